@@ -5,6 +5,7 @@ The clock of a run: the time of day, a time that never jumps, and a sleep that a
 import threading
 import time
 from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 
 from penstock.errors import StoppedError
 
@@ -31,3 +32,14 @@ class Clock:
         """Wait; raises StoppedError as soon as ``stop`` is set, also when it was set before."""
         if self.stop.wait(max(0.0, seconds)):
             raise StoppedError("stopped while waiting; what was delivered so far is kept, the next run goes on from it")
+
+
+def http_date(text: str | None) -> datetime | None:
+    """An HTTP date as an aware datetime; None for no date or a broken one."""
+    if not text:
+        return None
+    try:
+        when = parsedate_to_datetime(text)
+    except ValueError:
+        return None
+    return when if when.tzinfo is not None else None

@@ -1,0 +1,301 @@
+"""
+What a plugin declares: a connector with its settings, its streams and actions; a sink; a sandbox.
+
+All frozen values, keyword-only: they gain optional fields, they never lose one. Functions among the fields are pure.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import attrs
+from attrs import field, frozen
+
+from penstock.model import Ask, Kind, Request
+from penstock.parts import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller
+from penstock.record import Column, columns_of
+
+if TYPE_CHECKING:
+    from penstock.sink import Sink
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+_METADATA = "penstock"
+
+
+def setting(default: Any = attrs.NOTHING, *, help: str, shapes: bool = False, **more: Any) -> Any:
+    """
+    One configuration key. Without ``default`` it is required.
+
+    ``shapes``: the provider's answer depends on it, so changing it makes delivered partitions wanted again.
+    ``more`` goes to :func:`attrs.field` (``validator``, ``converter``).
+    """
+    if default is not attrs.NOTHING:
+        more["default"] = default
+    return attrs.field(metadata={_METADATA: {"help": help, "shapes": shapes}}, **more)
+
+
+def help_of(attribute: "attrs.Attribute[Any]") -> str:
+    return str(attribute.metadata.get(_METADATA, {}).get("help", ""))
+
+
+def shapes(attribute: "attrs.Attribute[Any]") -> bool:
+    return bool(attribute.metadata.get(_METADATA, {}).get("shapes", False))
+
+
+@frozen(kw_only=True)
+class SourceSettings:
+    """
+    The keys every source takes. A connector's own settings extend this class and may set other defaults.
+
+    A default of None for a pace or a bound means: what the connector declares in its ``Limits``.
+    """
+
+    base_url: str = setting(help="where the provider answers; requests and credentials go to this origin only")
+    start: date | None = setting(None, help="the first day wanted; default: the provider's retention, else 90 days ago")
+    timezone: str = setting("UTC", help="IANA name of the zone in which days are cut", shapes=True)
+    open_for: str | None = setting(None, help='how long a day stays open, such as "3 days"; default: per stream')
+    requests_per_second: float | None = setting(None, help="pace of requests; default: what the provider allows")
+    concurrency: int | None = setting(None, help="requests under way at once; default: what the provider allows")
+    timeout_s: float = setting(60.0, help="seconds without a byte before a request counts as lost")
+    poll_first_s: float | None = setting(None, help="seconds before a report is asked for the first time")
+    poll_max_s: float | None = setting(None, help="longest pause between two polls, in seconds")
+    poll_deadline_s: float | None = setting(None, help="seconds after which a report that is not ready has failed")
+    retry_first_s: float = setting(1.0, help="upper bound of the first pause before a retry, in seconds; it doubles")
+    retry_max_s: float = setting(60.0, help="longest pause before a retry that the provider did not ask for")
+    retries: int = setting(5, help="how often a request is tried again before its partition fails")
+    throttle_wait_s: float = setting(300.0, help="longest pause that a provider may impose (Retry-After), in seconds")
+    max_body_mib: int = setting(256, help="largest answer, decompressed, in MiB")
+    max_pages: int = setting(100_000, help="most pages of one listing")
+    include_personal: bool = setting(True, help="whether columns with personal data are delivered", shapes=True)
+    exclude: tuple[str, ...] = setting((), help='columns to leave out, as "column" or "stream.column"', shapes=True)
+    allow_writes: bool = setting(False, help="whether actions may be sent")
+    allow_http: bool = setting(False, help="whether plain http is allowed beyond this machine")
+    proxy: str | None = setting(None, help="URL of a proxy; default: HTTPS_PROXY and its kin in the environment")
+    ca_file: str | None = setting(None, help="CA bundle; default: SSL_CERT_FILE, else the system's")
+
+
+# --- connectors and streams -----------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Limits:
+    """
+    What the provider allows, or, where it does not say, what is polite. The configuration may set other numbers.
+    """
+
+    requests_per_second: float | None = None
+    concurrency: int = 1
+    cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
+
+
+@frozen(kw_only=True)
+class Connector:
+    """
+    A provider as one plugin offers it. Everything that depends on an account's configuration takes ``settings``.
+
+    ``check`` names one cheap request that records nothing at the provider; without it, ``penstock check`` looks at
+    the configuration only and says so.
+    """
+
+    name: str
+    summary: str
+    settings: type[SourceSettings]
+    authenticator: Callable[[Any], Authenticator] | None = None
+    judge: Judge | None = None
+    limits: Limits = Limits()
+    check: Callable[[Any, Ask], Request] | None = None
+
+
+@frozen
+class OpenFor:
+    """
+    How long a provider may restate a day: ``days`` after its end, and at least through day ``month_day`` of the month
+    after it. A reading made after that is final.
+    """
+
+    days: int = 0
+    month_day: int | None = None
+
+    def until(self, day: date, zone: tzinfo) -> datetime:
+        """The moment from which a reading of ``day`` is final."""
+        closes = day + timedelta(days=1 + self.days)
+        if self.month_day is not None:
+            following = (day.replace(day=1) + timedelta(days=32)).replace(day=self.month_day)
+            closes = max(closes, following + timedelta(days=1))
+        return datetime.combine(closes, time(), zone)
+
+    @classmethod
+    def parse(cls, text: str) -> "OpenFor":
+        """From ``3 days`` or ``40 days, 8th of next month``; ValueError otherwise."""
+        found = re.fullmatch(r"\s*(\d+)\s*(?:d|days?)?(?:\s*,?\s*(\d+)(?:st|nd|rd|th)? of (?:the )?next month)?\s*", text)
+        if found is None or (found[2] and not 1 <= int(found[2]) <= 28):
+            raise ValueError(f'{text!r} is not a time such as "3 days" or "40 days, 8th of next month"')
+        return cls(int(found[1]), int(found[2]) if found[2] else None)
+
+    def __str__(self) -> str:
+        months = f", until day {self.month_day} of the next month at least" if self.month_day else ""
+        return f"{self.days} day{'' if self.days == 1 else 's'}{months}"
+
+
+@frozen(kw_only=True)
+class Parent:
+    """
+    A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into the parents of a
+    request, each a mapping; no mapping, no request; equal ones are asked once.
+
+    ``per_request``: how many of them one request takes.
+    """
+
+    stream: str
+    columns: tuple[str, ...]
+    links: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]] = lambda row: [row]
+    per_request: int = 1
+
+
+@frozen(kw_only=True)
+class Derived:
+    """
+    A stream cut from its parent's batches: the elements of the nested ``column`` of ``stream``, each stamped with
+    ``stamps`` (own column -> parent's column). It travels with its parent: same request, transaction and ledger row.
+    """
+
+    stream: str
+    column: str
+    stamps: Mapping[str, str]
+
+
+@frozen(kw_only=True)
+class Stream:
+    """
+    One kind of record that a source offers.
+
+    Partitions: ``account`` (a column) times, for a report, ``day`` (a column). ``accounts`` gives the configured
+    ones; where it gives None, they are the values of a column of another stream (``accounts_from``), remembered by
+    the ledger. ``requests`` names the first requests of an ask, each the head of a listing of its own; a poller makes
+    of each a submission. ``earliest`` is the first day the provider still serves, given today. A stream with
+    ``not_built`` is listed with that reason and cannot be run.
+    """
+
+    name: str
+    summary: str
+    record: type
+    kind: Kind
+    key: tuple[str, ...] = field(default=(), converter=lambda key: (key,) if isinstance(key, str) else tuple(key))
+    requests: Callable[[Any, Ask], Iterable[Request]] = lambda settings, ask: ()
+    account: str | None = None
+    accounts: Callable[[Any], Sequence[str] | None] | None = None
+    accounts_from: tuple[str, str] | None = None  # (stream, column)
+    day: str | None = None
+    day_of: str | None = None  # the column a row's day is read from, when one request covers several days
+    parent: Parent | None = None
+    derived: Derived | None = None
+    envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None  # default: the body is the item(s)
+    paginator: Paginator | Named | Callable[[Any], Paginator] | None = None
+    poller: Poller | Named | Callable[[Any], Poller] | None = None
+    downloads: BodyDecoder | Named | None = None  # how a poller's downloads are read; default: the envelope
+    days_per_request: int = 1
+    earliest: Callable[[date], date] | None = None
+    open_for: OpenFor = OpenFor(0)
+    overlap: timedelta = timedelta(0)  # of changes: how far a window reaches back before its start
+    lag: timedelta = timedelta(0)  # of changes: how long before now a window must end
+    more_columns: Callable[[Any], Sequence[Column]] | None = None  # declared by the configuration
+    on_by_default: bool = True
+    needs: tuple[str, ...] = ()  # settings without which it cannot run
+    poll_first_s: float = 5.0
+    poll_max_s: float = 60.0
+    poll_deadline_s: float = 1800.0
+    judge: Judge | None = None  # asked before the connector's
+    not_built: str = ""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return columns_of(self.record)
+
+
+# --- actions --------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Registration:
+    """A part that a plugin offers under a name: ``factory(**options)`` makes it."""
+
+    name: str
+    factory: Callable[..., Any]
+    summary: str
+
+
+# --- sinks ----------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class SinkKind:
+    """
+    An output as a plugin offers it.
+
+    ``scheme``: what ``--to`` begins with (``jsonl`` for ``jsonl:DIR``, ``postgresql``; ``-`` for stdout). ``settings``
+    is an attrs class of :func:`setting` keys, ``parse`` makes it from the text after ``--to`` (the whole text, scheme
+    included), ``open`` makes the sink.
+    """
+
+    name: str
+    summary: str
+    promise: str
+    scheme: str
+    settings: type
+    parse: Callable[[str], Any]
+    open: Callable[[Any], "Sink"]
+
+
+# --- sandboxes ------------------------------------------------------------------------------------------------------
+
+
+class SandboxApp(Protocol):
+    """
+    A local imitation of a provider: called once per request, from any thread; all state lives in the object.
+    """
+
+    def __call__(self, request: "SandboxRequest") -> "SandboxResponse": ...
+
+
+@frozen(kw_only=True)
+class SandboxRequest:
+    """A request as the imitation sees it; ``target`` is path and query byte for byte as sent."""
+
+    method: str
+    target: str
+    headers: Mapping[str, str]  # names in lower case
+    body: bytes
+
+    @property
+    def path(self) -> str:
+        return self.target.partition("?")[0]
+
+    @property
+    def query(self) -> str:
+        return self.target.partition("?")[2]
+
+
+@frozen(kw_only=True)
+class SandboxResponse:
+    status: int = 200
+    headers: Mapping[str, str] = field(factory=lambda: {"Content-Type": "application/json"})
+    body: bytes = b""
+
+
+@frozen(kw_only=True)
+class Sandbox:
+    """
+    How to start the imitation of a connector's provider.
+
+    ``make(base_url, today)`` gives the application, called once it is known where it will be served; ``settings`` are
+    the source's keys (as TOML would hold them, without ``base_url``) with which a source reads it.
+    """
+
+    connector: str
+    summary: str
+    make: Callable[[str, date], SandboxApp]
+    settings: Mapping[str, Any]
+
+

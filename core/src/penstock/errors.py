@@ -1,0 +1,116 @@
+"""
+Errors that say who is at fault, what was seen, and what to do next.
+
+Every error a user can meet is a :class:`PenstockError`; its text is one paragraph, masked, and its class decides the
+exit code. Anything else that reaches the command line is a defect of penstock and is reported as one.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+from penstock.redact import mask
+
+
+class PenstockError(Exception):
+    """The base of every error that is meant to be read by a user."""
+
+    exit_code: ClassVar[int] = 1
+
+    def __str__(self) -> str:
+        return mask(super().__str__())
+
+
+class UsageError(PenstockError):
+    """The command line asks for something that cannot be done."""
+
+    exit_code = 2
+
+
+class ConfigError(UsageError):
+    """
+    The configuration cannot be used. ``problems`` holds every one found, each naming file, key, found and wanted.
+    """
+
+    def __init__(self, problems: str | Sequence[str]) -> None:
+        self.problems = (problems,) if isinstance(problems, str) else tuple(problems)
+        super().__init__("\n".join(self.problems))
+
+
+class PluginError(UsageError):
+    """A plugin that the run needs is broken, missing, or claims a name that another one claims too."""
+
+
+class TargetError(UsageError):
+    """The target cannot be used as it is: unwritable, not penstock's, or written by a newer penstock."""
+
+
+class LockHeldError(PenstockError):
+    """Another run writes the same source to the same target."""
+
+    exit_code = 6
+
+
+class DeadlineReachedError(PenstockError):
+    """The time the user allowed is over; what is left is for the next run."""
+
+    exit_code = 4
+
+
+class StoppedError(PenstockError):
+    """Ctrl-C or SIGTERM."""
+
+    exit_code = 130
+
+
+class SinkError(PenstockError):
+    """The target failed while it was written: disk full, connection lost, a value it cannot hold."""
+
+
+class ProviderError(PenstockError):
+    """The provider, or who sits in between, failed or answered what it should not."""
+
+
+class AuthenticationError(ProviderError):
+    """The provider refused the credentials."""
+
+    exit_code = 3
+
+
+class TransportError(ProviderError):
+    """No whole answer arrived: no connection, reset, time-out, a body cut short or not decompressible."""
+
+
+class ServerError(ProviderError):
+    """The provider says it is in trouble (5xx, or its own word for it)."""
+
+
+class ThrottledError(ProviderError):
+    """The provider says we ask too often."""
+
+
+class RefusedError(ProviderError):
+    """The provider understood the request and will not answer it."""
+
+
+class BrokenBodyError(ProviderError):
+    """The body is not what it claims to be: malformed or cut JSON, HTML, invalid UTF-8, an envelope without its items."""
+
+
+class BoundExceededError(ProviderError):
+    """A bound that protects this process was reached: body size, nesting, time, number of pages."""
+
+
+class ForeignOriginError(ProviderError):
+    """An answer points to another host, or from https to http; credentials do not follow."""
+
+
+class PagingError(ProviderError):
+    """A page or link came again, a page is missing, or pages never end."""
+
+
+class CountMismatchError(ProviderError):
+    """The provider's own count disagrees with what arrived."""
+
+
+class ReportError(ProviderError):
+    """An asynchronous report failed, vanished, or was not ready in time."""

@@ -1,0 +1,275 @@
+"""
+The values that cross from one stage to another. All frozen; none knows the network, the clock or a file.
+
+In the order in which they come up: what is wanted (:class:`Partition`, :class:`Ask`), what is asked
+(:class:`Request`), what comes back (:class:`Response`, :class:`Answer`, :class:`Page`), what was made of it
+(:class:`Batch`, :class:`Rejected`), and what a write brought (:class:`Receipt`).
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
+from functools import cached_property
+from typing import Any, Literal
+from urllib.parse import parse_qsl, quote, urljoin, urlsplit
+
+from attrs import evolve, field, frozen
+
+from penstock.redact import MASK, mask
+
+Kind = Literal["report", "changes", "snapshot"]
+Pairs = tuple[tuple[str, str], ...]
+
+
+def encode_query(params: Sequence[tuple[str, str]]) -> str:
+    """
+    ``name=value&...`` in the given order, percent-encoded as JavaScript's ``encodeURIComponent`` does (space ``%20``).
+    """
+    return "&".join(f"{quote(name, safe=_UNRESERVED)}={quote(value, safe=_UNRESERVED)}" for name, value in params)
+
+
+_UNRESERVED = "!*'()"  # quote() itself leaves letters, digits and _ . - ~ alone
+
+
+def origin_of(url: str) -> str:
+    """
+    ``scheme://host:port`` of ``url``, lower case, the scheme's own port made explicit.
+    """
+    parts = urlsplit(url)
+    port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
+    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+
+
+@frozen(order=True)
+class Partition:
+    """
+    The part of a stream that is planned, delivered, committed and replaced as a unit.
+
+    ``values`` are (column, text) pairs in path order: the account first, then the day as ``YYYY-MM-DD``; a snapshot
+    without accounts has none.
+    """
+
+    stream: str
+    values: Pairs = ()
+
+    @cached_property
+    def text(self) -> str:
+        """The values as canonical JSON: the ledger's key."""
+        return json.dumps(dict(self.values), separators=(",", ":"), ensure_ascii=False)
+
+    def __str__(self) -> str:
+        return f"{self.stream}[{', '.join(f'{column}={value}' for column, value in self.values)}]"
+
+    def as_dict(self) -> dict[str, str]:
+        return dict(self.values)
+
+
+@frozen(kw_only=True)
+class Ask:
+    """
+    What one chain of requests shall cover: an account's consecutive days, or an account of a snapshot.
+
+    ``start`` is included, ``end`` is not; both are aware, in the source's zone, and cut at ``days`` unless the core
+    split the ask because the provider capped its answer. ``parents`` holds the parent rows of a child's request, as
+    mappings of the columns that the stream's ``Parent`` names.
+    """
+
+    now: datetime
+    account: str | None = None
+    days: tuple[date, ...] = ()
+    start: datetime | None = None
+    end: datetime | None = None
+    parents: tuple[Mapping[str, Any], ...] = ()
+
+    @property
+    def since(self) -> date:
+        """The first day."""
+        return self.days[0]
+
+    @property
+    def until(self) -> date:
+        """The last day, included."""
+        return self.days[-1]
+
+    @property
+    def parent(self) -> Mapping[str, Any]:
+        """The one parent row, for a child that asks once per parent."""
+        return self.parents[0]
+
+
+@frozen(kw_only=True)
+class Request:
+    """
+    One HTTP request, complete but for what the authenticator adds.
+
+    ``url`` is absolute and, unless an authenticator finished it, without a query; ``params`` keep their order and are
+    encoded once, by :func:`encode_query`. ``columns`` are stamped on every record of the answer. ``masked`` names the
+    parameters and headers whose values are not shown.
+    """
+
+    method: str = "GET"
+    url: str
+    params: Pairs = field(default=(), converter=tuple)
+    headers: Pairs = field(default=(), converter=tuple)
+    body: bytes | None = field(default=None, repr=False)
+    credentials: bool = True  # False: a download, sent without the authenticator
+    columns: Mapping[str, Any] = field(factory=dict)
+    masked: frozenset[str] = field(default=frozenset(), converter=frozenset)
+
+    @classmethod
+    def json(cls, method: str, url: str, value: Any, **more: Any) -> "Request":
+        """A request whose body is ``value`` as JSON."""
+        body = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=str).encode()
+        headers = (*more.pop("headers", ()), ("Content-Type", "application/json"))
+        return cls(method=method, url=url, body=body, headers=headers, **more)
+
+    @classmethod
+    def link(cls, base: str, link: str, **more: Any) -> "Request":
+        """
+        A GET of ``link`` as an answer gave it (absolute, or relative to ``base``), its query split into ``params``.
+        """
+        whole = urljoin(base, link)
+        url, _, query = whole.partition("#")[0].partition("?")
+        return cls(url=url, params=tuple(parse_qsl(query, keep_blank_values=True)), **more)
+
+    @cached_property
+    def full_url(self) -> str:
+        """The URL as sent, byte for byte."""
+        return f"{self.url}?{encode_query(self.params)}" if self.params else self.url
+
+    @property
+    def origin(self) -> str:
+        return origin_of(self.url)
+
+    def param(self, name: str) -> str | None:
+        return next((value for known, value in self.params if known == name), None)
+
+    def with_param(self, name: str, value: str) -> "Request":
+        """The same request with this parameter set, at its old place if it had one, else at the end."""
+        if self.param(name) is None:
+            return evolve(self, params=(*self.params, (name, value)))
+        return evolve(self, params=tuple((known, value if known == name else old) for known, old in self.params))
+
+    def with_headers(self, *headers: tuple[str, str]) -> "Request":
+        """The same request with these headers, each in place of one of its name."""
+        names = {name.lower() for name, _ in headers}
+        kept = tuple(pair for pair in self.headers if pair[0].lower() not in names)
+        return evolve(self, headers=(*kept, *headers))
+
+    def __str__(self) -> str:
+        """Method and URL as a message may show them: secrets and ``masked`` parameters as ``***``."""
+        query = "&".join(
+            f"{name}={MASK}" if name in self.masked else encode_query([(name, value)]) for name, value in self.params
+        )
+        return mask(f"{self.method} {self.url}{'?' if query else ''}{query}")
+
+
+@frozen(kw_only=True)
+class Response:
+    """
+    A whole HTTP answer; header names are lower case, the body is decompressed.
+    """
+
+    status: int
+    headers: Pairs = ()
+    body: bytes = field(default=b"", repr=False)
+    received_at: datetime
+
+    def header(self, name: str) -> str | None:
+        """The first header of this name, in any case."""
+        name = name.lower()
+        return next((value for known, value in self.headers if known == name), None)
+
+    def text(self, limit: int = 300) -> str:
+        """The start of the body as one line of masked text, for a message."""
+        words = self.body[: 4 * limit].decode("utf-8", "replace").split()
+        line = mask(" ".join(words))
+        return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+@frozen(kw_only=True)
+class Items:
+    """
+    A run of raw elements inside a body, and the columns stamped on its records.
+
+    ``form``: ``raw`` is one JSON array, one JSON object (a single element), or JSON lines. ``texts``: every value
+    came as text (CSV), so a number or boolean column takes its text.
+    """
+
+    raw: Any = field(repr=False)  # bytes, or a view into the body
+    form: Literal["array", "object", "lines"] = "array"
+    texts: bool = False
+    columns: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Answer:
+    """
+    What an envelope says: where the items are, how many the provider promises, and the members a judge may look at.
+    """
+
+    items: tuple[Items, ...] = ()
+    total: int | None = None  # records over all pages, as the provider states it
+    pages: int | None = None
+    head: Mapping[str, Any] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Page:
+    """
+    One judged exchange of a chain. ``count`` and ``fresh`` are known once it was decoded.
+    """
+
+    request: Request
+    response: Response
+    answer: Answer
+    index: int = 0  # 0-based place in its chain
+    count: int = 0  # elements
+    fresh: int = 0  # elements whose key had not been seen in this chain
+
+
+@frozen(kw_only=True)
+class Rejected:
+    """
+    An element that could not become a record: where it was, why, and what it was (secret members masked).
+    """
+
+    stream: str
+    path: str  # "$[3].price"
+    reason: str
+    raw: str
+
+
+@frozen(kw_only=True)
+class Batch:
+    """
+    The typed records of one page, the unit that moves through decode, hooks and sink.
+
+    ``rows`` are objects read by attribute, one attribute per column of ``layout``, encodable by msgspec as they are.
+    """
+
+    layout: Any  # a penstock.sink.Layout
+    rows: list[Any] = field(repr=False)
+    rejected: tuple[Rejected, ...] = ()
+    unknown: tuple[str, ...] = ()  # member names that the record class does not know
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
+
+ReceiptStatus = Literal["done", "partial", "refused", "unknown"]
+
+
+@frozen(kw_only=True)
+class Receipt:
+    """
+    What a write to a provider brought, for one input row (0-based). ``unknown``: sent, and no answer says it arrived.
+    """
+
+    row: int
+    status: ReceiptStatus
+    reason: str = ""
+    answer: Mapping[str, Any] | None = None

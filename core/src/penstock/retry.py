@@ -1,0 +1,185 @@
+"""
+Ask until there is a verdict that stands: retries with exponential back-off and full jitter, within a budget.
+
+Only what may be repeated comes through here: reads, logins, and the submission of a report.
+"""
+
+import random
+import threading
+from collections.abc import Callable
+from datetime import datetime
+from typing import Protocol
+
+from attrs import define, field, frozen
+
+from penstock.clock import Clock, http_date
+from penstock.errors import (
+    AuthenticationError,
+    DeadlineReachedError,
+    ProviderError,
+    RefusedError,
+    ServerError,
+    ThrottledError,
+    TransportError,
+)
+from penstock.model import Request, Response
+from penstock.parts import Accept, Grant, Refuse, Retry, Skip, Verdict
+
+RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+
+@frozen(kw_only=True)
+class RetryPolicy:
+    """How often and how patiently. Seconds; ``throttle_wait_s`` bounds what a provider may impose."""
+
+    retries: int = 5
+    first_s: float = 1.0
+    max_s: float = 60.0
+    throttle_wait_s: float = 300.0
+    cool_down_s: float = 60.0
+
+    def pause(self, failures: int, wanted_s: float | None, draw: float) -> float:
+        """
+        Seconds before the next try after so many ``failures`` (1, 2, ...); ``draw`` is from [0, 1).
+
+        What the provider wants is a floor, up to ``throttle_wait_s``; the jitter comes on top, so that many clients
+        told the same time do not return together.
+        """
+        backoff = draw * min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 30))
+        return backoff if wanted_s is None else min(max(wanted_s, 0.0), self.throttle_wait_s) + min(backoff, 1.0)
+
+
+@define
+class Budget:
+    """What one run may spend on retries: a number over all its sources, and the time until its deadline."""
+
+    clock: Clock
+    deadline: float | None = None  # on the monotonic clock
+    retries: int = 10_000
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    def take(self, error: ProviderError) -> None:
+        """Account for one retry; raises ``error`` when there are none left."""
+        with self._lock:
+            self.retries -= 1
+            if self.retries < 0:
+                raise error
+
+    def sleep(self, seconds: float) -> None:
+        """Sleep, unless the deadline would pass meanwhile: then say so at once."""
+        if self.deadline is not None and self.clock.monotonic() + seconds >= self.deadline:
+            raise DeadlineReachedError(f"the deadline comes before the next try in {seconds:.0f} s")
+        self.clock.sleep(seconds)
+
+
+class Signing(Protocol):
+    """The exchange below: signs and sends one attempt."""
+
+    def __call__(self, request: Request) -> Response: ...
+
+    @property
+    def current(self) -> Grant | None: ...
+
+    def renew(self, used: Grant | None) -> None: ...
+
+    def correct_clock(self, response: Response) -> bool: ...
+
+
+class Pacing(Protocol):
+    """The source's pace."""
+
+    def wait_turn(self) -> None: ...
+
+    def cool_down(self, seconds: float) -> None: ...
+
+
+@define
+class Retrying:
+    """
+    An exchange that ends with a verdict other than Retry, or raises the error of the last one.
+    """
+
+    exchange: Signing
+    policy: RetryPolicy
+    pace: Pacing
+    budget: Budget
+    on_attempt: Callable[[Request, ProviderError | None, float], None] = lambda request, error, pause_s: None
+    draw: Callable[[], float] = random.random
+
+    def __call__(
+        self, request: Request, judge: Callable[[Response], Verdict]
+    ) -> tuple[Response, Accept | Refuse | Skip]:
+        failures = 0
+        renewed = corrected = False
+        while True:
+            self.pace.wait_turn()
+            used = self.exchange.current
+            response: Response | None = None
+            try:
+                response = self.exchange(request)
+                verdict = judge(response)
+            except TransportError as error:
+                verdict = Retry(error)
+            if not isinstance(verdict, Retry):
+                self.on_attempt(request, None, 0.0)
+                assert response is not None  # noqa: S101  a verdict other than Retry came from an answer
+                return response, verdict
+            error = verdict.error
+            if verdict.renew or verdict.correct_clock:
+                if verdict.renew and not renewed:
+                    renewed = True
+                    self.exchange.renew(used)
+                elif verdict.correct_clock and not corrected and response and self.exchange.correct_clock(response):
+                    corrected = True
+                else:
+                    raise error
+                self.on_attempt(request, error, 0.0)
+                continue
+            failures += 1
+            if failures > self.policy.retries:
+                raise error
+            self.budget.take(error)
+            wanted_s = verdict.wait_s
+            if wanted_s is None and response is not None:
+                wanted_s = retry_after(response)
+            if verdict.throttle:
+                wanted_s = self.policy.cool_down_s if wanted_s is None else wanted_s
+                self.pace.cool_down(min(wanted_s, self.policy.throttle_wait_s))
+            pause_s = self.policy.pause(failures, wanted_s, self.draw())
+            self.on_attempt(request, error, pause_s)
+            self.budget.sleep(pause_s)
+
+
+def retry_after(response: Response) -> float | None:
+    """
+    Seconds that the answer asks to wait, from ``Retry-After`` in either form; None without one or with a broken one.
+    """
+    text = response.header("retry-after")
+    if text is None:
+        return None
+    if text.strip().isdigit():
+        return float(text)
+    when = http_date(text)
+    if when is None:
+        return None
+    now: datetime = http_date(response.header("date")) or response.received_at
+    return max(0.0, (when - now).total_seconds())
+
+
+def by_status(provider: str, request: Request, response: Response) -> Verdict:
+    """
+    The verdict where no judge has one: by the HTTP status alone.
+    """
+    status = response.status
+    seen = f"{provider} answered {request} with HTTP {status}"
+    said = response.text(200)
+    detail = f": {said}" if said and status not in (401, 403) else ""
+    if 200 <= status < 300:
+        return Accept()
+    if status == 429:
+        return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)
+    if status in RETRIED_STATUSES:
+        return Retry(ServerError(f"{seen}{detail}; it may be better later"))
+    if status in (401, 403):
+        return Refuse(AuthenticationError(f"{seen}: the credentials were refused; check those of this source"))
+    return Refuse(RefusedError(f"{seen}{detail}"))

@@ -1,0 +1,210 @@
+"""
+The target side of a run: what a sink is told (:class:`Layout`, :class:`Entry`) and what it and its ledger must do.
+
+A sink writes; it never fetches, retries or decides what is wanted. The order of calls, for each source of a run::
+
+    target = sink.open(source, run_id)         takes the lock, settles what an earlier crash left behind
+    writer = target.begin(layouts, partition)  one per partition; several may be open at once
+    writer.write(batch)                        any number, in the provider's order
+    writer.commit(entry)  or  writer.abort()   the partition appears whole, with its ledger row, or not at all
+    target.finish(stream)                      once per stream and run, after its last partition
+    target.close()                             gives the lock back
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, Protocol
+
+from attrs import field, frozen
+
+from penstock.model import Batch, Kind, Partition, Rejected
+from penstock.record import Column
+
+
+@frozen(kw_only=True)
+class Layout:
+    """
+    A stream as a sink sees it: delivered columns in order (partition columns and ``_extra`` included), key, kind.
+
+    ``derived_by``: the own columns that hold the parent's key, for a stream that travels with its parent's batches;
+    such a stream's rows are replaced parent by parent where its parent is merged, else with the partition.
+    """
+
+    source: str
+    stream: str
+    kind: Kind
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    partition_columns: tuple[str, ...] = ()
+    summary: str = ""
+    derived_by: tuple[str, ...] = ()
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The columns that may be summed."""
+        return tuple(column.name for column in self.columns if column.additive)
+
+
+State = Literal["intended", "staged", "delivered", "failed"]
+
+
+@frozen(kw_only=True)
+class Entry:
+    """
+    The ledger's row for one partition.
+
+    ``intended``: a file was staged and is being renamed into place (``size``, ``checksum``, ``path`` describe it);
+    ``staged``: of a ``changes`` stream's file, written but not yet merged; ``delivered``; ``failed``: never delivered.
+    A failure after a delivery keeps the delivery and adds ``error``. ``version`` is what the ledger held when the
+    entry was planned; a commit whose version is no longer the ledger's is refused.
+    """
+
+    source: str
+    partition: Partition
+    state: State
+    run_id: str
+    read_at: datetime | None = None  # aware; of a report, when it was submitted
+    open_until: datetime | None = None  # aware; None: never final
+    fingerprint: str = ""  # of the settings that shape the answer
+    rows: int = 0
+    promised: int | None = None
+    rejected: int = 0
+    repeated: int = 0
+    truncated: bool = False
+    sums: Mapping[str, Decimal] = field(factory=dict)  # column -> sum over the rows, of every measure
+    derived_rows: Mapping[str, int] = field(factory=dict)  # stream -> rows
+    size: int | None = None  # bytes
+    checksum: str | None = None  # "crc32:...", of the file
+    path: str | None = None  # relative to the target
+    error: str | None = None
+    attempts: int = 0  # failures since the last delivery
+    version: int = 0
+    rejected_records: tuple[Rejected, ...] = field(default=(), repr=False)  # written with a delivery, not read back
+
+    @property
+    def delivered(self) -> bool:
+        return self.state == "delivered"
+
+    def final(self, fingerprint: str) -> bool:
+        """Whether the last reading was made after the partition closed, with the settings of today."""
+        return (
+            self.delivered
+            and self.fingerprint == fingerprint
+            and self.read_at is not None
+            and self.open_until is not None
+            and self.read_at >= self.open_until
+        )
+
+
+@frozen(kw_only=True)
+class PendingReport:
+    """
+    A report that was submitted and not yet delivered: enough for another process to go on with it.
+
+    ``request`` is the submission as JSON without credentials, ``partitions`` what its answer will hold.
+    """
+
+    source: str
+    stream: str
+    handle: str
+    request: str
+    partitions: tuple[Partition, ...]
+    submitted_at: datetime
+    fingerprint: str
+
+
+@frozen(kw_only=True)
+class RunRecord:
+    """One run of one source, as ``penstock status`` shows it. ``report`` is the run report's part for the source."""
+
+    run_id: str
+    source: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    report: Mapping[str, Any] = field(factory=dict)
+
+
+class Ledger(Protocol):
+    """
+    The state of a target: a row per partition, the reports under way, the accounts seen, the records set aside.
+
+    Every method is durable when it returns. Methods may be called from the run's main thread only.
+    """
+
+    def entries(self, source: str, stream: str) -> dict[Partition, Entry]: ...
+
+    def deliver(self, entry: Entry) -> None:
+        """
+        Record a delivery (state ``intended``, ``staged`` or ``delivered``) and its rejected records, in place of the
+        former ones; raises SinkError when the row's version is not ``entry.version`` any more. Stores version + 1.
+        """
+
+    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+        """Record a failure; a former delivery stays as it is, with the error beside it."""
+
+    def submit(self, report: PendingReport) -> None: ...
+
+    def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]: ...
+
+    def drop(self, report: PendingReport) -> None:
+        """The report was delivered, failed, or is gone."""
+
+    def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None: ...
+
+    def accounts(self, source: str, stream: str) -> tuple[str, ...]: ...
+
+    def forget(self, source: str, partitions: Iterable[Partition]) -> int:
+        """Drop the readings, so that they are missing again (what was delivered stays in place). How many there were."""
+
+    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[Entry, Rejected]]: ...
+
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """Every (source, stream) that has a row."""
+
+    def record_run(self, run: RunRecord) -> None: ...
+
+    def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
+        """The last runs, newest first."""
+
+    def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """One partition on its way into a target."""
+
+    def write(self, batch: Batch) -> None:
+        """Take one batch of the stream, or of one derived from it; ``batch.layout`` says which."""
+
+    def commit(self, entry: Entry) -> None:
+        """Let the partition appear whole in place of what was there, together with its ledger row."""
+
+    def abort(self) -> None:
+        """Forget everything written; what was there before stays."""
+
+
+class Target(Protocol):
+    """A sink opened for one source, by one run at a time."""
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """None: the target cannot remember (stdout, a single file)."""
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> Writer:
+        """``layouts``: the stream's first, then those derived from it."""
+
+    def present(self, entry: Entry) -> bool:
+        """Whether what the entry says was delivered is still there (a file that is gone is missing)."""
+
+    def finish(self, stream: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class Sink(Protocol):
+    def open(self, source: str, run_id: str) -> Target:
+        """Raises LockHeldError when another run writes this source to this target, TargetError if it is unusable."""
+
+    def look(self, source: str) -> Target | None:
+        """The target for reading only (plan, status, rejected), without lock; None when nothing was ever written."""

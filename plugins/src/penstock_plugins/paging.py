@@ -1,0 +1,80 @@
+"""
+Paginators that more than one provider uses.
+"""
+
+from collections.abc import Sequence
+
+from attrs import frozen
+
+from penstock.model import Page, Request, Response
+from penstock.parts import SinglePage
+
+
+@frozen(kw_only=True)
+class PageNumber(SinglePage):
+    """
+    Pages counted up by number: ``page=1, 2, 3, ...``, with their size if the provider takes one.
+
+    Where an answer states the number of pages, or of records, the rest is asked for at once; the size of a page is
+    then what the first one held, since providers cap it silently. Where nothing is stated, the listing ends at an
+    empty page, at one shorter than ``size``, or at one without a new key, but not before ``least`` pages were read.
+
+    ``first_page`` 0 with ``uncertain``: the provider's document contradicts itself on where counting starts, so the
+    second page may repeat the first, and a refused page 0 starts again at 1. ``ceiling``: the provider never lists
+    more records than this. ``full_page_is_cut``: a single full page means that the provider stopped at its limit.
+    """
+
+    param: str = "page"
+    size_param: str | None = None
+    size: int = 100
+    first_page: int = 1
+    uncertain: bool = False
+    ceiling: int | None = None
+    full_page_is_cut: bool = False
+
+    def first(self, request: Request) -> Request:
+        numbered = request.with_param(self.param, str(self.first_page))
+        return numbered.with_param(self.size_param, str(self.size)) if self.size_param else numbered
+
+    def rest(self, first: Page) -> Sequence[Request] | None:
+        start = self._number(first)
+        if first.answer.pages is not None:
+            last = start + max(first.answer.pages, 1) - 1
+        elif first.answer.total is None or self.uncertain:
+            return None
+        elif first.count == 0 or first.answer.total <= first.count:
+            return ()
+        else:
+            last = start + -(-self._listed(first.answer.total) // first.count) - 1
+        return [first.request.with_param(self.param, str(number)) for number in range(start + 1, last + 1)]
+
+    def next(self, page: Page) -> Request | None:
+        following = page.request.with_param(self.param, str(self._number(page) + 1))
+        if self.uncertain and page.index == 0:
+            return following
+        if page.count < self.size or page.fresh == 0 or self._reached(page):
+            return None
+        return following
+
+    def repeats(self, page: Page) -> bool:
+        return self.uncertain and page.index == 1
+
+    def capped(self, page: Page) -> bool:
+        if self.full_page_is_cut and page.index == 0 and page.count >= self.size:
+            return (page.answer.pages or 1) <= 1
+        return self._reached(page) or (self.ceiling is not None and (page.answer.total or 0) > self.ceiling)
+
+    def restart(self, request: Request, response: Response) -> Request | None:
+        if self.uncertain and response.status == 400 and request.param(self.param) == "0":
+            return request.with_param(self.param, "1")
+        return None
+
+    def _number(self, page: Page) -> int:
+        return int(page.request.param(self.param) or self.first_page)
+
+    def _listed(self, total: int) -> int:
+        return total if self.ceiling is None else min(total, self.ceiling)
+
+    def _reached(self, page: Page) -> bool:
+        pages = self._number(page) - self.first_page + 1
+        return self.ceiling is not None and page.count > 0 and pages * self.size >= self.ceiling

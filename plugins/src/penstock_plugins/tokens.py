@@ -1,0 +1,78 @@
+"""
+Authenticators that more than one provider uses: a fixed token in a header, and a token that a login grants.
+"""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from penstock.errors import AuthenticationError, BrokenBodyError
+from penstock.model import Request, Response
+from penstock.parts import Grant, Unsigned
+from penstock.redact import Secret
+
+
+@frozen(kw_only=True)
+class HeaderTokens(Unsigned):
+    """Fixed secrets in headers: ``{"X-Api-Token": token}``."""
+
+    headers: Mapping[str, Secret]
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return request.with_headers(*((name, value.reveal()) for name, value in self.headers.items()))
+
+
+@frozen(kw_only=True)
+class GrantedToken(Unsigned):
+    """
+    A token that a login call grants, sent in a header or as a query parameter, with fixed secrets beside it.
+
+    ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are the answer's member names;
+    ``refused`` the statuses that mean wrong credentials. Exactly one of ``header`` and ``param`` carries the token.
+    """
+
+    provider: str
+    login: Request = field(repr=False)
+    token_member: str = "access_token"  # noqa: S105
+    life_member: str = "expires_in"
+    header: str | None = None
+    prefix: str = ""
+    param: str | None = None
+    fixed: Mapping[str, Secret] = field(factory=dict)
+    refused: tuple[int, ...] = (400, 401, 403)
+    advice: str = "check the credentials of this source"
+
+    def grant_request(self) -> Request | None:
+        return self._with_fixed(self.login)
+
+    def read_grant(self, response: Response) -> Grant:
+        if response.status in self.refused:
+            raise AuthenticationError(
+                f"{self.provider} refused the login (HTTP {response.status}: {response.text(120)}); {self.advice}."
+            )
+        try:
+            answer: Any = msgspec.json.decode(response.body)
+        except msgspec.DecodeError as error:
+            raise BrokenBodyError(f"{self.provider} answered the login with no JSON: {error}") from None
+        token = answer.get(self.token_member) if isinstance(answer, dict) else None
+        if response.status >= 300 or not isinstance(token, str) or not token:
+            raise AuthenticationError(
+                f"{self.provider} answered the login with HTTP {response.status} and no {self.token_member!r}; "
+                f"{self.advice}."
+            )
+        life = answer.get(self.life_member)
+        return Grant(Secret(token), float(life) if isinstance(life, (int, float)) and life > 0 else None)
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        request = self._with_fixed(request)
+        if grant is None:
+            return request
+        if self.param is not None:
+            return request.with_param(self.param, grant.token.reveal())
+        return request.with_headers((self.header or "Authorization", self.prefix + grant.token.reveal()))
+
+    def _with_fixed(self, request: Request) -> Request:
+        return request.with_headers(*((name, value.reveal()) for name, value in self.fixed.items()))
