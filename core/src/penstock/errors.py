@@ -62,6 +62,12 @@ class StoppedError(PenstockError):
     exit_code = 130
 
 
+class OutputClosedError(PenstockError):
+    """Whoever read standard output closed it (``penstock run ... --to - | head``): the end of the run, and no fault."""
+
+    exit_code = 0
+
+
 class SinkError(PenstockError):
     """The target failed while it was written: disk full, connection lost, a value it cannot hold."""
 

@@ -3,7 +3,7 @@ The target side of a run: what a sink is told (:class:`Layout`, :class:`Entry`) 
 
 A sink writes; it never fetches, retries or decides what is wanted. The order of calls, for each source of a run::
 
-    target = sink.open(source, run_id)         takes the lock, settles what an earlier crash left behind
+    target = sink.open(source, run_id, streams)  takes the lock, settles what an earlier crash left behind
     writer = target.begin(layouts, partition)  one per partition; several may be open at once
     writer.write(batch)                        any number, in the provider's order
     writer.commit(entry)  or  writer.abort()   the partition appears whole, with its ledger row, or not at all
@@ -50,11 +50,26 @@ State = Literal["intended", "staged", "delivered", "failed"]
 
 
 @frozen(kw_only=True)
+class File:
+    """
+    One file of a partition, as a target of files keeps it.
+
+    ``path``: its place, relative to the target; ``size`` in bytes, None: there must be no file at that place;
+    ``staged``: where it waits, relative to the target, until it is renamed or merged into its place.
+    """
+
+    path: str
+    size: int | None = None
+    checksum: str | None = None  # "crc32:...", of the bytes on disk
+    staged: str | None = None
+
+
+@frozen(kw_only=True)
 class Entry:
     """
     The ledger's row for one partition.
 
-    ``intended``: a file was staged and is being renamed into place (``size``, ``checksum``, ``path`` describe it);
+    ``intended``: files were staged and are being renamed into place (``files`` describes them);
     ``staged``: of a ``changes`` stream's file, written but not yet merged; ``delivered``; ``failed``: never delivered.
     A failure after a delivery keeps the delivery and adds ``error``. ``version`` is what the ledger held when the
     entry was planned; a commit whose version is no longer the ledger's is refused.
@@ -74,9 +89,7 @@ class Entry:
     truncated: bool = False
     sums: Mapping[str, Decimal] = field(factory=dict)  # column -> sum over the rows, of every measure
     derived_rows: Mapping[str, int] = field(factory=dict)  # stream -> rows
-    size: int | None = None  # bytes
-    checksum: str | None = None  # "crc32:...", of the file
-    path: str | None = None  # relative to the target
+    files: tuple[File, ...] = ()  # set by a target of files: the stream's, then those of streams derived from it
     error: str | None = None
     attempts: int = 0  # failures since the last delivery
     version: int = 0
@@ -203,8 +216,14 @@ class Target(Protocol):
 
 
 class Sink(Protocol):
-    def open(self, source: str, run_id: str) -> Target:
-        """Raises LockHeldError when another run writes this source to this target, TargetError if it is unusable."""
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
+        """
+        Raises LockHeldError when another run writes this source to this target, TargetError if it is unusable.
+
+        ``streams``: all that this run may write to this sink, of every source, derived ones included, so that a sink
+        that holds one stream can refuse before anything is fetched, and stdout knows whether to name the stream in
+        each line. Empty: not known.
+        """
 
     def look(self, source: str) -> Target | None:
         """The target for reading only (plan, status, rejected), without lock; None when nothing was ever written."""
