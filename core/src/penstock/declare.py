@@ -7,7 +7,7 @@ All frozen values, keyword-only: they gain optional fields, they never lose one.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import attrs
 from attrs import field, frozen
@@ -129,7 +129,9 @@ class OpenFor:
     @classmethod
     def parse(cls, text: str) -> "OpenFor":
         """From ``3 days`` or ``40 days, 8th of next month``; ValueError otherwise."""
-        found = re.fullmatch(r"\s*(\d+)\s*(?:d|days?)?(?:\s*,?\s*(\d+)(?:st|nd|rd|th)? of (?:the )?next month)?\s*", text)
+        found = re.fullmatch(
+            r"\s*(\d+)\s*(?:d|days?)?(?:\s*,?\s*(\d+)(?:st|nd|rd|th)? of (?:the )?next month)?\s*", text
+        )
         if found is None or (found[2] and not 1 <= int(found[2]) <= 28):
             raise ValueError(f'{text!r} is not a time such as "3 days" or "40 days, 8th of next month"')
         return cls(int(found[1]), int(found[2]) if found[2] else None)
@@ -188,14 +190,15 @@ class Stream:
     accounts: Callable[[Any], Sequence[str] | None] | None = None
     accounts_from: tuple[str, str] | None = None  # (stream, column)
     day: str | None = None
-    day_of: str | None = None  # the column a row's day is read from, when one request covers several days
+    # The column a row's day is read from, when one request covers several days.
+    day_of: str | Callable[[Any], str | None] | None = None
     parent: Parent | None = None
     derived: Derived | None = None
     envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None  # default: the body is the item(s)
     paginator: Paginator | Named | Callable[[Any], Paginator] | None = None
     poller: Poller | Named | Callable[[Any], Poller] | None = None
     downloads: BodyDecoder | Named | None = None  # how a poller's downloads are read; default: the envelope
-    days_per_request: int = 1
+    days_per_request: int | Callable[[Any], int] = 1
     earliest: Callable[[date], date] | None = None
     open_for: OpenFor = OpenFor(0)
     overlap: timedelta = timedelta(0)  # of changes: how far a window reaches back before its start
@@ -297,5 +300,3 @@ class Sandbox:
     summary: str
     make: Callable[[str, date], SandboxApp]
     settings: Mapping[str, Any]
-
-

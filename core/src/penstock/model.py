@@ -7,7 +7,7 @@ In the order in which they come up: what is wanted (:class:`Partition`, :class:`
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
 from functools import cached_property
 from typing import Any, Literal
@@ -26,6 +26,14 @@ def encode_query(params: Sequence[tuple[str, str]]) -> str:
     ``name=value&...`` in the given order, percent-encoded as JavaScript's ``encodeURIComponent`` does (space ``%20``).
     """
     return "&".join(f"{quote(name, safe=_UNRESERVED)}={quote(value, safe=_UNRESERVED)}" for name, value in params)
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
+    return tuple(pairs)
+
+
+def _names(names: Iterable[str]) -> frozenset[str]:
+    return frozenset(names)
 
 
 _UNRESERVED = "!*'()"  # quote() itself leaves letters, digits and _ . - ~ alone
@@ -109,12 +117,12 @@ class Request:
 
     method: str = "GET"
     url: str
-    params: Pairs = field(default=(), converter=tuple)
-    headers: Pairs = field(default=(), converter=tuple)
+    params: Pairs = field(default=(), converter=_pairs)
+    headers: Pairs = field(default=(), converter=_pairs)
     body: bytes | None = field(default=None, repr=False)
     credentials: bool = True  # False: a download, sent without the authenticator
     columns: Mapping[str, Any] = field(factory=dict)
-    masked: frozenset[str] = field(default=frozenset(), converter=frozenset)
+    masked: frozenset[str] = field(default=frozenset(), converter=_names)
 
     @classmethod
     def json(cls, method: str, url: str, value: Any, **more: Any) -> "Request":
@@ -192,26 +200,34 @@ class Items:
     """
     A run of raw elements inside a body, and the columns stamped on its records.
 
-    ``form``: ``raw`` is one JSON array, one JSON object (a single element), or JSON lines. ``texts``: every value
-    came as text (CSV), so a number or boolean column takes its text.
+    ``form``: ``raw`` is one JSON array, one JSON object (a single element), JSON lines, or lines of CSV whose columns
+    ``header`` names. ``texts``: every value came as text (CSV), so a number or boolean column takes its text.
+    ``path`` is where in the body this is, for the path of a rejected element.
     """
 
     raw: Any = field(repr=False)  # bytes, or a view into the body
-    form: Literal["array", "object", "lines"] = "array"
+    form: Literal["array", "object", "lines", "csv"] = "array"
     texts: bool = False
     columns: Mapping[str, Any] = field(factory=dict)
+    path: str = "$"
+    header: tuple[str, ...] = ()
+    delimiter: str = ","
 
 
 @frozen(kw_only=True)
 class Answer:
     """
     What an envelope says: where the items are, how many the provider promises, and the members a judge may look at.
+
+    ``problem``: the body is JSON but not the envelope that was declared. An answer without a judge's decision (an
+    error told in the body, say) and with a problem is a BrokenBodyError of this text.
     """
 
     items: tuple[Items, ...] = ()
     total: int | None = None  # records over all pages, as the provider states it
     pages: int | None = None
     head: Mapping[str, Any] = field(factory=dict)
+    problem: str | None = None
 
 
 @frozen(kw_only=True)

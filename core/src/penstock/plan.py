@@ -215,9 +215,7 @@ class Planner:
                     wanted[day] = reason
             for group in self._groups(stream, head, list(wanted), adopted):
                 partitions = [self._day(stream, head, day) for day in group]
-                made.append(
-                    self._fetch(stream, account, group, partitions, [wanted[day] for day in group], entries)
-                )
+                made.append(self._fetch(stream, account, group, partitions, [wanted[day] for day in group], entries))
         return made
 
     def window(self, stream: Stream) -> Window:
@@ -370,9 +368,7 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
         if known[name].not_built:
             raise UsageError(f"the stream {name} of {source.connector.name} cannot be read: {known[name].not_built}")
         if missing := lacking(source, known[name]):
-            raise UsageError(
-                f"the stream {name} needs {' and '.join(missing)}: set it under [source.{source.name}]"
-            )
+            raise UsageError(f"the stream {name} needs {' and '.join(missing)}: set it under [source.{source.name}]")
     chosen = dict.fromkeys(names)
     for name in names:  # a derived stream travels with its parent
         derived = known[name].derived
@@ -384,5 +380,3 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
 def lacking(source: ConfiguredSource, stream: Stream) -> list[str]:
     """The settings a stream needs and does not have."""
     return [name for name in stream.needs if not getattr(source.settings, name)]
-
-

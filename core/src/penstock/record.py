@@ -107,7 +107,9 @@ def secret(*, default: Any = None, **more: Any) -> Any:
 
 def derived(*, of: str, scale: int = 0, unit: str = "", additive: bool = False, description: str = "") -> Any:
     """An added exact number: the number in column ``of``, times ten to the power ``scale``; null where that is null."""
-    return _field(None, {"derived_of": of, "added": True, **_only(locals(), "scale", "unit", "additive", "description")})
+    return _field(
+        None, {"derived_of": of, "added": True, **_only(locals(), "scale", "unit", "additive", "description")}
+    )
 
 
 def added(*, description: str = "", personal: bool = False, unit: str = "") -> Any:
@@ -159,7 +161,9 @@ _RULES: dict[str, Callable[[str], str]] = {"same": same, "camel": camel}
 T = TypeVar("T", bound=type)
 
 
-@dataclass_transform(field_specifiers=(column, personal, secret, derived, added, row_key))
+@dataclass_transform(
+    kw_only_default=True, frozen_default=True, field_specifiers=(column, personal, secret, derived, added, row_key)
+)
 def record(*, members: Literal["same", "camel"] = "same") -> Callable[[T], T]:
     """
     Declare a record class. ``members``: how a column's name becomes the provider's member name.

@@ -13,19 +13,9 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from penstock.clock import Clock, http_date
-from penstock.errors import (
-    AuthenticationError,
-    DeadlineReachedError,
-    ProviderError,
-    RefusedError,
-    ServerError,
-    ThrottledError,
-    TransportError,
-)
+from penstock.errors import DeadlineReachedError, ProviderError, TransportError
 from penstock.model import Request, Response
 from penstock.parts import Accept, Grant, Refuse, Retry, Skip, Verdict
-
-RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
 
 @frozen(kw_only=True)
@@ -122,7 +112,7 @@ class Retrying:
                 verdict = Retry(error)
             if not isinstance(verdict, Retry):
                 self.on_attempt(request, None, 0.0)
-                assert response is not None  # noqa: S101  a verdict other than Retry came from an answer
+                assert response is not None
                 return response, verdict
             error = verdict.error
             if verdict.renew or verdict.correct_clock:
@@ -164,22 +154,3 @@ def retry_after(response: Response) -> float | None:
         return None
     now: datetime = http_date(response.header("date")) or response.received_at
     return max(0.0, (when - now).total_seconds())
-
-
-def by_status(provider: str, request: Request, response: Response) -> Verdict:
-    """
-    The verdict where no judge has one: by the HTTP status alone.
-    """
-    status = response.status
-    seen = f"{provider} answered {request} with HTTP {status}"
-    said = response.text(200)
-    detail = f": {said}" if said and status not in (401, 403) else ""
-    if 200 <= status < 300:
-        return Accept()
-    if status == 429:
-        return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)
-    if status in RETRIED_STATUSES:
-        return Retry(ServerError(f"{seen}{detail}; it may be better later"))
-    if status in (401, 403):
-        return Refuse(AuthenticationError(f"{seen}: the credentials were refused; check those of this source"))
-    return Refuse(RefusedError(f"{seen}{detail}"))

@@ -1,0 +1,159 @@
+"""
+The run report: what became of every partition, as one value that is written, shown and turned into an exit code.
+"""
+
+import threading
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from attrs import define, field
+
+from penstock.redact import mask_json
+
+
+@define
+class StreamReport:
+    """One stream's counts in one run. ``seconds`` is the time spent decoding and writing it, not waiting."""
+
+    planned: int = 0
+    delivered: int = 0
+    failed: int = 0
+    skipped: int = 0  # final: nothing was to be done
+    requests: int = 0
+    retries: int = 0
+    bytes: int = 0
+    records: int = 0
+    promised: int | None = None
+    rejected: int = 0
+    repeated: int = 0
+    truncated: int = 0
+    unknown_members: set[str] = field(factory=set)
+    restated: list[dict[str, Any]] = field(factory=list)
+    seconds: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        return {
+            "partitions": {
+                "planned": self.planned,
+                "delivered": self.delivered,
+                "failed": self.failed,
+                "skipped": self.skipped,
+            },
+            "requests": self.requests,
+            "retries": self.retries,
+            "bytes": self.bytes,
+            "records": self.records,
+            "promised": self.promised,
+            "rejected": self.rejected,
+            "repeated": self.repeated,
+            "truncated": self.truncated,
+            "unknown_members": sorted(self.unknown_members),
+            "restated": self.restated,
+            "seconds": round(self.seconds, 3),
+        }
+
+
+@define
+class RunReport:
+    """
+    Everything a run has to say. Counters are added to from fetching threads, hence the lock.
+    """
+
+    run_id: str
+    strict: bool = False
+    seconds: float = 0.0
+    streams: dict[tuple[str, str], StreamReport] = field(factory=dict)
+    errors: list[dict[str, Any]] = field(factory=list)
+    notices: list[str] = field(factory=list)
+    refused: bool = False  # credentials
+    deadline: bool = False
+    interrupted: bool = False
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    STATUS: ClassVar[Mapping[int, str]] = {
+        0: "delivered",
+        1: "failed",
+        3: "refused",
+        4: "deadline",
+        5: "rejected",
+        130: "interrupted",
+    }
+
+    def stream(self, source: str, stream: str) -> StreamReport:
+        return self.streams.setdefault((source, stream), StreamReport())
+
+    def count(self, source: str, stream: str, **amounts: int) -> None:
+        with self._lock:
+            counts = self.stream(source, stream)
+            for name, amount in amounts.items():
+                setattr(counts, name, getattr(counts, name) + amount)
+
+    def error(self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: BaseException) -> None:
+        self.errors.append(
+            {
+                "source": source,
+                "stream": stream,
+                "partition": dict(partition) if partition is not None else None,
+                "error": type(error).__name__,
+                "message": str(error),
+            }
+        )
+
+    @property
+    def exit_code(self) -> int:
+        """The first that applies of 130, 3, 1, 4, 5; else 0."""
+        counts = self.streams.values()
+        if self.interrupted:
+            return 130
+        if self.refused:
+            return 3
+        if self.errors or any(one.failed or one.truncated for one in counts):
+            return 1
+        if self.deadline:
+            return 4
+        if self.strict and any(one.rejected or one.unknown_members for one in counts):
+            return 5
+        return 0
+
+    @property
+    def status(self) -> str:
+        return self.STATUS[self.exit_code]
+
+    def total(self, name: str) -> int:
+        return sum(getattr(one, name) or 0 for one in self.streams.values())
+
+    @property
+    def summary_line(self) -> str:
+        """The run in one line: what was delivered, and whatever else there is to say."""
+        parts = [
+            f"{self.total('records')} records",
+            f"{self.total('delivered')} of {self.total('planned')} partitions delivered",
+        ]
+        if self.total("skipped"):
+            parts.append(f"{self.total('skipped')} final")
+        for name in ("failed", "rejected", "repeated", "truncated", "retries"):
+            if self.total(name):
+                parts.append(f"{self.total(name)} {name}")
+        unknown = sorted({name for one in self.streams.values() for name in one.unknown_members})
+        if unknown:
+            parts.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
+        if self.deadline:
+            parts.append("deadline reached, the next run goes on")
+        return f"{self.status}: {', '.join(parts)}, {self.total('requests')} requests, {self.seconds:.1f} s"
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON-like data, masked."""
+        sources: dict[str, Any] = {}
+        for (source, stream), counts in self.streams.items():
+            sources.setdefault(source, {"streams": {}})["streams"][stream] = counts.as_dict()
+        whole = {
+            "run_id": self.run_id,
+            "status": self.status,
+            "exit_code": self.exit_code,
+            "seconds": round(self.seconds, 3),
+            "sources": sources,
+            "errors": self.errors,
+            "notices": self.notices,
+        }
+        masked: dict[str, Any] = mask_json(whole)
+        return masked

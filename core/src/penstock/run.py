@@ -1,0 +1,654 @@
+"""
+The runner: joins finished parts into one chain per source, runs them, and commits what is complete.
+"""
+
+import secrets
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from functools import partial
+from types import FunctionType
+from typing import TYPE_CHECKING, Any, Literal
+
+from attrs import define, field
+
+from penstock.clock import Clock
+from penstock.declare import Stream
+from penstock.engine import Call, Engine, Outcome, Reading, Task
+from penstock.errors import (
+    AuthenticationError,
+    DeadlineReachedError,
+    OutputClosedError,
+    PenstockError,
+    ProviderError,
+    StoppedError,
+)
+from penstock.judge import judged
+from penstock.model import Ask, Batch, Partition, Request, Response, origin_of
+from penstock.pace import Pace
+from penstock.parts import Accept, Named, Refuse, SinglePage, Unsigned, Verdict
+from penstock.plan import ConfiguredSource, Fetch, Job, Planner, chosen_streams, fingerprint, open_until, ordered
+from penstock.reading import Reader, StreamParts
+from penstock.redact import mask
+from penstock.report import RunReport
+from penstock.retry import Budget, Retrying, RetryPolicy
+from penstock.sign import SignedExchange
+from penstock.sink import Entry, RunRecord, Target
+
+if TYPE_CHECKING:
+    from penstock.decode import Compiled
+
+Emit = Callable[[Mapping[str, Any]], None]
+
+__all__ = ["ConfiguredSource", "Job", "RunReport", "check", "chosen_streams", "run"]
+
+
+def run(
+    jobs: Sequence[Job],
+    *,
+    clock: Clock,
+    deadline_s: float | None = None,
+    strict: bool = False,
+    on_event: Emit = lambda event: None,
+) -> RunReport:
+    """
+    Run the jobs side by side and report. Errors of the configuration or the targets are raised before any request;
+    after that everything that fails is in the report.
+    """
+    started = time.monotonic()
+    report = RunReport(run_id=run_id(clock.now()), strict=strict)
+    deadline = None if deadline_s is None else clock.monotonic() + deadline_s
+    engine = Engine(clock, deadline)
+    budget = Budget(clock, deadline)
+    running: list[SourceRun] = []
+    try:
+        for job in jobs:
+            one = SourceRun(job, clock=clock, engine=engine, budget=budget, report=report, emit=on_event)
+            running.append(one)
+            one.open()
+        on_event({"event": "run_started", "run_id": report.run_id, "sources": [job.source.name for job in jobs]})
+        for one in running:
+            one.begin()
+        over = engine.run()
+        report.deadline = report.deadline or isinstance(over, DeadlineReachedError)
+        report.interrupted = isinstance(over, StoppedError) and not any(one.output_closed for one in running)
+        for one in running:
+            one.finish()
+    finally:
+        report.seconds = time.monotonic() - started
+        for one in running:
+            one.close()
+    on_event({"event": "run_finished", **report.as_dict()})
+    return report
+
+
+def check(source: ConfiguredSource, clock: Clock) -> str:
+    """
+    Try the credentials with one cheap request that records nothing, and say in a line what was seen.
+    """
+    if source.connector.check is None:
+        return (
+            f"{source.name}: the configuration is complete. {source.connector.name} has no request that would record "
+            f"nothing, so the credentials were not tried."
+        )
+    report = RunReport(run_id="check")
+    lane = SourceLane(source, clock=clock, budget=Budget(clock), report=report)
+    try:
+        zone = source.zone
+        ask = Ask(now=clock.now(), days=(clock.now().astimezone(zone).date(),))
+        request = source.connector.check(source.settings, ask)
+        outcome = lane.make(Call(request=request, read=None, lenient=True))
+        if isinstance(outcome.error, AuthenticationError) and (signed := lane.exchange.explain(request)):
+            raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
+        if outcome.error is not None:
+            raise outcome.error
+        if isinstance(outcome.verdict, Refuse):
+            raise outcome.verdict.error
+        return f"{source.name}: {source.connector.name} answered {request.method} {mask(request.url)}: credentials work"
+    finally:
+        lane.close()
+
+
+def run_id(now: datetime) -> str:
+    """Sortable by time, distinct between two runs of one second."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
+
+
+@define(eq=False)
+class SourceLane:
+    """
+    One source's way to its provider: judge, retry, sign and transport, joined. Its ``make`` runs in fetching threads.
+    """
+
+    source: ConfiguredSource
+    clock: Clock
+    budget: Budget
+    report: RunReport
+    emit: Emit = lambda event: None
+    concurrency: int = field(init=False)
+    exchange: SignedExchange = field(init=False)
+    _retrying: Retrying = field(init=False)
+    _transport: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        from penstock.transport import Transport
+
+        settings, connector = self.source.settings, self.source.connector
+        limits = connector.limits
+        self.concurrency = max(1, settings.concurrency or limits.concurrency)
+        self._transport = Transport(
+            timeout_s=settings.timeout_s,
+            max_body_bytes=settings.max_body_mib * 1024 * 1024,
+            connections=self.concurrency,
+            proxy=settings.proxy,
+            ca_file=settings.ca_file,
+            allow_http=settings.allow_http,
+            base_origin=origin_of(settings.base_url),
+            clock=self.clock,
+        )
+        authenticator = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
+        self.exchange = SignedExchange(authenticator, self._transport, self._log_in, self.clock)
+        self._retrying = Retrying(
+            exchange=self.exchange,
+            policy=RetryPolicy(
+                retries=settings.retries,
+                first_s=settings.retry_first_s,
+                max_s=settings.retry_max_s,
+                throttle_wait_s=settings.throttle_wait_s,
+                cool_down_s=limits.cool_down_s,
+            ),
+            pace=Pace(self.clock, settings.requests_per_second or limits.requests_per_second),
+            budget=self.budget,
+            on_attempt=self._attempted,
+        )
+
+    def make(self, call: Call) -> Outcome:
+        """One call, judged and retried; never raises."""
+        stream = call.stream
+        judges = [judge for judge in (stream.judge if stream else None, self.source.connector.judge) if judge]
+        last: Outcome = Outcome(call=call)
+
+        def judge(response: Response) -> Verdict:
+            nonlocal last
+            verdict, answer = judged(
+                self.source.connector.name,
+                call.request,
+                response,
+                read=call.read,
+                judges=judges,
+                lenient=call.lenient,
+            )
+            last = Outcome(call=call, response=response, answer=answer)
+            return verdict
+
+        try:
+            response, verdict = self._retrying(call.request, judge)
+        except Exception as error:  # handed to the reading, which says what becomes of it
+            return Outcome(call=call, error=error)
+        digest = digest_of(last) if call.digest and isinstance(verdict, Accept) else None
+        if stream is not None:
+            self.report.count(self.source.name, stream.name, bytes=len(response.body))
+        return Outcome(call=call, response=response, verdict=verdict, answer=last.answer, digest=digest)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _log_in(self, request: Request) -> Response:
+        """The login: retried like a read, judged by its status alone; the authenticator reads what is final."""
+        bare = _Bare(self._transport)
+        retrying = Retrying(
+            exchange=bare,
+            policy=self._retrying.policy,
+            pace=self._retrying.pace,
+            budget=self.budget,
+            on_attempt=self._attempted,
+        )
+        name = self.source.connector.name
+        response, _ = retrying(
+            request, lambda response: judged(name, request, response, read=None, judges=(), lenient=True)[0]
+        )
+        return response
+
+    def _attempted(self, request: Request, error: ProviderError | None, pause_s: float) -> None:
+        self.emit(
+            {
+                "event": "request" if error is None else "retry",
+                "source": self.source.name,
+                "request": str(request),
+                **(
+                    {"error": type(error).__name__, "message": str(error), "pause_s": round(pause_s, 1)}
+                    if error
+                    else {}
+                ),
+            }
+        )
+
+
+@define
+class _Bare:
+    """An exchange without signing: a login is sent as the authenticator made it."""
+
+    send: Callable[[Request], Response]
+    current: None = None
+
+    def __call__(self, request: Request) -> Response:
+        return self.send(request)
+
+    def renew(self, used: Any) -> None:
+        raise AssertionError("a login is judged by its status alone and is never renewed")
+
+    def correct_clock(self, response: Response) -> bool:
+        return False
+
+
+def digest_of(outcome: Outcome) -> int | None:
+    """A number that two pages with the same items share; None for a page without items."""
+    import zlib
+
+    crc = size = 0
+    for items in outcome.answer.items:
+        crc = zlib.crc32(items.raw, crc)
+        size += len(items.raw)
+    return (size << 32) | crc if size > len(b"[]") else None
+
+
+Key = tuple[str, str | None]  # stream, account
+
+
+@define(eq=False)
+class SourceRun:
+    """
+    One job of a run: its target, its streams in the order in which they depend on each other, and its commits.
+    """
+
+    job: Job
+    clock: Clock
+    engine: Engine
+    budget: Budget
+    report: RunReport
+    emit: Emit
+    output_closed: bool = field(default=False, init=False)
+    _target: Target | None = field(default=None, init=False)
+    _lane: SourceLane | None = field(default=None, init=False)
+    _planner: Planner = field(init=False)
+    _shapes: dict[str, "Compiled"] = field(factory=dict, init=False)
+    _parts: dict[str, StreamParts] = field(factory=dict, init=False)
+    _refused: AuthenticationError | None = field(default=None, init=False)
+    _rows: dict[Key, list[Mapping[str, Any]]] = field(factory=dict, init=False)  # of parents
+    _wanted_columns: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns
+    _over: dict[Key, bool] = field(factory=dict, init=False)  # read: well or not
+    _order: dict[Key, list[Fetch]] = field(factory=dict, init=False)  # changes: days yet to be committed, in order
+    _complete: dict[Fetch, Reader] = field(factory=dict, init=False)  # read, waiting for an earlier day
+    _dependents: dict[str, list[Stream]] = field(factory=dict, init=False)  # listing stream -> divided by its accounts
+    _chosen: set[str] = field(factory=set, init=False)
+    _delivered: set[str] = field(factory=set, init=False)
+    _started_at: datetime = field(init=False)
+
+    @property
+    def source(self) -> ConfiguredSource:
+        return self.job.source
+
+    def open(self) -> None:
+        """Take the target; plan what can be planned, so that a window nobody serves is an error before any request."""
+        self._started_at = self.clock.now()
+        self._target = self.job.sink.open(self.source.name, self.report.run_id)
+        self._planner = Planner(self.job, self._started_at, self._target)
+        for stream in ordered(self.source, self.job.streams):
+            if stream.kind != "snapshot" and stream.derived is None:
+                self._planner.window(stream)
+
+    def begin(self) -> None:
+        """Give the engine everything that can be read now; the rest follows what it waits for."""
+        self._lane = SourceLane(self.source, clock=self.clock, budget=self.budget, report=self.report, emit=self.emit)
+        chosen = [stream for stream in ordered(self.source, self.job.streams) if stream.derived is None]
+        self._chosen = {stream.name for stream in chosen}
+        now: list[Stream] = []
+        for stream in [*self._hidden(chosen), *chosen]:
+            if stream.accounts_from is not None and self._listed(stream):
+                self._dependents.setdefault(stream.accounts_from[0], []).append(stream)
+            else:
+                now.append(stream)
+        for stream in now:
+            self._add(stream, self._planner.accounts(stream) or ())
+
+    def finish(self) -> None:
+        """After the last reading: let the target complete its streams, and remember the run."""
+        assert self._target is not None
+        for name in sorted(self._delivered):
+            try:
+                self._target.finish(name)
+            except PenstockError as error:
+                self._failed_stream(name, error)
+        self.report.notices.extend(dict.fromkeys(self._planner.notices))
+        if self._target.ledger is not None:
+            self._target.ledger.record_run(
+                RunRecord(
+                    run_id=self.report.run_id,
+                    source=self.source.name,
+                    started_at=self._started_at,
+                    finished_at=self.clock.now(),
+                    exit_code=self.report.exit_code,
+                    report=self.report.as_dict()["sources"].get(self.source.name, {}),
+                )
+            )
+
+    def close(self) -> None:
+        if self._lane is not None:
+            self._lane.close()
+        if self._target is not None:
+            self._target.close()
+
+    # --- what is read, and after what -------------------------------------------------------------------------------
+
+    def _listed(self, stream: Stream) -> bool:
+        """Whether the stream's accounts come from the provider, not from the configuration."""
+        return stream.accounts is None or stream.accounts(self.source.settings) is None
+
+    def _hidden(self, chosen: Sequence[Stream]) -> list[Stream]:
+        """Streams that are read for others only: parents, and those that list accounts; parents first."""
+        needed: dict[str, Stream] = {}
+
+        def need(stream: Stream) -> None:
+            if stream.accounts_from is not None and self._listed(stream):
+                visit(self.source.stream(stream.accounts_from[0]))
+            if stream.parent is not None:
+                columns = self._wanted_columns.setdefault(stream.parent.stream, set())
+                columns.update(stream.parent.columns)
+                visit(self.source.stream(stream.parent.stream))
+
+        def visit(stream: Stream) -> None:
+            need(stream)
+            needed[stream.name] = stream
+
+        for stream in chosen:
+            need(stream)
+        names = {stream.name for stream in chosen}
+        return [stream for stream in needed.values() if stream.name not in names]
+
+    def _add(self, stream: Stream, accounts: Iterable[str | None]) -> None:
+        """Plan a stream's fetches and give them to the engine."""
+        hidden = stream.name not in self._chosen
+        fetches = self._planner.fetches(stream, accounts)
+        if not hidden:
+            counts = self.report.stream(self.source.name, stream.name)
+            counts.planned += sum(len(fetch.partitions) for fetch in fetches)
+            counts.skipped = self._planner.final.get(stream.name, 0)
+            self.emit(
+                {
+                    "event": "planned",
+                    "source": self.source.name,
+                    "stream": stream.name,
+                    "partitions": counts.planned,
+                    "final": counts.skipped,
+                }
+            )
+        for fetch in fetches:
+            if stream.kind == "changes":
+                self._order.setdefault((stream.name, fetch.account), []).append(fetch)
+        self.engine.add(self._task(fetch, hidden) for fetch in fetches)
+
+    def _task(self, fetch: Fetch, hidden: bool) -> Task:
+        assert self._lane is not None
+        stream, key = fetch.stream, (fetch.stream.name, fetch.account)
+        parent: Key | None = (stream.parent.stream, fetch.account) if stream.parent is not None else None
+        reader = self._reader(fetch, hidden, parent)
+
+        def start() -> Reading:
+            if self._refused is not None:
+                raise self._refused
+            if parent is not None and not self._over.get(parent, False):
+                raise ProviderError(f"{stream.name} was not read: its parent {parent[0]} failed or was not read")
+            began = time.monotonic()
+            yield from reader.steps()
+            self.report.stream(self.source.name, stream.name).seconds += time.monotonic() - began
+
+        return Task(
+            self._lane,
+            start,
+            ready=lambda: parent is None or parent in self._over,
+            ended=partial(self._ended, fetch, reader, hidden, key),
+        )
+
+    def _reader(self, fetch: Fetch, hidden: bool, parent: Key | None) -> Reader:
+        stream, key = fetch.stream, (fetch.stream.name, fetch.account)
+        wanted = sorted(self._wanted_columns.get(stream.name, ()))
+        listing = self._account_column(stream)
+        if listing is not None and listing not in wanted:
+            wanted.append(listing)
+        see: Callable[[Batch], None] | None = None
+        if wanted:
+            columns = tuple(wanted)
+
+            def see(batch: Batch) -> None:
+                rows = self._rows.setdefault(key, [])
+                rows.extend({column: plain(getattr(row, column)) for column in columns} for row in batch)
+
+        return Reader(
+            source=self.source,
+            fetch=fetch,
+            parts=self._parts_of(stream),
+            shape=self._shape_of(stream),
+            target=None if hidden else self._target,
+            clock=self.clock,
+            fingerprint=fingerprint(self.source.settings, stream),
+            parents=lambda: self._rows.get(parent, ()) if parent is not None else (),
+            hooks=self.source.registry.batch_hooks(),
+            see=see,
+            forget_seen=lambda: self._rows.pop(key, None),
+            on_unknown=self._unknown,
+            on_note=self._note,
+        )
+
+    def _account_column(self, stream: Stream) -> str | None:
+        """The column that holds the accounts of others, where this stream lists them in this run."""
+        dependents = self._dependents.get(stream.name)
+        return dependents[0].accounts_from[1] if dependents and dependents[0].accounts_from else None
+
+    # --- what becomes of it -----------------------------------------------------------------------------------------
+
+    def _ended(self, fetch: Fetch, reader: Reader, hidden: bool, key: Key, error: BaseException | None) -> None:
+        if isinstance(error, AuthenticationError):
+            self._refused = error
+            self.report.refused = True
+        if error is not None:
+            self._failed(fetch, hidden, error)
+        elif not hidden:
+            self._complete[fetch] = reader
+        self._commit_ready(fetch, failed=error is not None)
+        self._over[key] = error is None
+        dependents = self._dependents.pop(fetch.stream.name, None)
+        if dependents:
+            self._accounts_listed(fetch.stream, key, dependents, failed=error is not None)
+        if fetch.stream.name not in self._wanted_columns:
+            self._rows.pop(key, None)
+
+    def _accounts_listed(self, stream: Stream, key: Key, dependents: list[Stream], *, failed: bool) -> None:
+        """The accounts are known: remember them, and read what is divided by them."""
+        ledger = self._target.ledger if self._target is not None else None
+        if not failed:
+            column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
+            accounts = tuple(dict.fromkeys(str(row[column]) for row in self._rows.get(key, ())))
+            if ledger is not None:
+                ledger.remember_accounts(self.source.name, stream.name, accounts)
+        else:
+            accounts = ledger.accounts(self.source.name, stream.name) if ledger is not None else ()
+        for one in dependents:
+            self._add(one, accounts)
+
+    def _commit_ready(self, fetch: Fetch, *, failed: bool) -> None:
+        """
+        Commit what is complete. The days of a ``changes`` stream are committed in order, since a row read with an
+        older day must not overwrite the same row read with a newer one.
+        """
+        if fetch.stream.kind != "changes":
+            if reader := self._complete.pop(fetch, None):
+                self._commit(fetch, reader)
+            return
+        queue = self._order.get((fetch.stream.name, fetch.account), [])
+        if failed and fetch in queue:
+            queue.remove(fetch)
+        while queue and queue[0] in self._complete:
+            first = queue.pop(0)
+            self._commit(first, self._complete.pop(first))
+
+    def _commit(self, fetch: Fetch, reader: Reader) -> None:
+        stream, settings = fetch.stream, self.source.settings
+        counts = self.report.stream(self.source.name, stream.name)
+        for partition in fetch.partitions:
+            tally, former = reader.tallies[partition], fetch.entries.get(partition)
+            entry = Entry(
+                source=self.source.name,
+                partition=partition,
+                state="delivered",
+                run_id=self.report.run_id,
+                read_at=reader.read_at or self._started_at,
+                open_until=open_until(stream, settings, partition, self.source.zone),
+                fingerprint=reader.fingerprint,
+                rows=tally.rows,
+                promised=tally.promised,
+                rejected=len(tally.rejected),
+                repeated=tally.repeated,
+                truncated=reader.truncated,
+                sums=tally.sums,
+                derived_rows=tally.derived_rows,
+                version=former.version if former is not None else 0,
+                rejected_records=(*tally.rejected, *tally.derived_rejected),
+            )
+            try:
+                reader.writers.pop(partition).commit(entry)
+            except Exception as error:  # the next partitions may still be delivered
+                self._failed(fetch, False, error, only=partition)
+                continue
+            self._delivered.add(stream.name)
+            counts.delivered += 1
+            counts.records += tally.rows
+            counts.rejected += len(tally.rejected)
+            counts.repeated += tally.repeated
+            counts.truncated += reader.truncated
+            if tally.promised is not None:
+                counts.promised = (counts.promised or 0) + tally.promised
+            for name, rows in tally.derived_rows.items():
+                derived = self.report.stream(self.source.name, name)
+                derived.records += rows
+                derived.planned += 1
+                derived.delivered += 1
+            change = restatement(partition, former, entry)
+            if change is not None:
+                counts.restated.append(change)
+            self.emit(
+                {
+                    "event": "partition_delivered",
+                    "source": self.source.name,
+                    "stream": stream.name,
+                    "partition": partition.as_dict(),
+                    "records": tally.rows,
+                    "rejected": len(tally.rejected),
+                    **({"restated": change} if change else {}),
+                }
+            )
+        if self._target is not None and self._target.ledger is not None:
+            for report in reader.reports:
+                self._target.ledger.drop(report)
+
+    def _failed(self, fetch: Fetch, hidden: bool, error: BaseException, *, only: Partition | None = None) -> None:
+        """Report a failure and put it into the ledger, unless the run itself was ended."""
+        if isinstance(error, OutputClosedError):
+            self.output_closed = True
+            self.clock.stop.set()
+            return
+        if isinstance(error, (StoppedError, GeneratorExit)):
+            return
+        if isinstance(error, DeadlineReachedError):
+            self.report.deadline = True
+            return
+        if not isinstance(error, PenstockError):
+            raise error
+        partitions = (only,) if only is not None else fetch.partitions
+        if not hidden:
+            self.report.count(self.source.name, fetch.stream.name, failed=len(partitions))
+        for partition in partitions:
+            if not hidden and self._target is not None and self._target.ledger is not None:
+                self._target.ledger.fail(self.source.name, partition, str(error), self.report.run_id)
+            self.report.error(self.source.name, fetch.stream.name, partition.as_dict(), error)
+            self.emit(
+                {
+                    "event": "partition_failed",
+                    "source": self.source.name,
+                    "stream": fetch.stream.name,
+                    "partition": partition.as_dict(),
+                    "error": type(error).__name__,
+                    "message": str(error),
+                }
+            )
+
+    def _failed_stream(self, name: str, error: PenstockError) -> None:
+        self.report.error(self.source.name, name, None, error)
+        self.report.count(self.source.name, name, failed=1)
+
+    def _unknown(self, stream: str, names: tuple[str, ...]) -> None:
+        known = self.report.stream(self.source.name, stream).unknown_members
+        fresh = set(names) - known
+        if fresh:
+            known.update(fresh)
+            self._note(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(fresh))}")
+
+    def _note(self, text: str) -> None:
+        self.emit({"event": "note", "source": self.source.name, "message": mask(text)})
+
+    # --- parts ------------------------------------------------------------------------------------------------------
+
+    def _parts_of(self, stream: Stream) -> StreamParts:
+        if stream.name not in self._parts:
+            self._parts[stream.name] = stream_parts(self.source, stream)
+        return self._parts[stream.name]
+
+    def _shape_of(self, stream: Stream) -> "Compiled":
+        if stream.name not in self._shapes:
+            from penstock.decode import compile_stream
+
+            self._shapes[stream.name] = compile_stream(self.source, stream)
+        return self._shapes[stream.name]
+
+
+def stream_parts(source: ConfiguredSource, stream: Stream) -> StreamParts:
+    """A stream's parts, looked up and made for this source's settings."""
+    from penstock.envelope import Envelope
+
+    def part(kind: Literal["paginator", "poller", "decoder"], said: Any, default: Any) -> Any:
+        # A body decoder is callable too, so it is a plain function that marks a factory taking the settings.
+        if isinstance(said, FunctionType):
+            said = said(source.settings)
+        if isinstance(said, Named):
+            return source.registry.part(kind, said)
+        return default if said is None else said
+
+    read = part("decoder", stream.envelope, Envelope())
+    day_of = stream.day_of(source.settings) if callable(stream.day_of) else stream.day_of
+    return StreamParts(
+        paginator=part("paginator", stream.paginator, SinglePage()),
+        poller=part("poller", stream.poller, None),
+        read=read,
+        downloads=part("decoder", stream.downloads, read),
+        day_of=day_of,
+    )
+
+
+def restatement(partition: Partition, former: Entry | None, entry: Entry) -> dict[str, Any] | None:
+    """What a new reading changed in a partition that was delivered before: rows and sums, before and after."""
+    if former is None or not former.delivered or partition.values == ():
+        return None
+    sums = {
+        column: [str(former.sums[column]), str(total)]
+        for column, total in entry.sums.items()
+        if column in former.sums and former.sums[column] != total
+    }
+    if former.rows == entry.rows and not sums:
+        return None
+    return {"partition": partition.as_dict(), "rows": [former.rows, entry.rows], "sums": sums}
+
+
+def plain(value: Any) -> Any:
+    """A column's value as plain data: a raw nested part is decoded."""
+    import msgspec
+
+    return msgspec.json.decode(value) if isinstance(value, msgspec.Raw) else value
