@@ -1,0 +1,47 @@
+# Everything here needs only Python 3.11+, make and a package registry; the first run sets itself up.
+
+PYTHON ?= python3
+UV := .tools/bin/uv
+BIN := .venv/bin
+SOURCES := core plugins connector_talroo connector_joveo connector_targetcircle connector_convertr connector_sensis
+TYPED := $(wildcard $(addsuffix /src/*,$(SOURCES)))
+
+# A registry that pip was told of is the one uv shall use, too.
+INDEX := $(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null)
+export UV_PYTHON_DOWNLOADS = never
+ifneq ($(INDEX),)
+export UV_DEFAULT_INDEX ?= $(INDEX)
+endif
+
+.PHONY: demo test lint soak setup wheels clean
+
+demo: setup  ## every connector against its sandbox, into ./penstock-demo
+	@$(BIN)/penstock demo
+
+test: setup lint  ## lint, types and every test
+	@$(BIN)/pytest
+
+lint: setup
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy $(TYPED)
+
+soak: setup  ## the long runs: kills at random moments, faults in random combinations
+	@$(BIN)/pytest -m soak -o addopts="--import-mode=importlib" --timeout 3600
+
+setup: .venv/.ready
+
+.venv/.ready: pyproject.toml $(wildcard */pyproject.toml)
+	@command -v $(PYTHON) >/dev/null || { echo "make: no $(PYTHON) found; name one with PYTHON=..."; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	    { echo "make: $(PYTHON) is older than 3.11; name a newer one with PYTHON=..."; exit 1; }
+	@test -x $(UV) || { echo "setting up (once) ..."; $(PYTHON) -m venv .tools && .tools/bin/pip install -q 'uv>=0.8,<1'; }
+	@$(UV) sync -q --all-packages --python $(PYTHON)
+	@touch $@
+
+wheels: setup  ## one wheel per member, and the code-free penstock, in ./dist
+	@$(UV) build -q --all-packages --wheel --out-dir dist
+	@$(UV) build -q --wheel --out-dir dist .
+
+clean:
+	rm -rf .venv .tools dist penstock-demo
