@@ -1,0 +1,52 @@
+"""
+The text that names a target (``jsonl:DIR``, ``postgresql://...``): passwords in it, and how to show and keep it.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import unquote
+
+from penstock.redact import MASK
+
+_KEYWORD_PASSWORD = re.compile(r"(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+
+
+def passwords_in(text: str) -> Iterator[str]:
+    """Every password in the text of a target, as it stands there and decoded."""
+    for found in _KEYWORD_PASSWORD.finditer(text):
+        yield from {found[2].strip("'"), unquote(found[2])}
+    userinfo = _userinfo(text)
+    if userinfo and ":" in userinfo:
+        password = userinfo.partition(":")[2]
+        yield from {password, unquote(password)} - {""}
+
+
+def shown_target(text: str) -> str:
+    """The text of a target with ``***`` for every password."""
+    shown = _KEYWORD_PASSWORD.sub(rf"\1{MASK}", text)
+    userinfo = _userinfo(text)
+    if userinfo and ":" in userinfo:
+        shown = shown.replace(f"{userinfo}@", f"{userinfo.partition(':')[0]}:{MASK}@", 1)
+    return shown
+
+
+def _userinfo(text: str) -> str:
+    """``user:password`` of ``scheme://user:password@host/...``; a password may hold an unescaped @ or /."""
+    _, slashes, rest = text.partition("://")
+    if not slashes or "@" not in rest:
+        return ""
+    before_path = rest.partition("/")[0]
+    return (before_path if "@" in before_path else rest).rpartition("@")[0]
+
+
+def findable(text: str) -> str:
+    """The text of a target without its password and with an absolute path, so that it can be found again later."""
+    if "://" in text:
+        userinfo = _userinfo(text)
+        bare = text.replace(f"{userinfo}@", f"{userinfo.partition(':')[0]}@", 1) if userinfo else text
+        place, _, query = bare.partition("?")
+        kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0].lower() != "password"]
+        return f"{place}?{'&'.join(kept)}" if kept else place
+    scheme, colon, path = text.partition(":")
+    return f"{scheme}:{Path(path).absolute()}" if colon and path else text

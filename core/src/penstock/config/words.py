@@ -1,0 +1,36 @@
+"""
+Words that the messages of several modules share.
+"""
+
+from collections.abc import Iterable
+from datetime import date, datetime, time
+from decimal import Decimal
+from typing import Any
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean "talroo"?``, with its blank in front; empty when nothing known is near."""
+    import difflib
+
+    by_folded = {name.lower(): name for name in known}
+    near = difflib.get_close_matches(word.lower(), by_folded, n=1, cutoff=0.6)
+    return f' Did you mean "{by_folded[near[0]]}"?' if near else ""
+
+
+def shown(value: Any) -> str:
+    """A value as TOML writes it, for a message; never called with a secret."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        text = value if len(value) <= 60 else value[:59] + "…"
+        return '"' + text.replace("\\", "\\\\").replace('"', '\\"') + '"'
+    if isinstance(value, (int, float, Decimal, date, datetime, time)):
+        return str(value)
+    return sort_of(value)
+
+
+def sort_of(value: Any) -> str:
+    """What sort of TOML value this is."""
+    names = ((bool, "true or false"), (str, "text"), (int, "a whole number"), ((float, Decimal), "a number"))
+    more = ((datetime, "a date and time"), (date, "a date"), (time, "a time"), (dict, "a table"), (list, "a list"))
+    return next((name for kind, name in (*names, *more) if isinstance(value, kind)), type(value).__name__)

@@ -1,0 +1,520 @@
+"""The configuration: where values come from, what is refused, and how a problem is told."""
+
+from collections.abc import Callable, Mapping
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import pytest
+from attrs import field, frozen, validators
+from penstock.config import Config, load, shown_target, variable_of
+from penstock.config.targets import findable, passwords_in
+from penstock.declare import Connector, SinkKind, SourceSettings, setting
+from penstock.errors import ConfigError, PluginError
+from penstock.redact import Secret, mask
+
+
+@frozen(kw_only=True)
+class Settings(SourceSettings):
+    base_url: str = setting("https://api.example.com", help="where it answers")
+    reference: str = setting(help="your reference")
+    key: Secret = setting(help="the key from your account's page")
+    ids: tuple[str, ...] = setting((), help="accounts")
+    style: Literal["bearer", "query"] = setting("bearer", help="how it signs")
+    rate: Decimal = setting(Decimal(1), help="a rate")
+    size: int = setting(10, help="a size", validator=validators.le(100))
+    filters: dict[str, dict[str, tuple[str, ...]]] = setting(factory=dict, help="filters")
+    more: dict[str, Any] = setting(factory=dict, help="anything")
+    folder: Path | None = setting(None, help="a folder")
+
+
+@frozen(kw_only=True)
+class SinkSettings:
+    dsn: Secret = setting(help="where")
+    rows: int = setting(1, help="rows")
+
+
+@frozen(kw_only=True)
+class PathSettings:
+    path: str = setting(help="where")
+
+
+def parse(text: str) -> PathSettings:
+    if text == "jsonl:bad":
+        raise ValueError("bad is no good place")
+    return PathSettings(path=text.partition(":")[2])
+
+
+def a_kind(name: str, scheme: str, settings: type, parse: Callable[[str], Any] = parse) -> SinkKind:
+    return SinkKind(
+        name=name, summary="", promise="", scheme=scheme, settings=settings, parse=parse, open=lambda settings: settings
+    )
+
+
+@frozen
+class Offered:
+    """What the registry answers, as values."""
+
+    vault: Mapping[str, Callable[[str], str]] = field(factory=dict)
+
+    def connector(self, name: str) -> Connector:
+        if name != "x":
+            raise PluginError(f"no connector named {name!r} is installed.")
+        return Connector(name="x", summary="", settings=Settings)
+
+    def sinks(self) -> dict[str, SinkKind]:
+        return {
+            "jsonl": a_kind("jsonl", "jsonl", PathSettings),
+            "postgres": a_kind("postgres", "postgresql", SinkSettings, lambda text: SinkSettings(dsn=Secret(text))),
+            "stdout": a_kind("stdout", "-", PathSettings),
+        }
+
+    def sink(self, name: str) -> SinkKind:
+        return next(kind for kind in self.sinks().values() if name in (kind.name, kind.scheme))
+
+    def secrets(self) -> Mapping[str, Callable[[str], str]]:
+        return self.vault
+
+
+GOOD = """
+[source.x]
+reference = "r"
+key = { env = "KEY" }
+"""
+
+
+def loaded(
+    tmp_path: Path, text: str = GOOD, sets: tuple[str, ...] = (), environ: Mapping[str, str] | None = None
+) -> Config:
+    file = tmp_path / "penstock.toml"
+    file.write_text(text)
+    return load(file, sets, {"KEY": "hunter2-long", **(environ or {})})
+
+
+def problems(config: Config, name: str = "x", offers: Offered | None = None) -> list[str]:
+    with pytest.raises(ConfigError) as caught:
+        config.source(name, offers or Offered())
+    return [problem.replace(f"{config.where}: ", "") for problem in caught.value.problems]
+
+
+def test_a_file_becomes_the_connectors_settings(tmp_path: Path) -> None:
+    """
+    Every type a settings class may have is taken from TOML, exactly.
+    """
+    text = """
+[source.x]
+reference = "r"
+key = { env = "KEY" }
+ids = ["1", "2"]
+style = "query"
+rate = 0.1
+timeout_s = 5
+start = 2026-01-31
+include_personal = false
+filters = { leads = { status = ["a", "b"] } }
+more = { n = 1.5, list = [1, "a"] }
+folder = "here"
+"""
+    settings = loaded(tmp_path, text).source("x", Offered()).settings
+
+    assert isinstance(settings, Settings)
+    assert settings.key == Secret("hunter2-long")
+    assert settings.ids == ("1", "2")
+    assert settings.style == "query"
+    assert settings.rate == Decimal("0.1")
+    assert (settings.timeout_s, type(settings.timeout_s)) == (5.0, float)
+    assert settings.start == date(2026, 1, 31)
+    assert settings.include_personal is False
+    assert settings.filters == {"leads": {"status": ("a", "b")}}
+    assert settings.more == {"n": 1.5, "list": [1, "a"]}
+    assert type(settings.more["n"]) is float
+    assert settings.folder == tmp_path / "here"
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        pytest.param('size = "5"', 'size: found "5", wanted a whole number; write it without quotes: 5', id="quoted"),
+        pytest.param("size = true", "size: found true, wanted a whole number", id="true is no number"),
+        pytest.param("size = 5.0", "size: found 5.0, wanted a whole number", id="no fraction"),
+        pytest.param("size = 101", "size: 'size' must be <= 100: 101", id="validator"),
+        pytest.param(
+            "style = 'qery'", 'style: found "qery", wanted one of "bearer", "query". Did you mean "query"?', id="choice"
+        ),
+        pytest.param('ids = "2112"', 'ids: found "2112", wanted a list of text; write ["2112"]', id="text for list"),
+        pytest.param("ids = [1]", 'ids[0]: found 1, wanted text; write it in quotes: "1"', id="inside a list"),
+        pytest.param(
+            "filters = { leads = { status = [1] } }",
+            'filters.leads.status[0]: found 1, wanted text; write it in quotes: "1"',
+            id="inside tables",
+        ),
+        pytest.param(
+            'start = "2026-01-31"',
+            'start: found "2026-01-31", wanted a date such as 2026-01-31; write it without quotes: 2026-01-31',
+            id="quoted date",
+        ),
+        pytest.param(
+            "start = 2026-01-31T00:00:00",
+            "start: found 2026-01-31 00:00:00, wanted a date such as 2026-01-31",
+            id="a time is no day",
+        ),
+        pytest.param("timeout_s = nan", "timeout_s: found NaN, wanted a number", id="nan"),
+        pytest.param("timeout_s = 0", "timeout_s: found 0.0, wanted more than 0", id="zero"),
+        pytest.param("retries = -1", "retries: found -1, wanted 0 or more", id="negative"),
+        pytest.param(
+            'timezone = "Europe/Berln"',
+            'timezone: found "Europe/Berln", wanted an IANA name such as "Europe/Berlin" or "UTC"',
+            id="zone",
+        ),
+        pytest.param(
+            'timezone = "Europe"',
+            'timezone: found "Europe", wanted an IANA name such as "Europe/Berlin" or "UTC"',
+            id="a directory of zones",
+        ),
+        pytest.param(
+            'open_for = "soon"',
+            'open_for: \'soon\' is not a time such as "3 days" or "40 days, 8th of next month"',
+            id="open_for",
+        ),
+        pytest.param(
+            'base_url = "api.example.com"',
+            "base_url: found 'api.example.com', wanted a URL such as https://api.example.com",
+            id="no scheme",
+        ),
+        pytest.param(
+            'base_url = "https://u:pass-word@api.example.com"',
+            "base_url: credentials do not belong into the URL; the connector has keys for them",
+            id="password in the URL",
+        ),
+        pytest.param('ca_file = "/nowhere"', 'ca_file: found "/nowhere", wanted a file that can be read', id="ca"),
+        pytest.param(
+            'refrence = "r"',
+            'refrence: unknown key. Did you mean "reference"? `penstock init x` lists every key',
+            id="unknown key",
+        ),
+    ],
+)
+def test_a_wrong_value_is_told_with_place_found_and_wanted(tmp_path: Path, line: str, problem: str) -> None:
+    """
+    The message names the key's path, what was found and what is wanted.
+    """
+    assert problems(loaded(tmp_path, GOOD + line)) == [f"source.x.{problem}"]
+
+
+def test_all_problems_are_told_at_once(tmp_path: Path) -> None:
+    """
+    Unknown sections, unknown keys, wrong types and what is missing come in one error.
+    """
+    text = """
+[sorce.y]
+a = 1
+[source.x]
+size = "a"
+nonsense = 1
+[pipeline.daily]
+source = 5
+streem = ["a"]
+"""
+    found = problems(loaded(tmp_path, text))
+
+    assert [problem.partition(" ")[0] for problem in found] == [
+        "sorce:",
+        "pipeline.daily.streem:",
+        "pipeline.daily.source:",
+        "pipeline.daily.sink",
+        "source.x.size:",
+        "source.x.nonsense:",
+        "source.x.reference",
+        "source.x.key",
+    ]
+    assert 'Did you mean "source"?' in found[0]
+    assert 'write key = { env = "KEY" }' in found[-1]
+
+
+def test_validators_are_all_asked(tmp_path: Path) -> None:
+    """
+    Two refused values are two problems.
+    """
+    found = problems(loaded(tmp_path, GOOD + "size = 1000\nretries = -1"))
+
+    assert [problem.partition(":")[0] for problem in found] == ["source.x.size", "source.x.retries"]
+
+
+def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
+    """
+    File, environment, ``--set``: the later one wins.
+    """
+    environ = {"PENSTOCK_SOURCE__X__SIZE": "2", "PENSTOCK_SOURCE__X__RETRIES": "2"}
+    config = loaded(tmp_path, GOOD + "size = 1\nretries = 1\nmax_pages = 1", ("source.x.size=3",), environ)
+
+    settings = config.source("x", Offered()).settings
+    assert (settings.size, settings.retries, settings.max_pages) == (3, 2, 1)
+
+
+@pytest.mark.parametrize(
+    ("key", "text", "wanted"),
+    [
+        pytest.param("size", "7", 7, id="int"),
+        pytest.param("rate", "0.10", Decimal("0.10"), id="decimal"),
+        pytest.param("include_personal", "no", False, id="bool"),
+        pytest.param("start", "2026-01-31", date(2026, 1, 31), id="date"),
+        pytest.param("start", "", None, id="nothing"),
+        pytest.param("ids", "2112,2113", ("2112", "2113"), id="list by commas"),
+        pytest.param("ids", '["2112"]', ("2112",), id="list of TOML"),
+        pytest.param("reference", "10", "10", id="text stays text"),
+        pytest.param("reference", '"10"', "10", id="quoted text"),
+        pytest.param("filters", '{ leads = { a = ["b"] } }', {"leads": {"a": ("b",)}}, id="table"),
+        pytest.param("filters.leads.a", '["b"]', {"leads": {"a": ("b",)}}, id="inside a table"),
+        pytest.param("requests_per_second", "2", 2.0, id="optional number"),
+    ],
+)
+def test_text_is_read_by_the_wanted_type(tmp_path: Path, key: str, text: str, wanted: object) -> None:
+    """
+    What comes from ``--set`` or the environment has no type of its own.
+    """
+    by_option = loaded(tmp_path, GOOD, (f"source.x.{key}={text}",))
+    by_variable = loaded(tmp_path, GOOD, (), {variable_of(f"source.x.{key}"): text})
+
+    for config in (by_option, by_variable):
+        assert getattr(config.source("x", Offered()).settings, key.partition(".")[0]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("option", "problem"),
+    [
+        pytest.param("source.x.size=many", 'found "many", wanted a whole number', id="type"),
+        pytest.param("source.x.start=tomorrow", 'found "tomorrow", wanted a date such as 2026-01-31', id="date"),
+        pytest.param("source.x.filters=leads", "wanted a table such as", id="table"),
+        pytest.param("size=5", "wanted SECTION.NAME.KEY=VALUE", id="short path"),
+        pytest.param("source.x.key=hunter3-long", "set PENSTOCK_SOURCE__X__KEY in the environment", id="secret"),
+    ],
+)
+def test_a_bad_option_is_told(tmp_path: Path, option: str, problem: str) -> None:
+    """
+    The problem names ``--set``; a secret's value is not repeated.
+    """
+    (found,) = problems(loaded(tmp_path, GOOD, (option,)))
+
+    assert found.startswith("--set ")
+    assert problem in found
+    assert "hunter3" not in found
+
+
+def test_an_option_that_reaches_nothing_is_a_problem(tmp_path: Path) -> None:
+    """
+    A misspelt source's name in ``--set`` does not pass silently.
+    """
+    config = loaded(tmp_path, GOOD, ("source.xx.size=5",))
+
+    (problem,) = config.stray(["x"])
+    assert problem == "--set source.xx.size: no source 'xx' here. Did you mean \"x\"?"
+    assert config.stray(["x", "xx"]) == ()
+
+
+def test_a_source_may_live_in_the_environment_alone() -> None:
+    """
+    Without any file, a source named as an installed connector is made of variables.
+    """
+    environ = {"PENSTOCK_SOURCE__X__KEY": "hunter2-long", "PENSTOCK_SOURCE__X__REFERENCE": "r"}
+
+    settings = load(None, (), environ).source("x", Offered()).settings
+
+    assert settings.key.reveal() == "hunter2-long"
+
+
+def test_a_secret_from_a_file_loses_one_newline(tmp_path: Path) -> None:
+    """
+    ``{ file = ... }`` is relative to the configuration; one newline at its end is not part of the secret.
+    """
+    (tmp_path / "key").write_text("hunter2-long\n\n")
+    (tmp_path / "key").chmod(0o600)
+
+    settled = loaded(tmp_path, '[source.x]\nreference = "r"\nkey = { file = "key" }').source("x", Offered())
+
+    assert settled.settings.key.reveal() == "hunter2-long\n"
+    assert settled.notices == ()
+
+
+def test_a_secret_that_others_can_read_is_noticed(tmp_path: Path) -> None:
+    """
+    An open file and a secret in the configuration itself are taken, with a notice each.
+    """
+    (tmp_path / "key").write_text("hunter2-long")
+    (tmp_path / "key").chmod(0o644)
+
+    by_file = loaded(tmp_path, '[source.x]\nreference = "r"\nkey = { file = "key" }').source("x", Offered())
+    literal = loaded(tmp_path, '[source.x]\nreference = "r"\nkey = "hunter2-long"').source("x", Offered())
+
+    assert "chmod 600" in by_file.notices[0]
+    assert "source.x.key is written in the file" in literal.notices[0]
+    assert "hunter2" not in literal.notices[0]
+
+
+def missing(reference: str) -> str:
+    raise LookupError("sealed")
+
+
+@pytest.mark.parametrize(
+    ("value", "problem"),
+    [
+        pytest.param('{ env = "ABSENT" }', "the environment variable ABSENT is not set", id="env"),
+        pytest.param('{ env = "VOID" }', "the environment variable VOID is empty", id="empty"),
+        pytest.param('{ file = "absent" }', "cannot be read: No such file or directory", id="file"),
+        pytest.param('{ vault = "a/b" }', 'vault has no "a/b": sealed', id="plugin"),
+        pytest.param(
+            '{ valt = "a" }',
+            'found a table with valt, wanted { env = "..." } or { file = "..." } or { vault = "..." }. Did you mean "v',
+            id="unknown kind",
+        ),
+        pytest.param("5", 'found a whole number, wanted a secret: { env = "NAME" }', id="number"),
+        pytest.param('""', "is empty", id="nothing"),
+    ],
+)
+def test_a_secret_that_cannot_be_had_is_told(tmp_path: Path, value: str, problem: str) -> None:
+    """
+    The reference is named, and what to write instead; never a value.
+    """
+    config = loaded(tmp_path, f'[source.x]\nreference = "r"\nkey = {value}', (), {"VOID": ""})
+
+    (found,) = problems(config, offers=Offered({"vault": missing}))
+    assert problem in found
+
+
+def test_a_reference_works_for_any_single_value(tmp_path: Path) -> None:
+    """
+    ``{ env = "NAME" }`` also gives a text or number that is no secret.
+    """
+    text = '[source.x]\nreference = { env = "REF" }\nkey = { vault = "k" }\nsize = { env = "SIZE" }'
+    config = loaded(tmp_path, text, (), {"REF": "r-1", "SIZE": "9"})
+
+    settings = config.source("x", Offered({"vault": lambda reference: f"secret of {reference}"})).settings
+
+    assert (settings.reference, settings.size, settings.key.reveal()) == ("r-1", 9, "secret of k")
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("[source.x", "is not TOML", id="syntax"),
+        pytest.param("[source.x]\nkey = 1\nkey = 2", "is not TOML", id="twice"),
+    ],
+)
+def test_a_file_that_is_no_toml_is_told(tmp_path: Path, text: str, problem: str) -> None:
+    """
+    The file is named, with the place of the mistake.
+    """
+    with pytest.raises(ConfigError, match=problem):
+        loaded(tmp_path, text)
+
+
+def test_a_named_file_must_exist_and_the_default_one_need_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    ``--config FILE`` names a file that is there; ``./penstock.toml`` may be absent.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    assert load(None).path is None
+    with pytest.raises(ConfigError, match=r"no such file; `penstock init"):
+        load(Path("other.toml"))
+
+
+def test_a_source_that_is_nowhere_gets_the_nearest(tmp_path: Path) -> None:
+    """
+    A slip in a source's name names the sources there are.
+    """
+    text = GOOD.replace("source.x", "source.main") + 'connector = "x"'
+
+    (found,) = problems(loaded(tmp_path, text), "mian")
+
+    assert found == (
+        "no source 'mian'. Did you mean \"main\"? There are: main. (no connector named 'mian' is installed.)"
+    )
+
+
+def test_pipelines_name_one_or_more_sources(tmp_path: Path) -> None:
+    """
+    ``source`` is a name or a list; streams may be left out.
+    """
+    text = """
+[pipeline.daily]
+source = ["x", "y"]
+sink = "jsonl:data"
+[pipeline.hourly]
+source = "x"
+streams = ["a"]
+sink = "warehouse"
+"""
+    config = loaded(tmp_path, text)
+
+    assert config.pipeline("daily").sources == ("x", "y")
+    assert config.pipeline("daily").streams is None
+    assert config.pipeline("hourly").streams == ("a",)
+    with pytest.raises(ConfigError, match=r"no pipeline 'dayly'\. Did you mean \"daily\""):
+        config.pipeline("dayly")
+
+
+def test_a_sink_is_named_or_spelled_out(tmp_path: Path) -> None:
+    """
+    A name of the file, ``scheme:place``, or ``-``.
+    """
+    text = '[sink.warehouse]\nkind = "postgres"\ndsn = { env = "KEY" }\nrows = 5\n[sink.jsonl]\npath = "here"'
+    config = loaded(tmp_path, text)
+
+    warehouse = config.sink_for("warehouse", Offered())
+    assert (warehouse.kind.name, warehouse.settings.rows, warehouse.shown) == ("postgres", 5, "warehouse")
+    assert config.sink_for("jsonl", Offered()).settings.path == "here"
+    assert config.sink_for("jsonl:out", Offered()).settings.path == "out"
+    assert config.sink_for("jsonl:out", Offered()).remembered == f"jsonl:{Path('out').absolute()}"
+    assert config.sink_for("-", Offered()).remembered is None
+
+
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        pytest.param("warehose", 'Did you mean "warehouse"?', id="near a name"),
+        pytest.param("jsonl", "a place is missing, such as jsonl:data", id="no place"),
+        pytest.param("jsonl:bad", "bad is no good place", id="refused by the sink"),
+        pytest.param("data", "wanted a sink of", id="neither"),
+    ],
+)
+def test_a_sink_that_is_none_is_told(tmp_path: Path, text: str, problem: str) -> None:
+    """
+    What a sink may be is said, with the nearest name.
+    """
+    config = loaded(tmp_path, '[sink.warehouse]\nkind = "postgres"\ndsn = { env = "KEY" }')
+
+    with pytest.raises(ConfigError) as caught:
+        config.sink_for(text, Offered())
+    assert problem in str(caught.value)
+
+
+def test_a_password_on_the_command_line_is_taken_masked_and_not_remembered(tmp_path: Path) -> None:
+    """
+    A notice says that others can see it; from then on it is masked everywhere.
+    """
+    choice = loaded(tmp_path).sink_for("postgresql://me:sesame-open@db/prod?password=other-word", Offered())
+
+    assert choice.shown == "postgresql://me:***@db/prod?password=***"
+    assert choice.remembered == "postgresql://me@db/prod"
+    assert "process list" in choice.notices[0]
+    assert mask("sesame-open other-word") == "*** ***"
+
+
+@pytest.mark.parametrize(
+    ("text", "passwords", "shown", "kept"),
+    [
+        ("postgresql://u:p%40ss@h/d", {"p%40ss", "p@ss"}, "postgresql://u:***@h/d", "postgresql://u@h/d"),
+        ("postgresql://u:p@ss@h/d", {"p@ss"}, "postgresql://u:***@h/d", "postgresql://u@h/d"),
+        ("postgresql://u@h/d", set(), "postgresql://u@h/d", "postgresql://u@h/d"),
+        ("postgresql:///d?host=/run&password=abcd", {"abcd"}, "postgresql:///d?host=/run&password=***", None),
+    ],
+    ids=["encoded", "unescaped @", "none", "parameter"],
+)
+def test_passwords_in_targets(text: str, passwords: set[str], shown: str, kept: str | None) -> None:
+    """
+    Every place of a password in a database's URL is known.
+    """
+    assert set(passwords_in(text)) == passwords
+    assert shown_target(text) == shown
+    assert findable(text) == (kept or "postgresql:///d?host=/run")

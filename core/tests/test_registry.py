@@ -1,0 +1,284 @@
+"""Plugins: found, listed, broken ones harmless, names that two claim used by nobody."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+import penstock
+import pytest
+from penstock.declare import Connector, Registration, SinkKind, SourceSettings, Stream
+from penstock.errors import PluginError
+from penstock.model import Batch
+from penstock.parts import Named, SinglePage
+from penstock.record import record
+from penstock.registry import Registry
+from penstock.sink import Layout
+
+
+@record()
+class Row:
+    id: str
+
+
+def a_stream(name: str = "rows") -> Stream:
+    return Stream(name=name, summary="", record=Row, kind="snapshot", key="id")
+
+
+class Sound:
+    """Offers the connector ``x`` with one stream and a part."""
+
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        yield Connector(name="x", summary="The x", settings=SourceSettings)
+
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        return [a_stream()] if source == "x" else []
+
+    @penstock.hookimpl
+    def penstock_paginators(self) -> Iterable[Registration]:
+        yield Registration(name="single", factory=SinglePage, summary="one page")
+
+
+class Twin(Sound):
+    """Offers the same names."""
+
+
+class More:
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        return [a_stream("more")] if source == "x" else []
+
+
+class Unknown:
+    @penstock.hookimpl
+    def penstock_sinkz(self) -> Iterable[SinkKind]:
+        return []
+
+
+class Unmarked:
+    def penstock_sinks(self) -> Iterable[SinkKind]:
+        return []
+
+
+class WrongArgument:
+    @penstock.hookimpl
+    def penstock_record_streams(self, sauce: str) -> Iterable[Stream]:
+        return []
+
+
+class Raising:
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        yield Connector(name="y", summary="", settings=SourceSettings)
+        raise RuntimeError("no licence")
+
+
+class Exiting:
+    @penstock.hookimpl
+    def penstock_sandboxes(self) -> Iterable[Any]:
+        raise SystemExit(1)
+
+
+class WrongValue:
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Any]:
+        return ["y"]
+
+
+class RaisingStreams:
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        yield Connector(name="z", summary="", settings=SourceSettings)
+
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        if source == "z":
+            raise RuntimeError("no streams today")
+        return []
+
+
+class BrokenWrapper:
+    @penstock.hookimpl(wrapper=True)
+    def penstock_sources(self) -> Iterator[None]:
+        raise RuntimeError("wrapped too tight")
+        yield
+
+
+class BatchWrapper:
+    @penstock.hookimpl(wrapper=True)
+    def penstock_batch(self, batch: Batch) -> Iterator[None]:
+        yield
+
+
+@pytest.mark.parametrize(
+    ("plugin", "reason"),
+    [
+        (Unknown, 'it implements penstock_sinkz, which is no hook. Did you mean "penstock_sinks"?'),
+        (Unmarked, "penstock_sinks lacks the mark @penstock.hookimpl"),
+        (WrongArgument, "a hook function does not take what the hook gives"),
+        (Raising, "penstock_sources failed: RuntimeError: no licence"),
+        (Exiting, "penstock_sandboxes failed: SystemExit: 1"),
+        (WrongValue, "it offers str where Connector is wanted"),
+        (RaisingStreams, "penstock_record_streams failed: RuntimeError: no streams today"),
+        (BrokenWrapper, "its wrapper of penstock_sources failed: RuntimeError: wrapped too tight"),
+        (BatchWrapper, "penstock_batch cannot be a wrapper"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_broken_plugin_is_listed_and_harms_nothing(plugin: type, reason: str) -> None:
+    """
+    It is named with its reason; what the others offer can be used; strictness makes it an error.
+    """
+    registry = Registry([plugin(), Sound()])
+
+    (broken,) = registry.broken()
+    assert broken.plugin.distribution == plugin.__name__
+    assert reason in broken.reason
+    assert "x" in registry.connectors()
+    assert [stream.name for stream in registry.streams("x")] == ["rows"]
+    with pytest.raises(PluginError, match=plugin.__name__):
+        Registry([plugin(), Sound()], strict=True)
+
+
+def test_sound_plugins_are_not_broken() -> None:
+    """
+    Several plugins may offer streams for one connector.
+    """
+    registry = Registry([Sound(), More()], strict=True)
+
+    assert registry.broken() == ()
+    assert sorted(stream.name for stream in registry.streams("x")) == ["more", "rows"]
+    assert registry.origin("x").distribution == "Sound"
+    assert registry.part("paginator", Named("single")) == SinglePage()
+
+
+def test_a_name_that_two_claim_belongs_to_neither() -> None:
+    """
+    Both are listed as broken; whoever needs the name gets an error that names both.
+    """
+    registry = Registry([Sound(), Twin()])
+
+    assert {broken.plugin.distribution for broken in registry.broken()} == {"Sound", "Twin"}
+    assert registry.connectors() == {}
+    with pytest.raises(PluginError, match="the connector 'x' is offered by Sound and by Twin"):
+        registry.connector("x")
+    with pytest.raises(PluginError, match="the paginator 'single' is offered by Sound and by Twin"):
+        registry.part("paginator", Named("single"))
+
+
+def test_a_connector_whose_streams_fail_says_why() -> None:
+    """
+    It is not told as if it had no streams.
+    """
+    with pytest.raises(PluginError, match=r"RaisingStreams is broken: .*no streams today"):
+        Registry([RaisingStreams()]).streams("z")
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        pytest.param("xx", "pip install connector-xx", id="how to install"),
+        pytest.param("X", 'Did you mean "x"?', id="nearest"),
+        pytest.param("a b; rm", "such as connector-talroo", id="no name at all"),
+    ],
+)
+def test_an_unknown_connector_is_told_with_what_to_do(name: str, said: str) -> None:
+    """
+    The nearest name, what is installed, and how to install a connector.
+    """
+    with pytest.raises(PluginError) as caught:
+        Registry([Sound()]).connector(name)
+    assert said in str(caught.value)
+
+
+def test_a_part_that_cannot_be_made_names_its_options() -> None:
+    """
+    A wrong option of a named part is the plugin author's to correct.
+    """
+    with pytest.raises(PluginError, match=r"single.*cannot be made with the options \['size'\]"):
+        Registry([Sound()]).part("paginator", Named("single", {"size": 3}))
+
+
+def a_batch(rows: list[Any]) -> Batch:
+    return Batch(layout=Layout(source="x", stream="rows", kind="snapshot", columns=()), rows=rows)
+
+
+class Doubling:
+    @penstock.hookimpl
+    def penstock_batch(self, batch: Batch) -> Batch | None:
+        return Batch(layout=batch.layout, rows=batch.rows * 2)
+
+
+class Watching:
+    @penstock.hookimpl
+    def penstock_batch(self, batch: Batch) -> Batch | None:
+        return None
+
+
+class Replacing:
+    @penstock.hookimpl
+    def penstock_batch(self, batch: Batch) -> Any:
+        return "rows"
+
+
+def test_batch_hooks_are_applied_one_by_one() -> None:
+    """
+    Each is a function from a batch to a batch, or to nothing when it leaves it as it is.
+    """
+    doubling, watching = Registry([Doubling(), Watching()]).batch_hooks()
+
+    changed = doubling(a_batch([1]))
+    assert changed is not None
+    assert changed.rows == [1, 1]
+    assert watching(a_batch([1])) is None
+
+
+def test_a_batch_hook_that_returns_something_else_is_named() -> None:
+    """
+    The error names the plugin.
+    """
+    (hook,) = Registry([Replacing()]).batch_hooks()
+
+    with pytest.raises(PluginError, match="Replacing: penstock_batch must return a batch"):
+        hook(a_batch([]))
+
+
+class Following:
+    def __init__(self) -> None:
+        self.seen: list[str] = []
+
+    @penstock.hookimpl
+    def penstock_event(self, event: Mapping[str, Any]) -> None:
+        self.seen.append(event["event"])
+        if event["event"] == "bad":
+            raise RuntimeError("cannot follow")
+
+
+class Angry(Following):
+    @penstock.hookimpl
+    def penstock_event(self, event: Mapping[str, Any]) -> None:
+        raise RuntimeError("cannot follow")
+
+
+def test_a_follower_that_raises_changes_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    """
+    The others still hear of it; it is logged once.
+    """
+    following = Following()
+    registry = Registry([Angry(), following])
+
+    for name in ("run_started", "run_finished"):
+        registry.event({"event": name})
+
+    assert following.seen == ["run_started", "run_finished"]
+    assert [entry.message for entry in caplog.records] == ["Angry: penstock_event failed: RuntimeError: cannot follow"]
+
+
+def test_installed_plugins_are_found_by_their_entry_points() -> None:
+    """
+    What is installed here is read through the entry-point group, with distribution and version.
+    """
+    registry = Registry()
+
+    for name in registry.connectors():
+        assert registry.origin(name).version
