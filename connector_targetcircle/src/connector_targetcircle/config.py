@@ -1,0 +1,91 @@
+"""
+The configuration of a Target Circle source.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Any, Literal, get_args
+from urllib.parse import quote
+
+from attrs import Attribute, frozen
+from penstock.declare import SourceSettings, setting
+from penstock.redact import Secret
+
+FILTERS: Mapping[str, tuple[str, ...]] = {
+    "transactions": ("status", "offer", "adInventory", "reference", "country"),
+    "clicks": ("adInventory", "country", "offer", "reference"),
+    "trades": (
+        *("offer", "adInventory", "provider", "category", "conversionType", "engagementType", "vertical", "adType"),
+        "targetCountries",
+    ),
+    "offers": (
+        *("offerId", "offerName", "adInventory", "status", "startDateFrom", "startDateTo", "endDateFrom"),
+        *("endDateTo", "provider", "category", "advertiser", "vertical", "country"),
+    ),
+    "codes": (
+        "deeplink",
+        *(
+            f"parameters[{name}]"
+            for name in ("idfa", "gaid", "waid", "click_id", "source_id", "ref1", "ref2", "ref3", "ref4", "ref5")
+        ),
+        *("type", "maxHeight", "minHeight", "maxWidth", "minWidth", "maxSize", "minSize"),
+    ),
+}
+"""Stream -> the optional members of its request, by the provider's names. Source: publisher API, options per call."""
+
+InventoryField = Literal["id", "name", "slug"]
+
+
+def _currency(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
+    if not re.fullmatch("[A-Z]{3}", value):
+        raise ValueError(f'currency is {value!r}, no ISO 4217 code such as "EUR"')
+
+
+def _inventory_field(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
+    if value not in get_args(InventoryField):
+        raise ValueError(f"codes_inventory_field is {value!r}, none of {', '.join(get_args(InventoryField))}")
+
+
+def _filters(instance: Any, attribute: "Attribute[Any]", value: Mapping[str, Mapping[str, str]]) -> None:
+    for stream, members in value.items():
+        if stream not in FILTERS:
+            raise ValueError(f"filters.{stream}: no stream that takes filters; these do: {', '.join(FILTERS)}")
+        for member in members:
+            if member not in FILTERS[stream]:
+                known = ", ".join(FILTERS[stream])
+                raise ValueError(f"filters.{stream}.{member}: Target Circle documents no such option, only {known}")
+
+
+def _prefix(text: str) -> str:
+    inner = text.strip("/")
+    return f"/{inner}" if inner else ""
+
+
+@frozen(kw_only=True)
+class TargetCircleSettings(SourceSettings):
+    base_url: str = setting(
+        "https://api.targetcircle.com",
+        help="where the provider answers; requests and credentials go to this origin only",
+    )
+    api_token: Secret = setting(help="the publisher account's token, sent as X-Api-Token")
+    currency: str = setting(
+        help="ISO code of the currency that transactions are reported in", shapes=True, validator=_currency
+    )
+    path_prefix: str = setting("/api", help="what the paths begin with", converter=_prefix)
+    filters: Mapping[str, Mapping[str, str]] = setting(
+        factory=dict,
+        help="a table per stream of the provider's own options; comma lists mean OR",
+        shapes=True,
+        validator=_filters,
+    )
+    codes_inventory_field: InventoryField = setting(
+        "id",
+        help="what names an ad inventory when codes are asked for: its id, name or slug",
+        shapes=True,
+        validator=_inventory_field,
+    )
+
+    def url(self, *segments: str) -> str:
+        """The absolute URL of a path below the prefix, each segment encoded."""
+        path = "".join(f"/{quote(segment, safe='')}" for segment in segments)
+        return f"{self.base_url.rstrip('/')}{self.path_prefix}{path}"

@@ -1,0 +1,217 @@
+"""
+The seven streams: three reports, the offers, and what hangs below offers and trades.
+"""
+
+from collections.abc import Iterable, Mapping
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+from attrs import frozen
+from penstock.declare import OpenFor, Parent, Stream
+from penstock.envelope import Envelope
+from penstock.errors import ConfigError
+from penstock.model import Ask, Page, Request
+from penstock.parts import SinglePage, named
+
+from connector_targetcircle import records
+from connector_targetcircle.config import FILTERS, TargetCircleSettings
+from connector_targetcircle.source import REPORT, Reports, judge_codes, judge_detail, judge_report, whole
+
+LIMIT = 1000
+"""The most rows of an answer. Source: publisher API, option ``limit`` of every call."""
+
+# The document says both that ``limit`` defaults to 100 and that a page holds 10 rows: it may count the rows of a page
+# or of the whole report. A report of one full page is therefore asked for again in halves.
+PAGES = named("page_number", param="page", size=LIMIT, full_page_is_cut=True)
+
+
+@frozen
+class OneFullList(SinglePage):
+    """A list without pages: it ends at ``limit``, so exactly that many rows mean that there may be more."""
+
+    limit: int = LIMIT
+
+    def first(self, request: Request) -> Request:
+        return request.with_param("limit", str(self.limit))
+
+    def capped(self, page: Page) -> bool:
+        return page.count == self.limit
+
+
+# --- reports --------------------------------------------------------------------------------------------------------
+
+
+def reports(settings: TargetCircleSettings) -> Reports:
+    return Reports(settings.base_url)
+
+
+def submission(settings: TargetCircleSettings, stream: str, **required: str) -> Request:
+    """A report wanted: options that are not used are sent as null, as in the document's examples."""
+    options = dict.fromkeys(FILTERS[stream]) | dict(settings.filters.get(stream, {}))
+    return Request.json("POST", settings.url(stream), {**required, **options, "limit": LIMIT})
+
+
+def period(ask: Ask) -> dict[str, str]:
+    """
+    ``from`` and ``to`` of an ask, UTC to the second. ``to`` is the last second, as in the document's examples.
+    """
+    assert ask.start is not None
+    assert ask.end is not None
+    return {"from": _instant(ask.start), "to": _instant(ask.end - timedelta(seconds=1))}
+
+
+def _instant(moment: datetime) -> str:
+    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def transactions(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+    yield submission(settings, "transactions", **period(ask), currency=settings.currency)
+
+
+def clicks(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+    yield submission(settings, "clicks", **period(ask))
+
+
+def trades(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+    yield submission(settings, "trades")
+
+
+# --- offers and what hangs below them -------------------------------------------------------------------------------
+
+
+def offers(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+    yield Request(url=settings.url("offers"), params=tuple(settings.filters.get("offers", {}).items()))
+
+
+def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+    """The slug of a trade's offer: the last segment of ``offer.href`` (``/api/offers/691a1d``), if it has one."""
+    offer = row["offer"]
+    href = offer.get("href") if isinstance(offer, Mapping) else None
+    if isinstance(href, str) and (slug := unquote(href.partition("?")[0].rstrip("/").rpartition("/")[2])):
+        yield {"slug": slug}
+
+
+def offer_details(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+    yield Request(url=settings.url("offers", ask.parent["slug"]))
+
+
+def offer_ads(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+    slug = ask.parent["slug"]
+    yield Request(url=settings.url("offers", slug, "ads"), columns={"offer_slug": slug})
+
+
+def codes(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+    """Raises ConfigError where the inventory has no such field (offers, as documented, have no slug)."""
+    inventory = ask.parent[f"ad_inventory_{settings.codes_inventory_field}"]
+    if inventory is None:
+        raise ConfigError(
+            f"codes_inventory_field is {settings.codes_inventory_field!r}, but Target Circle's offers name none for ad "
+            f"inventory {ask.parent['ad_inventory_id']}; use id or name."
+        )
+    offer = ask.parent["id"]
+    yield Request(
+        url=settings.url("codes"),
+        params=(
+            ("offerId", str(offer)),
+            ("adInventory", str(inventory)),
+            *settings.filters.get("codes", {}).items(),
+        ),
+        columns={"offer_id": offer, "ad_inventory": str(inventory)},
+    )
+
+
+report = partial(
+    Stream,
+    envelope=REPORT,
+    poller=reports,
+    paginator=PAGES,
+    judge=judge_report,
+    poll_first_s=2.0,  # no interval is documented
+    poll_max_s=30.0,
+    poll_deadline_s=600.0,
+)
+
+STREAMS = (
+    report(
+        name="transactions",
+        summary="conversions with status and commission, in the configured currency",
+        record=records.Transaction,
+        kind="report",
+        key="row_key",
+        day="report_date",
+        day_of="saved",
+        days_per_request=7,
+        # No modified date exists, and conversions are approved, declined and paid for weeks: 90 days are re-read.
+        open_for=OpenFor(90),
+        requests=transactions,
+    ),
+    report(
+        name="clicks",
+        summary="clicks on the publisher's links",
+        record=records.Click,
+        kind="report",
+        key="row_key",
+        day="report_date",
+        day_of="click_date",
+        # Clicks are only ever added; one day is for those that a provider's own collection brings late.
+        open_for=OpenFor(1),
+        requests=clicks,
+    ),
+    report(
+        name="trades",
+        summary="agreements between ad inventories and offers, with prices",
+        record=records.Trade,
+        kind="snapshot",
+        key="id",
+        requests=trades,
+    ),
+    Stream(
+        name="offers",
+        summary="offers as each ad inventory sees them, at most 1000",
+        record=records.Offer,
+        kind="snapshot",
+        key=("ad_inventory_id", "id"),
+        requests=offers,
+        envelope=Envelope(
+            items="data",
+            within="offers",
+            stamps={"ad_inventory_id": "id", "ad_inventory_name": "name", "ad_inventory_slug": "slug"},
+        ),
+        paginator=OneFullList(),
+        judge=whole,
+    ),
+    Stream(
+        name="offer_details",
+        summary="the offers that trades name, one by one",
+        record=records.OfferDetails,
+        kind="snapshot",
+        key="slug",
+        parent=Parent(stream="trades", columns=("offer",), links=slug_of_trade),
+        requests=offer_details,
+        judge=judge_detail,
+    ),
+    Stream(
+        name="offer_ads",
+        summary="banners and texts of the offers that trades name",
+        record=records.OfferAd,
+        kind="snapshot",
+        key=("offer_slug", "slug"),
+        parent=Parent(stream="trades", columns=("offer",), links=slug_of_trade),
+        requests=offer_ads,
+        judge=judge_detail,
+    ),
+    Stream(
+        name="codes",
+        summary="tracking codes, for each offer on each ad inventory",
+        record=records.Code,
+        kind="snapshot",
+        key=("offer_id", "ad_inventory", "id"),
+        parent=Parent(stream="offers", columns=("ad_inventory_id", "ad_inventory_name", "ad_inventory_slug", "id")),
+        requests=codes,
+        envelope=Envelope(items="data"),
+        paginator=OneFullList(),
+        judge=judge_codes,
+    ),
+)

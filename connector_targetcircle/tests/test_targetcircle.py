@@ -1,0 +1,498 @@
+"""
+The connector's declarations and pure functions, held against the answers of the provider's document.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import pytest
+from connector_targetcircle.config import FILTERS, TargetCircleSettings
+from connector_targetcircle.source import CONNECTOR, REPORT, Reports, authenticator, judge, last_page
+from connector_targetcircle.streams import STREAMS, OneFullList, slug_of_trade
+from penstock.declare import Stream
+from penstock.envelope import Envelope
+from penstock.errors import (
+    AuthenticationError,
+    BrokenBodyError,
+    ConfigError,
+    ForeignOriginError,
+    PenstockError,
+    RefusedError,
+    ReportError,
+    ServerError,
+)
+from penstock.judge import judged
+from penstock.model import Answer, Ask, Page, Request, Response
+from penstock.parts import Accept, Gone, Ready, Refuse, Retry, Skip, Waiting
+from penstock.redact import Secret
+
+from connector_targetcircle import penstock_record_streams, penstock_sources
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NOW = datetime(2016, 1, 3, 12, tzinfo=UTC)
+BY_NAME: Mapping[str, Stream] = {stream.name: stream for stream in STREAMS}
+REPORTS = ("transactions", "clicks", "trades")
+
+
+def some_settings(**more: Any) -> TargetCircleSettings:
+    given: dict[str, Any] = {"api_token": Secret("the-account-token"), "currency": "EUR"} | more
+    return TargetCircleSettings(**given)
+
+
+def an_answer(body: bytes | str = b"", status: int = 200, **headers: str) -> Response:
+    pairs = tuple((name.lower(), value) for name, value in headers.items())
+    return Response(
+        status=status, headers=pairs, body=body.encode() if isinstance(body, str) else body, received_at=NOW
+    )
+
+
+def fixture(name: str) -> str:
+    return (FIXTURES / name).read_text().strip()
+
+
+def an_ask(*days: date, parent: Mapping[str, Any] | None = None, zone: str = "UTC", **more: Any) -> Ask:
+    if days:
+        start = datetime.combine(days[0], datetime.min.time(), ZoneInfo(zone))
+        more = {"days": days, "start": start, "end": start + timedelta(days=len(days))} | more
+    return Ask(now=NOW, parents=(parent,) if parent else (), **more)
+
+
+def requests_of(stream: str, ask: Ask | None = None, **settings: Any) -> list[Request]:
+    return list(BY_NAME[stream].requests(some_settings(**settings), ask or an_ask()))
+
+
+def verdict_of(stream: str, response: Response) -> Any:
+    """What the core decides on an answer to a page of this stream."""
+    declared = BY_NAME[stream]
+    judges = [one for one in (declared.judge, CONNECTOR.judge) if one is not None]
+    asked = Request(url="https://api.targetcircle.com/api/x")
+    read = declared.envelope if isinstance(declared.envelope, Envelope) else Envelope()
+    return judged("targetcircle", asked, response, read=read, judges=judges)[0]
+
+
+# --- wiring ---------------------------------------------------------------------------------------------------------
+
+
+def test_offers_one_source_and_its_streams_only() -> None:
+    """
+    The plugin offers one source, and streams for no other name.
+    """
+    assert [source.name for source in penstock_sources()] == ["targetcircle"]
+    assert not penstock_record_streams(source="talroo")
+    assert {stream.name for stream in penstock_record_streams(source="targetcircle")} == {
+        *("transactions", "clicks", "trades", "offers", "offer_details", "offer_ads", "codes")
+    }
+
+
+@pytest.mark.parametrize("stream", STREAMS, ids=lambda stream: stream.name)
+def test_keys_are_columns(stream: Stream) -> None:
+    """
+    Every key column, day column and parent's column is declared.
+    """
+    columns = {column.name for column in stream.columns}
+
+    assert set(stream.key) <= columns
+    assert {stream.day, stream.day_of} - {None} <= columns
+    if stream.parent is not None:
+        assert set(stream.parent.columns) <= {column.name for column in BY_NAME[stream.parent.stream].columns}
+
+
+@pytest.mark.parametrize(
+    ("stream", "name", "path"),
+    [
+        ("transactions", "transactions_ready.json", ("data", 0)),
+        ("clicks", "clicks_ready.json", ("data", 0)),
+        ("trades", "trades_ready.json", ("data", 0)),
+        ("offers", "offers.json", ("data", 0, "offers", 0)),
+        ("offer_details", "offer.json", ()),
+        ("offer_ads", "offer_ads.json", (0,)),
+        ("codes", "codes.json", ("data", 0)),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_columns_are_the_members_of_the_sample_in_its_order(stream: str, name: str, path: tuple[Any, ...]) -> None:
+    """
+    The record classes have the sample's members, all of them, in the same order and no others.
+    """
+    found = json.loads(fixture(name))
+    for step in path:
+        found = found[step]
+
+    assert [column.member for column in BY_NAME[stream].columns if column.member] == list(found)
+
+
+def test_personal_columns() -> None:
+    """
+    Addresses and visitor ids are personal, and no column is the account's token.
+    """
+    personal = {(stream.name, column.name) for stream in STREAMS for column in stream.columns if column.personal}
+
+    assert personal == {("clicks", "ip"), ("transactions", "tracking_id")}
+    assert not [column for stream in STREAMS for column in stream.columns if column.member == "token"]
+
+
+def test_row_key_leaves_out_what_changes() -> None:
+    """
+    A transaction keeps its key when its status and amounts move on; a click's key is all of it.
+    """
+    of = {
+        stream.name: next(column.hash_of for column in stream.columns if column.name == "row_key")
+        for stream in STREAMS
+        if stream.key == ("row_key",)
+    }
+    click = {column.name for column in BY_NAME["clicks"].columns if column.member}
+
+    assert set(of["clicks"]) == click
+    assert not set(of["transactions"]) & {"conversion_status", "transaction_amount", "commission", "commission_rep"}
+
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"currency": "euro"}, "currency"),
+        ({"filters": {"trade": {}}}, "filters.trade"),
+        ({"filters": {"offers": {"offer": "x"}}}, "filters.offers.offer"),
+        ({"codes_inventory_field": "sid"}, "codes_inventory_field"),
+    ],
+    ids=["no currency code", "filter of no stream", "unknown filter", "unknown form"],
+)
+def test_settings_refuse(given: dict[str, Any], named: str) -> None:
+    """
+    A value that the provider would not take is refused, naming its key.
+    """
+    with pytest.raises(ValueError, match=named):
+        some_settings(**given)
+
+
+@pytest.mark.parametrize(
+    ("base", "prefix", "url"),
+    [
+        ("https://api.targetcircle.com", "/api", "https://api.targetcircle.com/api/offers/a%2Fb"),
+        ("https://tc.example/", "api/v0/", "https://tc.example/api/v0/offers/a%2Fb"),
+        ("https://tc.example", "", "https://tc.example/offers/a%2Fb"),
+    ],
+    ids=["default", "slashes", "no prefix"],
+)
+def test_urls(base: str, prefix: str, url: str) -> None:
+    """
+    Addresses are base, prefix and encoded segments, however many slashes the configuration has.
+    """
+    assert some_settings(base_url=base, path_prefix=prefix).url("offers", "a/b") == url
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def test_signs_with_the_token_header() -> None:
+    """
+    Each attempt carries the token in X-Api-Token; it is not shown.
+    """
+    settings = some_settings()
+
+    signed = authenticator(settings).sign(Request(url=settings.url("offers")), NOW, None)
+
+    assert signed.headers == (("X-Api-Token", "the-account-token"),)
+    assert "the-account-token" not in repr(settings) + str(signed)
+
+
+@pytest.mark.parametrize("stream", REPORTS)
+def test_submission_is_the_documented_one(stream: str) -> None:
+    """
+    A submission has the members of the document's example, null where not wanted, and the largest limit.
+    """
+    example = json.loads(fixture(f"{stream}_submit.request.json"))
+    days = (date(2015, 6, 1),) if stream != "trades" else ()
+
+    (request,) = requests_of(stream, an_ask(*days))
+
+    assert (request.method, request.url) == ("POST", f"https://api.targetcircle.com/api/{stream}")
+    assert request.headers == (("Content-Type", "application/json"),)
+    sent = json.loads(request.body or b"")
+    assert set(sent) == set(example)
+    assert sent["limit"] == 1000
+    filtered = {name for name in sent if name not in ("from", "to", "currency", "limit")}
+    assert filtered == set(FILTERS[stream])
+    assert all(sent[name] is None for name in filtered)
+
+
+@pytest.mark.parametrize(
+    ("zone", "more", "first", "last"),
+    [
+        ("UTC", {}, "2015-12-29T00:00:00Z", "2015-12-30T23:59:59Z"),
+        ("Europe/Oslo", {}, "2015-12-28T23:00:00Z", "2015-12-30T22:59:59Z"),
+        ("UTC", {"end": datetime(2015, 12, 29, 6, tzinfo=UTC)}, "2015-12-29T00:00:00Z", "2015-12-29T05:59:59Z"),
+    ],
+    ids=["days", "days of a zone", "hours"],
+)
+def test_period_is_closed_to_the_second(zone: str, more: dict[str, Any], first: str, last: str) -> None:
+    """
+    ``from`` and ``to`` are the first and the last second of what is asked, in UTC: neighbours do not overlap.
+    """
+    (request,) = requests_of("clicks", an_ask(date(2015, 12, 29), date(2015, 12, 30), zone=zone, **more))
+
+    sent = json.loads(request.body or b"")
+    assert (sent["from"], sent["to"]) == (first, last)
+
+
+def test_filters_and_currency_are_sent() -> None:
+    """
+    Configured filters replace the nulls; transactions name the currency.
+    """
+    (request,) = requests_of(
+        "transactions",
+        an_ask(date(2015, 12, 29)),
+        currency="NOK",
+        filters={"transactions": {"country": "Germany,Norway"}},
+    )
+
+    sent = json.loads(request.body or b"")
+    assert (sent["currency"], sent["country"], sent["offer"]) == ("NOK", "Germany,Norway", None)
+
+
+OFFER_ROW = {"ad_inventory_id": 122, "ad_inventory_name": "zedge & co", "ad_inventory_slug": None, "id": 11014}
+
+
+@pytest.mark.parametrize(
+    ("stream", "parent", "settings", "url", "columns"),
+    [
+        ("offers", None, {}, "/offers", {}),
+        ("offers", None, {"filters": {"offers": {"provider": "A,B"}}}, "/offers?provider=A%2CB", {}),
+        ("offer_details", {"slug": "691a1d"}, {}, "/offers/691a1d", {}),
+        ("offer_ads", {"slug": "a b"}, {}, "/offers/a%20b/ads", {"offer_slug": "a b"}),
+        (
+            *("codes", OFFER_ROW, {}, "/codes?offerId=11014&adInventory=122"),
+            {"offer_id": 11014, "ad_inventory": "122"},
+        ),
+        (
+            "codes",
+            OFFER_ROW,
+            {"codes_inventory_field": "name", "filters": {"codes": {"parameters[ref1]": "x"}}},
+            "/codes?offerId=11014&adInventory=zedge%20%26%20co&parameters%5Bref1%5D=x",
+            {"offer_id": 11014, "ad_inventory": "zedge & co"},
+        ),
+    ],
+    ids=["offers", "offers filtered", "details", "ads", "codes by id", "codes by name, with a parameter"],
+)
+def test_reads(
+    stream: str, parent: dict[str, Any] | None, settings: dict[str, Any], url: str, columns: dict[str, Any]
+) -> None:
+    """
+    Addresses are encoded byte for byte, and the answer's records are stamped with what was asked for.
+    """
+    (request,) = requests_of(stream, an_ask(parent=parent), **settings)
+
+    assert request.full_url == f"https://api.targetcircle.com/api{url}"
+    assert request.columns == columns
+
+
+def test_codes_without_the_wanted_form() -> None:
+    """
+    An inventory without the configured form of its name is an error that says what to set.
+    """
+    with pytest.raises(ConfigError, match="use id or name"):
+        requests_of("codes", an_ask(parent=OFFER_ROW), codes_inventory_field="slug")
+
+
+@pytest.mark.parametrize(
+    ("offer", "slugs"),
+    [
+        ({"name": "A", "href": "/api/offers/691a1d"}, ["691a1d"]),
+        ({"href": "/api/offers/691a1d/?x=1"}, ["691a1d"]),
+        ({"href": "/api/offers/a%20b"}, ["a b"]),
+        ({"href": None}, []),
+        ({"name": "A"}, []),
+        (None, []),
+    ],
+    ids=["as documented", "slash and query", "encoded", "null link", "no link", "no offer"],
+)
+def test_slug_of_trade(offer: Any, slugs: list[str]) -> None:
+    """
+    A trade leads to its offer's slug, or to nothing.
+    """
+    assert [link["slug"] for link in slug_of_trade({"offer": offer})] == slugs
+
+
+@pytest.mark.parametrize(("count", "capped"), [(999, False), (1000, True)], ids=["short", "full"])
+def test_full_list_is_cut(count: int, capped: bool) -> None:
+    """
+    A list of exactly the largest length may have been cut; the length is asked for.
+    """
+    paginator = OneFullList()
+    request = paginator.first(Request(url="https://api.targetcircle.com/api/offers"))
+
+    assert request.param("limit") == "1000"
+    assert paginator.capped(Page(request=request, response=an_answer(), answer=Answer(), count=count)) is capped
+
+
+# --- judging --------------------------------------------------------------------------------------------------------
+
+READY = '{"data":[{}],"token":"T0KEN-IN-BODY","status":"READY","pagesNumber":%s}'
+LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"'
+
+
+@pytest.mark.parametrize(
+    ("stream", "response", "verdict", "error"),
+    [
+        ("clicks", an_answer(fixture("clicks_ready.json")), Accept, None),
+        ("trades", an_answer(fixture("trades_ready.json")), Accept, None),
+        ("offers", an_answer(fixture("offers.json")), Accept, None),
+        ("codes", an_answer(fixture("codes.json")), Accept, None),
+        (
+            *("clicks", an_answer(fixture("report_in_progress.json"), location=fixture("report_location_header.txt"))),
+            *(Accept, None),
+        ),
+        ("clicks", an_answer(READY % 10, location=LINKS), Accept, None),
+        ("clicks", an_answer(READY % 11, link=LINKS), Accept, None),
+        ("clicks", an_answer(READY % 9, location=LINKS), Retry, BrokenBodyError),
+        ("clicks", an_answer(READY % 9, link=LINKS), Retry, BrokenBodyError),
+        ("offers", an_answer('{"token": "T0KEN-IN-BODY", "data": [{"id'), Retry, BrokenBodyError),
+        ("clicks", an_answer("<html>T0KEN-IN-BODY</html>"), Retry, BrokenBodyError),
+        ("codes", an_answer(""), Retry, BrokenBodyError),
+        ("clicks", an_answer('{"token": "T0KEN-IN-BODY", "status": "READY"}'), Retry, BrokenBodyError),
+        ("clicks", an_answer(fixture("error_401.txt"), 401), Refuse, AuthenticationError),
+        ("offer_ads", an_answer("No valid account with token = T0KEN-IN-BODY", 401), Refuse, AuthenticationError),
+        ("clicks", an_answer(fixture("error_408.txt"), 408), Retry, ServerError),
+        ("clicks", an_answer("", 404), Refuse, RefusedError),
+        ("offers", an_answer("", 404), Refuse, RefusedError),
+        ("offer_details", an_answer("", 404), Skip, None),
+        ("offer_ads", an_answer("", 404), Skip, None),
+        ("codes", an_answer('{"detail": "?"}', 400), Refuse, RefusedError),
+        ("clicks", an_answer("", 503), Retry, ServerError),
+    ],
+    ids=[
+        *("clicks", "trades", "offers", "codes", "unready report whose links say otherwise", "links agree"),
+        *("links name fewer pages", "links name more pages", "Link names more pages", "cut body", "HTML", "no body"),
+        *("no rows", "401 as documented", "401 with a token", "408", "404 of a report", "404 of a list"),
+        *("404 of an offer", "404 of ads", "codes refused", "503"),
+    ],
+)
+def test_verdicts(stream: str, response: Response, verdict: type, error: type[PenstockError] | None) -> None:
+    """
+    Every answer gets the documented verdict, and no message quotes a token that the answer holds.
+    """
+    found = verdict_of(stream, response)
+
+    assert isinstance(found, verdict)
+    assert type(getattr(found, "error", None)) is (error or type(None))
+    assert "T0KEN" not in str(getattr(found, "error", ""))
+    assert "Given Token" not in str(getattr(found, "error", ""))
+
+
+def test_unknown_address_names_the_other_generation() -> None:
+    """
+    A 404 says that the account may be on the other generation of the API, and which setting moves the paths.
+    """
+    found = judge(an_answer("", 404), None)
+
+    assert isinstance(found, Refuse)
+    assert "/api/v1" in str(found.error)
+    assert "path_prefix" in str(found.error)
+
+
+def test_last_page() -> None:
+    """
+    Links are read from Location, where this provider puts them, and from Link; a plain address is no link.
+    """
+    assert last_page(an_answer(location=fixture("report_location_header.txt"))) == 10
+    assert last_page(an_answer(link=fixture("report_location_header.txt"))) == 10
+    assert last_page(an_answer(location=fixture("submit_location_header.txt"))) is None
+
+
+# --- reports --------------------------------------------------------------------------------------------------------
+
+POLLER = Reports("https://api.targetcircle.com")
+HANDLE = "/api/transactions/680ffeed-b274-4a59-9219-a7e5ec52346b"
+
+
+@pytest.mark.parametrize(
+    "location",
+    [fixture("submit_location_header.txt"), f"https://API.targetcircle.com:443{HANDLE}?page=1", HANDLE],
+    ids=["as documented", "absolute", "without page"],
+)
+def test_handle_is_the_path(location: str) -> None:
+    """
+    A report is known by its path, and polled on the configured origin from its first page on.
+    """
+    handle = POLLER.handle(an_answer("", 202, location=location))
+    poll = POLLER.poll(Request(method="POST", url="https://api.targetcircle.com/api/transactions"), handle)
+
+    assert handle == HANDLE
+    assert (poll.method, poll.full_url) == ("GET", f"https://api.targetcircle.com{HANDLE}?page=1")
+
+
+@pytest.mark.parametrize(
+    ("headers", "error"),
+    [
+        ({}, ReportError),
+        ({"location": ""}, ReportError),
+        ({"location": fixture("report_location_header.txt")}, ReportError),
+        ({"location": f"https://evil.example{HANDLE}"}, ForeignOriginError),
+        ({"location": f"//evil.example{HANDLE}"}, ForeignOriginError),
+        ({"location": f"http://api.targetcircle.com{HANDLE}"}, ForeignOriginError),
+    ],
+    ids=["none", "empty", "links", "other host", "other host, no scheme", "plain http"],
+)
+def test_handle_is_refused(headers: dict[str, str], error: type[PenstockError]) -> None:
+    """
+    Without an address, or with one elsewhere, the submission fails: the token goes to no other origin.
+    """
+    with pytest.raises(error):
+        POLLER.handle(an_answer("", 202, **headers))
+
+
+@pytest.mark.parametrize(
+    ("response", "state"),
+    [
+        (an_answer(fixture("report_in_progress.json")), Waiting()),
+        (an_answer(fixture("transactions_ready.json")), Ready()),
+        (an_answer(fixture("report_failed.synthetic.json")), Gone("Target Circle says that the report failed")),
+        (an_answer('{"data": null, "status": "FAILED"}'), Gone("Target Circle says that the report failed")),
+        (an_answer('{"data": [], "status": "QUEUED"}'), Waiting("status 'QUEUED'")),
+        (an_answer('{"data": []}'), Waiting("status None")),
+        (an_answer("", 404), Gone("Target Circle knows the report no more (HTTP 404)")),
+        (an_answer("", 410), Gone("Target Circle knows the report no more (HTTP 410)")),
+    ],
+    ids=["in progress", "ready", "failed", "failed without data", "another state", "no state", "404", "410"],
+)
+def test_states(response: Response, state: Any) -> None:
+    """
+    The state in the body decides; an unknown one means waiting, with a note; an unknown report is gone.
+    """
+    assert POLLER.state(response, 1.0) == state
+
+
+@pytest.mark.parametrize(("status", "lost"), [(404, True), (410, True), (400, False), (500, False)], ids=str)
+def test_lost(status: int, lost: bool) -> None:
+    """
+    A page that is no more means that the report expired.
+    """
+    assert POLLER.lost(an_answer("", status)) is lost
+
+
+def test_report_promises_its_pages() -> None:
+    """
+    The envelope reads the number of pages and the state, and leaves the token where it is.
+    """
+    answer = REPORT(an_answer(READY % 7))
+
+    assert (answer.pages, dict(answer.head)) == (7, {"status": "READY"})
+
+
+def test_offers_are_stamped_with_their_inventory() -> None:
+    """
+    Each ad inventory's offers carry its id and name.
+    """
+    envelope = BY_NAME["offers"].envelope
+    assert isinstance(envelope, Envelope)
+
+    (items,) = envelope(an_answer(fixture("offers.json"))).items
+
+    assert items.columns == {"ad_inventory_id": 122, "ad_inventory_name": "zedge.net", "ad_inventory_slug": None}
+    assert [offer["id"] for offer in json.loads(bytes(items.raw))] == [11014]
