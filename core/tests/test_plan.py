@@ -1,0 +1,375 @@
+"""The plan: windows, retention, reasons, and how days are put together into requests."""
+
+from collections.abc import Iterable
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from attrs import define, evolve, field, frozen
+from hypothesis import given
+from hypothesis import strategies as st
+from penstock.declare import Connector, OpenFor, SourceSettings, Stream, setting
+from penstock.errors import UsageError
+from penstock.model import Ask, Partition, Request
+from penstock.plan import ConfiguredSource, Job, Planner, chosen_streams, fingerprint, plan
+from penstock.record import record
+from penstock.sink import Entry, PendingReport
+
+
+@record()
+class Row:
+    id: str
+
+
+@frozen(kw_only=True)
+class Settings(SourceSettings):
+    base_url: str = "http://localhost"
+    ids: tuple[str, ...] = ()
+    currency: str = setting("EUR", help="currency of the report", shapes=True)
+
+
+def a_request(settings: Any, ask: Ask) -> Iterable[Request]:
+    return [Request(url="http://localhost/")]
+
+
+def two_months_before(today: date) -> date:
+    return (today.replace(day=1) - timedelta(days=32)).replace(day=1)
+
+
+CLICKS = Stream(
+    name="clicks",
+    summary="clicks",
+    record=Row,
+    kind="report",
+    key="id",
+    account="account_id",
+    accounts=lambda settings: settings.ids or None,
+    accounts_from=("accounts", "id"),
+    day="report_date",
+    requests=a_request,
+    earliest=two_months_before,
+    open_for=OpenFor(3),
+)
+ACCOUNTS = Stream(name="accounts", summary="accounts", record=Row, kind="snapshot", key="id", requests=a_request)
+LEADS = Stream(
+    name="leads",
+    summary="leads",
+    record=Row,
+    kind="changes",
+    key="id",
+    day="updated_day",
+    requests=a_request,
+    overlap=timedelta(minutes=10),
+    lag=timedelta(minutes=5),
+)
+LATER = Stream(name="later", summary="not yet", record=Row, kind="snapshot", not_built="work in progress")
+NOW = datetime(2026, 8, 12, 6, 0, tzinfo=UTC)
+
+
+@define
+class FakeLedger:
+    held: dict[Partition, Entry] = field(factory=dict)
+    reports: tuple[PendingReport, ...] = ()
+    known: tuple[str, ...] = ()
+
+    def entries(self, source: str, stream: str) -> dict[Partition, Entry]:
+        return {key: entry for key, entry in self.held.items() if key.stream == stream}
+
+    def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
+        return self.reports
+
+    def accounts(self, source: str, stream: str) -> tuple[str, ...]:
+        return self.known
+
+
+@define
+class FakeTarget:
+    ledger: Any
+    gone: set[Partition] = field(factory=set)
+
+    def present(self, entry: Entry) -> bool:
+        return entry.partition not in self.gone
+
+    def close(self) -> None: ...
+
+
+@define
+class FakeSink:
+    target: FakeTarget | None = None
+
+    def look(self, source: str) -> Any:
+        return self.target
+
+
+def a_job(target: FakeTarget | None = None, streams: tuple[str, ...] = ("clicks",), **more: Any) -> Job:
+    settings = more.pop("settings", None) or Settings(ids=("1",))
+    source = ConfiguredSource(
+        name="s",
+        connector=Connector(name="c", summary="", settings=Settings),
+        settings=settings,
+        streams=(ACCOUNTS, CLICKS, LEADS, LATER),
+        registry=None,  # type: ignore[arg-type]
+    )
+    sink: Any = FakeSink(target)
+    return Job(source=source, streams=streams, sink=sink, target_name="t", **more)
+
+
+def days_of(job: Job, now: datetime = NOW) -> list[tuple[str, str]]:
+    return [(one.partition.values[-1][1], one.reason) for one in plan(job, now).partitions]
+
+
+def read(day: str, read_at: datetime, **more: Any) -> tuple[Partition, Entry]:
+    partition = Partition("clicks", (("account_id", "1"), ("report_date", day)))
+    settings = more.pop("settings", Settings(ids=("1",)))
+    entry = Entry(
+        source="s",
+        partition=partition,
+        state="delivered",
+        run_id="r",
+        read_at=read_at,
+        open_until=CLICKS.open_for.until(date.fromisoformat(day), UTC),
+        fingerprint=fingerprint(settings, CLICKS),
+    )
+    return partition, evolve(entry, **more)
+
+
+def test_without_a_window_everything_the_provider_serves_is_wanted():
+    """
+    From the first of the month before the last one, for a retention of two full months, to yesterday.
+    """
+    days = days_of(a_job())
+
+    assert days[0] == ("2026-06-01", "missing")
+    assert days[-1] == ("2026-08-11", "missing")
+    assert len(days) == 72
+
+
+@given(
+    today=st.dates(date(2020, 1, 1), date(2035, 12, 31)),
+    back=st.integers(-5, 200),
+    length=st.integers(0, 40),
+)
+def test_a_window_never_leaves_what_is_served(today: date, back: int, length: int):
+    """
+    Whatever window is asked for: the days are inside it, inside retention, ascending and without a gap; a window
+    wholly before retention is refused, never empty without a word.
+    """
+    since = today - timedelta(days=back)
+    until = since + timedelta(days=length)
+    job = a_job(since=since, until=until)
+    now = datetime(today.year, today.month, today.day, 12, tzinfo=UTC)
+    floor = two_months_before(today)
+    planner = Planner(job, now, None)
+    if until < floor:
+        with pytest.raises(UsageError, match="nothing of it can be read"):
+            planner.window(CLICKS)
+        return
+    days = planner.window(CLICKS).days()
+    assert days == [max(since, floor) + timedelta(days=n) for n in range((until - max(since, floor)).days + 1)]
+    assert bool(planner.notices) == (since < floor)
+
+
+def test_a_window_that_ends_before_it_starts_is_refused():
+    """
+    --since after --until names both.
+    """
+    with pytest.raises(UsageError, match="--since 2026-08-05 is after --until 2026-08-01"):
+        plan(a_job(since=date(2026, 8, 5), until=date(2026, 8, 1)), NOW)
+
+
+@pytest.mark.parametrize(
+    ("held", "reason"),
+    [
+        (read("2026-08-01", NOW), None),
+        (read("2026-08-01", datetime(2026, 8, 4, 23, 59, tzinfo=UTC)), "open"),
+        (read("2026-08-01", datetime(2026, 8, 5, 0, 0, tzinfo=UTC)), None),
+        (read("2026-08-01", NOW, error="HTTP 500"), "failed"),
+        (read("2026-08-01", NOW, state="failed"), "missing"),
+        (read("2026-08-01", NOW, settings=Settings(ids=("1",), currency="USD")), "changed"),
+    ],
+    ids=["final", "read before it closed", "read when it closed", "failed since", "never delivered", "other settings"],
+)
+def test_why_a_day_is_wanted(held: tuple[Partition, Entry], reason: str | None):
+    """
+    A day is final when it was read after it closed, with today's settings, and did not fail since.
+    """
+    target = FakeTarget(FakeLedger(dict([held])))
+    planned = plan(a_job(target, since=date(2026, 8, 1), until=date(2026, 8, 1)), NOW)
+
+    assert [one.reason for one in planned.partitions] == ([] if reason is None else [reason])
+    assert planned.final == ({"clicks": 1} if reason is None else {})
+
+
+def test_the_last_three_days_are_open():
+    """
+    A provider that restates for 3 days is asked again for yesterday and the two days before, and for no other.
+    """
+    days = [(date(2026, 8, 11) - timedelta(days=n)).isoformat() for n in range(10)]
+    target = FakeTarget(FakeLedger(dict(read(day, NOW) for day in days)))
+
+    assert days_of(a_job(target, since=date(2026, 8, 2))) == [
+        ("2026-08-09", "open"),
+        ("2026-08-10", "open"),
+        ("2026-08-11", "open"),
+    ]
+
+
+def test_full_reads_final_days_again_but_not_what_left_retention():
+    """
+    --full ignores final; a day before the retention floor keeps its last reading.
+    """
+    held = dict([read("2026-05-31", NOW), read("2026-06-01", NOW)])
+    job = a_job(FakeTarget(FakeLedger(held)), since=date(2026, 5, 1), until=date(2026, 6, 1), full=True)
+
+    assert days_of(job) == [("2026-06-01", "forced")]
+
+
+def test_a_file_that_is_gone_is_missing():
+    """
+    What the ledger calls delivered but the target does not hold any more is wanted again.
+    """
+    partition, entry = read("2026-07-01", NOW)
+    target = FakeTarget(FakeLedger({partition: entry}), gone={partition})
+
+    assert days_of(a_job(target, since=date(2026, 7, 1), until=date(2026, 7, 1))) == [("2026-07-01", "missing")]
+
+
+def test_accounts_that_the_provider_lists_are_waited_for_or_remembered():
+    """
+    Without configured accounts the plan names the listing it waits for; with remembered ones it is complete.
+    """
+    job = a_job(settings=Settings(), since=date(2026, 8, 11))
+    assert plan(job, NOW).waiting == ("clicks: one part per account that accounts lists, not read yet",)
+
+    target = FakeTarget(FakeLedger(known=("7", "8")))
+    planned = plan(a_job(target, settings=Settings(), since=date(2026, 8, 11)), NOW).partitions
+    assert [one.partition.values[0][1] for one in planned] == ["7", "8"]
+
+
+@given(wanted=st.sets(st.integers(0, 60)), limit=st.integers(1, 40))
+def test_days_are_grouped_into_runs_of_bounded_length(wanted: set[int], limit: int):
+    """
+    Every wanted day is in exactly one request, requests hold consecutive days only, none more than allowed.
+    """
+    first = date(2026, 6, 1)
+    days = [first + timedelta(days=n) for n in sorted(wanted)]
+    stream = evolve(CLICKS, days_per_request=limit)
+    groups = Planner(a_job(), NOW, None)._groups(stream, (), days, ())
+
+    assert [day for group in groups for day in group] == days
+    for group in groups:
+        assert len(group) <= limit
+        assert group == [group[0] + timedelta(days=n) for n in range(len(group))]
+
+
+def test_days_of_a_report_under_way_stay_together():
+    """
+    After a crash the days that were submitted as one report are asked for as that report again.
+    """
+    days = [date(2026, 8, 1) + timedelta(days=n) for n in range(6)]
+    theirs = tuple(Partition("clicks", (("report_date", day.isoformat()),)) for day in days[1:4])
+    report = PendingReport(
+        source="s", stream="clicks", handle="h", request="r", partitions=theirs, submitted_at=NOW, fingerprint="f"
+    )
+    stream = evolve(CLICKS, days_per_request=60)
+
+    assert Planner(a_job(), NOW, None)._groups(stream, (), days, (report,)) == [days[:1], days[1:4], days[4:]]
+
+
+def test_changes_are_read_up_to_the_lag_and_overlap_the_day_before():
+    """
+    The window of an unfinished day ends five minutes ago, that of a finished one at its end; both reach back.
+    """
+    job = a_job(streams=("leads",), since=date(2026, 8, 11))
+    fetches = Planner(job, NOW, None).fetches(LEADS, [None])
+
+    assert [(fetch.ask.start, fetch.ask.end) for fetch in fetches] == [
+        (datetime(2026, 8, 10, 23, 50, tzinfo=UTC), datetime(2026, 8, 12, 0, 0, tzinfo=UTC)),
+        (datetime(2026, 8, 11, 23, 50, tzinfo=UTC), datetime(2026, 8, 12, 5, 55, tzinfo=UTC)),
+    ]
+
+
+def test_days_are_cut_in_the_zone_of_the_source():
+    """
+    At six in the morning UTC it is still yesterday in Honolulu.
+    """
+    settings = Settings(ids=("1",), timezone="Pacific/Honolulu")
+    planned = days_of(a_job(settings=settings, since=date(2026, 8, 9)))
+
+    assert planned == [("2026-08-09", "missing"), ("2026-08-10", "missing")]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["clikcs"], "did you mean clicks"),
+        (["later"], "work in progress"),
+    ],
+    ids=["unknown", "not built"],
+)
+def test_a_stream_that_cannot_run_is_refused(names: list[str], message: str):
+    """
+    The error says which stream is meant, or why it cannot be read.
+    """
+    with pytest.raises(UsageError, match=message):
+        chosen_streams(a_job().source, names)
+
+
+def test_a_new_setting_at_its_default_changes_no_fingerprint():
+    """
+    Settings at their default are left out, so that an upgrade that adds one makes nothing wanted again.
+    """
+
+    @frozen(kw_only=True)
+    class Newer(Settings):
+        new: str = setting("x", help="new", shapes=True)
+
+    assert fingerprint(Newer(), CLICKS) == fingerprint(Settings(), CLICKS)
+    assert fingerprint(Newer(new="y"), CLICKS) != fingerprint(Settings(), CLICKS)
+
+
+@pytest.mark.parametrize(
+    ("text", "rule"),
+    [
+        ("3", OpenFor(3)),
+        ("3d", OpenFor(3)),
+        ("3 days", OpenFor(3)),
+        ("1 day", OpenFor(1)),
+        ("40 days, 8th of next month", OpenFor(40, 8)),
+        ("0 days, 8th of the next month", OpenFor(0, 8)),
+    ],
+    ids=str,
+)
+def test_open_for_in_words(text: str, rule: OpenFor):
+    """
+    A number of days, and a day of the next month.
+    """
+    assert OpenFor.parse(text) == rule
+
+
+@pytest.mark.parametrize("text", ["", "soon", "3 weeks", "-1", "3 days, 31st of next month"], ids=repr)
+def test_open_for_that_is_no_time(text: str):
+    """
+    Anything else is refused with an example.
+    """
+    with pytest.raises(ValueError, match="3 days"):
+        OpenFor.parse(text)
+
+
+@given(day=st.dates(date(2020, 1, 1), date(2035, 12, 31)), month_day=st.integers(1, 28), days=st.integers(0, 60))
+def test_a_day_closes_after_both_rules(day: date, month_day: int, days: int):
+    """
+    Never before the days are over, never before that day of the next month is over.
+    """
+    closes = OpenFor(days, month_day).until(day, UTC)
+    following = date(day.year + (day.month == 12), day.month % 12 + 1, month_day)
+
+    assert closes.date() == max(day + timedelta(days=days + 1), following + timedelta(days=1))
+
+
+def test_a_snapshot_is_always_planned():
+    """
+    A snapshot is planned once per account, whatever the ledger holds.
+    """
+    planned = plan(a_job(streams=("accounts",)), NOW).partitions
+    assert [(one.partition, one.reason, one.requests) for one in planned] == [(Partition("accounts"), "snapshot", 1)]
