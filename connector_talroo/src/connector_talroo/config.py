@@ -1,0 +1,69 @@
+"""
+The configuration of a Talroo source.
+"""
+
+import re
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from attrs import frozen
+from penstock.declare import SourceSettings, setting
+from penstock.redact import Secret
+
+# Characters that every way of writing a query leaves as they are. With any other one (a blank as "+" or as "%20") the
+# string we sign might not be the string that Talroo checks.
+_PLAIN = re.compile(r"[A-Za-z0-9._~-]+")
+_WANTED = "wanted letters, digits and . _ ~ - only"
+
+
+def _report_url(url: str) -> str:
+    """A URL without a path names the host; the report has its path there. Any other path is taken as it is."""
+    return f"{url.rstrip('/')}/" if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/reporting/"
+
+
+def _plain(settings: Any, attribute: Any, value: str) -> None:
+    """The value is not shown: it is half of the credentials, and could be the other half in the wrong place."""
+    if not _PLAIN.fullmatch(value):
+        raise ValueError(f"{_WANTED} (the value is not shown)")
+
+
+def _plain_ids(settings: Any, attribute: Any, value: tuple[str, ...]) -> None:
+    if not value:
+        raise ValueError('found none, wanted one advertiser at least, such as ["2112"]')
+    for one in value:
+        if not _PLAIN.fullmatch(one):
+            raise ValueError(f"found {one!r}, {_WANTED}")
+
+
+@frozen(kw_only=True)
+class TalrooSettings(SourceSettings):
+    """
+    One customer of Talroo and those of its advertisers that are read.
+
+    Source: Reporting API, authentication; the advertiser ids are those of the ``advertiser_id`` tag in the job feed.
+    """
+
+    base_url: str = setting(
+        "https://www.jobs2careers.com/reporting/",
+        help="where the report is asked for; requests and credentials go to this origin only",
+        converter=_report_url,
+    )
+    customer_reference: str = setting(help="names the customer; Talroo issues it", validator=_plain)
+    customer_secret: Secret = setting(help="signs the requests; Talroo issues it with the reference")
+    advertiser_ids: tuple[str, ...] = setting(
+        help="the advertisers to read, as in the advertiser_id tag of the jobs in the feed", validator=_plain_ids
+    )
+    secret_encoding: Literal["utf8", "hex"] = setting(
+        "utf8", help="whether the secret is the key as text, or hex digits of its bytes"
+    )
+
+    def __attrs_post_init__(self) -> None:
+        try:
+            self.key()
+        except ValueError:
+            raise ValueError('secret_encoding is "hex", but customer_secret is no pairs of hex digits') from None
+
+    def key(self) -> bytes:
+        """The key of the signature; ValueError when the secret is not what ``secret_encoding`` says."""
+        text = self.customer_secret.reveal()
+        return text.encode() if self.secret_encoding == "utf8" else bytes.fromhex(text)  # noqa: S105

@@ -1,0 +1,227 @@
+"""
+The provider as a whole: how its requests are signed, and what its answers mean.
+
+Everything here is a value or a pure function. The core calls them at the right moment: it signs each attempt anew,
+reads the envelope, asks the judge, waits, and asks again.
+"""
+
+import hashlib
+import hmac
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from attrs import evolve, field, frozen
+from penstock.clock import http_date
+from penstock.declare import Connector, Limits
+from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ServerError, ThrottledError
+from penstock.model import Answer, Ask, Request, Response, encode_query
+from penstock.parts import Grant, Refuse, Retry, Unsigned, Verdict
+from penstock.redact import MASK
+
+from connector_talroo.config import TalrooSettings
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+def click_report(settings: TalrooSettings, advertiser_id: str, start: date, end: date) -> Request:
+    """
+    The report of the days ``start`` to ``end``, both included, unsigned.
+
+    The order is that of the provider's example and of its sample code; whether another would be accepted is unknown.
+    Both dates are always sent: whether absent ones are part of what is signed is unknown too.
+
+    Source: Reporting API, ``get_clicks``; that it is a GET is inferred.
+    """
+    return Request(
+        url=settings.base_url,
+        params=(
+            ("customer_reference", settings.customer_reference),
+            ("advertiser_id", advertiser_id),
+            ("action", "get_clicks"),
+            ("start", start.isoformat()),
+            ("end", end.isoformat()),
+        ),
+        masked=("customer_reference", "ticket"),
+    )
+
+
+def check(settings: TalrooSettings, ask: Ask) -> Request:
+    """Yesterday of the first advertiser. Nothing cheaper is offered, and reading records nothing."""
+    yesterday = ask.now.astimezone(ZoneInfo(settings.timezone)).date() - timedelta(days=1)
+    return click_report(settings, settings.advertiser_ids[0], yesterday, yesterday)
+
+
+# --- authentication -------------------------------------------------------------------------------------------------
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+@frozen(kw_only=True)
+class Ticket(Unsigned):
+    """
+    A signature over the query, made for each attempt with that attempt's time.
+
+    ``timestamp`` (milliseconds since 1970) goes behind ``action``. What is signed is the query as it is sent, byte for
+    byte; the ticket, HMAC-SHA256 in lower-case hex, follows as the last parameter and is not part of it.
+
+    Source: Reporting API, authentication and its sample code (jQuery's ``param``, CryptoJS' ``HmacSHA256``).
+    """
+
+    key: bytes = field(repr=False)
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        stamped = _stamped(request, now)
+        return evolve(stamped, params=(*stamped.params, ("ticket", self.ticket(encode_query(stamped.params)))))
+
+    def ticket(self, query: str) -> str:
+        """The signature of a query string."""
+        return hmac.new(self.key, query.encode("ascii"), hashlib.sha256).hexdigest()
+
+    def explain(self, request: Request, now: datetime) -> str:
+        """The string that is signed, the customer's reference masked."""
+        params = _stamped(request, now).params
+        return "&".join(
+            f"{name}={MASK if name in request.masked else encode_query([(name, value)]).partition('=')[2]}"
+            for name, value in params
+        )
+
+
+def _stamped(request: Request, now: datetime) -> Request:
+    milliseconds = (now - _EPOCH) // timedelta(milliseconds=1)
+    params: list[tuple[str, str]] = []
+    for name, value in request.params:
+        if name not in ("timestamp", "ticket"):
+            params.append((name, value))
+        if name == "action":
+            params.append(("timestamp", str(milliseconds)))
+    return evolve(request, params=params)
+
+
+# --- judges ---------------------------------------------------------------------------------------------------------
+
+
+def judge(response: Response, answer: Answer | None) -> Verdict | None:
+    """
+    ``status`` in the body: 1 is good, 0 comes with a ``message``. The HTTP status counts only where the body says
+    neither: which one goes with an error is not stated.
+
+    Source: Reporting API, error codes; what to do about each is inferred.
+    """
+    head = _head(response, answer)
+    status = _status(head)
+    if status == "1" or (status != "0" and not 200 <= response.status < 300):
+        return None
+    if status != "0":
+        return Retry(
+            BrokenBodyError(
+                f"Talroo answered HTTP {response.status} with a body whose status is neither 1 nor 0 (cut, or not "
+                f"Talroo's?); it begins: {response.text(100)!r}. If it stays so, base_url is wrong or the API changed."
+            )
+        )
+    message = str(head.get("message") or "").strip()
+    seen = f"{message[:200]!r}, HTTP {response.status}"
+    match message.lower():
+        case "unauthorized request":
+            return Retry(
+                AuthenticationError(f"Talroo refused the ticket ({seen}); {_clocks(response)}."), correct_clock=True
+            )
+        case "server is busy":
+            return Retry(ServerError(f"Talroo says that it is busy ({seen}); it may be better later."))
+        case "too many requests":
+            error = ThrottledError(f"Talroo says that it is asked too often ({seen}); lower requests_per_second.")
+            return Retry(error, throttle=True)
+        case documented if documented in _REFUSALS:
+            return Refuse(RefusedError(f"Talroo refused the request ({seen}); {_REFUSALS[documented]}."))
+    if response.status == 429 or response.status >= 500:
+        return None
+    return Refuse(
+        RefusedError(
+            f"Talroo refused the request with a message that is not documented ({seen}). If it does not say what to "
+            "change, ask Talroo."
+        )
+    )
+
+
+_DEFECT = "this connector sends what is documented, so the API changed, or the connector has a defect"
+
+_REFUSALS = {
+    "missing required params": _DEFECT,
+    "not found": (
+        "it knows no such advertiser of this customer. Check advertiser_ids: each must stand in the advertiser_id tag "
+        "of jobs in the feed"
+    ),
+    "format error": _DEFECT,
+    "date format error": _DEFECT,
+    "invalid date range": (
+        "the day lies before the previous two full calendar months, or in the future. Check start, and this host's "
+        "clock"
+    ),
+}
+
+
+def states_its_total(response: Response, answer: Answer | None) -> Verdict | None:
+    """
+    Of a report: without ``total_clicks`` nobody says that an empty one is empty, or that a full one is whole.
+    """
+    if answer is None or answer.problem is not None or answer.total is not None or _status(answer.head) != "1":
+        return None
+    return Retry(
+        BrokenBodyError(
+            f"Talroo sent a report without total_clicks (HTTP {response.status}), so nothing says whether it is whole. "
+            "It was not taken; if it stays so, the API changed."
+        )
+    )
+
+
+def _clocks(response: Response) -> str:
+    """What to do about a refused ticket. The core has signed with the provider's time once before a user reads this."""
+    theirs = http_date(response.header("date"))
+    if theirs is None:
+        return "check customer_reference, customer_secret and secret_encoding, and this host's clock"
+    ahead_s = round((theirs - response.received_at).total_seconds())
+    if abs(ahead_s) <= 60:
+        return "the two clocks agree, so check customer_reference, customer_secret and secret_encoding"
+    return (
+        f"its clock is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} this host's, and a ticket with its "
+        "time was refused too. Correct this host's clock, then check customer_reference and customer_secret"
+    )
+
+
+def _status(head: Mapping[str, Any]) -> str | None:
+    """``1`` or ``"1"`` as text; None without a status."""
+    status = head.get("status")
+    return None if status is None else str(status).strip()
+
+
+def _head(response: Response, answer: Answer | None) -> Mapping[str, Any]:
+    """What the envelope read of the outside, or the body itself where it read none (``penstock check``)."""
+    if answer is not None and "status" in answer.head:
+        return answer.head
+    try:
+        body = json.loads(response.body)
+    except (ValueError, RecursionError):
+        return {}
+    return body if isinstance(body, dict) else {}
+
+
+# --- the connector --------------------------------------------------------------------------------------------------
+
+
+def authenticator(settings: TalrooSettings) -> Ticket:
+    return Ticket(key=settings.key())
+
+
+CONNECTOR = Connector(
+    name="talroo",
+    summary="Click reports of the advertisers of a Talroo customer",
+    settings=TalrooSettings,
+    authenticator=authenticator,
+    judge=judge,
+    # "too many requests" exists, its number is not stated: one request at a time, a second apart, and a minute's
+    # silence once it was said (less if throttle_wait_s is less).
+    limits=Limits(requests_per_second=1.0, concurrency=1, cool_down_s=60.0),
+    check=check,
+)

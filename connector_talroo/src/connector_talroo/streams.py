@@ -1,0 +1,63 @@
+"""
+The one stream: clicks, by advertiser and day.
+"""
+
+from collections.abc import Iterable
+from datetime import date, timedelta
+
+from penstock.declare import OpenFor, Stream
+from penstock.envelope import Envelope
+from penstock.model import Ask, Request
+
+from connector_talroo.config import TalrooSettings
+from connector_talroo.records import Click
+from connector_talroo.source import click_report, states_its_total
+
+REPORT = Envelope(
+    items="clicks_report", keyed_by="report_date", optional=True, total="total_clicks", also=("status", "message")
+)
+"""
+``{status, start_day, end_day, total_clicks, clicks_report: {day: [click, ...]}}``; of an error ``{status, message}``.
+
+``end_day`` is the day after the last one, although the request's ``end`` is included: it is not looked at. A day
+without clicks may be missing, and a report without any may be ``{}``, ``[]`` (PHP prints an empty map so), null or
+absent. Source: Reporting API, sample answer; the empty forms are inferred.
+"""
+
+
+def requests(settings: TalrooSettings, ask: Ask) -> Iterable[Request]:
+    """One report: all days of the ask, which are one unless the declaration below says otherwise."""
+    assert ask.account is not None
+    return [click_report(settings, ask.account, ask.since, ask.until)]
+
+
+def earliest(today: date) -> date:
+    """
+    The first day of the month before last: on 12 August, 1 June.
+
+    Source: Reporting API, "the previous two full calendar months"; that the running one comes on top is inferred.
+    """
+    last_month = today.replace(day=1) - timedelta(days=1)
+    return (last_month.replace(day=1) - timedelta(days=1)).replace(day=1)
+
+
+STREAMS = (
+    Stream(
+        name="clicks",
+        summary="Every click that an advertiser pays for, with its price",
+        record=Click,
+        kind="report",
+        key="click_id",
+        account="advertiser_id",
+        accounts=lambda settings: settings.advertiser_ids,
+        day="report_date",
+        requests=requests,
+        envelope=REPORT,
+        judge=states_its_total,
+        # A range is allowed, but a day bounds the size of an answer and what a failed one costs.
+        days_per_request=1,
+        earliest=earliest,
+        # Nothing is stated. Networks of this kind withdraw and reprice clicks for some days.
+        open_for=OpenFor(3),
+    ),
+)
