@@ -1,0 +1,21 @@
+"""
+What tests of connectors, sinks and the core itself have in common: a clock that is moved, an exchange that is
+written down, a server for a provider's imitation, and the faults to put in front of it.
+"""
+
+from penstock.testing.clock import FakeClock
+from penstock.testing.exchange import ScriptedExchange, a_response
+from penstock.testing.faults import FAULTS, Fault, faults_named, with_faults
+from penstock.testing.server import Server, serve
+
+__all__ = [
+    "FAULTS",
+    "FakeClock",
+    "Fault",
+    "ScriptedExchange",
+    "Server",
+    "a_response",
+    "faults_named",
+    "serve",
+    "with_faults",
+]

@@ -1,0 +1,47 @@
+"""An exchange whose answers are written down beforehand."""
+
+import json
+import threading
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime
+from typing import Any
+
+from penstock.model import Pairs, Request, Response
+
+Scripted = Response | Exception | Callable[[Request], Response]
+
+
+def a_response(
+    body: Any = b"",
+    *,
+    status: int = 200,
+    headers: Pairs = (("content-type", "application/json"),),
+    received_at: datetime = datetime(2026, 3, 2, 12, tzinfo=UTC),
+) -> Response:
+    """A response with ``body`` as it is (bytes) or as JSON (anything else)."""
+    raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
+    return Response(status=status, headers=headers, body=raw, received_at=received_at)
+
+
+class ScriptedExchange:
+    """
+    Gives its answers in order: a response is returned, an exception raised, a callable asked.
+
+    ``requests`` lists what was asked. Being asked once more than written is an AssertionError that names the request.
+    """
+
+    def __init__(self, answers: Iterable[Scripted]) -> None:
+        self._answers = iter(list(answers))
+        self._lock = threading.Lock()
+        self.requests: list[Request] = []
+
+    def __call__(self, request: Request) -> Response:
+        with self._lock:
+            self.requests.append(request)
+            try:
+                answer = next(self._answers)
+            except StopIteration:
+                raise AssertionError(f"request {len(self.requests)} was not foreseen: {request}") from None
+        if isinstance(answer, Exception):
+            raise answer
+        return answer if isinstance(answer, Response) else answer(request)
