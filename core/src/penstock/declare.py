@@ -90,7 +90,7 @@ class Limits:
     cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Connector:
     """
     A provider as one plugin offers it. Everything that depends on an account's configuration takes ``settings``.
@@ -168,7 +168,7 @@ class Derived:
     stamps: Mapping[str, str]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Stream:
     """
     One kind of record that a source offers.

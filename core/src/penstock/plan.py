@@ -25,7 +25,7 @@ Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 DEFAULT_DAYS = 90  # how far back a source is read that states no retention and has no start
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class ConfiguredSource:
     """A provider account as configured."""
 
@@ -69,7 +69,7 @@ class Planned:
     requests: int | None  # None: one per parent row, whose number is not known before the parent was read
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class Fetch:
     """Partitions that one chain of requests covers: an account's consecutive days, or an account of a snapshot."""
 

@@ -7,25 +7,23 @@ The way of a page is here, top to bottom: a fetch asks (:meth:`Reader.asked`), a
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from attrs import define, evolve, field, frozen
 
 from penstock.clock import Clock
 from penstock.declare import Stream
+from penstock.decode import Compiled, Decoded, Memory, split_by_day, sums
 from penstock.engine import Call, Outcome, Pause, Reading
 from penstock.errors import BrokenBodyError, CountMismatchError, PagingError, ProviderError, ReportError
-from penstock.model import Ask, Batch, Items, Page, Partition, Request
+from penstock.model import Ask, Batch, Page, Partition, Request
 from penstock.parts import BodyDecoder, Empty, Gone, Paginator, Poller, Ready, Refuse, SinglePage, Skip, Waiting
 from penstock.plan import ConfiguredSource, Fetch
 from penstock.reconcile import Listing, Tally
 from penstock.sink import Ledger, PendingReport, Target, Writer
-
-if TYPE_CHECKING:
-    from penstock.decode import Compiled, KeyMemory
 
 # How often a fetch is read again from its start because its pages did not fit together.
 REREADS = 3
@@ -63,7 +61,7 @@ class Reader:
     source: ConfiguredSource
     fetch: Fetch
     parts: StreamParts
-    shape: "Compiled"
+    shape: Compiled
     target: Target | None
     clock: Clock
     fingerprint: str
@@ -79,7 +77,7 @@ class Reader:
     truncated: bool = field(default=False, init=False)
     reports: list[PendingReport] = field(factory=list, init=False)
     read_at: datetime | None = field(default=None, init=False)
-    _keys: dict[Partition, Any] = field(factory=dict, init=False)  # occurrence numbers, per partition
+    _occurrences: Counter[Any] = field(factory=Counter, init=False)  # of equal rows that have no key
 
     @property
     def stream(self) -> Stream:
@@ -122,7 +120,7 @@ class Reader:
             writer.abort()
         self.writers.clear()
         self.tallies.clear()
-        self._keys.clear()
+        self._occurrences.clear()
         self.forget_seen()
 
     # --- requests ---------------------------------------------------------------------------------------------------
@@ -219,7 +217,7 @@ class Reader:
                 outcome = restarted
         settings = self.source.settings
         listing = Listing(what=self._what())
-        memory = self.shape.new_memory()
+        memory = Memory(occurrences=self._occurrences)
         listing.ask(outcome.call.request.full_url, settings.max_pages)
         page = self.take(outcome, listing, memory, paginator)
         if self._splittable(ask) and paginator.capped(page):
@@ -251,7 +249,7 @@ class Reader:
 
     # --- a page -----------------------------------------------------------------------------------------------------
 
-    def take(self, outcome: Outcome, listing: Listing, memory: "KeyMemory", paginator: Paginator) -> Page:
+    def take(self, outcome: Outcome, listing: Listing, memory: Memory, paginator: Paginator) -> Page:
         """
         Decode a page, count it, route its rows to their partitions and write them.
         """
@@ -267,70 +265,56 @@ class Reader:
         if repeat and not paginator.repeats(page):
             raise PagingError(f"{self._what()}: page {page.index + 1} came again with the records of an earlier one")
         count = fresh = 0
-        for items in good.answer.items:
-            came, new = self._take_items(items, good.call.request, memory, repeat=repeat)
-            count += came
-            fresh += new
-        if not repeat:
-            listing.distinct += fresh
-        return evolve(page, count=count, fresh=0 if repeat else fresh)
+        stamps = {**self._stamps(), **good.call.request.columns}
+        for decoded in self.shape.decode_all(good.answer.items, stamps, memory, self._days()):
+            count += decoded.count
+            if repeat:
+                self._tally(self.fetch.partitions[0]).add(rows=0, repeated=decoded.count, rejected=(), sums={})
+            else:
+                fresh += decoded.fresh
+                self._deliver(decoded)
+        listing.distinct += fresh
+        return evolve(page, count=count, fresh=fresh)
 
-    def _take_items(self, items: Items, request: Request, memory: "KeyMemory", *, repeat: bool) -> tuple[int, int]:
-        """Elements that came, and those not seen on an earlier page."""
-        stream, partitions = self.stream, self.fetch.partitions
+    def _stamps(self) -> dict[str, Any]:
+        """What the partition says of every row. A day that the rows themselves tell is not stamped."""
+        stream, fetch = self.stream, self.fetch
         stamps: dict[str, Any] = {}
-        if stream.account is not None and self.fetch.account is not None:
-            stamps[stream.account] = self.fetch.account
-        only = partitions[0] if len(partitions) == 1 else None
-        if stream.kind == "report" and only is not None and stream.day is not None:
-            stamps[stream.day] = only.values[-1][1]
-        stamps |= {**request.columns, **items.columns}
-        decoded = self.shape.decode(items, stamps, memory, self._keys)
-        if repeat:
-            self._tally(partitions[0]).add(rows=0, repeated=decoded.count, rejected=(), sums={})
-            return decoded.count, 0
+        if stream.account is not None and fetch.account is not None:
+            stamps[stream.account] = fetch.account
+        if self._days() is not None and self.parts.day_of is None and len(fetch.partitions) == 1:
+            assert stream.day is not None
+            stamps[stream.day] = fetch.ask.days[0]
+        return stamps
+
+    def _days(self) -> frozenset[date] | None:
+        """The days asked for, where rows have one: a row of another day is set aside."""
+        return frozenset(self.fetch.ask.days) if self.stream.kind == "report" and self.stream.day else None
+
+    def _deliver(self, decoded: Decoded) -> None:
+        """Write what became of a page, each row with its partition."""
+        stream, partitions = self.stream, self.fetch.partitions
         if decoded.batch.unknown:
             self.on_unknown(stream.name, decoded.batch.unknown)
-        fresh = decoded.count - decoded.repeated_across
-        repeated = decoded.repeated + decoded.repeated_across
-        routed = self._routed(decoded.batch, items, decoded.count)
-        for place, (partition, batch) in enumerate(routed):
-            self._write(partition, batch, repeated if place == 0 else 0)
-        if not routed:
-            self._tally(partitions[0]).add(rows=0, repeated=repeated, rejected=(), sums={})
+        tally = self._tally(partitions[0])
+        tally.add(rows=0, repeated=decoded.repeated + decoded.repeated_across, rejected=decoded.batch.rejected, sums={})
+        if len(partitions) == 1:
+            self._write(partitions[0], decoded.batch)
+        else:
+            assert stream.day is not None
+            by_day = dict(zip(self.fetch.ask.days, partitions, strict=True))
+            for day, batch in split_by_day(decoded.batch, stream.day, self.source.zone).items():
+                self._write(by_day[day], batch)
         for derived in decoded.derived:
-            tally = self._tally(partitions[0])
             name = derived.layout.stream
             tally.derived_rows[name] = tally.derived_rows.get(name, 0) + len(derived)
             tally.derived_rejected.extend(derived.rejected)
-            if partitions[0] in self.writers:
+            if len(derived) and partitions[0] in self.writers:
                 self.writers[partitions[0]].write(self._hooked(derived))
-        return decoded.count, fresh
 
-    def _routed(self, batch: Batch, items: Items, count: int) -> list[tuple[Partition, Batch]]:
-        """The batch by partition: its days, where one answer holds several."""
-        stream, partitions = self.stream, self.fetch.partitions
-        if stream.kind != "report" or stream.day is None or count == 0:
-            return [(partitions[0], batch)]
-        by_day = {partition.values[-1][1]: partition for partition in partitions}
-        keyed = items.columns.get(stream.day)
-        if keyed is not None:
-            partition = by_day.get(str(keyed))
-            if partition is None:
-                raise BrokenBodyError(
-                    f"{self.source.name} answered with {count} records of {keyed} when asked for {', '.join(by_day)}"
-                )
-            return [(partition, batch)]
-        if self.parts.day_of is None:
-            return [(partitions[0], batch)]
-        days = {date.fromisoformat(day): partition for day, partition in by_day.items()}
-        split = self.shape.split_by_day(batch, self.parts.day_of, self.source.zone, set(days))
-        return [(days[day], part) for day, part in split.items()]
-
-    def _write(self, partition: Partition, batch: Batch, repeated: int) -> None:
+    def _write(self, partition: Partition, batch: Batch) -> None:
         batch = self._hooked(batch)
-        sums: Mapping[str, Decimal] = self.shape.sums(batch)
-        self._tally(partition).add(rows=len(batch), repeated=repeated, rejected=batch.rejected, sums=sums)
+        self._tally(partition).add(rows=len(batch), repeated=0, rejected=(), sums=sums(batch))
         if self.see is not None:
             self.see(batch)
         if partition in self.writers and len(batch):
@@ -350,7 +334,8 @@ class Reader:
         for partition in self.fetch.partitions:
             self._tally(partition)
             if self.target is not None:
-                self.writers[partition] = self.target.begin((self.shape.layout, *self.shape.derived), partition)
+                layouts = (self.shape.layout, *(child.compiled.layout for child in self.shape.derived))
+                self.writers[partition] = self.target.begin(layouts, partition)
 
     def _tally(self, partition: Partition) -> Tally:
         return self.tallies.setdefault(partition, Tally())

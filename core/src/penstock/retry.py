@@ -93,12 +93,15 @@ class Retrying:
     policy: RetryPolicy
     pace: Pacing
     budget: Budget
-    on_attempt: Callable[[Request, ProviderError | None, float], None] = lambda request, error, pause_s: None
     draw: Callable[[], float] = random.random
 
     def __call__(
-        self, request: Request, judge: Callable[[Response], Verdict]
+        self,
+        request: Request,
+        judge: Callable[[Response], Verdict],
+        on_attempt: Callable[[ProviderError | None, float], None] = lambda error, pause_s: None,
     ) -> tuple[Response, Accept | Refuse | Skip]:
+        """``on_attempt`` hears of every attempt: the error it brought, if any, and the pause before the next one."""
         failures = 0
         renewed = corrected = False
         while True:
@@ -111,7 +114,7 @@ class Retrying:
             except TransportError as error:
                 verdict = Retry(error)
             if not isinstance(verdict, Retry):
-                self.on_attempt(request, None, 0.0)
+                on_attempt(None, 0.0)
                 assert response is not None
                 return response, verdict
             error = verdict.error
@@ -122,11 +125,13 @@ class Retrying:
                 elif verdict.correct_clock and not corrected and response and self.exchange.correct_clock(response):
                     corrected = True
                 else:
+                    on_attempt(error, 0.0)
                     raise error
-                self.on_attempt(request, error, 0.0)
+                on_attempt(error, 0.0)
                 continue
             failures += 1
             if failures > self.policy.retries:
+                on_attempt(error, 0.0)
                 raise error
             self.budget.take(error)
             wanted_s = verdict.wait_s
@@ -136,7 +141,7 @@ class Retrying:
                 wanted_s = self.policy.cool_down_s if wanted_s is None else wanted_s
                 self.pace.cool_down(min(wanted_s, self.policy.throttle_wait_s))
             pause_s = self.policy.pause(failures, wanted_s, self.draw())
-            self.on_attempt(request, error, pause_s)
+            on_attempt(error, pause_s)
             self.budget.sleep(pause_s)
 
 

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from types import FunctionType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from penstock.clock import Clock
 from penstock.declare import Stream
+from penstock.decode import Compiled, compile_stream
 from penstock.engine import Call, Engine, Outcome, Reading, Task
 from penstock.errors import (
     AuthenticationError,
@@ -27,16 +28,23 @@ from penstock.judge import judged
 from penstock.model import Ask, Batch, Partition, Request, Response, origin_of
 from penstock.pace import Pace
 from penstock.parts import Accept, Named, Refuse, SinglePage, Unsigned, Verdict
-from penstock.plan import ConfiguredSource, Fetch, Job, Planner, chosen_streams, fingerprint, open_until, ordered
+from penstock.plan import (
+    ConfiguredSource,
+    Fetch,
+    Job,
+    Planner,
+    chosen_streams,
+    days_per_request,
+    fingerprint,
+    open_until,
+    ordered,
+)
 from penstock.reading import Reader, StreamParts
 from penstock.redact import mask
 from penstock.report import RunReport
 from penstock.retry import Budget, Retrying, RetryPolicy
 from penstock.sign import SignedExchange
 from penstock.sink import Entry, RunRecord, Target
-
-if TYPE_CHECKING:
-    from penstock.decode import Compiled
 
 Emit = Callable[[Mapping[str, Any]], None]
 
@@ -159,7 +167,6 @@ class SourceLane:
             ),
             pace=Pace(self.clock, settings.requests_per_second or limits.requests_per_second),
             budget=self.budget,
-            on_attempt=self._attempted,
         )
 
     def make(self, call: Call) -> Outcome:
@@ -182,7 +189,7 @@ class SourceLane:
             return verdict
 
         try:
-            response, verdict = self._retrying(call.request, judge)
+            response, verdict = self._retrying(call.request, judge, partial(self._attempted, call.request, stream))
         except Exception as error:  # handed to the reading, which says what becomes of it
             return Outcome(call=call, error=error)
         digest = digest_of(last) if call.digest and isinstance(verdict, Accept) else None
@@ -201,27 +208,29 @@ class SourceLane:
             policy=self._retrying.policy,
             pace=self._retrying.pace,
             budget=self.budget,
-            on_attempt=self._attempted,
         )
         name = self.source.connector.name
         response, _ = retrying(
-            request, lambda response: judged(name, request, response, read=None, judges=(), lenient=True)[0]
+            request,
+            lambda response: judged(name, request, response, read=None, judges=(), lenient=True)[0],
+            partial(self._attempted, request, None),
         )
         return response
 
-    def _attempted(self, request: Request, error: ProviderError | None, pause_s: float) -> None:
-        self.emit(
-            {
-                "event": "request" if error is None else "retry",
-                "source": self.source.name,
-                "request": str(request),
-                **(
-                    {"error": type(error).__name__, "message": str(error), "pause_s": round(pause_s, 1)}
-                    if error
-                    else {}
-                ),
-            }
-        )
+    def _attempted(self, request: Request, stream: Stream | None, error: ProviderError | None, pause_s: float) -> None:
+        if stream is not None:
+            self.report.count(self.source.name, stream.name, requests=1, retries=int(error is not None))
+        if error is not None:
+            self.emit(
+                {
+                    "event": "retry",
+                    "source": self.source.name,
+                    "request": str(request),
+                    "error": type(error).__name__,
+                    "message": str(error),
+                    "pause_s": round(pause_s, 1),
+                }
+            )
 
 
 @define
@@ -271,7 +280,7 @@ class SourceRun:
     _target: Target | None = field(default=None, init=False)
     _lane: SourceLane | None = field(default=None, init=False)
     _planner: Planner = field(init=False)
-    _shapes: dict[str, "Compiled"] = field(factory=dict, init=False)
+    _shapes: dict[str, Compiled] = field(factory=dict, init=False)
     _parts: dict[str, StreamParts] = field(factory=dict, init=False)
     _refused: AuthenticationError | None = field(default=None, init=False)
     _rows: dict[Key, list[Mapping[str, Any]]] = field(factory=dict, init=False)  # of parents
@@ -602,11 +611,27 @@ class SourceRun:
             self._parts[stream.name] = stream_parts(self.source, stream)
         return self._parts[stream.name]
 
-    def _shape_of(self, stream: Stream) -> "Compiled":
+    def _shape_of(self, stream: Stream) -> Compiled:
         if stream.name not in self._shapes:
-            from penstock.decode import compile_stream
-
-            self._shapes[stream.name] = compile_stream(self.source, stream)
+            source, settings = self.source, self.source.settings
+            needed = set(self._wanted_columns.get(stream.name, ()))
+            if listing := self._account_column(stream):
+                needed.add(listing)
+            self._shapes[stream.name] = compile_stream(
+                source.name,
+                evolve(
+                    stream,
+                    day_of=self._parts_of(stream).day_of,
+                    days_per_request=days_per_request(stream, settings),
+                ),
+                columns=stream.more_columns(settings) if stream.more_columns is not None else (),
+                derived=source.derived_from(stream.name),
+                exclude=settings.exclude,
+                include_personal=settings.include_personal,
+                needed=needed,
+                nested="plain" if source.registry.batch_hooks() else "raw",
+                zone=source.zone,
+            )
         return self._shapes[stream.name]
 
 

@@ -1,0 +1,76 @@
+"""
+A sink that keeps rows in memory, with a real ledger beside it: for tests of the runner and of connectors.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from attrs import define, evolve, field
+
+from penstock.ledger import SqliteLedger
+from penstock.model import Batch, Partition
+from penstock.sink import Entry, Layout
+
+_ENCODER = msgspec.json.Encoder(decimal_format="number")
+_DECODER = msgspec.json.Decoder(float_hook=str)
+
+
+@define(eq=False)
+class MemorySink:
+    """
+    ``rows[stream][partition]`` holds the delivered rows as plain data (JSON's, decimals as their text).
+    """
+
+    ledger_path: Path
+    rows: dict[str, dict[Partition, list[dict[str, Any]]]] = field(factory=dict)
+
+    def open(self, source: str, run_id: str) -> "MemoryTarget":
+        self.ledger_path.parent.mkdir(parents=True, exist_ok=True)
+        return MemoryTarget(self, SqliteLedger(self.ledger_path))
+
+    def look(self, source: str) -> "MemoryTarget | None":
+        return MemoryTarget(self, SqliteLedger(self.ledger_path)) if self.ledger_path.exists() else None
+
+    def all(self, stream: str) -> list[dict[str, Any]]:
+        """Every row of a stream, partition by partition."""
+        return [row for _, rows in sorted(self.rows.get(stream, {}).items()) for row in rows]
+
+
+@define(eq=False)
+class MemoryTarget:
+    sink: MemorySink
+    ledger: SqliteLedger
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "MemoryWriter":
+        return MemoryWriter(self, layouts, partition)
+
+    def present(self, entry: Entry) -> bool:
+        return entry.partition in self.sink.rows.get(entry.partition.stream, {})
+
+    def finish(self, stream: str) -> None: ...
+
+    def close(self) -> None:
+        self.ledger.close()
+
+
+@define(eq=False)
+class MemoryWriter:
+    target: MemoryTarget
+    layouts: Sequence[Layout]
+    partition: Partition
+    _batches: dict[str, list[dict[str, Any]]] = field(factory=dict)
+
+    def write(self, batch: Batch) -> None:
+        rows = self._batches.setdefault(batch.layout.stream, [])
+        rows.extend(_DECODER.decode(_ENCODER.encode(row)) for row in batch)
+
+    def commit(self, entry: Entry) -> None:
+        for layout in self.layouts:
+            kept = self.target.sink.rows.setdefault(layout.stream, {})
+            kept[evolve(self.partition, stream=layout.stream)] = self._batches.get(layout.stream, [])
+        self.target.ledger.deliver(entry)
+
+    def abort(self) -> None:
+        self._batches.clear()
