@@ -242,6 +242,7 @@ class Page:
     index: int = 0  # 0-based place in its chain
     count: int = 0  # elements
     fresh: int = 0  # elements whose key had not been seen in this chain
+    listed: int = 0  # elements of this chain so far, this page's included
 
 
 @frozen(kw_only=True)

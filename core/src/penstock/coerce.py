@@ -1,0 +1,219 @@
+"""
+One value on the slow road: what a column makes of a value that is not of its type, and nested values cleaned.
+
+What fits without loss is taken (a number's digits for a text column, digits in text for a number column); what would
+lose something is refused with a reason. Nothing here is called for a record that arrives as declared.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from penstock.record import Column
+from penstock.redact import MASK
+
+LARGEST_EXPONENT = 308
+"""Numbers of more digits before or after the point are refused: written out they would fill the memory."""
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATETIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?")
+_DIGITS = re.compile(r"[+-]?\d{1,400}", re.ASCII)
+_TRUE_FALSE = {"true": True, "1": True, "false": False, "0": False}
+
+
+class MisfitError(ValueError):
+    """The value does not fit its column; the text says why."""
+
+
+def coerce(column: Column, value: Any) -> Any:
+    """
+    ``value`` (plain JSON with exact decimals, or already of the column's type) as the column's type, or None.
+
+    Blank text is null for every column but text and json. Raises MisfitError.
+    """
+    if value is None:
+        return None
+    if column.type == "json":
+        return value
+    if isinstance(value, str) and column.type != "text":
+        value = value.strip()
+        if not value:
+            return None
+    try:
+        return _COERCE[column.type](column, value)
+    except (ValueError, InvalidOperation, OverflowError) as error:
+        if isinstance(error, MisfitError):
+            raise
+        raise MisfitError(f"{_shown(value)} is no {column.type}") from None
+
+
+def _text(column: Column, value: Any) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        return str(value)
+    raise MisfitError(f"expected text, got {_kind(value)}")
+
+
+def _integer(column: Column, value: Any) -> int:
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and _DIGITS.fullmatch(value):
+        return int(value)
+    number = exact(value)
+    if number != number.to_integral_value():
+        raise MisfitError(f"{_shown(value)} is no whole number")
+    return int(number)
+
+
+def _decimal(column: Column, value: Any) -> Decimal:
+    return exact(value)
+
+
+def exact(value: Any) -> Decimal:
+    """The number in a text, an int or a Decimal, exactly; raises MisfitError when there is none that can be written out."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
+        raise MisfitError(f"expected a number, got {_kind(value)}")
+    try:
+        number = Decimal(value)
+    except InvalidOperation:
+        raise MisfitError(f"{_shown(value)} is no number") from None
+    if not bounded(number):
+        raise MisfitError(f"{_shown(value)} is no finite number of at most {LARGEST_EXPONENT} digits")
+    return number
+
+
+def bounded(number: Decimal) -> bool:
+    """Whether the number is finite and can be written out."""
+    return number.is_finite() and abs(number.adjusted()) <= LARGEST_EXPONENT
+
+
+def _boolean(column: Column, value: Any) -> bool:
+    if isinstance(value, bool):
+        return value
+    known = _TRUE_FALSE.get(str(value).lower()) if isinstance(value, (str, int)) else None
+    if known is None:
+        raise MisfitError(f"{_shown(value)} is neither true nor false")
+    return known
+
+
+def _date(column: Column, value: Any) -> date:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value
+    if isinstance(value, str) and _DATE.fullmatch(value):
+        return date.fromisoformat(value)
+    moment = value if isinstance(value, datetime) else _moment(value)
+    if moment.time() != time() or (moment.tzinfo is not None and moment.utcoffset() != UTC.utcoffset(None)):
+        raise MisfitError(f"{_shown(value)} is no date: it has a time, or a zone other than UTC")
+    return moment.date()
+
+
+def _datetime(column: Column, value: Any) -> datetime:
+    naive = column.zone == "naive"
+    if naive and isinstance(value, str) and _DATE.fullmatch(value):
+        return datetime.combine(date.fromisoformat(value), time())  # a day without its time is its start
+    moment = value if isinstance(value, datetime) else _moment(value)
+    if naive and moment.tzinfo is not None:
+        raise MisfitError(f"{_shown(value)} has a zone, and the column has none")
+    if not naive and moment.tzinfo is None:
+        raise MisfitError(f"{_shown(value)} has no zone, and the column needs one")
+    return moment
+
+
+def _moment(value: Any) -> datetime:
+    found = _DATETIME.fullmatch(value) if isinstance(value, str) else None
+    if found is None:
+        raise MisfitError(f"{_shown(value)} is no date and time")
+    day, minute, second, fraction, zone = found.groups(default="")
+    if fraction.rstrip("0")[6:]:
+        raise MisfitError(f"{_shown(value)} is finer than a microsecond")
+    zone = "+00:00" if zone.upper() in ("Z", "UTC") else zone
+    return datetime.fromisoformat(f"{day}T{minute}{second or ':00'}.{fraction[:6].ljust(6, '0')}{zone}")
+
+
+_COERCE: dict[str, Callable[[Column, Any], Any]] = {
+    "text": _text,
+    "integer": _integer,
+    "decimal": _decimal,
+    "boolean": _boolean,
+    "date": _date,
+    "datetime": _datetime,
+}
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, bool):
+        return "a boolean"
+    if isinstance(value, (int, Decimal)):
+        return "a number"
+    names: dict[Any, str] = {str: "text", dict: "an object", list: "an array"}
+    return names.get(type(value), type(value).__name__)
+
+
+def _shown(value: Any) -> str:
+    return _kind(value) if isinstance(value, (dict, list)) else repr(str(value)[:60])
+
+
+# --- nested values --------------------------------------------------------------------------------------------------
+
+
+def cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
+    """
+    A function that removes what lies at ``paths`` from a plain value, in place, and returns the value.
+
+    A path is dotted: a member's name, ``*`` for every member or element, ``[name=leadHash]`` for every element (or
+    member's value) that is an object in which ``name`` is ``leadHash``. Names apply to every element of an array.
+    """
+    split = [_split(path) for path in paths]
+
+    def clean(value: Any) -> Any:
+        for steps in split:
+            _remove(value, steps)
+        return value
+
+    return clean
+
+
+_STEP = re.compile(r"\[([^=\]]+)=([^\]]*)\]|([^.\[]+)")
+
+
+def _split(path: str) -> tuple[tuple[str, str | None], ...]:
+    """(name, None) for a member, (name, value) for a selection."""
+    return tuple((hit[1], hit[2]) if hit[1] else (hit[3], None) for hit in _STEP.finditer(path))
+
+
+def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
+    (name, wanted), *rest = steps
+    if isinstance(value, list):
+        if wanted is None and name != "*":
+            for item in value:
+                _remove(item, steps)
+            return
+        hits: list[Any] = [index for index, item in enumerate(value) if _selected(item, name, wanted)]
+    elif isinstance(value, dict):
+        if wanted is None and name != "*":
+            hits = [name] if name in value else []
+        else:
+            hits = [member for member, item in value.items() if _selected(item, name, wanted)]
+    else:
+        return
+    for hit in reversed(hits):
+        if rest:
+            _remove(value[hit], rest)
+        else:
+            del value[hit]
+
+
+def _selected(item: Any, name: str, wanted: str | None) -> bool:
+    return wanted is None or (isinstance(item, dict) and str(item.get(name)) == wanted)
+
+
+def masked_members(value: Any, names: frozenset[str]) -> Any:
+    """The plain value with ``***`` in place of every member of these names, at any depth."""
+    if isinstance(value, dict):
+        return {name: MASK if name in names else masked_members(item, names) for name, item in value.items()}
+    if isinstance(value, list):
+        return [masked_members(item, names) for item in value]
+    return value

@@ -1,0 +1,401 @@
+"""
+Body to items: where in an answer the elements are, and what the provider says about them.
+
+:class:`Envelope` is for answers in JSON, :class:`ReportFile` for downloads of a format nobody wrote down. Both read
+only the outside: elements are checked for syntax and passed over, which costs about a sixth of decoding them, and
+leaves nothing malformed, cut or wrongly encoded to be found later.
+"""
+
+import json
+import re
+import zlib
+from collections.abc import Iterator, Mapping
+from decimal import Decimal
+from functools import lru_cache
+from typing import Any
+
+import msgspec
+from attrs import field, frozen
+
+from penstock.errors import BoundExceededError, BrokenBodyError
+from penstock.model import Answer, Items, Response
+
+BLOCK_BYTES = 4 * 2**20  # of a file of lines: what is decoded and handed on at once
+
+_RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
+_MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_ELEMENTS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
+_PLAIN: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
+
+
+def _paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@frozen(kw_only=True)
+class Envelope:
+    """
+    An answer in JSON: the items, and the provider's own counts beside them.
+
+    A path is a member's name, dotted for nesting; a tuple of paths are alternatives, the first that is there and not
+    null counts. ``""`` is the body itself: an array or, when it is the only path, a single object; beside other paths
+    it stands for a bare array in place of the envelope. Where items are expected, a single object is one item.
+
+    ``optional``
+        a missing member, null, ``{}`` or ``[]`` (a map that is empty, as PHP prints it) mean: no items.
+    ``keyed_by``
+        the items are a map of arrays; the key becomes this column of the array's records.
+    ``within``, ``stamps``
+        the items are the arrays ``within`` the elements of an outer array; ``stamps`` are column -> path in the
+        outer element.
+    ``total``, ``pages``
+        the provider's count of records and of pages: a whole number, or one in text. Absent or null: not stated.
+    ``also``
+        more members for the judge, in ``Answer.head`` under their paths as plain values (exact decimals).
+
+    Raises BrokenBodyError when the body is no JSON, BoundExceededError when it is nested too deeply; JSON of another
+    shape gives an Answer with a ``problem``, since an error told in the body is the judge's to decide.
+    """
+
+    items: tuple[str, ...] = field(default="", converter=_paths)
+    optional: bool = False
+    keyed_by: str | None = None
+    within: str | None = None
+    stamps: Mapping[str, str] = field(factory=dict)
+    total: tuple[str, ...] = field(default=(), converter=_paths)
+    pages: tuple[str, ...] = field(default=(), converter=_paths)
+    also: tuple[str, ...] = field(default=(), converter=_paths)
+
+    def __call__(self, response: Response) -> Answer:
+        return self.read(utf8_body(response), response)
+
+    def read(self, body: bytes, response: Response) -> Answer:
+        """The answer in ``body``, which is valid UTF-8; ``response`` serves the messages."""
+        try:
+            return self._read(body, response)
+        except BrokenBodyError:
+            mended = mended_surrogates(body)
+            if mended == body:
+                raise
+            return self._read(mended, response)
+
+    def _read(self, body: bytes, response: Response) -> Answer:
+        first = _first(body)
+        if first == b"{":
+            return self._from_object(body, response)
+        raw = _checked(_RAW, body, response)
+        if first == b"[" and "" in self.items:
+            return self._with_items(Answer(), raw, "$")
+        if self.optional and _nothing(raw):
+            return Answer()
+        kind = "an array" if first == b"[" else "a single value"
+        return Answer(problem=f"the body is {kind}, not {self._wanted()}; it begins: {response.text(100)}")
+
+    def _from_object(self, body: bytes, response: Response) -> Answer:
+        wanted = (*self.items, *self.total, *self.pages, *self.also)
+        names = tuple(dict.fromkeys(path.partition(".")[0] for path in wanted if path))
+        decoder, fields = _reader(names)
+        read = _checked(decoder, body, response)
+        members = {
+            name: value
+            for name, value in zip(names, map(read.__getattribute__, fields), strict=True)
+            if value is not msgspec.UNSET
+        }
+        head: dict[str, Any] = {}
+        for path in self.also:
+            value = _follow(members, path)
+            if value is not None:
+                head[path] = _plain(value)
+        total, total_problem = _count(members, self.total)
+        pages, pages_problem = _count(members, self.pages)
+        answer = Answer(total=total, pages=pages, head=head, problem=total_problem or pages_problem)
+        if answer.problem is not None:
+            return answer
+        if self.items == ("",):
+            return self._with_items(answer, _RAW.decode(body), "$")
+        for path in self.items:
+            value = _follow(members, path) if path else None
+            if value is not None and value != _NULL:
+                return self._with_items(answer, value, f"$.{path}")
+        if self.optional:
+            return answer
+        there = ", ".join(list(_MEMBERS.decode(body))[:20]) or "nothing"
+        return _broken(answer, f"the body has {there}, but not {self._wanted()}")
+
+    def _with_items(self, answer: Answer, raw: msgspec.Raw, path: str) -> Answer:
+        try:
+            if self.optional and _nothing(raw):
+                items: tuple[Items, ...] = ()
+            elif self.keyed_by is not None:
+                items = tuple(
+                    _items(part, f"{path}.{key}", {self.keyed_by: key})
+                    for key, part in _MEMBERS.decode(raw).items()
+                    if part != _NULL
+                )
+            elif self.within is not None:
+                items = tuple(self._inner(self.within, raw, path))
+            else:
+                items = (_items(raw, path, {}),)
+        except msgspec.ValidationError as error:
+            return _broken(answer, f"what is in {path} is not {self._wanted()}: {error}")
+        return Answer(items=items, total=answer.total, pages=answer.pages, head=answer.head)
+
+    def _inner(self, within: str, raw: msgspec.Raw, path: str) -> Iterator[Items]:
+        for index, outer in enumerate(_ELEMENTS.decode(raw)):
+            inner = _follow(outer, within)
+            if inner is None or _nothing(inner):
+                continue
+            stamped = {column: _follow(outer, at) for column, at in self.stamps.items()}
+            columns = {column: None if value is None else _plain(value) for column, value in stamped.items()}
+            yield _items(inner, f"{path}[{index}].{within}", columns)
+
+    def _wanted(self) -> str:
+        named = " or ".join(repr(path) for path in self.items if path)
+        shape = "a map of arrays" if self.keyed_by is not None else "an array"
+        return f"{shape} in {named}" if named else shape
+
+
+@frozen(kw_only=True)
+class ReportFile:
+    """
+    A downloaded report whose format shows in its content: a JSON array, an object with the array in one of
+    ``items``, JSON lines, or CSV with a header row; each may be packed with gzip.
+
+    CSV follows RFC 4180 (``delimiter``: default the one of ``, ; tab |`` that the header row has most of); an empty
+    field is null. Files of lines are cut into blocks of about 4 MiB at the ends of records, without copying. A file of
+    zero bytes is an error: it does not say that there are no records. ``max_mib`` bounds the unpacked size.
+    """
+
+    items: tuple[str, ...] = field(default=("data", "results", "records", "rows", "items"), converter=_paths)
+    delimiter: str | None = None
+    max_mib: int = 1024
+
+    def __call__(self, response: Response) -> Answer:
+        packed = response.body[:2] == b"\x1f\x8b"
+        body = utf8_body(response, _unpacked(response.body, self.max_mib) if packed else None)
+        first = _first(body)
+        if first == b"[":
+            return Envelope().read(body, response)
+        if first != b"{":
+            return self._from_csv(body.lstrip(b"\r\n"))
+        try:
+            return self._from_objects(body, response)
+        except BrokenBodyError:
+            mended = mended_surrogates(body)
+            if mended == body:
+                raise
+            return self._from_objects(mended, response)
+
+    def _from_objects(self, body: bytes, response: Response) -> Answer:
+        end = body.find(b"\n")
+        head, rest = (body, b"") if end < 0 else (body[:end], body[end : end + 4096])
+        try:
+            one = _MEMBERS.decode(head)
+        except (msgspec.DecodeError, RecursionError):
+            # The first line is no whole object: one object over many lines, or lines that are broken.
+            return Envelope(items=self.items).read(body, response)
+        if not rest.strip() and any(bytes(memoryview(one.get(name, b""))[:1]) == b"[" for name in self.items):
+            return Envelope(items=self.items).read(body, response)
+        blocks = []
+        for start, stop in _blocks(body, 0, quoted=False):
+            block = memoryview(body)[start:stop]
+            try:
+                _RAW.decode_lines(block)
+            except msgspec.DecodeError as error:
+                raise BrokenBodyError(
+                    f"The report is in JSON lines, but bytes {start} to {stop} are not: {error}."
+                ) from None
+            except RecursionError:
+                raise _too_deep() from None
+            blocks.append(Items(raw=block, form="lines"))
+        return Answer(items=tuple(blocks))
+
+    def _from_csv(self, body: bytes) -> Answer:
+        import csv
+
+        start = next((stop for _, stop in _blocks(body, 0, quoted=True, size=1)), len(body))
+        line = body[:start].decode().strip("\r\n")
+        delimiter = self.delimiter or max(",;\t|", key=line.count)
+        try:
+            header = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter, strict=True), []))
+        except csv.Error:
+            header = ()
+        # One column is more likely a message in plain text; who has such a file says so by naming the delimiter.
+        enough = len(header) > (1 if self.delimiter is None else 0)
+        named = len(set(header)) == len(header) and all(re.fullmatch(r'[^"\\\x00-\x1f]+', name) for name in header)
+        if not (enough and named):
+            raise BrokenBodyError(f"The report is neither JSON nor CSV with a header row; it begins: {line[:200]!r}.")
+        return Answer(
+            items=tuple(
+                Items(raw=memoryview(body)[begin:stop], form="csv", texts=True, header=header, delimiter=delimiter)
+                for begin, stop in _blocks(body, start, quoted=True)
+            )
+        )
+
+
+# --- bytes ----------------------------------------------------------------------------------------------------------
+
+
+def utf8_body(response: Response, body: bytes | None = None) -> bytes:
+    """
+    The body (or ``body`` in its place) as valid UTF-8 without a byte order mark.
+
+    JSON is UTF-8 (RFC 8259, 8.1), so valid UTF-8 wins over a charset in the Content-Type; otherwise that charset is
+    taken, and UTF-16 and UTF-32 are recognised without it. Raises BrokenBodyError for an empty body, for HTML, and
+    for bytes that are no text.
+    """
+    body = response.body if body is None else body
+    if b"\0" in body[:4] or body[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        body = _transcoded(body, json.detect_encoding(body[:4]))
+    body = body.removeprefix(b"\xef\xbb\xbf")
+    if not body.isascii():
+        try:
+            body.decode()
+        except UnicodeDecodeError as error:
+            named = re.search(r"charset=\"?([\w.:-]+)", response.header("content-type") or "", re.IGNORECASE)
+            if named is None or named[1].lower() in ("utf-8", "utf8"):
+                raise BrokenBodyError(f"The body is not valid UTF-8: {error.reason} at byte {error.start}.") from None
+            body = _transcoded(body, named[1])
+    first = _first(body)
+    if not first:
+        raise BrokenBodyError(f"The body is empty (HTTP status {response.status}).")
+    if first == b"<":
+        raise BrokenBodyError(f"The body is HTML or XML, not data; it begins: {response.text(200)}")
+    return body
+
+
+def _transcoded(body: bytes, charset: str) -> bytes:
+    try:
+        return body.decode(charset).encode()
+    except (LookupError, UnicodeError) as error:
+        raise BrokenBodyError(f"The body is not in the charset {charset!r}: {error}.") from None
+
+
+def _first(body: bytes) -> bytes:
+    """The first byte that is no blank; empty if there is none."""
+    return body[:64].lstrip()[:1] or body.lstrip()[:1]
+
+
+def _unpacked(body: bytes, max_mib: int) -> bytes:
+    """All members of a gzip file; raises BrokenBodyError, or BoundExceededError beyond ``max_mib``."""
+    left = max_mib * 2**20
+    parts = []
+    while body:
+        unpacker = zlib.decompressobj(wbits=31)
+        try:
+            part = unpacker.decompress(body, left + 1)
+        except zlib.error as error:
+            raise BrokenBodyError(f"The report is packed with gzip, but not whole: {error}.") from None
+        left -= len(part)
+        if left < 0:
+            raise BoundExceededError(f"The report is larger than {max_mib} MiB when unpacked.")
+        if not unpacker.eof:
+            raise BrokenBodyError("The report is packed with gzip, but cut.")
+        parts.append(part)
+        body = unpacker.unused_data.lstrip(b"\0")  # RFC 1952 allows zeros as padding
+    return b"".join(parts)
+
+
+def _blocks(body: bytes, start: int, *, quoted: bool, size: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
+    """(start, stop) of blocks of at least ``size`` bytes that end with a line; a line end inside quotes is none."""
+    while start < len(body):
+        stop = start
+        marks = 0
+        while True:
+            before = stop
+            stop = body.find(b"\n", max(stop, start + size - 1)) + 1 or len(body)
+            marks += body.count(b'"', before, stop) if quoted else 0
+            if marks % 2 == 0 or stop == len(body):
+                break
+        yield start, stop
+        start = stop
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+_NULL = msgspec.Raw(b"null")
+
+
+def _nothing(raw: msgspec.Raw) -> bool:
+    """Whether this is null or an empty array or object."""
+    return re.fullmatch(rb"null|\[\s*\]|\{\s*\}", raw) is not None
+
+
+def mended_surrogates(body: bytes) -> bytes:
+    """
+    ``body`` with U+FFFD for every half of a surrogate pair: what is left where a provider cut a text inside a
+    character. No text can hold a half, so the decoder refuses it, and one cut title would break the whole answer.
+    """
+    return _ESCAPE.sub(lambda hit: rb"\ufffd" if hit[1] else hit[0], body)
+
+
+# An escaped backslash, a whole pair, or (group 1) a half; the first two only so that they are passed over.
+_ESCAPE = re.compile(
+    rb"\\\\|\\u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(\\u[dD][89a-fA-F][0-9a-fA-F]{2})"
+)
+
+
+def _checked(decoder: "msgspec.json.Decoder[Any]", body: bytes, response: Response) -> Any:
+    try:
+        return decoder.decode(body)
+    except RecursionError:
+        raise _too_deep() from None
+    except msgspec.DecodeError as error:
+        raise BrokenBodyError(f"The body is no JSON: {error}; it begins: {response.text(200)}") from None
+
+
+def _too_deep() -> BoundExceededError:
+    return BoundExceededError("The body is nested too deeply to be read safely.")
+
+
+@lru_cache(maxsize=256)
+def _reader(names: tuple[str, ...]) -> tuple["msgspec.json.Decoder[Any]", tuple[str, ...]]:
+    """A decoder of an object that keeps these members raw and passes over the others, and its attributes."""
+    fields = tuple(f"f{number}" for number in range(len(names)))
+    made = msgspec.defstruct(
+        "Members",
+        [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in fields],
+        rename=dict(zip(fields, names, strict=True)),
+        gc=False,
+    )
+    return msgspec.json.Decoder(made), fields
+
+
+def _follow(members: Mapping[str, msgspec.Raw], path: str) -> msgspec.Raw | None:
+    """The value at a dotted path; None when it is not there."""
+    name, _, rest = path.partition(".")
+    value = members.get(name)
+    if value is None or not rest:
+        return value
+    return _follow(_MEMBERS.decode(value), rest) if bytes(memoryview(value)[:1]) == b"{" else None
+
+
+def _plain(raw: msgspec.Raw) -> Any:
+    try:
+        return _PLAIN.decode(raw)
+    except msgspec.ValidationError:  # a number beyond every bound
+        return bytes(raw).decode()
+
+
+def _items(raw: msgspec.Raw, path: str, columns: Mapping[str, Any]) -> Items:
+    """Raises ValidationError when ``raw`` is neither array nor object."""
+    first = bytes(memoryview(raw)[:1])
+    if first not in (b"[", b"{"):
+        raise msgspec.ValidationError(f"{path} is {bytes(memoryview(raw)[:40]).decode(errors='replace')}")
+    return Items(raw=raw, form="array" if first == b"[" else "object", columns=columns, path=path)
+
+
+def _count(members: Mapping[str, msgspec.Raw], paths: tuple[str, ...]) -> tuple[int | None, str | None]:
+    """The number at the first path that has one, and the problem with it."""
+    for path in paths:
+        raw = _follow(members, path)
+        if raw is None or raw == _NULL:
+            continue
+        if re.fullmatch(rb'"?\s*\d{1,18}(\.0+)?\s*"?', raw):
+            return int(bytes(raw).strip(b'" ').partition(b".")[0]), None
+        return None, f"{path!r} should be a count and is {bytes(raw)[:40].decode(errors='replace')}"
+    return None, None
+
+
+def _broken(answer: Answer, problem: str) -> Answer:
+    return Answer(total=answer.total, pages=answer.pages, head=answer.head, problem=problem)

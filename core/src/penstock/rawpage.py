@@ -1,0 +1,174 @@
+"""
+A page on its way from bytes to rows, and what touches all of its rows at once: column by column, never row by row.
+"""
+
+import csv
+import io
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from decimal import Decimal
+from itertools import accumulate, chain, repeat
+from operator import attrgetter
+from typing import Any
+
+import msgspec
+from attrs import define, field
+from msgspec import Raw
+
+from penstock.errors import BrokenBodyError
+from penstock.model import Items, Rejected
+
+# --- codecs ---------------------------------------------------------------------------------------------------------
+
+Pair = tuple["msgspec.json.Decoder[Any]", "msgspec.json.Decoder[Any]"]
+
+
+def pair(wanted: Any) -> Pair:
+    """The decoders of a list of these and of one of these."""
+    return (
+        msgspec.json.Decoder(list[wanted], float_hook=Decimal),
+        msgspec.json.Decoder(wanted, float_hook=Decimal),
+    )
+
+
+RAWS = pair(Raw)
+DICTS = pair(dict[str, Raw])
+PLAIN_DICTS = pair(dict[str, Any])
+PLAIN: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(float_hook=Decimal)
+LIST = msgspec.json.Decoder(list[Raw])
+LISTS = msgspec.json.Decoder(list[list[Raw]])
+EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
+NULL = Raw(b"null")
+NO_ELEMENTS = Raw(b"[]")
+
+
+def array_of(elements: Iterable[Any]) -> bytes:
+    return b"[" + b",".join(elements) + b"]"
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+@define
+class RawPage:
+    """A page on its way from bytes to rows. ``positions`` are the rows' places among the elements."""
+
+    data: bytes
+    lines: bool = False
+    texts: bool = False
+    constants: Mapping[str, Any] = field(factory=dict)  # stamps of all elements
+    stamps: Mapping[str, list[Any]] = field(factory=dict)  # stamps element by element
+    starts: list[int] = field(factory=lambda: [0])  # of the runs of elements that were joined
+    path: Callable[[int], str] = lambda run: "$"  # of such a run
+    rows: list[Any] = field(factory=list)
+    positions: Sequence[int] = ()
+    rejected: list[Rejected] = field(factory=list)
+    unknown: set[str] = field(factory=set)
+    _elements: list[Raw] | None = None
+
+    def read(self, pair: "Pair") -> list[Any]:
+        """All elements, by the decoder of a list or, for lines, of one of them."""
+        many, one = pair
+        return one.decode_lines(self.data) if self.lines else many.decode(self.data)
+
+    def elements(self) -> list[Raw]:
+        if self._elements is None:
+            self._elements = self.read(RAWS)
+        return self._elements
+
+    def compact(self) -> None:
+        """
+        Take the line ends out of an array: a nested value is copied as it is, and a line end inside it would break
+        a file of lines.
+        """
+        if not self.lines and (b"\n" in self.data or b"\r" in self.data):
+            self.data = msgspec.json.format(self.data, indent=-1)
+            self._elements = None
+
+    def to_array(self) -> None:
+        self.data, self.lines, self._elements = array_of(self.elements()), False, None
+
+    def locate(self, position: int) -> tuple[str, int]:
+        """(path, index) of an element in the body."""
+        run = bisect_right(self.starts, position) - 1
+        return self.path(run), position - self.starts[run]
+
+    def at_rows(self, values: list[Any]) -> list[Any]:
+        """Of a value per element, those of the rows."""
+        return values if len(self.positions) == len(values) else [values[position] for position in self.positions]
+
+    def drop(self, indices: Collection[int]) -> None:
+        self.rows = [row for index, row in enumerate(self.rows) if index not in indices]
+        self.positions = [position for index, position in enumerate(self.positions) if index not in indices]
+
+
+def page_of(items: Items) -> RawPage:
+    data = items.raw if isinstance(items.raw, bytes) else bytes(items.raw)
+    if items.form == "csv":
+        data = _csv_lines(data, items.header, items.delimiter)
+    elif items.form == "object":
+        data = b"[" + data + b"]"
+    return RawPage(
+        data=data,
+        lines=items.form in ("lines", "csv"),
+        texts=items.texts,
+        constants=items.columns,
+        path=lambda run: items.path,
+    )
+
+
+def joined(runs: Sequence[Items]) -> RawPage:
+    """Runs of elements as one page; columns that only some of them stamp are null for the others."""
+    if len(runs) == 1:
+        return page_of(runs[0])
+    lists = LISTS.decode(array_of(run.raw if run.form == "array" else b"[" + bytes(run.raw) + b"]" for run in runs))
+    lengths = list(map(len, lists))
+    names = dict.fromkeys(chain.from_iterable(run.columns for run in runs))
+    return RawPage(
+        data=array_of(chain.from_iterable(lists)),
+        starts=list(accumulate(lengths, initial=0)),
+        path=lambda run: runs[run].path,
+        stamps={
+            name: list(chain.from_iterable(map(repeat, [run.columns.get(name) for run in runs], lengths)))
+            for name in names
+        },
+    )
+
+
+def _csv_lines(data: bytes, header: Sequence[str], delimiter: str) -> bytes:
+    """
+    Rows of CSV as JSON lines of texts, empty fields as null. A row of another length than the header becomes an
+    array, which is no record, and so is set aside by itself.
+    """
+    try:
+        rows = list(filter(None, csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter, strict=True)))
+    except csv.Error as error:
+        raise BrokenBodyError(f"The report is no valid CSV: {error}.") from None
+    if set(map(len, rows)) <= {len(header)}:
+        named: list[Any] = list(map(dict, map(zip, repeat(header), rows)))
+    else:
+        named = [dict(zip(header, row, strict=True)) if len(row) == len(header) else row for row in rows]
+    # Inside a text every quote is escaped, so this sequence is an empty text after a member's name, and nothing else.
+    return EXACT_JSON.encode_lines(named).replace(b':""', b":null")
+
+
+# --- columns --------------------------------------------------------------------------------------------------------
+
+
+def values_of(rows: list[Any], name: str) -> list[Any]:
+    return list(map(attrgetter(name), rows))
+
+
+def fill(rows: list[Any], name: str, value: Any) -> None:
+    """One value for every row."""
+    deque(map(setattr, rows, repeat(name), repeat(value)), maxlen=0)
+
+
+def fill_each(rows: list[Any], name: str, values: Iterable[Any]) -> None:
+    """A value for each row."""
+    deque(map(setattr, rows, repeat(name), values), maxlen=0)
+
+
+def nulls(values: list[Any]) -> list[int]:
+    return [index for index, value in enumerate(values) if value is None] if None in values else []
