@@ -1,5 +1,5 @@
 """
-Authenticators that more than one provider uses: a fixed token in a header, and a token that a login grants.
+Authenticators that more than one provider uses: fixed tokens in headers or parameters, and a token that a login grants.
 """
 
 from collections.abc import Mapping
@@ -7,8 +7,7 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
-
+from attrs import evolve, field, frozen
 from penstock.errors import AuthenticationError, BrokenBodyError
 from penstock.model import Request, Response
 from penstock.parts import Grant, Unsigned
@@ -23,6 +22,18 @@ class HeaderTokens(Unsigned):
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
         return request.with_headers(*((name, value.reveal()) for name, value in self.headers.items()))
+
+
+@frozen(kw_only=True)
+class ParamTokens(Unsigned):
+    """Fixed secrets as query parameters: ``{"key": key}``; never shown with their request."""
+
+    params: Mapping[str, Secret]
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        for name, value in self.params.items():
+            request = request.with_param(name, value.reveal())
+        return evolve(request, masked=request.masked | self.params.keys())
 
 
 @frozen(kw_only=True)
@@ -71,7 +82,8 @@ class GrantedToken(Unsigned):
         if grant is None:
             return request
         if self.param is not None:
-            return request.with_param(self.param, grant.token.reveal())
+            carrying = request.with_param(self.param, grant.token.reveal())
+            return evolve(carrying, masked=request.masked | {self.param})
         return request.with_headers((self.header or "Authorization", self.prefix + grant.token.reveal()))
 
     def _with_fixed(self, request: Request) -> Request:
