@@ -224,12 +224,14 @@ class Reader:
             raise _Capped(ask)
         rest = paginator.rest(page)
         if rest is not None:
-            calls = tuple(self._call(request, read, paginator) for request in rest)
+            size, calls = page.count, tuple(self._call(request, read, paginator) for request in rest)
             for place, call in enumerate(calls):
                 listing.ask(call.request.full_url, settings.max_pages)
                 got = yield (calls if place == 0 else ())
                 assert got is not None
                 page = self.take(got, listing, memory, paginator)
+                if place + 1 < len(calls):
+                    listing.middle(page.count, size)
         else:
             while (following := paginator.next(page)) is not None:
                 listing.ask(following.full_url, settings.max_pages)
@@ -273,8 +275,9 @@ class Reader:
             else:
                 fresh += decoded.fresh
                 self._deliver(decoded)
+        listing.fetched += count
         listing.distinct += fresh
-        return evolve(page, count=count, fresh=fresh)
+        return evolve(page, count=count, fresh=fresh, listed=listing.fetched)
 
     def _stamps(self) -> dict[str, Any]:
         """What the partition says of every row. A day that the rows themselves tell is not stamped."""

@@ -47,11 +47,13 @@ class Tally:
 @define
 class Listing:
     """
-    One listing's counts, over all its pages: every page is new, and the provider's total stays and comes true.
+    One listing's counts, over all its pages: every page is new, and the provider's own numbers stay and come true.
     """
 
     what: str  # for messages
     total: int | None = None
+    stated_pages: int | None = None
+    fetched: int = 0
     distinct: int = 0
     pages: int = 0
     _seen: set[int] = field(factory=set)
@@ -74,14 +76,22 @@ class Listing:
         return True
 
     def promise(self, answer: Answer) -> None:
-        """Take the total a page states; another than before means the data changed while they were paged."""
-        if answer.total is None:
-            return
-        if self.total is not None and answer.total != self.total:
-            raise CountMismatchError(
-                f"{self.what}: the total went from {self.total} to {answer.total} while its pages were read"
-            )
-        self.total = answer.total
+        """
+        Take what a page states of the whole, records and pages; other numbers than before mean that the data changed
+        while they were paged, or that this page is none (a report that is suddenly "in progress" states no pages).
+        """
+        for what, before, now in (("records", self.total, answer.total), ("pages", self.stated_pages, answer.pages)):
+            if before is not None and now is not None and before != now:
+                raise CountMismatchError(
+                    f"{self.what}: the provider stated {before} {what}, then {now}, while its pages were read"
+                )
+        self.total = self.total if answer.total is None else answer.total
+        self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
+
+    def middle(self, count: int, size: int) -> None:
+        """A page that is not the last holds as many elements as the first, unless a total tells what is missing."""
+        if self.total is None and count < size:
+            raise PagingError(f"{self.what}: a page in the middle holds {count} records where the first holds {size}")
 
     def verify(self) -> None:
         """Raises CountMismatchError unless what arrived is what was promised."""

@@ -17,11 +17,12 @@ class PageNumber(SinglePage):
 
     Where an answer states the number of pages, or of records, the rest is asked for at once; the size of a page is
     then what the first one held, since providers cap it silently. Where nothing is stated, the listing ends at an
-    empty page, at one shorter than ``size``, or at one without a new key, but not before ``least`` pages were read.
+    empty page, at one shorter than ``size``, or at one without a new key.
 
     ``first_page`` 0 with ``uncertain``: the provider's document contradicts itself on where counting starts, so the
     second page may repeat the first, and a refused page 0 starts again at 1. ``ceiling``: the provider never lists
-    more records than this. ``full_page_is_cut``: a single full page means that the provider stopped at its limit.
+    more records than this. ``full_page_is_cut``: exactly ``size`` records over all pages, be it one page or many
+    smaller ones, mean that the provider stopped there.
     """
 
     param: str = "page"
@@ -52,16 +53,17 @@ class PageNumber(SinglePage):
         following = page.request.with_param(self.param, str(self._number(page) + 1))
         if self.uncertain and page.index == 0:
             return following
-        if page.count < self.size or page.fresh == 0 or self._reached(page):
+        if page.count < self.size or self._reached(page):
             return None
-        return following
+        # A second page that only repeats the first is no end: page 0 and page 1 may be the same one.
+        return following if page.fresh or self.repeats(page) else None
 
     def repeats(self, page: Page) -> bool:
         return self.uncertain and page.index == 1
 
     def capped(self, page: Page) -> bool:
-        if self.full_page_is_cut and page.index == 0 and page.count >= self.size:
-            return (page.answer.pages or 1) <= 1
+        if self.full_page_is_cut and page.listed == self.size:
+            return page.index + 1 >= (page.answer.pages or 1)
         return self._reached(page) or (self.ceiling is not None and (page.answer.total or 0) > self.ceiling)
 
     def restart(self, request: Request, response: Response) -> Request | None:

@@ -1,0 +1,42 @@
+"""
+Listings that end at a limit which may count the records of a page or of the whole.
+"""
+
+from datetime import UTC, datetime
+
+import pytest
+from penstock.model import Answer, Page, Request, Response
+from penstock_plugins.paging import PageNumber
+
+
+@pytest.mark.parametrize(
+    ("index", "pages", "count", "listed", "cut"),
+    [
+        (0, 1, 1000, 1000, True),
+        (0, None, 1000, 1000, True),
+        (99, 100, 10, 1000, True),
+        (0, 3, 1000, 1000, False),
+        (2, 3, 1000, 3000, False),
+        (1, 2, 500, 1500, False),
+        (0, 1, 999, 999, False),
+        (0, 0, 0, 0, False),
+    ],
+    ids=[
+        *("one full page", "one full page, pages not stated", "small pages that add up to it", "first of several"),
+        *("last of several, full", "last of several, half", "one short page", "none"),
+    ],
+)
+def test_exactly_the_limit_is_cut(index: int, pages: int | None, count: int, listed: int, cut: bool) -> None:
+    """
+    Exactly as many records as were asked for, over all pages, mean that there may be more; any other number does not.
+    """
+    page = Page(
+        request=Request(url="https://provider.example/list", params=(("page", str(index + 1)),)),
+        response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
+        answer=Answer(pages=pages),
+        index=index,
+        count=count,
+        listed=listed,
+    )
+
+    assert PageNumber(size=1000, full_page_is_cut=True).capped(page) is cut
