@@ -208,6 +208,19 @@ def test_a_wrong_clock_is_corrected_by_the_provider_s(bench: Bench, minutes: int
     assert len(bench.sandbox.asked) == 1 + 36
 
 
+def test_many_requests_under_way_share_the_corrected_clock(bench: Bench) -> None:
+    """
+    Those refused before the first correction are signed again as well, each once.
+    """
+    bench.sandbox.now = lambda: bench.clock.now() + timedelta(minutes=30)
+
+    report = bench.run(concurrency=4, requests_per_second=1000.0)
+
+    assert report.exit_code == 0, report.as_dict()
+    assert bench.differing() == []
+    assert len(bench.sandbox.asked) <= 4 + 36
+
+
 def test_wrong_credentials_end_the_run_with_three(bench: Bench) -> None:
     """
     Not tried again, since the clocks agree, and no other day is tried but the one already under way; the message names

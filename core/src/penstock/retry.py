@@ -7,7 +7,7 @@ Only what may be repeated comes through here: reads, logins, and the submission 
 import random
 import threading
 from collections.abc import Callable
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from attrs import define, field, frozen
@@ -72,7 +72,10 @@ class Signing(Protocol):
 
     def renew(self, used: Grant | None) -> None: ...
 
-    def correct_clock(self, response: Response) -> bool: ...
+    @property
+    def skew(self) -> timedelta: ...
+
+    def correct_clock(self, response: Response, used: timedelta) -> bool: ...
 
 
 class Pacing(Protocol):
@@ -106,13 +109,13 @@ class Retrying:
         renewed = corrected = False
         while True:
             self.pace.wait_turn()
-            used = self.exchange.current
+            used, skew = self.exchange.current, self.exchange.skew
             response: Response | None = None
             try:
                 response = self.exchange(request)
                 verdict = judge(response)
-            except TransportError as error:
-                verdict = Retry(error)
+            except TransportError as failed:
+                verdict = Retry(failed)
             if not isinstance(verdict, Retry):
                 on_attempt(None, 0.0)
                 assert response is not None
@@ -122,7 +125,9 @@ class Retrying:
                 if verdict.renew and not renewed:
                     renewed = True
                     self.exchange.renew(used)
-                elif verdict.correct_clock and not corrected and response and self.exchange.correct_clock(response):
+                elif (
+                    verdict.correct_clock and not corrected and response and self.exchange.correct_clock(response, skew)
+                ):
                     corrected = True
                 else:
                     on_attempt(error, 0.0)

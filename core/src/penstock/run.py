@@ -5,7 +5,7 @@ The runner: joins finished parts into one chain per source, runs them, and commi
 import secrets
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import partial
 from types import FunctionType
 from typing import Any, Literal
@@ -239,6 +239,7 @@ class _Bare:
 
     send: Callable[[Request], Response]
     current: None = None
+    skew: timedelta = timedelta(0)
 
     def __call__(self, request: Request) -> Response:
         return self.send(request)
@@ -246,7 +247,7 @@ class _Bare:
     def renew(self, used: Any) -> None:
         raise AssertionError("a login is judged by its status alone and is never renewed")
 
-    def correct_clock(self, response: Response) -> bool:
+    def correct_clock(self, response: Response, used: timedelta) -> bool:
         return False
 
 

@@ -64,15 +64,21 @@ class SignedExchange:
     def current(self) -> Grant | None:
         return self._grant
 
-    def correct_clock(self, response: Response) -> bool:
+    @property
+    def skew(self) -> timedelta:
+        """How far the provider's clock is taken to be ahead of ours."""
+        return self._skew
+
+    def correct_clock(self, response: Response, used: timedelta) -> bool:
         """
-        Take over the provider's clock, as its ``Date`` header gives it. Whether it differed enough to matter.
+        Take over the provider's clock, as its ``Date`` header gives it. Whether it differs enough to matter from the
+        one that the refused attempt was signed with, whose skew was ``used``: another thread may have corrected ours.
         """
         theirs = http_date(response.header("date"))
         if theirs is None:
             return False
         skew = theirs - response.received_at
-        if abs(skew - self._skew) <= TOLERATED_SKEW:
+        if abs(skew - used) <= TOLERATED_SKEW:
             return False
         self._skew = skew
         return True
