@@ -1,0 +1,540 @@
+"""
+The ledger in SQL: :class:`SqlLedger` for any database, :class:`SqliteLedger` beside files.
+
+A row per partition, under the source, the stream and the partition's canonical text. Timestamps are ISO 8601 text in
+UTC with microseconds, so that they sort as text; sums, files and reports are JSON text. The view ``days`` is for
+people: ``sqlite3 DIR/.penstock/ledger.sqlite "select * from days"``.
+
+Free text (errors, rejected records, reports, requests) is masked on its way in; keys are not, they must stay equal.
+"""
+
+# The only names put into statements are the prefix, table and column names of this module; values are parameters.
+# ruff: noqa: S608
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from datetime import UTC, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from attrs import evolve
+
+from penstock.errors import PenstockError, SinkError, TargetError
+from penstock.model import Partition, Rejected
+from penstock.redact import mask, mask_json
+from penstock.sink import Entry, File, PendingReport, RunRecord
+
+if TYPE_CHECKING:
+    import sqlite3
+
+SCHEMA_VERSION = 1
+
+# Portable SQL: text, bigint, "on conflict ... do update", "?" for a parameter. {t} is the prefix of table names.
+_TABLES = (
+    "create table if not exists {t}meta (name text primary key, value text not null)",
+    """create table if not exists {t}partitions (
+        source text not null, stream text not null, partition text not null,
+        state text not null, run_id text not null, read_at text, open_until text, fingerprint text not null,
+        rows bigint not null, promised bigint, rejected bigint not null, repeated bigint not null,
+        truncated bigint not null, sums text not null, derived_rows text not null, files text not null,
+        error text, attempts bigint not null, version bigint not null, intent text,
+        primary key (source, stream, partition))""",
+    """create table if not exists {t}rejected (
+        source text not null, stream text not null, partition text not null, number bigint not null,
+        of_stream text not null, path text not null, reason text not null, raw text not null,
+        primary key (source, stream, partition, number))""",
+    """create table if not exists {t}reports (
+        source text not null, stream text not null, handle text not null, request text not null,
+        partitions text not null, submitted_at text not null, fingerprint text not null)""",
+    """create table if not exists {t}accounts (
+        source text not null, stream text not null, position bigint not null, account text not null,
+        primary key (source, stream, position))""",
+    """create table if not exists {t}runs (
+        run_id text not null, source text not null, started_at text not null, finished_at text, exit_code bigint,
+        report text not null, primary key (run_id, source))""",
+)
+_VIEW = """{t}days as select source, stream, partition,
+    case when intent is not null then 'intended' else state end as state,
+    case when state <> 'delivered' or open_until is null then null
+         when read_at >= open_until then 'closed' else 'open' end as day_was,
+    rows, promised, rejected, repeated, read_at, open_until, sums, files, error, attempts, run_id
+    from {t}partitions"""
+
+_FACTS = (
+    *("state", "run_id", "read_at", "open_until", "fingerprint", "rows", "promised", "rejected", "repeated"),
+    *("truncated", "sums", "derived_rows", "files", "error", "attempts"),
+)
+_HERE = "source = ? and stream = ? and partition = ?"
+
+
+class Cursor(Protocol):
+    """What :class:`SqlLedger` needs of a database cursor."""
+
+    @property
+    def rowcount(self) -> int: ...
+
+    def fetchall(self) -> list[Any]: ...
+
+
+class SqlLedger:
+    """
+    :class:`penstock.sink.Ledger` over :meth:`_execute` and :meth:`_transaction`, which a database supplies.
+    """
+
+    prefix = ""  # before every table's name: "penstock." in a database with schemas
+    create_view = "create view if not exists"
+    more_tables: tuple[str, ...] = ()
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
+        """Run one statement whose parameters are written ``?``; errors as SinkError or TargetError."""
+        raise NotImplementedError
+
+    def _transaction(self) -> AbstractContextManager[Any]:
+        """All statements within take effect durably when it ends, or none does."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def _sql(self, statement: str, *values: Any) -> Cursor:
+        return self._execute(statement.replace("{t}", self.prefix), values)
+
+    def _prepare(self) -> None:
+        """Make the tables, or check that those found are of a version that is known."""
+        with self._transaction():
+            for table in (*_TABLES, *self.more_tables):
+                self._sql(table)
+            self._sql(f"{self.create_view} {_VIEW}")
+            self._check_version()
+            self.set_fact("schema", str(SCHEMA_VERSION))
+
+    def _check_version(self) -> None:
+        found = self.fact("schema")
+        if found is not None and int(found) > SCHEMA_VERSION:
+            raise TargetError(
+                f"the ledger of this target was written by a newer penstock (its version {found}, known here: "
+                f"{SCHEMA_VERSION}). Upgrade penstock on this machine; nothing was changed."
+            )
+
+    def fact(self, name: str) -> str | None:
+        """A fact about the target as a whole, as :meth:`set_fact` left it."""
+        found = self._sql("select value from {t}meta where name = ?", name).fetchall()
+        return found[0][0] if found else None
+
+    def set_fact(self, name: str, value: str) -> None:
+        self._sql(
+            "insert into {t}meta (name, value) values (?, ?) on conflict (name) do update set value = excluded.value",
+            *(name, value),
+        )
+
+    # --- partitions -------------------------------------------------------------------------------------------------
+
+    def entries(self, source: str, stream: str) -> dict[Partition, Entry]:
+        return {entry.partition: entry for entry, _ in self._entries("source = ? and stream = ?", source, stream)}
+
+    def entry(self, source: str, partition: Partition) -> Entry | None:
+        """The row of one partition, None when it has none."""
+        return next((entry for entry, _ in self._entries(_HERE, source, partition.stream, partition.text)), None)
+
+    def _entries(self, where: str, *values: Any) -> Iterator[tuple[Entry, bool]]:
+        """Entries, and of each whether there is a former reading beside an intent."""
+        facts = ", ".join(_FACTS)
+        rows = self._sql(
+            f"select source, stream, partition, version, intent, {facts} from {{t}}partitions where {where} "
+            "order by source, stream, partition",
+            *values,
+        ).fetchall()
+        for source, stream, text, version, intent, *found in rows:
+            partition = _partition(stream, text)
+            if intent is None:
+                yield _entry(source, partition, version, dict(zip(_FACTS, found, strict=True))), False
+            else:
+                meant = json.loads(intent)
+                entry = _entry(source, partition, version, meant["entry"])
+                rejected = tuple(Rejected(**one) for one in meant["rejected"])
+                yield evolve(entry, rejected_records=rejected), found[0] != "intended"
+
+    def deliver(self, entry: Entry) -> None:
+        """
+        See :meth:`penstock.sink.Ledger.deliver`. An intent is kept beside the former delivery, so that
+        :meth:`take_back` can return to it.
+        """
+        with self._transaction():
+            key = (entry.source, entry.partition.stream, entry.partition.text)
+            facts = _facts(entry)
+            if entry.state == "intended":
+                rejected = [_rejected(one) for one in entry.rejected_records]
+                changes: dict[str, Any] = {"intent": _json({"entry": facts, "rejected": rejected})}
+                first = {**_facts(Entry(source="", partition=entry.partition, state="intended", run_id="")), **changes}
+            else:
+                first = changes = {**facts, "intent": None}
+            if entry.version:
+                done = self._sql(
+                    f"update {{t}}partitions set {', '.join(f'{name} = ?' for name in changes)}, version = ? "
+                    f"where {_HERE} and version = ?",
+                    *(*changes.values(), entry.version + 1, *key, entry.version),
+                )
+            else:
+                done = self._sql(
+                    f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
+                    f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update "
+                    f"set {', '.join(f'{name} = excluded.{name}' for name in changes)}, version = excluded.version "
+                    "where {t}partitions.version = ?",
+                    *(*key, 1, *first.values(), 0),
+                )
+            if done.rowcount != 1:
+                raise SinkError(
+                    f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
+                    "run or `penstock forget`. What is there stays; run again."
+                )
+            if entry.state != "intended":
+                self._store_rejected(entry)
+
+    def _store_rejected(self, entry: Entry) -> None:
+        key = (entry.source, entry.partition.stream, entry.partition.text)
+        self._sql(f"delete from {{t}}rejected where {_HERE}", *key)
+        for number, one in enumerate(entry.rejected_records):
+            said = _rejected(one)
+            self._sql(
+                "insert into {t}rejected (source, stream, partition, number, of_stream, path, reason, raw) "
+                "values (?, ?, ?, ?, ?, ?, ?, ?)",
+                *(*key, number, said["stream"], said["path"], said["reason"], said["raw"]),
+            )
+
+    def take_back(self, source: str, partition: Partition) -> Entry | None:
+        """Drop an intent whose files are lost; the former delivery (None: there was none) counts again."""
+        key = (source, partition.stream, partition.text)
+        with self._transaction():
+            self._sql(f"delete from {{t}}partitions where {_HERE} and state = 'intended'", *key)
+            self._sql(f"update {{t}}partitions set intent = null, version = version + 1 where {_HERE}", *key)
+        return self.entry(source, partition)
+
+    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+        failed = _facts(Entry(source=source, partition=partition, state="failed", run_id=run_id))
+        first = {**failed, "error": mask(error), "attempts": 1}
+        self._sql(
+            f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
+            f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update set "
+            "error = excluded.error, attempts = {t}partitions.attempts + 1, "
+            "run_id = case when {t}partitions.state = 'failed' then excluded.run_id else {t}partitions.run_id end",
+            *(source, partition.stream, partition.text, 0, *first.values()),
+        )
+
+    def forget(self, source: str, partitions: Iterable[Partition]) -> int:
+        forgotten = 0
+        with self._transaction():
+            for partition in partitions:
+                key = (source, partition.stream, partition.text)
+                self._sql(f"delete from {{t}}rejected where {_HERE}", *key)
+                forgotten += self._sql(f"delete from {{t}}partitions where {_HERE}", *key).rowcount
+        return forgotten
+
+    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterator[tuple[Entry, Rejected]]:
+        """By partition, in the provider's order; ``stream`` names the partition's or the record's own."""
+        rows = self._sql(
+            "select source, stream, partition, of_stream, path, reason, raw from {t}rejected "
+            "where (? is null or source = ?) and (? is null or stream = ? or of_stream = ?) "
+            "order by source, stream, partition, number".replace("? is null", "cast(? as text) is null"),
+            *(source, source, stream, stream, stream),
+        ).fetchall()
+        entry: Entry | None = None
+        for at, of, text, of_stream, path, reason, raw in rows:
+            partition = _partition(of, text)
+            if entry is None or (entry.source, entry.partition) != (at, partition):
+                entry = self.entry(at, partition)
+            if entry is not None:
+                yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
+
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        rows = self._sql("select distinct source, stream from {t}partitions order by source, stream").fetchall()
+        return tuple((source, stream) for source, stream in rows)
+
+    # --- reports, accounts, runs ------------------------------------------------------------------------------------
+
+    def submit(self, report: PendingReport) -> None:
+        with self._transaction():
+            self._drop(report)
+            self._sql(
+                "insert into {t}reports (source, stream, handle, request, partitions, submitted_at, fingerprint) "
+                "values (?, ?, ?, ?, ?, ?, ?)",
+                *(report.source, report.stream, mask(report.handle), mask(report.request)),
+                _json([partition.as_dict() for partition in report.partitions]),
+                *(_time(report.submitted_at), report.fingerprint),
+            )
+
+    def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
+        rows = self._sql(
+            "select handle, request, partitions, submitted_at, fingerprint from {t}reports "
+            "where source = ? and stream = ? order by submitted_at, handle",
+            *(source, stream),
+        ).fetchall()
+        return tuple(
+            PendingReport(
+                source=source,
+                stream=stream,
+                handle=handle,
+                request=request,
+                partitions=tuple(Partition(stream, tuple(values.items())) for values in json.loads(partitions)),
+                submitted_at=datetime.fromisoformat(submitted_at),
+                fingerprint=fingerprint,
+            )
+            for handle, request, partitions, submitted_at, fingerprint in rows
+        )
+
+    def drop(self, report: PendingReport) -> None:
+        with self._transaction():
+            self._drop(report)
+
+    def _drop(self, report: PendingReport) -> None:
+        self._sql(
+            "delete from {t}reports where source = ? and stream = ? and handle = ?",
+            *(report.source, report.stream, mask(report.handle)),
+        )
+
+    def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None:
+        """In place of those remembered before: an account the provider no longer lists is not planned any more."""
+        with self._transaction():
+            self._sql("delete from {t}accounts where source = ? and stream = ?", source, stream)
+            for position, account in enumerate(accounts):
+                self._sql(
+                    "insert into {t}accounts (source, stream, position, account) values (?, ?, ?, ?)",
+                    *(source, stream, position, account),
+                )
+
+    def accounts(self, source: str, stream: str) -> tuple[str, ...]:
+        rows = self._sql(
+            "select account from {t}accounts where source = ? and stream = ? order by position", source, stream
+        ).fetchall()
+        return tuple(account for (account,) in rows)
+
+    def record_run(self, run: RunRecord) -> None:
+        self._sql(
+            "insert into {t}runs (run_id, source, started_at, finished_at, exit_code, report) "
+            "values (?, ?, ?, ?, ?, ?) on conflict (run_id, source) do update set "
+            "finished_at = excluded.finished_at, exit_code = excluded.exit_code, report = excluded.report",
+            *(run.run_id, run.source, _time(run.started_at), _time(run.finished_at), run.exit_code),
+            _json(mask_json(dict(run.report))),
+        )
+
+    def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
+        rows = self._sql(
+            "select run_id, started_at, finished_at, exit_code, report from {t}runs where source = ? "
+            "order by started_at desc, run_id desc limit ?",
+            *(source, limit),
+        ).fetchall()
+        return tuple(
+            RunRecord(
+                run_id=run_id,
+                source=source,
+                started_at=datetime.fromisoformat(started_at),
+                finished_at=_moment(finished_at),
+                exit_code=exit_code,
+                report=json.loads(report),
+            )
+            for run_id, started_at, finished_at, exit_code, report in rows
+        )
+
+
+class SqliteLedger(SqlLedger):
+    """
+    A ledger in one SQLite file, made with mode 0600 (its directory 0700) when it is not there.
+
+    Write-ahead log and synchronous FULL: one fsync per change, and readers never wait for the writer. ``readonly``
+    needs no write permission; a file in which nothing was recorded yet reads as empty.
+
+    Raises TargetError when the file cannot be used: not a database, damaged, unwritable, of a newer penstock.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        import sqlite3
+
+        self.path = path
+        self._sqlite3 = sqlite3
+        self._depth = 0
+        self._connection: sqlite3.Connection | None = None
+        try:
+            if readonly:
+                self._open_readonly()
+            else:
+                self._create()
+                self._connect("rw")
+                self._execute("pragma journal_mode = wal")
+                self._execute("pragma synchronous = full")
+                self._refuse_foreign()
+                self._prepare()
+        except OSError as error:
+            raise TargetError(
+                f"{path} cannot be written ({error.strerror}). Give this user the right to write there, or name "
+                "another target."
+            ) from error
+        except PenstockError:
+            self.close()
+            raise
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.touch(mode=0o600)
+
+    def _connect(self, mode: str) -> None:
+        uri = f"{self.path.absolute().as_uri()}?{'mode=ro&immutable=1' if mode == 'immutable' else f'mode={mode}'}"
+        try:
+            self._connection = self._sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
+        except self._sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _open_readonly(self) -> None:
+        log = self.path.with_name(self.path.name + "-wal")
+        try:
+            self._connect("ro")
+            empty = not self._tables()
+        except TargetError:
+            # The log's index cannot be made in a directory that is not ours; without a log none is needed.
+            if log.exists() and log.stat().st_size:
+                raise
+            self.close()
+            self._connect("immutable")
+            empty = not self._tables()
+        if empty:
+            self.close()
+            self._connection = self._sqlite3.connect(":memory:", isolation_level=None)
+            self._prepare()
+            return
+        self._refuse_foreign()
+        self._check_version()
+
+    def _tables(self) -> set[str]:
+        rows = self._execute("select name from sqlite_master where type = 'table'").fetchall()
+        return {name for (name,) in rows}
+
+    def _refuse_foreign(self) -> None:
+        tables = self._tables()
+        if tables and not {"meta", "partitions"} <= tables:
+            raise TargetError(
+                f"{self.path} is a database, but not a ledger of penstock (tables: {', '.join(sorted(tables))}). "
+                "Move it away or name another target; it was not changed."
+            )
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> "sqlite3.Cursor":
+        if self._connection is None:
+            raise SinkError(f"the ledger {self.path} was closed")
+        try:
+            return self._connection.execute(statement, values)
+        except self._sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if self._depth == 0:
+            self._execute("begin immediate")
+        self._depth += 1
+        try:
+            yield
+            if self._depth == 1:
+                self._execute("commit")
+        except BaseException:
+            if self._depth == 1 and self._connection is not None and self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+        finally:
+            self._depth -= 1
+
+    def _explained(self, error: "sqlite3.Error") -> PenstockError:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        seen = f"{self.path}: {error}"
+        if name.startswith("SQLITE_FULL"):
+            return SinkError(f"{seen}. Free some space and run again; what was delivered before is kept.")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return SinkError(f"{seen} for 30 s by another process. Find out which one holds it, then run again.")
+        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            return TargetError(
+                f"{seen}. The ledger is damaged or no ledger at all. Restore it from a backup, or move it away: then "
+                "everything is read again. Nothing was deleted."
+            )
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
+            return TargetError(f"{seen}. Give this user the right to read and write it, or name another target.")
+        return SinkError(f"{seen}. The ledger could not be used; what was delivered before is kept.")
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None
+
+
+# --- rows and values ------------------------------------------------------------------------------------------------
+
+
+def _facts(entry: Entry) -> dict[str, Any]:
+    """An entry as column values, all but its key, version and rejected records."""
+    return {
+        "state": entry.state,
+        "run_id": entry.run_id,
+        "read_at": _time(entry.read_at),
+        "open_until": _time(entry.open_until),
+        "fingerprint": entry.fingerprint,
+        "rows": entry.rows,
+        "promised": entry.promised,
+        "rejected": entry.rejected,
+        "repeated": entry.repeated,
+        "truncated": int(entry.truncated),
+        "sums": _json({column: str(value) for column, value in entry.sums.items()}),
+        "derived_rows": _json(dict(entry.derived_rows)),
+        "files": _json([_file(file) for file in entry.files]),
+        "error": None if entry.error is None else mask(entry.error),
+        "attempts": entry.attempts,
+    }
+
+
+_FROM_ROW: dict[str, Callable[[Any], Any]] = {
+    "truncated": bool,
+    "read_at": lambda text: _moment(text),
+    "open_until": lambda text: _moment(text),
+    "sums": lambda text: {column: Decimal(value) for column, value in json.loads(text).items()},
+    "derived_rows": json.loads,
+    "files": lambda text: files_from(text),
+}
+
+
+def _entry(source: str, partition: Partition, version: int, facts: Mapping[str, Any]) -> Entry:
+    values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in facts.items()}
+    return Entry(source=source, partition=partition, version=version, **values)
+
+
+def _partition(stream: str, text: str) -> Partition:
+    return Partition(stream, tuple(json.loads(text).items()))
+
+
+def _file(file: File) -> dict[str, Any]:
+    said = {"path": file.path, "size": file.size, "checksum": file.checksum, "staged": file.staged}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def files_text(files: Iterable[File]) -> str:
+    """Files as the JSON text a ledger holds."""
+    return _json([_file(file) for file in files])
+
+
+def files_from(text: str) -> tuple[File, ...]:
+    return tuple(File(**said) for said in json.loads(text)) if text != "[]" else ()
+
+
+def _rejected(one: Rejected) -> dict[str, str]:
+    return {"stream": one.stream, "path": mask(one.path), "reason": mask(one.reason), "raw": mask(one.raw)}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def _time(moment: datetime | None) -> str | None:
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no zone: a ledger takes aware times only")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def _moment(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)

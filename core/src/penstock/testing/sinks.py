@@ -1,0 +1,522 @@
+"""
+What every sink must pass. Subclass :class:`SinkSuite` in a test module, say how to make the sink and how to read back
+what it delivered, and name the points at which it may be killed::
+
+    class TestJsonl(SinkSuite):
+        commit_points = ("files.staged", "files.intended", ...)
+
+        def sink(self, place): ...
+        def rows(self, place, layout): ...
+
+The rows are hostile: quotes, line breaks, signs that formats use for null, numbers beyond 64 bits, nested values.
+"""
+
+import os
+import signal
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, ClassVar
+
+import msgspec
+import pytest
+
+from penstock.checkpoint import VARIABLE
+from penstock.errors import LockHeldError, SinkError
+from penstock.model import Batch, Partition, Rejected
+from penstock.record import Column
+from penstock.sink import Entry, Layout, Ledger, Sink, Target
+
+SOURCE = "acme"
+READ_AT = datetime(2026, 3, 5, 4, 30, tzinfo=UTC)
+
+
+def _layout(stream: str, *columns: Column, **more: Any) -> Layout:
+    return Layout(source=SOURCE, stream=stream, columns=(*columns, Column(name="_extra", type="json")), **more)
+
+
+CLICKS = _layout(
+    "clicks",
+    Column(name="advertiser_id", type="text", nullable=False),
+    Column(name="report_date", type="date", nullable=False),
+    Column(name="click_id", type="text", nullable=False, member="clickId"),
+    Column(name="url", type="text", description="Where it led"),
+    Column(name="job_id", type="integer"),
+    Column(name="price", type="decimal", unit="USD", additive=True),
+    Column(name="paid", type="boolean"),
+    Column(name="clicked_at", type="datetime", zone="naive"),
+    Column(name="seen_at", type="datetime"),
+    Column(name="offer", type="json"),
+    kind="report",
+    key=("click_id",),
+    partition_columns=("advertiser_id", "report_date"),
+    summary="Clicks on jobs",
+)
+TAGS = _layout(
+    "click_tags",
+    Column(name="click_id", type="text", nullable=False),
+    Column(name="tag", type="text"),
+    kind="report",
+    key=("click_id", "tag"),
+    partition_columns=("advertiser_id", "report_date"),
+    derived_by=("click_id",),
+)
+LEADS = _layout(
+    "leads",
+    Column(name="lead_id", type="integer", nullable=False),
+    Column(name="status", type="text"),
+    kind="changes",
+    key=("lead_id",),
+    partition_columns=("campaign",),
+)
+ANSWERS = _layout(
+    "lead_data",
+    Column(name="lead_id", type="integer", nullable=False),
+    Column(name="name", type="text"),
+    Column(name="value", type="text"),
+    kind="changes",
+    key=("lead_id", "name"),
+    derived_by=("lead_id",),
+)
+
+Row = Mapping[str, Any]
+Streams = Sequence[tuple[Layout, Sequence[Row]]]
+
+
+def click(number: int, **values: Any) -> dict[str, Any]:
+    """An ordinary click; ``values`` in place of some."""
+    return {
+        "advertiser_id": "2112",
+        "report_date": date(2026, 3, 1),
+        "click_id": f"c{number}",
+        "url": f"https://jobs.example/{number}",
+        "job_id": number,
+        "price": Decimal("0.10"),
+        "paid": True,
+        "clicked_at": datetime(2026, 3, 1, 0, 0, number % 60),  # noqa: DTZ001 (a provider that names no zone)
+        "seen_at": datetime(2026, 3, 1, 8, 0, number % 60, tzinfo=UTC),
+        "offer": {"id": number},
+        **values,
+    }
+
+
+_ELSEWHERE = timezone(timedelta(hours=5, minutes=30))
+
+HOSTILE = [
+    click(1),
+    click(2, url=None, job_id=None, price=None, paid=None, clicked_at=None, seen_at=None, offer=None),
+    click(3, url="", job_id=0, price=Decimal(0), paid=False, offer={}),
+    click(4, url='a "quoted" word, a comma; a\ttab, a\r\nline break \\ and \\N'),
+    click(5, url="None", job_id=2**70, price=Decimal("-12345678901234567890.12345678901")),
+    click(6, url="=1+1", offer={"a": ['"', "\n", "ä\u2028", None, 1.5, True], "b": {"c": "\\"}}),
+    click(
+        7, url="Köln 東京 \U0001f600 \x01", seen_at=datetime(2026, 3, 1, 1, 2, 3, 450000, timezone(timedelta(hours=5)))
+    ),
+    click(8, url="null", offer=[], _extra={"new": [1, '"']}),
+    click(9, click_id="9,\"'\n"),
+]
+
+
+def rows_of(layout: Layout, values: Iterable[Row]) -> list[Any]:
+    """Rows as the decoder makes them: an attribute per column, ``_extra`` unset where there is none."""
+    fields: list[tuple[str, Any, Any]] = [(column.name, Any, None) for column in layout.columns]
+    fields[-1] = ("_extra", Any, msgspec.UNSET)
+    made = msgspec.defstruct("Row", fields, kw_only=True)
+    return [made(**row) for row in values]
+
+
+def plain(layout: Layout, values: Iterable[Row]) -> list[dict[str, Any]]:
+    """The rows as a suite's ``rows`` must give them: every column, null where absent, by key."""
+    names = [column.name for column in layout.columns]
+    return sorted(({name: row.get(name) for name in names} for row in values), key=lambda row: _key(layout, row))
+
+
+def _key(layout: Layout, row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in layout.key)
+
+
+def a_day(day: int = 1, advertiser: str = "2112") -> Partition:
+    return Partition("clicks", (("advertiser_id", advertiser), ("report_date", f"2026-03-{day:02d}")))
+
+
+def a_lead_day(day: int, campaign: str = "7") -> Partition:
+    return Partition("leads", (("campaign", campaign), ("day", f"2026-03-{day:02d}")))
+
+
+def deliver(
+    target: Target,
+    partition: Partition,
+    streams: Streams,
+    *,
+    run_id: str = "r1",
+    **facts: Any,
+) -> None:
+    """One partition, its first stream's rows in batches of two."""
+    entry = an_entry(target.ledger, partition, rows=len(streams[0][1]), run_id=run_id, **facts)
+    writer = target.begin([layout for layout, _ in streams], partition)
+    for layout, values in streams:
+        rows = rows_of(layout, values)
+        for start in range(0, max(len(rows), 1), 2):
+            writer.write(Batch(layout=layout, rows=rows[start : start + 2]))
+    writer.commit(entry)
+
+
+def an_entry(ledger: Ledger | None, partition: Partition, **facts: Any) -> Entry:
+    """A delivery of ``partition`` that was planned just now."""
+    known = ledger.entries(SOURCE, partition.stream).get(partition) if ledger is not None else None
+    version = known.version if known is not None else 0
+    defaults: dict[str, Any] = {"run_id": "r1", "read_at": READ_AT, "open_until": READ_AT, "fingerprint": "f"}
+    return Entry(source=SOURCE, partition=partition, state="delivered", **{**defaults, "version": version, **facts})
+
+
+def killed_at(point: str, work: Callable[[], None]) -> bool:
+    """Whether a process that does ``work`` and is killed at ``point`` came there."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os.environ[VARIABLE] = point
+            work()
+        finally:
+            os._exit(0)
+    _, status = os.waitpid(child, 0)
+    return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+
+
+class SinkSuite:
+    """The tests. ``place`` is an empty directory per test, in which a sink keeps everything or a name for it."""
+
+    commit_points: ClassVar[tuple[str, ...]] = ()
+    merge_points: ClassVar[tuple[str, ...]] = ()
+
+    def sink(self, place: Path) -> Sink:
+        raise NotImplementedError
+
+    def rows(self, place: Path, layout: Layout) -> list[dict[str, Any]]:
+        """Every row delivered of a stream, as typed values: any order."""
+        raise NotImplementedError
+
+    def found(self, place: Path, layout: Layout) -> list[dict[str, Any]]:
+        return plain(layout, self.rows(place, layout))
+
+    @pytest.fixture
+    def place(self, tmp_path: Path) -> Path:
+        return tmp_path / "target"
+
+    # --- rows -------------------------------------------------------------------------------------------------------
+
+    def test_rows_come_back_as_they_were(self, place: Path) -> None:
+        """
+        Hostile values keep every sign and digit; null, empty text and absence stay apart.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, a_day(), [(CLICKS, HOSTILE)])
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, HOSTILE)
+
+    def test_a_partition_is_replaced_whole(self, place: Path) -> None:
+        """
+        A second reading takes the place of the first, and of its own partition only.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, a_day(1), [(CLICKS, [click(1), click(2)])])
+        other = [click(3, report_date=date(2026, 3, 2))]
+        deliver(target, a_day(2), [(CLICKS, other)])
+        deliver(target, a_day(1), [(CLICKS, [click(2), click(4)])])
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, [click(2), click(4), *other])
+
+    def test_an_aborted_partition_leaves_what_was_there(self, place: Path) -> None:
+        """
+        Rows written and then aborted never show; a first partition that is aborted shows nothing.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, a_day(1), [(CLICKS, [click(1)])])
+        for day in (1, 2):
+            writer = target.begin([CLICKS], a_day(day))
+            writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(9)])))
+            writer.abort()
+        ledger = target.ledger
+        assert ledger is not None
+        entries = ledger.entries(SOURCE, "clicks")
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, [click(1)])
+        assert set(entries) == {a_day(1)}
+
+    def test_no_rows_replace_rows(self, place: Path) -> None:
+        """
+        A day whose rows the provider took back is empty afterwards, delivered and present.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, a_day(), [(CLICKS, [click(1)])])
+        deliver(target, a_day(), [(CLICKS, [])])
+        ledger = target.ledger
+        assert ledger is not None
+        entry = ledger.entries(SOURCE, "clicks")[a_day()]
+        present = target.present(entry)
+        target.close()
+
+        assert self.found(place, CLICKS) == []
+        assert (entry.state, entry.rows, present) == ("delivered", 0, True)
+
+    def test_accounts_are_encoded_not_trusted(self, place: Path) -> None:
+        """
+        An account's name is data, whatever it looks like.
+        """
+        names = ["../../etc/passwd", "a/b", ".", "", "x" * 400, "x" * 399 + "y", 'q"uote\n', "%2E", "ä", "A b;c=d"]
+        clicks = [click(number, advertiser_id=name) for number, name in enumerate(names)]
+        target = self.sink(place).open(SOURCE, "r1")
+        for name, one in zip(names, clicks, strict=True):
+            deliver(target, a_day(advertiser=name), [(CLICKS, [one])])
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, clicks)
+
+    def test_several_partitions_may_be_under_way_at_once(self, place: Path) -> None:
+        """
+        Writers do not disturb each other, whichever commits first.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        writers = {day: target.begin([CLICKS], a_day(day)) for day in (1, 2, 3)}
+        clicks = {day: click(day, report_date=date(2026, 3, day)) for day in writers}
+        for day, writer in writers.items():
+            writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [clicks[day]])))
+        for day in (3, 1, 2):
+            writers[day].commit(an_entry(target.ledger, a_day(day), rows=1))
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, clicks.values())
+
+    def test_a_derived_stream_travels_with_its_parent(self, place: Path) -> None:
+        """
+        Rows cut from a partition's batches are delivered with it and replaced with it.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, a_day(), [(CLICKS, [click(1)]), (TAGS, [{"click_id": "c1", "tag": "old"}])])
+        tags: list[Row] = [{"click_id": "c1", "tag": "new"}, {"click_id": "c2", "tag": None}]
+        deliver(target, a_day(), [(CLICKS, [click(1), click(2)]), (TAGS, tags)])
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, [click(1), click(2)])
+        assert self.found(place, TAGS) == plain(TAGS, tags)
+
+    # --- changes ----------------------------------------------------------------------------------------------------
+
+    def test_changes_are_merged_by_key(self, place: Path) -> None:
+        """
+        The later reading of a record wins, within a run and across runs; accounts stay apart.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, a_lead_day(1), [(LEADS, [lead(1, "new"), lead(2, "new"), lead(2, "newer")])])
+        deliver(target, a_lead_day(2), [(LEADS, [lead(2, "sold"), lead(3, "new")])])
+        deliver(target, a_lead_day(1, "8"), [(LEADS, [lead(4, "new")])])
+        target.finish("leads")
+        target.close()
+        target = self.sink(place).open(SOURCE, "r2")
+        deliver(target, a_lead_day(3), [(LEADS, [lead(1, 'no, "not" this')])])
+        deliver(target, a_lead_day(4), [(LEADS, [])])
+        target.finish("leads")
+        ledger = target.ledger
+        assert ledger is not None
+        entries = ledger.entries(SOURCE, "leads").values()
+        present = [target.present(entry) for entry in entries]
+        target.close()
+
+        wanted = [lead(1, 'no, "not" this'), lead(2, "sold"), lead(3, "new"), lead(4, "new")]
+        assert self.found(place, LEADS) == plain(LEADS, wanted)
+        assert [entry.state for entry in entries] == ["delivered"] * 5
+        assert present == [True] * 5
+
+    def test_derived_rows_of_changes_are_replaced_by_parent(self, place: Path) -> None:
+        """
+        A parent that was read again brings all its derived rows anew; other parents keep theirs.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(
+            target,
+            a_lead_day(1),
+            [(LEADS, [lead(1), lead(2)]), (ANSWERS, [answer(1, "a", "1"), answer(1, "b", "1"), answer(2, "a", "1")])],
+        )
+        target.finish("leads")
+        deliver(target, a_lead_day(2), [(LEADS, [lead(1)]), (ANSWERS, [answer(1, "a", "2"), answer(1, "c", "2")])])
+        deliver(target, a_lead_day(3), [(LEADS, [lead(1), lead(3)]), (ANSWERS, [answer(1, "a", "3")])])
+        target.finish("leads")
+        target.close()
+
+        assert self.found(place, ANSWERS) == plain(ANSWERS, [answer(1, "a", "3"), answer(2, "a", "1")])
+
+    def test_changes_of_a_run_that_never_finished_are_merged_by_the_next(self, place: Path) -> None:
+        """
+        A committed day is durable even when the run ends before the merge.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, a_lead_day(1), [(LEADS, [lead(1)]), (ANSWERS, [answer(1, "a", "1")])])
+        target.close()
+        target = self.sink(place).open(SOURCE, "r2")
+        ledger = target.ledger
+        assert ledger is not None
+        entry = ledger.entries(SOURCE, "leads")[a_lead_day(1)]
+        target.close()
+
+        assert entry.state == "delivered"
+        assert self.found(place, LEADS) == plain(LEADS, [lead(1)])
+        assert self.found(place, ANSWERS) == plain(ANSWERS, [answer(1, "a", "1")])
+
+    # --- ledger and lock --------------------------------------------------------------------------------------------
+
+    def test_the_ledger_holds_what_was_delivered(self, place: Path) -> None:
+        """
+        Facts and rejected records of a delivery come back from another process's view of the target.
+        """
+        rejected = Rejected(stream="clicks", path="$[3].price", reason="no number", raw='{"price": "x"}')
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(
+            target,
+            a_day(),
+            [(CLICKS, [click(1)])],
+            promised=2,
+            rejected=1,
+            sums={"price": Decimal("0.10")},
+            rejected_records=(rejected,),
+        )
+        target.close()
+        seen = self.sink(place).look(SOURCE)
+        assert seen is not None
+        ledger = seen.ledger
+        assert ledger is not None
+        entry = ledger.entries(SOURCE, "clicks")[a_day()]
+        found = [one for _, one in ledger.rejected(SOURCE, "clicks")]
+        present = seen.present(entry)
+        seen.close()
+
+        assert (entry.rows, entry.promised, entry.rejected, entry.sums) == (1, 2, 1, {"price": Decimal("0.10")})
+        assert (entry.read_at, entry.final("f")) == (READ_AT, True)
+        assert found == [rejected]
+        assert present
+
+    def test_nothing_to_look_at_before_the_first_run(self, place: Path) -> None:
+        """
+        Looking at a target that was never written gives None and makes nothing.
+        """
+        assert self.sink(place).look(SOURCE) is None
+        assert not place.exists()
+
+    def test_a_stale_commit_is_refused(self, place: Path) -> None:
+        """
+        A commit planned on a reading that has been replaced since leaves the newer reading alone.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, a_day(), [(CLICKS, [click(1)])])
+        with pytest.raises(SinkError, match="changed in the ledger"):
+            deliver(target, a_day(), [(CLICKS, [click(2)])], version=0)
+        ledger = target.ledger
+        assert ledger is not None
+        entry = ledger.entries(SOURCE, "clicks")[a_day()]
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, [click(1)])
+        assert entry.delivered
+
+    def test_one_run_per_source_and_target(self, place: Path) -> None:
+        """
+        A second run of the same source is refused while the first goes on; another source is not.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        with pytest.raises(LockHeldError, match="r1"):
+            self.sink(place).open(SOURCE, "r2")
+        self.sink(place).open("other", "r3").close()
+        target.close()
+
+        self.sink(place).open(SOURCE, "r4").close()
+
+    # --- kill -9 ----------------------------------------------------------------------------------------------------
+
+    def test_killed_in_a_commit(self, place: Path) -> None:
+        """
+        Whenever a commit is killed, the next opening shows the former rows or the new ones, in both streams, and a
+        ledger that agrees; reading again leaves the new ones.
+        """
+        old: Streams = [(CLICKS, [click(1), click(2)]), (TAGS, [{"click_id": "c1", "tag": "old"}])]
+        new: Streams = [(CLICKS, [click(2), click(3), click(4)]), (TAGS, [{"click_id": "c3", "tag": "new"}])]
+        for number, point in enumerate(self.commit_points):
+            for former in (old, []):
+                here = place / f"{number}{bool(former)}"
+                if former:
+                    target = self.sink(here).open(SOURCE, "r1")
+                    deliver(target, a_day(), former, run_id="r1")
+                    target.close()
+
+                def work(here: Path = here) -> None:
+                    deliver(self.sink(here).open(SOURCE, "r2"), a_day(), new, run_id="r2")
+
+                assert killed_at(point, work), f"{point} was never reached"
+
+                target = self.sink(here).open(SOURCE, "r3")
+                ledger = target.ledger
+                assert ledger is not None
+                entry = ledger.entries(SOURCE, "clicks").get(a_day())
+                wanted = new if entry is not None and entry.run_id == "r2" else former
+                assert (entry is not None) == bool(wanted), point
+                for layout, rows in wanted or [(CLICKS, []), (TAGS, [])]:
+                    assert self.found(here, layout) == plain(layout, rows), point
+                if entry is not None:
+                    assert entry.delivered, point
+                    assert entry.rows == len(wanted[0][1]), point
+                    assert target.present(entry), point
+                deliver(target, a_day(), new, run_id="r3")
+                target.close()
+                for layout, rows in new:
+                    assert self.found(here, layout) == plain(layout, rows), point
+
+    def test_killed_while_changes_are_delivered(self, place: Path) -> None:
+        """
+        Whenever staging or merging is killed, no day is lost or counted before its rows are in place, and reading the
+        missing days again leaves exactly the provider's rows.
+        """
+        days: dict[Partition, Streams] = {
+            a_lead_day(2): [(LEADS, [lead(1, "sold"), lead(3)]), (ANSWERS, [answer(1, "b", "2")])],
+            a_lead_day(3): [(LEADS, [lead(3, "sold"), lead(4)]), (ANSWERS, [answer(4, "a", "3")])],
+        }
+        wanted = [lead(1, "sold"), lead(2), lead(3, "sold"), lead(4)]
+        answers = [answer(1, "b", "2"), answer(2, "a", "1"), answer(4, "a", "3")]
+        for number, point in enumerate(self.merge_points):
+            here = place / str(number)
+            target = self.sink(here).open(SOURCE, "r1")
+            first = [(LEADS, [lead(1), lead(2)]), (ANSWERS, [answer(1, "a", "1"), answer(2, "a", "1")])]
+            deliver(target, a_lead_day(1), first)
+            target.finish("leads")
+            target.close()
+
+            def work(here: Path = here) -> None:
+                target = self.sink(here).open(SOURCE, "r2")
+                for partition, streams in days.items():
+                    deliver(target, partition, streams, run_id="r2")
+                target.finish("leads")
+
+            assert killed_at(point, work), f"{point} was never reached"
+
+            target = self.sink(here).open(SOURCE, "r3")
+            ledger = target.ledger
+            assert ledger is not None
+            known = ledger.entries(SOURCE, "leads")
+            assert all(entry.delivered and target.present(entry) for entry in known.values()), point
+            if set(days) <= set(known):
+                assert self.found(here, LEADS) == plain(LEADS, wanted), point
+            for partition, streams in days.items():
+                if partition not in known:
+                    deliver(target, partition, streams, run_id="r3")
+            target.finish("leads")
+            target.close()
+            assert self.found(here, LEADS) == plain(LEADS, wanted), point
+            assert self.found(here, ANSWERS) == plain(ANSWERS, answers), point
+
+
+def lead(number: int, status: str = "new") -> dict[str, Any]:
+    return {"lead_id": number, "status": status}
+
+
+def answer(number: int, name: str, value: str) -> dict[str, Any]:
+    return {"lead_id": number, "name": name, "value": value}

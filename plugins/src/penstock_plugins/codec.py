@@ -1,0 +1,37 @@
+"""
+What a format of record files must do: rows to bytes, and, to merge files, bytes to records and their keys.
+"""
+
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from typing import Any, BinaryIO, Protocol
+
+from penstock.sink import Layout
+
+Encode = Callable[[Sequence[Any]], bytes]
+
+
+class Records(Protocol):
+    """The records of one file, in blocks of whole records, each the bytes it has in the file, line end included."""
+
+    def __iter__(self) -> Iterator[list[bytes]]: ...
+
+    def keys(self, block: Sequence[bytes], columns: Sequence[str]) -> Sequence[Hashable]:
+        """The values of ``columns`` of each record; ValueError when a record is damaged."""
+
+    def fitted(self, block: list[bytes], layout: Layout) -> list[bytes]:
+        """The records as a file of ``layout`` holds them: columns that are new or gone since are accounted for."""
+
+
+class Codec(Protocol):
+    """A format of record files. ``name`` is also the suffix of its files."""
+
+    @property
+    def name(self) -> str: ...
+
+    def header(self, layout: Layout) -> bytes:
+        """What a file with records begins with."""
+
+    def encoder(self, layout: Layout) -> Encode:
+        """A function from rows (objects with an attribute per column) to the bytes of their records."""
+
+    def read(self, file: BinaryIO) -> Records: ...

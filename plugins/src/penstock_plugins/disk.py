@@ -1,0 +1,203 @@
+"""
+Files done carefully: names that cannot escape, writes that survive a power cut, errors that say what to do.
+"""
+
+import errno
+import os
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import quote
+
+from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError
+
+_LONGEST_NAME = 200  # bytes; file systems allow 255
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_UNUSABLE = {
+    errno.EACCES: "Give this user the right to write there, or name another target.",
+    errno.EPERM: "Give this user the right to write there, or name another target.",
+    errno.EROFS: "The file system is read-only: name another target.",
+    errno.ENOTDIR: "A file stands where a directory is needed: move it away, or name another target.",
+    errno.EEXIST: "A file stands where a directory is needed: move it away, or name another target.",
+    errno.EISDIR: "A directory stands where a file is needed: move it away, or name another target.",
+    errno.ENOTEMPTY: "A directory stands where a file is needed: move it away, or name another target.",
+    errno.ENAMETOOLONG: "Name a target with a shorter path.",
+}
+
+
+def file_name(text: str) -> str:
+    """
+    ``text`` as one file name: percent-encoded but for letters, digits and ``_ . - ~``, never starting with a dot,
+    at most 200 bytes (a longer one is cut and ends in a hash of the whole).
+    """
+    return _bounded(_encoded(text), text)
+
+
+def pair_name(column: str, value: str) -> str:
+    """``column=value`` as the name of a directory, each encoded as :func:`file_name` does."""
+    return _bounded(f"{_encoded(column)}={_encoded(value)}", f"{column}={value}")
+
+
+def _encoded(text: str) -> str:
+    name = quote(text, safe="", errors="surrogatepass")
+    return "%2E" + name[1:] if name.startswith(".") else name
+
+
+def _bounded(name: str, text: str) -> str:
+    if len(name) <= _LONGEST_NAME:
+        return name
+    digest = blake2b(text.encode(errors="surrogatepass"), digest_size=16).hexdigest()
+    return f"{name[: _LONGEST_NAME - 40].rpartition('%')[0] or name[: _LONGEST_NAME - 40]}~{digest}"
+
+
+@contextmanager
+def file_errors(path: Path) -> Iterator[None]:
+    """Turn an operating system's refusal into a TargetError or SinkError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise explained(error, path) from error
+
+
+def explained(error: OSError, path: Path) -> PenstockError:
+    seen = f"{error.filename2 or error.filename or path}: {error.strerror or error}"
+    if error.errno in _FULL:
+        return SinkError(f"{seen}. Free some space and run again; what was delivered before is still there.")
+    if error.errno in _UNUSABLE:
+        return TargetError(f"{seen}. {_UNUSABLE[error.errno]}")
+    return SinkError(f"{seen}. What was delivered before is still there; when the cause is gone, run again.")
+
+
+def sync_directory(path: Path) -> None:
+    """Make the names in a directory durable."""
+    handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def make_directories(path: Path, mode: int = 0o777) -> None:
+    """``path`` and what is missing above it, durably."""
+    missing: list[Path] = []
+    while not path.is_dir():
+        missing.append(path)
+        path = path.parent
+    for directory in reversed(missing):
+        directory.mkdir(mode=mode, exist_ok=True)
+        sync_directory(directory.parent)
+
+
+def replace_text(path: Path, content: bytes) -> None:
+    """Write a small file whole, durably, unless it holds just that."""
+    with suppress(FileNotFoundError):
+        if path.read_bytes() == content:
+            return
+    draft = path.with_name(f".{path.name}.part")
+    with draft.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    draft.replace(path)
+    sync_directory(path.parent)
+
+
+def checksum_of(path: Path) -> str:
+    """``crc32:...`` of a file's bytes: notices torn and foreign files, at a tenth of the cost of a digest."""
+    found = 0
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            found = zlib.crc32(block, found)
+    return f"crc32:{found:08x}"
+
+
+def locked(path: Path, what: str, run_id: str) -> BinaryIO:
+    """
+    A lock file, held until it is closed or the process ends, however it ends. It stays, empty of meaning, when free.
+
+    Raises LockHeldError, naming process and run of the holder, when another one holds it.
+    """
+    import fcntl
+
+    with file_errors(path):
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = file.read().decode(errors="replace").strip()
+            file.close()
+            raise LockHeldError(
+                f"another run writes {what} ({holder or 'it has just begun'}). Wait for it to end, or stop it; a run "
+                "that was killed holds no lock."
+            ) from None
+        except OSError:
+            file.close()
+            raise
+        file.truncate()
+        file.write(f"process {os.getpid()}, run {run_id}\n".encode())
+        file.flush()
+    return file
+
+
+class Draft:
+    """
+    A file under way, at a place where no reader looks. Nothing is made on disk before the first bytes come.
+
+    ``header`` goes before them; ``compress`` makes it a gzip file (without a time stamp: equal rows, equal bytes).
+    """
+
+    def __init__(self, path: Path, *, header: bytes = b"", compress: bool = False) -> None:
+        self.path = path
+        self.size = 0
+        self._header = header
+        self._gzip = zlib.compressobj(wbits=31) if compress else None
+        self._crc = 0
+        self._file: BinaryIO | None = None
+
+    def write(self, content: bytes) -> None:
+        if content:
+            self.begin()
+            self._write(content)
+
+    def begin(self) -> None:
+        """Make the file, if it is not there yet: it will hold its header at least."""
+        if self._file is None:
+            with file_errors(self.path):
+                self._file = self.path.open("xb", buffering=0)
+            self._write(self._header)
+
+    def _write(self, content: bytes) -> None:
+        with file_errors(self.path):
+            self._put(self._gzip.compress(content) if self._gzip else content)
+
+    def _put(self, content: bytes) -> None:
+        assert self._file is not None
+        view = memoryview(content)
+        while view:
+            view = view[self._file.write(view) :]
+        self._crc = zlib.crc32(content, self._crc)
+        self.size += len(content)
+
+    def finish(self) -> bool:
+        """Everything on disk, durably. False when nothing was ever written and there is no file."""
+        if self._file is None:
+            return False
+        with file_errors(self.path):
+            if self._gzip is not None:
+                self._put(self._gzip.flush())
+            os.fsync(self._file.fileno())
+            self._file.close()
+        return True
+
+    @property
+    def checksum(self) -> str:
+        return f"crc32:{self._crc:08x}"
+
+    def discard(self) -> None:
+        if self._file is not None:
+            self._file.close()
+            with suppress(OSError):
+                self.path.unlink(missing_ok=True)

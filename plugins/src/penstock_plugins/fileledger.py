@@ -1,0 +1,145 @@
+"""
+The ledger of a directory of files: the one of the core, and what the files of ``changes`` streams need besides.
+
+A ``changes`` stream has one file per account, made of many partitions. Its size and checksum, and the intent to
+replace it, are kept per account in ``merges``; ``layouts`` holds what it takes to merge without the connector.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from attrs import evolve, frozen
+from penstock.ledger import SqliteLedger, files_from, files_text
+from penstock.model import Partition
+from penstock.record import Column
+from penstock.sink import Entry, File, Layout
+
+
+@frozen(kw_only=True)
+class Merge:
+    """An account's file and those of streams derived from it; ``meant``: what they are being replaced by."""
+
+    source: str
+    stream: str
+    account: str  # the partition's values without the day, as canonical JSON
+    files: tuple[File, ...] = ()
+    meant: tuple[File, ...] | None = None
+
+
+def account_of(partition: Partition) -> Partition:
+    """The partition without its day, which comes last."""
+    return Partition(partition.stream, partition.values[:-1])
+
+
+class FileLedger(SqliteLedger):
+    more_tables = (
+        """create table if not exists {t}merges (
+            source text not null, stream text not null, account text not null, files text not null,
+            meant text, primary key (source, stream, account))""",
+        """create table if not exists {t}layouts (
+            source text not null, stream text not null, layouts text not null, primary key (source, stream))""",
+    )
+
+    def unsettled(self, source: str) -> list[Entry]:
+        """The entries that a crash, or a run that did not finish, left on their way."""
+        found = self._entries("source = ? and (intent is not null or state in ('intended', 'staged'))", source)
+        return [entry for entry, _ in found]
+
+    # --- changes ----------------------------------------------------------------------------------------------------
+
+    def merges(self, source: str) -> list[Merge]:
+        return self._merges("source = ?", source)
+
+    def merge(self, source: str, account: Partition) -> Merge | None:
+        found = self._merges("source = ? and stream = ? and account = ?", source, account.stream, account.text)
+        return found[0] if found else None
+
+    def _merges(self, where: str, *values: str) -> list[Merge]:
+        rows = self._sql(
+            f"select source, stream, account, files, meant from {{t}}merges where {where}",  # noqa: S608
+            *values,
+        ).fetchall()
+        return [
+            Merge(
+                source=source,
+                stream=stream,
+                account=account,
+                files=files_from(files),
+                meant=None if meant is None else files_from(meant),
+            )
+            for source, stream, account, files, meant in rows
+        ]
+
+    def intend_merge(self, merge: Merge) -> None:
+        """Record what an account's files are about to be replaced by."""
+        self._sql(
+            "insert into {t}merges (source, stream, account, files, meant) values (?, ?, ?, ?, ?) "
+            "on conflict (source, stream, account) do update set meant = excluded.meant",
+            *(merge.source, merge.stream, merge.account, files_text(merge.files), files_text(merge.meant or ())),
+        )
+
+    def deliver_merge(self, merge: Merge, partitions: Iterable[Partition]) -> None:
+        """The account's files are in place: the merged partitions are delivered, all at once."""
+        key = (merge.source, merge.stream, merge.account)
+        with self._transaction():
+            if merge.meant is not None:
+                files = files_text(evolve(file, staged=None) for file in merge.meant)
+                self._sql(
+                    "update {t}merges set files = ?, meant = null where source = ? and stream = ? and account = ?",
+                    *(files, *key),
+                )
+            for partition in partitions:
+                self._sql(
+                    "update {t}partitions set state = 'delivered', files = '[]', version = version + 1 "
+                    "where source = ? and stream = ? and partition = ? and state = 'staged'",
+                    *(merge.source, merge.stream, partition.text),
+                )
+
+    def forget_merge(self, merge: Merge) -> int:
+        """An account's file is gone: all that was merged into it is missing. How many partitions that were."""
+        with self._transaction():
+            lost = [
+                partition
+                for partition, entry in self.entries(merge.source, merge.stream).items()
+                if entry.delivered and account_of(partition).text == merge.account
+            ]
+            self._sql(
+                "delete from {t}merges where source = ? and stream = ? and account = ?",
+                *(merge.source, merge.stream, merge.account),
+            )
+            return self.forget(merge.source, lost)
+
+    def keep_layouts(self, source: str, stream: str, layouts: Sequence[Layout]) -> None:
+        text = json.dumps(
+            [
+                {
+                    "stream": layout.stream,
+                    "key": layout.key,
+                    "derived_by": layout.derived_by,
+                    "columns": [(column.name, column.type) for column in layout.columns],
+                }
+                for layout in layouts
+            ]
+        )
+        self._sql(
+            "insert into {t}layouts (source, stream, layouts) values (?, ?, ?) "
+            "on conflict (source, stream) do update set layouts = excluded.layouts",
+            *(source, stream, text),
+        )
+
+    def layouts(self, source: str, stream: str) -> tuple[Layout, ...]:
+        """As :meth:`keep_layouts` got them, as far as merging needs them."""
+        rows = self._sql("select layouts from {t}layouts where source = ? and stream = ?", source, stream).fetchall()
+        said: list[dict[str, Any]] = json.loads(rows[0][0]) if rows else []
+        return tuple(
+            Layout(
+                source=source,
+                stream=one["stream"],
+                kind="changes",
+                key=tuple(one["key"]),
+                derived_by=tuple(one["derived_by"]),
+                columns=tuple(Column(name=name, type=type_) for name, type_ in one["columns"]),
+            )
+            for one in said
+        )

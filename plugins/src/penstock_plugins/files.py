@@ -1,0 +1,445 @@
+"""
+A directory of record files, one per partition, with its ledger beside them; shared by the formats (codecs).
+
+::
+
+    DIR/<source>/<stream>/<column>=<value>/.../data.jsonl     whole or not there, never half
+    DIR/<source>/<stream>/datapackage.json                    what the columns are
+    DIR/.penstock/ledger.sqlite, <source>.lock, staged/       mode 0700; nothing for readers in it
+
+**A commit.** Staged files are written and synced; the ledger records the intent (places, sizes, checksums); the files
+are renamed into place and the directories synced; the ledger records the delivery. Whatever a crash leaves between is
+settled when the target is opened next: an intent whose files are all in place or still staged is completed, any other
+is taken back, and the former delivery counts again if its files are intact.
+
+**A changes stream** has one file per account. Its days are staged (durably, with a ledger row), and merged by key
+once per run, by ``finish`` or, after a crash, by the next opening: intent, renames, then all days delivered at once.
+Merging a day once more changes nothing, so a merge that was cut short is simply done again.
+
+The names passed to :func:`checkpoint` are the moments at which the tests kill the process.
+"""
+
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from attrs import evolve, frozen
+from penstock.checkpoint import checkpoint
+from penstock.errors import SinkError, TargetError
+from penstock.model import Batch, Partition
+from penstock.sink import Entry, File, Layout
+
+from penstock_plugins.codec import Codec, Encode
+from penstock_plugins.datapackage import FILE_NAME, datapackage, is_ours
+from penstock_plugins.disk import (
+    Draft,
+    checksum_of,
+    file_errors,
+    file_name,
+    locked,
+    make_directories,
+    pair_name,
+    replace_text,
+    sync_directory,
+)
+from penstock_plugins.fileledger import FileLedger, Merge, account_of
+from penstock_plugins.merge import Latest, merge, merge_derived
+
+STATE = ".penstock"
+LEDGER = "ledger.sqlite"
+
+
+@frozen(kw_only=True)
+class FileSink:
+    """Record files under ``directory``, in the format of ``codec``."""
+
+    directory: Path
+    codec: Codec
+    compress: bool = False
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "FileTarget":
+        state = self.directory / STATE
+        if self.directory.exists() and not self.directory.is_dir():
+            raise TargetError(
+                f"{self.directory} is a file, and {self.codec.name}:DIR wants a directory. Name another one; a single "
+                f"file must end in .{self.codec.name} or .{self.codec.name}.gz."
+            )
+        with file_errors(self.directory):
+            make_directories(self.directory)
+            make_directories(state, mode=0o700)
+        lock = locked(state / f"{file_name(source)}.lock", f"{source} to {self.directory}", run_id)
+        target = None
+        try:
+            ledger = FileLedger(state / LEDGER)
+            target = FileTarget(self, source, run_id, ledger, lock)
+            self._check_format(ledger)
+            target.settle()
+        except BaseException:
+            if target is not None:
+                target.close()
+            lock.close()
+            raise
+        return target
+
+    def look(self, source: str) -> "FileTarget | None":
+        path = self.directory / STATE / LEDGER
+        with file_errors(path):
+            if not path.exists() or not path.stat().st_size:
+                return None
+        return FileTarget(self, source, "", FileLedger(path, readonly=True), None)
+
+    def _check_format(self, ledger: FileLedger) -> None:
+        found = ledger.fact("format")
+        if found is None:
+            ledger.set_fact("format", self.codec.name)
+        elif found != self.codec.name:
+            raise TargetError(
+                f"{self.directory} holds {found} files, and its ledger counts them as delivered. Name another "
+                f"directory for {self.codec.name}."
+            )
+
+
+class FileTarget:
+    """A directory opened for one source. Without a lock it is for looking only."""
+
+    def __init__(self, sink: FileSink, source: str, run_id: str, ledger: FileLedger, lock: BinaryIO | None) -> None:
+        self.ledger = ledger
+        self.directory = sink.directory
+        self.codec = sink.codec
+        self.source = source
+        self._compress = sink.compress
+        self._lock = lock
+        self._drafts = sink.directory / STATE / "staged" / file_name(source)
+        self._run_id = run_id
+        self._number = 0
+        self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
+        self._claimed: set[str] = set()
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "FileWriter":
+        first = layouts[0]
+        if first.kind == "changes":
+            unmergeable = [one.stream for one in layouts if not (one.key if one is first else one.derived_by)]
+            if unmergeable:
+                raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
+            if self._layouts.get(first.stream) != layouts:
+                self.ledger.keep_layouts(self.source, first.stream, layouts)
+        self._layouts[first.stream] = layouts
+        for layout in layouts:
+            self._claim(layout, account_of(partition) if first.kind == "changes" else partition)
+        return FileWriter(self, layouts, partition)
+
+    def present(self, entry: Entry) -> bool:
+        """Every file has its size (its content is not read); a day of changes: its account's file has."""
+        if entry.state == "staged":
+            return all(self._staged(file) for file in entry.files)
+        if entry.files:
+            return all(self._there(file) for file in entry.files)
+        merged = self.ledger.merge(self.source, account_of(entry.partition)) if entry.partition.values else None
+        if merged is None:
+            return entry.rows == 0
+        return all(self._there(file) for file in merged.files)
+
+    def finish(self, stream: str) -> None:
+        """Merge what was staged of a changes stream; nothing to do for others."""
+        staged = [entry for entry in self.ledger.entries(self.source, stream).values() if entry.state == "staged"]
+        accounts: dict[Partition, list[Entry]] = {}
+        for entry in sorted(staged, key=lambda entry: entry.partition):
+            accounts.setdefault(account_of(entry.partition), []).append(entry)
+        for account, entries in accounts.items():
+            self._merge(account, entries)
+
+    def close(self) -> None:
+        self.ledger.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    # --- places -----------------------------------------------------------------------------------------------------
+
+    def _place(self, stream: str, partition: Partition) -> str:
+        """Where a partition's file is, relative to the directory."""
+        pairs = [pair_name(column, value) for column, value in partition.values]
+        return "/".join([file_name(self.source), file_name(stream), *pairs, self._data_name(self._compress)])
+
+    def _data_name(self, compressed: bool) -> str:
+        return f"data.{self.codec.name}{'.gz' if compressed else ''}"
+
+    def _other(self, place: str) -> str:
+        """The place the file would have with the other setting of ``gzip``."""
+        return place[: -len(self._data_name(self._compress))] + self._data_name(not self._compress)
+
+    def _claim(self, layout: Layout, partition: Partition) -> None:
+        """Describe a stream's directory, unless somebody else's files are in it."""
+        if layout.stream in self._claimed:
+            return
+        directory = self.directory / file_name(self.source) / file_name(layout.stream)
+        path = directory / FILE_NAME
+        with file_errors(directory):
+            make_directories(directory)
+            others = any(one.name[:1] != "." for one in directory.iterdir())
+            if others and not (path.is_file() and is_ours(path.read_bytes())):
+                raise TargetError(
+                    f"{directory} holds files that penstock did not make. Move them away, or name another target; "
+                    "they were not touched."
+                )
+            data = self._data_name(self._compress)
+            where = f"**/{data}" if partition.values else data
+            replace_text(path, datapackage(layout, where, format=self.codec.name, compressed=self._compress))
+        self._claimed.add(layout.stream)
+
+    def _there(self, file: File) -> bool:
+        """Whether a file's place looks as it should, by its size."""
+        return self._looks(self.directory / file.path, file)
+
+    def _staged(self, file: File) -> bool:
+        return file.staged is None or self._looks(self.directory / file.staged, file)
+
+    @staticmethod
+    def _looks(path: Path, file: File) -> bool:
+        with file_errors(path):
+            try:
+                found = path.stat()
+            except (FileNotFoundError, NotADirectoryError):
+                return file.size is None
+            return file.size == found.st_size
+
+    def _is(self, path: str | None, file: File) -> bool:
+        """Whether these bytes, by size and checksum, are at ``path``; nothing there if there must be nothing."""
+        if path is None or not self._looks(self.directory / path, file):
+            return False
+        with file_errors(self.directory / path):
+            return file.size is None or checksum_of(self.directory / path) == file.checksum
+
+    # --- drafts and renames -----------------------------------------------------------------------------------------
+
+    def draft(self, header: bytes, *, compress: bool) -> Draft:
+        self._number += 1
+        with file_errors(self._drafts):
+            make_directories(self._drafts, mode=0o700)
+        path = self._drafts / f"{file_name(self._run_id)}-{os.getpid()}-{self._number}"
+        return Draft(path, header=header, compress=compress)
+
+    def _file(self, place: str, draft: Draft) -> File:
+        """A finished draft and the place it is for; no rows, no file."""
+        if not draft.finish():
+            return File(path=place)
+        staged = draft.path.relative_to(self.directory).as_posix()
+        return File(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
+
+    def _with_others(self, files: Sequence[File]) -> list[File]:
+        """The files, and of each the one that the other setting of ``gzip`` left, which must go."""
+        others = [self._other(file.path) for file in files]
+        return [*files, *(File(path=other) for other in others if os.path.lexists(self.directory / other))]
+
+    def _make_way(self, files: Sequence[File]) -> None:
+        """Find out that a place cannot be taken before the ledger says that it will be."""
+        for file in files:
+            path = self.directory / file.path
+            with file_errors(path):
+                if path.is_dir():
+                    raise TargetError(
+                        f"{path} is a directory, and a file must go there. Move it away, or name another target."
+                    )
+                if file.size is not None:
+                    make_directories(path.parent)
+
+    def _put(self, files: Sequence[File]) -> None:
+        """Bring staged files to their places, and remove what must not be there."""
+        changed: dict[Path, None] = {}
+        for file in files:
+            path = self.directory / file.path
+            with file_errors(path):
+                if file.size is None:
+                    if path.exists():
+                        path.unlink()
+                        changed[path.parent] = None
+                elif file.staged is not None and (self.directory / file.staged).exists():
+                    make_directories(path.parent)
+                    (self.directory / file.staged).replace(path)
+                    changed[path.parent] = None
+            checkpoint("file.renamed")
+        for directory in changed:
+            with file_errors(directory):
+                sync_directory(directory)
+                with suppress(OSError):
+                    directory.rmdir()  # of a partition that has become empty
+        checkpoint("files.in_place")
+
+    # --- commit -----------------------------------------------------------------------------------------------------
+
+    def intend(self, entry: Entry, drafts: Mapping[str, Draft]) -> Entry:
+        """Everything up to the ledger's word that the files will be in place; what is left to deliver."""
+        former = self.ledger.entry(self.source, entry.partition)
+        files = [self._file(self._place(stream, entry.partition), draft) for stream, draft in drafts.items()]
+        files = self._with_others(files)
+        files += self._kept(former.files if former is not None else (), files)
+        self._make_way(files)
+        checkpoint("files.staged")
+        intended = evolve(entry, state="intended", files=tuple(files))
+        self.ledger.deliver(intended)
+        checkpoint("files.intended")
+        return evolve(intended, version=entry.version + 1)
+
+    def deliver(self, intended: Entry) -> None:
+        self._put(intended.files)
+        settled = tuple(evolve(file, staged=None) for file in intended.files)
+        self.ledger.deliver(evolve(intended, state="delivered", files=settled))
+        checkpoint("files.delivered")
+
+    def _kept(self, former: Sequence[File], files: Sequence[File]) -> list[File]:
+        """The former files of derived streams that are not asked for in this run: they stay."""
+        named = {file.path for file in files} | {self._other(file.path) for file in files}
+        return [file for file in former if file.path not in named and file.size is not None]
+
+    def stage(self, entry: Entry, drafts: Mapping[str, Draft]) -> None:
+        """Keep a day of changes until it is merged."""
+        account = account_of(entry.partition)
+        files = [self._file(self._place(stream, account), draft) for stream, draft in drafts.items()]
+        with file_errors(self._drafts):
+            sync_directory(self._drafts)
+        checkpoint("day.written")
+        self.ledger.deliver(evolve(entry, state="staged", files=tuple(one for one in files if one.size is not None)))
+        checkpoint("day.staged")
+
+    def _merge(self, account: Partition, entries: Sequence[Entry]) -> None:
+        found = self.ledger.merge(self.source, account)
+        known = Merge(source=self.source, stream=account.stream, account=account.text) if found is None else found
+        layouts = self._layouts.get(account.stream) or self.ledger.layouts(self.source, account.stream)
+        partitions = tuple(entry.partition for entry in entries)
+        drafts: dict[str, Draft] = {}
+        try:
+            if any(entry.files for entry in entries):
+                self._merge_into(drafts, account, layouts, entries)
+            files = self._with_others(
+                [self._file(self._place(stream, account), draft) for stream, draft in drafts.items()]
+            )
+            if not files:  # days without a record: the account's files stay as they are
+                self.ledger.deliver_merge(known, partitions)
+                return
+            files += self._kept(known.files, files)
+            self._make_way(files)
+            checkpoint("merge.written")
+            meant = evolve(known, meant=tuple(files))
+            self.ledger.intend_merge(meant)
+        except BaseException:
+            for draft in drafts.values():
+                draft.discard()
+            raise
+        checkpoint("merge.intended")
+        self._put(files)
+        self.ledger.deliver_merge(meant, partitions)
+        checkpoint("merge.delivered")
+        self._remove_staged(entries)
+
+    def _merge_into(
+        self, drafts: dict[str, Draft], account: Partition, layouts: Sequence[Layout], entries: Sequence[Entry]
+    ) -> None:
+        parents: Latest = {}
+        for layout in layouts:
+            place = self._place(layout.stream, account)
+            days = {
+                day: self.directory / file.staged
+                for day, entry in enumerate(entries)
+                for file in entry.files
+                if file.staged is not None and file.path in (place, self._other(place))
+            }
+            base = next(
+                (path for path in map(self.directory.joinpath, (place, self._other(place))) if path.is_file()), None
+            )
+            draft = drafts[layout.stream] = self.draft(self.codec.header(layout), compress=self._compress)
+            if layout is layouts[0]:
+                parents = merge(self.codec, layout, base, days, draft.write)
+            else:
+                merge_derived(self.codec, layout, base, days, parents, draft.write)
+
+    def _remove_staged(self, entries: Sequence[Entry]) -> None:
+        for entry in entries:
+            for file in entry.files:
+                if file.staged is not None:
+                    with suppress(OSError):
+                        (self.directory / file.staged).unlink()
+
+    # --- after a crash ----------------------------------------------------------------------------------------------
+
+    def settle(self) -> None:
+        """Complete or take back what an earlier run left on its way; remove what belongs to nothing."""
+        for entry in self.ledger.unsettled(self.source):
+            if entry.state == "intended":
+                self._settle_intent(entry)
+        for merged in self.ledger.merges(self.source):
+            self._check_merge(merged)
+        waiting: dict[str, None] = {}
+        for entry in self.ledger.unsettled(self.source):
+            if all(self._is(file.staged, file) for file in entry.files):
+                waiting[entry.partition.stream] = None
+            else:
+                self.ledger.forget(self.source, [entry.partition])
+        for stream in waiting:
+            self.finish(stream)
+        self._remove_orphans()
+
+    def _settle_intent(self, entry: Entry) -> None:
+        if self._can_be_put(entry.files):
+            self.deliver(entry)
+            return
+        former = self.ledger.take_back(self.source, entry.partition)
+        if former is not None and not all(self._is(file.path, file) for file in former.files):
+            self.ledger.forget(self.source, [entry.partition])
+
+    def _check_merge(self, found: Merge) -> None:
+        """
+        If an account's file is gone or was changed by something else, all that was merged into it is missing.
+
+        In the middle of a merge it may be the former one or the new one: the days are still staged, and merging them
+        once more into either gives the same.
+        """
+        former = {file.path: file for file in found.files}
+        files = found.files if found.meant is None else found.meant
+        for file in files:
+            before = former.get(file.path, File(path=file.path))
+            if not (self._there(file) or (found.meant is not None and self._there(before))):
+                self.ledger.forget_merge(found)
+                return
+
+    def _can_be_put(self, files: Sequence[File]) -> bool:
+        """Whether each file is in place already, or still staged, or only has to be removed."""
+        return all(file.size is None or self._is(file.path, file) or self._is(file.staged, file) for file in files)
+
+    def _remove_orphans(self) -> None:
+        with file_errors(self._drafts):
+            if self._drafts.is_dir():
+                for path in self._drafts.iterdir():
+                    path.unlink()
+
+
+class FileWriter:
+    """One partition on its way into files that no reader sees yet."""
+
+    def __init__(self, target: FileTarget, layouts: Sequence[Layout], partition: Partition) -> None:
+        self._target = target
+        self._merged = layouts[0].kind == "changes"
+        codec, compress = target.codec, target._compress and not self._merged
+        self._drafts = {one.stream: target.draft(codec.header(one), compress=compress) for one in layouts}
+        self._encode: dict[str, Encode] = {one.stream: codec.encoder(one) for one in layouts}
+
+    def write(self, batch: Batch) -> None:
+        stream = batch.layout.stream
+        if batch.rows:
+            self._drafts[stream].write(self._encode[stream](batch.rows))
+
+    def commit(self, entry: Entry) -> None:
+        try:
+            if self._merged:
+                self._target.stage(entry, self._drafts)
+            else:
+                intended = self._target.intend(entry, self._drafts)
+        except BaseException:
+            self.abort()
+            raise
+        if not self._merged:
+            self._target.deliver(intended)
+
+    def abort(self) -> None:
+        for draft in self._drafts.values():
+            draft.discard()

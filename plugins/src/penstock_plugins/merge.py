@@ -1,0 +1,106 @@
+"""
+Merge the staged days of a ``changes`` stream into its file, by key: the later reading of a record wins.
+
+Two passes over the staged days and one over the file; memory grows with the staged keys only. Records that are new
+or changed come last, in the order of their days.
+"""
+
+import gzip
+import zlib
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from pathlib import Path
+
+from attrs import frozen
+from penstock.errors import SinkError
+from penstock.sink import Layout
+
+from penstock_plugins.codec import Codec, Records
+
+Day = int
+"""Which of the staged days, in their order; a day without records of a stream has no file."""
+
+Latest = Mapping[Hashable, tuple[Day, int]]
+"""Key -> the day and the record's number in it, of its latest reading."""
+
+Write = Callable[[bytes], None]
+
+
+def merge(codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], write: Write) -> Latest:
+    """
+    Write the records of ``base`` that no day has, then the latest of each key of ``days``.
+
+    Raises SinkError when a file holds what is no record.
+    """
+    latest = _latest(codec, layout.key, days)
+    _copy(codec, layout, base, layout.key, latest, write)
+    for day, path in days.items():
+        for block in _blocks(codec, path):
+            keys = enumerate(block.keys(layout.key), block.number)
+            block.write(layout, write, [latest[key] == (day, number) for number, key in keys])
+    return latest
+
+
+def merge_derived(
+    codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], parents: Latest, write: Write
+) -> None:
+    """
+    The same for a derived stream: a parent that was read again brings all its rows anew, those of its latest day.
+    """
+    _copy(codec, layout, base, layout.derived_by, parents, write)
+    latest = _latest(codec, layout.key, days) if layout.key else {}
+    for day, path in days.items():
+        for block in _blocks(codec, path):
+            kept = [parents.get(parent, (day, 0))[0] == day for parent in block.keys(layout.derived_by)]
+            if layout.key:
+                keys = enumerate(block.keys(layout.key), block.number)
+                kept = [keep and latest[key] == (day, number) for keep, (number, key) in zip(kept, keys, strict=True)]
+            block.write(layout, write, kept)
+
+
+def _latest(codec: Codec, key: Sequence[str], days: Mapping[Day, Path]) -> dict[Hashable, tuple[Day, int]]:
+    latest: dict[Hashable, tuple[Day, int]] = {}
+    for day, path in days.items():
+        for block in _blocks(codec, path):
+            latest.update({one: (day, number) for number, one in enumerate(block.keys(key), block.number)})
+    return latest
+
+
+def _copy(
+    codec: Codec, layout: Layout, base: Path | None, columns: Sequence[str], replaced: Latest, write: Write
+) -> None:
+    if base is not None:
+        for block in _blocks(codec, base):
+            block.write(layout, write, [key not in replaced for key in block.keys(columns)])
+
+
+@frozen
+class _Block:
+    records: Records
+    content: list[bytes]
+    number: int  # of its first record in the file
+
+    def keys(self, columns: Sequence[str]) -> Sequence[Hashable]:
+        return self.records.keys(self.content, columns)
+
+    def write(self, layout: Layout, write: Write, kept: Sequence[bool]) -> None:
+        chosen = [one for one, keep in zip(self.content, kept, strict=True) if keep]
+        write(b"".join(self.records.fitted(chosen, layout)))
+
+
+def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:
+    number = 0
+    try:
+        with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+            records = codec.read(file)
+            for content in records:
+                yield _Block(records, content, number)
+                number += len(content)
+    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise _damaged(path, number, error) from error
+
+
+def _damaged(path: Path, number: int, error: Exception) -> SinkError:
+    return SinkError(
+        f"{path} cannot be read back: near record {number + 1}, {error}. It was changed or cut by something else. "
+        "Restore it, or move it away: then all its days are read again. It was not touched."
+    )

@@ -1,0 +1,138 @@
+"""
+One file for one stream, written whole by each run (``--to clicks.jsonl``): there after the run, or not at all.
+
+Nothing is remembered between runs. A partition is written to a file of its own beside the target and joined to the
+draft when it is committed, so that an aborted one leaves no trace; a ``changes`` stream is merged at the end.
+"""
+
+import shutil
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import frozen
+from penstock.errors import TargetError
+from penstock.model import Batch, Partition
+from penstock.sink import Entry, Layout
+
+from penstock_plugins.codec import Codec, Encode
+from penstock_plugins.disk import Draft, file_errors, locked, sync_directory
+from penstock_plugins.merge import merge
+
+
+@frozen(kw_only=True)
+class SingleFileSink:
+    """A file at ``path``, in the format of ``codec``."""
+
+    path: Path
+    codec: Codec
+    compress: bool = False
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "SingleFileTarget":
+        if len(set(streams)) > 1:
+            raise _too_many(self.path, self.codec, sorted(set(streams)))
+        with file_errors(self.path):
+            if self.path.is_dir():
+                raise TargetError(f"{self.path} is a directory. For files in it, name it as {self.codec.name}:DIR.")
+            if not self.path.parent.is_dir():
+                raise TargetError(f"{self.path.parent} is no directory. Make it, or name another target.")
+        return SingleFileTarget(self, run_id)
+
+    def look(self, source: str) -> None:
+        return None
+
+
+def _too_many(path: Path, codec: Codec, streams: Sequence[str]) -> TargetError:
+    return TargetError(
+        f"{path} holds one stream, and this run has {', '.join(streams)}. Choose one with --streams, or name a "
+        f"directory: --to {codec.name}:DIR."
+    )
+
+
+class SingleFileTarget:
+    """The file on its way, as ``.NAME.part`` beside its place, with a lock on it."""
+
+    ledger = None
+
+    def __init__(self, sink: SingleFileSink, run_id: str) -> None:
+        self.codec = sink.codec
+        self._path = sink.path
+        self._compress = sink.compress
+        self._layout: Layout | None = None
+        self._work = sink.path.with_name(f".{sink.path.name}.part")
+        self._number = 0
+        self._committed: dict[Partition, Path | None] = {}
+        with file_errors(self._work):
+            self._work.mkdir(exist_ok=True)
+            self._lock = locked(self._work / "lock", str(sink.path), run_id)
+            for left in self._work.iterdir():  # by a run that was killed
+                if left.name != "lock":
+                    left.unlink()
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "SingleFileWriter":
+        names = {layout.stream for layout in layouts} | ({self._layout.stream} if self._layout else set())
+        if len(names) > 1:
+            raise _too_many(self._path, self.codec, sorted(names))
+        self._layout = layouts[0]
+        self._number += 1
+        # Parts that are merged are read back first, so they are files of their own, header included.
+        header = self.codec.header(self._layout) if self._merged else b""
+        draft = Draft(self._work / f"{self._number:09d}", header=header)
+        return SingleFileWriter(self, self.codec.encoder(self._layout), draft)
+
+    @property
+    def _merged(self) -> bool:
+        return self._layout is not None and self._layout.kind == "changes" and bool(self._layout.key)
+
+    def keep(self, partition: Partition, part: Path | None) -> None:
+        """``part``: None when the partition has no rows."""
+        self._committed[partition] = part
+
+    def present(self, entry: Entry) -> bool:
+        return False
+
+    def finish(self, stream: str) -> None:
+        """Put the file in place, if any partition was committed; without rows it holds the header only."""
+        if not self._committed or self._layout is None:
+            return
+        # Committed in any order, joined in the order of the partitions: a file does not depend on who was first.
+        parts = [part for _, part in sorted(self._committed.items()) if part is not None]
+        whole = Draft(self._work / "whole", header=self.codec.header(self._layout), compress=self._compress)
+        whole.begin()
+        if self._merged:
+            merge(self.codec, self._layout, None, dict(enumerate(parts)), whole.write)
+        else:
+            for part in parts:
+                with file_errors(part), part.open("rb") as file:
+                    while block := file.read(1 << 20):
+                        whole.write(block)
+                part.unlink()
+        whole.finish()
+        with file_errors(self._path):
+            whole.path.replace(self._path)
+            sync_directory(self._path.parent)
+        self._committed = {}
+
+    def close(self) -> None:
+        self._lock.close()
+        with suppress(OSError):
+            shutil.rmtree(self._work)
+
+
+class SingleFileWriter:
+    """One partition on its way into the file."""
+
+    def __init__(self, target: SingleFileTarget, encode: Encode, draft: Draft) -> None:
+        self._target = target
+        self._encode = encode
+        self._draft = draft
+
+    def write(self, batch: Batch) -> None:
+        if batch.rows:
+            self._draft.write(self._encode(batch.rows))
+
+    def commit(self, entry: Entry) -> None:
+        self._target.keep(entry.partition, self._draft.path if self._draft.finish() else None)
+
+    def abort(self) -> None:
+        self._draft.discard()

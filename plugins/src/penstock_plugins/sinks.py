@@ -1,0 +1,106 @@
+"""
+The outputs as the command line and the configuration name them: ``jsonl``, ``csv`` and ``-``.
+"""
+
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+from penstock.declare import SinkKind, setting
+from penstock.errors import UsageError
+from penstock.sink import Sink
+
+_PROMISE = (
+    "a partition's file appears whole or not at all and replaces its predecessor; killed at any moment, the next run "
+    "leaves exactly the provider's rows; a file that is gone is read again"
+)
+
+
+@frozen(kw_only=True)
+class JsonlSettings:
+    path: Path = setting(help="a directory, or one file that ends in .jsonl or .jsonl.gz")
+    gzip: bool = setting(False, help="whether files are compressed")
+
+
+@frozen(kw_only=True)
+class CsvSettings:
+    path: Path = setting(help="a directory, or one file that ends in .csv or .csv.gz")
+    gzip: bool = setting(False, help="whether files are compressed")
+    escape_formulas: bool = setting(
+        False, help="whether texts that a spreadsheet would run get a ' before them; this changes data"
+    )
+
+
+@frozen(kw_only=True)
+class StdoutSettings:
+    name_streams: bool | None = setting(
+        None, help="whether each line begins with _stream; default: when there are several streams"
+    )
+
+
+def _path(text: str) -> Path:
+    scheme, _, path = text.partition(":")
+    if not path:
+        raise UsageError(f"{text!r} names no place: write {scheme}:DIR, such as {scheme}:data")
+    return Path(path).expanduser()
+
+
+def _jsonl(settings: JsonlSettings) -> Sink:
+    from penstock_plugins.jsonl import JsonLines
+
+    return _sink(settings.path, JsonLines(), settings.gzip)
+
+
+def _csv(settings: CsvSettings) -> Sink:
+    from penstock_plugins.csvfile import Csv
+
+    return _sink(settings.path, Csv(settings.escape_formulas), settings.gzip)
+
+
+def _sink(path: Path, codec: Any, gzip: bool) -> Sink:
+    if path.name.endswith((f".{codec.name}", f".{codec.name}.gz")) and not path.is_dir():
+        from penstock_plugins.single import SingleFileSink
+
+        if gzip and path.suffix != ".gz":
+            raise UsageError(f"gzip is set, but {path} does not say so: name it {path.name}.gz")
+        return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
+    from penstock_plugins.files import FileSink
+
+    return FileSink(directory=path, codec=codec, compress=gzip)
+
+
+def _stdout(settings: StdoutSettings) -> Sink:
+    from penstock_plugins.stdout import StdoutSink
+
+    return StdoutSink(name_streams=settings.name_streams)
+
+
+KINDS = (
+    SinkKind(
+        name="jsonl",
+        summary="files of JSON lines, one per partition",
+        promise=_PROMISE,
+        scheme="jsonl",
+        settings=JsonlSettings,
+        parse=lambda text: JsonlSettings(path=_path(text)),
+        open=_jsonl,
+    ),
+    SinkKind(
+        name="csv",
+        summary="CSV files, one per partition",
+        promise=_PROMISE,
+        scheme="csv",
+        settings=CsvSettings,
+        parse=lambda text: CsvSettings(path=_path(text)),
+        open=_csv,
+    ),
+    SinkKind(
+        name="stdout",
+        summary="JSON lines on standard output",
+        promise="at least once: nothing is remembered, each run writes all that it is asked for",
+        scheme="-",
+        settings=StdoutSettings,
+        parse=lambda text: StdoutSettings(),
+        open=_stdout,
+    ),
+)

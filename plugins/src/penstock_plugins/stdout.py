@@ -1,0 +1,111 @@
+"""
+JSON lines on standard output, a partition at a time: what was aborted never shows.
+
+Nothing is remembered, so each run writes everything it is asked for: at least once.
+"""
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
+from typing import IO, BinaryIO
+
+import msgspec
+from attrs import field, frozen
+from penstock.errors import OutputClosedError
+from penstock.model import Batch, Partition
+from penstock.sink import Entry, Layout
+
+from penstock_plugins.disk import explained, file_errors
+from penstock_plugins.jsonl import encode_lines
+
+_IN_MEMORY_BYTES = 16 << 20  # of one partition; what is larger waits in a temporary file
+
+
+def _standard_output() -> BinaryIO:
+    return sys.stdout.buffer
+
+
+@frozen(kw_only=True)
+class StdoutSink:
+    """``name_streams``: whether each line begins with ``_stream``; None: when the run has several streams."""
+
+    name_streams: bool | None = None
+    output: Callable[[], BinaryIO] = field(default=_standard_output, repr=False)
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "StdoutTarget":
+        several = len(set(streams)) > 1 if self.name_streams is None else self.name_streams
+        return StdoutTarget(self.output(), several)
+
+    def look(self, source: str) -> None:
+        return None
+
+
+class StdoutTarget:
+    ledger = None
+
+    def __init__(self, output: BinaryIO, name_streams: bool) -> None:
+        self._output = output
+        self._name_streams = name_streams
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "StdoutWriter":
+        return StdoutWriter(self, self._name_streams)
+
+    def present(self, entry: Entry) -> bool:
+        return False
+
+    def finish(self, stream: str) -> None:
+        """Everything is out already."""
+
+    def close(self) -> None:
+        """Standard output belongs to the process."""
+
+    def put(self, content: IO[bytes]) -> None:
+        """Raises OutputClosedError when whoever reads has gone."""
+        try:
+            while block := content.read(1 << 20):
+                self._output.write(block)
+            self._output.flush()
+        except BrokenPipeError:
+            _discard_the_rest(self._output)
+            raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
+        except OSError as error:
+            raise explained(error, Path("standard output")) from error
+
+
+def _discard_the_rest(output: BinaryIO) -> None:
+    """Let what is still buffered go nowhere, else the interpreter complains of the closed pipe at its end."""
+    try:
+        handle = output.fileno()
+    except OSError:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, handle)
+    os.close(nowhere)
+
+
+class StdoutWriter:
+    """One partition, held back until it is committed."""
+
+    def __init__(self, target: StdoutTarget, name_streams: bool) -> None:
+        self._target = target
+        self._name_streams = name_streams
+        self._held = SpooledTemporaryFile(_IN_MEMORY_BYTES)  # noqa: SIM115 (closed by commit or abort)
+
+    def write(self, batch: Batch) -> None:
+        lines = encode_lines(batch.rows)
+        if self._name_streams and lines:
+            # A line break comes between records only, so what follows one is the brace that opens the next.
+            name = b'{"_stream":' + msgspec.json.encode(batch.layout.stream) + b","
+            lines = name + lines[1:].replace(b"\n{", b"\n" + name)
+        with file_errors(Path(gettempdir())):
+            self._held.write(lines)
+
+    def commit(self, entry: Entry) -> None:
+        with self._held:
+            self._held.seek(0)
+            self._target.put(self._held)
+
+    def abort(self) -> None:
+        self._held.close()

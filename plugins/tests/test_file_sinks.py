@@ -1,0 +1,133 @@
+"""
+The promises of the sinks that write directories of files, for each format.
+"""
+
+import gzip
+import json
+import re
+from collections.abc import Callable
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from penstock.record import Column
+from penstock.sink import Layout, Sink
+from penstock.testing.sinks import SOURCE, SinkSuite
+from penstock_plugins.csvfile import Csv
+from penstock_plugins.files import FileSink
+from penstock_plugins.jsonl import JsonLines
+
+COMMIT_POINTS = (
+    "files.staged",
+    "files.intended",
+    "file.renamed",
+    "file.renamed:2",
+    "files.in_place",
+    "files.delivered",
+)
+MERGE_POINTS = (
+    "day.written",
+    "day.staged",
+    "day.written:2",
+    "day.staged:2",
+    "merge.written",
+    "merge.intended",
+    "file.renamed",
+    "file.renamed:2",
+    "files.in_place",
+    "merge.delivered",
+)
+
+
+class FileSuite(SinkSuite):
+    commit_points = COMMIT_POINTS
+    merge_points = MERGE_POINTS
+    suffix = ""
+
+    def rows(self, place: Path, layout: Layout) -> list[dict[str, Any]]:
+        found = []
+        for path in (place / SOURCE / layout.stream).rglob("*"):
+            if path.is_file() and path.name != "datapackage.json":
+                assert path.name == f"data.{self.suffix}"
+                content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+                found += self.parse(content.decode(), layout)
+        return found
+
+    def parse(self, text: str, layout: Layout) -> list[dict[str, Any]]:
+        raise NotImplementedError
+
+
+class TestJsonLines(FileSuite):
+    suffix = "jsonl"
+
+    def sink(self, place: Path) -> Sink:
+        return FileSink(directory=place, codec=JsonLines())
+
+    def parse(self, text: str, layout: Layout) -> list[dict[str, Any]]:
+        columns = {column.name: column for column in layout.columns}
+        lines = [json.loads(line, parse_float=Decimal) for line in text.split("\n") if line]
+        return [{name: typed(columns[name], value) for name, value in line.items()} for line in lines]
+
+
+class TestJsonLinesGzip(TestJsonLines):
+    suffix = "jsonl.gz"
+
+    def sink(self, place: Path) -> Sink:
+        return FileSink(directory=place, codec=JsonLines(), compress=True)
+
+
+class TestCsv(FileSuite):
+    suffix = "csv"
+
+    def sink(self, place: Path) -> Sink:
+        return FileSink(directory=place, codec=Csv())
+
+    def parse(self, text: str, layout: Layout) -> list[dict[str, Any]]:
+        header, *records = csv_records(text)
+        columns = {column.name: column for column in layout.columns}
+        assert header == list(columns)
+        return [
+            {name: from_text(column, cell) for (name, column), cell in zip(columns.items(), record, strict=True)}
+            for record in records
+        ]
+
+
+def csv_records(text: str) -> list[list[str | None]]:
+    """Records of cells, read as RFC 4180 says; None for nothing, which csv.reader takes for an empty text."""
+    records: list[list[str | None]] = [[]]
+    place = 0
+    while place < len(text):
+        found = re.compile(r'(?:"((?:[^"]|"")*)"|([^",\r\n]+)|)(,|\r\n)').match(text, place)
+        assert found is not None, text[place : place + 80]
+        quoted, bare, end = found.groups()
+        records[-1].append(quoted.replace('""', '"') if quoted is not None else bare)
+        if end != ",":
+            records.append([])
+        place = found.end()
+    return records[:-1]
+
+
+def typed(column: Column, value: Any) -> Any:
+    if value is None:
+        return None
+    if column.type == "decimal":
+        return Decimal(value)
+    if column.type in ("date", "datetime"):
+        return from_text(column, value)
+    return value
+
+
+def from_text(column: Column, text: str | None) -> Any:
+    if text is None:
+        return None
+    readers: dict[str, Callable[[str], Any]] = {
+        "text": str,
+        "integer": int,
+        "decimal": Decimal,
+        "boolean": {"true": True, "false": False}.__getitem__,
+        "date": date.fromisoformat,
+        "datetime": datetime.fromisoformat,
+        "json": lambda value: json.loads(value, parse_float=Decimal),
+    }
+    return readers[column.type](text)
