@@ -1,0 +1,119 @@
+"""
+The command line. ``penstock --help`` imports click and this module only: a verb's module is imported when it is used.
+"""
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import click
+
+from penstock.cli.session import Session, common, complain
+
+# verb -> (module, what --help says of it); the function has the verb's name.
+VERBS = {
+    "demo": ("sandbox", "Run every installed connector against a local imitation of its provider."),
+    "connectors": ("listing", "What is installed: connectors, sinks, and plugins that are broken."),
+    "streams": ("listing", "What a connector offers: streams, keys, fields."),
+    "init": ("init", "Print a commented configuration for a connector."),
+    "check": ("run", "Try a source's credentials with one cheap request."),
+    "plan": ("run", "Show what a run would fetch, and why."),
+    "run": ("run", "Fetch what is not final yet, and deliver it."),
+    "status": ("ledger", "What was delivered, what is open, missing or failed."),
+    "forget": ("ledger", "Read days again as if they had never been read."),
+    "rejected": ("ledger", "Show records that were set aside."),
+    "act": ("act", "Write to a provider; one receipt for each row."),
+    "sandbox": ("sandbox", "Serve a local imitation of a provider."),
+}
+
+HELP = """
+Carry records from the reporting APIs of providers to files or Postgres, and events back to them.
+
+\b
+First steps:
+  penstock demo                            see it work, without any credentials
+  penstock connectors                      what is installed
+  penstock init CONNECTOR > penstock.toml  a first configuration
+  penstock check SOURCE                    try the credentials
+  penstock run SOURCE --to jsonl:data      fetch
+"""
+
+
+class Verbs(click.Group):
+    """The verbs, from a table: nothing is imported to list them."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        from importlib import import_module
+
+        name = f"penstock.cli.{VERBS[cmd_name][0]}"
+        try:
+            module = import_module(name)
+        except ModuleNotFoundError as error:
+            if error.name != name:
+                raise
+            raise click.UsageError(f"{cmd_name} is not part of this version of penstock") from None
+        command: click.Command = getattr(module, cmd_name)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Verbs"):
+            formatter.write_dl([(verb, summary) for verb, (_, summary) in VERBS.items()])
+
+
+def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
+    if value and not ctx.resilient_parsing:
+        from penstock import __version__
+
+        click.echo(f"penstock {__version__}, Python {sys.version.partition(' ')[0]}")
+        ctx.exit()
+
+
+def _group() -> Verbs:
+    version = click.Option(
+        ["--version"], is_flag=True, expose_value=False, is_eager=True, callback=_version, help="Print the version."
+    )
+    names = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
+    return Verbs(
+        name="penstock", help=HELP, params=[*common(), version], context_settings=names, subcommand_metavar="VERB ..."
+    )
+
+
+def main(
+    args: Sequence[str] | None = None,
+    *,
+    plugins: Iterable[object] | None = None,
+    environ: Mapping[str, str] | None = None,
+) -> int:
+    """
+    Run one command; its exit code. ``plugins``: instead of those installed; ``environ``: instead of the process's.
+    """
+    session = Session(plugins=plugins, environ=environ)
+    try:
+        code: Any = _group().main(args, prog_name="penstock", standalone_mode=False, obj=session)
+        sys.stdout.flush()
+    except click.exceptions.Exit as exit_:
+        return exit_.exit_code
+    except click.Abort:
+        session.say("interrupted")
+        return 130
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. What is still buffered must not fail at exit.
+        _discard_stdout()
+        return 0
+    except Exception as error:
+        return complain(session, error)
+    return code if isinstance(code, int) else 0
+
+
+def _discard_stdout() -> None:
+    import os
+
+    try:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (OSError, ValueError):  # a stand-in for stdout without a file
+        sys.stdout = None

@@ -1,0 +1,185 @@
+"""
+Following a run on stderr: bars on a terminal, log lines elsewhere, or one JSON object per event.
+"""
+
+import json
+import sys
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol
+
+from penstock.redact import mask, mask_json
+
+Event = Mapping[str, Any]
+
+
+class Follower(Protocol):
+    """Takes the events of a run, from any thread, one at a time."""
+
+    def __call__(self, event: Event) -> None: ...
+
+
+def json_line(event: Event) -> str:
+    """An event as one line of JSON, masked, with the time of day."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps(mask_json({"time": now, **event}), ensure_ascii=False, default=str)
+
+
+@contextmanager
+def following(*, log_format: str, quiet: bool, verbose: bool, progress: bool | None = None) -> Iterator[Follower]:
+    """
+    The follower that fits: JSON if asked for, nothing with ``quiet``, bars if stderr is a terminal, else log lines.
+    """
+    lock = threading.Lock()
+    if log_format == "json":
+        yield _one_at_a_time(lock, lambda event: _json(event, quiet=quiet, verbose=verbose))
+    elif quiet:
+        yield _one_at_a_time(lock, _Log(quiet=True, verbose=False))
+    elif sys.stderr.isatty() if progress is None else progress:
+        with _bars(verbose) as follower:
+            yield _one_at_a_time(lock, follower)
+    else:
+        yield _one_at_a_time(lock, _Log(quiet=False, verbose=verbose))
+
+
+def _one_at_a_time(lock: threading.Lock, follower: Follower) -> Follower:
+    def follow(event: Event) -> None:
+        with lock:
+            follower(event)
+
+    return follow
+
+
+def _json(event: Event, *, quiet: bool, verbose: bool) -> None:
+    if event["event"] in _DETAILS and not verbose:
+        return
+    if quiet and event["event"] not in _FAILURES:
+        return
+    print(json_line(event), file=sys.stderr, flush=True)
+
+
+_DETAILS = ("request",)
+_FAILURES = ("partition_failed", "run_finished")
+
+
+def told(event: Event, *, verbose: bool = False) -> str | None:
+    """An event in words; None for one that is no news."""
+    where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
+    part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
+    place = f"{where}[{part}]" if part else where
+    match event["event"]:
+        case "run_started":
+            return f"run {event['run_id']} of {', '.join(event['sources'])}"
+        case "planned":
+            final = f", {event['final']} are final" if event.get("final") else ""
+            return f"{place}: {counted(event['partitions'], 'partition')} to read{final}"
+        case "partition_delivered":
+            rejected = f", {event['rejected']} rejected" if event.get("rejected") else ""
+            return f"{place}: {counted(event['records'], 'record')}{rejected}{restated(event.get('restated'))}"
+        case "partition_failed":
+            return f"{place}: failed: {event['message']}"
+        case "retry":
+            return f"{place}: {event['request']}: {event['message']}; again in {event['pause_s']} s"
+        case "request":
+            return f"{place}: {event['request']}" if verbose else None
+        case "note":
+            return f"{place}: {event['message']}"
+    return None
+
+
+def counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def restated(change: Mapping[str, Any] | None) -> str:
+    """What the provider changed in a day that was delivered before."""
+    if not change:
+        return ""
+    before, after = change["rows"]
+    parts = [f"{before} -> {after} rows"] if before != after else []
+    parts += [f"{column} {old} -> {new}" for column, (old, new) in change["sums"].items()]
+    return f" (restated: {', '.join(parts)})"
+
+
+class _Log:
+    """
+    Log lines: what is planned, a line for each stream that is through, every failure and every restated day; with
+    ``verbose`` every partition and request.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: bool) -> None:
+        self._quiet = quiet
+        self._verbose = verbose
+        self._planned: dict[tuple[str, str], int] = {}
+        self._done: dict[tuple[str, str], list[int]] = {}  # partitions, records
+
+    def __call__(self, event: Event) -> None:
+        name = event["event"]
+        if name == "partition_failed":
+            self._line("ERROR", told(event))
+        if self._quiet:
+            return
+        if name in ("retry", "note"):
+            self._line("WARNING", told(event))
+        elif name == "partition_delivered" and (self._verbose or event.get("restated")):
+            self._line("INFO", told(event))
+        elif name in ("run_started", "planned") or (name == "request" and self._verbose):
+            self._line("INFO", told(event, verbose=True))
+        if "stream" in event and name in ("planned", "partition_delivered", "partition_failed"):
+            self._count(event)
+
+    def _count(self, event: Event) -> None:
+        key = (event["source"], event["stream"])
+        if event["event"] == "planned":
+            self._planned[key] = event["partitions"]
+            return
+        done = self._done.setdefault(key, [0, 0])
+        done[0] += 1
+        done[1] += event.get("records", 0)
+        if done[0] == self._planned.get(key):
+            records = counted(done[1], "record")
+            self._line("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done, {records}")
+
+    def _line(self, level: str, text: str | None) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        print(mask(f"{now} {level:<7} {' '.join((text or '').split())}"), file=sys.stderr, flush=True)
+
+
+@contextmanager
+def _bars(verbose: bool) -> Iterator[Follower]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[records]:,} records", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    bars: dict[tuple[str, str], Any] = {}
+    records: dict[tuple[str, str], int] = {}
+
+    def follow(event: Event) -> None:
+        key = (event.get("source", ""), event.get("stream", ""))
+        name = event["event"]
+        if name == "planned":
+            if key not in bars:
+                bars[key] = progress.add_task(".".join(key), total=event["partitions"], records=0)
+            else:
+                progress.update(bars[key], total=event["partitions"])
+        elif name in ("partition_delivered", "partition_failed") and key in bars:
+            records[key] = records.get(key, 0) + event.get("records", 0)
+            progress.update(bars[key], advance=1, records=records[key])
+        if name in ("partition_failed", "note", "retry") or (verbose and name == "request"):
+            text = told(event, verbose=verbose)
+            if text is not None:
+                console.print(Text(mask(text), style="red" if name == "partition_failed" else ""))
+
+    with progress:
+        yield follow

@@ -1,0 +1,145 @@
+"""
+``demo`` and ``sandbox``: local imitations of the providers, over real HTTP.
+"""
+
+import threading
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import attrs
+import click
+
+from penstock.cli.init import toml_value
+from penstock.cli.output import print_table
+from penstock.cli.run import perform, stopping
+from penstock.cli.session import Session, verb
+from penstock.clock import Clock
+from penstock.errors import PluginError, UsageError
+
+if TYPE_CHECKING:
+    from penstock.plan import ConfiguredSource
+
+DEMO = Path("penstock-demo")
+DEMO_DAYS = 30
+
+# The imitation is on this machine: nobody has to be spared, and a report is ready at once.
+DEMO_PACE = {"requests_per_second": 1000.0, "poll_first_s": 0.05, "poll_max_s": 0.2, "retry_first_s": 0.05}
+
+
+@verb()
+def demo(session: Session) -> int:
+    """
+    Run every installed connector against a local imitation of its provider, into ./penstock-demo. Needs no credentials.
+    """
+    from penstock.plan import Job, chosen_streams
+    from penstock.testing.server import serve
+
+    registry = session.registry
+    clock = Clock()
+    today = clock.now().date()
+    sandboxes = {
+        name: sandbox
+        for name, sandbox in registry.sandboxes().items()
+        if name in registry.connectors() and registry.streams(name)
+    }
+    if not sandboxes:
+        raise PluginError(
+            "no installed connector brings a local imitation of its provider; install one, such as: "
+            "pip install connector-talroo"
+        )
+    kind = registry.sink("jsonl")
+    sink = kind.open(kind.parse(f"jsonl:{DEMO}"))
+    jobs = []
+    with ExitStack() as stack:
+        for name, sandbox in sandboxes.items():
+            server = stack.enter_context(serve())
+            server.app = sandbox.make(server.base_url, today)
+            source = local_source(session, name, server.base_url, DEMO_PACE)
+            jobs.append(
+                Job(
+                    source=source,
+                    streams=chosen_streams(source, None),
+                    sink=sink,
+                    target_name=f"jsonl:{DEMO}",
+                    since=today - timedelta(days=DEMO_DAYS),
+                )
+            )
+        finished = perform(session, jobs, clock=clock)
+    if not session.quiet:
+        _summary(finished)
+    return int(finished.exit_code)
+
+
+def _summary(finished: Any) -> None:
+    rows = []
+    for (source, stream), counts in sorted(finished.streams.items()):
+        folder = DEMO / source / stream
+        files = sum(1 for file in folder.rglob("data.*") if file.is_file()) if folder.is_dir() else 0
+        rows.append([source, stream, counts.delivered, counts.skipped, counts.records, files])
+    print()
+    print_table(["connector", "stream", "partitions", "final before", "rows", "files"], rows)
+    first = rows[0][0] if rows else "talroo"
+    print(f"\nThe data is in ./{DEMO}. Next:")
+    for command, why in (
+        (f"penstock status --to jsonl:{DEMO}", "what was delivered, and what is still open"),
+        (f"penstock streams {first}", "every field, with type and unit"),
+        (f"penstock init {first} > penstock.toml", "a configuration for your own account"),
+    ):
+        print(f"  {command:<44}  {why}")
+
+
+@verb()
+@click.argument("connector")
+@click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.", metavar="N")
+@click.option("--faults", metavar="A,B", help="Let it fail: names of faults; --faults list shows them.")
+@click.option("--seed", type=int, default=0, metavar="N", help="Another order of the faults.")
+def sandbox(session: Session, connector: str, port: int, faults: str | None, seed: int) -> None:
+    """
+    Serve a local imitation of a provider until Ctrl-C, and print the configuration that reads it.
+    """
+    from penstock.testing.faults import FAULTS, faults_named, with_faults
+    from penstock.testing.server import serve
+
+    if faults == "list":
+        print_table(["fault", "kind", "what happens"], [[one.name, one.kind, one.summary] for one in FAULTS.values()])
+        return
+    registry = session.registry
+    registry.connector(connector)
+    offered = registry.sandbox(connector)
+    chosen = faults_named(faults) if faults else ()
+    clock = Clock()
+    try:
+        server = serve(port=port)
+    except OSError as error:
+        raise UsageError(f"--port {port}: cannot be used: {error.strerror}; leave it out for any free one") from None
+    with server:
+        app = offered.make(server.base_url, clock.now().date())
+        server.app = with_faults(app, chosen, seed) if chosen else app
+        print(f"# {offered.summary}")
+        print(f"# {server.base_url} until Ctrl-C. Put this into a penstock.toml of its own:\n")
+        print(f"[source.{connector}]")
+        for key, value in {"base_url": server.base_url, **offered.settings}.items():
+            print(f"{key} = {toml_value(value)}")
+        print(f"\n# and in another terminal: penstock run {connector} --to jsonl:data", flush=True)
+        stop = clock.stop
+        with stopping(session, clock):
+            _wait(stop)
+
+
+def _wait(stop: threading.Event) -> None:
+    while not stop.wait(3600):
+        pass
+
+
+def local_source(session: Session, connector: str, base_url: str, pace: dict[str, Any]) -> "ConfiguredSource":
+    """The connector's source as its imitation wants it; no configuration of the user's takes part."""
+    from penstock.config import Config
+
+    values = {**pace, **session.registry.sandbox(connector).settings, "base_url": base_url}
+    empty = Config(path=None, folder=Path(), sources={}, sinks={}, pipelines={})
+    settled = empty.with_values(connector, values, "sandbox").source(connector, session.registry)
+    known = {attribute.name for attribute in attrs.fields(type(settled.settings))}
+    assert known >= set(pace)
+    return session.source(connector, session.registry.connector(connector), settled.settings)
