@@ -318,7 +318,10 @@ class Transport:
         if isinstance(error, of_urllib3.NameResolutionError):
             return "is not known to the name service; check base_url, proxy and this host's network"
         if isinstance(error, of_urllib3.ConnectTimeoutError):
-            return f"did not take a connection within {min(self._timeout_s, CONNECT_S):g} s"
+            return (
+                f"did not take a connection within {min(self._timeout_s, CONNECT_S):g} s; check base_url, proxy and "
+                "this host's network"
+            )
         if isinstance(error, of_urllib3.NewConnectionError):
             cause = error.__cause__
             detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""

@@ -395,7 +395,7 @@ def records_in(raw: bytes) -> list[tuple[int, int]]:
         lines = [(line.start(), line.end()) for line in re.finditer(r"\{[^\n]*\}", text)]
         for start, end in lines:
             decoder.raw_decode(text[start:end])
-        return lines
+        return lines if len(lines) > 1 else []  # a single object is an envelope without records, or no listing
     except ValueError:
         return []
 

@@ -1,0 +1,715 @@
+"""
+The transport against a real server on this machine: what leaves it, what it takes for whole, what it refuses.
+"""
+
+import gzip
+import json
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penstock.clock import Clock
+from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
+from penstock.errors import (
+    BoundExceededError,
+    ConfigError,
+    ForeignOriginError,
+    PenstockError,
+    StoppedError,
+    TransportError,
+)
+from penstock.model import Request
+from penstock.redact import Secret
+from penstock.testing import FAULTS, FakeClock, Server, serve, with_faults
+from penstock.testing import faults as making
+from penstock.testing.faults import Fault
+from penstock.testing.server import Pause, Scripted, head_of
+from penstock.transport import Transport
+
+RECORDS = {"items": [{"id": number, "name": f"job {number}"} for number in range(50)], "next": "/jobs?page=2"}
+GOOD = json.dumps(RECORDS).encode()
+
+Make = Callable[..., Transport]
+
+
+def good(request: SandboxRequest) -> SandboxResponse:
+    return SandboxResponse(body=GOOD)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve(good) as running:
+        yield running
+
+
+@pytest.fixture
+def make(server: Server) -> Iterator[Make]:
+    """A transport for ``server`` with short waits, unless told otherwise."""
+    made: list[Transport] = []
+
+    def transport(**more: Any) -> Transport:
+        settings: dict[str, Any] = {
+            "timeout_s": 0.5,
+            "total_timeout_s": 1.0,
+            "max_body_bytes": 1 << 20,
+            "connections": 2,
+            "proxy": None,
+            "ca_file": None,
+            "allow_http": False,
+            "base_origin": server.base_url,
+            "clock": Clock(),
+        }
+        made.append(Transport(**(settings | more)))
+        return made[-1]
+
+    yield transport
+    for one in made:
+        one.close()
+
+
+# --- what leaves ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("path", "params", "target"),
+    [
+        pytest.param("/a", (("q", "!*'()-._~"),), "/a?q=!*'()-._~", id="signs that some encoders encode"),
+        pytest.param("/a", (("q", "ä /+&="),), "/a?q=%C3%A4%20%2F%2B%26%3D", id="encoded once, space as %20"),
+        pytest.param("/a?sig=%5b%2f%5D&x=[1]", (), "/a?sig=%5b%2f%5D&x=[1]", id="a finished query stays as it is"),
+        pytest.param("/a/../b//c/%7e;x=1", (), "/a/../b//c/%7e;x=1", id="dots and double slashes stay"),
+        pytest.param("//a", (), "//a", id="two slashes at the start stay"),
+        pytest.param("?a=/b", (), "/?a=/b", id="no path"),
+        pytest.param("", (), "/", id="nothing"),
+        pytest.param("/a#part", (), "/a", id="a fragment is not sent"),
+        pytest.param("/ä b?c=d\ne", (), "/%C3%A4%20b?c=d%0Ae", id="what HTTP cannot carry is encoded"),
+    ],
+)
+def test_url_leaves_byte_for_byte(
+    server: Server, make: Make, path: str, params: tuple[tuple[str, str], ...], target: str
+) -> None:
+    """
+    The request line holds the URL that was signed, not an equivalent one.
+    """
+    make()(Request(url=server.base_url + path, params=params))
+
+    assert server.requests[0].target == target
+
+
+def test_headers_are_ours_unless_the_request_has_its_own(server: Server, make: Make) -> None:
+    """
+    A request's header replaces the default one; host and length are always the transport's.
+    """
+    transport = make()
+    transport(Request(url=server.base_url))
+    headers = (("ACCEPT", "text/csv"), ("X-Key", "k"), ("Host", "elsewhere"), ("Content-Length", "9"))
+    transport(Request(method="POST", url=server.base_url, headers=headers, body=b"{}"))
+
+    first, second = (request.headers for request in server.requests)
+    assert first["accept"] == "application/json, */*;q=0.8"
+    assert first["accept-encoding"] == "gzip"
+    assert first["user-agent"].startswith("penstock/")
+    assert (second["accept"], second["x-key"], second["content-length"]) == ("text/csv", "k", "2")
+    assert second["host"] == first["host"] == server.base_url.removeprefix("http://")
+    assert server.requests[1].body == b"{}"
+
+
+def test_header_that_http_cannot_carry_is_a_mistake_in_the_configuration(server: Server, make: Make) -> None:
+    """
+    A line break pasted into a key is named by its header, and its value is not shown.
+    """
+    with pytest.raises(ConfigError, match="X-Key holds characters") as caught:
+        make()(Request(url=server.base_url, headers=(("X-Key", "abc123\nInjected: yes"),)))
+
+    assert "abc123" not in str(caught.value)
+    assert server.requests == []
+
+
+# --- what comes back ------------------------------------------------------------------------------------------------
+
+
+def test_response_is_whole_and_stamped(server: Server, make: Make) -> None:
+    """
+    Status, headers in lower case, body, and the clock's time of arrival.
+    """
+    clock = FakeClock(datetime(2026, 3, 2, 8, tzinfo=UTC))
+    response = make(clock=clock)(Request(url=server.base_url))
+
+    assert (response.status, response.body) == (200, GOOD)
+    assert response.header("content-type") == "application/json"
+    assert all(name == name.lower() for name, _ in response.headers)
+    assert response.received_at == datetime(2026, 3, 2, 8, tzinfo=UTC)
+
+
+def in_chunks(request: SandboxRequest) -> SandboxResponse:
+    answer = SandboxResponse()
+    pieces = [GOOD[:7], GOOD[7:8], GOOD[8:]]
+    chunks = b"".join(b"%X;note=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
+    return Scripted(steps=(head_of(answer, ("Transfer-Encoding", "chunked")) + chunks + b"0\r\nTrailer: x\r\n\r\n",))
+
+
+def until_close(request: SandboxRequest) -> SandboxResponse:
+    return Scripted(steps=(head_of(SandboxResponse()), GOOD))
+
+
+def packed(body: bytes, coding: str = "gzip") -> SandboxApp:
+    return lambda request: SandboxResponse(headers={"Content-Encoding": coding}, body=body)
+
+
+@pytest.mark.parametrize(
+    "app",
+    [
+        pytest.param(in_chunks, id="chunked, with extension and trailer"),
+        pytest.param(until_close, id="ends with the connection"),
+        pytest.param(packed(gzip.compress(GOOD)), id="gzip"),
+        pytest.param(packed(gzip.compress(GOOD), "X-GZIP"), id="gzip by its old name"),
+        pytest.param(packed(gzip.compress(GOOD[:9]) + gzip.compress(GOOD[9:])), id="gzip of two members"),
+        pytest.param(packed(gzip.compress(GOOD) + b"\0" * 20), id="padded gzip"),
+        pytest.param(packed(GOOD, "identity"), id="identity"),
+    ],
+)
+def test_body_is_the_same_however_it_travels(server: Server, make: Make, app: SandboxApp) -> None:
+    """
+    Framing and compression leave no trace in the body, and the next request is answered too.
+    """
+    server.app = app
+    transport = make()
+
+    assert [transport(Request(url=server.base_url)).body for _ in range(2)] == [GOOD, GOOD]
+
+
+@pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304), ("DELETE", 204)])
+def test_answer_without_body(server: Server, make: Make, method: str, status: int) -> None:
+    """
+    An answer that has no body by its nature is not waited for, and its connection is used again.
+    """
+    server.app = lambda request: SandboxResponse(status=status)
+    transport = make()
+
+    answers = [transport(Request(method=method, url=server.base_url)) for _ in range(2)]
+
+    assert [(answer.status, answer.body) for answer in answers] == [(status, b"")] * 2
+    assert server.connections == 1
+
+
+@pytest.mark.parametrize("status", [302, 400, 401, 404, 429, 500, 503])
+def test_every_status_is_an_answer(server: Server, make: Make, status: int) -> None:
+    """
+    The judge decides on a status; the transport hands it on with its body.
+    """
+    server.app = lambda request: SandboxResponse(status=status, body=b'{"message": "no"}')
+
+    response = make()(Request(url=server.base_url))
+
+    assert (response.status, response.body) == (status, b'{"message": "no"}')
+
+
+# --- broken answers -------------------------------------------------------------------------------------------------
+
+NOT_WHOLE = {
+    "reset": "broke the connection",
+    "silent_close": "closed the connection without an answer",
+    "reset_in_body": "broke the connection",
+    "cut": r"cut its answer after [\d,]+ of [\d,]+ bytes",
+    "cut_chunk": "inside a chunk",
+    "cut_between_chunks": "between two chunks",
+    "length_too_long": "cut its answer after",
+    "length_too_short": "sent more than the",
+    "two_lengths": "contradicts itself about the length",
+    "no_http": "not HTTP",
+    "stall": "sent nothing for 0.5 s",
+    "stall_in_body": "sent nothing for 0.5 s",
+    "corrupt_gzip": "gzip body that is damaged",
+    "cut_gzip": "cut its gzip body",
+}
+
+
+@pytest.mark.parametrize(("name", "said"), NOT_WHOLE.items(), ids=NOT_WHOLE)
+def test_answer_that_is_not_whole_is_worth_another_try(server: Server, make: Make, name: str, said: str) -> None:
+    """
+    Never a shorter body: a TransportError says what happened, and the next attempt gets everything.
+    """
+    server.app = with_faults(good, [FAULTS[name]])
+    transport = make()
+
+    with pytest.raises(TransportError, match=said):
+        transport(Request(url=server.base_url))
+
+    assert transport(Request(url=server.base_url)).body == GOOD
+
+
+def fault(change: making.Change) -> Fault:
+    return Fault(name="this", summary="", change=change)
+
+
+TOO_MUCH = {
+    "body drips": (fault(making.drip(0.05, most_s=9)), "timeout_s"),
+    "headers drip": (fault(making.drip(0.05, most_s=9, of_head=True)), "timeout_s"),
+    "announced body too large": (fault(making.huge(2, chunked=False)), "more than 1 MiB .*max_body_mib"),
+    "chunked body too large": (fault(making.huge(2, chunked=True)), "more than 1 MiB .*max_body_mib"),
+    "gzip bomb": (fault(making.bomb(40)), "more than 1 MiB when decompressed .*max_body_mib"),
+}
+
+
+@pytest.mark.parametrize(("bad", "said"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_bound_that_is_reached_is_named(server: Server, make: Make, bad: Fault, said: str) -> None:
+    """
+    Time and size are bounded whatever the provider does; the message names the setting.
+    """
+    server.app = with_faults(good, [bad])
+    transport = make()
+    began = time.monotonic()
+
+    with pytest.raises(BoundExceededError, match=said):
+        transport(Request(url=server.base_url))
+
+    assert time.monotonic() - began < 3
+    assert transport(Request(url=server.base_url)).body == GOOD
+
+
+def test_body_of_exactly_the_bound_is_taken(server: Server, make: Make) -> None:
+    """
+    The bound itself is allowed, plain and decompressed.
+    """
+    body = b" " * 4096
+    server.app = lambda request: SandboxResponse(body=body)
+    assert make(max_body_bytes=4096)(Request(url=server.base_url)).body == body
+
+    server.app = packed(gzip.compress(body))
+    assert make(max_body_bytes=4096)(Request(url=server.base_url)).body == body
+
+
+def test_coding_nobody_asked_for_is_refused(server: Server, make: Make) -> None:
+    """
+    A body that cannot be read is no body.
+    """
+    server.app = packed(b"...", "br")
+
+    with pytest.raises(TransportError, match="compresses its answer"):
+        make()(Request(url=server.base_url))
+
+
+def test_provider_that_cannot_be_reached(make: Make) -> None:
+    """
+    No connection: what failed, and what to look at.
+    """
+    with serve(good) as gone:
+        pass
+    # Some systems answer for a closed port, some drop the packet.
+    nobody = "(could not be connected to|did not take a connection within 0.5 s)"
+    for base, said in ((gone.base_url, nobody), ("https://nowhere.invalid", "not known to the name service")):
+        with pytest.raises(TransportError, match=f"{said}.* check base_url"):
+            make(base_origin=base)(Request(url=base))
+
+
+def test_errors_do_not_show_secrets(server: Server, make: Make) -> None:
+    """
+    Known secrets, masked parameters, and the query of a finished URL stay out of the message and its causes.
+    """
+    server.app = with_faults(good, [FAULTS["silent_close"]])
+    transport = make()
+    key = Secret("s3cr3t-Key")
+
+    for url, params in ((f"{server.base_url}/a", (("key", key.reveal()), ("sig", "fedcba"))), ("/b?sig=fedcba", ())):
+        whole = url if url.startswith("http") else server.base_url + url
+        with pytest.raises(TransportError) as caught:
+            transport(Request(url=whole, params=params, masked={"sig"}))
+        assert "s3cr3t" not in repr(caught.value.args) + str(caught.value)
+        assert "fedcba" not in str(caught.value)
+        assert caught.value.__suppress_context__
+        assert caught.value.__cause__ is None
+
+
+# --- connections ----------------------------------------------------------------------------------------------------
+
+
+def test_connection_is_kept(server: Server, make: Make) -> None:
+    """
+    Requests in a row share one connection.
+    """
+    transport = make()
+    for _ in range(10):
+        transport(Request(url=server.base_url))
+
+    assert server.connections == 1
+
+
+def test_never_more_connections_than_allowed(server: Server, make: Make) -> None:
+    """
+    More threads than connections: the ones too many wait, and all are answered.
+    """
+    under_way, most, lock = 0, 0, threading.Lock()
+
+    def slow(request: SandboxRequest) -> SandboxResponse:
+        nonlocal under_way, most
+        with lock:
+            under_way += 1
+            most = max(most, under_way)
+        time.sleep(0.02)
+        with lock:
+            under_way -= 1
+        return good(request)
+
+    server.app = slow
+    transport = make(connections=2, timeout_s=5, total_timeout_s=5)
+    bodies: list[bytes] = []
+    threads = [
+        threading.Thread(target=lambda: bodies.append(transport(Request(url=server.base_url)).body)) for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert bodies == [GOOD] * 8
+    assert most == 2
+    assert server.connections == 2
+
+
+def test_connection_closed_while_idle_is_replaced(server: Server, make: Make) -> None:
+    """
+    A server that closes after each answer without saying so costs a connection, not an error.
+    """
+    server.app = lambda request: Scripted(
+        steps=(head_of(SandboxResponse(), ("Content-Length", str(len(GOOD)))) + GOOD, Pause(0.01))
+    )
+    transport = make()
+    transport(Request(url=server.base_url))
+    time.sleep(0.2)
+
+    assert transport(Request(method="POST", url=server.base_url, body=b"{}")).body == GOOD
+    assert server.connections == 2
+
+
+def test_close_ends_requests_under_way(server: Server, make: Make) -> None:
+    """
+    A stop does not wait for a provider that does not answer.
+    """
+    server.app = with_faults(good, [FAULTS["stall"]])
+    transport = make(timeout_s=30, total_timeout_s=30)
+    ended: list[BaseException] = []
+
+    def ask() -> None:
+        try:
+            transport(Request(url=server.base_url))
+        except BaseException as error:
+            ended.append(error)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    while not server.requests:
+        time.sleep(0.01)
+    began = time.monotonic()
+    transport.close()
+    thread.join(5)
+
+    assert time.monotonic() - began < 1
+    assert [type(error) for error in ended] == [StoppedError]
+    with pytest.raises(StoppedError):
+        transport(Request(url=server.base_url))
+
+
+def test_importing_does_not_import_urllib3() -> None:
+    """
+    Start-up does not pay for the network.
+    """
+    probe = "import sys, penstock.transport; sys.exit('urllib3' in sys.modules or 'ssl' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", probe]).returncode == 0
+
+
+# --- origins and redirects ------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def elsewhere() -> Iterator[Server]:
+    """Another origin: the same machine, another port."""
+    with serve(good) as running:
+        yield running
+
+
+def leads_to(url: str, status: int = 302) -> SandboxApp:
+    def app(request: SandboxRequest) -> SandboxResponse:
+        if request.path == "/end":
+            return good(request)
+        return SandboxResponse(status=status, headers={"Location": url})
+
+    return app
+
+
+SENT = (("Authorization", "Bearer abcdef"), ("X-Api-Key", "k"), ("Cookie", "c=1"), ("Accept", "text/csv"))
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_redirect_within_the_origin_is_followed(server: Server, make: Make, status: int) -> None:
+    """
+    A read is sent again as it was, credentials included, byte for byte to where it was sent on.
+    """
+    server.app = leads_to("/end?a=%5b1]", status)
+
+    assert make()(Request(url=server.base_url, headers=SENT)).body == GOOD
+    assert server.requests[1].target == "/end?a=%5b1]"
+    assert server.requests[1].headers["authorization"] == "Bearer abcdef"
+
+
+def test_write_is_not_sent_again(server: Server, make: Make) -> None:
+    """
+    The redirect of a POST is the answer.
+    """
+    server.app = leads_to("/end", 307)
+
+    assert make()(Request(method="POST", url=server.base_url, body=b"{}")).status == 307
+    assert len(server.requests) == 1
+
+
+def test_redirects_end(server: Server, make: Make) -> None:
+    """
+    Five redirects are followed, a sixth is not.
+    """
+    server.app = with_faults(good, [FAULTS["circular_redirect"]])
+
+    with pytest.raises(BoundExceededError, match="more than 5 times"):
+        make()(Request(url=server.base_url))
+
+    assert len(server.requests) == 6
+
+
+def test_credentials_stay_at_their_origin(server: Server, elsewhere: Server, make: Make) -> None:
+    """
+    Neither a redirect nor a link takes a signed request to another host; nothing at all is sent there.
+    """
+    server.app = leads_to(f"{elsewhere.base_url}/end")
+    transport = make()
+
+    for url in (server.base_url, elsewhere.base_url):
+        with pytest.raises(ForeignOriginError, match="credentials go to"):
+            transport(Request(url=url, headers=SENT))
+
+    assert elsewhere.requests == []
+
+
+def test_download_leaves_the_origin_without_credentials(server: Server, elsewhere: Server, make: Make) -> None:
+    """
+    A download is followed to another host, and no header that may grant something goes with it.
+    """
+    server.app = leads_to(f"{elsewhere.base_url}/end")
+    transport = make()
+
+    for url in (server.base_url, elsewhere.base_url):
+        assert transport(Request(url=url, headers=SENT, credentials=False)).body == GOOD
+
+    for request in elsewhere.requests:
+        assert request.headers["accept"] == "text/csv"
+        assert not {"authorization", "x-api-key", "cookie"} & set(request.headers)
+
+
+REFUSED = {
+    "from https to http": ("https://api.example.com", "http://files.example.com/x", "from https to plain"),
+    "loopback": ("https://api.example.com", "https://127.0.0.1:9/x", "private network"),
+    "loopback by name": ("https://api.example.com", "https://localhost:9/x", "private network"),
+    "private": ("https://8.8.8.8", "https://10.0.0.1/x", "private network"),
+    "link-local": ("https://8.8.8.8", "https://169.254.169.254/latest/meta-data", "private network"),
+    "mapped": ("https://8.8.8.8", "https://[::ffff:10.0.0.1]/x", "private network"),
+    "unspecified": ("https://8.8.8.8", "https://0.0.0.0/x", "private network"),
+    "no http at all": ("https://8.8.8.8", "ftp://files.example.com/x", "no http"),
+    "a file": ("https://8.8.8.8", "file:///etc/passwd", "no http"),
+    "no host": ("https://8.8.8.8", "https:///x", "no http"),
+    "no port": ("https://8.8.8.8", "https://files.example.com:x/", "no http"),
+    "plain http": ("http://127.0.0.1", "http://files.example.com/x", "allow_http"),
+}
+
+
+@pytest.mark.parametrize(("base", "url", "said"), REFUSED.values(), ids=REFUSED)
+def test_download_to_where_it_must_not_go(make: Make, base: str, url: str, said: str) -> None:
+    """
+    Refused before a connection is made.
+    """
+    with pytest.raises(ForeignOriginError, match=said):
+        make(base_origin=base)(Request(url=url, credentials=False))
+
+
+def test_plain_http_beyond_this_machine_needs_consent(make: Make) -> None:
+    """
+    Said at once, with the key to set.
+    """
+    with pytest.raises(ConfigError, match="allow_http = true"):
+        make(base_origin="http://api.example.com")
+
+    make(base_origin="http://api.example.com", allow_http=True)
+    make(base_origin="http://localhost:8080")
+
+
+# --- proxies and certificates ---------------------------------------------------------------------------------------
+
+
+def test_proxy_gets_the_whole_url(server: Server, make: Make) -> None:
+    """
+    Plain http goes through the configured proxy, with its login, which is known as a secret.
+    """
+    proxy = server.base_url.replace("://", "://user:pr0xy%21pass@")
+    transport = make(base_origin="http://api.example.com", allow_http=True, proxy=proxy)
+
+    assert transport(Request(url="http://api.example.com/a?b=%5b")).body == GOOD
+    assert server.requests[0].target == "http://api.example.com/a?b=%5b"
+    assert server.requests[0].headers["host"] == "api.example.com"
+    assert server.requests[0].headers["proxy-authorization"] == "Basic dXNlcjpwcjB4eSFwYXNz"
+    assert str(PenstockError("pr0xy!pass")) == "***"
+
+
+@pytest.mark.parametrize(
+    ("environment", "asked"),
+    [
+        pytest.param({"http_proxy": "PROXY"}, 1, id="from the environment"),
+        pytest.param({"all_proxy": "PROXY"}, 1, id="one for all"),
+        pytest.param({"http_proxy": "PROXY", "no_proxy": "example.invalid"}, 0, id="excepted"),
+    ],
+)
+def test_proxy_of_the_environment(
+    server: Server, make: Make, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], asked: int
+) -> None:
+    """
+    The usual variables hold, with their exceptions, but never for this machine.
+    """
+    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+        monkeypatch.delenv(name.upper(), raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value.replace("PROXY", server.base_url.removeprefix("http://")))
+    transport = make(base_origin="http://api.example.invalid", allow_http=True)
+
+    if asked:
+        transport(Request(url="http://api.example.invalid/"))
+    else:
+        with pytest.raises(TransportError, match="name service"):
+            transport(Request(url="http://api.example.invalid/"))
+    assert [request.target for request in server.requests] == ["http://api.example.invalid/"] * asked
+
+    make()(Request(url=f"{server.base_url}/here"))
+    assert server.requests[-1].target == "/here"
+
+
+def test_proxy_that_cannot_be_used(server: Server, make: Make) -> None:
+    """
+    A SOCKS proxy is a mistake in the configuration; a proxy that refuses to connect is told apart from the provider.
+    """
+    with pytest.raises(ConfigError, match="socks5 proxy"):
+        make(base_origin="https://api.example.com", proxy="socks5://127.0.0.1:9")(
+            Request(url="https://api.example.com")
+        )
+
+    with pytest.raises(TransportError, match="through the proxy"):
+        make(base_origin="https://api.example.com", proxy=server.base_url)(Request(url="https://api.example.com"))
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Certificate and key for 127.0.0.1 in one file."""
+    folder = tmp_path_factory.mktemp("tls")
+    command = (
+        "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost -addext subjectAltName=IP:127.0.0.1"
+    )
+    try:
+        made = subprocess.run(
+            [*command.split(), "-keyout", folder / "key", "-out", folder / "crt"], capture_output=True
+        )
+    except FileNotFoundError:
+        pytest.skip("needs the openssl command")
+    assert made.returncode == 0, made.stderr
+    both = folder / "both.pem"
+    both.write_bytes((folder / "crt").read_bytes() + (folder / "key").read_bytes())
+    return both
+
+
+@pytest.fixture
+def secure(certificate: Path) -> Iterator[Server]:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate)
+    with serve(good, tls=context) as running:
+        yield running
+
+
+def test_own_certificate_authority(
+    secure: Server, make: Make, certificate: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A certificate is checked; ``ca_file`` or the usual variables make an own one trusted.
+    """
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    with pytest.raises(TransportError, match=r"not trusted .*ca_file"):
+        make(base_origin=secure.base_url)(Request(url=secure.base_url))
+    assert secure.requests == []
+
+    transport = make(base_origin=secure.base_url, ca_file=str(certificate))
+    assert [transport(Request(url=secure.base_url)).body for _ in range(3)] == [GOOD] * 3
+    assert secure.connections == 2
+
+    monkeypatch.setenv("SSL_CERT_FILE", str(certificate))
+    assert make(base_origin=secure.base_url)(Request(url=secure.base_url)).body == GOOD
+
+    with pytest.raises(ConfigError, match="ca_file"):
+        make(base_origin=secure.base_url, ca_file="/no/such.pem")(Request(url=secure.base_url))
+
+
+@pytest.mark.parametrize("name", ["cut", "length_too_short", "drip", "stall_in_body"])
+def test_tls_changes_nothing_about_broken_answers(secure: Server, make: Make, certificate: Path, name: str) -> None:
+    """
+    The same faults end the same way on an encrypted connection.
+    """
+    secure.app = with_faults(good, [FAULTS[name]])
+    transport = make(base_origin=secure.base_url, ca_file=str(certificate))
+
+    with pytest.raises((TransportError, BoundExceededError)):
+        transport(Request(url=secure.base_url))
+
+    assert transport(Request(url=secure.base_url)).body == GOOD
+
+
+def test_tunnel_through_a_proxy(secure: Server, make: Make, certificate: Path) -> None:
+    """
+    https goes through the proxy's tunnel, encrypted for the provider.
+    """
+    asked: list[bytes] = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        threading.Thread(target=tunnel, args=(listener, asked), daemon=True).start()
+        proxy = f"http://user:tunnelpass@127.0.0.1:{listener.getsockname()[1]}"
+        transport = make(base_origin=secure.base_url, ca_file=str(certificate), proxy=proxy)
+        assert [transport(Request(url=secure.base_url)).body for _ in range(2)] == [GOOD, GOOD]
+        transport.close()
+
+    assert asked[0].startswith(b"CONNECT 127.0.0.1:%d " % secure.port)
+    assert b"proxy-authorization: basic " in asked[0].lower()
+    assert secure.connections == 1
+    assert "proxy-authorization" not in secure.requests[0].headers
+
+
+def tunnel(listener: socket.socket, asked: list[bytes]) -> None:
+    """One CONNECT, then bytes both ways until either side ends."""
+    client, _ = listener.accept()
+    with client:
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += client.recv(1)
+        asked.append(head)
+        host, _, port = head.split(b" ")[1].partition(b":")
+        with socket.create_connection((host.decode(), int(port))) as provider:
+            client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
+            back = threading.Thread(target=pump, args=(provider, client), daemon=True)
+            back.start()
+            pump(client, provider)
+            back.join()
+
+
+def pump(source: socket.socket, target: socket.socket) -> None:
+    try:
+        while piece := source.recv(1 << 16):
+            target.sendall(piece)
+        target.shutdown(socket.SHUT_WR)
+    except OSError:  # the other side is gone
+        return
