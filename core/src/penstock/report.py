@@ -13,7 +13,7 @@ from penstock.redact import mask_json
 
 @define
 class StreamReport:
-    """One stream's counts in one run. ``seconds`` is the time spent decoding and writing it, not waiting."""
+    """One stream's counts in one run. ``seconds`` is the time from its first request to its last delivery."""
 
     planned: int = 0
     delivered: int = 0
@@ -131,9 +131,8 @@ class RunReport:
         ]
         if self.total("skipped"):
             parts.append(f"{self.total('skipped')} final")
-        for name in ("failed", "rejected", "repeated", "truncated", "retries"):
-            if self.total(name):
-                parts.append(f"{self.total(name)} {name}")
+        told = ("failed", "rejected", "repeated", "truncated", "retries")
+        parts.extend(f"{self.total(name)} {name}" for name in told if self.total(name))
         unknown = sorted({name for one in self.streams.values() for name in one.unknown_members})
         if unknown:
             parts.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")

@@ -4,6 +4,7 @@ The runner: joins finished parts into one chain per source, runs them, and commi
 
 import secrets
 import time
+import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 from functools import partial
@@ -21,8 +22,11 @@ from penstock.errors import (
     DeadlineReachedError,
     OutputClosedError,
     PenstockError,
+    PluginError,
     ProviderError,
+    ServerError,
     StoppedError,
+    ThrottledError,
 )
 from penstock.judge import judged
 from penstock.model import Ask, Batch, Partition, Request, Response, origin_of
@@ -69,9 +73,10 @@ def run(
     engine = Engine(clock, deadline)
     budget = Budget(clock, deadline)
     running: list[SourceRun] = []
+    lanes: dict[str, SourceLane] = {}  # two jobs of one source share its pace
     try:
         for job in jobs:
-            one = SourceRun(job, clock=clock, engine=engine, budget=budget, report=report, emit=on_event)
+            one = SourceRun(job, clock=clock, engine=engine, lanes=lanes, budget=budget, report=report, emit=on_event)
             running.append(one)
             one.open()
         on_event({"event": "run_started", "run_id": report.run_id, "sources": [job.source.name for job in jobs]})
@@ -84,6 +89,8 @@ def run(
             one.finish()
     finally:
         report.seconds = time.monotonic() - started
+        for lane in lanes.values():
+            lane.close()
         for one in running:
             one.close()
     on_event({"event": "run_finished", **report.as_dict()})
@@ -108,6 +115,8 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
         outcome = lane.make(Call(request=request, read=None, lenient=True))
         if isinstance(outcome.error, AuthenticationError) and (signed := lane.exchange.explain(request)):
             raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
+        if isinstance(outcome.error, (ThrottledError, ServerError)):
+            return f"{source.name}: not disproved, the provider has no time for us now ({outcome.error})"
         if outcome.error is not None:
             raise outcome.error
         if isinstance(outcome.verdict, Refuse):
@@ -274,6 +283,7 @@ class SourceRun:
     job: Job
     clock: Clock
     engine: Engine
+    lanes: dict[str, SourceLane]
     budget: Budget
     report: RunReport
     emit: Emit
@@ -284,14 +294,17 @@ class SourceRun:
     _shapes: dict[str, Compiled] = field(factory=dict, init=False)
     _parts: dict[str, StreamParts] = field(factory=dict, init=False)
     _refused: AuthenticationError | None = field(default=None, init=False)
-    _rows: dict[Key, list[Mapping[str, Any]]] = field(factory=dict, init=False)  # of parents
+    _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # of parents, by fetch
     _wanted_columns: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns
-    _over: dict[Key, bool] = field(factory=dict, init=False)  # read: well or not
+    _over: dict[Key, bool] = field(factory=dict, init=False)  # all its fetches ended: all well or not
+    _under_way: dict[Key, int] = field(factory=dict, init=False)  # its fetches that did not end yet
+    _unwell: set[Key] = field(factory=set, init=False)  # a fetch of it failed
     _order: dict[Key, list[Fetch]] = field(factory=dict, init=False)  # changes: days yet to be committed, in order
     _complete: dict[Fetch, Reader] = field(factory=dict, init=False)  # read, waiting for an earlier day
     _dependents: dict[str, list[Stream]] = field(factory=dict, init=False)  # listing stream -> divided by its accounts
     _chosen: set[str] = field(factory=set, init=False)
     _delivered: set[str] = field(factory=set, init=False)
+    _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
     _started_at: datetime = field(init=False)
 
     @property
@@ -309,7 +322,12 @@ class SourceRun:
 
     def begin(self) -> None:
         """Give the engine everything that can be read now; the rest follows what it waits for."""
-        self._lane = SourceLane(self.source, clock=self.clock, budget=self.budget, report=self.report, emit=self.emit)
+        name = self.source.name
+        if name not in self.lanes:
+            self.lanes[name] = SourceLane(
+                self.source, clock=self.clock, budget=self.budget, report=self.report, emit=self.emit
+            )
+        self._lane = self.lanes[name]
         chosen = [stream for stream in ordered(self.source, self.job.streams) if stream.derived is None]
         self._chosen = {stream.name for stream in chosen}
         now: list[Stream] = []
@@ -343,8 +361,6 @@ class SourceRun:
             )
 
     def close(self) -> None:
-        if self._lane is not None:
-            self._lane.close()
         if self._target is not None:
             self._target.close()
 
@@ -393,6 +409,8 @@ class SourceRun:
                 }
             )
         for fetch in fetches:
+            key = (stream.name, fetch.account)
+            self._under_way[key] = self._under_way.get(key, 0) + 1
             if stream.kind == "changes":
                 self._order.setdefault((stream.name, fetch.account), []).append(fetch)
         self.engine.add(self._task(fetch, hidden) for fetch in fetches)
@@ -408,9 +426,8 @@ class SourceRun:
                 raise self._refused
             if parent is not None and not self._over.get(parent, False):
                 raise ProviderError(f"{stream.name} was not read: its parent {parent[0]} failed or was not read")
-            began = time.monotonic()
+            self._began.setdefault(stream.name, time.monotonic())
             yield from reader.steps()
-            self.report.stream(self.source.name, stream.name).seconds += time.monotonic() - began
 
         return Task(
             self._lane,
@@ -430,7 +447,7 @@ class SourceRun:
             columns = tuple(wanted)
 
             def see(batch: Batch) -> None:
-                rows = self._rows.setdefault(key, [])
+                rows = self._rows.setdefault(key, {}).setdefault(fetch.partitions[0], [])
                 rows.extend({column: plain(getattr(row, column)) for column in columns} for row in batch)
 
         return Reader(
@@ -441,13 +458,17 @@ class SourceRun:
             target=None if hidden else self._target,
             clock=self.clock,
             fingerprint=fingerprint(self.source.settings, stream),
-            parents=lambda: self._rows.get(parent, ()) if parent is not None else (),
+            parents=lambda: self._rows_of(parent) if parent is not None else (),
             hooks=self.source.registry.batch_hooks(),
             see=see,
-            forget_seen=lambda: self._rows.pop(key, None),
+            forget_seen=lambda: self._rows.get(key, {}).pop(fetch.partitions[0], None),
             on_unknown=self._unknown,
             on_note=self._note,
         )
+
+    def _rows_of(self, key: Key) -> list[Mapping[str, Any]]:
+        """What was seen of a stream's account, its days in order."""
+        return [row for _, rows in sorted(self._rows.get(key, {}).items()) for row in rows]
 
     def _account_column(self, stream: Stream) -> str | None:
         """The column that holds the accounts of others, where this stream lists them in this run."""
@@ -457,6 +478,9 @@ class SourceRun:
     # --- what becomes of it -----------------------------------------------------------------------------------------
 
     def _ended(self, fetch: Fetch, reader: Reader, hidden: bool, key: Key, error: BaseException | None) -> None:
+        if fetch.stream.name in self._began:
+            seconds = time.monotonic() - self._began[fetch.stream.name]
+            self.report.stream(self.source.name, fetch.stream.name).seconds = seconds
         if isinstance(error, AuthenticationError):
             self._refused = error
             self.report.refused = True
@@ -465,7 +489,11 @@ class SourceRun:
         elif not hidden:
             self._complete[fetch] = reader
         self._commit_ready(fetch, failed=error is not None)
-        self._over[key] = error is None
+        self._under_way[key] -= 1
+        if error is not None:
+            self._unwell.add(key)
+        if not self._under_way[key]:
+            self._over[key] = key not in self._unwell
         dependents = self._dependents.pop(fetch.stream.name, None)
         if dependents:
             self._accounts_listed(fetch.stream, key, dependents, failed=error is not None)
@@ -477,7 +505,7 @@ class SourceRun:
         ledger = self._target.ledger if self._target is not None else None
         if not failed:
             column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
-            accounts = tuple(dict.fromkeys(str(row[column]) for row in self._rows.get(key, ())))
+            accounts = tuple(dict.fromkeys(str(row[column]) for row in self._rows_of(key)))
             if ledger is not None:
                 ledger.remember_accounts(self.source.name, stream.name, accounts)
         else:
@@ -572,7 +600,7 @@ class SourceRun:
             self.report.deadline = True
             return
         if not isinstance(error, PenstockError):
-            raise error
+            error = self._defect(error)
         partitions = (only,) if only is not None else fetch.partitions
         if not hidden:
             self.report.count(self.source.name, fetch.stream.name, failed=len(partitions))
@@ -590,6 +618,17 @@ class SourceRun:
                     "message": str(error),
                 }
             )
+
+    def _defect(self, error: BaseException) -> PenstockError:
+        """An error that nobody foresaw: the connector's or ours. The partition fails; its trace goes to the log."""
+        if not isinstance(error, Exception):
+            raise error
+        trace = mask("".join(traceback.format_exception(error)))
+        self.emit({"event": "defect", "source": self.source.name, "message": str(error), "trace": trace})
+        return PluginError(
+            f"{type(error).__name__}: {error}. This is a defect of the connector {self.source.connector.name} or of "
+            f"penstock, not of your configuration; --debug shows where."
+        )
 
     def _failed_stream(self, name: str, error: PenstockError) -> None:
         self.report.error(self.source.name, name, None, error)
