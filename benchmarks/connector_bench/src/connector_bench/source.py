@@ -1,0 +1,131 @@
+"""The mock API's three listings: nested leads, moderately nested jobs, flat clicks by day."""
+
+from collections.abc import Iterable
+from datetime import date, datetime
+from decimal import Decimal
+
+from attrs import frozen
+
+from penstock.declare import Connector, Limits, OpenFor, SourceSettings, Stream
+from penstock.envelope import Envelope
+from penstock.model import Ask, Request
+from penstock.parts import named
+from penstock.record import Json, added, column, personal, record
+
+
+@record(members="camel")
+class Lead:
+    """A lead, nested parts kept as they are."""
+
+    at_id: str = column(member="@id")
+    at_type: str = column(member="@type")
+    id: int
+    uuid: str
+    status: str
+    created_at: datetime
+    updated_at: datetime
+    processed: bool
+    score: Decimal
+    return_reason: str | None = None
+    campaign: Json = None
+    publisher: Json = None
+    link: Json = None
+    address: Json = None
+    validation: Json = None
+    fields: Json = None
+    comment: str | None = column(member="_comment")
+
+
+@record()
+class Job:
+    """A job."""
+
+    id: int
+    guid: str
+    title: str
+    company: Json = None
+    location: Json = None
+    salary: Json = None
+    cpc: Decimal | None = column(unit="USD")
+    remote: bool
+    posted_at: datetime
+    expires_at: datetime | None = None
+    url: str
+    tags: Json = None
+    description: str
+
+
+@record()
+class Click:
+    """A click, its price in units of the currency."""
+
+    click_id: str
+    bid_type: str
+    price: Decimal = column(unit="USD", additive=True)
+    time: datetime = column(zone="naive")
+    job_reference: str
+    ip: str | None = personal()
+    url: str
+    tlr_sid: str
+    platform: str
+    job_id: int
+    campaign_id: int
+    campaign_name: str
+    report_date: date | None = added(description="the day asked for")
+
+
+@frozen(kw_only=True)
+class BenchSettings(SourceSettings):
+    """Nothing of its own: the mock API takes no credentials."""
+
+
+def _leads(settings: BenchSettings, ask: Ask) -> Iterable[Request]:
+    return [Request(url=f"{settings.base_url}/hydra/leads")]
+
+
+def _jobs(settings: BenchSettings, ask: Ask) -> Iterable[Request]:
+    return [Request(url=f"{settings.base_url}/jobs")]
+
+
+def _clicks(settings: BenchSettings, ask: Ask) -> Iterable[Request]:
+    days = (("start", ask.since.isoformat()), ("end", ask.until.isoformat()))
+    return [Request(url=f"{settings.base_url}/clicks", params=days)]
+
+
+BENCH = Connector(
+    name="bench", summary="the benchmark's mock API", settings=BenchSettings, limits=Limits(concurrency=8)
+)
+
+STREAMS = (
+    Stream(
+        name="leads",
+        summary="leads, 100 a page",
+        record=Lead,
+        kind="snapshot",
+        key="id",
+        requests=_leads,
+        envelope=Envelope(items="hydra:member", total="hydra:totalItems"),
+        paginator=named("page_number", size_param="itemsPerPage", size=100),
+    ),
+    Stream(
+        name="jobs",
+        summary="jobs, 1000 a page",
+        record=Job,
+        kind="snapshot",
+        key="id",
+        requests=_jobs,
+        envelope=Envelope(items="data", total="summary.total"),
+        paginator=named("page_number", size_param="limit", size=1000),
+    ),
+    Stream(
+        name="clicks",
+        summary="clicks of a day in one answer",
+        record=Click,
+        kind="report",
+        key="click_id",
+        day="report_date",
+        requests=_clicks,
+        envelope=Envelope(items="clicks_report", keyed_by="report_date", optional=True),
+        open_for=OpenFor(0),
+    ),
+)
