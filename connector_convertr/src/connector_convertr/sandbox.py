@@ -55,6 +55,7 @@ class ConvertrSandbox:
     most_per_page = 100
     default_per_page = 10
     prefix = "hydra:"  # "": as newer versions of the framework spell the envelope
+    always_bare = False  # whether every collection is a bare array, whatever was accepted
     newer_leads = False  # whether leads have the members of newer editions
     login_paths: frozenset[str] = frozenset({"/api/login", "/oauth/v2/token"})
     auth_styles: frozenset[str] = frozenset({"bearer", "query"})
@@ -144,18 +145,24 @@ class ConvertrSandbox:
 
     # --- what a reader must end up with -------------------------------------------------------------------------
 
-    def truth(self, stream: str, day: date | None = None) -> list[dict[str, Any]]:
+    def truth(
+        self, stream: str, day: date | None = None, *, start: datetime | None = None, end: datetime | None = None
+    ) -> list[dict[str, Any]]:
         """
         The rows of a stream as they must be delivered, by id: only columns that have a value here, money and rates as
-        Decimal, times as the text sent, nested parts without what must never leave. ``day``: of leads and what hangs
-        on them, only those updated on that UTC day.
+        Decimal, times as the text sent, nested parts without what must never leave. Of leads and what hangs on them:
+        only those updated on the UTC ``day``, or from ``start`` on and before ``end``.
         """
         detailed = {"lead": "leads", **{name.removesuffix("s"): name for name in _TYPES if name != "leads"}}
         of = {"lead_data": "leads", "campaign_publisher_bands": "campaign_publishers", **detailed}.get(stream, stream)
         with self._lock:
             items = [self._wire(of, item) for _, item in sorted(self._items[of].items())]
         if day is not None:
-            items = [item for item in items if self._updated[item["id"]].astimezone(UTC).date() == day]
+            start, end = _midnight(day), _midnight(day + timedelta(days=1))
+        if start is not None:
+            items = [item for item in items if self._updated[item["id"]] >= start]
+        if end is not None:
+            items = [item for item in items if self._updated[item["id"]] < end]
         if stream == "lead_data":
             return [
                 {"lead_id": item["id"], **_row(part, frozenset())}
@@ -312,7 +319,7 @@ class ConvertrSandbox:
             found.sort(key=lambda item: _rank(_values(item, path)), reverse=descending)
         members = [self._wire(stream, item) for item in found[(page - 1) * size : page * size]]
         turned = (stream, page)
-        if not linked:
+        if not linked or self.always_bare:
             return _json(members), turned
         last = max(1, -(-len(found) // size))
         body = {
