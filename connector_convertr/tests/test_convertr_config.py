@@ -23,7 +23,7 @@ LOGIN: dict[str, Any] = {"username": "a@lead.example", "password": Secret("long 
         pytest.param({"enterprise": "acme", "base_url": "https://b.example"}, "https://b.example", id="given wins"),
     ],
 )
-def test_base_url_is_always_final(given: dict[str, Any], base_url: str):
+def test_base_url_is_always_final(given: dict[str, Any], base_url: str) -> None:
     """
     The base URL comes from the enterprise unless it is given.
     """
@@ -33,7 +33,7 @@ def test_base_url_is_always_final(given: dict[str, Any], base_url: str):
 @pytest.mark.parametrize(
     "enterprise", ["", "acme.evil.example/", "acme.evil.example#", "a@b", "Acme", "-a", "a-", "a b", "äcme", "acme\n"]
 )
-def test_an_enterprise_is_a_sub_domain_and_nothing_else(enterprise: str):
+def test_an_enterprise_is_a_sub_domain_and_nothing_else(enterprise: str) -> None:
     """
     What could lead the credentials to another host is refused.
     """
@@ -51,7 +51,7 @@ def test_an_enterprise_is_a_sub_domain_and_nothing_else(enterprise: str):
         pytest.param({"enterprise": "a", **LOGIN, "login_style": "oauth"}, "client_id", id="oauth without its client"),
     ],
 )
-def test_incomplete_settings_say_what_is_missing(given: dict[str, Any], said: str):
+def test_incomplete_settings_say_what_is_missing(given: dict[str, Any], said: str) -> None:
     """
     A source that could not log in is refused before any request.
     """
@@ -59,7 +59,7 @@ def test_incomplete_settings_say_what_is_missing(given: dict[str, Any], said: st
         ConvertrSettings(**given)
 
 
-def test_a_token_needs_no_user():
+def test_a_token_needs_no_user() -> None:
     """
     An access token stands for username and password, whatever the login style.
     """
@@ -68,7 +68,7 @@ def test_a_token_needs_no_user():
     assert settings.username is None
 
 
-def test_secrets_do_not_print():
+def test_secrets_do_not_print() -> None:
     """
     Neither password nor client secret can be seen in the settings' text.
     """
@@ -84,7 +84,7 @@ def test_secrets_do_not_print():
 
 
 @pytest.mark.parametrize("stream", DOCUMENTED)
-def test_the_filters_are_the_documented_ones(stream: str):
+def test_the_filters_are_the_documented_ones(stream: str) -> None:
     """
     The names of each collection are exactly those of the template in the provider's sample answer.
     """
@@ -115,7 +115,7 @@ def test_the_filters_are_the_documented_ones(stream: str):
                      [("createdTs[after]", "2026-03-01T00:00:00+01:00")], id="the time that is no cursor"),
     ],
 )  # fmt: skip
-def test_filters_become_parameters(stream: str, given: dict[str, Any], sent: list[tuple[str, str]]):
+def test_filters_become_parameters(stream: str, given: dict[str, Any], sent: list[tuple[str, str]]) -> None:
     """
     A documented filter is sent as it is meant, lists as one parameter each.
     """
@@ -145,7 +145,7 @@ def test_filters_become_parameters(stream: str, given: dict[str, Any], sent: lis
         pytest.param({"campaigns": "Active"}, "wanted a table", id="no table"),
     ],
 )
-def test_filters_that_cannot_be_sent_are_refused(filters: Any, said: str):
+def test_filters_that_cannot_be_sent_are_refused(filters: Any, said: str) -> None:
     """
     A filter that the provider would ignore or misread never gets out of the configuration.
     """
@@ -153,7 +153,7 @@ def test_filters_that_cannot_be_sent_are_refused(filters: Any, said: str):
         ConvertrSettings(**LOGIN, enterprise="a", filters=filters)
 
 
-def test_the_other_time_is_guarded_when_it_is_the_cursor():
+def test_the_other_time_is_guarded_when_it_is_the_cursor() -> None:
     """
     With ``cursor_field = "createdTs"`` the bounds of that time belong to the plan.
     """

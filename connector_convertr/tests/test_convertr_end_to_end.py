@@ -119,6 +119,19 @@ def test_the_files_hold_what_the_provider_holds(bench: Bench) -> None:
     assert len(bench.sandbox.truth("leads", BUSY)) > 100
 
 
+def test_each_lead_has_the_day_of_its_update(bench: Bench) -> None:
+    """
+    The record itself does not say when it was updated; the column does, the last ten minutes of a day as the next.
+    """
+    bench.run("leads")
+
+    file = bench.folder / "convertr" / "leads" / "data.jsonl"
+    found = {row["id"]: row["updated_day"] for row in map(json.loads, file.read_text().split("\n")[:-1])}
+    updated = {lead: bench.sandbox._updated[lead] + timedelta(minutes=10) for lead in found}
+    assert found == {lead: f"{moment:%Y-%m-%d}" for lead, moment in updated.items()}
+    assert len(found) > 300
+
+
 def test_nothing_that_lets_its_holder_act_is_written(bench: Bench) -> None:
     """
     No key, hash or token of the provider's answers is in any file below the target, the ledger included.

@@ -102,14 +102,14 @@ def window(start: datetime, end: datetime) -> tuple[tuple[str, str], tuple[str, 
         ),
     ],
 )
-def test_logins(app: ConvertrSandbox, form: dict[str, str], path: str, headers: dict[str, str], status: int):
+def test_logins(app: ConvertrSandbox, form: dict[str, str], path: str, headers: dict[str, str], status: int) -> None:
     """
     A login is a form with the right credentials, and for the older address the client's.
     """
     assert login(app, form, path, **headers).status == status
 
 
-def test_an_edition_without_a_login_address(app: ConvertrSandbox):
+def test_an_edition_without_a_login_address(app: ConvertrSandbox) -> None:
     """
     A Convertr of the older generation knows no ``/api/login``.
     """
@@ -118,7 +118,7 @@ def test_an_edition_without_a_login_address(app: ConvertrSandbox):
     assert login(app).status == 404
 
 
-def test_logins_are_limited(app: ConvertrSandbox, ticks: Ticks):
+def test_logins_are_limited(app: ConvertrSandbox, ticks: Ticks) -> None:
     """
     A hundred logins in five minutes, then none until the window has moved on.
     """
@@ -128,7 +128,7 @@ def test_logins_are_limited(app: ConvertrSandbox, ticks: Ticks):
     assert (statuses.count(200), statuses[-1], login(app).status) == (100, 429, 200)
 
 
-def test_a_token_lives_an_hour(app: ConvertrSandbox, ticks: Ticks):
+def test_a_token_lives_an_hour(app: ConvertrSandbox, ticks: Ticks) -> None:
     """
     A token is good until its time is over, or until it is revoked.
     """
@@ -143,7 +143,7 @@ def test_a_token_lives_an_hour(app: ConvertrSandbox, ticks: Ticks):
     assert seen == [200, 401, 401]
 
 
-def test_an_expired_password_logs_in_and_reads_nothing(app: ConvertrSandbox):
+def test_an_expired_password_logs_in_and_reads_nothing(app: ConvertrSandbox) -> None:
     """
     The login says so; every other call is forbidden.
     """
@@ -156,7 +156,7 @@ def test_an_expired_password_logs_in_and_reads_nothing(app: ConvertrSandbox):
 
 
 @pytest.mark.parametrize("style", ["bearer", "query"])
-def test_each_style_of_sending_the_token(app: ConvertrSandbox, style: str):
+def test_each_style_of_sending_the_token(app: ConvertrSandbox, style: str) -> None:
     """
     The token is taken from the header or the query, and the links repeat the one in the query.
     """
@@ -170,7 +170,7 @@ def test_each_style_of_sending_the_token(app: ConvertrSandbox, style: str):
     assert (token.encode() in answer.body) == (style == "query")
 
 
-def test_no_token_no_answer(app: ConvertrSandbox):
+def test_no_token_no_answer(app: ConvertrSandbox) -> None:
     """
     Without a token the answer is 401.
     """
@@ -180,7 +180,7 @@ def test_no_token_no_answer(app: ConvertrSandbox):
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-def test_pages_add_up_to_the_total(app: ConvertrSandbox):
+def test_pages_add_up_to_the_total(app: ConvertrSandbox) -> None:
     """
     Every campaign is on exactly one page, and pages behind the last are empty.
     """
@@ -200,7 +200,7 @@ def test_pages_add_up_to_the_total(app: ConvertrSandbox):
         pytest.param((("itemsPerPage", "500"),), 100, id="more than allowed is capped silently"),
     ],
 )
-def test_page_sizes(app: ConvertrSandbox, params: tuple[tuple[str, str], ...], count: int):
+def test_page_sizes(app: ConvertrSandbox, params: tuple[tuple[str, str], ...], count: int) -> None:
     """
     Pages hold ten items unless asked otherwise, and never more than a hundred.
     """
@@ -215,7 +215,7 @@ def test_page_sizes(app: ConvertrSandbox, params: tuple[tuple[str, str], ...], c
         pytest.param("application/json", "hydra:", list, id="bare array"),
     ],
 )
-def test_forms_of_the_answer(app: ConvertrSandbox, accept: str, prefix: str, shape: Any):
+def test_forms_of_the_answer(app: ConvertrSandbox, accept: str, prefix: str, shape: Any) -> None:
     """
     The envelope is in the asked-for form and the configured spelling.
     """
@@ -237,7 +237,7 @@ def test_forms_of_the_answer(app: ConvertrSandbox, accept: str, prefix: str, sha
         pytest.param("/api/v4/leads?order%5Bid%5D=up", id="no order"),
     ],
 )
-def test_a_bad_query_is_refused(app: ConvertrSandbox, target: str):
+def test_a_bad_query_is_refused(app: ConvertrSandbox, target: str) -> None:
     """
     What would filter wrongly is told instead.
     """
@@ -250,7 +250,7 @@ def test_a_bad_query_is_refused(app: ConvertrSandbox, target: str):
     ("path", "status"),
     [("/api/v4/advertisers", 404), ("/api/v4/leads/1", 404), ("/api/v4/campaigns/600", 200), ("/other", 404)],
 )
-def test_paths(app: ConvertrSandbox, path: str, status: int):
+def test_paths(app: ConvertrSandbox, path: str, status: int) -> None:
     """
     Only the documented collections and their objects are there.
     """
@@ -276,7 +276,9 @@ def test_paths(app: ConvertrSandbox, path: str, status: int):
         ),
     ],
 )
-def test_filters(app: ConvertrSandbox, path: str, params: tuple[tuple[str, str], ...], keeps: Callable[[Any], bool]):
+def test_filters(
+    app: ConvertrSandbox, path: str, params: tuple[tuple[str, str], ...], keeps: Callable[[Any], bool]
+) -> None:
     """
     A filter keeps exactly the records that it describes.
     """
@@ -293,7 +295,7 @@ def _camel(item: dict[str, Any]) -> dict[str, Any]:
     return {"processrJob": item["processr_job"]} if "processr_job" in item else {}
 
 
-def test_windows_meet_without_gap_or_double(app: ConvertrSandbox):
+def test_windows_meet_without_gap_or_double(app: ConvertrSandbox) -> None:
     """
     ``after`` includes its moment and ``strictly_before`` does not, so two days share no lead and miss none.
     """
@@ -307,7 +309,7 @@ def test_windows_meet_without_gap_or_double(app: ConvertrSandbox):
     assert totals == [len(app.truth("leads", day.date())) for day, _ in days]
 
 
-def test_an_order_turns_the_list_around(app: ConvertrSandbox):
+def test_an_order_turns_the_list_around(app: ConvertrSandbox) -> None:
     """
     Descending ids begin with the newest.
     """
@@ -319,7 +321,7 @@ def test_an_order_turns_the_list_around(app: ConvertrSandbox):
 # --- what a test may change -----------------------------------------------------------------------------------------
 
 
-def test_restated_leads_move_to_today(app: ConvertrSandbox):
+def test_restated_leads_move_to_today(app: ConvertrSandbox) -> None:
     """
     After a restatement the leads of that day are found where they were updated last, unpaid.
     """
@@ -333,7 +335,7 @@ def test_restated_leads_move_to_today(app: ConvertrSandbox):
     assert {row["advertiser_payout"] for row in app.truth("leads", TODAY)} == {Decimal("0.00")}
 
 
-def test_faults_come_once_and_in_order(app: ConvertrSandbox):
+def test_faults_come_once_and_in_order(app: ConvertrSandbox) -> None:
     """
     The next reads fail as told, later ones do not; a cut answer is half of a good one.
     """
@@ -349,7 +351,7 @@ def test_faults_come_once_and_in_order(app: ConvertrSandbox):
     assert len(answers[2].body) == len(answers[3].body) // 2
 
 
-def test_requests_are_limited(app: ConvertrSandbox, ticks: Ticks):
+def test_requests_are_limited(app: ConvertrSandbox, ticks: Ticks) -> None:
     """
     Beyond the limit every answer is 429 until the window has moved on.
     """
@@ -362,7 +364,7 @@ def test_requests_are_limited(app: ConvertrSandbox, ticks: Ticks):
     assert (*statuses, get(app, "/api/v4/campaigns", token=token).status) == (200, 200, 429, 200)
 
 
-def test_newer_leads_have_more_members(app: ConvertrSandbox):
+def test_newer_leads_have_more_members(app: ConvertrSandbox) -> None:
     """
     The newer edition sends the update time, an empty text for a boolean, and members that nobody documented.
     """
@@ -375,7 +377,7 @@ def test_newer_leads_have_more_members(app: ConvertrSandbox):
     assert datetime.fromisoformat(row["updated_ts"]).astimezone(UTC).date() == day
 
 
-def test_the_data_does_not_depend_on_chance():
+def test_the_data_does_not_depend_on_chance() -> None:
     """
     Two imitations made one after the other hold the same leads.
     """
@@ -390,7 +392,7 @@ def test_the_data_does_not_depend_on_chance():
     assert len({row["id"] for row in made[0]}) == len(made[0]) > 5000
 
 
-def test_truth_holds_no_secret(app: ConvertrSandbox):
+def test_truth_holds_no_secret(app: ConvertrSandbox) -> None:
     """
     What must never leave is in the answers, and not in what a reader should have.
     """

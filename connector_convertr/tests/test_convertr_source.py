@@ -33,7 +33,7 @@ def fixture(name: str) -> dict[str, Any]:
 # --- logging in -----------------------------------------------------------------------------------------------------
 
 
-def test_the_login_is_a_form():
+def test_the_login_is_a_form() -> None:
     """
     Username and password go as a form to the login's own path, and come out of it as they were.
     """
@@ -45,7 +45,7 @@ def test_the_login_is_a_form():
     assert parse_qs((login.body or b"").decode()) == {"username": ["a+b@lead.example"], "password": ["p&ss wörd"]}
 
 
-def test_the_older_login_sends_its_client():
+def test_the_older_login_sends_its_client() -> None:
     """
     ``login_style = "oauth"`` asks the older token address, with client and grant type.
     """
@@ -64,7 +64,7 @@ def test_the_older_login_sends_its_client():
     }
 
 
-def test_the_login_grants_a_token_for_its_life():
+def test_the_login_grants_a_token_for_its_life() -> None:
     """
     The answer's token and seconds are taken, and every secret in it is masked from then on.
     """
@@ -89,7 +89,7 @@ def test_the_login_grants_a_token_for_its_life():
         pytest.param(answered({"token_type": "bearer"}), "no 'access_token'", id="no token"),
     ],
 )
-def test_a_refused_login_says_what_to_do(response: Response, said: str):
+def test_a_refused_login_says_what_to_do(response: Response, said: str) -> None:
     """
     Every way in which the login fails is refused credentials, with its own advice.
     """
@@ -100,7 +100,7 @@ def test_a_refused_login_says_what_to_do(response: Response, said: str):
 # --- signing --------------------------------------------------------------------------------------------------------
 
 
-def test_a_bearer_token_stays_out_of_the_url():
+def test_a_bearer_token_stays_out_of_the_url() -> None:
     """
     By default the token is a header, in place of a stale one of an earlier attempt.
     """
@@ -114,7 +114,7 @@ def test_a_bearer_token_stays_out_of_the_url():
 
 
 @pytest.mark.parametrize("fixed", [False, True], ids=["granted", "configured"])
-def test_a_token_in_the_query_is_not_shown(fixed: bool):
+def test_a_token_in_the_query_is_not_shown(fixed: bool) -> None:
     """
     ``auth_style = "query"`` sends the token as a parameter, which no message shows.
     """
@@ -128,7 +128,7 @@ def test_a_token_in_the_query_is_not_shown(fixed: bool):
     assert str(signed).endswith("?page=1&access_token=***")
 
 
-def test_a_configured_token_needs_no_login():
+def test_a_configured_token_needs_no_login() -> None:
     """
     An access token of one's own is sent as it is.
     """
@@ -152,7 +152,7 @@ HYDRA = {"@type": "hydra:Error", "hydra:title": "An error occurred", "hydra:desc
         pytest.param(422, RefusedError, "refused the request", id="violations"),
     ],
 )
-def test_refusals_give_the_provider_s_reason(status: int, error: type[ProviderError], said: str):
+def test_refusals_give_the_provider_s_reason(status: int, error: type[ProviderError], said: str) -> None:
     """
     A final answer is refused with its status, the provider's reason and advice.
     """
@@ -164,7 +164,7 @@ def test_refusals_give_the_provider_s_reason(status: int, error: type[ProviderEr
     assert f"HTTP {status}: the reason" in str(verdict.error)
 
 
-def test_an_expired_token_is_renewed_once():
+def test_an_expired_token_is_renewed_once() -> None:
     """
     A 401 asks for a new login before it counts as refused.
     """
@@ -175,7 +175,7 @@ def test_an_expired_token_is_renewed_once():
     assert isinstance(verdict.error, AuthenticationError)
 
 
-def test_too_many_requests_slow_the_whole_source_down():
+def test_too_many_requests_slow_the_whole_source_down() -> None:
     """
     A 429 is tried again after the pause that its header names, or the source's own, which add up to the five minutes.
     """
@@ -188,14 +188,14 @@ def test_too_many_requests_slow_the_whole_source_down():
 
 
 @pytest.mark.parametrize("status", [200, 408, 425, 500, 502, 503])
-def test_the_rest_is_left_to_the_status(status: int):
+def test_the_rest_is_left_to_the_status(status: int) -> None:
     """
     Good answers and passing trouble need no rule of their own.
     """
     assert judge(answered(HYDRA, status), Answer()) is None
 
 
-def test_an_error_under_200_is_asked_for_again():
+def test_an_error_under_200_is_asked_for_again() -> None:
     """
     An error body that arrives as a success is an error.
     """
@@ -220,7 +220,7 @@ def test_an_error_under_200_is_asked_for_again():
         pytest.param(b"[" * 200_000, "[[[", id="nested too deeply"),
     ],
 )
-def test_the_reason_is_read_in_every_spelling(body: Any, said: str):
+def test_the_reason_is_read_in_every_spelling(body: Any, said: str) -> None:
     """
     Whatever the error body looks like, its reason is in the message, and a long one is cut.
     """
@@ -231,7 +231,7 @@ def test_the_reason_is_read_in_every_spelling(body: Any, said: str):
     assert len(str(verdict.error)) < 500
 
 
-def test_a_token_in_an_error_body_is_masked():
+def test_a_token_in_an_error_body_is_masked() -> None:
     """
     A provider that quotes the token does not bring it into our messages.
     """
@@ -243,7 +243,7 @@ def test_a_token_in_an_error_body_is_masked():
     assert "bad ***" in str(verdict.error)
 
 
-def test_a_single_object_that_is_gone_is_skipped():
+def test_a_single_object_that_is_gone_is_skipped() -> None:
     """
     A 404 of a detail read is no failure; an error in place of the object is one.
     """
@@ -252,7 +252,7 @@ def test_a_single_object_that_is_gone_is_skipped():
     assert judge_detail(answered(fixture("leads.json")["hydra:member"][0]), Answer()) is None
 
 
-def test_the_check_is_one_small_read():
+def test_the_check_is_one_small_read() -> None:
     """
     Credentials are tried on one campaign.
     """

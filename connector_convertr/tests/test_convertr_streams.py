@@ -38,7 +38,7 @@ def sample(name: str) -> dict[str, Any]:
     return dict(json.loads((FIXTURES / f"{name}.json").read_text()))
 
 
-def test_the_streams_belong_to_this_connector():
+def test_the_streams_belong_to_this_connector() -> None:
     """
     Asked for another connector's streams, there are none.
     """
@@ -46,7 +46,7 @@ def test_the_streams_belong_to_this_connector():
     assert tuple(penstock_record_streams("convertr")) == STREAMS
 
 
-def test_every_documented_endpoint_is_a_stream():
+def test_every_documented_endpoint_is_a_stream() -> None:
     """
     Four collections, their single objects, and the two parts cut from records; detail reads are asked for by name.
     """
@@ -69,7 +69,7 @@ def test_every_documented_endpoint_is_a_stream():
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-def test_leads_are_asked_for_by_their_window_of_update():
+def test_leads_are_asked_for_by_their_window_of_update() -> None:
     """
     Full times with offset, the start included and the end not, brackets and plus encoded, in an order without ties.
     """
@@ -79,7 +79,7 @@ def test_leads_are_asked_for_by_their_window_of_update():
     )
 
 
-def test_leads_can_be_asked_for_by_creation():
+def test_leads_can_be_asked_for_by_creation() -> None:
     """
     ``cursor_field`` changes the time, nothing else.
     """
@@ -88,7 +88,7 @@ def test_leads_can_be_asked_for_by_creation():
     assert url("leads", by_creation) == url("leads").replace("updatedTs", "createdTs")
 
 
-def test_a_window_in_another_zone_is_the_same_window():
+def test_a_window_in_another_zone_is_the_same_window() -> None:
     """
     Times are sent in UTC, without fractions of a second.
     """
@@ -108,14 +108,14 @@ def test_a_window_in_another_zone_is_the_same_window():
         ("campaign_processr_jobs", "campaign-processr-jobs"),
     ],
 )
-def test_snapshots_are_asked_for_whole(stream: str, path: str):
+def test_snapshots_are_asked_for_whole(stream: str, path: str) -> None:
     """
     Totals move without the update time, so these are never asked for by it.
     """
     assert url(stream) == f"https://acme.cvtr.io/api/v4/{path}?order%5Bid%5D=asc"
 
 
-def test_filters_go_along_and_an_order_of_ones_own_wins():
+def test_filters_go_along_and_an_order_of_ones_own_wins() -> None:
     """
     Configured filters are sent encoded; the default order is left out where the configuration has the same one.
     """
@@ -127,7 +127,7 @@ def test_filters_go_along_and_an_order_of_ones_own_wins():
     assert url("campaign_publishers", settings) == url("campaign_publishers")
 
 
-def test_an_address_in_a_filter_is_not_shown():
+def test_an_address_in_a_filter_is_not_shown() -> None:
     """
     The filter by e-mail puts a person into the URL; messages do not repeat it.
     """
@@ -148,14 +148,14 @@ def test_an_address_in_a_filter_is_not_shown():
         ("campaign_processr_job", "campaign-processr-jobs"),
     ],
 )
-def test_single_objects_are_asked_for_by_id(stream: str, path: str):
+def test_single_objects_are_asked_for_by_id(stream: str, path: str) -> None:
     """
     The id of the parent's row is added to the collection's path.
     """
     assert url(stream, ask=Ask(now=NOW, parents=({"id": 53284},))) == f"https://acme.cvtr.io/api/v4/{path}/53284"
 
 
-def test_json_ld_is_asked_for():
+def test_json_ld_is_asked_for() -> None:
     """
     Without it the totals are missing.
     """
@@ -172,7 +172,7 @@ def read(body: Any) -> Any:
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
-def test_the_envelope_reads_the_samples(name: str):
+def test_the_envelope_reads_the_samples(name: str) -> None:
     """
     Items and total are found where the provider's samples have them.
     """
@@ -190,7 +190,7 @@ def test_the_envelope_reads_the_samples(name: str):
         pytest.param([{"id": 1}], None, id="bare array"),
     ],
 )
-def test_both_spellings_and_a_bare_array_are_read(body: Any, total: int | None):
+def test_both_spellings_and_a_bare_array_are_read(body: Any, total: int | None) -> None:
     """
     The same items come out of each form; a bare array states no total.
     """
@@ -200,7 +200,7 @@ def test_both_spellings_and_a_bare_array_are_read(body: Any, total: int | None):
     assert [json.loads(bytes(items.raw)) for items in answer.items] == [[{"id": 1}]]
 
 
-def test_an_answer_without_members_is_no_empty_collection():
+def test_an_answer_without_members_is_no_empty_collection() -> None:
     """
     An object that is not a collection never counts as zero records.
     """
@@ -211,7 +211,7 @@ def test_an_answer_without_members_is_no_empty_collection():
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
-def test_every_member_of_the_samples_is_a_column(name: str):
+def test_every_member_of_the_samples_is_a_column(name: str) -> None:
     """
     No member of a sample is unknown, and each column is its member's name in snake case.
     """
@@ -225,7 +225,7 @@ def test_every_member_of_the_samples_is_a_column(name: str):
 @pytest.mark.parametrize(
     ("stream", "inside"), [("lead_data", "leadData"), ("campaign_publisher_bands", "campaignPublisherBands")]
 )
-def test_every_member_of_the_parts_is_a_column(stream: str, inside: str):
+def test_every_member_of_the_parts_is_a_column(stream: str, inside: str) -> None:
     """
     The same for the nested records that have a stream of their own.
     """
@@ -255,7 +255,7 @@ SECRET = {
 
 
 @pytest.mark.parametrize("name", COLLECTIONS)
-def test_what_is_personal_or_secret_is_declared_so(name: str):
+def test_what_is_personal_or_secret_is_declared_so(name: str) -> None:
     """
     Every place that is known to hold a person or a credential is marked, nested ones by their path.
     """
@@ -271,14 +271,14 @@ def test_what_is_personal_or_secret_is_declared_so(name: str):
     assert secret == set(SECRET[name].split())
 
 
-def test_the_part_of_a_lead_is_personal_too():
+def test_the_part_of_a_lead_is_personal_too() -> None:
     """
     A free form field's value is personal in its own stream as it is inside the lead.
     """
     assert [column.name for column in BY_NAME["lead_data"].columns if column.personal] == ["value"]
 
 
-def test_only_amounts_of_one_currency_may_be_summed():
+def test_only_amounts_of_one_currency_may_be_summed() -> None:
     """
     Amounts in the currency of their campaign, prices and rates are not measures.
     """

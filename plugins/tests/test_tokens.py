@@ -20,7 +20,7 @@ READ = Request(url="https://api.example/rows", params=(("page", "1"),))
         pytest.param(GrantedToken(provider="example", login=LOGIN, param="key"), id="granted"),
     ],
 )
-def test_a_token_in_the_query_is_sent_and_not_shown(signer: Authenticator):
+def test_a_token_in_the_query_is_sent_and_not_shown(signer: Authenticator) -> None:
     """
     A token that travels as a parameter is in the URL and in no message, however short it is, and replaces an old one.
     """

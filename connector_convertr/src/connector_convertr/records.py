@@ -6,7 +6,7 @@ currency of their campaign, which differs between campaigns, so only those in th
 summed. Times carry their own offset, and different offsets occur in one document.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 from penstock.record import Json, added, column, personal, record, secret
@@ -77,6 +77,10 @@ class Lead:
     email_hash: str | None = personal()
     fingerprint: str | None = personal()
     integration_results: Json = personal(description="to be matched with campaign jobs; no sample shows it")
+    updated_day: date | None = added(
+        description="the UTC day of cursor_field in whose window the lead was last read; windows reach back, so one "
+        "of a day's last ten minutes has the next day"
+    )
 
 
 @record(members="camel")

@@ -39,6 +39,7 @@ def _collection(stream: str, path: str, window: Callable[[ConvertrSettings, Ask]
             url=f"{settings.base_url}/api/v4/{path}",
             params=(*params.items(), *filters, *ordered),
             headers=(ACCEPT,),
+            columns={"updated_day": ask.since} if stream == "leads" else {},
             masked=frozenset({"email"}),
         )
 
