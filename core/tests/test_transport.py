@@ -152,7 +152,8 @@ def in_chunks(request: SandboxRequest) -> SandboxResponse:
     answer = SandboxResponse()
     pieces = [GOOD[:7], GOOD[7:8], GOOD[8:]]
     chunks = b"".join(b"%X;note=1\r\n%b\r\n" % (len(piece), piece) for piece in pieces)
-    return Scripted(steps=(head_of(answer, ("Transfer-Encoding", "chunked")) + chunks + b"0\r\nTrailer: x\r\n\r\n",))
+    head = head_of(answer, ("Transfer-Encoding", "chunked"), ("Connection", "close"))
+    return Scripted(steps=(head + chunks + b"0\r\nTrailer: x\r\n\r\n",))
 
 
 def until_close(request: SandboxRequest) -> SandboxResponse:

@@ -218,7 +218,9 @@ def _scripted(answer: SandboxResponse, steps: Iterable[Step]) -> Scripted:
 
 
 def _head(answer: SandboxResponse, length: int | None) -> bytes:
-    return head_of(answer, ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length)))
+    # A script ends with its connection; said beforehand, so that no client takes it for its next request.
+    framing = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
+    return head_of(answer, framing, ("Connection", "close"))
 
 
 def reset(moment: Moment) -> SandboxResponse:
