@@ -169,7 +169,10 @@ class Request:
         query = "&".join(
             f"{name}={MASK}" if name in self.masked else encode_query([(name, value)]) for name, value in self.params
         )
-        return mask(f"{self.method} {self.url}{'?' if query else ''}{query}")
+        url, finished, _ = self.url.partition("?")  # a finished URL carries its own signature or token
+        if finished:
+            query = MASK
+        return mask(f"{self.method} {url}{'?' if query else ''}{query}")
 
 
 @frozen(kw_only=True)

@@ -173,6 +173,12 @@ class Planner:
     target: Target | None
     notices: list[str] = field(factory=list, init=False)
     final: dict[str, int] = field(factory=dict, init=False)
+    _whole: frozenset[str] = field(init=False)  # parents: their children are asked for by every row, final or not
+
+    @_whole.default
+    def _parents(self) -> frozenset[str]:
+        chosen = ordered(self.job.source, self.job.streams)
+        return frozenset(stream.parent.stream for stream in chosen if stream.parent is not None)
 
     @property
     def ledger(self) -> Ledger | None:
@@ -208,7 +214,7 @@ class Planner:
                 continue
             wanted: dict[date, Reason] = {}
             for day in days:
-                reason = self._reason(entries.get(self._day(stream, head, day)), print_)
+                reason = self._reason(stream, entries.get(self._day(stream, head, day)), print_)
                 if reason is None:
                     self.final[stream.name] = self.final.get(stream.name, 0) + 1
                 else:
@@ -251,12 +257,12 @@ class Planner:
     def _day(self, stream: Stream, head: tuple[tuple[str, str], ...], day: date) -> Partition:
         return Partition(stream.name, (*head, (stream.day or "day", day.isoformat())))
 
-    def _reason(self, entry: Entry | None, print_: str) -> Reason | None:
+    def _reason(self, stream: Stream, entry: Entry | None, print_: str) -> Reason | None:
         if entry is not None and entry.error is not None:
             return "failed"
         if entry is None or not entry.delivered:
             return "missing"
-        if self.job.full:
+        if self.job.full or stream.name in self._whole:
             return "forced"
         if self.target is not None and not self.target.present(entry):
             return "missing"
