@@ -50,6 +50,8 @@ def judged(
     verdict = next((said for judge in judges if (said := judge(response, answer)) is not None), None)
     if verdict is None:
         verdict = by_status(provider, request, response)
+    if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
+        verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
     if isinstance(verdict, Accept):
         if verdict.answer is not None:
             return verdict, verdict.answer

@@ -186,7 +186,7 @@ class Ready:
     Finished. Without ``downloads`` the poll's own answer is the first page; else each is a first page of its own.
     """
 
-    downloads: tuple[Request, ...] = field(default=(), converter=tuple)
+    downloads: tuple[Request, ...] = ()
 
 
 @frozen

@@ -1,0 +1,148 @@
+"""The configuration keys of a Joveo source."""
+
+import re
+from collections.abc import Mapping
+from datetime import date
+from typing import Any, Literal, get_args
+
+import attrs
+from penstock.declare import SourceSettings, setting
+from penstock.record import Column, ColumnType, columns_of, snake
+from penstock.redact import Secret
+
+from connector_joveo.endpoints import override
+
+LEVELS = ("primaryLevel", "secondaryLevel", "tertiaryLevel")
+
+_PLACE = re.compile(r"\{(start|end)(?::([^{}]+))?\}")
+
+
+def _template(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, Any]) -> None:
+    places = {place[0] for text in _texts(value) for place in _PLACE.findall(text)}
+    if value and places != {"start", "end"}:
+        raise ValueError(
+            "wanted the filters of the report with {start} and {end} where the first and last day go, "
+            'such as { startDate = "{start}", endDate = "{end:%m/%d/%Y}" }'
+        )
+
+
+def _levels(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
+    if unknown := [name for name in value if name not in LEVELS]:
+        raise ValueError(f"{', '.join(unknown)} is none of {', '.join(LEVELS)}")
+    if value and "primaryLevel" not in value:
+        raise ValueError("primaryLevel is missing")
+    if len(set(value.values())) < len(value):
+        raise ValueError("Joveo refuses two equal levels")
+
+
+def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
+    for member, kind in value.items():
+        if kind not in get_args(ColumnType):
+            raise ValueError(f"{member}: found {kind!r}, wanted one of {', '.join(get_args(ColumnType))}")
+    own = {column.name: column for column in _declared()}
+    seen: dict[str, str] = {}
+    for member, kind in value.items():
+        name = snake(member)
+        if seen.setdefault(name, member) != member:
+            raise ValueError(f"{seen[name]} and {member} would both be the column {name}")
+        if name in own and (own[name].member != member or own[name].type != kind):
+            raise ValueError(f"{member}: the column {name} is declared already, as {own[name].type}")
+
+
+def _operations(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, Any]) -> None:
+    for operation, said in value.items():
+        override(operation, said)
+
+
+@attrs.frozen(kw_only=True)
+class JoveoSettings(SourceSettings):
+    """
+    Joveo names neither its hosts nor its paths in public: ``base_url`` comes from your contact there, and
+    ``endpoints`` corrects the paths that are assumed.
+    """
+
+    api_key: Secret = setting(help="the value of x-api-key")
+    api_client_id: Secret = setting(help="the client_id of the API access, for the token; no client of the agency")
+    client_ids: tuple[str, ...] = setting((), help="clients to read; default: all that the API lists")
+    publisher_ids: tuple[str, ...] = setting(
+        (), help="publishers of the streams publisher_*, which the API cannot list", shapes=True
+    )
+    publisher_family_id: str | None = setting(None, help="of a publisher partner, for publisher_report")
+    publisher_period: Literal["LAST_30_DAYS", "LAST_MONTH", "THIS_MONTH"] = setting(
+        "LAST_30_DAYS", help="what publisher_report covers", shapes=True
+    )
+    stats_filters: dict[str, Any] = setting(
+        {},
+        help="filters of stats and ip_report; {start} and {end} in a text are the first and last day, {start:%m/%d/%Y} "
+        "in another form",
+        shapes=True,
+        validator=_template,
+    )
+    aggregation_level: dict[str, str] = setting(
+        {},
+        help="primaryLevel, secondaryLevel, tertiaryLevel of stats; with one that names DATE or DAY a report covers "
+        "up to 60 days, else it is asked for day by day",
+        shapes=True,
+        validator=_levels,
+    )
+    stats_columns: dict[str, str] = setting(
+        {},
+        help="further members of the stats report -> text, integer, decimal, boolean, date, datetime or json",
+        shapes=True,
+        validator=_columns,
+    )
+    endpoints: dict[str, Any] = setting(
+        {},
+        help='operation -> { method = "...", path = "..." }, in place of the assumed one',
+        validator=_operations,
+    )
+
+
+def fill(template: Any, since: date, until: date) -> Any:
+    """
+    ``template`` with ``{start}`` and ``{end}`` (both included) in its texts replaced, as ``YYYY-MM-DD`` or in the form
+    that follows a colon.
+    """
+    if isinstance(template, str):
+        days = {"start": since, "end": until}
+        return _PLACE.sub(lambda place: days[place[1]].strftime(place[2] or "%Y-%m-%d"), template)
+    if isinstance(template, Mapping):
+        return {name: fill(value, since, until) for name, value in template.items()}
+    if isinstance(template, (list, tuple)):
+        return [fill(value, since, until) for value in template]
+    return template
+
+
+def has_date_level(settings: JoveoSettings) -> bool:
+    """Whether the stats report has a row per day, so that one report may cover many days."""
+    return any(re.search("DATE|DAY", level.upper()) for level in settings.aggregation_level.values())
+
+
+def day_column(settings: JoveoSettings) -> str | None:
+    """The column of a stats row that holds its day: the first date of ``stats_columns``, else ``date``."""
+    if not has_date_level(settings):
+        return None
+    return next((snake(member) for member, kind in settings.stats_columns.items() if kind == "date"), "date")
+
+
+def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
+    """The columns that the configuration adds to those that ``stats`` declares."""
+    own = {column.name for column in _declared()}
+    return tuple(
+        Column(name=snake(member), type=kind, member=member)  # type: ignore[arg-type]  # the validator looked
+        for member, kind in settings.stats_columns.items()
+        if snake(member) not in own
+    )
+
+
+def _declared() -> tuple[Column, ...]:
+    from connector_joveo.records import StatsRow
+
+    return columns_of(StatsRow)
+
+
+def _texts(value: Any) -> list[str]:
+    if isinstance(value, str):
+        return [value]
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
+    return [text for one in inner for text in _texts(one)]

@@ -1,0 +1,134 @@
+"""
+Where each operation of Joveo is asked: methods and paths as data, since the provider's page prints neither.
+
+Every entry but that of ``send_s2s_event`` is our reading of the operations' titles and parameters. The setting
+``endpoints`` puts another method or path in its place.
+"""
+
+import re
+from collections.abc import Mapping
+from difflib import get_close_matches
+from typing import Any, NamedTuple
+from urllib.parse import quote
+
+
+class Endpoint(NamedTuple):
+    method: str
+    path: str  # below base_url; {names} are filled in, percent-encoded
+
+
+_CLIENT = "/clients/{client_id}"
+_JOB = _CLIENT + "/jobs/{job_reference}"
+_CAMPAIGN = _CLIENT + "/campaigns/{campaign_id}"
+_JOB_GROUP = _CAMPAIGN + "/jobgroups/{jobgroup_id}"
+_FEED = _CLIENT + "/feeds/{feed_id}"
+_CONFIGS = _CLIENT + "/publishers/{publisher_id}/configs"
+_CONFIG = _CONFIGS + "/{config_id}"
+_PUBLISHER = "/publishers/{publisher_family_id}/reports"
+
+# In the order of the provider's page.
+ENDPOINTS: Mapping[str, Endpoint] = {
+    "token": Endpoint("POST", "/oauth/token"),
+    "create_client": Endpoint("POST", "/clients"),
+    "clients": Endpoint("GET", "/clients"),
+    "update_client": Endpoint("PUT", _CLIENT),
+    "client_details": Endpoint("GET", _CLIENT),
+    "delete_client": Endpoint("DELETE", _CLIENT),
+    "client_status": Endpoint("GET", _CLIENT + "/status"),
+    "client_custom_idx_fields": Endpoint("GET", _CLIENT + "/custom-idx-fields"),
+    "pause_client": Endpoint("PUT", _CLIENT + "/pause"),
+    "enable_client": Endpoint("PUT", _CLIENT + "/enable"),
+    "create_job": Endpoint("POST", _CLIENT + "/jobs"),
+    "jobs": Endpoint("GET", _CLIENT + "/jobs"),
+    "job_details": Endpoint("GET", _JOB),
+    "delete_job": Endpoint("DELETE", _JOB),
+    "update_job": Endpoint("PUT", _JOB),
+    "pause_job": Endpoint("PUT", _JOB + "/pause"),
+    "enable_job": Endpoint("PUT", _JOB + "/enable"),
+    "jobs_by_id": Endpoint("POST", "/jobs"),
+    "create_campaign": Endpoint("POST", _CLIENT + "/campaigns"),
+    "campaigns": Endpoint("GET", _CLIENT + "/campaigns"),
+    "campaign_details": Endpoint("GET", _CAMPAIGN),
+    "delete_campaign": Endpoint("DELETE", _CAMPAIGN),
+    "update_campaign": Endpoint("PUT", _CAMPAIGN),
+    "pause_campaign": Endpoint("PUT", _CAMPAIGN + "/pause"),
+    "enable_campaign": Endpoint("PUT", _CAMPAIGN + "/enable"),
+    "create_job_group": Endpoint("POST", _CAMPAIGN + "/jobgroups"),
+    "campaign_job_groups": Endpoint("GET", _CAMPAIGN + "/jobgroups"),
+    "job_groups": Endpoint("GET", _CLIENT + "/jobgroups"),
+    "job_group_details": Endpoint("GET", _JOB_GROUP),
+    "delete_job_group": Endpoint("DELETE", _JOB_GROUP),
+    "update_job_group": Endpoint("PUT", _JOB_GROUP),
+    "pause_job_group": Endpoint("PUT", _JOB_GROUP + "/pause"),
+    "enable_job_group": Endpoint("PUT", _JOB_GROUP + "/enable"),
+    "create_feed": Endpoint("POST", _CLIENT + "/feeds"),
+    "feeds": Endpoint("GET", _CLIENT + "/feeds"),
+    "feed_details": Endpoint("GET", _FEED),
+    "delete_feed": Endpoint("DELETE", _FEED),
+    "update_feed": Endpoint("PUT", _FEED),
+    "publisher_posted_jobs": Endpoint("GET", _CLIENT + "/publishers/{publisher_id}/jobs"),
+    # Titled as a read, but it takes job references and answers that a create was processed: it is a write.
+    "add_posting_jobs": Endpoint("POST", _CLIENT + "/configs/{config_id}/jobs"),
+    "create_posting_config": Endpoint("POST", _CONFIGS),
+    "publisher_posting_configs": Endpoint("GET", _CONFIGS),
+    "update_posting_config": Endpoint("PUT", _CONFIG),
+    "posting_config_details": Endpoint("GET", _CONFIG),
+    "delete_posting_config": Endpoint("DELETE", _CONFIG),
+    "posting_config_jobs": Endpoint("GET", _CONFIG + "/jobs"),
+    "posting_config_job_details": Endpoint("GET", _CONFIG + "/jobs/{job_reference}"),
+    "posting_configs": Endpoint("GET", _CLIENT + "/configs"),
+    "stats": Endpoint("POST", "/stats/reports"),
+    "stats_poll": Endpoint("GET", "/stats/reports/{report_id}/status"),
+    "stats_live": Endpoint("POST", "/stats/stream"),
+    "client_metadata": Endpoint("GET", "/meta"),
+    "apply_job_rules": Endpoint("POST", "/rules/jobs"),
+    "stats_report": Endpoint("POST", "/reports/stats"),
+    "ip_report": Endpoint("POST", "/reports/ip"),
+    "ip_report_poll": Endpoint("GET", "/reports/{report_id}"),
+    "update_candidate_status": Endpoint("POST", "/funnel/candidates"),
+    "send_s2s_event": Endpoint("POST", "/s2s/events"),  # the one path that the provider states
+    "publisher_report": Endpoint("POST", _PUBLISHER),
+    "publisher_report_poll": Endpoint("GET", _PUBLISHER + "/{report_id}"),
+}
+
+_METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+_NAME = re.compile(r"\{([^{}]*)\}")
+
+
+def override(operation: str, said: Any) -> Endpoint:
+    """
+    The endpoint that the configuration gives for an operation: ``{ method = "GET", path = "/v2/clients" }``, either
+    of the two, or ``"GET /v2/clients"``. ValueError, in words for a user, for anything else.
+    """
+    if operation not in ENDPOINTS:
+        near = get_close_matches(operation, ENDPOINTS, n=1)
+        raise ValueError(f"{operation!r} is no operation of Joveo" + (f"; did you mean {near[0]}?" if near else ""))
+    default = ENDPOINTS[operation]
+    if isinstance(said, str):
+        method, _, path = said.strip().partition(" ")
+        said = {"method": method, "path": path.strip()}
+    if not isinstance(said, Mapping) or not said or set(said) - {"method", "path"}:
+        raise ValueError(f'{operation}: wanted {{ method = "{default.method}", path = "{default.path}" }}')
+    method, path = str(said.get("method", default.method)).upper(), str(said.get("path", default.path))
+    if method not in _METHODS:
+        raise ValueError(f"{operation}: found the method {method!r}, wanted one of {', '.join(_METHODS)}")
+    if not path.startswith("/") or "?" in path or "#" in path:
+        raise ValueError(f"{operation}: found the path {path!r}, wanted one that begins with / and has no ? or #")
+    if unknown := set(_NAME.findall(path)) - {*_NAME.findall(default.path), "client_id"}:
+        known = ", ".join(sorted({*_NAME.findall(default.path), "client_id"}))
+        raise ValueError(f"{operation}: the path names {', '.join(sorted(unknown))}, which is not one of {known}")
+    return Endpoint(method, path)
+
+
+def endpoint(overrides: Mapping[str, Any], operation: str) -> Endpoint:
+    return override(operation, overrides[operation]) if operation in overrides else ENDPOINTS[operation]
+
+
+def filled(path: str, values: Mapping[str, Any]) -> str:
+    """``path`` with its names replaced, each value percent-encoded whole, ``/`` included."""
+    return _NAME.sub(lambda name: _segment(str(values[name[1]])), path)
+
+
+def _segment(value: str) -> str:
+    # "." and ".." would be taken out of a path on the way; no other text needs more than quote().
+    return quote(value, safe="") if value.strip(".") else value.replace(".", "%2E")

@@ -1,0 +1,148 @@
+"""
+Joveo's asynchronous reports: where the report's id is, what its states mean, where its files lie.
+
+Source: operations 49 and 50 (``stats``), 55 and 56 (``ip_report``), 59 and 60 (``publisher_report``). The page shows a
+submission that answers ``NO_CONTENT`` and a poll that takes a task id, and not where the one gives the other.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+from attrs import evolve, frozen
+from penstock.errors import ReportError
+from penstock.model import Request, Response
+from penstock.parts import Empty, Gone, Ready, ReportState, Waiting
+
+from connector_joveo.config import JoveoSettings
+from connector_joveo.source import joveo_request
+
+DONE = "SUCCESS"
+NOTHING = "NO_RECORDS_FOUND"
+FAILED = frozenset({"FAILED", "FAILURE", "ERROR", "CANCELLED", "EXPIRED"})  # but for FAILED inferred
+
+# A report that was just submitted may not be known yet to whoever answers the poll.
+UNKNOWN_AT_FIRST_S = 60.0
+
+_ID_MEMBERS = ("taskId", "task_id", "reportId", "report_id", "id", "result")
+_LINK_MEMBERS = ("location", "url", "reportUrl", "downloadUrl", "link")
+_TOKEN = re.compile(r"(?=[^\d]*\d)[A-Za-z0-9._~-]{1,200}")  # with a digit: no word such as NO_CONTENT or OK
+
+
+@frozen(kw_only=True)
+class JoveoReport:
+    """A report of ``operation``, polled at ``<operation>_poll``; the handle is its id."""
+
+    settings: JoveoSettings
+    operation: str
+
+    def handle(self, response: Response) -> str:
+        """
+        The id, from the first of: ``Location``, a header named like a task id, the JSON body, a body that is nothing
+        but an id, a header named like a request id.
+        """
+        found = (
+            _from_location(response)
+            or _from_header(response, "task-?id")
+            or _from_body(response)
+            or _from_header(response, "request-?id")
+        )
+        if found is None:
+            names = ", ".join(name for name, _ in response.headers) or "none"
+            raise ReportError(
+                f"joveo took the submission of {self.operation} (HTTP {response.status}) and gave no id to ask for it: "
+                f"the headers were {names}, the body {response.text(100)!r}. Tell Joveo; without the id the report "
+                "cannot be fetched."
+            )
+        return found
+
+    def poll(self, submitted: Request, handle: str) -> Request:
+        # What stands between braces in the submission's path is in its columns: client_id, publisher_family_id.
+        columns = dict(submitted.columns)
+        request = joveo_request(
+            self.settings,
+            f"{self.operation}_poll",
+            client=columns.pop("client_id", None),
+            report_id=handle,
+            **columns,
+        )
+        kept = tuple(pair for pair in submitted.headers if pair[0].lower() == "x-client-id")
+        return evolve(request, headers=kept, columns=submitted.columns)
+
+    def state(self, response: Response, age_s: float) -> ReportState:
+        if response.status == 404:
+            early = age_s < UNKNOWN_AT_FIRST_S
+            return Waiting("unknown so far (HTTP 404)") if early else Gone("joveo does not know the report (HTTP 404)")
+        body = _decoded(response)
+        if not isinstance(body, dict):
+            raise ReportError(
+                f"joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object."
+            )
+        status = str(body.get("status", "")).upper()
+        if status == NOTHING:
+            return Empty()
+        if status in FAILED:
+            return Gone(f"joveo says {status}")
+        if status != DONE:
+            return Waiting("" if status in ("IN_PROGRESS", "PENDING") else f"status {status or 'missing'}")
+        links = [link for name in _LINK_MEMBERS for link in _links(body.get(name))]
+        if not links:
+            # Only NO_RECORDS_FOUND says that there is nothing.
+            return Gone("joveo says SUCCESS without a location to download from")
+        return Ready(tuple(_download(self.poll_base, link) for link in dict.fromkeys(links)))
+
+    def lost(self, response: Response) -> bool:
+        """A download link that is refused has expired: the report is asked for anew."""
+        return response.status in (403, 404, 410)
+
+    @property
+    def poll_base(self) -> str:
+        return self.settings.base_url.rstrip("/") + "/"
+
+
+def _download(base: str, link: str) -> Request:
+    request = Request.link(base, link, credentials=False)
+    return evolve(request, masked={name for name, _ in request.params})  # such links are probably signed
+
+
+def _links(found: Any) -> list[str]:
+    """A text, an array of texts, or objects that hold one."""
+    if isinstance(found, str):
+        return [found] if found.strip() else []
+    if isinstance(found, dict):
+        return [link for name in _LINK_MEMBERS for link in _links(found.get(name))]
+    return [link for one in found for link in _links(one)] if isinstance(found, list) else []
+
+
+def _from_location(response: Response) -> str | None:
+    for name in ("location", "content-location"):
+        path = (response.header(name) or "").partition("?")[0]
+        parts = [part for part in path.split("/") if part]
+        if parts and parts[-1] == "status":
+            parts.pop()
+        if parts and _TOKEN.fullmatch(parts[-1]):
+            return parts[-1]
+    return None
+
+
+def _from_header(response: Response, name: str) -> str | None:
+    fitting = (value.strip() for known, value in response.headers if re.search(name, known, re.IGNORECASE))
+    return next((value for value in fitting if _TOKEN.fullmatch(value)), None)
+
+
+def _from_body(response: Response) -> str | None:
+    body = _decoded(response)
+    if isinstance(body, dict):
+        inner = (body, body.get("data"), body.get("result"))
+        found = (one[name] for one in inner if isinstance(one, dict) for name in _ID_MEMBERS if name in one)
+        texts = (str(one) for one in found if isinstance(one, (str, int)) and not isinstance(one, bool))
+    else:
+        texts = (str(one) for one in (body if isinstance(body, (str, int)) else response.text(),))
+    return next((text.strip() for text in texts if _TOKEN.fullmatch(text.strip())), None)
+
+
+def _decoded(response: Response) -> Any:
+    try:
+        return msgspec.json.decode(response.body)
+    except (msgspec.DecodeError, RecursionError):
+        return None

@@ -1,0 +1,591 @@
+"""
+Joveo's declarations by themselves: settings, endpoints, requests, judge, reports, records.
+"""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import attrs
+import pytest
+from connector_joveo.config import JoveoSettings, day_column, fill, stats_columns
+from connector_joveo.endpoints import ENDPOINTS, endpoint, filled, override
+from connector_joveo.reports import JoveoReport
+from connector_joveo.source import CONNECTOR, JoveoJudge, authenticator
+from connector_joveo.streams import STREAMS, CustomIdxFields, ListedOrSingle
+from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ReportError, ServerError
+from penstock.model import Ask, Request, Response
+from penstock.parts import Empty, Gone, Grant, Ready, Refuse, Retry, Skip, Waiting
+from penstock.record import columns_of
+from penstock.redact import Secret
+
+from connector_joveo import records
+
+FIXTURES = Path(__file__).parent / "fixtures"
+NOW = datetime(2026, 6, 17, 9, tzinfo=UTC)
+CLIENT = "0b24ce32-5462-9024-a397-de37da501zzz"
+STREAM = {stream.name: stream for stream in STREAMS}
+
+
+def settings(**given: Any) -> JoveoSettings:
+    return JoveoSettings(
+        base_url="https://joveo.example", api_key=Secret("key-4711"), api_client_id=Secret("api-client-4711"), **given
+    )
+
+
+def answer(body: Any = b"", status: int = 200, **headers: str) -> Response:
+    raw = body if isinstance(body, bytes) else body.encode() if isinstance(body, str) else json.dumps(body).encode()
+    named = tuple((name.replace("_", "-"), value) for name, value in headers.items())
+    return Response(status=status, body=raw, headers=named, received_at=NOW)
+
+
+def sample(name: str) -> Any:
+    return json.loads((FIXTURES / name).read_text())
+
+
+def asked(name: str, using: JoveoSettings | None = None, **ask: Any) -> list[Request]:
+    given: dict[str, Any] = {"now": NOW, "account": CLIENT, **ask}
+    return list(STREAM[name].requests(using or settings(), Ask(**given)))
+
+
+# --- what is offered --------------------------------------------------------------------------------------------------
+
+
+def test_every_read_of_the_provider_is_listed() -> None:
+    """
+    14 collections and reports, 10 single-object reads, and 2 that are listed as not built.
+    """
+    built = [stream for stream in STREAMS if not stream.not_built]
+    waiting = [stream.name for stream in STREAMS if stream.not_built]
+
+    assert len(built) == 24
+    assert waiting == ["stats_live", "stats_report"]
+    assert len(ENDPOINTS) == 60
+    assert {stream.name for stream in STREAMS} <= set(ENDPOINTS)
+
+
+def test_ratios_are_never_summed() -> None:
+    """
+    CPC, CPA, CTA, ATH and CPH come aggregated; what they are made of may be summed.
+    """
+    additive = {column.name for column in columns_of(records.StatsRow) if column.additive}
+
+    assert additive == {"impressions", "clicks", "applies", "hires", "spend"}
+
+
+@pytest.mark.parametrize(
+    ("file", "record"),
+    [
+        ("client.json", records.Client),
+        ("client_status.json", records.ClientStatus),
+        ("job.json", records.Job),
+        ("campaign.json", records.Campaign),
+        ("job_group.json", records.JobGroup),
+        ("feed.json", records.Feed),
+        ("publisher_posting_configs.json", records.PostingConfig),
+        ("posting_config.json", records.PostingConfig),
+        ("posting_config_job.json", records.PostedJob),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_records_know_every_member_of_the_samples(file: str, record: type) -> None:
+    """
+    No member that the provider prints lands among the unknown ones.
+    """
+    members = {column.member for column in columns_of(record)}
+
+    assert set(sample(file)) - members == set()
+
+
+@pytest.mark.parametrize(
+    ("stream", "file"),
+    [
+        ("clients", "clients.json"),
+        ("jobs", "jobs.json"),
+        ("campaigns", "campaigns.json"),
+        ("campaign_job_groups", "campaign_job_groups.json"),
+        ("job_groups", "job_groups.json"),
+        ("feeds", "feeds.json"),
+        ("posting_configs", "posting_configs.json"),
+        ("publisher_posting_configs", "publisher_posting_configs.json"),
+        ("publisher_posted_jobs", "publisher_posted_jobs.json"),
+        ("posting_config_jobs", "posting_config_jobs.json"),
+        ("client_metadata", "meta.json"),
+        ("client_details", "client.json"),
+        ("client_status", "client_status.json"),
+        ("client_custom_idx_fields", "client_custom_idx_fields.json"),
+        ("jobs_by_id", "jobs_bulk.json"),
+        ("posting_config_job_details", "posting_config_job.json"),
+    ],
+)
+def test_every_sample_answer_is_read_and_accepted(stream: str, file: str) -> None:
+    """
+    The envelope of a stream finds the items of the sample, and its judge has nothing against it.
+    """
+    response = answer((FIXTURES / file).read_bytes())
+    envelope: Any = STREAM[stream].envelope
+    judge = STREAM[stream].judge
+
+    read = envelope(response)
+
+    assert read.problem is None
+    assert len(read.items) == 1
+    assert judge is not None
+    assert judge(response, read) is None
+
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"stats_filters": {"from": "{start}"}}, "{start} and {end}"),
+        ({"stats_filters": {"from": "2026-01-01"}}, "{start} and {end}"),
+        ({"aggregation_level": {"primary": "JOB"}}, "primaryLevel"),
+        ({"aggregation_level": {"secondaryLevel": "JOB"}}, "primaryLevel is missing"),
+        ({"aggregation_level": {"primaryLevel": "JOB", "secondaryLevel": "JOB"}}, "two equal levels"),
+        ({"stats_columns": {"cost": "money"}}, "wanted one of text"),
+        ({"stats_columns": {"aB": "text", "a_b": "text"}}, "both be the column a_b"),
+        ({"stats_columns": {"clicks": "text"}}, "declared already, as integer"),
+        ({"endpoints": {"client": "GET /clients"}}, "did you mean clients"),
+        ({"endpoints": {"clients": "FETCH /clients"}}, "found the method 'FETCH'"),
+        ({"endpoints": {"clients": {"path": "clients"}}}, "begins with /"),
+        ({"endpoints": {"clients": {"url": "/clients"}}}, "wanted { method"),
+        ({"endpoints": {"job_details": {"path": "/jobs/{ref}"}}}, "names ref"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(given: Mapping[str, Any], words: str) -> None:
+    """
+    A template without days would ask the same of each day; levels, columns and paths are checked before any request.
+    """
+    with pytest.raises(ValueError, match=words.replace("{", r"\{").replace("}", r"\}")):
+        settings(**given)
+
+
+def test_a_template_takes_the_days_in_the_form_it_names() -> None:
+    """
+    ISO unless a form follows; every other value stays as it is.
+    """
+    template = {"range": ["{start}", "{end:%m/%d/%Y}"], "deep": {"n": 1, "text": "from {start} on {today}"}}
+
+    assert fill(template, date(2026, 3, 1), date(2026, 3, 9)) == {
+        "range": ["2026-03-01", "03/09/2026"],
+        "deep": {"n": 1, "text": "from 2026-03-01 on {today}"},
+    }
+
+
+@pytest.mark.parametrize(
+    ("levels", "columns", "day", "days"),
+    [
+        ({"primaryLevel": "CAMPAIGN"}, {}, None, 1),
+        ({"primaryLevel": "CAMPAIGN", "secondaryLevel": "DATE"}, {}, "date", 60),
+        ({"primaryLevel": "statsDay"}, {"eventDay": "date"}, "event_day", 60),
+    ],
+    ids=["no-date", "date", "own-column"],
+)
+def test_a_date_level_decides_how_days_are_asked(
+    levels: dict[str, str], columns: dict[str, str], day: str | None, days: int
+) -> None:
+    """
+    With the day in its rows one report covers the retention; without it, a report is a day.
+    """
+    using = settings(aggregation_level=levels, stats_columns=columns)
+    per_request: Any = STREAM["stats"].days_per_request
+
+    assert day_column(using) == day
+    assert per_request(using) == days
+
+
+def test_declared_columns_join_those_that_are_known() -> None:
+    """
+    A further member becomes a column; one that is known with the same type is not made twice.
+    """
+    using = settings(stats_columns={"hires": "integer", "costPerStart": "decimal"})
+
+    assert [(one.name, one.member, one.type) for one in stats_columns(using)] == [
+        ("cost_per_start", "costPerStart", "decimal")
+    ]
+
+
+@pytest.mark.parametrize("said", ["PATCH /v2/{client_id}/x", {"method": "patch", "path": "/v2/{client_id}/x"}])
+def test_an_endpoint_can_be_corrected(said: Any) -> None:
+    """
+    Method and path of the configuration take the place of the assumed ones, in either form.
+    """
+    assert endpoint({"pause_client": said}, "pause_client") == ("PATCH", "/v2/{client_id}/x")
+    assert override("clients", {"path": "/v2/clients"}) == ("GET", "/v2/clients")
+
+
+def test_a_path_takes_any_value_as_one_segment() -> None:
+    """
+    A reference number may hold a slash, a blank or dots; none of them leaves its segment.
+    """
+    assert filled("/jobs/{ref}/x", {"ref": "a/b c?ä"}) == "/jobs/a%2Fb%20c%3F%C3%A4/x"
+    assert filled("/jobs/{ref}/x", {"ref": ".."}) == "/jobs/%2E%2E/x"
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_token_goes_bare_beside_the_key() -> None:
+    """
+    The login carries the key and the API client's id; calls carry the key and the token, without ``Bearer``.
+    """
+    signer = authenticator(settings())
+    login = signer.grant_request()
+    assert login is not None
+    signed = signer.sign(Request(url="https://joveo.example/clients"), NOW, Grant(Secret("token-1"), 60))
+
+    assert (login.method, login.url) == ("POST", "https://joveo.example/oauth/token")
+    assert json.loads(login.body or b"") == {"client_id": "api-client-4711"}
+    assert dict(login.headers)["x-api-key"] == "key-4711"
+    assert dict(signed.headers) == {"x-api-key": "key-4711", "x-authorization-key": "token-1"}
+    assert signer.read_grant(answer((FIXTURES / "access_token.json").read_bytes())).life_s == 86400
+
+
+@pytest.mark.parametrize(
+    ("stream", "ask", "line", "stamped"),
+    [
+        ("clients", {"account": None}, "GET /clients", {}),
+        ("jobs", {}, f"GET /clients/{CLIENT}/jobs", {}),
+        ("client_metadata", {}, "GET /meta", {}),
+        (
+            "campaign_job_groups",
+            {"parents": ({"id": "c1"},)},
+            f"GET /clients/{CLIENT}/campaigns/c1/jobgroups",
+            {"campaign_id": "c1"},
+        ),
+        (
+            "posting_config_jobs",
+            {"parents": ({"id": "x1", "placement": "P 1"},)},
+            f"GET /clients/{CLIENT}/publishers/P%201/configs/x1/jobs",
+            {"publisher_id": "P 1", "config_id": "x1"},
+        ),
+        ("job_details", {"parents": ({"ref_number": "r/1"},)}, f"GET /clients/{CLIENT}/jobs/r%2F1", {}),
+        (
+            "job_group_details",
+            {"parents": ({"campaign_id": "c1", "id": "g1"},)},
+            f"GET /clients/{CLIENT}/campaigns/c1/jobgroups/g1",
+            {"campaign_id": "c1"},
+        ),
+        ("client_status", {}, f"GET /clients/{CLIENT}/status", {}),
+    ],
+)
+def test_requests_name_what_they_are_about(
+    stream: str, ask: Mapping[str, Any], line: str, stamped: Mapping[str, str]
+) -> None:
+    """
+    Path parameters are filled from the account and the parent row, and stamped where the records lack them.
+    """
+    (request,) = asked(stream, **ask)
+    of_client = {} if stream == "clients" else {"client_id": CLIENT}
+
+    assert f"{request.method} {request.url}" == line.replace(" /", " https://joveo.example/", 1)
+    assert dict(request.columns) == {**of_client, **stamped}
+
+
+def test_the_metadata_and_the_reports_name_the_client_in_a_header() -> None:
+    """
+    Operations 49 to 57 take the client from ``x-client-id``.
+    """
+    using = settings(stats_filters={"a": "{start}", "b": "{end}"}, aggregation_level={"primaryLevel": "JOB"})
+    days = (date(2026, 6, 1), date(2026, 6, 2))
+
+    for name in ("client_metadata", "stats", "ip_report"):
+        (request,) = asked(name, using, days=days)
+        assert dict(request.headers)["x-client-id"] == CLIENT
+
+
+def test_jobs_are_looked_up_together() -> None:
+    """
+    One request holds many ids, in the body, and the client in the query.
+    """
+    (request,) = asked("jobs_by_id", parents=({"job_id": "a"}, {"job_id": "b"}))
+
+    assert (request.method, request.full_url) == ("POST", f"https://joveo.example/jobs?client_id={CLIENT}")
+    assert json.loads(request.body or b"") == ["a", "b"]
+
+
+def test_a_report_is_asked_for_its_days() -> None:
+    """
+    The templates of the configuration, filled; the address report never names a call-back URL.
+    """
+    using = settings(stats_filters={"from": "{start}", "to": "{end}"}, aggregation_level={"primaryLevel": "JOB"})
+    days = (date(2026, 6, 1), date(2026, 6, 2))
+    window = {"from": "2026-06-01", "to": "2026-06-02"}
+    (stats,) = asked("stats", using, days=days)
+    (ips,) = asked("ip_report", using, days=days)
+
+    assert json.loads(stats.body or b"") == {"filters": window, "aggregationLevel": {"primaryLevel": "JOB"}}
+    assert json.loads(ips.body or b"") == {"filterBy": window}
+
+
+def test_the_publisher_report_is_asked_per_configured_client() -> None:
+    """
+    The family is the account; each configured client is a report of its own, no configured client is one for all.
+    """
+    family = "6576baba5c2baf7cdd5b552a"
+    one = asked("publisher_report", settings(publisher_family_id=family), account=family)
+    two = asked("publisher_report", settings(publisher_family_id=family, client_ids=("a", "b")), account=family)
+
+    assert [json.loads(request.body or b"").get("clientId") for request in one + two] == [None, "a", "b"]
+    assert set(json.loads(two[0].body or b"")) == set(sample("request_publisher_report.request.json"))
+    assert two[1].columns == {"client_id": "b", "publisher_family_id": family, "period": "LAST_30_DAYS"}
+
+
+def test_a_parent_that_cannot_be_named_is_not_asked_for() -> None:
+    """
+    A config without a placement has no path; an equal link is the core's to drop.
+    """
+    parent = STREAM["posting_config_jobs"].parent
+    assert parent is not None
+
+    assert list(parent.links({"id": "x", "placement": None})) == []
+    assert list(parent.links({"id": "x", "placement": "p"})) == [{"id": "x", "placement": "p"}]
+
+
+# --- the judge --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("response", "judge", "verdict", "error"),
+    [
+        (answer({"message": "Unauthorized"}, 401), {}, Refuse, AuthenticationError),
+        (answer({"message": "Forbidden"}, 403), {}, Retry, AuthenticationError),
+        (answer({"message": "Forbidden"}, 403), {"chosen_by": "client_ids"}, Retry, RefusedError),
+        (answer({"message": "gone"}, 404), {}, Refuse, RefusedError),
+        (answer({"message": "gone"}, 404), {"detail": True}, Skip, None),
+        (answer({"success": False, "message": "nope"}), {}, Refuse, RefusedError),
+        (answer({"result": False, "message": "nope"}), {}, Refuse, RefusedError),
+        (answer({"statusCode": 400, "body": "nope"}), {}, Refuse, RefusedError),
+        (answer({"statusCode": 503, "body": "nope"}), {}, Retry, ServerError),
+        (answer({"statusCode": 200, "body": "fine"}), {}, None, None),
+        (answer({"result": "A", "message": "Status fetched successfully"}), {}, None, None),
+        (answer({"message": "bad"}, 400), {}, None, None),
+        (answer(b"<html>", 502), {}, None, None),
+        (answer(b"NO_CONTENT", 202), {}, None, None),
+        (answer(b"[]"), {}, None, None),
+        (answer(b"{" * 5000), {}, None, None),
+    ],
+    ids=lambda value: f"{value.status}-{value.text(30)}" if isinstance(value, Response) else "",
+)
+def test_answers_are_judged(
+    response: Response, judge: Mapping[str, Any], verdict: type | None, error: type[Exception] | None
+) -> None:
+    """
+    401 and flags in the body are final, 403 costs a new token, a missing detail is skipped; the rest is for the status.
+    """
+    said = JoveoJudge(operation="campaigns", **judge)(response, None)
+
+    assert (type(said) if said is not None else None) == verdict
+    if isinstance(said, (Refuse, Retry)):
+        assert type(said.error) is error
+        assert "campaigns" in str(said.error)
+        assert f"HTTP {response.status}" in str(said.error)
+    if isinstance(said, Retry):
+        assert said.renew is (response.status == 403)
+
+
+def test_a_failure_is_seen_where_the_envelope_read_it() -> None:
+    """
+    ``success: false`` beside an empty list is no empty list.
+    """
+    response = answer({"success": False, "campaigns": [], "message": "no right"})
+    envelope: Any = STREAM["client_metadata"].envelope
+    judge = STREAM["client_metadata"].judge
+    assert judge is not None
+
+    said = judge(response, envelope(response))
+
+    assert isinstance(said, Refuse)
+    assert "no right" in str(said.error)
+
+
+# --- reports ----------------------------------------------------------------------------------------------------------
+
+REPORT = JoveoReport(settings=settings(), operation="stats")
+UUID = "eba6971f-4880-4f05-bfbf-a308e30084ea"
+
+
+@pytest.mark.parametrize(
+    ("response", "handle"),
+    [
+        (answer("NO_CONTENT", 202, location=f"/stats/reports/{UUID}/status"), UUID),
+        (answer("NO_CONTENT", 202, location=f"https://x.example/r/{UUID}?a=1"), UUID),
+        (answer("NO_CONTENT", 202, content_location=f"/r/{UUID}"), UUID),
+        (answer("NO_CONTENT", 202, x_task_id="T-17"), "T-17"),
+        (answer({"taskId": "T-17", "id": "other1"}), "T-17"),
+        (answer({"success": True, "reportId": UUID}), UUID),
+        (answer({"result": UUID, "message": "ok"}), UUID),
+        (answer({"data": {"report_id": 17}}), "17"),
+        (answer(json.dumps(UUID)), UUID),
+        (answer(UUID, 201), UUID),
+        (answer("NO_CONTENT", 202, x_request_id="R-1", taskid="T-2"), "T-2"),
+        (answer("NO_CONTENT", 202, x_request_id="R-1"), "R-1"),
+        (answer(b"", 204, x_amzn_requestid="R-1"), "R-1"),
+    ],
+)
+def test_the_id_of_a_report_is_found(response: Response, handle: str) -> None:
+    """
+    In a header that locates it, one named after it, the body, or, at last, the id of the request.
+    """
+    assert REPORT.handle(response) == handle
+
+
+@pytest.mark.parametrize(
+    "response",
+    [
+        answer("NO_CONTENT", 202, server="x"),
+        answer({}, server="x"),
+        answer({"result": True}, server="x"),
+        answer("OK", server="x"),
+        answer("Report 17 was created", server="x"),
+    ],
+    ids=["NO_CONTENT", "object", "flag", "OK", "sentence"],
+)
+def test_a_submission_without_an_id_names_what_came(response: Response) -> None:
+    """
+    The message names the headers, so that the provider can be asked.
+    """
+    with pytest.raises(ReportError, match=r"gave no id.*headers were server"):
+        REPORT.handle(response)
+
+
+@pytest.mark.parametrize(
+    ("response", "age_s", "state"),
+    [
+        (answer({"status": "SUCCESS", "location": ["https://f.example/1", "https://f.example/2"]}), 9, Ready),
+        (answer({"status": "SUCCESS", "location": "https://f.example/1"}), 9, Ready),
+        (answer({"status": "SUCCESS", "location": [{"url": "https://f.example/1"}]}), 9, Ready),
+        (answer({"status": "success", "url": "https://f.example/1"}), 9, Ready),
+        (answer((FIXTURES / "poll_stats_report.json").read_bytes()), 9, Gone),
+        (answer((FIXTURES / "poll_stats_report_no_records.synthetic.json").read_bytes()), 9, Empty),
+        (answer({"status": "FAILED"}), 9, Gone),
+        (answer({"status": "EXPIRED"}), 9, Gone),
+        (answer({"status": "IN_PROGRESS", "location": []}), 9, Waiting),
+        (answer({"status": "BAKING"}), 9, Waiting),
+        (answer({}), 9, Waiting),
+        (answer({"message": "no"}, 404), 59, Waiting),
+        (answer({"message": "no"}, 404), 61, Gone),
+    ],
+)
+def test_states_of_a_report(response: Response, age_s: float, state: type) -> None:
+    """
+    Only the provider's own word for it is an empty report; a success without a file is none.
+    """
+    assert type(REPORT.state(response, age_s)) is state
+
+
+def test_an_unknown_state_is_named() -> None:
+    """
+    An unexpected word is waited for, and told.
+    """
+    assert REPORT.state(answer({"status": "baking"}), 9) == Waiting("status BAKING")
+
+
+def test_a_poll_that_is_no_object_is_an_error() -> None:
+    """
+    A page of HTML is neither ready nor waiting.
+    """
+    with pytest.raises(ReportError, match="no JSON object"):
+        REPORT.state(answer("<html>"), 9)
+
+
+def test_links_are_fetched_bare_and_shown_masked() -> None:
+    """
+    Each link once, in order, without credentials; its query, which may be a signature, is not shown.
+    """
+    links = ["https://f.example/b?X-Amz-Signature=a%2Bb%2Fc%3D&n=1", "https://f.example/a", "https://f.example/a"]
+    state = REPORT.state(answer({"status": "SUCCESS", "location": links}), 9)
+    assert isinstance(state, Ready)
+    first, second = state.downloads
+
+    assert (first.full_url, second.full_url) == (links[0], links[1])
+    assert not first.credentials
+    assert str(first) == "GET https://f.example/b?X-Amz-Signature=***&n=***"
+
+
+def test_the_poll_asks_for_the_same_client() -> None:
+    """
+    The poll names the report in its path and the client as the submission did.
+    """
+    using = settings(stats_filters={"a": "{start}", "b": "{end}"}, aggregation_level={"primaryLevel": "JOB"})
+    (submitted,) = asked("stats", using, days=(date(2026, 6, 1),))
+
+    poll = JoveoReport(settings=using, operation="stats").poll(submitted, "T/1")
+
+    assert (poll.method, poll.url) == ("GET", "https://joveo.example/stats/reports/T%2F1/status")
+    assert poll.headers == (("x-client-id", CLIENT),)
+    assert poll.body is None
+
+
+# --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "form"),
+    [({"id": "1"}, "object"), ([{"id": "1"}], "array"), ({"data": [{"id": "1"}]}, "array")],
+    ids=["object", "array", "data"],
+)
+def test_an_unpaged_list_comes_in_three_forms(body: Any, form: str) -> None:
+    """
+    One object, an array, or the usual envelope.
+    """
+    (items,) = ListedOrSingle()(answer(body)).items
+
+    assert items.form == form
+
+
+def test_idx_fields_become_one_item_each() -> None:
+    """
+    The map's entries, in its order.
+    """
+    (items,) = CustomIdxFields()(answer((FIXTURES / "client_custom_idx_fields.json").read_bytes())).items
+
+    assert [tuple(item.values()) for item in json.loads(bytes(items.raw))] == [
+        ("external-data", "cif1"),
+        ("day", "cif2"),
+        ("cpc", "cif3"),
+    ]
+
+
+@pytest.mark.parametrize("body", [b"[]", b"<html>", b'{"a": "b"'])
+def test_idx_fields_that_are_no_map_are_broken(body: bytes) -> None:
+    """
+    Anything but an object is no answer.
+    """
+    with pytest.raises(BrokenBodyError):
+        CustomIdxFields()(answer(body))
+
+
+def test_idx_fields_of_another_shape_are_a_problem() -> None:
+    """
+    A member that is no text is named; a failure told in the body reaches the judge.
+    """
+    read = CustomIdxFields()(answer({"success": False, "message": "no"}))
+
+    assert read.problem is not None
+    assert "success" in read.problem
+    assert isinstance(JoveoJudge(operation="x")(answer(b"{}"), read), Refuse)
+
+
+def test_secrets_do_not_print() -> None:
+    """
+    Neither settings nor the login show what they hold.
+    """
+    shown = repr(settings()) + repr(authenticator(settings())) + str(attrs.asdict(settings(), recurse=False))
+
+    assert "4711" not in shown
+
+
+def test_the_check_is_one_cheap_read() -> None:
+    """
+    ``penstock check`` reads a single client.
+    """
+    assert CONNECTOR.check is not None
+    request = CONNECTOR.check(settings(), Ask(now=NOW))
+
+    assert request.full_url == "https://joveo.example/clients?page=1&limit=1"

@@ -1,0 +1,405 @@
+"""
+Joveo's imitation over real HTTP, read by the runner: what arrives is what the imitation holds.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from connector_joveo.config import JoveoSettings
+from connector_joveo.sandbox import SANDBOX, JoveoSandbox
+from connector_joveo.streams import STREAMS
+from penstock.clock import Clock
+from penstock.plan import ConfiguredSource, Job, chosen_streams
+from penstock.redact import Secret
+from penstock.registry import Registry
+from penstock.report import RunReport
+from penstock.run import run
+from penstock.testing import Server, serve
+from penstock.testing.memory import MemorySink
+
+TODAY = date(2026, 6, 17)
+DETAILS = tuple(stream.name for stream in STREAMS if not stream.on_by_default and not stream.not_built)
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as server:
+        server.app = JoveoSandbox(server.base_url, TODAY, jobs_per_client=(12, 5, 0))
+        yield server
+
+
+@pytest.fixture
+def app(server: Server) -> JoveoSandbox:
+    assert isinstance(server.app, JoveoSandbox)
+    return server.app
+
+
+class Then(Clock):
+    """A clock that runs, on a day that is always the same."""
+
+    since = datetime.combine(TODAY, time(9), UTC) - datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.since
+
+
+class Reading:
+    """A source that reads the imitation, and what its last run brought."""
+
+    def __init__(self, server: Server, folder: Path) -> None:
+        self.server = server
+        self.sink = MemorySink(folder / "ledger.sqlite")
+        self.events: list[Mapping[str, Any]] = []
+
+    def __call__(
+        self, *streams: str, since: date | None = None, until: date | None = None, **settings: Any
+    ) -> RunReport:
+        given = {**SANDBOX.settings, **settings}
+        for name in ("api_key", "api_client_id"):
+            given[name] = Secret(given[name])
+        given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
+        registry = Registry()
+        source = ConfiguredSource(
+            name="joveo",
+            connector=registry.connector("joveo"),
+            settings=JoveoSettings(base_url=self.server.base_url, retry_first_s=0.01, retry_max_s=0.05, **given),
+            streams=tuple(registry.streams("joveo")),
+            registry=registry,
+        )
+        job = Job(
+            source=source,
+            streams=chosen_streams(source, streams),
+            sink=self.sink,
+            target_name="memory",
+            since=since,
+            until=until,
+        )
+        self.events.clear()
+        return run([job], clock=Then(), on_event=self.events.append)
+
+    def rows(self, stream: str, **where: str) -> list[dict[str, Any]]:
+        """The delivered rows of the partitions with these values, without what is null and what was added."""
+        found = [
+            row
+            for partition, rows in self.sink.rows.get(stream, {}).items()
+            if where.items() <= partition.as_dict().items()
+            for row in rows
+        ]
+        return normal(found)
+
+
+@pytest.fixture
+def reading(server: Server, tmp_path: Path) -> Reading:
+    return Reading(server, tmp_path)
+
+
+def normal(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Rows to compare: numbers as text, times alike, nulls and hashes left out, in a fixed order."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {name: plain(one) for name, one in value.items()}
+        if isinstance(value, list):
+            return [plain(one) for one in value]
+        if isinstance(value, str) and value.endswith("Z") and value[10:11] == "T":
+            return value.replace(".000Z", "Z")
+        return str(value) if value is not None and not isinstance(value, (bool, str)) else value
+
+    kept = [
+        {name: plain(value) for name, value in row.items() if value is not None and name != "row_key"} for row in rows
+    ]
+    return sorted(kept, key=lambda row: sorted(row.items()).__repr__())
+
+
+def client_ids(app: JoveoSandbox) -> list[str]:
+    return list(app.clients)
+
+
+def test_every_stream_brings_what_the_provider_holds(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    All streams that need nothing more, and all details: each client's rows are those of the imitation, none unknown.
+    """
+    everything = tuple(stream.name for stream in STREAMS if not stream.not_built)
+    since = TODAY - timedelta(days=3)
+
+    report = reading(*everything, since=since, stats_columns={}).as_dict()
+
+    assert report["errors"] == []
+    assert report["exit_code"] == 0
+    counts = report["sources"]["joveo"]["streams"]
+    assert {name: one["unknown_members"] for name, one in counts.items() if one["unknown_members"]} == {}
+    assert {name: one["rejected"] for name, one in counts.items() if one["rejected"]} == {}
+    assert set(counts) == set(everything)
+    for name in everything:
+        if name in ("clients", "publisher_report"):
+            assert reading.rows(name) == normal(app.truth(name)), name
+            continue
+        for client in client_ids(app):
+            if name in ("stats", "ip_report"):
+                for back in range(1, 4):
+                    day = TODAY - timedelta(days=back)
+                    there = reading.rows(name, client_id=client, report_date=day.isoformat())
+                    assert there == normal(app.truth(name, client, day)), (name, client, day)
+            else:
+                assert reading.rows(name, client_id=client) == normal(app.truth(name, client)), (name, client)
+    assert reading.rows("stats")
+    assert reading.rows("job_group_details")
+    assert app.leaks == []
+
+
+@pytest.mark.parametrize("page_zero", ["first", "same", "refused"])
+def test_a_listing_is_whole_wherever_its_pages_start(reading: Reading, app: JoveoSandbox, page_zero: str) -> None:
+    """
+    Pages counted from 0, from 1 with page 0 as the same as page 1, and from 1 with page 0 refused: the same rows.
+    """
+    app.page_zero = page_zero  # type: ignore[assignment]
+
+    report = reading("clients", "job_groups")
+
+    assert report.exit_code == 0
+    first = client_ids(app)[0]
+    assert len(app.truth("job_groups", first)) > 100
+    for client in client_ids(app):
+        assert reading.rows("job_groups", client_id=client) == normal(app.truth("job_groups", client))
+
+
+def test_a_token_that_ends_between_pages_is_renewed(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    A 403 in the middle of a run costs a login, not a row.
+    """
+    app.token_uses = 5
+
+    report = reading("clients", "job_groups", "jobs", concurrency=1)
+
+    assert report.exit_code == 0
+    assert app.logins > 1
+    assert all(
+        reading.rows("job_groups", client_id=one) == normal(app.truth("job_groups", one)) for one in client_ids(app)
+    )
+
+
+@pytest.mark.parametrize("file_format", ["json", "jsonl", "csv", "json.gz", "csv.gz"])
+def test_a_report_is_read_in_whatever_form_it_comes(reading: Reading, app: JoveoSandbox, file_format: str) -> None:
+    """
+    The form of a download is undocumented, so its content decides: the rows are the same.
+    """
+    app.file_format = file_format
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+
+    report = reading("stats", since=day, until=day, client_ids=[client])
+
+    assert report.exit_code == 0
+    assert reading.rows("stats", client_id=client) == normal(app.truth("stats", client, day)) != []
+
+
+@pytest.mark.parametrize("id_in", ["location", "header", "json", "text"])
+def test_a_report_is_found_wherever_its_id_is(reading: Reading, app: JoveoSandbox, id_in: str) -> None:
+    """
+    Nobody documents where a submission tells the report's id.
+    """
+    app.id_in = id_in  # type: ignore[assignment]
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+
+    assert reading("stats", since=day, until=day, client_ids=[client]).exit_code == 0
+    assert reading.rows("stats", report_date=day.isoformat()) == normal(app.truth("stats", client, day))
+
+
+def test_without_a_date_level_each_day_is_a_report(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    A report without a day in its rows is asked for day by day, and the days do not mix.
+    """
+    since, until = TODAY - timedelta(days=3), TODAY - timedelta(days=2)
+    client = client_ids(app)[0]
+
+    report = reading(
+        "stats", since=since, until=until, client_ids=[client], aggregation_level={"primaryLevel": "CAMPAIGN"}
+    )
+
+    assert report.exit_code == 0
+    windows = sorted((one["filters"]["startDate"], one["filters"]["endDate"]) for one in app.submissions)
+    assert windows == [(day.isoformat(), day.isoformat()) for day in (since, until)]
+    for day in (since, until):
+        there = reading.rows("stats", report_date=day.isoformat())
+        assert there == normal(app.truth("stats", client, day, levels=["CAMPAIGN"]))
+
+
+def test_with_a_date_level_one_report_covers_the_retention(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    The default window is the 60 days that Joveo keeps, in one report per client.
+    """
+    client = client_ids(app)[0]
+
+    assert reading("stats", client_ids=[client]).exit_code == 0
+
+    assert len(app.submissions) == 1
+    for back in (60, 31, 1):
+        day = TODAY - timedelta(days=back)
+        assert reading.rows("stats", report_date=day.isoformat()) == normal(app.truth("stats", client, day))
+
+
+def test_a_restated_day_is_replaced(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    An open day is read again: changed figures change, and rows that vanished go.
+    """
+    client, day = client_ids(app)[0], TODAY - timedelta(days=2)
+    reading("stats", since=day, client_ids=[client], aggregation_level=BY_GROUP)
+    before = reading.rows("stats", report_date=day.isoformat())
+
+    app.restate(day)
+    report = reading("stats", since=day, client_ids=[client], aggregation_level=BY_GROUP)
+
+    after = reading.rows("stats", report_date=day.isoformat())
+    assert report.exit_code == 0
+    assert after == normal(app.truth("stats", client, day, levels=list(BY_GROUP.values()))) != before
+    assert places(before) - places(after)
+
+
+def places(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(row["job_group_id"], row["publisher"]) for row in rows}
+
+
+BY_GROUP = {"primaryLevel": "DATE", "secondaryLevel": "JOBGROUP", "tertiaryLevel": "PUBLISHER"}
+
+
+def test_an_expired_link_is_asked_for_anew(reading: Reading, server: Server, app: JoveoSandbox) -> None:
+    """
+    A download that is refused because its link expired is not a refused credential: the poll gives a fresh link.
+    """
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+    expired: list[str] = []
+
+    def first_link_expires(request: Any) -> Any:
+        if request.path.startswith("/files/") and not expired:
+            expired.append(request.path)
+            app.expire_links()
+        return app(request)
+
+    server.app = first_link_expires
+    report = reading("stats", since=day, until=day, client_ids=[client])
+
+    assert expired
+    assert report.exit_code == 0
+    assert app.logins == 1
+    assert len(app.submissions) == 1
+    assert reading.rows("stats") == normal(app.truth("stats", client, day))
+
+
+def test_downloads_from_another_host_carry_no_credentials(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    The files lie on a host of their own: neither key nor token is sent there.
+    """
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+    with serve(app) as files:
+        app.download_base = files.base_url
+        report = reading("stats", since=day, until=day, client_ids=[client])
+        seen = list(files.requests)
+
+    assert report.exit_code == 0
+    assert len(seen) == 2
+    assert not [name for one in seen for name in one.headers if name.startswith("x-")]
+    assert reading.rows("stats") == normal(app.truth("stats", client, day))
+
+
+@pytest.mark.parametrize(
+    ("knobs", "words", "submissions"),
+    [
+        ({"final_status": "FAILED"}, "failed twice", 2),
+        ({"final_status": "STUCK"}, "was not ready", 1),
+        ({"id_in": "nowhere"}, "gave no id", 1),
+    ],
+    ids=["failed", "never-ready", "no-id"],
+)
+def test_a_report_that_fails_says_so(
+    reading: Reading, app: JoveoSandbox, knobs: Mapping[str, Any], words: str, submissions: int
+) -> None:
+    """
+    A report that fails, never ends, or cannot be asked for fails its partitions by name; it is no empty day.
+    """
+    for name, value in knobs.items():
+        setattr(app, name, value)
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+
+    report = reading("stats", since=day, until=day, client_ids=[client], poll_deadline_s=0.4).as_dict()
+
+    assert report["exit_code"] == 1
+    assert [error["error"] for error in report["errors"]] == ["ReportError"]
+    assert words in report["errors"][0]["message"]
+    assert len(app.submissions) == submissions
+    assert reading.sink.rows.get("stats", {}) == {}
+
+
+def test_a_forbidden_client_leaves_the_others_alone(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    A client that these keys may not see fails by itself; it neither ends the run nor counts as refused credentials.
+    """
+    forbidden, *others = client_ids(app)
+    app.forbidden_clients.add(forbidden)
+
+    report = reading("clients", "campaigns").as_dict()
+
+    assert report["exit_code"] == 1
+    (error,) = report["errors"]
+    assert (error["error"], error["partition"]) == ("RefusedError", {"client_id": forbidden})
+    assert "campaigns" in error["message"]
+    assert "client_ids" in error["message"]
+    assert all(reading.rows("campaigns", client_id=one) == normal(app.truth("campaigns", one)) for one in others)
+
+
+@pytest.mark.parametrize("key", ["api_key", "api_client_id"])
+def test_wrong_keys_are_refused_credentials(reading: Reading, key: str) -> None:
+    """
+    A wrong key ends with exit code 3 and shows no secret.
+    """
+    settings: dict[str, Any] = {key: "wrong-secret-value"}
+
+    report = reading("clients", "campaigns", **settings).as_dict()
+
+    assert report["exit_code"] == 3
+    assert "wrong-secret-value" not in str(report) + str(reading.events)
+    assert "api_key" in report["errors"][0]["message"]
+
+
+def test_more_jobs_than_joveo_lists_are_truncated_loudly(reading: Reading, server: Server) -> None:
+    """
+    Joveo lists 10,000 jobs and counts all of them: what came is delivered, and the run says that it is not all.
+    """
+    server.app = app = JoveoSandbox(server.base_url, TODAY, jobs_per_client=(10_050,))
+
+    report = reading("jobs").as_dict()
+
+    counts = report["sources"]["joveo"]["streams"]["jobs"]
+    assert len(reading.rows("jobs")) == 10_000
+    assert (report["exit_code"], counts["partitions"]["delivered"]) == (1, 1)
+    assert len(app.truth("jobs", client_ids(app)[0])) == 10_000
+
+
+def test_a_missing_detail_is_no_failure(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    A job that went between the listing and its detail is left out; the run goes on.
+    """
+    client = client_ids(app)[0]
+    ref = next(iter(app.jobs[client]))
+    app.fail_next(f"GET .*/jobs/{ref}$", 404, body=b'{"message": "Not Found"}')
+
+    report = reading("job_details", client_ids=[client])
+
+    assert report.exit_code == 0
+    assert len(reading.rows("job_details")) == len(app.jobs[client]) - 1
+
+
+def test_secrets_and_signed_links_are_never_shown(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    Neither keys, nor the token, nor the signature of a link appears in any event of a run.
+    """
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+    app.fail_next("/files/", 500, times=2)
+
+    reading("clients", "stats", since=day, until=day, client_ids=[client])
+
+    shown = str(reading.events)
+    assert "retry" in shown
+    for secret in (*map(str, (SANDBOX.settings["api_key"], SANDBOX.settings["api_client_id"])), "eyJraWQi", "%2F%2B0"):
+        assert secret not in shown
