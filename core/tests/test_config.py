@@ -229,7 +229,7 @@ streem = ["a"]
         "source.x.key",
     ]
     assert 'Did you mean "source"?' in found[0]
-    assert 'write key = { env = "KEY" }' in found[-1]
+    assert 'write key = { env = "X_KEY" }' in found[-1]
 
 
 def test_validators_are_all_asked(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 The command line. ``penstock --help`` imports click and this module only: a verb's module is imported when it is used.
 """
 
+import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -60,6 +61,26 @@ class Verbs(click.Group):
         command: click.Command = getattr(module, cmd_name)
         return command
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args[0] not in VERBS and not args[0].startswith("-"):
+            from difflib import get_close_matches
+
+            near = get_close_matches(args[0], VERBS, n=1)
+            meant = f' Did you mean "{near[0]}"?' if near else f" There are {', '.join(VERBS)}."
+            raise click.UsageError(f"no verb {args[0]!r}.{meant}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            from penstock.errors import OutputClosedError
+
+            # click would end the process with 1.
+            raise OutputClosedError("whoever read standard output closed it") from None
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, summary) for verb, (_, summary) in VERBS.items()])
@@ -93,27 +114,24 @@ def main(
     Run one command; its exit code. ``plugins``: instead of those installed; ``environ``: instead of the process's.
     """
     session = Session(plugins=plugins, environ=environ)
+    code = _run(session, args)
+    try:
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. What is still buffered must not fail at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return code
+
+
+def _run(session: Session, args: Sequence[str] | None) -> int:
     try:
         code: Any = _group().main(args, prog_name="penstock", standalone_mode=False, obj=session)
-        sys.stdout.flush()
-    except click.exceptions.Exit as exit_:
-        return exit_.exit_code
+    except click.exceptions.Exit as end:
+        return end.exit_code
     except click.Abort:
         session.say("interrupted")
         return 130
-    except BrokenPipeError:
-        # Whoever read the output has seen enough. What is still buffered must not fail at exit.
-        _discard_stdout()
-        return 0
     except Exception as error:
         return complain(session, error)
     return code if isinstance(code, int) else 0
-
-
-def _discard_stdout() -> None:
-    import os
-
-    try:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (OSError, ValueError):  # a stand-in for stdout without a file
-        sys.stdout = None

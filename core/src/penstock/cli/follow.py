@@ -28,20 +28,24 @@ def json_line(event: Event) -> str:
 
 
 @contextmanager
-def following(*, log_format: str, quiet: bool, verbose: bool, progress: bool | None = None) -> Iterator[Follower]:
+def following(
+    *, log_format: str, quiet: bool, verbose: bool, debug: bool = False, progress: bool | None = None
+) -> Iterator[Follower]:
     """
     The follower that fits: JSON if asked for, nothing with ``quiet``, bars if stderr is a terminal, else log lines.
+
+    ``debug``: with the traceback of a defect.
     """
     lock = threading.Lock()
     if log_format == "json":
-        yield _one_at_a_time(lock, lambda event: _json(event, quiet=quiet, verbose=verbose))
+        yield _one_at_a_time(lock, lambda event: _json(event, quiet=quiet, debug=debug))
     elif quiet:
-        yield _one_at_a_time(lock, _Log(quiet=True, verbose=False))
+        yield _one_at_a_time(lock, _Log(quiet=True, verbose=False, debug=debug))
     elif sys.stderr.isatty() if progress is None else progress:
-        with _bars(verbose) as follower:
+        with _bars(verbose, debug) as follower:
             yield _one_at_a_time(lock, follower)
     else:
-        yield _one_at_a_time(lock, _Log(quiet=False, verbose=verbose))
+        yield _one_at_a_time(lock, _Log(quiet=False, verbose=verbose, debug=debug))
 
 
 def _one_at_a_time(lock: threading.Lock, follower: Follower) -> Follower:
@@ -52,19 +56,14 @@ def _one_at_a_time(lock: threading.Lock, follower: Follower) -> Follower:
     return follow
 
 
-def _json(event: Event, *, quiet: bool, verbose: bool) -> None:
-    if event["event"] in _DETAILS and not verbose:
+def _json(event: Event, *, quiet: bool, debug: bool) -> None:
+    if quiet and event["event"] not in ("partition_failed", "defect", "run_finished"):
         return
-    if quiet and event["event"] not in _FAILURES:
-        return
-    print(json_line(event), file=sys.stderr, flush=True)
+    shown = event if debug else {name: value for name, value in event.items() if name != "trace"}
+    print(json_line(shown), file=sys.stderr, flush=True)
 
 
-_DETAILS = ("request",)
-_FAILURES = ("partition_failed", "run_finished")
-
-
-def told(event: Event, *, verbose: bool = False) -> str | None:
+def told(event: Event) -> str | None:
     """An event in words; None for one that is no news."""
     where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
     part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
@@ -81,10 +80,9 @@ def told(event: Event, *, verbose: bool = False) -> str | None:
         case "partition_failed":
             return f"{place}: failed: {event['message']}"
         case "retry":
-            return f"{place}: {event['request']}: {event['message']}; again in {event['pause_s']} s"
-        case "request":
-            return f"{place}: {event['request']}" if verbose else None
-        case "note":
+            again = f"; again in {event['pause_s']} s" if event["pause_s"] else ""
+            return f"{place}: {event['request']}: {event['message']}{again}"
+        case "note" | "defect":
             return f"{place}: {event['message']}"
     return None
 
@@ -106,10 +104,11 @@ def restated(change: Mapping[str, Any] | None) -> str:
 class _Log:
     """
     Log lines: what is planned, a line for each stream that is through, every failure and every restated day; with
-    ``verbose`` every partition and request.
+    ``verbose`` every partition.
     """
 
-    def __init__(self, *, quiet: bool, verbose: bool) -> None:
+    def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
+        self._debug = debug
         self._quiet = quiet
         self._verbose = verbose
         self._planned: dict[tuple[str, str], int] = {}
@@ -117,16 +116,18 @@ class _Log:
 
     def __call__(self, event: Event) -> None:
         name = event["event"]
-        if name == "partition_failed":
+        if name in ("partition_failed", "defect"):
             self._line("ERROR", told(event))
+        if name == "defect" and self._debug:
+            print(mask(event["trace"]), file=sys.stderr, flush=True)
         if self._quiet:
             return
         if name in ("retry", "note"):
             self._line("WARNING", told(event))
         elif name == "partition_delivered" and (self._verbose or event.get("restated")):
             self._line("INFO", told(event))
-        elif name in ("run_started", "planned") or (name == "request" and self._verbose):
-            self._line("INFO", told(event, verbose=True))
+        elif name in ("run_started", "planned"):
+            self._line("INFO", told(event))
         if "stream" in event and name in ("planned", "partition_delivered", "partition_failed"):
             self._count(event)
 
@@ -148,7 +149,7 @@ class _Log:
 
 
 @contextmanager
-def _bars(verbose: bool) -> Iterator[Follower]:
+def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
     from rich.text import Text
@@ -176,10 +177,12 @@ def _bars(verbose: bool) -> Iterator[Follower]:
         elif name in ("partition_delivered", "partition_failed") and key in bars:
             records[key] = records.get(key, 0) + event.get("records", 0)
             progress.update(bars[key], advance=1, records=records[key])
-        if name in ("partition_failed", "note", "retry") or (verbose and name == "request"):
-            text = told(event, verbose=verbose)
-            if text is not None:
-                console.print(Text(mask(text), style="red" if name == "partition_failed" else ""))
+        shown = name in ("partition_failed", "defect", "note", "retry") or event.get("restated") or verbose
+        text = told(event) if shown and name != "run_started" else None
+        if text is not None:
+            console.print(Text(mask(text), style="red" if name in ("partition_failed", "defect") else ""))
+        if name == "defect" and debug:
+            console.print(Text(mask(event["trace"])))
 
     with progress:
         yield follow

@@ -108,7 +108,7 @@ def streams(session: Session, connector: str, json_: bool) -> None:
                 ", ".join(one["key"]),
                 " x ".join(one["partition"]),
                 one["final"],
-                "not built" if one["not_built"] else "yes" if one["on_by_default"] else "",
+                _default(one),
                 one["not_built"] or one["summary"],
             ]
             for one in offered
@@ -137,6 +137,15 @@ def streams(session: Session, connector: str, json_: bool) -> None:
                 for one in actions
             ],
         )
+
+
+def _default(stream: dict[str, Any]) -> str:
+    """Whether a run without ``--streams`` reads it."""
+    if stream["not_built"]:
+        return "not built"
+    if not stream["on_by_default"]:
+        return ""
+    return f"with {', '.join(stream['needs'])}" if stream["needs"] else "yes"
 
 
 def _marks(field: dict[str, Any]) -> list[str]:

@@ -162,7 +162,9 @@ def perform(
 
     with (
         stopping(session, clock),
-        following(log_format=session.log_format, quiet=session.quiet, verbose=session.verbose) as follower,
+        following(
+            log_format=session.log_format, quiet=session.quiet, verbose=session.verbose, debug=session.debug
+        ) as follower,
     ):
 
         def follow(event: Mapping[str, Any]) -> None:
@@ -301,7 +303,7 @@ def remember(session: Session, choice: "SinkChoice", jobs: "Sequence[Job]", cloc
 class _Nowhere:
     """The sink of a plan without a target: nothing was ever read."""
 
-    def open(self, source: str, run_id: str) -> "Target":
+    def open(self, source: str, run_id: str, streams: "Sequence[str]" = ()) -> "Target":
         raise AssertionError("a plan opens nothing")
 
     def look(self, source: str) -> "Target | None":

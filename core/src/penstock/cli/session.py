@@ -142,7 +142,7 @@ def common() -> list[click.Parameter]:
         ),
         option("--strict-plugins", is_flag=True, help="Stop when any installed plugin is broken."),
         option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
-        option("-v", "--verbose", is_flag=True, help="Say more: every request."),
+        option("-v", "--verbose", is_flag=True, help="Say more: every partition."),
         option("--debug", is_flag=True, help="Show tracebacks."),
         option("--log-format", type=click.Choice(["text", "json"]), help="How stderr is written.  [default: text]"),
     ]
@@ -204,7 +204,7 @@ def complain(session: Session, error: Exception) -> int:
         text, code = error.format_message(), 2
         context = getattr(error, "ctx", None)
         if context is not None:
-            text = f"{text.rstrip('.')}. See: {context.command_path} --help"
+            text = f"{text.rstrip('.')}{'' if text.endswith('?') else '.'} See: {context.command_path} --help"
     elif isinstance(error, RecursionError | MemoryError):
         text, code = f"the process ran out of {'stack' if isinstance(error, RecursionError) else 'memory'}", 1
     else:

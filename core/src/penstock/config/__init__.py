@@ -117,7 +117,15 @@ class Config:
             further=("connector",),
             listing=f"penstock init {connector.name}",
         )
-        return settle(connector.settings, keys, around, self.problems)
+        try:
+            return settle(connector.settings, keys, around, self.problems)
+        except ConfigError as error:
+            if name in self.sources:
+                raise
+            absent = f"{self.path} has" if self.path else f"there is no {DEFAULT_FILE} here, so there is"
+            raise ConfigError(
+                [f"{absent} no [source.{name}]; `penstock init {connector.name}` prints one", *error.problems]
+            ) from None
 
     def pipeline(self, name: str) -> Pipeline:
         """Raises ConfigError when there is none of this name."""

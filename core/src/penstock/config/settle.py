@@ -117,7 +117,7 @@ def settle(cls: type, keys: Section, around: Around, problems: Sequence[str] = (
         if name not in keys and attribute.default is attrs.NOTHING:
             wrong.append(
                 f"{around.where}: {around.path}.{name} is missing ({help_of(attribute)}); write {name} = "
-                f"{sample(hints[name], name.upper())}"
+                f"{sample(hints[name], folded(around.path.partition('.')[2] + '_' + name))}"
             )
     # The validators see the values of other keys too, so they are asked only when every value has its type.
     if len(wrong) == len(problems):

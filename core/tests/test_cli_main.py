@@ -1,0 +1,244 @@
+"""The command line as a whole: start-up, common options, and how errors become text and exit codes."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+import penstock
+import pytest
+from penstock.cli import VERBS, main
+from penstock.cli.session import Session, complain
+from penstock.cli.types import DURATION
+from penstock.errors import (
+    AuthenticationError,
+    ConfigError,
+    DeadlineReachedError,
+    LockHeldError,
+    OutputClosedError,
+    PenstockError,
+    PluginError,
+    SinkError,
+)
+from penstock.redact import Secret
+
+
+def test_help_imports_nothing_heavy() -> None:
+    """
+    ``penstock --help`` lists every verb without importing what it does not need.
+    """
+    heavy = ("psycopg", "urllib3", "cattrs", "rich", "msgspec", "attrs", "penstock.registry", "importlib.metadata")
+    program = f"""
+import sys
+from penstock.cli import main
+code = main(["--help"])
+print([name for name in {heavy!r} if name in sys.modules], code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+
+    assert done.stdout.splitlines()[-1] == "[] 0"
+    for verb in VERBS:
+        assert f"\n  {verb} " in done.stdout
+
+
+def test_the_command_is_installed() -> None:
+    """
+    ``penstock --version`` works as a program.
+    """
+    program = Path(sys.executable).parent / "penstock"
+
+    done = subprocess.run([str(program), "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith(f"penstock {penstock.__version__}, Python ")
+
+
+@pytest.mark.parametrize("verb", [verb for verb, (module, _) in VERBS.items() if module != "act"])
+def test_every_verb_has_help_and_takes_the_common_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Each verb's help tells its own options apart from those that all take.
+    """
+    assert main([verb, "--help"], plugins=[]) == 0
+
+    out = capsys.readouterr().out
+    assert "Options of every verb:" in out
+    for option in ("--config", "--set", "--strict-plugins", "--quiet", "--verbose", "--debug", "--log-format"):
+        assert option in out
+
+
+@pytest.mark.parametrize("verb", ["connectors", "streams", "plan", "status", "rejected"])
+def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A program can read what a person can.
+    """
+    assert main([verb, "--help"], plugins=[]) == 0
+    assert "--json" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["statsu"], "no verb 'statsu'. Did you mean \"status\"? See: penstock --help", id="verb"),
+        pytest.param(["run"], "Missing argument 'PIPELINE|SOURCE'. See: penstock run --help", id="argument"),
+        pytest.param(["run", "x", "--fulll"], "No such option", id="option"),
+        pytest.param(["run", "x", "--since", "2026-13-01"], "wanted a day such as 2026-01-31", id="day"),
+        pytest.param(["run", "x", "--deadline", "5 weeks"], "wanted a time such as 45, 45s, 30m or 2h", id="time"),
+        pytest.param(["run", "x", "--deadline", "0"], "wanted a time such as 45, 45s, 30m or 2h", id="no time"),
+        pytest.param(["run", "x", "--streams", ","], "wanted names such as a,b", id="names"),
+        pytest.param(["streams", "x"], "pip install connector-x", id="connector"),
+        pytest.param(["--config", "absent.toml", "run", "x"], "absent.toml: no such file", id="file"),
+        pytest.param(["run", "x", "--report", "absent/report.json"], "there is no directory absent", id="report"),
+    ],
+)
+def test_a_users_mistake_is_one_paragraph_and_exit_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    No traceback, nothing on stdout, what was found and what is wanted.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    assert main(arguments, plugins=[], environ={}) == 2
+
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("penstock: error: ")
+    assert said in captured.err
+    assert "Traceback" not in captured.err
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (PenstockError("x"), 1),
+        (SinkError("x"), 1),
+        (ConfigError("x"), 2),
+        (PluginError("x"), 2),
+        (click.UsageError("x"), 2),
+        (AuthenticationError("x"), 3),
+        (DeadlineReachedError("x"), 4),
+        (LockHeldError("x"), 6),
+        (KeyError("x"), 1),
+        (RecursionError("x"), 1),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Exception) else "",
+)
+def test_each_error_has_its_exit_code(error: Exception, code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The class of the error decides; the text is one line on stderr.
+    """
+    assert complain(Session(), error) == code
+    assert capsys.readouterr().err.startswith("penstock: error: ")
+
+
+def test_a_closed_output_is_no_error(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    ``penstock run ... --to - | head`` ends with 0 and without a word.
+    """
+    assert complain(Session(), OutputClosedError("closed")) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_several_problems_are_a_list(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    One line each, and how many.
+    """
+    complain(Session(), ConfigError(["a is wrong", "b is wrong"]))
+
+    assert capsys.readouterr().err == (
+        "penstock: error: 2 problems in the configuration:\n  - a is wrong\n  - b is wrong\n"
+    )
+
+
+class Defective:
+    @penstock.hookimpl
+    def penstock_sinks(self) -> Iterable[Any]:
+        raise KeyboardInterrupt
+
+
+def test_ctrl_c_is_exit_130(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    An interrupt before a run ends the command without a traceback.
+    """
+    assert main(["connectors"], plugins=[Defective()]) == 130
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_a_defect_says_so_and_shows_where_only_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    An unexpected exception is a defect, masked; ``--debug`` shows its traceback.
+    """
+    Secret("sesame-open")
+    session = Session()
+
+    def fail() -> Exception:
+        try:
+            raise ZeroDivisionError("sesame-open / 0")
+        except ZeroDivisionError as error:
+            return error
+
+    assert complain(session, fail()) == 1
+    plain = capsys.readouterr().err
+    session.debug = True
+    assert complain(session, fail()) == 1
+    debugged = capsys.readouterr().err
+
+    assert "this is a defect of penstock or of a plugin: ZeroDivisionError: *** / 0" in plain
+    assert "Traceback" not in plain
+    assert "Traceback" in debugged
+    assert "sesame" not in plain + debugged
+
+
+def test_errors_are_json_when_logs_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    With ``--log-format json`` every line of stderr is an object.
+    """
+    assert main(["--log-format", "json", "streams", "x"], plugins=[]) == 2
+
+    event = json.loads(capsys.readouterr().err)
+    assert (event["event"], event["error"], event["exit_code"]) == ("error", "PluginError", 2)
+
+
+class Broken:
+    @penstock.hookimpl
+    def penstock_sinkz(self) -> None:
+        """No such hook."""
+
+
+@pytest.mark.parametrize("arguments", [["--strict-plugins", "connectors"], ["connectors", "--strict-plugins"]])
+def test_strict_plugins_stops_at_a_broken_one(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The option may stand before the verb or after it.
+    """
+    assert main(["connectors"], plugins=[Broken()]) == 0
+    assert "Broken" in capsys.readouterr().out
+    assert main(arguments, plugins=[Broken()]) == 2
+    assert "Broken: it implements penstock_sinkz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("45", 45), ("45s", 45), ("1.5m", 90), ("30m", 1800), ("2h", 7200), ("1d", 86400)]
+)
+def test_durations(text: str, seconds: float) -> None:
+    """
+    A bare number is seconds.
+    """
+    assert DURATION.convert(text, None, None) == seconds
+
+
+def test_a_closed_pipe_ends_a_listing_quietly() -> None:
+    """
+    ``penstock streams ... | head`` is no failure.
+    """
+    read, write = os.pipe()
+    os.close(read)
+    program = Path(sys.executable).parent / "penstock"
+    with os.fdopen(write, "wb") as closed:
+        done = subprocess.run(
+            [str(program), "connectors", "--json"], stdout=closed, stderr=subprocess.PIPE, check=False
+        )
+
+    assert (done.returncode, done.stderr) == (0, b"")

@@ -1,0 +1,569 @@
+"""The verbs, against an imitated provider over HTTP and the sinks that come with penstock."""
+
+import json
+import re
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import penstock
+import penstock_plugins
+import pytest
+from attrs import frozen
+from penstock.cli import main
+from penstock.cli.follow import following
+from penstock.cli.history import History
+from penstock.cli.init import template, toml_value
+from penstock.config import load
+from penstock.declare import (
+    Connector,
+    OpenFor,
+    Sandbox,
+    SandboxRequest,
+    SandboxResponse,
+    SourceSettings,
+    Stream,
+    setting,
+)
+from penstock.model import Ask, Request
+from penstock.record import column, derived, personal, record
+from penstock.redact import Secret
+from penstock.registry import Registry
+from penstock.testing import Server, serve
+
+TODAY = datetime.now(UTC).date()
+YESTERDAY = TODAY - timedelta(days=1)
+
+
+@frozen(kw_only=True)
+class ShopSettings(SourceSettings):
+    base_url: str = setting("https://shop.example", help="where the shop answers")
+    key: Secret = setting(help="the shop's key")
+    shop_ids: tuple[str, ...] = setting(help="the shops to read", shapes=True)
+    page_size: int = setting(100, help="sales on a page")
+    notes: dict[str, str] = setting(factory=dict, help="anything else")
+
+
+@record()
+class Sale:
+    id: str
+    price: str
+    price_amount: Decimal | None = derived(of="price", scale=-2, unit="USD", additive=True)
+    buyer: str | None = personal()
+
+
+@record()
+class Item:
+    id: str
+    name: str | None = column(description="what it is called")
+
+
+def sales_requests(settings: ShopSettings, ask: Ask) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/sales", params=(("shop", ask.account or ""), ("day", str(ask.since))))
+
+
+def item_requests(settings: ShopSettings, ask: Ask) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/items")
+
+
+class Shop:
+    """Two sales a day and shop, one of shop 13 without a price; three items. Remembers nothing."""
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        if request.path == "/items":
+            return SandboxResponse(body=json.dumps([{"id": str(number), "name": None} for number in range(3)]).encode())
+        shop = re.findall(r"shop=(\w+)", request.query)[0]
+        sales: list[dict[str, Any]] = [{"id": "1", "price": "150", "buyer": "ann"}, {"id": "2", "price": "25"}]
+        if shop == "13":
+            del sales[1]["price"]
+        if shop == "500":
+            return SandboxResponse(status=404, body=b"{}")
+        return SandboxResponse(body=json.dumps(sales).encode())
+
+
+class ShopPlugin:
+    __name__ = "connector-shop"
+
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        yield Connector(
+            name="shop",
+            summary="Sales of a shop",
+            settings=ShopSettings,
+            check=lambda settings, ask: Request(url=f"{settings.base_url}/items"),
+        )
+
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        if source != "shop":
+            return []
+        return [
+            Stream(
+                name="sales",
+                summary="What was sold",
+                record=Sale,
+                kind="report",
+                key="id",
+                account="shop_id",
+                accounts=lambda settings: settings.shop_ids,
+                day="report_date",
+                requests=sales_requests,
+                open_for=OpenFor(2),
+            ),
+            Stream(
+                name="items", summary="What is sold", record=Item, kind="snapshot", key="id", requests=item_requests
+            ),
+            Stream(name="later", summary="", record=Item, kind="snapshot", not_built="the provider works on it"),
+        ]
+
+    @penstock.hookimpl
+    def penstock_sandboxes(self) -> Iterable[Sandbox]:
+        yield Sandbox(
+            connector="shop",
+            summary="A shop",
+            make=lambda base_url, today: Shop(),
+            settings={"key": "sandbox-key", "shop_ids": ["7", "8"]},
+        )
+
+
+class Following:
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    @penstock.hookimpl
+    def penstock_event(self, event: Mapping[str, Any]) -> None:
+        self.events.append(event["event"])
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve(Shop()) as running:
+        yield running
+
+
+class Here:
+    """A directory with a configuration, and the command run in it."""
+
+    def __init__(self, folder: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
+        self.folder = folder
+        self.capsys = capsys
+        self.following = Following()
+        self.out = self.err = ""
+        self.configure(server, ["7"])
+
+    def configure(self, server: Server, shops: list[str]) -> None:
+        text = f"""
+[source.shop]
+base_url = "{server.base_url}"
+key = {{ env = "SHOP_KEY" }}
+shop_ids = {json.dumps(shops)}
+retries = 0
+
+[sink.files]
+kind = "jsonl"
+path = "data"
+
+[pipeline.daily]
+source = "shop"
+sink = "files"
+"""
+        (self.folder / "penstock.toml").write_text(text)
+
+    def __call__(self, *arguments: str, code: int = 0) -> str:
+        environ = {"SHOP_KEY": "sesame-open"}
+        found = main(list(arguments), plugins=[ShopPlugin(), penstock_plugins, self.following], environ=environ)
+        self.out, self.err = self.capsys.readouterr()
+        assert found == code, self.err
+        return self.out
+
+
+@pytest.fixture
+def here(tmp_path: Path, server: Server, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Here:
+    monkeypatch.chdir(tmp_path)
+    return Here(tmp_path, server, capsys)
+
+
+def days(number: int) -> tuple[str, str]:
+    """``--since`` of a window of so many days up to yesterday."""
+    return ("--since", str(TODAY - timedelta(days=number)))
+
+
+# --- listing --------------------------------------------------------------------------------------------------------
+
+
+def test_connectors_lists_what_is_installed(here: Here) -> None:
+    """
+    Connectors, sinks with what ``--to`` takes, broken plugins.
+    """
+    found = json.loads(here("connectors", "--json"))
+
+    assert found["connectors"] == [
+        {"name": "shop", "summary": "Sales of a shop", "distribution": "connector-shop", "version": "", "sandbox": True}
+    ]
+    assert {"jsonl:DIR", "csv:DIR", "-"} <= {sink["to"] for sink in found["sinks"]}
+    assert found["broken"] == []
+    assert "Sales of a shop" in here("connectors")
+
+
+def test_streams_lists_fields_without_a_configuration(here: Here) -> None:
+    """
+    Name, kind, key, partition, when final, and every field with type, unit and marks.
+    """
+    (here.folder / "penstock.toml").unlink()
+
+    sales, items, later = json.loads(here("streams", "shop", "--json"))["streams"]
+
+    assert (sales["kind"], sales["key"], sales["partition"]) == ("report", ["id"], ["shop_id", "report_date"])
+    assert sales["final"] == "after 2 days"
+    assert [field["name"] for field in sales["fields"]] == [
+        "shop_id",
+        "report_date",
+        "id",
+        "price",
+        "price_amount",
+        "buyer",
+    ]
+    amount = sales["fields"][4]
+    assert (amount["type"], amount["unit"], amount["additive"], amount["member"]) == ("decimal", "USD", True, None)
+    assert sales["fields"][5]["personal"] is True
+    assert (items["final"], items["partition"], items["on_by_default"]) == ("never", [], True)
+    assert (later["not_built"], later["on_by_default"]) == ("the provider works on it", False)
+    text = here("streams", "shop")
+    assert "price_amount" in text
+    assert "the provider works on it" in text
+
+
+# --- init -----------------------------------------------------------------------------------------------------------
+
+
+def test_what_init_prints_loads_again(here: Here, tmp_path: Path) -> None:
+    """
+    With the secret in the environment, the printed configuration is complete, and also with every default written out.
+    """
+    text = here("init", "shop")
+    every_default = re.sub(r"^# (\w+ = )(?!None)", r"\1", text, flags=re.M)
+    registry = Registry([ShopPlugin(), penstock_plugins])
+
+    for number, one in enumerate((text, every_default)):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(one.replace('ca_file = "..."', "").replace('"..."', '"http://127.0.0.1:1"', 0))
+        if number == 1:
+            file.write_text(re.sub(r"^(?:proxy|ca_file|open_for|streams|start) = .*$", "", one, flags=re.M))
+        config = load(file, (), {"SHOP_KEY": "sesame-open"})
+        settings = config.source("shop", registry).settings
+        assert settings.key == Secret("sesame-open")
+        assert settings.page_size == 100
+        assert config.pipeline("daily").sink == "files"
+        assert config.sink_for("files", registry).kind.name == "jsonl"
+
+
+def test_init_marks_what_is_required_and_secret() -> None:
+    """
+    Required keys stand open, all others behind ``#`` with their default; the help is the comment.
+    """
+    text = template("shop", "Sales of a shop", ShopSettings)
+
+    assert '# required, secret: the shop\'s key\nkey = { env = "SHOP_KEY" }' in text
+    assert '# required: the shops to read\nshop_ids = ["..."]' in text
+    assert "# sales on a page\n# page_size = 100" in text
+    assert set(tomllib.loads(text)["source"]["shop"]) == {"key", "shop_ids"}
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "plain",
+        'a "quoted" \\ \n line',
+        "\x7f\x01é",
+        5,
+        1.5,
+        True,
+        ["a", 1],
+        {"a b": {"c": ["d"]}},
+        {},
+        date(2026, 1, 31),
+    ],
+    ids=repr,
+)
+def test_values_are_written_as_toml_reads_them(value: object) -> None:
+    """
+    What is printed reads back equal.
+    """
+    assert tomllib.loads(f"value = {toml_value(value)}")["value"] == value
+
+
+# --- check, plan, run -----------------------------------------------------------------------------------------------
+
+
+def test_check_says_what_was_seen(here: Here) -> None:
+    """
+    One request, one line, nothing recorded.
+    """
+    assert "credentials work" in here("check", "shop")
+    assert not (here.folder / "data").exists()
+
+
+def test_a_run_delivers_and_the_next_reads_only_what_is_open(here: Here, server: Server) -> None:
+    """
+    Files in place, summary on stderr, nothing on stdout; the second run leaves final days alone.
+    """
+    here("run", "daily", *days(5))
+
+    assert here.out == ""
+    assert "penstock: delivered: 13 records, 6 of 6 partitions delivered" in here.err
+    file = here.folder / "data" / "shop" / "sales" / "shop_id=7" / f"report_date={YESTERDAY}" / "data.jsonl"
+    assert [json.loads(line)["price_amount"] for line in file.read_text().splitlines()] == [1.5, 0.25]
+    assert "run_started" in here.following.events
+    assert here.following.events.count("partition_delivered") == 6
+    before = len(server.requests)
+    here("run", "daily", *days(5))
+    assert len(server.requests) - before < 6
+
+
+def test_plan_asks_nobody_and_gives_reasons(here: Here, server: Server) -> None:
+    """
+    The partitions a run would fetch; what was delivered and is final is not among them.
+    """
+    before = json.loads(here("plan", "daily", *days(5), "--json"))["partitions"]
+    assert server.requests == []
+    here("run", "shop", "--to", "files", *days(5))
+
+    after = json.loads(here("plan", "shop", *days(5), "--json"))["partitions"]
+
+    assert {part["reason"] for part in before} == {"missing", "snapshot"}
+    assert before[0] == {
+        "source": "shop",
+        "stream": "sales",
+        "partition": {"shop_id": "7", "report_date": str(TODAY - timedelta(days=5))},
+        "reason": "missing",
+        "requests": 1,
+    }
+    assert {part["reason"] for part in after} == {"open", "snapshot"}
+    assert f"{len(after)} partitions to read, {6 - len(after)} final" in here("plan", "shop", *days(5))
+
+
+def test_a_source_without_a_sink_is_told_what_to_write(here: Here) -> None:
+    """
+    ``run SOURCE`` names the option that is missing.
+    """
+    here("run", "shop", code=2)
+    assert "shop is a source: say where it goes, such as `penstock run shop --to jsonl:data`" in here.err
+
+
+def test_stdout_has_nothing_but_data(here: Here) -> None:
+    """
+    ``--to -`` writes JSON lines, each with its stream when there are several.
+    """
+    lines = [json.loads(line) for line in here("run", "shop", "--to", "-", *days(1)).splitlines()]
+
+    assert {line["_stream"] for line in lines} == {"sales", "items"}
+    assert len(lines) == 5
+
+
+def test_the_report_is_written_whole_and_private(here: Here) -> None:
+    """
+    The JSON of the run, readable by its owner only; nothing else is left beside it.
+    """
+    here("run", "shop", "--to", "jsonl:out", "--report", "report.json", *days(2))
+
+    report = json.loads((here.folder / "report.json").read_text())
+    assert (report["status"], report["exit_code"]) == ("delivered", 0)
+    assert report["sources"]["shop"]["streams"]["sales"]["partitions"]["delivered"] == 2
+    assert (here.folder / "report.json").stat().st_mode & 0o777 == 0o600
+    assert sorted(path.name for path in here.folder.iterdir()) == [".penstock", "out", "penstock.toml", "report.json"]
+
+
+def test_a_run_that_cannot_start_still_reports(here: Here) -> None:
+    """
+    A monitor finds the reason in the report.
+    """
+    here("run", "shop", "--to", "jsonl:out", "--report", "report.json", "--streams", "sale", code=2)
+
+    report = json.loads((here.folder / "report.json").read_text())
+    assert (report["exit_code"], report["errors"][0]["error"]) == (2, "UsageError")
+
+
+def test_a_failed_partition_is_exit_1_and_said_once(here: Here, server: Server) -> None:
+    """
+    The rest is delivered; the failure is named with its partition.
+    """
+    here.configure(server, ["7", "500"])
+
+    here("run", "daily", *days(1), code=1)
+
+    assert here.err.count(f"shop.sales[shop_id=500, report_date={YESTERDAY}]: failed:") == 1
+    assert "2 of 3 partitions delivered, 1 failed" in here.err
+
+
+def test_quiet_says_nothing_of_a_good_run(here: Here) -> None:
+    """
+    ``-q`` is for cron: silence means that all is delivered.
+    """
+    here("-q", "run", "daily", *days(2))
+    assert (here.out, here.err) == ("", "")
+
+
+def test_json_logs_are_one_object_a_line(here: Here) -> None:
+    """
+    Every event is an object with a time; the last one is the report; no secret in any.
+    """
+    here("run", "daily", *days(2), "--log-format", "json")
+
+    events = [json.loads(line) for line in here.err.splitlines()]
+    assert all("time" in event for event in events)
+    assert events[0]["event"] == "run_started"
+    assert (events[-1]["event"], events[-1]["status"]) == ("run_finished", "delivered")
+    assert {"planned", "partition_delivered"} < {event["event"] for event in events}
+    assert "sesame" not in here.err
+
+
+def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A bar per stream with partitions and records; failures above them.
+    """
+    with following(log_format="text", quiet=False, verbose=False, progress=True) as follow:
+        follow({"event": "planned", "source": "shop", "stream": "sales", "partitions": 2, "final": 0})
+        part = {"source": "shop", "stream": "sales", "partition": {"day": "2026-01-31"}}
+        follow({"event": "partition_delivered", **part, "records": 1234})
+        follow({"event": "partition_failed", **part, "error": "X", "message": "no [luck]"})
+
+    err = capsys.readouterr().err
+    assert "shop.sales" in err
+    assert "2/2" in err
+    assert "1,234 records" in err
+    assert "shop.sales[day=2026-01-31]: failed: no [luck]" in err
+
+
+# --- what the ledger knows ------------------------------------------------------------------------------------------
+
+
+def test_status_counts_final_open_missing_and_failed(here: Here, server: Server) -> None:
+    """
+    Per stream and account, from the targets last used; a gap between delivered days is missing.
+    """
+    here.configure(server, ["7", "500"])
+    here("run", "daily", "--since", str(TODAY - timedelta(days=9)), "--until", str(TODAY - timedelta(days=8)), code=1)
+    here("run", "daily", *days(2), code=1)
+
+    (target,) = json.loads(here("status", "--json"))["targets"]
+    (source,) = target["sources"]
+    streams = {(one["stream"], one["account"].get("shop_id")): one for one in source["streams"]}
+    good, bad = streams["sales", "7"], streams["sales", "500"]
+
+    assert target["target"] == "files"
+    assert (good["final"], good["open"], good["missing"], good["failed"]) == (2, 2, 5, 0)
+    assert (bad["final"], bad["failed"], bad["last_read"]) == (0, 4, None)
+    assert good["rows"] == 8
+    assert [run["exit_code"] for run in source["runs"]] == [1, 1]
+    text = here("status")
+    assert "shop_id=500" in text
+    assert "never" in text
+
+
+def test_forget_makes_days_missing_again(here: Here) -> None:
+    """
+    Only the days named; the next plan holds them.
+    """
+    here("run", "daily", *days(9))
+    first = str(TODAY - timedelta(days=9))
+
+    assert "files: 2 partitions of shop.sales forgotten" in here(
+        "forget", "shop", "sales", "--since", first, "--until", str(TODAY - timedelta(days=8))
+    )
+
+    parts = json.loads(here("plan", "shop", *days(9), "--json"))["partitions"]
+    assert [part["partition"]["report_date"] for part in parts if part["reason"] == "missing"] == [
+        first,
+        str(TODAY - timedelta(days=8)),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        pytest.param(["sale", "--since", "2026-01-01", "--until", "2026-01-02"], 'Did you mean "sales"?', id="stream"),
+        pytest.param(["sales"], "sales is divided by days: say which", id="days"),
+        pytest.param(["sales", "--since", "2026-01-02", "--until", "2026-01-01"], "is after", id="order"),
+    ],
+)
+def test_forget_is_exact_about_what(here: Here, arguments: list[str], said: str) -> None:
+    """
+    Nothing is forgotten by a slip.
+    """
+    here("run", "daily", *days(2))
+
+    here("forget", "shop", *arguments, code=2)
+    assert said in here.err
+
+
+def test_rejected_records_are_counted_and_shown(here: Here, server: Server) -> None:
+    """
+    ``list`` by reason, ``show`` with the raw record.
+    """
+    here.configure(server, ["13"])
+    here("run", "daily", *days(2))
+
+    (one,) = json.loads(here("rejected", "list", "--json"))["rejected"]
+    shown = json.loads(here("rejected", "show", "--json"))["rejected"]
+
+    assert (one["count"], one["stream"]) == (2, "sales")
+    assert len(shown) == 2
+    assert json.loads(shown[0]["raw"]) == {"id": "2", "price": None} or '"id"' in shown[0]["raw"]
+    assert "price" in here("rejected", "list")
+    assert "shop.sales[shop_id=13, report_date=" in here("rejected", "show")
+
+
+def test_nothing_used_yet_is_told(here: Here) -> None:
+    """
+    Without any target, ``status`` of an unknown place says what to give.
+    """
+    (here.folder / "penstock.toml").unlink()
+    here("status", code=2)
+    assert "no target was used from this configuration yet; name one with --to" in here.err
+    assert "nothing was delivered yet" in here("status", "--to", "jsonl:elsewhere")
+
+
+def test_targets_are_remembered_without_passwords(tmp_path: Path) -> None:
+    """
+    The target used last comes first; the file is its owner's only.
+    """
+    history = History(tmp_path)
+    start = datetime(2026, 1, 1, tzinfo=UTC)
+
+    history.remember("jsonl:/a", ["x", "y"], start)
+    history.remember("jsonl:/b", ["x"], start + timedelta(hours=1))
+
+    assert history.targets() == {"jsonl:/b": ("x",), "jsonl:/a": ("x", "y")}
+    assert history.targets(["y"]) == {"jsonl:/a": ("y",)}
+    assert history.file.stat().st_mode & 0o777 == 0o600
+    history.file.write_text("broken")
+    assert history.targets() == {}
+
+
+# --- imitations -----------------------------------------------------------------------------------------------------
+
+
+def test_demo_runs_every_imitation(here: Here) -> None:
+    """
+    No configuration, no credentials: data in ./penstock-demo, a summary, and what to do next.
+    """
+    (here.folder / "penstock.toml").unlink()
+
+    out = here("demo")
+
+    assert re.search(r"shop +sales +60 +0 +120 +60", out)
+    assert "penstock init shop > penstock.toml" in out
+    assert len(list((here.folder / "penstock-demo").rglob("data.jsonl"))) == 61
+    assert not (here.folder / ".penstock").exists()
+
+
+def test_sandbox_names_the_faults(here: Here) -> None:
+    """
+    ``--faults list`` says what may go wrong; an unknown one is refused before anything is served.
+    """
+    assert "throttled" in here("sandbox", "shop", "--faults", "list")
+    here("sandbox", "shop", "--faults", "nonsense", code=2)
+    assert "no fault is named nonsense" in here.err
