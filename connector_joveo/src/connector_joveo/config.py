@@ -65,11 +65,11 @@ class JoveoSettings(SourceSettings):
     api_client_id: Secret = setting(help="the client_id of the API access, for the token; no client of the agency")
     client_ids: tuple[str, ...] = setting((), help="clients to read; default: all that the API lists")
     publisher_ids: tuple[str, ...] = setting(
-        (), help="publishers of the streams publisher_*, which the API cannot list", shapes=True
+        (), help="publishers of the streams publisher_*, which the API cannot list"
     )
     publisher_family_id: str | None = setting(None, help="of a publisher partner, for publisher_report")
     publisher_period: Literal["LAST_30_DAYS", "LAST_MONTH", "THIS_MONTH"] = setting(
-        "LAST_30_DAYS", help="what publisher_report covers", shapes=True
+        "LAST_30_DAYS", help="what publisher_report covers"
     )
     stats_filters: dict[str, Any] = setting(
         {},

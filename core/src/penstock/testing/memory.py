@@ -26,7 +26,7 @@ class MemorySink:
     ledger_path: Path
     rows: dict[str, dict[Partition, list[dict[str, Any]]]] = field(factory=dict)
 
-    def open(self, source: str, run_id: str) -> "MemoryTarget":
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "MemoryTarget":
         self.ledger_path.parent.mkdir(parents=True, exist_ok=True)
         return MemoryTarget(self, SqliteLedger(self.ledger_path))
 
