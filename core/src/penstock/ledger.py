@@ -360,9 +360,9 @@ class SqliteLedger(SqlLedger):
             else:
                 self._create()
                 self._connect("rw")
+                self._refuse_foreign()
                 self._execute("pragma journal_mode = wal")
                 self._execute("pragma synchronous = full")
-                self._refuse_foreign()
                 self._prepare()
         except OSError as error:
             raise TargetError(

@@ -3,12 +3,12 @@ The target side of a run: what a sink is told (:class:`Layout`, :class:`Entry`) 
 
 A sink writes; it never fetches, retries or decides what is wanted. The order of calls, for each source of a run::
 
-    target = sink.open(source, run_id, streams)  takes the lock, settles what an earlier crash left behind
-    writer = target.begin(layouts, partition)  one per partition; several may be open at once
-    writer.write(batch)                        any number, in the provider's order
-    writer.commit(entry)  or  writer.abort()   the partition appears whole, with its ledger row, or not at all
-    target.finish(stream)                      once per stream and run, after its last partition
-    target.close()                             gives the lock back
+    target = sink.open(source, run_id, streams)   takes the lock, settles what an earlier crash left behind
+    writer = target.begin(layouts, partition)     one per partition; several may be open at once
+    writer.write(batch)                           any number, in the provider's order
+    writer.commit(entry)  or  writer.abort()      the partition appears whole, with its ledger row, or not at all
+    target.finish(stream)                         once per stream and run, after its last partition
+    target.close()                                gives the lock back
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -169,7 +169,7 @@ class Ledger(Protocol):
     def accounts(self, source: str, stream: str) -> tuple[str, ...]: ...
 
     def forget(self, source: str, partitions: Iterable[Partition]) -> int:
-        """Drop the readings, so that they are missing again (what was delivered stays in place). How many there were."""
+        """Drop the readings, so that they are missing again (what was delivered stays in place); how many."""
 
     def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[Entry, Rejected]]: ...
 

@@ -13,7 +13,7 @@ from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import chain
 from keyword import iskeyword
-from operator import attrgetter
+from operator import attrgetter, methodcaller
 from typing import Any, BinaryIO
 
 import msgspec
@@ -73,7 +73,7 @@ def row_encoder(columns: tuple[Column, ...], escape_formulas: bool) -> Encode:
         json_texts = [_json_texts(list(map(values_of, rows))) for values_of in nested]
         if not escape_formulas:
             block = quick(rows, *json_texts)
-            quotes = own_quotes * len(rows) + sum(text.count('"') for text in chain.from_iterable(json_texts))
+            quotes = own_quotes * len(rows) + sum(map(_count_quotes, chain.from_iterable(json_texts)))
             if block.count('"') == quotes and "None" not in block:
                 return block.replace(f'"{_NULL}"', "").encode()
         return exact(rows, *json_texts).encode()
@@ -85,14 +85,17 @@ def _compiled(columns: Sequence[Column], text: Callable[[str], str]) -> Callable
     """
     ``lambda rows, j0: "".join([f'"{r.click_id}",{r.clicks},{j0}\r\n' for r, j0 in zip(rows, j0)])``, so to speak.
 
-    Nested columns come as lists of finished texts. The source is made of our own expressions and of column names as
-    string literals or attribute names, nothing else.
+    Nested columns come as lists of finished texts. The source is made of our own expressions and of column names that
+    are identifiers, nothing else.
     """
+    scope: dict[str, Any] = {"null": _NULL, "quoted": quoted, "escaped": escaped}
     cells: list[str] = []
     nested: list[str] = []
     for column in columns:
-        name = column.name
-        value = f"r.{name}" if name.isidentifier() and not iskeyword(name) else f"getattr(r, {name!a})"
+        value = f"r.{column.name}"
+        if not column.name.isidentifier() or iskeyword(column.name):
+            value = f"getattr(r, n{len(cells)})"
+            scope[f"n{len(cells)}"] = column.name
         if column.type == "json":
             nested.append(f"j{len(nested)}")
             cells.append(f"{{{nested[-1]}}}")
@@ -102,7 +105,6 @@ def _compiled(columns: Sequence[Column], text: Callable[[str], str]) -> Callable
             cells.append(_cell(column, value))
     loop = f"for r, {', '.join(nested)} in zip(rows, {', '.join(nested)})" if nested else "for r in rows"
     source = f"""def encode(rows, {", ".join(nested)}): return "".join([f'''{",".join(cells)}\\r\\n''' {loop}])"""
-    scope: dict[str, Any] = {"null": _NULL, "quoted": quoted, "escaped": escaped}
     exec(source, scope)  # noqa: S102 (see the docstring; a loop over the columns would cost several times as much)
     made: Callable[..., str] = scope["encode"]
     return made
@@ -146,6 +148,7 @@ def _json_texts(values: Sequence[Any]) -> Sequence[str]:
     return list(map(_json_text, values))
 
 
+_count_quotes = methodcaller("count", '"')
 _NOTHING = {id(None), id(msgspec.UNSET)}
 
 

@@ -23,6 +23,7 @@ import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO
 
 from attrs import evolve, frozen
@@ -73,7 +74,7 @@ class FileSink:
         target = None
         try:
             ledger = FileLedger(state / LEDGER)
-            target = FileTarget(self, source, run_id, ledger, lock)
+            target = FileTarget(self, source, ledger, lock)
             self._check_format(ledger)
             target.settle()
         except BaseException:
@@ -88,7 +89,7 @@ class FileSink:
         with file_errors(path):
             if not path.exists() or not path.stat().st_size:
                 return None
-        return FileTarget(self, source, "", FileLedger(path, readonly=True), None)
+        return FileTarget(self, source, FileLedger(path, readonly=True), None)
 
     def _check_format(self, ledger: FileLedger) -> None:
         found = ledger.fact("format")
@@ -104,7 +105,7 @@ class FileSink:
 class FileTarget:
     """A directory opened for one source. Without a lock it is for looking only."""
 
-    def __init__(self, sink: FileSink, source: str, run_id: str, ledger: FileLedger, lock: BinaryIO | None) -> None:
+    def __init__(self, sink: FileSink, source: str, ledger: FileLedger, lock: BinaryIO | None) -> None:
         self.ledger = ledger
         self.directory = sink.directory
         self.codec = sink.codec
@@ -112,8 +113,6 @@ class FileTarget:
         self._compress = sink.compress
         self._lock = lock
         self._drafts = sink.directory / STATE / "staged" / file_name(source)
-        self._run_id = run_id
-        self._number = 0
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
         self._claimed: set[str] = set()
 
@@ -214,11 +213,9 @@ class FileTarget:
     # --- drafts and renames -----------------------------------------------------------------------------------------
 
     def draft(self, header: bytes, *, compress: bool) -> Draft:
-        self._number += 1
         with file_errors(self._drafts):
             make_directories(self._drafts, mode=0o700)
-        path = self._drafts / f"{file_name(self._run_id)}-{os.getpid()}-{self._number}"
-        return Draft(path, header=header, compress=compress)
+        return Draft(self._drafts / token_hex(8), header=header, compress=compress)
 
     def _file(self, place: str, draft: Draft) -> File:
         """A finished draft and the place it is for; no rows, no file."""

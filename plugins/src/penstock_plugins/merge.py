@@ -9,6 +9,7 @@ import gzip
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from attrs import frozen
 from penstock.errors import SinkError
@@ -75,12 +76,16 @@ def _copy(
 
 @frozen
 class _Block:
+    path: Path
     records: Records
     content: list[bytes]
     number: int  # of its first record in the file
 
     def keys(self, columns: Sequence[str]) -> Sequence[Hashable]:
-        return self.records.keys(self.content, columns)
+        try:
+            return self.records.keys(self.content, columns)
+        except ValueError as error:
+            raise _damaged(self.path, self.number, error) from error
 
     def write(self, layout: Layout, write: Write, kept: Sequence[bool]) -> None:
         chosen = [one for one, keep in zip(self.content, kept, strict=True) if keep]
@@ -91,11 +96,11 @@ def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:
     number = 0
     try:
         with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
-            records = codec.read(file)
+            records = codec.read(cast(BinaryIO, file))
             for content in records:
-                yield _Block(records, content, number)
+                yield _Block(path, records, content, number)
                 number += len(content)
-    except (ValueError, EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, number, error) from error
 
 

@@ -1,0 +1,378 @@
+"""
+The ledger keeps what it was told, refuses what is not its own, and never holds a secret.
+"""
+
+import sqlite3
+import stat
+from datetime import UTC, datetime, timedelta, timezone
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+from attrs import evolve
+from penstock.errors import SinkError, TargetError
+from penstock.ledger import SCHEMA_VERSION, SqliteLedger
+from penstock.model import Partition, Rejected
+from penstock.redact import Secret
+from penstock.sink import Entry, File, PendingReport, RunRecord
+
+DAY = Partition("clicks", (("advertiser_id", "2112"), ("report_date", "2026-03-01")))
+NIGHT = datetime(2026, 3, 5, 4, 30, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
+DELIVERY = Entry(
+    source="talroo",
+    partition=DAY,
+    state="delivered",
+    run_id="r1",
+    read_at=NIGHT,
+    open_until=NIGHT - timedelta(days=1),
+    fingerprint="f1",
+    rows=3,
+    promised=5,
+    rejected=1,
+    repeated=1,
+    truncated=True,
+    sums={"price": Decimal("1.10")},
+    derived_rows={"tags": 2},
+    files=(File(path="talroo/clicks/data.jsonl", size=10, checksum="crc32:00000001"), File(path="none")),
+)
+BAD = Rejected(stream="clicks", path="$[3].price", reason="no number", raw='{"price":"x"}')
+
+
+@pytest.fixture
+def ledger(tmp_path: Path):
+    ledger = SqliteLedger(tmp_path / "state" / "ledger.sqlite")
+    yield ledger
+    ledger.close()
+
+
+def test_a_delivery_comes_back_as_it_was(ledger):
+    """
+    Every fact of a delivery survives, its version counts up, and it is final as its times say.
+    """
+    ledger.deliver(evolve(DELIVERY, rejected_records=(BAD,)))
+
+    (entry,) = ledger.entries("talroo", "clicks").values()
+    assert entry == evolve(DELIVERY, version=1)
+    assert entry.final("f1")
+    assert not entry.final("f2")
+    assert list(ledger.rejected()) == [(entry, BAD)]
+    assert ledger.sources() == (("talroo", "clicks"),)
+    assert ledger.entries("talroo", "other") == ledger.entries("other", "clicks") == {}
+
+
+def test_it_is_durable_and_readable_by_others(ledger):
+    """
+    What a method recorded is there for another process at once, also for one that may only read.
+    """
+    ledger.deliver(DELIVERY)
+    reader = SqliteLedger(ledger.path, readonly=True)
+    found = reader.entry("talroo", DAY)
+    with pytest.raises(TargetError, match="readonly"):
+        reader.forget("talroo", [DAY])
+    reader.close()
+
+    assert found == evolve(DELIVERY, version=1)
+
+
+def test_a_person_can_read_it(ledger):
+    """
+    The view ``days`` has a line per partition in plain words.
+    """
+    ledger.deliver(DELIVERY)
+    ledger.deliver(evolve(DELIVERY, partition=Partition("jobs"), open_until=None))
+    shell = sqlite3.connect(ledger.path)
+    found = shell.execute("select stream, partition, state, day_was, rows, read_at from days").fetchall()
+    shell.close()
+
+    assert found == [
+        *[("clicks", DAY.text, "delivered", "closed", 3, "2026-03-05T03:30:00.123456+00:00")],
+        *[("jobs", "{}", "delivered", None, 3, "2026-03-05T03:30:00.123456+00:00")],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("held", "version"),
+    [
+        pytest.param(1, 0, id="delivered meanwhile"),
+        pytest.param(1, 2, id="ahead"),
+        pytest.param(0, 1, id="forgotten meanwhile"),
+    ],
+)
+@pytest.mark.parametrize("state", ["intended", "staged", "delivered"])
+def test_a_commit_of_another_version_is_refused(ledger, held, version, state):
+    """
+    An entry is stored only in place of the reading it was planned on.
+    """
+    for number in range(held):
+        ledger.deliver(evolve(DELIVERY, version=number))
+
+    with pytest.raises(SinkError, match="changed in the ledger"):
+        ledger.deliver(evolve(DELIVERY, version=version, rows=99, state=state, rejected_records=(BAD,)))
+
+    assert [entry.rows for entry in ledger.entries("talroo", "clicks").values()] == [3] * held
+    assert list(ledger.rejected()) == []
+
+
+def test_a_delivery_replaces_the_one_before(ledger):
+    """
+    Rejected records and error of the former reading go with it.
+    """
+    ledger.deliver(evolve(DELIVERY, rejected_records=(BAD, evolve(BAD, path="$[4]"))))
+    ledger.fail("talroo", DAY, "down", "r2")
+    other = evolve(BAD, path="$[9]")
+    ledger.deliver(evolve(DELIVERY, version=1, rows=7, rejected_records=(other,)))
+
+    (entry,) = ledger.entries("talroo", "clicks").values()
+    assert (entry.rows, entry.version, entry.error, entry.attempts) == (7, 2, None, 0)
+    assert [one for _, one in ledger.rejected("talroo", "clicks")] == [other]
+
+
+def test_a_failure_leaves_the_delivery(ledger):
+    """
+    A failure after a delivery keeps its facts and version, with the error and the number of attempts beside them.
+    """
+    ledger.deliver(DELIVERY)
+    ledger.fail("talroo", DAY, "503", "r2")
+    ledger.fail("talroo", DAY, "504", "r3")
+
+    assert ledger.entry("talroo", DAY) == evolve(DELIVERY, version=1, error="504", attempts=2)
+
+
+def test_a_failure_without_a_delivery(ledger):
+    """
+    It is recorded as failed, and delivering afterwards is planned on version 0 or on what was read back.
+    """
+    ledger.fail("talroo", DAY, "503", "r1")
+    ledger.fail("talroo", DAY, "504", "r2")
+
+    failed = ledger.entry("talroo", DAY)
+    assert (failed.state, failed.error, failed.attempts, failed.run_id) == ("failed", "504", 2, "r2")
+    ledger.deliver(evolve(DELIVERY, version=failed.version))
+    assert ledger.entry("talroo", DAY).delivered
+
+
+def test_an_intent_can_be_completed_or_taken_back(ledger):
+    """
+    While an intent stands the entry is intended; taken back, the former delivery counts again, or nothing.
+    """
+    other = Partition("clicks", (("advertiser_id", "1"), ("report_date", "2026-03-01")))
+    ledger.deliver(evolve(DELIVERY, rejected_records=(BAD,)))
+    intent = evolve(DELIVERY, state="intended", rows=9, rejected_records=())
+    ledger.deliver(evolve(intent, version=1))
+    ledger.deliver(evolve(intent, partition=other))
+
+    assert [(entry.state, entry.rows) for entry in ledger.entries("talroo", "clicks").values()] == [("intended", 9)] * 2
+    assert ledger.take_back("talroo", DAY) == evolve(DELIVERY, version=3)
+    assert ledger.take_back("talroo", other) is None
+    assert [one for _, one in ledger.rejected()] == [BAD]
+
+
+def test_forgetting_makes_missing(ledger):
+    """
+    Forgotten readings are gone, with their rejected records; others stay.
+    """
+    other = Partition("clicks", (("advertiser_id", "1"), ("report_date", "2026-03-01")))
+    ledger.deliver(evolve(DELIVERY, rejected_records=(BAD,)))
+    ledger.deliver(evolve(DELIVERY, partition=other))
+
+    assert ledger.forget("talroo", [DAY, Partition("clicks", (("never", "seen"),))]) == 1
+    assert set(ledger.entries("talroo", "clicks")) == {other}
+    assert list(ledger.rejected()) == []
+
+
+def test_rejected_records_are_found_by_source_and_stream(ledger):
+    """
+    A stream's name finds the records of its partitions, and its own where it is derived from another.
+    """
+    derived = evolve(BAD, stream="tags")
+    ledger.deliver(evolve(DELIVERY, rejected_records=(BAD, derived)))
+    ledger.deliver(evolve(DELIVERY, source="joveo", rejected_records=(BAD,)))
+
+    def found(*of):
+        return [(entry.source, one.stream) for entry, one in ledger.rejected(*of)]
+
+    assert found() == [("joveo", "clicks"), ("talroo", "clicks"), ("talroo", "tags")]
+    assert found("talroo", "clicks") == [("talroo", "clicks"), ("talroo", "tags")]
+    assert found("talroo", "tags") == [("talroo", "tags")]
+    assert found(None, "jobs") == []
+
+
+def test_reports_under_way(ledger):
+    """
+    A submitted report comes back for another process to go on with, until it is dropped.
+    """
+    report = PendingReport(
+        source="joveo",
+        stream="stats",
+        handle="https://files/" + "x" * 4000,
+        request='{"method":"POST"}',
+        partitions=(DAY, Partition("clicks", (("advertiser_id", "ä\n"), ("report_date", "2026-03-02")))),
+        submitted_at=NIGHT,
+        fingerprint="f1",
+    )
+    report = evolve(report, partitions=tuple(evolve(one, stream="stats") for one in report.partitions))
+    second = evolve(report, handle="2", submitted_at=NIGHT + timedelta(seconds=1))
+    ledger.submit(second)
+    ledger.submit(report)
+    ledger.submit(report)
+
+    assert ledger.pending("joveo", "stats") == (report, second)
+    ledger.drop(report)
+    assert ledger.pending("joveo", "stats") == (second,)
+    assert ledger.pending("joveo", "other") == ()
+
+
+def test_accounts_are_those_listed_last(ledger):
+    """
+    In the provider's order; one that is no longer listed is no longer remembered.
+    """
+    ledger.remember_accounts("joveo", "clients", ["b", "a", "c"])
+    ledger.remember_accounts("joveo", "clients", ["c", "b"])
+
+    assert ledger.accounts("joveo", "clients") == ("c", "b")
+    assert ledger.accounts("joveo", "campaigns") == ()
+
+
+def test_runs_newest_first(ledger):
+    """
+    A run is recorded when it starts and completed when it ends; the zone of its clock does not change the order.
+    """
+    first = RunRecord(run_id="r1", source="talroo", started_at=NIGHT)
+    second = RunRecord(run_id="r2", source="talroo", started_at=(NIGHT + timedelta(minutes=1)).astimezone(UTC))
+    ledger.record_run(second)
+    ledger.record_run(first)
+    ended = evolve(first, finished_at=NIGHT + timedelta(hours=1), exit_code=1, report={"streams": {"clicks": 1}})
+    ledger.record_run(ended)
+
+    assert ledger.runs("talroo") == (second, ended)
+    assert ledger.runs("talroo", limit=1) == (second,)
+
+
+def test_no_secret_gets_in(ledger):
+    """
+    Free text is masked on its way in, wherever it comes from.
+    """
+    Secret("hunter2hunter2")
+    text = "password hunter2hunter2"
+    ledger.deliver(evolve(DELIVERY, rejected_records=(evolve(BAD, reason=text, raw=text, path=text),)))
+    ledger.fail("talroo", DAY, text, "r1")
+    ledger.record_run(RunRecord(run_id="r1", source="talroo", started_at=NIGHT, report={"errors": [{text: text}]}))
+    ledger.submit(
+        PendingReport(
+            source="s", stream="t", handle=text, request=text, partitions=(), submitted_at=NIGHT, fingerprint=""
+        )
+    )
+    ledger.deliver(evolve(DELIVERY, version=1, state="intended", error=text, rejected_records=(evolve(BAD, raw=text),)))
+    ledger.close()
+
+    content = b"".join(path.read_bytes() for path in ledger.path.parent.iterdir())
+    assert b"password ***" in content
+    assert b"hunter2" not in content
+
+
+def test_only_its_owner_may_read_it(ledger):
+    """
+    The file is 0600 and a directory made for it 0700.
+    """
+    assert stat.S_IMODE(ledger.path.stat().st_mode) == 0o600
+    assert stat.S_IMODE(ledger.path.parent.stat().st_mode) == 0o700
+
+
+def test_a_newer_ledger_is_refused(ledger):
+    """
+    A ledger of a newer penstock is not touched, whether to write or to look.
+    """
+    ledger.set_fact("schema", str(SCHEMA_VERSION + 1))
+    for readonly in (False, True):
+        with pytest.raises(TargetError, match="Upgrade penstock"):
+            SqliteLedger(ledger.path, readonly=readonly)
+
+    assert ledger.fact("schema") == str(SCHEMA_VERSION + 1)
+
+
+def _garbage(path: Path) -> None:
+    path.write_bytes(b"this is no database" * 500)
+
+
+def _foreign(path: Path) -> None:
+    database = sqlite3.connect(path)
+    database.execute("create table orders (id)")
+    database.close()
+
+
+def _cut(path: Path) -> None:
+    ledger = SqliteLedger(path)
+    for number in range(200):
+        ledger.fail("talroo", Partition("clicks", (("n", str(number)),)), "x" * 100, "r1")
+    ledger.close()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+@pytest.mark.parametrize("readonly", [False, True], ids=["to write", "to look"])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        pytest.param(_garbage, "not a database", id="garbage"),
+        pytest.param(_foreign, "not a ledger of penstock", id="another database"),
+        pytest.param(_cut, "damaged", id="cut in half"),
+    ],
+)
+def test_what_is_no_ledger_is_refused_and_kept(tmp_path, make, said, readonly):
+    """
+    The error names the file and says what to do; nothing of it is changed.
+    """
+    path = tmp_path / "ledger.sqlite"
+    make(path)
+    before = path.read_bytes()
+
+    with pytest.raises(TargetError, match=said) as caught:
+        SqliteLedger(path, readonly=readonly).entries("talroo", "clicks")
+
+    assert str(path) in str(caught.value)
+    assert path.read_bytes() == before
+
+
+def test_an_empty_file_is_a_ledger_without_entries(tmp_path):
+    """
+    A run killed while it made the ledger leaves nothing to look at, and the next run makes it.
+    """
+    path = tmp_path / "ledger.sqlite"
+    path.touch()
+    looking = SqliteLedger(path, readonly=True)
+    assert looking.sources() == ()
+    looking.close()
+
+    ledger = SqliteLedger(path)
+    ledger.deliver(DELIVERY)
+    ledger.close()
+
+
+def test_a_place_that_cannot_be_written(tmp_path):
+    """
+    A file where the directory should be is the user's to solve.
+    """
+    (tmp_path / "state").write_text("")
+
+    with pytest.raises(TargetError, match="cannot be written"):
+        SqliteLedger(tmp_path / "state" / "ledger.sqlite")
+
+
+def test_a_full_disk_is_said_to_be_full(ledger):
+    """
+    The database's own limit stands for the disk's: what was recorded before stays.
+    """
+    ledger.deliver(DELIVERY)
+    ledger._execute("pragma max_page_count = 1")
+
+    with pytest.raises(SinkError, match="Free some space"):
+        ledger.fail("talroo", Partition("clicks"), "x" * 100_000, "r1")
+
+    assert ledger.entry("talroo", DAY) == evolve(DELIVERY, version=1)
+
+
+def test_times_without_a_zone_are_refused(ledger):
+    """
+    A naive time would be read in whatever zone the next machine has.
+    """
+    with pytest.raises(ValueError, match="no zone"):
+        ledger.deliver(evolve(DELIVERY, read_at=NIGHT.replace(tzinfo=None)))

@@ -1,0 +1,443 @@
+"""
+What a directory of files does beyond the suite of every sink: names, crashes with damage, files that vanish or are in
+the way, disks that are full.
+"""
+
+import gzip
+import json
+import os
+import resource
+import signal
+import stat
+from datetime import date
+from pathlib import Path
+
+import pytest
+from penstock.errors import SinkError, TargetError
+from penstock.model import Batch, Partition
+from penstock.testing.sinks import (
+    ANSWERS,
+    CLICKS,
+    LEADS,
+    SOURCE,
+    TAGS,
+    a_day,
+    a_lead_day,
+    an_entry,
+    answer,
+    click,
+    deliver,
+    killed_at,
+    lead,
+    rows_of,
+)
+from penstock_plugins.csvfile import Csv
+from penstock_plugins.disk import file_name, pair_name
+from penstock_plugins.files import FileSink
+from penstock_plugins.jsonl import JsonLines
+
+TAG = {"click_id": "c1", "tag": "x"}
+
+
+@pytest.fixture
+def sink(tmp_path: Path) -> FileSink:
+    return FileSink(directory=tmp_path / "out", codec=JsonLines())
+
+
+def day_file(sink: FileSink, day: int = 1) -> Path:
+    return sink.directory / SOURCE / "clicks" / "advertiser_id=2112" / f"report_date=2026-03-{day:02d}" / "data.jsonl"
+
+
+def ids(path: Path) -> list[str]:
+    return [json.loads(line)["click_id"] for line in path.read_text().splitlines()] if path.exists() else []
+
+
+def state_of(sink: FileSink, partition: Partition) -> tuple[str, str, bool] | None:
+    """State, run and presence of a partition, as a next run sees it."""
+    target = sink.open(SOURCE, "looking")
+    entry = target.ledger.entry(SOURCE, partition)
+    found = None if entry is None else (entry.state, entry.run_id, target.present(entry))
+    target.close()
+    return found
+
+
+def run(sink: FileSink, partition: Partition, *streams, run_id: str = "r1") -> None:
+    target = sink.open(SOURCE, run_id)
+    try:
+        deliver(target, partition, streams, run_id=run_id)
+        target.finish(partition.stream)
+    finally:
+        target.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        pytest.param("clicks", "clicks", id="plain"),
+        pytest.param("a/b\\c", "a%2Fb%5Cc", id="separators"),
+        pytest.param("..", "%2E.", id="parent directory"),
+        pytest.param(".penstock", "%2Epenstock", id="our own directory"),
+        pytest.param("a b=c%\n\0", "a%20b%3Dc%25%0A%00", id="signs"),
+        pytest.param("Köln", "K%C3%B6ln", id="letters beyond ASCII"),
+    ],
+)
+def test_names_of_files(text, name):
+    """
+    What is no plain letter, digit or sign is percent-encoded, and no name begins with a dot.
+    """
+    assert file_name(text) == name
+
+
+@pytest.mark.parametrize("text", ["x" * 300, "ä" * 100, "/" * 300], ids=["letters", "umlauts", "slashes"])
+def test_long_names_are_bounded_and_differ(text):
+    """
+    A long value is cut at a whole sign and ends in a hash, so that two long ones stay apart.
+    """
+    one, other = pair_name("account", text), pair_name("account", text + "x")
+
+    assert len(one) <= 200
+    assert one != other
+    assert "%~" not in one
+    assert not any(one.partition("~")[0].endswith(cut) for cut in ("%", "%2", "%C", "%A"))
+
+
+def test_where_things_are(sink):
+    """
+    Data under source, stream and partition; everything else in .penstock, for its owner only.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]), (TAGS, [TAG]))
+
+    found = sorted(path.relative_to(sink.directory).as_posix() for path in sink.directory.rglob("*") if path.is_file())
+    assert found == [
+        ".penstock/acme.lock",
+        ".penstock/ledger.sqlite",
+        "acme/click_tags/advertiser_id=2112/report_date=2026-03-01/data.jsonl",
+        "acme/click_tags/datapackage.json",
+        "acme/clicks/advertiser_id=2112/report_date=2026-03-01/data.jsonl",
+        "acme/clicks/datapackage.json",
+    ]
+    modes = [stat.S_IMODE((sink.directory / name).stat().st_mode) for name in (".penstock", *found[:2])]
+    assert modes == [0o700, 0o600, 0o600]
+
+
+def test_the_data_package_describes_the_files(sink):
+    """
+    Types, key, units and meaning of every column; rewritten only when they change.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]))
+    path = sink.directory / SOURCE / "clicks" / "datapackage.json"
+    before = path.stat()
+    run(sink, a_day(2), (CLICKS, [click(1)]))
+
+    package = json.loads(path.read_text())
+    (resource_,) = package["resources"]
+    fields = {field["name"]: field for field in resource_["schema"]["fields"]}
+    assert (resource_["path"], resource_["description"]) == ("**/data.jsonl", "Clicks on jobs")
+    assert resource_["schema"]["primaryKey"] == ["advertiser_id", "report_date", "click_id"]
+    assert fields["price"] == {"name": "price", "type": "number", "unit": "USD", "additive": True}
+    assert fields["click_id"] == {
+        "name": "click_id",
+        "type": "string",
+        "member": "clickId",
+        "constraints": {"required": True},
+    }
+    assert fields["url"]["description"] == "Where it led"
+    assert path.stat().st_ino == before.st_ino
+
+
+def test_gzip_may_be_switched(sink):
+    """
+    The file of the other setting goes when the partition is replaced: rows are never there twice.
+    """
+    compressed = FileSink(directory=sink.directory, codec=JsonLines(), compress=True)
+    path = day_file(sink)
+    for opened, run_id in ((sink, "r1"), (compressed, "r2"), (sink, "r3")):
+        run(opened, a_day(), (CLICKS, [click(1)]), run_id=run_id)
+        (only,) = path.parent.iterdir()
+        assert only.suffix == (".gz" if opened.compress else ".jsonl")
+        assert state_of(opened, a_day()) == ("delivered", run_id, True)
+        run(opened, a_lead_day(1), (LEADS, [lead(1), lead(2, run_id)]))
+        (merged,) = (sink.directory / SOURCE / "leads" / "campaign=7").iterdir()
+        content = gzip.decompress(merged.read_bytes()) if opened.compress else merged.read_bytes()
+        assert content.count(b"\n") == 2
+
+
+def test_equal_rows_give_equal_files(sink):
+    """
+    Also when compressed: no time stamp gets in, so copies and checksums stay what they were.
+    """
+    compressed = FileSink(directory=sink.directory, codec=JsonLines(), compress=True)
+    run(compressed, a_day(), (CLICKS, [click(1)]))
+    before = day_file(sink).with_suffix(".jsonl.gz").read_bytes()
+    run(compressed, a_day(), (CLICKS, [click(1)]))
+
+    assert day_file(sink).with_suffix(".jsonl.gz").read_bytes() == before
+
+
+# --- crashes with damage ----------------------------------------------------------------------------------------------
+
+
+def crash(sink: FileSink, point: str, partition: Partition, *streams) -> None:
+    assert killed_at(point, lambda: run(sink, partition, *streams, run_id="killed"))
+
+
+def test_a_lost_draft_brings_the_former_delivery_back(sink):
+    """
+    Intended, and the staged file is gone: the former file is intact, so its delivery counts.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]), run_id="former")
+    crash(sink, "files.intended", a_day(), (CLICKS, [click(2)]))
+    for path in (sink.directory / ".penstock" / "staged" / SOURCE).iterdir():
+        path.unlink()
+
+    assert state_of(sink, a_day()) == ("delivered", "former", True)
+    assert ids(day_file(sink)) == ["c1"]
+
+
+def test_a_torn_draft_is_not_delivered(sink):
+    """
+    A staged file whose bytes are not those intended (the disk lied) never gets to its place.
+    """
+    crash(sink, "files.intended", a_day(), (CLICKS, [click(2)]))
+    (draft,) = (sink.directory / ".penstock" / "staged" / SOURCE).iterdir()
+    draft.write_bytes(bytes(draft.stat().st_size))
+
+    assert state_of(sink, a_day()) is None
+    assert ids(day_file(sink)) == []
+
+
+def test_half_a_commit_with_damage_is_missing(sink):
+    """
+    One of two files renamed and the other draft lost: neither reading is whole, so the partition is read again.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]), (TAGS, [TAG]), run_id="former")
+    crash(sink, "file.renamed", a_day(), (CLICKS, [click(2)]), (TAGS, [TAG, TAG]))
+    (draft,) = (sink.directory / ".penstock" / "staged" / SOURCE).iterdir()
+    draft.unlink()
+
+    assert state_of(sink, a_day()) is None
+
+
+def test_drafts_of_nobody_are_removed(sink):
+    """
+    What a killed or failed run wrote and never intended does not pile up.
+    """
+    crash(sink, "files.staged", a_day(), (CLICKS, [click(2)]))
+    drafts = sink.directory / ".penstock" / "staged" / SOURCE
+    assert len(list(drafts.iterdir())) == 1
+    state_of(sink, a_day())
+
+    assert list(drafts.iterdir()) == []
+
+
+def test_a_staged_day_that_is_lost_is_missing(sink):
+    """
+    A day whose staged file is gone before it was merged is read again.
+    """
+    run(sink, a_lead_day(1), (LEADS, [lead(1)]))
+    crash(sink, "day.staged", a_lead_day(2), (LEADS, [lead(2)]))
+    for path in (sink.directory / ".penstock" / "staged" / SOURCE).iterdir():
+        path.unlink()
+
+    assert state_of(sink, a_lead_day(2)) is None
+    assert state_of(sink, a_lead_day(1)) == ("delivered", "r1", True)
+
+
+# --- files that vanish ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("damage", ["gone", "cut", "derived gone"])
+def test_a_file_that_is_not_as_delivered_is_missing(sink, damage):
+    """
+    Presence is judged by the size of every file of the partition.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]), (TAGS, [TAG]))
+    if damage == "gone":
+        day_file(sink).unlink()
+    elif damage == "cut":
+        os.truncate(day_file(sink), 10)
+    else:
+        (
+            sink.directory / SOURCE / "click_tags" / day_file(sink).relative_to(sink.directory / SOURCE / "clicks")
+        ).unlink()
+
+    assert state_of(sink, a_day()) == ("delivered", "r1", False)
+
+
+@pytest.mark.parametrize("staged", [False, True], ids=["nothing staged", "a day staged"])
+def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged):
+    """
+    Every day that was merged into it is missing; other accounts are not.
+    """
+    for day in (1, 2):
+        run(sink, a_lead_day(day), (LEADS, [lead(day)]))
+    run(sink, a_lead_day(1, "8"), (LEADS, [lead(3)]))
+    if staged:
+        crash(sink, "day.staged", a_lead_day(3), (LEADS, [lead(4)]))
+    (sink.directory / SOURCE / "leads" / "campaign=7" / "data.jsonl").unlink()
+    target = sink.open(SOURCE, "r2")
+    known = set(target.ledger.entries(SOURCE, "leads"))
+    target.close()
+
+    assert known == {a_lead_day(1, "8")} | ({a_lead_day(3)} if staged else set())
+
+
+def test_a_merged_file_that_was_damaged_is_named(sink):
+    """
+    Lines that are no records stop the merge with the file's name; the file and the staged day stay.
+    """
+    run(sink, a_lead_day(1), (LEADS, [lead(1)]))
+    path = sink.directory / SOURCE / "leads" / "campaign=7" / "data.jsonl"
+    path.write_bytes(path.read_bytes() + b'{"lead_id": 9, "sta')
+    before = path.read_bytes()
+    with pytest.raises(SinkError, match=r"data\.jsonl cannot be read back"):
+        run(sink, a_lead_day(2), (LEADS, [lead(2)]))
+    assert path.read_bytes() == before
+    path.unlink()
+
+    run(sink, a_lead_day(1), (LEADS, [lead(1)]))
+    assert path.read_text().count("\n") == 2
+
+
+def test_derived_rows_that_are_not_asked_for_stay(sink):
+    """
+    A run without the derived stream leaves its file, and the partition stays present.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]), (TAGS, [TAG]))
+    run(sink, a_day(), (CLICKS, [click(1)]), run_id="r2")
+    run(sink, a_lead_day(1), (LEADS, [lead(1)]), (ANSWERS, [answer(1, "a", "1")]))
+    run(sink, a_lead_day(2), (LEADS, [lead(1)]), run_id="r2")
+
+    assert state_of(sink, a_day()) == ("delivered", "r2", True)
+    assert state_of(sink, a_lead_day(2)) == ("delivered", "r2", True)
+    assert (sink.directory / SOURCE / "lead_data" / "campaign=7" / "data.jsonl").exists()
+
+
+# --- what is in the way -----------------------------------------------------------------------------------------------
+
+
+def test_a_directory_belongs_to_one_format(sink):
+    """
+    The ledger would count the other format's days as delivered.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]))
+
+    with pytest.raises(TargetError, match="holds jsonl files"):
+        FileSink(directory=sink.directory, codec=Csv()).open(SOURCE, "r2")
+
+
+def _file_as_target(directory: Path) -> None:
+    directory.write_text("mine")
+
+
+def _file_as_source(directory: Path) -> None:
+    directory.mkdir()
+    (directory / SOURCE).write_text("mine")
+
+
+def _foreign_files(directory: Path) -> None:
+    (directory / SOURCE / "clicks").mkdir(parents=True)
+    (directory / SOURCE / "clicks" / "data.jsonl").write_text("mine")
+
+
+def _foreign_package(directory: Path) -> None:
+    _foreign_files(directory)
+    (directory / SOURCE / "clicks" / "datapackage.json").write_text('{"name": "mine"}')
+
+
+def _directory_as_file(directory: Path) -> None:
+    sink = FileSink(directory=directory, codec=JsonLines())
+    run(sink, a_day(2), (CLICKS, [click(1)]))
+    (day_file(sink) / "mine").mkdir(parents=True)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        pytest.param(_file_as_target, "is a file", id="a file as target"),
+        pytest.param(_file_as_source, "A file stands where a directory is needed", id="a file as source"),
+        pytest.param(_foreign_files, "penstock did not make", id="foreign files"),
+        pytest.param(_foreign_package, "penstock did not make", id="a foreign data package"),
+        pytest.param(_directory_as_file, "is a directory", id="a directory as file"),
+    ],
+)
+def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, said):
+    """
+    The error names it; nothing of it is touched, nothing is left behind, and the next run is not confused.
+    """
+    sink = FileSink(directory=tmp_path / "out", codec=JsonLines())
+    make(sink.directory)
+
+    def mine() -> set[Path]:
+        return {path for path in sink.directory.rglob("*") if ".penstock" not in path.parts}
+
+    before = mine()
+    for _ in range(2):
+        with pytest.raises(TargetError, match=said) as caught:
+            run(sink, a_day(), (CLICKS, [click(1)]))
+        assert str(tmp_path / "out") in str(caught.value)
+
+    assert mine() == before
+    drafts = sink.directory / ".penstock" / "staged"
+    assert [path for path in drafts.rglob("*") if path.is_file()] == [] if drafts.is_dir() else True
+
+
+def test_a_full_disk_loses_nothing(sink):
+    """
+    The commit fails with a word about space; what was there stays, and the drafts go.
+    """
+    run(sink, a_day(), (CLICKS, [click(1)]), run_id="former")
+    child = os.fork()
+    if child == 0:
+        told = 1
+        try:
+            # The limit of a file's size stands for the disk's: the system call fails in the same place.
+            signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+            target = sink.open(SOURCE, "r2")
+            resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, 200_000))
+            writer = target.begin([CLICKS], a_day())
+            try:
+                while True:
+                    rows = rows_of(CLICKS, [click(number) for number in range(1000)])
+                    writer.write(Batch(layout=CLICKS, rows=rows))
+            except SinkError as error:
+                told = 0 if "Free some space" in str(error) else 2
+            writer.abort()
+        finally:
+            os._exit(told)
+    _, status = os.waitpid(child, 0)
+
+    assert os.waitstatus_to_exitcode(status) == 0
+    assert state_of(sink, a_day()) == ("delivered", "former", True)
+    assert ids(day_file(sink)) == ["c1"]
+
+
+def test_a_target_that_was_only_looked_at_is_not_changed(sink):
+    """
+    Looking needs no lock, also while a run goes on, and shows its committed partitions.
+    """
+    target = sink.open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    seen = sink.look(SOURCE)
+    found = seen.ledger.entries(SOURCE, "clicks")
+    seen.close()
+    deliver(target, a_day(2), [(CLICKS, [click(1, report_date=date(2026, 3, 2))])])
+    target.close()
+
+    assert list(found) == [a_day(1)]
+
+
+def test_a_writer_that_is_refused_leaves_no_draft(sink):
+    """
+    A commit that the ledger refuses cleans up after itself.
+    """
+    target = sink.open(SOURCE, "r1")
+    writer = target.begin([CLICKS], a_day())
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
+    with pytest.raises(SinkError, match="changed in the ledger"):
+        writer.commit(an_entry(target.ledger, a_day(), version=5))
+    left = list((sink.directory / ".penstock" / "staged" / SOURCE).iterdir())
+    target.close()
+
+    assert left == []
+    assert ids(day_file(sink)) == []

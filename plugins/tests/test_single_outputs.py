@@ -1,0 +1,275 @@
+"""
+Outputs that remember nothing: one file, and standard output.
+"""
+
+import gzip
+import io
+import json
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+from penstock.errors import LockHeldError, OutputClosedError, TargetError, UsageError
+from penstock.model import Batch
+from penstock.testing.sinks import (
+    ANSWERS,
+    CLICKS,
+    LEADS,
+    SOURCE,
+    TAGS,
+    a_day,
+    a_lead_day,
+    click,
+    deliver,
+    lead,
+    rows_of,
+)
+from penstock_plugins import penstock_sinks
+from penstock_plugins.single import SingleFileSink
+from penstock_plugins.stdout import StdoutSink
+
+KINDS = {kind.name: kind for kind in penstock_sinks()}
+
+
+def a_sink(text: str):
+    kind = KINDS[text.partition(":")[0]]
+    return kind.open(kind.parse(text))
+
+
+def ids(content: bytes) -> list[str]:
+    return [json.loads(line)["click_id"] for line in content.splitlines()]
+
+
+def abort(target, partition, layout=CLICKS) -> None:
+    writer = target.begin([layout], partition)
+    writer.write(Batch(layout=layout, rows=rows_of(layout, [click(99)])))
+    writer.abort()
+
+
+def test_one_file_appears_whole_at_the_end(tmp_path):
+    """
+    Until the stream is finished the former file is there; then the new one, in the order of partitions, without what
+    was aborted, and nothing beside it.
+    """
+    path = tmp_path / "clicks.jsonl"
+    path.write_text("former")
+    target = a_sink(f"jsonl:{path}").open(SOURCE, "r1", ["clicks"])
+    deliver(target, a_day(2), [(CLICKS, [click(3)])])
+    abort(target, a_day(3))
+    deliver(target, a_day(1), [(CLICKS, [click(1), click(2)])])
+    deliver(target, a_day(4), [(CLICKS, [])])
+    assert path.read_text() == "former"
+    target.finish("clicks")
+    assert ids(path.read_bytes()) == ["c1", "c2", "c3"]
+    target.close()
+
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_run_that_ends_early_leaves_the_former_file(tmp_path):
+    """
+    Closed without a finish, or with nothing committed, a run leaves no trace.
+    """
+    path = tmp_path / "clicks.jsonl"
+    path.write_text("former")
+    target = a_sink(f"jsonl:{path}").open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    target.close()
+    target = a_sink(f"jsonl:{path}").open(SOURCE, "r2")
+    abort(target, a_day())
+    target.finish("clicks")
+    target.close()
+
+    assert path.read_text() == "former"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_killed_run_left_is_removed(tmp_path):
+    """
+    Its parts are not joined to the next run's.
+    """
+    path = tmp_path / "clicks.jsonl"
+    target = a_sink(f"jsonl:{path}").open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    target._lock.close()
+    target = a_sink(f"jsonl:{path}").open(SOURCE, "r2")
+    deliver(target, a_day(2), [(CLICKS, [click(2)])])
+    target.finish("clicks")
+    target.close()
+
+    assert ids(path.read_bytes()) == ["c2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        pytest.param("leads.csv", b'"lead_id","status","_extra"\r\n1,"new",\r\n2,"sold",\r\n', id="csv"),
+        pytest.param("leads.csv.gz", b'"lead_id","status","_extra"\r\n1,"new",\r\n2,"sold",\r\n', id="csv.gz"),
+        pytest.param("leads.jsonl.gz", b'{"lead_id":1,"status":"new"}\n{"lead_id":2,"status":"sold"}\n', id="jsonl.gz"),
+    ],
+)
+def test_changes_in_one_file_are_merged(tmp_path, name, content):
+    """
+    The later day's reading of a record wins, whichever day was committed first; the suffix says how it is written.
+    """
+    path = tmp_path / name
+    target = a_sink(f"{name.split('.')[1]}:{path}").open(SOURCE, "r1")
+    deliver(target, a_lead_day(2), [(LEADS, [lead(2, "sold")])])
+    deliver(target, a_lead_day(1), [(LEADS, [lead(1), lead(2)])])
+    target.finish("leads")
+    target.close()
+
+    found = path.read_bytes()
+    assert (gzip.decompress(found) if name.endswith("gz") else found) == content
+
+
+def test_no_rows_make_an_empty_file(tmp_path):
+    """
+    A stream that was read and has no records is a file with its header, as a reader of files expects.
+    """
+    path = tmp_path / "leads.csv"
+    target = a_sink(f"csv:{path}").open(SOURCE, "r1")
+    deliver(target, a_lead_day(1), [(LEADS, [])])
+    target.finish("leads")
+    target.close()
+
+    assert path.read_bytes() == b'"lead_id","status","_extra"\r\n'
+
+
+def test_one_file_holds_one_stream(tmp_path):
+    """
+    Several streams are refused, before anything is fetched where the run says what it will write.
+    """
+    sink = a_sink(f"jsonl:{tmp_path / 'all.jsonl'}")
+    with pytest.raises(TargetError, match="--streams"):
+        sink.open(SOURCE, "r1", ["clicks", "jobs"])
+    target = sink.open(SOURCE, "r1")
+    with pytest.raises(TargetError, match="click_tags, clicks"):
+        target.begin([CLICKS, TAGS], a_day())
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    with pytest.raises(TargetError, match="clicks, leads"):
+        target.begin([LEADS], a_lead_day(1))
+    target.close()
+
+
+def test_one_run_at_a_time_writes_a_file(tmp_path):
+    """
+    The second is told which run holds it.
+    """
+    sink = a_sink(f"jsonl:{tmp_path / 'clicks.jsonl'}")
+    target = sink.open(SOURCE, "r1")
+    with pytest.raises(LockHeldError, match="run r1"):
+        sink.open(SOURCE, "r2")
+    target.close()
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        pytest.param("jsonl:", UsageError, "jsonl:DIR", id="no place"),
+        pytest.param("jsonl:{there}/no/clicks.jsonl", TargetError, "is no directory", id="no directory"),
+    ],
+)
+def test_places_that_cannot_be(tmp_path, text, error, said):
+    """
+    The error says how a place is named.
+    """
+    with pytest.raises(error, match=said):
+        a_sink(text.format(there=tmp_path)).open(SOURCE, "r1")
+
+
+def test_a_name_decides_between_one_file_and_a_directory(tmp_path):
+    """
+    A suffix of the format means one file, unless a directory of that name is there.
+    """
+    (tmp_path / "dir.jsonl").mkdir()
+
+    assert isinstance(a_sink(f"jsonl:{tmp_path}/x.jsonl"), SingleFileSink)
+    assert not isinstance(a_sink(f"jsonl:{tmp_path}/dir.jsonl"), SingleFileSink)
+    assert not isinstance(a_sink(f"csv:{tmp_path}/x.jsonl"), SingleFileSink)
+    with pytest.raises(UsageError, match=r"x\.jsonl\.gz"):
+        KINDS["jsonl"].open(KINDS["jsonl"].settings(path=Path("x.jsonl"), gzip=True))
+
+
+# --- standard output --------------------------------------------------------------------------------------------------
+
+
+def test_standard_output_shows_committed_partitions_only():
+    """
+    A partition's lines come at its commit, in one piece; an aborted one's never.
+    """
+    output = io.BytesIO()
+    target = StdoutSink(output=lambda: output).open(SOURCE, "r1", ["clicks"])
+    abort(target, a_day(1))
+    writer = target.begin([CLICKS], a_day(2))
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
+    writer.write(Batch(layout=CLICKS, rows=[]))
+    assert output.getvalue() == b""
+    writer.abort()
+    deliver(target, a_day(2), [(CLICKS, [click(1), click(2), click(3)])])
+    target.finish("clicks")
+    target.close()
+
+    assert ids(output.getvalue()) == ["c1", "c2", "c3"]
+    assert not output.closed
+
+
+@pytest.mark.parametrize(
+    ("name_streams", "streams", "named"),
+    [
+        pytest.param(None, ["leads"], False, id="one stream"),
+        pytest.param(None, ["leads", "lead_data"], True, id="several streams"),
+        pytest.param(True, ["leads"], True, id="asked for"),
+        pytest.param(False, ["leads", "lead_data"], False, id="not wanted"),
+    ],
+)
+def test_lines_name_their_stream_when_there_are_several(name_streams, streams, named):
+    """
+    ``_stream`` comes first in each line, of derived streams too.
+    """
+    output = io.BytesIO()
+    target = StdoutSink(name_streams=name_streams, output=lambda: output).open(SOURCE, "r1", streams)
+    data = [{"lead_id": 1, "name": "{", "value": "\n{"}, {"lead_id": 1, "name": "b", "value": "}"}]
+    deliver(target, a_lead_day(1), [(LEADS, [lead(1), lead(2)]), (ANSWERS, data)])
+
+    lines = [json.loads(line) for line in output.getvalue().splitlines()]
+    expected = [("leads", lead(1)), ("leads", lead(2)), *(("lead_data", one) for one in data)]
+    assert lines == [{**({"_stream": stream} if named else {}), **row} for stream, row in expected]
+    assert all((next(iter(line)) == "_stream") == named for line in lines)
+
+
+def test_a_closed_pipe_ends_quietly():
+    """
+    When the reader goes, the run is told so by an error of exit code 0, and the interpreter adds no complaint.
+    """
+    program = """
+        import sys
+        from penstock.errors import OutputClosedError
+        from penstock.testing.sinks import CLICKS, a_day, click, deliver
+        from penstock_plugins.stdout import StdoutSink
+
+        target = StdoutSink().open("acme", "r1")
+        sys.stdin.readline()
+        try:
+            for day in range(1, 28):
+                deliver(target, a_day(day), [(CLICKS, [click(number) for number in range(500)])])
+        except OutputClosedError as error:
+            print("closed", file=sys.stderr)
+            sys.exit(error.exit_code)
+    """
+    reader, writer = os.pipe()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(program)],
+        stdin=subprocess.PIPE,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+    )
+    os.close(writer)
+    os.close(reader)
+    _, said = process.communicate(b"\n", timeout=60)
+
+    assert (process.returncode, said) == (0, b"closed\n")
+    assert OutputClosedError.exit_code == 0
