@@ -116,17 +116,17 @@ class _Log:
 
     def __call__(self, event: Event) -> None:
         name = event["event"]
-        if name in ("partition_failed", "defect"):
+        if name == "partition_failed":
             self._line("ERROR", told(event))
-        if name == "defect" and self._debug:
+        if name == "defect" and self._debug:  # without --debug, the partition that failed of it says enough
+            self._line("ERROR", told(event))
             print(mask(event["trace"]), file=sys.stderr, flush=True)
         if self._quiet:
             return
+        news = name in ("run_started", "planned") or event.get("restated")
         if name in ("retry", "note"):
             self._line("WARNING", told(event))
-        elif name == "partition_delivered" and (self._verbose or event.get("restated")):
-            self._line("INFO", told(event))
-        elif name in ("run_started", "planned"):
+        elif news or (self._verbose and name == "partition_delivered"):
             self._line("INFO", told(event))
         if "stream" in event and name in ("planned", "partition_delivered", "partition_failed"):
             self._count(event)
@@ -177,7 +177,7 @@ def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
         elif name in ("partition_delivered", "partition_failed") and key in bars:
             records[key] = records.get(key, 0) + event.get("records", 0)
             progress.update(bars[key], advance=1, records=records[key])
-        shown = name in ("partition_failed", "defect", "note", "retry") or event.get("restated") or verbose
+        shown = name in ("partition_failed", "note", "retry") or event.get("restated") or verbose or debug
         text = told(event) if shown and name != "run_started" else None
         if text is not None:
             console.print(Text(mask(text), style="red" if name in ("partition_failed", "defect") else ""))

@@ -19,6 +19,9 @@ from penstock.config import sample
 from penstock.declare import SourceSettings, help_of
 from penstock.redact import Secret
 
+# Of keys that every source takes and whose type alone says too little.
+_EXAMPLES = {"open_for": '"3 days"', "proxy": '"http://proxy.example.com:3128"', "ca_file": '"/etc/ssl/own-ca.pem"'}
+
 
 @verb()
 @click.argument("connector")
@@ -42,7 +45,7 @@ def template(name: str, summary: str, settings: type) -> str:
     lines = [
         f"# {summary}",
         "#",
-        "# Fill in what is marked required; a key behind # has the default that is shown.",
+        "# Fill in what is marked required. A key behind # shows its default, or an example where it has none.",
         f"# Then: penstock check {name}, and: penstock run daily",
     ]
     if secret:
@@ -80,7 +83,9 @@ def _key(source: str, attribute: "attrs.Attribute[Any]", hint: Any) -> list[str]
         default = attribute.default
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
             default = None if default.takes_self else default.factory()  # type: ignore[union-attr]
-        if default is not None and not isinstance(default, Secret):
+        if default is None:
+            value = _EXAMPLES.get(attribute.name, value)
+        elif not isinstance(default, Secret):
             value = toml_value(default)
     return ["", *comment, f"{'' if required else '# '}{attribute.name} = {value}"]
 

@@ -369,6 +369,8 @@ def ledgers(choice: "SinkChoice", sources: Sequence[str] | None) -> "Iterator[li
             if target.ledger is None:
                 continue
             known = dict.fromkeys(source for source, _ in target.ledger.sources())
+            if name and name not in known and target.ledger.runs(name, 1):
+                known[name] = None  # it ran, and delivered nothing
             found += [(source, target.ledger) for source in known if sources is None or source == name]
         yield found
     finally:

@@ -191,9 +191,11 @@ def summarise(session: Session, finished: Any) -> None:
 
 
 @contextmanager
-def stopping(session: Session, clock: Clock) -> Iterator[None]:
+def stopping(
+    session: Session, clock: Clock, said: str = "stopping; what is complete stays delivered. Once more ends it at once"
+) -> Iterator[None]:
     """
-    The first Ctrl-C or SIGTERM lets the runner end cleanly, the second ends the process at once.
+    The first Ctrl-C or SIGTERM sets ``clock.stop``, so that a run ends cleanly; the second ends the process at once.
     """
     former: dict[int, Any] = {}
 
@@ -202,7 +204,7 @@ def stopping(session: Session, clock: Clock) -> Iterator[None]:
         for known in former:
             signal.signal(known, signal.SIG_DFL)
         name = signal.Signals(number).name
-        session.say(f"{name}: stopping; what is complete stays delivered. Once more ends it at once", event="stopping")
+        session.say(f"{name}: {said}", event="stopping")
 
     try:
         for one in (signal.SIGINT, signal.SIGTERM):

@@ -2,7 +2,6 @@
 ``demo`` and ``sandbox``: local imitations of the providers, over real HTTP.
 """
 
-import threading
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -123,14 +122,8 @@ def sandbox(session: Session, connector: str, port: int, faults: str | None, see
         for key, value in {"base_url": server.base_url, **offered.settings}.items():
             print(f"{key} = {toml_value(value)}")
         print(f"\n# and in another terminal: penstock run {connector} --to jsonl:data", flush=True)
-        stop = clock.stop
-        with stopping(session, clock):
-            _wait(stop)
-
-
-def _wait(stop: threading.Event) -> None:
-    while not stop.wait(3600):
-        pass
+        with stopping(session, clock, "stopped"):
+            clock.stop.wait()
 
 
 def local_source(session: Session, connector: str, base_url: str, pace: dict[str, Any]) -> "ConfiguredSource":
