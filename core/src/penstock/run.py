@@ -314,7 +314,9 @@ class SourceRun:
     def open(self) -> None:
         """Take the target; plan what can be planned, so that a window nobody serves is an error before any request."""
         self._started_at = self.clock.now()
-        self._target = self.job.sink.open(self.source.name, self.report.run_id)
+        streams = [stream for stream in ordered(self.source, self.job.streams) if stream.derived is None]
+        names = [name for one in streams for name in (one.name, *(d.name for d in self.source.derived_from(one.name)))]
+        self._target = self.job.sink.open(self.source.name, self.report.run_id, names)
         self._planner = Planner(self.job, self._started_at, self._target)
         for stream in ordered(self.source, self.job.streams):
             if stream.kind != "snapshot" and stream.derived is None:
