@@ -7,13 +7,13 @@ All frozen values, keyword-only: they gain optional fields, they never lose one.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
 from attrs import field, frozen
 
-from penstock.model import Ask, Kind, Request
-from penstock.parts import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller
+from penstock.model import Ask, Kind, Receipt, Request, Response
+from penstock.parts import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, Verdict
 from penstock.record import Column, columns_of
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class SourceSettings:
     proxy: str | None = setting(None, help="URL of a proxy; default: HTTPS_PROXY and its kin in the environment")
     ca_file: str | None = setting(None, help="CA bundle; default: SSL_CERT_FILE, else the system's")
 
+    def notices(self) -> tuple[str, ...]:
+        """What the user of these settings should know before anything is sent, told once by every command."""
+        return ()
+
 
 # --- connectors and streams -----------------------------------------------------------------------------------------
 
@@ -102,7 +106,7 @@ class Connector:
     name: str
     summary: str
     settings: type[SourceSettings]
-    authenticator: Callable[[Any], Authenticator] | None = None
+    authenticator: Callable[[Any], Authenticator | Named] | None = None
     judge: Judge | None = None
     limits: Limits = Limits()
     check: Callable[[Any, Ask], Request] | None = None
@@ -219,6 +223,96 @@ class Stream:
 
 # --- actions --------------------------------------------------------------------------------------------------------
 
+Place = Literal["path", "query", "header", "body", "whole_body"]
+FieldType = Literal["text", "integer", "number", "boolean", "object", "list", "json"]
+
+Values = Mapping[str, Any]
+"""A row ready to be sent: field name -> typed value; absent ones have no entry."""
+
+ActionJudge = Callable[[Response, Sequence[Values]], Sequence[Receipt] | Verdict | None]
+"""
+What the answer means to the rows of its request: a receipt for each (``row``: its place in the request), or a verdict.
+
+``Refuse`` with an AuthenticationError or ThrottledError ends the job, with any other error it refuses the rows;
+``Retry`` says that nothing was captured where it asks for a pause or a new grant, and otherwise that nobody knows.
+None leaves it to the connector's judge and the status.
+"""
+
+
+@frozen(kw_only=True)
+class Field:
+    """
+    One parameter of an action. ``name`` is snake_case, ``member`` the provider's spelling (default: the name); both
+    are taken, and those of ``also``.
+
+    ``whole_body``: the value is the body. ``repeated``: one or several values, sent under the same name each (query).
+    """
+
+    name: str
+    member: str = field()
+    place: Place = "body"
+    type: FieldType = "text"
+    required: bool = False
+    repeated: bool = False
+    choices: tuple[str, ...] = ()
+    also: tuple[str, ...] = ()
+    description: str = ""
+
+    @member.default
+    def _member(self) -> str:
+        return self.name
+
+
+@frozen(kw_only=True)
+class Grouping:
+    """
+    How rows may share a request: those that differ in ``field``, a repeated one, and in nothing else.
+
+    ``most`` values of it, ``most_url`` characters of the URL; a row that has one of ``never_with`` travels alone.
+    """
+
+    field: str
+    most: int
+    most_url: int
+    never_with: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True, eq=False)
+class Action:
+    """
+    One write to a provider. ``path`` is a template below ``base_url`` with fields in braces; ``endpoint`` gives method
+    and path where they depend on the settings.
+
+    ``rows_per_request`` above 1: the body is a list with an object for each row, or for each object of the row's list
+    ``body``. ``open_body``: the provider's document does not show every member, so the parameter ``body`` (an object)
+    is sent with whatever members it has. ``prepare`` raises ValueError for values that must not be sent.
+    ``repeatable``: sending it twice is the same as once, so an unknown outcome is tried again. ``destroys``: needs
+    ``--yes``. ``not_built``: listed with this reason and never sent.
+    """
+
+    name: str
+    summary: str
+    method: str
+    path: str
+    endpoint: Callable[[Any], tuple[str, str]] | None = None
+    fields: tuple[Field, ...] = ()
+    rows_per_request: int = 1
+    grouping: Grouping | None = None
+    open_body: bool = False
+    prepare: Callable[[Any, Values], None] = lambda settings, values: None
+    judge: ActionJudge | None = None
+    repeatable: bool = False
+    destroys: bool = False
+    not_built: str = ""
+
+    @property
+    def bulk(self) -> bool:
+        """Whether the body is a list of objects, one or more for each row."""
+        return self.rows_per_request > 1
+
+
+# --- parts by name --------------------------------------------------------------------------------------------------
+
 
 @frozen(kw_only=True)
 class Registration:
@@ -239,7 +333,8 @@ class SinkKind:
 
     ``scheme``: what ``--to`` begins with (``jsonl`` for ``jsonl:DIR``, ``postgresql``; ``-`` for stdout). ``settings``
     is an attrs class of :func:`setting` keys, ``parse`` makes it from the text after ``--to`` (the whole text, scheme
-    included), ``open`` makes the sink.
+    included), ``open`` makes the sink. ``query`` gives the rows of a query in the sink's own language, each a mapping
+    of column to value, for ``penstock act --from SINK --query``.
     """
 
     name: str
@@ -249,6 +344,7 @@ class SinkKind:
     settings: type
     parse: Callable[[str], Any]
     open: Callable[[Any], "Sink"]
+    query: Callable[[Any, str], Iterable[Mapping[str, Any]]] | None = None
 
 
 # --- sandboxes ------------------------------------------------------------------------------------------------------

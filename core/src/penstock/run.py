@@ -3,6 +3,7 @@ The runner: joins finished parts into one chain per source, runs them, and commi
 """
 
 import secrets
+import threading
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -45,6 +46,7 @@ from penstock.plan import (
 )
 from penstock.reading import Reader, StreamParts
 from penstock.redact import mask
+from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.retry import Budget, Retrying, RetryPolicy
 from penstock.sign import SignedExchange
@@ -67,6 +69,7 @@ def run(
     Run the jobs side by side and report. Errors of the configuration or the targets are raised before any request;
     after that everything that fails is in the report.
     """
+    on_event = told_to(on_event, [job.source.registry for job in jobs])
     started = time.monotonic()
     report = RunReport(run_id=run_id(clock.now()), strict=strict)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
@@ -95,6 +98,20 @@ def run(
             one.close()
     on_event({"event": "run_finished", **report.as_dict()})
     return report
+
+
+def told_to(on_event: Emit, registries: Sequence[Registry]) -> Emit:
+    """One listener for an event, whichever thread it comes from: the caller's, and every plugin's."""
+    lock = threading.Lock()
+    plugins = {id(registry): registry for registry in registries if registry is not None}
+
+    def emit(event: Mapping[str, Any]) -> None:
+        with lock:
+            on_event(event)
+            for registry in plugins.values():
+                registry.event(event)
+
+    return emit
 
 
 def check(source: ConfiguredSource, clock: Clock) -> str:
@@ -164,6 +181,8 @@ class SourceLane:
             clock=self.clock,
         )
         authenticator = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
+        if isinstance(authenticator, Named):
+            authenticator = self.source.registry.part("authenticator", authenticator)
         self.exchange = SignedExchange(authenticator, self._transport, self._log_in, self.clock)
         self._retrying = Retrying(
             exchange=self.exchange,

@@ -1,0 +1,344 @@
+"""
+Every hook: the example of its section in docs/hooks.md, installed beside a small provider and used by a real run.
+"""
+
+import json
+import re
+import types
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import penstock
+import penstock_plugins
+import pytest
+from penstock import hookspecs
+from penstock.cli import main
+from penstock.declare import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream
+from penstock.envelope import Envelope
+from penstock.model import Request
+from penstock.parts import named
+from penstock.record import added, personal, record
+from penstock.redact import Secret
+from penstock.registry import Registry
+from penstock.testing import serve
+
+PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
+HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("penstock_"))
+DAY = date(2026, 3, 1)
+
+
+def section(hook: str) -> str:
+    found = re.search(rf"^## {hook}\n(.*?)(?=^## |\Z)", PAGE.read_text(), re.MULTILINE | re.DOTALL)
+    assert found is not None, f"docs/hooks.md has no section {hook}"
+    return found[1]
+
+
+def example(hook: str) -> Any:
+    """The plugin that the hook's section shows, as a module."""
+    blocks = re.findall(r"^```python\n(.*?)^```", section(hook), re.MULTILINE | re.DOTALL)
+    module = types.ModuleType(f"example_{hook}")
+    exec(compile("\n".join(blocks), f"docs/hooks.md: {hook}", "exec"), vars(module))
+    return module
+
+
+@record(members="camel")
+class Click:
+    account_id: str = added()
+    day: date = added()
+    click_id: str
+    ip: str | None = personal()
+
+
+def requests(settings: Any, ask: Any) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/clicks", params=(("account", ask.account), ("day", ask.since.isoformat())))
+
+
+class Provider:
+    """The connector ``acme`` with the stream ``clicks``; a test changes some of what it declares."""
+
+    def __init__(self, authenticator: Any = None, **stream: Any) -> None:
+        self.authenticator = authenticator
+        self.stream = stream
+
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        authenticator = self.authenticator
+        yield Connector(
+            name="acme",
+            summary="Acme",
+            settings=SourceSettings,
+            authenticator=None if authenticator is None else lambda settings: authenticator,
+        )
+
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        declared: dict[str, Any] = {
+            "name": "clicks",
+            "summary": "",
+            "record": Click,
+            "kind": "report",
+            "key": "click_id",
+            "account": "account_id",
+            "accounts": lambda settings: ["1"],
+            "day": "day",
+            "requests": requests,
+            "envelope": Envelope(items="clicks", total="total", also=("next",)),
+            "poll_first_s": 0.01,
+            "poll_max_s": 0.01,
+        }
+        return [Stream(**{**declared, **self.stream})] if source == "acme" else []
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty directory, where commands are given."""
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+Answer = Callable[[SandboxRequest], SandboxResponse]
+
+
+def run(plugins: Iterable[object], answer: Answer, *, to: str = "jsonl:data", **keys: str) -> int:
+    """``penstock run acme`` for one day against ``answer``; the exit code."""
+    with serve(answer) as server:
+        values = {"base_url": server.base_url, "retry_first_s": "0.01", **keys}
+        environ = {f"PENSTOCK_SOURCE__ACME__{key.upper()}": value for key, value in values.items()}
+        window = ["--since", DAY.isoformat(), "--until", DAY.isoformat()]
+        return main(["run", "acme", "--to", to, *window], plugins=[penstock_plugins, *plugins], environ=environ)
+
+
+def rows(place: Path, stream: str = "clicks") -> list[dict[str, Any]]:
+    """What was delivered."""
+    files = sorted((place / "data" / "acme" / stream).rglob("data.jsonl"))
+    return [json.loads(line) for file in files for line in file.read_text().splitlines()]
+
+
+def json_answer(value: Any, status: int = 200) -> SandboxResponse:
+    return SandboxResponse(status=status, body=json.dumps(value).encode())
+
+
+def clicks(*ids: str, **more: Any) -> SandboxResponse:
+    return json_answer({"clicks": [{"clickId": one} for one in ids], **more})
+
+
+# --- the page ---------------------------------------------------------------------------------------------------------
+
+
+def test_every_hook_has_a_section_an_example_and_a_test() -> None:
+    """
+    A hook that is added is explained, in the order of hookspecs.py, and shown at work here.
+    """
+    headings = re.findall(r"^## (penstock_\w+)$", PAGE.read_text(), re.MULTILINE)
+
+    assert headings == [name for name in vars(hookspecs) if name in HOOKS]
+    assert [hook for hook in HOOKS if "```python" not in section(hook)] == []
+    assert [hook for hook in HOOKS if f"test_hook_{hook}" not in globals()] == []
+
+
+@pytest.mark.parametrize("hook", HOOKS)
+def test_an_example_is_a_sound_plugin(hook: str) -> None:
+    """
+    The registry takes it without complaint, and it implements the hook that it is an example of.
+    """
+    module = example(hook)
+    beside = [] if hook == "penstock_sources" else [example("penstock_sources")]
+
+    assert hasattr(module, hook)
+    assert Registry([module, *beside], strict=True).broken() == ()
+
+
+# --- the hooks --------------------------------------------------------------------------------------------------------
+
+
+def test_hook_penstock_sources(capsys: pytest.CaptureFixture[str], place: Path) -> None:
+    """
+    The connector is listed; its settings are what init prints; a secret among them is asked for as one.
+    """
+    plugin = example("penstock_sources")
+
+    assert main(["connectors"], plugins=[plugin]) == 0
+    assert "Clicks from Acme" in capsys.readouterr().out
+    assert main(["init", "acme"], plugins=[plugin]) == 0
+    printed = capsys.readouterr().out
+    assert 'base_url = "https://api.acme.example"' in printed
+    assert 'api_key = { env = "ACME_API_KEY" }' in printed
+
+
+def test_hook_penstock_record_streams(place: Path) -> None:
+    """
+    The stream is asked for with account and day, and both are on its rows.
+    """
+    plugins = [example("penstock_sources"), example("penstock_record_streams")]
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        assert request.target == "/clicks?account=1&day=2026-03-01"
+        return json_answer({"total": 1, "clicks": [{"clickId": "a", "price": 0.1}]})
+
+    assert run(plugins, answer, api_key="abcdef", account_ids="1") == 0
+    assert rows(place) == [{"account_id": "1", "day": "2026-03-01", "click_id": "a", "price": 0.1}]
+
+
+def test_hook_penstock_authenticators(place: Path) -> None:
+    """
+    A connector asks for it by name; each attempt is signed anew.
+    """
+    seen: list[str] = []
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        assert request.headers["x-time"].isdigit()
+        seen.append(request.headers["x-key"])
+        return clicks("a", total=1) if len(seen) > 1 else json_answer({}, status=503)
+
+    authenticator = named("stamped", key=Secret("from the account page"))
+    assert run([example("penstock_authenticators"), Provider(authenticator)], answer) == 0
+    assert seen == ["from the account page"] * 2
+    assert len(rows(place)) == 1
+
+
+def test_hook_penstock_paginators(place: Path) -> None:
+    """
+    A stream asks for it by name; pages follow each other until there is no cursor.
+    """
+    pages = {None: clicks("a", next="2"), "2": clicks("b", next="3"), "3": clicks("c")}
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        cursor = re.search(r"cursor=(\w+)", request.query)
+        return pages[cursor[1] if cursor else None]
+
+    assert run([example("penstock_paginators"), Provider(paginator=named("cursor"))], answer) == 0
+    assert [row["click_id"] for row in rows(place)] == ["a", "b", "c"]
+
+
+def test_hook_penstock_pollers(place: Path) -> None:
+    """
+    A stream asks for it by name; the report is submitted once and polled until it is done.
+    """
+    asked: list[str] = []
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        asked.append(request.path)
+        if request.path == "/clicks":
+            return json_answer({"ticket": "17"})
+        return clicks("a", state="done") if len(asked) > 3 else json_answer({"state": "queued"})
+
+    assert run([example("penstock_pollers"), Provider(poller=named("ticketed"))], answer) == 0
+    assert asked == ["/clicks", "/clicks/17", "/clicks/17", "/clicks/17"]
+    assert [row["click_id"] for row in rows(place)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("body", "exit_code", "delivered"),
+    [
+        pytest.param(b"clickId;ip\na;\nb;1.2.3.4\n#2\n", 0, ["a", "b"], id="whole"),
+        pytest.param(b"clickId;ip\na;\n", 1, [], id="cut"),
+        pytest.param(b"clickId;ip\na;\n#2\n", 1, [], id="short"),
+    ],
+)
+def test_hook_penstock_decoders(place: Path, body: bytes, exit_code: int, delivered: list[str]) -> None:
+    """
+    A stream asks for it by name; a body that is cut, or holds fewer rows than it says, fails and delivers nothing.
+    """
+    plugins = [example("penstock_decoders"), Provider(envelope=named("semicolons"))]
+
+    assert run(plugins, lambda request: SandboxResponse(body=body), retries="1", retry_max_s="0.01") == exit_code
+    assert [row["click_id"] for row in rows(place)] == delivered
+
+
+def test_hook_penstock_actions(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    It is listed with the streams of its connector, and with those of no other one.
+    """
+    plugins = [example("penstock_sources"), example("penstock_actions")]
+
+    assert main(["streams", "acme", "--json"], plugins=plugins) == 0
+    assert [action["name"] for action in json.loads(capsys.readouterr().out)["actions"]] == ["report_event"]
+    assert Registry(plugins).actions("acme")
+    assert list(plugins[1].penstock_actions(source="other")) == []
+
+
+def test_hook_penstock_sinks(place: Path) -> None:
+    """
+    It is found by the scheme of --to and gets each partition once.
+    """
+    assert run([example("penstock_sinks"), Provider()], lambda request: clicks("a", "b"), to="count:counts.txt") == 0
+    assert (place / "counts.txt").read_text() == "clicks[account_id=1, day=2026-03-01] 2\n"
+
+
+def test_hook_penstock_secrets(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
+    """
+    A reference of its kind is resolved when the source is configured; what it lacks is told with its reason.
+    """
+    store = place / "pass"
+    store.write_text(
+        '#!/bin/sh\n[ "$2" = acme/reporting ] && echo s3cret-key || { echo "no such entry" >&2; exit 1; }\n'
+    )
+    store.chmod(0o755)
+    monkeypatch.setenv("PATH", str(place), prepend=":")
+    plugins = [example("penstock_secrets"), example("penstock_sources"), example("penstock_record_streams")]
+
+    def configured(entry: str) -> int:
+        (place / "penstock.toml").write_text(
+            f'[source.acme]\naccount_ids = ["1"]\napi_key = {{ pass = "{entry}" }}\nallow_http = true\n'
+        )
+        return main(["plan", "acme", "--since", "2026-03-01", "--until", "2026-03-01"], plugins=plugins, environ={})
+
+    assert configured("acme/reporting") == 0
+    assert configured("acme/other") == 2
+    said = capfd.readouterr()
+    assert "no such entry" in said.err
+    assert "s3cret-key" not in said.out + said.err
+
+
+def test_hook_penstock_sandboxes(place: Path) -> None:
+    """
+    Its imitation and its settings fit together: a source made of them reads it.
+    """
+    plugin = example("penstock_sandboxes")
+    sandbox = Registry([plugin]).sandbox("acme")
+    app = sandbox.make("http://127.0.0.1", DAY)
+    provider = Provider(
+        example("penstock_authenticators").Stamped(key=Secret(sandbox.settings["api_key"])),
+        accounts=lambda settings: sandbox.settings["account_ids"],
+    )
+
+    assert run([plugin, provider], app) == 0
+    assert [row["click_id"] for row in rows(place)] == ["a"]
+
+
+def test_hook_penstock_batch(place: Path) -> None:
+    """
+    It changes what is delivered, row by row of a page, and leaves pages without such a column alone.
+    """
+    answer = json_answer({"clicks": [{"clickId": "a", "ip": "203.0.113.9"}, {"clickId": "b"}]})
+
+    assert run([example("penstock_batch"), Provider()], lambda request: answer) == 0
+    assert [row["ip"] for row in rows(place)] == ["203.0.113.0", None]
+
+
+def test_hook_penstock_event(place: Path) -> None:
+    """
+    It hears what the page lists, with the members that the page lists.
+    """
+    plugin = example("penstock_event")
+    heard: dict[str, Mapping[str, Any]] = {}
+
+    class Listening:
+        @penstock.hookimpl
+        def penstock_event(self, event: Mapping[str, Any]) -> None:
+            heard.setdefault(event["event"], event)
+
+    answers: Iterator[SandboxResponse] = iter([json_answer({}, status=503), clicks("a", "b")])
+    assert run([plugin, Listening(), Provider()], lambda request: next(answers)) == 0
+    assert plugin.rows == {("acme", "clicks"): 2}
+
+    table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section("penstock_event"), re.MULTILINE))
+    del table["event"]  # its head
+    assert set(heard) == {"run_started", "planned", "retry", "partition_delivered", "run_finished"}
+    for name, event in heard.items():
+        if name != "run_finished":
+            assert set(event) - {"event"} <= set(re.findall(r"`(\w+)`", table[name])), name
+    source = (Path(penstock.__file__).parent / "run.py").read_text()
+    assert set(table) == set(re.findall(r'"event": "(\w+)"', source))
