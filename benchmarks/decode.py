@@ -22,7 +22,7 @@ from penstock.model import Response
 from penstock.record import column, derived, record
 
 try:
-    import orjson
+    import orjson  # type: ignore[import-not-found,unused-ignore]
 except ImportError:
     raise SystemExit("needs orjson: uv run --with orjson python benchmarks/decode.py") from None
 
@@ -124,9 +124,11 @@ def ours(cls: type, key: str, stamps: dict[str, Any] | None = None, **more: Any)
 
     def run(body: bytes) -> bytes:
         answer = envelope(Response(status=200, body=body, received_at=datetime.now().astimezone()))
-        (decoded,) = compiled.decode_all(answer.items, stamps, Memory())
-        sums(decoded.batch)
-        return encoder.encode_lines(decoded.batch.rows)
+        written = []
+        for decoded in compiled.decode_all(answer.items, stamps, Memory()):
+            sums(decoded.batch)
+            written.append(encoder.encode_lines(decoded.batch.rows))
+        return b"".join(written)
 
     return run
 

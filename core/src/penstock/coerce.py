@@ -73,7 +73,7 @@ def _decimal(column: Column, value: Any) -> Decimal:
 
 
 def exact(value: Any) -> Decimal:
-    """The number in a text, an int or a Decimal, exactly; raises MisfitError when there is none that can be written out."""
+    """The number in a text, an int or a Decimal, exactly; raises MisfitError when it cannot be written out."""
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise MisfitError(f"expected a number, got {_kind(value)}")
     try:

@@ -191,7 +191,7 @@ class ReportFile:
         head, rest = (body, b"") if end < 0 else (body[:end], body[end : end + 4096])
         try:
             one = _MEMBERS.decode(head)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):
             # The first line is no whole object: one object over many lines, or lines that are broken.
             return Envelope(items=self.items).read(body, response)
         if not rest.strip() and any(bytes(memoryview(one.get(name, b""))[:1]) == b"[" for name in self.items):
@@ -201,7 +201,7 @@ class ReportFile:
             block = memoryview(body)[start:stop]
             try:
                 _RAW.decode_lines(block)
-            except msgspec.DecodeError as error:
+            except ValueError as error:  # of JSON, or of UTF-8
                 raise BrokenBodyError(
                     f"The report is in JSON lines, but bytes {start} to {stop} are not: {error}."
                 ) from None
@@ -340,7 +340,7 @@ def _checked(decoder: "msgspec.json.Decoder[Any]", body: bytes, response: Respon
         return decoder.decode(body)
     except RecursionError:
         raise _too_deep() from None
-    except msgspec.DecodeError as error:
+    except ValueError as error:  # of JSON, or of UTF-8
         raise BrokenBodyError(f"The body is no JSON: {error}; it begins: {response.text(200)}") from None
 
 

@@ -6,7 +6,7 @@ import csv
 import io
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from itertools import accumulate, chain, repeat
 from operator import attrgetter
@@ -116,6 +116,19 @@ def page_of(items: Items) -> RawPage:
         constants=items.columns,
         path=lambda run: items.path,
     )
+
+
+def slices(items: Items, count: int) -> Iterator[RawPage]:
+    """A large array as pages of ``count`` elements."""
+    elements = LIST.decode(items.raw)
+    for start in range(0, len(elements), count):
+        # A start before the first element makes the indices in paths those of the whole array.
+        yield RawPage(
+            data=array_of(elements[start : start + count]),
+            constants=items.columns,
+            starts=[-start],
+            path=lambda run: items.path,
+        )
 
 
 def joined(runs: Sequence[Items]) -> RawPage:

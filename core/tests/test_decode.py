@@ -1,0 +1,750 @@
+"""
+How pages become typed rows: what is delivered, what is set aside, and at what cost.
+"""
+
+import json
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from penstock.coerce import MisfitError, cleaner, coerce
+from penstock.declare import Derived, Stream
+from penstock.decode import LEARNT_MEMBERS, Compiled, Decoded, Memory, compile_stream, split_by_day, sums
+from penstock.errors import ConfigError, PluginError
+from penstock.model import Items
+from penstock.record import Column, added, column, derived, personal, record, row_key, secret
+
+
+@record(members="camel")
+class Click:
+    click_id: str
+    clicked_at: datetime | None = column(zone="naive")
+    job_id: int | None
+    price: str | None
+    price_amount: Decimal | None = derived(of="price", scale=-2, unit="USD", additive=True)
+    spend: Decimal | None = column(additive=True)
+    valid: bool | None
+    day: date | None
+    offer: Any = None
+
+
+@record()
+class Lead:
+    id: str
+    email: str | None = personal()
+    token: str | None = secret()
+    data: Any = column(hidden=("[name=hash]", "*.secret"), hidden_personal=("*.value",))
+    saved: datetime | None
+
+
+@record()
+class LeadData:
+    name: str
+    value: str | None
+
+
+@record()
+class Row:
+    title: str
+    clicks: int | None
+    key: str = row_key("title", "clicks")
+
+
+def a_stream(cls: type = Click, **said: Any) -> Stream:
+    given: dict[str, Any] = {"name": "clicks", "summary": "", "record": cls, "kind": "report", **said}
+    given.setdefault("key", {Click: "click_id", Lead: "id", Row: "key", LeadData: ()}[cls])
+    return Stream(**given)
+
+
+def compiled(cls: type = Click, **more: Any) -> Compiled:
+    said = {name: more.pop(name) for name in ("key", "account", "day", "day_of", "days_per_request") if name in more}
+    return compile_stream("source", a_stream(cls, **said), **more)
+
+
+def an_array(*elements: Any, **more: Any) -> Items:
+    return Items(raw=json.dumps(elements).encode(), **more)
+
+
+def written(decoded: Decoded) -> list[dict[str, Any]]:
+    """The rows as a file of lines has them, numbers exact."""
+    lines = msgspec.json.Encoder(decimal_format="number").encode_lines(decoded.batch.rows)
+    return [json.loads(line, parse_float=Decimal) for line in lines.splitlines()]
+
+
+def reasons(decoded: Decoded) -> list[tuple[str, str]]:
+    return [(one.path, one.reason) for one in decoded.batch.rejected]
+
+
+# --- the usual road -------------------------------------------------------------------------------------------------
+
+
+def test_every_declared_column_is_in_every_row_in_order() -> None:
+    """
+    Rows have the partition's columns, then the declared ones in their order, null where absent; ``_extra`` only if
+    there is something in it.
+    """
+    shape = compiled(account="advertiser_id", day="report_date")
+
+    decoded = shape.decode(an_array({"clickId": "c"}), {"advertiser_id": 7, "report_date": "2026-03-01"})
+
+    expected = ["advertiser_id", "report_date", "click_id", "clicked_at", "job_id", "price", "price_amount", "spend"]
+    assert list(written(decoded)[0]) == [*expected, "valid", "day", "offer"]
+    assert [one.name for one in shape.layout.columns] == [*expected, "valid", "day", "offer", "_extra"]
+    assert shape.layout.partition_columns == ("advertiser_id", "report_date")
+    assert written(decoded)[0] == {
+        **dict.fromkeys(written(decoded)[0]),
+        "advertiser_id": "7",
+        "report_date": "2026-03-01",
+        "click_id": "c",
+    }
+    assert decoded.batch.rows[0].report_date == date(2026, 3, 1)
+
+
+def test_values_are_typed_and_exact() -> None:
+    """
+    Money keeps the provider's digits, never through a float, and nested parts are kept as they came.
+    """
+    raw = (
+        b'[{"clickId":"a","clickedAt":"2026-03-01 10:00:00","jobId":12345678901234567890123,"price":"45",'
+        b'"spend":0.10,"valid":true,"day":"2026-03-01","offer":{"cpc": 1.10}}]'
+    )
+
+    (row,) = compiled().decode(Items(raw=memoryview(raw))).batch.rows
+
+    assert (row.clicked_at, row.job_id) == (datetime(2026, 3, 1, 10), 12345678901234567890123)  # noqa: DTZ001
+    assert (str(row.price_amount), str(row.spend), row.valid, row.day) == ("0.45", "0.10", True, date(2026, 3, 1))
+    assert bytes(row.offer) == b'{"cpc": 1.10}'
+
+
+def test_no_function_is_called_per_record() -> None:
+    """
+    On the usual road a page of a thousand records costs as many Python calls as a page of one.
+    """
+    shape = compiled(account="advertiser_id", day="report_date")
+    elements = [
+        {"clickId": str(n), "price": "5", "spend": 1.5, "jobId": n, "offer": {}, "clickedAt": "2026-03-01 00:00:00"}
+        for n in range(1000)
+    ]
+    stamps = {"advertiser_id": "1", "report_date": "2026-03-01"}
+    pages = [an_array(*elements), an_array(*(dict(one, new=1) for one in elements))]
+    for page in pages:
+        shape.decode(page, stamps)  # compiles, and learns the unknown member
+    for page in pages:
+        calls: Counter[str] = Counter()
+
+        def count(frame: Any, event: str, _: Any, calls: Counter[str] = calls) -> None:
+            calls[event] += 1
+
+        sys.setprofile(count)
+        try:
+            decoded = shape.decode(page, stamps)
+        finally:
+            sys.setprofile(None)
+
+        assert len(decoded.batch) == 1000
+        assert calls["call"] < 100
+
+
+@pytest.mark.parametrize(
+    ("items", "ids"),
+    [
+        pytest.param(Items(raw=b'{"clickId": "a"}', form="object"), ["a"], id="object"),
+        pytest.param(Items(raw=b'{"clickId": "a"}\n\n{"clickId": "b"}\r\n', form="lines"), ["a", "b"], id="lines"),
+        pytest.param(Items(raw=b"[ ]"), [], id="empty"),
+    ],
+)
+def test_forms(items: Items, ids: list[str]) -> None:
+    """
+    A single object, lines, and nothing at all are read as well as an array.
+    """
+    assert [row.click_id for row in compiled().decode(items).batch.rows] == ids
+
+
+def test_csv_is_texts() -> None:
+    """
+    CSV's texts take the columns' types, and empty fields are null.
+    """
+    raw = b'a,"12","5",true,2026-03-01 00:00:00\n"b ""x""\ny",,,,\n'
+    header = ("clickId", "jobId", "price", "valid", "clickedAt")
+
+    decoded = compiled().decode(Items(raw=raw, form="csv", header=header, texts=True))
+
+    a, b = decoded.batch.rows
+    assert (a.job_id, a.price_amount, a.valid, a.clicked_at) == (12, Decimal("0.05"), True, datetime(2026, 3, 1))  # noqa: DTZ001
+    assert (b.click_id, b.job_id, b.price, b.valid, b.clicked_at) == ('b "x"\ny', None, None, None, None)
+
+
+def test_csv_that_does_not_fit() -> None:
+    """
+    A row of another length is set aside by itself, and digits are no Unix time.
+    """
+    raw = b"a,2026-03-01 00:00\nb\nc,1700000000\nd,2026-03-01,x\n"
+
+    decoded = compiled().decode(Items(raw=raw, form="csv", header=("clickId", "clickedAt"), texts=True))
+
+    assert [row.clicked_at for row in decoded.batch.rows] == [datetime(2026, 3, 1)]  # noqa: DTZ001
+    assert [path for path, _ in reasons(decoded)] == ["$[1]", "$[2].clickedAt", "$[3]"]
+    assert decoded.count == 4
+
+
+def test_line_ends_inside_nested_parts_do_not_break_lines() -> None:
+    """
+    A nested part of a pretty-printed answer, or an unknown one, is on one line when written; texts keep theirs.
+    """
+    raw = b'[\n {\n  "clickId": "a\\nb",\n  "offer": {\n   "x": [1.10,\r\n 2]\n  }, "new": [\n1]\n }\n]'
+
+    decoded = compiled().decode(Items(raw=raw))
+
+    (line,) = msgspec.json.Encoder(decimal_format="number").encode_lines(decoded.batch.rows).splitlines()
+    assert json.loads(line)["click_id"] == "a\nb"
+    assert b'"offer":{"x":[1.10,2]}' in line
+    assert b'"_extra":{"new":[1]}' in line
+
+
+def test_lines_that_are_not_one_line_each() -> None:
+    """
+    Objects that follow one another over several lines are read, and written on one line each.
+    """
+    raw = b'{"clickId": "a", "offer": {\n"x": 1}}\n{"clickId": "b"}\n'
+
+    decoded = compiled().decode(Items(raw=raw, form="lines"))
+
+    assert [row["offer"] for row in written(decoded)] == [{"x": 1}, None]
+
+
+# --- what does not fit ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("many", [1, 50], ids=["alone", "among others"])
+@pytest.mark.parametrize(
+    ("member", "sent", "column_name", "value"),
+    [
+        pytest.param("price", "7", "price", "7", id="an integer in a text column"),
+        pytest.param("price", "0.10", "price", "0.10", id="a number's digits in a text column"),
+        pytest.param("jobId", '"12"', "job_id", 12, id="digits in an integer column"),
+        pytest.param("jobId", "12.0", "job_id", 12, id="a whole number with a point"),
+        pytest.param("jobId", '" "', "job_id", None, id="a blank in an integer column"),
+        pytest.param("spend", '"1.50"', "spend", Decimal("1.50"), id="a decimal in text"),
+        pytest.param("spend", '""', "spend", None, id="an empty text in a decimal column"),
+        pytest.param("valid", '"false"', "valid", False, id="a boolean in text"),
+        pytest.param("valid", "1", "valid", True, id="a boolean as 1"),
+        pytest.param("day", '"2026-03-01T00:00:00Z"', "day", date(2026, 3, 1), id="midnight in a date column"),
+        pytest.param("day", '""', "day", None, id="an empty text in a date column"),
+        pytest.param("clickedAt", '"2026-03-01 10:00"', "clicked_at", datetime(2026, 3, 1, 10), id="no seconds"),  # noqa: DTZ001
+        pytest.param("clickedAt", '"2026-03-01"', "clicked_at", datetime(2026, 3, 1), id="a day in a naive time"),  # noqa: DTZ001
+        pytest.param("offer", "null", "offer", None, id="null in a nested column"),
+        pytest.param("clickId", "12345678901234567890123", "click_id", "12345678901234567890123", id="a number as key"),
+    ],
+)
+def test_what_loses_nothing_is_taken(member: str, sent: str, column_name: str, value: Any, many: int) -> None:
+    """
+    A value of another type that holds the same is taken to the column's type, exactly.
+    """
+    others = b"".join(b',{"clickId":"other %d"}' % n for n in range(many - 1))
+    first = f'{{"clickId":"x","{member}":{sent}}}'.encode()
+
+    decoded = compiled().decode(Items(raw=b"[" + first + others + b"]"))
+
+    assert reasons(decoded) == []
+    got = getattr(decoded.batch.rows[0], column_name)
+    assert (got, type(got), str(got)) == (value, type(value), str(value))
+
+
+@pytest.mark.parametrize(
+    ("element", "path", "reason"),
+    [
+        pytest.param('{"jobId": 1}', "$[1].clickId", "the member 'clickId' is missing", id="no key"),
+        pytest.param('{"clickId": null}', "$[1].clickId", "it is null", id="null key"),
+        pytest.param('{"clickId": true}', "$[1].clickId", "expected text, got a boolean", id="boolean as text"),
+        pytest.param('{"clickId": {"a": 1}}', "$[1].clickId", "expected text, got an object", id="object as text"),
+        pytest.param('{"clickId": "x", "jobId": 1.5}', "$[1].jobId", "'1.5' is no whole number", id="half"),
+        pytest.param('{"clickId": "x", "jobId": true}', "$[1].jobId", "expected a number, got a boolean", id="bool"),
+        pytest.param('{"clickId": "x", "spend": "NaN"}', "$[1].spend", "finite", id="not a number"),
+        pytest.param('{"clickId": "x", "spend": "-Infinity"}', "$[1].spend", "finite", id="infinity"),
+        pytest.param('{"clickId": "x", "spend": 1e999999}', "$[1].spend", "308 digits", id="a bomb of a number"),
+        pytest.param('{"clickId": "x", "spend": "1,5"}', "$[1].spend", "'1,5' is no number", id="decimal comma"),
+        pytest.param('{"clickId": "x", "price": "n/a"}', "$[1].price", "'n/a' is no number", id="derived of no number"),
+        pytest.param('{"clickId": "x", "price": "NaN"}', "$[1].price", "no finite number", id="derived of NaN"),
+        pytest.param('{"clickId": "x", "valid": "yes"}', "$[1].valid", "neither true nor false", id="yes"),
+        pytest.param('{"clickId": "x", "day": "2026-02-30"}', "$[1].day", "is no date", id="no such day"),
+        pytest.param('{"clickId": "x", "day": "2026-03-01T10:00:00"}', "$[1].day", "it has a time", id="time of day"),
+        pytest.param(
+            '{"clickId": "x", "clickedAt": "2026-03-01T10:00:00Z"}', "$[1].clickedAt", "has a zone", id="zone"
+        ),
+        pytest.param('{"clickId": "x", "clickedAt": 1700000000}', "$[1].clickedAt", "no date and time", id="Unix time"),
+        pytest.param('[{"clickId": "x"}]', "$[1]", "it is no object", id="an array"),
+        pytest.param("null", "$[1]", "it is no object", id="null"),
+        pytest.param(
+            '{"clickId": "x", "jobId": %s}' % ("9" * 5000), "$[1].jobId", "beyond all bounds", id="5000 digits"
+        ),
+    ],
+)
+def test_what_would_lose_is_set_aside_with_path_and_reason(element: str, path: str, reason: str) -> None:
+    """
+    One bad record does not stop its neighbours, and says where it was, why, and what it was.
+    """
+    decoded = compiled().decode(Items(raw=f'[{{"clickId": "a"}}, {element}, {{"clickId": "b"}}]'.encode()))
+
+    assert [row.click_id for row in decoded.batch.rows] == ["a", "b"]
+    ((found, said),) = reasons(decoded)
+    assert (found, reason in said) == (path, True), said
+    assert (decoded.count, decoded.batch.rejected[0].raw) == (3, element)
+
+
+def test_aware_times_need_a_zone() -> None:
+    """
+    A column whose provider states a zone refuses a time without one, and keeps the offset of the others.
+    """
+    decoded = compiled(Lead).decode(
+        an_array({"id": "a", "saved": "2026-03-01T10:00:00+02:00"}, {"id": "b", "saved": "2026-03-01 10:00"})
+    )
+
+    (row,) = decoded.batch.rows
+    assert row.saved == datetime(2026, 3, 1, 10, tzinfo=timezone(timedelta(hours=2)))
+    assert written(decoded)[0]["saved"].endswith("+02:00")
+    assert "has no zone" in reasons(decoded)[0][1]
+
+
+JUNK = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(10**20), 10**20),
+    st.decimals(-1000, 1000, places=2).map(lambda number: Decimal(str(number))),
+    st.sampled_from(["", " ", "x", "5", " 6 ", "1.50", "true", "0", "NaN", "2026-03-01", "2026-03-01 00:00:00"]),
+    st.sampled_from(["2026-03-01T10:00:00Z", "2026-13-01", [], {}, [1], {"a": [1]}]),
+)
+MEMBERS = ("clickId", "clickedAt", "jobId", "price", "spend", "valid", "day", "offer", "new", 'odd "name"')
+GOOD = {"clickId": "c", "clickedAt": "2026-03-01 00:00:00", "jobId": 1, "price": "1", "spend": Decimal("1.5")}
+ELEMENTS = st.lists(
+    st.one_of(
+        JUNK,
+        st.dictionaries(st.sampled_from(MEMBERS), JUNK),
+        st.dictionaries(st.sampled_from(MEMBERS), JUNK, max_size=2).map(lambda some: {**GOOD, **some}),
+    ),
+    max_size=8,
+)
+
+
+def reference(element: Any, columns: Sequence[Column]) -> dict[str, Any]:
+    """What one element becomes, in plain Python; raises MisfitError."""
+    if not isinstance(element, dict):
+        raise MisfitError("no object")
+    left = dict(element)
+    row: dict[str, Any] = {}
+    for one in columns:
+        if one.member is not None:
+            row[one.name] = coerce(one, left.pop(one.member, None))
+            if row[one.name] is None and not one.nullable:
+                raise MisfitError("null")
+    text = (row["price"] or "").strip()
+    amount = Column(name="amount", type="decimal")
+    row["price_amount"] = None if not text else coerce(amount, coerce(amount, text) * Decimal("0.01"))
+    return {**row, "_extra": left or None}
+
+
+@given(elements=ELEMENTS, nested=st.sampled_from(["raw", "plain"]), form=st.sampled_from(["array", "lines"]))
+@settings(max_examples=300, deadline=None)
+def test_every_road_leads_to_the_same_rows(elements: list[Any], nested: Any, form: Any) -> None:
+    """
+    Whatever a page holds, its rows and what it sets aside are those of a decoder that takes one element at a time.
+    """
+    shape = compiled(key=(), nested=nested)
+    encoder = msgspec.json.Encoder(decimal_format="number")
+    raw = encoder.encode(elements) if form == "array" else encoder.encode_lines(elements)
+    expected, bad = [], []
+    for place, element in enumerate(elements):
+        try:
+            expected.append(reference(element, shape.layout.columns))
+        except MisfitError:
+            bad.append(place)
+
+    for _ in range(2):  # as the first page, and when the unknown members are known
+        decoded = shape.decode(Items(raw=raw, form=form))
+
+        columns = [one.name for one in shape.layout.columns]
+        plain = [{name: settled(getattr(row, name)) for name in columns} for row in decoded.batch.rows]
+        assert plain == expected
+        assert sorted(one.path.partition("]")[0] for one in decoded.batch.rejected) == sorted(f"$[{n}" for n in bad)
+        assert decoded.count == len(elements)
+        assert set(decoded.batch.unknown) >= {name for row in expected for name in row["_extra"] or ()}
+
+
+def settled(value: Any) -> Any:
+    """A cell as a plain value."""
+    if value is msgspec.UNSET:
+        return None
+    if isinstance(value, msgspec.Raw):
+        return msgspec.json.Decoder(float_hook=Decimal).decode(value)
+    return {name: settled(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+# --- unknown members ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+@pytest.mark.parametrize("names", [["new"], ['odd "name"', "x"], [f"m{n}" for n in range(LEARNT_MEMBERS + 1)]])
+def test_unknown_members_are_kept_and_named(names: list[str], nested: Any) -> None:
+    """
+    Members that nobody declared are in ``_extra`` of their record only, however many there are and whatever their
+    names, and are named once per page.
+    """
+    shape = compiled(nested=nested)
+    page = an_array({"clickId": "a", **dict.fromkeys(names, 1.5)}, {"clickId": "b"})
+
+    for _ in range(2):
+        decoded = shape.decode(page)
+
+        assert decoded.batch.unknown == tuple(sorted(names))
+        assert [row.get("_extra") for row in written(decoded)] == [dict.fromkeys(names, Decimal("1.5")), None]
+    assert shape.decode(an_array({"clickId": "c"})).batch.unknown == ()
+
+
+def test_a_provider_cannot_set_a_stamped_column() -> None:
+    """
+    A member named like a column that penstock adds is unknown, and does not become that column.
+    """
+    decoded = compiled(account="advertiser_id").decode(
+        an_array({"clickId": "a", "advertiser_id": "evil", "_extra": 1, "price_amount": 9}), {"advertiser_id": "7"}
+    )
+
+    (row,) = written(decoded)
+    assert (row["advertiser_id"], row["price_amount"]) == ("7", None)
+    assert row["_extra"] == {"advertiser_id": "evil", "_extra": 1, "price_amount": 9}
+
+
+# --- stamps ---------------------------------------------------------------------------------------------------------
+
+
+def test_runs_of_one_answer_are_joined_and_keep_their_stamps() -> None:
+    """
+    Small runs make one batch; each record has its run's stamps, and a rejected one its path in the body.
+    """
+    runs = [
+        an_array({"clickId": "a"}, columns={"report_date": "2026-03-01"}, path="$.r.2026-03-01"),
+        Items(raw=b'{"clickId": "b"}', form="object", columns={"report_date": "2026-03-02"}, path="$.r.2026-03-02"),
+        an_array({"clickId": "c"}, {}, columns={"report_date": "2026-03-03"}, path="$.r.2026-03-03"),
+    ]
+
+    (decoded,) = compiled(day="report_date").decode_all(runs)
+
+    assert [(row.click_id, row.report_date.day) for row in decoded.batch.rows] == [("a", 1), ("b", 2), ("c", 3)]
+    assert [path for path, _ in reasons(decoded)] == ["$.r.2026-03-03[1].clickId"]
+
+
+def test_a_large_array_comes_in_parts() -> None:
+    """
+    A large body is decoded in parts, in order, with its stamps and with paths into the whole; keys are known across.
+    """
+    elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000} for n in range(4001)]
+    elements[3000] = {"clickId": None}
+    elements[4000] = {"clickId": "1"}
+    shape = compiled(account="advertiser_id")
+
+    parts = list(shape.decode_all([an_array(*elements, columns={"advertiser_id": "7"})]))
+
+    rows = [row for part in parts for row in part.batch.rows]
+    assert [row.click_id for row in rows] == [str(n) for n in range(4000) if n != 3000]
+    assert {row.advertiser_id for row in rows} == {"7"}
+    assert [part.count for part in parts] == [2000, 2000, 1]
+    assert [path for part in parts for path, _ in reasons(part)] == ["$[3000].clickId"]
+    assert parts[-1].repeated_across == 1
+
+
+def test_a_stamp_that_the_provider_sends_too_must_agree() -> None:
+    """
+    A row that says another account than the one asked for belongs elsewhere; a null one is filled.
+    """
+    decoded = compiled(account="job_id").decode(
+        an_array({"clickId": "a", "jobId": 7}, {"clickId": "b"}, {"clickId": "c", "jobId": 8}), {"job_id": "7"}
+    )
+
+    assert [(row.click_id, row.job_id) for row in decoded.batch.rows] == [("a", 7), ("b", 7)]
+    assert reasons(decoded) == [("$[2].jobId", "job_id is 8, and 7 was asked for")]
+
+
+def test_stamps_that_do_not_fit() -> None:
+    """
+    A request's stamp that is no column, or no value of it, is the connector's fault; the answer's own, the record's.
+    """
+    shape = compiled(day="report_date")
+
+    with pytest.raises(PluginError, match="nowhere"):
+        shape.decode(an_array({"clickId": "a"}), {"nowhere": 1})
+    with pytest.raises(PluginError, match="report_date"):
+        shape.decode(an_array({"clickId": "a"}), {"report_date": "soon"})
+    decoded = shape.decode(an_array({"clickId": "a"}, columns={"report_date": "total"}))
+    assert reasons(decoded) == [("$[0]", "'total' is no date and time")]
+
+
+def test_an_added_column_that_must_have_a_value() -> None:
+    """
+    A record whose required stamp is missing is rejected.
+    """
+
+    @record()
+    class Stamped:
+        id: str
+        parent: str = added()
+
+    shape = compile_stream("s", Stream(name="x", summary="", record=Stamped, kind="snapshot", key="id"))
+
+    assert reasons(shape.decode(an_array({"id": "a"}))) == [("$[0]", "parent has no value")]
+    assert len(shape.decode(an_array({"id": "a"}), {"parent": "p"}).batch) == 1
+
+
+def test_days_are_cut_in_the_sources_zone() -> None:
+    """
+    The day of a record is that of its time in the zone; rows of days that were not asked for are set aside.
+    """
+    shape = compiled(Lead, day="report_date", day_of="saved", days_per_request=3, zone=ZoneInfo("America/New_York"))
+    page = an_array(
+        {"id": "a", "saved": "2026-03-02T04:59:00Z"},
+        {"id": "b", "saved": "2026-03-02T05:00:00Z"},
+        {"id": "c", "saved": "2026-03-05T00:00:00Z"},
+        {"id": "d"},
+    )
+
+    decoded = shape.decode(page, days={date(2026, 3, 1), date(2026, 3, 2)})
+
+    parts = split_by_day(decoded.batch, "report_date")
+    assert {day.day: [row.id for row in part.rows] for day, part in parts.items()} == {1: ["a"], 2: ["b"]}
+    assert parts == split_by_day(decoded.batch, "saved", ZoneInfo("America/New_York"))
+    assert [path for path, _ in reasons(decoded)] == ["$[2].saved", "$[3].saved"]
+
+
+# --- keys -----------------------------------------------------------------------------------------------------------
+
+
+def test_equal_keys() -> None:
+    """
+    The same row twice is delivered once and counted; another row of the same key is set aside.
+    """
+    decoded = compiled().decode(
+        an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2})
+    )
+
+    assert (len(decoded.batch), decoded.repeated, decoded.count) == (1, 1, 3)
+    assert reasons(decoded) == [("$[2].clickId", "the key click_id a came before on this page, with other values")]
+
+
+def test_keys_of_earlier_pages() -> None:
+    """
+    Rows whose key an earlier page of the chain had are dropped and counted apart; another chain knows nothing of it.
+    """
+    shape, memory = compiled(), Memory()
+    shape.decode(an_array({"clickId": "a"}, {"clickId": "b"}), memory=memory)
+
+    decoded = shape.decode(an_array({"clickId": "b"}, {"clickId": "c"}), memory=memory)
+
+    assert [row.click_id for row in decoded.batch.rows] == ["c"]
+    assert (decoded.repeated, decoded.repeated_across, decoded.fresh, decoded.count) == (0, 1, 1, 2)
+    assert shape.decode(an_array({"clickId": "b"})).repeated_across == 0
+
+
+def test_the_memory_forgets_the_earliest_pages() -> None:
+    """
+    What a chain remembers is bounded.
+    """
+    memory = Memory(bound=4)
+    for page in ("ab", "cd", "ef"):
+        memory.add(set(page))
+
+    assert memory.known == set("cdef")
+
+
+def test_composite_keys_have_no_null() -> None:
+    """
+    A record with a null in its key is rejected; keys are compared as a whole.
+    """
+    decoded = compiled(key=("click_id", "job_id")).decode(
+        an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2}, {"clickId": "a"})
+    )
+
+    assert (len(decoded.batch), reasons(decoded)) == (2, [("$[2].jobId", "the key job_id is null")])
+
+
+def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
+    """
+    A row key depends on the row's values and how often they occurred in the partition, not on the page.
+    """
+    rows = [{"title": "x", "clicks": 1}, {"title": "x", "clicks": 1}, {"title": "y"}]
+    together = compiled(Row).decode(an_array(*rows))
+    memory = Memory()
+    apart = [compiled(Row).decode(an_array(row), memory=memory) for row in rows]
+
+    keys = [row.key for row in together.batch.rows]
+    assert len(set(keys)) == 3
+    assert keys == [one.batch.rows[0].key for one in apart]
+    assert [one.fresh for one in apart] == [1, 0, 1]
+    assert sum(one.repeated_across for one in apart) == 0
+
+
+# --- what does not leave --------------------------------------------------------------------------------------------
+
+SENSITIVE = {
+    "id": "a",
+    "email": "ann@example.org",
+    "token": "t0ken",
+    "data": [{"name": "hash", "value": "h4sh"}, {"name": "city", "value": "Leeds", "secret": "s3cret"}],
+}
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+@pytest.mark.parametrize(
+    ("include_personal", "gone", "kept"),
+    [(True, ["t0ken", "h4sh", "s3cret"], ["ann@", "Leeds"]), (False, ["t0ken", "h4sh", "s3cret", "ann@", "Leeds"], [])],
+    ids=["with personal data", "without"],
+)
+@pytest.mark.parametrize("fits", [True, False], ids=["delivered", "rejected"])
+def test_secrets_and_personal_data_do_not_leave(
+    fits: bool, include_personal: bool, gone: list[str], kept: list[str], nested: Any
+) -> None:
+    """
+    A secret, alone or inside a nested part, leaves in no column and no rejected record; personal data only if wanted.
+    """
+    shape = compiled(Lead, include_personal=include_personal, nested=nested)
+    decoded = shape.decode(an_array(SENSITIVE if fits else {**SENSITIVE, "saved": "soon"}))
+
+    seen = json.dumps(written(decoded), default=str) if fits else decoded.batch.rejected[0].raw
+    assert len(decoded.batch) == fits
+    assert [text for text in gone if text in seen] == []
+    assert [text for text in kept if text in seen] == kept
+    assert "token" not in {one.name for one in shape.layout.columns}
+
+
+def test_excluded_columns_are_neither_delivered_nor_unknown() -> None:
+    """
+    A column left out by the configuration is gone from layout and rows, and money derived from it stays.
+    """
+    shape = compiled(exclude=("price", "clicks.offer", "other.spend"))
+
+    decoded = shape.decode(an_array({"clickId": "a", "price": "100", "offer": {}, "spend": 1}))
+
+    (row,) = written(decoded)
+    assert {"price", "offer"} & (row.keys() | {one.name for one in shape.layout.columns}) == set()
+    assert (row["price_amount"], row["spend"], decoded.batch.unknown) == (1, 1, ())
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        pytest.param(lambda: compiled(exclude=["click_id"]), id="the key"),
+        pytest.param(lambda: compiled(account="advertiser_id", exclude=["advertiser_id"]), id="the account"),
+        pytest.param(lambda: compiled(Lead, exclude=["saved"], needed=["saved"]), id="what a child is asked by"),
+        pytest.param(lambda: compiled(Lead, key="email", include_personal=False), id="a personal key"),
+        pytest.param(lambda: compiled(columns=[Column(name="price", type="text", member="p")]), id="declared twice"),
+    ],
+)
+def test_what_cannot_be_missed_cannot_be_left_out(make: Callable[[], Compiled]) -> None:
+    """
+    A configuration that takes a key or partition column, or declares a column again, is refused.
+    """
+    with pytest.raises(ConfigError):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("path", "left"),
+    [
+        ("b", {"a": [{"n": "x", "v": 1}, {"n": "y", "v": 2}]}),
+        ("a.v", {"a": [{"n": "x"}, {"n": "y"}], "b": {"c": 1}}),
+        ("a.*.v", {"a": [{"n": "x"}, {"n": "y"}], "b": {"c": 1}}),
+        ("a.[n=x]", {"a": [{"n": "y", "v": 2}], "b": {"c": 1}}),
+        ("a[n=y].v", {"a": [{"n": "x", "v": 1}, {"n": "y"}], "b": {"c": 1}}),
+        ("*.c", {"a": [{"n": "x", "v": 1}, {"n": "y", "v": 2}], "b": {}}),
+        ("gone.c", {"a": [{"n": "x", "v": 1}, {"n": "y", "v": 2}], "b": {"c": 1}}),
+    ],
+)
+def test_paths_into_nested_values(path: str, left: Any) -> None:
+    """
+    A path takes out a member, every one, or the elements that it selects; what is not there is no error.
+    """
+    value = {"a": [{"n": "x", "v": 1}, {"n": "y", "v": 2}], "b": {"c": 1}}
+
+    assert cleaner([path])(value) == left
+
+
+# --- derived streams, sums ------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+def test_a_derived_stream_is_cut_from_its_parents_page(nested: Any) -> None:
+    """
+    The elements of the nested column become rows with their parent's stamps; secrets are gone before, and what does
+    not fit is set aside under its path.
+    """
+    child = Stream(
+        name="lead_data",
+        summary="",
+        record=LeadData,
+        kind="changes",
+        key=("lead_id", "name"),
+        derived=Derived(stream="leads", column="data", stamps={"lead_id": "id"}),
+    )
+    shape = compiled(Lead, account="enterprise", derived=[child], nested=nested, exclude=["clicks.data"])
+    page = an_array(
+        SENSITIVE,
+        {"id": "broken", "saved": "soon", "data": [{"name": "lost"}]},
+        {"id": "b", "data": None},
+        {"id": "c", "data": {"0": {"name": "phone", "value": 5}}},
+        {"id": "d", "data": [{"value": "?"}]},
+    )
+
+    decoded = shape.decode(page, {"enterprise": "e"})
+
+    (cut,) = decoded.derived
+    rows = [(row.enterprise, row.lead_id, row.name, row.value) for row in cut.rows]
+    assert rows == [("e", "a", "city", "Leeds"), ("e", "c", "phone", "5")]
+    assert [one.path for one in cut.rejected] == ["$[4].data[0].name"]
+    assert cut.layout.partition_columns == ("enterprise",)
+    assert cut.layout.derived_by == ("lead_id",)
+    assert [one.name for one in cut.layout.columns] == ["enterprise", "lead_id", "name", "value", "_extra"]
+    assert cut.unknown == ()
+
+
+def test_sums_are_exact() -> None:
+    """
+    Measures are summed as decimals, nulls skipped; what is no measure is not summed.
+    """
+    decoded = compiled().decode(
+        an_array({"clickId": "a", "price": "10", "spend": "0.1"}, {"clickId": "b", "spend": "0.2"}, {"clickId": "c"})
+    )
+
+    assert {name: str(total) for name, total in sums(decoded.batch).items()} == {"price_amount": "0.10", "spend": "0.3"}
+
+
+def test_utc_is_the_zone_of_days_unless_told() -> None:
+    """
+    A time is taken to UTC where the source names no zone.
+    """
+    decoded = compiled(Lead).decode(an_array({"id": "a", "saved": "2026-03-01T23:30:00-01:00"}))
+
+    assert list(split_by_day(decoded.batch, "saved")) == [datetime(2026, 3, 2, tzinfo=UTC).date()]
+
+
+def test_a_member_that_reads_like_a_message() -> None:
+    """
+    Names are the provider's: one that looks like the decoder's own words changes nothing.
+    """
+
+    @record()
+    class Odd:
+        id: str
+        count: int | None = column(member="unknown field")
+
+    shape = compile_stream("s", Stream(name="x", summary="", record=Odd, kind="snapshot", key="id"))
+
+    decoded = shape.decode(
+        an_array({"id": "a", "unknown field": "x", 'odd "name"': 1}, {"id": "b", "unknown field": "5"})
+    )
+
+    assert [(row.id, row.count) for row in decoded.batch.rows] == [("b", 5)]
+    assert reasons(decoded) == [("$[0].unknown field", "'x' is no number")]
