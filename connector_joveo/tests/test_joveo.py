@@ -490,7 +490,7 @@ def test_a_poll_that_is_no_object_is_an_error() -> None:
     """
     A page of HTML is neither ready nor waiting.
     """
-    with pytest.raises(ReportError, match="no JSON object"):
+    with pytest.raises(BrokenBodyError, match="no JSON object"):
         REPORT.state(answer("<html>"), 9)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
-from penstock.errors import ReportError
+from penstock.errors import BrokenBodyError, ReportError
 from penstock.model import Request, Response
 from penstock.parts import Empty, Gone, Ready, ReportState, Waiting
 
@@ -49,9 +49,13 @@ class JoveoReport:
         )
         if found is None:
             names = ", ".join(name for name, _ in response.headers) or "none"
+            text = response.text(100)
+            cut = text != "NO_CONTENT" and "NO_CONTENT".startswith(text)
+            if response.status == 200 and (cut or text.startswith("<")):
+                raise BrokenBodyError(f"joveo answered the submission of {self.operation} with {text!r}")
             raise ReportError(
                 f"joveo took the submission of {self.operation} (HTTP {response.status}) and gave no id to ask for it: "
-                f"the headers were {names}, the body {response.text(100)!r}. Tell Joveo; without the id the report "
+                f"the headers were {names}, the body {text!r}. Tell Joveo; without the id the report "
                 "cannot be fetched."
             )
         return found
@@ -75,7 +79,7 @@ class JoveoReport:
             return Waiting("unknown so far (HTTP 404)") if early else Gone("joveo does not know the report (HTTP 404)")
         body = _decoded(response)
         if not isinstance(body, dict):
-            raise ReportError(
+            raise BrokenBodyError(
                 f"joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object."
             )
         status = str(body.get("status", "")).upper()
@@ -144,5 +148,5 @@ def _from_body(response: Response) -> str | None:
 def _decoded(response: Response) -> Any:
     try:
         return msgspec.json.decode(response.body)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return None

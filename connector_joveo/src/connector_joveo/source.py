@@ -118,7 +118,7 @@ def said_in(response: Response, answer: Answer | None) -> dict[str, Any]:
         return {}
     try:
         body = msgspec.json.decode(response.body)
-    except (msgspec.DecodeError, RecursionError):
+    except (ValueError, RecursionError):
         return {}
     return {name: body[name] for name in FLAGS if name in body}
 

@@ -49,7 +49,7 @@ class CustomIdxFields:
     def __call__(self, response: Response) -> Answer:
         try:
             fields = msgspec.json.decode(response.body)
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:
             raise BrokenBodyError(f"the custom idx fields are no JSON: {error}") from None
         if not isinstance(fields, dict):
             raise BrokenBodyError(f"the custom idx fields are no JSON object; the body begins: {response.text(100)}")

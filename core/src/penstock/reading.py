@@ -266,6 +266,7 @@ class Reader:
         repeat = listing.is_repeat(good.digest)
         if repeat and not paginator.repeats(page):
             raise PagingError(f"{self._what()}: page {page.index + 1} came again with the records of an earlier one")
+        self._check_days(good)
         count = fresh = 0
         stamps = {**self._stamps(), **good.call.request.columns}
         for decoded in self.shape.decode_all(good.answer.items, stamps, memory, self._days()):
@@ -293,6 +294,17 @@ class Reader:
     def _days(self) -> frozenset[date] | None:
         """The days asked for, where rows have one: a row of another day is set aside."""
         return frozenset(self.fetch.ask.days) if self.stream.kind == "report" and self.stream.day else None
+
+    def _check_days(self, outcome: Outcome) -> None:
+        """Where the envelope itself says of which days its records are, one at least was asked for."""
+        wanted, column = self._days(), self.stream.day
+        told = {items.columns[column] for items in outcome.answer.items if column in items.columns}
+        if wanted is None or not told or told & {str(day) for day in wanted}:
+            return
+        raise BrokenBodyError(
+            f"{self._what()}: the answer to {outcome.call.request} is of {', '.join(sorted(map(str, told))[:3])}, not "
+            "of the days asked for"
+        )
 
     def _deliver(self, decoded: Decoded) -> None:
         """Write what became of a page, each row with its partition."""

@@ -13,9 +13,13 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from penstock.clock import Clock, http_date
-from penstock.errors import DeadlineReachedError, ProviderError, TransportError
+from penstock.errors import BoundExceededError, DeadlineReachedError, ProviderError, TransportError
 from penstock.model import Request, Response
 from penstock.parts import Accept, Grant, Refuse, Retry, Skip, Verdict
+
+
+# An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
+BOUND_RETRIES = 2
 
 
 @frozen(kw_only=True)
@@ -114,7 +118,7 @@ class Retrying:
             try:
                 response = self.exchange(request)
                 verdict = judge(response)
-            except TransportError as failed:
+            except (TransportError, BoundExceededError) as failed:
                 verdict = Retry(failed)
             if not isinstance(verdict, Retry):
                 on_attempt(None, 0.0)
@@ -135,7 +139,10 @@ class Retrying:
                 on_attempt(error, 0.0)
                 continue
             failures += 1
-            if failures > self.policy.retries:
+            most = self.policy.retries
+            if isinstance(error, BoundExceededError):
+                most = min(most, BOUND_RETRIES)
+            if failures > most:
                 on_attempt(error, 0.0)
                 raise error
             self.budget.take(error)

@@ -161,6 +161,8 @@ class SourceLane:
     emit: Emit = lambda event: None
     concurrency: int = field(init=False)
     exchange: SignedExchange = field(init=False)
+    pace: Pace = field(init=False)
+    policy: RetryPolicy = field(init=False)
     _retrying: Retrying = field(init=False)
     _transport: Any = field(init=False)
 
@@ -184,18 +186,15 @@ class SourceLane:
         if isinstance(authenticator, Named):
             authenticator = self.source.registry.part("authenticator", authenticator)
         self.exchange = SignedExchange(authenticator, self._transport, self._log_in, self.clock)
-        self._retrying = Retrying(
-            exchange=self.exchange,
-            policy=RetryPolicy(
-                retries=settings.retries,
-                first_s=settings.retry_first_s,
-                max_s=settings.retry_max_s,
-                throttle_wait_s=settings.throttle_wait_s,
-                cool_down_s=limits.cool_down_s,
-            ),
-            pace=Pace(self.clock, settings.requests_per_second or limits.requests_per_second),
-            budget=self.budget,
+        self.pace = Pace(self.clock, settings.requests_per_second or limits.requests_per_second)
+        self.policy = RetryPolicy(
+            retries=settings.retries,
+            first_s=settings.retry_first_s,
+            max_s=settings.retry_max_s,
+            throttle_wait_s=settings.throttle_wait_s,
+            cool_down_s=limits.cool_down_s,
         )
+        self._retrying = Retrying(exchange=self.exchange, policy=self.policy, pace=self.pace, budget=self.budget)
 
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises."""
@@ -231,12 +230,7 @@ class SourceLane:
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone; the authenticator reads what is final."""
         bare = _Bare(self._transport)
-        retrying = Retrying(
-            exchange=bare,
-            policy=self._retrying.policy,
-            pace=self._retrying.pace,
-            budget=self.budget,
-        )
+        retrying = Retrying(exchange=bare, policy=self.policy, pace=self.pace, budget=self.budget)
         name = self.source.connector.name
         response, _ = retrying(
             request,
@@ -370,16 +364,19 @@ class SourceRun:
                 self._failed_stream(name, error)
         self.report.notices.extend(dict.fromkeys(self._planner.notices))
         if self._target.ledger is not None:
-            self._target.ledger.record_run(
-                RunRecord(
-                    run_id=self.report.run_id,
-                    source=self.source.name,
-                    started_at=self._started_at,
-                    finished_at=self.clock.now(),
-                    exit_code=self.report.exit_code,
-                    report=self.report.as_dict()["sources"].get(self.source.name, {}),
+            try:
+                self._target.ledger.record_run(
+                    RunRecord(
+                        run_id=self.report.run_id,
+                        source=self.source.name,
+                        started_at=self._started_at,
+                        finished_at=self.clock.now(),
+                        exit_code=self.report.exit_code,
+                        report=self.report.as_dict()["sources"].get(self.source.name, {}),
+                    )
                 )
-            )
+            except PenstockError as error:
+                self.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
 
     def close(self) -> None:
         if self._target is not None:
@@ -553,6 +550,7 @@ class SourceRun:
     def _commit(self, fetch: Fetch, reader: Reader) -> None:
         stream, settings = fetch.stream, self.source.settings
         counts = self.report.stream(self.source.name, stream.name)
+        delivered = 0
         for partition in fetch.partitions:
             tally, former = reader.tallies[partition], fetch.entries.get(partition)
             entry = Entry(
@@ -574,19 +572,20 @@ class SourceRun:
                 rejected_records=(*tally.rejected, *tally.derived_rejected),
             )
             try:
-                reader.writers.pop(partition).commit(entry)
+                entry = reader.writers.pop(partition).commit(entry)
             except Exception as error:  # the next partitions may still be delivered
                 self._failed(fetch, False, error, only=partition)
                 continue
+            delivered += 1
             self._delivered.add(stream.name)
             counts.delivered += 1
-            counts.records += tally.rows
-            counts.rejected += len(tally.rejected)
-            counts.repeated += tally.repeated
+            counts.records += entry.rows
+            counts.rejected += entry.rejected
+            counts.repeated += entry.repeated
             counts.truncated += reader.truncated
             if tally.promised is not None:
                 counts.promised = (counts.promised or 0) + tally.promised
-            for name, rows in tally.derived_rows.items():
+            for name, rows in entry.derived_rows.items():
                 derived = self.report.stream(self.source.name, name)
                 derived.records += rows
                 derived.planned += 1
@@ -600,11 +599,13 @@ class SourceRun:
                     "source": self.source.name,
                     "stream": stream.name,
                     "partition": partition.as_dict(),
-                    "records": tally.rows,
-                    "rejected": len(tally.rejected),
+                    "records": entry.rows,
+                    "rejected": entry.rejected,
                     **({"restated": change} if change else {}),
                 }
             )
+        if not delivered:
+            return  # the next run adopts the report
         if self._target is not None and self._target.ledger is not None:
             for report in reader.reports:
                 self._target.ledger.drop(report)
@@ -627,7 +628,10 @@ class SourceRun:
             self.report.count(self.source.name, fetch.stream.name, failed=len(partitions))
         for partition in partitions:
             if not hidden and self._target is not None and self._target.ledger is not None:
-                self._target.ledger.fail(self.source.name, partition, str(error), self.report.run_id)
+                try:
+                    self._target.ledger.fail(self.source.name, partition, str(error), self.report.run_id)
+                except PenstockError as lost:  # a target that is gone can note nothing; the report does
+                    self._note(f"{partition}: the failure is not in the ledger: {lost}")
             self.report.error(self.source.name, fetch.stream.name, partition.as_dict(), error)
             self.emit(
                 {
@@ -720,7 +724,10 @@ def stream_parts(source: ConfiguredSource, stream: Stream) -> StreamParts:
 
 
 def restatement(partition: Partition, former: Entry | None, entry: Entry) -> dict[str, Any] | None:
-    """What a new reading changed in a partition that was delivered before: rows and sums, before and after."""
+    """
+    What a new reading changed in a partition that was delivered before: rows and sums, before and after, and, where
+    the target can tell, how many rows came, went and changed.
+    """
     if former is None or not former.delivered or partition.values == ():
         return None
     sums = {
@@ -728,9 +735,10 @@ def restatement(partition: Partition, former: Entry | None, entry: Entry) -> dic
         for column, total in entry.sums.items()
         if column in former.sums and former.sums[column] != total
     }
-    if former.rows == entry.rows and not sums:
+    changes = entry.changes or {}
+    if former.rows == entry.rows and not sums and not any(changes.values()):
         return None
-    return {"partition": partition.as_dict(), "rows": [former.rows, entry.rows], "sums": sums}
+    return {"partition": partition.as_dict(), "rows": [former.rows, entry.rows], "sums": sums, **changes}
 
 
 def plain(value: Any) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, field, frozen
-from penstock.errors import AuthenticationError, BrokenBodyError
+from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError
 from penstock.model import Request, Response
 from penstock.parts import Grant, Unsigned
 from penstock.redact import Secret
@@ -64,12 +64,17 @@ class GrantedToken(Unsigned):
             raise AuthenticationError(
                 f"{self.provider} refused the login (HTTP {response.status}: {response.text(120)}); {self.advice}."
             )
+        if response.status >= 300:
+            raise RefusedError(
+                f"{self.provider} answered the login with HTTP {response.status} ({response.text(120) or 'no text'}); "
+                "check base_url."
+            )
         try:
             answer: Any = msgspec.json.decode(response.body)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise BrokenBodyError(f"{self.provider} answered the login with no JSON: {error}") from None
         token = answer.get(self.token_member) if isinstance(answer, dict) else None
-        if response.status >= 300 or not isinstance(token, str) or not token:
+        if not isinstance(token, str) or not token:
             raise AuthenticationError(
                 f"{self.provider} answered the login with HTTP {response.status} and no {self.token_member!r}; "
                 f"{self.advice}."

@@ -1,0 +1,372 @@
+"""
+The documentation: its commands are run and print what it says, its tables are what the declarations say, its links lead
+somewhere.
+
+In a ``console`` block a line ``$ command`` is run, and what follows must be its output: blanks do not count, ``...``
+stands for anything, times and run ids for any other. The day is 2026-11-21, Talroo's imitation is the provider. A
+block of TOML that begins with ``# penstock.toml`` becomes that file.
+"""
+
+import doctest
+import importlib
+import importlib.util
+import io
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import time_machine
+from attrs import define, field
+from penstock import errors
+from penstock.cli import VERBS, Verbs, main
+from penstock.cli import _group as command_line
+from penstock.declare import SandboxRequest, SandboxResponse
+from penstock.registry import Registry
+from penstock.report import RunReport
+from penstock.testing import Server, serve
+
+ROOT = Path(__file__).parents[1]
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")])
+NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
+
+_BLOCK = re.compile(r"^```(\w+)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+
+
+def named(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def blocks(path: Path) -> list[tuple[str, str]]:
+    """(language, text) of each fenced block."""
+    return _BLOCK.findall(path.read_text())
+
+
+# --- a shell for the console blocks -----------------------------------------------------------------------------------
+
+
+@define
+class Shell:
+    """
+    Runs a page's commands in one directory: penstock's in this process, anything else in a real shell.
+
+    ``port`` is where the imitation really listens; the page says 8977.
+    """
+
+    place: Path
+    port: int
+    environ: dict[str, str]
+    code: int = 0
+    aliases: dict[str, str] = field(factory=lambda: {"make demo": "penstock demo"})
+
+    def run(self, command: str) -> str:
+        """Everything that the command prints, as a reader of the page would see it."""
+        command = self.aliases.get(command, command).replace("8977", str(self.port))
+        if command == "echo $?":
+            return f"{self.code}\n"
+        if command.startswith("export "):
+            name, _, value = command.removeprefix("export ").partition("=")
+            self.environ[name] = value
+            return ""
+        if not command.startswith("penstock "):
+            environ = {**os.environ, **self.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+            done = subprocess.run(
+                ["bash", "-c", command], cwd=self.place, env=environ, capture_output=True, check=False
+            )
+            self.code = done.returncode
+            return self._shown(done.stdout + done.stderr)
+        own, pipe, rest = re.fullmatch(r"([^|>]*)([|>]?)(.*)", command).groups()
+        out, err = (
+            io.TextIOWrapper(io.BytesIO(), write_through=True),
+            io.TextIOWrapper(io.BytesIO(), write_through=True),
+        )
+        before = sys.stdout, sys.stderr
+        sys.stdout, sys.stderr = out, (err if pipe else out)
+        try:
+            self.code = main(shlex.split(own)[1:], environ=self.environ)
+        finally:
+            sys.stdout, sys.stderr = before
+        printed = out.buffer.getvalue()
+        if not pipe:
+            return self._shown(printed)
+        fed = subprocess.run(
+            ["bash", "-c", f"cat {pipe}{rest}"], cwd=self.place, input=printed, capture_output=True, check=False
+        )
+        return self._shown(err.buffer.getvalue() + fed.stdout + fed.stderr)
+
+    def _shown(self, printed: bytes) -> str:
+        return printed.decode().replace(str(self.port), "8977").replace(str(self.place), "/srv/reports")
+
+
+def sessions(text: str) -> Iterator[tuple[str, str]]:
+    """(command, expected output) of a console block."""
+    for part in re.split(r"^\$ ", text, flags=re.MULTILINE)[1:]:
+        command, _, expected = part.replace("\\\n", " ").partition("\n")
+        yield command.strip(), expected
+
+
+_VARYING = (
+    (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}"), "RUN"),
+    (re.compile(r"(?<=\d{4}-\d\d-\d\d)[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)?"), "TIME"),
+    (re.compile(r"\b\d+\.\d s\b"), "N s"),
+    (re.compile(r'("(?:seconds|bytes)": )[\d.]+'), r"\1N"),
+)
+
+
+def fits(expected: str, printed: str) -> bool:
+    for pattern, instead in _VARYING:
+        expected, printed = pattern.sub(instead, expected), pattern.sub(instead, printed)
+    flags = doctest.ELLIPSIS | doctest.NORMALIZE_WHITESPACE
+    return doctest.OutputChecker().check_output(expected, printed, flags)
+
+
+def play(path: Path, shell: Shell, notes: dict[str, Callable[[], None]]) -> None:
+    """
+    Run a page from its beginning to its end. ``<!-- test: NOTE -->`` does what ``notes`` has for it.
+
+    A command ends with 0 unless the page shows ``echo $?`` after it. One without output on the page may print anything.
+    """
+    for found in re.finditer(r"<!-- test: (.*?) -->|" + _BLOCK.pattern, path.read_text(), re.MULTILINE | re.DOTALL):
+        note, language, text = found.groups()
+        if note:
+            notes[note]()
+        elif language == "toml" and text.startswith("# penstock.toml"):
+            (shell.place / "penstock.toml").write_text(text.replace("8977", str(shell.port)))
+        elif language == "console":
+            commands = list(sessions(text))
+            for number, (command, expected) in enumerate(commands):
+                printed = shell.run(command)
+                told = number + 1 < len(commands) and commands[number + 1][0] == "echo $?"
+                assert shell.code == 0 or told or command == "echo $?", f"$ {command}\n{printed}"
+                if expected.strip():
+                    assert fits(expected, printed), f"{named(path)}:\n$ {command}\nprinted\n{printed}\nnot\n{expected}"
+
+
+@pytest.fixture
+def clock() -> Iterator[Any]:
+    with time_machine.travel(NOW, tick=True) as coordinates:
+        yield coordinates
+
+
+@pytest.fixture
+def shell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """An empty directory as a newcomer has it."""
+    monkeypatch.chdir(tmp_path)
+    return Shell(tmp_path, 0, {"PATH": os.environ["PATH"]})
+
+
+@pytest.fixture
+def talroo(clock: Any, shell: Shell) -> Iterator[Server]:
+    """Talroo's imitation, served where the pages say that it is."""
+    with serve() as server:
+        server.app = Registry().sandbox("talroo").make(server.base_url, NOW.date())
+        shell.port = server.port
+        yield server
+
+
+# --- what the pages say -----------------------------------------------------------------------------------------------
+
+
+def test_the_readme_prints_what_it_says(shell: Shell, talroo: Server) -> None:
+    """
+    The demo, and the smallest configuration against the imitation.
+    """
+    shell.environ |= {
+        "TALROO_SECRET": "Jobs2CareersDemo",
+        "PENSTOCK_SOURCE__TALROO__BASE_URL": f"http://127.0.0.1:{shell.port}",
+        "PENSTOCK_SOURCE__TALROO__REQUESTS_PER_SECOND": "500",
+    }
+    play(ROOT / "README.md", shell, {})
+
+
+def test_the_guide_prints_what_it_says(shell: Shell, talroo: Server, clock: Any) -> None:
+    """
+    From the first configuration to a restated day, a rejected record and a refused credential.
+    """
+
+    sandbox: Any = talroo.app
+
+    def next_day() -> None:
+        clock.move_to(NOW + timedelta(days=1))
+        sandbox.today = date(2026, 11, 22)
+        sandbox.restate(date(2026, 11, 20))
+
+    def odd_click() -> None:
+        def answer(request: SandboxRequest) -> SandboxResponse:
+            response: SandboxResponse = sandbox(request)
+            if "advertiser_id=2112" not in request.target or "start=2026-11-21" not in request.target:
+                return response
+            return SandboxResponse(body=re.sub(rb'"price": "\d+"', b'"price": null', response.body, count=1))
+
+        talroo.app = answer
+
+    play(ROOT / "docs" / "guide.md", shell, {"next day": next_day, "odd click": odd_click})
+
+
+# --- an author's first hour -------------------------------------------------------------------------------------------
+
+
+def files_of(path: Path) -> dict[str, str]:
+    """The files that a page tells its reader to write: blocks whose first line is ``# path``."""
+    found = {}
+    for language, text in blocks(path):
+        first, _, rest = text.partition("\n")
+        if (
+            language in ("python", "toml")
+            and re.fullmatch(r"# [\w/]+\.(py|toml)", first)
+            and first != "# penstock.toml"
+        ):
+            found[first.removeprefix("# ")] = rest
+    return found
+
+
+def test_the_first_hour_of_an_author_works(shell: Shell, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The page's files, installed as it says, are a connector: listed, run against its sandbox, passing its own test.
+    """
+    page = ROOT / "docs" / "connector-guide.md"
+    files = files_of(page)
+    for name, text in files.items():
+        file = shell.place / name
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    project = tomllib.loads(files["connector_acme/pyproject.toml"])
+    points = project["project"]["entry-points"]["penstock"]
+    info = shell.place / "connector_acme" / "src" / "connector_acme-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: connector-acme\nVersion: 0.1.0\n")
+    (info / "entry_points.txt").write_text(
+        "[penstock]\n" + "".join(f"{name} = {module}\n" for name, module in points.items())
+    )
+    monkeypatch.syspath_prepend(info.parent)
+    importlib.invalidate_caches()
+    with serve() as server:
+        sandbox = Registry().sandbox("acme")
+        server.app = sandbox.make(server.base_url, NOW.date())
+        shell.port = server.port
+        shell.environ["PYTHONPATH"] = str(info.parent)
+        play(page, shell, {})
+
+
+# --- tables, links, commands ------------------------------------------------------------------------------------------
+
+
+def generator() -> Any:
+    spec = importlib.util.spec_from_file_location("generate_docs", ROOT / "scripts" / "generate_docs.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+GENERATE = generator()
+
+
+@pytest.mark.parametrize("path", GENERATE.pages(), ids=named)
+def test_tables_are_what_the_declarations_say(path: Path) -> None:
+    """
+    ``python scripts/generate_docs.py`` changes nothing.
+    """
+    assert path.read_text() == GENERATE.generated(path, Registry()), "run python scripts/generate_docs.py"
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("connector_*/README.md")), ids=named)
+def test_a_connector_has_tables_of_its_keys_and_of_what_it_offers(path: Path) -> None:
+    """
+    Its README lists every key, stream and action that it has.
+    """
+    registry, name, text = Registry(), path.parent.name.removeprefix("connector_"), path.read_text()
+
+    wanted = [
+        "config",
+        *(["streams"] if registry.streams(name) else []),
+        *(["actions"] if registry.actions(name) else []),
+    ]
+    assert [what for what in wanted if f"<!-- generated: {what} -->" not in text] == []
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_links_lead_somewhere(path: Path) -> None:
+    """
+    To a file that exists, and to a heading in it.
+    """
+    text = re.sub(r"^```.*?^```", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if re.match(r"\w+:", link):
+            continue
+        place, _, heading = link.partition("#")
+        target = (path.parent / place).resolve() if place else path
+        assert target.exists(), f"{named(path)} links to {link}"
+        if heading:
+            assert heading in anchors(target), f"{named(path)} links to {link}"
+
+
+def anchors(path: Path) -> set[str]:
+    headings = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def commands() -> Iterator[Any]:
+    """Every penstock command in a block of any page."""
+    for path in PAGES:
+        for _, text in blocks(path):
+            for line in text.replace("\\\n", " ").splitlines():
+                if found := re.search(r"(?:^|[\s/=;]|`)penstock ((?:--?\w|\w)[^|>#`]*)", line):
+                    if "import" in line or found[1].split()[0].rstrip(":") in (
+                        "failed",
+                        "delivered",
+                        "error",
+                        "notice",
+                    ):
+                        continue
+                    yield pytest.param(found[1].strip(), id=f"{named(path)}: {found[1].strip()}"[:90])
+
+
+@pytest.mark.parametrize("command", list(commands()))
+def test_commands_exist(command: str) -> None:
+    """
+    Each verb and each option that a page shows is one of the command line's.
+    """
+    group: Verbs = command_line()
+    words = shlex.split(command.replace("[", "").replace("]", ""))
+    if words[0].startswith("-"):
+        return
+    assert words[0] in VERBS
+    verb = group.get_command(click.Context(group), words[0])
+    assert verb is not None
+    known = {option for parameter in verb.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    used = {word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
+    assert used <= known | {"--help", "-h"}
+
+
+@pytest.mark.parametrize("path", PAGES, ids=named)
+def test_blocks_of_toml_and_python_can_be_read(path: Path) -> None:
+    """
+    What a reader copies is TOML, or Python, to begin with.
+    """
+    for language, text in blocks(path):
+        if language == "toml":
+            tomllib.loads(text)
+        elif language == "python":
+            compile(text, named(path), "exec")
+
+
+def test_the_guide_tells_every_exit_code_and_verb() -> None:
+    """
+    The table of exit codes has each code that a run or an error can end with; each verb is mentioned.
+    """
+    text = (ROOT / "docs" / "guide.md").read_text()
+    told = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
+    kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.PenstockError)]
+
+    assert told == {one.exit_code for one in kinds} | set(RunReport.STATUS)
+    assert [verb for verb in VERBS if f"penstock {verb}" not in text] == []

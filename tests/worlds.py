@@ -1,0 +1,306 @@
+"""
+Every reading connector with its imitation, as one kind of thing: what is asked for, and what a reader must end up with.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from attrs import field, frozen
+from connector_convertr.sandbox import ConvertrSandbox
+from connector_joveo.sandbox import JoveoSandbox
+from connector_talroo.sandbox import TalrooSandbox
+from connector_targetcircle.sandbox import TargetCircle
+from penstock.clock import Clock
+from penstock.config import Config
+from penstock.declare import SandboxRequest
+from penstock.plan import ConfiguredSource, Job
+from penstock.registry import Registry
+from penstock.report import RunReport
+from penstock.run import run
+from penstock.sink import Sink
+
+REGISTRY = Registry()
+TODAY = date(2026, 3, 20)
+
+# Bounds small enough that a fault shows at once. A provider's wishes are cut at throttle_wait_s.
+QUICK: Mapping[str, Any] = {
+    "requests_per_second": 2000.0,
+    "concurrency": 4,
+    "timeout_s": 0.4,
+    "retry_first_s": 0.01,
+    "retry_max_s": 0.05,
+    "throttle_wait_s": 0.05,
+    "poll_first_s": 0.01,
+    "poll_max_s": 0.02,
+    "max_body_mib": 2,
+}
+
+Row = dict[str, Any]
+Key = tuple[str, tuple[str, ...]]  # stream, the partition's values
+Truth = Callable[[Any, str, tuple[str, ...]], list[Row]]
+
+
+class Then(Clock):
+    """A clock that runs, at noon of a day that is always the same."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._ahead = datetime.combine(TODAY, time(12), UTC) - datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
+
+
+@frozen(kw_only=True)
+class Provider:
+    """
+    A connector and its imitation. ``parts`` names every partition that a run over ``days`` must deliver.
+
+    ``submits`` tells whether a request asks for a report; ``login`` is the path of the token call.
+    """
+
+    name: str
+    make: Callable[[str, date], Any]
+    streams: tuple[str, ...]
+    parts: Callable[[Any, list[date]], list[Key]]
+    truth: Truth
+    settings: Mapping[str, Any]
+    days: int = 3
+    secrets: tuple[str, ...] = ()
+    login: str = ""
+    submits: Callable[[SandboxRequest], bool] = field(default=lambda request: False)
+
+    def window(self, today: date = TODAY) -> list[date]:
+        """The days that are read: those before ``today``, which is not over."""
+        return [today - timedelta(days=back) for back in range(self.days, 0, -1)]
+
+    def source(self, base_url: str, **more: Any) -> ConfiguredSource:
+        return source_of(self.name, {**self.settings, **QUICK, **more, "base_url": base_url})
+
+    def run(self, base_url: str, sink: Sink, *, days: list[date] | None = None, **more: Any) -> RunReport:
+        """Read the streams of these days (default: all of the window) in this process."""
+        days = days or self.window()
+        events = more.pop("on_event", lambda event: None)
+        job = Job(
+            source=self.source(base_url, **more),
+            streams=self.streams,
+            sink=sink,
+            target_name="the test's",
+            since=days[0],
+            until=days[-1],
+        )
+        return run([job], clock=Then(), on_event=events)
+
+    def expected(self, app: Any, days: list[date] | None = None) -> dict[Key, list[Row]]:
+        """What every partition must hold."""
+        return {key: self.truth(app, *key) for key in self.parts(app, days or self.window())}
+
+
+def source_of(connector: str, values: Mapping[str, Any]) -> ConfiguredSource:
+    """A source as the configuration would make it of these values."""
+    empty = Config(path=None, folder=Path(), sources={}, sinks={}, pipelines={})
+    settled = empty.with_values(connector, dict(values), "test").source(connector, REGISTRY)
+    return ConfiguredSource(
+        name=connector,
+        connector=REGISTRY.connector(connector),
+        settings=settled.settings,
+        streams=REGISTRY.streams(connector),
+        registry=REGISTRY,
+    )
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def plain(value: Any) -> Any:
+    """A value to compare: amounts and numbers as their digits, times as moments."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, (int, float, Decimal)):
+        return str(value)
+    if isinstance(value, (datetime, date)):
+        return _moment(value.isoformat())
+    if isinstance(value, str):
+        return _moment(value)
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    return [plain(one) for one in value]
+
+
+def _moment(text: str) -> str:
+    if len(text) < 19 or text[10:11] != "T":
+        return text
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return (when.astimezone(UTC) if when.tzinfo is not None else when).isoformat()
+
+
+# What penstock adds to a row, and what no imitation can know.
+ADDED = frozenset({"row_key", "_extra", "updated_day"})
+
+
+def bag(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
+    """Rows as a multiset: neither their order nor columns without a value count."""
+    return Counter(
+        json.dumps(
+            {name: plain(value) for name, value in row.items() if value is not None and name not in ADDED},
+            sort_keys=True,
+        )
+        for row in rows
+    )
+
+
+# --- the providers --------------------------------------------------------------------------------------------------
+
+
+def _talroo(base_url: str, today: date) -> TalrooSandbox:
+    app = TalrooSandbox(base_url, today)
+    if today == TODAY:
+        app.now = Then().now
+    app.seed = 3  # two of the window's six days have no click with this one
+    return app
+
+
+def _targetcircle(base_url: str, today: date) -> TargetCircle:
+    return TargetCircle(base_url, today, rows_per_page=5, offer_count=2)
+
+
+def _joveo(base_url: str, today: date) -> JoveoSandbox:
+    return JoveoSandbox(base_url, today, jobs_per_client=(12, 5), polls_until_ready=1)
+
+
+def _talroo_truth(app: Any, stream: str, values: tuple[str, ...]) -> list[Row]:
+    found: list[Row] = app.truth(stream, advertiser_id=values[0], report_date=values[1])
+    return found
+
+
+def _targetcircle_truth(app: Any, stream: str, values: tuple[str, ...]) -> list[Row]:
+    found: list[Row] = app.truth(stream, date.fromisoformat(values[0]) if values else None)
+    return found
+
+
+def _convertr_truth(app: Any, stream: str, values: tuple[str, ...]) -> list[Row]:
+    if not values:
+        found: list[Row] = app.truth(stream)
+        return found
+    day = datetime.combine(date.fromisoformat(values[0]), time(), UTC)
+    leads: list[Row] = app.truth(stream, start=day - timedelta(minutes=10), end=day + timedelta(days=1))
+    return leads
+
+
+def _joveo_truth(app: Any, stream: str, values: tuple[str, ...]) -> list[Row]:
+    client = values[0] if values else None
+    day = date.fromisoformat(values[1]) if len(values) > 1 else None
+    found: list[Row] = app.truth(stream, client, day)
+    return found
+
+
+def _days(stream: str, days: list[date]) -> list[Key]:
+    return [(stream, (day.isoformat(),)) for day in days]
+
+
+TALROO = Provider(
+    name="talroo",
+    make=_talroo,
+    streams=("clicks",),
+    parts=lambda app, days: [
+        ("clicks", (advertiser, day.isoformat())) for advertiser in app.advertisers for day in days
+    ],
+    truth=_talroo_truth,
+    settings=REGISTRY.sandbox("talroo").settings,
+    secrets=("customer_secret",),
+)
+TARGETCIRCLE = Provider(
+    name="targetcircle",
+    make=_targetcircle,
+    streams=("transactions", "clicks", "trades", "offers", "offer_details"),
+    parts=lambda app, days: [
+        *_days("transactions", days),
+        *_days("clicks", days),
+        *[(stream, ()) for stream in ("trades", "offers", "offer_details")],
+    ],
+    truth=_targetcircle_truth,
+    settings=REGISTRY.sandbox("targetcircle").settings,
+    secrets=("api_token",),
+    submits=lambda request: request.method == "POST",
+)
+CONVERTR = Provider(
+    name="convertr",
+    make=ConvertrSandbox,
+    streams=("leads", "lead_data", "campaigns", "campaign_publishers", "campaign_publisher_bands"),
+    parts=lambda app, days: [
+        *_days("leads", days),
+        *_days("lead_data", days),
+        *[(stream, ()) for stream in ("campaigns", "campaign_publishers", "campaign_publisher_bands")],
+    ],
+    truth=_convertr_truth,
+    settings=REGISTRY.sandbox("convertr").settings,
+    secrets=("password",),
+    login="/api/login",
+)
+JOVEO = Provider(
+    name="joveo",
+    make=_joveo,
+    streams=("clients", "jobs", "campaigns", "campaign_details", "stats"),
+    parts=lambda app, days: [
+        ("clients", ()),
+        *[(stream, (client,)) for stream in ("jobs", "campaigns", "campaign_details") for client in app.clients],
+        *[("stats", (client, day.isoformat())) for client in app.clients for day in days],
+    ],
+    truth=_joveo_truth,
+    settings=REGISTRY.sandbox("joveo").settings,
+    days=2,
+    secrets=("api_key", "api_client_id"),
+    login="/oauth/token",
+    submits=lambda request: request.method == "POST" and "oauth" not in request.path,
+)
+
+PROVIDERS = {one.name: one for one in (TALROO, TARGETCIRCLE, CONVERTR, JOVEO)}
+
+
+# --- the command line, in a process of its own ----------------------------------------------------------------------
+
+MAIN = "import sys; from penstock.cli import main; sys.exit(main())"
+
+
+def toml(values: Mapping[str, Any]) -> str:
+    """The lines of a table; JSON's texts, numbers and lists are TOML's, too."""
+
+    def written(value: Any) -> str:
+        if isinstance(value, Mapping):
+            return "{ " + ", ".join(f"{json.dumps(name)} = {written(one)}" for name, one in value.items()) + " }"
+        return json.dumps(value, ensure_ascii=False)
+
+    return "".join(f"{name} = {written(value)}\n" for name, value in values.items())
+
+
+def configure(folder: Path, provider: Provider, base_url: str, **more: Any) -> Path:
+    """``penstock.toml`` in ``folder``, with the provider's source in it."""
+    path = folder / "penstock.toml"
+    values = {**provider.settings, **QUICK, "timeout_s": 5.0, **more, "base_url": base_url}
+    path.write_text(f"[source.{provider.name}]\n{toml(values)}")
+    return path
+
+
+def command(
+    folder: Path, *words: str, environ: Mapping[str, str] | None = None, before: Callable[[], None] | None = None
+) -> "subprocess.Popen[bytes]":
+    """``penstock WORDS`` started in ``folder``; ``before`` runs in the child."""
+    return subprocess.Popen(
+        [sys.executable, "-c", MAIN, *words],
+        cwd=folder,
+        env={**os.environ, "PYTHONWARNINGS": "error", **(environ or {})},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        preexec_fn=before,
+    )
