@@ -66,7 +66,8 @@ class Partition:
         return json.dumps(dict(self.values), separators=(",", ":"), ensure_ascii=False)
 
     def __str__(self) -> str:
-        return f"{self.stream}[{', '.join(f'{column}={value}' for column, value in self.values)}]"
+        values = ", ".join(f"{column}={value}" for column, value in self.values)
+        return f"{self.stream}[{values}]" if values else self.stream
 
     def as_dict(self) -> dict[str, str]:
         return dict(self.values)
@@ -121,6 +122,7 @@ class Request:
     headers: Pairs = field(default=(), converter=_pairs)
     body: bytes | None = field(default=None, repr=False)
     credentials: bool = True  # False: a download, sent without the authenticator
+    once: bool = False  # a write: no redirect is followed, and no connection is used that may just be closing
     columns: Mapping[str, Any] = field(factory=dict)
     masked: frozenset[str] = field(default=frozenset(), converter=_names)
 
@@ -287,9 +289,11 @@ ReceiptStatus = Literal["done", "partial", "refused", "unknown"]
 class Receipt:
     """
     What a write to a provider brought, for one input row (0-based). ``unknown``: sent, and no answer says it arrived.
+
+    ``answer`` is what the provider said, as JSON-like values, where that tells more than the status.
     """
 
     row: int
     status: ReceiptStatus
     reason: str = ""
-    answer: Mapping[str, Any] | None = None
+    answer: Any = None

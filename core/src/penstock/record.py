@@ -177,7 +177,7 @@ def record(*, members: Literal["same", "camel"] = "same") -> Callable[[T], T]:
                 setattr(cls, name, None)
         made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
         made.__penstock_columns__ = _columns(made, _RULES[members])  # type: ignore[attr-defined]
-        return typing.cast(T, made)
+        return made
 
     return declare
 

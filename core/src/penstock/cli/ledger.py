@@ -14,7 +14,6 @@ from attrs import define, field
 
 from penstock.cli.history import History
 from penstock.cli.output import ago, print_json, print_table
-from penstock.cli.run import tagged
 from penstock.cli.session import Session, as_json, verb
 from penstock.cli.types import DAY
 from penstock.clock import Clock
@@ -214,7 +213,7 @@ def forget(session: Session, source: str, stream: str, to: str | None, since: da
         raise UsageError(f"--since {since} is after --until {until}")
     seen = False
     for choice, _ in targets(session, source, to, used_by_source=True):
-        sink = choice.kind.open(tagged(choice.settings, 1))
+        sink = choice.kind.open(choice.settings)
         if (look := sink.look(source)) is None:
             continue
         look.close()
@@ -357,7 +356,7 @@ def targets(
 @contextmanager
 def ledgers(choice: "SinkChoice", sources: Sequence[str] | None) -> "Iterator[list[tuple[str, Ledger]]]":
     """(source, ledger) for the sources wanted that the target knows, for reading only; closed at the end."""
-    sink = choice.kind.open(tagged(choice.settings, 1))
+    sink = choice.kind.open(choice.settings)
     opened = []
     try:
         found: list[tuple[str, Ledger]] = []

@@ -10,7 +10,6 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import attrs
 import click
 
 from penstock.cli.follow import following
@@ -164,13 +163,8 @@ def perform(
         stopping(session, clock),
         following(
             log_format=session.log_format, quiet=session.quiet, verbose=session.verbose, debug=session.debug
-        ) as follower,
+        ) as follow,
     ):
-
-        def follow(event: Mapping[str, Any]) -> None:
-            follower(event)
-            session.registry.event(event)
-
         finished = runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=follow)
     summarise(session, finished)
     return finished
@@ -260,7 +254,7 @@ def jobs_for(
     if choice is None:
         sink = _Nowhere()
     else:
-        sink = choice.kind.open(tagged(choice.settings, sum(len(names) for names in chosen.values())))
+        sink = choice.kind.open(choice.settings)
     return [
         Job(
             source=source,
@@ -280,13 +274,6 @@ def _no_pipeline(session: Session, name: str) -> None:
     if name in config.sources or name in session.registry.connectors():
         raise UsageError(f"{name} is a source: say where it goes, such as `penstock run {name} --to jsonl:data`")
     config.pipeline(name)  # raises, with the nearest name
-
-
-def tagged(settings: Any, streams: int) -> Any:
-    """Settings of a sink that mixes streams (stdout), told whether there are several."""
-    if getattr(settings, "name_streams", False) is None:
-        return attrs.evolve(settings, name_streams=streams > 1)
-    return settings
 
 
 def remember(session: Session, choice: "SinkChoice", jobs: "Sequence[Job]", clock: Clock) -> None:
