@@ -6,11 +6,17 @@ BIN := .venv/bin
 SOURCES := core plugins connector_talroo connector_joveo connector_targetcircle connector_convertr connector_sensis
 TYPED := $(wildcard $(addsuffix /src/*,$(SOURCES)))
 
-# A registry that pip was told of is the one uv shall use, too.
+# A registry and certificates that pip was told of are the ones uv shall use, too.
 INDEX := $(shell $(PYTHON) -m pip config get global.index-url 2>/dev/null)
+CERTIFICATES := $(shell $(PYTHON) -m pip config get global.cert 2>/dev/null)
 export UV_PYTHON_DOWNLOADS = never
+export UV_SYSTEM_CERTS = 1
+export UV_NATIVE_TLS = 1
 ifneq ($(INDEX),)
 export UV_DEFAULT_INDEX ?= $(INDEX)
+endif
+ifneq ($(CERTIFICATES),)
+export SSL_CERT_FILE ?= $(CERTIFICATES)
 endif
 
 .PHONY: demo test lint soak setup wheels clean
