@@ -249,14 +249,24 @@ def test_hook_penstock_decoders(place: Path, body: bytes, exit_code: int, delive
 
 def test_hook_penstock_actions(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    It is listed with the streams of its connector, and with those of no other one.
+    The action is offered to its connector only, and sent as declared; its receipt says what became of it.
     """
-    plugins = [example("penstock_sources"), example("penstock_actions")]
+    plugins = [example("penstock_actions"), Provider()]
+    asked: list[tuple[str, str, Any]] = []
 
-    assert main(["streams", "acme", "--json"], plugins=plugins) == 0
-    assert [action["name"] for action in json.loads(capsys.readouterr().out)["actions"]] == ["report_event"]
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        asked.append((request.method, request.target, json.loads(request.body)))
+        return json_answer({})
+
+    with serve(answer) as server:
+        environ = {"PENSTOCK_SOURCE__ACME__BASE_URL": server.base_url, "PENSTOCK_SOURCE__ACME__ALLOW_WRITES": "true"}
+        command = ["act", "acme", "report_event", "click_id=a b", "kind=hired"]
+        assert main(command, plugins=[penstock_plugins, *plugins], environ=environ) == 0
+    assert asked == [("POST", "/clicks/a%20b/events", {"kind": "hired"})]
+    receipt = json.loads(capsys.readouterr().out)
+    assert (receipt["row"], receipt["status"]) == (0, "done")
     assert Registry(plugins).actions("acme")
-    assert list(plugins[1].penstock_actions(source="other")) == []
+    assert list(plugins[0].penstock_actions(source="other")) == []
 
 
 def test_hook_penstock_sinks(place: Path) -> None:
@@ -272,9 +282,8 @@ def test_hook_penstock_secrets(place: Path, monkeypatch: pytest.MonkeyPatch, cap
     A reference of its kind is resolved when the source is configured; what it lacks is told with its reason.
     """
     store = place / "pass"
-    store.write_text(
-        '#!/bin/sh\n[ "$2" = acme/reporting ] && echo s3cret-key || { echo "no such entry" >&2; exit 1; }\n'
-    )
+    found, absent = "echo s3cret-key", "{ echo 'no such entry' >&2; exit 1; }"
+    store.write_text(f'#!/bin/sh\n[ "$2" = acme/reporting ] && {found} || {absent}\n')
     store.chmod(0o755)
     monkeypatch.setenv("PATH", str(place), prepend=":")
     plugins = [example("penstock_secrets"), example("penstock_sources"), example("penstock_record_streams")]

@@ -1,0 +1,224 @@
+"""
+Write the tables of the documentation that are made from declarations: ``python scripts/generate_docs.py``.
+
+A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what is outside is left alone. ``WHAT`` is
+
+- in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
+- elsewhere ``source keys``, ``bounds``, ``fixed bounds``, ``sinks``, ``parts`` or ``decisions``.
+
+A test holds every file to what this script would write.
+"""
+
+import importlib
+import re
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import attrs
+from penstock.cli.init import toml_value
+from penstock.cli.listing import described
+from penstock.declare import SourceSettings, help_of
+from penstock.redact import Secret
+from penstock.registry import PART_KINDS, Registry
+
+ROOT = Path(__file__).resolve().parent.parent
+
+_REGION = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
+
+# The keys of a source that bound what a provider may do to the process that reads it.
+BOUNDS = ("timeout_s", "max_body_mib", "max_pages", "retries", "retry_max_s", "throttle_wait_s", "poll_deadline_s")
+
+# Bounds that no key sets: (module, constant, unit, what).
+FIXED = (
+    ("transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
+    ("transport", "CONNECT_S", "s", "making a connection"),
+    ("engine", "READ_AHEAD_BYTES", "MiB", "answers fetched and not yet written, over all partitions of a run"),
+    ("engine", "MOST_ACTIVE", "", "partitions under way at once"),
+    ("reading", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
+    ("reconcile", "MOST_REJECTED", "", "rejected records of one partition that are kept"),
+    ("decode", "LEARNT_MEMBERS", "", "unknown members that get a place of their own; the rest is read slower"),
+    ("decode", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on another page"),
+)
+
+
+def pages() -> list[Path]:
+    """The files that have tables."""
+    candidates = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted((ROOT / "docs").glob("*.md"))]
+    return [path for path in candidates if path.exists() and _REGION.search(path.read_text())]
+
+
+def generated(path: Path, registry: Registry) -> str:
+    """The text of this file with its tables made anew."""
+    connector = path.parent.name.removeprefix("connector_")
+    makers: dict[str, Callable[[], list[str]]] = {
+        "config": lambda: config(connector, registry),
+        "streams": lambda: streams(connector, registry),
+        "actions": lambda: actions(connector, registry),
+        "source keys": source_keys,
+        "bounds": bounds,
+        "fixed bounds": fixed_bounds,
+        "sinks": lambda: sinks(registry),
+        "parts": lambda: parts(registry),
+        "decisions": decisions,
+    }
+
+    def made(found: re.Match[str]) -> str:
+        return found[1] + "\n" + "\n".join(makers[found[2]]()) + "\n\n" + found[3]
+
+    return _REGION.sub(made, path.read_text())
+
+
+# --- tables -----------------------------------------------------------------------------------------------------------
+
+
+def config(connector: str, registry: Registry) -> list[str]:
+    """The keys of one connector that the others do not have, and those with a default of its own."""
+    common = {attribute.name: attribute for attribute in attrs.fields(SourceSettings)}
+    own = [
+        attribute
+        for attribute in attrs.fields(registry.connector(connector).settings)
+        if attribute.init and (attribute.name not in common or _default(attribute) != _default(common[attribute.name]))
+    ]
+    own.sort(key=lambda attribute: attribute.default is not attrs.NOTHING)  # required ones first
+    return [
+        *_keys(own, registry.connector(connector).settings),
+        "",
+        "All other keys are those that [every source takes](../docs/guide.md#keys-of-every-source).",
+    ]
+
+
+def source_keys() -> list[str]:
+    return _keys(attrs.fields(SourceSettings), SourceSettings)
+
+
+def bounds() -> list[str]:
+    return _keys([one for one in attrs.fields(SourceSettings) if one.name in BOUNDS], SourceSettings)
+
+
+def fixed_bounds() -> list[str]:
+    rows = []
+    for module, constant, unit, text in FIXED:
+        value = getattr(importlib.import_module(f"penstock.{module}"), constant)
+        if unit == "MiB":
+            value //= 2**20
+        rows.append([text, f"{value:,} {unit}".strip(), f"`{module}.{constant}`"])
+    return _table(["What", "Bound", "Where"], rows)
+
+
+def parts(registry: Registry) -> list[str]:
+    return _table(
+        ["Kind", "Name", "What it does"],
+        ([kind, f"`{name}`", part.summary] for kind in PART_KINDS for name, part in registry.parts(kind).items()),
+    )
+
+
+def decisions() -> list[str]:
+    found = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
+    titles = [path.read_text().splitlines()[0].lstrip("# ") for path in found]
+    return [f"- [{title}]({path.name})" for title, path in zip(titles, found, strict=True)]
+
+
+def streams(connector: str, registry: Registry) -> list[str]:
+    rows: list[list[str]] = []
+    left_out: list[str] = []
+    for one in map(described, registry.streams(connector)):
+        if one["not_built"]:
+            left_out.append(f"`{one['name']}` ({one['not_built']})")
+            continue
+        notes = [f"child of `{one['parent']}`"] if one["parent"] else []
+        notes += [f"travels with `{one['derived_from']}`"] if one["derived_from"] else []
+        notes += [f"needs {' and '.join(f'`{key}`' for key in one['needs'])}"] if one["needs"] else []
+        notes += [] if one["on_by_default"] else ["only by name"]
+        key, parts = ", ".join(map(_code, one["key"])), " x ".join(map(_code, one["partition"]))
+        rows.append(
+            [
+                f"`{one['name']}`",
+                one["kind"],
+                key,
+                parts or "all",
+                one["final"],
+                one["summary"] + (f" ({'; '.join(notes)})" if notes else ""),
+            ]
+        )
+    table = _table(["Stream", "Kind", "Key", "Partition", "Final", "What it holds"], rows)
+    return table + (["", f"Listed and not built: {'; '.join(left_out)}."] if left_out else [])
+
+
+def actions(connector: str, registry: Registry) -> list[str]:
+    rows = []
+    for action in registry.actions(connector):
+        why = getattr(action, "not_built", "")
+        rows.append([f"`{action.name}`", f"not built: {why}" if why else action.summary])
+    return _table(["Action", "What it does"], rows)
+
+
+def sinks(registry: Registry) -> list[str]:
+    shown = {"-": "-", "postgresql": "postgresql://..."}
+    return _table(
+        ["Sink", "`--to`", "What it writes", "Promise"],
+        (
+            [kind.name, f"`{shown.get(kind.scheme, f'{kind.scheme}:DIR')}`", kind.summary, kind.promise]
+            for kind in registry.sinks().values()
+        ),
+    )
+
+
+# --- cells ------------------------------------------------------------------------------------------------------------
+
+
+def _keys(attributes: Iterable["attrs.Attribute[Any]"], settings: type) -> list[str]:
+    hints = typing.get_type_hints(settings)
+    rows = []
+    for attribute in attributes:
+        secret = hints[attribute.name] is Secret or Secret in typing.get_args(hints[attribute.name])
+        default = _default(attribute)
+        text = help_of(attribute) + (" (secret)" if secret else "")
+        rows.append([f"`{attribute.name}`", "required" if attribute.default is attrs.NOTHING else default, text])
+    return _table(["Key", "Default", "What it is"], rows)
+
+
+def _default(attribute: "attrs.Attribute[Any]") -> str:
+    """As TOML writes it; nothing for a key that is not set."""
+    value = attribute.default
+    if isinstance(value, attrs.Factory):  # type: ignore[arg-type]
+        value = None if value.takes_self else value.factory()
+    if value is None or value is attrs.NOTHING or isinstance(value, Secret):
+        return ""
+    if isinstance(value, (str, bool, int, float, Decimal, tuple, list, dict)):
+        return _code(toml_value(value))
+    return ""
+
+
+def _code(text: str) -> str:
+    if not text:
+        return ""
+    return f"`{text}`" if len(text) <= 60 else f"`{text[:57]}...`"
+
+
+def _table(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    def line(cells: Iterable[str]) -> str:
+        return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+
+    return [line(head), "|" + "---|" * len(head), *(line(row) for row in rows)]
+
+
+def outdated(registry: Registry) -> Iterator[tuple[Path, str]]:
+    """Every file that is not what it should be, and what it should be."""
+    for path in pages():
+        text = generated(path, registry)
+        if text != path.read_text():
+            yield path, text
+
+
+def main() -> None:
+    for path, text in outdated(Registry()):
+        path.write_text(text)
+        print(f"wrote {path.relative_to(ROOT)}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
