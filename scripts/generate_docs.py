@@ -36,12 +36,11 @@ BOUNDS = ("timeout_s", "max_body_mib", "max_pages", "retries", "retry_max_s", "t
 FIXED = (
     ("transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
     ("transport", "CONNECT_S", "s", "making a connection"),
-    ("engine", "READ_AHEAD_BYTES", "MiB", "answers fetched and not yet written, over all partitions of a run"),
+    ("engine", "READ_AHEAD_BYTES", "MiB", "answers fetched and not yet written, of all partitions (or one body)"),
     ("engine", "MOST_ACTIVE", "", "partitions under way at once"),
     ("reading", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
-    ("reconcile", "MOST_REJECTED", "", "rejected records of one partition that are kept"),
-    ("decode", "LEARNT_MEMBERS", "", "unknown members that get a place of their own; the rest is read slower"),
-    ("decode", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on another page"),
+    ("reconcile", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
+    ("decode", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on a later page"),
 )
 
 

@@ -59,9 +59,11 @@ class SourceSettings:
     requests_per_second: float | None = setting(None, help="pace of requests; default: what the provider allows")
     concurrency: int | None = setting(None, help="requests under way at once; default: what the provider allows")
     timeout_s: float = setting(60.0, help="seconds without a byte before a request counts as lost")
-    poll_first_s: float | None = setting(None, help="seconds before a report is asked for the first time")
-    poll_max_s: float | None = setting(None, help="longest pause between two polls, in seconds")
-    poll_deadline_s: float | None = setting(None, help="seconds after which a report that is not ready has failed")
+    poll_first_s: float | None = setting(None, help="seconds before a report is first asked for; default: per stream")
+    poll_max_s: float | None = setting(None, help="longest pause between two polls, in seconds; default: per stream")
+    poll_deadline_s: float | None = setting(
+        None, help="seconds until a report that is not ready has failed; default: per stream"
+    )
     retry_first_s: float = setting(1.0, help="upper bound of the first pause before a retry, in seconds; it doubles")
     retry_max_s: float = setting(60.0, help="longest pause before a retry that the provider did not ask for")
     retries: int = setting(5, help="how often a request is tried again before its partition fails")
@@ -233,8 +235,8 @@ ActionJudge = Callable[[Response, Sequence[Values]], Sequence[Receipt] | Verdict
 """
 What the answer means to the rows of its request: a receipt for each (``row``: its place in the request), or a verdict.
 
-``Refuse`` with an AuthenticationError or ThrottledError ends the job, with any other error it refuses the rows;
-``Retry`` says that nothing was captured where it asks for a pause or a new grant, and otherwise that nobody knows.
+``Refuse`` with a RefusedError refuses these rows, with any other error it ends the job, these rows unsent; ``Retry``
+says that nothing was captured where it asks for a pause or a new grant, and otherwise that nobody knows.
 None leaves it to the connector's judge and the status.
 """
 
