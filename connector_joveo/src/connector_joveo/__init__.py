@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock.declare import Connector, Sandbox, Stream
+    from penstock.declare import Action, Connector, Sandbox, Stream
 
 
 @hookimpl
@@ -23,6 +23,15 @@ def penstock_record_streams(source: str) -> "Iterable[Stream]":
     from connector_joveo.streams import STREAMS
 
     return STREAMS
+
+
+@hookimpl
+def penstock_actions(source: str) -> "Iterable[Action]":
+    if source != "joveo":
+        return ()
+    from connector_joveo.actions import ACTIONS
+
+    return ACTIONS
 
 
 @hookimpl

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock.declare import Connector, Sandbox, Stream
+    from penstock.declare import Action, Connector, Sandbox, Stream
 
 
 @hookimpl
@@ -25,6 +25,15 @@ def penstock_record_streams(source: str) -> "Iterable[Stream]":
     from connector_targetcircle.streams import STREAMS
 
     return STREAMS
+
+
+@hookimpl
+def penstock_actions(source: str) -> "Iterable[Action]":
+    if source != "targetcircle":
+        return []
+    from connector_targetcircle.actions import ACTIONS
+
+    return ACTIONS
 
 
 @hookimpl

@@ -16,6 +16,9 @@ class PenstockError(Exception):
 
     exit_code: ClassVar[int] = 1
 
+    sent: bool = True
+    """Of an attempt that failed: whether some of the request may have left. A write is repeated only if not."""
+
     def __str__(self) -> str:
         return mask(super().__str__())
 

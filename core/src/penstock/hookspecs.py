@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock import hookspec
-from penstock.declare import Connector, Registration, Sandbox, SinkKind, Stream
+from penstock.declare import Action, Connector, Registration, Sandbox, SinkKind, Stream
 from penstock.model import Batch
 
 
@@ -58,8 +58,12 @@ def penstock_decoders() -> Iterable[Registration]:
 
 
 @hookspec
-def penstock_actions(source: str) -> Iterable[Any]:
-    """Offer the writes of the connector named ``source``: one receipt per input row."""
+def penstock_actions(source: str) -> Iterable[Action]:
+    """
+    Offer the writes of the connector named ``source``: one receipt per input row; nothing for any other name.
+
+    Must not depend on a configuration: ``penstock act SOURCE --list`` has none.
+    """
     raise NotImplementedError
 
 

@@ -16,7 +16,7 @@ from attrs import field, frozen
 
 from penstock import hookspecs
 from penstock.config import did_you_mean
-from penstock.declare import Connector, Registration, Sandbox, SinkKind, Stream
+from penstock.declare import Action, Connector, Registration, Sandbox, SinkKind, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
 from penstock.parts import Named
@@ -118,9 +118,9 @@ class Registry:
         """
         return self._all_of(connector, "penstock_record_streams", Stream, "stream")
 
-    def actions(self, connector: str) -> tuple[Any, ...]:
+    def actions(self, connector: str) -> tuple[Action, ...]:
         """Every write offered for this connector; raises as :meth:`streams` does."""
-        return self._all_of(connector, "penstock_actions", object, "action")
+        return self._all_of(connector, "penstock_actions", Action, "action")
 
     def sinks(self) -> dict[str, SinkKind]:
         """The outputs that can be used, by name, in alphabetical order."""
@@ -189,7 +189,7 @@ class Registry:
             self._parts(kind)
         for name in (*self._sources().sound, *self._sources().claimed):
             self._listed("penstock_record_streams", Stream, "stream", source=name)
-            self._listed("penstock_actions", object, "action", source=name)
+            self._listed("penstock_actions", Action, "action", source=name)
         return tuple(sorted(set(self._broken)))
 
     # --- how it is found --------------------------------------------------------------------------------------------

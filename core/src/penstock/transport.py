@@ -115,7 +115,9 @@ class Transport:
         for _ in range(MAX_REDIRECTS + 1):
             response = self._attempt(request, url, origin, deadline)
             location = response.header("location")
-            if response.status not in _REDIRECTS or location is None or request.method not in ("GET", "HEAD"):
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            if request.once or request.method not in ("GET", "HEAD"):
                 return response
             before, url = url, _absolute(url, location, request)
             origin = self._checked(request, url, before=before)
@@ -167,11 +169,16 @@ class Transport:
     # --- one exchange -------------------------------------------------------------------------------------------
 
     def _attempt(self, request: Request, url: str, origin: str, deadline: float) -> Response:
-        max_idle_s = IDLE_S if request.method in ("GET", "HEAD") else IDLE_WRITE_S
-        wire = self._pool.take(origin, max_idle_s, deadline)
+        reads = request.method in ("GET", "HEAD") and not request.once
+        try:
+            wire = self._pool.take(origin, IDLE_S if reads else IDLE_WRITE_S, deadline)
+        except PenstockError as error:
+            error.sent = False
+            raise
         whole = False
         try:
             wire.deadline = deadline
+            wire.sent = False
             if wire.connection is None:
                 self._connect(wire, url, request)
             wire.send(request, url, self._headers(request, origin))
@@ -186,18 +193,25 @@ class Transport:
             if not whole:
                 self._stopped()  # a body that ends with its connection looks whole when we cut it ourselves
             return Response(status=reply.status, headers=headers, body=body, received_at=received_at)
-        except PenstockError:
+        except PenstockError as error:
+            error.sent = wire.sent
             raise
         except Exception as error:
-            self._stopped()
             # urllib3's and the socket's texts may hold the URL, so they are neither shown nor chained.
-            raise self._explained(error, url, request) from None
+            failed = self._stopping() or self._explained(error, url, request)
+            failed.sent = wire.sent
+            raise failed from None
         finally:
             self._pool.give(wire, whole)
 
     def _stopped(self) -> None:
+        if stopping := self._stopping():
+            raise stopping
+
+    def _stopping(self) -> PenstockError | None:
         if self._pool.closed or self._clock.stop.is_set():
-            raise StoppedError("stopped while a request was under way; the next run asks again")
+            return StoppedError("stopped while a request was under way; the next run asks again")
+        return None
 
     def _headers(self, request: Request, origin: str) -> list[tuple[str, str]]:
         wanted = {name.lower(): (name, value) for name, value in request.headers if name.lower() not in _WRITTEN_HERE}
@@ -378,6 +392,7 @@ class _Wire:
         self.deadline = 0.0
         self.timeout_s = 0.0
         self.idle_since = 0.0
+        self.sent = False  # some of the request that it now carries may have left
         self.absolute = False  # through a forwarding proxy the target is the whole URL
         self.proxy_headers: tuple[tuple[str, str], ...] = ()
         self._socket: Any = None
@@ -429,6 +444,7 @@ class _Wire:
                 f"{name} holds characters that HTTP does not allow in a header; check the credentials in the "
                 "configuration for line breaks and typographic signs"
             ) from None
+        self.sent = True
         try:
             connection.endheaders(request.body or None)
         except BrokenPipeError:

@@ -64,7 +64,7 @@ class Session:
             except ConfigError as error:
                 problems.extend(error.problems)
                 continue
-            for text in settled.notices:
+            for text in (*settled.notices, *settled.settings.notices()):
                 self.notice(text)
             made.append(self.source(name, self.registry.connector(self.config.connector_of(name)), settled.settings))
         if sink is not None:

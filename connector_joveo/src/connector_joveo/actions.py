@@ -1,0 +1,252 @@
+"""
+What can be written to Joveo: thirty operations as data, in the order of the provider's page.
+
+Methods and paths come from the table of endpoints, so that the setting ``endpoints`` corrects them too. Members are
+those the page shows; where it hides some (folded objects, unopened variants) the parameter ``body`` takes any.
+"""
+
+import re
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+from penstock.declare import Action, Field, FieldType, Values
+from penstock.model import Receipt, Response
+from penstock.parts import Verdict
+from penstock.record import camel
+
+from connector_joveo.endpoints import ENDPOINTS, endpoint
+from connector_joveo.source import JoveoJudge
+
+# The page gives no limit to a list of candidates; this is ours.
+CANDIDATES_PER_REQUEST = 100
+
+
+def _path(*names: str) -> tuple[Field, ...]:
+    said = {"job_reference": "the refNumber of a job"}
+    return tuple(Field(name=name, place="path", required=True, description=said.get(name, "")) for name in names)
+
+
+def _body(type_: FieldType, *names: str, required: bool = False, description: str = "") -> tuple[Field, ...]:
+    return tuple(
+        Field(name=name, member=camel(name), type=type_, required=required, description=description) for name in names
+    )
+
+
+def _header(member: str) -> Field:
+    return Field(name="client_id", member=member, place="header", required=True, description="a client of the agency")
+
+
+CLIENT = _path("client_id")
+JOB = _path("client_id", "job_reference")
+CAMPAIGN = _path("client_id", "campaign_id")
+JOB_GROUP = _path("client_id", "campaign_id", "jobgroup_id")
+FEED = _path("client_id", "feed_id")
+CONFIG = _path("client_id", "publisher_id", "config_id")
+
+_DAY = "mm/dd/yyyy"
+
+_CLIENT_BODY = (
+    *_body("text", "company_name", required=True),
+    *_body("text", "exported_name", description="used in the names of files for publishers"),
+    *_body("integer", "apply_conv_window"),
+    *_body("text", "time_zone", description="such as UTC-10:00"),
+    *_body("text", "start_date", "end_date", description=_DAY),
+    *_body("object", "caps"),
+    *_body("text", "client_type", description="such as DirectEmployer"),
+    *_body("text", "advertiser_name"),
+)
+_JOB_BODY = (
+    *_body("text", "title", "company", "description", "category", "url"),
+    Field(name="alternate_url", member="alternateURL"),
+    *_body("text", "city", "state", "country", "zip"),
+    *_body("text", "published_date", description="ISO 8601"),
+    *_body("text", "end_at_date", description="ISO 8601; the job is deleted after it"),
+    *_body("text", "job_type", description="such as FULL_TIME"),
+    *_body("object", "additional_fields", "publisher_fields", "job_setting"),
+    *_body("list", "placement_settings"),
+)
+_CAMPAIGN_BODY = (
+    *_body("text", "name", required=True),
+    *_body("text", "start_date", "end_date", description=_DAY),
+    Field(name="caps", member="Caps", type="object", description="with a capital C, as the page has it here"),
+)
+_JOB_GROUP_BODY = (
+    *_body("text", "name", required=True),
+    *_body("text", "start_date", "end_date", description=_DAY),
+    *_body("number", "cpc_bid", "cpa_bid", description="in major units, exact"),
+    *_body("object", "filters", "caps"),
+    *_body("list", "placements"),
+)
+_CONFIG_BODY = (
+    *_body("number", "cost"),
+    *_body("text", "end_date", description="in the form of date_format, such as 2026-08-03T05:13:00.000Z"),
+    *_body("integer", "available_count", "rotate_freq_in_days", "job_duration", "min_job_duration_in_days"),
+)
+
+
+# --- what is looked at before sending -------------------------------------------------------------------------------
+
+
+def _changes(fields: Sequence[Field], settings: Any, values: Values) -> None:
+    names = [field.name for field in fields if field.place == "body"]
+    if "body" not in values and not any(name in values for name in names):
+        raise ValueError(f"nothing to change: give at least one of {', '.join(names)}")
+
+
+def _days(settings: Any, values: Values) -> None:
+    for name in ("start_date", "end_date"):
+        if name in values and not re.fullmatch(r"\d\d/\d\d/\d{4}", values[name]):
+            raise ValueError(f"{name}: found {values[name]!r}, wanted {_DAY} such as 01/31/2026")
+
+
+# --- the table ------------------------------------------------------------------------------------------------------
+
+
+def _judge(
+    name: str, by_client: bool, response: Response, rows: Sequence[Values]
+) -> Sequence[Receipt] | Verdict | None:
+    """As for reads: the keys, the token of a day, and a body that contradicts its status."""
+    return JoveoJudge(operation=name, chosen_by="client_id" if by_client else "")(response, None)
+
+
+def _action(name: str, summary: str, *fields: Field, **more: Any) -> Action:
+    method, path = ENDPOINTS[name]
+    by_client = any(field.name == "client_id" for field in fields)
+    verb = name.partition("_")[0]
+    prepare: Callable[[Any, Values], None] = _nothing
+    if verb == "update" and not any(field.place == "header" for field in fields):
+        prepare = partial(_changes, fields)
+    elif any(field.name == "start_date" and field.description == _DAY for field in fields):
+        prepare = _days
+    return Action(
+        name=name,
+        summary=summary,
+        method=method,
+        path=path,
+        endpoint=lambda settings: endpoint(settings.endpoints, name),
+        fields=fields,
+        judge=partial(_judge, name, by_client),
+        # To set a state or to remove something twice is the same as once.
+        repeatable=verb in ("update", "delete", "pause", "enable") and more.get("rows_per_request", 1) == 1,
+        destroys=verb == "delete",
+        prepare=prepare,
+        **more,
+    )
+
+
+def _nothing(settings: Any, values: Values) -> None:
+    """Whatever it is, the provider judges it."""
+
+
+ACTIONS = (
+    _action("create_client", "create a client", *_CLIENT_BODY),
+    _action(
+        "update_client",
+        "change a client's budget or applies",
+        *CLIENT,
+        *_body("object", "budget", "applies"),
+        open_body=True,
+    ),
+    _action("delete_client", "delete a client", *CLIENT),
+    _action("pause_client", "pause a client", *CLIENT),
+    _action("enable_client", "enable a client", *CLIENT),
+    _action(
+        "create_job",
+        "add a job",
+        *CLIENT,
+        *_body("text", "ref_number", required=True, description="unique among the client's jobs"),
+        *_JOB_BODY,
+    ),
+    _action("delete_job", "delete a job", *JOB),
+    _action("update_job", "change a job, if it is valid", *JOB, *_JOB_BODY),
+    _action("pause_job", "pause a job, if it is valid", *JOB),
+    _action("enable_job", "enable a job, if it is valid", *JOB),
+    _action("create_campaign", "create a campaign", *CLIENT, *_CAMPAIGN_BODY),
+    _action("delete_campaign", "delete a campaign", *CAMPAIGN),
+    _action("update_campaign", "change a campaign's caps", *CAMPAIGN, *_body("object", "caps")),
+    _action("pause_campaign", "pause a campaign", *CAMPAIGN),
+    _action("enable_campaign", "enable a campaign", *CAMPAIGN),
+    _action("create_job_group", "create a job group", *CAMPAIGN, *_JOB_GROUP_BODY),
+    _action("delete_job_group", "delete a job group", *JOB_GROUP),
+    _action(
+        "update_job_group",
+        "change a job group",
+        *JOB_GROUP,
+        *_body("text", "name"),
+        *_body("number", "cpa_bid"),
+        *_body("object", "filters"),
+    ),
+    _action("pause_job_group", "pause a job group", *JOB_GROUP),
+    _action("enable_job_group", "enable a job group", *JOB_GROUP),
+    _action(
+        "create_feed",
+        "create a feed of jobs",
+        *CLIENT,
+        *_body("text", "xml_feed_url", required=True),
+        *_body("object", "schema_mappings"),
+    ),
+    _action("delete_feed", "delete a feed", *FEED),
+    _action(
+        "update_feed",
+        "change a feed",
+        *FEED,
+        *_body("text", "xml_feed_url"),
+        *_body("object", "schema_mapping_publisher", description="the feed's node that lists the publishers"),
+        open_body=True,
+    ),
+    _action(
+        "add_posting_jobs",
+        "post jobs with a posting config",
+        *_path("client_id", "config_id"),
+        Field(
+            name="body",
+            place="whole_body",
+            type="list",
+            required=True,
+            also=("job_references",),
+            description='references of the jobs, such as ["a-1", "a-2"]',
+        ),
+    ),
+    _action(
+        "create_posting_config",
+        "create a posting config at a publisher",
+        *_path("client_id", "publisher_id"),
+        *_CONFIG_BODY,
+        *_body("text", "start_date"),
+        *_body("text", "date_format", description="such as yyyy-MM-dd'T'HH:mm:ssZ"),
+    ),
+    _action("update_posting_config", "change a posting config", *CONFIG, *_CONFIG_BODY),
+    _action("delete_posting_config", "delete a posting config", *CONFIG),
+    _action(
+        "apply_job_rules",
+        "apply rules to many jobs at once",
+        _header("x-client-id"),
+        not_built="Joveo marks it as work in progress; it may pause many jobs at once",
+    ),
+    _action(
+        "update_candidate_status",
+        "tell the new stage of job applications",
+        _header("x-client-id"),
+        *_body("text", "job_application_id", required=True, description="the id that Joveo's pixels were given"),
+        *_body("text", "candidate_status", required=True, description="the new stage"),
+        *_body("text", "timestamp", description="when the stage was reached, ISO 8601 UTC"),
+        rows_per_request=CANDIDATES_PER_REQUEST,
+        open_body=True,
+    ),
+    _action(
+        "send_s2s_event",
+        "send a conversion, server to server",
+        _header("client_id"),
+        *_body("text", "click_id", required=True, description="jClickId of the landing URL"),
+        Field(name="a", required=True, choices=("1", "2", "3"), description="1 view, 2 apply started, 3 applied"),
+        *_body("text", "candidate_id"),
+        *_body("text", "job_application_id", description="unique for each application"),
+        open_body=True,
+    ),
+)
+"""
+Every write of the page.
+
+Source: operations 2, 4, 6, 9-11, 14-17, 19, 22-26, 30-34, 37, 38, 40, 41, 43, 45, 53, 57, 58.
+"""

@@ -1,0 +1,193 @@
+"""
+The one write: report a usage event. The answer's ``code`` is the outcome; its HTTP status is 200 also for failures.
+"""
+
+import ipaddress
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import evolve
+from penstock.action import answer_of
+from penstock.declare import Action, Field, Grouping, Values
+from penstock.errors import BrokenBodyError, RefusedError, ServerError
+from penstock.model import Receipt, ReceiptStatus, Response
+from penstock.parts import Refuse, Retry, Verdict
+
+from connector_sensis.source import judge as of_gateway
+
+# No limit is documented: a page of search results has 20 by default, and some proxies cut URLs at 2,000 characters.
+MOST_IDS = 20
+MOST_URL = 2000
+
+_SAID = ("code", "message", "validationErrors", "validationWarnings")
+_INDEX = re.compile(r"\bids?\s*\[\s*(\d{1,3})\s*\]")
+
+
+def prepare(settings: Any, values: Values) -> None:
+    """What the document rules out. ValueError."""
+    ids = values["id"]
+    if not all(one.strip() for one in ids):
+        raise ValueError("id: is empty")
+    if "content" in values and len(ids) > 1:
+        raise ValueError(f"content: goes with exactly one id, here are {len(ids)}")
+    try:
+        ipaddress.ip_address(values["user_ip"])
+    except ValueError:
+        raise ValueError(f"user_ip: found {values['user_ip']!r}, wanted an IP address") from None
+
+
+def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Verdict | None:
+    """
+    200: captured. 206: some ids are invalid, the others were captured. 400: nothing was captured.
+
+    What the gateway answers with another status than 200 is left to the connector's judge. Source: the table of codes.
+    """
+    body = answer_of(response, whole=True)
+    code = body.get("code") if isinstance(body, dict) else None
+    if not isinstance(body, dict) or isinstance(code, bool) or not isinstance(code, int):
+        if 200 <= response.status < 300:
+            seen = response.text(80) or "an empty body"
+            return Retry(BrokenBodyError(f"sensis answered HTTP {response.status} without a code: {seen}"))
+        return None
+    if response.status >= 300 and (response.status != 400 or code != 400):
+        return None
+    kept = {name: body[name] for name in _SAID if name in body}
+    words = reason(body)
+    if code == 200:
+        return [Receipt(row=row, status="done", reason=words) for row in range(len(rows))]
+    if code == 206:
+        return partial(rows, _texts(body, "validationErrors"), words, kept)
+    if code in (401, 403):  # as the gateway says it with its status
+        return of_gateway(evolve(response, status=code), None)
+    if 400 <= code < 500:
+        return [Receipt(row=row, status="refused", reason=words, answer=kept) for row in range(len(rows))]
+    if code >= 500:
+        return Retry(ServerError(f"sensis says code {code}: {words}"))
+    return Refuse(RefusedError(f"sensis says code {code}, which its document does not know: {words}"))
+
+
+def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Mapping[str, Any]) -> Sequence[Receipt]:
+    """
+    A receipt for each row after a 206, by the ids that the errors name.
+
+    Without a name nobody knows which ids were captured, so every row is unknown: sending one again could count it
+    twice.
+    """
+    ids = [one for row in rows for one in row["id"]]
+    failed = named(errors, ids)
+    if not failed:
+        words = f"some ids are invalid, and the answer names none of them: {words}"
+        return [Receipt(row=row, status="unknown", reason=words, answer=kept) for row in range(len(rows))]
+    receipts = []
+    place = 0
+    for number, row in enumerate(rows):
+        own = range(place, place + len(row["id"]))
+        place += len(row["id"])
+        bad = [ids[at] for at in own if at in failed]
+        if not bad:
+            receipts.append(Receipt(row=number, status="done"))
+            continue
+        seen = f"not captured: {', '.join(bad)} ({words})"
+        status: ReceiptStatus = "refused" if len(bad) == len(own) else "partial"
+        receipts.append(Receipt(row=number, status=status, reason=seen, answer=kept))
+    return receipts
+
+
+def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
+    """
+    Places of the ids that the errors name, by their text or as ``id[1]``.
+
+    An index counts from 0, as brackets do; from 1 if one of them would else lie behind the last id. Empty when an
+    error names no id that was sent.
+    """
+    indices = [int(found) for text in errors for found in _INDEX.findall(text) if f"{found}" not in ids]
+    shift = 1 if indices and max(indices) == len(ids) and 0 not in indices else 0
+    failed: set[int] = set()
+    for text in errors:
+        by_index = {int(found) - shift for found in _INDEX.findall(text) if found not in ids}
+        by_text = {at for at, one in enumerate(ids) if _holds(text, one)}
+        places = by_text | {at for at in by_index if 0 <= at < len(ids)}
+        if not places:
+            return set()
+        failed |= places
+    return failed
+
+
+def _holds(text: str, one: str) -> bool:
+    """Whether ``text`` has this id in it, and not one that merely begins or ends like it."""
+    return re.search(rf"(?<![\w+/=-]){re.escape(one)}(?![\w+/=-])", text) is not None
+
+
+def reason(body: Mapping[str, Any]) -> str:
+    """The answer's own words: errors, else the message; then warnings."""
+    errors = _texts(body, "validationErrors")
+    message = str(body.get("message") or "")
+    words = errors or ([message] if message and message != "OK" else [])
+    warnings = [f"warning: {text}" for text in _texts(body, "validationWarnings")]
+    return "; ".join([*words, *warnings])
+
+
+def _texts(body: Mapping[str, Any], member: str) -> list[str]:
+    found = body.get(member)
+    found = found if isinstance(found, list) else [] if found is None else [found]
+    return [" ".join(str(text).split()) for text in found]
+
+
+ACTIONS = (
+    Action(
+        name="report_event",
+        summary="report that users saw or used listings",
+        method="GET",
+        path="/{version}/{environment}/report/{event_name}",
+        endpoint=lambda settings: (
+            settings.method,
+            f"/{settings.version}/{settings.environment}/report/{{event_name}}",
+        ),
+        fields=(
+            Field(
+                name="event_name",
+                member="eventName",
+                place="path",
+                required=True,
+                description=(
+                    "appearance, viewDetails, addToContacts, addToFavourites, dial, getDirections, "
+                    "printBusinessDetails, sendEmail, sendToFriend, sendToMobile"
+                ),
+            ),
+            Field(
+                name="user_ip",
+                member="userIp",
+                place="query",
+                required=True,
+                description="address of the application's user",
+            ),
+            Field(
+                name="id",
+                place="query",
+                required=True,
+                repeated=True,
+                also=("listing_ids",),
+                description="reportingId of the listing, from a search answer",
+            ),
+            Field(name="user_agent", member="userAgent", place="query", description="the user's browser"),
+            Field(
+                name="user_session_id",
+                member="userSessionId",
+                place="query",
+                description="stable for each user; a hash will do",
+            ),
+            Field(
+                name="content",
+                place="query",
+                description="with exactly one id, for some events: the number for dial, the address for sendEmail",
+            ),
+        ),
+        grouping=Grouping(field="id", most=MOST_IDS, most_url=MOST_URL, never_with=("content",)),
+        prepare=prepare,
+        judge=judge,
+        # There is no key by which the provider could tell that an event comes again.
+        repeatable=False,
+    ),
+)
+"""Source: the pages Report and Reporting Usage Events."""

@@ -1,0 +1,495 @@
+"""
+``act``: write to a provider, and print a receipt for each row.
+"""
+
+import hashlib
+import json
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import click
+
+from penstock.cli.output import print_json, print_table
+from penstock.cli.run import stopping
+from penstock.cli.session import Session, as_json, verb
+from penstock.errors import UsageError
+
+if TYPE_CHECKING:
+    from penstock.clock import Clock
+    from penstock.config import SinkChoice
+    from penstock.declare import Action, Connector, Field
+    from penstock.inputs import Rows
+    from penstock.model import Receipt
+    from penstock.outbox import JobKey
+    from penstock.plan import ConfiguredSource
+
+PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", "whole_body": "the body"}
+
+
+@verb()
+@click.argument("source", required=False)
+@click.argument("action", required=False)
+@click.argument("parameters", nargs=-1, metavar="[KEY=VALUE ...]")
+@click.option("--list", "list_", is_flag=True, help="What can be written.")
+@as_json
+@click.option("--from", "from_", metavar="FILE|SINK", help="A row each: JSON lines or CSV (- is stdin), or a sink.")
+@click.option("--query", metavar="QUERY", help="Rows of the sink that --from names.")
+@click.option("--yes", is_flag=True, help="Do what destroys.")
+@click.option("--dry-run", is_flag=True, help="Print the requests, secrets masked, and send nothing.")
+@click.option("--resume", is_flag=True, help="Go on with a job that did not come to its end: send what never left.")
+@click.option(
+    "--retry-unknown", is_flag=True, help="Also send again what may have arrived. It may then be there twice."
+)
+@click.option("--group-ids", is_flag=True, help="Rows that differ in the repeated field only share a request.")
+@click.option("--receipts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Receipts there too.")
+@click.option(
+    "--refused", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Refused rows, to be corrected."
+)
+@click.option("-h", "--help", "help", is_flag=True, help="Of an action: its parameters.")
+def act(
+    session: Session,
+    source: str | None,
+    action: str | None,
+    parameters: tuple[str, ...],
+    list_: bool,
+    json_: bool,
+    help: bool,
+    **options: Any,
+) -> int:
+    """
+    Write to a provider; one receipt for each row, as JSON lines on stdout, in the order of the rows.
+
+    \b
+    penstock act SOURCE --list                         what can be written
+    penstock act SOURCE ACTION --help                  its parameters
+    penstock act joveo pause_job client_id=... job_reference=...
+    penstock act sensis report_event --from events.jsonl
+
+    Off until the source says allow_writes = true. What was sent is noted in .penstock beside the configuration: a row
+    whose outcome is unknown is never sent again on its own.
+    """
+    context = click.get_current_context()
+    if source is None or (help and action is None):
+        if help or not list_:
+            click.echo(context.get_help())
+            return 0 if help else 2
+        raise click.UsageError("--list needs a SOURCE", context)
+    connector, actions = _offered(session, source)
+    if list_:
+        _list(connector, actions, json_)
+        return 0
+    if action is None:
+        raise click.UsageError(f"which action? `penstock act {source} --list` shows them", context)
+    chosen = _chosen(source, action, actions)
+    if help:
+        _describe(source, chosen, json_)
+        return 0
+    return _act(session, source, chosen, parameters, json_=json_, **options)
+
+
+act.add_help_option = False  # --help is the command's own: an action has one as well
+
+
+# --- what there is --------------------------------------------------------------------------------------------------
+
+
+def _offered(session: Session, source: str) -> "tuple[Connector, tuple[Action, ...]]":
+    """The source's connector and its actions; a connector's name is as good, without any configuration."""
+    registry = session.registry
+    name = source
+    if source not in registry.connectors() or source in session.config.sources:
+        name = session.config.connector_of(source)
+        if name not in registry.connectors() and session.config.sources:
+            session.configured([source])  # says which sources there are
+    return registry.connector(name), registry.actions(name)
+
+
+def _chosen(source: str, name: str, actions: "Sequence[Action]") -> "Action":
+    from difflib import get_close_matches
+
+    found = {action.name: action for action in actions}
+    if name in found:
+        return found[name]
+    if not found:
+        raise UsageError(f"{source} has no writes: its provider offers none")
+    near = get_close_matches(name, found, n=1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    raise UsageError(f"{source} has no action {name!r}.{meant} `penstock act {source} --list` shows them")
+
+
+def _marks(action: "Action") -> list[str]:
+    marks = [f"not built: {action.not_built}"] if action.not_built else []
+    marks += ["destroys: --yes"] if action.destroys else []
+    return marks + (["repeatable"] if action.repeatable else [])
+
+
+def _list(connector: "Connector", actions: "Sequence[Action]", json_: bool) -> None:
+    if json_:
+        print_json({"connector": connector.name, "actions": [described(action) for action in actions]})
+    elif not actions:
+        print(f"{connector.name} has no writes")
+    else:
+        rows = [[one.name, one.method, one.path, ", ".join(_marks(one)), one.summary] for one in actions]
+        print_table(["action", "method", "path", "notes", "summary"], rows)
+
+
+def described(action: "Action") -> dict[str, Any]:
+    """An action as ``--list --json`` shows it."""
+    return {
+        "name": action.name,
+        "summary": action.summary,
+        "method": action.method,
+        "path": action.path,
+        "destroys": action.destroys,
+        "repeatable": action.repeatable,
+        "rows_per_request": action.rows_per_request,
+        "groups_by": action.grouping.field if action.grouping is not None else None,
+        "open_body": action.open_body,
+        "not_built": action.not_built or None,
+        "fields": [
+            {
+                "name": one.name,
+                "member": one.member,
+                "place": one.place,
+                "type": one.type,
+                "required": one.required,
+                "repeated": one.repeated,
+                "choices": list(one.choices),
+                "description": one.description,
+            }
+            for one in action.fields
+        ],
+    }
+
+
+def _describe(source: str, action: "Action", json_: bool) -> None:
+    if json_:
+        print_json(described(action))
+        return
+    required = " ".join(_example(field) for field in action.fields if field.required)
+    print(f"penstock act {source} {action.name} {required}{' --yes' if action.destroys else ''}\n")
+    print(f"{action.summary}\n{action.method} {action.path}")
+    for mark in _marks(action):
+        print(mark)
+    if action.bulk:
+        print(f"the body is a list: rows that share all else travel together, up to {action.rows_per_request}")
+    if action.grouping is not None:
+        print(f"--group-ids: rows that differ in {action.grouping.field} only travel together")
+    if action.bulk or action.open_body:
+        kind = "a list of objects" if action.bulk else "an object"
+        print(f"body=JSON: {kind}, instead of its members one by one")
+    if action.fields:
+        print()
+        rows = [
+            [
+                field.name,
+                field.member if field.member != field.name else "",
+                PLACES[field.place],
+                f"{field.type}, repeatable" if field.repeated else field.type,
+                "yes" if field.required else "",
+                " ".join([*([f"one of {', '.join(field.choices)}."] if field.choices else []), field.description]),
+            ]
+            for field in action.fields
+        ]
+        print_table(["parameter", "provider's name", "in", "type", "required", "description"], rows)
+
+
+def _example(field: "Field") -> str:
+    samples = {"object": "'{...}'", "list": "'[...]'", "json": "JSON"}
+    return f"{field.name}={samples.get(field.type, field.choices[0] if field.choices else '...')}"
+
+
+# --- doing it -------------------------------------------------------------------------------------------------------
+
+
+def _act(
+    session: Session,
+    name: str,
+    action: "Action",
+    parameters: Sequence[str],
+    *,
+    json_: bool,
+    from_: str | None,
+    query: str | None,
+    yes: bool,
+    dry_run: bool,
+    resume: bool,
+    retry_unknown: bool,
+    group_ids: bool,
+    receipts: Path | None,
+    refused: Path | None,
+) -> int:
+    from penstock.clock import Clock
+    from penstock.outbox import Outbox
+
+    if action.not_built:
+        raise UsageError(f"{action.name} is not built: {action.not_built}")
+    if query is not None and from_ is None:
+        raise UsageError("--query needs --from SINK: where it is asked")
+    if (resume or retry_unknown) and dry_run:
+        raise UsageError("--dry-run sends nothing, so there is nothing to go on with")
+    given = _pairs(action, parameters)
+    if action.grouping is not None and "group_ids" in given:
+        group_ids = group_ids or str(given.pop("group_ids")).lower() == "true"
+    if group_ids and action.grouping is None:
+        raise UsageError(f"--group-ids: rows of {action.name} cannot share a request")
+    (source,), _ = session.configured([name])
+    if not dry_run and not source.settings.allow_writes:
+        raise UsageError(
+            f"writes to {name} are off: nothing was sent. Set allow_writes = true under [source.{name}]; --dry-run "
+            "shows the request without it"
+        )
+    if not dry_run and action.destroys and not yes:
+        raise UsageError(f"{action.name} destroys something at the provider: nothing was sent. Add --yes to do it")
+    clock = Clock()
+    folder = session.config.folder / ".penstock"
+    with ExitStack() as stack:
+        defaults, key, read = _input(session, stack, source, action, given, from_, query)
+        if dry_run:
+            rows = read(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-"))), True)
+            return _print_dry_run(session, source, action, rows, defaults, grouped=group_ids, json_=json_, clock=clock)
+        job = Outbox(folder).open(key, clock.now(), resume=resume, retry_unknown=retry_unknown)
+        stack.callback(job.close)
+        rows = read(folder, job.fresh)
+        if refused is not None:
+            _check_form(refused, rows)
+        copy = stack.enter_context(_written(receipts, "--receipts")) if receipts is not None else None
+        return _send(session, source, action, rows, defaults, job, copy, refused, grouped=group_ids, clock=clock)
+
+
+def _send(
+    session: Session,
+    source: "ConfiguredSource",
+    action: "Action",
+    rows: "Rows",
+    defaults: Mapping[str, Any],
+    job: Any,
+    copy: TextIO | None,
+    refused: Path | None,
+    *,
+    grouped: bool,
+    clock: "Clock",
+) -> int:
+    from penstock.writing import Writer
+
+    def told(receipt: "Receipt") -> None:
+        line = _line(receipt)
+        _put(line)
+        if copy is not None:
+            copy.write(line + "\n")
+
+    def follow(event: Mapping[str, Any]) -> None:
+        session.registry.event(event)
+        if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
+            session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")
+
+    with stopping(session, clock):
+        writer = Writer(
+            source=source, action=action, job=job, clock=clock, on_receipt=told, emit=follow, grouped=grouped
+        )
+        finished = writer.run(rows, defaults)
+    if refused is not None:
+        _write_refused(refused, rows, job)
+    if finished.error is None:
+        rows.forget()
+    session.registry.event(
+        {
+            "event": "act_finished",
+            "source": source.name,
+            "action": action.name,
+            "counts": dict(finished.counts),
+            "not_sent": finished.not_sent,
+            "exit_code": finished.exit_code,
+        }
+    )
+    if finished.error is not None:
+        left = f"; {finished.not_sent} rows were not sent, --resume sends them" if finished.not_sent else ""
+        session.say(f"error: {finished.error}{left}", event="error", exit_code=finished.exit_code)
+    if not session.quiet:
+        session.say(f"{source.name} {action.name}: {finished.summary}", event="act_finished", **finished.counts)
+        if finished.counts.get("unknown"):
+            session.say("unknown: sent, and nobody knows whether it arrived. --retry-unknown sends those rows again")
+    return finished.exit_code
+
+
+def _print_dry_run(
+    session: Session,
+    source: "ConfiguredSource",
+    action: "Action",
+    rows: "Rows",
+    defaults: Mapping[str, Any],
+    *,
+    grouped: bool,
+    json_: bool,
+    clock: "Clock",
+) -> int:
+    from penstock.model import Receipt
+    from penstock.writing import dry_run
+
+    requests = refused = 0
+    for one in dry_run(source, action, rows, defaults, grouped=grouped, clock=clock):
+        if isinstance(one, Receipt):
+            refused += 1
+            session.say(f"row {one.row} would be refused: {one.reason}")
+            continue
+        requests += 1
+        if json_:
+            _put(json.dumps(one, ensure_ascii=False))
+            continue
+        _put("" if requests > 1 else None)
+        _put(one["request"])
+        for name, value in one["headers"].items():
+            _put(f"{name}: {value}")
+        if one["body"] is not None:
+            _put(f"\n{one['body']}")
+    if not session.quiet:
+        session.say(f"dry run: nothing was sent; {requests} requests, {refused} rows refused")
+    return 1 if refused else 0
+
+
+def _put(line: str | None) -> None:
+    if line is not None:
+        print(line, flush=True)
+
+
+def _line(receipt: "Receipt") -> str:
+    from penstock.writing import shown
+
+    return json.dumps(shown(receipt), ensure_ascii=False)
+
+
+# --- input ----------------------------------------------------------------------------------------------------------
+
+
+def _pairs(action: "Action", parameters: Sequence[str]) -> dict[str, Any]:
+    """``key=value ...``, still text; a repeated field may come several times."""
+    repeated = {name for field in action.fields if field.repeated for name in (field.name, field.member, *field.also)}
+    given: dict[str, Any] = {}
+    for text in parameters:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise UsageError(f"{text!r}: wanted KEY=VALUE; `--help` behind the action's name lists its parameters")
+        if name not in given:
+            given[name] = [value] if name in repeated else value
+        elif name in repeated:
+            given[name].append(value)
+        else:
+            raise UsageError(f"{name} is given twice")
+    return {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in given.items()}
+
+
+def _input(
+    session: Session,
+    stack: ExitStack,
+    source: "ConfiguredSource",
+    action: "Action",
+    given: Mapping[str, Any],
+    from_: str | None,
+    query: str | None,
+) -> "tuple[Mapping[str, Any], JobKey, Callable[[Path, bool], Rows]]":
+    """
+    Typed parameters of the command line, what makes the job, and how its rows are read: given a place for copies, and
+    whether the job is a new one.
+    """
+    from penstock.action import checked, typed
+    from penstock.inputs import RowFile, SingleRow
+    from penstock.outbox import JobKey
+
+    try:
+        defaults = typed(action, given, text=True)
+        if from_ is None:
+            checked(action, source.settings, defaults)
+    except ValueError as error:
+        raise UsageError(f"{action.name}: {error}. `penstock act {source.name} {action.name} --help`") from None
+
+    def key(digest: str, what: str) -> "JobKey":
+        said = _digest(json.dumps([digest, sorted(defaults.items())], default=str))
+        return JobKey(source=source.name, action=action.name, digest=said, what=what)
+
+    if from_ is None:
+        single = SingleRow(defaults)
+        return {}, key("parameters", "this call"), lambda place, fresh: single
+    if query is not None:
+        choice = session.config.sink_for(from_, session.registry)
+        for text in choice.notices:
+            session.notice(text)
+        if choice.kind.query is None:
+            raise UsageError(f"--query: the sink {choice.shown} ({choice.kind.name}) cannot be asked; use --from FILE")
+        digest = _digest(f"{choice.shown}\0{query}")
+        read = partial(_queried, choice, query, f"query-{source.name}-{action.name}-{digest[:16]}.jsonl")
+        return defaults, key(digest, f"this query of {choice.shown}"), read
+    if from_ == "-":
+        copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-"))) / "stdin"
+        with copy.open("wb") as out:
+            shutil.copyfileobj(sys.stdin.buffer, out)
+        file = RowFile.at(copy, "stdin")
+    else:
+        file = RowFile.at(Path(from_))
+    return defaults, key(file.digest, file.shown), lambda place, fresh: file
+
+
+def _queried(choice: "SinkChoice", query: str, name: str, place: Path, fresh: bool) -> "Rows":
+    """
+    The rows of a query, from a copy: a job that is gone on with must see the rows it began with.
+
+    Called with the job locked. A job that came to its end leaves no copy.
+    """
+    import msgspec
+
+    from penstock.inputs import RowFile
+
+    copy = place / name
+    if fresh or not copy.exists():
+        assert choice.kind.query is not None
+        encode = msgspec.json.Encoder(decimal_format="number").encode
+        draft = copy.with_suffix(".part")
+        with _written(draft, "--query", private=True) as out:
+            for row in choice.kind.query(choice.settings, query):
+                out.write(encode(dict(row)).decode() + "\n")
+        draft.replace(copy)
+    return RowFile.at(copy, f"a query of {choice.shown}", temporary=True)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+# --- files ----------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def _written(path: Path, option: str, *, private: bool = False) -> Iterator[TextIO]:
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            if private:
+                path.chmod(0o600)
+            yield file
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
+
+
+def _check_form(path: Path, rows: "Rows") -> None:
+    """The file of refused rows has the form of the input; a name that says otherwise would mislead its next reader."""
+    if rows.header and path.suffix.lower() != ".csv":
+        raise UsageError(f"--refused {path}: the rows come from CSV, so name it .csv")
+    if not rows.header and path.suffix.lower() == ".csv":
+        raise UsageError(f"--refused {path}: the rows are JSON lines, so name it .jsonl")
+
+
+def _write_refused(path: Path, rows: "Rows", job: Any) -> None:
+    """The rows that were refused, as they stood in the input; those that were not sent are not among them."""
+    try:
+        with path.open("wb") as file:
+            file.write(rows.header)
+            for given in rows:
+                receipt = job.receipt(given.number)
+                if receipt is not None and receipt.status == "refused":
+                    file.write(given.raw)
+    except OSError as error:
+        raise UsageError(f"--refused {path}: cannot be written: {error.strerror}") from None
