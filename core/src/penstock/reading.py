@@ -14,8 +14,9 @@ from typing import Any
 
 from attrs import define, evolve, field, frozen
 
+from penstock.checkpoint import checkpoint
 from penstock.clock import Clock
-from penstock.declare import Stream
+from penstock.declare import SourceSettings, Stream
 from penstock.decode import Compiled, Decoded, Memory, split_by_day, sums
 from penstock.engine import Call, Outcome, Pause, Reading
 from penstock.errors import BrokenBodyError, CountMismatchError, PagingError, ProviderError, ReportError
@@ -141,7 +142,7 @@ class Reader:
         settings, stream = self.source.settings, self.stream
         first_s = settings.poll_first_s if settings.poll_first_s is not None else stream.poll_first_s
         max_s = settings.poll_max_s if settings.poll_max_s is not None else stream.poll_max_s
-        deadline_s = settings.poll_deadline_s if settings.poll_deadline_s is not None else stream.poll_deadline_s
+        deadline_s = poll_deadline_s(settings, stream)
         pending = self._under_way(submission, deadline_s)
         resubmitted = False
         while True:
@@ -298,7 +299,7 @@ class Reader:
     def _check_days(self, outcome: Outcome) -> None:
         """Where the envelope itself says of which days its records are, one at least was asked for."""
         wanted, column = self._days(), self.stream.day
-        told = {items.columns[column] for items in outcome.answer.items if column in items.columns}
+        told = {items.columns[column] for items in outcome.answer.items if column and column in items.columns}
         if wanted is None or not told or told & {str(day) for day in wanted}:
             return
         raise BrokenBodyError(
@@ -417,6 +418,7 @@ class Reader:
         )
         if self.ledger is not None:
             self.ledger.submit(report)
+            checkpoint("report.submitted")
         self.reports.append(report)
         return report
 
@@ -428,6 +430,11 @@ class Reader:
 
     def _age_s(self, report: PendingReport) -> float:
         return (self.clock.now() - report.submitted_at).total_seconds()
+
+
+def poll_deadline_s(settings: SourceSettings, stream: Stream) -> float:
+    """Seconds after which a report that is not ready has failed, and none is adopted any more."""
+    return settings.poll_deadline_s if settings.poll_deadline_s is not None else stream.poll_deadline_s
 
 
 class _Lost(ProviderError):

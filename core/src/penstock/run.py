@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from attrs import define, evolve, field
 
+from penstock.checkpoint import checkpoint
 from penstock.clock import Clock
 from penstock.declare import Stream
 from penstock.decode import Compiled, compile_stream
@@ -44,7 +45,7 @@ from penstock.plan import (
     open_until,
     ordered,
 )
-from penstock.reading import Reader, StreamParts
+from penstock.reading import Reader, StreamParts, poll_deadline_s
 from penstock.redact import mask
 from penstock.registry import Registry
 from penstock.report import RunReport
@@ -412,6 +413,7 @@ class SourceRun:
     def _add(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Plan a stream's fetches and give them to the engine."""
         hidden = stream.name not in self._chosen
+        self._drop_stale_reports(stream)
         fetches = self._planner.fetches(stream, accounts)
         if not hidden:
             counts = self.report.stream(self.source.name, stream.name)
@@ -432,6 +434,16 @@ class SourceRun:
             if stream.kind == "changes":
                 self._order.setdefault((stream.name, fetch.account), []).append(fetch)
         self.engine.add(self._task(fetch, hidden) for fetch in fetches)
+
+    def _drop_stale_reports(self, stream: Stream) -> None:
+        """Reports under way that are too old to be adopted, and whose days may not be wanted again."""
+        ledger = self._target.ledger if self._target is not None else None
+        if ledger is None or stream.poller is None:
+            return
+        oldest = self.clock.now() - timedelta(seconds=poll_deadline_s(self.source.settings, stream))
+        for report in ledger.pending(self.source.name, stream.name):
+            if report.submitted_at <= oldest:
+                ledger.drop(report)
 
     def _task(self, fetch: Fetch, hidden: bool) -> Task:
         assert self._lane is not None
@@ -576,6 +588,7 @@ class SourceRun:
             except Exception as error:  # the next partitions may still be delivered
                 self._failed(fetch, False, error, only=partition)
                 continue
+            checkpoint("partition.delivered")
             delivered += 1
             self._delivered.add(stream.name)
             counts.delivered += 1

@@ -1,0 +1,419 @@
+"""
+The process is killed as kill -9 does it, at every step and at any moment; the next run leaves the provider's rows.
+"""
+
+import csv
+import gzip
+import json
+import os
+import random
+import resource
+import signal
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from penstock.declare import SandboxRequest, SandboxResponse
+from penstock.testing import Server, serve
+from worlds import CONVERTR, JOVEO, PROVIDERS, TALROO, TARGETCIRCLE, Provider, Row, bag, command, configure
+
+SINKS = ("jsonl", "csv")
+
+# Every point that the code marks; a test below holds this list against the source.
+PARTITION_POINTS = (
+    *("files.staged", "files.intended", "file.renamed", "files.in_place", "files.delivered", "partition.delivered"),
+)
+CHANGES_POINTS = (
+    *("day.written", "day.staged", "merge.written", "merge.intended", "file.renamed", "files.in_place"),
+    "merge.delivered",
+)
+REPORT_POINTS = ("report.submitted",)
+
+
+@define(eq=False)
+class Bench:
+    """A provider that is served, and a folder in which the command line reads it."""
+
+    provider: Provider
+    server: Server
+    app: Any
+    folder: Path
+    kind: str = "jsonl"
+    on_request: Callable[[int], None] = lambda number: None
+    asked: list[SandboxRequest] = field(factory=list)
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        self.asked.append(request)
+        self.on_request(len(self.asked))
+        answer: SandboxResponse = self.app(request)
+        return answer
+
+    @property
+    def today(self) -> date:
+        found: date = self.app.today
+        return found
+
+    @property
+    def days(self) -> list[date]:
+        return self.provider.window(self.today)
+
+    def start(self, environ: Mapping[str, str] | None = None, **more: Any) -> "subprocess.Popen[bytes]":
+        days = self.days
+        return command(
+            self.folder,
+            *("run", self.provider.name, "--to", f"{self.kind}:out", "--streams", ",".join(self.provider.streams)),
+            *("--since", str(days[0]), "--until", str(days[-1]), "--report", "report.json"),
+            environ=environ,
+            **more,
+        )
+
+    def run(self, environ: Mapping[str, str] | None = None, **more: Any) -> tuple[int, str]:
+        """Exit code and what was said; also the traces of a defect, of which there must be none."""
+        process = self.start(environ, **more)
+        _, said = process.communicate(timeout=60)
+        text = said.decode()
+        assert "Traceback" not in text, text
+        assert "defect" not in text, text
+        return process.returncode, text
+
+    def rows(self) -> dict[str, list[Row]]:
+        """What lies in the files, by stream."""
+        root = self.folder / "out" / self.provider.name
+        return {
+            stream: [row for file in sorted((root / stream).rglob("data.*")) for row in rows_of(file)]
+            for stream in self.provider.streams
+        }
+
+    def truth(self) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {stream: [] for stream in self.provider.streams}
+        expected = self.provider.expected(self.app, self.days)
+        for (stream, _), rows in expected.items():
+            found[stream] += rows
+        for stream in ("leads", "lead_data"):
+            if stream in found:  # of each day, and merged by key
+                found[stream] = list({json.dumps(row, default=str): row for row in found[stream]}.values())
+        return found
+
+    def assert_true(self) -> None:
+        """The files hold the provider's rows, each once."""
+        here, true = self.rows(), self.truth()
+        for stream in self.provider.streams:
+            if self.kind == "csv":
+                assert len(here[stream]) == len(true[stream]), stream
+                key = {"clicks": "click_id", "leads": "id", "campaigns": "id"}.get(stream)
+                if key is not None and all(key in row for row in true[stream]):
+                    assert sorted(row[key] for row in here[stream]) == sorted(str(row[key]) for row in true[stream])
+            else:
+                assert bag(here[stream]) == bag(true[stream]), stream
+        assert list((self.folder / "out" / ".penstock" / "staged").rglob("*.*")) == []
+
+    @property
+    def submissions(self) -> list[tuple[str, str, bytes]]:
+        """The reports that were asked for: path, account and body."""
+        return [
+            (request.path, request.headers.get("x-client-id", ""), request.body)
+            for request in self.asked
+            if self.provider.submits(request)
+        ]
+
+
+def rows_of(file: Path) -> Iterator[Row]:
+    raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+    if file.name.startswith("data.csv"):
+        yield from csv.DictReader(raw.decode().splitlines(keepends=True))
+    else:
+        for line in raw.decode().splitlines():
+            yield json.loads(line, parse_float=Decimal)
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """Parametrised indirectly: (provider, kind of sink)."""
+    provider, kind = request.param
+    with serve() as server:
+        app = provider.make(server.base_url, datetime.now(UTC).date())
+        made = Bench(provider, server, app, tmp_path, kind)
+        server.app = made
+        configure(tmp_path, provider, server.base_url)
+        yield made
+        assert server.errors == []
+
+
+def benches(*providers: Provider, kinds: tuple[str, ...] = SINKS) -> Any:
+    cases = [(provider, kind) for provider in providers for kind in kinds]
+    return pytest.mark.parametrize("bench", cases, ids=[f"{one.name}-{kind}" for one, kind in cases], indirect=True)
+
+
+def test_every_point_is_killed_at() -> None:
+    """
+    The lists above name every checkpoint in the code.
+    """
+    import re
+
+    root = Path(__file__).parents[1]
+    files = [*root.glob("core/src/**/*.py"), *root.glob("plugins/src/**/*.py")]
+    named = {name for file in files for name in re.findall(r'checkpoint\("([\w.]+)"\)', file.read_text())}
+    of_others = {name for name in named if name.startswith(("postgres.", "act."))}
+    assert named - of_others == {*PARTITION_POINTS, *CHANGES_POINTS, *REPORT_POINTS}
+
+
+@benches(TALROO)
+@pytest.mark.parametrize("point", PARTITION_POINTS)
+@pytest.mark.parametrize("number", [1, 3])
+def test_killed_while_a_partition_is_delivered(bench: Bench, point: str, number: int) -> None:
+    """
+    Killed at any step of a commit, the next run, started at once, leaves exactly the provider's rows.
+    """
+    code, _ = bench.run({"PENSTOCK_KILL_AT": f"{point}:{number}"})
+    assert code == -signal.SIGKILL
+
+    code, said = bench.run()
+
+    assert code == 0, said
+    bench.assert_true()
+
+
+@benches(CONVERTR)
+@pytest.mark.parametrize("point", CHANGES_POINTS)
+def test_killed_while_changes_are_merged(bench: Bench, point: str) -> None:
+    """
+    Killed between the days of a changes stream or in the middle of their merge: the next run ends with each row once.
+    """
+    code, _ = bench.run({"PENSTOCK_KILL_AT": point})
+    assert code == -signal.SIGKILL
+
+    code, said = bench.run()
+
+    assert code == 0, said
+    bench.assert_true()
+
+
+@benches(TARGETCIRCLE, JOVEO, kinds=("jsonl",))
+@pytest.mark.parametrize("point", [*REPORT_POINTS, "files.staged", "files.intended"])
+def test_no_report_is_submitted_twice(bench: Bench, point: str) -> None:
+    """
+    A report whose name was read is gone on with after a crash: the provider is not asked for it once more.
+    """
+    code, _ = bench.run({"PENSTOCK_KILL_AT": point})
+    assert code == -signal.SIGKILL
+    # Reports that were asked for when the process ended, but whose answer had not been read.
+    unread = submitted_but_unknown(bench)
+
+    code, said = bench.run()
+
+    assert code == 0, said
+    bench.assert_true()
+    again = [one for one in set(bench.submissions) if bench.submissions.count(one) > 1]
+    assert len(again) <= unread, again
+
+
+def submitted_but_unknown(bench: Bench) -> int:
+    """How many submissions the provider saw that the ledger does not know of, neither as under way nor as delivered."""
+    with sqlite3.connect(bench.folder / "out" / ".penstock" / "ledger.sqlite") as ledger:
+        (under_way,) = ledger.execute("select count(*) from reports").fetchone()
+    ledger.close()
+    return len(bench.submissions) - int(under_way)
+
+
+def killed_at_request(bench: Bench, number: int) -> None:
+    """A run whose process ends at the moment its request of this number arrives (or later, with the run)."""
+    started: list[subprocess.Popen[bytes]] = []
+    seen = len(bench.asked)
+
+    def kill(count: int) -> None:
+        if count - seen == number and started:
+            started[0].kill()
+
+    bench.on_request = kill
+    process = bench.start()
+    started.append(process)
+    process.communicate(timeout=60)
+    bench.on_request = lambda number: None
+
+
+def killed_after(bench: Bench, seconds: float) -> None:
+    process = bench.start()
+    time.sleep(seconds)
+    process.kill()
+    process.communicate(timeout=60)
+
+
+@benches(*PROVIDERS.values(), kinds=("jsonl",))
+def test_killed_at_any_moment(bench: Bench) -> None:
+    """
+    Killed several times in a row, at random requests and random moments: then one run that is let be, and all is there.
+    """
+    draw = random.Random(bench.provider.name)
+    for _ in range(2):
+        killed_at_request(bench, draw.randint(1, 12))
+    killed_after(bench, draw.uniform(0.25, 0.6))
+
+    code, said = bench.run()
+
+    assert code == 0, said
+    bench.assert_true()
+
+
+@pytest.mark.soak
+@benches(*PROVIDERS.values())
+@pytest.mark.parametrize("seed", range(25))
+def test_killed_at_many_moments(bench: Bench, seed: int) -> None:
+    """
+    The same, for longer.
+    """
+    draw = random.Random(seed)
+    for _ in range(4):
+        if draw.random() < 0.5:
+            killed_at_request(bench, draw.randint(1, 30))
+        else:
+            killed_after(bench, draw.uniform(0.2, 1.2))
+
+    code, said = bench.run()
+
+    assert code == 0, said
+    bench.assert_true()
+
+
+@benches(TALROO, kinds=("jsonl",))
+def test_killed_while_a_day_is_replaced(bench: Bench) -> None:
+    """
+    Killed while an open day is replaced, a reader finds the old day or the new one; afterwards it is the new one.
+    """
+    assert bench.run()[0] == 0
+    before = {path: path.read_bytes() for path in (bench.folder / "out").rglob("data.jsonl")}
+    for day in bench.days:
+        bench.app.restate(day)
+
+    code, _ = bench.run({"PENSTOCK_KILL_AT": "file.renamed:2"})
+
+    assert code == -signal.SIGKILL
+    now = {path: path.read_bytes() for path in (bench.folder / "out").rglob("data.jsonl")}
+    changed = [path for path in now if now[path] != before.get(path)]
+    assert 1 <= len(changed) <= 2
+    assert bench.run()[0] == 0
+    bench.assert_true()
+
+
+# --- the disk says no -----------------------------------------------------------------------------------------------
+
+
+@benches(TALROO, CONVERTR, TARGETCIRCLE, kinds=("jsonl",))
+def test_disk_full(bench: Bench) -> None:
+    """
+    Where the target takes no more bytes, what cannot be written fails by name, the rest is delivered, and the next
+    run completes it.
+    """
+    if bench.provider is TALROO:
+        bench.app.clicks_per_day = 1000
+    if bench.provider is TARGETCIRCLE:
+        bench.app.clicks_per_day, bench.app.rows_per_page = 1500, 300
+
+    code, said = bench.run(before=disk_with(200_000))
+
+    assert code == 1, said
+    assert "Free some space and run again" in said
+    lost = sum(map(len, bench.truth().values())) - sum(map(len, bench.rows().values()))
+    assert lost > 0
+    code, said = bench.run()
+    assert code == 0, said
+    bench.assert_true()
+
+
+@benches(TALROO, kinds=("jsonl",))
+def test_disk_full_while_days_are_replaced(bench: Bench) -> None:
+    """
+    A day that cannot be replaced for want of space keeps its former rows, whole.
+    """
+    bench.app.clicks_per_day = 1000
+    assert bench.run()[0] == 0
+    before = {path: path.read_bytes() for path in (bench.folder / "out").rglob("data.jsonl")}
+    for day in bench.days:
+        bench.app.restate(day)
+
+    code, said = bench.run(before=disk_with(200_000))
+
+    assert code == 1, said
+    now = {path: path.read_bytes() for path in (bench.folder / "out").rglob("data.jsonl")}
+    assert now.keys() == before.keys()
+    assert any(len(content) > 200_000 for content in before.values())
+    assert all(now[path] == content for path, content in before.items() if len(content) > 250_000)
+    assert bench.run()[0] == 0
+    bench.assert_true()
+
+
+def disk_with(free: int) -> Callable[[], None]:
+    """Called in the child: no file of it grows beyond so many bytes, and a write says so, as on a full disk."""
+
+    def limit() -> None:
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (free, free))
+
+    return limit
+
+
+@benches(TALROO, kinds=SINKS)
+def test_ledger_is_no_ledger(bench: Bench) -> None:
+    """
+    A ledger that is a broken file is refused in a sentence before anything is asked; no byte of anything changes.
+    """
+    assert bench.run()[0] == 0
+    asked = len(bench.asked)
+    state = bench.folder / "out" / ".penstock"
+    for file in state.glob("ledger.sqlite*"):
+        file.unlink()
+    (state / "ledger.sqlite").write_bytes(b"SQLite format 3\0 and then nothing that makes sense" * 100)
+    before = {path: path.read_bytes() for path in (bench.folder / "out").rglob("*") if path.is_file()}
+
+    code, said = bench.run()
+
+    assert code == 2, said
+    assert "ledger.sqlite" in said
+    assert len(bench.asked) == asked
+    after = {path: path.read_bytes() for path in (bench.folder / "out").rglob("*") if path.is_file()}
+    after = {path: content for path, content in after.items() if path.suffix != ".lock"}
+    assert after == {path: content for path, content in before.items() if path.suffix != ".lock"}
+
+
+@benches(TALROO, kinds=("jsonl",))
+@pytest.mark.parametrize("what", ["a file in its place", "a file in place of its state", "not permitted"])
+def test_target_cannot_be_written(bench: Bench, what: str) -> None:
+    """
+    A target that is a file, or a directory without the right to write, is refused before anything is asked.
+    """
+    out = bench.folder / "out"
+    if what == "a file in its place":
+        out.write_text("mine")
+    elif what == "a file in place of its state":
+        out.mkdir()
+        (out / ".penstock").write_text("mine")
+    elif os.getuid() == 0:
+        pytest.skip("root may write everywhere")
+    else:
+        out.mkdir(mode=0o555)
+
+    code, said = bench.run()
+
+    assert code == 2, said
+    assert "out" in said
+    assert bench.asked == []
+
+
+@benches(TALROO, kinds=("jsonl",))
+def test_file_that_is_gone_is_missing(bench: Bench) -> None:
+    """
+    A delivered file that somebody removed is read again by the next run.
+    """
+    assert bench.run()[0] == 0
+    victim = sorted((bench.folder / "out").rglob("data.jsonl"))[0]
+    victim.unlink()
+
+    assert bench.run()[0] == 0
+    bench.assert_true()
+    assert victim.exists()
