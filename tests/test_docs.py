@@ -32,7 +32,7 @@ from penstock.cli import _group as command_line
 from penstock.declare import SandboxRequest, SandboxResponse
 from penstock.registry import Registry
 from penstock.report import RunReport
-from penstock.testing import Server, serve
+from penstock.testing import FAULTS, Server, serve
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -347,6 +347,27 @@ def test_commands_exist(command: str) -> None:
     known = {option for parameter in verb.params for option in (*parameter.opts, *parameter.secondary_opts)}
     used = {word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}
     assert used <= known | {"--help", "-h"}
+    if "--faults" in words and (names := words[words.index("--faults") + 1]) != "list":
+        assert set(names.split(",")) <= set(FAULTS)
+
+
+@pytest.mark.parametrize("connector", ["convertr", "joveo", "sensis", "talroo", "targetcircle"])
+def test_a_template_is_a_configuration_to_be_filled_in(
+    connector: str, shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    What init prints has every section in place; what is still to be filled in is told key by key, and nothing else.
+    """
+    assert main(["init", connector], environ={}) == 0
+    template = capsys.readouterr().out
+    (shell.place / "penstock.toml").write_text(template)
+    secrets = dict.fromkeys(re.findall(r'env = "(\w+)"', template), "secret-text")
+
+    code = main(["check", connector], environ=secrets)
+    told = capsys.readouterr().err
+    open_keys = re.findall(r'^(\w+) = \[?"\.\.\."\]?$', template, re.MULTILINE)
+    assert code == (2 if open_keys else 0), told
+    assert set(re.findall(rf"source\.{connector}\.(\w+): still holds", told)) == set(open_keys)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)

@@ -222,6 +222,8 @@ def _value(given: Given, hint: Any, key: str, around: Around, notices: list[str]
     secret = bare_type(hint) is Secret
     value: Any = given.value
     text = given.text
+    if value in ("...", ["..."]):
+        raise _WrongError(': still holds the "..." that stands for a value to be filled in')
     if secret and given.where == "--set":
         raise _WrongError(
             f": a secret on the command line can be seen in the process list; set {variable_of(path)} in the "
