@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock.declare import SinkKind
+    from penstock.declare import Registration, SinkKind
 
 
 @hookimpl
@@ -18,3 +18,33 @@ def penstock_sinks() -> "Iterable[SinkKind]":
     from penstock_plugins.sinks import KINDS
 
     return KINDS
+
+
+@hookimpl
+def penstock_authenticators() -> "Iterable[Registration]":
+    from penstock.declare import Registration
+
+    from penstock_plugins.tokens import GrantedToken, HeaderTokens, ParamTokens
+
+    yield Registration(name="header_tokens", factory=HeaderTokens, summary="fixed secrets in headers")
+    yield Registration(name="param_tokens", factory=ParamTokens, summary="fixed secrets as query parameters")
+    yield Registration(name="granted_token", factory=GrantedToken, summary="a token that a login call grants")
+
+
+@hookimpl
+def penstock_paginators() -> "Iterable[Registration]":
+    from penstock.declare import Registration
+
+    from penstock_plugins.paging import PageNumber
+
+    yield Registration(name="page_number", factory=PageNumber, summary="page=1, 2, 3, ...")
+
+
+@hookimpl
+def penstock_decoders() -> "Iterable[Registration]":
+    from penstock.declare import Registration
+    from penstock.envelope import ReportFile
+
+    yield Registration(
+        name="report_file", factory=ReportFile, summary="a downloaded file: JSON, JSON lines or CSV, also gzipped"
+    )
