@@ -46,7 +46,7 @@ FIXED = (
 
 def pages() -> list[Path]:
     """The files that have tables."""
-    candidates = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted((ROOT / "docs").glob("*.md"))]
+    candidates = [ROOT / "README.md", *sorted(ROOT.glob("*/README.md")), *sorted((ROOT / "docs").rglob("*.md"))]
     return [path for path in candidates if path.exists() and _REGION.search(path.read_text())]
 
 
