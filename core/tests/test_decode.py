@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from penstock.coerce import MisfitError, cleaner, coerce
 from penstock.declare import Derived, Stream
 from penstock.decode import LEARNT_MEMBERS, Compiled, Decoded, Memory, compile_stream, split_by_day, sums
-from penstock.errors import ConfigError, PluginError
+from penstock.errors import BrokenBodyError, ConfigError, PluginError
 from penstock.model import Items
 from penstock.record import Column, added, column, derived, personal, record, row_key, secret
 
@@ -441,11 +441,10 @@ def test_runs_of_one_answer_are_joined_and_keep_their_stamps() -> None:
 
 def test_a_large_array_comes_in_parts() -> None:
     """
-    A large body is decoded in parts, in order, with its stamps and with paths into the whole; keys are known across.
+    A large body is decoded in parts, in order, with its stamps and with paths into the whole.
     """
-    elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000} for n in range(4001)]
+    elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000} for n in range(4000)]
     elements[3000] = {"clickId": None}
-    elements[4000] = {"clickId": "1"}
     shape = compiled(account="advertiser_id")
 
     parts = list(shape.decode_all([an_array(*elements, columns={"advertiser_id": "7"})]))
@@ -453,9 +452,80 @@ def test_a_large_array_comes_in_parts() -> None:
     rows = [row for part in parts for row in part.batch.rows]
     assert [row.click_id for row in rows] == [str(n) for n in range(4000) if n != 3000]
     assert {row.advertiser_id for row in rows} == {"7"}
-    assert [part.count for part in parts] == [2000, 2000, 1]
+    assert len(parts) == 4
+    assert sum(part.count for part in parts) == 4000
     assert [path for part in parts for path, _ in reasons(part)] == ["$[3000].clickId"]
-    assert parts[-1].repeated_across == 1
+
+
+def test_the_parts_of_an_array_are_one_page() -> None:
+    """
+    A row that an earlier part had is repeated on its page, not across pages; with other values it is set aside. What
+    the page before had is repeated across.
+    """
+    memory = Memory()
+    shape = compiled()
+    shape.decode(an_array({"clickId": "before"}), memory=memory)
+    elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000, "jobId": n} for n in range(4000)]
+    elements += [elements[1], {**elements[2], "jobId": 3}, {"clickId": "before"}]
+
+    parts = list(shape.decode_all([an_array(*elements)], memory=memory))
+
+    assert sum(len(part.batch) for part in parts) == 4000
+    assert [sum(one) for one in zip(*[(p.repeated, p.repeated_across, p.fresh) for p in parts], strict=True)] == [
+        *(1, 1, 4002)
+    ]
+    assert [said for part in parts for said in reasons(part)] == [
+        ("$[4001].clickId", "the key click_id 2 came before on this page, with other values")
+    ]
+
+
+def test_rows_without_a_key_that_come_again_in_another_part_are_fresh() -> None:
+    """
+    Equal rows without a key of their own are two records, wherever in their page they are.
+    """
+    elements = [{"title": f"{n} {'x' * 1000}"} for n in range(4000)]
+
+    parts = list(compiled(Row).decode_all([an_array(*elements, elements[0])]))
+
+    assert sum(part.fresh for part in parts) == 4001
+    assert len({row.key for part in parts for row in part.batch.rows}) == 4001
+
+
+@pytest.mark.parametrize(
+    "inside",
+    [
+        [{"a": 1}, {"b": [{}, {}]}] * 50,
+        "},{" * 300,
+        '"},{"' * 200,
+        {"a": [[{}, {}], [{}, {}]] * 50},
+        "\\" * 300 + '"},{',
+    ],
+    ids=["nested objects", "a text", "a text with quotes", "arrays in arrays", "escapes"],
+)
+def test_a_large_array_is_never_cut_inside_an_element(inside: Any) -> None:
+    """
+    What looks like the end of an element and is none does not change what is read, nor is anything read twice.
+    """
+    elements: list[Any] = [{"clickId": str(n), "offer": inside} for n in range(6000)]
+    elements[4500] = {"clickId": None}
+    shape = compiled()
+
+    parts = list(shape.decode_all([an_array(*elements)]))
+
+    assert len(parts) > 1
+    assert [line for part in parts for line in written(part)] == written(shape.decode(an_array(*elements)))
+    assert [path for part in parts for path, _ in reasons(part)] == ["$[4500].clickId"]
+    assert {part.repeated + part.repeated_across for part in parts} == {0}
+
+
+def test_a_large_array_that_is_cut_is_no_json() -> None:
+    """
+    A large body that ends too soon is an error, not fewer records.
+    """
+    raw = an_array(*({"clickId": str(n), "offer": "x" * 1000} for n in range(4000))).raw
+
+    with pytest.raises(BrokenBodyError):
+        list(compiled().decode_all([Items(raw=raw[:-1])]))
 
 
 def test_a_stamp_that_the_provider_sends_too_must_agree() -> None:

@@ -46,6 +46,7 @@ from penstock.rawpage import (
     NULL,
     PLAIN,
     PLAIN_DICTS,
+    Parts,
     RawPage,
     array_of,
     fill,
@@ -54,7 +55,6 @@ from penstock.rawpage import (
     nulls,
     page_of,
     pair,
-    slices,
     values_of,
 )
 from penstock.record import Column
@@ -73,8 +73,8 @@ LENIENT_COLUMNS = 4
 SHAPES_KEPT = 64
 KEYS_REMEMBERED = 200_000
 JOINED_BYTES = 2**20
-SLICED_BYTES = 2 * 2**20  # a larger array is decoded in parts: 20,000 clicks in one list cost a fifth more
-SLICE_RECORDS = 2000
+SPLIT_BYTES = 2 * 2**20  # a larger array is decoded in parts, which the processor's caches can hold
+PART_BYTES = 2**20
 
 Nested = Literal["raw", "plain"]
 T = TypeVar("T")
@@ -117,7 +117,12 @@ class Memory:
 
     def add(self, keys: set[Any]) -> None:
         self._pages.append(keys)
-        self.known |= keys
+        if len(self._pages) == 1:
+            self.known = keys  # most chains have one page, and need no second set of its keys
+        elif len(self._pages) == 2:
+            self.known = self.known | keys
+        else:
+            self.known |= keys
         while len(self.known) > self._bound and len(self._pages) > 1:
             self.known -= self._pages.popleft()
 
@@ -354,7 +359,7 @@ class Compiled:
     ) -> Iterator[Decoded]:
         """
         Like :meth:`decode`, over all the items of an answer: small runs are joined to one batch, large arrays and
-        files come in parts, each decoded when the one before has been taken. To ``memory`` such a part is a page.
+        files come in parts, each decoded when the one before has been taken.
         """
         memory = Memory() if memory is None else memory
         waiting: list[Items] = []
@@ -367,12 +372,11 @@ class Compiled:
                 yield self._decode(page_of(run), columns, memory, days)
                 continue
             length = memoryview(run.raw).nbytes
-            if run.form == "array" and length > SLICED_BYTES:
+            if run.form == "array" and length > SPLIT_BYTES:
                 if waiting:
                     yield self._decode(joined(waiting), columns, memory, days)
                     waiting, size = [], 0
-                for part in slices(run, SLICE_RECORDS):
-                    yield self._decode(part, columns, memory, days)
+                yield from self._in_parts(Parts(run, PART_BYTES), columns, memory, days)
                 continue
             if waiting and size + length > JOINED_BYTES:
                 yield self._decode(joined(waiting), columns, memory, days)
@@ -402,24 +406,24 @@ class Compiled:
         """
         return self._decode(page_of(items), columns, Memory() if memory is None else memory, days)
 
+    def _in_parts(
+        self, parts: Parts, columns: Mapping[str, Any] | None, memory: Memory, days: Collection[date] | None
+    ) -> Iterator[Decoded]:
+        while (page := parts.page()) is not None:
+            try:
+                decoded = self._decode(page, columns, memory, days)
+            except BrokenBodyError:
+                if not parts.by_elements():
+                    raise
+                continue
+            parts.taken(decoded.count)
+            yield decoded
+
     def _decode(
         self, page: "RawPage", columns: Mapping[str, Any] | None, memory: Memory, days: Collection[date] | None
     ) -> Decoded:
-        try:
-            shape = self._read(page)
-        except RecursionError:
-            raise BoundExceededError(f"{self._name}: an element is nested too deeply to be read safely.") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.") from None
-        count = len(page.rows) + len(page.rejected)
-        self._settle_nested(page)
-        self._stamp(page, columns or {})
-        self._check_decimals(page, self._decimals)
-        self._derive_numbers(page)
-        self._cut_days(page, days)
-        for name in self._stamped_not_null:
-            self._reject(page, dict.fromkeys(nulls(values_of(page.rows, name)), (name, f"{name} has no value")))
-        fresh, repeated, across = self._check_keys(page, memory, count)
+        shape, count = self._fill_rows(page, columns, days)
+        fresh, repeated, across = self._check_keys(page, memory, count, columns, days)
         derived = tuple(child.cut(self, page) for child in self.derived)
         for name in self._hidden:
             fill(page.rows, name, UNSET)
@@ -439,6 +443,27 @@ class Compiled:
             repeated_across=across,
             derived=derived,
         )
+
+    def _fill_rows(
+        self, page: "RawPage", columns: Mapping[str, Any] | None, days: Collection[date] | None
+    ) -> tuple[_Shape, int]:
+        """Everything about a page's rows but their keys; also how many elements it has."""
+        try:
+            shape = self._read(page)
+        except RecursionError:
+            raise BoundExceededError(f"{self._name}: an element is nested too deeply to be read safely.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.") from None
+        count = len(page.rows) + len(page.rejected)
+        self._settle_nested(page)
+        self._stamp(page, columns or {})
+        self._check_decimals(page, self._decimals)
+        self._derive_numbers(page)
+        self._cut_days(page, days)
+        for name in self._stamped_not_null:
+            if page.same.get(name) is None:
+                self._reject(page, dict.fromkeys(nulls(values_of(page.rows, name)), (name, f"{name} has no value")))
+        return shape, count
 
     # --- bytes to rows ----------------------------------------------------------------------------------------------
 
@@ -725,7 +750,7 @@ class Compiled:
             except MisfitError as misfit:
                 raise PluginError(f"{self._name}: the request stamps {name} with {given!r}: {misfit}") from None
             if self.columns[name].added:
-                fill(page.rows, name, value)
+                page.same[name] = value
             else:
                 self._agree(page, name, [value] * len(page.rows))
         for name, given in page.constants.items():
@@ -736,9 +761,11 @@ class Compiled:
                 self._reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
                 return
             if column.added:
-                fill(page.rows, name, value)
+                page.same[name] = value
             else:
                 self._agree(page, name, [value] * len(page.rows))
+        for name, value in page.same.items():
+            fill(page.rows, name, value)
         for name, all_values in page.stamps.items():
             column = self._stamped(name)
             made: dict[Any, Any] = {}
@@ -755,6 +782,7 @@ class Compiled:
                 values = [value for value in values if not isinstance(value, MisfitError)]
                 self._reject(page, bad)
             if column.added:
+                page.same.pop(name, None)
                 fill_each(page.rows, name, values)
             else:
                 self._agree(page, name, values)
@@ -835,7 +863,7 @@ class Compiled:
             filled = values_of(page.rows, self._day)
             if filled.count(None) == len(filled):
                 fill_each(page.rows, self._day, values)
-        if days is None:
+        if days is None or (stamped and set(_days([page.same.get(self._day)], self._zone)) <= set(days)):
             return
         found = _days(values_of(page.rows, self._day), self._zone)
         if not set(found) <= set(days):
@@ -850,7 +878,14 @@ class Compiled:
 
     # --- keys -------------------------------------------------------------------------------------------------------
 
-    def _check_keys(self, page: "RawPage", memory: Memory, count: int) -> tuple[int, int, int]:
+    def _check_keys(
+        self,
+        page: "RawPage",
+        memory: Memory,
+        count: int,
+        columns: Mapping[str, Any] | None,
+        days: Collection[date] | None,
+    ) -> tuple[int, int, int]:
         """(fresh, repeated on this page, repeated across pages)"""
         if self._row_keys:
             return self._number_rows(page, memory) + len(page.rejected), 0, 0
@@ -864,26 +899,55 @@ class Compiled:
         unique = set(keys)
         if len(unique) == len(keys) and memory.known.isdisjoint(unique):
             memory.add(unique)
+            self._add_part(page, unique)
             return count, 0, 0
-        first: dict[Any, Any] = {}
+        first = self._rows_before(page, unique, columns, days)
         dropped: set[int] = set()
         bad: dict[int, tuple[str | None, str]] = {}
         across = 0
         for index, (key, row) in enumerate(zip(keys, page.rows, strict=True)):
-            if key in memory.known:
+            if key not in first and key in memory.known:
                 across += 1
                 dropped.add(index)
             elif key not in first:
                 first[key] = row
-            elif first[key] == row:
+            elif self._equal(first[key], row):
                 dropped.add(index)
             else:
                 shown = ", ".join(f"{name} {getattr(row, name)}" for name in self._key)
                 bad[index] = (self._key[0], f"the key {shown} came before on this page, with other values")
-        memory.add(set(first))
+        new = unique - memory.known
+        memory.add(new)
+        self._add_part(page, new)
         self._note_rejected(page, bad)
         page.drop(dropped | bad.keys())
         return count - across, len(dropped) - across, across
+
+    def _equal(self, row: Any, other: Any) -> bool:
+        """Whether two rows have the same values, though they may be of different Structs."""
+        return all(getattr(row, name) == getattr(other, name) for name in (*self.columns, EXTRA))
+
+    def _add_part(self, page: "RawPage", keys: set[Any]) -> None:
+        if page.parts is not None:
+            page.parts.earlier.append((page.again, keys))
+            if sum(len(known) for _, known in page.parts.earlier) > KEYS_REMEMBERED:
+                page.parts.earlier.popleft()
+
+    def _rows_before(
+        self, page: "RawPage", keys: set[Any], columns: Mapping[str, Any] | None, days: Collection[date] | None
+    ) -> dict[Any, Any]:
+        """Of these keys, the rows in former parts of the same array: it is one page, in whatever parts it is read."""
+        found: dict[Any, Any] = {}
+        for data, known in page.parts.earlier if page.parts is not None else ():
+            if known.isdisjoint(keys):
+                continue
+            again = RawPage(data=data(), constants=page.constants)
+            self._fill_rows(again, columns, days)
+            assert self._identity is not None
+            for key, row in zip(map(self._identity, again.rows), again.rows, strict=True):
+                if key in keys:
+                    found.setdefault(key, row)
+        return found
 
     def _number_rows(self, page: "RawPage", memory: Memory) -> int:
         """Fill the row keys; how many rows had contents that no earlier page had."""
@@ -898,9 +962,14 @@ class Compiled:
                 number = memory.occurrences[place] = memory.occurrences[place] + 1
                 made.append(blake2b(content + b"#%d" % number, digest_size=16).hexdigest())
             fill_each(page.rows, column.name, made)
-            known = set(contents)
-            fresh = sum(1 for content in contents if content not in memory.known) if memory.known else fresh
-            memory.add(known - memory.known)
+            unique = set(contents)
+            before = memory.known & unique
+            for _, known in page.parts.earlier if page.parts is not None else ():
+                before -= known
+            fresh = sum(1 for content in contents if content not in before) if before else len(contents)
+            new = unique - memory.known
+            memory.add(new)
+            self._add_part(page, new)
         return fresh
 
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:

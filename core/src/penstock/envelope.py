@@ -6,6 +6,7 @@ only the outside: elements are checked for syntax and passed over, which costs a
 leaves nothing malformed, cut or wrongly encoded to be found later.
 """
 
+import codecs
 import json
 import re
 import zlib
@@ -20,6 +21,7 @@ from attrs import field, frozen
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
 
+UTF8_BLOCK = 2**16
 BLOCK_BYTES = 4 * 2**20  # of a file of lines: what is decoded and handed on at once
 
 _RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
@@ -94,8 +96,7 @@ class Envelope:
     def _from_object(self, body: bytes, response: Response) -> Answer:
         wanted = (*self.items, *self.total, *self.pages, *self.also)
         names = tuple(dict.fromkeys(path.partition(".")[0] for path in wanted if path))
-        decoder, fields = _reader(names)
-        read = _checked(decoder, body, response)
+        read, fields = self._members(names, body, response)
         members = {
             name: value
             for name, value in zip(names, map(read.__getattribute__, fields), strict=True)
@@ -122,14 +123,26 @@ class Envelope:
         there = ", ".join(list(_MEMBERS.decode(body))[:20]) or "nothing"
         return _broken(answer, f"the body has {there}, but not {self._wanted()}")
 
-    def _with_items(self, answer: Answer, raw: msgspec.Raw, path: str) -> Answer:
+    def _members(self, names: tuple[str, ...], body: bytes, response: Response) -> tuple[Any, tuple[str, ...]]:
+        """The members of these names, and the attributes they are under; a map of arrays in one go, if it is one."""
+        others = {path.partition(".")[0] for path in (*self.total, *self.pages, *self.also)}
+        if self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items):
+            decoder, fields = _reader(names, maps=frozenset(self.items))
+            try:
+                return decoder.decode(body), fields
+            except (ValueError, RecursionError):
+                pass  # null or an array in its place, or no JSON: looked at more closely, which costs twice as much
+        decoder, fields = _reader(names)
+        return _checked(decoder, body, response), fields
+
+    def _with_items(self, answer: Answer, raw: Any, path: str) -> Answer:
         try:
-            if self.optional and _nothing(raw):
+            if self.optional and (not raw if isinstance(raw, dict) else _nothing(raw)):
                 items: tuple[Items, ...] = ()
             elif self.keyed_by is not None:
                 items = tuple(
                     _items(part, f"{path}.{key}", {self.keyed_by: key})
-                    for key, part in _MEMBERS.decode(raw).items()
+                    for key, part in (raw if isinstance(raw, dict) else _MEMBERS.decode(raw)).items()
                     if part != _NULL
                 )
             elif self.within is not None:
@@ -250,7 +263,7 @@ def utf8_body(response: Response, body: bytes | None = None) -> bytes:
     body = body.removeprefix(b"\xef\xbb\xbf")
     if not body.isascii():
         try:
-            body.decode()
+            _check_utf8(body)
         except UnicodeDecodeError as error:
             named = re.search(r"charset=\"?([\w.:-]+)", response.header("content-type") or "", re.IGNORECASE)
             if named is None or named[1].lower() in ("utf-8", "utf8"):
@@ -262,6 +275,18 @@ def utf8_body(response: Response, body: bytes | None = None) -> bytes:
     if first == b"<":
         raise BrokenBodyError(f"The body is HTML or XML, not data; it begins: {response.text(200)}")
     return body
+
+
+def _check_utf8(body: bytes) -> None:
+    """A block at a time: the whole as a text would take two to four times the memory, for nothing."""
+    view = memoryview(body)
+    at = 0
+    while at < len(view):
+        last = at + UTF8_BLOCK >= len(view)
+        try:
+            at += codecs.utf_8_decode(view[at : at + UTF8_BLOCK], "strict", last)[1]
+        except UnicodeDecodeError as error:
+            raise UnicodeDecodeError("utf-8", body, at + error.start, at + error.end, error.reason) from None
 
 
 def _transcoded(body: bytes, charset: str) -> bytes:
@@ -349,12 +374,18 @@ def _too_deep() -> BoundExceededError:
 
 
 @lru_cache(maxsize=256)
-def _reader(names: tuple[str, ...]) -> tuple["msgspec.json.Decoder[Any]", tuple[str, ...]]:
-    """A decoder of an object that keeps these members raw and passes over the others, and its attributes."""
+def _reader(
+    names: tuple[str, ...], maps: frozenset[str] = frozenset()
+) -> tuple["msgspec.json.Decoder[Any]", tuple[str, ...]]:
+    """
+    A decoder of an object that keeps these members raw (``maps``: their members) and passes over the others, and its
+    attributes.
+    """
     fields = tuple(f"f{number}" for number in range(len(names)))
+    kinds = [dict[str, msgspec.Raw] if name in maps else msgspec.Raw for name in names]
     made = msgspec.defstruct(
         "Members",
-        [(name, msgspec.Raw | msgspec.UnsetType, msgspec.UNSET) for name in fields],
+        [(name, kind | msgspec.UnsetType, msgspec.UNSET) for name, kind in zip(fields, kinds, strict=True)],
         rename=dict(zip(fields, names, strict=True)),
         gc=False,
     )

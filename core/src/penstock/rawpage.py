@@ -4,10 +4,12 @@ A page on its way from bytes to rows, and what touches all of its rows at once: 
 
 import csv
 import io
+import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
+from functools import partial
 from itertools import accumulate, chain, repeat
 from operator import attrgetter
 from typing import Any
@@ -65,6 +67,9 @@ class RawPage:
     positions: Sequence[int] = ()
     rejected: list[Rejected] = field(factory=list)
     unknown: set[str] = field(factory=set)
+    same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
+    parts: "Parts | None" = None  # of what this is one
+    again: Callable[[], bytes] = bytes  # the data of a part, made anew
     _elements: list[Raw] | None = None
 
     def read(self, pair: "Pair") -> list[Any]:
@@ -118,17 +123,76 @@ def page_of(items: Items) -> RawPage:
     )
 
 
-def slices(items: Items, count: int) -> Iterator[RawPage]:
-    """A large array as pages of ``count`` elements."""
-    elements = LIST.decode(items.raw)
-    for start in range(0, len(elements), count):
+class Parts:
+    """
+    A large array as pages of about ``size`` bytes, made one after the other.
+
+    It is cut where an object seems to end and the next one to begin, without reading what is before. If that place is
+    inside an element, the part has a bracket or a text open that the ``]`` put behind it does not close: no decoder
+    takes it, and :meth:`by_elements` cuts what is left with more care, at twice the cost.
+
+    ``earlier``: how to make each former part again, and its keys; a page that looks for repeated rows adds itself.
+    """
+
+    def __init__(self, items: Items, size: int) -> None:
+        self._items = items
+        self._size = size
+        self._view = memoryview(items.raw)
+        self._elements: list[Raw] | None = None
+        self._start = self._next = 0  # of the part under way and of the one behind it: bytes, or elements
+        self._taken = 0  # elements in former parts
+        self.earlier: deque[tuple[Callable[[], bytes], set[Any]]] = deque()
+
+    def page(self) -> "RawPage | None":
+        """The part under way; None behind the last."""
+        if self._start >= (len(self._view) if self._elements is None else len(self._elements)):
+            return None
+        made = self._cut_quickly() if self._elements is None else self._cut_elements(self._elements)
         # A start before the first element makes the indices in paths those of the whole array.
-        yield RawPage(
-            data=array_of(elements[start : start + count]),
-            constants=items.columns,
-            starts=[-start],
-            path=lambda run: items.path,
+        return RawPage(
+            data=made(),
+            constants=self._items.columns,
+            starts=[-self._taken],
+            path=lambda run: self._items.path,
+            parts=self,
+            again=made,
         )
+
+    def taken(self, count: int) -> None:
+        """The part under way was read and held so many elements."""
+        self._start = self._next
+        self._taken += count
+
+    def by_elements(self) -> bool:
+        """Whether the rest, from the part under way on, can be cut with more care."""
+        if self._elements is not None:
+            return False
+        try:
+            self._elements = LIST.decode(_part(self._view, self._start, len(self._view)))
+        except msgspec.DecodeError:
+            return False
+        self._start = 0
+        return True
+
+    def _cut_quickly(self) -> Callable[[], bytes]:
+        seam = _SEAM.search(self._view, self._start + self._size)
+        stop, self._next = (seam.start() + 1, seam.end() - 1) if seam is not None else (len(self._view),) * 2
+        return partial(_part, self._view, self._start, stop)
+
+    def _cut_elements(self, elements: list[Raw]) -> Callable[[], bytes]:
+        size, self._next = 0, self._start
+        while self._next < len(elements) and size < self._size:
+            size += memoryview(elements[self._next]).nbytes
+            self._next += 1
+        return partial(array_of, elements[self._start : self._next])
+
+
+_SEAM = re.compile(rb"\}\s*,\s*\{")
+
+
+def _part(array: memoryview, start: int, stop: int) -> bytes:
+    """What is between two places of an array, as an array."""
+    return b"".join((b"[" if start else b"", array[start:stop], b"]" if stop < len(array) else b""))
 
 
 def joined(runs: Sequence[Items]) -> RawPage:
