@@ -3,11 +3,12 @@ Secrets: a type that prints as ``***``, and the one place that knows every secre
 
 Whatever leaves the process as text (logs, errors, reports, the ledger, rejected records) goes through :func:`mask`,
 which replaces every known value in each spelling it may take on its way: as it is, percent-encoded, as base64 at any
-alignment, and escaped inside JSON text.
+alignment, and escaped inside JSON or HTML.
 """
 
 import base64
 import hmac
+import html
 import json
 import re
 import threading
@@ -80,12 +81,16 @@ def mask_json(value: Any) -> Any:
 
 def spellings(value: str) -> set[str]:
     """
-    The forms in which a secret may turn up in a text: plain, percent-encoded, base64 at each alignment, in JSON.
+    The forms in which a secret may turn up in a text: plain, percent-encoded, base64 at each alignment, in JSON, HTML.
     """
     found = {value, value.strip(), quote(value, safe=""), quote(value), quote_plus(value), quote(value, safe="!*'()")}
     found |= {form.replace("%", "%25") for form in set(found) if "%" in form}
     found |= {re.sub("%[0-9A-F]{2}", lambda hit: hit[0].lower(), form) for form in set(found) if "%" in form}
-    found |= {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    texts = {json.dumps(value)[1:-1], json.dumps(value, ensure_ascii=False)[1:-1]}
+    texts |= {form.replace("/", "\\/") for form in texts}  # as PHP writes JSON
+    texts |= {re.sub("[&<>'=+]", lambda hit: f"\\u{ord(hit[0]):04x}", form) for form in texts}  # as Java and Go do
+    texts |= {re.sub(r"\\u[0-9a-f]{4}", lambda hit: "\\u" + hit[0][2:].upper(), form) for form in texts}
+    found |= texts | {repr(value)[1:-1], html.escape(value), html.escape(value, quote=False)}
     raw = value.encode()
     for shift in range(3):
         # The first and last characters also depend on the neighbours, so only the ones between are looked for.
@@ -104,7 +109,7 @@ class _Known:
     def __init__(self) -> None:
         self._forms: set[str] = set()
         self._lock = threading.Lock()
-        self.pattern: re.Pattern[str] | None = None
+        self._pattern: re.Pattern[str] | None = None
 
     def add(self, value: str) -> None:
         forms = spellings(value)
@@ -112,7 +117,15 @@ class _Known:
             if forms <= self._forms:
                 return
             self._forms |= forms
-            self.pattern = re.compile("|".join(map(re.escape, sorted(self._forms, key=len, reverse=True))))
+            self._pattern = None  # made anew when it is needed: a run of many sources knows many secrets
+
+    @property
+    def pattern(self) -> re.Pattern[str] | None:
+        """None while there is no secret."""
+        with self._lock:
+            if self._pattern is None and self._forms:
+                self._pattern = re.compile("|".join(map(re.escape, sorted(self._forms, key=len, reverse=True))))
+            return self._pattern
 
 
 _known = _Known()
