@@ -19,7 +19,7 @@ ifneq ($(CERTIFICATES),)
 export SSL_CERT_FILE ?= $(CERTIFICATES)
 endif
 
-.PHONY: demo test lint soak setup wheels clean
+.PHONY: demo test lint soak docs setup wheels clean
 
 demo: setup  ## every connector against its sandbox, into ./penstock-demo
 	@$(BIN)/penstock demo
@@ -44,6 +44,9 @@ setup: .venv/.ready
 	@test -x $(UV) || { echo "setting up (once) ..."; $(PYTHON) -m venv .tools && .tools/bin/pip install -q 'uv>=0.8,<1'; }
 	@$(UV) sync -q --all-packages --python $(PYTHON)
 	@touch $@
+
+docs: setup  ## the tables of the documentation, from the declarations
+	@$(BIN)/python scripts/generate_docs.py
 
 wheels: setup  ## one wheel per member, and the code-free penstock, in ./dist
 	@$(UV) build -q --all-packages --wheel --out-dir dist

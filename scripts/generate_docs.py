@@ -1,5 +1,5 @@
 """
-Write the tables of the documentation that are made from declarations: ``python scripts/generate_docs.py``.
+Write the tables of the documentation that are made from declarations: ``make docs``.
 
 A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what is outside is left alone. ``WHAT`` is
 

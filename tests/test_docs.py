@@ -275,9 +275,9 @@ GENERATE = generator()
 @pytest.mark.parametrize("path", GENERATE.pages(), ids=named)
 def test_tables_are_what_the_declarations_say(path: Path) -> None:
     """
-    ``python scripts/generate_docs.py`` changes nothing.
+    ``make docs`` changes nothing.
     """
-    assert path.read_text() == GENERATE.generated(path, Registry()), "run python scripts/generate_docs.py"
+    assert path.read_text() == GENERATE.generated(path, Registry()), "run: make docs"
 
 
 @pytest.mark.parametrize("path", sorted(ROOT.glob("connector_*/README.md")), ids=named)
@@ -392,3 +392,28 @@ def test_the_guide_tells_every_exit_code_and_verb() -> None:
 
     assert told == {one.exit_code for one in kinds} | set(RunReport.STATUS)
     assert [verb for verb in VERBS if f"penstock {verb}" not in text] == []
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        pytest.param("run daily", "there is no penstock.toml here", id="no configuration"),
+        pytest.param("streams", "Missing argument 'CONNECTOR'. See: penstock streams --help", id="no argument"),
+        pytest.param("rejected", "Choose from: list, show. See: penstock rejected --help", id="no choice"),
+        pytest.param("streams talrooo", 'Did you mean "talroo"?', id="nearly a connector"),
+        pytest.param("runn talroo", 'Did you mean "run"?', id="nearly a verb"),
+        pytest.param("run talroo", "penstock run talroo --to jsonl:data", id="no target"),
+    ],
+)
+def test_a_newcomers_slip_is_told_in_a_line(
+    command: str, said: str, shell: Shell, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    What is missing, and what to do, in one line on stderr; exit code 2, and nothing written.
+    """
+    assert main(command.split(), environ={}) == 2
+    told = capsys.readouterr()
+    assert said in told.err
+    assert told.out == ""
+    assert len(told.err.splitlines()) == 1
+    assert list(shell.place.iterdir()) == []

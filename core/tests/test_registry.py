@@ -177,14 +177,14 @@ def test_a_connector_whose_streams_fail_says_why() -> None:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        pytest.param("xx", "pip install connector-xx", id="how to install"),
+        pytest.param("other", "pip install connector-other", id="how to install"),
         pytest.param("X", 'Did you mean "x"?', id="nearest"),
         pytest.param("a b; rm", "such as connector-talroo", id="no name at all"),
     ],
 )
 def test_an_unknown_connector_is_told_with_what_to_do(name: str, said: str) -> None:
     """
-    The nearest name, what is installed, and how to install a connector.
+    The nearest name, or what is installed and how to install a connector.
     """
     with pytest.raises(PluginError) as caught:
         Registry([Sound()]).connector(name)

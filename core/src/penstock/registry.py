@@ -235,16 +235,14 @@ class Registry:
                 f"the {what} {name!r} is missing because {suspects[0].plugin} is broken: {suspects[0].reason}"
             )
         installed = f" Installed: {', '.join(sorted(offers.sound))}." if offers.sound else ""
+        meant = did_you_mean(name, offers.sound)
         hint = ""
-        if what == "connector":
+        if what == "connector" and not meant:
             hint = " A connector is a package of its own"
             hint += f": pip install connector-{name}" if name.isidentifier() else ", such as connector-talroo"
         elif what == "sandbox":
             hint = f" connector-{name} brings no local imitation of its provider"
-        raise PluginError(
-            f"no {what} named {name!r} is installed.{did_you_mean(name, offers.sound)}{installed}{hint}".rstrip(".")
-            + "."
-        )
+        raise PluginError(f"no {what} named {name!r} is installed.{meant}{installed}{hint}".rstrip(".") + ".")
 
     def _register(self, plugin: Plugin, load: Callable[[], object]) -> None:
         try:

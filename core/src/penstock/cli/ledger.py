@@ -64,7 +64,9 @@ def status(session: Session, name: str | None, to: str | None, json_: bool) -> N
     if json_:
         print_json({"targets": found})
         return
-    for target in found:
+    for number, target in enumerate(found):
+        if number:
+            print()
         print(f"target {target['target']}")
         if not target["sources"]:
             print("  nothing was delivered yet")

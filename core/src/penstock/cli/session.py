@@ -201,7 +201,7 @@ def complain(session: Session, error: Exception) -> int:
             lines = "".join(f"\n  - {problem}" for problem in text.split("\n"))
             text = f"{len(error.problems)} problems in the configuration:{lines}"
     elif isinstance(error, click.ClickException):
-        text, code = error.format_message(), 2
+        text, code = " ".join(error.format_message().split()), 2
         context = getattr(error, "ctx", None)
         if context is not None:
             text = f"{text.rstrip('.')}{'' if text.endswith('?') else '.'} See: {context.command_path} --help"

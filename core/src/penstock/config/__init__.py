@@ -131,6 +131,11 @@ class Config:
         """Raises ConfigError when there is none of this name."""
         if self.problems:
             raise ConfigError(self.problems)
+        if self.path is None and not self.pipelines:
+            raise ConfigError(
+                f"no pipeline {name!r}: there is no {DEFAULT_FILE} here; go to its directory, name it with --config, "
+                "or write a first one: penstock init CONNECTOR > penstock.toml"
+            )
         if name not in self.pipelines:
             defined = f" There are: {', '.join(self.pipelines)}." if self.pipelines else ""
             raise ConfigError(f"{self.where}: no pipeline {name!r}.{did_you_mean(name, self.pipelines)}{defined}")
