@@ -1,0 +1,492 @@
+"""
+What a run promises as a whole: it ends when told to, keeps what is complete, and keeps to limits and to one writer.
+"""
+
+import json
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import penstock_plugins
+import pytest
+from attrs import define, field, frozen
+from penstock import hookimpl
+from penstock.declare import Connector, Limits, Parent, SandboxRequest, SandboxResponse, SourceSettings, Stream
+from penstock.envelope import Envelope
+from penstock.model import Ask, Request
+from penstock.parts import named
+from penstock.plan import ConfiguredSource, Job, plan
+from penstock.record import record
+from penstock.registry import Registry
+from penstock.report import RunReport
+from penstock.run import run
+from penstock.testing import serve
+from penstock.testing.memory import MemorySink
+from worlds import CONVERTR, TALROO, Then, bag, command, configure
+
+# --- ends: signals, deadline, lock ----------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Stalling:
+    """An imitation that leaves some requests without an answer, until told otherwise."""
+
+    app: Any
+    stalls: Callable[[SandboxRequest], bool]
+    going_on: threading.Event = field(factory=threading.Event)
+    stalled: threading.Event = field(factory=threading.Event)
+    asked: list[SandboxRequest] = field(factory=list)
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        self.asked.append(request)
+        if self.stalls(request) and not self.going_on.is_set():
+            self.stalled.set()
+            self.going_on.wait(60)
+        answer: SandboxResponse = self.app(request)
+        return answer
+
+
+@define(eq=False)
+class Bench:
+    app: Stalling
+    folder: Path
+    words: tuple[str, ...]
+
+    def start(self, *more: str) -> Any:
+        return command(self.folder, *self.words, *more)
+
+    def delivered(self) -> set[str]:
+        out = self.folder / "out"
+        return {str(path.relative_to(out)) for path in out.rglob("data.jsonl")}
+
+
+@pytest.fixture
+def talroo(tmp_path: Path) -> Iterator[Bench]:
+    """Talroo, of which one advertiser's reports never come."""
+    today = datetime.now(UTC).date()
+    with serve() as server:
+        inner = TALROO.make(server.base_url, today)
+        stalling = Stalling(inner, lambda request: "advertiser_id=2113" in request.query)
+        server.app = stalling
+        configure(tmp_path, TALROO, server.base_url, timeout_s=60.0)
+        window = ("--since", str(today - timedelta(days=3)), "--until", str(today - timedelta(days=1)))
+        yield Bench(stalling, tmp_path, ("run", "talroo", "--to", "jsonl:out", "--report", "report.json", *window))
+        stalling.going_on.set()
+
+
+def wait_for(what: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not what():
+        assert time.monotonic() < end, "it never came to that"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["TERM", "INT"])
+def test_signal_ends_a_run_that_hangs(talroo: Bench, number: signal.Signals) -> None:
+    """
+    While sockets stall, a signal ends the run within 10 s with 130; what was complete is delivered and stays, and the
+    next run reads the rest.
+    """
+    process = talroo.start()
+    wait_for(lambda: len(talroo.delivered()) == 3)
+    began = time.monotonic()
+    process.send_signal(number)
+    _, said = process.communicate(timeout=15)
+
+    assert time.monotonic() - began < 10
+    assert process.returncode == 130, said
+    assert b"Traceback" not in said
+    report = json.loads((talroo.folder / "report.json").read_text())
+    assert (report["exit_code"], report["status"]) == (130, "interrupted")
+    assert all("advertiser_id=2112" in path for path in talroo.delivered())
+
+    before = len(talroo.app.asked)
+    talroo.app.going_on.set()
+    process = talroo.start()
+    process.communicate(timeout=30)
+    assert process.returncode == 0
+    assert len(talroo.delivered()) == 6
+    assert len(talroo.app.asked) > before
+
+
+def test_signal_keeps_the_days_of_changes_that_are_complete(tmp_path: Path) -> None:
+    """
+    Of a changes stream the days before the one that stalls are merged into the file when the run is ended.
+    """
+    today = datetime.now(UTC).date()
+    days = CONVERTR.window(today)
+    with serve() as server:
+        inner = CONVERTR.make(server.base_url, today)
+        stalling = Stalling(inner, lambda request: f"strictly_before%5D={today}" in request.query)
+        server.app = stalling
+        configure(tmp_path, CONVERTR, server.base_url, timeout_s=60.0)
+        words = ("run", "convertr", "--to", "jsonl:out", "--streams", "leads", "--report", "report.json")
+        process = command(tmp_path, *words, "--since", str(days[0]), "--until", str(days[-1]), "-v")
+        assert stalling.stalled.wait(20)
+        time.sleep(0.7)  # the other days are read meanwhile
+        process.terminate()
+        _, said = process.communicate(timeout=15)
+        stalling.going_on.set()
+        truth = CONVERTR.expected(inner, days[:-1])
+
+    assert process.returncode == 130, said
+    lines = (tmp_path / "out" / "convertr" / "leads" / "data.jsonl").read_text().splitlines()
+    rows = {json.dumps(row, default=str): row for key, found in truth.items() if key[0] == "leads" for row in found}
+    assert len(lines) == len(rows) > 50
+
+
+def test_deadline_leaves_the_rest_for_the_next_run(talroo: Bench) -> None:
+    """
+    At the deadline a run ends with 4, though sockets stall; what it had is kept, and the next run goes on.
+    """
+    began = time.monotonic()
+    process = talroo.start("--deadline", "2s")
+    _, said = process.communicate(timeout=20)
+
+    assert time.monotonic() - began < 10
+    assert process.returncode == 4, said
+    assert len(talroo.delivered()) == 3
+    talroo.app.going_on.set()
+    process = talroo.start()
+    _, said = process.communicate(timeout=20)
+    assert process.returncode == 0, said
+    assert len(talroo.delivered()) == 6
+
+
+def test_one_run_writes_a_source_at_a_time(talroo: Bench) -> None:
+    """
+    A second run of the source into the same target ends with 6 and asks for nothing; once the first one is killed,
+    the next starts at once.
+    """
+    first = talroo.start()
+    assert talroo.app.stalled.wait(20)
+    wait_for(lambda: len(talroo.delivered()) == 3)
+    asked = len(talroo.app.asked)
+
+    second = talroo.start()
+    _, said = second.communicate(timeout=20)
+
+    assert second.returncode == 6, said
+    assert b"another run" in said
+    assert len(talroo.app.asked) == asked
+    first.kill()
+    first.communicate(timeout=20)
+    talroo.app.going_on.set()
+    third = talroo.start()
+    _, said = third.communicate(timeout=20)
+    assert third.returncode == 0, said
+    assert len(talroo.delivered()) == 6
+
+
+# --- limits -----------------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Counting:
+    """An imitation that notes when requests come, and how many are under way at once."""
+
+    app: Any
+    came: list[float] = field(factory=list)
+    most: int = 0
+    _now: int = 0
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        with self._lock:
+            self.came.append(time.monotonic())
+            self._now += 1
+            self.most = max(self.most, self._now)
+        time.sleep(0.03)
+        try:
+            answer: SandboxResponse = self.app(request)
+            return answer
+        finally:
+            with self._lock:
+                self._now -= 1
+
+
+def test_two_jobs_of_a_source_share_its_limits(tmp_path: Path) -> None:
+    """
+    Two targets filled from one source in one run: together no more requests per second, and at once, than allowed.
+    """
+    with serve() as server:
+        counting = Counting(TALROO.make(server.base_url, date(2026, 3, 20)))
+        server.app = counting
+        source = TALROO.source(server.base_url, requests_per_second=20.0, concurrency=2)
+        days = TALROO.window()
+        jobs = [
+            Job(
+                source=source,
+                streams=("clicks",),
+                sink=MemorySink(tmp_path / name / "ledger.sqlite"),
+                target_name=name,
+                since=days[0],
+                until=days[-1],
+            )
+            for name in ("one", "two")
+        ]
+        report = run(jobs, clock=Then())
+
+    assert report.exit_code == 0, report.errors
+    assert len(counting.came) == 12
+    assert counting.most <= 2
+    within_half_a_second = [sum(start <= moment < start + 0.5 for moment in counting.came) for start in counting.came]
+    assert max(within_half_a_second) <= 11
+    assert counting.came[-1] - counting.came[0] >= 11 / 20 * 0.9
+
+
+# --- a connector of the test's own -----------------------------------------------------------------------------------
+
+
+@record()
+class Thing:
+    """A thing."""
+
+    id: int
+    name: str | None = None
+
+
+@record()
+class Part:
+    """A part of a thing."""
+
+    shop: str
+    id: int
+
+
+@frozen(kw_only=True)
+class ShopSettings(SourceSettings):
+    base_url: str
+
+
+def things(settings: Any, ask: Ask) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/things/{ask.account}")
+
+
+def parts(settings: Any, ask: Ask) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/parts/{ask.account}/{ask.parent['id']}", columns={"shop": ask.account})
+
+
+LISTED = Envelope(items="data", total="total")
+
+STREAMS = (
+    Stream(
+        name="things",
+        summary="things",
+        record=Thing,
+        kind="snapshot",
+        key="id",
+        account="shop",
+        accounts=lambda settings: ("a", "b", "c"),
+        requests=things,
+        envelope=LISTED,
+        paginator=named("page_number", size=2, ceiling=6),
+    ),
+    Stream(
+        name="parts",
+        summary="parts of things",
+        record=Part,
+        kind="snapshot",
+        key=("shop", "id"),
+        account="shop",
+        accounts=lambda settings: ("a", "b", "c"),
+        requests=parts,
+        envelope=Envelope(items="data"),
+        parent=Parent(stream="things", columns=("id",)),
+    ),
+)
+
+
+class Shop:
+    """The plugin."""
+
+    @hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        return [Connector(name="shop", summary="a shop", settings=ShopSettings, limits=Limits(concurrency=3))]
+
+    @hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        return STREAMS if source == "shop" else ()
+
+
+Answers = Mapping[str, Any]
+
+
+def shopping(
+    folder: Path,
+    answers: Answers,
+    streams: tuple[str, ...] = ("things",),
+    *,
+    strict: bool = False,
+    sink: MemorySink | None = None,
+) -> tuple[RunReport, MemorySink, list[str]]:
+    """A run against answers by path and query; every other path is an empty listing."""
+    registry = Registry([Shop(), penstock_plugins])
+    sink = sink or MemorySink(folder / "ledger.sqlite")
+
+    def app(request: SandboxRequest) -> SandboxResponse:
+        said = answers.get(request.target, answers.get(request.path, {"data": [], "total": 0}))
+        if isinstance(said, int):
+            return SandboxResponse(status=said)
+        return SandboxResponse(body=json.dumps(said).encode())
+
+    with serve(app) as server:
+        settings = ShopSettings(base_url=server.base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02)
+        source = ConfiguredSource(
+            name="shop",
+            connector=registry.connector("shop"),
+            settings=settings,
+            streams=registry.streams("shop"),
+            registry=registry,
+        )
+        job = Job(source=source, streams=streams, sink=sink, target_name="memory")
+        report = run([job], clock=Then(), strict=strict)
+        return report, sink, [request.target for request in server.requests]
+
+
+def a_page(*ids: int, total: int | None = None, **more: Any) -> dict[str, Any]:
+    rows = [{"id": one, "name": f"n{one}", **more} for one in ids]
+    return {"data": rows, "total": len(ids) if total is None else total}
+
+
+@pytest.mark.parametrize(
+    ("answers", "error"),
+    [
+        ({"/things/a": a_page(1, total=3)}, "CountMismatchError"),
+        ({"/things/a": a_page(1, 2, total=4), "/things/a?page=2": a_page(1, 2, total=4)}, "PagingError"),
+        ({"/things/a": a_page(1, 2, total=4), "/things/a?page=2": a_page(3, 4, total=5)}, "CountMismatchError"),
+        ({"/things/a": {"data": None}}, "BrokenBodyError"),
+        ({"/things/a": {"message": "all is well"}}, "BrokenBodyError"),
+        ({"/things/a": []}, "BrokenBodyError"),
+    ],
+    ids=["fewer than promised", "page repeated", "total changes", "no items", "another body", "bare array"],
+)
+def test_nothing_is_delivered_that_does_not_add_up(answers: Answers, error: str, tmp_path: Path) -> None:
+    """
+    Fewer records than promised, a page twice, a total that moves, a 200 without items: an error, never an empty table.
+    """
+    rest = {f"/things/a?page={number}": {"data": [], "total": 3} for number in (2, 3)}
+
+    report, sink, _ = shopping(tmp_path, {**rest, **answers})
+
+    assert report.exit_code == 1
+    assert [one["error"] for one in report.errors] == [error]
+    assert "a" not in [partition.as_dict()["shop"] for partition in sink.rows["things"]]
+
+
+def test_a_child_of_a_failed_parent_is_not_read(tmp_path: Path) -> None:
+    """
+    Where the parent's rows are not known, the child fails too: its former rows are not replaced by fewer.
+    """
+    good = {"/things/a": a_page(1), "/parts/a/1": {"data": [{"id": 7}]}}
+    report, sink, _ = shopping(tmp_path, good, ("things", "parts"))
+    assert report.exit_code == 0, report.errors
+
+    bad, _, asked = shopping(tmp_path, {"/things/a": 500}, ("things", "parts"), sink=sink)
+
+    assert bad.exit_code == 1
+    assert {(one["stream"], one["partition"]["shop"]) for one in bad.errors} == {("things", "a"), ("parts", "a")}
+    assert not [target for target in asked if target.startswith("/parts/a")]
+    assert [row["id"] for row in sink.all("parts")] == [7]
+
+
+def test_a_ceiling_is_delivered_and_counts_as_failed(tmp_path: Path) -> None:
+    """
+    The provider's most records are there, marked truncated, and the exit code says that there may be more.
+    """
+    pages = {
+        "/things/a": a_page(1, 2, total=6),
+        "/things/a?page=2": a_page(3, 4, total=6),
+        "/things/a?page=3": a_page(5, 6, total=6),
+    }
+
+    report, sink, _ = shopping(tmp_path, pages)
+
+    assert report.exit_code == 1
+    assert report.total("truncated") == 1
+    assert sorted(row["id"] for row in sink.all("things")) == [1, 2, 3, 4, 5, 6]
+
+
+@pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 5)], ids=["usual", "strict"])
+@pytest.mark.parametrize("what", ["rejected", "unknown"])
+def test_strict_tells_what_was_set_aside(what: str, strict: bool, code: int, tmp_path: Path) -> None:
+    """
+    A record that cannot be shaped, or a member nobody declared: all the rest is delivered, and --strict exits with 5.
+    """
+    page = a_page(1, 2, colour="red") if what == "unknown" else {"data": [{"id": 1}, {"id": "x"}], "total": 2}
+
+    report, sink, _ = shopping(tmp_path, {"/things/a": page}, strict=strict)
+
+    assert report.exit_code == code
+    assert [row["id"] for row in sink.all("things")] == ([1, 2] if what == "unknown" else [1])
+    assert report.total("rejected") == int(what == "rejected")
+
+
+@pytest.mark.parametrize(
+    ("happened", "code"),
+    [
+        ({"interrupted": True, "refused": True, "deadline": True}, 130),
+        ({"refused": True, "deadline": True, "errors": [{}]}, 3),
+        ({"errors": [{}], "deadline": True}, 1),
+        ({"deadline": True}, 4),
+        ({}, 0),
+    ],
+    ids=["130", "3", "1", "4", "0"],
+)
+def test_the_gravest_decides_the_exit_code(happened: Mapping[str, Any], code: int) -> None:
+    """
+    Of several outcomes: interrupted, refused, failed, deadline, in this order.
+    """
+    assert RunReport(run_id="x", **happened).exit_code == code
+
+
+def test_a_plan_is_what_a_run_then_asks_for(tmp_path: Path) -> None:
+    """
+    The plan makes no request, and the run that follows reads exactly its partitions.
+    """
+    with serve() as server:
+        app = TALROO.make(server.base_url, date(2026, 3, 20))
+        server.app = app
+        sink, days = MemorySink(tmp_path / "ledger.sqlite"), TALROO.window()
+        job = Job(
+            source=TALROO.source(server.base_url),
+            streams=("clicks",),
+            sink=sink,
+            target_name="memory",
+            since=days[0] - timedelta(days=4),
+            until=days[-1],
+        )
+        run([job], clock=Then())
+        server.requests.clear()
+        planned = plan(job, Then().now())
+        assert server.requests == []
+
+        run([job], clock=Then())
+
+    asked = {(one["advertiser_id"], one["start"]) for one in list(app.asked)[-len(server.requests) :]}
+    assert {part.partition.values[0][1:] + part.partition.values[1][1:] for part in planned.partitions} == asked
+    assert planned.final == {"clicks": 2 * 7 - len(asked)}
+    assert {part.reason for part in planned.partitions} == {"open"}
+
+
+def test_restated_days_are_replaced_and_told(tmp_path: Path) -> None:
+    """
+    Rows that changed, vanished or came are there after the next run, and the report says of which day how many.
+    """
+    with serve() as server:
+        app = server.app = TALROO.make(server.base_url, date(2026, 3, 20))
+        sink = MemorySink(tmp_path / "ledger.sqlite")
+        TALROO.run(server.base_url, sink)
+        app.restate(TALROO.window()[-1])
+
+        report = TALROO.run(server.base_url, sink)
+
+        truth = TALROO.expected(app)
+    told = report.stream("talroo", "clicks").restated
+    assert {one["partition"]["report_date"] for one in told} == {str(TALROO.window()[-1])}
+    assert all(one["rows"][0] != one["rows"][1] or one["sums"] for one in told)
+    assert bag(sink.all("clicks")) == bag(row for rows in truth.values() for row in rows)
