@@ -254,7 +254,6 @@ class Thing:
 class Part:
     """A part of a thing."""
 
-    shop: str
     id: int
 
 
@@ -268,7 +267,7 @@ def things(settings: Any, ask: Ask) -> Iterable[Request]:
 
 
 def parts(settings: Any, ask: Ask) -> Iterable[Request]:
-    yield Request(url=f"{settings.base_url}/parts/{ask.account}/{ask.parent['id']}", columns={"shop": ask.account})
+    yield Request(url=f"{settings.base_url}/parts/{ask.account}/{ask.parent['id']}")
 
 
 LISTED = Envelope(items="data", total="total")
@@ -291,7 +290,7 @@ STREAMS = (
         summary="parts of things",
         record=Part,
         kind="snapshot",
-        key=("shop", "id"),
+        key="id",
         account="shop",
         accounts=lambda settings: ("a", "b", "c"),
         requests=parts,
