@@ -227,6 +227,7 @@ def test_older_editions(bench: Bench, settings: dict[str, Any]) -> None:
         pytest.param({"prefix": ""}, id="newer spelling"),
         pytest.param({"always_bare": True}, id="bare arrays"),
         pytest.param({"most_per_page": 30}, id="pages capped silently"),
+        pytest.param({"always_bare": True, "most_per_page": 30}, id="bare arrays, capped silently"),
     ],
 )
 def test_other_forms_of_the_envelope(bench: Bench, knobs: dict[str, Any]) -> None:

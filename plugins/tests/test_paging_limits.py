@@ -40,3 +40,32 @@ def test_exactly_the_limit_is_cut(index: int, pages: int | None, count: int, lis
     )
 
     assert PageNumber(size=1000, full_page_is_cut=True).capped(page) is cut
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "listed", "more"),
+    [
+        (0, 30, 30, True),
+        (1, 30, 60, True),
+        (2, 29, 89, False),
+        (3, 0, 90, False),
+        (0, 0, 0, False),
+    ],
+    ids=["first, short of what was asked for", "as long as the first", "shorter", "empty", "none at all"],
+)
+def test_size_that_may_be_capped_is_what_came(index: int, count: int, listed: int, more: bool) -> None:
+    """
+    Where the size of a page is not to be relied on and nothing else is stated, pages are read until one is empty or
+    shorter than those before it.
+    """
+    page = Page(
+        request=Request(url="https://provider.example/list", params=(("page", str(index + 1)),)),
+        response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
+        answer=Answer(),
+        index=index,
+        count=count,
+        listed=listed,
+        fresh=count,
+    )
+
+    assert (PageNumber(size=100, size_unsure=True).next(page) is not None) is more

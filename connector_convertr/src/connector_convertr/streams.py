@@ -18,8 +18,9 @@ from connector_convertr.source import ACCEPT, judge_detail
 # The framework's newer versions drop the prefix; without JSON-LD the body is the array itself, and says no total.
 ENVELOPE = Envelope(items=("hydra:member", "member", ""), total=("hydra:totalItems", "totalItems"))
 
-# 100 is the largest page. Links to other pages repeat the whole query, a token in it included: they are not followed.
-PAGES = named("page_number", param="page", size_param="itemsPerPage", size=100)
+# 100 is the largest page, and fewer may come unsaid. Links to other pages repeat the whole query, a token in it
+# included: they are not followed.
+PAGES = named("page_number", param="page", size_param="itemsPerPage", size=100, size_unsure=True)
 
 # A lead that is updated while its window is read would shift the pages behind it, so windows end in the past; what
 # was still being written then is found by the next window, which reaches back.

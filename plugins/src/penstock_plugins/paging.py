@@ -5,7 +5,6 @@ Paginators that more than one provider uses.
 from collections.abc import Sequence
 
 from attrs import frozen
-
 from penstock.model import Page, Request, Response
 from penstock.parts import SinglePage
 
@@ -17,7 +16,8 @@ class PageNumber(SinglePage):
 
     Where an answer states the number of pages, or of records, the rest is asked for at once; the size of a page is
     then what the first one held, since providers cap it silently. Where nothing is stated, the listing ends at an
-    empty page, at one shorter than ``size``, or at one without a new key.
+    empty page, at one shorter than ``size``, or at one without a new key. ``size_unsure``: there too the provider may
+    cap the size silently, so it ends at an empty page, or at one shorter than those before it.
 
     ``first_page`` 0 with ``uncertain``: the provider's document contradicts itself on where counting starts, so the
     second page may repeat the first, and a refused page 0 starts again at 1. ``ceiling``: the provider never lists
@@ -32,6 +32,7 @@ class PageNumber(SinglePage):
     uncertain: bool = False
     ceiling: int | None = None
     full_page_is_cut: bool = False
+    size_unsure: bool = False
 
     def first(self, request: Request) -> Request:
         numbered = request.with_param(self.param, str(self.first_page))
@@ -53,7 +54,7 @@ class PageNumber(SinglePage):
         following = page.request.with_param(self.param, str(self._number(page) + 1))
         if self.uncertain and page.index == 0:
             return following
-        if page.count < self.size or self._reached(page):
+        if page.count == 0 or page.count < self._full(page) or self._reached(page):
             return None
         # A second page that only repeats the first is no end: page 0 and page 1 may be the same one.
         return following if page.fresh or self.repeats(page) else None
@@ -73,6 +74,12 @@ class PageNumber(SinglePage):
 
     def _number(self, page: Page) -> int:
         return int(page.request.param(self.param) or self.first_page)
+
+    def _full(self, page: Page) -> float:
+        """What a page must hold for another to follow: ``size``, or, where it may be capped, what those before held."""
+        if not self.size_unsure:
+            return self.size
+        return (page.listed - page.count) / page.index if page.index else 0
 
     def _listed(self, total: int) -> int:
         return total if self.ceiling is None else min(total, self.ceiling)
