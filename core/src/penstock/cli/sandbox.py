@@ -79,7 +79,7 @@ def _summary(finished: Any) -> None:
         rows.append([source, stream, counts.delivered, counts.skipped, counts.records, files])
     print()
     print_table(["connector", "stream", "partitions", "final before", "rows", "files"], rows)
-    first = rows[0][0] if rows else "talroo"
+    first = rows[0][0] if rows else "CONNECTOR"
     print(f"\nThe data is in ./{DEMO}. Next:")
     for command, why in (
         (f"penstock status --to jsonl:{DEMO}", "what was delivered, and what is still open"),

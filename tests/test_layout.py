@@ -1,0 +1,204 @@
+"""
+How the project is laid out: who may import whom, what a plugin's top module may cost, what stands nowhere.
+"""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+CORE = ROOT / "core" / "src" / "penstock"
+CONNECTORS = sorted(path.name for path in ROOT.glob("connector_*") if (path / "pyproject.toml").exists())
+MEMBERS = ["core", "plugins", *CONNECTORS]
+PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
+
+# A module imports from lower floors; on floor 1, the stages, it imports no other one of its floor.
+FLOORS = (
+    {
+        *("__init__", "redact", "errors", "model", "parts", "record", "declare", "sink"),
+        *("checkpoint", "clock", "report"),
+    },
+    {
+        *("sign", "retry", "pace", "judge", "envelope", "decode", "coerce", "rawpage", "reconcile", "ledger"),
+        *("engine", "action", "config", "transport"),
+    },
+    {"hookspecs", "registry", "inputs", "outbox"},
+    {"plan", "reading", "run", "writing"},
+    {"cli", "testing"},
+)
+OF_ONE_STAGE = {("decode", "coerce"), ("decode", "rawpage")}  # the halves of one stage
+
+# Who may import what is large or somebody else's.
+KEEPERS = {
+    "cattrs": {"config"},
+    "urllib3": {"transport"},
+    "click": {"cli"},
+    "rich": {"cli"},
+    "psycopg": set[str](),
+}
+
+
+def modules(root: Path) -> list[Path]:
+    return sorted(root.rglob("*.py"))
+
+
+def imports(tree: ast.AST, *, deep: bool = True) -> Iterator[str]:
+    """The modules imported at run time; without ``deep``, by importing the module alone."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.dump(node.test):
+            continue
+        elif deep or not isinstance(node, (ast.FunctionDef, ast.Lambda)):
+            yield from imports(node, deep=deep)
+
+
+def stage_of(path: Path) -> str:
+    """The core's module, or package, that a file belongs to."""
+    return path.relative_to(CORE).parts[0].removesuffix(".py")
+
+
+def floor_of(stage: str) -> int | None:
+    return next((number for number, floor in enumerate(FLOORS) if stage in floor), None)
+
+
+@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_imports_go_down(path: Path) -> None:
+    """
+    A module of the core imports from its own floor or a lower one; stages import no stage; plugins never.
+    """
+    stage = stage_of(path)
+    floor = floor_of(stage)
+    assert floor is not None, f"{stage} has no floor yet: name it in FLOORS"
+    for name in imports(ast.parse(path.read_text())):
+        assert not name.startswith(("penstock_plugins", "connector_")), name
+        if not name.startswith("penstock."):
+            continue
+        other = name.split(".")[1]
+        theirs = floor_of(other)
+        if theirs is None or other == stage:  # a name of penstock/__init__, or the package itself
+            continue
+        assert theirs <= floor, f"{stage} imports {other} from above"
+        if floor == theirs == 1:
+            assert (stage, other) in OF_ONE_STAGE, f"{stage} imports another stage, {other}"
+
+
+@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_large_libraries_have_one_door(path: Path) -> None:
+    """
+    urllib3 is imported by the transport only, cattrs by the configuration, click and rich by the command line.
+    """
+    stage = stage_of(path)
+    for name in imports(ast.parse(path.read_text())):
+        top = name.split(".")[0]
+        assert stage in KEEPERS.get(top, {stage}) or stage == "testing", f"{stage} imports {name}"
+
+
+@pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_core_knows_no_provider(path: Path) -> None:
+    """
+    No name in the core's code, and no text that is compared or looked up, is a provider's.
+    """
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
+            assert node.value.lower() not in PROVIDERS
+        for name in (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "name", "")):
+            assert not any(provider in str(name).lower() for provider in PROVIDERS)
+
+
+@pytest.mark.parametrize("member", [*CONNECTORS, "plugins"])
+def test_plugins_know_no_connector(member: str) -> None:
+    """
+    A connector imports no other connector; the shared plugins import none at all; nobody imports what runs them.
+    """
+    package = next((ROOT / member / "src").iterdir()).name
+    for path in modules(ROOT / member / "src"):
+        for name in imports(ast.parse(path.read_text())):
+            top = name.split(".")[0]
+            assert not top.startswith("connector_") or top == package, f"{path.name} imports {name}"
+            assert not name.startswith(("penstock.run", "penstock.engine", "penstock.cli")), f"{path.name}: {name}"
+
+
+@pytest.mark.parametrize("member", [*CONNECTORS, "plugins"])
+def test_top_module_costs_nothing(member: str) -> None:
+    """
+    A plugin's top module, which is imported to find out what is offered, imports the marker only.
+    """
+    package = next((ROOT / member / "src").iterdir())
+    tree = ast.parse((package / "__init__.py").read_text())
+    found = {name for name in imports(tree, deep=False) if not name.startswith(("collections", "typing"))}
+    assert found <= {"penstock", "penstock.hookimpl"}
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_member_has_its_shape(member: str) -> None:
+    """
+    src layout, a project file that names package and licence, a README; a plugin is found by its entry point.
+    """
+    project = tomllib.loads((ROOT / member / "pyproject.toml").read_text())
+    packages = [path.name for path in (ROOT / member / "src").iterdir() if (path / "__init__.py").exists()]
+
+    assert len(packages) == 1
+    assert project["project"]["license"] == "MIT"
+    assert (ROOT / member / project["project"]["readme"]).is_file()
+    if member != "core":
+        assert project["project"]["entry-points"]["penstock"] == {packages[0]: packages[0]}
+        assert any(one.startswith("penstock-core") for one in project["project"]["dependencies"])
+    assert not [one for one in project["project"]["dependencies"] if one.startswith("connector")]
+
+
+@pytest.mark.parametrize("member", MEMBERS)
+def test_every_module_says_what_it_is(member: str) -> None:
+    """
+    Each module of the source begins with a docstring.
+    """
+    silent = [
+        path.name for path in modules(ROOT / member / "src") if not ast.get_docstring(ast.parse(path.read_text()))
+    ]
+    assert silent == []
+
+
+def test_test_files_have_names_of_their_own() -> None:
+    """
+    No two test files of the repository share a name: they are collected without packages.
+    """
+    names = [path.name for member in (*MEMBERS, ".") for path in (ROOT / member / "tests").glob("test_*.py")]
+    assert sorted(names) == sorted(set(names))
+
+
+def test_no_machine_is_named() -> None:
+    """
+    No tracked file holds a path of some developer's machine, or a key.
+    """
+    tracked = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
+    if tracked.returncode:
+        pytest.skip("not a checkout")
+    machine = re.compile(rb"(?<![\w.:/-])/(?:work|root|home|Users)/\w|-----BEGIN [A-Z ]*PRIVATE KEY")
+    found = [
+        name
+        for name in tracked.stdout.decode().split("\0")
+        if name and (ROOT / name).is_file() and machine.search((ROOT / name).read_bytes())
+    ]
+    assert found == []
+
+
+def test_help_imports_nothing_large() -> None:
+    """
+    ``penstock --help`` starts without network, codecs, tables and connectors.
+    """
+    code = (
+        "import sys\nfrom penstock.cli import main\nmain(['--help'])\n"
+        "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(ended.stderr.split("LOADED", 1)[1].split())
+    assert loaded & {"urllib3", "cattrs", "rich", "msgspec", "sqlite3", "psycopg", "http", "ssl", *CONNECTORS} == set()
