@@ -11,7 +11,7 @@ A sink writes; it never fetches, retries or decides what is wanted. The order of
     target.close()                                gives the lock back
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol
@@ -93,6 +93,8 @@ class Entry:
     error: str | None = None
     attempts: int = 0  # failures since the last delivery
     version: int = 0
+    # Rows that "came", "went" and "changed" against the former reading; not kept; None: the target cannot tell.
+    changes: Mapping[str, int] | None = None
     rejected_records: tuple[Rejected, ...] = field(default=(), repr=False)  # written with a delivery, not read back
 
     @property
@@ -190,8 +192,11 @@ class Writer(Protocol):
     def write(self, batch: Batch) -> None:
         """Take one batch of the stream, or of one derived from it; ``batch.layout`` says which."""
 
-    def commit(self, entry: Entry) -> None:
-        """Let the partition appear whole in place of what was there, together with its ledger row."""
+    def commit(self, entry: Entry) -> Entry:
+        """
+        Let the partition appear whole in place of what was there, together with its ledger row. The entry as
+        committed: with other counts, if the target cannot hold some records, which it then adds to the rejected ones.
+        """
 
     def abort(self) -> None:
         """Forget everything written; what was there before stays."""
@@ -213,6 +218,13 @@ class Target(Protocol):
     def finish(self, stream: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+class Queryable(Protocol):
+    """A sink that can be asked for rows, as input of writes to a provider."""
+
+    def query(self, text: str) -> Iterator[dict[str, Any]]:
+        """The rows of a query, one by one, each a mapping of its columns; raises UsageError for a query it refuses."""
 
 
 class Sink(Protocol):

@@ -425,7 +425,7 @@ class FileWriter:
         if batch.rows:
             self._drafts[stream].write(self._encode[stream](batch.rows))
 
-    def commit(self, entry: Entry) -> None:
+    def commit(self, entry: Entry) -> Entry:
         try:
             if self._merged:
                 self._target.stage(entry, self._drafts)
@@ -436,6 +436,7 @@ class FileWriter:
             raise
         if not self._merged:
             self._target.deliver(intended)
+        return entry
 
     def abort(self) -> None:
         for draft in self._drafts.values():

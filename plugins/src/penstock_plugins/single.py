@@ -131,8 +131,9 @@ class SingleFileWriter:
         if batch.rows:
             self._draft.write(self._encode(batch.rows))
 
-    def commit(self, entry: Entry) -> None:
+    def commit(self, entry: Entry) -> Entry:
         self._target.keep(entry.partition, self._draft.path if self._draft.finish() else None)
+        return entry
 
     def abort(self) -> None:
         self._draft.discard()

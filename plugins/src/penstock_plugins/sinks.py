@@ -10,6 +10,8 @@ from penstock.declare import SinkKind, setting
 from penstock.errors import UsageError
 from penstock.sink import Sink
 
+from penstock_plugins.postgres.settings import POSTGRES
+
 _PROMISE = (
     "a partition's file appears whole or not at all and replaces its predecessor; killed at any moment, the next run "
     "leaves exactly the provider's rows; a file that is gone is read again"
@@ -94,6 +96,7 @@ KINDS = (
         parse=lambda text: CsvSettings(path=_path(text)),
         open=_csv,
     ),
+    POSTGRES,
     SinkKind(
         name="stdout",
         summary="JSON lines on standard output",

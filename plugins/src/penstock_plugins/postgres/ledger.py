@@ -1,0 +1,150 @@
+"""
+The ledger in the schema ``penstock`` of the database itself, written in the transaction of the data.
+
+Besides the core's tables: ``tables`` says which table holds which stream, ``restatements`` what new readings changed.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+from attrs import frozen
+from penstock.errors import SinkError, TargetError
+from penstock.ledger import SCHEMA_VERSION, SqlLedger
+
+from penstock_plugins.postgres.database import Database, Row, lock_key
+
+SCHEMA = "penstock"
+LAYOUT = "1"  # of the tables below
+
+
+@frozen(kw_only=True)
+class Known:
+    """A table that penstock made. ``of_stream``: the stream whose partitions bring its rows."""
+
+    stream: str
+    of_stream: str
+    oid: int
+    schema: str
+    table: str
+
+
+class PostgresLedger(SqlLedger):
+    prefix = f"{SCHEMA}."
+    create_view = "create or replace view"
+    more_tables = (
+        """create table if not exists {t}tables (
+            source text not null, stream text not null, of_stream text not null, relation oid not null,
+            schema_name text not null, table_name text not null,
+            primary key (source, stream), unique (schema_name, table_name))""",
+        """create table if not exists {t}restatements (
+            source text not null, stream text not null, partition jsonb not null, run_id text not null,
+            restated_at timestamptz not null default now(), rows_before bigint not null, rows_after bigint not null,
+            came bigint not null, went bigint not null, changed bigint not null, sums jsonb not null)""",
+        "create index if not exists restatements_stream on {t}restatements (source, stream, restated_at)",
+        "comment on schema penstock is 'The ledger of penstock: which partitions were delivered, and when'",
+        """comment on table {t}restatements is
+            'What a new reading of a partition changed: rows that came, went and changed, sums before and after'""",
+    )
+
+    def __init__(self, database: Database, *, readonly: bool = False) -> None:
+        self._database = database
+        if not readonly:
+            self._prepare_once()
+        elif self._exists():
+            self._check_version()
+
+    def _exists(self) -> bool:
+        return self._database.one("select to_regclass('penstock.meta')") is not None
+
+    def _prepare_once(self) -> None:
+        """Make the tables unless they are there; a user without the right to make any can use those that are."""
+        with self._transaction():
+            # Two runs that both find an empty database would make everything twice.
+            self._sql("select pg_advisory_xact_lock(?)", lock_key(""))
+            if self._exists():
+                self._check_version()
+                if (self.fact("schema"), self.fact("postgres")) == (str(SCHEMA_VERSION), LAYOUT):
+                    return
+            elif self._database.one("select count(*) from pg_tables where schemaname = %s", (SCHEMA,)):
+                raise TargetError(
+                    f"{self._database.place} has a schema {SCHEMA} that penstock did not make, and its ledger needs "
+                    "this name. Rename that schema, or name another database; it was not changed."
+                )
+            if self._database.one("select to_regnamespace(%s)", (SCHEMA,)) is None:
+                self._sql(f"create schema {SCHEMA}")
+            self._prepare()
+            self.set_fact("postgres", LAYOUT)
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
+        # A text of Postgres cannot hold NUL; what is masked or shown here may.
+        texts = tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values)
+        with self._database.explained():
+            try:
+                return self._database.run(statement.replace("?", "%s"), texts)
+            except UnicodeEncodeError as error:
+                raise SinkError(f"the ledger cannot hold a text that is no Unicode: {error}") from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with self._database.explained(), self._database.transaction():
+            yield
+
+    def close(self) -> None:
+        self._database.close()
+
+    # --- tables -----------------------------------------------------------------------------------------------------
+
+    def known(self, source: str) -> list[Known]:
+        return [self._known(row) for row in self._known_rows("source = ?", source)]
+
+    def at(self, schema: str, table: str) -> tuple[str, Known] | None:
+        """The source and stream that this table was made for."""
+        rows = self._known_rows("schema_name = ? and table_name = ?", schema, table)
+        return (rows[0][0], self._known(rows[0])) if rows else None
+
+    def _known_rows(self, where: str, *values: str) -> list[Row]:
+        rows: list[Row] = self._sql(
+            "select source, stream, of_stream, relation::bigint, schema_name, table_name "  # noqa: S608
+            f"from {{t}}tables where {where} order by stream",
+            *values,
+        ).fetchall()
+        return rows
+
+    def _known(self, row: Row) -> Known:
+        _, stream, of_stream, oid, schema, table = row
+        return Known(stream=stream, of_stream=of_stream, oid=oid, schema=schema, table=table)
+
+    def keep_table(self, source: str, known: Known) -> None:
+        self._sql(
+            "insert into {t}tables (source, stream, of_stream, relation, schema_name, table_name) "
+            "values (?, ?, ?, ?, ?, ?) on conflict (source, stream) do update set of_stream = excluded.of_stream, "
+            "relation = excluded.relation, schema_name = excluded.schema_name, table_name = excluded.table_name",
+            *(source, known.stream, known.of_stream, known.oid, known.schema, known.table),
+        )
+
+    def forget_table(self, source: str, stream: str) -> None:
+        self._sql("delete from {t}tables where source = ? and stream = ?", source, stream)
+
+    # --- restatements -----------------------------------------------------------------------------------------------
+
+    def restate(
+        self,
+        source: str,
+        stream: str,
+        partition: str,
+        run_id: str,
+        rows: tuple[int, int],
+        changes: Mapping[str, int],
+        sums: str,
+    ) -> None:
+        """``rows``: before and after; ``partition`` and ``sums`` are JSON (column -> [before, after])."""
+        self._sql(
+            "insert into {t}restatements (source, stream, partition, run_id, rows_before, rows_after, came, went, "
+            "changed, sums) values (?, ?, ?::jsonb, ?, ?, ?, ?, ?, ?, ?::jsonb)",
+            *(source, stream, partition, run_id, *rows),
+            *(changes["came"], changes["went"], changes["changed"], sums),
+        )
+
+    def transaction(self) -> AbstractContextManager[None]:
+        return self._transaction()

@@ -1,0 +1,58 @@
+"""
+The keys of a Postgres sink, and how ``--to postgresql://...`` becomes one. Importable without psycopg.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from attrs import field, frozen
+from penstock.declare import SinkKind, setting
+from penstock.errors import PluginError
+from penstock.redact import Secret
+
+if TYPE_CHECKING:
+    from penstock.sink import Sink
+
+
+@frozen(kw_only=True)
+class PostgresSettings:
+    dsn: Secret = setting(help="postgresql://user:password@host/database, or host=... dbname=...", repr=False)
+    schema: str | None = setting(None, help="where the tables are; default: the source's name")
+    table: Mapping[str, str] = setting(help="names of tables by stream; default: the stream's name", factory=dict)
+
+
+@frozen
+class _Missing:
+    """What is installed cannot talk to Postgres."""
+
+    error: ImportError = field(repr=False)
+
+    def __str__(self) -> str:
+        return (
+            f"the sink postgres needs psycopg, which is not installed here or does not load ({self.error}). Run: pip "
+            "install 'penstock-plugins[postgres]'"
+        )
+
+
+def _open(settings: PostgresSettings) -> "Sink":
+    try:
+        import psycopg  # noqa: F401
+    except ImportError as error:
+        raise PluginError(str(_Missing(error))) from error
+    from penstock_plugins.postgres.sink import PostgresSink
+
+    return PostgresSink(dsn=settings.dsn, schema=settings.schema, tables=dict(settings.table))
+
+
+POSTGRES = SinkKind(
+    name="postgres",
+    summary="tables of a Postgres database, one per stream",
+    promise=(
+        "a partition's rows and its ledger row in one transaction: exactly once; readers see a partition as it was or "
+        "as it is, never in between; what a new reading changed is recorded in penstock.restatements"
+    ),
+    scheme="postgresql",
+    settings=PostgresSettings,
+    parse=lambda text: PostgresSettings(dsn=Secret(text)),
+    open=_open,
+)
