@@ -101,13 +101,14 @@ def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
     An index counts from 0, as brackets do; from 1 if one of them would else lie behind the last id. Empty when an
     error names no id that was sent.
     """
-    indices = [int(found) for text in errors for found in _INDEX.findall(text) if f"{found}" not in ids]
+    indices = [int(found) for text in errors for found in _INDEX.findall(text) if found not in ids]
     shift = 1 if indices and max(indices) == len(ids) and 0 not in indices else 0
     failed: set[int] = set()
     for text in errors:
-        by_index = {int(found) - shift for found in _INDEX.findall(text) if found not in ids}
-        by_text = {at for at, one in enumerate(ids) if _holds(text, one)}
-        places = by_text | {at for at in by_index if 0 <= at < len(ids)}
+        places = {int(found) - shift for found in _INDEX.findall(text) if found not in ids}
+        # A short id could be a word of the error, so its text is looked for only where no index is given.
+        places = places or {at for at, one in enumerate(ids) if _holds(text, one)}
+        places &= set(range(len(ids)))
         if not places:
             return set()
         failed |= places

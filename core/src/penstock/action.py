@@ -122,7 +122,7 @@ def _part(action: Action, part: Mapping[str, Any]) -> dict[str, Any]:
 
 def _converted(field: Field, value: Any, text: bool) -> Any:
     if field.repeated:
-        several = _json(value) if text and str(value).lstrip().startswith("[") else value
+        several = _json(value) if text and isinstance(value, str) and value.lstrip().startswith("[") else value
         several = several if isinstance(several, list) else [several]
         if not several:
             raise ValueError("wanted at least one")
@@ -478,7 +478,7 @@ def _by_body(provider: str, action: Action, response: Response) -> _Done | Retry
     code = answer.get("statusCode")
     bad_code = isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300
     refused = next(
-        (name for name in ("success", "result") if name in answer and answer[name] in (False, None)),
+        (name for name in ("success", "result") if name in answer and (answer[name] is False or answer[name] is None)),
         "failure" if answer.get("failure") is True else "statusCode" if bad_code else None,
     )
     if refused is None:

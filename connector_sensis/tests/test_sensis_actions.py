@@ -1,0 +1,164 @@
+"""
+What the answers of Sensis mean, and what is not sent to it.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from connector_sensis.actions import ACTIONS, judge, named, prepare
+from connector_sensis.config import SensisSettings
+from connector_sensis.source import judge as of_gateway
+from penstock.action import place
+from penstock.errors import AuthenticationError, ProviderError, ThrottledError
+from penstock.parts import Refuse, Retry
+from penstock.redact import Secret
+from penstock.testing import a_response
+
+FIXTURES = Path(__file__).parent / "fixtures"
+
+
+def outcome(body: Any, rows: list[list[str]], status: int = 200) -> Any:
+    """The rows' statuses, or what kind of verdict there is; ``rows`` are the ids of each."""
+    said = judge(a_response(body, status=status), [{"id": ids} for ids in rows])
+    if isinstance(said, (Refuse, Retry)) or said is None:
+        return type(said).__name__
+    return [receipt.status for receipt in said]  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [
+        ("report_ok.json", ["done", "done"]),
+        ("report_partial.synthetic.json", ["done", "refused"]),
+        ("report_validation_error.synthetic.json", ["refused", "refused"]),
+    ],
+)
+def test_the_samples(name: str, wanted: list[str]) -> None:
+    """
+    Captured, captured in part, not captured.
+    """
+    assert outcome((FIXTURES / name).read_bytes(), [["a"], ["b"]]) == wanted
+
+
+@pytest.mark.parametrize(
+    ("errors", "rows", "wanted"),
+    [
+        (["id[0] is not valid"], [["a", "b"]], ["partial"]),
+        (["id[0] is not valid", "id[1] is not valid"], [["a", "b"], ["c"]], ["refused", "done"]),
+        (["Invalid id: abc"], [["ab"], ["abc"], ["abcd"]], ["done", "refused", "done"]),
+        (["ids a+/=, b are unknown"], [["a+/="], ["b"], ["c"]], ["refused", "refused", "done"]),
+        (["id[3] is not valid"], [["a"], ["b"], ["c"]], ["done", "done", "refused"]),
+        (["some are not valid"], [["a"], ["b"]], ["unknown", "unknown"]),
+        (["id[0] is not valid", "another one is not"], [["a"], ["b"]], ["unknown", "unknown"]),
+        (["id[7] is not valid"], [["a"], ["b"]], ["unknown", "unknown"]),
+        ([], [["a"]], ["unknown"]),
+    ],
+    ids=["partial", "index", "text", "signs", "from one", "none", "one of two", "beyond", "nothing"],
+)
+def test_a_206_by_what_it_names(errors: list[str], rows: list[list[str]], wanted: list[str]) -> None:
+    """
+    Rows whose ids are named were not captured, the others were; if an error names none, nobody knows.
+    """
+    assert outcome({"code": 206, "message": "OK", "validationErrors": errors}, rows) == wanted
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "wanted"),
+    [
+        (200, {"code": 400, "validationErrors": ["userIp is missing."]}, ["refused"]),
+        (400, {"code": 400, "message": "bad"}, ["refused"]),
+        (200, {"code": 500, "message": "oops"}, "Retry"),
+        (200, {"code": 403, "message": "Over Rate Limit"}, "Refuse"),
+        (200, {"message": "OK"}, "Retry"),
+        (200, b"<html>", "Retry"),
+        (200, b"", "Retry"),
+        (500, {"code": 200}, "NoneType"),
+        (403, b"<h1>Developer Inactive</h1>", "NoneType"),
+    ],
+    ids=["400 in 200", "400", "500 in 200", "403 in 200", "no code", "html", "empty", "200 in 500", "gateway"],
+)
+def test_the_code_in_the_body_is_the_outcome(status: int, body: Any, wanted: Any) -> None:
+    """
+    Under a good status; a 2xx without one says nothing, and that is left to be unknown.
+    """
+    assert outcome(body, [["a"]], status) == wanted
+
+
+def test_warnings_are_told() -> None:
+    """
+    With the receipt of an event that was captured.
+    """
+    said: Any = judge(a_response({"code": 200, "message": "OK", "validationWarnings": ["no agent"]}), [{"id": ["a"]}])
+
+    assert (said[0].status, said[0].reason) == ("done", "warning: no agent")
+
+
+@pytest.mark.parametrize(
+    ("status", "header", "body", "wanted"),
+    [
+        (403, "ERR_403_DEVELOPER_OVER_QPS", b"", Retry),
+        (403, None, b"<h1>Account Over Queries Per Second Limit</h1>", Retry),
+        (403, "ERR_403_DEVELOPER_OVER_RATE", b"", ThrottledError),
+        (403, None, b"<h1>Account Over Rate Limit</h1>", ThrottledError),
+        (403, "ERR_403_DEVELOPER_INACTIVE", b"", AuthenticationError),
+        (403, None, b"<h1>Not Authorized</h1>", AuthenticationError),
+        (401, None, b"", AuthenticationError),
+        (596, "ERR_596_SERVICE_NOT_FOUND", b"", ProviderError),
+        (404, None, b"", ProviderError),
+        (502, None, b"", None),
+        (200, None, b"", None),
+    ],
+    ids=str,
+)
+def test_what_the_gateway_says(status: int, header: str | None, body: bytes, wanted: Any) -> None:
+    """
+    One status for a wrong key and for too many requests, told apart by header or text.
+    """
+    headers = (("x-mashery-error-code", header),) if header else ()
+
+    said = of_gateway(a_response(body, status=status, headers=headers), None)
+
+    if isinstance(said, Refuse):
+        assert type(said.error) is wanted
+    else:
+        assert isinstance(said, wanted) if wanted else said is None
+    if isinstance(said, Retry):
+        assert said.throttle
+
+
+def test_an_index_that_is_an_id_is_an_id() -> None:
+    """
+    Where ids are short numbers, brackets hold the id itself.
+    """
+    assert named(["id[1] is not valid"], ["5", "3", "1"]) == {2}
+    assert named(["id[1] is not valid"], ["5", "3", "2"]) == {1}
+
+
+@pytest.mark.parametrize(
+    ("values", "told"),
+    [
+        ({"id": ["a", "b"], "content": "x"}, "exactly one id, here are 2"),
+        ({"id": [" "]}, "id: is empty"),
+        ({"id": ["a"], "user_ip": "localhost"}, "wanted an IP address"),
+    ],
+    ids=["content", "empty", "address"],
+)
+def test_what_is_not_sent(values: dict[str, Any], told: str) -> None:
+    """
+    What the document rules out is refused here.
+    """
+    with pytest.raises(ValueError, match=told):
+        prepare(None, {"user_ip": "2001:db8::1", **values})
+    prepare(None, {"user_ip": "2001:db8::1", "id": ["a"], "content": "x"})
+
+
+def test_events_go_to_the_test_environment_by_default() -> None:
+    """
+    By GET, as the older edition of the document has it.
+    """
+    settings = SensisSettings(key=Secret("k" * 8))
+
+    assert place(ACTIONS[0], settings) == ("GET", "/ob-20110511/test/report/{event_name}")
+    assert "plain http" in settings.notices()[0]
+    assert SensisSettings(key=Secret("k" * 8), base_url="https://api.example.com").notices() == ()

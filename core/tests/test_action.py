@@ -1,0 +1,394 @@
+"""
+Writes as values: parameters, requests, and what an answer means.
+"""
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import pytest
+from attrs import evolve
+from penstock.action import Parcel, Row, answer_of, built, checked, decided, packed, typed
+from penstock.declare import Action, Field, Grouping, SourceSettings
+from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
+from penstock.model import Receipt, Response
+from penstock.parts import Accept, Refuse, Retry, Skip
+from penstock.testing import a_response
+
+SETTINGS = SourceSettings(base_url="https://api.example.com/")
+
+ACTION = Action(
+    name="update_thing",
+    summary="change a thing",
+    method="PUT",
+    path="/shops/{shop}/things/{thing_id}",
+    fields=(
+        Field(name="shop", place="path", required=True),
+        Field(name="thing_id", member="thingId", place="path", required=True),
+        Field(name="trace", member="X-Trace", place="header"),
+        Field(name="dry", place="query", type="boolean"),
+        Field(name="tag", place="query", repeated=True, also=("tags",)),
+        Field(name="unit_price", member="unitPrice", type="number"),
+        Field(name="count", type="integer"),
+        Field(name="note"),
+        Field(name="kind", choices=("new", "old")),
+        Field(name="labels", type="object"),
+        Field(name="parts", type="list"),
+    ),
+)
+PLACE = {"shop": "s", "thing_id": "t"}
+
+EVENTS = Action(
+    name="send_events",
+    summary="send events",
+    method="POST",
+    path="/events",
+    fields=(
+        Field(name="account", member="x-account", place="header", required=True),
+        Field(name="event_id", member="eventId", required=True),
+        Field(name="stage"),
+    ),
+    rows_per_request=3,
+)
+
+SEEN = Action(
+    name="seen",
+    summary="tell what was seen",
+    method="GET",
+    path="/seen",
+    fields=(Field(name="user", place="query"), Field(name="id", place="query", repeated=True), Field(name="content")),
+    grouping=Grouping(field="id", most=3, most_url=120, never_with=("content",)),
+)
+
+
+# --- parameters -------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "text", "wanted"),
+    [
+        ({"thingId": "a", "shop": 7}, False, {"thing_id": "a", "shop": "7"}),
+        ({"unitPrice": "0.10"}, True, {"unit_price": Decimal("0.10")}),
+        ({"unit_price": Decimal("1.50"), "count": 3}, False, {"unit_price": Decimal("1.50"), "count": 3}),
+        ({"count": "3", "dry": "TRUE"}, True, {"count": 3, "dry": True}),
+        ({"labels": '{"a": 1.0}', "parts": "[1]"}, True, {"labels": {"a": Decimal("1.0")}, "parts": [1]}),
+        ({"note": None, "count": None}, False, {}),
+        ({"note": "", "count": ""}, True, {}),
+        ({"note": ""}, False, {"note": ""}),
+        ({"tag": "a"}, True, {"tag": ["a"]}),
+        ({"tag": ["a", "b"]}, True, {"tag": ["a", "b"]}),
+        ({"tags": '["a", "b"]'}, True, {"tag": ["a", "b"]}),
+        ({"tag": 5}, False, {"tag": ["5"]}),
+    ],
+    ids=str,
+)
+def test_parameters_get_their_types(given: dict[str, Any], text: bool, wanted: dict[str, Any]) -> None:
+    """
+    By name or the provider's spelling, numbers exact, absent ones left out.
+    """
+    assert typed(ACTION, given, text=text) == wanted
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        ({"thing": "a"}, "thing is no parameter of update_thing; did you mean thingId?"),
+        ({"thingId": "a", "thing_id": "b"}, "thing_id is given twice, also as thing_id"),
+        ({"count": "many"}, 'count: found "many", wanted an integer'),
+        ({"count": True}, "count: found true, wanted an integer"),
+        ({"count": Decimal("1.5")}, 'count: found "1.5", wanted an integer'),
+        ({"unit_price": "NaN"}, 'unit_price: found "NaN", wanted a number'),
+        ({"dry": 1}, "dry: found 1, wanted true or false"),
+        ({"kind": "odd"}, 'kind: found "odd", wanted one of new, old'),
+        ({"labels": [1]}, "labels: found [1], wanted an object"),
+        ({"labels": '{"a": 1, "a": 2}'}, "the member a is there twice"),
+        ({"labels": '{"a": NaN}'}, "NaN is no number"),
+        ({"note": {"a": 1}}, 'note: found {"a": 1}, wanted text'),
+        ({"trace": "a\nb"}, "trace: holds signs that a header cannot carry"),
+        ({"shop": ""}, "shop: is empty"),
+        ({"tag": []}, "tag: wanted at least one"),
+        ({"body": {}}, "body is no parameter"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_does_not_fit_is_told(given: dict[str, Any], told: str) -> None:
+    """
+    With what was found and what is wanted.
+    """
+    with pytest.raises(ValueError) as refused:
+        typed(ACTION, given)
+    assert told in str(refused.value)
+
+
+def test_all_that_is_wrong_is_told_at_once() -> None:
+    """
+    A row need not be corrected once for each mistake in it.
+    """
+    with pytest.raises(ValueError) as refused:
+        typed(ACTION, {"count": "x", "dry": "y", "other": 1})
+    assert [part.split(":")[0] for part in str(refused.value).split("; ")[:2]] == ["count", "dry"]
+    assert "other is no parameter" in str(refused.value)
+
+
+def test_what_is_missing_and_what_the_action_refuses() -> None:
+    """
+    Required fields by name; then the action's own look at the values.
+    """
+
+    def prepare(settings: Any, values: Any) -> None:
+        raise ValueError(f"not with {values['shop']}")
+
+    with pytest.raises(ValueError, match="missing: thing_id"):
+        checked(ACTION, SETTINGS, {"shop": "s"})
+    with pytest.raises(ValueError, match="not with s"):
+        checked(evolve(ACTION, prepare=prepare), SETTINGS, PLACE)
+
+
+# --- requests ---------------------------------------------------------------------------------------------------------
+
+
+def test_each_field_goes_to_its_place() -> None:
+    """
+    Path segments are encoded whole, numbers keep their digits, the order is the declaration's.
+    """
+    values = {**PLACE, "thing_id": "a/b ü", "tag": ["x", "y"], "dry": False, "unit_price": Decimal("0.10"), "note": "é"}
+
+    request = built(ACTION, SETTINGS, [{**values, "trace": "t1"}])
+
+    assert request.full_url == "https://api.example.com/shops/s/things/a%2Fb%20%C3%BC?dry=false&tag=x&tag=y"
+    assert request.headers == (("X-Trace", "t1"), ("Content-Type", "application/json"))
+    assert request.body == '{"unitPrice":0.10,"note":"é"}'.encode()
+    assert request.method == "PUT"
+    assert request.once
+
+
+@pytest.mark.parametrize(("value", "path"), [(".", "/shops/%2E/things/t"), ("..", "/shops/%2E%2E/things/t")])
+def test_a_path_cannot_be_left(value: str, path: str) -> None:
+    """
+    A value is a segment and nothing else.
+    """
+    assert built(ACTION, SETTINGS, [{**PLACE, "shop": value}]).url == f"https://api.example.com{path}"
+
+
+def test_the_settings_may_say_where() -> None:
+    """
+    Method and path of the declaration are what is listed.
+    """
+    action = evolve(ACTION, endpoint=lambda settings: ("POST", "/v2/{thing_id}"))
+
+    request = built(action, SETTINGS, [PLACE])
+
+    assert (request.method, request.url) == ("POST", "https://api.example.com/v2/t")
+
+
+def test_an_action_without_body_fields_sends_none() -> None:
+    """
+    Not even an empty object.
+    """
+    assert built(evolve(ACTION, fields=ACTION.fields[:2]), SETTINGS, [PLACE]).body is None
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "body"),
+    [
+        (ACTION, {"note": "x"}, {"note": "x"}),
+        (
+            evolve(ACTION, open_body=True),
+            {"body": {"unit_price": "1.50", "new": [1]}},
+            {"unitPrice": Decimal("1.50"), "new": [1]},
+        ),
+        (EVENTS, {"account": "a", "event_id": "e"}, [{"eventId": "e"}]),
+        (EVENTS, {"account": "a", "body": [{"event_id": "e"}, {"eventId": "f"}]}, [{"eventId": "e"}, {"eventId": "f"}]),
+        (
+            evolve(ACTION, fields=(*ACTION.fields[:2], Field(name="body", place="whole_body", type="list"))),
+            {"body": ["a", 1]},
+            ["a", 1],
+        ),
+    ],
+    ids=["members", "open", "a list of one", "a list", "bare list"],
+)
+def test_bodies(action: Action, given: dict[str, Any], body: Any) -> None:
+    """
+    An object of members, or a list, or whatever is given where the document leaves members open.
+    """
+    values = checked(action, SETTINGS, typed(action, {**(PLACE if action is not EVENTS else {}), **given}))
+
+    assert answer_of(a_response(built(action, SETTINGS, [values]).body)) == body
+
+
+@pytest.mark.parametrize(
+    ("action", "given", "told"),
+    [
+        (EVENTS, {"account": "a", "body": [{"other": 1}]}, "other is no member"),
+        (EVENTS, {"account": "a", "body": [{"stage": "x"}]}, "missing: event_id"),
+        (EVENTS, {"account": "a", "body": []}, "wanted a list of objects"),
+        (EVENTS, {"account": "a", "body": [{"event_id": "e"}], "stage": "x"}, "no other member of it beside it"),
+        (evolve(ACTION, open_body=True), {**PLACE, "body": [1]}, "wanted an object"),
+    ],
+    ids=["unknown", "missing", "empty", "both", "no object"],
+)
+def test_bodies_are_looked_at(action: Action, given: dict[str, Any], told: str) -> None:
+    """
+    Before anything is sent.
+    """
+    with pytest.raises(ValueError, match=told):
+        checked(action, SETTINGS, typed(action, given))
+
+
+def parcels(action: Action, values: list[dict[str, Any]], grouped: bool = True) -> list[Any]:
+    """Numbers of the rows of each request, or the reason of a refusal."""
+    rows = [Row(number=number, values=one) for number, one in enumerate(values)]
+    found = packed(action, SETTINGS, rows, grouped=grouped, length=lambda request: len(request.full_url))
+    return [list(one.numbers) if isinstance(one, Parcel) else one.reason for one in found]
+
+
+def test_rows_of_one_list_share_a_request() -> None:
+    """
+    Up to the limit, and only if all else is equal.
+    """
+    accounts = ["a", "a", "b", "a", "a", "b"]
+    rows: list[dict[str, Any]] = [{"account": account, "event_id": str(n)} for n, account in enumerate(accounts)]
+    rows.append({"account": "b", "body": [{"eventId": "x"}, {"eventId": "y"}]})
+
+    assert parcels(EVENTS, rows, grouped=False) == [[0, 1, 3], [2, 5], [4], [6]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "grouped", "wanted"),
+    [
+        ([("u", "a"), ("u", "b")], False, [[0], [1]]),
+        ([("u", "a"), ("v", "b"), ("u", "c")], True, [[0, 2], [1]]),
+        ([("u", "a"), ("u", "b"), ("u", "c"), ("u", "d")], True, [[0, 1, 2], [3]]),
+        ([("u", "a"), ("u", "a")], True, [[0], [1]]),
+        ([("u", "a" * 40), ("u", "b" * 40), ("u", "c")], True, [[0], [1, 2]]),
+        ([("u", "a" * 200), ("u", "b")], True, ["its URL would have", [1]]),
+    ],
+    ids=["not asked for", "one user each", "at most", "never twice", "url", "too long alone"],
+)
+def test_rows_that_differ_in_one_field_share_a_request(
+    rows: list[tuple[str, str]], grouped: bool, wanted: list[Any]
+) -> None:
+    """
+    When asked for, within the bounds that the action states.
+    """
+    found = parcels(SEEN, [{"user": user, "id": [one]} for user, one in rows], grouped)
+
+    assert [one[:18] if isinstance(one, str) else one for one in found] == wanted
+
+
+def test_rows_that_must_travel_alone_do() -> None:
+    """
+    One that has a field which the action names.
+    """
+    assert parcels(SEEN, [{"id": ["a"], "content": "x"}, {"id": ["b"], "content": "x"}]) == [[0], [1]]
+    assert parcels(SEEN, [{"id": list("abcd")}, {"id": ["a", "a"]}]) == [
+        "id: 4 in one row, at most 3 fit one request; split the row",
+        "id: the same value twice in one row",
+    ]
+
+
+# --- answers ----------------------------------------------------------------------------------------------------------
+
+
+def meaning(response: Response, action: Action = ACTION, judge: Any = None) -> Any:
+    said = decided("acme", action, response, [PLACE, PLACE], judge)
+    if isinstance(said, Retry):
+        return "again"
+    if isinstance(said, Refuse):
+        return type(said.error).__name__
+    assert [one.row for one in said] == [0, 1]
+    assert len({one.status for one in said}) == 1
+    return said[0].status
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "wanted"),
+    [
+        (200, {"result": "id-1", "message": "made"}, "done"),
+        (201, {"result": {}}, "done"),
+        (200, {"result": 0}, "done"),
+        (200, {}, "done"),
+        (200, [1], "done"),
+        (204, b"", "done"),
+        (200, {"result": False, "message": "no"}, "refused"),
+        (200, {"result": None}, "refused"),
+        (200, {"success": False}, "refused"),
+        (200, {"failure": True}, "refused"),
+        (200, {"statusCode": 400, "body": "bad"}, "refused"),
+        (200, {"statusCode": 200}, "done"),
+        (200, {"statusCode": 503}, "unknown"),
+        (200, b"", "unknown"),
+        (200, b"<html>Sign in</html>", "unknown"),
+        (200, b'{"result": "id-', "unknown"),
+        (302, b"", "unknown"),
+        (303, b"", "unknown"),
+        (307, b"", "refused"),
+        (400, b"bad", "refused"),
+        (404, b"", "refused"),
+        (408, b"", "unknown"),
+        (409, b"", "refused"),
+        (401, b"", "AuthenticationError"),
+        (403, b"", "AuthenticationError"),
+        (429, b"", "again"),
+        (500, b"", "unknown"),
+        (502, b"", "unknown"),
+        (503, b"", "unknown"),
+        (596, b"", "unknown"),
+    ],
+    ids=str,
+)
+def test_what_an_answer_means(status: int, body: Any, wanted: str) -> None:
+    """
+    Done only where the provider says so, refused only where nothing was captured, and everything else unknown.
+    """
+    assert meaning(a_response(body, status=status)) == wanted
+
+
+@pytest.mark.parametrize(
+    ("verdict", "wanted"),
+    [
+        (Accept(), "done"),
+        (Skip("nothing there"), "refused"),
+        (Refuse(RefusedError("no")), "refused"),
+        (Refuse(AuthenticationError("no")), "AuthenticationError"),
+        (Refuse(ThrottledError("quota")), "ThrottledError"),
+        (Retry(ServerError("later")), "unknown"),
+        (Retry(ThrottledError("slow"), throttle=True), "again"),
+        (Retry(AuthenticationError("old"), renew=True), "again"),
+        (None, "done"),
+    ],
+    ids=lambda value: str(value)[:50],
+)
+def test_judges_are_asked_first(verdict: Any, wanted: str) -> None:
+    """
+    The action's, then the connector's; one that sends a read again only says that a write is unknown.
+    """
+    response = a_response({"result": True})
+
+    assert meaning(response, judge=lambda response, answer: verdict) == wanted
+    own = evolve(ACTION, judge=lambda response, rows: verdict)
+    after = meaning(response, own, lambda response, answer: Refuse(ServerError("asked")))
+    assert after == (wanted if verdict is not None else "ServerError")
+
+
+def test_an_action_may_judge_each_row() -> None:
+    """
+    Its receipts stand.
+    """
+    receipts = [Receipt(row=0, status="done"), Receipt(row=1, status="refused", reason="no such id")]
+
+    said = decided("acme", evolve(ACTION, judge=lambda r, rows: receipts), a_response({}), [PLACE, PLACE], None)
+
+    assert said == receipts
+
+
+def test_the_reason_and_the_answer_are_kept() -> None:
+    """
+    The provider's words, and what it said in full with its digits.
+    """
+    (done,) = decided("acme", ACTION, a_response(b'{"result": 1.50, "message": "made"}'), [PLACE], None)  # type: ignore[misc]
+    (bad,) = decided("acme", ACTION, a_response({"message": "no such shop"}, status=404), [PLACE], None)  # type: ignore[misc]
+
+    assert (done.reason, done.answer) == ("made", {"result": Decimal("1.50"), "message": "made"})
+    assert "no such shop" in bad.reason
+    assert json.dumps(bad.answer) == '{"message": "no such shop"}'

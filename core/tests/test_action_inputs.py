@@ -1,0 +1,121 @@
+"""
+Rows for an action from files.
+"""
+
+import gzip
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penstock.errors import UsageError
+from penstock.inputs import RowFile, SingleRow
+
+
+def rows(path: Path) -> list[Any]:
+    """Values, or what is wrong."""
+    return [given.problem.split(":")[0] or dict(given.values) for given in RowFile.at(path)]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "wanted"),
+    [
+        ("a.jsonl", b'{"a": 1}\n\n  \n{"a": "\xc3\xa9"}', [{"a": 1}, {"a": "é"}]),
+        ("a.jsonl", b'\xef\xbb\xbf{"a": 1}\r\n', [{"a": 1}]),
+        ("a.jsonl", b'{"a": \xff}\n[1]\n{"a"\n{"a": 1}', ["the line is no UTF-8 text", "the line is no JSON object"]),
+        ("a.jsonl", b"", []),
+        ("a.csv", b'a,b\r\n1,\r\n\r\n"x, ""y""\n z",2\r\n', [{"a": "1", "b": ""}, {"a": 'x, "y"\n z', "b": "2"}]),
+        ("a.csv", b"\xef\xbb\xbfa\n1\n", [{"a": "1"}]),
+        ("a.csv", b"a,b\n1\n1,2,3\n\xff,1\n1,2\n", ["1 cells under 2 columns", "3 cells under 2 columns"]),
+        ("a.csv", b"a\n", []),
+        ("data", b'\n {"a": 1}', [{"a": 1}]),
+        ("data", b"a\n1\n", [{"a": "1"}]),
+    ],
+    ids=["json", "bom", "bad json", "empty", "csv", "csv bom", "bad csv", "header only", "seen json", "seen csv"],
+)
+def test_rows_of_a_file(tmp_path: Path, name: str, content: bytes, wanted: list[Any]) -> None:
+    """
+    By the file's suffix, else by its first sign; a bad line is a row with a problem, and the next one is read.
+    """
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    found = rows(path)
+
+    assert found[: len(wanted)] == wanted
+    if name.endswith(".jsonl") and wanted and isinstance(wanted[0], str):
+        assert found[2:] == ["the line is no JSON", {"a": 1}]
+    elif wanted and isinstance(wanted[0], str):
+        assert found[2:] == ["the line is no UTF-8 text", {"a": "1", "b": "2"}]
+    else:
+        assert len(found) == len(wanted)
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [("a.jsonl", b'{"a": 1}\n\n{bad\n'), ("a.csv", b'\xef\xbb\xbfa,b\n"x\n y",\xff\n\n1\n')],
+    ids=["jsonl", "csv"],
+)
+def test_rows_can_be_written_as_they_stood(tmp_path: Path, name: str, content: bytes) -> None:
+    """
+    Header and rows make the file again, but for blank lines and the mark at its beginning.
+    """
+    path = tmp_path / name
+    path.write_bytes(content)
+    file = RowFile.at(path)
+
+    written = file.header + b"".join(given.raw for given in file)
+
+    assert written == content.removeprefix(b"\xef\xbb\xbf").replace(b"\n\n", b"\n")
+
+
+def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
+    """
+    ``.gz`` behind the suffix.
+    """
+    path = tmp_path / "a.csv.gz"
+    path.write_bytes(gzip.compress(b"a\n1\n"))
+
+    assert rows(path) == [{"a": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "told"),
+    [
+        ("a.csv", b"", "name every column"),
+        ("a.csv", b"a,,b\n", "name every column"),
+        ("a.csv", b"a,b,a\n", "the column a is there twice"),
+        ("a.csv.gz", b"no gzip", "cannot be read"),
+    ],
+    ids=["empty", "no name", "twice", "no gzip"],
+)
+def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+    """
+    Is told before anything is sent.
+    """
+    path = tmp_path / name
+    path.write_bytes(content)
+
+    with pytest.raises(UsageError, match=told):
+        RowFile.at(path)
+
+
+def test_a_file_that_changes_is_not_read_on(tmp_path: Path) -> None:
+    """
+    The digest that names the job would be another one's.
+    """
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"a": 1}\n')
+    file = RowFile.at(path)
+    path.write_text('{"a": 1}\n{"a": 2}\n')
+
+    with pytest.raises(UsageError, match="changed"):
+        list(file)
+
+
+def test_the_parameters_of_the_command_line_are_one_row() -> None:
+    """
+    With which a file of refused rows can be made.
+    """
+    (given,) = SingleRow({"a": 1})
+
+    assert (given.number, given.values, given.raw) == (0, {"a": 1}, b'{"a":1}\n')

@@ -1,0 +1,253 @@
+"""
+The write ledger: what it says after a crash, and what each way to go on sends.
+"""
+
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from penstock.errors import LockHeldError, TargetError, UsageError
+from penstock.model import Receipt
+from penstock.outbox import DIED, KEPT_DAYS, JobKey, Outbox, OutboxJob
+from penstock.redact import Secret
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+KEY = JobKey(source="acme", action="send", digest="d1", what="events.jsonl")
+
+
+@pytest.fixture
+def outbox(tmp_path: Path) -> Outbox:
+    return Outbox(tmp_path / ".penstock")
+
+
+@pytest.fixture
+def crashed(outbox: Outbox) -> Outbox:
+    """A job of which row 0 is done, 1 is refused, 2 is unknown and 3 was under way."""
+    job = outbox.open(KEY, NOW)
+    job.settle(
+        [done(0), Receipt(row=1, status="refused", reason="no"), Receipt(row=2, status="unknown", reason="lost")]
+    )
+    job.sending([3])
+    job.close()
+    return outbox
+
+
+def done(row: int) -> Receipt:
+    return Receipt(row=row, status="done")
+
+
+def told(job: OutboxJob, first: int = 0) -> list[tuple[int, str]]:
+    return [(receipt.row, receipt.status) for receipt in job.receipts(first)]
+
+
+def test_an_unfinished_job_is_refused_and_names_the_way_on(crashed: Outbox) -> None:
+    """
+    Nothing is changed by asking.
+    """
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"events\.jsonl.*1 done, 1 refused, 2 unknown.*--resume"):
+            crashed.open(KEY, NOW)
+
+
+@pytest.mark.parametrize(
+    ("retry_unknown", "settled", "receipts"),
+    [
+        (False, {0, 1, 2, 3}, [(0, "done"), (1, "refused"), (2, "unknown"), (3, "unknown")]),
+        (True, {0, 1}, [(0, "done"), (1, "refused")]),
+    ],
+    ids=["resume", "retry unknown"],
+)
+def test_ways_to_go_on(
+    crashed: Outbox, retry_unknown: bool, settled: set[int], receipts: list[tuple[int, str]]
+) -> None:
+    """
+    A row that was under way may have arrived: it is unknown, and goes again only when a person says so.
+    """
+    job = crashed.open(KEY, NOW, resume=not retry_unknown, retry_unknown=retry_unknown)
+
+    assert job.settled(0, 10) == settled
+    assert told(job) == receipts
+    found = job.receipt(3)
+    assert found is not None
+    assert (found.status, found.reason) == ("unknown", DIED)
+    assert job.receipt(4) is None
+    job.close()
+
+
+def test_a_retried_row_that_never_left_is_unknown_again(crashed: Outbox) -> None:
+    """
+    It may have arrived the first time; a new row in its place just never left.
+    """
+    job = crashed.open(KEY, NOW, retry_unknown=True)
+    job.sending([2, 4])
+    job.never_left([2, 4])
+
+    first, second = job.receipt(2), job.receipt(4)
+    assert first is not None
+    assert (first.status, first.reason) == ("unknown", "lost")
+    assert second is None
+    job.close()
+
+
+def test_a_repeated_row_stays_unknown_when_the_repetition_never_left(outbox: Outbox) -> None:
+    """
+    The first attempt counts.
+    """
+    job = outbox.open(KEY, NOW)
+    job.sending([0])
+    job.lost([0], "reset")
+    job.sending([0])
+    job.never_left([0])
+
+    assert told(job) == [(0, "unknown")]
+    job.close()
+
+
+def test_receipts_end_at_the_first_row_that_is_not_settled(outbox: Outbox) -> None:
+    """
+    So that they can be printed in order while others are still to come.
+    """
+    job = outbox.open(KEY, NOW)
+    job.settle(done(row) for row in (0, 1, 3))
+    job.sending([2])
+
+    assert told(job) == [(0, "done"), (1, "done")]
+    job.settle([done(2)])
+    assert told(job, 2) == [(2, "done"), (3, "done")]
+    job.settle(done(row) for row in range(4, 1200))
+    assert len(told(job)) == 1200
+    job.close()
+
+
+@pytest.mark.parametrize("end", ["finished", "nothing captured", "crashed before the first row"])
+def test_the_same_input_is_a_new_job(outbox: Outbox, end: str) -> None:
+    """
+    Once it came to its end, or where nothing of it can have arrived.
+    """
+    job = outbox.open(KEY, NOW)
+    if end == "finished":
+        job.settle([done(0)])
+        job.finish(1, NOW)
+    elif end == "nothing captured":
+        job.settle([Receipt(row=0, status="refused", reason="no")])
+    job.close()
+
+    again = outbox.open(KEY, NOW)
+
+    assert again.fresh
+    assert again.settled(0, 10) == set()
+    again.close()
+
+
+def test_resume_after_the_end_sends_nothing(outbox: Outbox) -> None:
+    """
+    It tells again what became of the rows; without any job it begins one.
+    """
+    job = outbox.open(KEY, NOW, resume=True)
+    assert job.fresh
+    job.settle([done(0)])
+    job.finish(1, NOW)
+    job.close()
+
+    job = outbox.open(KEY, NOW, resume=True)
+
+    assert (job.fresh, job.settled(0, 0), told(job)) == (False, {0}, [(0, "done")])
+    job.close()
+
+
+def test_other_inputs_are_other_jobs(crashed: Outbox) -> None:
+    """
+    By source, action and digest.
+    """
+    for change in ({"source": "other"}, {"action": "other"}, {"digest": "other"}):
+        facts = {"source": "acme", "action": "send", "digest": "d1", "what": "x", **change}
+        job = crashed.open(JobKey(**facts), NOW)
+        assert job.fresh
+        job.close()
+
+
+def test_a_job_is_locked_while_it_is_sent(outbox: Outbox) -> None:
+    """
+    For another process; a lock of POSIX does not hold against its own.
+    """
+    import subprocess
+    import sys
+
+    job = outbox.open(KEY, NOW)
+    code = (
+        "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
+        "from penstock.outbox import *\n"
+        "try: Outbox(Path(sys.argv[1])).open(JobKey(source='acme', action='send', digest=sys.argv[2], what='x'), "
+        "datetime.now(UTC))\n"
+        f"except {LockHeldError.__name__} as error: sys.exit(error.exit_code)\n"
+    ).replace("import *", "import *; from penstock.errors import LockHeldError")
+
+    codes = [
+        subprocess.run([sys.executable, "-c", code, str(outbox.folder), digest], check=False).returncode
+        for digest in ("d1", "d2")
+    ]
+
+    assert codes == [6, 0]
+    job.close()
+
+
+def test_old_jobs_are_forgotten(outbox: Outbox) -> None:
+    """
+    Finished ones only.
+    """
+    job = outbox.open(KEY, NOW)
+    job.settle([done(0)])
+    job.finish(1, NOW)
+    job.close()
+    other = JobKey(source="acme", action="send", digest="d2", what="other")
+
+    outbox.open(other, NOW + timedelta(days=KEPT_DAYS + 1)).close()
+
+    job = outbox.open(KEY, NOW, resume=True)
+    assert job.fresh
+    job.close()
+
+
+def test_secrets_and_rows_are_not_kept(outbox: Outbox) -> None:
+    """
+    Reasons and answers are masked; the file is its owner's.
+    """
+    Secret("s3cret-value")
+    job = outbox.open(KEY, NOW)
+    job.settle([Receipt(row=0, status="refused", reason="no s3cret-value", answer={"echo": "s3cret-value"})])
+
+    found = job.receipt(0)
+    assert found is not None
+    assert (found.reason, found.answer) == ("no ***", {"echo": "***"})
+    job.close()
+    assert outbox.path.stat().st_mode & 0o077 == 0
+
+
+@pytest.fixture
+def readonly(tmp_path: Path) -> Path:
+    path = tmp_path / ".penstock"
+    path.write_text("a file where a directory is wanted")
+    return path
+
+
+def test_without_a_ledger_nothing_is_sent(readonly: Path) -> None:
+    """
+    The error says so.
+    """
+    with pytest.raises(TargetError, match="nothing was sent"):
+        Outbox(readonly).open(KEY, NOW)
+
+
+def test_another_database_is_left_alone(outbox: Outbox) -> None:
+    """
+    It is not ours to write into.
+    """
+    import sqlite3
+
+    outbox.folder.mkdir()
+    connection = sqlite3.connect(outbox.path)
+    connection.execute("create table things (id)")
+    connection.close()
+
+    with pytest.raises(TargetError, match="no write ledger"):
+        outbox.open(KEY, NOW)

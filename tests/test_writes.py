@@ -1,0 +1,851 @@
+"""
+Writes over real HTTP, through every trouble: what the provider recorded is what the receipts call done, plus at most
+what they call unknown, and nothing twice.
+"""
+
+import json
+import os
+import random
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from connector_joveo.sandbox import JoveoSandbox
+from connector_sensis.sandbox import KEY, SensisSandbox, listing_id
+from penstock.cli import main
+from penstock.declare import SandboxRequest, SandboxResponse
+from penstock.registry import Registry
+from penstock.testing import Server, serve
+from penstock.testing.server import Pause, Reset, Scripted
+
+TODAY = date(2026, 3, 2)
+PENSTOCK = str(Path(sys.executable).with_name("penstock"))
+Trouble = Callable[[SandboxRequest, Callable[[SandboxRequest], SandboxResponse]], SandboxResponse]
+
+
+def reset_before(request: SandboxRequest, app: Any) -> SandboxResponse:
+    """The connection breaks, nothing was recorded."""
+    return Scripted(steps=(Reset(),))
+
+
+def reset_after(request: SandboxRequest, app: Any) -> SandboxResponse:
+    """The connection breaks when all is recorded."""
+    app(request)
+    return Scripted(steps=(Reset(),))
+
+
+def error_before(request: SandboxRequest, app: Any) -> SandboxResponse:
+    return SandboxResponse(status=500, body=b"{}")
+
+
+def error_after(request: SandboxRequest, app: Any) -> SandboxResponse:
+    app(request)
+    return SandboxResponse(status=502, headers={"Content-Type": "text/html"}, body=b"<html>Bad Gateway</html>")
+
+
+def cut_after(request: SandboxRequest, app: Any) -> SandboxResponse:
+    app(request)
+    return Scripted(steps=(b"HTTP/1.1 200 OK\r\nContent-Length: 90\r\n\r\n{",))
+
+
+def html_after(request: SandboxRequest, app: Any) -> SandboxResponse:
+    app(request)
+    return SandboxResponse(headers={"Content-Type": "text/html"}, body=b"<html>Sign in</html>")
+
+
+def turned_away(request: SandboxRequest, app: Any) -> SandboxResponse:
+    return SandboxResponse(status=429, headers={"Retry-After": "0"}, body=b"{}")
+
+
+UNKNOWN = (reset_before, reset_after, error_before, error_after, cut_after, html_after)
+
+
+@define(eq=False)
+class Troubled:
+    """An app that meets its requests with trouble: ``at`` maps the number of a request (from 0) to what happens."""
+
+    app: Callable[[SandboxRequest], SandboxResponse]
+    at: dict[int, Trouble] = field(factory=dict)
+    seen: list[SandboxRequest] = field(factory=list)
+    lock: threading.Lock = field(factory=threading.Lock)
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        with self.lock:
+            number = len(self.seen)
+            self.seen.append(request)
+        trouble = self.at.get(number)
+        return trouble(request, self.app) if trouble is not None else self.app(request)
+
+
+@define(eq=False)
+class Bench:
+    """A directory with a configuration, and the imitation that it leads to."""
+
+    folder: Path
+    server: Server
+    app: Any
+    capture: Any
+
+    def act(self, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
+        """Exit code, receipts and what was said."""
+        self.capture.readouterr()
+        code = main(["act", *arguments], environ={})
+        out, err = self.capture.readouterr()
+        return code, [json.loads(line) for line in out.splitlines()], err
+
+    def write(self, name: str, rows: Sequence[Any]) -> str:
+        (self.folder / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+        return name
+
+    def configure(self, connector: str, **more: Any) -> None:
+        settings = {**Registry().sandbox(connector).settings, "base_url": self.server.base_url, **more}
+        settings |= {"retry_first_s": 0.01, "requests_per_second": 10_000.0}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in settings.items() if not isinstance(value, dict)]
+        (self.folder / "penstock.toml").write_text(f"[source.{connector}]\n" + "\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with serve() as made:
+        yield made
+        assert made.errors == []
+
+
+@pytest.fixture
+def sensis(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Bench:
+    monkeypatch.chdir(tmp_path)
+    server.app = app = SensisSandbox(server.base_url, TODAY)
+    bench = Bench(tmp_path, server, app, capsys)
+    bench.configure("sensis")
+    return bench
+
+
+@pytest.fixture
+def joveo(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> Bench:
+    monkeypatch.chdir(tmp_path)
+    server.app = app = JoveoSandbox(server.base_url, TODAY)
+    bench = Bench(tmp_path, server, app, capsys)
+    bench.configure("joveo", allow_writes=True)
+    return bench
+
+
+def event(number: int, **more: Any) -> dict[str, Any]:
+    return {"event_name": "appearance", "user_ip": "203.0.113.7", "id": listing_id(number), **more}
+
+
+def statuses(receipts: Sequence[dict[str, Any]]) -> list[str]:
+    return [receipt["status"] for receipt in receipts]
+
+
+# --- nothing twice, nothing silently lost -----------------------------------------------------------------------------
+
+
+def assert_accounted(rows: Sequence[dict[str, Any]], receipts: Sequence[dict[str, Any]], app: SensisSandbox) -> None:
+    """Every ``done`` row was recorded once, every other one at most once, and only if it is ``unknown``."""
+    assert [receipt["row"] for receipt in receipts] == list(range(len(rows)))
+    recorded = Counter((one["id"], one["userSessionId"]) for one in app.events)
+    for row, receipt in zip(rows, receipts, strict=True):
+        times = recorded[row["id"], row["user_session_id"]]
+        allowed = {"done": {1}, "refused": {0}, "unknown": {0, 1}}[receipt["status"]]
+        assert times in allowed, (row, receipt, times)
+    assert sum(recorded.values()) == len(app.events)
+
+
+@pytest.mark.parametrize("grouped", [False, True], ids=["each", "grouped"])
+@pytest.mark.parametrize("names", ["index", "text", "nothing"])
+def test_every_row_is_accounted_for(sensis: Bench, grouped: bool, names: Any) -> None:
+    """
+    500 events, some of them invalid, through resets before and after the event was recorded, errors and broken answers.
+    """
+    draw = random.Random(7)
+    rows = [event(n, user_session_id=f"u{n // 5}") for n in range(500)]
+    for number in range(0, 500, 9):
+        rows[number]["id"] = f"not-a-listing-{number}"
+    sensis.app.names = names
+    sensis.server.app = Troubled(sensis.app, {n: draw.choice((*UNKNOWN, turned_away)) for n in range(0, 600, 6)})
+
+    code, receipts, _ = sensis.act(
+        "sensis", "report_event", "--from", sensis.write("e.jsonl", rows), *(["--group-ids"] if grouped else [])
+    )
+
+    assert code == 1
+    assert_accounted(rows, receipts, sensis.app)
+    counts = Counter(statuses(receipts))
+    assert counts["done"] > (100 if grouped and names == "nothing" else 250)
+    assert counts["unknown"] > 0
+    assert (counts["refused"] > 0) == (not grouped or names != "nothing")
+
+
+def test_a_killed_job_never_sends_again_what_may_have_arrived(sensis: Bench) -> None:
+    """
+    kill -9 while a request is under way, again and again; --resume sends what never left, in the end all is accounted
+    for and at most one row of each kill is unknown.
+    """
+    rows = [event(n, user_session_id=f"u{n}") for n in range(120)]
+    sensis.write("e.jsonl", rows)
+    slow: dict[int, Trouble] = {}
+    for number in range(10, 400, 20):
+        slow[number] = lambda request, app: Scripted(
+            steps=(Pause(30), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+        )
+        slow[number + 10] = _recorded_then_silent
+    troubled = sensis.server.app = Troubled(sensis.app, slow)
+    kills = 0
+    while True:
+        asked = len(troubled.seen)
+        process = subprocess.Popen(
+            [PENSTOCK, "act", "sensis", "report_event", "--from", "e.jsonl"] + (["--resume"] if kills else []),
+            cwd=sensis.folder,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        until = time.monotonic() + 30
+        while process.poll() is None and time.monotonic() < until:
+            if any(number in slow for number in range(asked, len(troubled.seen))):
+                time.sleep(0.05)
+                os.kill(process.pid, signal.SIGKILL)
+                process.wait()
+                kills += 1
+                break
+            time.sleep(0.01)
+        if process.returncode in (0, 1):
+            break
+        assert process.returncode == -signal.SIGKILL
+        if kills == 1:
+            code, receipts, said = sensis.act("sensis", "report_event", "--from", "e.jsonl")
+            assert (code, receipts) == (2, [])
+            assert "--resume" in said
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", "e.jsonl", "--resume")
+
+    assert kills >= 5
+    assert code == 1
+    assert_accounted(rows, receipts, sensis.app)
+    assert Counter(statuses(receipts)) == {"done": 120 - kills, "unknown": kills}
+
+
+def _recorded_then_silent(request: SandboxRequest, app: Any) -> SandboxResponse:
+    app(request)
+    return Scripted(steps=(Pause(30),))
+
+
+def test_no_connection_means_that_nothing_left(sensis: Bench) -> None:
+    """
+    Rows that found nobody are not unknown: they stay unsent, and --resume sends them.
+    """
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        sensis.configure("sensis", base_url=f"http://127.0.0.1:{taken.getsockname()[1]}", retries=2)
+    name = sensis.write("e.jsonl", [event(n) for n in range(3)])
+
+    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+    assert code == 1
+    assert statuses(receipts) == ["refused"] * 3
+    assert all(receipt["reason"].startswith("not sent") for receipt in receipts)
+    assert "3 not sent" in said
+    sensis.configure("sensis")
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
+
+    assert (code, statuses(receipts)) == (0, ["done"] * 3)
+    assert len(sensis.app.events) == 3
+
+
+def test_an_unknown_row_is_sent_again_only_by_a_person(sensis: Bench) -> None:
+    """
+    --resume leaves it, --retry-unknown sends it.
+    """
+    sensis.server.app = Troubled(sensis.app, {1: error_before})
+    name = sensis.write("e.jsonl", [event(n) for n in range(3)])
+
+    assert statuses(sensis.act("sensis", "report_event", "--from", name)[1]) == ["done", "unknown", "done"]
+    assert statuses(sensis.act("sensis", "report_event", "--from", name, "--resume")[1]) == ["done", "unknown", "done"]
+    assert len(sensis.app.events) == 2
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--retry-unknown")
+
+    assert (code, statuses(receipts)) == (0, ["done"] * 3)
+    assert [one["id"] for one in sensis.app.events] == [listing_id(0), listing_id(2), listing_id(1)]
+
+
+def test_a_finished_file_is_a_new_job(sensis: Bench) -> None:
+    """
+    Whoever sends it again means it.
+    """
+    name = sensis.write("e.jsonl", [event(0)])
+
+    assert [sensis.act("sensis", "report_event", "--from", name)[0] for _ in range(2)] == [0, 0]
+    assert len(sensis.app.events) == 2
+
+
+def test_an_outage_ends_the_job(sensis: Bench) -> None:
+    """
+    A hundred unknown outcomes in a row are enough; the rest is not sent.
+    """
+    sensis.server.app = Troubled(sensis.app, dict.fromkeys(range(1000), error_before))
+    name = sensis.write("e.jsonl", [event(n) for n in range(150)])
+
+    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+
+    assert code == 1
+    assert Counter(statuses(receipts)) == {"unknown": 100, "refused": 50}
+    assert "out of order" in said
+
+
+def test_two_processes_do_not_send_the_same_file(sensis: Bench) -> None:
+    """
+    The second one is told so, with exit code 6.
+    """
+    waiting = threading.Event()
+
+    def slow(request: SandboxRequest, app: Any) -> SandboxResponse:
+        waiting.set()
+        time.sleep(2)
+        return app(request)  # type: ignore[no-any-return]
+
+    sensis.server.app = Troubled(sensis.app, {0: slow})
+    sensis.write("e.jsonl", [event(0)])
+    first = subprocess.Popen(
+        [PENSTOCK, "act", "sensis", "report_event", "--from", "e.jsonl"],
+        cwd=sensis.folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
+    assert waiting.wait(30)
+
+    code, receipts, said = sensis.act("sensis", "report_event", "--from", "e.jsonl")
+    out, _ = first.communicate(timeout=30)
+
+    assert (code, receipts) == (6, [])
+    assert "another process" in said
+    assert json.loads(out)["status"] == "done"
+    assert len(sensis.app.events) == 1
+
+
+# --- Sensis -----------------------------------------------------------------------------------------------------------
+
+
+def test_a_used_up_quota_ends_the_job_and_resume_goes_on(sensis: Bench) -> None:
+    """
+    The rows after it were not sent, and the message says what to do.
+    """
+    sensis.app.quota = 2
+    name = sensis.write("e.jsonl", [event(n) for n in range(4)])
+
+    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+    assert code == 1
+    assert statuses(receipts) == ["done", "done", "refused", "refused"]
+    assert "quota" in said
+    sensis.app.quota = 100
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
+
+    assert (code, statuses(receipts)) == (0, ["done"] * 4)
+    assert len(sensis.app.events) == 4
+
+
+def test_over_queries_per_second_is_waited_out(sensis: Bench) -> None:
+    """
+    The gateway turned the event away, so it is sent again.
+    """
+    over = SandboxResponse(
+        status=403, headers={"X-Mashery-Error-Code": "ERR_403_DEVELOPER_OVER_QPS", "Retry-After": "0"}, body=b"x"
+    )
+    sensis.server.app = Troubled(sensis.app, {0: lambda request, app: over, 1: lambda request, app: over})
+
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0)]))
+
+    assert (code, statuses(receipts)) == (0, ["done"])
+    assert len(sensis.app.events) == 1
+
+
+def test_a_wrong_key_ends_with_three_and_is_not_shown(sensis: Bench) -> None:
+    """
+    Although it travels in the URL.
+    """
+    sensis.app.key = "another-one"
+
+    code, receipts, said = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0)]))
+
+    assert (code, statuses(receipts)) == (3, ["refused"])
+    assert "refused the key" in said
+    assert KEY not in said + json.dumps(receipts)
+    assert all(KEY.encode() not in file.read_bytes() for file in (sensis.folder / ".penstock").iterdir())
+
+
+def test_rows_that_differ_in_their_id_share_a_request(sensis: Bench) -> None:
+    """
+    Also with others in between; never with content, never the same id twice, never more than 20 or too long a URL.
+    """
+    rows = [event(n, user_session_id=f"u{n % 2}") for n in range(60)]
+    rows += [
+        event(0, user_session_id="u0"),
+        event(1, user_session_id="u0", content="x"),
+        event(1, user_session_id="u0"),
+    ]
+
+    code, _, _ = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", rows), "--group-ids")
+
+    assert code == 0
+    wanted = Counter((row["id"], row["user_session_id"]) for row in rows)
+    assert Counter((one["id"], one["userSessionId"]) for one in sensis.app.events) == wanted
+    targets = [request.target for request in sensis.server.requests]
+    assert len(targets) == 5
+    assert max(len(f"{sensis.server.base_url}{target}") for target in targets) <= 2000
+    assert max(target.count("&id=") for target in targets) <= 20
+    assert [target.count("&id=") for target in targets if "content=x" in target] == [1]
+
+
+@pytest.mark.parametrize(
+    ("version", "method"), [("ob-20110511", "GET"), ("v1", "POST")], ids=["older edition", "newer edition"]
+)
+def test_the_version_says_how_it_is_sent(sensis: Bench, version: str, method: str) -> None:
+    """
+    Parameters go in the query either way, percent-encoded.
+    """
+    sensis.configure("sensis", version=version, environment="prod")
+
+    sensis.act(
+        "sensis", "report_event", "event_name=dial", f"id={listing_id(1)}", "userIp=2001:db8::1", "content=+61 3"
+    )
+
+    (request,) = sensis.server.requests
+    assert (request.method, request.path) == (method, f"/{version}/prod/report/dial")
+    assert "content=%2B61%203" in request.query
+    assert sensis.app.events[0]["content"] == "+61 3"
+
+
+def test_check_records_nothing(sensis: Bench) -> None:
+    """
+    It looks at the configuration and says that this is all.
+    """
+    assert main(["check", "sensis"], environ={}) == 0
+
+    assert "not tried" in sensis.capture.readouterr().out
+    assert sensis.server.requests == []
+
+
+def test_plain_http_is_allowed_and_told(sensis: Bench) -> None:
+    """
+    The only documented address is http; the notice names it, and not the key.
+    """
+    (sensis.folder / "penstock.toml").write_text(f'[source.sensis]\nkey = "{KEY}"\n')
+
+    code = main(["act", "sensis", "report_event", "--dry-run", *(f"{k}={v}" for k, v in event(0).items())], environ={})
+    out, err = sensis.capture.readouterr()
+
+    assert code == 0
+    assert out.startswith("GET http://api.sensis.com.au/ob-20110511/test/report/appearance?userIp=203.0.113.7&id=")
+    assert "key=***" in out
+    assert "plain http" in err
+    assert KEY not in out + err
+
+
+# --- rows -------------------------------------------------------------------------------------------------------------
+
+
+def test_bad_rows_are_refused_and_can_be_sent_again(sensis: Bench) -> None:
+    """
+    Each with its reason, before anything of it is sent; the file of refused rows is an input once corrected.
+    """
+    rows: list[Any] = [
+        event(0),
+        {**event(1), "user_ip": "nowhere"},
+        {**event(2), "sesion": "x"},
+        {**event(3), "userIp": "203.0.113.8"},
+        {"event_name": "appearance", "id": listing_id(4)},
+        [1],
+        event(6),
+    ]
+    name = sensis.write("e.jsonl", rows)
+    with (sensis.folder / name).open("a") as file:
+        file.write('{"event_name": \n\n')
+
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--refused", "bad.jsonl")
+
+    assert code == 1
+    assert statuses(receipts) == ["done", *["refused"] * 5, "done", "refused"]
+    assert [receipts[n]["reason"].split(":")[0] for n in (1, 4)] == ["user_ip", "missing"]
+    assert "did you mean" in receipts[2]["reason"]
+    assert "twice" in receipts[3]["reason"]
+    kept = (sensis.folder / "bad.jsonl").read_text().splitlines()
+    assert [json.loads(line) for line in kept[:5]] == rows[1:6]
+    assert kept[5] == '{"event_name": '
+    assert len(sensis.app.events) == 2
+    sensis.write("bad.jsonl", [event(1)])
+    assert sensis.act("sensis", "report_event", "--from", "bad.jsonl")[0] == 0
+
+
+def test_rows_come_from_csv_with_defaults_from_the_command_line(sensis: Bench) -> None:
+    """
+    An empty cell is absent; a row's own value wins; refused rows are CSV again.
+    """
+    text = f'id,user_ip,content\n{listing_id(0)},,\n{listing_id(1)},198.51.100.9,"a,\n b"\n{listing_id(2)},x,\n1\n'
+    (sensis.folder / "e.csv").write_text(text)
+
+    code, receipts, _ = sensis.act(
+        *("sensis", "report_event", "event_name=dial", "user_ip=203.0.113.1", "--from", "e.csv", "--refused", "r.csv")
+    )
+
+    assert code == 1
+    assert statuses(receipts) == ["done", "done", "refused", "refused"]
+    assert [(one["userIp"], one.get("content")) for one in sensis.app.events] == [
+        ("203.0.113.1", None),
+        ("198.51.100.9", "a,\n b"),
+    ]
+    assert (sensis.folder / "r.csv").read_text() == f"id,user_ip,content\n{listing_id(2)},x,\n1\n"
+
+
+def test_receipts_go_to_a_file_too(sensis: Bench) -> None:
+    """
+    The same lines.
+    """
+    _, receipts, _ = sensis.act(
+        *("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0), event(1)]), "--receipts", "r.jsonl")
+    )
+
+    assert [json.loads(line) for line in (sensis.folder / "r.jsonl").read_text().splitlines()] == receipts
+
+
+def test_a_large_file_needs_little_memory(sensis: Bench) -> None:
+    """
+    Rows are read as they are sent: 40 MB of them, refused before sending, in far less than that.
+    """
+    import tracemalloc
+
+    line = json.dumps({**event(0), "unknown": "x" * 2000}) + "\n"
+    (sensis.folder / "e.jsonl").write_text(line * 20_000)
+    tracemalloc.start()
+    try:
+        code = main(["-q", "act", "sensis", "report_event", "--from", "e.jsonl"], environ={})
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert code == 1
+    assert len(sensis.capture.readouterr().out.splitlines()) == 20_000
+    assert peak < 20 * 1024 * 1024
+
+
+# --- what is allowed --------------------------------------------------------------------------------------------------
+
+
+def client_of(bench: Bench) -> str:
+    return str(next(iter(bench.app.clients)))
+
+
+def test_writes_are_off_until_the_source_allows_them(joveo: Bench) -> None:
+    """
+    Nothing is sent, no token is fetched; --dry-run needs no permission.
+    """
+    joveo.configure("joveo")
+    client = client_of(joveo)
+
+    code, receipts, said = joveo.act("joveo", "pause_client", f"client_id={client}")
+    assert (code, receipts) == (2, [])
+    assert "allow_writes = true" in said
+    assert main(["act", "joveo", "pause_client", f"client_id={client}", "--dry-run"], environ={}) == 0
+    out = joveo.capture.readouterr().out
+
+    assert out.startswith(f"PUT {joveo.server.base_url}/clients/{client}/pause\n")
+    assert "x-api-key: ***" in out
+    assert "x-authorization-key: ***" in out
+    assert joveo.server.requests == []
+
+
+def test_what_destroys_needs_a_yes(joveo: Bench) -> None:
+    """
+    Without it nothing is sent; with it the job is gone.
+    """
+    client = client_of(joveo)
+    reference = next(iter(joveo.app.jobs[client]))
+    arguments = ("joveo", "delete_job", f"client_id={client}", f"job_reference={reference}")
+
+    code, receipts, said = joveo.act(*arguments)
+    assert (code, receipts, joveo.server.requests) == (2, [], [])
+    assert "--yes" in said
+    code, receipts, _ = joveo.act(*arguments, "--yes")
+
+    assert (code, statuses(receipts)) == (0, ["done"])
+    assert reference not in joveo.app.jobs[client]
+
+
+def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
+    """
+    With the reason.
+    """
+    code, receipts, said = joveo.act("joveo", "apply_job_rules", "client_id=x", "--yes")
+
+    assert (code, receipts, joveo.server.requests) == (2, [], [])
+    assert "work in progress" in said
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("joveo", "pause_jobs"), "Did you mean pause_job?"),
+        (("joveo", "pause_client", "cleint_id=x"), "did you mean client_id?"),
+        (("joveo", "pause_client"), "missing: client_id"),
+        (("joveo", "pause_client", "x"), "KEY=VALUE"),
+        (("joveo", "create_job", "client_id=x", "ref_number=1", "additional_fields=x"), "not JSON"),
+        (("joveo", "update_campaign", "client_id=x", "campaign_id=y"), "nothing to change"),
+        (("joveo", "create_client", "company_name=x", "start_date=2026-01-31"), "mm/dd/yyyy"),
+        (("joveo", "pause_client", "--from", "absent.jsonl"), "cannot be read"),
+        (("joveo", "pause_client", "--query", "select 1"), "--from SINK"),
+        (("joveo", "pause_client", "--from", "jsonl:data", "--query", "select 1"), "cannot be asked"),
+        (("talroo", "pause_client"), "has no writes"),
+    ],
+    ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
+)
+def test_a_mistake_is_told_before_anything_is_sent(joveo: Bench, arguments: tuple[str, ...], told: str) -> None:
+    """
+    Exit code 2, what was found and what is wanted.
+    """
+    code, receipts, said = joveo.act(*arguments)
+
+    assert (code, receipts, joveo.server.requests) == (2, [], [])
+    assert told in said
+
+
+# --- Joveo ------------------------------------------------------------------------------------------------------------
+
+
+def test_create_update_pause_enable_change_the_provider(joveo: Bench) -> None:
+    """
+    The receipt has the id of what was made; nested values and exact numbers arrive as they were given.
+    """
+    client = client_of(joveo)
+
+    _, (made,), _ = joveo.act(
+        *(
+            "joveo",
+            "create_job",
+            f"client_id={client}",
+            "ref_number=a/1",
+            "title=Café",
+            'additionalFields={"x": [1.50]}',
+        )
+    )
+    place = (f"client_id={client}", "job_reference=a/1")
+    assert made["status"] == "done"
+    assert made["answer"]["result"] == joveo.app.jobs[client]["a/1"]["jobId"]
+    assert joveo.act("joveo", "update_job", *place, "zip=01234")[0] == 0
+    assert joveo.act("joveo", "pause_job", *place)[0] == 0
+
+    job = joveo.app.jobs[client]["a/1"]
+    assert (job["title"], job["zip"], job["status"]) == ("Café", "01234", "PAUSED")
+    assert b'"additionalFields":{"x":[1.50]}' in joveo.server.requests[1].body
+    assert joveo.act("joveo", "enable_job", *place)[0] == 0
+    assert job["status"] == "ACTIVE"
+
+
+def test_every_write_of_the_page_reaches_the_provider(joveo: Bench) -> None:
+    """
+    Each built action, with sensible parameters, is understood by an imitation written from the page.
+    """
+    client = client_of(joveo)
+    app = joveo.app
+    campaign, (_, group) = next(iter(app.campaigns[client])), next(iter(app.job_groups[client]))
+    feed, config = next(iter(app.feeds[client])), next(iter(app.configs[client]))
+    publisher = app.configs[client][config]["placement"]
+    reference = next(iter(app.jobs[client]))
+    day = "01/31/2027"
+    own = {"client_id": client}
+    in_campaign = {**own, "campaign_id": campaign}
+    in_group = {**in_campaign, "jobgroup_id": group}
+    at_config = {**own, "publisher_id": publisher, "config_id": config}
+    job = {**own, "job_reference": reference}
+    posting = {"cost": "1.10", "end_date": "x", "available_count": "1", "job_duration": "2"}
+    dates = {"start_date": day, "end_date": day}
+    calls: list[tuple[str, dict[str, str]]] = [
+        ("create_client", {"company_name": "A", "exported_name": "a", "time_zone": "UTC", "client_type": "x", **dates}),
+        ("update_client", {**own, "budget": '{"value": 1}'}),
+        ("pause_client", own),
+        ("enable_client", own),
+        ("create_job", {**own, "ref_number": "n", "title": "t"}),
+        ("update_job", {**job, "title": "u"}),
+        ("pause_job", job),
+        ("enable_job", job),
+        ("add_posting_jobs", {**own, "config_id": config, "body": json.dumps([reference])}),
+        ("delete_job", job),
+        ("create_campaign", {**own, "name": "c", **dates}),
+        ("update_campaign", {**in_campaign, "caps": "{}"}),
+        ("pause_campaign", in_campaign),
+        ("enable_campaign", in_campaign),
+        ("create_job_group", {**in_campaign, "name": "g", "cpc_bid": "0.12", **dates}),
+        ("update_job_group", {**in_group, "cpa_bid": "0.22"}),
+        ("pause_job_group", in_group),
+        ("enable_job_group", in_group),
+        ("delete_job_group", in_group),
+        ("delete_campaign", in_campaign),
+        ("create_feed", {**own, "xml_feed_url": "https://x.example/f.xml", "schema_mappings": '{"a": "b"}'}),
+        ("update_feed", {**own, "feed_id": feed, "body": '{"schemaMappings": {}}'}),
+        ("delete_feed", {**own, "feed_id": feed}),
+        (
+            "create_posting_config",
+            {**own, "publisher_id": publisher, **posting, "start_date": "x", "date_format": "y"},
+        ),
+        ("update_posting_config", {**at_config, "cost": "2"}),
+        ("delete_posting_config", at_config),
+        ("update_candidate_status", {**own, "job_application_id": "1", "candidate_status": "hired"}),
+        ("send_s2s_event", {**own, "click_id": "k", "a": "3"}),
+        ("delete_client", own),
+    ]
+
+    failed = [
+        (name, said)
+        for name, values in calls
+        if (said := joveo.act("joveo", name, *(f"{key}={value}" for key, value in values.items()), "--yes"))[0] != 0
+    ]
+
+    assert failed == []
+    built = {action.name for action in Registry().actions("joveo") if not action.not_built}
+    assert {name for name, _ in calls} == built
+
+
+def test_candidates_of_one_client_share_a_request(joveo: Bench) -> None:
+    """
+    The body is a list; rows of another client go to that client; a list given as body is a row of its own.
+    """
+    first, second = list(joveo.app.clients)[:2]
+    rows: list[dict[str, Any]] = [
+        {"client_id": first if n % 2 else second, "jobApplicationId": f"a{n}", "candidateStatus": "hired"}
+        for n in range(6)
+    ]
+    rows.append(
+        {"client_id": first, "body": [{"job_application_id": "b", "candidateStatus": "x", "details": {"y": 1}}]}
+    )
+
+    code, receipts, _ = joveo.act("joveo", "update_candidate_status", "--from", joveo.write("c.jsonl", rows))
+
+    assert (code, statuses(receipts)) == (0, ["done"] * 7)
+    bodies = [json.loads(request.body) for request in joveo.server.requests if request.path == "/funnel/candidates"]
+    assert [len(body) for body in bodies] == [3, 4]
+    assert bodies[1][-1] == {"jobApplicationId": "b", "candidateStatus": "x", "details": {"y": 1}}
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ({"click_id": "k", "a": "9"}, "wanted one of 1, 2, 3"),
+        ({"click_id": "", "a": "1"}, "clickId and a"),
+    ],
+    ids=["before sending", "in a body under 200"],
+)
+def test_a_refusal_in_the_body_is_a_refusal(joveo: Bench, rows: dict[str, Any], told: str) -> None:
+    """
+    The provider answers 200 and says otherwise.
+    """
+    name = joveo.write("s.jsonl", [{"client_id": client_of(joveo), **rows}])
+
+    code, receipts, _ = joveo.act("joveo", "send_s2s_event", "--from", name)
+
+    assert (code, statuses(receipts)) == (1, ["refused"])
+    assert told in receipts[0]["reason"]
+    assert joveo.app.events == []
+
+
+def test_a_token_that_ran_out_is_renewed_once(joveo: Bench) -> None:
+    """
+    403 captured nothing, so the write goes again with a new token; a client out of reach is refused, the next one not.
+    """
+    clients = list(joveo.app.clients)
+    joveo.app.token_uses = 2
+    joveo.app.forbidden_clients = {clients[1]}
+    rows = [{"client_id": client} for client in (clients[0], clients[0], clients[0], clients[1], clients[2])]
+
+    code, receipts, _ = joveo.act("joveo", "pause_client", "--from", joveo.write("p.jsonl", rows))
+
+    assert code == 1
+    assert statuses(receipts) == ["done", "done", "done", "refused", "done"]
+    assert "client_id" in receipts[3]["reason"]
+    assert joveo.app.status[clients[2]] == "P"
+
+
+@pytest.mark.parametrize("trouble", UNKNOWN, ids=lambda one: one.__name__)
+def test_what_may_be_repeated_is(joveo: Bench, trouble: Trouble) -> None:
+    """
+    To pause or to delete twice is the same as once, so an unknown outcome is tried again; to create is not.
+    """
+    client = client_of(joveo)
+    reference = next(iter(joveo.app.jobs[client]))
+    place = (f"client_id={client}", f"job_reference={reference}")
+
+    def troubled(*arguments: str) -> dict[str, Any]:
+        joveo.server.app = Troubled(joveo.app, {1: trouble})  # 0 is the login
+        (receipt,) = joveo.act("joveo", *arguments)[1]
+        return receipt
+
+    assert troubled("pause_job", *place)["status"] == "done"
+    assert joveo.app.jobs[client][reference]["status"] == "PAUSED"
+    assert troubled("delete_job", *place, "--yes")["status"] == "done"
+    assert reference not in joveo.app.jobs[client]
+    assert troubled("create_job", f"client_id={client}", "ref_number=new", "title=t")["status"] == "unknown"
+
+
+def test_an_endpoint_of_the_configuration_is_used(joveo: Bench) -> None:
+    """
+    Joveo's paths are assumed; the setting that corrects them corrects writes too.
+    """
+    joveo.configure("joveo", allow_writes=True)
+    with (joveo.folder / "penstock.toml").open("a") as file:
+        file.write('endpoints = { pause_client = { method = "PATCH", path = "/v2/{client_id}/off" } }\n')
+
+    code, receipts, _ = joveo.act("joveo", "pause_client", "client_id=a b")
+
+    assert (code, statuses(receipts)) == (1, ["refused"])
+    assert (joveo.server.requests[-1].method, joveo.server.requests[-1].path) == ("PATCH", "/v2/a%20b/off")
+
+
+# --- Target Circle ----------------------------------------------------------------------------------------------------
+
+
+def test_ad_codes_come_with_the_receipt(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    """
+    They are what the write is for.
+    """
+    monkeypatch.chdir(tmp_path)
+    app: Any = Registry().sandbox("targetcircle").make(server.base_url, TODAY)
+    server.app = app
+    bench = Bench(tmp_path, server, app, capsys)
+    bench.configure("targetcircle", allow_writes=True)
+    slug = next(slug for slug in app._slugs() if app._ads(slug))
+
+    code, receipts, _ = bench.act(
+        *("targetcircle", "generate_ad_codes", "type=text", f"offer={slug}", "adInventory=11c26b", f'ads=["9m{slug}"]')
+    )
+
+    assert code == 0, receipts
+    assert receipts[0]["answer"][0]["clickUrl"] == f"https://c.trackmytarget.example/9m{slug}"
+
+
+# --- what there is ----------------------------------------------------------------------------------------------------
+
+
+def test_all_32_writes_are_listed(capsys: Any) -> None:
+    """
+    With method, path and fields, from the declarations alone: no configuration is needed.
+    """
+    listed = {}
+    for name in ("sensis", "joveo", "targetcircle"):
+        assert main(["act", name, "--list", "--json"], environ={}) == 0
+        listed[name] = json.loads(capsys.readouterr().out)["actions"]
+
+    assert {name: len(actions) for name, actions in listed.items()} == {"sensis": 1, "joveo": 30, "targetcircle": 1}
+    every = [action for actions in listed.values() for action in actions]
+    assert [action["name"] for action in every if action["not_built"]] == ["apply_job_rules"]
+    assert sorted(action["name"] for action in every if action["destroys"]) == [
+        f"delete_{what}" for what in ("campaign", "client", "feed", "job", "job_group", "posting_config")
+    ]
+    assert main(["act", "joveo", "update_job", "--help"], environ={}) == 0
+    out = capsys.readouterr().out
+    assert "job_reference" in out
+    assert "publishedDate" in out
