@@ -194,6 +194,33 @@ def test_a_passing_trouble_is_waited_out(bench: Bench, trouble: Any, pause_s: fl
     assert len(bench.sandbox.asked) == 2 + 36
 
 
+def test_a_day_that_stays_broken_costs_its_retries_and_no_more(bench: Bench) -> None:
+    """
+    What every attempt brought broken is not read again from its start: that would multiply the attempts. The report
+    counts the retries that were made, not the attempts that failed.
+    """
+    bench.sandbox.fail_next(SandboxResponse(status=200, body=b"<html>captive portal</html>"), times=100)
+
+    report = bench.run(since=UNTIL, advertiser_ids=("2112",), retries=2)
+
+    counted = report.stream("talroo", "clicks")
+    assert report.exit_code == 1
+    assert len(bench.sandbox.asked) == counted.requests == 3
+    assert counted.retries == 2
+
+
+@pytest.mark.parametrize("trouble", ["server is busy", "too many requests"])
+def test_the_check_does_not_wait_for_a_busy_provider(bench: Bench, trouble: str) -> None:
+    """
+    One request, no pause; being busy disproves no credentials.
+    """
+    bench.sandbox.fail_next(trouble, times=100)
+
+    assert "not disproved" in check(bench.source(), bench.clock)
+    assert len(bench.sandbox.asked) == 1
+    assert bench.clock.slept == []
+
+
 @pytest.mark.parametrize("minutes", [-30, 30], ids=["behind", "ahead"])
 def test_a_wrong_clock_is_corrected_by_the_provider_s(bench: Bench, minutes: int) -> None:
     """

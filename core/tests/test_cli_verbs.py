@@ -84,6 +84,8 @@ class Shop:
         sales: list[dict[str, Any]] = [{"id": "1", "price": "150", "buyer": "ann"}, {"id": "2", "price": "25"}]
         if shop == "13":
             del sales[1]["price"]
+        if shop == "503":
+            return SandboxResponse(status=503)
         if shop == "500":
             return SandboxResponse(status=404, body=b"{}")
         return SandboxResponse(body=json.dumps(sales).encode())
@@ -404,6 +406,20 @@ def test_a_failed_partition_is_exit_1_and_said_once(here: Here, server: Server) 
     assert "2 of 3 partitions delivered, 1 failed" in here.err
 
 
+def test_only_a_retry_that_comes_is_announced(here: Here, server: Server) -> None:
+    """
+    What the last attempt brought is told by the partition that failed, and by nothing else; the URL stands there once.
+    """
+    here.configure(server, ["503"])
+    here("--set", "source.shop.retries=1", "--set", "source.shop.retry_first_s=0.01", "run", "daily", *days(1), code=1)
+
+    announced = [line for line in here.err.splitlines() if "WARNING" in line]
+    assert len(announced) == 1
+    assert "; again" in announced[0]
+    assert announced[0].count("http://") == 1
+    assert "1 retry," in here.err
+
+
 def test_quiet_says_nothing_of_a_good_run(here: Here) -> None:
     """
     ``-q`` is for cron: silence means that all is delivered.
@@ -547,6 +563,19 @@ def test_nothing_used_yet_is_told(here: Here) -> None:
     here("status", code=2)
     assert "no target was used from this configuration yet; name one with --to" in here.err
     assert "nothing was delivered yet" in here("status", "--to", "jsonl:elsewhere")
+
+
+def test_a_place_that_took_nothing_is_not_remembered(here: Here) -> None:
+    """
+    A run that could not open its target leaves no trace of it: plan and status look where something was delivered.
+    """
+    (here.folder / "taken").write_text("a file")
+    here("run", "shop", "--to", "jsonl:good", *days(1))
+
+    here("run", "shop", "--to", "jsonl:taken", *days(1), code=2)
+
+    assert "good" in here("status")
+    assert "taken" not in here.out
 
 
 def test_targets_are_remembered_without_passwords(tmp_path: Path) -> None:

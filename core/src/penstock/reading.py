@@ -79,6 +79,7 @@ class Reader:
     reports: list[PendingReport] = field(factory=list, init=False)
     read_at: datetime | None = field(default=None, init=False)
     _occurrences: Counter[Any] = field(factory=Counter, init=False)  # of equal rows that have no key
+    _stands: Exception | None = field(default=None, init=False)  # what a request brought after its last retry
 
     @property
     def stream(self) -> Stream:
@@ -91,6 +92,7 @@ class Reader:
     def steps(self) -> Reading:
         """
         The whole reading. What does not fit together is read again; an answer cut at a limit is asked for in halves.
+        A request that stayed broken through all its retries is not: reading again would only multiply the retries.
         """
         asks = [self.fetch.ask]
         rereads = 0
@@ -107,7 +109,7 @@ class Reader:
             except (PagingError, CountMismatchError, BrokenBodyError, _Lost) as error:
                 self.abort()
                 rereads += 1
-                if rereads > REREADS:
+                if rereads > REREADS or error is self._stands:
                     raise error.error if isinstance(error, _Lost) else error from None
                 self.on_note(f"{self._what()}: {error}; reading it again")
                 yield Pause(min(self.source.settings.retry_max_s, self.source.settings.retry_first_s * rereads))
@@ -161,6 +163,7 @@ class Reader:
                 polled = yield (call,)
                 assert polled is not None
                 if polled.error is not None:
+                    self._stands = polled.error
                     raise polled.error
                 outcome = polled
                 assert outcome.response is not None
@@ -375,6 +378,7 @@ class Reader:
     def _good(self, outcome: Outcome | None) -> Outcome:
         assert outcome is not None
         if outcome.error is not None:
+            self._stands = outcome.error
             raise outcome.error
         if isinstance(outcome.verdict, Refuse):
             poller = self.parts.poller

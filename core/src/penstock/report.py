@@ -126,19 +126,21 @@ class RunReport:
     def summary_line(self) -> str:
         """The run in one line: what was delivered, and whatever else there is to say."""
         parts = [
-            f"{self.total('records')} records",
-            f"{self.total('delivered')} of {self.total('planned')} partitions delivered",
+            counted(self.total("records"), "record"),
+            f"{self.total('delivered')} of {counted(self.total('planned'), 'partition')} delivered",
         ]
         if self.total("skipped"):
             parts.append(f"{self.total('skipped')} final")
-        told = ("failed", "rejected", "repeated", "truncated", "retries")
+        told = ("failed", "rejected", "repeated", "truncated")
         parts.extend(f"{self.total(name)} {name}" for name in told if self.total(name))
+        if retries := self.total("retries"):
+            parts.append(f"{retries} retr{'y' if retries == 1 else 'ies'}")
         unknown = sorted({name for one in self.streams.values() for name in one.unknown_members})
         if unknown:
             parts.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
         if self.deadline:
             parts.append("deadline reached, the next run goes on")
-        return f"{self.status}: {', '.join(parts)}, {self.total('requests')} requests, {self.seconds:.1f} s"
+        return f"{self.status}: {', '.join(parts)}, {counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-like data, masked."""
@@ -156,3 +158,8 @@ class RunReport:
         }
         masked: dict[str, Any] = mask_json(whole)
         return masked
+
+
+def counted(number: int, what: str) -> str:
+    """``1 record``, ``2 records``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -13,10 +13,9 @@ from typing import Protocol
 from attrs import define, field, frozen
 
 from penstock.clock import Clock, http_date
-from penstock.errors import BoundExceededError, DeadlineReachedError, ProviderError, TransportError
+from penstock.errors import BoundExceededError, BrokenBodyError, DeadlineReachedError, ProviderError, TransportError
 from penstock.model import Request, Response
 from penstock.parts import Accept, Grant, Refuse, Retry, Skip, Verdict
-
 
 # An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
 BOUND_RETRIES = 2
@@ -52,12 +51,11 @@ class Budget:
     retries: int = 10_000
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
-    def take(self, error: ProviderError) -> None:
-        """Account for one retry; raises ``error`` when there are none left."""
+    def take(self) -> bool:
+        """Account for one retry; False when there are none left."""
         with self._lock:
             self.retries -= 1
-            if self.retries < 0:
-                raise error
+            return self.retries >= 0
 
     def sleep(self, seconds: float) -> None:
         """Sleep, unless the deadline would pass meanwhile: then say so at once."""
@@ -106,9 +104,9 @@ class Retrying:
         self,
         request: Request,
         judge: Callable[[Response], Verdict],
-        on_attempt: Callable[[ProviderError | None, float], None] = lambda error, pause_s: None,
+        on_attempt: Callable[[ProviderError | None, float | None], None] = lambda error, pause_s: None,
     ) -> tuple[Response, Accept | Refuse | Skip]:
-        """``on_attempt`` hears of every attempt: the error it brought, if any, and the pause before the next one."""
+        """``on_attempt`` hears of every attempt: the error it brought, and the pause before the next, if there is."""
         failures = 0
         renewed = corrected = False
         while True:
@@ -118,10 +116,10 @@ class Retrying:
             try:
                 response = self.exchange(request)
                 verdict = judge(response)
-            except (TransportError, BoundExceededError) as failed:
+            except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
                 verdict = Retry(failed)
             if not isinstance(verdict, Retry):
-                on_attempt(None, 0.0)
+                on_attempt(None, None)
                 assert response is not None
                 return response, verdict
             error = verdict.error
@@ -134,7 +132,7 @@ class Retrying:
                 ):
                     corrected = True
                 else:
-                    on_attempt(error, 0.0)
+                    on_attempt(error, None)
                     raise error
                 on_attempt(error, 0.0)
                 continue
@@ -142,10 +140,9 @@ class Retrying:
             most = self.policy.retries
             if isinstance(error, BoundExceededError):
                 most = min(most, BOUND_RETRIES)
-            if failures > most:
-                on_attempt(error, 0.0)
+            if failures > most or not self.budget.take():
+                on_attempt(error, None)
                 raise error
-            self.budget.take(error)
             wanted_s = verdict.wait_s
             if wanted_s is None and response is not None:
                 wanted_s = retry_after(response)
@@ -164,7 +161,7 @@ def retry_after(response: Response) -> float | None:
     text = response.header("retry-after")
     if text is None:
         return None
-    if text.strip().isdigit():
+    if text.strip().isdecimal() and text.isascii():
         return float(text)
     when = http_date(text)
     if when is None:

@@ -125,7 +125,8 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
             f"nothing, so the credentials were not tried."
         )
     report = RunReport(run_id="check")
-    lane = SourceLane(source, clock=clock, budget=Budget(clock), report=report)
+    # One request and an answer at once: who waits for a check would rather hear that the provider is busy.
+    lane = SourceLane(source, clock=clock, budget=Budget(clock, retries=0), report=report)
     try:
         zone = source.zone
         ask = Ask(now=clock.now(), days=(clock.now().astimezone(zone).date(),))
@@ -240,10 +241,13 @@ class SourceLane:
         )
         return response
 
-    def _attempted(self, request: Request, stream: Stream | None, error: ProviderError | None, pause_s: float) -> None:
+    def _attempted(
+        self, request: Request, stream: Stream | None, error: ProviderError | None, pause_s: float | None
+    ) -> None:
+        """Count an attempt, and tell of one that another follows; what the last one brought, its reading tells."""
         if stream is not None:
-            self.report.count(self.source.name, stream.name, requests=1, retries=int(error is not None))
-        if error is not None:
+            self.report.count(self.source.name, stream.name, requests=1, retries=int(pause_s is not None))
+        if error is not None and pause_s is not None:
             self.emit(
                 {
                     "event": "retry",

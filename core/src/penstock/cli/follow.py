@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 
 from penstock.redact import mask, mask_json
+from penstock.report import counted
 
 Event = Mapping[str, Any]
 
@@ -80,15 +81,13 @@ def told(event: Event) -> str | None:
         case "partition_failed":
             return f"{place}: failed: {event['message']}"
         case "retry":
-            again = f"; again in {event['pause_s']} s" if event["pause_s"] else ""
-            return f"{place}: {event['request']}: {event['message']}{again}"
+            again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
+            asked = event["request"].partition("?")[0]
+            where = place if asked in event["message"] else f"{place}: {event['request']}"
+            return f"{where}: {event['message'].rstrip('.')}; {again}"
         case "note" | "defect":
             return f"{place}: {event['message']}"
     return None
-
-
-def counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def restated(change: Mapping[str, Any] | None) -> str:

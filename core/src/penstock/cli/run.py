@@ -19,6 +19,7 @@ from penstock.cli.session import Session, as_json, verb
 from penstock.cli.types import DAY, DURATION, NAMES
 from penstock.clock import Clock
 from penstock.errors import PenstockError, UsageError
+from penstock.report import counted
 
 if TYPE_CHECKING:
     from penstock.config import SinkChoice
@@ -108,7 +109,7 @@ def plan(session: Session, name: str, json_: bool, **wanted: Any) -> None:
         print(text)
     requests = sum(part["requests"] or 0 for part in partitions)
     final = sum(sum(one.final.values()) for one in plans)
-    print(f"{len(partitions)} partitions to read, {final} final, at least {requests} requests")
+    print(f"{counted(len(partitions), 'partition')} to read, {final} final, at least {counted(requests, 'request')}")
 
 
 @verb("run")
@@ -131,8 +132,7 @@ def run(
     try:
         jobs, choice = jobs_for(session, name, **wanted)
         assert choice is not None
-        remember(session, choice, jobs, clock)
-        finished = perform(session, jobs, clock=clock, deadline_s=deadline, strict=strict)
+        finished = perform(session, jobs, clock=clock, deadline_s=deadline, strict=strict, choice=choice)
     except PenstockError as error:
         if report is not None:
             seen = {"source": None, "stream": None, "partition": None, "error": type(error).__name__}
@@ -154,10 +154,25 @@ def run(
 
 
 def perform(
-    session: Session, jobs: "Sequence[Job]", *, clock: Clock, deadline_s: float | None = None, strict: bool = False
+    session: Session,
+    jobs: "Sequence[Job]",
+    *,
+    clock: Clock,
+    deadline_s: float | None = None,
+    strict: bool = False,
+    choice: "SinkChoice | None" = None,
 ) -> Any:
-    """Run the jobs, followed on stderr and by plugins, ended cleanly by a signal; the report, after its summary."""
+    """
+    Run the jobs, followed on stderr and by plugins, ended cleanly by a signal; the report, after its summary.
+
+    The target of ``choice`` is remembered once it could be opened: a place that took nothing is none to look at later.
+    """
     from penstock import run as runner
+
+    def heard(event: Mapping[str, Any]) -> None:
+        if event["event"] == "run_started" and choice is not None:
+            remember(session, choice, jobs, clock)
+        follow(event)
 
     with (
         stopping(session, clock),
@@ -165,7 +180,7 @@ def perform(
             log_format=session.log_format, quiet=session.quiet, verbose=session.verbose, debug=session.debug
         ) as follow,
     ):
-        finished = runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=follow)
+        finished = runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard)
     summarise(session, finished)
     return finished
 

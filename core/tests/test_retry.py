@@ -1,0 +1,290 @@
+"""Retries: how often, how patiently, on whose word, and what is never tried again."""
+
+from collections.abc import Callable, Iterable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from attrs import define, field
+from hypothesis import given
+from hypothesis import strategies as st
+from penstock.errors import (
+    AuthenticationError,
+    BoundExceededError,
+    DeadlineReachedError,
+    ForeignOriginError,
+    PenstockError,
+    ServerError,
+    ThrottledError,
+    TransportError,
+)
+from penstock.model import Request, Response
+from penstock.parts import Accept, Grant, Refuse, Retry, Verdict
+from penstock.redact import Secret
+from penstock.retry import BOUND_RETRIES, Budget, Retrying, RetryPolicy, retry_after
+from penstock.testing import FakeClock, a_response
+
+REQUEST = Request(url="http://localhost/report")
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+GOOD = a_response({"fine": True})
+
+
+@define(eq=False)
+class Signed:
+    """A signing exchange: answers or raises what is written down, and remembers what was asked of it."""
+
+    answers: Iterable[Response | Exception]
+    asked: int = 0
+    renewed: int = 0
+    current: Grant | None = None
+    skew: timedelta = timedelta(0)
+    corrects: bool = True
+    corrected: int = 0
+
+    def __attrs_post_init__(self) -> None:
+        self.answers = iter(self.answers)
+
+    def __call__(self, request: Request) -> Response:
+        self.asked += 1
+        answer = next(self.answers)  # type: ignore[call-overload]
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    def renew(self, used: Grant | None) -> None:
+        self.renewed += 1
+        self.current = Grant(Secret("next token"))
+
+    def correct_clock(self, response: Response, used: timedelta) -> bool:
+        self.corrected += 1
+        return self.corrects
+
+
+@define(eq=False)
+class Waited:
+    """A pace that never holds anybody up."""
+
+    cooled: list[float] = field(factory=list)
+
+    def wait_turn(self) -> None: ...
+
+    def cool_down(self, seconds: float) -> None:
+        self.cooled.append(seconds)
+
+
+def retrying(exchange: Signed, clock: FakeClock | None = None, **more: Any) -> Retrying:
+    clock = clock or FakeClock()
+    policy = RetryPolicy(**{"retries": 3, "first_s": 1.0, "max_s": 60.0, **more.pop("policy", {})})
+    pace = more.pop("pace", Waited())
+    return Retrying(exchange, policy, pace, more.pop("budget", Budget(clock)), draw=lambda: 0.5, **more)
+
+
+def always(verdict: Verdict) -> Callable[[Response], Verdict]:
+    return lambda response: verdict
+
+
+def by_status(response: Response) -> Verdict:
+    return Accept() if response.status == 200 else Retry(ServerError("down"))
+
+
+def test_a_failure_that_passes_is_not_seen():
+    """
+    Errors of the wire and of the server are tried again, each after a longer pause, until an answer stands.
+    """
+    clock = FakeClock()
+    exchange = Signed([TransportError("reset"), a_response(status=503), GOOD])
+
+    response, verdict = retrying(exchange, clock)(REQUEST, by_status)
+
+    assert (response, verdict) == (GOOD, Accept())
+    assert clock.slept == [0.5, 1.0]
+
+
+def test_the_last_error_is_raised():
+    """
+    After so many retries the error of the last attempt stands.
+    """
+    exchange = Signed([TransportError(str(number)) for number in range(9)])
+
+    with pytest.raises(TransportError, match="3"):
+        retrying(exchange)(REQUEST, by_status)
+    assert exchange.asked == 4
+
+
+def test_a_bound_is_tried_less_often():
+    """
+    An attempt that ran into a bound costs as much as the bound allows, so fewer are made.
+    """
+    exchange = Signed([BoundExceededError("too slow")] * 9)
+
+    with pytest.raises(BoundExceededError):
+        retrying(exchange)(REQUEST, by_status)
+    assert exchange.asked == 1 + BOUND_RETRIES
+
+
+@pytest.mark.parametrize(
+    "error", [ForeignOriginError("elsewhere"), AuthenticationError("no")], ids=lambda e: type(e).__name__
+)
+def test_some_errors_stand_at_once(error: PenstockError):
+    """
+    Neither an answer that leads elsewhere nor refused credentials are better the second time.
+    """
+    exchange = Signed([error, GOOD])
+
+    with pytest.raises(type(error)):
+        retrying(exchange)(REQUEST, by_status)
+    assert exchange.asked == 1
+
+
+def test_what_is_refused_is_handed_back():
+    """
+    A refusal is a verdict like any other: the caller decides.
+    """
+    refusal = Refuse(ServerError("no"))
+
+    assert retrying(Signed([GOOD]))(REQUEST, always(refusal)) == (GOOD, refusal)
+
+
+def test_a_token_is_renewed_once():
+    """
+    A refused token is replaced without counting as a failure; a new one that is refused, too, ends it.
+    """
+    error = AuthenticationError("expired")
+    exchange = Signed([a_response(status=401)] * 5)
+
+    with pytest.raises(AuthenticationError):
+        retrying(exchange)(REQUEST, always(Retry(error, renew=True)))
+    assert (exchange.asked, exchange.renewed) == (2, 1)
+
+
+@pytest.mark.parametrize(("corrects", "asked"), [(True, 2), (False, 1)], ids=["differs", "agrees"])
+def test_the_clock_is_corrected_once(corrects: bool, asked: int):
+    """
+    A signature refused for its time is made again with the provider's clock, once, and only if that differs.
+    """
+    exchange = Signed([a_response(status=401)] * 5, corrects=corrects)
+
+    with pytest.raises(AuthenticationError):
+        retrying(exchange)(REQUEST, always(Retry(AuthenticationError("clock"), correct_clock=True)))
+    assert exchange.asked == asked
+
+
+@pytest.mark.parametrize(
+    ("headers", "slept", "cooled"),
+    [
+        ((("retry-after", "7"),), 7.5, 7.0),
+        ((("retry-after", format_datetime(NOW + timedelta(seconds=9), usegmt=True)),), 9.5, 9.0),
+        ((("retry-after", "86400"),), 300.5, 300.0),
+        ((), 60.5, 60.0),
+        ((("retry-after", "soon"),), 60.5, 60.0),
+    ],
+    ids=["seconds", "date", "a day", "none", "nonsense"],
+)
+def test_a_throttled_source_waits_as_long_as_it_is_told(headers: Any, slept: float, cooled: float):
+    """
+    Retry-After in either form is a floor, bounded, for the whole source; without one it is the cool-down.
+    """
+    clock, pace = FakeClock(), Waited()
+    exchange = Signed([a_response(status=429, headers=headers), GOOD])
+
+    def judge(response: Response) -> Verdict:
+        return Accept() if response.status == 200 else Retry(ThrottledError("slow down"), throttle=True)
+
+    retrying(exchange, clock, pace=pace)(REQUEST, judge)
+
+    assert clock.slept == [slept]
+    assert pace.cooled == [cooled]
+
+
+def test_a_pause_beyond_the_deadline_is_not_begun():
+    """
+    Where the next try would come after the deadline, that is said at once.
+    """
+    clock = FakeClock()
+    exchange = Signed([a_response(status=503, headers=(("retry-after", "40"),))] * 3)
+
+    with pytest.raises(DeadlineReachedError):
+        retrying(exchange, clock, budget=Budget(clock, deadline=30.0))(REQUEST, by_status)
+    assert clock.slept == []
+
+
+def test_a_run_has_a_budget_of_retries():
+    """
+    When the run's retries are used up, the error stands, however many this request had left.
+    """
+    clock = FakeClock()
+    budget = Budget(clock, retries=1)
+    exchange = Signed([TransportError("gone")] * 5)
+
+    with pytest.raises(TransportError):
+        retrying(exchange, clock, budget=budget)(REQUEST, by_status)
+    assert exchange.asked == 2
+
+
+def test_every_attempt_is_told():
+    """
+    Whoever counts requests hears of each attempt, with its error and the pause that follows.
+    """
+    heard: list[Any] = []
+    exchange = Signed([TransportError("reset"), GOOD])
+
+    retrying(exchange)(REQUEST, by_status, lambda error, pause_s: heard.append((type(error).__name__, bool(pause_s))))
+
+    assert heard == [("TransportError", True), ("NoneType", False)]
+
+
+@given(
+    failures=st.integers(1, 10_000),
+    draw=st.floats(0, 1, exclude_max=True),
+    first_s=st.floats(0, 1e3),
+    max_s=st.floats(0, 1e4),
+)
+def test_a_pause_is_bounded(failures: int, draw: float, first_s: float, max_s: float):
+    """
+    Never negative, never longer than the bound, whatever the number of failures.
+    """
+    assert 0 <= RetryPolicy(first_s=first_s, max_s=max_s).pause(failures, None, draw) <= max_s
+
+
+@given(wanted_s=st.floats(allow_nan=False), draw=st.floats(0, 1, exclude_max=True), failures=st.integers(1, 50))
+def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, draw: float, failures: int):
+    """
+    At least what the provider wants, unless that is more than the user allows; a second of jitter at most on top.
+    """
+    policy = RetryPolicy(throttle_wait_s=100.0)
+
+    pause = policy.pause(failures, wanted_s, draw)
+
+    floor = min(max(wanted_s, 0.0), 100.0)
+    assert floor <= pause <= floor + 1.0
+
+
+@given(
+    text=st.text(st.characters(max_codepoint=255))
+    | st.from_regex(r"[A-Z][a-z]{2}, \d+ [A-Z][a-z]{2} \d+ \d+:\d+:\d+ ([+-]\d+|GMT)")
+)
+def test_no_header_is_too_odd(text: str):
+    """
+    Any Retry-After gives a time that is not negative, or none.
+    """
+    found = retry_after(a_response(status=429, headers=(("retry-after", text),)))
+
+    assert found is None or found >= 0
+
+
+@given(seconds=st.integers(0, 10**6))
+def test_both_forms_mean_the_same(seconds: int):
+    """
+    A date is held against the provider's own clock, where it tells it, so that ours may be wrong.
+    """
+    theirs = NOW + timedelta(hours=5)
+    dated = a_response(
+        status=429,
+        headers=(
+            ("date", format_datetime(theirs, usegmt=True)),
+            ("retry-after", format_datetime(theirs + timedelta(seconds=seconds), usegmt=True)),
+        ),
+    )
+
+    assert retry_after(dated) == retry_after(a_response(headers=(("retry-after", str(seconds)),))) == seconds
