@@ -151,8 +151,8 @@ def test_without_a_window_everything_the_provider_serves_is_wanted():
 )
 def test_a_window_never_leaves_what_is_served(today: date, back: int, length: int):
     """
-    Whatever window is asked for: the days are inside it, inside retention, ascending and without a gap; a window
-    wholly before retention is refused, never empty without a word.
+    Whatever window is asked for: the days are inside it, inside retention, not in the future, ascending and without a
+    gap, and what was left out is told; a window wholly outside is refused, never empty without a word.
     """
     since = today - timedelta(days=back)
     until = since + timedelta(days=length)
@@ -164,9 +164,13 @@ def test_a_window_never_leaves_what_is_served(today: date, back: int, length: in
         with pytest.raises(UsageError, match="nothing of it can be read"):
             planner.window(CLICKS)
         return
-    days = planner.window(CLICKS).days()
-    assert days == [max(since, floor) + timedelta(days=n) for n in range((until - max(since, floor)).days + 1)]
-    assert bool(planner.notices) == (since < floor)
+    if since > today:
+        with pytest.raises(UsageError, match="the last day that can be read"):
+            planner.window(CLICKS)
+        return
+    days, last = planner.window(CLICKS).days(), min(until, today)
+    assert days == [max(since, floor) + timedelta(days=n) for n in range((last - max(since, floor)).days + 1)]
+    assert len(planner.notices) == (since < floor) + (until > today)
 
 
 def test_a_window_that_ends_before_it_starts_is_refused():

@@ -236,6 +236,9 @@ class Planner:
         until = job.until or (latest if stream.kind == "changes" else today - timedelta(days=1))
         if stream.kind == "changes":
             until = min(until, latest)
+        if stream.kind != "changes" and until > today:
+            self.notices.append(f"{job.source.name}.{stream.name} is read up to today, {today}, not up to {until}")
+            until = today
         if job.since is not None and job.until is not None and job.since > job.until:
             raise UsageError(f"--since {job.since} is after --until {job.until}: the window holds no day")
         if floor is not None and until < floor and job.until is not None:
@@ -246,7 +249,8 @@ class Planner:
         if start is None:
             return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until)
         if start > until and job.since is not None:
-            raise UsageError(f"--since {start} is after {until}, the last day of {stream.name} that can be read")
+            last = "the last day that can be read" if job.until else "the last day that is read without --until"
+            raise UsageError(f"{job.source.name}.{stream.name}: --since {start} is after {until}, {last}")
         if floor is not None and start < floor:
             self.notices.append(
                 f"{job.source.name} serves {stream.name} from {floor} on: days before it are left as they are"
