@@ -189,6 +189,22 @@ def test_a_body_that_says_neither_good_nor_bad_is_broken(body: Any) -> None:
     assert isinstance(verdict.error, errors.BrokenBodyError)
 
 
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        (b'{"status": 1, "clicks_report": []} trailing', "no JSON object"),
+        (b'{"status": 1, "clicks_report": [], "x": "\xff"}', "no JSON object"),
+        ({"status": 2}, "neither 1 nor 0"),
+    ],
+    ids=["trailing", "not UTF-8", "status 2"],
+)
+def test_a_broken_body_is_not_said_to_lack_the_status_that_it_shows(body: Any, said: str) -> None:
+    """
+    The message quotes the body's beginning, which may well be a good status.
+    """
+    assert said in str(error_of(judged(a_response(body))))
+
+
 @pytest.mark.parametrize("status", [301, 401, 404, 502], ids=str)
 def test_without_a_status_in_the_body_the_http_status_counts(status: int) -> None:
     """

@@ -115,13 +115,14 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
     if status == "1" or (status != "0" and not 200 <= response.status < 300):
         return None
     if status != "0":
+        fault = "that is no JSON object" if head is None else "whose status is neither 1 nor 0"
         return Retry(
             BrokenBodyError(
-                f"Talroo answered HTTP {response.status} with a body whose status is neither 1 nor 0 (cut, or not "
-                f"Talroo's?); it begins: {response.text(100)!r}. If it stays so, base_url is wrong or the API changed."
+                f"Talroo answered HTTP {response.status} with a body {fault} (cut, or not Talroo's?); it begins: "
+                f"{response.text(100)!r}. If it stays so, base_url is wrong or the API changed."
             )
         )
-    message = str(head.get("message") or "").strip()
+    message = str((head or {}).get("message") or "").strip()
     seen = f"{message[:200]!r}, HTTP {response.status}"
     match message.lower():
         case "unauthorized request":
@@ -177,7 +178,7 @@ def states_its_total(response: Response, answer: Answer | None) -> Verdict | Non
 
 
 def _clocks(response: Response) -> str:
-    """What to do about a refused ticket. The core has signed with the provider's time once before a user reads this."""
+    """What to do about a refused ticket. The core signs with the provider's time once, if the clocks differ."""
     theirs = http_date(response.header("date"))
     if theirs is None:
         return "check customer_reference, customer_secret and secret_encoding, and this host's clock"
@@ -185,26 +186,29 @@ def _clocks(response: Response) -> str:
     if abs(ahead_s) <= 60:
         return "the two clocks agree, so check customer_reference, customer_secret and secret_encoding"
     return (
-        f"its clock is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} this host's, and a ticket with its "
-        "time was refused too. Correct this host's clock, then check customer_reference and customer_secret"
+        f"its clock is {abs(ahead_s)} s {'ahead of' if ahead_s > 0 else 'behind'} this host's, so one ticket with its "
+        "time is tried. Correct this host's clock; if that does not help, check customer_reference and customer_secret"
     )
 
 
-def _status(head: Mapping[str, Any]) -> str | None:
+def _status(head: Mapping[str, Any] | None) -> str | None:
     """``1`` or ``"1"`` as text; None without a status."""
-    status = head.get("status")
+    status = None if head is None else head.get("status")
     return None if status is None else str(status).strip()
 
 
-def _head(response: Response, answer: Answer | None) -> Mapping[str, Any]:
-    """What the envelope read of the outside, or the body itself where it read none (``penstock check``)."""
+def _head(response: Response, answer: Answer | None) -> Mapping[str, Any] | None:
+    """
+    What the envelope read of the outside, or the body itself where it read none (``penstock check``); None for a body
+    that is no JSON object.
+    """
     if answer is not None and "status" in answer.head:
         return answer.head
     try:
         body = json.loads(response.body)
     except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
+        return None
+    return body if isinstance(body, dict) else None
 
 
 # --- the connector --------------------------------------------------------------------------------------------------
