@@ -73,11 +73,14 @@ class SignedExchange:
         """
         Take over the provider's clock, as its ``Date`` header gives it. Whether it differs enough to matter from the
         one that the refused attempt was signed with, whose skew was ``used``: another thread may have corrected ours.
+
+        The skew is whole seconds, as the header is: our fraction of a second stays in what is signed, so that two
+        attempts of one second never carry the same time, which a provider would take for a replay.
         """
         theirs = http_date(response.header("date"))
         if theirs is None:
             return False
-        skew = theirs - response.received_at
+        skew = timedelta(seconds=round((theirs - response.received_at).total_seconds()))
         if abs(skew - used) <= TOLERATED_SKEW:
             return False
         self._skew = skew
