@@ -1,0 +1,93 @@
+"""What is told of the attempts at a request, and with whose time they are signed."""
+
+import contextlib
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from typing import Any
+
+import pytest
+from attrs import field, frozen
+from penstock.clock import Clock
+from penstock.errors import AuthenticationError, BrokenBodyError, ServerError
+from penstock.model import Request, Response
+from penstock.pace import Pace
+from penstock.parts import Accept, Retry, Unsigned, Verdict
+from penstock.retry import Budget, Retrying, RetryPolicy
+from penstock.sign import SignedExchange
+from penstock.testing import FakeClock, ScriptedExchange, a_response
+
+REQUEST = Request(url="http://localhost/")
+
+
+def busy(response: Response) -> Verdict:
+    return Retry(ServerError("busy")) if response.status == 503 else Accept()
+
+
+def refused(response: Response) -> Verdict:
+    return Retry(AuthenticationError("refused"), correct_clock=True)
+
+
+def no_login(request: Request) -> Response:
+    raise AssertionError("nobody logs in here")
+
+
+def attempts(answers: list[Any], judge: Any, *, budget: int = 9) -> list[tuple[bool, bool]]:
+    """Of every attempt that was told: whether it failed, and whether another followed. Two retries at most."""
+    clock, told = FakeClock(), []
+    script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
+    exchange = SignedExchange(Unsigned(), ScriptedExchange(script), no_login, clock)
+    retrying = Retrying(exchange, RetryPolicy(retries=2), Pace(clock), Budget(clock, retries=budget))
+    with contextlib.suppress(ServerError, AuthenticationError):
+        retrying(REQUEST, judge, lambda error, pause_s: told.append((error is not None, pause_s is not None)))
+    return told
+
+
+@pytest.mark.parametrize(
+    ("answers", "judge", "budget", "told"),
+    [
+        ([200], busy, 9, [(False, False)]),
+        ([503, 200], busy, 9, [(True, True), (False, False)]),
+        ([BrokenBodyError("a login's"), 200], busy, 9, [(True, True), (False, False)]),
+        ([503, 503, 503], busy, 9, [(True, True), (True, True), (True, False)]),
+        ([503], busy, 0, [(True, False)]),
+        ([200], refused, 9, [(True, False)]),
+    ],
+    ids=["good at once", "good in the end", "unreadable login", "never good", "no budget", "clocks agree"],
+)
+def test_an_attempt_tells_whether_another_follows(
+    answers: list[Any], judge: Any, budget: int, told: list[tuple[bool, bool]]
+) -> None:
+    """
+    So that retries can be counted, and nobody announces one that never comes.
+    """
+    assert attempts(answers, judge, budget=budget) == told
+
+
+@frozen
+class Stamp(Unsigned):
+    """An authenticator that notes the times it is asked to sign with."""
+
+    times: list[datetime] = field(factory=list)
+
+    def sign(self, request: Request, now: datetime, grant: object) -> Request:
+        self.times.append(now)
+        return request
+
+
+@pytest.mark.parametrize("ahead_s", [-94, 94], ids=["behind", "ahead"])
+def test_a_corrected_clock_keeps_its_fraction_of_a_second(ahead_s: int) -> None:
+    """
+    The provider's header has whole seconds. Two runs corrected by one and the same header, a moment apart, still sign
+    with two times: the same one twice would look like a replay.
+    """
+    noon, signed = datetime(2026, 3, 2, 12, tzinfo=UTC), []
+    date = format_datetime(noon + timedelta(seconds=ahead_s), usegmt=True)
+    for moment_s in (0.25, 0.3):
+        clock: Clock = FakeClock(noon + timedelta(seconds=moment_s))
+        answer = a_response(headers=(("date", date),), received_at=clock.now())
+        exchange = SignedExchange(stamp := Stamp(), ScriptedExchange([answer]), no_login, clock)
+        assert exchange.correct_clock(answer, timedelta(0))
+        exchange(REQUEST)
+        signed.extend(stamp.times)
+
+    assert signed == [noon + timedelta(seconds=ahead_s + moment_s) for moment_s in (0.25, 0.3)]
