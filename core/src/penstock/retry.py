@@ -108,12 +108,16 @@ class Retrying:
     ) -> tuple[Response, Accept | Refuse | Skip]:
         """``on_attempt`` hears of every attempt: the error it brought, and the pause before the next, if there is."""
         failures = 0
-        renewed = corrected = False
+        renewed = renewing = corrected = False
+        stale: Grant | None = None
         while True:
             self.pace.wait_turn()
             used, skew = self.exchange.current, self.exchange.skew
             response: Response | None = None
             try:
+                if renewing:
+                    self.exchange.renew(stale)
+                    renewing = False
                 response = self.exchange(request)
                 verdict = judge(response)
             except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
@@ -125,8 +129,9 @@ class Retrying:
             error = verdict.error
             if verdict.renew or verdict.correct_clock:
                 if verdict.renew and not renewed:
-                    renewed = True
-                    self.exchange.renew(used)
+                    # The attempt that found no grant logged in itself, and was signed with what that brought.
+                    renewed = renewing = True
+                    stale = used or self.exchange.current
                 elif (
                     verdict.correct_clock and not corrected and response and self.exchange.correct_clock(response, skew)
                 ):

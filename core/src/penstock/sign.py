@@ -9,6 +9,7 @@ from datetime import datetime, timedelta
 from attrs import define, field
 
 from penstock.clock import Clock, http_date
+from penstock.errors import AuthenticationError
 from penstock.model import Request, Response
 from penstock.parts import Authenticator, Exchange, Grant
 
@@ -25,7 +26,8 @@ class SignedExchange:
     An exchange that signs: any request with ``credentials`` goes through the authenticator, one attempt at a time.
 
     It holds what signing needs between attempts: the grant, renewed by one thread at a time, and the skew between
-    the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included.
+    the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included. A login that
+    is refused is not tried again: every thread would do so, and providers count them, up to locking the account.
     """
 
     authenticator: Authenticator
@@ -35,6 +37,7 @@ class SignedExchange:
     _skew: timedelta = timedelta(0)
     _grant: Grant | None = field(default=None, init=False)
     _renew_at: float | None = field(default=None, init=False)
+    _refused: AuthenticationError | None = field(default=None, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     def __call__(self, request: Request) -> Response:
@@ -94,6 +97,12 @@ class SignedExchange:
         request = self.authenticator.grant_request()
         if request is None:
             return
-        self._grant = self.authenticator.read_grant(self.login(request))
+        if self._refused is not None:
+            raise self._refused
+        try:
+            self._grant = self.authenticator.read_grant(self.login(request))
+        except AuthenticationError as error:
+            self._refused = error
+            raise
         life_s = self._grant.life_s
         self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT * life_s
