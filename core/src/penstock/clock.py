@@ -40,6 +40,6 @@ def http_date(text: str | None) -> datetime | None:
         return None
     try:
         when = parsedate_to_datetime(text)
-    except ValueError:
+    except (ValueError, OverflowError):  # the latter: a year or an hour of ten digits
         return None
     return when if when.tzinfo is not None else None

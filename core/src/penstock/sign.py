@@ -16,6 +16,9 @@ from penstock.parts import Authenticator, Exchange, Grant
 # A smaller difference between two clocks is no reason to refuse a signature.
 TOLERATED_SKEW = timedelta(seconds=60)
 
+# A larger one is no clock that is wrong but a date that is nonsense; with it, our time would leave the calendar.
+LARGEST_SKEW = timedelta(days=3650)
+
 # A token is renewed when this part of its life is over, so that it does not expire between two pages.
 RENEWED_AT = 0.8
 
@@ -84,7 +87,7 @@ class SignedExchange:
         if theirs is None:
             return False
         skew = timedelta(seconds=round((theirs - response.received_at).total_seconds()))
-        if abs(skew - used) <= TOLERATED_SKEW:
+        if abs(skew - used) <= TOLERATED_SKEW or abs(skew) > LARGEST_SKEW:
             return False
         self._skew = skew
         return True

@@ -1,0 +1,142 @@
+"""Counts held against each other: fetched, written, set aside, repeated; what was promised; pages that come once."""
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from penstock.errors import BoundExceededError, CountMismatchError, PagingError
+from penstock.model import Answer, Rejected
+from penstock.reconcile import MOST_REJECTED, Listing, Tally
+
+BAD = Rejected(stream="clicks", path="$[0].id", reason="it is null", raw="{}")
+counts = st.integers(0, 50)
+
+
+@given(st.lists(st.tuples(counts, counts, counts), max_size=20))
+def test_nothing_gets_lost_between_the_counts(batches: list[tuple[int, int, int]]):
+    """
+    After any batches: fetched = rows + rejected + repeated.
+    """
+    tally = Tally()
+    for rows, repeated, rejected in batches:
+        tally.add(rows=rows, repeated=repeated, rejected=(BAD,) * rejected, sums={})
+        assert tally.fetched == tally.rows + tally.repeated + len(tally.rejected)
+
+    assert tally.fetched == sum(map(sum, batches))
+
+
+@given(st.lists(st.decimals(-1000, 1000, places=4), max_size=30))
+def test_sums_are_exact(amounts: list[Decimal]):
+    """
+    A column's sum over all batches is the sum of its amounts, to the last digit.
+    """
+    tally = Tally()
+    for amount in amounts:
+        tally.add(rows=1, repeated=0, rejected=(), sums={"cost": amount})
+
+    assert tally.sums.get("cost", Decimal(0)) == sum(amounts, Decimal(0))
+
+
+def test_another_format_is_no_heap_of_bad_records():
+    """
+    So many records that cannot be shaped fail the partition, with the first one's path and reason.
+    """
+    tally = Tally()
+    tally.add(rows=0, repeated=0, rejected=(BAD,) * MOST_REJECTED, sums={})
+
+    with pytest.raises(BoundExceededError, match="it is null"):
+        tally.add(rows=0, repeated=0, rejected=(BAD,), sums={})
+
+
+@given(total=counts, arrived=counts)
+def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
+    """
+    Exactly the promised number passes; one more or fewer does not.
+    """
+    listing = Listing(what="clicks")
+    listing.promise(Answer(total=total))
+    listing.distinct = arrived
+
+    if total == arrived:
+        listing.verify()
+    else:
+        with pytest.raises(CountMismatchError, match=f"{total} records and {arrived} arrived"):
+            listing.verify()
+
+
+def test_without_a_promise_any_number_is_right():
+    """
+    Where the provider states no total, there is nothing to hold against what arrived.
+    """
+    listing = Listing(what="clicks", distinct=3)
+    listing.promise(Answer())
+
+    listing.verify()
+
+
+@pytest.mark.parametrize("member", ["total", "pages"])
+def test_numbers_that_move_are_an_error(member: str):
+    """
+    A total or a number of pages that is another one on a later page means that data moved while they were read.
+    """
+    listing = Listing(what="clicks")
+    listing.promise(Answer(**{member: 5}))
+    listing.promise(Answer())
+
+    with pytest.raises(CountMismatchError, match="stated 5"):
+        listing.promise(Answer(**{member: 6}))
+
+
+@given(st.lists(st.integers(0, 5), max_size=12))
+def test_a_page_is_asked_for_once(pages: list[int]):
+    """
+    The first request that was made before is an error, so no circle of links is walked twice.
+    """
+    listing = Listing(what="clicks")
+    asked: set[int] = set()
+    for page in pages:
+        if page in asked:
+            with pytest.raises(PagingError, match="circle"):
+                listing.ask(f"http://localhost/?page={page}", 100)
+            return
+        listing.ask(f"http://localhost/?page={page}", 100)
+        asked.add(page)
+    assert len(asked) == len(pages)
+
+
+def test_pages_that_never_end_do():
+    """
+    A listing has a largest number of pages.
+    """
+    listing = Listing(what="clicks")
+    for page in range(3):
+        listing.ask(f"http://localhost/?page={page}", 3)
+
+    with pytest.raises(BoundExceededError, match="max_pages"):
+        listing.ask("http://localhost/?page=3", 3)
+
+
+def test_a_page_that_comes_again_is_known():
+    """
+    The same items a second time are a repeat; a page without items repeats nothing.
+    """
+    listing = Listing(what="clicks")
+
+    assert [listing.is_repeat(digest) for digest in (7, 8, None, 7, None)] == [False, False, False, True, False]
+
+
+@pytest.mark.parametrize(
+    ("total", "count", "fails"), [(None, 9, True), (None, 10, False), (None, 11, False), (30, 9, False)], ids=str
+)
+def test_a_short_page_in_the_middle(total: int | None, count: int, fails: bool):
+    """
+    Without a total nothing else would tell of records that are missing from a page in the middle.
+    """
+    listing = Listing(what="clicks", total=total)
+
+    if fails:
+        with pytest.raises(PagingError, match="middle"):
+            listing.middle(count, 10)
+    else:
+        listing.middle(count, 10)
