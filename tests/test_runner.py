@@ -352,6 +352,25 @@ def a_page(*ids: int, total: int | None = None, **more: Any) -> dict[str, Any]:
     return {"data": rows, "total": len(ids) if total is None else total}
 
 
+def test_a_partition_that_fails_harms_no_other(tmp_path: Path) -> None:
+    """
+    One account's answer stays broken: it fails by name and is in the ledger as failed; the others are delivered.
+    """
+    report, sink, _ = shopping(tmp_path, {"/things/a": a_page(1), "/things/b": 500, "/things/c": a_page(2)})
+
+    assert report.exit_code == 1
+    assert [(error["error"], error["partition"]) for error in report.errors] == [("ServerError", {"shop": "b"})]
+    assert sorted(partition.as_dict()["shop"] for partition in sink.rows["things"]) == ["a", "c"]
+    target = sink.look("shop")
+    assert target is not None
+    entries = {
+        partition.as_dict()["shop"]: entry for partition, entry in target.ledger.entries("shop", "things").items()
+    }
+    assert (entries["b"].state, entries["b"].attempts) == ("failed", 1)
+    assert "500" in str(entries["b"].error)
+    target.close()
+
+
 @pytest.mark.parametrize(
     ("answers", "error"),
     [
