@@ -69,3 +69,60 @@ def test_size_that_may_be_capped_is_what_came(index: int, count: int, listed: in
     )
 
     assert (PageNumber(size=100, size_unsure=True).next(page) is not None) is more
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "listed", "total", "cut"),
+    [
+        (10, 1000, 10_000, None, True),
+        (10, 1000, 10_000, 10_000, True),
+        (10, 999, 9_999, None, False),
+        (10, 999, 9_999, 9_999, False),
+        (10, 500, 5_000, None, True),
+        (9, 999, 8_999, None, False),
+        (1, 1000, 1000, 10_001, True),
+    ],
+    ids=[
+        *("full to the ceiling", "and stated", "last page short", "and stated", "smaller pages up to the last one"),
+        *("before it", "more stated than is listed"),
+    ],
+)
+def test_ceiling_is_reached_by_a_full_last_page(
+    number: int, count: int, listed: int, total: int | None, cut: bool
+) -> None:
+    """
+    The last page that the provider allows is a cut when it is as long as those before it; a shorter one ends the list.
+    """
+    page = Page(
+        request=Request(url="https://provider.example/list", params=(("page", str(number)),)),
+        response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
+        answer=Answer(total=total),
+        index=number - 1,
+        count=count,
+        listed=listed,
+        fresh=count,
+    )
+
+    assert PageNumber(size=1000, ceiling=10_000, size_unsure=True).capped(page) is cut
+
+
+@pytest.mark.parametrize(
+    ("count", "total", "rest"),
+    [(1000, 1000, None), (999, 999, ()), (1000, 999, None), (0, 0, ())],
+    ids=["a full page", "a short one", "less than came", "none"],
+)
+def test_total_that_may_count_the_page_is_tried(count: int, total: int, rest: tuple[()] | None) -> None:
+    """
+    A stated number that a full first page has already reached may be that page's own: the next one is asked for.
+    """
+    page = Page(
+        request=Request(url="https://provider.example/list", params=(("page", "1"),)),
+        response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
+        answer=Answer(total=total),
+        index=0,
+        count=count,
+        listed=count,
+        fresh=count,
+    )
+
+    assert PageNumber(size=1000, total_unsure=True).rest(page) == rest

@@ -22,9 +22,12 @@ from connector_joveo.source import FLAGS, JoveoJudge, joveo_request
 RETENTION_DAYS = 60
 OPEN = OpenFor(40, month_day=8)  # a month is frozen by the 8th of the next; Joveo's advice is 40 days
 
-# Where pages start is told for jobs only; the general text contradicts it.
-PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True)
-JOB_PAGES = named("page_number", size_param="limit", size=1000, first_page=1, ceiling=10_000)
+# Where pages start is told for jobs only; the general text contradicts it. So is how many records a page may hold, and
+# nobody says that ``summary`` counts all pages.
+PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True, size_unsure=True)
+JOB_PAGES = named(
+    "page_number", size_param="limit", size=1000, first_page=1, ceiling=10_000, size_unsure=True, total_unsure=True
+)
 
 LISTED = Envelope(items=("data", ""), also=FLAGS)
 SINGLE = Envelope(also=FLAGS)

@@ -17,7 +17,8 @@ class PageNumber(SinglePage):
     Where an answer states the number of pages, or of records, the rest is asked for at once; the size of a page is
     then what the first one held, since providers cap it silently. Where nothing is stated, the listing ends at an
     empty page, at one shorter than ``size``, or at one without a new key. ``size_unsure``: there too the provider may
-    cap the size silently, so it ends at an empty page, or at one shorter than those before it.
+    cap the size silently, so it ends at an empty page, or at one shorter than those before it. ``total_unsure``: the
+    number of records may be that of the page only, so a full first page of just that many is followed by another.
 
     ``first_page`` 0 with ``uncertain``: the provider's document contradicts itself on where counting starts, so the
     second page may repeat the first, and a refused page 0 starts again at 1. ``ceiling``: the provider never lists
@@ -33,6 +34,7 @@ class PageNumber(SinglePage):
     ceiling: int | None = None
     full_page_is_cut: bool = False
     size_unsure: bool = False
+    total_unsure: bool = False
 
     def first(self, request: Request) -> Request:
         numbered = request.with_param(self.param, str(self.first_page))
@@ -45,7 +47,7 @@ class PageNumber(SinglePage):
         elif first.answer.total is None or self.uncertain:
             return None
         elif first.count == 0 or first.answer.total <= first.count:
-            return ()
+            return None if self.total_unsure and first.count >= self.size else ()
         else:
             last = start + -(-self._listed(first.answer.total) // first.count) - 1
         return [first.request.with_param(self.param, str(number)) for number in range(start + 1, last + 1)]
@@ -65,7 +67,9 @@ class PageNumber(SinglePage):
     def capped(self, page: Page) -> bool:
         if self.full_page_is_cut and page.listed == self.size:
             return page.index + 1 >= (page.answer.pages or 1)
-        return self._reached(page) or (self.ceiling is not None and (page.answer.total or 0) > self.ceiling)
+        if self._reached(page) and page.count >= self._full(page):
+            return True
+        return self.ceiling is not None and (page.answer.total or 0) > self.ceiling
 
     def restart(self, request: Request, response: Response) -> Request | None:
         if self.uncertain and response.status == 400 and request.param(self.param) == "0":
