@@ -126,6 +126,11 @@ class Database:
         with self.connection.transaction():
             yield
 
+    def check(self) -> None:
+        """Raises SinkError when the session is known to be lost, before anything is fetched in vain."""
+        if self.connection.closed:
+            raise SinkError(f"the connection to {self.place} was lost earlier in this run. Run again.")
+
     def close(self) -> None:
         self.connection.close()
 

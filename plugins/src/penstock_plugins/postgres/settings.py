@@ -2,8 +2,8 @@
 The keys of a Postgres sink, and how ``--to postgresql://...`` becomes one. Importable without psycopg.
 """
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 from penstock.declare import SinkKind, setting
@@ -34,14 +34,25 @@ class _Missing:
         )
 
 
-def _open(settings: PostgresSettings) -> "Sink":
+def _installed() -> None:
     try:
         import psycopg  # noqa: F401
     except ImportError as error:
         raise PluginError(str(_Missing(error))) from error
+
+
+def _open(settings: PostgresSettings) -> "Sink":
+    _installed()
     from penstock_plugins.postgres.sink import PostgresSink
 
     return PostgresSink(dsn=settings.dsn, schema=settings.schema, tables=dict(settings.table))
+
+
+def _query(settings: PostgresSettings, text: str) -> "Iterator[Mapping[str, Any]]":
+    _installed()
+    from penstock_plugins.postgres.query import rows_of
+
+    return rows_of(settings.dsn, text)
 
 
 POSTGRES = SinkKind(
@@ -55,4 +66,5 @@ POSTGRES = SinkKind(
     settings=PostgresSettings,
     parse=lambda text: PostgresSettings(dsn=Secret(text)),
     open=_open,
+    query=_query,
 )

@@ -19,6 +19,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import psycopg
 from attrs import field, frozen
 from penstock.errors import SinkError, TargetError, UsageError
 from penstock.model import Partition
@@ -87,7 +88,7 @@ class PostgresSink:
                     cursor.itersize = QUERY_ROWS
                     try:
                         cursor.execute(text.strip().rstrip(";").encode())
-                    except (errors.SyntaxErrorOrAccessRuleViolation, errors.ReadOnlySqlTransaction) as error:
+                    except (psycopg.ProgrammingError, errors.ReadOnlySqlTransaction) as error:
                         raise UsageError(
                             f"the query cannot be run: {error.diag.message_primary}. It must be one select."
                         ) from error
@@ -149,6 +150,7 @@ class PostgresTarget:
             unmergeable = [one.stream for one in layouts if not (one.key if one is first else one.derived_by)]
             if unmergeable:
                 raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
+        self.database.check()
         tables = [self._table(layout, first.stream) for layout in layouts]
         writer = PostgresWriter(self, tables, partition)
         self._writers.add(writer)

@@ -151,7 +151,7 @@ def _ours(
     if claimed is not None:
         source, other = claimed
         raise TargetError(
-            f"the table {name} holds {source}.{other}, and {layout.source}.{layout.stream} is to be there too. Give "
+            f"the table {name} holds {source}.{other.stream}, and {layout.source}.{layout.stream} is to be there too. Give "
             "them different tables: set schema or table of the sink."
         )
     raise TargetError(

@@ -244,8 +244,7 @@ class PostgresWriter:
                 self._drop_children(main, part)
         for part in parts:
             if had_rows[part.layout.stream]:
-                where, values = self._where(part)
-                self._database.run(f"delete from {part.table.sql} where {where}", values)
+                self._drop_old(part)
             if part.stage is not None:
                 self._insert(part)
             for chunk in part.chunks:
@@ -263,6 +262,11 @@ class PostgresWriter:
             statement += f" on conflict ({columns_sql(part.table.key)}) do update set {updated}"
             statement += f" where {_differ(others, 'old.', 'excluded.')}"
         self._database.run(statement)
+
+    def _drop_old(self, part: _Part) -> None:
+        if not self._merged:
+            where, values = self._where(part)
+            self._database.run(f"delete from {part.table.sql} where {where}", values)
 
     def _drop_children(self, parent: _Part, child: _Part) -> None:
         """A parent that was read again brings all its derived rows anew."""
@@ -376,6 +380,7 @@ class PostgresWriter:
             self._stage(part)
             places = [row[0] for row in self._database.run(f"select ctid::text from {part.stage}").fetchall()]
             with self._database.connection.transaction(force_rollback=True):
+                self._drop_old(part)
                 bad = self._refused(part, places)
             for place, reason in bad:
                 listed = ", ".join(
@@ -394,9 +399,7 @@ class PostgresWriter:
             with self._database.connection.transaction(force_rollback=True):
                 listed = ", ".join(f"'{place}'" for place in places)
                 self._insert(part, where=f"ctid in ({listed})")
-        except _TWICE:
-            return []
-        except _OF_A_ROW as error:
+        except (*_TWICE, *_OF_A_ROW) as error:
             if len(places) == 1:
                 return [(places[0], error.diag.message_primary or str(error))]
             middle = len(places) // 2

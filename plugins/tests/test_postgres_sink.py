@@ -1,0 +1,578 @@
+"""
+The promises of the Postgres sink, against a real server.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from datetime import date, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import psycopg
+import pytest
+from attrs import evolve
+from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
+from penstock.model import Batch
+from penstock.record import Column
+from penstock.redact import Secret
+from penstock.sink import Entry, Layout
+from penstock.testing.pg import server, with_database
+from penstock.testing.sinks import (
+    CLICKS,
+    HOSTILE,
+    LEADS,
+    SOURCE,
+    SinkSuite,
+    a_day,
+    a_lead_day,
+    an_entry,
+    click,
+    lead,
+    plain,
+    rows_of,
+)
+from penstock_plugins.postgres.database import lock_key, short
+from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+from psycopg.types.json import set_json_loads
+
+MORNING = datetime(2026, 3, 2)  # noqa: DTZ001 (a provider that names no zone)
+INCOMPRESSIBLE = "".join(hashlib.sha512(str(number).encode()).hexdigest() for number in range(100))
+
+
+class Databases:
+    """A database per place, made when it is first written to."""
+
+    def __init__(self) -> None:
+        self._stack = ExitStack()
+        self._made: dict[Path, str] = {}
+
+    def dsn(self, place: Path) -> str:
+        if place not in self._made:
+            self._made[place] = self._stack.enter_context(server().database())
+        return self._made[place]
+
+    def close(self) -> None:
+        self._stack.close()
+
+
+@pytest.fixture
+def databases() -> Iterator[Databases]:
+    made = Databases()
+    yield made
+    made.close()
+
+
+class TestPostgres(SinkSuite):
+    commit_points = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed")
+    merge_points = (
+        "postgres.staged",
+        "postgres.staged:2",
+        "postgres.begun",
+        "postgres.written",
+        "postgres.recorded",
+        "postgres.committed",
+        "postgres.begun:2",
+        "postgres.written:2",
+        "postgres.recorded:2",
+    )
+    memory_bytes = 32 * 2**20
+
+    @pytest.fixture(autouse=True)
+    def _databases(self, databases: Databases) -> None:
+        self.databases = databases
+
+    def sink(self, place: Path) -> PostgresSink:
+        return PostgresSink(dsn=Secret(self.databases.dsn(place)), memory_bytes=self.memory_bytes, lock_wait_ms=1500)
+
+    def rows(self, place: Path, layout: Layout) -> list[dict[str, Any]]:
+        return read(self.databases.dsn(place), layout)
+
+    def test_rows_come_back_as_they_were(self, place: Path) -> None:
+        """
+        Hostile values keep every sign and digit; an integer that no bigint holds is set aside, and counted so.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        committed = deliver_all(target, HOSTILE)
+        target.close()
+
+        fitting = [row for row in HOSTILE if row["job_id"] != 2**70]
+        assert self.found(place, CLICKS) == plain(CLICKS, fitting)
+        assert (committed.rows, committed.rejected) == (8, 1)
+        assert committed.rejected_records[0].reason == f"{2**70} is beyond the 64 bits of bigint"
+        assert committed.rejected_records[0].path.endswith('click_id=="c5")].job_id')
+
+
+class TestPostgresThroughTemporaryTables(TestPostgres):
+    memory_bytes = 0
+
+
+def read(dsn: str, layout: Layout, table: str | None = None) -> list[dict[str, Any]]:
+    """Every row of a stream's table, its nested values with exact numbers."""
+    with psycopg.connect(dsn) as connection:
+        set_json_loads(partial(json.loads, parse_float=Decimal), connection)
+        there = connection.execute("select to_regclass(%s)", (f'"{layout.source}"."{table or layout.stream}"',))
+        if there.fetchone() == (None,):
+            return []
+        names = [column.name for column in layout.columns]
+        listed = ", ".join(f'"{name}"' for name in names)
+        found = connection.execute(f'select {listed} from "{layout.source}"."{table or layout.stream}"')
+        return [dict(zip(names, row, strict=True)) for row in found]
+
+
+def deliver_all(
+    target: PostgresTarget, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any
+) -> Entry:
+    """One batch of a stream's partition; the entry as committed."""
+    partition = a_lead_day(1) if layout.kind == "changes" else facts.pop("partition", a_day())
+    entry = an_entry(target.ledger, partition, rows=len(rows), **facts)
+    writer = target.begin([layout], partition)
+    writer.write(Batch(layout=layout, rows=rows_of(layout, rows)))
+    return writer.commit(entry)
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    with server().database() as dsn:
+        yield dsn
+
+
+def sink(dsn: str, **more: Any) -> PostgresSink:
+    return PostgresSink(dsn=Secret(dsn), lock_wait_ms=300, **more)
+
+
+def ask(dsn: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def delivered(dsn: str, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any) -> Entry:
+    """One run that delivers one partition."""
+    target = sink(dsn, **facts.pop("sink", {})).open(SOURCE, facts.get("run_id", "r1"))
+    try:
+        return deliver_all(target, rows, layout, **facts)
+    finally:
+        target.close()
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def test_tables_say_what_they_hold(dsn: str):
+    """
+    Types, key and comments are those of the declaration; every row says which run wrote it, and when.
+    """
+    delivered(dsn, [click(1)], run_id="r7")
+
+    columns = ask(dsn, "select column_name, data_type from information_schema.columns where table_schema = 'acme'")
+    assert dict(columns) == {
+        "advertiser_id": "text",
+        "report_date": "date",
+        "click_id": "text",
+        "url": "text",
+        "job_id": "bigint",
+        "price": "numeric",
+        "paid": "boolean",
+        "clicked_at": "timestamp without time zone",
+        "seen_at": "timestamp with time zone",
+        "offer": "jsonb",
+        "_extra": "jsonb",
+        "_run_id": "text",
+        "_loaded_at": "timestamp with time zone",
+    }
+    assert ask(dsn, "select pg_get_constraintdef(oid) from pg_constraint where conrelid = 'acme.clicks'::regclass") == [
+        ("PRIMARY KEY (advertiser_id, report_date, click_id)",)
+    ]
+    assert ask(dsn, "select col_description('acme.clicks'::regclass, 6), obj_description('acme.clicks'::regclass)") == [
+        ("Unit: USD", "Clicks on jobs\n\nWritten by penstock: acme.clicks")
+    ]
+    assert ask(dsn, "select _run_id, _loaded_at > now() - interval '1 minute' from acme.clicks") == [("r7", True)]
+
+
+def test_schema_and_tables_can_be_chosen(dsn: str):
+    """
+    The schema and the tables' names come from the sink's settings; names that Postgres would cut stay apart.
+    """
+    name = "x" * 80
+    delivered(dsn, [click(1)], sink={"schema": "raw", "tables": {"clicks": name}})
+
+    assert ask(dsn, f'select count(*) from raw."{short(name)}"') == [(1,)]
+    assert len(short(name)) <= 63
+    assert short(name) != short(name + "y")
+
+
+def test_two_streams_of_one_table_are_refused(dsn: str):
+    """
+    Streams that would overwrite each other are refused before anything is fetched.
+    """
+    with pytest.raises(TargetError, match="share the table"):
+        sink(dsn, tables={"clicks": "all"}).open(SOURCE, "r1", ["clicks", "all"])
+
+
+def test_a_table_of_somebody_else_is_refused(dsn: str):
+    """
+    What penstock did not make is not touched, not even when its columns would fit.
+    """
+    ask(dsn, "create schema acme; create table acme.clicks (click_id text); insert into acme.clicks values ('mine')")
+
+    with pytest.raises(TargetError, match="not made by penstock"):
+        delivered(dsn, [click(1)])
+    assert ask(dsn, "select * from acme.clicks") == [("mine",)]
+
+
+def test_a_table_of_another_source_is_refused(dsn: str):
+    """
+    Two sources cannot share a table: each would delete the other's partitions.
+    """
+    delivered(dsn, [click(1)], sink={"schema": "raw"})
+    target = sink(dsn, schema="raw").open("other", "r2")
+
+    with pytest.raises(TargetError, match=r"holds acme\.clicks"):
+        target.begin([evolve(CLICKS, source="other")], a_day())
+    target.close()
+
+
+def test_a_ledger_of_somebody_else_is_refused(dsn: str):
+    """
+    A schema named penstock with other tables in it is left alone.
+    """
+    ask(dsn, "create schema penstock; create table penstock.water (litres int)")
+
+    with pytest.raises(TargetError, match="did not make"):
+        sink(dsn).open(SOURCE, "r1")
+
+
+def test_a_dropped_or_emptied_table_is_read_again(dsn: str):
+    """
+    Partitions whose table is gone or empty count as missing, and not as final.
+    """
+    for statement in ("drop table acme.clicks", "truncate acme.clicks"):
+        delivered(dsn, [click(1)])
+        ask(dsn, statement)
+        seen = sink(dsn).look(SOURCE)
+        assert seen is not None
+        (entry,) = seen.ledger.entries(SOURCE, "clicks").values()
+        assert not seen.present(entry)
+        seen.close()
+        target = sink(dsn).open(SOURCE, "r2")
+        assert target.ledger.entries(SOURCE, "clicks") == {}
+        target.close()
+
+
+# --- evolution ------------------------------------------------------------------------------------------------------
+
+
+def changed(layout: Layout, *columns: Column) -> Layout:
+    """The layout with these columns, in place of those of their names or before ``_extra``."""
+    new = {column.name: column for column in columns}
+    kept = [new.pop(column.name, column) for column in layout.columns]
+    return evolve(layout, columns=(*kept[:-1], *new.values(), kept[-1]))
+
+
+def test_a_new_column_is_added(dsn: str):
+    """
+    A field that the record class gained becomes a column; rows from before hold null.
+    """
+    delivered(dsn, [click(1)])
+    wider = changed(CLICKS, Column(name="device", type="text", description="What it was made with"))
+    day = a_day(2)
+    delivered(dsn, [click(2, report_date=date(2026, 3, 2), device="phone")], wider, partition=day, run_id="r2")
+
+    assert ask(dsn, "select click_id, device from acme.clicks order by 1") == [("c1", None), ("c2", "phone")]
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "value", "found"),
+    [
+        pytest.param("integer", "decimal", Decimal("1.5"), Decimal("1.5"), id="integer to decimal"),
+        pytest.param("decimal", "integer", 7, Decimal(7), id="decimal stays, for integers"),
+        pytest.param("date", "datetime", MORNING, MORNING, id="date to time"),
+        pytest.param("datetime", "date", MORNING.date(), MORNING, id="time stays, for dates"),
+    ],
+)
+def test_types_widen(dsn: str, before: Any, after: Any, value: Any, found: Any):
+    """
+    A type that holds every former value takes its place, and a wider one that is there stays.
+    """
+    delivered(dsn, [click(1)], changed(CLICKS, Column(name="x", type=before, zone="naive")))
+    layout = changed(CLICKS, Column(name="x", type=after, zone="naive"))
+    entry = delivered(dsn, [click(1, x=value)], layout, run_id="r2")
+
+    assert ask(dsn, "select x from acme.clicks") == [(found,)]
+    assert entry.rejected == 0
+
+
+@pytest.mark.parametrize("after", ["integer", "boolean", "datetime", "json"])
+def test_a_contradiction_is_refused(dsn: str, after: Any):
+    """
+    A type that does not hold the former values is refused; the message names both and the choice.
+    """
+    delivered(dsn, [click(1)])
+    with pytest.raises(TargetError, match=r"acme\.clicks\.url has the type text.*Choose") as refused:
+        delivered(dsn, [click(1)], changed(CLICKS, Column(name="url", type=after)), run_id="r2")
+
+    assert after[:4].replace("inte", "bigint").replace("date", "timestamp") in str(refused.value)
+    assert ask(dsn, "select url from acme.clicks") == [("https://jobs.example/1",)]
+
+
+def test_another_key_is_refused(dsn: str):
+    """
+    A table cannot be unique by one key and replaced by another.
+    """
+    delivered(dsn, [click(1)])
+    with pytest.raises(TargetError, match=r"unique by \(advertiser_id, click_id, report_date\).*the key"):
+        delivered(dsn, [click(1)], evolve(CLICKS, key=("url",)), run_id="r2")
+
+
+# --- records that do not fit ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**25], ids=["staged", "direct"])
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        pytest.param({"url": "a\0b"}, "NUL character", id="NUL in a text"),
+        pytest.param({"offer": {"a": "x\0"}}, "NUL character", id="NUL in a nested text"),
+        pytest.param({"_extra": {"a": "\0"}}, "NUL character", id="NUL in an unknown member"),
+        pytest.param({"job_id": -(2**63) - 1}, "beyond the 64 bits", id="integer below bigint"),
+        pytest.param({"offer": msgspec.Raw(b'{"n": 1e999999}')}, "numeric", id="nested number out of range"),
+        pytest.param({"offer": msgspec.Raw(b'["\\ud800"]')}, "json", id="half a surrogate pair"),
+        pytest.param({"click_id": INCOMPRESSIBLE}, "index row", id="key too long for an index"),
+        pytest.param({"paid": "not a boolean at all", "job_id": "7"}, "bigint", id="another type"),
+    ],
+)
+def test_what_a_column_cannot_hold_is_set_aside(dsn: str, values: dict[str, Any], reason: str, memory_bytes: int):
+    """
+    The record is rejected with its reason, its neighbours are delivered, and the counts agree.
+    """
+    rows = [click(1), click(2, **values), click(3), click(4, url=r"a literal \u0000", offer={"a": r"\u0000"})]
+    entry = delivered(dsn, rows, sums={"price": Decimal("0.40")}, sink={"memory_bytes": memory_bytes})
+    again = delivered(dsn, rows, run_id="r2", sums={"price": Decimal("0.40")}, sink={"memory_bytes": memory_bytes})
+
+    assert ask(dsn, "select click_id from acme.clicks order by 1") == [("c1",), ("c3",), ("c4",)]
+    assert (entry.rows, entry.rejected, entry.sums) == (3, 1, {"price": Decimal("0.30")})
+    assert (again.rows, again.rejected) == (3, 1)
+    (rejected,) = entry.rejected_records
+    assert reason in rejected.reason
+    assert ask(dsn, "select rows, promised, rejected from penstock.partitions") == [(3, None, 1)]
+    assert ask(dsn, "select reason from penstock.rejected") == [(rejected.reason.replace("\0", "\ufffd"),)]
+
+
+def test_a_key_that_comes_twice_is_kept_once(dsn: str):
+    """
+    Of a report the first row of a key stays, as on a page, and the others count as repeated.
+    """
+    entry = delivered(
+        dsn, [click(1), click(2), click(1, url="later", price=Decimal(5))], sums={"price": Decimal("5.2")}
+    )
+
+    assert ask(dsn, "select click_id, url from acme.clicks order by 1") == [
+        ("c1", "https://jobs.example/1"),
+        ("c2", "https://jobs.example/2"),
+    ]
+    assert (entry.rows, entry.repeated, entry.sums) == (2, 1, {"price": Decimal("0.20")})
+
+
+# --- what changed ---------------------------------------------------------------------------------------------------
+
+
+def test_restatements_say_what_moved(dsn: str):
+    """
+    A partition that is read again leaves a row that says how many rows came, went and changed, and the sums.
+    """
+    delivered(dsn, [click(1), click(2), click(3)], sums={"price": Decimal("0.30")})
+    same = delivered(dsn, [click(3), click(2), click(1, price=Decimal("0.100"))], run_id="r2")
+    rows = [click(2, price=Decimal("0.25")), click(3), click(4), click(5, price=None)]
+    entry = delivered(dsn, rows, run_id="r3", sums={"price": Decimal("0.45")})
+
+    assert same.changes == {"came": 0, "went": 0, "changed": 0}
+    assert entry.changes == {"came": 2, "went": 1, "changed": 1}
+    assert ask(
+        dsn,
+        "select run_id, stream, partition ->> 'report_date', rows_before, rows_after, came, went, changed, sums "
+        "from penstock.restatements",
+    ) == [("r3", "clicks", "2026-03-01", 3, 4, 2, 1, 1, {"price": ["0.300", "0.45"]})]
+
+
+def test_restatements_of_rows_without_a_key(dsn: str):
+    """
+    Rows without a key are compared as they are, each as often as it occurs.
+    """
+    keyless = evolve(CLICKS, key=())
+    delivered(dsn, [click(1), click(1), click(2)], keyless)
+    entry = delivered(dsn, [click(1), click(2), click(3)], keyless, run_id="r2")
+
+    assert entry.changes == {"came": 1, "went": 1, "changed": 0}
+
+
+def test_rows_of_a_day_that_had_none(dsn: str):
+    """
+    A day that was delivered empty and has rows now was restated too; a first delivery was not.
+    """
+    first = delivered(dsn, [])
+    entry = delivered(dsn, [click(1)], run_id="r2")
+
+    assert first.changes is None
+    assert entry.changes == {"came": 1, "went": 0, "changed": 0}
+
+
+def test_unchanged_rows_of_changes_keep_their_run(dsn: str):
+    """
+    Merging writes only rows that differ: the run of each says when it last changed.
+    """
+    delivered(dsn, [lead(1), lead(2)], LEADS)
+    delivered(dsn, [lead(1), lead(2, "sold")], LEADS, run_id="r2")
+
+    assert ask(dsn, "select lead_id, status, _run_id from acme.leads order by 1") == [
+        (1, "new", "r1"),
+        (2, "sold", "r2"),
+    ]
+
+
+# --- sessions -------------------------------------------------------------------------------------------------------
+
+
+def test_memory_is_bounded_over_all_partitions(dsn: str):
+    """
+    However many partitions are under way, no more than the bound waits in memory.
+    """
+    target = sink(dsn, memory_bytes=4000).open(SOURCE, "r1")
+    writers = {day: target.begin([CLICKS], a_day(day)) for day in range(1, 6)}
+    most = 0
+    for start in range(0, 100, 5):
+        for day, writer in writers.items():
+            rows = [click(number, report_date=date(2026, 3, day)) for number in range(start, start + 5)]
+            writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, rows)))
+            most = max(most, sum(one.held for one in writers.values()))
+    for day, writer in writers.items():
+        writer.commit(an_entry(target.ledger, a_day(day), rows=100))
+    target.close()
+
+    assert most <= 4000
+    assert ask(dsn, "select report_date, count(*) from acme.clicks group by 1 order by 1") == [
+        (date(2026, 3, day), 100) for day in writers
+    ]
+
+
+def test_nothing_is_open_while_pages_are_fetched(dsn: str):
+    """
+    Between two batches the session is idle, in no transaction, and holds no lock on a table.
+    """
+    target = sink(dsn, memory_bytes=0).open(SOURCE, "r1")
+    writer = target.begin([CLICKS], a_day())
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
+    state = ask(
+        dsn,
+        "select a.state, count(l.*) from pg_stat_activity a left join pg_locks l on l.pid = a.pid and "
+        "l.locktype = 'relation' where a.application_name like 'penstock r1 %' group by 1",
+    )
+    writer.abort()
+    target.close()
+
+    assert state == [("idle", 0)]
+
+
+def test_a_lost_connection_is_an_error_and_no_more(dsn: str):
+    """
+    When the server ends the session, the commit fails as a SinkError, the old rows stay, and the next run goes on.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    writer = target.begin([CLICKS], a_day())
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2)])))
+    entry = an_entry(target.ledger, a_day(), rows=1)
+    ask(dsn, "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'penstock r2 %'")
+    with pytest.raises(SinkError, match="connection to Postgres"):
+        writer.commit(entry)
+    with pytest.raises(SinkError, match="connection"):
+        target.begin([CLICKS], a_day(2))
+    target.close()
+
+    assert ask(dsn, "select click_id from acme.clicks") == [("c1",)]
+    delivered(dsn, [click(2)], run_id="r3")
+    assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+def test_the_lock_names_its_holder(dsn: str):
+    """
+    Who is refused learns which run holds the lock; its key has 64 bits and is the source's own.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    with pytest.raises(LockHeldError, match=r"penstock r1 on .* session \d+"):
+        sink(dsn).open(SOURCE, "r2")
+    target.close()
+
+    keys = {lock_key(f"source{number}") for number in range(1000)}
+    assert len(keys) == 1000
+    assert all(-(2**63) <= key < 2**63 for key in keys)
+
+
+@pytest.mark.parametrize(
+    ("dsn", "said"),
+    [
+        pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/x", "cannot be reached", id="no server"),
+        pytest.param("nonsense", "cannot be reached", id="no DSN"),
+    ],
+)
+def test_a_server_that_cannot_be_reached(dsn: str, said: str):
+    """
+    The message names the place, and never the password.
+    """
+    with pytest.raises(TargetError, match=said) as refused:
+        sink(dsn).open(SOURCE, "r1")
+
+    assert "hunter2secret" not in str(refused.value)
+
+
+def test_another_encoding_is_refused(dsn: str):
+    """
+    A database that cannot hold every text is refused at once, not at the first such text.
+    """
+    name = "latin_" + dsn.partition("?")[0].rpartition("/")[2]
+    ask(dsn, f"create database {name} template template0 encoding 'LATIN1'")
+    try:
+        with pytest.raises(TargetError, match="LATIN1"):
+            sink(with_database(dsn, name)).open(SOURCE, "r1")
+    finally:
+        ask(dsn, f"drop database {name} with (force)")
+
+
+def test_a_user_who_may_not_create(dsn: str):
+    """
+    Without the right to make the ledger the message says whose right is missing.
+    """
+    role = "guest_" + dsn.partition("?")[0].rpartition("/")[2]
+    ask(dsn, f"create role {role} login")
+    try:
+        with pytest.raises(TargetError, match="Give this user the right"):
+            sink(dsn.replace("postgresql://postgres@", f"postgresql://{role}@")).open(SOURCE, "r1")
+    finally:
+        ask(dsn, f"drop role {role}")
+
+
+# --- query ----------------------------------------------------------------------------------------------------------
+
+
+def test_rows_of_a_query_are_streamed(dsn: str):
+    """
+    Each row is a mapping of its columns; nothing is read before it is asked for.
+    """
+    rows = sink(dsn).query("select generate_series(1, 100000000) as number, 0.5 as half;")
+
+    assert [next(rows), next(rows)] == [{"number": 1, "half": Decimal("0.5")}, {"number": 2, "half": Decimal("0.5")}]
+    rows.close()
+
+
+@pytest.mark.parametrize("query", ["selct 1", "delete from penstock.partitions", "select 1; drop table x", "%"])
+def test_a_query_that_is_none_is_refused(dsn: str, query: str):
+    """
+    Only a single select is taken, and it can write nothing.
+    """
+    sink(dsn).open(SOURCE, "r1").close()
+    with pytest.raises(UsageError, match="select"):
+        list(sink(dsn).query(query))
