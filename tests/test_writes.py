@@ -533,6 +533,39 @@ def test_a_large_file_needs_little_memory(sensis: Bench) -> None:
     assert peak < 20 * 1024 * 1024
 
 
+def test_rows_come_from_a_query(sensis: Bench) -> None:
+    """
+    With the rows it had when the job began, also after a stop; a job that came to its end leaves no copy of them.
+    """
+    import psycopg
+    from penstock.testing.pg import server as postgres
+
+    with postgres().database() as dsn:
+        with psycopg.connect(dsn, autocommit=True) as connection:
+            connection.execute("create table seen (id text, user_ip inet, at timestamptz, content text)")
+            for number in range(3):
+                connection.execute("insert into seen values (%s, '203.0.113.7', now())", [listing_id(number)])
+            with (sensis.folder / "penstock.toml").open("a") as file:
+                file.write(f"[sink.db]\nkind = 'postgres'\ndsn = '{dsn}'\n")
+            query = ("--from", "db", "--query", "select id, user_ip, content from seen order by id")
+            sensis.app.quota = 1
+
+            code, receipts, _ = sensis.act("sensis", "report_event", "event_name=appearance", *query)
+            assert (code, statuses(receipts)) == (1, ["done", "refused", "refused"])
+            connection.execute("delete from seen")
+            assert sensis.act("sensis", "report_event", "event_name=appearance", *query)[0] == 2
+            sensis.app.quota = 100
+            code, receipts, _ = sensis.act("sensis", "report_event", "event_name=appearance", *query, "--resume")
+            assert (code, statuses(receipts)) == (0, ["done"] * 3)
+
+            code, receipts, _ = sensis.act("sensis", "report_event", "event_name=appearance", *query)
+            assert (code, receipts) == (0, [])
+            code, _, said = sensis.act("sensis", "report_event", "--from", "db", "--query", "drop table seen")
+            assert (code, "--query:" in said) == (2, True)
+    assert sorted(one["id"] for one in sensis.app.events) == sorted(listing_id(number) for number in range(3))
+    assert list((sensis.folder / ".penstock").glob("query-*")) == []
+
+
 # --- what is allowed --------------------------------------------------------------------------------------------------
 
 

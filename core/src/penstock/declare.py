@@ -174,6 +174,10 @@ class Derived:
     stamps: Mapping[str, str]
 
 
+def _names(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
 @frozen(kw_only=True, eq=False)
 class Stream:
     """
@@ -190,7 +194,7 @@ class Stream:
     summary: str
     record: type
     kind: Kind
-    key: tuple[str, ...] = field(default=(), converter=lambda key: (key,) if isinstance(key, str) else tuple(key))
+    key: tuple[str, ...] = field(default=(), converter=_names)
     requests: Callable[[Any, Ask], Iterable[Request]] = lambda settings, ask: ()
     account: str | None = None
     accounts: Callable[[Any], Sequence[str] | None] | None = None
@@ -198,6 +202,9 @@ class Stream:
     day: str | None = None
     # The column a row's day is read from, when one request covers several days.
     day_of: str | Callable[[Any], str | None] | None = None
+    # The provider does not say whether the end of a period is in it: requests name the ask's end as it is, and rows of
+    # that moment (``day_of``, a time) are dropped, since they come with what follows.
+    end_unsure: bool = False
     parent: Parent | None = None
     derived: Derived | None = None
     envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None  # default: the body is the item(s)

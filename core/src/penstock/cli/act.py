@@ -4,6 +4,7 @@
 
 import hashlib
 import json
+import os
 import shutil
 import sys
 import tempfile
@@ -18,7 +19,7 @@ import click
 from penstock.cli.output import print_json, print_table
 from penstock.cli.run import stopping
 from penstock.cli.session import Session, as_json, verb
-from penstock.errors import UsageError
+from penstock.errors import StoppedError, UsageError
 
 if TYPE_CHECKING:
     from penstock.clock import Clock
@@ -280,7 +281,10 @@ def _send(
 
     def told(receipt: "Receipt") -> None:
         line = _line(receipt)
-        _put(line)
+        try:
+            _put(line)
+        except BrokenPipeError:  # nobody reads the receipts any more; the rows are sent all the same
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         if copy is not None:
             copy.write(line + "\n")
 
@@ -310,6 +314,8 @@ def _send(
     )
     if finished.error is not None:
         left = f"; {finished.not_sent} rows were not sent, --resume sends them" if finished.not_sent else ""
+        if finished.exit_code == StoppedError.exit_code:
+            left = "; --resume sends the rest"
         session.say(f"error: {finished.error}{left}", event="error", exit_code=finished.exit_code)
     if not session.quiet:
         session.say(f"{source.name} {action.name}: {finished.summary}", event="act_finished", **finished.counts)
@@ -447,12 +453,15 @@ def _queried(choice: "SinkChoice", query: str, name: str, place: Path, fresh: bo
     copy = place / name
     if fresh or not copy.exists():
         assert choice.kind.query is not None
-        encode = msgspec.json.Encoder(decimal_format="number").encode
+        encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
         draft = copy.with_suffix(".part")
-        with _written(draft, "--query", private=True) as out:
-            for row in choice.kind.query(choice.settings, query):
-                out.write(encode(dict(row)).decode() + "\n")
-        draft.replace(copy)
+        try:
+            with _written(draft, "--query", private=True) as out:
+                for row in choice.kind.query(choice.settings, query):
+                    out.write(encode(dict(row)).decode() + "\n")
+            draft.replace(copy)
+        finally:
+            draft.unlink(missing_ok=True)
     return RowFile.at(copy, f"a query of {choice.shown}", temporary=True)
 
 
@@ -476,6 +485,8 @@ def _written(path: Path, option: str, *, private: bool = False) -> Iterator[Text
 
 def _check_form(path: Path, rows: "Rows") -> None:
     """The file of refused rows has the form of the input; a name that says otherwise would mislead its next reader."""
+    if not path.absolute().parent.is_dir():
+        raise UsageError(f"--refused {path}: there is no directory {path.parent}")
     if rows.header and path.suffix.lower() != ".csv":
         raise UsageError(f"--refused {path}: the rows come from CSV, so name it .csv")
     if not rows.header and path.suffix.lower() == ".csv":

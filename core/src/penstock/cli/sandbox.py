@@ -121,7 +121,8 @@ def sandbox(session: Session, connector: str, port: int, faults: str | None, see
         print(f"[source.{connector}]")
         for key, value in {"base_url": server.base_url, **offered.settings}.items():
             print(f"{key} = {toml_value(value)}")
-        print(f"\n# and in another terminal: penstock run {connector} --to jsonl:data", flush=True)
+        use = f"run {connector} --to jsonl:data" if registry.streams(connector) else f"act {connector} --list"
+        print(f"\n# and in another terminal: penstock {use}", flush=True)
         with stopping(session, clock, "stopped"):
             clock.stop.wait()
 

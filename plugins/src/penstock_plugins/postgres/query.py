@@ -1,0 +1,41 @@
+"""
+The rows of a query, for writes to a provider: read through a cursor of the server, so that a large result fits.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+from penstock.errors import UsageError
+from penstock.redact import Secret
+
+from penstock_plugins.postgres.database import Database
+
+FETCHED = 1000  # rows at a time
+
+
+def rows_of(dsn: Secret, text: str) -> Iterator[Mapping[str, Any]]:
+    """
+    Column -> value of each row. The session is read-only, so a query that would change something is refused.
+
+    UsageError where the query is wrong, TargetError and SinkError where the server is.
+    """
+    database = Database(dsn, application="penstock act", readonly=True)
+    try:
+        with database.explained(), database.connection.transaction():
+            try:
+                with database.connection.cursor(name="penstock_act") as cursor:
+                    cursor.itersize = FETCHED
+                    cursor.execute(text)
+                    names = [column.name for column in cursor.description or ()]
+                    if doubled := [name for name in names if names.count(name) > 1]:
+                        raise UsageError(f"--query: two columns are named {doubled[0]}; name one of them otherwise")
+                    for row in cursor:
+                        yield dict(zip(names, row, strict=True))
+            except psycopg.Error as error:
+                state = error.sqlstate or ""
+                if not state.startswith(("42", "25006", "22")):  # the query itself, a write, a value in it
+                    raise
+                raise UsageError(f"--query: {error.diag.message_primary or error}") from None
+    finally:
+        database.close()
