@@ -225,15 +225,15 @@ def test_submission_is_the_documented_one(stream: str) -> None:
 @pytest.mark.parametrize(
     ("zone", "more", "first", "last"),
     [
-        ("UTC", {}, "2015-12-29T00:00:00Z", "2015-12-30T23:59:59Z"),
-        ("Europe/Oslo", {}, "2015-12-28T23:00:00Z", "2015-12-30T22:59:59Z"),
-        ("UTC", {"end": datetime(2015, 12, 29, 6, tzinfo=UTC)}, "2015-12-29T00:00:00Z", "2015-12-29T05:59:59Z"),
+        ("UTC", {}, "2015-12-29T00:00:00Z", "2015-12-31T00:00:00Z"),
+        ("Europe/Oslo", {}, "2015-12-28T23:00:00Z", "2015-12-30T23:00:00Z"),
+        ("UTC", {"end": datetime(2015, 12, 29, 6, tzinfo=UTC)}, "2015-12-29T00:00:00Z", "2015-12-29T06:00:00Z"),
     ],
     ids=["days", "days of a zone", "hours"],
 )
-def test_period_is_closed_to_the_second(zone: str, more: dict[str, Any], first: str, last: str) -> None:
+def test_period_ends_behind_its_last_second(zone: str, more: dict[str, Any], first: str, last: str) -> None:
     """
-    ``from`` and ``to`` are the first and the last second of what is asked, in UTC: neighbours do not overlap.
+    ``from`` and ``to`` are the moments at which what is asked begins and ends, in UTC: no reading of ``to`` loses rows.
     """
     (request,) = requests_of("clicks", an_ask(date(2015, 12, 29), date(2015, 12, 30), zone=zone, **more))
 

@@ -14,12 +14,13 @@ import pytest
 from attrs import frozen
 from connector_targetcircle.config import TargetCircleSettings
 from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN, TargetCircle, make
+from penstock.check import check
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.plan import ConfiguredSource, Job
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport
-from penstock.run import check, run
+from penstock.run import run
 from penstock.testing.clock import FakeClock
 from penstock.testing.server import Server, serve
 from penstock_plugins.files import FileSink
@@ -209,6 +210,23 @@ def test_page_without_its_rows_is_no_page(world: World, state: str, pages: int) 
     assert times["left"] == 0
     assert report.exit_code == 0, report.as_dict()
     assert world.rows("clicks", UNTIL) == world.app.truth("clicks", UNTIL)
+
+
+@pytest.mark.parametrize("excluded", [False, True], ids=["end included", "end excluded"])
+def test_the_edges_of_a_period_arrive_once(world: World, excluded: bool) -> None:
+    """
+    Whichever way the provider reads ``to``, the first and the last second of each day, and of each half of a day,
+    are there, and nothing is there twice.
+    """
+    world.app.end_is_excluded, world.app.limit_is_total, world.app.clicks_per_day = excluded, True, 1200
+
+    report = world.read("transactions", "clicks", since=UNTIL - timedelta(days=1), until=UNTIL)
+
+    assert report.exit_code == 0, report.as_dict()
+    for stream in ("transactions", "clicks"):
+        for day in (UNTIL - timedelta(days=1), UNTIL):
+            assert world.rows(stream, day) == world.app.truth(stream, day)
+    assert not report.as_dict()["sources"]["tc"]["streams"]["clicks"]["rejected"]
 
 
 @pytest.mark.parametrize("rows_per_page", [None, 50], ids=["one page", "many pages"])

@@ -3,7 +3,7 @@ The seven streams: three reports, the offers, and what hangs below offers and tr
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -55,11 +55,15 @@ def submission(settings: TargetCircleSettings, stream: str, **required: str) -> 
 
 def period(ask: Ask) -> dict[str, str]:
     """
-    ``from`` and ``to`` of an ask, UTC to the second. ``to`` is the last second, as in the document's examples.
+    ``from`` and ``to`` of an ask, UTC to the second.
+
+    The examples of the document end in 23:59:59, as if ``to`` were included; in the provider's next generation it is
+    not, and the last second of each period would be missing. So ``to`` is the moment behind it, and a row of that
+    moment is dropped (``end_unsure``).
     """
     assert ask.start is not None
     assert ask.end is not None
-    return {"from": _instant(ask.start), "to": _instant(ask.end - timedelta(seconds=1))}
+    return {"from": _instant(ask.start), "to": _instant(ask.end)}
 
 
 def _instant(moment: datetime) -> str:
@@ -142,6 +146,7 @@ STREAMS = (
         key="row_key",
         day="report_date",
         day_of="saved",
+        end_unsure=True,
         days_per_request=7,
         # No modified date exists, and conversions are approved, declined and paid for weeks: 90 days are re-read.
         open_for=OpenFor(90),
@@ -155,6 +160,7 @@ STREAMS = (
         key="row_key",
         day="report_date",
         day_of="click_date",
+        end_unsure=True,
         # Clicks are only ever added; one day is for those that a provider's own collection brings late.
         open_for=OpenFor(1),
         requests=clicks,

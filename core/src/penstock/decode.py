@@ -14,7 +14,7 @@ import re
 import secrets
 from collections import Counter, deque
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, date, datetime, timedelta, tzinfo
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
 from hashlib import blake2b
 from itertools import accumulate, chain, compress, repeat
@@ -89,8 +89,9 @@ class Decoded:
     What became of a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
 
     ``repeated``: equal to an earlier row of the page; ``repeated_across``: their key was on an earlier page of the
-    chain, which in a listing with a promised total means that it shifted meanwhile. Both are dropped. ``fresh``:
-    elements whose key was not on an earlier page. ``derived``: the batches of the derived streams, in their order.
+    chain, which in a listing with a promised total means that it shifted meanwhile, or their time is beyond the
+    chain's (:class:`Memory`). Both are dropped. ``fresh``: elements whose key was not on an earlier page. ``derived``:
+    the batches of the derived streams, in their order.
     """
 
     batch: Batch
@@ -106,10 +107,17 @@ class Memory:
     What one chain of pages has shown: keys, to notice those that come again, and how often equal rows occurred.
 
     Holds up to ``bound`` keys and forgets the earliest pages first. Chains of one partition that number their rows
-    (``row_key``) share ``occurrences``.
+    (``row_key``) share ``occurrences``. Rows whose time (``Stream.day_of``) is ``before`` this moment belong to the
+    chain; others are dropped as repeated, since they come with the next ask too.
     """
 
-    def __init__(self, bound: int = KEYS_REMEMBERED, occurrences: "Counter[Any] | None" = None) -> None:
+    def __init__(
+        self,
+        bound: int = KEYS_REMEMBERED,
+        occurrences: "Counter[Any] | None" = None,
+        before: datetime | None = None,
+    ) -> None:
+        self.before = before
         self.known: set[Any] = set()
         self.occurrences: Counter[Any] = Counter() if occurrences is None else occurrences
         self._bound = bound
@@ -422,7 +430,7 @@ class Compiled:
     def _decode(
         self, page: "RawPage", columns: Mapping[str, Any] | None, memory: Memory, days: Collection[date] | None
     ) -> Decoded:
-        shape, count = self._fill_rows(page, columns, days)
+        shape, count = self._fill_rows(page, columns, days, memory.before)
         fresh, repeated, across = self._check_keys(page, memory, count, columns, days)
         derived = tuple(child.cut(self, page) for child in self.derived)
         for name in self._hidden:
@@ -440,12 +448,16 @@ class Compiled:
             count=count,
             fresh=fresh,
             repeated=repeated,
-            repeated_across=across,
+            repeated_across=across + page.beyond,
             derived=derived,
         )
 
     def _fill_rows(
-        self, page: "RawPage", columns: Mapping[str, Any] | None, days: Collection[date] | None
+        self,
+        page: "RawPage",
+        columns: Mapping[str, Any] | None,
+        days: Collection[date] | None,
+        before: datetime | None = None,
     ) -> tuple[_Shape, int]:
         """Everything about a page's rows but their keys; also how many elements it has."""
         try:
@@ -459,6 +471,8 @@ class Compiled:
         self._stamp(page, columns or {})
         self._check_decimals(page, self._decimals)
         self._derive_numbers(page)
+        if before is not None:
+            self._drop_beyond(page, before, days)
         self._cut_days(page, days)
         for name in self._stamped_not_null:
             if page.same.get(name) is None:
@@ -852,6 +866,22 @@ class Compiled:
                 fill_each(page.rows, column.name, numbers)
         self._check_decimals(page, [column.name for column in self._numbers])
 
+    def _drop_beyond(self, page: "RawPage", before: datetime, days: Collection[date] | None) -> None:
+        """Drop what the next ask brings again; a row from still later is nobody's, and is left to be set aside."""
+        if self._day_of is None:
+            return
+        moments = values_of(page.rows, self._day_of)
+        if max(filter(None, moments), default=before) < before:
+            return
+        end, wanted = before + timedelta(seconds=1), days or ()
+        beyond = {
+            index
+            for index, (moment, day) in enumerate(zip(moments, _days(moments, self._zone), strict=True))
+            if moment is not None and moment >= before and (moment < end or day in wanted)
+        }
+        page.beyond = len(beyond)
+        page.drop(beyond)
+
     def _cut_days(self, page: "RawPage", days: Collection[date] | None) -> None:
         if self._day is None or self._day not in self.columns:
             return
@@ -888,7 +918,7 @@ class Compiled:
     ) -> tuple[int, int, int]:
         """(fresh, repeated on this page, repeated across pages)"""
         if self._row_keys:
-            return self._number_rows(page, memory) + len(page.rejected), 0, 0
+            return self._number_rows(page, memory) + len(page.rejected) + page.beyond, 0, 0
         if self._identity is None:
             return count, 0, 0
         for name in self._key:

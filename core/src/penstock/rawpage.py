@@ -68,6 +68,7 @@ class RawPage:
     rejected: list[Rejected] = field(factory=list)
     unknown: set[str] = field(factory=set)
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
+    beyond: int = 0  # rows dropped, since they are of a later ask
     parts: "Parts | None" = None  # of what this is one
     again: Callable[[], bytes] = bytes  # the data of a part, made anew
     _elements: list[Raw] | None = None

@@ -221,7 +221,7 @@ class Reader:
                 outcome = restarted
         settings = self.source.settings
         listing = Listing(what=self._what())
-        memory = Memory(occurrences=self._occurrences)
+        memory = Memory(occurrences=self._occurrences, before=ask.end if self.stream.end_unsure else None)
         listing.ask(outcome.call.request.full_url, settings.max_pages)
         page = self.take(outcome, listing, memory, paginator)
         if self._splittable(ask) and paginator.capped(page):
