@@ -29,7 +29,7 @@ FLOORS = (
         *("engine", "action", "config", "transport"),
     },
     {"hookspecs", "registry", "inputs", "outbox"},
-    {"plan", "reading", "run", "writing"},
+    {"plan", "lane", "reading", "run", "check", "writing"},
     {"cli", "testing"},
 )
 OF_ONE_STAGE = {("decode", "coerce"), ("decode", "rawpage")}  # the halves of one stage

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
+from penstock.check import check
 from penstock.errors import AuthenticationError
 from penstock.plan import ConfiguredSource, Job, chosen_streams
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport
-from penstock.run import check, run
+from penstock.run import run
 from penstock.testing import FakeClock, serve
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)

@@ -13,13 +13,14 @@ from typing import Any
 import pytest
 from connector_talroo.config import TalrooSettings
 from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET, TalrooSandbox
+from penstock.check import check
 from penstock.declare import SandboxResponse
 from penstock.errors import AuthenticationError
 from penstock.plan import ConfiguredSource, Job
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport
-from penstock.run import check, run
+from penstock.run import run
 from penstock.testing import FakeClock, serve
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
@@ -274,6 +275,22 @@ def test_an_unknown_advertiser_fails_alone(bench: Bench) -> None:
     assert (counted["partitions"]["delivered"], counted["partitions"]["failed"]) == (1, 1)
     assert "advertiser_ids" in json.dumps(report.as_dict())
     assert declared(bench.rows("2112", UNTIL)) == bench.truth("2112", UNTIL)
+
+
+def test_one_file_is_written_whole_or_left_as_it_was(bench: Bench) -> None:
+    """
+    A day that fails does not cost the file the days that it held; the run says that it was left.
+    """
+    bench.folder = bench.folder.with_suffix(".jsonl")
+    bench.run()
+    former = bench.folder.read_bytes()
+    bench.sandbox.fail_next("format error")
+
+    report = bench.run()
+
+    assert report.exit_code == 1
+    assert bench.folder.read_bytes() == former
+    assert any("left as it was" in text for text in report.notices)
 
 
 def test_a_total_that_disagrees_fails_the_day_and_keeps_what_was_there(bench: Bench) -> None:

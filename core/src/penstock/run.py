@@ -18,7 +18,7 @@ from penstock.checkpoint import checkpoint
 from penstock.clock import Clock
 from penstock.declare import Stream
 from penstock.decode import Compiled, compile_stream
-from penstock.engine import Call, Engine, Outcome, Reading, Task
+from penstock.engine import Engine, Reading, Task
 from penstock.errors import (
     AuthenticationError,
     DeadlineReachedError,
@@ -26,20 +26,16 @@ from penstock.errors import (
     PenstockError,
     PluginError,
     ProviderError,
-    ServerError,
     StoppedError,
-    ThrottledError,
 )
-from penstock.judge import judged
-from penstock.model import Ask, Batch, Partition, Request, Response, origin_of
-from penstock.pace import Pace
-from penstock.parts import Accept, Named, Refuse, SinglePage, Unsigned, Verdict
+from penstock.lane import Emit, SourceLane
+from penstock.model import Batch, Partition
+from penstock.parts import Named, SinglePage
 from penstock.plan import (
     ConfiguredSource,
     Fetch,
     Job,
     Planner,
-    chosen_streams,
     days_per_request,
     fingerprint,
     open_until,
@@ -49,13 +45,8 @@ from penstock.reading import Reader, StreamParts, poll_deadline_s
 from penstock.redact import mask
 from penstock.registry import Registry
 from penstock.report import RunReport
-from penstock.retry import Budget, Retrying, RetryPolicy
-from penstock.sign import SignedExchange
+from penstock.retry import Budget
 from penstock.sink import Entry, RunRecord, Target
-
-Emit = Callable[[Mapping[str, Any]], None]
-
-__all__ = ["ConfiguredSource", "Job", "RunReport", "check", "chosen_streams", "run"]
 
 
 def run(
@@ -115,178 +106,9 @@ def told_to(on_event: Emit, registries: Sequence[Registry]) -> Emit:
     return emit
 
 
-def check(source: ConfiguredSource, clock: Clock) -> str:
-    """
-    Try the credentials with one cheap request that records nothing, and say in a line what was seen.
-    """
-    if source.connector.check is None:
-        return (
-            f"{source.name}: the configuration is complete. {source.connector.name} has no request that would record "
-            f"nothing, so the credentials were not tried."
-        )
-    report = RunReport(run_id="check")
-    # One request and an answer at once: who waits for a check would rather hear that the provider is busy.
-    lane = SourceLane(source, clock=clock, budget=Budget(clock, retries=0), report=report)
-    try:
-        zone = source.zone
-        ask = Ask(now=clock.now(), days=(clock.now().astimezone(zone).date(),))
-        request = source.connector.check(source.settings, ask)
-        outcome = lane.make(Call(request=request, read=None, lenient=True))
-        if isinstance(outcome.error, AuthenticationError) and (signed := lane.exchange.explain(request)):
-            raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
-        if isinstance(outcome.error, (ThrottledError, ServerError)):
-            return f"{source.name}: not disproved, the provider has no time for us now ({outcome.error})"
-        if outcome.error is not None:
-            raise outcome.error
-        if isinstance(outcome.verdict, Refuse):
-            raise outcome.verdict.error
-        return f"{source.name}: {source.connector.name} answered {request.method} {mask(request.url)}: credentials work"
-    finally:
-        lane.close()
-
-
 def run_id(now: datetime) -> str:
     """Sortable by time, distinct between two runs of one second."""
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
-
-
-@define(eq=False)
-class SourceLane:
-    """
-    One source's way to its provider: judge, retry, sign and transport, joined. Its ``make`` runs in fetching threads.
-    """
-
-    source: ConfiguredSource
-    clock: Clock
-    budget: Budget
-    report: RunReport
-    emit: Emit = lambda event: None
-    concurrency: int = field(init=False)
-    exchange: SignedExchange = field(init=False)
-    pace: Pace = field(init=False)
-    policy: RetryPolicy = field(init=False)
-    _retrying: Retrying = field(init=False)
-    _transport: Any = field(init=False)
-
-    def __attrs_post_init__(self) -> None:
-        from penstock.transport import Transport
-
-        settings, connector = self.source.settings, self.source.connector
-        limits = connector.limits
-        self.concurrency = max(1, settings.concurrency or limits.concurrency)
-        self._transport = Transport(
-            timeout_s=settings.timeout_s,
-            max_body_bytes=settings.max_body_mib * 1024 * 1024,
-            connections=self.concurrency,
-            proxy=settings.proxy,
-            ca_file=settings.ca_file,
-            allow_http=settings.allow_http,
-            base_origin=origin_of(settings.base_url),
-            clock=self.clock,
-        )
-        authenticator = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
-        if isinstance(authenticator, Named):
-            authenticator = self.source.registry.part("authenticator", authenticator)
-        self.exchange = SignedExchange(authenticator, self._transport, self._log_in, self.clock)
-        self.pace = Pace(self.clock, settings.requests_per_second or limits.requests_per_second)
-        self.policy = RetryPolicy(
-            retries=settings.retries,
-            first_s=settings.retry_first_s,
-            max_s=settings.retry_max_s,
-            throttle_wait_s=settings.throttle_wait_s,
-            cool_down_s=limits.cool_down_s,
-        )
-        self._retrying = Retrying(exchange=self.exchange, policy=self.policy, pace=self.pace, budget=self.budget)
-
-    def make(self, call: Call) -> Outcome:
-        """One call, judged and retried; never raises."""
-        stream = call.stream
-        judges = [judge for judge in (stream.judge if stream else None, self.source.connector.judge) if judge]
-        last: Outcome = Outcome(call=call)
-
-        def judge(response: Response) -> Verdict:
-            nonlocal last
-            verdict, answer = judged(
-                self.source.connector.name,
-                call.request,
-                response,
-                read=call.read,
-                judges=judges,
-                lenient=call.lenient,
-            )
-            last = Outcome(call=call, response=response, answer=answer)
-            return verdict
-
-        try:
-            response, verdict = self._retrying(call.request, judge, partial(self._attempted, call.request, stream))
-        except Exception as error:  # handed to the reading, which says what becomes of it
-            return Outcome(call=call, error=error)
-        digest = digest_of(last) if call.digest and isinstance(verdict, Accept) else None
-        if stream is not None:
-            self.report.count(self.source.name, stream.name, bytes=len(response.body))
-        return Outcome(call=call, response=response, verdict=verdict, answer=last.answer, digest=digest)
-
-    def close(self) -> None:
-        self._transport.close()
-
-    def _log_in(self, request: Request) -> Response:
-        """The login: retried like a read, judged by its status alone; the authenticator reads what is final."""
-        bare = _Bare(self._transport)
-        retrying = Retrying(exchange=bare, policy=self.policy, pace=self.pace, budget=self.budget)
-        name = self.source.connector.name
-        response, _ = retrying(
-            request,
-            lambda response: judged(name, request, response, read=None, judges=(), lenient=True)[0],
-            partial(self._attempted, request, None),
-        )
-        return response
-
-    def _attempted(
-        self, request: Request, stream: Stream | None, error: ProviderError | None, pause_s: float | None
-    ) -> None:
-        """Count an attempt, and tell of one that another follows; what the last one brought, its reading tells."""
-        if stream is not None:
-            self.report.count(self.source.name, stream.name, requests=1, retries=int(pause_s is not None))
-        if error is not None and pause_s is not None:
-            self.emit(
-                {
-                    "event": "retry",
-                    "source": self.source.name,
-                    "request": str(request),
-                    "error": type(error).__name__,
-                    "message": str(error),
-                    "pause_s": round(pause_s, 1),
-                }
-            )
-
-
-@define
-class _Bare:
-    """An exchange without signing: a login is sent as the authenticator made it."""
-
-    send: Callable[[Request], Response]
-    current: None = None
-    skew: timedelta = timedelta(0)
-
-    def __call__(self, request: Request) -> Response:
-        return self.send(request)
-
-    def renew(self, used: Any) -> None:
-        raise AssertionError("a login is judged by its status alone and is never renewed")
-
-    def correct_clock(self, response: Response, used: timedelta) -> bool:
-        return False
-
-
-def digest_of(outcome: Outcome) -> int | None:
-    """A number that two pages with the same items share; None for a page without items."""
-    import zlib
-
-    crc = size = 0
-    for items in outcome.answer.items:
-        crc = zlib.crc32(items.raw, crc)
-        size += len(items.raw)
-    return (size << 32) | crc if size > len(b"[]") else None
 
 
 Key = tuple[str, str | None]  # stream, account
@@ -363,6 +185,13 @@ class SourceRun:
         """After the last reading: let the target complete its streams, and remember the run."""
         assert self._target is not None
         for name in sorted(self._delivered):
+            counts = self.report.stream(self.source.name, name)
+            if getattr(self._target, "whole", False) and counts.delivered < counts.planned:
+                self.report.notices.append(
+                    f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
+                    f"a target that remembers nothing is written whole or not at all: it was left as it was"
+                )
+                continue
             try:
                 self._target.finish(name)
             except PenstockError as error:

@@ -19,6 +19,7 @@ from penstock.clock import Clock
 from penstock.declare import Action
 from penstock.errors import PenstockError, PluginError, StoppedError, TransportError
 from penstock.inputs import Given, Rows
+from penstock.lane import Emit, SourceLane
 from penstock.model import Receipt, Request
 from penstock.outbox import OutboxJob
 from penstock.parts import Grant, Refuse, Retry
@@ -26,9 +27,6 @@ from penstock.plan import ConfiguredSource
 from penstock.redact import Secret, mask, mask_json
 from penstock.report import RunReport
 from penstock.retry import Budget, retry_after
-from penstock.run import SourceLane
-
-Emit = Callable[[Mapping[str, Any]], None]
 
 # Rows prepared at once: those among which equal ones are looked for to share a request.
 BLOCK = 500

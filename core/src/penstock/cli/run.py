@@ -50,10 +50,10 @@ def check(session: Session, source: str) -> None:
     """
     Try a source's credentials with one cheap request that records nothing at the provider.
     """
-    from penstock import run as runner
+    from penstock.check import check as checked
 
     (configured,), _ = session.configured([source])
-    print(runner.check(configured, Clock()))
+    print(checked(configured, Clock()))
 
 
 @verb()
@@ -265,11 +265,7 @@ def jobs_for(
                 f"{source.name}: no stream is on by default with these settings; `penstock streams "
                 f"{source.connector.name}` lists them, --streams chooses"
             )
-    sink: Sink
-    if choice is None:
-        sink = _Nowhere()
-    else:
-        sink = choice.kind.open(choice.settings)
+    sink: Sink = _Nowhere() if choice is None else choice.kind.open(choice.settings)
     return [
         Job(
             source=source,
