@@ -31,6 +31,7 @@ from penstock_plugins import penstock_sinks
 from penstock_plugins.single import SingleFileSink
 from penstock_plugins.stdout import StdoutSink
 
+FORMER = '{"advertiser_id":"2112","report_date":"2026-03-01","click_id":"c0"}\n'
 KINDS = {kind.name: kind for kind in penstock_sinks()}
 
 
@@ -55,13 +56,13 @@ def test_one_file_appears_whole_at_the_end(tmp_path):
     was aborted, and nothing beside it.
     """
     path = tmp_path / "clicks.jsonl"
-    path.write_text("former")
+    path.write_text(FORMER)
     target = a_sink(f"jsonl:{path}").open(SOURCE, "r1", ["clicks"])
     deliver(target, a_day(2), [(CLICKS, [click(3)])])
     abort(target, a_day(3))
     deliver(target, a_day(1), [(CLICKS, [click(1), click(2)])])
     deliver(target, a_day(4), [(CLICKS, [])])
-    assert path.read_text() == "former"
+    assert path.read_text() == FORMER
     target.finish("clicks")
     assert ids(path.read_bytes()) == ["c1", "c2", "c3"]
     target.close()
@@ -74,7 +75,7 @@ def test_a_run_that_ends_early_leaves_the_former_file(tmp_path):
     Closed without a finish, or with nothing committed, a run leaves no trace.
     """
     path = tmp_path / "clicks.jsonl"
-    path.write_text("former")
+    path.write_text(FORMER)
     target = a_sink(f"jsonl:{path}").open(SOURCE, "r1")
     deliver(target, a_day(), [(CLICKS, [click(1)])])
     target.close()
@@ -83,8 +84,39 @@ def test_a_run_that_ends_early_leaves_the_former_file(tmp_path):
     target.finish("clicks")
     target.close()
 
-    assert path.read_text() == "former"
+    assert path.read_text() == FORMER
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "ours"),
+    [
+        pytest.param("clicks.jsonl", b"precious\n", False, id="text"),
+        pytest.param("clicks.jsonl", b'{"mine": 1}\n', False, id="other records"),
+        pytest.param("clicks.jsonl", b"", True, id="empty"),
+        pytest.param("clicks.jsonl.gz", b"precious\n", False, id="no gzip"),
+        pytest.param("clicks.jsonl.gz", gzip.compress(FORMER.encode()), True, id="gzip"),
+        pytest.param("clicks.csv", b"a,b\r\n1,2\r\n", False, id="other columns"),
+        pytest.param("clicks.csv", b"\xff\xfe\x00", False, id="binary"),
+        pytest.param("clicks.csv", b'"click_id","report_date","advertiser_id","old"\r\n', True, id="former columns"),
+    ],
+)
+def test_somebody_else_s_file_is_not_replaced(tmp_path, name, content, ours):
+    """
+    A file that holds something else than this stream is refused before anything is asked of the provider.
+    """
+    path = tmp_path / name
+    path.write_bytes(content)
+    target = a_sink(f"{path.name.split('.')[1]}:{path}").open(SOURCE, "r1")
+
+    if ours:
+        target.begin([CLICKS], a_day()).abort()
+    else:
+        with pytest.raises(TargetError, match="it was not touched"):
+            target.begin([CLICKS], a_day())
+    target.close()
+
+    assert path.read_bytes() == content
 
 
 def test_what_a_killed_run_left_is_removed(tmp_path):

@@ -203,7 +203,12 @@ class Writer(Protocol):
 
 
 class Target(Protocol):
-    """A sink opened for one source, by one run at a time."""
+    """
+    A sink opened for one source, by one run at a time.
+
+    One that delivers a stream as a whole (a single file) may say so with an attribute ``whole = True``: it is told to
+    finish the stream only if every partition of it was read.
+    """
 
     @property
     def ledger(self) -> Ledger | None:

@@ -35,3 +35,6 @@ class Codec(Protocol):
         """A function from rows (objects with an attribute per column) to the bytes of their records."""
 
     def read(self, file: BinaryIO) -> Records: ...
+
+    def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
+        """Whether the file, by its first record or its header, is of this format and has these columns."""

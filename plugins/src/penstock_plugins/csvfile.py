@@ -51,6 +51,12 @@ class Csv:
     def read(self, file: BinaryIO) -> "CsvRecords":
         return CsvRecords(file)
 
+    def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
+        try:
+            return set(columns) <= set(next(csv.reader([file.readline(_BLOCK_BYTES).decode("utf-8-sig")]), ()))
+        except (UnicodeDecodeError, csv.Error):
+            return False
+
 
 # --- writing --------------------------------------------------------------------------------------------------------
 

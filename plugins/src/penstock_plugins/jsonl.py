@@ -31,6 +31,13 @@ class JsonLines:
     def read(self, file: BinaryIO) -> "JsonRecords":
         return JsonRecords(file)
 
+    def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
+        try:
+            first = msgspec.json.decode(file.readline(_BLOCK_BYTES))
+        except (msgspec.DecodeError, UnicodeDecodeError):
+            return False
+        return isinstance(first, dict) and first.keys() >= set(columns)
+
 
 def encode_lines(rows: Sequence[Any]) -> bytes:
     """Rows as JSON lines, in one call. Hidden attributes (``msgspec.UNSET``) are left out."""

@@ -5,10 +5,13 @@ Nothing is remembered between runs. A partition is written to a file of its own 
 draft when it is committed, so that an aborted one leaves no trace; a ``changes`` stream is merged at the end.
 """
 
+import gzip
 import shutil
+import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
+from typing import BinaryIO, cast
 
 from attrs import frozen
 from penstock.errors import TargetError
@@ -53,6 +56,7 @@ class SingleFileTarget:
     """The file on its way, as ``.NAME.part`` beside its place, with a lock on it."""
 
     ledger = None
+    whole = True
 
     def __init__(self, sink: SingleFileSink, run_id: str) -> None:
         self.codec = sink.codec
@@ -73,12 +77,30 @@ class SingleFileTarget:
         names = {layout.stream for layout in layouts} | ({self._layout.stream} if self._layout else set())
         if len(names) > 1:
             raise _too_many(self._path, self.codec, sorted(names))
+        if self._layout is None:
+            self._claim(layouts[0])
         self._layout = layouts[0]
         self._number += 1
         # Parts that are merged are read back first, so they are files of their own, header included.
         header = self.codec.header(self._layout) if self._merged else b""
         draft = Draft(self._work / f"{self._number:09d}", header=header)
         return SingleFileWriter(self, self.codec.encoder(self._layout), draft)
+
+    def _claim(self, layout: Layout) -> None:
+        """Raises TargetError if the file that would be replaced holds something else than this stream."""
+        with file_errors(self._path):
+            if not self._path.exists() or not self._path.stat().st_size:
+                return
+            try:
+                with gzip.open(self._path) if self._compress else self._path.open("rb") as file:
+                    ours = self.codec.holds(cast(BinaryIO, file), (*layout.partition_columns, *layout.key))
+            except (EOFError, zlib.error, gzip.BadGzipFile):
+                ours = False
+        if not ours:
+            raise TargetError(
+                f"{self._path} holds something else than {layout.stream} of penstock. Move it away, or name another "
+                f"file; it was not touched."
+            )
 
     @property
     def _merged(self) -> bool:
