@@ -1,0 +1,337 @@
+"""
+Every reading connector into a real Postgres by the command line: killed, cut off, restated, and watched by readers.
+"""
+
+import json
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import psycopg
+import pytest
+from attrs import define, field
+from penstock.declare import SandboxRequest, SandboxResponse
+from penstock.testing import Server, serve
+from penstock.testing.pg import server as postgres
+from psycopg.rows import dict_row
+from psycopg.types.json import set_json_loads
+from worlds import CONVERTR, PROVIDERS, TALROO, Provider, Row, bag, command, configure
+
+POINTS = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed", "postgres.staged")
+STAMPS = ("_run_id", "_loaded_at")
+
+
+@define(eq=False)
+class Bench:
+    """A provider that is served, a folder in which the command line reads it, and a database."""
+
+    provider: Provider
+    app: Any
+    folder: Path
+    dsn: str
+    on_request: Callable[[int], None] = lambda number: None
+    asked: int = 0
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        with self._lock:
+            self.asked += 1
+            number = self.asked
+        self.on_request(number)
+        answer: SandboxResponse = self.app(request)
+        return answer
+
+    @property
+    def days(self) -> list[date]:
+        return self.provider.window(self.app.today)
+
+    def start(self, *words: str, environ: Mapping[str, str] | None = None) -> "subprocess.Popen[bytes]":
+        days = self.days
+        return command(
+            self.folder,
+            *("run", self.provider.name, "--to", self.dsn, "--streams", ",".join(self.provider.streams)),
+            *("--since", str(days[0]), "--until", str(days[-1]), "--report", "report.json", *words),
+            environ=environ,
+        )
+
+    def run(self, *words: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
+        """Exit code and what was said, in which there must be no trace of a defect."""
+        _, said = (process := self.start(*words, environ=environ)).communicate(timeout=60)
+        text = said.decode()
+        assert "Traceback" not in text, text
+        assert "defect" not in text, text
+        return process.returncode, text
+
+    def ask(self, statement: str) -> list[Row]:
+        with psycopg.connect(self.dsn, autocommit=True, row_factory=dict_row) as connection:
+            set_json_loads(partial(json.loads, parse_float=Decimal), connection)
+            cursor = connection.execute(statement.encode())
+            return cursor.fetchall() if cursor.description else []
+
+    def rows(self, stream: str) -> list[Row]:
+        found = self.ask(f'select * from "{self.provider.name}"."{stream}"')
+        return [{name: value for name, value in row.items() if name not in STAMPS} for row in found]
+
+    def truth(self) -> dict[str, list[Row]]:
+        found: dict[str, list[Row]] = {stream: [] for stream in self.provider.streams}
+        for (stream, _), rows in self.provider.expected(self.app, self.days).items():
+            found[stream] += rows
+        for stream in ("leads", "lead_data"):
+            if stream in found:  # of each day, and merged by key
+                found[stream] = list({json.dumps(row, default=str): row for row in found[stream]}.values())
+        return found
+
+    def assert_true(self) -> None:
+        """The tables hold the provider's rows, each once, and the ledger counts them so."""
+        for stream, rows in self.truth().items():
+            assert bag(self.rows(stream)) == bag(rows), stream
+        states = {row["state"] for row in self.ask("select distinct state from penstock.partitions")}
+        assert states == {"delivered"}
+
+    def report(self) -> dict[str, Any]:
+        found: dict[str, Any] = json.loads((self.folder / "report.json").read_text())
+        return found
+
+
+@pytest.fixture
+def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
+    """Parametrised indirectly by a provider."""
+    provider: Provider = request.param
+    with postgres().database() as dsn, serve() as web:
+        made = made_bench(provider, web, tmp_path, dsn)
+        yield made
+        assert web.errors == []
+
+
+def made_bench(provider: Provider, web: Server, folder: Path, dsn: str) -> Bench:
+    app = provider.make(web.base_url, datetime.now(UTC).date())
+    made = Bench(provider, app, folder, dsn)
+    web.app = made
+    configure(folder, provider, web.base_url)
+    return made
+
+
+def benches(*providers: Provider) -> Any:
+    return pytest.mark.parametrize("bench", providers, ids=[one.name for one in providers], indirect=True)
+
+
+def killed_at_request(bench: Bench, number: int) -> None:
+    """A run whose process ends at the moment its request of this number arrives (or later, with the run)."""
+    seen, started = bench.asked, list[subprocess.Popen[bytes]]()
+
+    def kill(count: int) -> None:
+        if count - seen == number and started:
+            started[0].kill()
+
+    bench.on_request = kill
+    started.append(bench.start("--full"))
+    started[0].communicate(timeout=60)
+    bench.on_request = lambda number: None
+
+
+def cut_off_at_request(bench: Bench, number: int) -> tuple[int, str]:
+    """A run whose session the server ends when its request of this number arrives."""
+    seen = bench.asked
+
+    def cut(count: int) -> None:
+        if count - seen == number:
+            bench.ask(
+                "select pg_terminate_backend(pid) from pg_stat_activity "
+                "where application_name like 'penstock 2%' and datname = current_database()"
+            )
+
+    bench.on_request = cut
+    found = bench.run("--full")
+    bench.on_request = lambda number: None
+    return found
+
+
+@benches(*PROVIDERS.values())
+def test_tables_hold_what_the_provider_holds(bench: Bench) -> None:
+    """
+    A run delivers every stream exactly; a second finds all that is final; `status` reads the same ledger.
+    """
+    code, said = bench.run()
+    assert code == 0, said
+    bench.assert_true()
+    code, said = bench.run()
+    assert code == 0, said
+    bench.assert_true()
+
+    process = command(bench.folder, "status", bench.provider.name, "--to", bench.dsn, "--json")
+    out, said_too = process.communicate(timeout=60)
+    assert process.returncode == 0, said_too
+    assert bench.provider.streams[0] in out.decode()
+
+
+@pytest.mark.parametrize("point", POINTS)
+@benches(CONVERTR)
+def test_killed_at_every_point(bench: Bench, point: str) -> None:
+    """
+    Killed at any step of a commit, the next run, started at once, leaves exactly the provider's rows.
+    """
+    code, _ = bench.run(environ={"PENSTOCK_KILL_AT": f"{point}:2"})
+    assert code == -signal.SIGKILL
+
+    code, said = bench.run()
+
+    assert code == 0, said
+    bench.assert_true()
+
+
+@benches(TALROO)
+def test_the_server_ends_the_session(bench: Bench) -> None:
+    """
+    A session that the server ends fails the rest of the run by name, and loses nothing that was there.
+    """
+    code, said = cut_off_at_request(bench, 3)
+
+    assert code == 1, said
+    assert "connection to Postgres" in said
+    assert bench.run()[0] == 0
+    bench.assert_true()
+
+
+def test_restated_days_say_what_moved(tmp_path: Path) -> None:
+    """
+    Days that the provider restated equal its new truth; table and report say what came, went, changed and moved.
+    """
+    with postgres().database() as dsn, serve() as web:
+        bench = made_bench(TALROO, web, tmp_path, dsn)
+        assert bench.run()[0] == 0
+        before = by_partition(bench.truth()["clicks"])
+        for day in bench.days:
+            bench.app.restate(day)
+        after = by_partition(bench.truth()["clicks"])
+
+        code, said = bench.run("--full")
+
+        assert code == 0, said
+        bench.assert_true()
+        found = {
+            (row["partition"]["advertiser_id"], row["partition"]["report_date"]): row
+            for row in bench.ask("select * from penstock.restatements")
+        }
+        wanted = {key for key in {*before, *after} if before.get(key, {}) != after.get(key, {})}
+        assert wanted
+        assert set(found) == wanted
+        for key, row in found.items():
+            old, new = before.get(key, {}), after.get(key, {})
+            assert (row["rows_before"], row["rows_after"]) == (len(old), len(new))
+            assert row["came"] == len(new.keys() - old.keys())
+            assert row["went"] == len(old.keys() - new.keys())
+            assert row["changed"] == sum(old[one] != new[one] for one in old.keys() & new.keys())
+        told = bench.report()["sources"]["talroo"]["streams"]["clicks"]["restated"]
+        assert {(one["came"], one["went"], one["changed"]) for one in told} == {
+            (row["came"], row["went"], row["changed"]) for row in found.values()
+        }
+
+
+def by_partition(rows: list[Row]) -> dict[tuple[str, str], dict[str, Row]]:
+    found: dict[tuple[str, str], dict[str, Row]] = {}
+    for row in rows:
+        found.setdefault((row["advertiser_id"], str(row["report_date"])), {})[row["click_id"]] = row
+    return found
+
+
+@define
+class Reader:
+    """Polls a table and remembers what each partition looked like, as often as it can."""
+
+    dsn: str
+    seen: dict[str, set[tuple[str, ...]]] = field(factory=dict)
+    polls: int = 0
+    _stop: threading.Event = field(factory=threading.Event)
+
+    def poll(self) -> None:
+        statement = (
+            "select advertiser_id || '/' || report_date, array_agg(click_id || ' ' || coalesce(price, '') order by "
+            "click_id) from talroo.clicks group by advertiser_id, report_date"
+        )
+        with psycopg.connect(self.dsn, autocommit=True) as connection:
+            while not self._stop.is_set():
+                for partition, rows in connection.execute(statement):
+                    self.seen.setdefault(partition, set()).add(tuple(rows))
+                self.polls += 1
+
+    def __enter__(self) -> "Reader":
+        self._thread = threading.Thread(target=self.poll)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    _thread: threading.Thread = field(init=False)
+
+
+def states(bench: Bench) -> dict[str, tuple[str, ...]]:
+    """What a reader may see of each partition now."""
+    return {
+        f"{advertiser}/{day}": tuple(sorted(f"{one['click_id']} {one['price'] or ''}" for one in rows.values()))
+        for (advertiser, day), rows in by_partition(bench.truth()["clicks"]).items()
+    }
+
+
+def disturbed(bench: Bench, moments: int, draw: random.Random) -> None:
+    """
+    Runs that are killed or cut off at random moments while days are restated and readers look; then one that is not.
+    """
+    bench.app.clicks_per_day = 40
+    assert bench.run()[0] == 0
+    allowed: dict[str, set[tuple[str, ...]]] = {}
+    with Reader(bench.dsn) as reader:
+        for moment in range(moments):
+            for partition, rows in states(bench).items():
+                allowed.setdefault(partition, set()).add(rows)
+            if moment % 3 == 0:
+                bench.app.restate(draw.choice(bench.days))
+                for partition, rows in states(bench).items():
+                    allowed.setdefault(partition, set()).add(rows)
+            match draw.randrange(4):
+                case 0:
+                    cut_off_at_request(bench, draw.randint(1, 6))
+                case 1:
+                    killed_at_request(bench, draw.randint(1, 6))
+                case 2:
+                    point = draw.choice(POINTS)
+                    bench.run("--full", environ={"PENSTOCK_KILL_AT": f"{point}:{draw.randint(1, 5)}"})
+                case _:
+                    process = bench.start("--full")
+                    time.sleep(draw.uniform(0.25, 0.9))
+                    process.kill()
+                    process.communicate(timeout=60)
+        code, said = bench.run("--full")
+    assert code == 0, said
+    bench.assert_true()
+    assert reader.polls > moments
+    assert max(map(len, reader.seen.values())) > 1
+    for partition, seen in reader.seen.items():
+        assert seen <= allowed[partition], partition
+
+
+@benches(TALROO)
+def test_disturbed_at_random_moments(bench: Bench) -> None:
+    """
+    Killed and cut off again and again: a reader only ever sees a partition as it was or as it is.
+    """
+    disturbed(bench, 4, random.Random(5))
+
+
+@pytest.mark.soak
+@benches(TALROO)
+@pytest.mark.parametrize("seed", range(4))
+def test_disturbed_at_many_moments(bench: Bench, seed: int) -> None:
+    """
+    The same, fifty times in a row.
+    """
+    disturbed(bench, 50, random.Random(seed))
