@@ -349,5 +349,7 @@ def test_hook_penstock_event(place: Path) -> None:
     for name, event in heard.items():
         if name != "run_finished":
             assert set(event) - {"event"} <= set(re.findall(r"`(\w+)`", table[name])), name
-    source = "".join((Path(penstock.__file__).parent / name).read_text() for name in ("run.py", "cli/act.py"))
+    source = "".join(
+        (Path(penstock.__file__).parent / name).read_text() for name in ("run.py", "writing.py", "cli/act.py")
+    )
     assert set(table) == set(re.findall(r'"event": "(\w+)"', source))
