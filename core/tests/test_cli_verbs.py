@@ -306,6 +306,25 @@ def test_values_are_written_as_toml_reads_them(value: object) -> None:
 # --- check, plan, run -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "said"),
+    [
+        ("buyer", 0, ""),
+        ("sales.buyer", 0, ""),
+        ("buyr", 2, "exclude: 'buyr' is no column of shop. Did you mean \"buyer\"?"),
+        ("sale.buyer", 2, 'Did you mean "sales.buyer"?'),
+        ("items.buyer", 2, "exclude: 'items.buyer' is no column of shop."),
+    ],
+)
+def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, said: str) -> None:
+    """
+    A name that is misspelt would leave nothing out, and personal data would be delivered unsaid.
+    """
+    here("plan", "shop", "--set", f'source.shop.exclude=["{name}"]', "--to", "jsonl:data", *days(1), code=code)
+
+    assert said in here.err
+
+
 def test_check_says_what_was_seen(here: Here) -> None:
     """
     One request, one line, nothing recorded.

@@ -390,3 +390,23 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
 def lacking(source: ConfiguredSource, stream: Stream) -> list[str]:
     """The settings a stream needs and does not have."""
     return [name for name in stream.needs if not getattr(source.settings, name)]
+
+
+def strange_exclusions(source: ConfiguredSource) -> list[str]:
+    """A problem for every name in ``exclude`` that is no column of any stream: it would leave nothing out, unsaid."""
+    if not source.settings.exclude:
+        return []
+    from penstock.config.words import did_you_mean
+
+    names: set[str] = set()
+    for stream in source.streams:
+        more = stream.more_columns(source.settings) if stream.more_columns is not None else ()
+        added = [name for name in (stream.account, stream.day) if name is not None]
+        columns = [*added, *(column.name for column in (*stream.columns, *more))]
+        names.update(columns, (f"{stream.name}.{column}" for column in columns))
+    return [
+        f"source.{source.name}.exclude: {name!r} is no column of {source.connector.name}."
+        f"{did_you_mean(name, sorted(names))} `penstock streams {source.connector.name}` lists them"
+        for name in source.settings.exclude
+        if name not in names
+    ]

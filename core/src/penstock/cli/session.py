@@ -53,7 +53,7 @@ class Session:
     ) -> "tuple[list[ConfiguredSource], SinkChoice | None]":
         """The sources and the sink of these names; one ConfigError with the problems of all of them."""
         from penstock.errors import ConfigError
-        from penstock.plan import ConfiguredSource
+        from penstock.plan import ConfiguredSource, strange_exclusions
 
         problems: list[str] = []
         made: list[ConfiguredSource] = []
@@ -67,6 +67,7 @@ class Session:
             for text in (*settled.notices, *settled.settings.notices()):
                 self.notice(text)
             made.append(self.source(name, self.registry.connector(self.config.connector_of(name)), settled.settings))
+            problems.extend(f"{self.config.where}: {problem}" for problem in strange_exclusions(made[-1]))
         if sink is not None:
             try:
                 choice = self.config.sink_for(sink, self.registry)
