@@ -331,15 +331,15 @@ class Transport:
             return str(error)
         if isinstance(error, of_urllib3.NameResolutionError):
             return "is not known to the name service; check base_url, proxy and this host's network"
+        if isinstance(error, of_urllib3.NewConnectionError):  # before what it is a kind of: a refusal took no time
+            cause = error.__cause__
+            detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
+            return f"could not be connected to{detail}; check base_url, proxy and this host's network"
         if isinstance(error, of_urllib3.ConnectTimeoutError):
             return (
                 f"did not take a connection within {min(self._timeout_s, CONNECT_S):g} s; check base_url, proxy and "
                 "this host's network"
             )
-        if isinstance(error, of_urllib3.NewConnectionError):
-            cause = error.__cause__
-            detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
-            return f"could not be connected to{detail}; check base_url, proxy and this host's network"
         if isinstance(error, ssl.SSLCertVerificationError):
             return (
                 f"showed a certificate that is not trusted ({error.verify_message}); if a proxy of your organisation "
