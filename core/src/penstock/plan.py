@@ -5,9 +5,8 @@ What a run would fetch: what is wanted minus what is final. No network; the same
 import hashlib
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
-from zoneinfo import ZoneInfo
 
 import attrs
 from attrs import field, frozen
@@ -36,7 +35,11 @@ class ConfiguredSource:
     registry: "Registry"
 
     @property
-    def zone(self) -> ZoneInfo:
+    def zone(self) -> tzinfo:
+        if self.settings.timezone == "UTC":
+            return UTC
+        from zoneinfo import ZoneInfo
+
         return ZoneInfo(self.settings.timezone)
 
     def stream(self, name: str) -> Stream:
@@ -329,7 +332,7 @@ def days_per_request(stream: Stream, settings: SourceSettings) -> int:
     return limit(settings) if callable(limit) else limit
 
 
-def open_until(stream: Stream, settings: SourceSettings, partition: Partition, zone: ZoneInfo) -> datetime | None:
+def open_until(stream: Stream, settings: SourceSettings, partition: Partition, zone: tzinfo) -> datetime | None:
     """The moment from which a reading of this partition is final; None: never."""
     if stream.kind == "snapshot":
         return None

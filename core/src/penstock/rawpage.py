@@ -2,7 +2,6 @@
 A page on its way from bytes to rows, and what touches all of its rows at once: column by column, never row by row.
 """
 
-import csv
 import io
 import re
 from bisect import bisect_right
@@ -219,6 +218,8 @@ def _csv_lines(data: bytes, header: Sequence[str], delimiter: str) -> bytes:
     Rows of CSV as JSON lines of texts, empty fields as null. A row of another length than the header becomes an
     array, which is no record, and so is set aside by itself.
     """
+    import csv
+
     try:
         rows = list(filter(None, csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter, strict=True)))
     except csv.Error as error:

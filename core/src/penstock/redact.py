@@ -8,7 +8,6 @@ alignment, and escaped inside JSON or HTML.
 
 import base64
 import hmac
-import html
 import json
 import re
 import threading
@@ -83,6 +82,8 @@ def spellings(value: str) -> set[str]:
     """
     The forms in which a secret may turn up in a text: plain, percent-encoded, base64 at each alignment, in JSON, HTML.
     """
+    import html
+
     found = {value, value.strip(), quote(value, safe=""), quote(value), quote_plus(value), quote(value, safe="!*'()")}
     found |= {form.replace("%", "%25") for form in set(found) if "%" in form}
     found |= {re.sub("%[0-9A-F]{2}", lambda hit: hit[0].lower(), form) for form in set(found) if "%" in form}

@@ -17,6 +17,7 @@ import ipaddress
 import os
 import re
 import socket
+import sys
 import threading
 import time
 import zlib
@@ -83,8 +84,6 @@ class Transport:
         clock: Clock,
         total_timeout_s: float | None = None,
     ) -> None:
-        import urllib.request
-
         import urllib3.connection  # noqa: F401  so that the first request does not pay for it
 
         self._timeout_s = timeout_s
@@ -94,7 +93,7 @@ class Transport:
         self._base = origin_of(base_origin)
         self._clock = clock
         self._proxy = proxy
-        self._environment_proxies = {} if proxy else urllib.request.getproxies()
+        self._environment_proxies = {} if proxy else _environment_proxies()
         self._ca_file = ca_file
         self._pool = _Pool(connections)
         self._context: ssl.SSLContext | None = None
@@ -269,10 +268,10 @@ class Transport:
                 raise _private(host, request)
 
     def _proxy_for(self, scheme: str, host: str) -> str | None:
-        import urllib.request
-
         found = self._proxy
-        if found is None and not _is_loopback(host):
+        if found is None and self._environment_proxies and not _is_loopback(host):
+            import urllib.request
+
             found = self._environment_proxies.get(scheme) or self._environment_proxies.get("all")
             if found and urllib.request.proxy_bypass(host):
                 found = None
@@ -728,6 +727,15 @@ def _private(host: str, request: Request) -> ForeignOriginError:
         f"a download leads to {host}, an address of a private network ({_shown(request)}); it is not followed, since "
         "the provider is not on one."
     )
+
+
+def _environment_proxies() -> dict[str, str]:
+    """Scheme -> proxy, as the environment, or on macOS and Windows the system, has it."""
+    if sys.platform not in ("darwin", "win32") and not any(name.lower().endswith("_proxy") for name in os.environ):
+        return {}
+    import urllib.request
+
+    return urllib.request.getproxies()
 
 
 def _sendable(value: str) -> bool:

@@ -14,7 +14,7 @@ import attrs
 from attrs import field, frozen
 
 from penstock.config.targets import shown_target
-from penstock.config.values import bare_type, converter, from_text, is_table, leaves, sample
+from penstock.config.values import bare_type, from_text, is_table, leaves, sample, structure
 from penstock.config.words import did_you_mean, shown, sort_of
 from penstock.declare import Connector, OpenFor, SinkKind, SourceSettings, help_of
 from penstock.errors import ConfigError
@@ -251,7 +251,7 @@ def _value(given: Given, hint: Any, key: str, around: Around, notices: list[str]
         except ValueError as error:
             raise _WrongError(f": found {shown(value)}, wanted {error}") from None
     try:
-        made = converter().structure(value, hint)
+        made = structure(value, hint)
     except Exception as error:
         raise _WrongError(*(f"{inside}: {said}" for inside, said in leaves(error))) from None
     if isinstance(made, Path):

@@ -42,31 +42,28 @@ class _UnfitError(ValueError):
         super().__init__(text)
 
 
-def converter() -> Any:
-    """The converter from TOML's values to the types a settings class may have: strict, and all errors at once."""
+def structure(value: Any, hint: Any) -> Any:
+    """
+    A value of TOML's types as the type that a settings class wants: strict, and all errors at once.
+
+    cattrs takes 6 ms to import, so it is asked only for what it alone can do: classes.
+    """
+    for fits, make in _HOOKS:
+        if fits(hint):
+            return make(value, hint)
+    if _is_union(hint):
+        return None if value is None else structure(value, _members(hint)[0])
+    return _converter().structure(value, hint)
+
+
+def _converter() -> Any:
     global _made
     if _made is None:
         import cattrs
 
-        made = cattrs.Converter(forbid_extra_keys=True)
-        exact: tuple[Any, ...] = (str, int, bool, date, Path)
-        numbers: tuple[Any, ...] = (float, Decimal)
-        for kind in exact:
-            made.register_structure_hook(kind, _plain)
-        for kind in numbers:
-            made.register_structure_hook(kind, _number)
-        made.register_structure_hook_func(lambda hint: hint is Any, lambda value, _: _without_decimals(value))
-        made.register_structure_hook_func(lambda hint: _kind(hint) is Literal, _choice)
-        made.register_structure_hook_func(
-            lambda hint: _kind(hint) in _SEQUENCES, lambda value, hint: _sequence(made, value, hint)
-        )
-        made.register_structure_hook_func(
-            lambda hint: _kind(hint) in (dict, Mapping), lambda value, hint: _table(made, value, hint)
-        )
-        made.register_structure_hook_func(
-            lambda hint: _is_union(hint) and len(_members(hint)) > 1, lambda value, hint: _one_of(made, value, hint)
-        )
-        _made = made
+        _made = cattrs.Converter(forbid_extra_keys=True)
+        for fits, make in _HOOKS:
+            _made.register_structure_hook_func(fits, make)
     return _made
 
 
@@ -111,7 +108,7 @@ def _choice(value: Any, hint: Any) -> Any:
     raise _UnfitError(f"found {shown(value)}, wanted one of {known}.{meant}".rstrip("."))
 
 
-def _sequence(converter: Any, value: Any, hint: Any) -> Any:
+def _sequence(value: Any, hint: Any) -> Any:
     element = (get_args(hint) or (Any,))[0]
     if not isinstance(value, (list, tuple)):
         listed = f"; write [{shown(value)}]" if isinstance(value, (str, int)) else ""
@@ -120,7 +117,7 @@ def _sequence(converter: Any, value: Any, hint: Any) -> Any:
     wrong: list[tuple[str, str]] = []
     for index, one in enumerate(value):
         try:
-            made.append(converter.structure(one, element))
+            made.append(structure(one, element))
         except Exception as error:
             wrong.extend((f"[{index}]{inside}", said) for inside, said in leaves(error))
     if wrong:
@@ -128,7 +125,7 @@ def _sequence(converter: Any, value: Any, hint: Any) -> Any:
     return _SEQUENCES[_kind(hint)](made)
 
 
-def _table(converter: Any, value: Any, hint: Any) -> dict[str, Any]:
+def _table(value: Any, hint: Any) -> dict[str, Any]:
     element = (*get_args(hint), Any, Any)[1]
     if not isinstance(value, dict):
         raise _UnfitError(f"found {shown(value)}, wanted a table such as {{ name = ... }}")
@@ -136,7 +133,7 @@ def _table(converter: Any, value: Any, hint: Any) -> dict[str, Any]:
     wrong: list[tuple[str, str]] = []
     for key, one in value.items():
         try:
-            made[key] = converter.structure(one, element)
+            made[key] = structure(one, element)
         except Exception as error:
             wrong.extend((f".{key}{inside}", said) for inside, said in leaves(error))
     if wrong:
@@ -144,16 +141,27 @@ def _table(converter: Any, value: Any, hint: Any) -> dict[str, Any]:
     return made
 
 
-def _one_of(converter: Any, value: Any, hint: Any) -> Any:
+def _one_of(value: Any, hint: Any) -> Any:
     if value is None and type(None) in get_args(hint):
         return None
     said: list[str] = []
     for member in _members(hint):
         try:
-            return converter.structure(value, member)
+            return structure(value, member)
         except Exception as error:
             said.extend(text for _, text in leaves(error))
     raise _UnfitError("; or ".join(dict.fromkeys(said)))
+
+
+_HOOKS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any], Any]], ...] = (
+    (lambda hint: hint in (str, int, bool, date, Path), _plain),
+    (lambda hint: hint in (float, Decimal), _number),
+    (lambda hint: hint is Any, lambda value, _: _without_decimals(value)),
+    (lambda hint: _kind(hint) is Literal, _choice),
+    (lambda hint: _kind(hint) in _SEQUENCES, _sequence),
+    (lambda hint: _kind(hint) in (dict, Mapping), _table),
+    (lambda hint: _is_union(hint) and len(_members(hint)) > 1, _one_of),
+)
 
 
 def leaves(error: BaseException) -> Iterator[tuple[str, str]]:
