@@ -25,14 +25,14 @@ FLOORS = (
         *("checkpoint", "clock", "report"),
     },
     {
-        *("sign", "retry", "pace", "judge", "envelope", "decode", "coerce", "rawpage", "reconcile", "ledger"),
+        *("sign", "retry", "pace", "judge", "envelope", "decode", "rawpage", "reconcile", "ledger"),
         *("engine", "action", "config", "transport"),
     },
     {"hookspecs", "registry", "inputs", "outbox"},
     {"plan", "lane", "reading", "run", "check", "writing"},
     {"cli", "testing"},
 )
-OF_ONE_STAGE = {("decode", "coerce"), ("decode", "rawpage")}  # the halves of one stage
+OF_ONE_STAGE = {("decode", "rawpage")}  # the halves of one stage
 
 # Who may import what is large or somebody else's.
 KEEPERS = {

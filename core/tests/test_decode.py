@@ -15,9 +15,11 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from penstock.coerce import MisfitError, cleaner, coerce
 from penstock.declare import Derived, Stream
-from penstock.decode import LEARNT_MEMBERS, Compiled, Decoded, Memory, compile_stream, split_by_day, sums
+from penstock.decode import Compiled, Decoded, Memory, compile_stream, split_by_day, sums
+from penstock.decode.coerce import MisfitError, coerce
+from penstock.decode.nested import cleaner
+from penstock.decode.wire import LEARNT_MEMBERS
 from penstock.errors import BrokenBodyError, ConfigError, PluginError
 from penstock.model import Items
 from penstock.record import Column, added, column, derived, personal, record, row_key, secret

@@ -21,6 +21,9 @@ from attrs import field, frozen
 from penstock.model import Batch, Kind, Partition, Rejected
 from penstock.record import Column
 
+EXTRA = "_extra"
+"""The last column of every stream: members that the record class does not know, as an object; UNSET or null if none."""
+
 
 @frozen(kw_only=True)
 class Layout:

@@ -20,6 +20,7 @@ import psycopg
 from attrs import define, field, frozen
 from msgspec import UNSET, Raw
 from penstock.model import Rejected
+from penstock.sink import EXTRA
 
 # What psycopg's own Copy.write_row calls, without the two Python functions around it: a fifth of the time of a row.
 from psycopg._copy_base import format_row_binary
@@ -32,7 +33,6 @@ from penstock_plugins.postgres.tables import AWARE, NAIVE, Table
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
 
-_EXTRA = "_extra"
 _NULL = struct.pack("!i", -1)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
@@ -79,7 +79,7 @@ class Encoder:
         self._stream = table.layout.stream
         self._declared = {column.name: column for column in table.layout.columns}
         self._whole = table.columns
-        self._short = tuple(name for name in table.columns if name != _EXTRA)
+        self._short = tuple(name for name in table.columns if name != EXTRA)
         self._nested = frozenset(name for name, type_ in table.types.items() if type_ == "jsonb")
         # A column that was a time before it was declared a date stays a time.
         self._dates = frozenset(
@@ -96,9 +96,9 @@ class Encoder:
 
     def _columns_of(self, rows: list[Any]) -> tuple[str, ...]:
         """Without ``_extra``, where no row has one."""
-        if _EXTRA not in self._declared:
+        if EXTRA not in self._declared:
             return self._short
-        extras = list(map(attrgetter(_EXTRA), rows))
+        extras = list(map(attrgetter(EXTRA), rows))
         return self._short if extras.count(UNSET) + extras.count(None) == len(extras) else self._whole
 
     def _formatted(self, columns: tuple[str, ...], rows: list[Any]) -> Chunk:

@@ -1,18 +1,17 @@
 """
-One value on the slow road: what a column makes of a value that is not of its type, and nested values cleaned.
+One value on the slow road: what a column makes of a value that is not of its type.
 
 What fits without loss is taken (a number's digits for a text column, digits in text for a number column); what would
 lose something is refused with a reason. Nothing here is called for a record that arrives as declared.
 """
 
 import re
-from collections.abc import Callable, Sequence
-from datetime import UTC, date, datetime, time
+from collections.abc import Callable
+from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from penstock.record import Column
-from penstock.redact import MASK
 
 LARGEST_EXPONENT = 308
 """Numbers of more digits before or after the point are refused: written out they would fill the memory."""
@@ -156,64 +155,22 @@ def _shown(value: Any) -> str:
     return _kind(value) if isinstance(value, (dict, list)) else repr(str(value)[:60])
 
 
-# --- nested values --------------------------------------------------------------------------------------------------
+# --- days -----------------------------------------------------------------------------------------------------------
 
 
-def cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
-    """
-    A function that removes what lies at ``paths`` from a plain value, in place, and returns the value.
-
-    A path is dotted: a member's name, ``*`` for every member or element, ``[name=leadHash]`` for every element (or
-    member's value) that is an object in which ``name`` is ``leadHash``. Names apply to every element of an array.
-    """
-    split = [_split(path) for path in paths]
-
-    def clean(value: Any) -> Any:
-        for steps in split:
-            _remove(value, steps)
-        return value
-
-    return clean
+def days_of(values: list[Any], zone: tzinfo) -> list[date | None]:
+    """The days of dates, times (aware ones taken to ``zone``) or texts that begin with a date."""
+    if set(map(type, values)) <= {date, type(None)}:
+        return values
+    return [_day(value, zone) for value in values]
 
 
-_STEP = re.compile(r"\[([^=\]]+)=([^\]]*)\]|([^.\[]+)")
-
-
-def _split(path: str) -> tuple[tuple[str, str | None], ...]:
-    """(name, None) for a member, (name, value) for a selection."""
-    return tuple((hit[1], hit[2]) if hit[1] else (hit[3], None) for hit in _STEP.finditer(path))
-
-
-def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
-    (name, wanted), *rest = steps
-    if isinstance(value, list):
-        if wanted is None and name != "*":
-            for item in value:
-                _remove(item, steps)
-            return
-        hits: list[Any] = [index for index, item in enumerate(value) if _selected(item, name, wanted)]
-    elif isinstance(value, dict):
-        if wanted is None and name != "*":
-            hits = [name] if name in value else []
-        else:
-            hits = [member for member, item in value.items() if _selected(item, name, wanted)]
-    else:
-        return
-    for hit in reversed(hits):
-        if rest:
-            _remove(value[hit], rest)
-        else:
-            del value[hit]
-
-
-def _selected(item: Any, name: str, wanted: str | None) -> bool:
-    return wanted is None or (isinstance(item, dict) and str(item.get(name)) == wanted)
-
-
-def masked_members(value: Any, names: frozenset[str]) -> Any:
-    """The plain value with ``***`` in place of every member of these names, at any depth."""
-    if isinstance(value, dict):
-        return {name: MASK if name in names else masked_members(item, names) for name, item in value.items()}
-    if isinstance(value, list):
-        return [masked_members(item, names) for item in value]
-    return value
+def _day(value: Any, zone: tzinfo) -> date | None:
+    if isinstance(value, datetime):
+        return (value if value.tzinfo is None else value.astimezone(zone)).date()
+    if isinstance(value, str):
+        try:
+            return date.fromisoformat(value[:10])
+        except ValueError:
+            return None
+    return value if isinstance(value, date) else None

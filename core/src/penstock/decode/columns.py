@@ -1,0 +1,263 @@
+"""
+The columns of a page's rows once they were read: nested values, stamps, exact numbers and days, column by column.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import date, datetime, timedelta, tzinfo
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
+from itertools import repeat
+from operator import mul
+from typing import Any
+
+from penstock.decode.coerce import LARGEST_EXPONENT, MisfitError, bounded, coerce, days_of, exact
+from penstock.decode.rejects import Rejects
+from penstock.errors import PluginError
+from penstock.rawpage import NULL, RawPage, fill, fill_each, nulls, values_of
+from penstock.record import Column
+
+# Wide enough for every number that passes, and loud where one does not.
+_EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
+
+
+class ColumnRules:
+    """
+    What holds for the columns of one stream. ``raw`` are the json columns that stay bytes, ``cleaners`` those that
+    hide something inside; ``day`` is the column with a row's day, ``day_of`` the one it is cut from.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        columns: Mapping[str, Column],
+        *,
+        raw: Collection[str],
+        cleaners: Mapping[str, Callable[[Any], Any]],
+        day: str | None,
+        day_of: str | None,
+        zone: tzinfo,
+        rejects: Rejects,
+    ) -> None:
+        self._name = name
+        self._columns = columns
+        self._raw = raw
+        self._cleaners = cleaners
+        self._day = day if day in columns else None
+        self._day_of = day_of
+        self._zone = zone
+        self._rejects = rejects
+        self._decimals = tuple(one.name for one in columns.values() if one.type == "decimal" and not one.added)
+        self._numbers = tuple(one for one in columns.values() if one.derived_of is not None)
+        self._stamped_not_null = tuple(
+            one.name for one in columns.values() if one.added and not one.nullable and not one.hash_of
+        )
+
+    def apply(
+        self, page: RawPage, stamps: Mapping[str, Any], days: Collection[date] | None, before: datetime | None
+    ) -> None:
+        """
+        Fill and check all columns but row keys. ``stamps`` stand on every row; ``days`` are those asked for, and
+        ``before`` is the moment from which on rows belong to the next ask.
+        """
+        self._settle_nested(page)
+        self._stamp(page, stamps)
+        self._check_decimals(page, self._decimals)
+        self._derive_numbers(page)
+        if before is not None:
+            self._drop_beyond(page, before, days)
+        self._cut_days(page, days)
+        for name in self._stamped_not_null:
+            if page.same.get(name) is None:
+                empty = nulls(values_of(page.rows, name))
+                self._rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
+
+    def _settle_nested(self, page: RawPage) -> None:
+        """A JSON null is a null, and what is hidden inside nested values goes."""
+        for name in self._raw:
+            values = values_of(page.rows, name)
+            if NULL in values:
+                fill_each(page.rows, name, [None if value == NULL else value for value in values])
+        for name, clean in self._cleaners.items():
+            deque(map(clean, values_of(page.rows, name)), maxlen=0)
+
+    # --- stamps -----------------------------------------------------------------------------------------------------
+
+    def _stamp(self, page: RawPage, stamps: Mapping[str, Any]) -> None:
+        for name, given in stamps.items():
+            try:
+                self._stamp_all(page, name, given)
+            except MisfitError as misfit:
+                raise PluginError(f"{self._name}: the request stamps {name} with {given!r}: {misfit}") from None
+        for name, given in page.constants.items():
+            try:
+                self._stamp_all(page, name, given)
+            except MisfitError as misfit:
+                self._rejects.reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
+                return
+        for name, value in page.same.items():
+            fill(page.rows, name, value)
+        for name, each in page.stamps.items():
+            self._stamp_each(page, name, each)
+
+    def _stamp_all(self, page: RawPage, name: str, given: Any) -> None:
+        """One value for all rows: noted where penstock adds the column, compared where the provider sends it too."""
+        column = self._stamped(name)
+        value = coerce(column, given)
+        if column.added:
+            page.same[name] = value
+        else:
+            self._agree(page, name, [value] * len(page.rows))
+
+    def _stamp_each(self, page: RawPage, name: str, given: list[Any]) -> None:
+        """A value for each element."""
+        column = self._stamped(name)
+        made: dict[Any, Any] = {}
+        for one in set(given) if column.type != "json" else ():
+            try:
+                made[one] = coerce(column, one)
+            except MisfitError as misfit:
+                made[one] = misfit
+        values = page.at_rows(given)
+        if made:
+            values = list(map(made.__getitem__, values))
+        if any(isinstance(value, MisfitError) for value in made.values()):
+            bad = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
+            values = [value for value in values if not isinstance(value, MisfitError)]
+            self._rejects.reject(page, bad)
+        if column.added:
+            page.same.pop(name, None)
+            fill_each(page.rows, name, values)
+        else:
+            self._agree(page, name, values)
+
+    def _stamped(self, name: str) -> Column:
+        if name not in self._columns:
+            raise PluginError(
+                f"{self._name}: an answer is stamped with {name}, which the record class does not declare."
+            )
+        return self._columns[name]
+
+    def _agree(self, page: RawPage, name: str, wanted: list[Any]) -> None:
+        """The provider sends this column too: nulls are filled, and who disagrees belongs elsewhere."""
+        values = values_of(page.rows, name)
+        if values == wanted:
+            return
+        both = list(zip(values, wanted, strict=True))
+        fill_each(page.rows, name, [asked if value is None else value for value, asked in both])
+        self._rejects.reject(
+            page,
+            {
+                i: (name, f"{name} is {value}, and {asked} was asked for")
+                for i, (value, asked) in enumerate(both)
+                if value is not None and asked is not None and value != asked
+            },
+        )
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    def _check_decimals(self, page: RawPage, names: Iterable[str]) -> None:
+        for name in names:
+            values = values_of(page.rows, name)
+            try:
+                fine = _all_bounded(values)
+            except TypeError:  # nulls; looking for them with "in" would cost more than all the rest
+                fine = _all_bounded([value for value in values if value is not None])
+            if fine:
+                continue
+            self._rejects.reject(
+                page,
+                {
+                    i: (name, f"{value} is no finite number of at most {LARGEST_EXPONENT} digits")
+                    for i, value in enumerate(values)
+                    if value is not None and not bounded(value)
+                },
+            )
+
+    def _derive_numbers(self, page: RawPage) -> None:
+        for column in self._numbers:
+            assert column.derived_of is not None
+            values = values_of(page.rows, column.derived_of)
+            try:
+                numbers = list(map(Decimal, values))
+                if column.scale:
+                    with localcontext(_EXACT):
+                        numbers = list(map(mul, numbers, repeat(Decimal(1).scaleb(column.scale))))
+            except (TypeError, ValueError, InvalidOperation, Inexact):
+                self._derive_each(page, column, column.derived_of, values)
+            else:
+                fill_each(page.rows, column.name, numbers)
+        self._check_decimals(page, [column.name for column in self._numbers])
+
+    def _derive_each(self, page: RawPage, column: Column, of: str, values: list[Any]) -> None:
+        """One by one, since there is a null, a blank, or no number among them."""
+        bad: dict[int, tuple[str | None, str]] = {}
+        numbers: list[Decimal | None] = []
+        for index, value in enumerate(values):
+            try:
+                numbers.append(_shifted(value, column.scale))
+            except MisfitError as misfit:
+                bad[index] = (of, str(misfit))
+        self._rejects.reject(page, bad)
+        fill_each(page.rows, column.name, numbers)
+
+    # --- days -------------------------------------------------------------------------------------------------------
+
+    def _drop_beyond(self, page: RawPage, before: datetime, days: Collection[date] | None) -> None:
+        """Drop what the next ask brings again; a row from still later is nobody's, and is left to be set aside."""
+        if self._day_of is None:
+            return
+        moments = values_of(page.rows, self._day_of)
+        if max(filter(None, moments), default=before) < before:
+            return
+        end, wanted = before + timedelta(seconds=1), days or ()
+        beyond = {
+            index
+            for index, (moment, day) in enumerate(zip(moments, days_of(moments, self._zone), strict=True))
+            if moment is not None and moment >= before and (moment < end or day in wanted)
+        }
+        page.beyond = len(beyond)
+        page.drop(beyond)
+
+    def _cut_days(self, page: RawPage, days: Collection[date] | None) -> None:
+        if self._day is None:
+            return
+        stamped = self._day_of is None or self._day_of == self._day
+        if self._day_of is not None and not stamped:
+            values: list[Any] = list(days_of(values_of(page.rows, self._day_of), self._zone))
+            if self._columns[self._day].type == "text":
+                values = [None if value is None else value.isoformat() for value in values]
+            filled = values_of(page.rows, self._day)
+            if filled.count(None) == len(filled):
+                fill_each(page.rows, self._day, values)
+        if days is None or (stamped and set(days_of([page.same.get(self._day)], self._zone)) <= set(days)):
+            return
+        found = days_of(values_of(page.rows, self._day), self._zone)
+        if not set(found) <= set(days):
+            self._rejects.reject(
+                page,
+                {
+                    i: (self._day_of or self._day, f"its day is {value}, which was not asked for")
+                    for i, value in enumerate(found)
+                    if value not in days
+                },
+            )
+
+
+def _all_bounded(numbers: list[Decimal]) -> bool:
+    exponents = set(map(Decimal.adjusted, numbers))
+    return (
+        all(map(Decimal.is_finite, numbers))
+        and max(exponents, default=0) <= LARGEST_EXPONENT
+        and min(exponents, default=0) >= -LARGEST_EXPONENT
+    )
+
+
+def _shifted(value: Any, scale: int) -> Decimal | None:
+    """The number in ``value`` times ten to the power ``scale``; None for null and blank; raises MisfitError."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        return None
+    number = exact(value)
+    try:
+        return _EXACT.scaleb(number, scale) if scale else number
+    except (InvalidOperation, Inexact):
+        raise MisfitError(f"{str(value)[:60]!r} has too many digits") from None
