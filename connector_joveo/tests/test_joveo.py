@@ -144,6 +144,10 @@ def test_every_sample_answer_is_read_and_accepted(stream: str, file: str) -> Non
     [
         ({"stats_filters": {"from": "{start}"}}, "{start} and {end}"),
         ({"stats_filters": {"from": "2026-01-01"}}, "{start} and {end}"),
+        ({"stats_filters": {"from": "{start}", "to": "{end:%Q}"}}, "'%Q' is no form of a day"),
+        ({"stats_filters": {"from": "{start:day}", "to": "{end}"}}, "'day' is no form of a day"),
+        ({"client_ids": ("c1", "")}, "one of them is empty"),
+        ({"publisher_ids": (" ",)}, "one of them is empty"),
         ({"aggregation_level": {"primary": "JOB"}}, "primaryLevel"),
         ({"aggregation_level": {"secondaryLevel": "JOB"}}, "primaryLevel is missing"),
         ({"aggregation_level": {"primaryLevel": "JOB", "secondaryLevel": "JOB"}}, "two equal levels"),
@@ -155,6 +159,8 @@ def test_every_sample_answer_is_read_and_accepted(stream: str, file: str) -> Non
         ({"endpoints": {"clients": {"path": "clients"}}}, "begins with /"),
         ({"endpoints": {"clients": {"url": "/clients"}}}, "wanted { method"),
         ({"endpoints": {"job_details": {"path": "/jobs/{ref}"}}}, "names ref"),
+        ({"endpoints": {"jobs": {"path": "/jobs"}}}, "lacks {client_id}"),
+        ({"endpoints": {"job_details": "GET /jobs/{client_id}"}}, "lacks {job_reference}"),
     ],
 )
 def test_settings_that_cannot_work_are_refused(given: Mapping[str, Any], words: str) -> None:
@@ -479,11 +485,24 @@ def test_states_of_a_report(response: Response, age_s: float, state: type) -> No
     assert type(REPORT.state(response, age_s)) is state
 
 
-def test_an_unknown_state_is_named() -> None:
+@pytest.mark.parametrize(
+    ("word", "note"),
+    [("baking", "status BAKING"), ("running", ""), ("In Progress", ""), ("QUEUED", ""), ("", "status missing")],
+)
+def test_an_unknown_state_is_named(word: str, note: str) -> None:
     """
-    An unexpected word is waited for, and told.
+    Any word but those that end a report is waited for; an unexpected one is told.
     """
-    assert REPORT.state(answer({"status": "baking"}), 9) == Waiting("status BAKING")
+    assert REPORT.state(answer({"status": word}), 9) == Waiting(note)
+
+
+@pytest.mark.parametrize("body", [b'{"taskId": "17', b'{"taskId": "\xff17"}', b"<html>", b"NO_CON"])
+def test_a_broken_answer_to_a_submission_is_asked_for_again(body: bytes) -> None:
+    """
+    A body that was cut, or is no UTF-8, says nothing about where the id is.
+    """
+    with pytest.raises(BrokenBodyError, match="submission of stats"):
+        REPORT.handle(answer(body, server="x"))
 
 
 def test_a_poll_that_is_no_object_is_an_error() -> None:

@@ -331,6 +331,19 @@ def test_a_report_that_fails_says_so(
     assert reading.sink.rows.get("stats", {}) == {}
 
 
+def test_a_state_is_told_once(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    A state that nobody documents is told when the report takes it, not at each poll.
+    """
+    app.final_status = "STUCK"
+    client, day = client_ids(app)[0], TODAY - timedelta(days=1)
+
+    reading("stats", since=day, until=day, client_ids=[client], poll_max_s=0.05, poll_deadline_s=0.5)
+
+    told = [str(event["message"]) for event in reading.events if event["event"] == "note"]
+    assert len([message for message in told if "STUCK" in message]) == 1
+
+
 def test_a_forbidden_client_leaves_the_others_alone(reading: Reading, app: JoveoSandbox) -> None:
     """
     A client that these keys may not see fails by itself; it neither ends the run nor counts as refused credentials.

@@ -15,6 +15,7 @@ from connector_joveo.endpoints import override
 LEVELS = ("primaryLevel", "secondaryLevel", "tertiaryLevel")
 
 _PLACE = re.compile(r"\{(start|end)(?::([^{}]+))?\}")
+_FORM = re.compile(r"(?:[^%]|%[%aAbBdDeFGHIjmMpSTuUVwWyYzZ]|%-[dejm])+")  # what strftime knows; it keeps the rest
 
 
 def _template(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, Any]) -> None:
@@ -24,6 +25,14 @@ def _template(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[s
             "wanted the filters of the report with {start} and {end} where the first and last day go, "
             'such as { startDate = "{start}", endDate = "{end:%m/%d/%Y}" }'
         )
+    for form in (place[1] for text in _texts(value) for place in _PLACE.findall(text) if place[1]):
+        if "%" not in form or not _FORM.fullmatch(form):
+            raise ValueError(f"{form!r} is no form of a day; wanted one such as %m/%d/%Y")
+
+
+def _ids(settings: Any, attribute: "attrs.Attribute[Any]", value: tuple[str, ...]) -> None:
+    if any(not one.strip() for one in value):
+        raise ValueError("one of them is empty")
 
 
 def _levels(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
@@ -63,9 +72,9 @@ class JoveoSettings(SourceSettings):
 
     api_key: Secret = setting(help="the value of x-api-key")
     api_client_id: Secret = setting(help="the client_id of the API access, for the token; no client of the agency")
-    client_ids: tuple[str, ...] = setting((), help="clients to read; default: all that the API lists")
+    client_ids: tuple[str, ...] = setting((), help="clients to read; default: all that the API lists", validator=_ids)
     publisher_ids: tuple[str, ...] = setting(
-        (), help="publishers of the streams publisher_*, which the API cannot list"
+        (), help="publishers of the streams publisher_*, which the API cannot list", validator=_ids
     )
     publisher_family_id: str | None = setting(None, help="of a publisher partner, for publisher_report")
     publisher_period: Literal["LAST_30_DAYS", "LAST_MONTH", "THIS_MONTH"] = setting(

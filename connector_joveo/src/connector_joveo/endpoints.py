@@ -114,9 +114,13 @@ def override(operation: str, said: Any) -> Endpoint:
         raise ValueError(f"{operation}: found the method {method!r}, wanted one of {', '.join(_METHODS)}")
     if not path.startswith("/") or "?" in path or "#" in path:
         raise ValueError(f"{operation}: found the path {path!r}, wanted one that begins with / and has no ? or #")
-    if unknown := set(_NAME.findall(path)) - {*_NAME.findall(default.path), "client_id"}:
-        known = ", ".join(sorted({*_NAME.findall(default.path), "client_id"}))
+    given, wanted = set(_NAME.findall(path)), _NAME.findall(default.path)
+    if unknown := given - {*wanted, "client_id"}:
+        known = ", ".join(sorted({*wanted, "client_id"}))
         raise ValueError(f"{operation}: the path names {', '.join(sorted(unknown))}, which is not one of {known}")
+    if missing := [f"{{{name}}}" for name in wanted if name not in given]:
+        # Else each client, or each job, would be asked for in the same words and get the same answer.
+        raise ValueError(f"{operation}: the path lacks {' and '.join(missing)}, which says what is asked for")
     return Endpoint(method, path)
 
 

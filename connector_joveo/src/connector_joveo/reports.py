@@ -20,6 +20,13 @@ from connector_joveo.source import joveo_request
 DONE = "SUCCESS"
 NOTHING = "NO_RECORDS_FOUND"
 FAILED = frozenset({"FAILED", "FAILURE", "ERROR", "CANCELLED", "EXPIRED"})  # but for FAILED inferred
+# Not one is printed by Joveo. Any other word means the same, but is told.
+UNDER_WAY = frozenset(
+    {
+        *("ACCEPTED", "CREATED", "INITIATED", "IN_PROGRESS", "NEW", "PENDING"),
+        *("PROCESSING", "QUEUED", "RUNNING", "SCHEDULED", "STARTED", "SUBMITTED"),
+    }
+)
 
 # A report that was just submitted may not be known yet to whoever answers the poll.
 UNKNOWN_AT_FIRST_S = 60.0
@@ -51,7 +58,8 @@ class JoveoReport:
             names = ", ".join(name for name, _ in response.headers) or "none"
             text = response.text(100)
             cut = text != "NO_CONTENT" and "NO_CONTENT".startswith(text)
-            if response.status == 200 and (cut or text.startswith("<")):
+            broken = text.startswith(("{", "[")) and _decoded(response) is None
+            if response.status == 200 and (cut or broken or text.startswith("<")):
                 raise BrokenBodyError(f"joveo answered the submission of {self.operation} with {text!r}")
             raise ReportError(
                 f"joveo took the submission of {self.operation} (HTTP {response.status}) and gave no id to ask for it: "
@@ -82,13 +90,13 @@ class JoveoReport:
             raise BrokenBodyError(
                 f"joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object."
             )
-        status = str(body.get("status", "")).upper()
+        status = re.sub(r"[ -]", "_", str(body.get("status", "")).strip().upper())
         if status == NOTHING:
             return Empty()
         if status in FAILED:
             return Gone(f"joveo says {status}")
         if status != DONE:
-            return Waiting("" if status in ("IN_PROGRESS", "PENDING") else f"status {status or 'missing'}")
+            return Waiting("" if status in UNDER_WAY else f"status {status or 'missing'}")
         links = [link for name in _LINK_MEMBERS for link in _links(body.get(name))]
         if not links:
             # Only NO_RECORDS_FOUND says that there is nothing.

@@ -88,11 +88,14 @@ class JoveoJudge:
         return None
 
     def _forbidden(self, said: str) -> AuthenticationError | RefusedError:
-        seen = f"joveo refused {self.operation} with a new token too ({said})"
+        # Told before a new token is tried as well as after.
+        seen = f"joveo refused {self.operation} ({said}): the token ran out or, if a new one does not help,"
         if not self.chosen_by:
-            return AuthenticationError(f"{seen}; ask Joveo for the right to it, and check that base_url is right.")
+            return AuthenticationError(
+                f"{seen} these keys have no right to it. Ask Joveo for the right, and check that base_url is right."
+            )
         return RefusedError(
-            f"{seen}: these keys have no right to what was asked for, or its id is wrong. Check {self.chosen_by}, or "
+            f"{seen} these keys have no right to what was asked for, or its id is wrong. Check {self.chosen_by}, or "
             "ask Joveo for the right."
         )
 

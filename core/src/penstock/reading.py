@@ -153,7 +153,7 @@ class Reader:
                 assert outcome.response is not None
                 pending = self._submitted(submission, poller.handle(outcome.response))
             age_s = self._age_s(pending)
-            pause_s = first_s
+            pause_s, noted = first_s, ""
             if age_s < first_s:
                 yield Pause(first_s - age_s)
             while True:
@@ -173,7 +173,8 @@ class Reader:
                 state = poller.state(outcome.response, age_s)
                 if not isinstance(state, Waiting):
                     break
-                if state.note:
+                if state.note and state.note != noted:
+                    noted = state.note
                     self.on_note(f"{self._what()}: the report's state is {state.note!r}; waiting on")
                 if age_s >= deadline_s:
                     self._drop(pending)
