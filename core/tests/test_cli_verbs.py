@@ -84,11 +84,12 @@ class Shop:
         sales: list[dict[str, Any]] = [{"id": "1", "price": "150", "buyer": "ann"}, {"id": "2", "price": "25"}]
         if shop == "13":
             del sales[1]["price"]
+            sales[1]["paid"] = "12.50"
         if shop == "503":
             return SandboxResponse(status=503)
         if shop == "500":
             return SandboxResponse(status=404, body=b"{}")
-        return SandboxResponse(body=json.dumps(sales).encode())
+        return SandboxResponse(body=json.dumps(sales).replace('"12.50"', "12.50").encode())
 
 
 class ShopPlugin:
@@ -569,9 +570,10 @@ def test_rejected_records_are_counted_and_shown(here: Here, server: Server) -> N
 
     assert (one["count"], one["stream"]) == (2, "sales")
     assert len(shown) == 2
-    assert json.loads(shown[0]["raw"]) == {"id": "2"}
+    assert json.loads(shown[0]["raw"]) == {"id": "2", "paid": 12.5}
     assert "price" in here("rejected", "list")
     assert "shop.sales[shop_id=13, report_date=" in here("rejected", "show")
+    assert '{"id":"2","paid":12.50}' in here.out
 
 
 def test_nothing_used_yet_is_told(here: Here) -> None:

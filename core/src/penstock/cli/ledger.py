@@ -2,7 +2,6 @@
 ``status``, ``forget`` and ``rejected``: what the ledgers of the targets know.
 """
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -314,10 +313,12 @@ def rejected(session: Session, what: str, name: str | None, to: str | None, stre
 
 
 def _plain(raw: str) -> str:
+    """A record on one line, its letters as they are and its numbers with the provider's digits."""
+    from penstock.rawpage import EXACT_JSON, PLAIN
     from penstock.redact import mask
 
     try:
-        return mask(json.dumps(json.loads(raw), ensure_ascii=False))
+        return mask(EXACT_JSON.encode(PLAIN.decode(raw)).decode())
     except ValueError:
         return mask(raw)
 
