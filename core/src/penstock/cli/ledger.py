@@ -314,7 +314,7 @@ def rejected(session: Session, what: str, name: str | None, to: str | None, stre
 
 def _plain(raw: str) -> str:
     """A record on one line, its letters as they are and its numbers with the provider's digits."""
-    from penstock.rawpage import EXACT_JSON, PLAIN
+    from penstock.decode.rawpage import EXACT_JSON, PLAIN
     from penstock.redact import mask
 
     try:

@@ -10,8 +10,8 @@ from operator import attrgetter
 from attrs import evolve
 
 from penstock.decode.coerce import days_of
+from penstock.decode.rawpage import values_of
 from penstock.model import Batch
-from penstock.rawpage import values_of
 
 
 def sums(batch: Batch) -> dict[str, Decimal]:

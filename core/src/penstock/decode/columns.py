@@ -11,9 +11,9 @@ from operator import mul
 from typing import Any
 
 from penstock.decode.coerce import LARGEST_EXPONENT, MisfitError, bounded, coerce, days_of, exact
+from penstock.decode.rawpage import NULL, RawPage, fill, fill_each, nulls, values_of
 from penstock.decode.rejects import Rejects
 from penstock.errors import PluginError
-from penstock.rawpage import NULL, RawPage, fill, fill_each, nulls, values_of
 from penstock.record import Column
 
 # Wide enough for every number that passes, and loud where one does not.

@@ -16,11 +16,11 @@ from penstock.decode import derived as of_derived
 from penstock.decode.columns import ColumnRules
 from penstock.decode.keys import Keys, Memory
 from penstock.decode.nested import cleaner
+from penstock.decode.rawpage import Parts, RawPage, fill, joined, page_of
 from penstock.decode.rejects import Rejects
 from penstock.decode.wire import Nested, Shape, Wire
 from penstock.errors import BoundExceededError, BrokenBodyError, ConfigError
 from penstock.model import Batch, Items
-from penstock.rawpage import Parts, RawPage, fill, joined, page_of
 from penstock.record import Column
 from penstock.sink import EXTRA, Layout
 

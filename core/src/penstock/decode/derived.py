@@ -8,7 +8,7 @@ from itertools import accumulate, chain, repeat
 from msgspec import Raw, ValidationError
 
 from penstock.declare import Stream
-from penstock.rawpage import (
+from penstock.decode.rawpage import (
     DICTS,
     EXACT_JSON,
     LIST,

@@ -12,8 +12,8 @@ from typing import Any
 
 from msgspec import Raw
 
+from penstock.decode.rawpage import EXACT_JSON, PLAIN, RawPage, fill_each, nulls, values_of
 from penstock.decode.rejects import Rejects
-from penstock.rawpage import EXACT_JSON, PLAIN, RawPage, fill_each, nulls, values_of
 from penstock.record import Column
 from penstock.sink import EXTRA
 

@@ -8,8 +8,8 @@ from typing import Any
 from msgspec import Raw, ValidationError
 
 from penstock.decode.nested import masked_members
+from penstock.decode.rawpage import EXACT_JSON, PLAIN, RawPage
 from penstock.model import Rejected
-from penstock.rawpage import EXACT_JSON, PLAIN, RawPage
 from penstock.record import Column
 from penstock.redact import mask
 

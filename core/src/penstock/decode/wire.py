@@ -17,8 +17,8 @@ from attrs import frozen
 from msgspec import UNSET, Meta, Raw, UnsetType, ValidationError
 
 from penstock.decode.coerce import MisfitError, coerce
+from penstock.decode.rawpage import DICTS, PLAIN, PLAIN_DICTS, RawPage, fill_each, pair, values_of
 from penstock.decode.rejects import Rejects
-from penstock.rawpage import DICTS, PLAIN, PLAIN_DICTS, RawPage, fill_each, pair, values_of
 from penstock.record import Column
 from penstock.sink import EXTRA
 
