@@ -151,8 +151,8 @@ def _ours(
     if claimed is not None:
         source, other = claimed
         raise TargetError(
-            f"the table {name} holds {source}.{other.stream}, and {layout.source}.{layout.stream} is to be there too. Give "
-            "them different tables: set schema or table of the sink."
+            f"the table {name} holds {source}.{other.stream}, and {layout.source}.{layout.stream} is to be there too. "
+            "Give them different tables: set schema or table of the sink."
         )
     raise TargetError(
         f"the table {name} was not made by penstock. Rename it, or set another schema or table for "
