@@ -3,6 +3,7 @@ The connector against its sandbox over HTTP, into files: what lies there must be
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -11,7 +12,7 @@ from typing import Any
 
 import penstock_plugins
 import pytest
-from attrs import frozen
+from attrs import field, frozen
 from connector_targetcircle.config import TargetCircleSettings
 from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN, TargetCircle, make
 from penstock.check import check
@@ -42,6 +43,7 @@ class World:
     server: Server
     app: TargetCircle
     folder: Path
+    said: list[str] = field(factory=list)
 
     def source(self, **settings: Any) -> ConfiguredSource:
         given: dict[str, Any] = {"api_token": Secret(API_TOKEN), "currency": "EUR", "base_url": self.server.base_url}
@@ -62,7 +64,7 @@ class World:
             since=since,
             until=until,
         )
-        return run([job], clock=a_clock())
+        return run([job], clock=a_clock(), on_event=lambda event: self.said.append(str(event.get("message", ""))))
 
     def rows(self, stream: str, day: date | None = None) -> list[dict[str, Any]]:
         """What lies in the files of a stream, or of one of its days, without what no sandbox can know."""
@@ -267,13 +269,15 @@ def test_other_generation_says_so(world: World) -> None:
 
 def test_an_offer_that_is_gone_is_passed_over(world: World) -> None:
     """
-    A trade's offer without a page leaves no row and no failure.
+    A trade's offer without a page leaves no row and no failure; which one it was is told.
     """
     report = world.read("offer_details")
 
     assert report.exit_code == 0
     assert len(world.asked("GET", "/api/offers/")) == 6
     assert len(world.rows("offer_details")) == 5
+    (gone,) = (text for text in world.said if "no offer of this slug" in text)
+    assert re.search(r"/api/offers/\w+\)$", gone)
 
 
 def test_check_makes_no_report(world: World) -> None:

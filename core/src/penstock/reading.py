@@ -111,7 +111,7 @@ class Reader:
                 rereads += 1
                 if rereads > REREADS or error is self._stands:
                     raise error.error if isinstance(error, _Lost) else error from None
-                self.on_note(f"{self._what()}: {error}; reading it again")
+                self.on_note(f"{self._what()}: {str(error).removeprefix(f'{self._what()}: ')}; reading it again")
                 yield Pause(min(self.source.settings.retry_max_s, self.source.settings.retry_first_s * rereads))
             except BaseException:
                 self.abort()
@@ -265,7 +265,7 @@ class Reader:
         page = Page(request=good.call.request, response=good.response, answer=good.answer, index=listing.pages)
         listing.pages += 1
         if isinstance(good.verdict, Skip):
-            self.on_note(f"{self._what()}: {good.verdict.reason}")
+            self.on_note(f"{self._what()}: {good.verdict.reason} ({good.call.request})")
             return page
         listing.promise(good.answer)
         repeat = listing.is_repeat(good.digest)
