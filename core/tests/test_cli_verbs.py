@@ -373,6 +373,21 @@ def test_plan_asks_nobody_and_gives_reasons(here: Here, server: Server) -> None:
     assert f"{len(after)} partitions to read, {6 - len(after)} final" in here("plan", "shop", *days(5))
 
 
+def test_plan_shows_days_in_a_row_in_one_line(here: Here, server: Server) -> None:
+    """
+    Days of one account that are read for one reason share a line, which has their number and all their requests; a
+    day that is final, or has another reason, ends it.
+    """
+    first, last, final = (TODAY - timedelta(days=number) for number in (5, 1, 3))
+    lines = [" ".join(line.split()) for line in here("plan", "daily", *days(5)).splitlines()]
+    here("run", "shop", "--to", "files", "--since", str(final), "--until", str(final))
+
+    later = here("plan", "shop", *days(5), "--to", "files")
+
+    assert f"shop sales shop_id=7, report_date={first} to {last} (5 days) missing 5" in lines
+    assert f"report_date={first} to {TODAY - timedelta(days=4)} (2 days)" in later
+
+
 def test_a_source_without_a_sink_is_told_what_to_write(here: Here) -> None:
     """
     ``run SOURCE`` names the option that is missing.
