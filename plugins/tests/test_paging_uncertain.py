@@ -48,3 +48,38 @@ def test_page_one_is_asked_for_and_may_repeat_page_zero(
     named = UNCERTAIN.next(page)
 
     assert (named.param("page") if named is not None else None) == following
+
+
+@pytest.mark.parametrize(
+    ("index", "count", "listed", "fresh", "allowed", "following"),
+    [
+        (1, 1, 2, 0, True, "2"),
+        (2, 1, 3, 0, True, None),
+        (2, 2, 6, 0, False, None),
+        (2, 1, 5, 0, False, None),
+        (3, 1, 4, 0, False, None),
+    ],
+    ids=["the second", "a third, all short", "a third, all full", "a third, after longer ones", "a fourth"],
+)
+def test_a_provider_that_always_serves_its_only_page(
+    index: int, count: int, listed: int, fresh: int, allowed: bool, following: str | None
+) -> None:
+    """
+    Where a page's size is unsure too, page 2 is asked for after a page 1 that repeats page 0; the same short page once
+    more is the end, and any other repetition stays an error.
+    """
+    pages = PageNumber(size=2, first_page=0, uncertain=True, size_unsure=True)
+    page = Page(
+        request=Request(url="https://provider.example/list", params=(("page", str(index)),)),
+        response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
+        answer=Answer(),
+        index=index,
+        count=count,
+        listed=listed,
+        fresh=fresh,
+    )
+
+    named = pages.next(page)
+
+    assert pages.repeats(page) is allowed
+    assert (named.param("page") if named is not None else None) == following

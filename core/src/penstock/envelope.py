@@ -271,7 +271,7 @@ def utf8_body(response: Response, body: bytes | None = None) -> bytes:
             body = _transcoded(body, named[1])
     first = _first(body)
     if not first:
-        raise BrokenBodyError(f"The body is empty (HTTP status {response.status}).")
+        raise BrokenBodyError("The body is empty.")
     if first == b"<":
         raise BrokenBodyError(f"The body is HTML or XML, not data; it begins: {response.text(200)}")
     return body

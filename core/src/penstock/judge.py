@@ -56,7 +56,8 @@ def judged(
         if verdict.answer is not None:
             return verdict, verdict.answer
         if problem is not None and not lenient:
-            seen = f"{provider} answered {request} with HTTP {response.status}, but {problem}"
+            what = str(problem)
+            seen = f"{provider} answered {request} with HTTP {response.status}, but {what[:1].lower()}{what[1:]}"
             return Retry(BrokenBodyError(seen)), Answer()
     return verdict, answer or Answer()
 

@@ -269,8 +269,6 @@ class Reader:
             return page
         listing.promise(good.answer)
         repeat = listing.is_repeat(good.digest)
-        if repeat and not paginator.repeats(page):
-            raise PagingError(f"{self._what()}: page {page.index + 1} came again with the records of an earlier one")
         self._check_days(good)
         count = fresh = 0
         stamps = {**self._stamps(), **good.call.request.columns}
@@ -283,7 +281,10 @@ class Reader:
                 self._deliver(decoded)
         listing.fetched += count
         listing.distinct += fresh
-        return evolve(page, count=count, fresh=fresh, listed=listing.fetched)
+        page = evolve(page, count=count, fresh=fresh, listed=listing.fetched)
+        if repeat and not paginator.repeats(page):
+            raise PagingError(f"{self._what()}: page {page.index + 1} came again with the records of an earlier one")
+        return page
 
     def _stamps(self) -> dict[str, Any]:
         """What the partition says of every row. A day that the rows themselves tell is not stamped."""

@@ -59,10 +59,14 @@ class PageNumber(SinglePage):
         if page.count == 0 or page.count < self._full(page) or self._reached(page):
             return None
         # A second page that only repeats the first is no end: page 0 and page 1 may be the same one.
-        return following if page.fresh or self.repeats(page) else None
+        return following if page.fresh or (page.index == 1 and self.repeats(page)) else None
 
     def repeats(self, page: Page) -> bool:
-        return self.uncertain and page.index == 1
+        if not self.uncertain:
+            return False
+        # Three times the same short page: the provider serves its only page, whatever number is asked for.
+        only = self.size_unsure and page.index == 2 and page.count < self.size and page.listed == 3 * page.count
+        return page.index == 1 or only
 
     def capped(self, page: Page) -> bool:
         if self.full_page_is_cut and page.listed == self.size:
