@@ -203,6 +203,8 @@ def test_one_run_at_a_time_writes_a_file(tmp_path):
     [
         pytest.param("jsonl:", UsageError, "jsonl:DIR", id="no place"),
         pytest.param("jsonl:{there}/no/clicks.jsonl", TargetError, "is no directory", id="no directory"),
+        pytest.param("jsonl:/proc/penstock", TargetError, "[Nn]ame another target", id="no place for a directory"),
+        pytest.param("jsonl:/proc/penstock.jsonl", TargetError, "[Nn]ame another target", id="no place for a file"),
     ],
 )
 def test_places_that_cannot_be(tmp_path, text, error, said):

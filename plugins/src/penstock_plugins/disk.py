@@ -81,13 +81,16 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directories(path: Path, mode: int = 0o777) -> None:
-    """``path`` and what is missing above it, durably."""
+    """``path`` and what is missing above it, durably. Raises TargetError where none can be made."""
     missing: list[Path] = []
     while not path.is_dir():
         missing.append(path)
         path = path.parent
     for directory in reversed(missing):
-        directory.mkdir(mode=mode, exist_ok=True)
+        try:
+            directory.mkdir(mode=mode, exist_ok=True)
+        except FileNotFoundError:  # though its parent is there: /proc and its kind
+            raise TargetError(f"{directory}: no directory can be made there. Name another target.") from None
         sync_directory(directory.parent)
 
 

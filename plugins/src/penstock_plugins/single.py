@@ -19,7 +19,7 @@ from penstock.model import Batch, Partition
 from penstock.sink import Entry, Layout
 
 from penstock_plugins.codec import Codec, Encode
-from penstock_plugins.disk import Draft, file_errors, locked, sync_directory
+from penstock_plugins.disk import Draft, file_errors, locked, make_directories, sync_directory
 from penstock_plugins.merge import merge
 
 
@@ -67,7 +67,7 @@ class SingleFileTarget:
         self._number = 0
         self._committed: dict[Partition, Path | None] = {}
         with file_errors(self._work):
-            self._work.mkdir(exist_ok=True)
+            make_directories(self._work)
             self._lock = locked(self._work / "lock", str(sink.path), run_id)
             for left in self._work.iterdir():  # by a run that was killed
                 if left.name != "lock":
