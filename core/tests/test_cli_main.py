@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterable
@@ -153,17 +154,18 @@ def test_several_problems_are_a_list(capsys: pytest.CaptureFixture[str]) -> None
     )
 
 
-class Defective:
+class Pressing:
     @penstock.hookimpl
     def penstock_sinks(self) -> Iterable[Any]:
-        raise KeyboardInterrupt
+        signal.raise_signal(signal.SIGINT)
+        return []
 
 
 def test_ctrl_c_is_exit_130(capsys: pytest.CaptureFixture[str]) -> None:
     """
     An interrupt before a run ends the command without a traceback.
     """
-    assert main(["connectors"], plugins=[Defective()]) == 130
+    assert main(["connectors"], plugins=[Pressing()]) == 130
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -1,6 +1,8 @@
 """Plugins: found, listed, broken ones harmless, names that two claim used by nobody."""
 
+import importlib
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import penstock
@@ -79,6 +81,12 @@ class Exiting:
         raise SystemExit(1)
 
 
+class Interrupting:
+    @penstock.hookimpl
+    def penstock_sandboxes(self) -> Iterable[Any]:
+        raise KeyboardInterrupt
+
+
 class WrongValue:
     @penstock.hookimpl
     def penstock_sources(self) -> Iterable[Any]:
@@ -118,6 +126,7 @@ class BatchWrapper:
         (WrongArgument, "a hook function does not take what the hook gives"),
         (Raising, "penstock_sources failed: RuntimeError: no licence"),
         (Exiting, "penstock_sandboxes failed: SystemExit: 1"),
+        (Interrupting, "penstock_sandboxes failed: RuntimeError: it raised KeyboardInterrupt"),
         (WrongValue, "it offers str where Connector is wanted"),
         (RaisingStreams, "penstock_record_streams failed: RuntimeError: no streams today"),
         (BrokenWrapper, "its wrapper of penstock_sources failed: RuntimeError: wrapped too tight"),
@@ -282,3 +291,30 @@ def test_installed_plugins_are_found_by_their_entry_points() -> None:
 
     for name in registry.connectors():
         assert registry.origin(name).version
+
+
+def test_an_import_that_ends_the_process_is_a_broken_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Whatever the module raises, Ctrl-C's own exception included; a Ctrl-C that is pressed meanwhile still ends it.
+    """
+    for name, body in {
+        "exits": "import sys\nsys.exit(3)",
+        "interrupts": "raise KeyboardInterrupt",
+        "pressed": "import os, signal\nos.kill(os.getpid(), signal.SIGINT)",
+    }.items():
+        (tmp_path / f"plugin_{name}.py").write_text(body)
+        info = tmp_path / f"plugin_{name}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: plugin-{name}\nVersion: 1\n")
+        if name != "pressed":
+            (info / "entry_points.txt").write_text(f"[penstock]\n{name} = plugin_{name}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+
+    broken = {one.plugin.distribution: one.reason for one in Registry().broken()}
+
+    assert broken["plugin-exits"] == "it cannot be imported: SystemExit: 3"
+    assert broken["plugin-interrupts"] == "it cannot be imported: RuntimeError: it raised KeyboardInterrupt"
+    (tmp_path / "plugin_pressed-1.dist-info" / "entry_points.txt").write_text("[penstock]\npressed = plugin_pressed\n")
+    importlib.invalidate_caches()
+    with pytest.raises(KeyboardInterrupt):
+        Registry()

@@ -8,8 +8,11 @@ whoever needs it gets an error that names both.
 """
 
 import inspect
+import signal
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal
+from functools import partial
+from types import FrameType
+from typing import Any, Literal, TypeVar
 
 import pluggy
 from attrs import field, frozen
@@ -246,7 +249,7 @@ class Registry:
 
     def _register(self, plugin: Plugin, load: Callable[[], object]) -> None:
         try:
-            module = load()
+            module = _guarded(load)
         except _FAILURES as error:
             self._break(plugin, f"it cannot be imported: {_said(error)}", error)
             return
@@ -316,7 +319,7 @@ class Registry:
         failed: list[Broken] = []
         for plugin, call in self._callers(hook):
             try:
-                found = self._ask(hook, plugin, call, arguments, wanted)
+                found = _guarded(partial(self._ask, hook, plugin, call, arguments, wanted))
             except _FAILURES as error:
                 failed.append(self._break(plugin, f"{hook} failed: {_said(error)}", error))
                 continue
@@ -393,6 +396,40 @@ def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Ba
         return changed
 
     return change
+
+
+T = TypeVar("T")
+
+
+def _guarded(call: Callable[[], T]) -> T:
+    """
+    What a plugin's code gives. A KeyboardInterrupt (or the like) that it raises itself becomes a RuntimeError, so that
+    the plugin is broken; a Ctrl-C that comes meanwhile stays one.
+    """
+    pressed = False
+
+    def press(number: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        raise KeyboardInterrupt
+
+    watched = signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    try:
+        if watched:
+            signal.signal(signal.SIGINT, press)
+    except ValueError:  # not in the main thread, where no Ctrl-C arrives either
+        watched = False
+    try:
+        return call()
+    except _FAILURES:
+        raise
+    except BaseException as error:
+        if pressed:
+            raise
+        raise RuntimeError(f"it raised {_said(error)}") from error
+    finally:
+        if watched:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _said(error: BaseException) -> str:
