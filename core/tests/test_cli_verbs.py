@@ -559,6 +559,7 @@ def test_forget_makes_days_missing_again(here: Here) -> None:
     ("arguments", "said"),
     [
         pytest.param(["sale", "--since", "2026-01-01", "--until", "2026-01-02"], 'Did you mean "sales"?', id="stream"),
+        pytest.param(["nosuch"], "no shop.nosuch was delivered yet. There is items, sales;", id="no stream"),
         pytest.param(["sales"], "sales is divided by days: say which", id="days"),
         pytest.param(["sales", "--since", "2026-01-02", "--until", "2026-01-01"], "is after", id="order"),
     ],
@@ -571,6 +572,24 @@ def test_forget_is_exact_about_what(here: Here, arguments: list[str], said: str)
 
     here("forget", "shop", *arguments, code=2)
     assert said in here.err
+
+
+def test_forget_waits_for_no_run(here: Here) -> None:
+    """
+    While a run holds any of the targets, nothing is forgotten in any of them.
+    """
+    here("run", "shop", "--to", "jsonl:one", *days(9))
+    here("run", "shop", "--to", "csv:two", *days(9))
+    kind = Registry([penstock_plugins]).sink("jsonl")
+    running = kind.open(kind.parse("jsonl:one")).open("shop", "the-run")
+    first = str(TODAY - timedelta(days=9))
+    before = here("plan", "shop", "--to", "csv:two", *days(9))
+
+    here("forget", "shop", "sales", "--since", first, "--until", first, code=6)
+
+    running.close()
+    assert f"another run writes shop to {here.folder / 'one'} (process" in here.err
+    assert here("plan", "shop", "--to", "csv:two", *days(9)) == before
 
 
 def test_rejected_records_are_counted_and_shown(here: Here, server: Server) -> None:

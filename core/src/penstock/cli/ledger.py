@@ -4,7 +4,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from penstock.cli.types import DAY
 from penstock.clock import Clock
 from penstock.config import did_you_mean
 from penstock.errors import UsageError
+from penstock.report import counted
 
 if TYPE_CHECKING:
     from penstock.config import SinkChoice
@@ -212,41 +213,43 @@ def forget(session: Session, source: str, stream: str, to: str | None, since: da
 
     if since is not None and until is not None and since > until:
         raise UsageError(f"--since {since} is after --until {until}")
-    seen = False
-    for choice, _ in targets(session, source, to, used_by_source=True):
-        sink = choice.kind.open(choice.settings)
-        if (look := sink.look(source)) is None:
-            continue
-        look.close()
-        target = sink.open(source, run_id(Clock().now()))
-        try:
+    with ExitStack() as opened:
+        # Every target is locked and asked before anything is forgotten in one.
+        found: list[tuple[SinkChoice, Ledger]] = []
+        for choice, _ in targets(session, source, to, used_by_source=True):
+            sink = choice.kind.open(choice.settings)
+            if (look := sink.look(source)) is None:
+                continue
+            look.close()
+            target = sink.open(source, run_id(Clock().now()))
+            opened.callback(target.close)
             if target.ledger is None:
                 raise UsageError(f"{choice.shown} keeps no ledger: every run reads everything anyway")
-            seen = True
-            count = _forget(target.ledger, source, stream, since, until)
-        finally:
-            target.close()
-        print(f"{choice.shown}: {count} partition{'' if count == 1 else 's'} of {source}.{stream} forgotten")
-    if not seen:
-        raise UsageError(f"nothing was delivered yet for {source}, so there is nothing to forget")
+            found.append((choice, target.ledger))
+        known = sorted({name for _, ledger in found for owner, name in ledger.sources() if owner == source})
+        if not known:
+            where = ", ".join(choice.shown for choice, _ in found)
+            raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
+        if stream not in known:
+            raise UsageError(
+                f"no {source}.{stream} was delivered yet.{did_you_mean(stream, known)} There is {', '.join(known)}; a "
+                "stream that travels with its parent is forgotten with it"
+            )
+        chosen = [(choice, ledger, _chosen(ledger, source, stream, since, until)) for choice, ledger in found]
+        for choice, ledger, partitions in chosen:
+            for report in ledger.pending(source, stream):
+                if any(partition in partitions for partition in report.partitions):
+                    ledger.drop(report)  # else the next run would adopt a report that was made before
+            count = ledger.forget(source, partitions)
+            print(f"{choice.shown}: {counted(count, 'partition')} of {source}.{stream} forgotten")
 
 
-def _forget(ledger: "Ledger", source: str, stream: str, since: date | None, until: date | None) -> int:
-    known = sorted(name for owner, name in ledger.sources() if owner == source)
-    if stream not in known:
-        raise UsageError(
-            f"the ledger has no stream {stream!r} of {source}.{did_you_mean(stream, known)} "
-            f"It has: {', '.join(known) or 'none'}. A stream that travels with its parent is forgotten with it."
-        )
+def _chosen(ledger: "Ledger", source: str, stream: str, since: date | None, until: date | None) -> "list[Partition]":
     entries = ledger.entries(source, stream)
     dated = any(day_of(partition) is not None for partition in entries)
     if dated and (since is None or until is None):
         raise UsageError(f"{stream} is divided by days: say which, such as --since 2026-01-01 --until 2026-01-31")
-    chosen = [partition for partition in entries if _within(day_of(partition), since, until)]
-    for report in ledger.pending(source, stream):
-        if any(partition in chosen for partition in report.partitions):
-            ledger.drop(report)  # else the next run would adopt a report that was made before
-    return ledger.forget(source, chosen)
+    return [partition for partition in entries if _within(day_of(partition), since, until)]
 
 
 def _within(day: date | None, since: date | None, until: date | None) -> bool:
