@@ -326,6 +326,44 @@ def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, said
     assert said in here.err
 
 
+@pytest.mark.parametrize("verb", ["check", "plan", "run"])
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        (
+            'exclude=["id"]',
+            "exclude: 'id' cannot be left out of sales and items: it is (part of) a key or a partition, or what "
+            "another stream is asked by",
+        ),
+        ('exclude=["items.id"]', "exclude: 'items.id' cannot be left out of items: it is (part of) a key"),
+        ('exclude=["sales.shop_id"]', "exclude: 'sales.shop_id' cannot be left out of sales"),
+        ('base_url="http://shop.example"', "base_url: plain http to shop.example: credentials and data would travel"),
+    ],
+    ids=["key", "key of a stream", "partition", "plain http"],
+)
+def test_every_verb_refuses_what_no_run_could_do(
+    here: Here, server: Server, verb: str, setting: str, said: str
+) -> None:
+    """
+    Settings that the reading itself would fail at are told when the source is configured, before anything is asked.
+    """
+    wanted = () if verb == "check" else ("--to", "jsonl:data", *days(1))
+
+    here(verb, "shop", "--set", f"source.shop.{setting}", *wanted, code=2)
+
+    assert said in here.err
+    assert server.requests == []
+
+
+def test_a_key_of_a_stream_that_is_not_read_may_be_left_out(here: Here) -> None:
+    """
+    What is left out is a matter of the streams that are read.
+    """
+    here("run", "shop", "--set", "source.shop.exclude=shop_id", "--streams", "items", "--to", "jsonl:data")
+
+    assert "3 records" in here.err
+
+
 def test_check_says_what_was_seen(here: Here) -> None:
     """
     One request, one line, nothing recorded.

@@ -48,6 +48,16 @@ def origin_of(url: str) -> str:
     return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
 
 
+def is_loopback(host: str) -> bool:
+    """Whether this host is the machine itself, as far as its name tells."""
+    import ipaddress
+
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+
+
 @frozen(order=True)
 class Partition:
     """

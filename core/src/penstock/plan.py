@@ -413,3 +413,57 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
         for name in source.settings.exclude
         if name not in names
     ]
+
+
+def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
+    """
+    A problem for every column that the settings leave out and that a run of these streams goes by: a key, a partition,
+    a row's day, or what another stream is asked by.
+    """
+    settings = source.settings
+    if not settings.exclude and settings.include_personal:
+        return []
+    read_by = _read_by(source, names)
+    why = "(part of) a key or a partition, or what another stream is asked by"
+    problems: list[str] = []
+    for given in settings.exclude:
+        streams = [name for name in read_by if {given, given.removeprefix(f"{name}.")} & read_by[name]]
+        if streams:
+            where = " and ".join(streams)
+            problems.append(f"source.{source.name}.exclude: {given!r} cannot be left out of {where}: it is {why}")
+    if not settings.include_personal:
+        problems.extend(
+            f"source.{source.name}.include_personal: {name}.{column.name} is personal and cannot be left out: it is "
+            f"{why}. Leave out the stream instead, with --streams or a pipeline"
+            for name, columns in read_by.items()
+            for column in source.stream(name).columns
+            if column.personal and column.name in columns
+        )
+    return problems
+
+
+def _read_by(source: ConfiguredSource, names: Iterable[str]) -> dict[str, set[str]]:
+    """The columns without which these streams, and those they are read with, cannot be read."""
+    found: dict[str, set[str]] = {}
+
+    def visit(name: str, columns: Iterable[str] = ()) -> None:
+        stream = source.stream(name)
+        known = name in found
+        found.setdefault(name, set()).update(columns)
+        if known:
+            return
+        day_of = stream.day_of(source.settings) if callable(stream.day_of) else stream.day_of
+        partition = [one for one in (stream.account, stream.day) if one is not None]
+        found[name].update(stream.key, partition, [day_of] if day_of is not None else [])
+        if stream.parent is not None:
+            visit(stream.parent.stream, stream.parent.columns)
+        listed = stream.accounts is None or stream.accounts(source.settings) is None
+        if stream.accounts_from is not None and listed:
+            visit(stream.accounts_from[0], stream.accounts_from[1:])
+        for child in source.derived_from(name):
+            assert child.derived is not None
+            visit(child.name, (*partition, *child.derived.stamps))
+
+    for name in names:
+        visit(name)
+    return found

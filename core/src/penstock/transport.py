@@ -34,7 +34,7 @@ from penstock.errors import (
     StoppedError,
     TransportError,
 )
-from penstock.model import Request, Response, origin_of
+from penstock.model import Request, Response, is_loopback, origin_of
 from penstock.redact import Secret, mask
 
 if TYPE_CHECKING:
@@ -100,7 +100,7 @@ class Transport:
         self._base_is_private: bool | None = None
         for url in (proxy, *self._environment_proxies.values()):
             _know_password(url)
-        if self._base.startswith("http://") and not allow_http and not _is_loopback(_host(self._base)):
+        if self._base.startswith("http://") and not allow_http and not is_loopback(_host(self._base)):
             raise ConfigError(
                 f"base_url is plain http on {_host(self._base)}: credentials and data would travel readable. "
                 "Write https, or set allow_http = true for a host you reach over a network you trust."
@@ -151,7 +151,7 @@ class Transport:
             raise ForeignOriginError(
                 f"a download leads from https to plain {origin} ({_shown(request)}); it is not followed."
             )
-        if scheme == "http" and not self._allow_http and not _is_loopback(host):
+        if scheme == "http" and not self._allow_http and not is_loopback(host):
             raise ForeignOriginError(
                 f"a download leads to plain {origin} ({_shown(request)}); set allow_http = true to follow it."
             )
@@ -269,7 +269,7 @@ class Transport:
 
     def _proxy_for(self, scheme: str, host: str) -> str | None:
         found = self._proxy
-        if found is None and self._environment_proxies and not _is_loopback(host):
+        if found is None and self._environment_proxies and not is_loopback(host):
             import urllib.request
 
             found = self._environment_proxies.get(scheme) or self._environment_proxies.get("all")
@@ -692,13 +692,6 @@ def _absolute(url: str, location: str, request: Request) -> str:
 
 def _host(url: str) -> str:
     return urlsplit(url).hostname or ""
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost" or host.endswith(".localhost")
 
 
 def _address(text: str) -> Address:

@@ -18,12 +18,12 @@ from penstock.cli.output import print_json, print_table
 from penstock.cli.session import Session, as_json, verb
 from penstock.cli.types import DAY, DURATION, NAMES
 from penstock.clock import Clock
-from penstock.errors import PenstockError, UsageError
+from penstock.errors import ConfigError, PenstockError, UsageError
 from penstock.report import counted
 
 if TYPE_CHECKING:
     from penstock.config import SinkChoice
-    from penstock.plan import Job, Planned
+    from penstock.plan import ConfiguredSource, Job, Planned
     from penstock.sink import Sink, Target
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -51,8 +51,10 @@ def check(session: Session, source: str) -> None:
     Try a source's credentials with one cheap request that records nothing at the provider.
     """
     from penstock.check import check as checked
+    from penstock.plan import chosen_streams
 
     (configured,), _ = session.configured([source])
+    _refuse_missed(session, [configured], {configured.name: chosen_streams(configured, None)})
     print(checked(configured, Clock()))
 
 
@@ -278,6 +280,7 @@ def jobs_for(
         _no_pipeline(session, name)
     configured, choice = session.configured(sources, to)
     chosen = {source.name: chosen_streams(source, streams) for source in configured}
+    _refuse_missed(session, configured, chosen)
     for source in configured:
         if not chosen[source.name]:
             raise UsageError(
@@ -297,6 +300,17 @@ def jobs_for(
         )
         for source in configured
     ], choice
+
+
+def _refuse_missed(
+    session: Session, sources: "Sequence[ConfiguredSource]", chosen: Mapping[str, Sequence[str]]
+) -> None:
+    """Raises ConfigError where the settings leave out a column that the reading of these streams goes by."""
+    from penstock.plan import missed_columns
+
+    problems = [text for source in sources for text in missed_columns(source, chosen[source.name])]
+    if problems:
+        raise ConfigError([f"{session.config.where}: {text}" for text in problems])
 
 
 def _no_pipeline(session: Session, name: str) -> None:

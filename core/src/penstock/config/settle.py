@@ -18,6 +18,7 @@ from penstock.config.values import bare_type, from_text, is_table, leaves, sampl
 from penstock.config.words import did_you_mean, shown, sort_of
 from penstock.declare import Connector, OpenFor, SinkKind, SourceSettings, help_of
 from penstock.errors import ConfigError
+from penstock.model import is_loopback
 from penstock.redact import Secret
 
 ENVIRONMENT = "PENSTOCK_"
@@ -176,6 +177,14 @@ def _common_problems(settings: SourceSettings) -> Iterator[tuple[str, str]]:
             yield "open_for", str(error)
     if settings.base_url and (problem := _url_problem(settings.base_url)):
         yield "base_url", problem
+    elif settings.base_url and not settings.allow_http:
+        parts = urlsplit(settings.base_url)
+        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
+            yield (
+                "base_url",
+                f"plain http to {parts.hostname}: credentials and data would travel readable. Write https, or set "
+                "allow_http = true for a host that you reach over a network you trust",
+            )
     if settings.proxy and (problem := _url_problem(settings.proxy, userinfo=True)):
         yield "proxy", problem
     if settings.ca_file and not (Path(settings.ca_file).is_file() and os.access(settings.ca_file, os.R_OK)):
