@@ -257,6 +257,22 @@ def test_a_restated_day_is_replaced(reading: Reading, app: JoveoSandbox) -> None
     assert places(before) - places(after)
 
 
+def test_rows_of_no_day_replace_nothing(reading: Reading, app: JoveoSandbox) -> None:
+    """
+    A report none of whose rows tells its day where it was looked for fails its days; what was delivered stays.
+    """
+    client, day = client_ids(app)[0], TODAY - timedelta(days=2)
+    reading("stats", since=day, client_ids=[client])
+    before = reading.rows("stats")
+
+    report = reading("stats", since=day, client_ids=[client], stats_columns={"statDate": "date"}).as_dict()
+
+    assert report["exit_code"] == 1
+    assert "not one of" in report["errors"][0]["message"]
+    assert "$[0].statDate" in report["errors"][0]["message"]
+    assert reading.rows("stats") == before != []
+
+
 def places(rows: list[dict[str, Any]]) -> set[tuple[str, str]]:
     return {(row["job_group_id"], row["publisher"]) for row in rows}
 

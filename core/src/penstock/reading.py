@@ -24,6 +24,7 @@ from penstock.model import Ask, Batch, Page, Partition, Request
 from penstock.parts import BodyDecoder, Empty, Gone, Paginator, Poller, Ready, Refuse, SinglePage, Skip, Waiting
 from penstock.plan import ConfiguredSource, Fetch
 from penstock.reconcile import Listing, Tally
+from penstock.record import snake
 from penstock.sink import Ledger, PendingReport, Target, Writer
 
 # How often a fetch is read again from its start because its pages did not fit together.
@@ -101,6 +102,7 @@ class Reader:
             try:
                 for ask in asks:
                     yield from self.asked(ask)
+                self._verify_days()
                 return
             except _Capped as capped:
                 self.abort()
@@ -300,6 +302,22 @@ class Reader:
     def _days(self) -> frozenset[date] | None:
         """The days asked for, where rows have one: a row of another day is set aside."""
         return frozenset(self.fetch.ask.days) if self.stream.kind == "report" and self.stream.day else None
+
+    def _verify_days(self) -> None:
+        """
+        Where rows tell their own day, one of them at least could be read: if none, the days are written in another
+        form, and replacing them by nothing would lose them all.
+        """
+        if self.parts.day_of is None or any(tally.rows or tally.repeated for tally in self.tallies.values()):
+            return
+        rejected = [one for tally in self.tallies.values() for one in tally.rejected]
+        if rejected and all(snake(one.path.rpartition(".")[2]) == self.parts.day_of for one in rejected):
+            self._stands = BrokenBodyError(
+                f"{self._what()}: not one of {len(rejected)} records tells a day that was asked for, the first because "
+                f"{rejected[0].path}: {rejected[0].reason}. The days stand in another member or form; "
+                "nothing was replaced."
+            )
+            raise self._stands
 
     def _check_days(self, outcome: Outcome) -> None:
         """Where the envelope itself says of which days its records are, one at least was asked for."""
