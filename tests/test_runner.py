@@ -149,6 +149,7 @@ def test_deadline_leaves_the_rest_for_the_next_run(talroo: Bench) -> None:
 
     assert time.monotonic() - began < 10
     assert process.returncode == 4, said
+    assert f"{len(talroo.app.asked)} requests".encode() in said  # those that hang are counted, too
     assert len(talroo.delivered()) == 3
     talroo.app.going_on.set()
     process = talroo.start()

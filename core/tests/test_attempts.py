@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from penstock.clock import Clock
-from penstock.errors import AuthenticationError, BrokenBodyError, ServerError
+from penstock.errors import AuthenticationError, BrokenBodyError, ServerError, StoppedError
 from penstock.model import Request, Response
 from penstock.pace import Pace
 from penstock.parts import Accept, Retry, Unsigned, Verdict
@@ -61,6 +61,21 @@ def test_an_attempt_tells_whether_another_follows(
     So that retries can be counted, and nobody announces one that never comes.
     """
     assert attempts(answers, judge, budget=budget) == told
+
+
+def test_what_is_sent_is_told_before_it_is_answered() -> None:
+    """
+    A request that a stop overtakes left all the same.
+    """
+    sent: list[str] = []
+    clock = FakeClock()
+    exchange = SignedExchange(Unsigned(), ScriptedExchange([StoppedError("stopped")]), no_login, clock)
+    retrying = Retrying(exchange, RetryPolicy(), Pace(clock), Budget(clock))
+
+    with pytest.raises(StoppedError):
+        retrying(REQUEST, busy, on_send=lambda: sent.append("sent"))
+
+    assert sent == ["sent"]
 
 
 @frozen

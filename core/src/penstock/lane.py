@@ -95,7 +95,9 @@ class SourceLane:
             return verdict
 
         try:
-            response, verdict = self._retrying(call.request, judge, partial(self._attempted, call.request, stream))
+            response, verdict = self._retrying(
+                call.request, judge, partial(self._attempted, call.request, stream), partial(self._sending, stream)
+            )
         except Exception as error:  # handed to the reading, which says what becomes of it
             return Outcome(call=call, error=error)
         digest = digest_of(last) if call.digest and isinstance(verdict, Accept) else None
@@ -118,12 +120,17 @@ class SourceLane:
         )
         return response
 
+    def _sending(self, stream: Stream | None) -> None:
+        """Count a request before it leaves: whether an answer comes is not known yet."""
+        if stream is not None:
+            self.report.count(self.source.name, stream.name, requests=1)
+
     def _attempted(
         self, request: Request, stream: Stream | None, error: ProviderError | None, pause_s: float | None
     ) -> None:
-        """Count an attempt, and tell of one that another follows; what the last one brought, its reading tells."""
-        if stream is not None:
-            self.report.count(self.source.name, stream.name, requests=1, retries=int(pause_s is not None))
+        """Count and tell of an attempt that another follows; what the last one brought, its reading tells."""
+        if stream is not None and pause_s is not None:
+            self.report.count(self.source.name, stream.name, retries=1)
         if error is not None and pause_s is not None:
             self.emit(
                 {

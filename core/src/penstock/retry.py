@@ -105,8 +105,12 @@ class Retrying:
         request: Request,
         judge: Callable[[Response], Verdict],
         on_attempt: Callable[[ProviderError | None, float | None], None] = lambda error, pause_s: None,
+        on_send: Callable[[], None] = lambda: None,
     ) -> tuple[Response, Accept | Refuse | Skip]:
-        """``on_attempt`` hears of every attempt: the error it brought, and the pause before the next, if there is."""
+        """
+        ``on_send`` is called before every attempt, ``on_attempt`` after it: with the error it brought, and the pause
+        before the next, if there is. One that a deadline or a stop overtakes has no after.
+        """
         failures = 0
         renewed = renewing = corrected = False
         stale: Grant | None = None
@@ -118,6 +122,7 @@ class Retrying:
                 if renewing:
                     self.exchange.renew(stale)
                     renewing = False
+                on_send()
                 response = self.exchange(request)
                 verdict = judge(response)
             except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
