@@ -382,6 +382,20 @@ def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, said):
     assert [path for path in drafts.rglob("*") if path.is_file()] == [] if drafts.is_dir() else True
 
 
+@pytest.mark.parametrize("make", [_file_as_source, _foreign_files, _foreign_package], ids=lambda make: make.__name__)
+def test_a_stream_that_has_no_place_is_told_before_anything_is_fetched(tmp_path, make):
+    """
+    Where the streams are known, the run ends when the target is opened, not once for each partition.
+    """
+    sink = FileSink(directory=tmp_path / "out", codec=JsonLines())
+    make(sink.directory)
+
+    with pytest.raises(TargetError):
+        sink.open(SOURCE, "r1", ["items", "clicks"])
+    if make is not _file_as_source:
+        sink.open(SOURCE, "r1", ["items"]).close()
+
+
 def test_a_full_disk_loses_nothing(sink):
     """
     The commit fails with a word about space; what was there stays, and the drafts go.

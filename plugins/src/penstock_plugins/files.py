@@ -19,6 +19,7 @@ Merging a day once more changes nothing, so a merge that was cut short is simply
 The names passed to :func:`checkpoint` are the moments at which the tests kill the process.
 """
 
+import errno
 import os
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -76,6 +77,7 @@ class FileSink:
             ledger = FileLedger(state / LEDGER)
             target = FileTarget(self, source, ledger, lock)
             self._check_format(ledger)
+            target.check_places(streams)
             target.settle()
         except BaseException:
             if target is not None:
@@ -168,23 +170,40 @@ class FileTarget:
         """The place the file would have with the other setting of ``gzip``."""
         return place[: -len(self._data_name(self._compress))] + self._data_name(not self._compress)
 
+    def check_places(self, streams: Sequence[str]) -> None:
+        """Find out before anything is fetched whether a stream has no place here; nothing is made yet."""
+        for stream in streams:
+            directory = self._directory(stream)
+            with file_errors(directory), suppress(FileNotFoundError):
+                self._check_ours(directory)
+                if not os.access(directory, os.W_OK | os.X_OK):
+                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+    def _directory(self, stream: str) -> Path:
+        return self.directory / file_name(self.source) / file_name(stream)
+
+    def _check_ours(self, directory: Path) -> None:
+        """Raises TargetError for a stream's directory that somebody else's files are in."""
+        path = directory / FILE_NAME
+        others = any(one.name[:1] != "." for one in directory.iterdir())
+        if others and not (path.is_file() and is_ours(path.read_bytes())):
+            raise TargetError(
+                f"{directory} holds files that penstock did not make. Move them away, or name another target; "
+                "they were not touched."
+            )
+
     def _claim(self, layout: Layout, partition: Partition) -> None:
         """Describe a stream's directory, unless somebody else's files are in it."""
         if layout.stream in self._claimed:
             return
-        directory = self.directory / file_name(self.source) / file_name(layout.stream)
-        path = directory / FILE_NAME
+        directory = self._directory(layout.stream)
         with file_errors(directory):
             make_directories(directory)
-            others = any(one.name[:1] != "." for one in directory.iterdir())
-            if others and not (path.is_file() and is_ours(path.read_bytes())):
-                raise TargetError(
-                    f"{directory} holds files that penstock did not make. Move them away, or name another target; "
-                    "they were not touched."
-                )
+            self._check_ours(directory)
             data = self._data_name(self._compress)
             where = f"**/{data}" if partition.values else data
-            replace_text(path, datapackage(layout, where, format=self.codec.name, compressed=self._compress))
+            text = datapackage(layout, where, format=self.codec.name, compressed=self._compress)
+            replace_text(directory / FILE_NAME, text)
         self._claimed.add(layout.stream)
 
     def _there(self, file: File) -> bool:
