@@ -37,6 +37,7 @@ from penstock.model import Ask, Request
 from penstock.record import column, derived, personal, record
 from penstock.redact import Secret
 from penstock.registry import Registry
+from penstock.report import RunReport
 from penstock.testing import Server, serve
 
 TODAY = datetime.now(UTC).date()
@@ -85,6 +86,8 @@ class Shop:
         if shop == "13":
             del sales[1]["price"]
             sales[1]["paid"] = "12.50"
+        if shop == "401":
+            return SandboxResponse(status=401)
         if shop == "503":
             return SandboxResponse(status=503)
         if shop == "500":
@@ -477,6 +480,48 @@ def test_a_failed_partition_is_exit_1_and_said_once(here: Here, server: Server) 
 
     assert here.err.count(f"shop.sales[shop_id=500, report_date={YESTERDAY}]: failed:") == 1
     assert "2 of 3 partitions delivered, 1 failed" in here.err
+
+
+def test_one_reason_is_told_once(here: Here, server: Server) -> None:
+    """
+    What many partitions fail of word for word is told of the first, and how many more there were; the report and the
+    JSON log name each.
+    """
+    here.configure(server, ["401"])
+
+    here("run", "daily", *days(4), "--streams", "sales", "--report", "report.json", "-q", code=3)
+
+    first, more = here.err.splitlines()
+    assert f"shop.sales[shop_id=401, report_date={TODAY - timedelta(days=4)}]: failed: " in first
+    assert "shop.sales: 3 more partitions failed for the same reason" in more
+    assert len(json.loads((here.folder / "report.json").read_text())["errors"]) == 4
+
+
+def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A message that begins with its own place is not put behind it again.
+    """
+    part = {"source": "shop", "stream": "sales", "partition": {"shop_id": "7"}}
+    with following(log_format="text", quiet=False, verbose=False, progress=False) as follow:
+        follow({"event": "partition_failed", **part, "error": "X", "message": "sales[shop_id=7]: 2 of 3 arrived"})
+        follow({"event": "note", "source": "shop", "message": "shop.sales: no JSON; reading sales[shop_id=7] again"})
+
+    failed, note = capsys.readouterr().err.splitlines()
+    assert failed.endswith(" shop.sales[shop_id=7]: failed: 2 of 3 arrived")
+    assert note.endswith(" shop.sales: no JSON; reading sales[shop_id=7] again")
+
+
+def test_a_run_whose_reader_had_enough_says_so() -> None:
+    """
+    ``| head`` is no failure, and what was left out is no delivery either.
+    """
+    report = RunReport(run_id="r", output_closed=True)
+    report.count("shop", "sales", planned=12, delivered=2, records=24, requests=2)
+
+    assert report.exit_code == 0
+    assert report.summary_line.startswith(
+        "closed: whoever read standard output closed it, 24 records, 2 of 12 partitions delivered, 2 requests"
+    )
 
 
 def test_only_a_retry_that_comes_is_announced(here: Here, server: Server) -> None:

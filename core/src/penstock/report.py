@@ -68,6 +68,7 @@ class RunReport:
     refused: bool = False  # credentials
     deadline: bool = False
     interrupted: bool = False
+    output_closed: bool = False  # whoever read stdout had enough: the end of the run, and no fault
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     STATUS: ClassVar[Mapping[int, str]] = {
@@ -117,7 +118,7 @@ class RunReport:
 
     @property
     def status(self) -> str:
-        return self.STATUS[self.exit_code]
+        return "closed" if self.output_closed and not self.exit_code else self.STATUS[self.exit_code]
 
     def total(self, name: str) -> int:
         return sum(getattr(one, name) or 0 for one in self.streams.values())
@@ -125,7 +126,8 @@ class RunReport:
     @property
     def summary_line(self) -> str:
         """The run in one line: what was delivered, and whatever else there is to say."""
-        parts = [
+        parts = ["whoever read standard output closed it"] if self.output_closed else []
+        parts += [
             counted(self.total("records"), "record"),
             f"{self.total('delivered')} of {counted(self.total('planned'), 'partition')} delivered",
         ]

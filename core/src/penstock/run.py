@@ -79,7 +79,8 @@ def run(
             one.begin()
         over = engine.run()
         report.deadline = report.deadline or isinstance(over, DeadlineReachedError)
-        report.interrupted = isinstance(over, StoppedError) and not any(one.output_closed for one in running)
+        report.output_closed = any(one.output_closed for one in running)
+        report.interrupted = isinstance(over, StoppedError) and not report.output_closed
         for one in running:
             one.finish()
     finally:

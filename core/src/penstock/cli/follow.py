@@ -41,12 +41,12 @@ def following(
     if log_format == "json":
         yield _one_at_a_time(lock, lambda event: _json(event, quiet=quiet, debug=debug))
     elif quiet:
-        yield _one_at_a_time(lock, _Log(quiet=True, verbose=False, debug=debug))
+        yield _one_at_a_time(lock, _Once(_Log(quiet=True, verbose=False, debug=debug)))
     elif sys.stderr.isatty() if progress is None else progress:
         with _bars(verbose, debug) as follower:
-            yield _one_at_a_time(lock, follower)
+            yield _one_at_a_time(lock, _Once(follower))
     else:
-        yield _one_at_a_time(lock, _Log(quiet=False, verbose=verbose, debug=debug))
+        yield _one_at_a_time(lock, _Once(_Log(quiet=False, verbose=verbose, debug=debug)))
 
 
 def _one_at_a_time(lock: threading.Lock, follower: Follower) -> Follower:
@@ -79,14 +79,18 @@ def told(event: Event) -> str | None:
             rejected = f", {event['rejected']} rejected" if event.get("rejected") else ""
             return f"{place}: {counted(event['records'], 'record')}{rejected}{restated(event.get('restated'))}"
         case "partition_failed":
-            return f"{place}: failed: {event['message']}"
+            own = f"{event.get('stream')}[{part}]: "
+            return f"{place}: failed: {event['message'].removeprefix(own)}"
+        case "failed_alike":
+            return f"{place}: {counted(event['partitions'], 'more partition')} failed for the same reason"
         case "retry":
             again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
             asked = event["request"].partition("?")[0]
             where = place if asked in event["message"] else f"{place}: {event['request']}"
             return f"{where}: {event['message'].rstrip('.')}; {again}"
         case "note" | "defect":
-            return f"{place}: {event['message']}"
+            message = str(event["message"])
+            return message if message.startswith((f"{place}: ", f"{place}.")) else f"{place}: {message}"
     return None
 
 
@@ -100,6 +104,30 @@ def restated(change: Mapping[str, Any] | None) -> str:
     return f" (restated: {', '.join(parts)})"
 
 
+class _Once:
+    """
+    Has every reason told once: a failure that another partition of the stream had before, word for word, goes on as an
+    event that is ``told`` already, and the end of the run tells how many there were.
+    """
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._seen: dict[tuple[str, str, str], int] = {}
+
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "partition_failed":
+            refused = event["error"] == "AuthenticationError"  # one reason, whichever request it was told to
+            key = (event["source"], event["stream"], "" if refused else event["message"])
+            self._seen[key] = self._seen.get(key, -1) + 1
+            event = {**event, "told": self._seen[key] > 0}
+        if event["event"] == "run_finished":
+            for (source, stream, _), more in self._seen.items():
+                if more:
+                    again = {"event": "failed_alike", "source": source, "stream": stream, "partitions": more}
+                    self._follower(again)
+        self._follower(event)
+
+
 class _Log:
     """
     Log lines: what is planned, a line for each stream that is through, every failure and every restated day; with
@@ -111,11 +139,11 @@ class _Log:
         self._quiet = quiet
         self._verbose = verbose
         self._planned: dict[tuple[str, str], int] = {}
-        self._done: dict[tuple[str, str], list[int]] = {}  # partitions, records
+        self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records
 
     def __call__(self, event: Event) -> None:
         name = event["event"]
-        if name == "partition_failed":
+        if name in ("partition_failed", "failed_alike") and not event.get("told"):
             self._line("ERROR", told(event))
         if name == "defect" and self._debug:  # without --debug, the partition that failed of it says enough
             self._line("ERROR", told(event))
@@ -135,12 +163,14 @@ class _Log:
         if event["event"] == "planned":
             self._planned[key] = event["partitions"]
             return
-        done = self._done.setdefault(key, [0, 0])
+        done = self._done.setdefault(key, [0, 0, 0])
         done[0] += 1
-        done[1] += event.get("records", 0)
+        done[1] += event["event"] == "partition_failed"
+        done[2] += event.get("records", 0)
         if done[0] == self._planned.get(key):
-            records = counted(done[1], "record")
-            self._line("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done, {records}")
+            failed = f", {done[1]} of them failed" if done[1] else ""
+            records = counted(done[2], "record")
+            self._line("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done{failed}, {records}")
 
     def _line(self, level: str, text: str | None) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
@@ -176,10 +206,13 @@ def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
         elif name in ("partition_delivered", "partition_failed") and key in bars:
             records[key] = records.get(key, 0) + event.get("records", 0)
             progress.update(bars[key], advance=1, records=records[key])
-        shown = name in ("partition_failed", "note", "retry") or event.get("restated") or verbose or debug
-        text = told(event) if shown and name != "run_started" else None
+        shown = name in ("partition_failed", "failed_alike", "note", "retry") or event.get("restated")
+        wanted = (shown or verbose or debug) and name != "run_started" and not event.get("told")
+        text = told(event) if wanted else None
         if text is not None:
-            console.print(Text(mask(text), style="red" if name in ("partition_failed", "defect") else ""))
+            console.print(
+                Text(mask(text), style="red" if name in ("partition_failed", "failed_alike", "defect") else "")
+            )
         if name == "defect" and debug:
             console.print(Text(mask(event["trace"])))
 
