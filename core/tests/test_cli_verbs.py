@@ -411,7 +411,8 @@ def test_plan_asks_nobody_and_gives_reasons(here: Here, server: Server) -> None:
         "requests": 1,
     }
     assert {part["reason"] for part in after} == {"open", "snapshot"}
-    assert f"{len(after)} partitions to read, {6 - len(after)} final" in here("plan", "shop", *days(5))
+    found = f"{len(after)} partitions to read, {6 - len(after)} final, {len(after)} requests\n"
+    assert here("plan", "shop", *days(5)).endswith(found)
 
 
 def test_plan_shows_days_in_a_row_in_one_line(here: Here, server: Server) -> None:

@@ -39,6 +39,6 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
             raise outcome.error
         if isinstance(outcome.verdict, Refuse):
             raise outcome.verdict.error
-        return f"{source.name}: {source.connector.name} answered {request.method} {mask(request.url)}: credentials work"
+        return f"{source.name}: credentials work ({request.method} {mask(request.url)} was answered)"
     finally:
         lane.close()

@@ -90,13 +90,15 @@ class Fetch:
 @frozen(kw_only=True)
 class Plan:
     """
-    ``waiting`` has a line for each stream whose partitions cannot be known before another stream was read.
+    ``waiting`` has a line for each stream whose partitions cannot be known before another stream was read. ``exact``:
+    a run takes the requests that are counted, and more only where one has to be repeated or there is a login.
     """
 
     partitions: tuple[Planned, ...]
     final: Mapping[str, int]  # stream -> partitions of the window that need no reading
     notices: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
+    exact: bool = False
 
 
 @frozen(kw_only=True)
@@ -121,9 +123,11 @@ def plan(job: Job, now: datetime) -> Plan:
         planner = Planner(job, now, target)
         planned: list[Planned] = []
         waiting: list[str] = []
+        exact = True
         for stream in ordered(job.source, job.streams):
             if stream.derived is not None:
                 continue
+            exact = exact and _one_answer(job.source, stream)
             accounts = planner.accounts(stream)
             if accounts is None:
                 listing = stream.accounts_from[0] if stream.accounts_from else "?"
@@ -147,6 +151,7 @@ def plan(job: Job, now: datetime) -> Plan:
             final=planner.final,
             notices=tuple(dict.fromkeys(planner.notices)),
             waiting=tuple(waiting),
+            exact=exact,
         )
     finally:
         if target is not None:
@@ -159,6 +164,12 @@ def requests_of(source: ConfiguredSource, fetch: Fetch) -> int | None:
         return None
     firsts = sum(1 for _ in fetch.stream.requests(source.settings, fetch.ask))
     return 3 * firsts if fetch.stream.poller is not None else firsts
+
+
+def _one_answer(source: ConfiguredSource, stream: Stream) -> bool:
+    """Whether each request that a plan counts is answered at once and whole, and nothing else has to be asked."""
+    listed = stream.accounts_from is not None and (stream.accounts is None or stream.accounts(source.settings) is None)
+    return stream.paginator is None and stream.poller is None and stream.parent is None and not listed
 
 
 def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:

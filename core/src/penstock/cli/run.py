@@ -100,7 +100,8 @@ def plan(session: Session, name: str, json_: bool, **wanted: Any) -> None:
         print(text)
     requests = sum(part.requests or 0 for part in partitions)
     final = sum(sum(one.final.values()) for one in plans)
-    print(f"{counted(len(partitions), 'partition')} to read, {final} final, at least {counted(requests, 'request')}")
+    least = "" if all(one.exact for one in plans) else "at least "
+    print(f"{counted(len(partitions), 'partition')} to read, {final} final, {least}{counted(requests, 'request')}")
 
 
 def _spans(partitions: "Iterable[Planned]") -> "Iterator[list[Planned]]":
