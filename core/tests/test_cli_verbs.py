@@ -621,6 +621,21 @@ def test_status_counts_final_open_missing_and_failed(here: Here, server: Server)
     assert "never" in text
 
 
+def test_status_reads_well_on_a_narrow_terminal(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Where the table would be wrapped inside its words, each account has two lines; a pipe has the table.
+    """
+    here("run", "daily", *days(2))
+    assert re.search(r"\nsource +stream +account ", here("status"))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    here("status")
+
+    assert f"\nshop.sales  shop_id=7  {YESTERDAY - timedelta(days=1)} to {YESTERDAY}\n" in here.out
+    assert "\n  2 open, 4 rows; last read: just now\n" in here.out
+
+
 def test_forget_makes_days_missing_again(here: Here) -> None:
     """
     Only the days named; the next plan holds them.

@@ -12,18 +12,21 @@ import click
 from attrs import define, field
 
 from penstock.cli.history import History
-from penstock.cli.output import ago, print_json, print_table
+from penstock.cli.output import ago, fits, print_json, print_table
 from penstock.cli.session import Session, as_json, verb
 from penstock.cli.types import DAY
 from penstock.clock import Clock
 from penstock.config import did_you_mean
 from penstock.errors import UsageError
+from penstock.redact import mask
 from penstock.report import counted
 
 if TYPE_CHECKING:
     from penstock.config import SinkChoice
     from penstock.model import Partition
     from penstock.sink import Entry, Ledger
+
+_COUNTS = ("final", "open", "missing", "failed", "rows", "rejected")  # of a stream's account, as status tells them
 
 TO = click.option("--to", metavar="SINK", help="The target.  [default: those last used from this configuration]")
 
@@ -76,28 +79,29 @@ def status(session: Session, name: str | None, to: str | None, json_: bool) -> N
 
 
 def _print_status(source: Mapping[str, Any], now: datetime) -> None:
-    print_table(
-        ["source", "stream", "account", "days", "final", "open", "missing", "failed", "rows", "rejected", "last read"],
+    columns = ["source", "stream", "account", "days", *_COUNTS, "last read"]
+    rows = [
         [
-            [
-                source["source"],
-                one["stream"],
-                ", ".join(f"{column}={value}" for column, value in one["account"].items()),
-                f"{one['first_day']} to {one['last_day']}" if one["first_day"] else "",
-                one["final"],
-                one["open"],
-                one["missing"],
-                one["failed"],
-                one["rows"],
-                one["rejected"],
-                ago(datetime.fromisoformat(one["last_read"]), now) if one["last_read"] else "never",
-            ]
-            for one in source["streams"]
-        ],
-    )
-    for one in source["streams"]:
-        if one["error"]:
-            print(f"{one['stream']}: last error: {one['error']}")
+            source["source"],
+            one["stream"],
+            ", ".join(f"{column}={value}" for column, value in one["account"].items()),
+            f"{one['first_day']} to {one['last_day']}" if one["first_day"] else "",
+            *(one[name] for name in _COUNTS),
+            ago(datetime.fromisoformat(one["last_read"]), now) if one["last_read"] else "never",
+        ]
+        for one in source["streams"]
+    ]
+    if fits(columns, rows):
+        print_table(columns, rows)
+    else:
+        for owner, stream, account, days, *counts, read in rows:
+            print("  ".join(part for part in (f"{owner}.{stream}", account, days) if part))
+            told = [f"{count} {name}" for name, count in zip(_COUNTS, counts, strict=True) if count or name == "rows"]
+            print(f"  {', '.join(told)}; last read: {read}")
+    for text in dict.fromkeys(
+        f"{one['stream']}: last error: {one['error']}" for one in source["streams"] if one["error"]
+    ):
+        print(mask(text))
     if source["runs"]:
         print()
         print_table(
@@ -318,7 +322,6 @@ def rejected(session: Session, what: str, name: str | None, to: str | None, stre
 def _plain(raw: str) -> str:
     """A record on one line, its letters as they are and its numbers with the provider's digits."""
     from penstock.decode.rawpage import EXACT_JSON, PLAIN
-    from penstock.redact import mask
 
     try:
         return mask(EXACT_JSON.encode(PLAIN.decode(raw)).decode())

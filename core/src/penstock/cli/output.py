@@ -45,6 +45,16 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print(line.rstrip())
 
 
+def fits(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
+    """Whether :func:`print_table` needs to wrap nothing; always when nobody looks at a terminal."""
+    if not sys.stdout.isatty():
+        return True
+    import shutil
+
+    widths = [max(len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1) <= shutil.get_terminal_size().columns
+
+
 def ago(moment: datetime, now: datetime) -> str:
     """``3 h ago``"""
     seconds = max(0, int((now - moment).total_seconds()))
