@@ -46,6 +46,17 @@ print([name for name in {heavy!r} if name in sys.modules], code)
         assert f"\n  {verb} " in done.stdout
 
 
+def test_without_a_verb_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    On stdout and with its lines, not as an error's message.
+    """
+    assert main([], plugins=[]) == 2
+
+    out, err = capsys.readouterr()
+    assert out.startswith("Usage: penstock [OPTIONS] VERB ...\n")
+    assert err == ""
+
+
 def test_the_command_is_installed() -> None:
     """
     ``penstock --version`` works as a program.
@@ -83,7 +94,7 @@ def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture
     ("arguments", "said"),
     [
         pytest.param(["statsu"], "no verb 'statsu'. Did you mean \"status\"? See: penstock --help", id="verb"),
-        pytest.param(["run"], "Missing argument 'PIPELINE|SOURCE'. See: penstock run --help", id="argument"),
+        pytest.param(["check"], "Missing argument 'SOURCE'. See: penstock check --help", id="argument"),
         pytest.param(["run", "x", "--fulll"], "No such option", id="option"),
         pytest.param(["run", "x", "--since", "2026-13-01"], "wanted a day such as 2026-01-31", id="day"),
         pytest.param(["run", "x", "--deadline", "5 weeks"], "wanted a time such as 45, 45s, 30m or 2h", id="time"),

@@ -430,6 +430,32 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here, server: Server) -> Non
     assert f"report_date={first} to {TODAY - timedelta(days=4)} (2 days)" in later
 
 
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "say what to read: the pipeline daily, or the source shop with --to, such as --to jsonl:data"),
+        (["odd"], "penstock.toml: pipeline.odd.sink 'filez': wanted a sink of penstock.toml (files), "),
+        (["daily", "--to", "filez"], "--to 'filez': wanted a sink of penstock.toml (files), "),
+        (["stray"], "penstock.toml: no source 'shoop', nor a connector of that name. Did you mean \"shop\"?"),
+    ],
+    ids=["nothing", "unknown sink of a pipeline", "unknown --to", "unknown source of a pipeline"],
+)
+@pytest.mark.parametrize("verb", ["plan", "run"])
+def test_what_cannot_be_read_is_told_in_a_sentence(here: Here, verb: str, arguments: list[str], said: str) -> None:
+    """
+    Where the wrong word stands, and what would have been right.
+    """
+    with (here.folder / "penstock.toml").open("a") as file:
+        file.write('[pipeline.odd]\nsource = "shop"\nsink = "filez"\n')
+        file.write('[pipeline.stray]\nsource = "shoop"\nsink = "files"\n')
+    said = said.replace("the pipeline daily", "the pipeline daily or odd or stray")
+
+    here(verb, *arguments, code=2)
+
+    assert said in here.err
+    assert len(here.err.splitlines()) == 1
+
+
 def test_a_source_without_a_sink_is_told_what_to_write(here: Here) -> None:
     """
     ``run SOURCE`` names the option that is missing.

@@ -59,10 +59,10 @@ def check(session: Session, source: str) -> None:
 
 
 @verb()
-@click.argument("name", metavar="PIPELINE|SOURCE")
+@click.argument("name", metavar="PIPELINE|SOURCE", required=False)
 @window
 @as_json
-def plan(session: Session, name: str, json_: bool, **wanted: Any) -> None:
+def plan(session: Session, name: str | None, json_: bool, **wanted: Any) -> None:
     """
     Show the partitions that a run would fetch, each with its reason (days in a row in one line). No request is made.
 
@@ -135,13 +135,13 @@ def _span_row(span: "Sequence[Planned]") -> list[Any]:
 
 
 @verb("run")
-@click.argument("name", metavar="PIPELINE|SOURCE")
+@click.argument("name", metavar="PIPELINE|SOURCE", required=False)
 @window
 @click.option("--strict", is_flag=True, help="Exit 5 when records were rejected or unknown members came.")
 @click.option("--deadline", type=DURATION, metavar="TIME", help="Stop in time: 45, 45s, 30m or 2h.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as JSON.")
 def run(
-    session: Session, name: str, *, strict: bool, deadline: float | None, report: Path | None, **wanted: Any
+    session: Session, name: str | None, *, strict: bool, deadline: float | None, report: Path | None, **wanted: Any
 ) -> int:
     """
     Fetch what is not final yet and deliver it.
@@ -254,7 +254,7 @@ def stopping(
 
 def jobs_for(
     session: Session,
-    name: str,
+    name: str | None,
     *,
     to: str | None,
     streams: tuple[str, ...] | None,
@@ -271,15 +271,22 @@ def jobs_for(
     from penstock.plan import Job, chosen_streams
 
     config = session.config
+    if name is None:
+        raise UsageError(
+            f"say what to read: {_or(config.pipelines, 'a pipeline')}, or {_or(config.sources, 'a source')} with --to, "
+            "such as --to jsonl:data"
+        )
     sources: tuple[str, ...] = (name,)
+    named_by = "sink" if to is None else "--to"
     if name in config.pipelines and (to is None or name not in config.sources):
         pipeline = config.pipeline(name)
+        named_by = named_by if to is not None else f"{config.where}: pipeline.{name}.sink"
         sources, streams, to = pipeline.sources, streams or pipeline.streams, to or pipeline.sink
     elif to is None and planning:
         to = next(iter(History(config.folder).targets([name])), None)
     elif to is None:
         _no_pipeline(session, name)
-    configured, choice = session.configured(sources, to)
+    configured, choice = session.configured(sources, to, named_by)
     chosen = {source.name: chosen_streams(source, streams) for source in configured}
     _refuse_missed(session, configured, chosen)
     for source in configured:
@@ -312,6 +319,11 @@ def _refuse_missed(
     problems = [text for source in sources for text in missed_columns(source, chosen[source.name])]
     if problems:
         raise ConfigError([f"{session.config.where}: {text}" for text in problems])
+
+
+def _or(names: Iterable[str], what: str) -> str:
+    """``the pipeline daily or nightly``, or what would stand there."""
+    return f"{what.replace('a ', 'the ', 1)} {' or '.join(names)}" if names else what
 
 
 def _no_pipeline(session: Session, name: str) -> None:

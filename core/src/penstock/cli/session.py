@@ -49,7 +49,7 @@ class Session:
         return load(Path(self.config_file) if self.config_file is not None else None, self.sets, self.environ)
 
     def configured(
-        self, sources: Sequence[str], sink: str | None = None
+        self, sources: Sequence[str], sink: str | None = None, sink_named_by: str = "sink"
     ) -> "tuple[list[ConfiguredSource], SinkChoice | None]":
         """The sources and the sink of these names; one ConfigError with the problems of all of them."""
         from penstock.errors import ConfigError
@@ -70,7 +70,7 @@ class Session:
             problems.extend(f"{self.config.where}: {problem}" for problem in strange_exclusions(made[-1]))
         if sink is not None:
             try:
-                choice = self.config.sink_for(sink, self.registry)
+                choice = self.config.sink_for(sink, self.registry, sink_named_by)
             except ConfigError as error:
                 problems.extend(error.problems)
             else:

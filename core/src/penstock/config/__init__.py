@@ -141,9 +141,10 @@ class Config:
             raise ConfigError(f"{self.where}: no pipeline {name!r}.{did_you_mean(name, self.pipelines)}{defined}")
         return self.pipelines[name]
 
-    def sink_for(self, text: str, offers: Offers) -> SinkChoice:
+    def sink_for(self, text: str, offers: Offers, named_by: str = "sink") -> SinkChoice:
         """
         The sink that ``text`` means: a name from the file, or ``jsonl:DIR``, ``csv:DIR``, ``postgresql://...``, ``-``.
+        ``named_by``: where the text stands, for a message.
         """
         if text in self.sinks:
             return self._sink_named(text, offers)
@@ -157,7 +158,7 @@ class Config:
             raise ConfigError(
                 [
                     *self.problems,
-                    f"sink {text!r}: wanted {named}{ways}, or - for stdout.{did_you_mean(text, self.sinks)}",
+                    f"{named_by} {text!r}: wanted {named}{ways}, or - for stdout.{did_you_mean(text, self.sinks)}",
                 ]
             )
         if text != "-" and (text == scheme or text == f"{scheme}:"):
@@ -244,11 +245,12 @@ class Config:
         try:
             offers.connector(name)
         except PenstockError as error:
+            said = "" if str(error).startswith("no connector named") else f" ({error})"
             raise ConfigError(
                 [
                     *self.problems,
-                    f"{self.where}: no source {name!r}.{did_you_mean(name, self.sources)} There are: "
-                    f"{', '.join(self.sources)}. ({error})",
+                    f"{self.where}: no source {name!r}, nor a connector of that name."
+                    f"{did_you_mean(name, self.sources)} There are: {', '.join(self.sources)}.{said}",
                 ]
             ) from None
 
