@@ -88,6 +88,27 @@ def test_calls_added_later_come_before_those_already_waiting():
     assert got == ["a1", "a2", "a3", "b1"]
 
 
+def test_what_nobody_has_taken_yet_is_bounded_in_number():
+    """
+    A reading that is slower than its provider has no more than twice the lane's requests ahead of it.
+    """
+    lane, ahead = FakeLane(concurrency=3), []
+
+    def reading() -> Reading:
+        calls = tuple(a_call(str(number)) for number in range(20))
+        for place in range(20):
+            yield (calls if place == 0 else ())
+            time.sleep(0.01)
+            ahead.append(len(lane.came) - place - 1)
+
+    engine = Engine(Clock())
+    engine.add([Task(lane, reading)])
+    engine.run()
+
+    assert len(lane.came) == 20
+    assert 3 <= max(ahead) <= 6
+
+
 def test_no_more_calls_at_once_than_the_lane_allows():
     """
     Readings of one lane share its threads.

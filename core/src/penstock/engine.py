@@ -6,7 +6,7 @@ outcome of each, in the order in which it asked. The engine decides which call i
 
 * a source has as many fetching threads as it may have requests under way;
 * the reading that started first has the first claim on them, so that what was begun is finished;
-* bodies that nobody has taken yet are bounded in bytes over all readings;
+* bodies that nobody has taken yet are bounded, in number for each source and in bytes over all readings;
 * a pause (a report that is not ready) waits on a timer and holds no thread.
 """
 
@@ -28,6 +28,10 @@ from penstock.parts import Accept, BodyDecoder, Refuse, Skip
 
 # What may lie in memory, fetched and not yet written. One body more is always let through, however large.
 READ_AHEAD_BYTES = 32 * 1024 * 1024
+
+# So many times the requests a source may have under way are asked for ahead. Where the writer is slower than the
+# provider, a thread then wakes for one request at a time, instead of all of them for the processor.
+READ_AHEAD = 2
 
 # Readings begun and not ended: those that wait for a report hold no thread, only their place.
 MOST_ACTIVE = 64
@@ -192,18 +196,22 @@ class Engine:
 
     def _free(self, lane: Lane) -> bool:
         """Whether a thread of this lane is idle and would find no call of a running reading."""
-        return self._workers_of(lane).idle > 0 and self._room(first=False)
+        workers = self._workers_of(lane)
+        return workers.idle > 0 and self._room(workers, first=False)
 
-    def _room(self, *, first: bool) -> bool:
+    def _room(self, workers: "_Workers", *, first: bool) -> bool:
         """
         Whether another body may be under way. The next body of the oldest reading always may: else all would wait.
         """
-        return first or self._held + self._under_way * self._largest < self.read_ahead_bytes
+        if first:
+            return True
+        bytes_left = self._held + self._under_way * self._largest < self.read_ahead_bytes
+        return bytes_left and workers.busy + workers.ready < READ_AHEAD * workers.lane.concurrency
 
     def _hand_out(self, task: Task, slot: _Slot) -> bool:
         workers = self._workers_of(task.lane)
         next_of_oldest = task is self._active[0] and slot is task.wanted[0]
-        if workers.idle <= 0 or not self._room(first=next_of_oldest or self._under_way == 0):
+        if workers.idle <= 0 or not self._room(workers, first=next_of_oldest or self._under_way == 0):
             return False
         slot.submitted = True
         self._under_way += 1
@@ -235,12 +243,14 @@ class Engine:
                 self._advance(task)
 
     def _take(self, task: Task, slot: _Slot, outcome: Outcome) -> None:
+        workers = self._workers_of(task.lane)
         self._under_way -= 1
-        self._workers_of(task.lane).idle += 1
+        workers.idle += 1
         self._largest = max(self._largest, outcome.size)
         if task.active:
             slot.outcome = outcome
             self._held += outcome.size
+            workers.ready += 1
         self._submit()  # the freed thread first: decoding and writing take a while
         self._advance(task)
 
@@ -251,6 +261,7 @@ class Engine:
             outcome, slot.outcome = slot.outcome, None
             assert outcome is not None
             self._held -= outcome.size
+            self._workers_of(task.lane).ready -= 1
             self._resume(task, outcome)
 
     def _start(self, task: Task) -> None:
@@ -285,6 +296,7 @@ class Engine:
         for slot in task.wanted:
             if slot.outcome is not None:
                 self._held -= slot.outcome.size
+                self._workers_of(task.lane).ready -= 1
         task.wanted.clear()
         task.ended(error)
 
@@ -305,14 +317,18 @@ class _Workers:
     def __init__(self, lane: Lane, done: "queue.SimpleQueue[Any]") -> None:
         self.lane = lane
         self.idle = lane.concurrency
+        self.ready = 0  # what they brought and nobody has taken yet
         self._jobs: queue.SimpleQueue[tuple[Task, _Slot] | None] = queue.SimpleQueue()
         self._done = done
         self._started = 0
 
+    @property
+    def busy(self) -> int:
+        return self.lane.concurrency - self.idle
+
     def put(self, task: Task, slot: _Slot) -> None:
         self.idle -= 1
-        busy = self.lane.concurrency - self.idle
-        if busy > self._started:
+        if self.busy > self._started:
             self._started += 1
             threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
         self._jobs.put((task, slot))

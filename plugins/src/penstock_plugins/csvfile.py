@@ -151,7 +151,11 @@ def escaped(text: str | None) -> str:
 def _json_texts(values: Sequence[Any]) -> Sequence[str]:
     if _NOTHING.issuperset(map(id, values)):
         return [""] * len(values)
-    return list(map(_json_text, values))
+    lines = _json.encode_lines([None if value is msgspec.UNSET else value for value in values])
+    texts = lines.decode().replace('"', '""').split("\n")
+    if len(texts) != len(values) + 1:  # a part that was kept byte for byte holds a line break
+        return list(map(_json_text, values))
+    return ["" if text == "null" else f'"{text}"' for text in texts[:-1]]
 
 
 _count_quotes = methodcaller("count", '"')

@@ -5,7 +5,6 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from attrs import frozen
-
 from penstock.declare import Connector, Limits, OpenFor, SourceSettings, Stream
 from penstock.envelope import Envelope
 from penstock.model import Ask, Request
@@ -15,11 +14,16 @@ from penstock.record import Json, added, column, personal, record
 
 @record(members="camel")
 class Lead:
-    """A lead, nested parts kept as they are."""
+    """
+    A lead, nested parts kept as they are.
 
-    at_id: str = column(member="@id")
-    at_type: str = column(member="@type")
+    ``@id`` and ``@type`` would be ``at_id`` and ``at_type`` elsewhere; the comparison looks for names that differ from
+    the member's in signs only.
+    """
+
     id: int
+    id_: str = column(member="@id")
+    type: str = column(member="@type")
     uuid: str
     status: str
     created_at: datetime
@@ -127,5 +131,15 @@ STREAMS = (
         requests=_clicks,
         envelope=Envelope(items="clicks_report", keyed_by="report_date", optional=True),
         open_for=OpenFor(0),
+    ),
+    Stream(
+        name="merged_clicks",
+        summary="the same clicks, merged by key as if the provider listed what was updated",
+        record=Click,
+        kind="changes",
+        key="click_id",
+        requests=_clicks,
+        envelope=Envelope(items="clicks_report", keyed_by="report_date", optional=True),
+        on_by_default=False,
     ),
 )

@@ -10,7 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate, chain, repeat
-from operator import attrgetter
+from operator import attrgetter, is_
 from typing import Any
 
 import msgspec
@@ -250,4 +250,5 @@ def fill_each(rows: list[Any], name: str, values: Iterable[Any]) -> None:
 
 
 def nulls(values: list[Any]) -> list[int]:
-    return [index for index, value in enumerate(values) if value is None] if None in values else []
+    # "None in values" would compare, and a Decimal takes a Python call to find out that it is not None.
+    return [index for index, value in enumerate(values) if value is None] if any(map(is_, values, repeat(None))) else []

@@ -12,6 +12,7 @@ import psycopg
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError
 from penstock.redact import Secret
 from psycopg import conninfo, errors
+from psycopg.types.string import BytesBinaryDumper
 
 OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # how long a statement waits for somebody else's lock on a table
@@ -83,6 +84,8 @@ class Database:
         return {**found, "client_encoding": "utf8", "application_name": short(application)}
 
     def _set_up(self, readonly: bool) -> None:
+        # By default bytes (nested values) go through a dumper in Python that also knows a class of DB-API 2.0.
+        self.connection.adapters.register_dumper(bytes, BytesBinaryDumper)
         version = self.connection.info.server_version // 10_000
         if version < OLDEST:
             raise TargetError(f"{self.place} is version {version}; penstock needs {OLDEST} or newer.")

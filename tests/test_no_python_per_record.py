@@ -1,0 +1,239 @@
+"""
+The usual road costs no call of a Python function per record: counted from the socket to the target, not timed.
+
+A stream is read twice, in as many pages and parts, with 1,000 records more the second time. Every function that is
+called (and every generator that is resumed) in any thread is counted. What is done once per page or column does not
+change the count; one call per record would make it larger by 1,000.
+"""
+
+import json
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator
+from datetime import date, datetime
+from decimal import Decimal, DecimalTuple
+from pathlib import Path
+from types import CodeType, FrameType
+from typing import Any
+
+import penstock_plugins
+import pytest
+from attrs import evolve
+from penstock import hookimpl
+from penstock.clock import Clock
+from penstock.declare import (
+    Connector,
+    SandboxApp,
+    SandboxRequest,
+    SandboxResponse,
+    SourceSettings,
+    Stream,
+)
+from penstock.envelope import Envelope
+from penstock.model import Ask, Batch, Request
+from penstock.parts import named
+from penstock.plan import ConfiguredSource, Job
+from penstock.record import Json, added, column, derived, personal, record
+from penstock.registry import Registry
+from penstock.run import run
+from penstock.testing import serve
+from penstock.testing.pg import server as postgres
+
+FEW, MORE = 1000, 2000  # records a page
+PAGES = 3
+SLACK = 100  # calls of one function by which two runs may differ: threads wake in another order
+DAY = date(2026, 3, 1)
+
+# psycopg's C code asks a Decimal for its digits, and they come as a named tuple, which is made by a Python function.
+TOLERATED = {DecimalTuple.__new__.__code__}
+
+
+@record(members="camel")
+class Sale:
+    """Flat, with every type of column, renamed members, exact money, a nullable and a personal column."""
+
+    sale_id: str
+    amount: str
+    amount_exact: Decimal = derived(of="amount", scale=-2, unit="USD", additive=True)
+    commission: Decimal | None = column(additive=True)
+    sold_at: datetime
+    seen_at: datetime | None = column(zone="naive")
+    clicks: int
+    valid: bool
+    first_day: date
+    ip: str | None = personal()
+    report_date: date | None = added()
+
+
+@record()
+class Lead:
+    """Nested parts, kept as they are."""
+
+    id: int
+    campaign: Json
+    fields: Json = None
+
+
+def sale(number: int) -> dict[str, Any]:
+    return {
+        "saleId": f"s{number}",
+        "amount": str(100 + number % 50),
+        "commission": None if number % 10 else 1.25,
+        "soldAt": "2026-03-01T10:00:00Z",
+        "seenAt": "2026-03-01T10:00:00",
+        "clicks": number,
+        "valid": number % 2 == 0,
+        "firstDay": "2026-02-01",
+        "ip": None if number % 3 else "198.51.100.7",
+    }
+
+
+def lead(number: int) -> dict[str, Any]:
+    fields = [{"name": "city", "value": "Köln"}, {"name": "consent", "value": None}]
+    return {"id": number, "campaign": {"id": number % 7, "name": "Q1"}, "fields": None if number % 5 else fields}
+
+
+def _sales(settings: SourceSettings, ask: Ask) -> list[Request]:
+    return [Request(url=f"{settings.base_url}/sales")]
+
+
+def _leads(settings: SourceSettings, ask: Ask) -> list[Request]:
+    return [Request(url=f"{settings.base_url}/leads")]
+
+
+_PAGED: dict[str, Any] = {
+    "summary": "",
+    "envelope": Envelope(items="data", total="total"),
+    "paginator": named("page_number", size_param="size", size=FEW),
+}
+STREAMS = (
+    Stream(name="sales", record=Sale, kind="report", key="sale_id", day="report_date", requests=_sales, **_PAGED),
+    Stream(name="leads", record=Lead, kind="snapshot", key="id", requests=_leads, **_PAGED),
+)
+
+
+class ShopPlugin:
+    @hookimpl
+    def penstock_sources(self) -> list[Connector]:
+        return [Connector(name="shop", summary="", settings=SourceSettings)]
+
+    @hookimpl
+    def penstock_record_streams(self, source: str) -> tuple[Stream, ...]:
+        return STREAMS if source == "shop" else ()
+
+
+class PlodderPlugin:
+    """Does once per record what could be done once per batch."""
+
+    @hookimpl
+    def penstock_batch(self, batch: Batch) -> Batch:
+        return evolve(batch, rows=list(map(_same, batch.rows)))
+
+
+def _same(row: Any) -> Any:
+    return row
+
+
+def provider(size: int) -> SandboxApp:
+    """Answers with pages of ``size`` records, made before anything is counted."""
+    bodies = {}
+    for path, one in (("/sales", sale), ("/leads", lead)):
+        for page in range(PAGES):
+            records = [one(page * size + number) for number in range(size)]
+            bodies[path, str(page + 1)] = json.dumps({"total": PAGES * size, "data": records}).encode()
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        asked = dict(pair.partition("=")[::2] for pair in request.query.split("&"))
+        return SandboxResponse(body=bodies[request.path, asked.get("page", "1")])
+
+    return answer
+
+
+def calls_of(work: Callable[[], object]) -> "Counter[CodeType]":
+    """Which Python functions are called meanwhile, and how often, in this thread and those that fetch."""
+    counts: list[Counter[CodeType]] = []
+
+    def start() -> Callable[[FrameType, str, Any], None]:
+        mine: Counter[CodeType] = Counter()
+        counts.append(mine)
+
+        def count(frame: FrameType, event: str, argument: Any) -> None:
+            if event == "call":
+                mine[frame.f_code] += 1
+
+        return count
+
+    def in_thread(frame: FrameType, event: str, argument: Any) -> None:
+        # The server's threads are none of ours.
+        sys.setprofile(start() if threading.current_thread().name.startswith("fetch-") else None)
+
+    threading.setprofile(in_thread)
+    sys.setprofile(start())
+    try:
+        work()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return sum(counts, Counter())
+
+
+def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> "Counter[CodeType]":
+    """The calls of one run that reads the stream in pages of this size, after one that compiled and imported all."""
+    registry = Registry([penstock_plugins, ShopPlugin(), *plugins])
+    kind = registry.sink(to.partition(":")[0])
+    with serve(provider(size)) as server:
+        settings = SourceSettings(base_url=server.base_url, start=DAY, concurrency=1)
+        streams = tuple(evolve(one, paginator=named("page_number", size_param="size", size=size)) for one in STREAMS)
+        source = ConfiguredSource(
+            name="shop",
+            connector=registry.connector("shop"),
+            settings=settings,
+            streams=streams,
+            registry=registry,
+        )
+
+        def once() -> None:
+            job = Job(
+                source=source, streams=(stream,), sink=kind.open(kind.parse(to)), target_name=to, until=DAY, full=True
+            )
+            report = run([job], clock=Clock())
+            assert report.exit_code == 0, report.errors
+            assert report.as_dict()["sources"]["shop"]["streams"][stream]["records"] == PAGES * size
+
+        once()
+        return calls_of(once)
+
+
+@pytest.fixture(params=["jsonl", "csv", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Callable[[str], str]]:
+    """A fresh target of this kind under each name."""
+    if request.param != "postgresql":
+        yield lambda name: f"{request.param}:{tmp_path / name}"
+        return
+    with postgres().database() as few, postgres().database() as more:
+        yield lambda name: {"few": few, "more": more}[name]
+
+
+@pytest.mark.parametrize("stream", ["sales", "leads"])
+def test_no_python_function_is_called_per_record(stream: str, target: Callable[[str], str]) -> None:
+    """
+    Twice the records on as many pages are read, checked, counted and written with the same number of calls.
+    """
+    few, more = (calls(size, stream, target(name)) for size, name in ((FEW, "few"), (MORE, "more")))
+
+    grown = {
+        str(code): count - few[code]
+        for code, count in more.items()
+        if count - few[code] > SLACK and code not in TOLERATED
+    }
+    assert grown == {}
+
+
+def test_a_call_per_record_would_be_seen(tmp_path: Path) -> None:
+    """
+    A plugin that calls a function for each record makes the count grow with the records.
+    """
+    few, more = (calls(size, "sales", f"jsonl:{tmp_path / str(size)}", (PlodderPlugin(),)) for size in (FEW, MORE))
+
+    assert more[_same.__code__] - few[_same.__code__] == PAGES * (MORE - FEW)
