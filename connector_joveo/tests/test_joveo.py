@@ -10,6 +10,7 @@ from typing import Any
 
 import attrs
 import pytest
+from connector_joveo.actions import ACTIONS
 from connector_joveo.config import JoveoSettings, day_column, fill, stats_columns
 from connector_joveo.endpoints import ENDPOINTS, endpoint, filled, override
 from connector_joveo.reports import JoveoReport
@@ -393,6 +394,44 @@ def test_answers_are_judged(
         assert f"HTTP {response.status}" in str(said.error)
     if isinstance(said, Retry):
         assert said.renew is (response.status == 403)
+
+
+@pytest.mark.parametrize(
+    ("action", "body", "unknown"),
+    [
+        ("send_s2s_event", b'{"statusCode": 200, "body": "taken"}', False),
+        ("send_s2s_event", b'{"errorMessage": "Task timed out after 3.00 seconds"}', True),
+        ("send_s2s_event", b'{"message": "Forbidden"}', True),
+        ("send_s2s_event", b'{"statusCode": null}', True),
+        ("send_s2s_event", b"[]", True),
+        ("send_s2s_event", b"", True),
+        ("update_candidate_status", b'{"success": true}', False),
+        ("update_candidate_status", b"{}", True),
+        ("pause_client", b"{}", False),
+    ],
+    ids=lambda value: value.decode()[:30] if isinstance(value, bytes) else None,
+)
+def test_a_write_without_a_word_of_its_outcome_is_unknown(action: str, body: bytes, unknown: bool) -> None:
+    """
+    Where the page shows the outcome in the body, a good status alone is that of a gateway before it.
+    """
+    judge = next(one.judge for one in ACTIONS if one.name == action)
+    assert judge is not None
+
+    said = judge(answer(body), [{}])
+
+    assert isinstance(said, Retry) is unknown
+    assert not (isinstance(said, Retry) and (said.throttle or said.renew))
+
+
+def test_the_member_that_says_no_is_named() -> None:
+    """
+    And not the first one that says anything.
+    """
+    said = JoveoJudge(operation="jobs")(answer({"success": True, "result": False}), None)
+
+    assert isinstance(said, Refuse)
+    assert "says result false" in str(said.error)
 
 
 def test_a_failure_is_seen_where_the_envelope_read_it() -> None:

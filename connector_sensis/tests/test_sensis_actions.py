@@ -68,6 +68,8 @@ def test_a_206_by_what_it_names(errors: list[str], rows: list[list[str]], wanted
     [
         (200, {"code": 400, "validationErrors": ["userIp is missing."]}, ["refused"]),
         (400, {"code": 400, "message": "bad"}, ["refused"]),
+        (200, {"code": "200", "message": "OK"}, ["done"]),
+        (200, b'{"code": 400.0}', ["refused"]),
         (200, {"code": 500, "message": "oops"}, "Retry"),
         (200, {"code": 403, "message": "Over Rate Limit"}, "Refuse"),
         (200, {"message": "OK"}, "Retry"),
@@ -76,7 +78,19 @@ def test_a_206_by_what_it_names(errors: list[str], rows: list[list[str]], wanted
         (500, {"code": 200}, "NoneType"),
         (403, b"<h1>Developer Inactive</h1>", "NoneType"),
     ],
-    ids=["400 in 200", "400", "500 in 200", "403 in 200", "no code", "html", "empty", "200 in 500", "gateway"],
+    ids=[
+        "400 in 200",
+        "400",
+        "as text",
+        "as 400.0",
+        "500 in 200",
+        "403 in 200",
+        "no code",
+        "html",
+        "empty",
+        "200 in 500",
+        "gateway",
+    ],
 )
 def test_the_code_in_the_body_is_the_outcome(status: int, body: Any, wanted: Any) -> None:
     """

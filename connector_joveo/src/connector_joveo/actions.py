@@ -10,9 +10,11 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
+from penstock.action import answer_of
 from penstock.declare import Action, Field, FieldType, Values
+from penstock.errors import ServerError
 from penstock.model import Receipt, Response
-from penstock.parts import Verdict
+from penstock.parts import Retry, Verdict
 from penstock.record import camel
 
 from connector_joveo.endpoints import ENDPOINTS, endpoint
@@ -104,13 +106,24 @@ def _days(settings: Any, values: Values) -> None:
 
 
 def _judge(
-    name: str, by_client: bool, response: Response, rows: Sequence[Values]
+    name: str, by_client: bool, says: str | None, response: Response, rows: Sequence[Values]
 ) -> Sequence[Receipt] | Verdict | None:
-    """As for reads: the keys, the token of a day, and a body that contradicts its status."""
-    return JoveoJudge(operation=name, chosen_by="client_id" if by_client else "")(response, None)
+    """
+    As for reads: the keys, the token of a day, and a body that contradicts its status.
+
+    ``says``: the member that holds the outcome, where the page shows the status to be that of a gateway before it. An
+    answer without it says nothing of the write.
+    """
+    said = JoveoJudge(operation=name, chosen_by="client_id" if by_client else "")(response, None)
+    if said is None and says is not None and 200 <= response.status < 300:
+        answer = answer_of(response, whole=True)
+        if not isinstance(answer, dict) or answer.get(says) is None:
+            seen = response.text(120) or "an empty body"
+            return Retry(ServerError(f"joveo answered {name} with HTTP {response.status}, but without {says}: {seen}"))
+    return said
 
 
-def _action(name: str, summary: str, *fields: Field, **more: Any) -> Action:
+def _action(name: str, summary: str, *fields: Field, says: str | None = None, **more: Any) -> Action:
     method, path = ENDPOINTS[name]
     by_client = any(field.name == "client_id" for field in fields)
     verb = name.partition("_")[0]
@@ -126,7 +139,7 @@ def _action(name: str, summary: str, *fields: Field, **more: Any) -> Action:
         path=path,
         endpoint=lambda settings: endpoint(settings.endpoints, name),
         fields=fields,
-        judge=partial(_judge, name, by_client),
+        judge=partial(_judge, name, by_client, says),
         # To set a state or to remove something twice is the same as once.
         repeatable=verb in ("update", "delete", "pause", "enable") and more.get("rows_per_request", 1) == 1,
         destroys=verb == "delete",
@@ -231,6 +244,7 @@ ACTIONS = (
         *_body("text", "job_application_id", required=True, description="the id that Joveo's pixels were given"),
         *_body("text", "candidate_status", required=True, description="the new stage"),
         *_body("text", "timestamp", description="when the stage was reached, ISO 8601 UTC"),
+        says="success",
         rows_per_request=CANDIDATES_PER_REQUEST,
         open_body=True,
     ),
@@ -242,6 +256,7 @@ ACTIONS = (
         Field(name="a", required=True, choices=("1", "2", "3"), description="1 view, 2 apply started, 3 applied"),
         *_body("text", "candidate_id"),
         *_body("text", "job_application_id", description="unique for each application"),
+        says="statusCode",
         open_body=True,
     ),
 )

@@ -105,7 +105,8 @@ class JoveoJudge:
         bad_code = isinstance(code, int) and not isinstance(code, bool) and code != 200
         if head.get("success") is not False and head.get("result") is not False and not bad_code:
             return None
-        flag = next(f"{name} {head[name]}" for name in ("success", "result", "statusCode") if name in head)
+        no = [name for name in ("success", "result") if head.get(name) is False]
+        flag = f"{no[0]} false" if no else f"statusCode {code}"
         text = f"joveo answered {self.operation} with HTTP {response.status}, but says {flag}"
         text = f"{text}: {reason}" if (reason := reason_of(response, answer)) else text
         if isinstance(code, int) and code >= 500:

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
-from penstock.action import answer_of
+from penstock.action import answer_of, flag
 from penstock.declare import Action, Field, Grouping, Values
 from penstock.errors import BrokenBodyError, RefusedError, ServerError
 from penstock.model import Receipt, ReceiptStatus, Response
@@ -44,7 +44,7 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
     What the gateway answers with another status than 200 is left to the connector's judge. Source: the table of codes.
     """
     body = answer_of(response, whole=True)
-    code = body.get("code") if isinstance(body, dict) else None
+    code = flag(body.get("code")) if isinstance(body, dict) else None
     if not isinstance(body, dict) or isinstance(code, bool) or not isinstance(code, int):
         if 200 <= response.status < 300:
             seen = response.text(80) or "an empty body"

@@ -27,6 +27,7 @@ BODY = "body"  # the parameter that is a body, or a part of one, as it stands
 KEPT_ANSWER_BYTES = 256 * 1024
 
 _NAME = re.compile(r"\{([^{}]*)\}")
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
 # --- parameters -----------------------------------------------------------------------------------------------------
@@ -53,7 +54,7 @@ def typed(action: Action, given: Mapping[str, Any], *, text: bool = False) -> di
         if value is None or (text and value == ""):
             continue
         if name in found:
-            wrong.append(f"{name} is given twice, also as {spelling}")
+            wrong.append(f"{name} is given twice, in two spellings")
             continue
         try:
             found[name] = _converted(known[name], value, text) if name in known else _parts(action, value, text)
@@ -213,7 +214,11 @@ def _json(text: Any) -> Any:
 
 
 def from_json(text: str) -> Any:
-    """JSON with its digits kept, members that come twice refused; ValueError says what is wrong."""
+    """
+    JSON with its digits kept; members that come twice, and text that no UTF-8 can hold, are refused.
+
+    ValueError says what is wrong.
+    """
 
     def refuse(constant: str) -> Any:
         raise ValueError(f"{constant} is no number")
@@ -226,9 +231,14 @@ def from_json(text: str) -> Any:
         return made
 
     try:
-        return json.loads(text, parse_float=Decimal, parse_constant=refuse, object_pairs_hook=members)
+        made = json.loads(text, parse_float=Decimal, parse_constant=refuse, object_pairs_hook=members)
+        if _SURROGATE.search(text):
+            json.dumps(made, default=str, ensure_ascii=False).encode()
+        return made
     except json.JSONDecodeError as error:
         raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character, an escape such as \\ud83d without its second half") from None
     except RecursionError:
         raise ValueError("it is nested too deep") from None
 
@@ -471,22 +481,39 @@ def _by_body(provider: str, action: Action, response: Response) -> _Done | Retry
     if answer is None:
         what = response.text(80) or "an empty body"
         return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
+    if answer is False:
+        return Refuse(RefusedError(f"{provider} says false"))
     if not isinstance(answer, dict):
         return _Done()
     words = next((answer[name] for name in ("message", "errorMessage", "error", "body") if answer.get(name)), None)
     reason = " ".join(str(words).split())[:300] if words is not None else ""
-    code = answer.get("statusCode")
+    flags = {name: flag(answer[name]) for name in ("success", "result", "failure", "statusCode") if name in answer}
+    code = flags.get("statusCode")
     bad_code = isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300
     refused = next(
-        (name for name in ("success", "result") if name in answer and (answer[name] is False or answer[name] is None)),
-        "failure" if answer.get("failure") is True else "statusCode" if bad_code else None,
+        (name for name in ("success", "result") if name in flags and (flags[name] is False or flags[name] is None)),
+        "failure" if flags.get("failure") is True else "statusCode" if bad_code else None,
     )
     if refused is None:
-        return _Done(reason)
-    text = f"{provider} says {refused} {json.dumps(answer[refused])}" + (f": {reason}" if reason else "")
+        error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
+        if error is None or flags:
+            return _Done(reason)
+        # A good status and an error: one of them is not about this write.
+        seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
+        return Retry(ServerError(f"{seen}: {reason}; nobody knows whether it was carried out"))
+    text = f"{provider} says {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
     if bad_code and isinstance(code, int) and code >= 500:
         return Retry(ServerError(text))
     return Refuse(RefusedError(text))
+
+
+def flag(value: Any) -> Any:
+    """A member that says how it went, also where it is written as text (``"false"``, ``"400"``) or as ``400.0``."""
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    if isinstance(value, str) and value.strip().lower() in ("true", "false", "null"):
+        return {"true": True, "false": False, "null": None}[value.strip().lower()]
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[1-5][0-9]{2}", value.strip()) else value
 
 
 def answer_of(response: Response, *, whole: bool = False) -> Any:
