@@ -434,6 +434,20 @@ def test_check_records_nothing(sensis: Bench) -> None:
     assert sensis.server.requests == []
 
 
+def test_a_source_without_streams_is_not_offered_to_be_read(sensis: Bench) -> None:
+    """
+    Its configuration has no pipeline, and a run says where to go instead.
+    """
+    assert main(["init", "sensis"], environ={}) == 0
+    text, _ = sensis.capture.readouterr()
+    assert main(["run", "sensis", "--to", "jsonl:out"], environ={}) == 2
+    _, said = sensis.capture.readouterr()
+
+    assert "pipeline" not in text
+    assert "penstock act sensis --list" in text
+    assert "`penstock act sensis --list` shows what can be sent" in said
+
+
 def test_plain_http_is_allowed_and_told(sensis: Bench) -> None:
     """
     The only documented address is http; the notice names it, and not the key.
@@ -514,6 +528,32 @@ def test_receipts_go_to_a_file_too(sensis: Bench) -> None:
     )
 
     assert [json.loads(line) for line in (sensis.folder / "r.jsonl").read_text().splitlines()] == receipts
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (("--receipts", "e.jsonl"), "--receipts e.jsonl is the file of --from"),
+        (("--refused", "../{folder}/e.jsonl"), "is the file of --from"),
+        (("--receipts", "r.jsonl", "--refused", "r.jsonl"), "--refused r.jsonl is the file of --receipts"),
+        (("--refused", "r.jsonl.gz"), "name it .jsonl"),
+    ],
+    ids=["receipts", "refused", "each other", "packed"],
+)
+def test_no_file_is_written_over_another(sensis: Bench, options: tuple[str, ...], told: str) -> None:
+    """
+    The rows to be sent would be lost, and the receipts of what was sent.
+    """
+    name = sensis.write("e.jsonl", [event(0)])
+    before = (sensis.folder / name).read_text()
+
+    code, receipts, said = sensis.act(
+        *("sensis", "report_event", "--from", name), *(one.format(folder=sensis.folder.name) for one in options)
+    )
+
+    assert (code, receipts, sensis.app.events) == (2, [], [])
+    assert told in said
+    assert (sensis.folder / name).read_text() == before
 
 
 def test_a_large_file_needs_little_memory(sensis: Bench) -> None:
@@ -635,6 +675,8 @@ def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
         (("joveo", "pause_client", "--from", "absent.jsonl"), "cannot be read"),
         (("joveo", "pause_client", "--query", "select 1"), "--from SINK"),
         (("joveo", "pause_client", "--from", "jsonl:data", "--query", "select 1"), "cannot be asked"),
+        (("joveo", "pause_client", "client_id=\udcff"), "no UTF-8 text"),
+        (("joveo", "add_posting_jobs", "client_id=x", "config_id=y", "body=a", "body=b"), "a list is one value"),
         (("talroo", "pause_client"), "has no writes"),
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,

@@ -51,6 +51,29 @@ def test_rows_of_a_file(tmp_path: Path, name: str, content: bytes, wanted: list[
 
 
 @pytest.mark.parametrize(
+    ("line", "wanted"),
+    [
+        (rb'{"a": "\ud83d"}', "half a character"),
+        (rb'{"\uDE00": 1}', "half a character"),
+        (rb'{"a": "\ud83d\ude00"}', {"a": "\N{GRINNING FACE}"}),
+        (rb'{"a": "\\ud83d"}', {"a": r"\ud83d"}),
+    ],
+    ids=["value", "name", "pair", "no escape"],
+)
+def test_text_that_no_utf8_can_hold_is_a_bad_row(tmp_path: Path, line: bytes, wanted: Any) -> None:
+    """
+    It can neither be sent nor be named in a receipt, and it concerns its own row only.
+    """
+    path = tmp_path / "a.jsonl"
+    path.write_bytes(line + b'\n{"a": 1}\n')
+
+    first, second = RowFile.at(path)
+
+    assert second.values == {"a": 1}
+    assert first.values == wanted if isinstance(wanted, dict) else wanted in first.problem
+
+
+@pytest.mark.parametrize(
     ("name", "content"),
     [("a.jsonl", b'{"a": 1}\n\n{bad\n'), ("a.csv", b'\xef\xbb\xbfa,b\n"x\n y",\xff\n\n1\n')],
     ids=["jsonl", "csv"],
@@ -84,9 +107,11 @@ def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
         ("a.csv", b"", "name every column"),
         ("a.csv", b"a,,b\n", "name every column"),
         ("a.csv", b"a,b,a\n", "the column a is there twice"),
-        ("a.csv.gz", b"no gzip", "cannot be read"),
+        ("a.csv.gz", b"no gzip", "is no gzip file"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 900)[:-9], "was cut off"),
+        ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 900)[:20] + b"\xff" * 40, "cannot be read"),
     ],
-    ids=["empty", "no name", "twice", "no gzip"],
+    ids=["empty", "no name", "twice", "no gzip", "cut gzip", "damaged gzip"],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     """

@@ -9,6 +9,7 @@ import gzip
 import hashlib
 import os
 import sys
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
@@ -93,10 +94,11 @@ class RowFile:
                 stamp = _stamp(file)
                 while block := file.read(1 << 20):
                     digest.update(block)
+                _whole(path, file)
             form = _form(path)
             header, columns = _head(path, shown) if form == "csv" else (b"", ())
-        except OSError as error:
-            raise UsageError(f"--from {shown}: cannot be read: {error.strerror or error}") from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"--from {shown}: cannot be read: {_why(error)}") from None
         return cls(
             path=path,
             form=form,
@@ -122,10 +124,8 @@ class RowFile:
                     if self.form == "csv"
                     else self._jsonl(_unpacked(self.path, file))
                 )
-        except (OSError, EOFError) as error:
-            raise UsageError(
-                f"--from {self.shown}: cannot be read: {getattr(error, 'strerror', '') or error}"
-            ) from None
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"--from {self.shown}: cannot be read: {_why(error)}") from None
 
     def _jsonl(self, file: BinaryIO) -> Iterator[Given]:
         number = 0
@@ -210,6 +210,23 @@ def _suffixes(path: Path) -> list[str]:
 
 def _unpacked(path: Path, file: BinaryIO) -> BinaryIO:
     return gzip.GzipFile(fileobj=file) if _suffixes(path)[-1:] == [".gz"] else file  # type: ignore[return-value]
+
+
+def _whole(path: Path, file: BinaryIO) -> None:
+    """Of a packed file: read to its end, so that one that was cut is told before its first row is sent."""
+    unpacked = _unpacked(path, file)
+    if unpacked is not file:
+        file.seek(0)
+        while unpacked.read(1 << 20):
+            pass
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, gzip.BadGzipFile):
+        return "it is named .gz and is no gzip file, or a damaged one"
+    if isinstance(error, EOFError):
+        return "it is a gzip file that was cut off"
+    return getattr(error, "strerror", None) or str(error)
 
 
 def _form(path: Path) -> Literal["jsonl", "csv"]:

@@ -248,6 +248,7 @@ def _act(
         )
     if not dry_run and action.destroys and not yes:
         raise UsageError(f"{action.name} destroys something at the provider: nothing was sent. Add --yes to do it")
+    _check_files(from_ if query is None else None, receipts, refused)
     clock = Clock()
     folder = session.config.folder / ".penstock"
     with ExitStack() as stack:
@@ -376,8 +377,11 @@ def _line(receipt: "Receipt") -> str:
 def _pairs(action: "Action", parameters: Sequence[str]) -> dict[str, Any]:
     """``key=value ...``, still text; a repeated field may come several times."""
     repeated = {name for field in action.fields if field.repeated for name in (field.name, field.member, *field.also)}
+    lists = {name for field in action.fields if field.type == "list" for name in (field.name, field.member)}
     given: dict[str, Any] = {}
     for text in parameters:
+        if not _is_text(text):
+            raise UsageError(f"{text!a}: holds bytes that are no UTF-8 text")
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"{text!r}: wanted KEY=VALUE; `--help` behind the action's name lists its parameters")
@@ -386,7 +390,8 @@ def _pairs(action: "Action", parameters: Sequence[str]) -> dict[str, Any]:
         elif name in repeated:
             given[name].append(value)
         else:
-            raise UsageError(f"{name} is given twice")
+            listed = f"""; a list is one value: {name}='["a", "b"]'""" if name in lists else ""
+            raise UsageError(f"{name} is given twice{listed}")
     return {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in given.items()}
 
 
@@ -412,7 +417,9 @@ def _input(
         if from_ is None:
             checked(action, source.settings, defaults)
     except ValueError as error:
-        raise UsageError(f"{action.name}: {error}. `penstock act {source.name} {action.name} --help`") from None
+        help_ = f"`penstock act {source.name} {action.name} --help` lists the parameters"
+        stop = "" if str(error).endswith(("?", ".")) else "."
+        raise UsageError(f"{action.name}: {error}{stop} {help_}") from None
 
     def key(digest: str, what: str) -> "JobKey":
         said = _digest(json.dumps([digest, sorted(defaults.items())], default=str))
@@ -483,14 +490,33 @@ def _written(path: Path, option: str, *, private: bool = False) -> Iterator[Text
         raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
 
 
+def _check_files(from_: str | None, receipts: Path | None, refused: Path | None) -> None:
+    """No file is written over another one that this command names: its rows would be lost."""
+    named = [("--from", Path(from_))] if from_ not in (None, "-") else []
+    named += [("--receipts", receipts)] if receipts is not None else []
+    named += [("--refused", refused)] if refused is not None else []
+    seen: dict[Path, str] = {}
+    for option, path in named:
+        if (other := seen.setdefault(path.resolve(), option)) != option:
+            raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")
+
+
+def _is_text(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _check_form(path: Path, rows: "Rows") -> None:
     """The file of refused rows has the form of the input; a name that says otherwise would mislead its next reader."""
     if not path.absolute().parent.is_dir():
         raise UsageError(f"--refused {path}: there is no directory {path.parent}")
     if rows.header and path.suffix.lower() != ".csv":
         raise UsageError(f"--refused {path}: the rows come from CSV, so name it .csv")
-    if not rows.header and path.suffix.lower() == ".csv":
-        raise UsageError(f"--refused {path}: the rows are JSON lines, so name it .jsonl")
+    if not rows.header and path.suffix.lower() in (".csv", ".gz"):
+        raise UsageError(f"--refused {path}: the rows are written as JSON lines, so name it .jsonl")
 
 
 def _write_refused(path: Path, rows: "Rows", job: Any) -> None:
