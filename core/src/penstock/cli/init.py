@@ -30,11 +30,16 @@ def init(session: Session, connector: str) -> None:
     Print a commented configuration for a connector, every key with its default: penstock init talroo > penstock.toml
     """
     found = session.registry.connector(connector)
-    print(template(found.name, found.summary, found.settings), end="")
+    reads = bool(session.registry.streams(found.name))
+    print(template(found.name, found.summary, found.settings, reads=reads), end="")
 
 
-def template(name: str, summary: str, settings: type) -> str:
-    """The text of a configuration: required keys to fill in, all others commented out with their defaults."""
+def template(name: str, summary: str, settings: type, *, reads: bool = True) -> str:
+    """
+    The text of a configuration: required keys to fill in, all others commented out with their defaults.
+
+    ``reads``: it has streams, so that a sink and a pipeline belong to it.
+    """
     common = {attribute.name: attribute for attribute in attrs.fields(SourceSettings)}
     attributes = [attribute for attribute in attrs.fields(settings) if attribute.init]
     hints = typing.get_type_hints(settings)
@@ -46,7 +51,7 @@ def template(name: str, summary: str, settings: type) -> str:
         f"# {summary}",
         "#",
         "# Fill in what is marked required. A key behind # shows its default, or an example where it has none.",
-        f"# Then: penstock check {name}, and: penstock run daily",
+        f"# Then: penstock check {name}, and: {'penstock run daily' if reads else f'penstock act {name} --list'}",
     ]
     if secret:
         lines.append(f'# A secret may also be written as {{ file = "/run/secrets/{name}" }}.')
@@ -58,6 +63,8 @@ def template(name: str, summary: str, settings: type) -> str:
     lines += ["", "# --- keys that every source takes ---"]
     for attribute in shared:
         lines += _key(name, attribute, hints[attribute.name])
+    if not reads:
+        return "\n".join(lines) + "\n"
     lines += [
         "",
         "[sink.files]",

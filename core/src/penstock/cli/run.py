@@ -291,6 +291,11 @@ def jobs_for(
     _refuse_missed(session, configured, chosen)
     for source in configured:
         if not chosen[source.name]:
+            if not session.registry.streams(source.connector.name):
+                raise UsageError(
+                    f"{source.name} has no streams: it is written to, not read. `penstock act {source.name} --list` "
+                    "shows what can be sent"
+                )
             raise UsageError(
                 f"{source.name}: no stream is on by default with these settings; `penstock streams "
                 f"{source.connector.name}` lists them, --streams chooses"
