@@ -302,6 +302,29 @@ def test_an_outage_ends_the_job(sensis: Bench) -> None:
     assert "out of order" in said
 
 
+def test_a_signal_ends_the_job_after_the_request_under_way(sensis: Bench) -> None:
+    """
+    Also when the pace leaves nothing to wait for; what never left is sent by --resume.
+    """
+
+    def interrupted(request: SandboxRequest, app: Callable[[SandboxRequest], SandboxResponse]) -> SandboxResponse:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return app(request)
+
+    sensis.server.app = app = Troubled(sensis.app, {2: interrupted})
+    name = sensis.write("e.jsonl", [event(n) for n in range(20)])
+
+    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+
+    assert (code, len(app.seen)) == (130, 3)
+    assert statuses(receipts)[:2] == ["done", "done"]
+    assert "--resume sends the rest" in said
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
+    assert len(receipts) == 20
+    assert set(statuses(receipts)) <= {"done", "unknown"}
+    assert len(sensis.app.events) == 20
+
+
 def test_two_processes_do_not_send_the_same_file(sensis: Bench) -> None:
     """
     The second one is told so, with exit code 6.

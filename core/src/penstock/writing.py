@@ -228,6 +228,8 @@ class Writer:
         failures = 0
         renewed = corrected = repeated = False
         while True:
+            if self.clock.stop.is_set():  # no row may leave any more, also when nothing is waited for
+                raise StoppedError("interrupted")
             pace.wait_turn()
             exchange.grant()  # a login that fails has sent nothing of the row
             grant, skew = exchange.current, exchange.skew

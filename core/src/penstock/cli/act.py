@@ -294,7 +294,7 @@ def _send(
         if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
             session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")
 
-    with stopping(session, clock):
+    with stopping(session, clock, "stopping after the request under way. Once more ends it at once"):
         writer = Writer(
             source=source, action=action, job=job, clock=clock, on_receipt=told, emit=follow, grouped=grouped
         )
@@ -315,9 +315,10 @@ def _send(
     )
     if finished.error is not None:
         left = f"; {finished.not_sent} rows were not sent, --resume sends them" if finished.not_sent else ""
-        if finished.exit_code == StoppedError.exit_code:
-            left = "; --resume sends the rest"
-        session.say(f"error: {finished.error}{left}", event="error", exit_code=finished.exit_code)
+        why = str(finished.error)
+        if finished.exit_code == StoppedError.exit_code:  # a write goes on by --resume, not by a next run
+            why, left = "interrupted", "; --resume sends the rest"
+        session.say(f"error: {why}{left}", event="error", exit_code=finished.exit_code)
     if not session.quiet:
         session.say(f"{source.name} {action.name}: {finished.summary}", event="act_finished", **finished.counts)
         if finished.counts.get("unknown"):
