@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from penstock.checkpoint import checkpoint
 from penstock.clock import Clock
@@ -26,23 +26,13 @@ from penstock.plan import ConfiguredSource, Fetch
 from penstock.reconcile import Listing, Tally
 from penstock.record import snake
 from penstock.sink import Ledger, PendingReport, Target, Writer
+from penstock.streamparts import StreamParts
 
 # How often a fetch is read again from its start because its pages did not fit together.
 REREADS = 3
 
 # A span that still overflows the provider's limit and is no longer than this is not cut further.
 SHORTEST_SPAN = timedelta(seconds=1)
-
-
-@frozen(kw_only=True)
-class StreamParts:
-    """A stream's exchangeable parts, made for one configured source."""
-
-    paginator: Paginator
-    poller: Poller | None
-    read: BodyDecoder
-    downloads: BodyDecoder
-    day_of: str | None
 
 
 class _Capped(Exception):

@@ -1,0 +1,64 @@
+"""
+What a stream is read with, looked up and made for one configured source: its exchangeable parts and its decoder.
+"""
+
+from collections.abc import Collection
+from types import FunctionType
+from typing import Any, Literal
+
+from attrs import evolve, frozen
+
+from penstock.declare import Stream
+from penstock.decode import Compiled, compile_stream
+from penstock.parts import BodyDecoder, Named, Paginator, Poller, SinglePage
+from penstock.plan import ConfiguredSource, days_per_request
+
+
+@frozen(kw_only=True)
+class StreamParts:
+    """A stream's exchangeable parts, made for one configured source."""
+
+    paginator: Paginator
+    poller: Poller | None
+    read: BodyDecoder
+    downloads: BodyDecoder
+    day_of: str | None
+
+
+def parts_of(source: ConfiguredSource, stream: Stream) -> StreamParts:
+    """The stream's parts, or the default in place of what it does not name."""
+    from penstock.envelope import Envelope
+
+    def part(kind: Literal["paginator", "poller", "decoder"], said: Any, default: Any) -> Any:
+        # A body decoder is callable too, so it is a plain function that marks a factory taking the settings.
+        if isinstance(said, FunctionType):
+            said = said(source.settings)
+        if isinstance(said, Named):
+            return source.registry.part(kind, said)
+        return default if said is None else said
+
+    read = part("decoder", stream.envelope, Envelope())
+    day_of = stream.day_of(source.settings) if callable(stream.day_of) else stream.day_of
+    return StreamParts(
+        paginator=part("paginator", stream.paginator, SinglePage()),
+        poller=part("poller", stream.poller, None),
+        read=read,
+        downloads=part("decoder", stream.downloads, read),
+        day_of=day_of,
+    )
+
+
+def shape_of(source: ConfiguredSource, stream: Stream, parts: StreamParts, needed: Collection[str]) -> Compiled:
+    """The stream's decoder. ``needed`` are columns that other streams read, whatever the settings leave out."""
+    settings, hooked = source.settings, bool(source.registry.batch_hooks())
+    return compile_stream(
+        source.name,
+        evolve(stream, day_of=parts.day_of, days_per_request=days_per_request(stream, settings)),
+        columns=stream.more_columns(settings) if stream.more_columns is not None else (),
+        derived=source.derived_from(stream.name),
+        exclude=settings.exclude,
+        include_personal=settings.include_personal,
+        needed=needed,
+        nested="plain" if hooked else "raw",
+        zone=source.zone,
+    )
