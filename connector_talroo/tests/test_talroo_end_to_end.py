@@ -330,6 +330,23 @@ def test_a_click_of_another_day_is_set_aside(bench: Bench) -> None:
     assert declared(bench.rows("2112", UNTIL)) == bench.truth("2112", UNTIL)
 
 
+@pytest.mark.parametrize("price", ["0.25", "25.00", "", "1_000"])
+def test_a_price_that_is_not_in_cents_is_set_aside(bench: Bench, price: str) -> None:
+    """
+    A decimal point means dollars, of which a hundredth would be invoiced; a blank one would be invoiced as nothing.
+    """
+    clicks = bench.sandbox.clicks("2112", UNTIL)
+    odd = {**clicks[0], "click_id": "odd", "price": price}
+    answer = {"status": 1, "total_clicks": len(clicks) + 1, "clicks_report": {f"{UNTIL}": [odd, *clicks]}}
+    bench.sandbox.fail_next(SandboxResponse(body=json.dumps(answer).encode()))
+
+    report = bench.run(advertiser_ids=("2112",), since=UNTIL, strict=True)
+
+    assert report.exit_code == 5
+    assert report.stream("talroo", "clicks").rejected == 1
+    assert declared(bench.rows("2112", UNTIL)) == bench.truth("2112", UNTIL)
+
+
 def test_members_that_nobody_documented_are_kept(bench: Bench) -> None:
     """
     In ``_extra``, and told once.

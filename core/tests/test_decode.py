@@ -62,7 +62,7 @@ class Row:
 
 def a_stream(cls: type = Click, **said: Any) -> Stream:
     given: dict[str, Any] = {"name": "clicks", "summary": "", "record": cls, "kind": "report", **said}
-    given.setdefault("key", {Click: "click_id", Lead: "id", Row: "key", LeadData: ()}[cls])
+    given.setdefault("key", {Click: "click_id", Lead: "id", Row: "key", LeadData: ()}.get(cls, ()))
     return Stream(**given)
 
 
@@ -184,6 +184,87 @@ def test_csv_is_texts() -> None:
     assert (b.click_id, b.job_id, b.price, b.valid, b.clicked_at) == ('b "x"\ny', None, None, None, None)
 
 
+@pytest.mark.parametrize("form", ["csv", "json", "json one by one"])
+def test_money_in_text_is_plain_or_nothing(form: str) -> None:
+    """
+    On every road a text is a number by the rules of JSON, and not by those of Python, which guess.
+    """
+    texts = ["1.50", "1_000", "٣", "-2e2", ".5"]
+    if form == "csv":
+        raw = "".join(f"{number},{text}\n" for number, text in enumerate(texts)).encode()
+        items = Items(raw=raw, form="csv", header=("clickId", "spend"), texts=True)
+    else:
+        odd = ["no object"] if form == "json one by one" else []
+        items = an_array(*({"clickId": str(number), "spend": text} for number, text in enumerate(texts)), *odd)
+
+    decoded = compiled().decode(items)
+
+    assert [row.spend for row in decoded.batch.rows] == [Decimal("1.50"), Decimal("-2e2"), Decimal(".5")]
+    assert [reason for _, reason in reasons(decoded)][:2] == ["'1_000' is no number", "'٣' is no number"]
+
+
+@record()
+class Priced:
+    id: str
+    price: str
+    amount: Decimal | None = derived(of="price", scale=-2, whole="cents")
+    fee: str | None
+    fee_amount: Decimal | None = derived(of="fee", scale=-2)
+
+
+@pytest.mark.parametrize(
+    ("price", "reason"),
+    [
+        ("12.50", "'12.50' is no whole number of cents"),
+        ("12.00", "'12.00' is no whole number of cents"),
+        ("1e3", "'1e3' is no whole number of cents"),
+        ("1_000", "'1_000' is no number"),
+        ("١٢", "'١٢' is no number"),
+        ("free", "'free' is no number"),
+        ("", "it is blank"),
+        (" ", "it is blank"),
+    ],
+)
+def test_a_price_that_is_no_number_of_cents_is_rejected(price: str, reason: str) -> None:
+    """
+    A point says that the unit is another one than declared: a hundredth would be invoiced. A price that must be there
+    is not blank.
+    """
+    shape = compile_stream("x", a_stream(Priced, key="id"))
+
+    decoded = shape.decode(
+        an_array({"id": "a", "price": "12"}, {"id": "b", "price": price}, {"id": "c", "price": "-7"})
+    )
+
+    assert [(row.id, row.amount) for row in decoded.batch.rows] == [("a", Decimal("0.12")), ("c", Decimal("-0.07"))]
+    assert reasons(decoded) == [("$[1].price", reason)]
+
+
+def test_an_amount_that_is_left_out_rejects_nothing() -> None:
+    """
+    Who knows that the prices are of another unit leaves out the amount, and has them as they are sent.
+    """
+    shape = compile_stream("x", a_stream(Priced, key="id"), exclude=["amount"])
+
+    (row,) = written(shape.decode(an_array({"id": "a", "price": "12.50"})))
+
+    assert row["price"] == "12.50"
+    assert "amount" not in row
+
+
+def test_a_price_that_may_be_missing_has_a_null_amount() -> None:
+    """
+    Null and blank of a nullable column are no amount; a fraction is as good where nothing whole is declared.
+    """
+    shape = compile_stream("x", a_stream(Priced, key="id"))
+    fees = [None, "", " ", "12.5"]
+
+    decoded = shape.decode(an_array(*({"id": str(n), "price": "1", "fee": fee} for n, fee in enumerate(fees))))
+
+    assert [row.fee_amount for row in decoded.batch.rows] == [None, None, None, Decimal("0.125")]
+    assert reasons(decoded) == []
+
+
 def test_csv_that_does_not_fit() -> None:
     """
     A row of another length is set aside by itself, and digits are no Unix time.
@@ -273,8 +354,20 @@ def test_what_loses_nothing_is_taken(member: str, sent: str, column_name: str, v
         pytest.param('{"clickId": "x", "spend": "-Infinity"}', "$[1].spend", "finite", id="infinity"),
         pytest.param('{"clickId": "x", "spend": 1e999999}', "$[1].spend", "308 digits", id="a bomb of a number"),
         pytest.param('{"clickId": "x", "spend": "1,5"}', "$[1].spend", "'1,5' is no number", id="decimal comma"),
+        pytest.param('{"clickId": "x", "spend": "1_000"}', "$[1].spend", "'1_000' is no number", id="underscore"),
+        pytest.param(
+            '{"clickId": "x", "spend": "١٢"}', "$[1].spend", "'١٢' is no number", id="another script's digits"
+        ),
+        pytest.param(r'{"clickId": "x", "spend": "\uff11"}', "$[1].spend", "is no number", id="wide digits, escaped"),
+        pytest.param('{"clickId": "x", "jobId": "1_0"}', "$[1].jobId", "'1_0' is no number", id="underscore, integer"),
+        pytest.param(
+            '{"clickId": "x", "price": "1_000"}', "$[1].price", "'1_000' is no number", id="derived, underscore"
+        ),
+        pytest.param(
+            '{"clickId": "x", "price": "１２"}', "$[1].price", "'１２' is no number", id="derived, wide digits"
+        ),
         pytest.param('{"clickId": "x", "price": "n/a"}', "$[1].price", "'n/a' is no number", id="derived of no number"),
-        pytest.param('{"clickId": "x", "price": "NaN"}', "$[1].price", "no finite number", id="derived of NaN"),
+        pytest.param('{"clickId": "x", "price": "NaN"}', "$[1].price", "'NaN' is no number", id="derived of NaN"),
         pytest.param('{"clickId": "x", "valid": "yes"}', "$[1].valid", "neither true nor false", id="yes"),
         pytest.param('{"clickId": "x", "day": "2026-02-30"}', "$[1].day", "is no date", id="no such day"),
         pytest.param('{"clickId": "x", "day": "2026-03-01T10:00:00"}', "$[1].day", "it has a time", id="time of day"),

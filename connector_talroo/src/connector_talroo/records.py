@@ -13,8 +13,9 @@ class Click:
     """
     One click that an advertiser pays for.
 
-    ``price`` is what the provider sends, US cents as text; ``price_amount`` is the same in dollars, exact. ``time``
-    has no zone: the provider states none, and cuts its days in the same unknown one.
+    ``price`` is what the provider sends, US cents as text; ``price_amount`` is the same in dollars, exact. A price
+    with a decimal point would be in dollars after all, so its record is rejected. ``time`` has no zone: the provider
+    states none, and cuts its days in the same unknown one.
 
     Source: Reporting API, ``get_clicks``; that prices are US cents is inferred from the provider's other APIs.
     """
@@ -24,7 +25,9 @@ class Click:
     click_id: str
     bid_type: str | None = column(description="what is paid for, such as cpc")
     price: str = column(description="US cents, as sent")
-    price_amount: Decimal | None = derived(of="price", scale=-2, unit="USD", additive=True, description="what is paid")
+    price_amount: Decimal | None = derived(
+        of="price", scale=-2, whole="cents", unit="USD", additive=True, description="what is paid"
+    )
     time: datetime | None = column(zone="naive", description="when it was clicked, in the provider's zone")
     job_reference: str | None = column(description="the customer's own reference of the job")
     ip: str | None = personal(description="address of the person who clicked, IPv4 or IPv6")

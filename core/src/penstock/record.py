@@ -63,6 +63,7 @@ class Column:
     zone: Zone = "aware"  # of a datetime: whether the provider states one
     derived_of: str | None = None  # the column whose number this one holds, shifted by ``scale`` decimal places
     scale: int = 0
+    whole: str = ""  # what ``derived_of`` counts in whole numbers ("cents"); "": a fraction is as good
     hash_of: tuple[str, ...] = ()  # the columns a row key is made of
     hidden: tuple[str, ...] = ()  # nested paths ("advertiser.email", "*.value") never let out
     hidden_personal: tuple[str, ...] = ()  # nested paths left out when include_personal is false
@@ -105,11 +106,18 @@ def secret(*, default: Any = None, **more: Any) -> Any:
     return column(secret=True, default=default, **more)
 
 
-def derived(*, of: str, scale: int = 0, unit: str = "", additive: bool = False, description: str = "") -> Any:
-    """An added exact number: the number in column ``of``, times ten to the power ``scale``; null where that is null."""
-    return _field(
-        None, {"derived_of": of, "added": True, **_only(locals(), "scale", "unit", "additive", "description")}
-    )
+def derived(
+    *, of: str, scale: int = 0, whole: str = "", unit: str = "", additive: bool = False, description: str = ""
+) -> Any:
+    """
+    An added exact number: the number in column ``of``, times ten to the power ``scale``. Null where that is null or
+    blank and may be; a record whose text is no plain decimal number is rejected.
+
+    ``whole``: what ``of`` counts in whole numbers, such as "cents". A point in it says that the unit is another one,
+    and a hundredth of the price would be invoiced: the record is rejected.
+    """
+    more = _only(locals(), "scale", "whole", "unit", "additive", "description")
+    return _field(None, {"derived_of": of, "added": True, **more})
 
 
 def added(*, description: str = "", personal: bool = False, unit: str = "") -> Any:

@@ -19,6 +19,7 @@ LARGEST_EXPONENT = 308
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATETIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?")
 _DIGITS = re.compile(r"[+-]?\d{1,400}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # of JSON, and +1, 1. and .5
 _TRUE_FALSE = {"true": True, "1": True, "false": False, "0": False}
 
 
@@ -72,9 +73,14 @@ def _decimal(column: Column, value: Any) -> Decimal:
 
 
 def exact(value: Any) -> Decimal:
-    """The number in a text, an int or a Decimal, exactly; raises MisfitError when it cannot be written out."""
+    """
+    The number in a text, an int or a Decimal, exactly. Raises MisfitError when it cannot be written out, or when the
+    text is not plain: Python takes ``1_000`` and the digits of every script, and money is not to be guessed.
+    """
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise MisfitError(f"expected a number, got {_kind(value)}")
+    if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
+        raise MisfitError(f"{_shown(value)} is no number")
     try:
         number = Decimal(value)
     except InvalidOperation:
@@ -82,6 +88,33 @@ def exact(value: Any) -> Decimal:
     if not bounded(number):
         raise MisfitError(f"{_shown(value)} is no finite number of at most {LARGEST_EXPONENT} digits")
     return number
+
+
+def exact_all(texts: list[str]) -> list[Decimal]:
+    """
+    The numbers in texts at once, not bounded. Raises TypeError, ValueError or InvalidOperation unless all are plain
+    texts with a number.
+    """
+    joined = "".join(texts)
+    if not joined.isascii() or "_" in joined:
+        raise ValueError("not plain")
+    return list(map(Decimal, texts))
+
+
+def whole_all(texts: list[str]) -> list[Decimal]:
+    """Like :func:`exact_all`, of digits only."""
+    joined = "".join(texts)
+    if not (joined.isascii() and joined.isdigit()):
+        raise ValueError("not digits only")
+    return list(map(Decimal, texts))
+
+
+def whole(value: Any, of: str) -> Decimal:
+    """The number in a text without point and exponent, or in an int; raises MisfitError. ``of`` is what it counts."""
+    if isinstance(value, (str, Decimal)) and not _DIGITS.fullmatch(str(value).strip()):
+        exact(value)  # what is no number at all is told as such
+        raise MisfitError(f"{_shown(value)} is no whole number of {of}")
+    return exact(value)
 
 
 def bounded(number: Decimal) -> bool:

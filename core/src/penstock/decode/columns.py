@@ -10,7 +10,17 @@ from itertools import repeat
 from operator import mul
 from typing import Any
 
-from penstock.decode.coerce import LARGEST_EXPONENT, MisfitError, bounded, coerce, days_of, exact
+from penstock.decode.coerce import (
+    LARGEST_EXPONENT,
+    MisfitError,
+    bounded,
+    coerce,
+    days_of,
+    exact,
+    exact_all,
+    whole,
+    whole_all,
+)
 from penstock.decode.rawpage import NULL, RawPage, fill, fill_each, nulls, values_of
 from penstock.decode.rejects import Rejects
 from penstock.errors import PluginError
@@ -23,7 +33,8 @@ _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperatio
 class ColumnRules:
     """
     What holds for the columns of one stream. ``raw`` are the json columns that stay bytes, ``cleaners`` those that
-    hide something inside; ``day`` is the column with a row's day, ``day_of`` the one it is cut from.
+    hide something inside, ``hidden`` those that are not delivered: no record is rejected for an amount that nobody
+    wants; ``day`` is the column with a row's day, ``day_of`` the one it is cut from.
     """
 
     def __init__(
@@ -33,6 +44,7 @@ class ColumnRules:
         *,
         raw: Collection[str],
         cleaners: Mapping[str, Callable[[Any], Any]],
+        hidden: Collection[str],
         day: str | None,
         day_of: str | None,
         zone: tzinfo,
@@ -47,7 +59,7 @@ class ColumnRules:
         self._zone = zone
         self._rejects = rejects
         self._decimals = tuple(one.name for one in columns.values() if one.type == "decimal" and not one.added)
-        self._numbers = tuple(one for one in columns.values() if one.derived_of is not None)
+        self._numbers = tuple(one for one in columns.values() if one.derived_of is not None and one.name not in hidden)
         self._stamped_not_null = tuple(
             one.name for one in columns.values() if one.added and not one.nullable and not one.hash_of
         )
@@ -178,7 +190,7 @@ class ColumnRules:
             assert column.derived_of is not None
             values = values_of(page.rows, column.derived_of)
             try:
-                numbers = list(map(Decimal, values))
+                numbers = self._exact(column, values)
                 if column.scale:
                     with localcontext(_EXACT):
                         numbers = list(map(mul, numbers, repeat(Decimal(1).scaleb(column.scale))))
@@ -188,13 +200,24 @@ class ColumnRules:
                 fill_each(page.rows, column.name, numbers)
         self._check_decimals(page, [column.name for column in self._numbers])
 
+    def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
+        """All numbers at once; raises where one needs a look of its own."""
+        assert column.derived_of is not None
+        if self._columns[column.derived_of].type != "text":
+            return list(map(Decimal, values))
+        return whole_all(values) if column.whole else exact_all(values)
+
     def _derive_each(self, page: RawPage, column: Column, of: str, values: list[Any]) -> None:
-        """One by one, since there is a null, a blank, or no number among them."""
+        """
+        One by one, since there is a null, a blank, or no number among them. A null or blank has a null amount only
+        where both columns may be null: else an amount would be missing that the provider must send.
+        """
+        nullable = column.nullable and self._columns[of].nullable
         bad: dict[int, tuple[str | None, str]] = {}
         numbers: list[Decimal | None] = []
         for index, value in enumerate(values):
             try:
-                numbers.append(_shifted(value, column.scale))
+                numbers.append(_shifted(value, column, nullable=nullable))
             except MisfitError as misfit:
                 bad[index] = (of, str(misfit))
         self._rejects.reject(page, bad)
@@ -252,12 +275,14 @@ def _all_bounded(numbers: list[Decimal]) -> bool:
     )
 
 
-def _shifted(value: Any, scale: int) -> Decimal | None:
-    """The number in ``value`` times ten to the power ``scale``; None for null and blank; raises MisfitError."""
+def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
+    """The number in ``value``, shifted as the column says; None for null and blank; raises MisfitError."""
     if value is None or (isinstance(value, str) and not value.strip()):
+        if not nullable:
+            raise MisfitError("it is null" if value is None else "it is blank")
         return None
-    number = exact(value)
+    number = whole(value, column.whole) if column.whole else exact(value)
     try:
-        return _EXACT.scaleb(number, scale) if scale else number
+        return _EXACT.scaleb(number, column.scale) if column.scale else number
     except (InvalidOperation, Inexact):
         raise MisfitError(f"{str(value)[:60]!r} has too many digits") from None

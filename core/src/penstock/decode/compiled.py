@@ -150,6 +150,7 @@ class Compiled:
             self.columns,
             raw=raw,
             cleaners=cleaners,
+            hidden=self._hidden,
             day=day,
             day_of=day_of,
             zone=zone,
