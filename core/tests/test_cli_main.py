@@ -94,6 +94,7 @@ def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture
     ("arguments", "said"),
     [
         pytest.param(["statsu"], "no verb 'statsu'. Did you mean \"status\"? See: penstock --help", id="verb"),
+        pytest.param(["rejected"], "say how: `penstock rejected list` counts them by reason, ", id="list or show"),
         pytest.param(["check"], "Missing argument 'SOURCE'. See: penstock check --help", id="argument"),
         pytest.param(["run", "x", "--fulll"], "No such option", id="option"),
         pytest.param(["run", "x", "--since", "2026-13-01"], "wanted a day such as 2026-01-31", id="day"),

@@ -264,15 +264,21 @@ def _within(day: date | None, since: date | None, until: date | None) -> bool:
 
 
 @verb()
-@click.argument("what", type=click.Choice(["list", "show"]))
+@click.argument("what", type=click.Choice(["list", "show"]), metavar="list|show", required=False)
 @click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
 @TO
 @click.option("--stream", help="Only of this stream.")
 @as_json
-def rejected(session: Session, what: str, name: str | None, to: str | None, stream: str | None, json_: bool) -> None:
+def rejected(
+    session: Session, what: str | None, name: str | None, to: str | None, stream: str | None, json_: bool
+) -> None:
     """
     Records that could not be delivered as they came: `list` counts them by reason, `show` prints them whole.
     """
+    if what is None:
+        raise UsageError(
+            "say how: `penstock rejected list` counts them by reason, `penstock rejected show` prints them"
+        )
     found: list[dict[str, Any]] = []
     for choice, wanted in targets(session, name, to):
         with ledgers(choice, wanted) as opened:
