@@ -63,7 +63,7 @@ class Outcome:
     call: Call
     response: Response | None = None
     verdict: Accept | Refuse | Skip | None = None
-    answer: Answer = Answer()
+    answer: Answer = field(factory=Answer)
     digest: int | None = None
     error: Exception | None = None
 

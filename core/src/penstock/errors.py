@@ -102,7 +102,7 @@ class RefusedError(ProviderError):
 
 
 class BrokenBodyError(ProviderError):
-    """The body is not what it claims to be: malformed or cut JSON, HTML, invalid UTF-8, an envelope without its items."""
+    """The body is not what it claims to be: malformed or cut JSON, HTML, invalid UTF-8, no items in the envelope."""
 
 
 class BoundExceededError(ProviderError):
