@@ -2,8 +2,6 @@
 The provider: how its requests are authenticated, how its answers are judged, what it allows.
 """
 
-import json
-from typing import Any
 from urllib.parse import urlencode
 
 from attrs import frozen
@@ -40,7 +38,7 @@ class Login(GrantedToken):
                 f"{self.provider} has no {self.login.url} (HTTP 404); check enterprise or base_url, and set "
                 'login_style to the other of "current" and "oauth" (which needs client_id and client_secret).'
             )
-        answer = _members(response)
+        answer = response.members() or {}
         for name in ("access_token", "refresh_token", "client_secret"):
             if isinstance(answer.get(name), str):
                 Secret(answer[name])  # known to the masking from here on
@@ -140,7 +138,7 @@ def judge_detail(response: Response, answer: Answer | None) -> Verdict | None:
 
 
 def _error_despite_success(response: Response) -> Retry | None:
-    kind = str(_members(response).get("@type", "")).rpartition(":")[2]
+    kind = str((response.members() or {}).get("@type", "")).rpartition(":")[2]
     if kind not in ("Error", "ConstraintViolationList"):
         return None
     return Retry(ServerError(f"convertr answered an error with HTTP {response.status}: {reason(response)}"))
@@ -162,22 +160,13 @@ def reason(response: Response) -> str:
     """
     What an error body says, in either spelling of this framework or in OAuth's; else the start of the body.
     """
-    members = _members(response)
+    members = response.members() or {}
     nested = members.get("error")
     said = [value for name in _REASONS if isinstance(value := members.get(name), str) and value.strip()]
     if not said and isinstance(nested, dict):
         said = [str(nested[name]) for name in ("message", "description") if nested.get(name)]
     text = " ".join(said[0].split()) if said else response.text(200)
     return (text if len(text) <= 300 else text[:299] + "…") or "no reason given"
-
-
-def _members(response: Response) -> dict[str, Any]:
-    """The body as an object; empty when it is none."""
-    try:
-        value = json.loads(response.body)
-    except (ValueError, RecursionError):
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 # --- the connector --------------------------------------------------------------------------------------------------

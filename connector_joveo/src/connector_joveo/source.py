@@ -4,7 +4,6 @@ Joveo as a whole: its credentials, what its answers mean, how often it may be as
 
 from typing import Any
 
-import msgspec
 from attrs import frozen
 from penstock.declare import Connector, Limits
 from penstock.errors import AuthenticationError, RefusedError, ServerError
@@ -120,10 +119,7 @@ def said_in(response: Response, answer: Answer | None) -> dict[str, Any]:
         return dict(answer.head)
     if len(response.body) > 65536 or not response.body.lstrip().startswith(b"{"):
         return {}
-    try:
-        body = msgspec.json.decode(response.body)
-    except (ValueError, RecursionError):
-        return {}
+    body = response.members() or {}
     return {name: body[name] for name in FLAGS if name in body}
 
 

@@ -7,7 +7,6 @@ reads the envelope, asks the judge, waits, and asks again.
 
 import hashlib
 import hmac
-import json
 from collections.abc import Mapping
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -204,11 +203,7 @@ def _head(response: Response, answer: Answer | None) -> Mapping[str, Any] | None
     """
     if answer is not None and "status" in answer.head:
         return answer.head
-    try:
-        body = json.loads(response.body)
-    except (ValueError, RecursionError):
-        return None
-    return body if isinstance(body, dict) else None
+    return response.members()
 
 
 # --- the connector --------------------------------------------------------------------------------------------------

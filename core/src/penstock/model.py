@@ -203,6 +203,14 @@ class Response:
         name = name.lower()
         return next((value for known, value in self.headers if known == name), None)
 
+    def members(self) -> dict[str, Any] | None:
+        """The members of the JSON object that the body is, for a judge; None when it is anything else."""
+        try:
+            value = json.loads(self.body)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, dict) else None
+
     def text(self, limit: int = 300) -> str:
         """The start of the body as one line of masked text, for a message."""
         words = self.body[: 4 * limit].decode("utf-8", "replace").split()
