@@ -7,7 +7,7 @@ from the file has TOML's types and is taken strictly (``"5"`` is no number); wha
 the type that is wanted.
 
 Every problem is found before anything is said: an error lists them all, each with its place, the key's path, what
-was found and what is wanted. The one module that imports cattrs, and only when something is made into a class.
+was found and what is wanted.
 """
 
 import re

@@ -1,5 +1,5 @@
 """
-From TOML's values, and from texts, to the types that a settings class may have. The only import of cattrs.
+From TOML's values, and from texts, to the types that a settings class may have. The one module that imports cattrs.
 """
 
 import types
