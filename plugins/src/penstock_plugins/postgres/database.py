@@ -20,6 +20,12 @@ LOCK_TIMEOUT_S = 60  # how long a statement waits for somebody else's lock on a 
 # A host that vanished is noticed after 30 s + 3 x 10 s, on both sides, so that its lock on the source goes too.
 _KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
 
+_UNREADABLE = (
+    "the DSN of Postgres cannot be read. Write postgresql://user:password@host:port/database?option=value, with @ as "
+    "%40, / as %2F, ? as %3F and % as %25 in user and password; or host=... user=... password='...' dbname=..., with "
+    "quotes where there are blanks. Options are those of libpq."
+)
+
 Row = tuple[Any, ...]
 
 
@@ -71,7 +77,13 @@ class Database:
             raise
 
     def _parameters(self, dsn: Secret, application: str) -> dict[str, Any]:
-        found: dict[str, Any] = dict(conninfo.conninfo_to_dict(dsn.reveal()))
+        found: dict[str, Any]
+        try:
+            found = dict(conninfo.conninfo_to_dict(dsn.reveal()))
+        except psycopg.ProgrammingError:
+            raise TargetError(_UNREADABLE) from None  # what the library says quotes it, password and all
+        if _torn(dsn.reveal()):
+            raise TargetError(_UNREADABLE)
         if isinstance(found.get("password"), str):
             Secret(found["password"])
         host = found.get("host") or found.get("hostaddr") or "the local socket"
@@ -209,9 +221,17 @@ class Database:
         return SinkError(f"{seen} (SQLSTATE {state or 'none'}). What was there before stays.")
 
 
+def _torn(dsn: str) -> bool:
+    """Whether a URL's login has a sign that ends it early, so that the end of a password becomes host or database."""
+    place = dsn.partition("?")[0]
+    login, at, rest = place.partition("://")[2].partition("@")
+    return bool(at) and ("@" in rest or "/" in login)
+
+
 def _said(error: psycopg.Error) -> str:
     """What the server or the library said, in a line."""
     text = error.diag.message_primary or str(error) or type(error).__name__
+    text = re.sub(r"\n\t.*", "", text)  # the library's guesses, such as "Is the server running ...?"
     hint = error.diag.message_detail
     return re.sub(r"\s+", " ", f"{text} ({hint})" if hint else text).strip().rstrip(".")
 
