@@ -16,7 +16,7 @@ import penstock_plugins
 import pytest
 from attrs import frozen
 from penstock.cli import main
-from penstock.cli.follow import following
+from penstock.cli.follow import following, restated
 from penstock.cli.history import History
 from penstock.cli.init import template, toml_value
 from penstock.cli.run import stopping
@@ -536,6 +536,16 @@ def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) 
     failed, note = capsys.readouterr().err.splitlines()
     assert failed.endswith(" shop.sales[shop_id=7]: failed: 2 of 3 arrived")
     assert note.endswith(" shop.sales: no JSON; reading sales[shop_id=7] again")
+
+
+def test_a_day_whose_rows_moved_and_whose_sums_did_not() -> None:
+    """
+    What a restatement says is never empty: without other numbers, the rows that came, went and changed.
+    """
+    moved = {"rows": [3, 3], "sums": {}, "came": 1, "went": 1, "changed": 0}
+
+    assert restated(moved) == " (restated: 1 came, 1 went)"
+    assert restated({**moved, "rows": [3, 4]}) == " (restated: 3 -> 4 rows)"
 
 
 def test_a_run_whose_reader_had_enough_says_so() -> None:

@@ -378,6 +378,17 @@ def test_a_key_that_comes_twice_is_kept_once(dsn: str):
     assert (entry.rows, entry.repeated, entry.sums) == (2, 1, {"price": Decimal("0.20")})
 
 
+def test_sums_leave_out_a_long_number_exactly(dsn: str):
+    """
+    A number that is set aside, however long, takes no digit from the sum of those that were delivered.
+    """
+    layout = changed(CLICKS, Column(name="job_id", type="integer", additive=True))
+    rows = [click(1, job_id=2**63 - 1), click(2, job_id=10**300)]
+    entry = delivered(dsn, rows, layout, sums={"job_id": Decimal(10**300 + 2**63 - 1)})
+
+    assert entry.sums == {"job_id": Decimal(2**63 - 1)}
+
+
 # --- what changed ---------------------------------------------------------------------------------------------------
 
 
@@ -516,17 +527,24 @@ def test_the_lock_names_its_holder(dsn: str):
     ("dsn", "said"),
     [
         pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/x", "cannot be reached", id="no server"),
-        pytest.param("nonsense", "cannot be reached", id="no DSN"),
+        pytest.param("warehouse.example", "cannot be read", id="no DSN"),
+        pytest.param("postgresql://u:hunter2@secret@127.0.0.1:1/x", "cannot be read", id="at in the password"),
+        pytest.param("postgresql://u:1/hunter2secret@127.0.0.1:1/x", "cannot be read", id="slash in the password"),
+        pytest.param("postgresql://u:hunter2secret%zz@127.0.0.1:1/x", "cannot be read", id="percent in the password"),
+        pytest.param("host=127.0.0.1 password=of hunter2secret", "cannot be read", id="blank in the password"),
+        pytest.param("host=@nowhere-hidden user=u", "cannot be reached", id="a socket with an at sign"),
     ],
 )
 def test_a_server_that_cannot_be_reached(dsn: str, said: str):
     """
-    The message names the place, and never the password.
+    The message names the place, and never the password, nor what an unencoded sign cut off from it.
     """
     with pytest.raises(TargetError, match=said) as refused:
         sink(dsn).open(SOURCE, "r1")
 
-    assert "hunter2secret" not in str(refused.value)
+    assert "hunter2" not in str(refused.value)
+    assert "secret" not in str(refused.value)
+    assert "Is the server running" not in str(refused.value)
 
 
 def test_another_encoding_is_refused(dsn: str):

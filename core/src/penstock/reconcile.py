@@ -3,7 +3,7 @@ Hold the counts against each other: what the provider promised, what was fetched
 """
 
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, localcontext
 
 from attrs import define, field
 
@@ -40,8 +40,9 @@ class Tally:
                 f"more than {MOST_REJECTED} records of one partition could not be shaped, the first because "
                 f"{first.path}: {first.reason}. The provider's format is not the declared one; nothing was replaced."
             )
-        for column, amount in sums.items():
-            self.sums[column] = self.sums.get(column, Decimal(0)) + amount
+        with localcontext(prec=1000):  # the usual 28 digits would round a sum of long numbers
+            for column, amount in sums.items():
+                self.sums[column] = self.sums.get(column, Decimal(0)) + amount
 
 
 @define

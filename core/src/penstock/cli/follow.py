@@ -101,6 +101,7 @@ def restated(change: Mapping[str, Any] | None) -> str:
     before, after = change["rows"]
     parts = [f"{before} -> {after} rows"] if before != after else []
     parts += [f"{column} {old} -> {new}" for column, (old, new) in change["sums"].items()]
+    parts = parts or [f"{change[what]} {what}" for what in ("came", "went", "changed") if change.get(what)]
     return f" (restated: {', '.join(parts)})"
 
 

@@ -3,7 +3,7 @@ What a batch is asked after it was decoded: its sums, and its rows by day.
 """
 
 from datetime import UTC, date, tzinfo
-from decimal import Context, Decimal, localcontext
+from decimal import Decimal, localcontext
 from itertools import compress
 from operator import attrgetter
 
@@ -15,8 +15,8 @@ from penstock.model import Batch
 
 
 def sums(batch: Batch) -> dict[str, Decimal]:
-    """The sum over the rows of every measure, nulls skipped, exact to 100 digits."""
-    with localcontext(Context(prec=100)):
+    """The sum over the rows of every measure, nulls skipped, exact to 1000 digits."""
+    with localcontext(prec=1000):
         return {
             name: sum(filter(None, map(attrgetter(name), batch.rows)), Decimal(0)) for name in batch.layout.measures
         }

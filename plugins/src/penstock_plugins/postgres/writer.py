@@ -8,7 +8,7 @@ One partition on its way into its tables: see :mod:`.sink` for what a commit is.
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal
+from decimal import Decimal, localcontext
 from typing import Any, Protocol
 
 import psycopg
@@ -343,10 +343,11 @@ class PostgresWriter:
             total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in part.layout.measures)
             found = self._row(f"select {total} from {part.stage}")
             return {name: Decimal(value) for name, value in zip(part.layout.measures, found, strict=True)}
-        return {
-            name: total - sum((Decimal(one.values.get(name) or 0) for one in part.unfit), Decimal(0))
-            for name, total in entry.sums.items()
-        }
+        with localcontext(prec=1000):  # one that does not fit may be longer than all the others
+            return {
+                name: total - sum((Decimal(one.values.get(name) or 0) for one in part.unfit), Decimal(0))
+                for name, total in entry.sums.items()
+            }
 
     def _without_repeats(self) -> bool:
         """
