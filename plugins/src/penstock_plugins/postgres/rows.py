@@ -11,6 +11,7 @@ import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, time
+from decimal import Decimal
 from itertools import repeat
 from operator import attrgetter
 from typing import Any
@@ -24,11 +25,13 @@ from penstock.sink import EXTRA
 
 # What psycopg's own Copy.write_row calls, without the two Python functions around it: a fifth of the time of a row.
 from psycopg._copy_base import format_row_binary
-from psycopg.adapt import Transformer
+from psycopg.adapt import PyFormat, Transformer
 from psycopg.pq import Format
 
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.tables import AWARE, NAIVE, Table
+
+NUMBERS_REMEMBERED = 10_000
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -81,6 +84,8 @@ class Encoder:
         self._whole = table.columns
         self._short = tuple(name for name in table.columns if name != EXTRA)
         self._nested = frozenset(name for name, type_ in table.types.items() if type_ == "jsonb")
+        self._numbers = frozenset(name for name, type_ in table.types.items() if type_ == "numeric")
+        self._formatted_numbers: dict[str, Any] = {}
         # A column that was a time before it was declared a date stays a time.
         self._dates = frozenset(
             name for name, column in self._declared.items() if column.type == "date" and table.types[name] == NAIVE
@@ -104,21 +109,50 @@ class Encoder:
     def _formatted(self, columns: tuple[str, ...], rows: list[Any]) -> Chunk:
         transformer = Transformer(self._database.connection)
         registry = self._database.connection.adapters.types
-        formats = [_FORMATS.get(self._table.types[name], self._table.types[name]) for name in columns]
+        packed = {name: values for name in self._numbers.intersection(columns) if (values := self._packed(name, rows))}
+        types = {**self._table.types, **dict.fromkeys(packed, "bytea")}
+        formats = [_FORMATS.get(types[name], types[name]) for name in columns]
         transformer.set_dumper_types([registry.get_oid(name) for name in formats], Format.BINARY)
         block = bytearray()
-        deque(map(format_row_binary, self._tuples(columns, rows), repeat(transformer), repeat(block)), maxlen=0)
+        tuples = self._tuples(columns, rows, packed)
+        deque(map(format_row_binary, tuples, repeat(transformer), repeat(block)), maxlen=0)
         return Chunk(columns, [block], len(rows), len(block))
 
-    def _tuples(self, columns: tuple[str, ...], rows: list[Any]) -> Iterable[Sequence[Any]]:
+    def _tuples(
+        self, columns: tuple[str, ...], rows: list[Any], packed: dict[str, list[Any]]
+    ) -> Iterable[Sequence[Any]]:
         special = (self._nested | self._dates).intersection(columns)
-        if not special and len(columns) > 1:
+        if not special and not packed and len(columns) > 1:
             return map(attrgetter(*columns), rows)
-        values = [self._values(name, rows) if name in special else map(attrgetter(name), rows) for name in columns]
+        values = [
+            packed[name] if name in packed else self._values(name, rows) if name in special else values_of(rows, name)
+            for name in columns
+        ]
         return zip(*values, strict=True)
 
+    def _packed(self, name: str, rows: list[Any]) -> list[bytes | None] | None:
+        """
+        The numbers of a column as the bytes of COPY, each different one formatted once; None if too many differ.
+
+        A number is formatted in 0.6 us and found in 0.1, and a column of prices holds a few hundred. The text is what
+        is remembered: 0.10 and 0.1 are equal, but do not look the same.
+        """
+        texts = list(map(str, values_of(rows, name)))
+        different = set(texts)
+        if len(different) > len(texts) // 4:
+            return None
+        if len(self._formatted_numbers) > NUMBERS_REMEMBERED:
+            self._formatted_numbers.clear()
+        missing = different - self._formatted_numbers.keys() - {"None"}
+        if missing:
+            adapters = self._database.connection.adapters
+            dumper = adapters.get_dumper(Decimal, PyFormat.BINARY)(Decimal, self._database.connection)
+            for text in missing:
+                self._formatted_numbers[text] = dumper.dump(Decimal(text))
+        return list(map(self._formatted_numbers.get, texts))
+
     def _values(self, name: str, rows: list[Any]) -> list[Any]:
-        values = list(map(attrgetter(name), rows))
+        values = values_of(rows, name)
         if name in self._dates:
             return [None if one is None else datetime.combine(one, time()) for one in values]
         # Binary jsonb is the byte 1 and the text.
@@ -224,6 +258,10 @@ class Encoder:
                 oid = self._database.connection.adapters.types.get_oid(_FORMATS.get(type_, type_))
                 values[name] = transformer.get_loader(oid, Format.BINARY).load(cell)
         return values
+
+
+def values_of(rows: list[Any], name: str) -> list[Any]:
+    return list(map(attrgetter(name), rows))
 
 
 def _rows(data: bytes) -> Iterator[tuple[bytes, list[bytes | None]]]:
