@@ -744,7 +744,7 @@ def test_the_memory_forgets_the_earliest_pages() -> None:
     """
     memory = Memory(bound=4)
     for page in ("ab", "cd", "ef"):
-        memory.add(set(page))
+        memory.add(dict.fromkeys(page))
 
     assert memory.known == set("cdef")
 

@@ -3,10 +3,10 @@ Keys: rows that came before are noticed, rows without a key of their own are num
 """
 
 from collections import Counter, deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from datetime import datetime
 from hashlib import blake2b
-from itertools import repeat
+from itertools import islice, repeat
 from operator import attrgetter
 from typing import Any
 
@@ -17,7 +17,7 @@ from penstock.decode.rejects import Rejects
 from penstock.record import Column
 from penstock.sink import EXTRA
 
-KEYS_REMEMBERED = 200_000
+KEYS_REMEMBERED = 100_000
 
 
 class Memory:
@@ -36,21 +36,28 @@ class Memory:
         before: datetime | None = None,
     ) -> None:
         self.before = before
-        self.known: set[Any] = set()
         self.occurrences: Counter[Any] = Counter() if occurrences is None else occurrences
         self._bound = bound
-        self._pages: deque[set[Any]] = deque()
+        # A dict keeps its order, so that the earliest can go; a set for each page would take twice the memory.
+        self._known: dict[Any, None] = {}
+        self._pages: deque[int] = deque()
 
-    def add(self, keys: set[Any]) -> None:
-        self._pages.append(keys)
+    @property
+    def known(self) -> Set[Any]:
+        return self._known.keys()
+
+    def add(self, keys: dict[Any, None]) -> None:
+        """Remember a page's keys, none of which is known yet."""
+        self._pages.append(len(keys))
         if len(self._pages) == 1:
-            self.known = keys  # most chains have one page, and need no second set of its keys
+            self._known = keys  # most chains have one page, and need no second dict of its keys
         elif len(self._pages) == 2:
-            self.known = self.known | keys
+            self._known = self._known | keys
         else:
-            self.known |= keys
-        while len(self.known) > self._bound and len(self._pages) > 1:
-            self.known -= self._pages.popleft()
+            self._known |= keys
+        while len(self._known) > self._bound and len(self._pages) > 1:
+            earliest = list(islice(self._known, self._pages.popleft()))
+            deque(map(self._known.__delitem__, earliest), maxlen=0)
 
 
 class Keys:
@@ -95,12 +102,12 @@ class Keys:
                 empty = nulls(values_of(page.rows, name))
                 self._rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
         keys = list(map(self._identity, page.rows))
-        unique = set(keys)
+        unique = dict.fromkeys(keys)
         if len(unique) == len(keys) and memory.known.isdisjoint(unique):
             memory.add(unique)
-            _add_part(page, unique)
+            _add_part(page, unique.keys())
             return count, 0, 0
-        first = self._rows_before(page, unique, fill_rows)
+        first = self._rows_before(page, unique.keys(), fill_rows)
         dropped: set[int] = set()
         bad: dict[int, tuple[str | None, str]] = {}
         across = 0
@@ -115,9 +122,9 @@ class Keys:
             else:
                 shown = ", ".join(f"{name} {getattr(row, name)}" for name in self._key)
                 bad[index] = (self._key[0], f"the key {shown} came before on this page, with other values")
-        new = unique - memory.known
+        new = dict.fromkeys(key for key in unique if key not in memory.known)
         memory.add(new)
-        _add_part(page, new)
+        _add_part(page, new.keys())
         self._rejects.note(page, bad)
         page.drop(dropped | bad.keys())
         return count - across, len(dropped) - across, across
@@ -126,7 +133,7 @@ class Keys:
         """Whether two rows have the same values, though they may be of different Structs."""
         return all(getattr(row, name) == getattr(other, name) for name in (*self._columns, EXTRA))
 
-    def _rows_before(self, page: RawPage, keys: set[Any], fill_rows: Callable[[RawPage], object]) -> dict[Any, Any]:
+    def _rows_before(self, page: RawPage, keys: Set[Any], fill_rows: Callable[[RawPage], object]) -> dict[Any, Any]:
         """Of these keys, the rows in former parts of the same array: it is one page, in whatever parts it is read."""
         found: dict[Any, Any] = {}
         for data, known in page.parts.earlier if page.parts is not None else ():
@@ -153,14 +160,14 @@ class Keys:
                 number = memory.occurrences[place] = memory.occurrences[place] + 1
                 made.append(blake2b(content + b"#%d" % number, digest_size=16).hexdigest())
             fill_each(page.rows, column.name, made)
-            unique = set(contents)
-            before = memory.known & unique
+            unique = dict.fromkeys(contents)
+            before = memory.known & unique.keys()
             for _, known in page.parts.earlier if page.parts is not None else ():
                 before -= known
             fresh = sum(1 for content in contents if content not in before) if before else len(contents)
-            new = unique - memory.known
+            new = dict.fromkeys(content for content in unique if content not in memory.known)
             memory.add(new)
-            _add_part(page, new)
+            _add_part(page, new.keys())
         return fresh
 
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:
@@ -171,7 +178,7 @@ class Keys:
         return [PLAIN.decode(value) if isinstance(value, Raw) else value for value in values]
 
 
-def _add_part(page: RawPage, keys: set[Any]) -> None:
+def _add_part(page: RawPage, keys: Set[Any]) -> None:
     """Keep how to read this part of an array again, and which keys are in it."""
     if page.parts is not None:
         page.parts.earlier.append((page.again, keys))

@@ -6,7 +6,7 @@ import io
 import re
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
 from decimal import Decimal
 from functools import partial
 from itertools import accumulate, chain, repeat
@@ -141,7 +141,7 @@ class Parts:
         self._elements: list[Raw] | None = None
         self._start = self._next = 0  # of the part under way and of the one behind it: bytes, or elements
         self._taken = 0  # elements in former parts
-        self.earlier: deque[tuple[Callable[[], bytes], set[Any]]] = deque()
+        self.earlier: deque[tuple[Callable[[], bytes], Set[Any]]] = deque()
 
     def page(self) -> "RawPage | None":
         """The part under way; None behind the last."""
