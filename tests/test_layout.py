@@ -90,6 +90,19 @@ def test_imports_go_down(path: Path) -> None:
         assert not floor == theirs == 1, f"{stage} imports another stage, {other}"
 
 
+def test_the_readme_places_every_module() -> None:
+    """
+    The table of the core's README has each module on the floor that it keeps to.
+    """
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", (ROOT / "core" / "README.md").read_text(), re.MULTILINE)
+    placed = [
+        {name for number, names in rows if int(number) == floor for name in re.findall(r"`(\w+)`", names)}
+        for floor in range(len(FLOORS))
+    ]
+
+    assert placed == [floor - {"__init__"} for floor in FLOORS]
+
+
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
 def test_large_libraries_have_one_door(path: Path) -> None:
     """
