@@ -432,6 +432,29 @@ def test_rows_of_a_day_that_had_none(dsn: str):
     assert entry.changes == {"came": 1, "went": 0, "changed": 0}
 
 
+@pytest.mark.parametrize("key", [("click_id",), ()], ids=["key", "no key"])
+def test_what_the_settings_changed_is_no_restatement(dsn: str, key: tuple[str, ...]):
+    """
+    A column that was left out and comes back, or is new, does not make every row a changed one; what the provider
+    moved besides is told.
+    """
+    whole = evolve(CLICKS, key=key)
+    short = evolve(whole, columns=tuple(one for one in whole.columns if one.name not in ("price", "url")))
+    names = {column.name for column in short.columns}
+    rows = [{name: value for name, value in click(number).items() if name in names} for number in (1, 2, 3)]
+    delivered(dsn, rows, short, fingerprint="without")
+    back = delivered(dsn, [click(1), click(2), click(3)], whole, run_id="r2", fingerprint="with")
+    wide = changed(whole, Column(name="rank", type="integer"))
+    rows = [click(1, rank=1), click(2, rank=2), click(3, rank=3)]
+    new = delivered(dsn, rows, wide, run_id="r3", fingerprint="with")
+    later = delivered(dsn, [click(1, rank=1), click(2, rank=2), click(3)], wide, run_id="r4", fingerprint="with")
+
+    unchanged = {"came": 0, "went": 0, "changed": 0}
+    assert (back.changes, new.changes) == (unchanged, unchanged)
+    assert later.changes == ({"came": 0, "went": 0, "changed": 1} if key else {"came": 1, "went": 1, "changed": 0})
+    assert ask(dsn, "select run_id, sums from penstock.restatements") == [("r4", {})]
+
+
 def test_unchanged_rows_of_changes_keep_their_run(dsn: str):
     """
     Merging writes only rows that differ: the run of each says when it last changed.

@@ -52,7 +52,8 @@ def type_of(column: Column) -> str:
 class Table:
     """
     A stream's table. ``types``: of the delivered columns, in order, what the table has (which may be wider than what
-    is declared). ``key``: the columns of its unique index, none for a stream without a key.
+    is declared). ``key``: the columns of its unique index, none for a stream without a key. ``added``: columns that
+    came to the table when it was prepared, so that no earlier row has a value in them.
     """
 
     schema: str
@@ -60,6 +61,7 @@ class Table:
     layout: Layout = field(repr=False)
     types: Mapping[str, str]
     key: tuple[str, ...]
+    added: frozenset[str] = frozenset()
 
     @property
     def sql(self) -> str:
@@ -90,11 +92,12 @@ def prepared(database: Database, ledger: PostgresLedger, layout: Layout, of_stre
         there = _oid(database, place)
         if known is not None and there is None and exists(database, known):
             raise TargetError(_elsewhere(layout, known, place))
+        added: frozenset[str] = frozenset()
         if there is None:
             _create(database, layout, place)
         else:
             _ours(database, ledger, layout, known, place, there)
-            _evolve(database, layout, place, there)
+            added = _evolve(database, layout, place, there)
         oid = _oid(database, place)
         assert oid is not None
         ledger.keep_table(
@@ -108,6 +111,7 @@ def prepared(database: Database, ledger: PostgresLedger, layout: Layout, of_stre
             layout=layout,
             types={column.name: found[short(column.name)] for column in layout.columns},
             key=key_of(layout),
+            added=added,
         )
 
 
@@ -227,8 +231,11 @@ def _columns(database: Database, oid: int) -> dict[str, str]:
     return dict(rows)
 
 
-def _evolve(database: Database, layout: Layout, place: Known, oid: int) -> None:
-    """Add and widen columns; refuse what contradicts. A column that is declared no more stays, and stays null."""
+def _evolve(database: Database, layout: Layout, place: Known, oid: int) -> frozenset[str]:
+    """
+    Add and widen columns; refuse what contradicts. The columns added. One that is declared no more stays, and stays
+    null.
+    """
     table = f"{quoted(place.schema)}.{quoted(place.table)}"
     found = _columns(database, oid)
     _check_key(database, layout, place, oid)
@@ -252,6 +259,7 @@ def _evolve(database: Database, layout: Layout, place: Known, oid: int) -> None:
         database.run(f"alter table {table} {', '.join(steps)}")
     for column in added:
         _describe(database, table, column)
+    return frozenset(column.name for column in added)
 
 
 def _narrower(there: str) -> tuple[str, ...]:
@@ -262,8 +270,8 @@ def _narrower(there: str) -> tuple[str, ...]:
 def _contradiction(layout: Layout, place: Known, column: Column, there: str, wanted: str) -> str:
     name = f"{place.schema}.{place.table}.{column.name}"
     return (
-        f"the column {name} has the type {there}, and {layout.source}.{layout.stream} declares {wanted}, which does "
-        f"not hold every {there}. Choose: rename the column, and a new one is added by the next run; or convert it "
+        f"the column {name} has the type {there}, and {layout.source}.{layout.stream} declares {wanted}, which is "
+        f"no wider type. Choose: rename the column, and a new one is added by the next run; or convert it "
         f"(alter table ... alter column ... type {wanted} using ...); or leave it out "
         f'(exclude = ["{layout.stream}.{column.name}"]). Nothing was changed.'
     )

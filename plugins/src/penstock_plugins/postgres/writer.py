@@ -6,7 +6,7 @@ One partition on its way into its tables: see :mod:`.sink` for what a commit is.
 # ruff: noqa: S608
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal, localcontext
 from typing import Any, Protocol
@@ -47,14 +47,14 @@ _COMPARE_ROWS = """with o as {old}, n as (select {names} from {new})
     (select count(*) from (select * from o except all select * from n) went), 0"""
 
 
-def _words(table: Table) -> dict[str, str]:
-    """What :data:`_COMPARE_BY_KEY` needs to know of a table."""
+def _words(table: Table, columns: Sequence[str]) -> dict[str, str]:
+    """What :data:`_COMPARE_BY_KEY` needs to know of a table, and of the columns to be compared."""
     if not table.key:
         return {}
     return {
         "first": quoted(table.key[0]),
         "equal": " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in table.key),
-        "differ": _differ([name for name in table.columns if name not in table.key], "o.", "n."),
+        "differ": _differ([name for name in columns if name not in table.key], "o.", "n."),
     }
 
 
@@ -238,7 +238,8 @@ class PostgresWriter:
         main = parts[0]
         changes = None
         if main.layout.kind == "report" and (had_rows[main.layout.stream] or (former is not None and former.delivered)):
-            changes = self._compare(main, entry)
+            reshaped = former is not None and former.fingerprint != entry.fingerprint
+            changes = self._compare(main, entry, reshaped=reshaped)
         if self._merged and main.stage is not None:
             for part in parts[1:]:
                 self._drop_children(main, part)
@@ -276,20 +277,28 @@ class PostgresWriter:
 
     # --- what changed -----------------------------------------------------------------------------------------------
 
-    def _compare(self, part: _Part, entry: Entry) -> dict[str, int]:
-        """Rows that came, went and changed against what the table holds; written to ``penstock.restatements``."""
+    def _compare(self, part: _Part, entry: Entry, *, reshaped: bool) -> dict[str, int]:
+        """
+        Rows that came, went and changed against what the table holds; written to ``penstock.restatements``.
+
+        ``reshaped``: the former reading was made with other settings, such as ``exclude``.
+        """
         table, measures = part.table, part.layout.measures
-        before: Sequence[Any] = [0] * len(measures)
-        after: Sequence[Any] = before
+        before: Sequence[Any] = ()
+        after: Sequence[Any] = ()
         if part.stage is None:  # nothing was there: all that comes is new
             rows_before, rows_after, came, went, changed = 0, entry.rows, entry.rows, 0, 0
+            before = [0] * len(measures)
             after = [entry.sums.get(name, 0) for name in measures]
         else:
-            names = columns_sql(table.columns)
             where, values = self._where(part)
+            columns = self._told_before(part, table.columns if reshaped else table.added)
+            measures = tuple(name for name in measures if name in columns)
+            names = columns_sql(columns)
             old = f"(select {names} from {table.sql} where {where})"
             compared = _COMPARE_BY_KEY if table.key else _COMPARE_ROWS
-            found = self._row(compared.format(old=old, new=part.stage, names=names, **_words(table)), values)
+            words = _words(table, columns)
+            found = self._row(compared.format(old=old, new=part.stage, names=names, **words), values)
             rows_before, rows_after, came, went, changed = found
             if measures:
                 totals = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in measures)
@@ -308,6 +317,20 @@ class PostgresWriter:
                 json.dumps({name: list(map(str, pair)) for name, pair in moved.items()}),
             )
         return changes
+
+    def _told_before(self, part: _Part, doubtful: Collection[str]) -> Sequence[str]:
+        """
+        The columns without those of ``doubtful`` that are null in every row of before: that they have values now is
+        news of the settings or of the record class, not of the provider.
+        """
+        asked = [name for name in part.table.columns if name in doubtful]
+        if not asked:
+            return part.table.columns
+        where, values = self._where(part)
+        filled = ", ".join(f"count({quoted(name)}) > 0" for name in asked)
+        found = self._row(f"select {filled} from {part.table.sql} where {where}", values)
+        empty = {name for name, any_value in zip(asked, found, strict=True) if not any_value}
+        return [name for name in part.table.columns if name not in empty] or part.table.columns
 
     def _row(self, statement: str, values: Sequence[Any] = ()) -> Sequence[Any]:
         row = self._database.run(statement, values).fetchone()
