@@ -534,6 +534,27 @@ def test_runs_of_one_answer_are_joined_and_keep_their_stamps() -> None:
     assert [path for path, _ in reasons(decoded)] == ["$.r.2026-03-03[1].clickId"]
 
 
+def test_money_may_come_as_text_on_one_page_and_as_a_number_on_the_next() -> None:
+    """
+    What was seen of a column on one page changes nothing on the next, whatever comes there.
+    """
+    shape = compiled()
+    pages: list[list[Any]] = [["0.10", "1.5", None], [2, 0.25, None], ["3.00", 4, "1_000"], [True, "7"], ["1e2"]]
+
+    read = [
+        shape.decode(an_array(*({"clickId": str(n), "spend": one} for n, one in enumerate(page)))) for page in pages
+    ]
+
+    assert [[str(row.spend) for row in one.batch.rows] for one in read] == [
+        ["0.10", "1.5", "None"],
+        ["2", "0.25", "None"],
+        ["3.00", "4"],
+        ["7"],
+        ["1E+2"],
+    ]
+    assert [path for one in read for path, _ in reasons(one)] == ["$[2].spend", "$[0].spend"]
+
+
 def test_a_large_array_comes_in_parts() -> None:
     """
     A large body is decoded in parts, in order, with its stamps and with paths into the whole.

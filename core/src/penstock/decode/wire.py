@@ -10,6 +10,7 @@ import secrets
 from collections.abc import Collection, Mapping
 from datetime import date, datetime
 from decimal import Decimal, InvalidOperation
+from types import NoneType
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
@@ -65,6 +66,7 @@ class Wire:
         self._learnt: tuple[str, ...] = ()
         self._loose = False  # too many unknown members to learn, or ones whose names a Struct cannot have
         self._shapes: dict[tuple[frozenset[str], bool, tuple[str, ...], bool], Shape] = {}
+        self._texts: frozenset[str] = frozenset()  # decimal columns that came as texts on the last page
         self._probes: dict[frozenset[str], Pair] = {}
         self._extras: dict[tuple[str, ...], tuple[Any, Any]] = {}
 
@@ -72,7 +74,7 @@ class Wire:
         """Fill ``page.rows``, ``positions`` and ``unknown``; what fits on no road goes to ``rejected``."""
         if self._raw:
             page.compact()
-        lenient: frozenset[str] = frozenset()
+        lenient = frozenset() if page.texts else self._texts
         while True:
             shape = self._shape(lenient, page.texts)
             try:
@@ -84,9 +86,11 @@ class Wire:
                 if "unknown field" in str(error) and self._learn(page):
                     continue
                 name = self._misfit(str(error))
-                if name is None or name in lenient or len(lenient) >= LENIENT_COLUMNS:
+                if name is None or name in lenient or len(lenient - self._texts) >= LENIENT_COLUMNS:
                     return self._one_by_one(page)
                 lenient |= {name}
+                if self._columns[name].type == "decimal":
+                    self._texts |= {name}  # the next page is not read twice to find the same
         page.positions = range(len(page.rows))
         if page.lines and self._lines_inside(page):
             page.to_array()
@@ -188,8 +192,11 @@ class Wire:
             types = set(map(type, values))
             if column.type == "text" and types <= {str, int, Decimal}:
                 fill_each(page.rows, name, map(str, values))
-            elif column.type == "decimal":
+            elif column.type == "decimal" and str in types:
                 self._numbers(page, column, values)
+            elif column.type == "decimal" and types <= {int, Decimal, *([NoneType] if column.nullable else [])}:
+                self._texts -= {name}
+                fill_each(page.rows, name, [None if value is None else Decimal(value) for value in values])
             else:
                 self._coerce_each(page, column, values)
         for column in self._decimals if page.texts else ():
