@@ -6,7 +6,7 @@ import json
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,9 @@ from attrs import define, field, frozen
 from penstock import hookimpl
 from penstock.declare import Connector, Limits, Parent, SandboxRequest, SandboxResponse, SourceSettings, Stream
 from penstock.envelope import Envelope
-from penstock.model import Ask, Request
+from penstock.errors import SinkError
+from penstock.ledger import SqliteLedger
+from penstock.model import Ask, Partition, Request
 from penstock.parts import named
 from penstock.plan import ConfiguredSource, Job, plan
 from penstock.record import record
@@ -25,7 +27,7 @@ from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
 from penstock.testing import serve
-from penstock.testing.memory import MemorySink
+from penstock.testing.memory import MemorySink, MemoryTarget
 from worlds import CONVERTR, TALROO, Then, bag, command, configure
 
 # --- ends: signals, deadline, lock ----------------------------------------------------------------------------------
@@ -323,9 +325,10 @@ def shopping(
     *,
     strict: bool = False,
     sink: MemorySink | None = None,
+    listener: object | None = None,
 ) -> tuple[RunReport, MemorySink, list[str]]:
     """A run against answers by path and query; every other path is an empty listing."""
-    registry = Registry([Shop(), penstock_plugins])
+    registry = Registry([Shop(), penstock_plugins, *([] if listener is None else [listener])])
     sink = sink or MemorySink(folder / "ledger.sqlite")
 
     def app(request: SandboxRequest) -> SandboxResponse:
@@ -370,6 +373,43 @@ def test_a_partition_that_fails_harms_no_other(tmp_path: Path) -> None:
     assert (entries["b"].state, entries["b"].attempts) == ("failed", 1)
     assert "500" in str(entries["b"].error)
     target.close()
+
+
+class Gone(SqliteLedger):
+    """A ledger that can be read and notes no failure."""
+
+    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+        raise SinkError("the connection is lost")
+
+
+class GoneSink(MemorySink):
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> MemoryTarget:
+        return MemoryTarget(self, Gone(self.ledger_path))
+
+
+class Notes:
+    """A plugin that keeps what a run notes."""
+
+    def __init__(self) -> None:
+        self.texts: list[str] = []
+
+    @hookimpl
+    def penstock_event(self, event: Mapping[str, Any]) -> None:
+        if event["event"] == "note":
+            self.texts.append(event["message"])
+
+
+def test_a_ledger_that_is_gone_is_told_once(tmp_path: Path) -> None:
+    """
+    However many partitions fail, that a failure cannot be noted is told once; the report has each of them.
+    """
+    notes = Notes()
+    broken = {f"/things/{shop}": 500 for shop in "abc"}
+    report, _, _ = shopping(tmp_path, broken, sink=GoneSink(tmp_path / "ledger.sqlite"), listener=notes)
+
+    assert len(report.errors) == 3
+    (told,) = (text for text in notes.texts if "not noted in the ledger" in text)
+    assert told.endswith("the connection is lost")
 
 
 @pytest.mark.parametrize(

@@ -596,6 +596,26 @@ def test_a_user_who_may_not_create(dsn: str):
         ask(dsn, f"drop role {role}")
 
 
+def test_a_user_who_may_only_read(dsn: str):
+    """
+    A run is refused at once where the ledger can be read and not written; looking at it is not.
+    """
+    delivered(dsn, [click(1)])
+    role = "reader_" + dsn.partition("?")[0].rpartition("/")[2]
+    ask(dsn, f"create role {role} login; grant usage on schema penstock to {role}")
+    ask(dsn, f"grant select on all tables in schema penstock to {role}")
+    reading = sink(dsn.replace("postgresql://postgres@", f"postgresql://{role}@"))
+    try:
+        with pytest.raises(TargetError, match=f"{role} may read the ledger and not write it .*partitions.*Grant"):
+            reading.open(SOURCE, "r2")
+        target = reading.look(SOURCE)
+        assert target is not None
+        assert len(target.ledger.entries(SOURCE, "clicks")) == 1
+        target.close()
+    finally:
+        ask(dsn, f"drop owned by {role}; drop role {role}")
+
+
 # --- query ----------------------------------------------------------------------------------------------------------
 
 

@@ -40,6 +40,7 @@ class Delivery:
     started_at: datetime
     output_closed: bool = field(default=False, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
+    _unnoted: set[str] = field(factory=set, init=False)  # reasons for which a failure is not in the ledger, told
     _order: dict[tuple[str, str | None], list[Fetch]] = field(factory=dict, init=False)  # changes: days not committed
     _complete: dict[Fetch, Reader] = field(factory=dict, init=False)  # read, waiting for an earlier day
 
@@ -216,7 +217,9 @@ class Delivery:
                 try:
                     self.target.ledger.fail(self.source.name, partition, str(error), self.report.run_id)
                 except PenstockError as lost:  # a target that is gone can note nothing; the report does
-                    self.note(f"{partition}: the failure is not in the ledger: {lost}")
+                    if str(lost) not in self._unnoted:
+                        self._unnoted.add(str(lost))
+                        self.note(f"{partition}, and what fails after it, is not noted in the ledger: {lost}")
             self.report.error(self.source.name, fetch.stream.name, partition.as_dict(), error)
             self.emit(
                 {

@@ -176,8 +176,9 @@ class Database:
         """Who holds the lock, as far as this user may know."""
         bits = key % 2**64
         row = self.run(
-            "select a.application_name, a.pid, a.client_addr::text, a.backend_start::text from pg_locks l "
-            "join pg_stat_activity a using (pid) where l.locktype = 'advisory' and l.granted and l.objsubid = 1 "
+            "select a.application_name, a.pid, host(a.client_addr), date_trunc('second', a.backend_start)::text "
+            "from pg_locks l join pg_stat_activity a using (pid) "
+            "where l.locktype = 'advisory' and l.granted and l.objsubid = 1 "
             "and l.classid = %s::bigint::oid and l.objid = %s::bigint::oid "
             "and l.database = (select oid from pg_database where datname = current_database())",
             (bits >> 32, bits % 2**32),

@@ -16,6 +16,7 @@ from penstock_plugins.postgres.database import Database, Row, lock_key
 
 SCHEMA = "penstock"
 LAYOUT = "1"  # of the tables below
+_WRITTEN = ("partitions", "rejected", "reports", "accounts", "runs", "tables", "restatements")  # by any run
 
 
 @frozen(kw_only=True)
@@ -65,6 +66,7 @@ class PostgresLedger(SqlLedger):
             if self._exists():
                 self._check_version()
                 if (self.fact("schema"), self.fact("postgres")) == (str(SCHEMA_VERSION), LAYOUT):
+                    self._check_rights()
                     return
             elif self._database.one("select count(*) from pg_tables where schemaname = %s", (SCHEMA,)):
                 raise TargetError(
@@ -75,6 +77,22 @@ class PostgresLedger(SqlLedger):
                 self._sql(f"create schema {SCHEMA}")
             self._prepare()
             self.set_fact("postgres", LAYOUT)
+
+    def _check_rights(self) -> None:
+        """Before anything is asked for: whether this user may write what every delivery writes."""
+        closed = self._database.run(
+            "select relname from pg_class where relnamespace = to_regnamespace(%s) and relname = any(%s) "
+            "and not (has_table_privilege(oid, 'insert') and has_table_privilege(oid, 'update') "
+            "and has_table_privilege(oid, 'delete')) order by relname",
+            (SCHEMA, list(_WRITTEN)),
+        ).fetchall()
+        if closed:
+            names = ", ".join(name for (name,) in closed)
+            raise TargetError(
+                f"{self._database.place}: {self._database.connection.info.user} may read the ledger and not write it "
+                f"({names} in the schema {SCHEMA}). Grant insert, update and delete on all its tables, or name another "
+                "user."
+            )
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         # A text of Postgres cannot hold NUL; what is masked or shown here may.
