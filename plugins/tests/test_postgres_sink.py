@@ -332,6 +332,21 @@ def test_another_key_is_refused(dsn: str):
 # --- records that do not fit ----------------------------------------------------------------------------------------
 
 
+def test_a_column_of_somebody_else_that_wants_values_is_refused(dsn: str):
+    """
+    What was delivered stays, and no record is set aside for it. One with a default is filled.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, "alter table acme.clicks add column team text not null default 'a'")
+    delivered(dsn, [click(1), click(2)], run_id="r2")
+    ask(dsn, "alter table acme.clicks alter column team drop default")
+
+    with pytest.raises(TargetError, match="no values for: team"):
+        delivered(dsn, [click(3)], run_id="r3")
+
+    assert ask(dsn, "select click_id, team from acme.clicks order by 1") == [("c1", "a"), ("c2", "a")]
+
+
 @pytest.mark.parametrize("memory_bytes", [0, 2**25], ids=["staged", "direct"])
 @pytest.mark.parametrize(
     ("values", "reason"),

@@ -239,6 +239,7 @@ def _evolve(database: Database, layout: Layout, place: Known, oid: int) -> froze
     table = f"{quoted(place.schema)}.{quoted(place.table)}"
     found = _columns(database, oid)
     _check_key(database, layout, place, oid)
+    _check_others(database, layout, place, oid)
     steps = []
     added = []
     for column in layout.columns:
@@ -291,9 +292,27 @@ def _check_key(database: Database, layout: Layout, place: Known, oid: int) -> No
     ).fetchall()
     keys = [set(names) for (names,) in rows]
     if {short(name) for name in wanted} not in keys:
-        seen = " or ".join(f"({', '.join(sorted(names))})" for names in keys) or "no unique index"
+        unique = " or ".join(f"({', '.join(sorted(names))})" for names in keys)
+        seen = f"is unique by {unique}" if keys else "has no unique index"
         raise TargetError(
-            f"the table {place.schema}.{place.table} is unique by {seen}, and {layout.source}.{layout.stream} declares "
-            f"the key ({', '.join(wanted)}). Make a unique index on these columns, or rename the table and run again: "
+            f"the table {place.schema}.{place.table} {seen}, and {layout.source}.{layout.stream} declares the "
+            f"key ({', '.join(wanted)}). Make a unique index on these columns, or rename the table and run again: "
             "then it is made and filled anew. Nothing was changed."
+        )
+
+
+def _check_others(database: Database, layout: Layout, place: Known, oid: int) -> None:
+    """Refuse a column of the user's that wants a value in each row: no row could be written, nor set aside for it."""
+    ours = [*(short(column.name) for column in layout.columns), *STAMPS]
+    rows = database.run(
+        "select attname from pg_attribute where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped "
+        "and attnotnull and not atthasdef and attidentity = '' and attname <> all(%s) order by attnum",
+        (oid, ours),
+    ).fetchall()
+    if rows:
+        names = ", ".join(name for (name,) in rows)
+        raise TargetError(
+            f"the table {place.schema}.{place.table} has a column that must not be null and that "
+            f"{layout.source}.{layout.stream} has no values for: {names}. Give it a default, or drop not null; nothing "
+            "was changed."
         )
