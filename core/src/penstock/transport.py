@@ -1,9 +1,10 @@
 """
 The network: one attempt of one request, whole or with an error that says why.
 
-The only module that imports urllib3, whose connections it takes (TCP, TLS, proxies) and whose pool, retries,
-redirects and body reading it does not: a URL must leave byte for byte (urllib3's pool re-encodes it, which breaks
-signatures), a bound on time must hold for a slow drip too, also of headers, and a body must be known to be whole.
+Connections are the standard library's; through a proxy they are urllib3's, which knows TLS inside TLS (and takes 15 ms
+to import). Its pool, retries, redirects and body reading are not used: a URL must leave byte for byte (the pool
+re-encodes it, which breaks signatures), a bound on time must hold for a slow drip too, also of headers, and a body must
+be known to be whole. This is the only module that imports urllib3.
 
 What is bounded: the wait for the next byte and for a connection (``timeout_s``), the whole attempt, redirects
 included (``total_timeout_s``), the body as sent and decompressed (``max_body_bytes``). What is refused before
@@ -16,6 +17,7 @@ import io
 import ipaddress
 import os
 import re
+import select
 import socket
 import sys
 import threading
@@ -40,8 +42,6 @@ from penstock.redact import Secret, mask
 if TYPE_CHECKING:
     import http.client
     import ssl
-
-    from urllib3.connection import HTTPConnection
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
@@ -84,7 +84,7 @@ class Transport:
         clock: Clock,
         total_timeout_s: float | None = None,
     ) -> None:
-        import urllib3.connection  # noqa: F401  so that the first request does not pay for it
+        import http.client  # noqa: F401  so that the first request does not pay for it
 
         self._timeout_s = timeout_s
         self._total_s = total_timeout_s if total_timeout_s is not None else 10 * timeout_s
@@ -226,46 +226,48 @@ class Transport:
         return list((default | wanted).values())
 
     def _connect(self, wire: "_Wire", url: str, request: Request) -> None:
-        from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
-        from urllib3.util import make_headers, parse_url
+        import http.client
 
         parts = urlsplit(url)
         secure = parts.scheme == "https"
         host, port = parts.hostname or "", parts.port or (443 if secure else 80)
-        timeout: dict[str, Any] = {"timeout": min(self._timeout_s, CONNECT_S)}
+        timeout_s = min(self._timeout_s, CONNECT_S)
         proxy = self._proxy_for(parts.scheme, host)
-        if proxy is None:
-            wire.connection = (
-                HTTPSConnection(host, port, ssl_context=self._tls(), **timeout)
-                if secure
-                else HTTPConnection(host, port, **timeout)
-            )
+        if proxy is not None:
+            self._through(proxy, wire, secure, host, port)
+        elif secure:
+            wire.connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=self._tls())
         else:
-            at = parse_url(proxy)
-            login = make_headers(proxy_basic_auth=unquote(at.auth)) if at.auth else {}
-            via: dict[str, Any] = {
-                "host": at.host,
-                "port": at.port or (443 if at.scheme == "https" else 80),
-                "proxy": at,
-                "proxy_config": ProxyConfig(self._tls() if at.scheme == "https" else None, False, None, None),
-                **timeout,
-            }
-            wire.connection = (
-                HTTPSConnection(ssl_context=self._tls(), **via)
-                if secure or at.scheme == "https"
-                else HTTPConnection(**via)
-            )
-            if secure:
-                wire.connection.set_tunnel(host, port, headers=login, scheme=at.scheme or "http")
-            else:
-                wire.proxy_headers = tuple(login.items())
-                wire.absolute = True
-        wire.open(self._timeout_s)
+            wire.connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        wire.open(self._timeout_s, direct=proxy is None)
         self._stopped()
         if proxy is None and wire.origin != self._base and not self._private_allowed():
             peer = _address(wire.peer())  # the name may mean another address now than when it was checked
             if not _is_public(peer):
                 raise _private(host, request)
+
+    def _through(self, proxy: str, wire: "_Wire", secure: bool, host: str, port: int) -> None:
+        """Prepare a connection by way of a proxy: a tunnel for https, else a forwarder."""
+        from urllib3.connection import HTTPConnection, HTTPSConnection, ProxyConfig
+        from urllib3.util import make_headers, parse_url
+
+        at = parse_url(proxy)
+        login = make_headers(proxy_basic_auth=unquote(at.auth)) if at.auth else {}
+        via: dict[str, Any] = {
+            "host": at.host,
+            "port": at.port or (443 if at.scheme == "https" else 80),
+            "proxy": at,
+            "proxy_config": ProxyConfig(self._tls() if at.scheme == "https" else None, False, None, None),
+            "timeout": min(self._timeout_s, CONNECT_S),
+        }
+        wire.connection = (
+            HTTPSConnection(ssl_context=self._tls(), **via) if secure or at.scheme == "https" else HTTPConnection(**via)
+        )
+        if secure:
+            wire.connection.set_tunnel(host, port, headers=login, scheme=at.scheme or "http")
+        else:
+            wire.proxy_headers = tuple(login.items())
+            wire.absolute = True
 
     def _proxy_for(self, scheme: str, host: str) -> str | None:
         found = self._proxy
@@ -295,6 +297,7 @@ class Transport:
                     self._context = ssl.create_default_context(capath=path)
                 else:
                     self._context = ssl.create_default_context(cafile=path or None)
+                self._context.set_alpn_protocols(["http/1.1"])
             except (OSError, ssl.SSLError) as error:
                 raise ConfigError(
                     f"the CA bundle {path} cannot be read ({error.strerror or 'no certificate in it'}). "
@@ -329,16 +332,11 @@ class Transport:
         if isinstance(error, _CutError):
             return str(error)
         if isinstance(error, of_urllib3.NameResolutionError):
-            return "is not known to the name service; check base_url, proxy and this host's network"
+            return _not_connected(socket.gaierror(), self._timeout_s)
         if isinstance(error, of_urllib3.NewConnectionError):  # before what it is a kind of: a refusal took no time
-            cause = error.__cause__
-            detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
-            return f"could not be connected to{detail}; check base_url, proxy and this host's network"
+            return _not_connected(error.__cause__, self._timeout_s)
         if isinstance(error, of_urllib3.ConnectTimeoutError):
-            return (
-                f"did not take a connection within {min(self._timeout_s, CONNECT_S):g} s; check base_url, proxy and "
-                "this host's network"
-            )
+            return _not_connected(TimeoutError(), self._timeout_s)
         if isinstance(error, ssl.SSLCertVerificationError):
             return (
                 f"showed a certificate that is not trusted ({error.verify_message}); if a proxy of your organisation "
@@ -387,7 +385,7 @@ class _Wire:
 
     def __init__(self, origin: str) -> None:
         self.origin = origin
-        self.connection: HTTPConnection | None = None
+        self.connection: http.client.HTTPConnection | None = None
         self.deadline = 0.0
         self.timeout_s = 0.0
         self.idle_since = 0.0
@@ -396,15 +394,20 @@ class _Wire:
         self.proxy_headers: tuple[tuple[str, str], ...] = ()
         self._socket: Any = None
 
-    def open(self, timeout_s: float) -> None:
+    def open(self, timeout_s: float, *, direct: bool) -> None:
+        """Connect. ``direct``: the connection is the standard library's, whose errors do not say what failed."""
         assert self.connection is not None
         # A callable in place of the class: http.client only ever calls it, with the socket.
         self.connection.response_class = self._reply  # type: ignore[assignment]
         self.timeout_s = timeout_s
         try:
             self.connection.connect()
-        except TimeoutError:  # after TCP: the handshake of TLS or of a proxy
-            raise _CutError(f"did not complete a connection within {min(timeout_s, CONNECT_S):g} s") from None
+        except OSError as error:
+            if direct and self.connection.sock is None:
+                raise _CutError(_not_connected(error, timeout_s)) from None
+            if isinstance(error, TimeoutError):  # after TCP: the handshake of TLS or of a proxy
+                raise _CutError(f"did not complete a connection within {min(timeout_s, CONNECT_S):g} s") from None
+            raise
         self._socket = self.connection.sock
 
     def _reply(self, sock: Any, *args: Any, **more: Any) -> "http.client.HTTPResponse":
@@ -461,7 +464,12 @@ class _Wire:
         return http.client.HTTPConnection.getresponse(self.connection)
 
     def alive(self) -> bool:
-        return self.connection is not None and self.connection.is_connected
+        """Whether it is open and silent: what can be read from an idle connection is its end, or a stray answer."""
+        if self.connection is None or self.connection.sock is None:
+            return False
+        waiting = select.poll()
+        waiting.register(self.connection.sock, select.POLLIN)
+        return not waiting.poll(0)
 
     def kill(self) -> None:
         """Make whoever waits on this connection in another thread wake up."""
@@ -729,6 +737,18 @@ def _environment_proxies() -> dict[str, str]:
     import urllib.request
 
     return urllib.request.getproxies()
+
+
+def _not_connected(cause: BaseException | None, timeout_s: float) -> str:
+    """Why there is no connection, after the name of the host."""
+    if isinstance(cause, socket.gaierror):
+        seen = "is not known to the name service"
+    elif isinstance(cause, TimeoutError):
+        seen = f"did not take a connection within {min(timeout_s, CONNECT_S):g} s"
+    else:
+        detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
+        seen = f"could not be connected to{detail}"
+    return f"{seen}; check base_url, proxy and this host's network"
 
 
 def _sendable(value: str) -> bool:
