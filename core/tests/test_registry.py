@@ -1,12 +1,15 @@
 """Plugins: found, listed, broken ones harmless, names that two claim used by nobody."""
 
 import importlib
+import importlib.metadata
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import penstock
 import pytest
+from penstock import registry as of_registry
 from penstock.declare import Connector, Registration, SinkKind, SourceSettings, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
@@ -291,6 +294,43 @@ def test_installed_plugins_are_found_by_their_entry_points() -> None:
 
     for name in registry.connectors():
         assert registry.origin(name).version
+
+
+def test_entry_points_are_found_as_importlib_finds_them() -> None:
+    """
+    The quick look into the folders of sys.path sees what the standard library's sees here.
+    """
+    found = {(plugin.name, value, plugin.distribution, plugin.version) for plugin, value in of_registry._entry_points()}
+
+    points = importlib.metadata.entry_points(group="penstock")
+    assert found == {(one.name, one.value, one.dist.name, one.dist.version) for one in points if one.dist is not None}
+    assert found
+
+
+def test_an_entry_point_may_name_an_object(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Comments, other groups, extras in brackets and a second installation further down the path do not count.
+    """
+    said = "# [penstock]\n[console_scripts]\nx = y:z\n\n[penstock]\n# a = b\nshop = shop_plugin:Holder.plugin [extra]\n"
+    (tmp_path / "shop_plugin.py").write_text(
+        "import penstock\n"
+        "class Plugin:\n"
+        "    @penstock.hookimpl\n"
+        "    def penstock_secrets(self):\n"
+        "        return {'safe': str.upper}\n"
+        "class Holder:\n"
+        "    plugin = Plugin()\n"
+    )
+    for folder, version in ((tmp_path, "2"), (tmp_path / "later", "1")):
+        info = folder / f"shop_plugin-{version}.dist-info"
+        info.mkdir(parents=True)
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: Shop.Plugin\nVersion: {version}\n\nVersion: 7\n")
+        (info / "entry_points.txt").write_text(said)
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "later"), *sys.path])
+
+    assert Registry().secrets()["safe"]("a") == "A"
+    (plugin,) = [plugin for plugin, _ in of_registry._entry_points() if plugin.name == "shop"]
+    assert str(plugin) == "Shop.Plugin 2"
 
 
 def test_an_import_that_ends_the_process_is_a_broken_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,9 +8,13 @@ whoever needs it gets an error that names both.
 """
 
 import inspect
+import os
+import re
 import signal
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
+from importlib import import_module
 from types import FrameType
 from typing import Any, Literal, TypeVar
 
@@ -351,12 +355,65 @@ class Registry:
 
 
 def _installed() -> Iterator[tuple[Plugin, Callable[[], object]]]:
-    from importlib.metadata import entry_points
+    if any(map(os.path.isfile, sys.path)):  # an archive, which only its importer can look into
+        from importlib.metadata import entry_points
 
-    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-        dist = point.dist
-        plugin = Plugin(dist.name if dist else point.value, dist.version if dist else "", point.name)
-        yield plugin, point.load
+        for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+            dist = point.dist
+            yield Plugin(dist.name if dist else point.value, dist.version if dist else "", point.name), point.load
+        return
+    for plugin, value in sorted(_entry_points(), key=lambda found: found[0].name):
+        yield plugin, partial(_loaded, value)
+
+
+def _entry_points() -> Iterator[tuple[Plugin, str]]:
+    """
+    The entry points in the folders of ``sys.path``, each with its value (module, or module:object).
+
+    What importlib.metadata would find, but for half of its time, which is that of importing it. Of two installations
+    of one distribution the first on the path counts.
+    """
+    seen: set[str] = set()
+    for folder in dict.fromkeys(sys.path):
+        try:
+            names = sorted(os.listdir(folder or "."))  # noqa: PTH208  pathlib takes three times as long
+        except OSError:
+            continue
+        for name in names:
+            stem, _, suffix = name.rpartition(".")
+            distribution = stem.partition("-")[0].lower()
+            if suffix not in ("dist-info", "egg-info") or distribution in seen:
+                continue
+            seen.add(distribution)
+            said = _text_in(folder, name, "entry_points.txt")
+            if f"[{GROUP}]" not in said:
+                continue
+            about = _text_in(folder, name, "METADATA") or _text_in(folder, name, "PKG-INFO")
+            facts = dict(re.findall(r"^(Name|Version): *(\S+)", about.partition("\n\n")[0], re.MULTILINE))
+            section = ""
+            for line in map(str.strip, said.splitlines()):
+                if line.startswith("["):
+                    section = line.strip("[] ")
+                elif section == GROUP and "=" in line and not line.startswith(("#", ";")):
+                    point, _, value = map(str.strip, line.partition("="))
+                    yield Plugin(facts.get("Name", distribution), facts.get("Version", ""), point), value
+
+
+def _text_in(*path: str) -> str:
+    try:
+        with open(os.path.join(*path), encoding="utf-8", errors="replace") as file:  # noqa: PTH118, PTH123
+            return file.read()
+    except OSError:
+        return ""
+
+
+def _loaded(value: str) -> object:
+    """What ``module`` or ``module:object.attribute`` names; requirements in brackets do not count."""
+    module, _, path = value.partition("[")[0].partition(":")
+    found: object = import_module(module.strip())
+    for name in filter(None, path.strip().split(".")):
+        found = getattr(found, name)
+    return found
 
 
 def _given(plugins: Iterable[object]) -> Iterator[tuple[Plugin, Callable[[], object]]]:
