@@ -192,6 +192,8 @@ def _common_problems(settings: SourceSettings) -> Iterator[tuple[str, str]]:
 
 
 def _is_zone(name: str) -> bool:
+    if name == "UTC":
+        return True
     from zoneinfo import ZoneInfo
 
     try:
