@@ -628,6 +628,8 @@ def test_rows_come_from_a_query(sensis: Bench) -> None:
             assert (code, receipts) == (0, [])
             code, _, said = sensis.act("sensis", "report_event", "--from", "db", "--query", "drop table seen")
             assert (code, "--query:" in said) == (2, True)
+            code, _, said = sensis.act("sensis", "report_event", "--from", "db")
+            assert (code, "--query says which" in said) == (2, True)
     assert sorted(one["id"] for one in sensis.app.events) == sorted(listing_id(number) for number in range(3))
     assert list((sensis.folder / ".penstock").glob("query-*")) == []
 
@@ -697,6 +699,8 @@ def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
         (("joveo", "create_client", "company_name=x", "start_date=2026-01-31"), "mm/dd/yyyy"),
         (("joveo", "pause_client", "--from", "absent.jsonl"), "cannot be read"),
         (("joveo", "pause_client", "--query", "select 1"), "--from SINK"),
+        (("joveo", "pause_client", "--from", "postgresql://u:hunter2@h/db"), "postgresql://u:***@h/db is a sink"),
+        (("joveo", "pause_client", "--from", "host=h password=hunter2"), "host=h password=*** is a sink"),
         (("joveo", "pause_client", "--from", "jsonl:data", "--query", "select 1"), "cannot be asked"),
         (("joveo", "pause_client", "client_id=\udcff"), "no UTF-8 text"),
         (("joveo", "add_posting_jobs", "client_id=x", "config_id=y", "body=a", "body=b"), "a list is one value"),

@@ -37,6 +37,7 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins.postgres.database import lock_key, short
+from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
 from psycopg.types.json import set_json_loads
 
@@ -638,17 +639,34 @@ def test_rows_of_a_query_are_streamed(dsn: str):
     """
     Each row is a mapping of its columns; nothing is read before it is asked for.
     """
-    rows = sink(dsn).query("select generate_series(1, 100000000) as number, 0.5 as half;")
+    rows = iter(queried(Secret(dsn), "select generate_series(1, 100000000) as number, 0.5 as half;"))
 
     assert [next(rows), next(rows)] == [{"number": 1, "half": Decimal("0.5")}, {"number": 2, "half": Decimal("0.5")}]
     rows.close()
 
 
-@pytest.mark.parametrize("query", ["selct 1", "delete from penstock.partitions", "select 1; drop table x", "%"])
+@pytest.mark.parametrize(
+    "query",
+    [
+        "selct 1",
+        "delete from penstock.partitions",
+        "with gone as (delete from penstock.partitions returning *) select * from gone",
+        "select 1; drop table x",
+        "%",
+    ],
+)
 def test_a_query_that_is_none_is_refused(dsn: str, query: str):
     """
     Only a single select is taken, and it can write nothing.
     """
     sink(dsn).open(SOURCE, "r1").close()
-    with pytest.raises(UsageError, match="select"):
-        list(sink(dsn).query(query))
+    with pytest.raises(UsageError, match=r"^--query: .*one select\.$"):
+        list(queried(Secret(dsn), query))
+
+
+def test_a_value_of_a_query_that_no_python_value_holds(dsn: str):
+    """
+    It is the query's fault, and the message says what to do.
+    """
+    with pytest.raises(UsageError, match="cast it to text"):
+        list(queried(Secret(dsn), "select timestamptz '10000-01-01' as at"))

@@ -11,7 +11,7 @@ A sink writes; it never fetches, retries or decides what is wanted. The order of
     target.close()                                gives the lock back
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol
@@ -226,13 +226,6 @@ class Target(Protocol):
     def finish(self, stream: str) -> None: ...
 
     def close(self) -> None: ...
-
-
-class Queryable(Protocol):
-    """A sink that can be asked for rows, as input of writes to a provider."""
-
-    def query(self, text: str) -> Iterator[dict[str, Any]]:
-        """The rows of a query, one by one, each a mapping of its columns; raises UsageError for a query it refuses."""
 
 
 class Sink(Protocol):

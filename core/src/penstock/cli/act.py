@@ -248,6 +248,8 @@ def _act(
         )
     if not dry_run and action.destroys and not yes:
         raise UsageError(f"{action.name} destroys something at the provider: nothing was sent. Add --yes to do it")
+    if query is None and from_ is not None:
+        _check_no_sink(session, from_)
     _check_files(from_ if query is None else None, receipts, refused)
     clock = Clock()
     folder = session.config.folder / ".penstock"
@@ -446,6 +448,14 @@ def _input(
     else:
         file = RowFile.at(Path(from_))
     return defaults, key(file.digest, file.shown), lambda place, fresh: file
+
+
+def _check_no_sink(session: Session, from_: str) -> None:
+    """A sink without ``--query`` is told as that, and its password not as part of a path."""
+    from penstock.config import shown_target
+
+    if (from_ in session.config.sinks or shown_target(from_) != from_ or "://" in from_) and not Path(from_).exists():
+        raise UsageError(f"--from {shown_target(from_)} is a sink and no file: --query says which of its rows to take")
 
 
 def _queried(choice: "SinkChoice", query: str, name: str, place: Path, fresh: bool) -> "Rows":

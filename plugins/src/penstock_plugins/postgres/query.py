@@ -34,8 +34,11 @@ def rows_of(dsn: Secret, text: str) -> Iterator[Mapping[str, Any]]:
                         yield dict(zip(names, row, strict=True))
             except psycopg.Error as error:
                 state = error.sqlstate or ""
-                if not state.startswith(("42", "25006", "22")):  # the query itself, a write, a value in it
+                if not state and isinstance(error, psycopg.DataError):  # such as a time after the year 9999
+                    raise UsageError(f"--query: a value cannot be read ({error}); cast it to text") from None
+                # The query itself, several of them or a write in it, a value in it.
+                if not state.startswith(("42", "0A", "25006", "22")):
                     raise
-                raise UsageError(f"--query: {error.diag.message_primary or error}") from None
+                raise UsageError(f"--query: {error.diag.message_primary or error}. It must be one select.") from None
     finally:
         database.close()

@@ -16,16 +16,13 @@ The names passed to :func:`checkpoint` are the moments at which the tests kill t
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
-import psycopg
 from attrs import field, frozen
-from penstock.errors import SinkError, TargetError, UsageError
+from penstock.errors import SinkError, TargetError
 from penstock.model import Partition
 from penstock.redact import Secret
 from penstock.sink import Entry, Layout
-from psycopg import errors
 
 from penstock_plugins.postgres.database import Database, quoted
 from penstock_plugins.postgres.ledger import Known, PostgresLedger
@@ -34,7 +31,6 @@ from penstock_plugins.postgres.writer import PostgresWriter
 
 MEMORY_BYTES = 32 * 2**20
 LOCK_WAIT_MS = 3000
-QUERY_ROWS = 2000  # fetched at once by `query`
 
 
 @frozen(kw_only=True)
@@ -73,28 +69,6 @@ class PostgresSink:
         except BaseException:
             database.close()
             raise
-
-    def query(self, text: str) -> Iterator[dict[str, Any]]:
-        """
-        The rows of a query, one by one, each a mapping of its columns; read through a cursor of the server's, in a
-        transaction that can write nothing. Raises UsageError for a query that the server does not take.
-        """
-        from psycopg.rows import dict_row
-
-        database = Database(self.dsn, application="penstock (reading)", readonly=True)
-        try:
-            with database.explained(), database.transaction():
-                with database.connection.cursor("penstock_query", row_factory=dict_row) as cursor:
-                    cursor.itersize = QUERY_ROWS
-                    try:
-                        cursor.execute(text.strip().rstrip(";").encode())
-                    except (psycopg.ProgrammingError, errors.ReadOnlySqlTransaction) as error:
-                        raise UsageError(
-                            f"the query cannot be run: {error.diag.message_primary}. It must be one select."
-                        ) from error
-                    yield from cursor
-        finally:
-            database.close()
 
     def place(self, source: str, stream: str) -> Known:
         """Where a stream's rows are to be."""
