@@ -40,7 +40,7 @@ FIXED = (
     ("engine", "MOST_ACTIVE", "", "partitions under way at once"),
     ("reading", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     ("reconcile", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
-    ("decode", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on a later page"),
+    ("decode.keys", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on a later page"),
 )
 
 
