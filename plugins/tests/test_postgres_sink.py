@@ -152,6 +152,11 @@ def ask(dsn: str, statement: str) -> list[tuple[Any, ...]]:
         return cursor.fetchall() if cursor.description else []
 
 
+def as_role(dsn: str, role: str) -> str:
+    """The same database, with the rights of another role; of a server that asks for passwords, too."""
+    return f"{dsn}{'&' if '?' in dsn else '?'}options=-crole%3D{role}"
+
+
 def delivered(dsn: str, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any) -> Entry:
     """One run that delivers one partition."""
     target = sink(dsn, **facts.pop("sink", {})).open(SOURCE, facts.get("run_id", "r1"))
@@ -604,10 +609,10 @@ def test_a_user_who_may_not_create(dsn: str):
     Without the right to make the ledger the message says whose right is missing.
     """
     role = "guest_" + dsn.partition("?")[0].rpartition("/")[2]
-    ask(dsn, f"create role {role} login")
+    ask(dsn, f"create role {role}")
     try:
         with pytest.raises(TargetError, match="Give this user the right"):
-            sink(dsn.replace("postgresql://postgres@", f"postgresql://{role}@")).open(SOURCE, "r1")
+            sink(as_role(dsn, role)).open(SOURCE, "r1")
     finally:
         ask(dsn, f"drop role {role}")
 
@@ -618,9 +623,9 @@ def test_a_user_who_may_only_read(dsn: str):
     """
     delivered(dsn, [click(1)])
     role = "reader_" + dsn.partition("?")[0].rpartition("/")[2]
-    ask(dsn, f"create role {role} login; grant usage on schema penstock to {role}")
+    ask(dsn, f"create role {role}; grant usage on schema penstock to {role}")
     ask(dsn, f"grant select on all tables in schema penstock to {role}")
-    reading = sink(dsn.replace("postgresql://postgres@", f"postgresql://{role}@"))
+    reading = sink(as_role(dsn, role))
     try:
         with pytest.raises(TargetError, match=f"{role} may read the ledger and not write it .*partitions.*Grant"):
             reading.open(SOURCE, "r2")

@@ -451,17 +451,18 @@ class SinkSuite:
         for number, point in enumerate(self.commit_points):
             for former in (old, []):
                 here = place / f"{number}{bool(former)}"
+                sink = self.sink(here)  # before the fork: what is made for it must be the child's, too
                 if former:
-                    target = self.sink(here).open(SOURCE, "r1")
+                    target = sink.open(SOURCE, "r1")
                     deliver(target, a_day(), former, run_id="r1")
                     target.close()
 
-                def work(here: Path = here) -> None:
-                    deliver(self.sink(here).open(SOURCE, "r2"), a_day(), new, run_id="r2")
+                def work(sink: Sink = sink) -> None:
+                    deliver(sink.open(SOURCE, "r2"), a_day(), new, run_id="r2")
 
                 assert killed_at(point, work), f"{point} was never reached"
 
-                target = self.sink(here).open(SOURCE, "r3")
+                target = sink.open(SOURCE, "r3")
                 ledger = target.ledger
                 assert ledger is not None
                 entry = ledger.entries(SOURCE, "clicks").get(a_day())

@@ -89,7 +89,7 @@ class PostgresLedger(SqlLedger):
         if closed:
             names = ", ".join(name for (name,) in closed)
             raise TargetError(
-                f"{self._database.place}: {self._database.connection.info.user} may read the ledger and not write it "
+                f"{self._database.place}: {self._database.one('select current_user')} may read the ledger and not write it "
                 f"({names} in the schema {SCHEMA}). Grant insert, update and delete on all its tables, or name another "
                 "user."
             )
