@@ -88,8 +88,9 @@ class PostgresLedger(SqlLedger):
         ).fetchall()
         if closed:
             names = ", ".join(name for (name,) in closed)
+            user = self._database.one("select current_user")
             raise TargetError(
-                f"{self._database.place}: {self._database.one('select current_user')} may read the ledger and not write it "
+                f"{self._database.place}: {user} may read the ledger and not write it "
                 f"({names} in the schema {SCHEMA}). Grant insert, update and delete on all its tables, or name another "
                 "user."
             )
