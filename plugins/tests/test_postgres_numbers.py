@@ -20,9 +20,7 @@ MANY = [f"{number}.50" for number in range(60)]
 
 def arrived(numbers: Sequence[str | None], batch: int) -> list[str | None]:
     """The numbers as Postgres shows them, in order, after they came in batches of this size."""
-    given = [
-        click(place, price=None if number is None else Decimal(number)) for place, number in enumerate(numbers)
-    ]
+    given = [click(place, price=None if number is None else Decimal(number)) for place, number in enumerate(numbers)]
     with server().database() as dsn:
         target = PostgresSink(dsn=Secret(dsn)).open(SOURCE, "r1")
         writer = target.begin([CLICKS], a_day())
