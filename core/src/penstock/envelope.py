@@ -21,7 +21,7 @@ from attrs import field, frozen
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
 
-UTF8_BLOCK = 2**16
+UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from the heap
 BLOCK_BYTES = 4 * 2**20  # of a file of lines: what is decoded and handed on at once
 
 _RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)

@@ -66,31 +66,27 @@ class Wire:
         self._learnt: tuple[str, ...] = ()
         self._loose = False  # too many unknown members to learn, or ones whose names a Struct cannot have
         self._shapes: dict[tuple[frozenset[str], bool, tuple[str, ...], bool], Shape] = {}
-        self._texts: frozenset[str] = frozenset()  # decimal columns that came as texts on the last page
-        self._probes: dict[frozenset[str], Pair] = {}
+        self._probe: Pair | None = None
         self._extras: dict[tuple[str, ...], tuple[Any, Any]] = {}
 
     def read(self, page: RawPage) -> Shape:
         """Fill ``page.rows``, ``positions`` and ``unknown``; what fits on no road goes to ``rejected``."""
         if self._raw:
             page.compact()
-        lenient = frozenset() if page.texts else self._texts
+        looked_at = frozenset(column.name for column in self._decimals if not page.texts and _may_mislead(page.data))
+        lenient = looked_at
         while True:
             shape = self._shape(lenient, page.texts)
             try:
                 page.rows = page.read((shape.many, shape.one))
-                if not page.texts and (probe := self._probe(lenient, page.data)) is not None:
-                    page.read(probe)
                 break
             except ValidationError as error:
                 if "unknown field" in str(error) and self._learn(page):
                     continue
                 name = self._misfit(str(error))
-                if name is None or name in lenient or len(lenient - self._texts) >= LENIENT_COLUMNS:
+                if name is None or name in lenient or len(lenient - looked_at) >= LENIENT_COLUMNS:
                     return self._one_by_one(page)
                 lenient |= {name}
-                if self._columns[name].type == "decimal":
-                    self._texts |= {name}  # the next page is not read twice to find the same
         page.positions = range(len(page.rows))
         if page.lines and self._lines_inside(page):
             page.to_array()
@@ -104,21 +100,6 @@ class Wire:
             b"\n" in (joined := b"".join(filter(None, values_of(page.rows, name)))) or b"\r" in joined
             for name in self._raw
         )
-
-    def _probe(self, lenient: frozenset[str], data: bytes) -> Pair | None:
-        """
-        The decoders that find a text where a decimal is declared; None where none can do harm. It would be taken by
-        Python's rules, which know ``1_000`` and the digits of every script: so a column with texts becomes lenient,
-        and they are looked at. A second reading of the numbers alone costs a tenth of the first.
-        """
-        asked = [column for column in self._decimals if column.name not in lenient]
-        if not asked or (data.isascii() and b"_" not in data and b"\\u" not in data):
-            return None
-        if lenient not in self._probes:
-            fields: list[Any] = [(column.name, int | float | None, None) for column in asked]
-            rename = {column.name: column.member or "" for column in asked}
-            self._probes[lenient] = pair(msgspec.defstruct("Probe", fields, rename=rename, gc=False))
-        return self._probes[lenient]
 
     # --- Structs ----------------------------------------------------------------------------------------------------
 
@@ -195,8 +176,8 @@ class Wire:
             elif column.type == "decimal" and str in types:
                 self._numbers(page, column, values)
             elif column.type == "decimal" and types <= {int, Decimal, *([NoneType] if column.nullable else [])}:
-                self._texts -= {name}
-                fill_each(page.rows, name, [None if value is None else Decimal(value) for value in values])
+                if int in types:
+                    fill_each(page.rows, name, [None if value is None else Decimal(value) for value in values])
             else:
                 self._coerce_each(page, column, values)
         for column in self._decimals if page.texts else ():
@@ -308,8 +289,8 @@ class Wire:
         if not (self._loose or page.texts):
             try:
                 row = shape.one.decode(element)
-                if (probe := self._probe(frozenset(), bytes(element))) is not None:
-                    probe[1].decode(element)
+                if self._decimals and _may_mislead(bytes(element)):
+                    self._numbers_only().decode(element)
             except ValidationError:
                 pass
             else:
@@ -324,6 +305,14 @@ class Wire:
         row = shape.wire(**values)
         self._set_extra(row, members, page)
         return row
+
+    def _numbers_only(self) -> "msgspec.json.Decoder[Any]":
+        """Reads the decimals of an element, and takes no text for one."""
+        if self._probe is None:
+            fields: list[Any] = [(column.name, int | float | None, None) for column in self._decimals]
+            rename = {column.name: column.member or "" for column in self._decimals}
+            self._probe = pair(msgspec.defstruct("Probe", fields, rename=rename, gc=False))
+        return self._probe[1]
 
     def _fitted(self, column: Column, raw: Raw | None) -> Any:
         """One member's value as its column's type."""
@@ -349,6 +338,14 @@ class Wire:
         page.unknown |= extra.keys()
         kept = extra if self._nested == "raw" else {name: PLAIN.decode(value) for name, value in extra.items()}
         setattr(row, EXTRA, kept)
+
+
+def _may_mislead(data: bytes) -> bool:
+    """
+    Whether a text may be in it that Python takes for a number and JSON would not: Python knows ``1_000`` and the digits
+    of every script. Then decimals are read as whatever they are, and texts among them are looked at.
+    """
+    return not data.isascii() or b"_" in data or b"\\u" in data
 
 
 class _UnfitError(Exception):
