@@ -19,7 +19,7 @@ ifneq ($(CERTIFICATES),)
 export SSL_CERT_FILE ?= $(CERTIFICATES)
 endif
 
-.PHONY: demo test lint soak docs setup wheels clean
+.PHONY: demo test lint soak docs setup wheels clean bench
 
 demo: setup  ## every connector against its sandbox, into ./penstock-demo
 	@$(BIN)/penstock demo
@@ -31,6 +31,9 @@ lint: setup
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy $(TYPED)
+
+bench: setup  ## the tables of docs/performance.md; MEMORY=1 adds ten million records
+	@UV=$(UV) benchmarks/run.sh
 
 soak: setup  ## the long runs: kills at random moments, faults in random combinations
 	@$(BIN)/pytest -m soak -o addopts="--import-mode=importlib" --timeout 3600
