@@ -12,6 +12,7 @@ from attrs import define, field
 from penstock.checkpoint import checkpoint
 from penstock.clock import Clock
 from penstock.errors import (
+    BrokenBodyError,
     DeadlineReachedError,
     OutputClosedError,
     PenstockError,
@@ -124,9 +125,14 @@ class Delivery:
     def _commit(self, fetch: Fetch, reader: Reader) -> None:
         delivered = 0
         for partition in fetch.partitions:
-            entry = self._entry(fetch, reader, partition)
+            entry, writer = self._entry(fetch, reader, partition), reader.writers.pop(partition)
+            lost = emptied(fetch.entries.get(partition), entry) if len(fetch.partitions) == 1 else None
+            if lost is not None:
+                writer.abort()
+                self._failed(fetch, (partition,), lost)
+                continue
             try:
-                entry = reader.writers.pop(partition).commit(entry)
+                entry = writer.commit(entry)
             except Exception as error:  # the next partitions may still be delivered
                 self._failed(fetch, (partition,), error)
                 continue
@@ -242,6 +248,20 @@ class Delivery:
             f"{type(error).__name__}: {error}. This is a defect of the connector {self.source.connector.name} or of "
             f"penstock, not of your configuration; --debug shows where."
         )
+
+
+def emptied(former: Entry | None, entry: Entry) -> BrokenBodyError | None:
+    """
+    The error of a reading in which every record was rejected where good rows would make way for nothing: the
+    provider's format is another one, and what was delivered before is worth more than an empty partition.
+    """
+    if former is None or not former.delivered or not former.rows or entry.rows or not entry.rejected:
+        return None
+    first = entry.rejected_records[0]
+    return BrokenBodyError(
+        f"{entry.partition}: all {entry.rejected} records were rejected, the first because {first.path}: "
+        f"{first.reason}. The {former.rows} rows delivered before stay; nothing was replaced."
+    )
 
 
 def restatement(partition: Partition, former: Entry | None, entry: Entry) -> dict[str, Any] | None:
