@@ -21,7 +21,7 @@ PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
 # A module imports from lower floors; on floor 1, the stages, it imports no other one of its floor.
 FLOORS = (
     {
-        *("__init__", "redact", "errors", "model", "parts", "record", "declare", "sink"),
+        *("__init__", "values", "redact", "errors", "model", "parts", "record", "declare", "sink"),
         *("checkpoint", "clock", "report"),
     },
     {

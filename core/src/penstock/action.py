@@ -14,12 +14,11 @@ from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote
 
-from attrs import evolve, frozen
-
 from penstock.declare import Action, Field, Grouping, Values
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, ThrottledError
 from penstock.model import Receipt, ReceiptStatus, Request, Response
 from penstock.parts import Accept, Judge, Refuse, Retry, Skip, Verdict
+from penstock.values import evolve, frozen
 
 BODY = "body"  # the parameter that is a body, or a part of one, as it stands
 

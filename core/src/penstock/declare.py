@@ -10,11 +10,11 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import attrs
-from attrs import field, frozen
 
 from penstock.model import Ask, Kind, Receipt, Request, Response
 from penstock.parts import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, Verdict
 from penstock.record import Column, columns_of
+from penstock.values import field, frozen
 
 if TYPE_CHECKING:
     from penstock.sink import Sink

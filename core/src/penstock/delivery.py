@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from attrs import define, field
-
 from penstock.checkpoint import checkpoint
 from penstock.clock import Clock
 from penstock.errors import (
@@ -27,6 +25,7 @@ from penstock.reconcile import Tally
 from penstock.redact import mask
 from penstock.report import RunReport
 from penstock.sink import Entry, RunRecord, Target
+from penstock.values import define, field
 
 
 @define(eq=False)

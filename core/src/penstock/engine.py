@@ -18,13 +18,12 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
-
 from penstock.clock import Clock
 from penstock.declare import Stream
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 from penstock.model import Answer, Request, Response
 from penstock.parts import Accept, BodyDecoder, Refuse, Skip
+from penstock.values import define, field, frozen
 
 # What may lie in memory, fetched and not yet written. One body more is always let through, however large.
 READ_AHEAD_BYTES = 32 * 1024 * 1024

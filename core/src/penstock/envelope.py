@@ -16,10 +16,10 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
 
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
+from penstock.values import field, frozen
 
 UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from the heap
 BLOCK_BYTES = 4 * 2**20  # of a file of lines: what is decoded and handed on at once

@@ -14,10 +14,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
-from attrs import frozen
-
 from penstock.action import from_json
 from penstock.errors import UsageError
+from penstock.values import frozen
 
 MOST_LINE_BYTES = 16 * 1024 * 1024
 

@@ -8,8 +8,6 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from attrs import define, field
-
 from penstock.clock import Clock
 from penstock.declare import Stream
 from penstock.engine import Call, Outcome
@@ -22,6 +20,7 @@ from penstock.plan import ConfiguredSource
 from penstock.report import RunReport
 from penstock.retry import Budget, Retrying, RetryPolicy
 from penstock.sign import SignedExchange
+from penstock.values import define, field
 
 Emit = Callable[[Mapping[str, Any]], None]
 """Hears of an event, a mapping whose ``event`` says which; called from any thread."""

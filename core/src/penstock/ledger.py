@@ -19,12 +19,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from attrs import evolve
-
 from penstock.errors import PenstockError, SinkError, TargetError
 from penstock.model import Partition, Rejected
 from penstock.redact import mask, mask_json
 from penstock.sink import Entry, File, PendingReport, RunRecord
+from penstock.values import evolve
 
 if TYPE_CHECKING:
     import sqlite3

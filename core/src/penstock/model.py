@@ -13,9 +13,8 @@ from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
-from attrs import evolve, field, frozen
-
 from penstock.redact import MASK, mask
+from penstock.values import evolve, field, frozen
 
 Kind = Literal["report", "changes", "snapshot"]
 Pairs = tuple[tuple[str, str], ...]

@@ -5,11 +5,10 @@ What the streams of one job need of each other: the rows of a parent, and the ac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from attrs import define, field
-
 from penstock.declare import Stream
 from penstock.model import Batch, Partition
 from penstock.plan import ConfiguredSource, Fetch
+from penstock.values import define, field
 
 Key = tuple[str, str | None]  # stream, account
 

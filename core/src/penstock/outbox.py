@@ -15,11 +15,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
-from attrs import define, field, frozen
-
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.model import Receipt, ReceiptStatus
 from penstock.redact import mask, mask_json
+from penstock.values import define, field, frozen
 
 if TYPE_CHECKING:
     import sqlite3

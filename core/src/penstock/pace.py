@@ -4,9 +4,8 @@ Keep to what a provider allows: requests per second, and a pause of the whole so
 
 import threading
 
-from attrs import define, field
-
 from penstock.clock import Clock
+from penstock.values import define, field
 
 
 @define

@@ -9,11 +9,10 @@ from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
-from attrs import field, frozen
-
 from penstock.errors import ProviderError
 from penstock.model import Answer, Page, Request, Response
 from penstock.redact import Secret
+from penstock.values import field, frozen
 
 Exchange = Callable[[Request], Response]
 

@@ -9,12 +9,12 @@ from datetime import UTC, date, datetime, time, timedelta, tzinfo
 from typing import TYPE_CHECKING, Any, Literal
 
 import attrs
-from attrs import field, frozen
 
 from penstock.declare import Connector, OpenFor, SourceSettings, Stream, shapes
 from penstock.errors import UsageError
 from penstock.model import Ask, Partition
 from penstock.sink import Entry, Ledger, PendingReport, Sink, Target
+from penstock.values import define, field, frozen
 
 if TYPE_CHECKING:
     from penstock.registry import Registry
@@ -178,7 +178,7 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
     return [stream for stream in source.streams if stream.name in wanted]
 
 
-@attrs.define
+@define
 class Planner:
     """Makes the fetches of a job's streams, against what the ledger of its target holds."""
 

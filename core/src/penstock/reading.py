@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 
-from attrs import define, evolve, field
-
 from penstock.checkpoint import checkpoint
 from penstock.clock import Clock
 from penstock.declare import SourceSettings, Stream
@@ -27,6 +25,7 @@ from penstock.reconcile import Listing, Tally
 from penstock.record import snake
 from penstock.sink import Ledger, PendingReport, Target, Writer
 from penstock.streamparts import StreamParts
+from penstock.values import define, evolve, field
 
 # How often a fetch is read again from its start because its pages did not fit together.
 REREADS = 3

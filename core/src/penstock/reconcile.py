@@ -5,10 +5,9 @@ Hold the counts against each other: what the provider promised, what was fetched
 from collections.abc import Mapping
 from decimal import Decimal, localcontext
 
-from attrs import define, field
-
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Answer, Rejected
+from penstock.values import define, field
 
 # Records set aside of one partition. More than this is no bad record any more, it is another format.
 MOST_REJECTED = 10_000

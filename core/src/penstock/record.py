@@ -25,6 +25,8 @@ from typing import Any, Literal, TypeVar, dataclass_transform, get_args, get_ori
 
 import attrs
 
+from penstock.values import frozen
+
 Json = Any
 """A nested object or array (or a member of changing type), kept as the provider sent it."""
 
@@ -45,7 +47,7 @@ Zone = Literal["aware", "naive"]
 _METADATA = "penstock"
 
 
-@attrs.frozen(kw_only=True)
+@frozen(kw_only=True)
 class Column:
     """
     One column, as declared. ``member`` is the provider's name for it; None for a column that penstock adds.
@@ -183,7 +185,7 @@ def record(*, members: Literal["same", "camel"] = "same") -> Callable[[T], T]:
         for name, annotation in cls.__annotations__.items():
             if not hasattr(cls, name) and _nullable(annotation):
                 setattr(cls, name, None)
-        made = attrs.define(cls, frozen=True, kw_only=True, slots=True)
+        made = frozen(cls, kw_only=True)
         made.__penstock_columns__ = _columns(made, _RULES[members])  # type: ignore[attr-defined]
         return made
 

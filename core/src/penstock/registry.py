@@ -19,7 +19,6 @@ from types import FrameType
 from typing import Any, Literal, TypeVar
 
 import pluggy
-from attrs import field, frozen
 
 from penstock import hookspecs
 from penstock.config import did_you_mean
@@ -28,6 +27,7 @@ from penstock.errors import PluginError
 from penstock.model import Batch
 from penstock.parts import Named
 from penstock.redact import mask
+from penstock.values import field, frozen
 
 GROUP = "penstock"
 

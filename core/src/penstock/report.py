@@ -6,9 +6,8 @@ import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from attrs import define, field
-
 from penstock.redact import mask_json
+from penstock.values import define, field
 
 
 @define

@@ -10,12 +10,11 @@ from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Protocol
 
-from attrs import define, field, frozen
-
 from penstock.clock import Clock, http_date
 from penstock.errors import BoundExceededError, BrokenBodyError, DeadlineReachedError, ProviderError, TransportError
 from penstock.model import Request, Response
 from penstock.parts import Accept, Grant, Refuse, Retry, Skip, Verdict
+from penstock.values import define, field, frozen
 
 # An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
 BOUND_RETRIES = 2

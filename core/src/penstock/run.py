@@ -10,8 +10,6 @@ from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
 
-from attrs import define, field
-
 from penstock.clock import Clock
 from penstock.declare import Stream
 from penstock.decode import Compiled
@@ -38,6 +36,7 @@ from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.retry import Budget
 from penstock.streamparts import StreamParts, parts_of, shape_of
+from penstock.values import define, field
 
 
 def run(

@@ -6,12 +6,11 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from attrs import define, field
-
 from penstock.clock import Clock, http_date
 from penstock.errors import AuthenticationError
 from penstock.model import Request, Response
 from penstock.parts import Authenticator, Exchange, Grant
+from penstock.values import define, field
 
 # A smaller difference between two clocks is no reason to refuse a signature.
 TOLERATED_SKEW = timedelta(seconds=60)

@@ -16,10 +16,9 @@ from datetime import datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol
 
-from attrs import field, frozen
-
 from penstock.model import Batch, Kind, Partition, Rejected
 from penstock.record import Column
+from penstock.values import field, frozen
 
 EXTRA = "_extra"
 """The last column of every stream: members that the record class does not know, as an object; UNSET or null if none."""

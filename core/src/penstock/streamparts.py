@@ -6,12 +6,11 @@ from collections.abc import Collection
 from types import FunctionType
 from typing import Any, Literal
 
-from attrs import evolve, frozen
-
 from penstock.declare import Stream
 from penstock.decode import Compiled, compile_stream
 from penstock.parts import BodyDecoder, Named, Paginator, Poller, SinglePage
 from penstock.plan import ConfiguredSource, days_per_request
+from penstock.values import evolve, frozen
 
 
 @frozen(kw_only=True)

@@ -12,8 +12,6 @@ from datetime import UTC, datetime
 from itertools import islice
 from typing import Any
 
-from attrs import define, evolve, field, frozen
-
 from penstock.action import Parcel, Row, checked, decided, packed, told, typed
 from penstock.clock import Clock
 from penstock.declare import Action
@@ -27,6 +25,7 @@ from penstock.plan import ConfiguredSource
 from penstock.redact import Secret, mask, mask_json
 from penstock.report import RunReport
 from penstock.retry import Budget, retry_after
+from penstock.values import define, evolve, field, frozen
 
 # Rows prepared at once: those among which equal ones are looked for to share a request.
 BLOCK = 500

@@ -17,9 +17,9 @@ from operator import attrgetter, methodcaller
 from typing import Any, BinaryIO
 
 import msgspec
-from attrs import field, frozen
 from penstock.record import Column
 from penstock.sink import Layout
+from penstock.values import field, frozen
 
 from penstock_plugins.codec import Encode
 

@@ -9,11 +9,11 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from attrs import evolve, frozen
 from penstock.ledger import SqliteLedger, files_from, files_text
 from penstock.model import Partition
 from penstock.record import Column
 from penstock.sink import Entry, File, Layout
+from penstock.values import evolve, frozen
 
 
 @frozen(kw_only=True)

@@ -27,11 +27,11 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
-from attrs import evolve, frozen
 from penstock.checkpoint import checkpoint
 from penstock.errors import SinkError, TargetError
 from penstock.model import Batch, Partition
 from penstock.sink import Entry, File, Layout
+from penstock.values import evolve, frozen
 
 from penstock_plugins.codec import Codec, Encode
 from penstock_plugins.datapackage import FILE_NAME, datapackage, is_ours

@@ -11,9 +11,9 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from attrs import frozen
 from penstock.errors import SinkError
 from penstock.sink import Layout
+from penstock.values import frozen
 
 from penstock_plugins.codec import Codec, Records
 

@@ -4,9 +4,9 @@ Paginators that more than one provider uses.
 
 from collections.abc import Sequence
 
-from attrs import frozen
 from penstock.model import Page, Request, Response
 from penstock.parts import SinglePage
+from penstock.values import frozen
 
 
 @frozen(kw_only=True)

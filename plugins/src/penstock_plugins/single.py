@@ -13,10 +13,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from attrs import frozen
 from penstock.errors import TargetError
 from penstock.model import Batch, Partition
 from penstock.sink import Entry, Layout
+from penstock.values import frozen
 
 from penstock_plugins.codec import Codec, Encode
 from penstock_plugins.disk import Draft, file_errors, locked, make_directories, sync_directory

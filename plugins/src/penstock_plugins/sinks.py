@@ -5,10 +5,10 @@ The outputs as the command line and the configuration name them: ``jsonl``, ``cs
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
 from penstock.declare import SinkKind, setting
 from penstock.errors import UsageError
 from penstock.sink import Sink
+from penstock.values import frozen
 
 from penstock_plugins.postgres.settings import POSTGRES
 

@@ -12,10 +12,10 @@ from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, BinaryIO
 
 import msgspec
-from attrs import field, frozen
 from penstock.errors import OutputClosedError
 from penstock.model import Batch, Partition
 from penstock.sink import Entry, Layout
+from penstock.values import field, frozen
 
 from penstock_plugins.disk import explained, file_errors
 from penstock_plugins.jsonl import encode_lines

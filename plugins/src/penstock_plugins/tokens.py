@@ -7,11 +7,11 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from attrs import evolve, field, frozen
 from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError
 from penstock.model import Request, Response
 from penstock.parts import Grant, Unsigned
 from penstock.redact import Secret
+from penstock.values import evolve, field, frozen
 
 
 @frozen(kw_only=True)

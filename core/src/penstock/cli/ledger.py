@@ -9,7 +9,6 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import define, field
 
 from penstock.cli.history import History
 from penstock.cli.output import ago, fits, print_json, print_table
@@ -20,6 +19,7 @@ from penstock.config import did_you_mean
 from penstock.errors import UsageError
 from penstock.redact import mask
 from penstock.report import counted
+from penstock.values import define, field
 
 if TYPE_CHECKING:
     from penstock.config import SinkChoice

@@ -16,8 +16,6 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, field, frozen
-
 from penstock.config.settle import ENVIRONMENT, Around, Given, Offers, Section, Settled, folded, settle, variable_of
 from penstock.config.targets import findable, passwords_in, shown_target
 from penstock.config.values import listed, sample, toml
@@ -25,6 +23,7 @@ from penstock.config.words import did_you_mean, shown
 from penstock.declare import SinkKind
 from penstock.errors import ConfigError, PenstockError
 from penstock.redact import Secret
+from penstock.values import evolve, field, frozen
 
 __all__ = [
     "DEFAULT_FILE",

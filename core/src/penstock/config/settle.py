@@ -11,7 +11,6 @@ from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import attrs
-from attrs import field, frozen
 
 from penstock.config.targets import shown_target
 from penstock.config.values import bare_type, from_text, is_table, leaves, sample, structure
@@ -20,6 +19,7 @@ from penstock.declare import Connector, OpenFor, SinkKind, SourceSettings, help_
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
 from penstock.redact import Secret
+from penstock.values import field, frozen
 
 ENVIRONMENT = "PENSTOCK_"
 

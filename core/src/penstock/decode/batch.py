@@ -7,11 +7,10 @@ from decimal import Decimal, localcontext
 from itertools import compress
 from operator import attrgetter
 
-from attrs import evolve
-
 from penstock.decode.coerce import days_of
 from penstock.decode.rawpage import values_of
 from penstock.model import Batch
+from penstock.values import evolve
 
 
 def sums(batch: Batch) -> dict[str, Decimal]:

@@ -8,7 +8,6 @@ from functools import partial
 from typing import Any, TypeVar
 
 import msgspec
-from attrs import field, frozen
 from msgspec import UNSET
 
 from penstock.declare import Stream
@@ -23,6 +22,7 @@ from penstock.errors import BoundExceededError, BrokenBodyError, ConfigError
 from penstock.model import Batch, Items
 from penstock.record import Column
 from penstock.sink import EXTRA, Layout
+from penstock.values import field, frozen
 
 JOINED_BYTES = 2**20
 SPLIT_BYTES = 2 * 2**20  # a larger array is decoded in parts, which the processor's caches can hold

@@ -14,11 +14,11 @@ from operator import attrgetter, is_
 from typing import Any
 
 import msgspec
-from attrs import define, field
 from msgspec import Raw
 
 from penstock.errors import BrokenBodyError
 from penstock.model import Items, Rejected
+from penstock.values import define, field
 
 # --- codecs ---------------------------------------------------------------------------------------------------------
 

@@ -14,7 +14,6 @@ from types import NoneType
 from typing import Annotated, Any, Literal, TypedDict
 
 import msgspec
-from attrs import frozen
 from msgspec import UNSET, Meta, Raw, UnsetType, ValidationError
 
 from penstock.decode.coerce import MisfitError, coerce, exact_all
@@ -22,6 +21,7 @@ from penstock.decode.rawpage import DICTS, PLAIN, PLAIN_DICTS, Pair, RawPage, fi
 from penstock.decode.rejects import Rejects
 from penstock.record import Column
 from penstock.sink import EXTRA
+from penstock.values import frozen
 
 LEARNT_MEMBERS = 64
 """So many unknown members get a place of their own; a stream with more is read a little slower."""

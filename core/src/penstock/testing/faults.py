@@ -19,11 +19,10 @@ from email.utils import format_datetime
 from functools import lru_cache
 from typing import Literal
 
-from attrs import evolve, field, frozen
-
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.errors import UsageError
 from penstock.testing.server import Pause, Reset, Scripted, Step, head_of
+from penstock.values import evolve, field, frozen
 
 MIB = 1 << 20
 FOREIGN = "collector.example.net"  # a host that must never see a request

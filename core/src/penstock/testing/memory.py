@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
-from attrs import define, evolve, field
 
 from penstock.ledger import SqliteLedger
 from penstock.model import Batch, Partition
 from penstock.sink import Entry, Layout
+from penstock.values import define, evolve, field
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _DECODER = msgspec.json.Decoder(float_hook=str)

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from attrs import field, frozen
+from penstock.values import field, frozen
 
 DSN_VARIABLE = "PENSTOCK_TEST_DSN"
 BIN_VARIABLE = "PENSTOCK_PG_BIN"

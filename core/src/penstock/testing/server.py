@@ -13,9 +13,8 @@ from http import HTTPStatus
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
-
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
+from penstock.values import field, frozen
 
 if TYPE_CHECKING:
     import ssl

@@ -5,10 +5,10 @@ The keys of a Postgres sink, and how ``--to postgresql://...`` becomes one. Impo
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from attrs import field, frozen
 from penstock.declare import SinkKind, setting
 from penstock.errors import PluginError
 from penstock.redact import Secret
+from penstock.values import field, frozen
 
 if TYPE_CHECKING:
     from penstock.sink import Sink

@@ -18,11 +18,11 @@ import os
 import socket
 from collections.abc import Mapping, Sequence
 
-from attrs import field, frozen
 from penstock.errors import SinkError, TargetError
 from penstock.model import Partition
 from penstock.redact import Secret
 from penstock.sink import Entry, Layout
+from penstock.values import field, frozen
 
 from penstock_plugins.postgres.database import Database, quoted
 from penstock_plugins.postgres.ledger import Known, PostgresLedger

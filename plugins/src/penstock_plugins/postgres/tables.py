@@ -6,10 +6,10 @@ What is there is never dropped, and never rewritten but to a type that holds eve
 
 from collections.abc import Mapping, Sequence
 
-from attrs import field, frozen
 from penstock.errors import TargetError
 from penstock.record import Column
 from penstock.sink import Layout
+from penstock.values import field, frozen
 
 from penstock_plugins.postgres.database import Database, columns_sql, quoted, short
 from penstock_plugins.postgres.ledger import SCHEMA, Known, PostgresLedger

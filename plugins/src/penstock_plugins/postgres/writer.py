@@ -12,11 +12,11 @@ from decimal import Decimal, localcontext
 from typing import Any, Protocol
 
 import psycopg
-from attrs import define, evolve, field
 from penstock.checkpoint import checkpoint
 from penstock.errors import SinkError
 from penstock.model import Batch, Partition
 from penstock.sink import Entry, Layout
+from penstock.values import define, evolve, field
 from psycopg import errors
 
 from penstock_plugins.postgres.database import Database, columns_sql, quoted, where_sql
