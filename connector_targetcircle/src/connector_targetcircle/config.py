@@ -4,7 +4,7 @@ The configuration of a Target Circle source.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import quote
 
 from attrs import Attribute, frozen
@@ -23,17 +23,12 @@ FILTERS: Mapping[str, tuple[str, ...]] = {
         *("endDateTo", "provider", "category", "advertiser", "vertical", "country"),
     ),
     "codes": (
-        "deeplink",
-        *(
-            f"parameters[{name}]"
-            for name in ("idfa", "gaid", "waid", "click_id", "source_id", "ref1", "ref2", "ref3", "ref4", "ref5")
-        ),
-        *("type", "maxHeight", "minHeight", "maxWidth", "minWidth", "maxSize", "minSize"),
+        *("deeplink", "type", "maxHeight", "minHeight", "maxWidth", "minWidth", "maxSize", "minSize"),
+        *(f"parameters[{name}]" for name in ("idfa", "gaid", "waid", "click_id", "source_id")),
+        *(f"parameters[ref{number}]" for number in range(1, 6)),
     ),
 }
 """Stream -> the optional members of its request, by the provider's names. Source: publisher API, options per call."""
-
-InventoryField = Literal["id", "name", "slug"]
 
 
 def _currency(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
@@ -41,19 +36,15 @@ def _currency(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
         raise ValueError(f'currency is {value!r}, no ISO 4217 code such as "EUR"')
 
 
-def _inventory_field(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
-    if value not in get_args(InventoryField):
-        raise ValueError(f"codes_inventory_field is {value!r}, none of {', '.join(get_args(InventoryField))}")
-
-
 def _filters(instance: Any, attribute: "Attribute[Any]", value: Mapping[str, Mapping[str, str]]) -> None:
     for stream, members in value.items():
         if stream not in FILTERS:
             raise ValueError(f"filters.{stream}: no stream that takes filters; these do: {', '.join(FILTERS)}")
-        for member in members:
-            if member not in FILTERS[stream]:
-                known = ", ".join(FILTERS[stream])
-                raise ValueError(f"filters.{stream}.{member}: Target Circle documents no such option, only {known}")
+        if unknown := sorted(set(members) - set(FILTERS[stream])):
+            raise ValueError(
+                f"filters.{stream}.{unknown[0]}: Target Circle documents no such option, only "
+                f"{', '.join(FILTERS[stream])}"
+            )
 
 
 def _prefix(text: str) -> str:
@@ -78,11 +69,10 @@ class TargetCircleSettings(SourceSettings):
         shapes=True,
         validator=_filters,
     )
-    codes_inventory_field: InventoryField = setting(
+    codes_inventory_field: Literal["id", "name", "slug"] = setting(
         "id",
         help="what names an ad inventory when codes are asked for: its id, name or slug",
         shapes=True,
-        validator=_inventory_field,
     )
 
     def url(self, *segments: str) -> str:

@@ -180,7 +180,6 @@ class TargetCircle:
     reads_until_gone: int | None = None  # READY answers after which a report is forgotten
     limit_is_total: bool = False  # the other reading of ``limit``: rows of the whole report
     rows_per_page: int | None = None  # whatever ``limit`` says
-    end_is_excluded: bool = False  # the other reading of ``to``, that of the provider's next generation
     inventory_field: Literal["id", "name", "slug"] = "id"  # how GET /codes wants an ad inventory
     transactions_per_day: int | None = None  # None: 0 to 8, by the day
     clicks_per_day: int | None = None  # None: 0 to 30, by the day
@@ -498,7 +497,7 @@ class TargetCircle:
         return SandboxResponse(status=202, headers={"Location": f"/api/{kind}/{report_id}?page=1"})
 
     def _between(self, kind: str, body: Mapping[str, Any]) -> list[Row]:
-        """Rows from ``from`` to ``to``, both included, to the second, unless ``end_is_excluded``."""
+        """Rows from ``from`` to ``to``, both included, to the second."""
         bounds = [body["from"], body["to"]]
         for bound in bounds:
             _refuse_if(not (isinstance(bound, str) and _TIME.fullmatch(bound)), f"No time: {bound}")
@@ -511,9 +510,7 @@ class TargetCircle:
         while day.isoformat() <= end[:10]:
             found += self._transactions(day, currency) if kind == "transactions" else self._clicks(day)
             day += timedelta(days=1)
-        return [
-            row for row in found if start <= row[member] <= end and not (self.end_is_excluded and row[member] == end)
-        ]
+        return [row for row in found if start <= row[member] <= end]
 
     def _report(self, kind: str, report_id: str, params: Mapping[str, str]) -> SandboxResponse:
         report = self._reports.get(report_id)

@@ -17,7 +17,6 @@ from penstock.errors import (
     ForeignOriginError,
     RefusedError,
     ReportError,
-    ServerError,
 )
 from penstock.model import Answer, Ask, Request, Response, origin_of
 from penstock.parts import Authenticator, Gone, Ready, Refuse, ReportState, Retry, Skip, Verdict, Waiting
@@ -48,8 +47,6 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
                 "only the paths moved, set path_prefix."
             )
         )
-    if response.status == 408:
-        return Retry(ServerError("Target Circle ran out of time (HTTP 408, 'Request Time Out'); try a shorter window"))
     return None
 
 
@@ -72,11 +69,11 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
     Only where the report is ready: the document shows an unready one whose links promise ten pages. Links that name
     fewer pages cost nothing and are ignored. A submission is answered without a body worth reading.
     """
-    if response.status == 202 or (response.header("location") or "<")[0] != "<":
+    if response.status == 202 or not (response.header("location") or "<").startswith("<"):
         return None
     if answer is not None and answer.head.get("status") == "READY" and answer.pages is not None:
         last = last_page(response)
-        if last is not None and last > max(answer.pages, 1):
+        if last > max(answer.pages, 1):
             return Retry(
                 BrokenBodyError(
                     f"Target Circle contradicts itself: pagesNumber is {answer.pages}, but the link to the last page "
@@ -105,16 +102,11 @@ def judge_codes(response: Response, answer: Answer | None) -> Verdict | None:
     return whole(response, answer)
 
 
-def last_page(response: Response) -> int | None:
-    """
-    The page that ``rel="last"`` points to, in ``Link`` or in ``Location``, where this provider puts links; else None.
-    """
-    for name in ("link", "location"):
-        for target, relation in re.findall(r"<([^>]*)>\s*;\s*rel=\"?(\w+)", response.header(name) or ""):
-            page = Request.link("", target).param("page") or ""
-            if relation == "last" and page.isdecimal():
-                return int(page)
-    return None
+def last_page(response: Response) -> int:
+    """The page of ``rel="last"`` in ``Link`` or in ``Location``, where this provider puts links; 0 without one."""
+    links = f"{response.header('link')}, {response.header('location')}"
+    last = re.search(r"<[^>]*[?&]page=(\d{1,9})\b[^>]*>\s*;\s*rel=\"?last\b", links)
+    return int(last[1]) if last else 0
 
 
 # --- reports --------------------------------------------------------------------------------------------------------

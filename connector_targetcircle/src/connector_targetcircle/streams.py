@@ -3,7 +3,7 @@ The seven streams: three reports, the offers, and what hangs below offers and tr
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -29,15 +29,13 @@ PAGES = named("page_number", param="page", size=LIMIT, full_page_is_cut=True)
 
 @frozen
 class OneFullList(SinglePage):
-    """A list without pages: it ends at ``limit``, so exactly that many rows mean that there may be more."""
-
-    limit: int = LIMIT
+    """A list without pages: it ends at ``LIMIT``, so exactly that many rows mean that there may be more."""
 
     def first(self, request: Request) -> Request:
-        return request.with_param("limit", str(self.limit))
+        return request.with_param("limit", str(LIMIT))
 
     def capped(self, page: Page) -> bool:
-        return page.count == self.limit
+        return page.count == LIMIT
 
 
 # --- reports --------------------------------------------------------------------------------------------------------
@@ -47,39 +45,24 @@ def reports(settings: TargetCircleSettings) -> Reports:
     return Reports(settings.base_url)
 
 
-def submission(settings: TargetCircleSettings, stream: str, **required: str) -> Request:
+def submission(stream: str, settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
     """A report wanted: options that are not used are sent as null, as in the document's examples."""
+    required = period(ask) | ({"currency": settings.currency} if stream == "transactions" else {})
     options = dict.fromkeys(FILTERS[stream]) | dict(settings.filters.get(stream, {}))
-    return Request.json("POST", settings.url(stream), {**required, **options, "limit": LIMIT})
+    yield Request.json("POST", settings.url(stream), {**required, **options, "limit": LIMIT})
 
 
 def period(ask: Ask) -> dict[str, str]:
     """
-    ``from`` and ``to`` of an ask, UTC to the second.
+    ``from`` and ``to`` of an ask that has days: its first and its last second, in UTC.
 
-    The examples of the document end in 23:59:59, as if ``to`` were included; in the provider's next generation it is
-    not, and the last second of each period would be missing. So ``to`` is the moment behind it, and a row of that
-    moment is dropped (``end_unsure``).
+    The document's examples end in 23:59:59, so ``to`` is taken to be included; times have no fractions there, so
+    nothing lies between that second and the next day.
     """
-    assert ask.start is not None
-    assert ask.end is not None
-    return {"from": _instant(ask.start), "to": _instant(ask.end)}
-
-
-def _instant(moment: datetime) -> str:
-    return moment.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def transactions(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
-    yield submission(settings, "transactions", **period(ask), currency=settings.currency)
-
-
-def clicks(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
-    yield submission(settings, "clicks", **period(ask))
-
-
-def trades(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
-    yield submission(settings, "trades")
+    if ask.start is None or ask.end is None:
+        return {}
+    first, last = ask.start.astimezone(UTC), ask.end.astimezone(UTC) - timedelta(seconds=1)
+    return {"from": f"{first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{last:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 # --- offers and what hangs below them -------------------------------------------------------------------------------
@@ -136,34 +119,33 @@ report = partial(
     poll_max_s=30.0,
     poll_deadline_s=600.0,
 )
+of_days = partial(report, kind="report", key="row_key", day="report_date")
+by_slug = partial(
+    Stream,
+    kind="snapshot",
+    parent=Parent(stream="trades", columns=("offer",), links=slug_of_trade),
+    judge=judge_detail,
+)
 
 STREAMS = (
-    report(
+    of_days(
         name="transactions",
         summary="conversions with status and commission, in the configured currency",
         record=records.Transaction,
-        kind="report",
-        key="row_key",
-        day="report_date",
         day_of="saved",
-        end_unsure=True,
         days_per_request=7,
         # No modified date exists, and conversions are approved, declined and paid for weeks: 90 days are re-read.
         open_for=OpenFor(90),
-        requests=transactions,
+        requests=partial(submission, "transactions"),
     ),
-    report(
+    of_days(
         name="clicks",
         summary="clicks on the publisher's links",
         record=records.Click,
-        kind="report",
-        key="row_key",
-        day="report_date",
         day_of="click_date",
-        end_unsure=True,
         # Clicks are only ever added; one day is for those that a provider's own collection brings late.
         open_for=OpenFor(1),
-        requests=clicks,
+        requests=partial(submission, "clicks"),
     ),
     report(
         name="trades",
@@ -171,7 +153,7 @@ STREAMS = (
         record=records.Trade,
         kind="snapshot",
         key="id",
-        requests=trades,
+        requests=partial(submission, "trades"),
     ),
     Stream(
         name="offers",
@@ -188,25 +170,19 @@ STREAMS = (
         paginator=OneFullList(),
         judge=whole,
     ),
-    Stream(
+    by_slug(
         name="offer_details",
         summary="the offers that trades name, one by one",
         record=records.OfferDetails,
-        kind="snapshot",
         key="slug",
-        parent=Parent(stream="trades", columns=("offer",), links=slug_of_trade),
         requests=offer_details,
-        judge=judge_detail,
     ),
-    Stream(
+    by_slug(
         name="offer_ads",
         summary="banners and texts of the offers that trades name",
         record=records.OfferAd,
-        kind="snapshot",
         key=("offer_slug", "slug"),
-        parent=Parent(stream="trades", columns=("offer",), links=slug_of_trade),
         requests=offer_ads,
-        judge=judge_detail,
     ),
     Stream(
         name="codes",
