@@ -1,12 +1,15 @@
 """
 What can be written to Joveo: thirty operations as data, in the order of the provider's page.
 
-Methods and paths come from the table of endpoints, so that the setting ``endpoints`` corrects them too. Members are
-those the page shows; where it hides some (folded objects, unopened variants) the parameter ``body`` takes any.
+Methods, paths and their parameters come from the table of endpoints, so that the setting ``endpoints`` corrects them
+too. Members are those the page shows; where it hides some (folded objects, unopened variants) the parameter ``body``
+takes any.
+
+Source: operations 2, 4, 6, 9-11, 14-17, 19, 22-26, 30-34, 37, 38, 40, 41, 43, 45, 53, 57, 58.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,16 +20,13 @@ from penstock.model import Receipt, Response
 from penstock.parts import Retry, Verdict
 from penstock.record import camel
 
-from connector_joveo.endpoints import ENDPOINTS, endpoint
+from connector_joveo.endpoints import CLIENT_HEADER, ENDPOINTS, endpoint, parameters
 from connector_joveo.source import JoveoJudge
 
 # The page gives no limit to a list of candidates; this is ours.
 CANDIDATES_PER_REQUEST = 100
 
-
-def _path(*names: str) -> tuple[Field, ...]:
-    said = {"job_reference": "the refNumber of a job"}
-    return tuple(Field(name=name, place="path", required=True, description=said.get(name, "")) for name in names)
+_PARAMETERS = {"job_reference": "the refNumber of a job"}
 
 
 def _body(type_: FieldType, *names: str, required: bool = False, description: str = "") -> tuple[Field, ...]:
@@ -35,29 +35,8 @@ def _body(type_: FieldType, *names: str, required: bool = False, description: st
     )
 
 
-def _header(member: str) -> Field:
-    return Field(name="client_id", member=member, place="header", required=True, description="a client of the agency")
-
-
-CLIENT = _path("client_id")
-JOB = _path("client_id", "job_reference")
-CAMPAIGN = _path("client_id", "campaign_id")
-JOB_GROUP = _path("client_id", "campaign_id", "jobgroup_id")
-FEED = _path("client_id", "feed_id")
-CONFIG = _path("client_id", "publisher_id", "config_id")
-
 _DAY = "mm/dd/yyyy"
 
-_CLIENT_BODY = (
-    *_body("text", "company_name", required=True),
-    *_body("text", "exported_name", description="used in the names of files for publishers"),
-    *_body("integer", "apply_conv_window"),
-    *_body("text", "time_zone", description="such as UTC-10:00"),
-    *_body("text", "start_date", "end_date", description=_DAY),
-    *_body("object", "caps"),
-    *_body("text", "client_type", description="such as DirectEmployer"),
-    *_body("text", "advertiser_name"),
-)
 _JOB_BODY = (
     *_body("text", "title", "company", "description", "category", "url"),
     Field(name="alternate_url", member="alternateURL"),
@@ -67,18 +46,6 @@ _JOB_BODY = (
     *_body("text", "job_type", description="such as FULL_TIME"),
     *_body("object", "additional_fields", "publisher_fields", "job_setting"),
     *_body("list", "placement_settings"),
-)
-_CAMPAIGN_BODY = (
-    *_body("text", "name", required=True),
-    *_body("text", "start_date", "end_date", description=_DAY),
-    Field(name="caps", member="Caps", type="object", description="with a capital C, as the page has it here"),
-)
-_JOB_GROUP_BODY = (
-    *_body("text", "name", required=True),
-    *_body("text", "start_date", "end_date", description=_DAY),
-    *_body("number", "cpc_bid", "cpa_bid", description="in major units, exact"),
-    *_body("object", "filters", "caps"),
-    *_body("list", "placements"),
 )
 _CONFIG_BODY = (
     *_body("number", "cost"),
@@ -90,8 +57,7 @@ _CONFIG_BODY = (
 # --- what is looked at before sending -------------------------------------------------------------------------------
 
 
-def _changes(fields: Sequence[Field], settings: Any, values: Values) -> None:
-    names = [field.name for field in fields if field.place == "body"]
+def _changes(names: Sequence[str], settings: Any, values: Values) -> None:
     if "body" not in values and not any(name in values for name in names):
         raise ValueError(f"nothing to change: give at least one of {', '.join(names)}")
 
@@ -123,87 +89,107 @@ def _judge(
     return said
 
 
-def _action(name: str, summary: str, *fields: Field, says: str | None = None, **more: Any) -> Action:
+def _action(name: str, summary: str, *body: Field, says: str | None = None, **more: Any) -> Action:
     method, path = ENDPOINTS[name]
-    by_client = any(field.name == "client_id" for field in fields)
+    place = [
+        Field(name=one, place="path", required=True, description=_PARAMETERS.get(one, "")) for one in parameters(path)
+    ]
+    if header := CLIENT_HEADER.get(name):
+        told = "a client of the agency"
+        place.append(Field(name="client_id", member=header, place="header", required=True, description=told))
     verb = name.partition("_")[0]
-    prepare: Callable[[Any, Values], None] = _nothing
-    if verb == "update" and not any(field.place == "header" for field in fields):
-        prepare = partial(_changes, fields)
-    elif any(field.name == "start_date" and field.description == _DAY for field in fields):
-        prepare = _days
+    if verb == "update" and not header:
+        more["prepare"] = partial(_changes, [field.name for field in body])
+    elif any(field.name == "start_date" and field.description == _DAY for field in body):
+        more["prepare"] = _days
+    by_client = any(field.name == "client_id" for field in place)
     return Action(
         name=name,
         summary=summary,
         method=method,
         path=path,
         endpoint=lambda settings: endpoint(settings.endpoints, name),
-        fields=fields,
+        fields=(*place, *body),
         judge=partial(_judge, name, by_client, says),
         # To set a state or to remove something twice is the same as once.
         repeatable=verb in ("update", "delete", "pause", "enable") and more.get("rows_per_request", 1) == 1,
         destroys=verb == "delete",
-        prepare=prepare,
         **more,
     )
 
 
-def _nothing(settings: Any, values: Values) -> None:
-    """Whatever it is, the provider judges it."""
-
-
 ACTIONS = (
-    _action("create_client", "create a client", *_CLIENT_BODY),
+    _action(
+        "create_client",
+        "create a client",
+        *_body("text", "company_name", required=True),
+        *_body("text", "exported_name", description="used in the names of files for publishers"),
+        *_body("integer", "apply_conv_window"),
+        *_body("text", "time_zone", description="such as UTC-10:00"),
+        *_body("text", "start_date", "end_date", description=_DAY),
+        *_body("object", "caps"),
+        *_body("text", "client_type", description="such as DirectEmployer"),
+        *_body("text", "advertiser_name"),
+    ),
     _action(
         "update_client",
         "change a client's budget or applies",
-        *CLIENT,
         *_body("object", "budget", "applies"),
         open_body=True,
     ),
-    _action("delete_client", "delete a client", *CLIENT),
-    _action("pause_client", "pause a client", *CLIENT),
-    _action("enable_client", "enable a client", *CLIENT),
+    _action("delete_client", "delete a client"),
+    _action("pause_client", "pause a client"),
+    _action("enable_client", "enable a client"),
     _action(
         "create_job",
         "add a job",
-        *CLIENT,
         *_body("text", "ref_number", required=True, description="unique among the client's jobs"),
         *_JOB_BODY,
     ),
-    _action("delete_job", "delete a job", *JOB),
-    _action("update_job", "change a job, if it is valid", *JOB, *_JOB_BODY),
-    _action("pause_job", "pause a job, if it is valid", *JOB),
-    _action("enable_job", "enable a job, if it is valid", *JOB),
-    _action("create_campaign", "create a campaign", *CLIENT, *_CAMPAIGN_BODY),
-    _action("delete_campaign", "delete a campaign", *CAMPAIGN),
-    _action("update_campaign", "change a campaign's caps", *CAMPAIGN, *_body("object", "caps")),
-    _action("pause_campaign", "pause a campaign", *CAMPAIGN),
-    _action("enable_campaign", "enable a campaign", *CAMPAIGN),
-    _action("create_job_group", "create a job group", *CAMPAIGN, *_JOB_GROUP_BODY),
-    _action("delete_job_group", "delete a job group", *JOB_GROUP),
+    _action("delete_job", "delete a job"),
+    _action("update_job", "change a job, if it is valid", *_JOB_BODY),
+    _action("pause_job", "pause a job, if it is valid"),
+    _action("enable_job", "enable a job, if it is valid"),
+    _action(
+        "create_campaign",
+        "create a campaign",
+        *_body("text", "name", required=True),
+        *_body("text", "start_date", "end_date", description=_DAY),
+        Field(name="caps", member="Caps", type="object", description="with a capital C, as the page has it here"),
+    ),
+    _action("delete_campaign", "delete a campaign"),
+    _action("update_campaign", "change a campaign's caps", *_body("object", "caps")),
+    _action("pause_campaign", "pause a campaign"),
+    _action("enable_campaign", "enable a campaign"),
+    _action(
+        "create_job_group",
+        "create a job group",
+        *_body("text", "name", required=True),
+        *_body("text", "start_date", "end_date", description=_DAY),
+        *_body("number", "cpc_bid", "cpa_bid", description="in major units, exact"),
+        *_body("object", "filters", "caps"),
+        *_body("list", "placements"),
+    ),
+    _action("delete_job_group", "delete a job group"),
     _action(
         "update_job_group",
         "change a job group",
-        *JOB_GROUP,
         *_body("text", "name"),
         *_body("number", "cpa_bid"),
         *_body("object", "filters"),
     ),
-    _action("pause_job_group", "pause a job group", *JOB_GROUP),
-    _action("enable_job_group", "enable a job group", *JOB_GROUP),
+    _action("pause_job_group", "pause a job group"),
+    _action("enable_job_group", "enable a job group"),
     _action(
         "create_feed",
         "create a feed of jobs",
-        *CLIENT,
         *_body("text", "xml_feed_url", required=True),
         *_body("object", "schema_mappings"),
     ),
-    _action("delete_feed", "delete a feed", *FEED),
+    _action("delete_feed", "delete a feed"),
     _action(
         "update_feed",
         "change a feed",
-        *FEED,
         *_body("text", "xml_feed_url"),
         *_body("object", "schema_mapping_publisher", description="the feed's node that lists the publishers"),
         open_body=True,
@@ -211,7 +197,6 @@ ACTIONS = (
     _action(
         "add_posting_jobs",
         "post jobs with a posting config",
-        *_path("client_id", "config_id"),
         Field(
             name="body",
             place="whole_body",
@@ -224,23 +209,20 @@ ACTIONS = (
     _action(
         "create_posting_config",
         "create a posting config at a publisher",
-        *_path("client_id", "publisher_id"),
         *_CONFIG_BODY,
         *_body("text", "start_date"),
         *_body("text", "date_format", description="such as yyyy-MM-dd'T'HH:mm:ssZ"),
     ),
-    _action("update_posting_config", "change a posting config", *CONFIG, *_CONFIG_BODY),
-    _action("delete_posting_config", "delete a posting config", *CONFIG),
+    _action("update_posting_config", "change a posting config", *_CONFIG_BODY),
+    _action("delete_posting_config", "delete a posting config"),
     _action(
         "apply_job_rules",
         "apply rules to many jobs at once",
-        _header("x-client-id"),
         not_built="Joveo marks it as work in progress; it may pause many jobs at once",
     ),
     _action(
         "update_candidate_status",
         "tell the new stage of job applications",
-        _header("x-client-id"),
         *_body("text", "job_application_id", required=True, description="the id that Joveo's pixels were given"),
         *_body("text", "candidate_status", required=True, description="the new stage"),
         *_body("text", "timestamp", description="when the stage was reached, ISO 8601 UTC"),
@@ -251,7 +233,6 @@ ACTIONS = (
     _action(
         "send_s2s_event",
         "send a conversion, server to server",
-        _header("client_id"),
         *_body("text", "click_id", required=True, description="jClickId of the landing URL"),
         Field(name="a", required=True, choices=("1", "2", "3"), description="1 view, 2 apply started, 3 applied"),
         *_body("text", "candidate_id"),
@@ -260,8 +241,3 @@ ACTIONS = (
         open_body=True,
     ),
 )
-"""
-Every write of the page.
-
-Source: operations 2, 4, 6, 9-11, 14-17, 19, 22-26, 30-34, 37, 38, 40, 41, 43, 45, 53, 57, 58.
-"""

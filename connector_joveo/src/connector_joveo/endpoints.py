@@ -91,6 +91,13 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     "publisher_report_poll": Endpoint("GET", _PUBLISHER + "/{report_id}"),
 }
 
+# The header in which these operations take the client; the others take it in the path.
+CLIENT_HEADER: Mapping[str, str] = {
+    **dict.fromkeys(("stats", "stats_poll", "client_metadata", "ip_report", "ip_report_poll"), "x-client-id"),
+    **dict.fromkeys(("apply_job_rules", "update_candidate_status"), "x-client-id"),
+    "send_s2s_event": "client_id",
+}
+
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 _NAME = re.compile(r"\{([^{}]*)\}")
 
@@ -114,7 +121,7 @@ def override(operation: str, said: Any) -> Endpoint:
         raise ValueError(f"{operation}: found the method {method!r}, wanted one of {', '.join(_METHODS)}")
     if not path.startswith("/") or "?" in path or "#" in path:
         raise ValueError(f"{operation}: found the path {path!r}, wanted one that begins with / and has no ? or #")
-    given, wanted = set(_NAME.findall(path)), _NAME.findall(default.path)
+    given, wanted = set(parameters(path)), parameters(default.path)
     if unknown := given - {*wanted, "client_id"}:
         known = ", ".join(sorted({*wanted, "client_id"}))
         raise ValueError(f"{operation}: the path names {', '.join(sorted(unknown))}, which is not one of {known}")
@@ -126,6 +133,11 @@ def override(operation: str, said: Any) -> Endpoint:
 
 def endpoint(overrides: Mapping[str, Any], operation: str) -> Endpoint:
     return override(operation, overrides[operation]) if operation in overrides else ENDPOINTS[operation]
+
+
+def parameters(path: str) -> list[str]:
+    """The names between braces."""
+    return _NAME.findall(path)
 
 
 def filled(path: str, values: Mapping[str, Any]) -> str:

@@ -11,6 +11,9 @@ from decimal import Decimal
 
 from penstock.record import Json, added, column, personal, record, row_key
 
+_COUNT = column(additive=True)
+_RATIO = column(description="a ratio: never sum it")
+
 
 @record(members="camel")
 class Client:
@@ -304,16 +307,16 @@ class StatsRow:
     ref_number: str | None = None
     publisher: str | None = None
     placement: str | None = None
-    impressions: int | None = column(additive=True)
-    clicks: int | None = column(additive=True)
-    applies: int | None = column(additive=True)
-    hires: int | None = column(additive=True)
+    impressions: int | None = _COUNT
+    clicks: int | None = _COUNT
+    applies: int | None = _COUNT
+    hires: int | None = _COUNT
     spend: Decimal | None = column(additive=True, description="in a currency that the provider does not state")
-    cpc: Decimal | None = column(description="a ratio: never sum it")
-    cpa: Decimal | None = column(description="a ratio: never sum it")
-    cta: Decimal | None = column(description="a ratio: never sum it")
-    ath: Decimal | None = column(description="a ratio: never sum it")
-    cph: Decimal | None = column(description="a ratio: never sum it")
+    cpc: Decimal | None = _RATIO
+    cpa: Decimal | None = _RATIO
+    cta: Decimal | None = _RATIO
+    ath: Decimal | None = _RATIO
+    cph: Decimal | None = _RATIO
 
 
 @record(members="camel")
@@ -335,7 +338,7 @@ class IpRow:
     job_id: str | None = None
     ref_number: str | None = None
     publisher: str | None = None
-    clicks: int | None = column(additive=True)
+    clicks: int | None = _COUNT
 
 
 @record(members="camel")
@@ -356,9 +359,9 @@ class PublisherReportRow:
     job_group_id: str | None = None
     job_id: str | None = None
     ref_number: str | None = None
-    impressions: int | None = column(additive=True)
-    clicks: int | None = column(additive=True)
-    applies: int | None = column(additive=True)
+    impressions: int | None = _COUNT
+    clicks: int | None = _COUNT
+    applies: int | None = _COUNT
     spend: Decimal | None = column(additive=True, unit="USD")
-    cpc: Decimal | None = column(description="a ratio: never sum it")
-    cpa: Decimal | None = column(description="a ratio: never sum it")
+    cpc: Decimal | None = _RATIO
+    cpa: Decimal | None = _RATIO

@@ -71,15 +71,8 @@ class JoveoReport:
     def poll(self, submitted: Request, handle: str) -> Request:
         # What stands between braces in the submission's path is in its columns: client_id, publisher_family_id.
         columns = dict(submitted.columns)
-        request = joveo_request(
-            self.settings,
-            f"{self.operation}_poll",
-            client=columns.pop("client_id", None),
-            report_id=handle,
-            **columns,
-        )
-        kept = tuple(pair for pair in submitted.headers if pair[0].lower() == "x-client-id")
-        return evolve(request, headers=kept, columns=submitted.columns)
+        client = columns.pop("client_id", None)
+        return joveo_request(self.settings, f"{self.operation}_poll", client=client, report_id=handle, **columns)
 
     def state(self, response: Response, age_s: float) -> ReportState:
         if response.status == 404:

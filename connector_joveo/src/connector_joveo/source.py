@@ -11,17 +11,25 @@ from penstock.model import Answer, Ask, Request, Response
 from penstock.parts import Authenticator, Refuse, Retry, Skip, Verdict
 
 from connector_joveo.config import JoveoSettings
-from connector_joveo.endpoints import endpoint, filled
+from connector_joveo.endpoints import CLIENT_HEADER, endpoint, filled
 
 # Members by which a body says that it is a failure, under whatever status, and those that say why.
 FLAGS = ("success", "result", "statusCode", "message", "errorMessage", "error", "body")
 
 
-def joveo_request(settings: JoveoSettings, operation: str, *, client: str | None = None, **path: Any) -> Request:
-    """The request of an operation; ``client`` fills the path and is stamped on the records as ``client_id``."""
+def joveo_request(
+    settings: JoveoSettings, operation: str, *, client: str | None = None, body: Any = None, **path: Any
+) -> Request:
+    """
+    The request of an operation; ``client`` goes where the operation takes it and is stamped as ``client_id``.
+    """
     method, template = endpoint(settings.endpoints, operation)
     url = settings.base_url.rstrip("/") + filled(template, {"client_id": client, **path})
-    return Request(method=method, url=url, columns={} if client is None else {"client_id": client})
+    stamped = {} if client is None else {"client_id": client}
+    headers = ((CLIENT_HEADER[operation], client),) if client is not None and operation in CLIENT_HEADER else ()
+    if body is None:
+        return Request(method=method, url=url, headers=headers, columns=stamped)
+    return Request.json(method, url, body, headers=headers, columns=stamped)
 
 
 def authenticator(settings: JoveoSettings) -> Authenticator:
