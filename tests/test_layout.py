@@ -29,7 +29,7 @@ FLOORS = (
         *("engine", "action", "config", "transport"),
     },
     {"hookspecs", "registry", "inputs", "outbox"},
-    {"plan", "lane", "streamparts", "reading", "needs", "delivery", "run", "check", "writing"},
+    {"plan", "lane", "streamparts", "polling", "intake", "reading", "needs", "delivery", "run", "check", "writing"},
     {"cli", "testing"},
 )
 

@@ -124,7 +124,7 @@ class Delivery:
     def _commit(self, fetch: Fetch, reader: Reader) -> None:
         delivered = 0
         for partition in fetch.partitions:
-            entry, writer = self._entry(fetch, reader, partition), reader.writers.pop(partition)
+            entry, writer = self._entry(fetch, reader, partition), reader.intake.writers.pop(partition)
             lost = emptied(fetch.entries.get(partition), entry) if len(fetch.partitions) == 1 else None
             if lost is not None:
                 writer.abort()
@@ -137,14 +137,13 @@ class Delivery:
                 continue
             checkpoint("partition.delivered")
             delivered += 1
-            self._count(entry, reader.tallies[partition])
+            self._count(entry, reader.intake.tallies[partition])
             self._tell(entry, fetch.entries.get(partition))
-        if delivered and self.target.ledger is not None:  # else the next run adopts the reports
-            for report in reader.reports:
-                self.target.ledger.drop(report)
+        if delivered and reader.reports is not None:  # else the next run adopts them
+            reader.reports.delivered()
 
     def _entry(self, fetch: Fetch, reader: Reader, partition: Partition) -> Entry:
-        tally, former = reader.tallies[partition], fetch.entries.get(partition)
+        tally, former = reader.intake.tallies[partition], fetch.entries.get(partition)
         return Entry(
             source=self.source.name,
             partition=partition,
@@ -152,7 +151,7 @@ class Delivery:
             run_id=self.report.run_id,
             read_at=reader.read_at or self.started_at,
             open_until=open_until(fetch.stream, self.source.settings, partition, self.source.zone),
-            fingerprint=reader.fingerprint,
+            fingerprint=fetch.fingerprint,
             rows=tally.rows,
             promised=tally.promised,
             rejected=len(tally.rejected),

@@ -80,11 +80,16 @@ class Fetch:
     partitions: tuple[Partition, ...]
     reasons: tuple[Reason, ...]
     ask: Ask
-    entries: Mapping[Partition, Entry] = field(factory=dict, repr=False)
+    fingerprint: str  # of the settings that shape the answer
+    entries: Mapping[Partition, Entry] = field(factory=dict, repr=False)  # what the ledger held when it was planned
 
     @property
     def account(self) -> str | None:
         return self.ask.account
+
+    def __str__(self) -> str:
+        first, last = self.partitions[0], self.partitions[-1]
+        return str(first) if first == last else f"{first} to {last.values[-1][1]}"
 
 
 @frozen(kw_only=True)
@@ -224,7 +229,7 @@ class Planner:
             head = ((stream.account, account),) if stream.account is not None and account is not None else ()
             if stream.kind == "snapshot":
                 whole = Partition(stream.name, head)
-                made.append(self._fetch(stream, account, [], [whole], ["snapshot"], entries))
+                made.append(self._fetch(stream, account, [], [whole], ["snapshot"], entries, print_))
                 continue
             wanted: dict[date, Reason] = {}
             for day in days:
@@ -235,7 +240,8 @@ class Planner:
                     wanted[day] = reason
             for group in self._groups(stream, head, list(wanted), adopted):
                 partitions = [self._day(stream, head, day) for day in group]
-                made.append(self._fetch(stream, account, group, partitions, [wanted[day] for day in group], entries))
+                reasons = [wanted[day] for day in group]
+                made.append(self._fetch(stream, account, group, partitions, reasons, entries, print_))
         return made
 
     def window(self, stream: Stream) -> Window:
@@ -321,6 +327,7 @@ class Planner:
         partitions: Sequence[Partition],
         reasons: Sequence[Reason],
         entries: Mapping[Partition, Entry],
+        print_: str,
     ) -> Fetch:
         zone = self.job.source.zone
         start = end = None
@@ -334,6 +341,7 @@ class Planner:
             partitions=tuple(partitions),
             reasons=tuple(reasons),
             ask=Ask(now=self.now, account=account, days=tuple(days), start=start, end=end),
+            fingerprint=print_,
             entries={partition: entries[partition] for partition in partitions if partition in entries},
         )
 

@@ -15,26 +15,17 @@ from penstock.declare import Stream
 from penstock.decode import Compiled
 from penstock.delivery import Delivery
 from penstock.engine import Engine, Reading, Task
-from penstock.errors import (
-    AuthenticationError,
-    DeadlineReachedError,
-    ProviderError,
-    StoppedError,
-)
+from penstock.errors import AuthenticationError, DeadlineReachedError, ProviderError, StoppedError
+from penstock.intake import Intake
 from penstock.lane import Emit, SourceLane
 from penstock.needs import Key, Needs, key_of
-from penstock.plan import (
-    ConfiguredSource,
-    Fetch,
-    Job,
-    Planner,
-    fingerprint,
-    ordered,
-)
-from penstock.reading import Reader, poll_deadline_s
+from penstock.plan import ConfiguredSource, Fetch, Job, Planner, ordered
+from penstock.polling import Reports, poll_times
+from penstock.reading import Reader
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.retry import Budget
+from penstock.sink import Target
 from penstock.streamparts import StreamParts, parts_of, shape_of
 from penstock.values import define, field
 
@@ -207,7 +198,7 @@ class SourceRun:
         ledger = self.delivery.target.ledger
         if ledger is None or stream.poller is None:
             return
-        oldest = self.clock.now() - timedelta(seconds=poll_deadline_s(self.source.settings, stream))
+        oldest = self.clock.now() - timedelta(seconds=poll_times(self.source.settings, stream).deadline_s)
         for report in ledger.pending(self.source.name, stream.name):
             if report.submitted_at <= oldest:
                 ledger.drop(report)
@@ -237,19 +228,39 @@ class SourceRun:
         if stream.name not in self._shapes:
             parts = self._parts[stream.name] = parts_of(self.source, stream)
             self._shapes[stream.name] = shape_of(self.source, stream, parts, needs.columns(stream))
-        return Reader(
-            source=self.source,
+        parts, target = self._parts[stream.name], None if hidden else self.delivery.target
+        intake = Intake(
             fetch=fetch,
-            parts=self._parts[stream.name],
             shape=self._shapes[stream.name],
-            target=None if hidden else self.delivery.target,
-            clock=self.clock,
-            fingerprint=fingerprint(self.source.settings, stream),
-            parents=lambda: needs.rows(parent) if parent is not None else (),
+            zone=self.source.zone,
+            day_of=parts.day_of,
+            target=target,
             hooks=self.source.registry.batch_hooks(),
             see=needs.see(fetch),
             forget_seen=partial(needs.forget, fetch),
             on_unknown=self.delivery.unknown,
+        )
+        return Reader(
+            source=self.source,
+            fetch=fetch,
+            parts=parts,
+            intake=intake,
+            reports=self._reports(fetch, parts, target),
+            clock=self.clock,
+            parents=lambda: needs.rows(parent) if parent is not None else (),
+            on_note=self.delivery.note,
+        )
+
+    def _reports(self, fetch: Fetch, parts: StreamParts, target: Target | None) -> Reports | None:
+        if parts.poller is None:
+            return None
+        return Reports(
+            source=self.source,
+            fetch=fetch,
+            poller=parts.poller,
+            read=parts.read,
+            ledger=target.ledger if target is not None else None,
+            clock=self.clock,
             on_note=self.delivery.note,
         )
 
