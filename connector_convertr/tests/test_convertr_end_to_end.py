@@ -3,16 +3,18 @@ From the imitation over HTTP into files: what lies there is what the provider ho
 """
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
 from penstock.check import check
+from penstock.declare import SandboxRequest
 from penstock.errors import AuthenticationError
 from penstock.plan import ConfiguredSource, Job, chosen_streams
 from penstock.redact import Secret
@@ -36,6 +38,7 @@ class Bench:
         self.clock = FakeClock(NOW)
         self.sandbox = ConvertrSandbox(base_url, NOW.date(), self.clock.monotonic)
         self.registry = Registry()
+        self.change: Callable[[SandboxRequest], SandboxRequest] = lambda request: request  # on its way
 
     def source(self, **more: Any) -> ConfiguredSource:
         given = {"username": USERNAME, "password": Secret(PASSWORD), "requests_per_second": 1000.0, **more}
@@ -96,7 +99,7 @@ def comparable(row: dict[str, Any]) -> dict[str, Any]:
 def bench(tmp_path: Path) -> Iterator[Bench]:
     with serve() as server:
         made = Bench(server.base_url, tmp_path / "files")
-        server.app = made.sandbox
+        server.app = lambda request: made.sandbox(made.change(request))
         yield made
         assert server.errors == []
 
@@ -198,6 +201,48 @@ def test_a_lead_that_moves_while_its_day_is_read(bench: Bench) -> None:
     assert (report.exit_code, after.exit_code) == (0, 0), problems(report)
     assert turned == [1]
     assert bench.rows("leads") == bench.truth("leads", BUSY)
+
+
+@pytest.mark.parametrize("order", [{}, {"leads": {"order[id]": "desc"}}], ids=["own order", "the user's order"])
+@pytest.mark.parametrize("most_per_page", [100, 30], ids=["full pages", "capped pages"])
+def test_a_lead_that_moves_behind_a_bare_array(bench: Bench, most_per_page: int, order: dict[str, Any]) -> None:
+    """
+    Without a total nothing tells that the later pages shifted; the second reading brings the lead that they hid, with
+    its form fields, and its other leads count as repeated.
+    """
+    bench.sandbox.always_bare, bench.sandbox.most_per_page = True, most_per_page
+    start, end = datetime(2026, 3, 7, 23, 50, tzinfo=UTC), datetime(2026, 3, 9, tzinfo=UTC)
+    expected = in_order(bench.sandbox.truth("leads", start=start, end=end))
+    first_listed = expected[-1 if order else 0]["id"]
+    turned: list[int] = []
+
+    def move(stream: str, page: int) -> None:
+        if stream == "leads" and not turned:
+            turned.append(page)
+            bench.sandbox.update_lead(first_listed, datetime(2026, 3, 20, 1, tzinfo=UTC), score=1)
+
+    bench.sandbox.after_page = move
+    report = bench.run("leads", "lead_data", since=BUSY, until=BUSY, concurrency=1, filters=order)
+
+    assert report.exit_code == 0, problems(report)
+    assert len(expected) > 100
+    assert bench.rows("leads") == expected
+    assert {row["lead_id"] for row in bench.rows("lead_data")} == {row["id"] for row in expected}
+    counted = report.stream("convertr", "leads").as_dict()
+    assert (counted["records"], counted["repeated"]) == (len(expected), len(expected) - 2)
+
+
+def test_a_bare_array_whose_server_ignores_the_page(bench: Bench) -> None:
+    """
+    The same page whatever number is asked for is an error, not the end of a list.
+    """
+    bench.sandbox.always_bare = True
+    bench.change = lambda request: evolve(request, target=request.target.replace("page=2", "page=1"))
+
+    report = bench.run("campaigns")
+
+    assert report.exit_code == 1
+    assert "came again" in json.dumps(problems(report))
 
 
 @pytest.mark.parametrize(

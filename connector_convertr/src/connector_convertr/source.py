@@ -58,7 +58,7 @@ def authenticator(settings: ConvertrSettings) -> Authenticator:
             return HeaderTokens(headers={"Authorization": Secret(f"Bearer {token.reveal()}")})
         return ParamTokens(params={_PARAM: token})
     return Login(
-        provider="convertr",
+        provider="Convertr",
         login=_login(settings),
         header="Authorization" if bearer else None,
         prefix="Bearer ",
@@ -97,36 +97,27 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
     Source: statuses from the provider's public pages and their client's tests; 403 as expired password is inferred.
     """
     status = response.status
-    seen = f"HTTP {status}: {reason(response)}"
     if 200 <= status < 300:
-        broken = answer is None or answer.problem is not None
-        return _error_despite_success(response) if broken else None
+        return _error_despite_success(response) if answer is None or answer.problem is not None else None
+    seen = f"HTTP {status}: {reason(response)}"
     if status == 401:
-        return Retry(
-            AuthenticationError(
-                f"convertr refused the token ({seen}); check username and password, or get a new access_token."
-            ),
-            renew=True,
-        )
+        refused = f"Convertr refused the token ({seen}); check username and password, or get a new access_token."
+        return Retry(AuthenticationError(refused), renew=True)
     if status == 403:
         return Refuse(
             AuthenticationError(
-                f"convertr does not let this user read ({seen}); the password may have expired (the login says so as "
+                f"Convertr does not let this user read ({seen}); the password may have expired (the login says so as "
                 "password_expired), else ask the enterprise's administrator for the permission."
             )
         )
+    if status == 404:
+        return Refuse(RefusedError(f"Convertr knows no such address ({seen}); check enterprise or base_url."))
     if status == 429:
         # The limit counts over the last five minutes; a Retry-After, where there is one, says how much is left.
-        return Retry(
-            ThrottledError(
-                f"convertr says that too much was asked ({seen}); lower requests_per_second or concurrency."
-            ),
-            throttle=True,
-        )
-    if status == 404:
-        return Refuse(RefusedError(f"convertr knows no such address ({seen}); check enterprise or base_url."))
+        asked = f"Convertr says that too much was asked ({seen}); lower requests_per_second or concurrency."
+        return Retry(ThrottledError(asked), throttle=True)
     if 400 <= status < 500 and status not in (408, 425):
-        return Refuse(RefusedError(f"convertr refused the request ({seen}); check filters and cursor_field."))
+        return Refuse(RefusedError(f"Convertr refused the request ({seen}); check filters and cursor_field."))
     return None
 
 
@@ -141,18 +132,12 @@ def _error_despite_success(response: Response) -> Retry | None:
     kind = str((response.members() or {}).get("@type", "")).rpartition(":")[2]
     if kind not in ("Error", "ConstraintViolationList"):
         return None
-    return Retry(ServerError(f"convertr answered an error with HTTP {response.status}: {reason(response)}"))
+    return Retry(ServerError(f"Convertr answered an error with HTTP {response.status}: {reason(response)}"))
 
 
 _REASONS = (
-    "hydra:description",
-    "detail",
-    "description",
-    "error_description",
-    "message",
-    "hydra:title",
-    "title",
-    "error",
+    *("hydra:description", "detail", "description", "error_description", "message"),
+    *("hydra:title", "title", "error"),
 )
 
 

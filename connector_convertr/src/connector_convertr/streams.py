@@ -2,13 +2,15 @@
 The streams: four collections, the single objects behind them, and the parts cut from their records.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from functools import partial
 
+from attrs import frozen
 from penstock.declare import Derived, Parent, Stream
 from penstock.envelope import Envelope
-from penstock.model import Ask, Request
-from penstock.parts import named
+from penstock.model import Ask, Page, Request
+from penstock_plugins.paging import PageNumber
 
 from connector_convertr import records
 from connector_convertr.config import ConvertrSettings
@@ -18,45 +20,78 @@ from connector_convertr.source import ACCEPT, judge_detail
 # The framework's newer versions drop the prefix; without JSON-LD the body is the array itself, and says no total.
 ENVELOPE = Envelope(items=("hydra:member", "member", ""), total=("hydra:totalItems", "totalItems"))
 
+
+# --- paging ---------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Pages(PageNumber):
+    """
+    Pages by number; those that state no total are read twice, the second time in the opposite order of ids.
+
+    A record that leaves the list while it is read moves those behind it up by one, so that one of them is on no page
+    that was read. Totals tell; a bare array does not. The second reading brings what the first one missed, and the
+    rest of it is dropped as repeated.
+    """
+
+    def next(self, page: Page) -> Request | None:
+        number = self._number(page)
+        before = self._before(page)
+        if before:
+            return page.request.with_param(self.param, str(number + 1)) if number < before else None
+        following = super().next(page)
+        if following is not None or page.index == 0 or page.answer.total is not None:
+            return following
+        opposite = "asc" if page.request.param(_ORDER) == "desc" else "desc"
+        return page.request.with_param(_ORDER, opposite).with_param(self.param, "1")
+
+    def repeats(self, page: Page) -> bool:
+        return self._before(page) > 0
+
+    def _before(self, page: Page) -> int:
+        """How many pages the first reading had, on a page of the second one; else 0."""
+        return page.index + 1 - self._number(page)
+
+
+_ORDER = "order[id]"
+
 # 100 is the largest page, and fewer may come unsaid. Links to other pages repeat the whole query, a token in it
 # included: they are not followed.
-PAGES = named("page_number", param="page", size_param="itemsPerPage", size=100, size_unsure=True)
-
-# A lead that is updated while its window is read would shift the pages behind it, so windows end in the past; what
-# was still being written then is found by the next window, which reaches back.
-LAG = timedelta(minutes=5)
-OVERLAP = timedelta(minutes=10)
-
-Requests = Callable[[ConvertrSettings, Ask], Iterable[Request]]
+PAGES = Pages(param="page", size_param="itemsPerPage", size=100, size_unsure=True)
 
 
-def _collection(stream: str, path: str, window: Callable[[ConvertrSettings, Ask], Mapping[str, str]]) -> Requests:
-    def requests(settings: ConvertrSettings, ask: Ask) -> Iterable[Request]:
-        params = {**window(settings, ask)}
-        filters = tuple(parameters(settings.filters, stream))
-        # Pages are only stable in an order that has no ties.
-        ordered = () if any(name == "order[id]" for name, _ in filters) else (("order[id]", "asc"),)
-        yield Request(
-            url=f"{settings.base_url}/api/v4/{path}",
-            params=(*params.items(), *filters, *ordered),
-            headers=(ACCEPT,),
-            columns={"updated_day": ask.since} if stream == "leads" else {},
-            masked=frozenset({"email"}),
-        )
-
-    return requests
+# --- requests -------------------------------------------------------------------------------------------------------
 
 
-def _everything(settings: ConvertrSettings, ask: Ask) -> Mapping[str, str]:
-    return {}
+def listing(stream: str, settings: ConvertrSettings, ask: Ask) -> Iterable[Request]:
+    """A collection: the leads of a window of time, all of any other."""
+    filters = tuple(parameters(settings.filters, stream))
+    # Pages are only stable in an order that has no ties.
+    ordered = () if any(name == _ORDER for name, _ in filters) else ((_ORDER, "asc"),)
+    yield Request(
+        url=_url(settings, stream),
+        params=(*_window(settings, ask), *filters, *ordered),
+        headers=(ACCEPT,),
+        columns={"updated_day": ask.since} if ask.days else {},
+        masked=frozenset({"email"}),
+    )
 
 
-def _window(settings: ConvertrSettings, ask: Ask) -> Mapping[str, str]:
+def single(stream: str, settings: ConvertrSettings, ask: Ask) -> Iterable[Request]:
+    """One object of a collection, by its id."""
+    yield Request(url=f"{_url(settings, stream)}/{ask.parent['id']}", headers=(ACCEPT,))
+
+
+def _url(settings: ConvertrSettings, stream: str) -> str:
+    return f"{settings.base_url}/api/v4/{stream.replace('_', '-')}"
+
+
+def _window(settings: ConvertrSettings, ask: Ask) -> tuple[tuple[str, str], ...]:
     """``after`` includes its moment, ``strictly_before`` does not: windows meet without gap or double."""
     if ask.start is None or ask.end is None:
-        raise ValueError("leads are asked for by a window of time")
+        return ()
     field = settings.cursor_field
-    return {f"{field}[after]": _moment(ask.start), f"{field}[strictly_before]": _moment(ask.end)}
+    return (f"{field}[after]", _moment(ask.start)), (f"{field}[strictly_before]", _moment(ask.end))
 
 
 def _moment(at: datetime) -> str:
@@ -64,35 +99,31 @@ def _moment(at: datetime) -> str:
     return at.astimezone(UTC).replace(microsecond=0).isoformat()
 
 
-def _single(path: str) -> Requests:
-    def requests(settings: ConvertrSettings, ask: Ask) -> Iterable[Request]:
-        yield Request(url=f"{settings.base_url}/api/v4/{path}/{ask.parent['id']}", headers=(ACCEPT,))
-
-    return requests
+# --- streams --------------------------------------------------------------------------------------------------------
 
 
-def _snapshot(name: str, summary: str, record: type, path: str) -> Stream:
+def _collection(name: str, summary: str, record: type) -> Stream:
     return Stream(
         name=name,
         summary=summary,
         record=record,
         kind="snapshot",
         key="id",
-        requests=_collection(name, path, _everything),
+        requests=partial(listing, name),
         envelope=ENVELOPE,
         paginator=PAGES,
     )
 
 
-def _detail(name: str, of: str, record: type, path: str) -> Stream:
+def _detail(of: str, record: type) -> Stream:
     return Stream(
-        name=name,
+        name=of.removesuffix("s"),
         summary=f"Each row of {of} read by its id: one request per row",
         record=record,
         kind="snapshot",
         key="id",
         parent=Parent(stream=of, columns=("id",)),
-        requests=_single(path),
+        requests=partial(single, of),
         judge=judge_detail,
         on_by_default=False,
     )
@@ -106,11 +137,13 @@ STREAMS = (
         kind="changes",
         key="id",
         day="updated_day",
-        requests=_collection("leads", "leads", _window),
+        requests=partial(listing, "leads"),
         envelope=ENVELOPE,
         paginator=PAGES,
-        overlap=OVERLAP,
-        lag=LAG,
+        # A lead that is updated while its window is read would shift the pages behind it, so windows end in the past;
+        # what was still being written then is found by the next window, which reaches back.
+        lag=timedelta(minutes=5),
+        overlap=timedelta(minutes=10),
     ),
     Stream(
         name="lead_data",
@@ -121,12 +154,9 @@ STREAMS = (
         day="updated_day",
         derived=Derived(stream="leads", column="lead_data", stamps={"lead_id": "id"}),
     ),
-    _snapshot("campaigns", "Campaigns with contract, settings and totals", records.Campaign, "campaigns"),
-    _snapshot(
-        "campaign_publishers",
-        "Publishers' contract versions on campaigns, with totals",
-        records.CampaignPublisher,
-        "campaign-publishers",
+    _collection("campaigns", "Campaigns with contract, settings and totals", records.Campaign),
+    _collection(
+        "campaign_publishers", "Publishers' contract versions on campaigns, with totals", records.CampaignPublisher
     ),
     Stream(
         name="campaign_publisher_bands",
@@ -138,19 +168,11 @@ STREAMS = (
             stream="campaign_publishers", column="campaign_publisher_bands", stamps={"campaign_publisher_id": "id"}
         ),
     ),
-    _snapshot(
-        "campaign_processr_jobs",
-        "Jobs (checks, integrations) set up on campaigns",
-        records.CampaignProcessrJob,
-        "campaign-processr-jobs",
+    _collection(
+        "campaign_processr_jobs", "Jobs (checks, integrations) set up on campaigns", records.CampaignProcessrJob
     ),
-    _detail("lead", "leads", records.LeadDetail, "leads"),
-    _detail("campaign", "campaigns", records.CampaignDetail, "campaigns"),
-    _detail("campaign_publisher", "campaign_publishers", records.CampaignPublisherDetail, "campaign-publishers"),
-    _detail(
-        "campaign_processr_job",
-        "campaign_processr_jobs",
-        records.CampaignProcessrJobDetail,
-        "campaign-processr-jobs",
-    ),
+    _detail("leads", records.LeadDetail),
+    _detail("campaigns", records.CampaignDetail),
+    _detail("campaign_publishers", records.CampaignPublisherDetail),
+    _detail("campaign_processr_jobs", records.CampaignProcessrJobDetail),
 )
