@@ -16,7 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from penstock.declare import Derived, Stream
-from penstock.decode import Compiled, Decoded, Memory, compile_stream, split_by_day, sums
+from penstock.decode import Compiled, Decoded, Memory, Wanted, compile_stream, split_by_day, sums
 from penstock.decode.coerce import MisfitError, coerce
 from penstock.decode.nested import cleaner
 from penstock.decode.wire import LEARNT_MEMBERS
@@ -68,7 +68,8 @@ def a_stream(cls: type = Click, **said: Any) -> Stream:
 
 def compiled(cls: type = Click, **more: Any) -> Compiled:
     said = {name: more.pop(name) for name in ("key", "account", "day", "day_of", "days_per_request") if name in more}
-    return compile_stream("source", a_stream(cls, **said), **more)
+    besides = {name: more.pop(name) for name in ("columns", "derived") if name in more}
+    return compile_stream("source", a_stream(cls, **said), Wanted(**more), **besides)
 
 
 def an_array(*elements: Any, **more: Any) -> Items:
@@ -244,7 +245,7 @@ def test_an_amount_that_is_left_out_rejects_nothing() -> None:
     """
     Who knows that the prices are of another unit leaves out the amount, and has them as they are sent.
     """
-    shape = compile_stream("x", a_stream(Priced, key="id"), exclude=["amount"])
+    shape = compile_stream("x", a_stream(Priced, key="id"), Wanted(exclude=["amount"]))
 
     (row,) = written(shape.decode(an_array({"id": "a", "price": "12.50"})))
 

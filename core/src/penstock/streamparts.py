@@ -7,7 +7,7 @@ from types import FunctionType
 from typing import Any, Literal
 
 from penstock.declare import Stream
-from penstock.decode import Compiled, compile_stream
+from penstock.decode import Compiled, Wanted, compile_stream
 from penstock.parts import BodyDecoder, Named, Paginator, Poller, SinglePage
 from penstock.plan import ConfiguredSource, days_per_request
 from penstock.values import evolve, frozen
@@ -53,11 +53,13 @@ def shape_of(source: ConfiguredSource, stream: Stream, parts: StreamParts, neede
     return compile_stream(
         source.name,
         evolve(stream, day_of=parts.day_of, days_per_request=days_per_request(stream, settings)),
+        Wanted(
+            exclude=settings.exclude,
+            include_personal=settings.include_personal,
+            needed=needed,
+            nested="plain" if hooked else "raw",
+            zone=source.zone,
+        ),
         columns=stream.more_columns(settings) if stream.more_columns is not None else (),
         derived=source.derived_from(stream.name),
-        exclude=settings.exclude,
-        include_personal=settings.include_personal,
-        needed=needed,
-        nested="plain" if hooked else "raw",
-        zone=source.zone,
     )

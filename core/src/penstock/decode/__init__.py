@@ -12,7 +12,7 @@ measurements.
 """
 
 from penstock.decode.batch import split_by_day, sums
-from penstock.decode.compiled import Compiled, Decoded, compile_stream
+from penstock.decode.compiled import Compiled, Decoded, Wanted, compile_stream
 from penstock.decode.keys import Memory
 
-__all__ = ["Compiled", "Decoded", "Memory", "compile_stream", "split_by_day", "sums"]
+__all__ = ["Compiled", "Decoded", "Memory", "Wanted", "compile_stream", "split_by_day", "sums"]

@@ -22,7 +22,7 @@ from penstock.errors import BoundExceededError, BrokenBodyError, ConfigError
 from penstock.model import Batch, Items
 from penstock.record import Column
 from penstock.sink import EXTRA, Layout
-from penstock.values import field, frozen
+from penstock.values import evolve, field, frozen
 
 JOINED_BYTES = 2**20
 SPLIT_BYTES = 2 * 2**20  # a larger array is decoded in parts, which the processor's caches can hold
@@ -50,41 +50,64 @@ class Decoded:
     derived: tuple[Batch, ...] = ()
 
 
+@frozen(kw_only=True)
+class Wanted:
+    """
+    What a source's settings say of its columns, and what others read of this stream's.
+
+    ``exclude`` holds "column" or "stream.column"; ``needed`` names columns that other streams or the ledger read.
+    ``nested``: json columns stay bytes (``raw``, msgspec.Raw), or become plain values with exact decimals (``plain``,
+    for hooks that look inside). ``zone``: in which a row's day is cut.
+    """
+
+    exclude: Collection[str] = ()
+    include_personal: bool = True
+    needed: Collection[str] = ()
+    nested: Nested = "raw"
+    zone: tzinfo = UTC
+
+
+@frozen(kw_only=True)
+class Division:
+    """
+    How rows are divided; a derived stream's as its parent's are.
+
+    ``partition``: the columns of a partition, account first. ``day``: the column of a row's day. ``several_days``:
+    whether one answer covers more than one. ``parent_key``: the own columns that hold the parent's key.
+    """
+
+    partition: tuple[str, ...]
+    day: str | None
+    several_days: bool
+    parent_key: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, stream: Stream) -> "Division":
+        return cls(
+            partition=tuple(filter(None, (stream.account, stream.day))),
+            day=stream.day,
+            several_days=(_settled(stream.days_per_request, int) or 1) > 1,
+        )
+
+
 def compile_stream(
     source: str,
     stream: Stream,
+    wanted: Wanted = Wanted(),
     *,
     columns: Sequence[Column] = (),
     derived: Sequence[Stream] = (),
-    exclude: Collection[str] = (),
-    include_personal: bool = True,
-    needed: Collection[str] = (),
-    nested: Nested = "raw",
-    zone: tzinfo = UTC,
 ) -> "Compiled":
     """
     The decoder of one stream of one source.
 
     ``columns`` are those the configuration declares besides the record class; ``derived`` the streams cut from this
-    one; ``exclude`` holds "column" or "stream.column"; ``needed`` names columns that other streams or the ledger
-    read. ``nested``: json columns stay bytes (``raw``, msgspec.Raw), or become plain values with exact decimals
-    (``plain``, for hooks that look inside). ``zone``: in which a row's day is cut.
+    one.
 
     Raises ConfigError when ``exclude`` or ``include_personal`` takes what cannot be missed, or a configured column is
-    there already.
+    there already; TypeError for a declaration that contradicts itself.
     """
-    return Compiled(
-        source,
-        stream,
-        _all_columns(source, stream, columns),
-        partition=tuple(filter(None, (stream.account, stream.day))),
-        derived=derived,
-        exclude=exclude,
-        include_personal=include_personal,
-        needed=needed,
-        nested=nested,
-        zone=zone,
-    )
+    return Compiled(source, stream, _all_columns(source, stream, columns), Division.of(stream), wanted, derived)
 
 
 def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[Column, ...]:
@@ -114,37 +137,23 @@ class Compiled:
         source: str,
         stream: Stream,
         columns: tuple[Column, ...],
-        *,
-        partition: tuple[str, ...],
-        derived: Sequence[Stream],
-        exclude: Collection[str],
-        include_personal: bool,
-        needed: Collection[str],
-        nested: Nested,
-        zone: tzinfo,
-        derived_by: tuple[str, ...] = (),
-        day: str | None = None,
-        several_days: bool | None = None,
+        division: Division,
+        wanted: Wanted,
+        derived: Sequence[Stream] = (),
     ) -> None:
         self.columns: dict[str, Column] = {column.name: column for column in columns}
         self._name = f"{source}.{stream.name}"
-        day = day or stream.day
-        day_of = _settled(stream.day_of, str)
-        self._check_declaration(stream, (*stream.key, *partition, *derived_by, *((day_of,) if day_of else ())))
-        needed = {*partition, *needed, *stream.key, *((day_of,) if day_of else ())}
-        self._hidden = self._to_hide(stream, exclude, include_personal, needed)
+        day, day_of = division.day, _settled(stream.day_of, str)
+        read = (*stream.key, *division.partition, *([day_of] if day_of else ()))
+        self._check_declaration(stream, (*read, *division.parent_key))
+        self._hidden = self._to_hide(stream, wanted, {*read, *wanted.needed})
 
-        cleaners: dict[str, Callable[[Any], Any]] = {}
-        for column in columns:
-            if not column.added:
-                paths = (*column.hidden, *(() if include_personal else column.hidden_personal))
-                cleaners |= {column.name: cleaner(paths)} if paths else {}
+        cleaners = _cleaners(columns, wanted.include_personal)
         sent_json = [column.name for column in columns if column.type == "json" and not column.added]
-        raw = tuple(name for name in sent_json if nested == "raw" and name not in cleaners)
+        raw = tuple(name for name in sent_json if wanted.nested == "raw" and name not in cleaners)
         masked = frozenset(member for name in self._hidden if (member := self.columns[name].member) is not None)
-        several = (_settled(stream.days_per_request, int) or 1) > 1 if several_days is None else several_days
         rejects = Rejects(stream.name, self.columns, masked, cleaners)
-        self._wire = Wire(self.columns, raw=raw, nested=nested, rejects=rejects)
+        self._wire = Wire(self.columns, raw=raw, nested=wanted.nested, rejects=rejects)
         self._rules = ColumnRules(
             self._name,
             self.columns,
@@ -153,16 +162,12 @@ class Compiled:
             hidden=self._hidden,
             day=day,
             day_of=day_of,
-            zone=zone,
+            zone=wanted.zone,
             rejects=rejects,
         )
-        self._keys = Keys(
-            self.columns,
-            key=stream.key,
-            identity=[*stream.key, *([day] if several and day and day not in stream.key else [])],
-            day=day,
-            rejects=rejects,
-        )
+        # Two days of one answer may have a row of one key each.
+        identity = (*stream.key, day) if division.several_days and day and day not in stream.key else stream.key
+        self._keys = Keys(self.columns, key=stream.key, identity=identity, day=day, rejects=rejects)
         self.layout = Layout(
             source=source,
             stream=stream.name,
@@ -172,13 +177,11 @@ class Compiled:
                 Column(name=EXTRA, type="json", description="members that the record class does not know"),
             ),
             key=stream.key,
-            partition_columns=partition,
+            partition_columns=division.partition,
             summary=stream.summary,
-            derived_by=derived_by,
+            derived_by=division.parent_key,
         )
-        self.derived = tuple(
-            self._derived(child, exclude, include_personal, nested, zone, day, several) for child in derived
-        )
+        self.derived = tuple(self._derived(child, division, wanted) for child in derived)
 
     def _check_declaration(self, stream: Stream, read: Iterable[str]) -> None:
         """Raises TypeError for a stream that reads columns its record class does not have."""
@@ -192,10 +195,9 @@ class Compiled:
                 if other not in self.columns:
                     raise TypeError(f"{self._name}: {column.name} is made of {other}, which is no column")
 
-    def _to_hide(
-        self, stream: Stream, exclude: Collection[str], include_personal: bool, needed: set[str]
-    ) -> frozenset[str]:
+    def _to_hide(self, stream: Stream, wanted: Wanted, needed: set[str]) -> frozenset[str]:
         """The columns that are not delivered; raises ConfigError where one of them is needed."""
+        exclude = wanted.exclude
         excluded = {name for name in self.columns if name in exclude or f"{stream.name}.{name}" in exclude}
         for name in sorted(excluded & needed):
             raise ConfigError(
@@ -205,7 +207,8 @@ class Compiled:
         secret = {column.name for column in self.columns.values() if column.secret}
         if unfit := secret & needed:
             raise TypeError(f"{self._name}: {min(unfit)} is secret, and cannot be key or partition")
-        personal = {column.name for column in self.columns.values() if column.personal and not include_personal}
+        hide_personal = not wanted.include_personal
+        personal = {column.name for column in self.columns.values() if column.personal and hide_personal}
         for name in sorted(personal & needed):
             raise ConfigError(
                 f"include_personal: {stream.name}.{name} is personal and cannot be left out; it is (part of) the key, "
@@ -213,33 +216,17 @@ class Compiled:
             )
         return frozenset(excluded | personal | secret)
 
-    def _derived(
-        self,
-        child: Stream,
-        exclude: Collection[str],
-        include_personal: bool,
-        nested: Nested,
-        zone: tzinfo,
-        day: str | None,
-        several_days: bool,
-    ) -> "_Derived":
+    def _derived(self, child: Stream, division: Division, wanted: Wanted) -> "_Derived":
         declared = child.derived
         if declared is None or declared.column not in self.columns:
             raise TypeError(f"{child.name} is not derived from a column of {self.layout.stream}")
+        parent_key = tuple(own for own, theirs in declared.stamps.items() if theirs in self.layout.key)
         compiled = Compiled(
             self.layout.source,
             child,
             of_derived.columns_of_derived(child, self.layout, self.columns),
-            partition=self.layout.partition_columns,
-            derived=(),
-            exclude=exclude,
-            include_personal=include_personal,
-            needed=(*declared.stamps,),
-            nested=nested,
-            zone=zone,
-            derived_by=tuple(own for own, theirs in declared.stamps.items() if theirs in self.layout.key),
-            day=day,
-            several_days=several_days,
+            evolve(division, parent_key=parent_key),
+            evolve(wanted, needed=tuple(declared.stamps)),
         )
         return _Derived(compiled, self.columns[declared.column], of_derived.stamps_of(child, self.layout))
 
@@ -364,6 +351,16 @@ class _Derived:
 
     def cut(self, page: RawPage) -> Batch:
         return self.compiled._decode(of_derived.cut(page, self.column, self.stamps), None, Memory(), None).batch
+
+
+def _cleaners(columns: Iterable[Column], include_personal: bool) -> dict[str, Callable[[Any], Any]]:
+    """By column, what removes the secret and unwanted members inside its nested values."""
+    hidden = {
+        column.name: (*column.hidden, *(() if include_personal else column.hidden_personal))
+        for column in columns
+        if not column.added
+    }
+    return {name: cleaner(paths) for name, paths in hidden.items() if paths}
 
 
 def _settled(said: Any, wanted: type[T]) -> T | None:
