@@ -85,7 +85,7 @@ def _judge(
         answer = answer_of(response, whole=True)
         if not isinstance(answer, dict) or answer.get(says) is None:
             seen = response.text(120) or "an empty body"
-            return Retry(ServerError(f"joveo answered {name} with HTTP {response.status}, but without {says}: {seen}"))
+            return Retry(ServerError(f"Joveo answered {name} with HTTP {response.status}, but without {says}: {seen}"))
     return said
 
 

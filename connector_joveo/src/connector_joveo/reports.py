@@ -60,9 +60,9 @@ class JoveoReport:
             cut = text != "NO_CONTENT" and "NO_CONTENT".startswith(text)
             broken = text.startswith(("{", "[")) and _decoded(response) is None
             if response.status == 200 and (cut or broken or text.startswith("<")):
-                raise BrokenBodyError(f"joveo answered the submission of {self.operation} with {text!r}")
+                raise BrokenBodyError(f"Joveo answered the submission of {self.operation} with {text!r}")
             raise ReportError(
-                f"joveo took the submission of {self.operation} (HTTP {response.status}) and gave no id to ask for it: "
+                f"Joveo took the submission of {self.operation} (HTTP {response.status}) and gave no id to ask for it: "
                 f"the headers were {names}, the body {text!r}. Tell Joveo; without the id the report "
                 "cannot be fetched."
             )
@@ -77,23 +77,23 @@ class JoveoReport:
     def state(self, response: Response, age_s: float) -> ReportState:
         if response.status == 404:
             early = age_s < UNKNOWN_AT_FIRST_S
-            return Waiting("unknown so far (HTTP 404)") if early else Gone("joveo does not know the report (HTTP 404)")
+            return Waiting("unknown so far (HTTP 404)") if early else Gone("Joveo does not know the report (HTTP 404)")
         body = _decoded(response)
         if not isinstance(body, dict):
             raise BrokenBodyError(
-                f"joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object."
+                f"Joveo answered the poll of {self.operation} with {response.text(100)!r}, no JSON object."
             )
         status = re.sub(r"[ -]", "_", str(body.get("status", "")).strip().upper())
         if status == NOTHING:
             return Empty()
         if status in FAILED:
-            return Gone(f"joveo says {status}")
+            return Gone(f"Joveo says {status}")
         if status != DONE:
             return Waiting("" if status in UNDER_WAY else f"status {status or 'missing'}")
         links = [link for name in _LINK_MEMBERS for link in _links(body.get(name))]
         if not links:
             # Only NO_RECORDS_FOUND says that there is nothing.
-            return Gone("joveo says SUCCESS without a location to download from")
+            return Gone("Joveo says SUCCESS without a location to download from")
         return Ready(tuple(_download(self.poll_base, link) for link in dict.fromkeys(links)))
 
     def lost(self, response: Response) -> bool:

@@ -43,7 +43,7 @@ def authenticator(settings: JoveoSettings) -> Authenticator:
     method, path = endpoint(settings.endpoints, "token")
     login = Request.json(method, settings.base_url.rstrip("/") + path, {"client_id": settings.api_client_id.reveal()})
     return GrantedToken(
-        provider="joveo",
+        provider="Joveo",
         login=login,
         header="x-authorization-key",
         fixed={"x-api-key": settings.api_key},
@@ -77,18 +77,18 @@ class JoveoJudge:
         if status == 401:
             return Refuse(
                 AuthenticationError(
-                    f"joveo refused the API key at {self.operation} ({said}); check api_key, and that base_url is the "
+                    f"Joveo refused the API key at {self.operation} ({said}); check api_key, and that base_url is the "
                     "environment it was issued for."
                 )
             )
         if status == 403:
             return Retry(self._forbidden(said), renew=True)
         if status == 404 and self.detail:
-            return Skip(f"joveo has no such {self.operation} (HTTP 404)")
+            return Skip(f"Joveo has no such {self.operation} (HTTP 404)")
         if status == 404:
             return Refuse(
                 RefusedError(
-                    f"joveo knows nothing at the path of {self.operation} ({said}). Either what it names is gone, or "
+                    f"Joveo knows nothing at the path of {self.operation} ({said}). Either what it names is gone, or "
                     f"Joveo serves it elsewhere: its paths are not public, correct it under endpoints.{self.operation}."
                 )
             )
@@ -96,7 +96,7 @@ class JoveoJudge:
 
     def _forbidden(self, said: str) -> AuthenticationError | RefusedError:
         # Told before a new token is tried as well as after.
-        seen = f"joveo refused {self.operation} ({said}): the token ran out or, if a new one does not help,"
+        seen = f"Joveo refused {self.operation} ({said}): the token ran out or, if a new one does not help,"
         if not self.chosen_by:
             return AuthenticationError(
                 f"{seen} these keys have no right to it. Ask Joveo for the right, and check that base_url is right."
@@ -114,7 +114,7 @@ class JoveoJudge:
             return None
         no = [name for name in ("success", "result") if head.get(name) is False]
         flag = f"{no[0]} false" if no else f"statusCode {code}"
-        text = f"joveo answered {self.operation} with HTTP {response.status}, but says {flag}"
+        text = f"Joveo answered {self.operation} with HTTP {response.status}, but says {flag}"
         text = f"{text}: {reason}" if (reason := reason_of(response, answer)) else text
         if isinstance(code, int) and code >= 500:
             return Retry(ServerError(f"{text}; it may be better later."))

@@ -48,7 +48,7 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
     if not isinstance(body, dict) or isinstance(code, bool) or not isinstance(code, int):
         if 200 <= response.status < 300:
             seen = response.text(80) or "an empty body"
-            return Retry(BrokenBodyError(f"sensis answered HTTP {response.status} without a code: {seen}"))
+            return Retry(BrokenBodyError(f"Sensis answered HTTP {response.status} without a code: {seen}"))
         return None
     if response.status >= 300 and (response.status != 400 or code != 400):
         return None
@@ -63,8 +63,8 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
     if 400 <= code < 500:
         return [Receipt(row=row, status="refused", reason=words, answer=kept) for row in range(len(rows))]
     if code >= 500:
-        return Retry(ServerError(f"sensis says code {code}: {words}"))
-    return Refuse(RefusedError(f"sensis says code {code}, which its document does not know: {words}"))
+        return Retry(ServerError(f"Sensis says code {code}: {words}"))
+    return Refuse(RefusedError(f"Sensis says code {code}, which its document does not know: {words}"))
 
 
 def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Mapping[str, Any]) -> Sequence[Receipt]:

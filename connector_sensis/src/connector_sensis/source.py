@@ -35,27 +35,27 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
     status = response.status
     said = " ".join(filter(None, (response.header("x-mashery-error-code"), response.text(200))))
     if status == 403 and _OVER_QPS.search(said):
-        error = ThrottledError(f"sensis: too many requests a second ({said}); lower requests_per_second")
+        error = ThrottledError(f"Sensis: too many requests a second ({said}); lower requests_per_second")
         wait_s = None if response.header("retry-after") else QPS_WAIT_S
         return Retry(error, wait_s=wait_s, throttle=True)
     if status == 403 and _OVER_RATE.search(said):
         return Refuse(
             ThrottledError(
-                f"sensis: the key's quota is used up ({said}); a test key has 250 requests a day. Go on when there is "
+                f"Sensis: the key's quota is used up ({said}); a test key has 250 requests a day. Go on when there is "
                 "a new one, with --resume."
             )
         )
     if status in (401, 403):
         return Refuse(
             AuthenticationError(
-                f"sensis refused the key (HTTP {status}: {said}). Check key, and that it is one of this environment: "
+                f"Sensis refused the key (HTTP {status}: {said}). Check key, and that it is one of this environment: "
                 "those of test and prod differ."
             )
         )
     if status in (404, 596):
         return Refuse(
             ProviderError(
-                f"sensis serves nothing at this address (HTTP {status}: {said}); check base_url, version and "
+                f"Sensis serves nothing at this address (HTTP {status}: {said}); check base_url, version and "
                 "environment. The service may have been retired."
             )
         )
