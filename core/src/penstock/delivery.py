@@ -24,7 +24,7 @@ from penstock.reading import Reader
 from penstock.reconcile import Tally
 from penstock.redact import mask
 from penstock.report import RunReport
-from penstock.sink import Entry, RunRecord, Target
+from penstock.sink import Entry, RunRecord, Target, Whole
 from penstock.values import define, field
 
 
@@ -64,9 +64,10 @@ class Delivery:
 
     def finish(self) -> None:
         """After the last fetch: let the target complete its streams, and remember the run."""
+        whole = isinstance(self.target, Whole) and self.target.whole
         for name in sorted(self._delivered):
             counts = self.report.stream(self.source.name, name)
-            if getattr(self.target, "whole", False) and counts.delivered < counts.planned:
+            if whole and counts.delivered < counts.planned:
                 self.report.notices.append(
                     f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
                     f"a target that remembers nothing is written whole or not at all: it was left as it was"

@@ -14,7 +14,7 @@ A sink writes; it never fetches, retries or decides what is wanted. The order of
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from decimal import Decimal
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from penstock.model import Batch, Kind, Partition, Rejected
 from penstock.record import Column
@@ -205,12 +205,7 @@ class Writer(Protocol):
 
 
 class Target(Protocol):
-    """
-    A sink opened for one source, by one run at a time.
-
-    One that delivers a stream as a whole (a single file) may say so with an attribute ``whole = True``: it is told to
-    finish the stream only if every partition of it was read.
-    """
+    """A sink opened for one source, by one run at a time. What it may say besides is in :class:`Whole`."""
 
     @property
     def ledger(self) -> Ledger | None:
@@ -225,6 +220,16 @@ class Target(Protocol):
     def finish(self, stream: str) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Whole(Protocol):
+    """
+    Of a target that delivers a stream as a whole, such as a single file. Where ``whole`` is true, the target is told
+    to finish a stream only if every partition of it was read; a target without this attribute is told at any rate.
+    """
+
+    whole: bool
 
 
 class Sink(Protocol):

@@ -67,6 +67,9 @@ class Wanted:
     zone: tzinfo = UTC
 
 
+EVERYTHING = Wanted()
+
+
 @frozen(kw_only=True)
 class Division:
     """
@@ -93,7 +96,7 @@ class Division:
 def compile_stream(
     source: str,
     stream: Stream,
-    wanted: Wanted = Wanted(),
+    wanted: Wanted = EVERYTHING,
     *,
     columns: Sequence[Column] = (),
     derived: Sequence[Stream] = (),
