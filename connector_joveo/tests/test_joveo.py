@@ -15,7 +15,7 @@ from connector_joveo.config import JoveoSettings, day_column, fill, stats_column
 from connector_joveo.endpoints import ENDPOINTS, endpoint, filled, override
 from connector_joveo.reports import JoveoReport
 from connector_joveo.source import CONNECTOR, JoveoJudge, authenticator
-from connector_joveo.streams import STREAMS, CustomIdxFields, ListedOrSingle
+from connector_joveo.streams import STREAMS, CustomIdxFields, ListedJobs, ListedOrSingle
 from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ReportError, ServerError
 from penstock.model import Ask, Request, Response
 from penstock.parts import Empty, Gone, Grant, Ready, Refuse, Retry, Skip, Waiting
@@ -581,6 +581,33 @@ def test_the_poll_asks_for_the_same_client() -> None:
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("jobs", "summary", "total"),
+    [
+        (2, 5, 5),
+        (2, "5", 5),
+        (0, 5, 5),
+        (0, 0, None),
+        (2, 2, None),
+        (2, 1, None),
+        (2, None, None),
+        (2, {"total": 5}, None),
+        (2, True, None),
+        (2, "5 jobs", None),
+    ],
+    ids=["more", "in text", "page after the last", "none", "the page's own", "less", "null", "object", "flag", "words"],
+)
+def test_summary_counts_all_jobs_only_where_it_can(jobs: int, summary: Any, total: int | None) -> None:
+    """
+    A number above the page's own is the number of all jobs, which must arrive; anything else is no statement.
+    """
+    body = {"data": [{"refNumber": str(number)} for number in range(jobs)], "summary": summary}
+
+    read = ListedJobs()(answer(body))
+
+    assert (read.problem, read.total) == (None, total)
 
 
 @pytest.mark.parametrize(

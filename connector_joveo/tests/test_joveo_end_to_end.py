@@ -2,16 +2,21 @@
 Joveo's imitation over real HTTP, read by the runner: what arrives is what the imitation holds.
 """
 
-from collections.abc import Iterator, Mapping
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import pytest
+from attrs import evolve
 from connector_joveo.config import JoveoSettings
 from connector_joveo.sandbox import SANDBOX, JoveoSandbox
 from connector_joveo.streams import STREAMS
 from penstock.clock import Clock
+from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.plan import ConfiguredSource, Job, chosen_streams
 from penstock.redact import Secret
 from penstock.registry import Registry
@@ -164,6 +169,91 @@ def test_a_listing_is_whole_wherever_its_pages_start(reading: Reading, app: Jove
     assert len(app.truth("job_groups", first)) > 100
     for client in client_ids(app):
         assert reading.rows("job_groups", client_id=client) == normal(app.truth("job_groups", client))
+
+
+def altered(app: SandboxApp, path: str, change: Callable[[Any, SandboxRequest], Any]) -> SandboxApp:
+    """The imitation, with ``change`` made to the JSON of every good answer at ``path``, a pattern."""
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        response = app(request)
+        if response.status != 200 or not re.fullmatch(path, request.path):
+            return response
+        return evolve(response, body=json.dumps(change(json.loads(response.body), request)).encode())
+
+    return answer
+
+
+@pytest.mark.parametrize("clamped", [False, True], ids=["empty", "clamped"])
+@pytest.mark.parametrize("count", [300, 400, 401])
+def test_a_listing_ends_at_its_last_page_however_the_provider_says_so(
+    reading: Reading, server: Server, app: JoveoSandbox, count: int, clamped: bool
+) -> None:
+    """
+    Past its end a provider serves empty pages or, as some do, its last one again.
+    """
+    client = client_ids(app)[0]
+    groups = [{"id": f"g{number}", "name": f"Group {number}"} for number in range(count)]
+
+    def page(body: Any, request: SandboxRequest) -> Any:
+        asked = int(parse_qs(request.query)["page"][0])
+        number = min(asked, (count - 1) // 100) if clamped else asked
+        return {"data": groups[100 * number : 100 * number + 100]}
+
+    server.app = altered(app, ".*/jobgroups", page)
+    report = reading("job_groups", client_ids=[client])
+
+    assert report.exit_code == 0
+    assert {row["id"] for row in reading.rows("job_groups")} == {group["id"] for group in groups}
+
+
+@pytest.mark.parametrize(
+    ("summary", "most", "promised"),
+    [
+        (lambda body, jobs: body["summary"], 1000, 1203 + 37),
+        (lambda body, jobs: len(jobs), 1000, None),
+        (lambda body, jobs: len(jobs), 500, None),
+        (lambda body, jobs: {"pages": 2}, 1000, None),
+        (lambda body, jobs: None, 1000, None),
+    ],
+    ids=["all", "of the page", "of a capped page", "object", "absent"],
+)
+def test_jobs_are_whole_whatever_summary_counts(
+    reading: Reading, server: Server, summary: Callable[[Any, Any], Any], most: int, promised: int | None
+) -> None:
+    """
+    That ``summary`` is the number of all jobs is inferred: if it is something else, no run fails, and no page is lost.
+    """
+    app = JoveoSandbox(server.base_url, TODAY, jobs_per_client=(1203, 37))
+
+    def other(request: SandboxRequest) -> SandboxResponse:
+        return app(evolve(request, target=request.target.replace("limit=1000", f"limit={most}")))
+
+    def change(body: Any, request: SandboxRequest) -> Any:
+        return {"data": body["data"], "summary": summary(body, body["data"])}
+
+    server.app = altered(other, ".*/jobs", change)
+    report = reading("jobs").as_dict()
+
+    assert report["exit_code"] == 0
+    assert report["sources"]["joveo"]["streams"]["jobs"]["promised"] == promised
+    for client in client_ids(app):
+        assert reading.rows("jobs", client_id=client) == normal(app.truth("jobs", client))
+
+
+def test_jobs_that_do_not_agree_with_their_number_fail(reading: Reading, server: Server, app: JoveoSandbox) -> None:
+    """
+    A number of all jobs that is not met fails its client; so a server that counts pages from 0 is noticed.
+    """
+    client = client_ids(app)[0]
+
+    def second(body: Any, request: SandboxRequest) -> Any:
+        return body if "page=0" in request.query else {**body, "data": []}
+
+    server.app = altered(app, ".*/jobs", second)
+    report = reading("jobs", client_ids=[client]).as_dict()
+
+    assert report["exit_code"] == 1
+    assert "states 12 records and 0 arrived" in report["errors"][0]["message"]
 
 
 def test_a_token_that_ends_between_pages_is_renewed(reading: Reading, app: JoveoSandbox) -> None:

@@ -104,25 +104,3 @@ def test_ceiling_is_reached_by_a_full_last_page(
     )
 
     assert PageNumber(size=1000, ceiling=10_000, size_unsure=True).capped(page) is cut
-
-
-@pytest.mark.parametrize(
-    ("count", "total", "rest"),
-    [(1000, 1000, None), (999, 999, ()), (1000, 999, None), (0, 0, ())],
-    ids=["a full page", "a short one", "less than came", "none"],
-)
-def test_total_that_may_count_the_page_is_tried(count: int, total: int, rest: tuple[()] | None) -> None:
-    """
-    A stated number that a full first page has already reached may be that page's own: the next one is asked for.
-    """
-    page = Page(
-        request=Request(url="https://provider.example/list", params=(("page", "1"),)),
-        response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
-        answer=Answer(total=total),
-        index=0,
-        count=count,
-        listed=count,
-        fresh=count,
-    )
-
-    assert PageNumber(size=1000, total_unsure=True).rest(page) == rest

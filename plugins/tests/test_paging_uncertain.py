@@ -57,16 +57,16 @@ def test_page_one_is_asked_for_and_may_repeat_page_zero(
         (2, 1, 3, 0, True, None),
         (2, 2, 6, 0, False, None),
         (2, 1, 5, 0, False, None),
-        (3, 1, 4, 0, False, None),
+        (3, 2, 8, 0, True, None),
     ],
-    ids=["the second", "a third, all short", "a third, all full", "a third, after longer ones", "a fourth"],
+    ids=["the second", "a third, all short", "a third, all full", "a third, after longer ones", "after the last one"],
 )
 def test_a_provider_that_always_serves_its_only_page(
     index: int, count: int, listed: int, fresh: int, allowed: bool, following: str | None
 ) -> None:
     """
     Where a page's size is unsure too, page 2 is asked for after a page 1 that repeats page 0; the same short page once
-    more is the end, and any other repetition stays an error.
+    more is the end, and so is a repetition after pages that differed; any other stays an error.
     """
     pages = PageNumber(size=2, first_page=0, uncertain=True, size_unsure=True)
     page = Page(

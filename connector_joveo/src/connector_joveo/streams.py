@@ -22,18 +22,33 @@ from connector_joveo.source import FLAGS, JoveoJudge, joveo_request
 RETENTION_DAYS = 60
 OPEN = OpenFor(40, month_day=8)  # a month is frozen by the 8th of the next; Joveo's advice is 40 days
 
-# Where pages start is told for jobs only; the general text contradicts it. So is how many records a page may hold, and
-# nobody says that ``summary`` counts all pages.
+# Where pages start is told for jobs only; the general text contradicts it. So is how many records a page may hold.
 PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True, size_unsure=True)
-JOB_PAGES = named(
-    "page_number", size_param="limit", size=1000, first_page=1, ceiling=10_000, size_unsure=True, total_unsure=True
-)
+JOB_PAGES = named("page_number", size_param="limit", size=1000, first_page=1, ceiling=10_000, size_unsure=True)
 
 LISTED = Envelope(items=("data", ""), also=FLAGS)
+_JOBS = Envelope(items=("data", ""), also=("summary", *FLAGS))
+_ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
 SINGLE = Envelope(also=FLAGS)
 
 
 # --- bodies ---------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class ListedJobs:
+    """
+    A page of jobs, with ``summary`` as the number of all.
+
+    That it is this number is inferred. One that is not above what the page itself holds may be the page's own, so it
+    tells nothing of other pages (an empty page after the last one settles it); what is no number tells nothing at all.
+    """
+
+    def __call__(self, response: Response) -> Answer:
+        answer = _JOBS(response)
+        said = str(answer.head.get("summary"))
+        here = sum(len(_ELEMENTS.decode(items.raw)) if items.form == "array" else 1 for items in answer.items)
+        return evolve(answer, total=int(said)) if said.isdecimal() and int(said) > here else answer
 
 
 @frozen
@@ -204,7 +219,7 @@ STREAMS: tuple[Stream, ...] = (
         "jobs of a client; Joveo lists at most 10,000",
         records.Job,
         key="ref_number",
-        envelope=Envelope(items=("data", ""), total="summary", also=FLAGS),
+        envelope=ListedJobs(),
         paginator=JOB_PAGES,
     ),
     _stream("campaigns", "campaigns of a client", records.Campaign, paginator=PAGES),

@@ -17,12 +17,12 @@ class PageNumber(SinglePage):
     Where an answer states the number of pages, or of records, the rest is asked for at once; the size of a page is
     then what the first one held, since providers cap it silently. Where nothing is stated, the listing ends at an
     empty page, at one shorter than ``size``, or at one without a new key. ``size_unsure``: there too the provider may
-    cap the size silently, so it ends at an empty page, or at one shorter than those before it. ``total_unsure``: the
-    number of records may be that of the page only, so a full first page of just that many is followed by another.
+    cap the size silently, so it ends at an empty page, or at one shorter than those before it.
 
     ``first_page`` 0 with ``uncertain``: the provider's document contradicts itself on where counting starts, so the
-    second page may repeat the first, and a refused page 0 starts again at 1. ``ceiling``: the provider never lists
-    more records than this. ``full_page_is_cut``: exactly ``size`` records over all pages, be it one page or many
+    second page may repeat the first, and a refused page 0 starts again at 1; nor does it say what comes after the last
+    page, so once two different ones came, a page that repeats one ends the listing. ``ceiling``: the provider never
+    lists more records than this. ``full_page_is_cut``: exactly ``size`` records over all pages, be it one page or many
     smaller ones, mean that the provider stopped there.
     """
 
@@ -34,7 +34,6 @@ class PageNumber(SinglePage):
     ceiling: int | None = None
     full_page_is_cut: bool = False
     size_unsure: bool = False
-    total_unsure: bool = False
 
     def first(self, request: Request) -> Request:
         numbered = request.with_param(self.param, str(self.first_page))
@@ -47,7 +46,7 @@ class PageNumber(SinglePage):
         elif first.answer.total is None or self.uncertain:
             return None
         elif first.count == 0 or first.answer.total <= first.count:
-            return None if self.total_unsure and first.count >= self.size else ()
+            return ()
         else:
             last = start + -(-self._listed(first.answer.total) // first.count) - 1
         return [first.request.with_param(self.param, str(number)) for number in range(start + 1, last + 1)]
@@ -64,9 +63,10 @@ class PageNumber(SinglePage):
     def repeats(self, page: Page) -> bool:
         if not self.uncertain:
             return False
-        # Three times the same short page: the provider serves its only page, whatever number is asked for.
+        # Three times the same short page: the provider serves its only page, whatever number is asked for. A fourth
+        # page is asked for only where pages differed, so that the number does count.
         only = self.size_unsure and page.index == 2 and page.count < self.size and page.listed == 3 * page.count
-        return page.index == 1 or only
+        return page.index == 1 or only or page.index > 2
 
     def capped(self, page: Page) -> bool:
         if self.full_page_is_cut and page.listed == self.size:
