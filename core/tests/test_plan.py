@@ -243,7 +243,7 @@ def test_accounts_that_the_provider_lists_are_waited_for_or_remembered():
     Without configured accounts the plan names the listing it waits for; with remembered ones it is complete.
     """
     job = a_job(settings=Settings(), since=date(2026, 8, 11))
-    assert plan(job, NOW).waiting == ("clicks: one part per account that accounts lists, not read yet",)
+    assert plan(job, NOW).waiting == ("clicks: one partition per account of accounts, which was not read yet",)
 
     target = FakeTarget(FakeLedger(known=("7", "8")))
     planned = plan(a_job(target, settings=Settings(), since=date(2026, 8, 11)), NOW).partitions

@@ -76,6 +76,9 @@ def by_status(provider: str, request: Request, response: Response) -> Verdict:
         return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)
     if status in RETRIED_STATUSES:
         return Retry(ServerError(f"{seen}{detail}; it may be better later"))
+    if status in (401, 403) and not request.credentials:
+        said = "a download, which is asked for without credentials, was refused; its link may have expired"
+        return Refuse(AuthenticationError(f"{seen}: {said}"))
     if status in (401, 403):
         return Refuse(AuthenticationError(f"{seen}: the credentials were refused; check those of this source"))
     return Refuse(RefusedError(f"{seen}{detail}"))

@@ -454,7 +454,10 @@ class SqliteLedger(SqlLedger):
             )
         if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
             return TargetError(f"{seen}. Give this user the right to read and write it, or name another target.")
-        return SinkError(f"{seen}. The ledger could not be used; what was delivered before is kept.")
+        return SinkError(
+            f"{seen}. The ledger could not be read or written: look at the disk, and at what this process may use of "
+            "it (quota, ulimit), then run again; what was delivered before is kept."
+        )
 
     def close(self) -> None:
         if self._connection is not None:

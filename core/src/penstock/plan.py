@@ -136,7 +136,7 @@ def plan(job: Job, now: datetime) -> Plan:
             accounts = planner.accounts(stream)
             if accounts is None:
                 listing = stream.accounts_from[0] if stream.accounts_from else "?"
-                waiting.append(f"{stream.name}: one part per account that {listing} lists, not read yet")
+                waiting.append(f"{stream.name}: one partition per account of {listing}, which was not read yet")
                 continue
             for fetch in planner.fetches(stream, accounts):
                 count = requests_of(job.source, fetch)

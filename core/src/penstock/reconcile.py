@@ -97,5 +97,6 @@ class Listing:
         """Raises CountMismatchError unless what arrived is what was promised."""
         if self.total is not None and self.distinct != self.total:
             raise CountMismatchError(
-                f"{self.what}: the provider states {self.total} records and {self.distinct} arrived"
+                f"{self.what}: the provider states {self.total} records and {self.distinct} arrived; "
+                "nothing was replaced"
             )

@@ -63,8 +63,11 @@ def file_errors(path: Path) -> Iterator[None]:
 
 
 def explained(error: OSError, path: Path) -> PenstockError:
-    seen = f"{error.filename2 or error.filename or path}: {error.strerror or error}"
+    place = Path(error.filename2 or error.filename or path)
+    seen = f"{place}: {error.strerror or error}"
     if error.errno in _FULL:
+        # The directory, not the file: so that a full disk is one reason, told once, for however many partitions.
+        seen = f"{place.parent}: {error.strerror or error}"
         return SinkError(f"{seen}. Free some space and run again; what was delivered before is still there.")
     if error.errno in _UNUSABLE:
         return TargetError(f"{seen}. {_UNUSABLE[error.errno]}")

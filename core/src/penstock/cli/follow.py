@@ -107,8 +107,8 @@ def restated(change: Mapping[str, Any] | None) -> str:
 
 class _Once:
     """
-    Has every reason told once: a failure that another partition of the stream had before, word for word, goes on as an
-    event that is ``told`` already, and the end of the run tells how many there were.
+    Tells each reason once. A failure with the same words as an earlier one of its stream is passed on marked ``told``,
+    so that no line is printed for it; at the end of the run one line says how many more there were.
     """
 
     def __init__(self, follower: Follower) -> None:
@@ -140,7 +140,7 @@ class _Log:
         self._quiet = quiet
         self._verbose = verbose
         self._planned: dict[tuple[str, str], int] = {}
-        self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records
+        self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records, rejected
 
     def __call__(self, event: Event) -> None:
         name = event["event"]
@@ -164,13 +164,14 @@ class _Log:
         if event["event"] == "planned":
             self._planned[key] = event["partitions"]
             return
-        done = self._done.setdefault(key, [0, 0, 0])
+        done = self._done.setdefault(key, [0, 0, 0, 0])
         done[0] += 1
         done[1] += event["event"] == "partition_failed"
         done[2] += event.get("records", 0)
+        done[3] += event.get("rejected", 0)
         if done[0] == self._planned.get(key):
             failed = f", {done[1]} of them failed" if done[1] else ""
-            records = counted(done[2], "record")
+            records = counted(done[2], "record") + (f", {done[3]} rejected" if done[3] else "")
             self._line("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done{failed}, {records}")
 
     def _line(self, level: str, text: str | None) -> None:

@@ -33,7 +33,9 @@ def window(function: F) -> F:
     """The options that say what is wanted."""
     for option in reversed(
         [
-            click.option("--to", metavar="SINK", help="A sink of the file, jsonl:DIR, csv:DIR, postgresql://..., or -"),
+            click.option(
+                "--to", metavar="SINK", help="A sink of the configuration, jsonl:DIR, csv:DIR, postgresql://... or -"
+            ),
             click.option("--streams", type=NAMES, metavar="A,B", help="Only these.  [default: those on by default]"),
             click.option("--since", type=DAY, metavar="DAY", help="First day.  [default: start, else all there is]"),
             click.option("--until", type=DAY, metavar="DAY", help="Last day, included.  [default: yesterday]"),

@@ -244,12 +244,13 @@ class Config:
         try:
             offers.connector(name)
         except PenstockError as error:
+            near = did_you_mean(name, [*self.sources, *self.pipelines])
             said = "" if str(error).startswith("no connector named") else f" ({error})"
             raise ConfigError(
                 [
                     *self.problems,
                     f"{self.where}: no source {name!r}, nor a connector of that name."
-                    f"{did_you_mean(name, self.sources)} There are: {', '.join(self.sources)}.{said}",
+                    f"{near} There are: {', '.join(self.sources)}.{said}",
                 ]
             ) from None
 
