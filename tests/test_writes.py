@@ -526,7 +526,7 @@ def test_rows_come_from_csv_with_defaults_from_the_command_line(sensis: Bench) -
     """
     An empty cell is absent; a row's own value wins; refused rows are CSV again.
     """
-    text = f'id,user_ip,content\n{listing_id(0)},,\n{listing_id(1)},198.51.100.9,"a,\n b"\n{listing_id(2)},x,\n1\n'
+    text = f'id,user_ip,content\n{listing_id(0)},,x\n{listing_id(1)},198.51.100.9,"a,\n b"\n{listing_id(2)},x,\n1\n'
     (sensis.folder / "e.csv").write_text(text)
 
     code, receipts, _ = sensis.act(
@@ -536,7 +536,7 @@ def test_rows_come_from_csv_with_defaults_from_the_command_line(sensis: Bench) -
     assert code == 1
     assert statuses(receipts) == ["done", "done", "refused", "refused"]
     assert [(one["userIp"], one.get("content")) for one in sensis.app.events] == [
-        ("203.0.113.1", None),
+        ("203.0.113.1", "x"),
         ("198.51.100.9", "a,\n b"),
     ]
     assert (sensis.folder / "r.csv").read_text() == f"id,user_ip,content\n{listing_id(2)},x,\n1\n"
@@ -954,3 +954,40 @@ def test_all_32_writes_are_listed(capsys: Any) -> None:
     out = capsys.readouterr().out
     assert "job_reference" in out
     assert "publishedDate" in out
+
+
+def test_a_job_begun_in_test_is_not_gone_on_with_in_prod(sensis: Bench) -> None:
+    """
+    Rows that only the test system has would be missing in prod: refused, until a person says what is meant.
+    """
+    sensis.app.quota = 2
+    name = sensis.write("e.jsonl", [event(n) for n in range(3)])
+    code, _, said = sensis.act("sensis", "report_event", "--from", name)
+    assert (code, len(sensis.app.events)) == (1, 2)
+    assert "; 1 row was not sent, --resume sends it" in said
+    sensis.app.quota = 100
+    sensis.configure("sensis", environment="prod")
+
+    for options in ((), ("--resume",)):
+        code, receipts, said = sensis.act("sensis", "report_event", "--from", name, *options)
+        assert (code, receipts, len(sensis.app.events)) == (2, [], 2)
+        assert "/ob-20110511/test/report/{event_name} (2 done)" in said
+        assert "Now they would go to http" in said
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--anew")
+
+    assert (code, statuses(receipts)) == (0, ["done"] * 3)
+    assert [one["environment"] for one in sensis.app.events] == ["test"] * 2 + ["prod"] * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [(("--moved",), "--moved says something of a job to go on with"), (("--anew", "--resume"), "choose one")],
+    ids=str,
+)
+def test_options_that_say_nothing_together(sensis: Bench, options: tuple[str, ...], told: str) -> None:
+    """
+    Are refused.
+    """
+    code, _, said = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0)]), *options)
+
+    assert (code, told in said, sensis.app.events) == (2, True, [])

@@ -98,6 +98,8 @@ def test_parameters_get_their_types(given: dict[str, Any], text: bool, wanted: d
         ({"count": True}, "count: found true, wanted an integer"),
         ({"count": Decimal("1.5")}, 'count: found "1.5", wanted an integer'),
         ({"unit_price": "NaN"}, 'unit_price: found "NaN", wanted a number'),
+        ({"unit_price": "1_000"}, 'unit_price: found "1_000", wanted a number'),
+        ({"unit_price": "1,5"}, 'unit_price: found "1,5", wanted a number'),
         ({"dry": 1}, "dry: found 1, wanted true or false"),
         ({"kind": "odd"}, 'kind: found "odd", wanted one of new, old'),
         ({"labels": [1]}, "labels: found [1], wanted an object"),

@@ -107,11 +107,13 @@ def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
         ("a.csv", b"", "name every column"),
         ("a.csv", b"a,,b\n", "name every column"),
         ("a.csv", b"a,b,a\n", "the column a is there twice"),
+        ("a.csv", b"a;b;c\n1;2;3\n", r"separated by semicolons \('a;b;c'\); nothing was sent"),
+        ("a.csv", b"a\tb\n1\t2\n", "separated by tabs"),
         ("a.csv.gz", b"no gzip", "is no gzip file"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 900)[:-9], "was cut off"),
         ("a.jsonl.gz", gzip.compress(b'{"a": 1}\n' * 900)[:20] + b"\xff" * 40, "cannot be read"),
     ],
-    ids=["empty", "no name", "twice", "no gzip", "cut gzip", "damaged gzip"],
+    ids=["empty", "no name", "twice", "semicolons", "tabs", "no gzip", "cut gzip", "damaged gzip"],
 )
 def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, told: str) -> None:
     """

@@ -6,9 +6,10 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from attrs import evolve
 from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.model import Receipt
-from penstock.outbox import DIED, KEPT_DAYS, JobKey, Outbox, OutboxJob
+from penstock.outbox import CALL, DIED, KEPT_DAYS, STDIN, JobKey, Outbox, OutboxJob
 from penstock.redact import Secret
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -162,6 +163,79 @@ def test_other_inputs_are_other_jobs(crashed: Outbox) -> None:
     for change in ({"source": "other"}, {"action": "other"}, {"digest": "other"}):
         facts = {"source": "acme", "action": "send", "digest": "d1", "what": "x", **change}
         job = crashed.open(JobKey(**facts), NOW)
+        assert job.fresh
+        job.close()
+
+
+ELSEWHERE = evolve(KEY, destination="https://prod.example.com/send")
+
+
+@pytest.fixture
+def moved(outbox: Outbox) -> Outbox:
+    """An unfinished job whose row 0 went to the address of tests."""
+    job = outbox.open(evolve(KEY, destination="https://test.example.com/send"), NOW)
+    job.settle([done(0)])
+    job.close()
+    return outbox
+
+
+@pytest.mark.parametrize("options", [{}, {"resume": True}, {"retry_unknown": True}], ids=str)
+def test_rows_that_went_to_another_address_are_asked_about(moved: Outbox, options: dict[str, bool]) -> None:
+    """
+    Going on would leave out what only the other system has; the message names both addresses and both ways on.
+    """
+    for _ in range(2):
+        with pytest.raises(UsageError, match=r"test\.example\.com/send \(1 done\).*prod\.example.*--anew.*--moved"):
+            moved.open(ELSEWHERE, NOW, **options)
+
+
+def test_the_same_system_under_a_new_address_is_gone_on_with(moved: Outbox) -> None:
+    """
+    When a person says so, once.
+    """
+    for options in ({"moved": True}, {}):
+        job = moved.open(ELSEWHERE, NOW, resume=True, **options)
+        assert (job.fresh, job.settled(0, 1)) == (False, {0})
+        job.close()
+
+
+def test_another_system_gets_all_rows(moved: Outbox) -> None:
+    """
+    When a person says so; the same system does not get them by this word.
+    """
+    job = moved.open(ELSEWHERE, NOW, anew=True)
+    assert (job.fresh, job.settled(0, 1)) == (True, set())
+    job.settle([done(0)])
+    job.close()
+
+    with pytest.raises(UsageError, match="did not come to its end"):
+        moved.open(ELSEWHERE, NOW, anew=True)
+
+
+def test_a_job_of_a_former_version_has_no_address(crashed: Outbox) -> None:
+    """
+    Its ledger gains the column, and the job goes on.
+    """
+    import sqlite3
+
+    connection = sqlite3.connect(crashed.path)
+    connection.execute("alter table jobs drop column destination")
+    connection.close()
+
+    job = crashed.open(ELSEWHERE, NOW, resume=True)
+
+    assert job.settled(0, 10) == {0, 1, 2, 3}
+    job.close()
+
+
+def test_other_rows_of_the_same_name_are_not_gone_on_with(crashed: Outbox) -> None:
+    """
+    A file that was edited after a crash is another job: --resume would send again what was sent.
+    """
+    with pytest.raises(UsageError, match=r"events\.jsonl or the parameters beside it are not those of the job"):
+        crashed.open(evolve(KEY, digest="edited"), NOW, resume=True)
+    for what in ("other.jsonl", CALL, STDIN):
+        job = crashed.open(evolve(KEY, digest=f"of {what}", what=what), NOW, resume=True)
         assert job.fresh
         job.close()
 

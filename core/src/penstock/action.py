@@ -26,6 +26,8 @@ BODY = "body"  # the parameter that is a body, or a part of one, as it stands
 KEPT_ANSWER_BYTES = 256 * 1024
 
 _NAME = re.compile(r"\{([^{}]*)\}")
+_DIGITS = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # Decimal would take 1_000 as well
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
@@ -150,7 +152,7 @@ def _text(value: Any, text: bool) -> str:
 
 
 def _integer(value: Any, text: bool) -> int:
-    if isinstance(value, str) and re.fullmatch(r"[+-]?\d{1,18}", value.strip()):
+    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
         return int(value)
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         value = int(value)
@@ -160,8 +162,8 @@ def _integer(value: Any, text: bool) -> int:
 
 
 def _number(value: Any, text: bool) -> int | Decimal:
-    if isinstance(value, str) and value.strip().isascii():
-        with contextlib.suppress(InvalidOperation):
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        with contextlib.suppress(InvalidOperation):  # an exponent beyond all bounds
             value = Decimal(value.strip())
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool) and Decimal(value).is_finite():
         return value
@@ -277,6 +279,11 @@ class Parcel:
 def place(action: Action, settings: Any) -> tuple[str, str]:
     """Method and path template of an action, for these settings."""
     return action.endpoint(settings) if action.endpoint is not None else (action.method, action.path)
+
+
+def destination(action: Action, settings: Any) -> str:
+    """The address of an action for these settings, its row's values still names in braces; queries are not told."""
+    return str(settings.base_url).rstrip("/") + place(action, settings)[1].partition("?")[0]
 
 
 def built(action: Action, settings: Any, rows: Sequence[Values]) -> Request:

@@ -249,6 +249,13 @@ def _head(path: Path, shown: str) -> tuple[bytes, tuple[str, ...]]:
             raise UsageError(f"--from {shown}: its header is no CSV: {error}") from None
     if not columns or "" in columns:
         raise UsageError(f"--from {shown}: its first line must name every column")
+    other = next((sign for sign in ";\t|" if len(columns) == 1 and sign in columns[0]), None)
+    if other is not None:
+        sign = {"\t": "tabs", ";": "semicolons", "|": "bars"}[other]
+        raise UsageError(
+            f"--from {shown}: its columns are separated by {sign} ({columns[0][:60]!r}); nothing was sent. Save it as "
+            "CSV with commas, or as JSON lines"
+        )
     doubled = [name for name in columns if columns.count(name) > 1]
     if doubled:
         raise UsageError(f"--from {shown}: the column {doubled[0]} is there twice")

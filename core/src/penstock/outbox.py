@@ -30,11 +30,16 @@ KEPT_DAYS = 180  # finished jobs are forgotten after that
 
 DIED = "penstock ended while it was sent; nobody knows whether it arrived"
 
+# What a job is called that has no input but its parameters.
+CALL = "this call"
+STDIN = "stdin"
+
 _TABLES = (
     "create table if not exists meta (name text primary key, value text not null)",
     """create table if not exists jobs (
         id integer primary key, source text not null, action text not null, digest text not null,
-        what text not null, started_at text not null, finished_at text, rows integer)""",
+        what text not null, started_at text not null, finished_at text, rows integer,
+        destination text not null default '')""",
     "create index if not exists jobs_by_input on jobs (source, action, digest)",
     """create table if not exists rows (
         job integer not null, row integer not null, state text not null, reason text not null, answer text,
@@ -46,12 +51,16 @@ _TABLES = (
 class JobKey:
     """
     What makes two invocations the same job: source, action, and a digest of what is sent. ``what`` names it to people.
+
+    ``destination``, the address without the row's own values, is no part of it: the same rows sent to another address
+    are asked about, not sent there as if nothing had happened.
     """
 
     source: str
     action: str
     digest: str
     what: str
+    destination: str = ""
 
 
 @frozen
@@ -64,18 +73,29 @@ class Outbox:
     def path(self) -> Path:
         return self.folder / "writes.sqlite"
 
-    def open(self, key: JobKey, now: datetime, *, resume: bool = False, retry_unknown: bool = False) -> "OutboxJob":
+    def open(
+        self,
+        key: JobKey,
+        now: datetime,
+        *,
+        resume: bool = False,
+        retry_unknown: bool = False,
+        moved: bool = False,
+        anew: bool = False,
+    ) -> "OutboxJob":
         """
         The job to go on with, locked: a new one, or with ``resume`` or ``retry_unknown`` the last one of this key.
 
-        Raises LockHeldError when another process sends it, UsageError when the last one did not come to its end and
-        neither is given, TargetError when the ledger cannot be used.
+        ``moved``: go on although its address is another one now. ``anew``: begin again at the new address.
+
+        Raises LockHeldError when another process sends it, UsageError when the last one did not come to its end or
+        went to another address and nothing says what to do about it, TargetError when the ledger cannot be used.
         """
         lock = self._lock(key)
         try:
             connection = self._connect()
             try:
-                number, fresh = _taken_up(connection, key, now, again=resume or retry_unknown)
+                number, fresh = _taken_up(connection, key, now, again=resume or retry_unknown, moved=moved, anew=anew)
             except BaseException:
                 connection.close()
                 raise
@@ -129,6 +149,8 @@ class Outbox:
                 raise TargetError(f"{self.path} is a database, but no write ledger of penstock. Move it away.")
             for statement in _TABLES:
                 connection.execute(statement)
+            if "destination" not in {row[1] for row in connection.execute("pragma table_info(jobs)")}:
+                connection.execute("alter table jobs add column destination text not null default ''")
             connection.execute("insert or ignore into meta values ('schema', ?)", (str(SCHEMA_VERSION),))
             ((version,),) = connection.execute("select value from meta where name = 'schema'")
             if int(version) > SCHEMA_VERSION:
@@ -145,19 +167,24 @@ class Outbox:
         return connection
 
 
-def _taken_up(connection: "sqlite3.Connection", key: JobKey, now: datetime, *, again: bool) -> tuple[int, bool]:
+def _taken_up(
+    connection: "sqlite3.Connection", key: JobKey, now: datetime, *, again: bool, moved: bool, anew: bool
+) -> tuple[int, bool]:
     """The number of the job to go on with, and whether it is a new one; see :meth:`Outbox.open`."""
     import sqlite3
 
     try:
         connection.execute("begin immediate")
         found = connection.execute(
-            "select id, started_at, finished_at from jobs where source = ? and action = ? and digest = ? "
+            "select id, started_at, finished_at, destination from jobs where source = ? and action = ? and digest = ? "
             "order by id desc limit 1",
             (key.source, key.action, key.digest),
         ).fetchone()
+        if found is None and again and (other := _begun_otherwise(connection, key)) is not None:
+            connection.execute("rollback")
+            raise UsageError(other)
         if found is not None:
-            number, started_at, finished_at = found
+            number, started_at, finished_at, destination = found
             connection.execute(
                 "update rows set state = 'unknown', reason = ? where job = ? and state = 'sending'", (DIED, number)
             )
@@ -165,12 +192,18 @@ def _taken_up(connection: "sqlite3.Connection", key: JobKey, now: datetime, *, a
                 connection.execute("select state, count(*) from rows where job = ? group by state", (number,))
             )
             captured = sum(count for state, count in counts.items() if state != "refused")
-            if again:
-                connection.execute("update jobs set what = ? where id = ?", (key.what, number))
+            elsewhere = bool(destination) and destination != mask(key.destination)
+            if again and (moved or not elsewhere):
+                connection.execute(
+                    "update jobs set what = ?, destination = ? where id = ?",
+                    (mask(key.what), mask(key.destination), number),
+                )
                 connection.execute("commit")
                 return int(number), False
-            if finished_at is None and captured:
+            if captured and (again or (finished_at is None and not (elsewhere and anew))):
                 connection.execute("commit")
+                if elsewhere:
+                    raise UsageError(_elsewhere(key, str(started_at), counts, str(destination)))
                 raise UsageError(_unfinished(key, str(started_at), counts))
         if found is not None:  # over, or nothing of it ever arrived: this is a new job
             connection.execute("delete from rows where job = ?", (found[0],))
@@ -180,8 +213,15 @@ def _taken_up(connection: "sqlite3.Connection", key: JobKey, now: datetime, *, a
         connection.execute(f"delete from rows where job in ({old})", (forgotten,))  # noqa: S608  our own text
         connection.execute("delete from jobs where finished_at is not null and finished_at < ?", (forgotten,))
         made = connection.execute(
-            "insert into jobs (source, action, digest, what, started_at) values (?, ?, ?, ?, ?)",
-            (key.source, key.action, key.digest, mask(key.what), now.astimezone(UTC).isoformat()),
+            "insert into jobs (source, action, digest, what, started_at, destination) values (?, ?, ?, ?, ?, ?)",
+            (
+                key.source,
+                key.action,
+                key.digest,
+                mask(key.what),
+                now.astimezone(UTC).isoformat(),
+                mask(key.destination),
+            ),
         ).lastrowid
         connection.execute("commit")
         assert made is not None
@@ -191,12 +231,42 @@ def _taken_up(connection: "sqlite3.Connection", key: JobKey, now: datetime, *, a
 
 
 def _unfinished(key: JobKey, started_at: str, counts: Mapping[str, int]) -> str:
-    states = ", ".join(f"{count} {state}" for state, count in sorted(counts.items()))
     return (
         f"{key.what} was begun at {started_at[:19]} UTC for {key.source} {key.action} and did not come to its end "
-        f"({states}). Nothing was sent now. --resume sends what never left; --retry-unknown also sends again what may "
-        "have arrived."
+        f"({_states(counts)}). Nothing was sent now. --resume sends what never left; --retry-unknown also sends again "
+        "what may have arrived."
     )
+
+
+def _elsewhere(key: JobKey, started_at: str, counts: Mapping[str, int], destination: str) -> str:
+    return (
+        f"{key.what} was begun at {started_at[:19]} UTC for {key.source} {key.action}, and its rows went to "
+        f"{destination} ({_states(counts)}). Now they would go to {key.destination}. Nothing was sent. If that is "
+        "another system (prod after test), --anew without --resume sends it all rows; if it is the same one under a "
+        "new address, add --moved to --resume; else set base_url and the like back."
+    )
+
+
+def _begun_otherwise(connection: "sqlite3.Connection", key: JobKey) -> str | None:
+    """What to say of a job of the same name that was begun with other rows or parameters; None if there is none."""
+    if key.what in (CALL, STDIN):
+        return None
+    found = connection.execute(
+        "select started_at from jobs where source = ? and action = ? and what = ? and finished_at is null and exists "
+        "(select 1 from rows where job = jobs.id and state <> 'refused') order by id desc limit 1",
+        (key.source, key.action, mask(key.what)),
+    ).fetchone()
+    if found is None:
+        return None
+    return (
+        f"{key.what} or the parameters beside it are not those of the job that was begun at {found[0][:19]} UTC for "
+        f"{key.source} {key.action}, so there is nothing to go on with. Nothing was sent. Bring back what it was begun "
+        "with; without the option all rows are sent as a job of their own, also those that were sent then."
+    )
+
+
+def _states(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{count} {state}" for state, count in sorted(counts.items())) or "none was sent yet"
 
 
 @define(eq=False)

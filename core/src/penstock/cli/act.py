@@ -20,6 +20,7 @@ from penstock.cli.output import print_json, print_table
 from penstock.cli.run import stopping
 from penstock.cli.session import Session, as_json, verb
 from penstock.errors import StoppedError, UsageError
+from penstock.report import counted
 
 if TYPE_CHECKING:
     from penstock.clock import Clock
@@ -47,6 +48,8 @@ PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", 
 @click.option(
     "--retry-unknown", is_flag=True, help="Also send again what may have arrived. It may then be there twice."
 )
+@click.option("--moved", is_flag=True, help="With --resume: the address changed since, the system behind it did not.")
+@click.option("--anew", is_flag=True, help="The unfinished job went to another address: send this one all of its rows.")
 @click.option("--group-ids", is_flag=True, help="Rows that differ in the repeated field only share a request.")
 @click.option("--receipts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Receipts there too.")
 @click.option(
@@ -222,6 +225,8 @@ def _act(
     dry_run: bool,
     resume: bool,
     retry_unknown: bool,
+    moved: bool,
+    anew: bool,
     group_ids: bool,
     receipts: Path | None,
     refused: Path | None,
@@ -235,6 +240,10 @@ def _act(
         raise UsageError("--query needs --from SINK: where it is asked")
     if (resume or retry_unknown) and dry_run:
         raise UsageError("--dry-run sends nothing, so there is nothing to go on with")
+    if anew and (resume or retry_unknown):
+        raise UsageError("--anew begins again, --resume and --retry-unknown go on: choose one")
+    if moved and not (resume or retry_unknown):
+        raise UsageError("--moved says something of a job to go on with: it needs --resume or --retry-unknown")
     given = _pairs(action, parameters)
     if action.grouping is not None and "group_ids" in given:
         group_ids = group_ids or str(given.pop("group_ids")).lower() == "true"
@@ -258,7 +267,9 @@ def _act(
         if dry_run:
             rows = read(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-"))), True)
             return _print_dry_run(session, source, action, rows, defaults, grouped=group_ids, json_=json_, clock=clock)
-        job = Outbox(folder).open(key, clock.now(), resume=resume, retry_unknown=retry_unknown)
+        job = Outbox(folder).open(key, clock.now(), resume=resume, retry_unknown=retry_unknown, moved=moved, anew=anew)
+        if (resume or retry_unknown) and job.fresh:
+            session.notice("there is no job of these rows and parameters to go on with: all of them are sent")
         stack.callback(job.close)
         rows = read(folder, job.fresh)
         if refused is not None:
@@ -316,7 +327,11 @@ def _send(
         }
     )
     if finished.error is not None:
-        left = f"; {finished.not_sent} rows were not sent, --resume sends them" if finished.not_sent else ""
+        left = ""
+        if finished.not_sent == 1:
+            left = "; 1 row was not sent, --resume sends it"
+        elif finished.not_sent:
+            left = f"; {finished.not_sent} rows were not sent, --resume sends them"
         why = str(finished.error)
         if finished.exit_code == StoppedError.exit_code:  # a write goes on by --resume, not by a next run
             why, left = "interrupted", "; --resume sends the rest"
@@ -359,7 +374,7 @@ def _print_dry_run(
         if one["body"] is not None:
             _put(f"\n{one['body']}")
     if not session.quiet:
-        session.say(f"dry run: nothing was sent; {requests} requests, {refused} rows refused")
+        session.say(f"dry run: nothing was sent; {counted(requests, 'request')}, {counted(refused, 'row')} refused")
     return 1 if refused else 0
 
 
@@ -411,9 +426,9 @@ def _input(
     Typed parameters of the command line, what makes the job, and how its rows are read: given a place for copies, and
     whether the job is a new one.
     """
-    from penstock.action import checked, typed
+    from penstock.action import checked, destination, typed
     from penstock.inputs import RowFile, SingleRow
-    from penstock.outbox import JobKey
+    from penstock.outbox import CALL, STDIN, JobKey
 
     try:
         defaults = typed(action, given, text=True)
@@ -426,11 +441,12 @@ def _input(
 
     def key(digest: str, what: str) -> "JobKey":
         said = _digest(json.dumps([digest, sorted(defaults.items())], default=str))
-        return JobKey(source=source.name, action=action.name, digest=said, what=what)
+        address = destination(action, source.settings)
+        return JobKey(source=source.name, action=action.name, digest=said, what=what, destination=address)
 
     if from_ is None:
         single = SingleRow(defaults)
-        return {}, key("parameters", "this call"), lambda place, fresh: single
+        return {}, key("parameters", CALL), lambda place, fresh: single
     if query is not None:
         choice = session.config.sink_for(from_, session.registry)
         for text in choice.notices:
@@ -444,7 +460,7 @@ def _input(
         copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-"))) / "stdin"
         with copy.open("wb") as out:
             shutil.copyfileobj(sys.stdin.buffer, out)
-        file = RowFile.at(copy, "stdin")
+        file = RowFile.at(copy, STDIN)
     else:
         file = RowFile.at(Path(from_))
     return defaults, key(file.digest, file.shown), lambda place, fresh: file
