@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from attrs import evolve
 from connector_sensis.actions import ACTIONS, judge, named, prepare
 from connector_sensis.config import SensisSettings
 from connector_sensis.source import judge as of_gateway
@@ -20,7 +21,7 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 def outcome(body: Any, rows: list[list[str]], status: int = 200) -> Any:
     """The rows' statuses, or what kind of verdict there is; ``rows`` are the ids of each."""
-    said = judge(a_response(body, status=status), [{"id": ids} for ids in rows])
+    said = judge(a_response(body, status=status), [{"id": ids, "event_name": "appearance"} for ids in rows])
     if isinstance(said, (Refuse, Retry)) or said is None:
         return type(said).__name__
     return [receipt.status for receipt in said]  # type: ignore[union-attr]
@@ -103,9 +104,13 @@ def test_warnings_are_told() -> None:
     """
     With the receipt of an event that was captured.
     """
-    said: Any = judge(a_response({"code": 200, "message": "OK", "validationWarnings": ["no agent"]}), [{"id": ["a"]}])
+    body = {"code": 200, "message": "OK", "validationWarnings": ["no agent"]}
+    said: Any = judge(a_response(body), [{"id": ["a"], "event_name": name} for name in ("appearance", "apearance")])
 
-    assert (said[0].status, said[0].reason) == ("done", "warning: no agent")
+    assert [(one.status, one.reason) for one in said] == [
+        ("done", "warning: no agent"),
+        ("done", "warning: no agent; warning: apearance is no event_name that is documented"),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -155,16 +160,22 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
         ({"id": ["a", "b"], "content": "x"}, "exactly one id, here are 2"),
         ({"id": [" "]}, "id: is empty"),
         ({"id": ["a"], "user_ip": "localhost"}, "wanted an IP address"),
+        ({"id": ["a"], "event_name": "dial"}, "content: is missing, and dial says little without it"),
+        ({"id": ["a"], "event_name": "sendEmail", "content": " "}, "content: is missing"),
     ],
-    ids=["content", "empty", "address"],
+    ids=["content", "empty", "address", "no number", "no address"],
 )
 def test_what_is_not_sent(values: dict[str, Any], told: str) -> None:
     """
-    What the document rules out is refused here.
+    What the document rules out is refused here; which events need content, the source may say otherwise.
     """
+    settings = SensisSettings(key=Secret("k" * 8))
+    row = {"user_ip": "2001:db8::1", "event_name": "appearance"}
+
     with pytest.raises(ValueError, match=told):
-        prepare(None, {"user_ip": "2001:db8::1", **values})
-    prepare(None, {"user_ip": "2001:db8::1", "id": ["a"], "content": "x"})
+        prepare(settings, {**row, **values})
+    prepare(settings, {**row, "event_name": "dial", "id": ["a"], "content": "x"})
+    prepare(evolve(settings, events_requiring_content=()), {**row, "event_name": "dial", "id": ["a"]})
 
 
 def test_events_go_to_the_test_environment_by_default() -> None:

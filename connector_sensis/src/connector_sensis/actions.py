@@ -14,23 +14,44 @@ from penstock.errors import BrokenBodyError, RefusedError, ServerError
 from penstock.model import Receipt, ReceiptStatus, Response
 from penstock.parts import Refuse, Retry, Verdict
 
+from connector_sensis.config import SensisSettings
 from connector_sensis.source import judge as of_gateway
 
 # No limit is documented: a page of search results has 20 by default, and some proxies cut URLs at 2,000 characters.
 MOST_IDS = 20
 MOST_URL = 2000
 
+# Of the page Reporting Usage Events, whose list is not whole here: another name is sent, with a warning.
+EVENTS = (
+    "appearance",
+    "viewDetails",
+    "addToContacts",
+    "addToFavourites",
+    "dial",
+    "getDirections",
+    "printBusinessDetails",
+    "sendEmail",
+    "sendToFriend",
+    "sendToMobile",
+)
+
 _SAID = ("code", "message", "validationErrors", "validationWarnings")
 _INDEX = re.compile(r"\bids?\s*\[\s*(\d{1,3})\s*\]")
 
 
-def prepare(settings: Any, values: Values) -> None:
-    """What the document rules out. ValueError."""
+def prepare(settings: SensisSettings, values: Values) -> None:
+    """What the document rules out, and events that say nothing without their content. ValueError."""
     ids = values["id"]
     if not all(one.strip() for one in ids):
         raise ValueError("id: is empty")
     if "content" in values and len(ids) > 1:
         raise ValueError(f"content: goes with exactly one id, here are {len(ids)}")
+    event = values["event_name"]
+    if event in settings.events_requiring_content and not str(values.get("content", "")).strip():
+        raise ValueError(
+            f"content: is missing, and {event} says little without it; events_requiring_content of the source lists "
+            "the events that need it"
+        )
     try:
         ipaddress.ip_address(values["user_ip"])
     except ValueError:
@@ -55,7 +76,7 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
     kept = {name: body[name] for name in _SAID if name in body}
     words = reason(body)
     if code == 200:
-        return [Receipt(row=row, status="done", reason=words) for row in range(len(rows))]
+        return [Receipt(row=number, status="done", reason=warned(row, words)) for number, row in enumerate(rows)]
     if code == 206:
         return partial(rows, _texts(body, "validationErrors"), words, kept)
     if code in (401, 403):  # as the gateway says it with its status
@@ -86,12 +107,19 @@ def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Map
         place += len(row["id"])
         bad = [ids[at] for at in own if at in failed]
         if not bad:
-            receipts.append(Receipt(row=number, status="done"))
+            receipts.append(Receipt(row=number, status="done", reason=warned(row)))
             continue
         seen = f"not captured: {', '.join(bad)} ({words})"
         status: ReceiptStatus = "refused" if len(bad) == len(own) else "partial"
         receipts.append(Receipt(row=number, status=status, reason=seen, answer=kept))
     return receipts
+
+
+def warned(row: Values, words: str = "") -> str:
+    """The provider's words, and ours where the event is none that is documented: it may count for nothing."""
+    event = row["event_name"]
+    ours = "" if event in EVENTS else f"warning: {event} is no event_name that is documented"
+    return "; ".join(filter(None, (words, ours)))
 
 
 def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
@@ -151,10 +179,7 @@ ACTIONS = (
                 member="eventName",
                 place="path",
                 required=True,
-                description=(
-                    "appearance, viewDetails, addToContacts, addToFavourites, dial, getDirections, "
-                    "printBusinessDetails, sendEmail, sendToFriend, sendToMobile"
-                ),
+                description=", ".join(EVENTS),
             ),
             Field(
                 name="user_ip",
@@ -181,7 +206,7 @@ ACTIONS = (
             Field(
                 name="content",
                 place="query",
-                description="with exactly one id, for some events: the number for dial, the address for sendEmail",
+                description="with exactly one id; dial needs it (the number) and sendEmail (the address)",
             ),
         ),
         grouping=Grouping(field="id", most=MOST_IDS, most_url=MOST_URL, never_with=("content",)),

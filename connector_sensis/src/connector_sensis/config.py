@@ -36,6 +36,10 @@ class SensisSettings(SourceSettings):
     version: str = setting(
         OLDER, help=f"of the API, as in its paths; {OLDER} is asked by GET, any other (v1) by POST", validator=_version
     )
+    events_requiring_content: tuple[str, ...] = setting(
+        ("dial", "sendEmail"),
+        help="events that are not sent without content: the number dialled, the address written to; [] for none",
+    )
     allow_http: bool = setting(
         True, help="whether plain http is allowed beyond this machine: the only address that is documented is http"
     )
