@@ -182,7 +182,9 @@ class Waiting:
 @frozen
 class Ready:
     """
-    Finished. Without ``downloads`` the poll's own answer is the first page; else each is a first page of its own.
+    Finished. Without ``downloads`` the poll's own answer is the first page, and the stream's paginator goes on from it.
+
+    A download is one file: asked for without credentials, since it may lie at another origin, and not paged.
     """
 
     downloads: tuple[Request, ...] = ()
@@ -213,7 +215,12 @@ class Poller(Protocol):
         """The request that asks for its state."""
 
     def state(self, response: Response, age_s: float) -> ReportState:
-        """What the poll's answer says; ``age_s`` is the report's age since it was submitted."""
+        """
+        What the poll's answer says; ``age_s`` is the report's age since it was submitted.
+
+        Also asked about a refused answer with status 404 or 410 (any other refusal fails the partition): a report that
+        an earlier run submitted may be :class:`Gone`.
+        """
 
     def lost(self, response: Response) -> bool:
         """Whether this refused answer to a later page or download means the report expired meanwhile."""

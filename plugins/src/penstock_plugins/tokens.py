@@ -43,6 +43,9 @@ class GrantedToken(Unsigned):
 
     ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are the answer's member names;
     ``refused`` the statuses that mean wrong credentials. Exactly one of ``header`` and ``param`` carries the token.
+
+    A token is renewed before its life is over. Where the provider refuses one earlier, the connector's judge says so
+    with ``Retry(..., renew=True)``: the status alone counts as refused credentials.
     """
 
     provider: str
