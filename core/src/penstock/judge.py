@@ -67,11 +67,11 @@ def by_status(provider: str, request: Request, response: Response) -> Verdict:
     The verdict where no judge has one: by the HTTP status alone.
     """
     status = response.status
+    if 200 <= status < 300:
+        return Accept()
     seen = f"{provider} answered {request} with HTTP {status}"
     said = response.text(200)
     detail = f": {said}" if said and status not in (401, 403) else ""
-    if 200 <= status < 300:
-        return Accept()
     if status == 429:
         return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)
     if status in RETRIED_STATUSES:

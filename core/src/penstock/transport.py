@@ -91,6 +91,8 @@ class Transport:
         self._max_body = max_body_bytes
         self._allow_http = allow_http
         self._base = origin_of(base_origin)
+        # How nearly every address begins: nothing can stand between this and its path that would lead elsewhere.
+        self._own = f"{self._base.removesuffix(':443' if self._base.startswith('https') else ':80')}/"
         self._clock = clock
         self._proxy = proxy
         self._environment_proxies = {} if proxy else _environment_proxies()
@@ -133,6 +135,8 @@ class Transport:
 
     def _checked(self, request: Request, url: str, *, before: str) -> str:
         """The origin of ``url``; ForeignOriginError where it must not be asked. ``before`` is what led there."""
+        if url.startswith(self._own):
+            return self._base
         try:
             origin, host = origin_of(url), _host(url)
         except ValueError:
@@ -239,6 +243,9 @@ class Transport:
             wire.connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=self._tls())
         else:
             wire.connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
+        if proxy is None and host.isascii():
+            # As bytes, since Python reads the tables of international names (3 ms) for any name that is a text.
+            wire.connection.host = host.encode()  # type: ignore[assignment]
         wire.open(self._timeout_s, direct=proxy is None)
         self._stopped()
         if proxy is None and wire.origin != self._base and not self._private_allowed():
@@ -393,6 +400,8 @@ class _Wire:
         self.absolute = False  # through a forwarding proxy the target is the whole URL
         self.proxy_headers: tuple[tuple[str, str], ...] = ()
         self._socket: Any = None
+        self._waiting = select.poll()
+        self._waits: tuple[Any, float] | None = None  # a socket, and the timeout that it has
 
     def open(self, timeout_s: float, *, direct: bool) -> None:
         """Connect. ``direct``: the connection is the standard library's, whose errors do not say what failed."""
@@ -409,6 +418,7 @@ class _Wire:
                 raise _CutError(f"did not complete a connection within {min(timeout_s, CONNECT_S):g} s") from None
             raise
         self._socket = self.connection.sock
+        self._waiting.register(self._socket, select.POLLIN)
 
     def _reply(self, sock: Any, *args: Any, **more: Any) -> "http.client.HTTPResponse":
         import http.client
@@ -425,11 +435,21 @@ class _Wire:
             raise _OverdueError
         return min(left, self.timeout_s)
 
+    def bound(self, sock: Any, seconds: float) -> None:
+        """Set the socket's timeout, if it has another: each setting is a system call, and lets other threads run."""
+        if (sock, seconds) != self._waits:
+            sock.settimeout(seconds)
+            self._waits = (sock, seconds)
+
+    def readable(self) -> bool:
+        """Whether something can be read at once: bytes, or the end of the connection."""
+        return bool(self._waiting.poll(0))
+
     def send(self, request: Request, url: str, headers: list[tuple[str, str]]) -> None:
-        connection, sock = self.connection, self._socket
+        connection = self.connection
         assert connection is not None
         authority, target = _split(url)
-        sock.settimeout(self.left())
+        self.bound(self._socket, self.left())
         try:
             connection.putrequest(
                 request.method,
@@ -465,11 +485,7 @@ class _Wire:
 
     def alive(self) -> bool:
         """Whether it is open and silent: what can be read from an idle connection is its end, or a stray answer."""
-        if self.connection is None or self.connection.sock is None:
-            return False
-        waiting = select.poll()
-        waiting.register(self.connection.sock, select.POLLIN)
-        return not waiting.poll(0)
+        return self.connection is not None and self.connection.sock is not None and not self.readable()
 
     def kill(self) -> None:
         """Make whoever waits on this connection in another thread wake up."""
@@ -503,12 +519,19 @@ class _Timed(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int | None:
-        self._socket.settimeout(self._wire.left() if self.waits else 0)
+        if not self.waits and not self._decrypted() and not self._wire.readable():
+            return None
+        self._wire.bound(self._socket, self._wire.left() if self.waits else 0)
         try:
             return self._raw.readinto(buffer)  # type: ignore[no-any-return]
         except TimeoutError:
             self._wire.left()  # says so if it was the deadline that ended the wait
             raise
+
+    def _decrypted(self) -> bool:
+        """Whether TLS has read more from the socket than it has handed on."""
+        pending = getattr(self._socket, "pending", None)
+        return pending is not None and pending() > 0
 
     def close(self) -> None:
         self._raw.close()
