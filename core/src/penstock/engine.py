@@ -28,8 +28,8 @@ from penstock.values import define, field, frozen
 # What may lie in memory, fetched and not yet written. One body more is always let through, however large.
 READ_AHEAD_BYTES = 32 * 1024 * 1024
 
-# So many times the requests a source may have under way are asked for ahead. Where the writer is slower than the
-# provider, a thread then wakes for one request at a time, instead of all of them for the processor.
+# A source may have this many times its ``concurrency`` in answers that are under way or not yet taken. Where the
+# writer is slower than the provider, its threads then wake one by one, and do not all compete for the processor.
 READ_AHEAD = 2
 
 # Readings begun and not ended: those that wait for a report hold no thread, only their place.
@@ -194,7 +194,7 @@ class Engine:
         self._waiting = passed
 
     def _free(self, lane: Lane) -> bool:
-        """Whether a thread of this lane is idle and would find no call of a running reading."""
+        """Whether this lane has a thread to spare for a new reading: those under way were given theirs before."""
         workers = self._workers_of(lane)
         return workers.idle > 0 and self._room(workers, first=False)
 

@@ -57,12 +57,12 @@ class Intake:
         self.forget_seen()
 
     def memory(self, ask: Ask) -> Memory:
-        """For one more listing: it knows no keys yet, but how often rows without a key occurred in those before."""
+        """What one more listing remembers: no keys yet; rows without a key are numbered on from the listings before."""
         return Memory(occurrences=self._occurrences, before=ask.end if self.fetch.stream.end_unsure else None)
 
     def take(self, request: Request, answer: Answer, memory: Memory, *, repeat: bool) -> tuple[int, int]:
         """
-        Decode a page and write its rows: how many elements it has, and how many of them no page had before it.
+        Decode a page and write its rows; the number of its elements, and how many of these no earlier page had.
 
         A ``repeat`` came before as a whole: its elements are counted as repeated and not written. Raises
         BrokenBodyError for a page of days that were not asked for, and what decoding, hooks and writers raise.

@@ -87,9 +87,10 @@ class Ask:
     """
     What one chain of requests shall cover: an account's consecutive days, or an account of a snapshot.
 
-    ``start`` is included, ``end`` is not; both are aware, in the source's zone, and cut at ``days`` unless the core
-    split the ask because the provider capped its answer. ``parents`` holds the parent rows of a child's request, as
-    mappings of the columns that the stream's ``Parent`` names.
+    ``start`` (included) and ``end`` (not included) are aware, in the source's zone: the first day's beginning and the
+    last day's end, unless the core split the ask because the provider cut its answer short; for ``changes`` with
+    overlap and lag. None, as ``days`` is empty, for a snapshot. ``parents`` holds the parent rows of a child's request,
+    each a mapping of the columns that the stream's ``Parent`` names.
     """
 
     now: datetime
@@ -255,16 +256,16 @@ class Answer:
 @frozen(kw_only=True)
 class Page:
     """
-    One judged exchange of a chain. ``count`` and ``fresh`` are known once it was decoded.
+    One judged exchange of a listing. Its counts are known once it was decoded: a paginator sees them in ``next``.
     """
 
     request: Request
     response: Response
     answer: Answer
-    index: int = 0  # 0-based place in its chain
+    index: int = 0  # 0-based place in its listing
     count: int = 0  # elements
-    fresh: int = 0  # elements whose key had not been seen in this chain
-    listed: int = 0  # elements of this chain so far, this page's included
+    fresh: int = 0  # elements whose key no earlier page of the listing had
+    listed: int = 0  # elements of the listing so far, this page's included
 
 
 @frozen(kw_only=True)

@@ -37,8 +37,8 @@ class Needs:
 
     def settle(self, chosen: Sequence[Stream]) -> list[Stream]:
         """
-        What can be read now: of the chosen streams and of those read for their sake only, parents first. The others
-        are ``dependents`` of a stream that lists their accounts.
+        The streams that can be read now, parents first: the chosen ones, and those that are read only because a chosen
+        one needs them. A stream whose accounts another one lists comes later: it is put into ``dependents``.
         """
         now: list[Stream] = []
         for stream in (*self._hidden(chosen), *chosen):
@@ -83,7 +83,7 @@ class Needs:
     # --- rows that were seen ----------------------------------------------------------------------------------------
 
     def see(self, fetch: Fetch) -> Callable[[Batch], None] | None:
-        """What a fetch shows its batches to, if anybody needs something of them."""
+        """The function that a fetch calls with each of its batches; None where no other stream needs its rows."""
         columns = self.columns(fetch.stream)
         if not columns:
             return None

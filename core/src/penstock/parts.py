@@ -32,9 +32,15 @@ class Retry:
     """
     Ask again, signed anew. ``error`` is what is raised when the tries are used up.
 
-    ``wait_s``: at least this long (bounded by ``throttle_wait_s``); ``throttle``: the whole source slows down, not
-    only this request; ``renew``: get a new grant first, once; ``correct_clock``: sign with the clock of the answer's
-    ``Date`` header if it is more than 60 s from ours, once; otherwise ``error`` stands at once.
+    ``wait_s``
+        wait at least this long, up to the setting ``throttle_wait_s``;
+    ``throttle``
+        the whole source waits, not only this request;
+    ``renew``
+        log in again first. The second time in one request, ``error`` is raised;
+    ``correct_clock``
+        sign with the time of the answer's ``Date`` header, if it is more than 60 s from ours. If it is not, and the
+        second time in one request, ``error`` is raised.
     """
 
     error: ProviderError

@@ -95,8 +95,8 @@ class Fetch:
 @frozen(kw_only=True)
 class Plan:
     """
-    ``waiting`` has a line for each stream whose partitions cannot be known before another stream was read. ``exact``:
-    a run takes the requests that are counted, and more only where one has to be repeated or there is a login.
+    ``waiting``: a line for each stream whose partitions are known only after another stream was read. ``exact``:
+    whether a run takes just the requests that are counted here (retries and a login apart), or these at least.
     """
 
     partitions: tuple[Planned, ...]

@@ -46,8 +46,10 @@ def arrived(outcome: Outcome | None) -> Outcome:
 
 def accepted(outcome: Outcome | None, lost: Callable[[Response], bool]) -> Outcome:
     """
-    The outcome of a call whose answer is good. Raises Standing where no answer came, Lost where ``lost`` says that
-    the refused answer means so, else the error of the refusal.
+    The outcome of a call whose answer is good.
+
+    Raises Standing where no answer came. Where it was refused: Lost if ``lost`` says of it that the report expired,
+    else the error of the refusal.
     """
     outcome = arrived(outcome)
     if isinstance(outcome.verdict, Refuse):

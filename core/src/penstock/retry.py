@@ -107,8 +107,8 @@ class Retrying:
         on_send: Callable[[], None] = lambda: None,
     ) -> tuple[Response, Accept | Refuse | Skip]:
         """
-        ``on_send`` is called before every attempt, ``on_attempt`` after it: with the error it brought, and the pause
-        before the next, if there is. One that a deadline or a stop overtakes has no after.
+        ``on_send`` is called before every attempt; ``on_attempt`` after it, with its error (None: it ended well) and
+        the pause before the next attempt (None: there is none), but not where a deadline or a stop cut it short.
         """
         failures = 0
         renewed = renewing = corrected = False

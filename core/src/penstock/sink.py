@@ -71,10 +71,19 @@ class Entry:
     """
     The ledger's row for one partition.
 
-    ``intended``: files were staged and are being renamed into place (``files`` describes them);
-    ``staged``: of a ``changes`` stream's file, written but not yet merged; ``delivered``; ``failed``: never delivered.
-    A failure after a delivery keeps the delivery and adds ``error``. ``version`` is what the ledger held when the
-    entry was planned; a commit whose version is no longer the ledger's is refused.
+    ``state`` is one of
+
+    ``intended``
+        files were staged and are being renamed into place (``files`` describes them);
+    ``staged``
+        a day of a ``changes`` stream in files: written, and not merged into its account's file yet;
+    ``delivered``
+        also if a later reading failed: that adds ``error`` and keeps the rest;
+    ``failed``
+        tried, and never delivered.
+
+    ``version`` is the row's version when the partition was planned. A commit is refused where the ledger holds another
+    one by then.
     """
 
     source: str
