@@ -8,10 +8,11 @@ import pytest
 from attrs import define, evolve, field, frozen
 from hypothesis import given
 from hypothesis import strategies as st
+from penstock.choice import chosen_streams
 from penstock.declare import Connector, OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError
 from penstock.model import Ask, Partition, Request
-from penstock.plan import ConfiguredSource, Job, Planner, chosen_streams, fingerprint, plan
+from penstock.plan import ConfiguredSource, Job, Planner, day_of, fingerprint, grouped, plan
 from penstock.record import record
 from penstock.sink import Entry, PendingReport
 
@@ -250,6 +251,10 @@ def test_accounts_that_the_provider_lists_are_waited_for_or_remembered():
     assert [one.partition.values[0][1] for one in planned] == ["7", "8"]
 
 
+def clicks_of(days: Iterable[date]) -> list[Partition]:
+    return [Partition("clicks", (("report_date", day.isoformat()),)) for day in days]
+
+
 @given(wanted=st.sets(st.integers(0, 60)), limit=st.integers(1, 40))
 def test_days_are_grouped_into_runs_of_bounded_length(wanted: set[int], limit: int):
     """
@@ -257,8 +262,7 @@ def test_days_are_grouped_into_runs_of_bounded_length(wanted: set[int], limit: i
     """
     first = date(2026, 6, 1)
     days = [first + timedelta(days=n) for n in sorted(wanted)]
-    stream = evolve(CLICKS, days_per_request=limit)
-    groups = Planner(a_job(), NOW, None)._groups(stream, (), days, ())
+    groups = [[day_of(partition) for partition in group] for group in grouped(clicks_of(days), (), limit)]
 
     assert [day for group in groups for day in group] == days
     for group in groups:
@@ -270,14 +274,13 @@ def test_days_of_a_report_under_way_stay_together():
     """
     After a crash the days that were submitted as one report are asked for as that report again.
     """
-    days = [date(2026, 8, 1) + timedelta(days=n) for n in range(6)]
-    theirs = tuple(Partition("clicks", (("report_date", day.isoformat()),)) for day in days[1:4])
+    days = clicks_of(date(2026, 8, 1) + timedelta(days=n) for n in range(6))
+    theirs = tuple(days[1:4])
     report = PendingReport(
         source="s", stream="clicks", handle="h", request="r", partitions=theirs, submitted_at=NOW, fingerprint="f"
     )
-    stream = evolve(CLICKS, days_per_request=60)
 
-    assert Planner(a_job(), NOW, None)._groups(stream, (), days, (report,)) == [days[:1], days[1:4], days[4:]]
+    assert grouped(days, (report,), 60) == [days[:1], days[1:4], days[4:]]
 
 
 def test_changes_are_read_up_to_the_lag_and_overlap_the_day_before():

@@ -8,10 +8,10 @@ from penstock.errors import AuthenticationError, ServerError, ThrottledError
 from penstock.lane import SourceLane
 from penstock.model import Ask
 from penstock.parts import Refuse
-from penstock.plan import ConfiguredSource
 from penstock.redact import mask
 from penstock.report import RunReport
 from penstock.retry import Budget
+from penstock.source import ConfiguredSource
 
 
 def check(source: ConfiguredSource, clock: Clock) -> str:

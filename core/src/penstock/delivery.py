@@ -19,12 +19,13 @@ from penstock.errors import (
 )
 from penstock.lane import Emit
 from penstock.model import Partition
-from penstock.plan import ConfiguredSource, Fetch, open_until
+from penstock.plan import Fetch, open_until
 from penstock.reading import Reader
 from penstock.reconcile import Tally
 from penstock.redact import mask
 from penstock.report import RunReport
 from penstock.sink import Entry, RunRecord, Target, Whole
+from penstock.source import ConfiguredSource
 from penstock.values import define, field
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 from penstock.declare import Stream
 from penstock.model import Batch, Partition
-from penstock.plan import ConfiguredSource, Fetch
+from penstock.plan import Fetch
+from penstock.source import ConfiguredSource
 from penstock.values import define, field
 
 Key = tuple[str, str | None]  # stream, account
@@ -42,8 +43,8 @@ class Needs:
         """
         now: list[Stream] = []
         for stream in (*self._hidden(chosen), *chosen):
-            if stream.accounts_from is not None and self._listed(stream):
-                self.dependents.setdefault(stream.accounts_from[0], []).append(stream)
+            if listing := self.source.listing_of(stream):
+                self.dependents.setdefault(listing[0], []).append(stream)
             else:
                 now.append(stream)
         return now
@@ -53,8 +54,8 @@ class Needs:
         needed: dict[str, Stream] = {}
 
         def need(stream: Stream) -> None:
-            if stream.accounts_from is not None and self._listed(stream):
-                visit(self.source.stream(stream.accounts_from[0]))
+            if listing := self.source.listing_of(stream):
+                visit(self.source.stream(listing[0]))
             if stream.parent is not None:
                 self._wanted.setdefault(stream.parent.stream, set()).update(stream.parent.columns)
                 visit(self.source.stream(stream.parent.stream))
@@ -67,10 +68,6 @@ class Needs:
             need(stream)
         names = {stream.name for stream in chosen}
         return [stream for stream in needed.values() if stream.name not in names]
-
-    def _listed(self, stream: Stream) -> bool:
-        """Whether the stream's accounts come from the provider, not from the configuration."""
-        return stream.accounts is None or stream.accounts(self.source.settings) is None
 
     def columns(self, stream: Stream) -> tuple[str, ...]:
         """The columns of a stream that others are asked or divided by."""

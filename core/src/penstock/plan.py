@@ -4,49 +4,23 @@ What a run would fetch: what is wanted minus what is final. No network; the same
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, time, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import Any, Literal
 
 import attrs
 
-from penstock.declare import Connector, OpenFor, SourceSettings, Stream, shapes
+from penstock.choice import chosen_streams as chosen_streams  # connectors' tests take it from here
+from penstock.declare import OpenFor, SourceSettings, Stream, shapes
 from penstock.errors import UsageError
 from penstock.model import Ask, Partition
 from penstock.sink import Entry, Ledger, PendingReport, Sink, Target
+from penstock.source import ConfiguredSource as ConfiguredSource
 from penstock.values import define, field, frozen
-
-if TYPE_CHECKING:
-    from penstock.registry import Registry
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
 DEFAULT_DAYS = 90  # how far back a source is read that states no retention and has no start
-
-
-@frozen(kw_only=True, eq=False)
-class ConfiguredSource:
-    """A provider account as configured."""
-
-    name: str
-    connector: Connector
-    settings: SourceSettings
-    streams: tuple[Stream, ...]  # all that it offers
-    registry: "Registry"
-
-    @property
-    def zone(self) -> tzinfo:
-        if self.settings.timezone == "UTC":
-            return UTC
-        from zoneinfo import ZoneInfo
-
-        return ZoneInfo(self.settings.timezone)
-
-    def stream(self, name: str) -> Stream:
-        return next(stream for stream in self.streams if stream.name == name)
-
-    def derived_from(self, name: str) -> tuple[Stream, ...]:
-        return tuple(one for one in self.streams if one.derived is not None and one.derived.stream == name)
 
 
 @frozen(kw_only=True)
@@ -173,14 +147,23 @@ def requests_of(source: ConfiguredSource, fetch: Fetch) -> int | None:
 
 def _one_answer(source: ConfiguredSource, stream: Stream) -> bool:
     """Whether each request that a plan counts is answered at once and whole, and nothing else has to be asked."""
-    listed = stream.accounts_from is not None and (stream.accounts is None or stream.accounts(source.settings) is None)
-    return stream.paginator is None and stream.poller is None and stream.parent is None and not listed
+    asked_once = stream.paginator is None and stream.poller is None and stream.parent is None
+    return asked_once and source.listing_of(stream) is None
 
 
 def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
     """The streams of these names, in the order of their declaration."""
     wanted = set(names)
     return [stream for stream in source.streams if stream.name in wanted]
+
+
+@frozen(kw_only=True)
+class _Known:
+    """What the ledger holds of a stream when it is planned, and the settings of today."""
+
+    entries: Mapping[Partition, Entry] = field(factory=dict)
+    reports: Sequence[PendingReport] = ()  # under way
+    fingerprint: str
 
 
 @define
@@ -209,40 +192,20 @@ class Planner:
         """
         if stream.account is None:
             return [None]
-        if stream.accounts is not None and (configured := stream.accounts(self.job.source.settings)) is not None:
-            return list(dict.fromkeys(configured))
+        if (configured := self.job.source.accounts_of(stream)) is not None:
+            return configured
         if self.ledger is None or stream.accounts_from is None:
             return None
         return self.ledger.accounts(self.job.source.name, stream.accounts_from[0]) or None
 
     def fetches(self, stream: Stream, accounts: Iterable[str | None]) -> list[Fetch]:
-        """
-        What is to be read of a stream, account by account, days ascending.
-        """
-        ledger, source = self.ledger, self.job.source
-        entries = ledger.entries(source.name, stream.name) if ledger is not None else {}
-        adopted = ledger.pending(source.name, stream.name) if ledger is not None and stream.poller is not None else ()
-        days = self.window(stream).days() if stream.kind != "snapshot" else []
-        print_ = fingerprint(source.settings, stream)
-        made: list[Fetch] = []
-        for account in accounts:
-            head = ((stream.account, account),) if stream.account is not None and account is not None else ()
-            if stream.kind == "snapshot":
-                whole = Partition(stream.name, head)
-                made.append(self._fetch(stream, account, [], [whole], ["snapshot"], entries, print_))
-                continue
-            wanted: dict[date, Reason] = {}
-            for day in days:
-                reason = self._reason(stream, entries.get(self._day(stream, head, day)), print_)
-                if reason is None:
-                    self.final[stream.name] = self.final.get(stream.name, 0) + 1
-                else:
-                    wanted[day] = reason
-            for group in self._groups(stream, head, list(wanted), adopted):
-                partitions = [self._day(stream, head, day) for day in group]
-                reasons = [wanted[day] for day in group]
-                made.append(self._fetch(stream, account, group, partitions, reasons, entries, print_))
-        return made
+        """What is to be read of a stream, account by account, days ascending."""
+        known = self._known(stream)
+        if stream.kind == "snapshot":
+            wholes = [(account, _snapshot(stream, account)) for account in accounts]
+            return [self._fetch(stream, account, {whole: "snapshot"}, known) for account, whole in wholes]
+        days = self.window(stream).days()
+        return [fetch for account in accounts for fetch in self._fetches_of_days(stream, account, days, known)]
 
     def window(self, stream: Stream) -> Window:
         """
@@ -278,10 +241,34 @@ class Planner:
             start = floor
         return Window(since=start, until=until)
 
-    def _day(self, stream: Stream, head: tuple[tuple[str, str], ...], day: date) -> Partition:
-        return Partition(stream.name, (*head, (stream.day or "day", day.isoformat())))
+    def _known(self, stream: Stream) -> _Known:
+        ledger, source = self.ledger, self.job.source
+        today = fingerprint(source.settings, stream)
+        if ledger is None:
+            return _Known(fingerprint=today)
+        return _Known(
+            entries=ledger.entries(source.name, stream.name),
+            reports=ledger.pending(source.name, stream.name) if stream.poller is not None else (),
+            fingerprint=today,
+        )
 
-    def _reason(self, stream: Stream, entry: Entry | None, print_: str) -> Reason | None:
+    def _fetches_of_days(
+        self, stream: Stream, account: str | None, days: Sequence[date], known: _Known
+    ) -> Iterator[Fetch]:
+        """The fetches of one account's days; those that are final are only counted."""
+        wanted: dict[Partition, Reason] = {}
+        for partition in _days(stream, account, days):
+            reason = self._reason(stream, partition, known)
+            if reason is None:
+                self.final[stream.name] = self.final.get(stream.name, 0) + 1
+            else:
+                wanted[partition] = reason
+        for group in grouped(list(wanted), known.reports, self.job.source.days_per_request(stream)):
+            yield self._fetch(stream, account, {partition: wanted[partition] for partition in group}, known)
+
+    def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
+        """Why a day is read; None where its last reading is final."""
+        entry = known.entries.get(partition)
         if entry is not None and entry.error is not None:
             return "failed"
         if entry is None or not entry.delivered:
@@ -290,46 +277,13 @@ class Planner:
             return "forced"
         if self.target is not None and not self.target.present(entry):
             return "missing"
-        if entry.fingerprint != print_:
+        if entry.fingerprint != known.fingerprint:
             return "changed"
-        return None if entry.final(print_) else "open"
+        return None if entry.final(known.fingerprint) else "open"
 
-    def _groups(
-        self, stream: Stream, head: tuple[tuple[str, str], ...], days: list[date], adopted: Sequence[PendingReport]
-    ) -> list[list[date]]:
-        """
-        Wanted days as runs of consecutive ones, at most ``days_per_request`` long; days of a report that is already
-        under way stay together as they were submitted.
-        """
-        groups: list[list[date]] = []
-        left = list(days)
-        for report in adopted:
-            theirs = [day for day in left if self._day(stream, head, day) in report.partitions]
-            if theirs and len(theirs) == len(report.partitions):
-                groups.append(theirs)
-                left = [day for day in left if day not in theirs]
-        limit = days_per_request(stream, self.job.source.settings)
-        run: list[date] = []
-        for day in left:
-            if run and (day - run[-1] != timedelta(days=1) or len(run) >= limit):
-                groups.append(run)
-                run = []
-            run.append(day)
-        if run:
-            groups.append(run)
-        return sorted(groups)
-
-    def _fetch(
-        self,
-        stream: Stream,
-        account: str | None,
-        days: Sequence[date],
-        partitions: Sequence[Partition],
-        reasons: Sequence[Reason],
-        entries: Mapping[Partition, Entry],
-        print_: str,
-    ) -> Fetch:
+    def _fetch(self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], known: _Known) -> Fetch:
         zone = self.job.source.zone
+        days = () if stream.kind == "snapshot" else tuple(map(day_of, reasons))
         start = end = None
         if days:
             start = datetime.combine(days[0], time(), zone)
@@ -338,24 +292,59 @@ class Planner:
                 start, end = start - stream.overlap, min(end, self.now.astimezone(zone) - stream.lag)
         return Fetch(
             stream=stream,
-            partitions=tuple(partitions),
-            reasons=tuple(reasons),
-            ask=Ask(now=self.now, account=account, days=tuple(days), start=start, end=end),
-            fingerprint=print_,
-            entries={partition: entries[partition] for partition in partitions if partition in entries},
+            partitions=tuple(reasons),
+            reasons=tuple(reasons.values()),
+            ask=Ask(now=self.now, account=account, days=days, start=start, end=end),
+            fingerprint=known.fingerprint,
+            entries={partition: known.entries[partition] for partition in reasons if partition in known.entries},
         )
 
 
-def days_per_request(stream: Stream, settings: SourceSettings) -> int:
-    limit = stream.days_per_request
-    return limit(settings) if callable(limit) else limit
+def _snapshot(stream: Stream, account: str | None) -> Partition:
+    """The one partition of an account, without a day."""
+    return Partition(stream.name, ((stream.account, account),) if stream.account and account is not None else ())
+
+
+def _days(stream: Stream, account: str | None, days: Iterable[date]) -> list[Partition]:
+    head = _snapshot(stream, account).values
+    return [Partition(stream.name, (*head, (stream.day or "day", day.isoformat()))) for day in days]
+
+
+def day_of(partition: Partition) -> date:
+    """The day of a partition that has one: its last value."""
+    return date.fromisoformat(partition.values[-1][1])
+
+
+def grouped(
+    wanted: Sequence[Partition], reports: Iterable[PendingReport], days_per_request: int
+) -> list[list[Partition]]:
+    """
+    An account's wanted days as runs of consecutive ones, at most ``days_per_request`` long; days of a report that is
+    already under way stay together as they were submitted. Days ascend, as those of ``wanted`` do.
+    """
+    groups: list[list[Partition]] = []
+    left = list(wanted)
+    for report in reports:
+        theirs = [partition for partition in left if partition in report.partitions]
+        if theirs and len(theirs) == len(report.partitions):
+            groups.append(theirs)
+            left = [partition for partition in left if partition not in theirs]
+    run: list[Partition] = []
+    for partition in left:
+        if run and (day_of(partition) - day_of(run[-1]) != timedelta(days=1) or len(run) >= days_per_request):
+            groups.append(run)
+            run = []
+        run.append(partition)
+    if run:
+        groups.append(run)
+    return sorted(groups)
 
 
 def open_until(stream: Stream, settings: SourceSettings, partition: Partition, zone: tzinfo) -> datetime | None:
     """The moment from which a reading of this partition is final; None: never."""
     if stream.kind == "snapshot":
         return None
-    day = date.fromisoformat(partition.values[-1][1])
+    day = day_of(partition)
     if stream.kind == "changes":
         return datetime.combine(day + timedelta(days=1), time(), zone) + max(stream.overlap, stream.lag)
     rule = OpenFor.parse(settings.open_for) if settings.open_for else stream.open_for
@@ -375,114 +364,3 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
             said[attribute.name] = value
     text = json.dumps([stream.name, said], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-
-
-def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tuple[str, ...]:
-    """
-    The streams to run: those named, else all that are on by default and need no further setting.
-
-    Raises UsageError for an unknown one (with the nearest known), one that is not built, and one that lacks a setting.
-    """
-    if not names:
-        return tuple(
-            stream.name
-            for stream in source.streams
-            if stream.on_by_default and not stream.not_built and not lacking(source, stream)
-        )
-    known = {stream.name: stream for stream in source.streams}
-    for name in names:
-        if name not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            raise UsageError(f"{source.connector.name} has no stream {name!r}; {hint}")
-        if known[name].not_built:
-            raise UsageError(f"the stream {name} of {source.connector.name} cannot be read: {known[name].not_built}")
-        if missing := lacking(source, known[name]):
-            raise UsageError(f"the stream {name} needs {' and '.join(missing)}: set it under [source.{source.name}]")
-    chosen = dict.fromkeys(names)
-    for name in names:  # a derived stream travels with its parent
-        derived = known[name].derived
-        if derived is not None:
-            chosen.setdefault(derived.stream)
-    return tuple(stream.name for stream in source.streams if stream.name in chosen)
-
-
-def lacking(source: ConfiguredSource, stream: Stream) -> list[str]:
-    """The settings a stream needs and does not have."""
-    return [name for name in stream.needs if not getattr(source.settings, name)]
-
-
-def strange_exclusions(source: ConfiguredSource) -> list[str]:
-    """A problem for every name in ``exclude`` that is no column of any stream: it would leave nothing out, unsaid."""
-    if not source.settings.exclude:
-        return []
-    from penstock.config.words import did_you_mean
-
-    names: set[str] = set()
-    for stream in source.streams:
-        more = stream.more_columns(source.settings) if stream.more_columns is not None else ()
-        added = [name for name in (stream.account, stream.day) if name is not None]
-        columns = [*added, *(column.name for column in (*stream.columns, *more))]
-        names.update(columns, (f"{stream.name}.{column}" for column in columns))
-    return [
-        f"source.{source.name}.exclude: {name!r} is no column of {source.connector.name}."
-        f"{did_you_mean(name, sorted(names))} `penstock streams {source.connector.name}` lists them"
-        for name in source.settings.exclude
-        if name not in names
-    ]
-
-
-def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
-    """
-    A problem for every column that the settings leave out and that a run of these streams goes by: a key, a partition,
-    a row's day, or what another stream is asked by.
-    """
-    settings = source.settings
-    if not settings.exclude and settings.include_personal:
-        return []
-    read_by = _read_by(source, names)
-    why = "(part of) a key or a partition, or what another stream is asked by"
-    problems: list[str] = []
-    for given in settings.exclude:
-        streams = [name for name in read_by if {given, given.removeprefix(f"{name}.")} & read_by[name]]
-        if streams:
-            where = " and ".join(streams)
-            problems.append(f"source.{source.name}.exclude: {given!r} cannot be left out of {where}: it is {why}")
-    if not settings.include_personal:
-        problems.extend(
-            f"source.{source.name}.include_personal: {name}.{column.name} is personal and cannot be left out: it is "
-            f"{why}. Leave out the stream instead, with --streams or a pipeline"
-            for name, columns in read_by.items()
-            for column in source.stream(name).columns
-            if column.personal and column.name in columns
-        )
-    return problems
-
-
-def _read_by(source: ConfiguredSource, names: Iterable[str]) -> dict[str, set[str]]:
-    """The columns without which these streams, and those they are read with, cannot be read."""
-    found: dict[str, set[str]] = {}
-
-    def visit(name: str, columns: Iterable[str] = ()) -> None:
-        stream = source.stream(name)
-        known = name in found
-        found.setdefault(name, set()).update(columns)
-        if known:
-            return
-        day_of = stream.day_of(source.settings) if callable(stream.day_of) else stream.day_of
-        partition = [one for one in (stream.account, stream.day) if one is not None]
-        found[name].update(stream.key, partition, [day_of] if day_of is not None else [])
-        if stream.parent is not None:
-            visit(stream.parent.stream, stream.parent.columns)
-        listed = stream.accounts is None or stream.accounts(source.settings) is None
-        if stream.accounts_from is not None and listed:
-            visit(stream.accounts_from[0], stream.accounts_from[1:])
-        for child in source.derived_from(name):
-            assert child.derived is not None
-            visit(child.name, (*partition, *child.derived.stamps))
-
-    for name in names:
-        visit(name)
-    return found

@@ -12,8 +12,9 @@ from penstock.engine import Call, Outcome, Pause, Step
 from penstock.errors import ProviderError, ReportError
 from penstock.model import Request, Response
 from penstock.parts import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, Waiting
-from penstock.plan import ConfiguredSource, Fetch
+from penstock.plan import Fetch
 from penstock.sink import Ledger, PendingReport
+from penstock.source import ConfiguredSource
 from penstock.values import define, evolve, field, frozen
 
 # Statuses with which a provider says that it does not know a report (any more); all others are the request's fault.

@@ -18,9 +18,10 @@ from penstock.errors import BrokenBodyError, CountMismatchError, PagingError
 from penstock.intake import Intake
 from penstock.model import Ask, Page, Request, Response
 from penstock.parts import BodyDecoder, Empty, Paginator, Refuse, SinglePage, Skip
-from penstock.plan import ConfiguredSource, Fetch
+from penstock.plan import Fetch
 from penstock.polling import Lost, Reports, Standing, accepted
 from penstock.reconcile import Listing
+from penstock.source import ConfiguredSource
 from penstock.streamparts import StreamParts
 from penstock.values import define, evolve, field, frozen
 

@@ -19,13 +19,14 @@ from penstock.errors import AuthenticationError, DeadlineReachedError, ProviderE
 from penstock.intake import Intake
 from penstock.lane import Emit, SourceLane
 from penstock.needs import Key, Needs, key_of
-from penstock.plan import ConfiguredSource, Fetch, Job, Planner, ordered
+from penstock.plan import Fetch, Job, Planner, ordered
 from penstock.polling import Reports, poll_times
 from penstock.reading import Reader
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.retry import Budget
 from penstock.sink import Target
+from penstock.source import ConfiguredSource
 from penstock.streamparts import StreamParts, parts_of, shape_of
 from penstock.values import define, field
 

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from penstock.declare import Stream
 from penstock.decode import Compiled, Wanted, compile_stream
 from penstock.parts import BodyDecoder, Named, Paginator, Poller, SinglePage
-from penstock.plan import ConfiguredSource, days_per_request
+from penstock.source import ConfiguredSource
 from penstock.values import evolve, frozen
 
 
@@ -37,13 +37,12 @@ def parts_of(source: ConfiguredSource, stream: Stream) -> StreamParts:
         return default if said is None else said
 
     read = part("decoder", stream.envelope, Envelope())
-    day_of = stream.day_of(source.settings) if callable(stream.day_of) else stream.day_of
     return StreamParts(
         paginator=part("paginator", stream.paginator, SinglePage()),
         poller=part("poller", stream.poller, None),
         read=read,
         downloads=part("decoder", stream.downloads, read),
-        day_of=day_of,
+        day_of=source.day_of(stream),
     )
 
 
@@ -52,7 +51,7 @@ def shape_of(source: ConfiguredSource, stream: Stream, parts: StreamParts, neede
     settings, hooked = source.settings, bool(source.registry.batch_hooks())
     return compile_stream(
         source.name,
-        evolve(stream, day_of=parts.day_of, days_per_request=days_per_request(stream, settings)),
+        evolve(stream, day_of=parts.day_of, days_per_request=source.days_per_request(stream)),
         Wanted(
             exclude=settings.exclude,
             include_personal=settings.include_personal,

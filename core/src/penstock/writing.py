@@ -21,10 +21,10 @@ from penstock.lane import Emit, SourceLane
 from penstock.model import Receipt, Request
 from penstock.outbox import OutboxJob
 from penstock.parts import Grant, Refuse, Retry
-from penstock.plan import ConfiguredSource
 from penstock.redact import Secret, mask, mask_json
 from penstock.report import RunReport
 from penstock.retry import Budget, retry_after
+from penstock.source import ConfiguredSource
 from penstock.values import define, evolve, field, frozen
 
 # Rows prepared at once: those among which equal ones are looked for to share a request.

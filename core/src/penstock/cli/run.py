@@ -23,8 +23,9 @@ from penstock.report import counted
 
 if TYPE_CHECKING:
     from penstock.config import SinkChoice
-    from penstock.plan import ConfiguredSource, Job, Planned
+    from penstock.plan import Job, Planned
     from penstock.sink import Sink, Target
+    from penstock.source import ConfiguredSource
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -53,7 +54,7 @@ def check(session: Session, source: str) -> None:
     Try a source's credentials with one cheap request that records nothing at the provider.
     """
     from penstock.check import check as checked
-    from penstock.plan import chosen_streams
+    from penstock.choice import chosen_streams
 
     (configured,), _ = session.configured([source])
     _refuse_missed(session, [configured], {configured.name: chosen_streams(configured, None)})
@@ -270,7 +271,8 @@ def jobs_for(
 
     When ``planning``, a source without ``--to`` takes its last target, or none.
     """
-    from penstock.plan import Job, chosen_streams
+    from penstock.choice import chosen_streams
+    from penstock.plan import Job
 
     config = session.config
     if name is None:
@@ -321,7 +323,7 @@ def _refuse_missed(
     session: Session, sources: "Sequence[ConfiguredSource]", chosen: Mapping[str, Sequence[str]]
 ) -> None:
     """Raises ConfigError where the settings leave out a column that the reading of these streams goes by."""
-    from penstock.plan import missed_columns
+    from penstock.choice import missed_columns
 
     problems = [text for source in sources for text in missed_columns(source, chosen[source.name])]
     if problems:

@@ -18,7 +18,7 @@ from penstock.clock import Clock
 from penstock.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
-    from penstock.plan import ConfiguredSource
+    from penstock.source import ConfiguredSource
 
 DEMO = Path("penstock-demo")
 DEMO_DAYS = 30
@@ -32,7 +32,8 @@ def demo(session: Session) -> int:
     """
     Run every installed connector against a local imitation of its provider, into ./penstock-demo. Needs no credentials.
     """
-    from penstock.plan import Job, chosen_streams
+    from penstock.choice import chosen_streams
+    from penstock.plan import Job
     from penstock.testing.server import serve
 
     registry = session.registry

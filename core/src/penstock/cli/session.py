@@ -15,8 +15,8 @@ import click
 if TYPE_CHECKING:
     from penstock.config import Config, SinkChoice
     from penstock.declare import Connector
-    from penstock.plan import ConfiguredSource
     from penstock.registry import Registry
+    from penstock.source import ConfiguredSource
 
 
 class Session:
@@ -52,8 +52,9 @@ class Session:
         self, sources: Sequence[str], sink: str | None = None, sink_named_by: str = "sink"
     ) -> "tuple[list[ConfiguredSource], SinkChoice | None]":
         """The sources and the sink of these names; one ConfigError with the problems of all of them."""
+        from penstock.choice import strange_exclusions
         from penstock.errors import ConfigError
-        from penstock.plan import ConfiguredSource, strange_exclusions
+        from penstock.source import ConfiguredSource
 
         problems: list[str] = []
         made: list[ConfiguredSource] = []
@@ -82,7 +83,7 @@ class Session:
         return made, choice
 
     def source(self, name: str, connector: "Connector", settings: Any) -> "ConfiguredSource":
-        from penstock.plan import ConfiguredSource
+        from penstock.source import ConfiguredSource
 
         return ConfiguredSource(
             name=name,
