@@ -13,7 +13,7 @@ import pytest
 from connector_joveo.actions import ACTIONS
 from connector_joveo.config import JoveoSettings, day_column, fill, stats_columns
 from connector_joveo.endpoints import ENDPOINTS, endpoint, filled, override
-from connector_joveo.reports import JoveoReport
+from connector_joveo.reports import JoveoReport, StatsFile
 from connector_joveo.source import CONNECTOR, JoveoJudge, authenticator
 from connector_joveo.streams import STREAMS, CustomIdxFields, ListedJobs, ListedOrSingle
 from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ReportError, ServerError
@@ -153,6 +153,10 @@ def test_every_sample_answer_is_read_and_accepted(stream: str, file: str) -> Non
         ({"aggregation_level": {"secondaryLevel": "JOB"}}, "primaryLevel is missing"),
         ({"aggregation_level": {"primaryLevel": "JOB", "secondaryLevel": "JOB"}}, "two equal levels"),
         ({"stats_columns": {"cost": "money"}}, "wanted one of text"),
+        ({"stats_columns": {"clicks": "integer %d"}}, "wanted one of text"),
+        ({"stats_columns": {"statDay": "date %d/%m"}}, "does not give day, month and year"),
+        ({"stats_columns": {"statDay": "date dd/mm/yyyy"}}, "does not give day, month and year"),
+        ({"stats_columns": {"clicks": "date %d/%m/%Y"}}, "declared already, as integer"),
         ({"stats_columns": {"aB": "text", "a_b": "text"}}, "both be the column a_b"),
         ({"stats_columns": {"clicks": "text"}}, "declared already, as integer"),
         ({"endpoints": {"client": "GET /clients"}}, "did you mean clients"),
@@ -190,8 +194,9 @@ def test_a_template_takes_the_days_in_the_form_it_names() -> None:
         ({"primaryLevel": "CAMPAIGN"}, {}, None, 1),
         ({"primaryLevel": "CAMPAIGN", "secondaryLevel": "DATE"}, {}, "date", 60),
         ({"primaryLevel": "statsDay"}, {"eventDay": "date"}, "event_day", 60),
+        ({"primaryLevel": "statsDay"}, {"at": "datetime", "eventDay": "date %d.%m.%Y"}, "event_day", 60),
     ],
-    ids=["no-date", "date", "own-column"],
+    ids=["no-date", "date", "own-column", "own-form"],
 )
 def test_a_date_level_decides_how_days_are_asked(
     levels: dict[str, str], columns: dict[str, str], day: str | None, days: int
@@ -210,10 +215,11 @@ def test_declared_columns_join_those_that_are_known() -> None:
     """
     A further member becomes a column; one that is known with the same type is not made twice.
     """
-    using = settings(stats_columns={"hires": "integer", "costPerStart": "decimal"})
+    using = settings(stats_columns={"hires": "integer", "costPerStart": "decimal", "firstDay": "date %d/%m/%Y"})
 
     assert [(one.name, one.member, one.type) for one in stats_columns(using)] == [
-        ("cost_per_start", "costPerStart", "decimal")
+        ("cost_per_start", "costPerStart", "decimal"),
+        ("first_day", "firstDay", "date"),
     ]
 
 
@@ -470,7 +476,7 @@ UUID = "eba6971f-4880-4f05-bfbf-a308e30084ea"
         (answer(UUID, 201), UUID),
         (answer("NO_CONTENT", 202, x_request_id="R-1", taskid="T-2"), "T-2"),
         (answer("NO_CONTENT", 202, x_request_id="R-1"), "R-1"),
-        (answer(b"", 204, x_amzn_requestid="R-1"), "R-1"),
+        (answer("NO_CONTENT", 202, x_amzn_requestid="A-1", request_id="R-1"), "R-1"),
     ],
 )
 def test_the_id_of_a_report_is_found(response: Response, handle: str) -> None:
@@ -488,8 +494,9 @@ def test_the_id_of_a_report_is_found(response: Response, handle: str) -> None:
         answer({"result": True}, server="x"),
         answer("OK", server="x"),
         answer("Report 17 was created", server="x"),
+        answer(b"", 204, server="x", x_amzn_requestid="R-1"),
     ],
-    ids=["NO_CONTENT", "object", "flag", "OK", "sentence"],
+    ids=["NO_CONTENT", "object", "flag", "OK", "sentence", "the gateway's own id"],
 )
 def test_a_submission_without_an_id_names_what_came(response: Response) -> None:
     """
@@ -578,6 +585,35 @@ def test_the_poll_asks_for_the_same_client() -> None:
     assert (poll.method, poll.url) == ("GET", "https://joveo.example/stats/reports/T%2F1/status")
     assert poll.headers == (("x-client-id", CLIENT),)
     assert poll.body is None
+
+
+DAYS = StatsFile(forms={"date": "%m/%d/%Y", "first day": "%d.%m.%Y"})
+
+
+@pytest.mark.parametrize(
+    ("body", "wanted"),
+    [
+        (
+            b'[{"date":"06/05/2026","spend":1.10,"at":{"date":"06/05/2026"}},{"clicks":1},{"date":null}]',
+            b'[{"date":"2026-06-05","spend":1.10,"at":{"date":"06/05/2026"}},{"clicks":1},{"date":null}]',
+        ),
+        (b'{"data":[{"first day":"06.05.2026"}]}', b'[{"first day":"2026-05-06"}]'),
+        (b'{"date":"06/05/2026"}\n{"date":"13/05/2026"}\n', b'{"date":"2026-06-05"}\n{"date":"13/05/2026"}\n'),
+        (b'[{"date":"2026-06-05"},{"date":20260605}]', b'[{"date":"2026-06-05"},{"date":20260605}]'),
+        (b'[17,"06/05/2026"]', b'[17,"06/05/2026"]'),
+        (b"date;clicks\n06/05/2026;1\n06/05/2026;1;2\n", b"2026-06-05;1\r\n2026-06-05;1;2\r\n"),
+        (b'name,date\n"a, ""b""\n06/05/2026",06/05/2026\n', b'"a, ""b""\n06/05/2026",2026-06-05\r\n'),
+        (b'name,date\n"a"b,06/05/2026\n', b'"a"b,06/05/2026\n'),
+    ],
+    ids=["array", "envelope", "lines", "other forms", "no records", "csv", "quoted", "broken"],
+)
+def test_days_of_another_form_are_read_as_the_configuration_says(body: bytes, wanted: bytes) -> None:
+    """
+    Only the members that were named, only values of that form; every other byte that carries data stays.
+    """
+    (items,) = DAYS(answer(body)).items
+
+    assert bytes(items.raw) == wanted
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

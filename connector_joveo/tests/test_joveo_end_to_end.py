@@ -2,6 +2,7 @@
 Joveo's imitation over real HTTP, read by the runner: what arrives is what the imitation holds.
 """
 
+import gzip
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
@@ -283,6 +284,35 @@ def test_a_report_is_read_in_whatever_form_it_comes(reading: Reading, app: Joveo
 
     assert report.exit_code == 0
     assert reading.rows("stats", client_id=client) == normal(app.truth("stats", client, day)) != []
+
+
+@pytest.mark.parametrize("file_format", ["json", "jsonl", "csv.gz"])
+def test_days_of_a_report_come_in_the_form_that_is_configured(
+    reading: Reading, server: Server, app: JoveoSandbox, file_format: str
+) -> None:
+    """
+    Month first or day first is never guessed: without a word of it nothing is read, with it the days are right.
+    """
+    app.file_format = file_format
+    client, since = client_ids(app)[0], date(2026, 6, 1)
+
+    def american(request: SandboxRequest) -> SandboxResponse:
+        response = app(request)
+        if not request.path.startswith("/files/"):
+            return response
+        packed = file_format.endswith(".gz")
+        body = gzip.decompress(response.body) if packed else response.body
+        body = re.sub(rb"(?<![\w-])(\d{4})-(\d\d)-(\d\d)(?![\w-])", rb"\2/\3/\1", body)
+        return evolve(response, body=gzip.compress(body) if packed else body)
+
+    server.app = american
+    refused = reading("stats", since=since, client_ids=[client]).as_dict()
+    report = reading("stats", since=since, client_ids=[client], stats_columns={"date": "date %m/%d/%Y"})
+
+    assert "'06/01/2026' is no date" in refused["errors"][0]["message"]
+    assert report.exit_code == 0
+    for day in (since, date(2026, 6, 6), TODAY - timedelta(days=1)):
+        assert reading.rows("stats", report_date=day.isoformat()) == normal(app.truth("stats", client, day)) != []
 
 
 @pytest.mark.parametrize("id_in", ["location", "header", "json", "text"])

@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Mapping
-from datetime import date
+from datetime import date, datetime
+from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import attrs
@@ -15,6 +16,7 @@ from connector_joveo.endpoints import override
 LEVELS = ("primaryLevel", "secondaryLevel", "tertiaryLevel")
 
 _PLACE = re.compile(r"\{(start|end)(?::([^{}]+))?\}")
+_A_DAY = date(2003, 12, 31)
 _FORM = re.compile(r"(?:[^%]|%[%aAbBdDeFGHIjmMpSTuUVwWyYzZ]|%-[dejm])+")  # what strftime knows; it keeps the rest
 
 
@@ -45,12 +47,14 @@ def _levels(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str
 
 
 def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
-    for member, kind in value.items():
-        if kind not in get_args(ColumnType):
-            raise ValueError(f"{member}: found {kind!r}, wanted one of {', '.join(get_args(ColumnType))}")
     own = {column.name: column for column in _declared()}
     seen: dict[str, str] = {}
-    for member, kind in value.items():
+    for member, said in value.items():
+        kind, _, form = said.partition(" ")
+        if kind not in get_args(ColumnType) or (form and kind != "date"):
+            raise ValueError(f"{member}: found {said!r}, wanted one of {', '.join(get_args(ColumnType))}")
+        if form and iso_day(_A_DAY.strftime(form), form) != _A_DAY.isoformat():
+            raise ValueError(f"{member}: {form!r} does not give day, month and year; wanted one such as %m/%d/%Y")
         name = snake(member)
         if seen.setdefault(name, member) != member:
             raise ValueError(f"{seen[name]} and {member} would both be the column {name}")
@@ -96,7 +100,8 @@ class JoveoSettings(SourceSettings):
     )
     stats_columns: dict[str, str] = setting(
         {},
-        help="further members of the stats report -> text, integer, decimal, boolean, date, datetime or json",
+        help="further members of the stats report -> text, integer, decimal, boolean, date, datetime or json; "
+        '"date %m/%d/%Y" where days come in another form than 2026-01-31',
         shapes=True,
         validator=_columns,
     )
@@ -122,6 +127,21 @@ def fill(template: Any, since: date, until: date) -> Any:
     return template
 
 
+@lru_cache(maxsize=4096)  # a report repeats few days many times
+def iso_day(text: str, form: str) -> str | None:
+    """The day in ``text`` as ``YYYY-MM-DD``; None when it is not of this form."""
+    try:
+        return datetime.strptime(text, form).date().isoformat()  # noqa: DTZ007  a day, in whatever zone
+    except ValueError:
+        return None
+
+
+def day_forms(settings: JoveoSettings) -> dict[str, str]:
+    """Member -> form, of the days that ``stats_columns`` says to come in another form than ISO."""
+    said = {member: kind.partition(" ")[2] for member, kind in settings.stats_columns.items()}
+    return {member: form for member, form in said.items() if form}
+
+
 def has_date_level(settings: JoveoSettings) -> bool:
     """Whether the stats report has a row per day, so that one report may cover many days."""
     return any(re.search("DATE|DAY", level.upper()) for level in settings.aggregation_level.values())
@@ -131,14 +151,15 @@ def day_column(settings: JoveoSettings) -> str | None:
     """The column of a stats row that holds its day: the first date of ``stats_columns``, else ``date``."""
     if not has_date_level(settings):
         return None
-    return next((snake(member) for member, kind in settings.stats_columns.items() if kind == "date"), "date")
+    dates = (snake(member) for member, kind in settings.stats_columns.items() if kind.partition(" ")[0] == "date")
+    return next(dates, "date")
 
 
 def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
     """The columns that the configuration adds to those that ``stats`` declares."""
     own = {column.name for column in _declared()}
     return tuple(
-        Column(name=snake(member), type=kind, member=member)  # type: ignore[arg-type]  # the validator looked
+        Column(name=snake(member), type=kind.partition(" ")[0], member=member)  # type: ignore[arg-type]  # validated
         for member, kind in settings.stats_columns.items()
         if snake(member) not in own
     )

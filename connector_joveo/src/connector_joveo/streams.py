@@ -15,8 +15,8 @@ from penstock.model import Answer, Ask, Items, Request, Response
 from penstock.parts import named
 
 from connector_joveo import records
-from connector_joveo.config import JoveoSettings, day_column, fill, has_date_level, stats_columns
-from connector_joveo.reports import JoveoReport
+from connector_joveo.config import JoveoSettings, day_column, day_forms, fill, has_date_level, stats_columns
+from connector_joveo.reports import JoveoReport, StatsFile
 from connector_joveo.source import FLAGS, JoveoJudge, joveo_request
 
 RETENTION_DAYS = 60
@@ -185,12 +185,13 @@ def _detail(name: str, summary: str, record: type, **more: Any) -> Stream:
     return _stream(name, summary, record, **{"envelope": SINGLE, "judge": judge, "on_by_default": False, **more})
 
 
-def _report(name: str) -> dict[str, Any]:
+def _report(name: str, **more: Any) -> dict[str, Any]:
     return {
         "key": "row_key",
         "poller": lambda settings: JoveoReport(settings=settings, operation=name),
         "envelope": SINGLE,
         "downloads": ReportFile(),
+        **more,
     }
 
 
@@ -282,7 +283,7 @@ STREAMS: tuple[Stream, ...] = (
         day_of=day_column,
         more_columns=stats_columns,
         needs=("stats_filters", "aggregation_level"),
-        **_report("stats"),
+        **_report("stats", downloads=lambda settings: StatsFile(forms=day_forms(settings))),
         **_BY_DAY,
     ),
     _stream(

@@ -210,7 +210,8 @@ class Stream:
     envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None  # default: the body is the item(s)
     paginator: Paginator | Named | Callable[[Any], Paginator] | None = None
     poller: Poller | Named | Callable[[Any], Poller] | None = None
-    downloads: BodyDecoder | Named | None = None  # how a poller's downloads are read; default: the envelope
+    # How a poller's downloads are read; default: the envelope.
+    downloads: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None
     days_per_request: int | Callable[[Any], int] = 1
     earliest: Callable[[date], date] | None = None
     open_for: OpenFor = OpenFor(0)
