@@ -8,15 +8,9 @@ whoever needs it gets an error that names both.
 """
 
 import inspect
-import os
-import re
-import signal
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
-from importlib import import_module
-from types import FrameType
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
 import pluggy
 
@@ -24,30 +18,14 @@ from penstock import hookspecs
 from penstock.config import did_you_mean
 from penstock.declare import Action, Connector, Registration, Sandbox, SinkKind, Stream
 from penstock.errors import PluginError
+from penstock.loading import FAILURES, GROUP, Load, Plugin, given, guarded, installed, said_by
 from penstock.model import Batch
 from penstock.parts import Named
 from penstock.redact import mask
 from penstock.values import field, frozen
 
-GROUP = "penstock"
-
 PartKind = Literal["authenticator", "paginator", "poller", "decoder"]
 PART_KINDS: tuple[PartKind, ...] = ("authenticator", "paginator", "poller", "decoder")
-
-# What a plugin's module may do when it is imported or asked: anything, sys.exit() included.
-_FAILURES = (Exception, SystemExit)
-
-
-@frozen(order=True)
-class Plugin:
-    """A plugin and the distribution it came with; for a plugin given as an object, its name stands for both."""
-
-    distribution: str
-    version: str
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.distribution} {self.version}".strip()
 
 
 @frozen(order=True)
@@ -94,7 +72,7 @@ class Registry:
         self._asked: dict[tuple[str, str], _Offers] = {}
         self._followers: list[tuple[Plugin, pluggy.HookCaller]] | None = None
         self._complained: set[Plugin] = set()
-        for plugin, load in _installed() if plugins is None else _given(plugins):
+        for plugin, load in installed() if plugins is None else given(plugins):
             self._register(plugin, load)
         if strict and (broken := self.broken()):
             raise PluginError(
@@ -251,11 +229,11 @@ class Registry:
             hint = f" connector-{name} brings no local imitation of its provider"
         raise PluginError(f"no {what} named {name!r} is installed.{meant}{installed}{hint}".rstrip(".") + ".")
 
-    def _register(self, plugin: Plugin, load: Callable[[], object]) -> None:
+    def _register(self, plugin: Plugin, load: Load) -> None:
         try:
-            module = _guarded(load)
-        except _FAILURES as error:
-            self._break(plugin, f"it cannot be imported: {_said(error)}", error)
+            module = guarded(load)
+        except FAILURES as error:
+            self._break(plugin, f"it cannot be imported: {said_by(error)}", error)
             return
         if id(module) in self._plugins:
             return  # the same module under two entry points
@@ -266,8 +244,8 @@ class Registry:
         try:
             # pluggy keeps half of what it refuses, so it is asked on trial.
             self._trial.register(module)
-        except _FAILURES as error:
-            said = _said(error).rpartition("Argument")
+        except FAILURES as error:
+            said = said_by(error).rpartition("Argument")
             self._break(plugin, f"a hook function does not take what the hook gives: {''.join(said[1:])}", error)
             return
         self._plugins[id(module)] = plugin
@@ -303,7 +281,7 @@ class Registry:
         """What one plugin offers; where a wrapper of the hook is what fails, the wrapper is broken and left out."""
         try:
             return _checked(call(**arguments), wanted)
-        except _FAILURES as error:
+        except FAILURES as error:
             implementations = getattr(self._manager.hook, hook).get_hookimpls()
             wrappers = [impl.plugin for impl in implementations if impl.wrapper or impl.hookwrapper]
             if not wrappers:
@@ -311,7 +289,7 @@ class Registry:
             others = [known for known in self._manager.get_plugins() if self._plugins[id(known)] != plugin]
             found = _checked(self._manager.subset_hook_caller(hook, others)(**arguments), wanted)
             for wrapper in wrappers:
-                self._break(self._plugins[id(wrapper)], f"its wrapper of {hook} failed: {_said(error)}", error)
+                self._break(self._plugins[id(wrapper)], f"its wrapper of {hook} failed: {said_by(error)}", error)
             return found
 
     def _listed(self, hook: str, wanted: type, what: str, *, source: str = "") -> _Offers:
@@ -323,9 +301,9 @@ class Registry:
         failed: list[Broken] = []
         for plugin, call in self._callers(hook):
             try:
-                found = _guarded(partial(self._ask, hook, plugin, call, arguments, wanted))
-            except _FAILURES as error:
-                failed.append(self._break(plugin, f"{hook} failed: {_said(error)}", error))
+                found = guarded(partial(self._ask, hook, plugin, call, arguments, wanted))
+            except FAILURES as error:
+                failed.append(self._break(plugin, f"{hook} failed: {said_by(error)}", error))
                 continue
             for name, value in found:
                 offers.setdefault(name, []).append(Offer(value, plugin))
@@ -351,75 +329,7 @@ class Registry:
 
         level = logging.DEBUG if plugin in self._complained else logging.WARNING
         self._complained.add(plugin)
-        logging.getLogger("penstock").log(level, "%s: penstock_event failed: %s", plugin, mask(_said(error)))
-
-
-def _installed() -> Iterator[tuple[Plugin, Callable[[], object]]]:
-    if any(map(os.path.isfile, sys.path)):  # an archive, which only its importer can look into
-        from importlib.metadata import entry_points
-
-        for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
-            dist = point.dist
-            yield Plugin(dist.name if dist else point.value, dist.version if dist else "", point.name), point.load
-        return
-    for plugin, value in sorted(_entry_points(), key=lambda found: found[0].name):
-        yield plugin, partial(_loaded, value)
-
-
-def _entry_points() -> Iterator[tuple[Plugin, str]]:
-    """
-    The entry points in the folders of ``sys.path``, each with its value (module, or module:object).
-
-    What importlib.metadata would find, but for half of its time, which is that of importing it. Of two installations
-    of one distribution the first on the path counts.
-    """
-    seen: set[str] = set()
-    for folder in dict.fromkeys(sys.path):
-        try:
-            names = sorted(os.listdir(folder or "."))  # noqa: PTH208  pathlib takes three times as long
-        except OSError:
-            continue
-        for name in names:
-            stem, _, suffix = name.rpartition(".")
-            distribution = stem.partition("-")[0].lower()
-            if suffix not in ("dist-info", "egg-info") or distribution in seen:
-                continue
-            seen.add(distribution)
-            said = _text_in(folder, name, "entry_points.txt")
-            if f"[{GROUP}]" not in said:
-                continue
-            about = _text_in(folder, name, "METADATA") or _text_in(folder, name, "PKG-INFO")
-            facts = dict(re.findall(r"^(Name|Version): *(\S+)", about.partition("\n\n")[0], re.MULTILINE))
-            section = ""
-            for line in map(str.strip, said.splitlines()):
-                if line.startswith("["):
-                    section = line.strip("[] ")
-                elif section == GROUP and "=" in line and not line.startswith(("#", ";")):
-                    point, _, value = map(str.strip, line.partition("="))
-                    yield Plugin(facts.get("Name", distribution), facts.get("Version", ""), point), value
-
-
-def _text_in(*path: str) -> str:
-    try:
-        with open(os.path.join(*path), encoding="utf-8", errors="replace") as file:  # noqa: PTH118, PTH123
-            return file.read()
-    except OSError:
-        return ""
-
-
-def _loaded(value: str) -> object:
-    """What ``module`` or ``module:object.attribute`` names; requirements in brackets do not count."""
-    module, _, path = value.partition("[")[0].partition(":")
-    found: object = import_module(module.strip())
-    for name in filter(None, path.strip().split(".")):
-        found = getattr(found, name)
-    return found
-
-
-def _given(plugins: Iterable[object]) -> Iterator[tuple[Plugin, Callable[[], object]]]:
-    for plugin in plugins:
-        name = str(getattr(plugin, "__name__", type(plugin).__name__))
-        yield Plugin(name, "", name), lambda plugin=plugin: plugin  # type: ignore[misc]
+        logging.getLogger("penstock").log(level, "%s: penstock_event failed: %s", plugin, mask(said_by(error)))
 
 
 def _checked(results: Any, wanted: type) -> list[tuple[str, Any]]:
@@ -446,52 +356,13 @@ def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Ba
         try:
             results = call(batch=batch)
         except Exception as error:
-            raise PluginError(f"{plugin}: penstock_batch failed: {_said(error)}. Uninstall or correct it.") from error
+            raise PluginError(f"{plugin}: penstock_batch failed: {said_by(error)}. Uninstall or correct it.") from error
         changed = results[-1] if results else None
         if changed is not None and not (isinstance(changed, Batch) and changed.layout is batch.layout):
             raise PluginError(f"{plugin}: penstock_batch must return a batch with the layout it was given, or nothing.")
         return changed
 
     return change
-
-
-T = TypeVar("T")
-
-
-def _guarded(call: Callable[[], T]) -> T:
-    """
-    What a plugin's code gives. A KeyboardInterrupt (or the like) that it raises itself becomes a RuntimeError, so that
-    the plugin is broken; a Ctrl-C that comes meanwhile stays one.
-    """
-    pressed = False
-
-    def press(number: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        raise KeyboardInterrupt
-
-    watched = signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    try:
-        if watched:
-            signal.signal(signal.SIGINT, press)
-    except ValueError:  # not in the main thread, where no Ctrl-C arrives either
-        watched = False
-    try:
-        return call()
-    except _FAILURES:
-        raise
-    except BaseException as error:
-        if pressed:
-            raise
-        raise RuntimeError(f"it raised {_said(error)}") from error
-    finally:
-        if watched:
-            signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-def _said(error: BaseException) -> str:
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _names(distribution: str, name: str) -> bool:
