@@ -239,13 +239,15 @@ class Transport:
         proxy = self._proxy_for(parts.scheme, host)
         if proxy is not None:
             self._through(proxy, wire, secure, host, port)
-        elif secure:
-            wire.connection = http.client.HTTPSConnection(host, port, timeout=timeout_s, context=self._tls())
         else:
-            wire.connection = http.client.HTTPConnection(host, port, timeout=timeout_s)
-        if proxy is None and host.isascii():
-            # As bytes, since Python reads the tables of international names (3 ms) for any name that is a text.
-            wire.connection.host = host.encode()  # type: ignore[assignment]
+            direct: Any = (
+                http.client.HTTPSConnection(host, port, timeout=timeout_s, context=self._tls())
+                if secure
+                else http.client.HTTPConnection(host, port, timeout=timeout_s)
+            )
+            if host.isascii():  # as bytes, since for any text Python reads the tables of international names (3 ms)
+                direct.host = host.encode()
+            wire.connection = direct
         wire.open(self._timeout_s, direct=proxy is None)
         self._stopped()
         if proxy is None and wire.origin != self._base and not self._private_allowed():
