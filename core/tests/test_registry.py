@@ -9,7 +9,7 @@ from typing import Any
 
 import penstock
 import pytest
-from penstock import registry as of_registry
+from penstock import loading
 from penstock.declare import Connector, Registration, SinkKind, SourceSettings, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
@@ -300,7 +300,7 @@ def test_entry_points_are_found_as_importlib_finds_them() -> None:
     """
     The quick look into the folders of sys.path sees what the standard library's sees here.
     """
-    found = {(plugin.name, value, plugin.distribution, plugin.version) for plugin, value in of_registry._entry_points()}
+    found = {(plugin.name, value, plugin.distribution, plugin.version) for plugin, value in loading.entry_points()}
 
     points = importlib.metadata.entry_points(group="penstock")
     assert found == {(one.name, one.value, one.dist.name, one.dist.version) for one in points if one.dist is not None}
@@ -329,7 +329,7 @@ def test_an_entry_point_may_name_an_object(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "later"), *sys.path])
 
     assert Registry().secrets()["safe"]("a") == "A"
-    (plugin,) = [plugin for plugin, _ in of_registry._entry_points() if plugin.name == "shop"]
+    (plugin,) = [plugin for plugin, _ in loading.entry_points() if plugin.name == "shop"]
     assert str(plugin) == "Shop.Plugin 2"
 
 

@@ -40,17 +40,17 @@ class Plugin:
 def installed() -> Iterator[tuple[Plugin, Load]]:
     """The plugins that entry points name, by name; nothing of them is imported yet."""
     if any(map(os.path.isfile, sys.path)):  # an archive, which only its importer can look into
-        from importlib.metadata import entry_points
+        from importlib import metadata
 
-        for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
+        for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
             dist = point.dist
             yield Plugin(dist.name if dist else point.value, dist.version if dist else "", point.name), point.load
         return
-    for plugin, value in sorted(_entry_points(), key=lambda found: found[0].name):
+    for plugin, value in sorted(entry_points(), key=lambda found: found[0].name):
         yield plugin, partial(_loaded, value)
 
 
-def _entry_points() -> Iterator[tuple[Plugin, str]]:
+def entry_points() -> Iterator[tuple[Plugin, str]]:
     """
     The entry points in the folders of ``sys.path``, each with its value (module, or module:object).
 
