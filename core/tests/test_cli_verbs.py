@@ -524,6 +524,19 @@ def test_one_reason_is_told_once(here: Here, server: Server) -> None:
     assert len(json.loads((here.folder / "report.json").read_text())["errors"]) == 4
 
 
+def test_a_reason_is_the_same_whichever_request_it_names(here: Here, server: Server) -> None:
+    """
+    A provider that cannot be reached is one reason, though each partition asked for another address.
+    """
+    here.configure(server, ["7"])
+    nobody = "source.shop.base_url=http://127.0.0.1:9"
+
+    here("run", "daily", *days(4), "--streams", "sales", "--set", nobody, "-q", code=1)
+
+    assert [line.count("failed") for line in here.err.splitlines()] == [1, 1]
+    assert "3 more partitions failed for the same reason" in here.err
+
+
 def test_a_failure_names_its_partition_once(capsys: pytest.CaptureFixture[str]) -> None:
     """
     A message that begins with its own place is not put behind it again.

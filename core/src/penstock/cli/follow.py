@@ -3,6 +3,7 @@ Following a run on stderr: bars on a terminal, log lines elsewhere, or one JSON 
 """
 
 import json
+import re
 import sys
 import threading
 from collections.abc import Iterator, Mapping
@@ -105,10 +106,15 @@ def restated(change: Mapping[str, Any] | None) -> str:
     return f" (restated: {', '.join(parts)})"
 
 
+# What a reason says of its own partition and request.
+_OWN = re.compile(r"\b[A-Z]{3,7} https?://\S+|\[[^\]]*\]")
+
+
 class _Once:
     """
-    Tells each reason once. A failure with the same words as an earlier one of its stream is passed on marked ``told``,
-    so that no line is printed for it; at the end of the run one line says how many more there were.
+    Tells each reason once. A failure with the same words as an earlier one of its stream, whichever partition and
+    request they name, is passed on marked ``told``, so that no line is printed for it; at the end of the run one line
+    says how many more there were.
     """
 
     def __init__(self, follower: Follower) -> None:
@@ -118,7 +124,7 @@ class _Once:
     def __call__(self, event: Event) -> None:
         if event["event"] == "partition_failed":
             refused = event["error"] == "AuthenticationError"  # one reason, whichever request it was told to
-            key = (event["source"], event["stream"], "" if refused else event["message"])
+            key = (event["source"], event["stream"], "" if refused else _OWN.sub("", event["message"]))
             self._seen[key] = self._seen.get(key, -1) + 1
             event = {**event, "told": self._seen[key] > 0}
         if event["event"] == "run_finished":
