@@ -6,7 +6,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import date, datetime
+from datetime import date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -42,6 +42,7 @@ from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
 from psycopg.types.json import set_json_loads
 
 MORNING = datetime(2026, 3, 2)  # noqa: DTZ001 (a provider that names no zone)
+LATEST = datetime(9999, 12, 31, 23, tzinfo=timezone(timedelta(hours=-5)))  # in UTC, a year that Python does not know
 INCOMPRESSIBLE = "".join(hashlib.sha512(str(number).encode()).hexdigest() for number in range(100))
 
 
@@ -364,6 +365,8 @@ def test_a_column_of_somebody_else_that_wants_values_is_refused(dsn: str):
         pytest.param({"offer": msgspec.Raw(b'{"n": 1e999999}')}, "numeric", id="nested number out of range"),
         pytest.param({"offer": msgspec.Raw(b'["\\ud800"]')}, "json", id="half a surrogate pair"),
         pytest.param({"click_id": INCOMPRESSIBLE}, "index row", id="key too long for an index"),
+        pytest.param({"click_id": INCOMPRESSIBLE, "seen_at": LATEST}, "index row", id="beyond the year 9999"),
+        pytest.param({"url": "a\0b", "seen_at": LATEST}, "NUL character", id="beyond 9999, with NUL"),
         pytest.param({"paid": "not a boolean at all", "job_id": "7"}, "bigint", id="another type"),
     ],
 )
@@ -382,6 +385,23 @@ def test_what_a_column_cannot_hold_is_set_aside(dsn: str, values: dict[str, Any]
     assert reason in rejected.reason
     assert ask(dsn, "select rows, promised, rejected from penstock.partitions") == [(3, None, 1)]
     assert ask(dsn, "select reason from penstock.rejected") == [(rejected.reason.replace("\0", "\ufffd"),)]
+    assert values.get("seen_at") is None or "10000-01-01T04:00:00+00:00" in rejected.raw
+
+
+def test_a_constraint_that_refuses_every_row_empties_no_day(dsn: str):
+    """
+    The partition fails, and keeps its rows and its row in the ledger; of a day without rows all are set aside.
+    """
+    delivered(dsn, [click(1), click(2)])
+    ask(dsn, "alter table acme.clicks add constraint none check (price > 1000) not valid")
+
+    with pytest.raises(SinkError, match=r'refuses all 2 records of clicks.*"none".*The rows delivered before stay'):
+        delivered(dsn, [click(1), click(2)], run_id="r2")
+
+    assert ask(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
+    assert ask(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
+    fresh = delivered(dsn, [click(1)], run_id="r3", partition=a_day(2))
+    assert (fresh.rows, fresh.rejected) == (0, 1)
 
 
 def test_a_key_that_comes_twice_is_kept_once(dsn: str):

@@ -344,7 +344,8 @@ class SinkKind:
     ``scheme``: what ``--to`` begins with (``jsonl`` for ``jsonl:DIR``, ``postgresql``; ``-`` for stdout). ``settings``
     is an attrs class of :func:`setting` keys, ``parse`` makes it from the text after ``--to`` (the whole text, scheme
     included), ``open`` makes the sink. ``query`` gives the rows of a query in the sink's own language, each a mapping
-    of column to value, for ``penstock act --from SINK --query``.
+    of column to value, for ``penstock act --from SINK --query``. ``named_streams`` gives, by key of the settings, the
+    streams that they name: one that no source has is refused.
     """
 
     name: str
@@ -355,6 +356,7 @@ class SinkKind:
     parse: Callable[[str], Any]
     open: Callable[[Any], "Sink"]
     query: Callable[[Any, str], Iterable[Mapping[str, Any]]] | None = None
+    named_streams: Callable[[Any], Mapping[str, Iterable[str]]] | None = None
 
 
 # --- sandboxes ------------------------------------------------------------------------------------------------------

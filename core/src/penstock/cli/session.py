@@ -77,10 +77,33 @@ class Session:
             else:
                 for text in choice.notices:
                     self.notice(text)
+                problems.extend(self._strange_streams(choice, made))
         problems.extend(self.config.stray(sources, [sink] if sink is not None else []))
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
         return made, choice
+
+    def _strange_streams(self, choice: "SinkChoice", sources: "Sequence[ConfiguredSource]") -> list[str]:
+        """A problem for every stream that the sink's settings name and that no source of the configuration has."""
+        if choice.kind.named_streams is None:
+            return []
+        named = choice.kind.named_streams(choice.settings)
+        wanted = {name for names in named.values() for name in names}
+        known = {stream.name for source in sources for stream in source.streams}
+        if wanted <= known:
+            return []
+        from penstock.config import did_you_mean
+
+        connectors = {self.config.connector_of(name) for name in self.config.sources}
+        for connector in connectors & self.registry.connectors().keys():
+            known |= {stream.name for stream in self.registry.streams(connector)}
+        return [
+            f"{self.config.where}: sink.{choice.shown}.{key}: {name!r} is no stream of any source here."
+            f"{did_you_mean(name, sorted(known))} There are {', '.join(sorted(known))}"
+            for key, names in named.items()
+            for name in names
+            if name not in known
+        ]
 
     def source(self, name: str, connector: "Connector", settings: Any) -> "ConfiguredSource":
         from penstock.source import ConfiguredSource

@@ -256,8 +256,20 @@ class Encoder:
                 values[name] = cell.decode()
             else:
                 oid = self._database.connection.adapters.types.get_oid(_FORMATS.get(type_, type_))
-                values[name] = transformer.get_loader(oid, Format.BINARY).load(cell)
+                try:
+                    values[name] = transformer.get_loader(oid, Format.BINARY).load(cell)
+                except psycopg.DataError:  # a time that lies beyond the years 1 to 9999 once it is in UTC
+                    values[name] = self._time_as_text(cell)
         return values
+
+    def _time_as_text(self, cell: bytes) -> str:
+        """A formatted ``timestamp with time zone``, as the server writes it."""
+        return str(
+            self._database.one(
+                "select to_json(timestamptz '2000-01-01 00:00+00' + %s::bigint * interval '1 microsecond') #>> '{}'",
+                (int.from_bytes(cell, "big", signed=True),),
+            )
+        )
 
 
 def values_of(rows: list[Any], name: str) -> list[Any]:

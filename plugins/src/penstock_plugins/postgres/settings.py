@@ -67,4 +67,5 @@ POSTGRES = SinkKind(
     parse=lambda text: PostgresSettings(dsn=Secret(text)),
     open=_open,
     query=_query,
+    named_streams=lambda settings: {"table": settings.table},
 )

@@ -22,7 +22,7 @@ from psycopg import errors
 from penstock_plugins.postgres.database import Database, columns_sql, quoted, where_sql
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.rows import Chunk, Encoder, Unfit
-from penstock_plugins.postgres.tables import STAMPS, Table
+from penstock_plugins.postgres.tables import AWARE, STAMPS, Table
 
 MOST_UNFIT = 10_000  # records of one partition; more is no bad record any more, it is another format
 
@@ -60,6 +60,11 @@ def _words(table: Table, columns: Sequence[str]) -> dict[str, str]:
 
 def _differ(columns: Sequence[str], left: str, right: str) -> str:
     return f"({columns_sql(columns, left)}) is distinct from ({columns_sql(columns, right)})" if columns else "false"
+
+
+def _readable(name: str, type_: str) -> str:
+    """A column as psycopg can read it back whatever it holds: Python knows no time before year 1 or after 9999."""
+    return {"jsonb": f"{name}::text", AWARE: f"to_json({name}) #>> '{{}}'"}.get(type_, name)
 
 
 @define(eq=False)
@@ -207,6 +212,8 @@ class PostgresWriter:
                 self._stage(part)
         while True:
             settled = self._settled(entry)
+            if had_rows[self._partition.stream]:
+                self._refuse_emptying(settled)
             try:
                 with self._database.transaction():
                     checkpoint("postgres.begun")
@@ -221,6 +228,20 @@ class PostgresWriter:
             except _OF_A_ROW as error:
                 if not self._without_unfit():
                     raise error
+
+    def _refuse_emptying(self, settled: Entry) -> None:
+        """
+        Raises SinkError where the table refuses every record: rows that are there do not make way for nothing.
+        """
+        part = self._parts[self._partition.stream]
+        if settled.rows or not part.unfit:
+            return
+        first = part.unfit[0].rejected
+        raise SinkError(
+            f"{part.table.sql} refuses all {len(part.unfit)} records of {self._partition}, the first because "
+            f"{first.path}: {first.reason}. The rows delivered before stay. If the table has a constraint or a trigger "
+            "of yours, correct it, and run again."
+        )
 
     def _has_rows(self, part: _Part) -> bool:
         """Whether the partition has rows in the table. Only this run writes it, so that stays true until it does."""
@@ -407,9 +428,7 @@ class PostgresWriter:
                 self._drop_old(part)
                 bad = self._refused(part, places)
             for place, reason in bad:
-                listed = ", ".join(
-                    f"{quoted(name)}{'::text' if type_ == 'jsonb' else ''}" for name, type_ in part.table.types.items()
-                )
+                listed = ", ".join(_readable(quoted(name), type_) for name, type_ in part.table.types.items())
                 row = self._row(f"delete from {part.stage} where ctid = %s::tid returning {listed}", (place,))
                 self._set_aside(part, [part.encoder.refused(row, reason)])
             found = found or len(part.unfit) > known
