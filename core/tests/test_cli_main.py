@@ -181,6 +181,21 @@ def test_ctrl_c_is_exit_130(capsys: pytest.CaptureFixture[str]) -> None:
     assert "Traceback" not in capsys.readouterr().err
 
 
+def test_sigterm_before_a_verb_begins_is_exit_130(tmp_path: Path) -> None:
+    """
+    As Ctrl-C, with a word: here while it waits for a configuration that nobody writes.
+    """
+    config = tmp_path / "penstock.toml"
+    os.mkfifo(config)
+    program = str(Path(sys.executable).parent / "penstock")
+    with subprocess.Popen([program, "--config", str(config), "check", "x"], stderr=subprocess.PIPE) as process:
+        with config.open("wb"):  # returns when it reads
+            process.send_signal(signal.SIGTERM)
+            _, err = process.communicate(timeout=20)
+
+    assert (process.returncode, err.strip()) == (130, b"penstock: interrupted")
+
+
 def test_a_defect_says_so_and_shows_where_only_on_demand(capsys: pytest.CaptureFixture[str]) -> None:
     """
     An unexpected exception is a defect, masked; ``--debug`` shows its traceback.

@@ -14,17 +14,19 @@ from typing import Any
 import penstock
 import penstock_plugins
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from penstock.cli import main
-from penstock.cli.follow import following, restated
+from penstock.cli.follow import following, restated, told
 from penstock.cli.history import History
 from penstock.cli.init import template, toml_value
+from penstock.cli.ledger import cut
 from penstock.cli.run import stopping
 from penstock.cli.session import Session
 from penstock.clock import Clock
 from penstock.config import load
 from penstock.declare import (
     Connector,
+    Limits,
     OpenFor,
     Sandbox,
     SandboxRequest,
@@ -280,8 +282,21 @@ def test_init_marks_what_is_required_and_secret() -> None:
 
     assert '# required, secret: the shop\'s key\nkey = { env = "SHOP_KEY" }' in text
     assert '# required: the shops to read\nshop_ids = ["..."]' in text
-    assert "# sales on a page\n# page_size = 100" in text
+    assert "# sales on a page\n# page_size = 100\n" in text
     assert set(tomllib.loads(text)["source"]["shop"]) == {"key", "shop_ids"}
+
+
+def test_init_tells_an_example_from_a_default() -> None:
+    """
+    What a connector declares as its limits is the default of the keys that change them.
+    """
+    text = template("shop", "Sales of a shop", ShopSettings, limits=Limits(requests_per_second=4.0, concurrency=3))
+
+    assert "\n# requests_per_second = 4.0\n" in text
+    assert "\n# concurrency = 3\n" in text
+    assert "\n# poll_first_s = 5.0  # an example\n" in text
+    assert "\n# retries = 5\n" in text
+    assert "\n# requests_per_second = 1.0  # an example\n" in template("shop", "Sales of a shop", ShopSettings)
 
 
 @pytest.mark.parametrize(
@@ -584,8 +599,86 @@ def test_only_a_retry_that_comes_is_announced(here: Here, server: Server) -> Non
     announced = [line for line in here.err.splitlines() if "WARNING" in line]
     assert len(announced) == 1
     assert "; again" in announced[0]
-    assert announced[0].count("http://") == 1
+    assert announced[0].count("GET /sales?") == 1
+    assert "http://" not in announced[0]
     assert "1 retry," in here.err
+
+
+def retry(**facts: Any) -> dict[str, Any]:
+    request = "GET https://api.example.com/v1/sales?shop=7&from%5Bday%5D=2026-03-01&token=***&columns=" + "x" * 80
+    said = {"message": f"Shop answered {request} with HTTP 503", "error": "ServerError", "pause_s": 1.5}
+    return {"event": "retry", "source": "shop", "request": request, **said, **facts}
+
+
+@pytest.mark.parametrize(
+    ("event", "line"),
+    [
+        (
+            retry(),
+            "shop: Shop answered GET /v1/sales?shop=7&from[day]=2026-03-01&token=***&columns=xxxxxxxxxxxxx… with "
+            "HTTP 503; again in 1.5 s",
+        ),
+        (
+            retry(request="GET https://api.example.com", message="it was lost."),
+            "shop: GET /: it was lost; again in 1.5 s",
+        ),
+        (
+            retry(
+                request="GET https://api.example.com/v1",
+                message="Shop refused the token (HTTP 401); check username and password.",
+                error="AuthenticationError",
+                pause_s=0.0,
+            ),
+            "shop: GET /v1: Shop refused the token (HTTP 401); signed anew, again at once",
+        ),
+    ],
+    ids=["query", "no path", "token"],
+)
+def test_a_retry_in_words(event: dict[str, Any], line: str) -> None:
+    """
+    A request is named without its host and the tail of its parameters, and a token that is renewed asks nobody to
+    check anything. With ``--debug`` the URL is whole.
+    """
+    assert told(event) == line
+    assert "https://api.example.com" in str(told(event, whole=True))
+
+
+class ForgetfulPlugin(ShopPlugin):
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        return [
+            evolve(one, accounts=lambda settings: settings.shops) for one in super().penstock_record_streams(source)
+        ]
+
+
+def test_a_connector_that_fails_while_it_plans_is_named(here: Here) -> None:
+    """
+    With what went wrong, who is to be told, and how to see more.
+    """
+    code = main(
+        ["plan", "shop", "--streams", "sales"],
+        plugins=[ForgetfulPlugin(), penstock_plugins],
+        environ={"SHOP_KEY": "sesame-open"},
+    )
+
+    err = here.capsys.readouterr().err
+    assert code == 2
+    assert "error: the connector shop failed with AttributeError: 'ShopSettings' object has no attribute 'shops'" in err
+    assert "report it to who publishes the connector, with what --debug shows" in err
+
+
+def test_a_stream_that_a_sinks_settings_misspell_is_told(here: Here) -> None:
+    """
+    Before the sink is opened; what any source of the file has may be named.
+    """
+    with (here.folder / "penstock.toml").open("a") as file:
+        file.write(
+            '[sink.house]\nkind = "postgres"\ndsn = "host=nowhere.invalid"\ntable = { salse = "a", items = "b" }\n'
+        )
+
+    here("run", "shop", "--streams", "sales", "--to", "house", code=2)
+
+    assert "sink.house.table: 'salse' is no stream of any source here. Did you mean \"sales\"? There are " in here.err
 
 
 def test_quiet_says_nothing_of_a_good_run(here: Here) -> None:
@@ -753,6 +846,8 @@ def test_rejected_records_are_counted_and_shown(here: Here, server: Server) -> N
     assert (one["count"], one["stream"]) == (2, "sales")
     assert len(shown) == 2
     assert json.loads(shown[0]["raw"]) == {"id": "2", "paid": 12.5}
+    assert cut("a" * 1000) == "a" * 1000
+    assert cut("a" * 1001) == "a" * 1000 + "… (1,001 characters; --json shows all)"
     assert "price" in here("rejected", "list")
     assert "shop.sales[shop_id=13, report_date=" in here("rejected", "show")
     assert '{"id":"2","paid":12.50}' in here.out

@@ -139,7 +139,10 @@ def script() -> int:
     (30 ms).
     """
     import gc
+    import signal
 
+    # Ended before the verb minds signals itself: as by Ctrl-C, with a word and 130.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     gc.set_threshold(50_000, 20, 20)
     code = main()
     gc.disable()
@@ -152,7 +155,7 @@ def _run(session: Session, args: Sequence[str] | None) -> int:
         code: Any = _group().main(args, prog_name="penstock", standalone_mode=False, obj=session)
     except click.exceptions.Exit as end:
         return end.exit_code
-    except click.Abort:
+    except (click.Abort, KeyboardInterrupt):
         session.say("interrupted")
         return 130
     except Exception as error:

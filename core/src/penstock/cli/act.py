@@ -18,7 +18,7 @@ import click
 
 from penstock.cli.output import print_json, print_table
 from penstock.cli.run import stopping
-from penstock.cli.session import Session, as_json, verb
+from penstock.cli.session import Session, as_json, blamed, verb
 from penstock.errors import StoppedError, UsageError
 from penstock.report import counted
 
@@ -262,7 +262,7 @@ def _act(
     _check_files(from_ if query is None else None, receipts, refused)
     clock = Clock()
     folder = session.config.folder / ".penstock"
-    with ExitStack() as stack:
+    with blamed(source.connector), ExitStack() as stack:
         defaults, key, read = _input(session, stack, source, action, given, from_, query)
         if dry_run:
             rows = read(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-"))), True)

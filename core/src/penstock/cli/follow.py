@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
+from urllib.parse import unquote_plus, urlsplit
 
 from penstock.redact import mask, mask_json
 from penstock.report import counted
@@ -65,8 +66,11 @@ def _json(event: Event, *, quiet: bool, debug: bool) -> None:
     print(json_line(shown), file=sys.stderr, flush=True)
 
 
-def told(event: Event) -> str | None:
-    """An event in words; None for one that is no news."""
+SHOWN_QUERY = 60  # characters of a request's parameters in a line for people
+
+
+def told(event: Event, *, whole: bool = False) -> str | None:
+    """An event in words; None for one that is no news. ``whole``: with URLs as they were sent."""
     where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
     part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
     place = f"{where}[{part}]" if part else where
@@ -86,13 +90,28 @@ def told(event: Event) -> str | None:
             return f"{place}: {counted(event['partitions'], 'more partition')} failed for the same reason"
         case "retry":
             again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
-            asked = event["request"].partition("?")[0]
-            where = place if asked in event["message"] else f"{place}: {event['request']}"
-            return f"{where}: {event['message'].rstrip('.')}; {again}"
+            asked, said = str(event["request"]), str(event["message"]).rstrip(".")
+            named = asked.partition("?")[0] in said
+            if not whole:
+                said = said.replace(asked, shortened(asked))
+                asked = shortened(asked)
+            if event["error"] == "AuthenticationError" and not event["pause_s"]:
+                # A token whose time is over, or a signature by a clock that is wrong: no credentials to be looked at.
+                said, again = re.split(r"[;.] (?=[Cc]heck )", said)[0], "signed anew, again at once"
+            return f"{place if named else f'{place}: {asked}'}: {said}; {again}"
         case "note" | "defect":
             message = str(event["message"])
             return message if message.startswith((f"{place}: ", f"{place}.")) else f"{place}: {message}"
     return None
+
+
+def shortened(request: str) -> str:
+    """``GET /v1/clicks?day=2026-03-01``: a request without its host, readable, and with the first parameters only."""
+    method, _, url = request.partition(" ")
+    parts = urlsplit(url)
+    query = unquote_plus(parts.query)
+    query = query if len(query) <= SHOWN_QUERY else f"{query[: SHOWN_QUERY - 1]}…"
+    return f"{method} {parts.path or '/'}{'?' if query else ''}{query}"
 
 
 def restated(change: Mapping[str, Any] | None) -> str:
@@ -159,7 +178,7 @@ class _Log:
             return
         news = name in ("run_started", "planned") or event.get("restated")
         if name in ("retry", "note"):
-            self._line("WARNING", told(event))
+            self._line("WARNING", told(event, whole=self._debug))
         elif news or (self._verbose and name == "partition_delivered"):
             self._line("INFO", told(event))
         if "stream" in event and name in ("planned", "partition_delivered", "partition_failed"):
@@ -216,7 +235,7 @@ def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
             progress.update(bars[key], advance=1, records=records[key])
         shown = name in ("partition_failed", "failed_alike", "note", "retry") or event.get("restated")
         wanted = (shown or verbose or debug) and name != "run_started" and not event.get("told")
-        text = told(event) if wanted else None
+        text = told(event, whole=debug) if wanted else None
         if text is not None:
             console.print(
                 Text(mask(text), style="red" if name in ("partition_failed", "failed_alike", "defect") else "")

@@ -16,11 +16,18 @@ import click
 
 from penstock.cli.session import Session, verb
 from penstock.config import sample
-from penstock.declare import SourceSettings, help_of
+from penstock.declare import Limits, SourceSettings, help_of
 from penstock.redact import Secret
 
-# Of keys that every source takes and whose type alone says too little.
-_EXAMPLES = {"open_for": '"3 days"', "proxy": '"http://proxy.example.com:3128"', "ca_file": '"/etc/ssl/own-ca.pem"'}
+# Of keys that every source takes, that have no default of their own, and whose type alone says too little.
+_EXAMPLES = {
+    "open_for": '"3 days"',
+    "proxy": '"http://proxy.example.com:3128"',
+    "ca_file": '"/etc/ssl/own-ca.pem"',
+    "poll_first_s": "5.0",
+    "poll_max_s": "60.0",
+    "poll_deadline_s": "3600.0",
+}
 
 
 @verb()
@@ -31,15 +38,19 @@ def init(session: Session, connector: str) -> None:
     """
     found = session.registry.connector(connector)
     reads = bool(session.registry.streams(found.name))
-    print(template(found.name, found.summary, found.settings, reads=reads), end="")
+    print(template(found.name, found.summary, found.settings, limits=found.limits, reads=reads), end="")
 
 
-def template(name: str, summary: str, settings: type, *, reads: bool = True) -> str:
+def template(name: str, summary: str, settings: type, *, limits: Limits | None = None, reads: bool = True) -> str:
     """
-    The text of a configuration: required keys to fill in, all others commented out with their defaults.
+    The text of a configuration: required keys to fill in, all others commented out with their defaults, or with an
+    example, marked as one, where there is none.
 
-    ``reads``: it has streams, so that a sink and a pipeline belong to it.
+    ``limits``: the connector's, which are the defaults of two keys. ``reads``: it has streams, so that a sink and a
+    pipeline belong to it.
     """
+    limits = limits or Limits()
+    defaults = {"requests_per_second": limits.requests_per_second, "concurrency": limits.concurrency}
     common = {attribute.name: attribute for attribute in attrs.fields(SourceSettings)}
     attributes = [attribute for attribute in attrs.fields(settings) if attribute.init]
     hints = typing.get_type_hints(settings)
@@ -50,19 +61,17 @@ def template(name: str, summary: str, settings: type, *, reads: bool = True) -> 
     lines = [
         f"# {summary}",
         "#",
-        "# Fill in what is marked required. A key behind # shows its default, or an example where it has none.",
+        "# Fill in what is marked required. A key behind # shows its default; one without says that it is an example.",
         f"# Then: penstock check {name}, and: {'penstock run daily' if reads else f'penstock act {name} --list'}",
     ]
     if secret:
         lines.append(f'# A secret may also be written as {{ file = "/run/secrets/{name}" }}.')
     lines += ["", f"[source.{name}]", f'# connector = "{name}"  # may be left out when it equals the name']
-    for attribute in required:
-        lines += _key(name, attribute, hints[attribute.name])
-    for attribute in own:
+    for attribute in (*required, *own):
         lines += _key(name, attribute, hints[attribute.name])
     lines += ["", "# --- keys that every source takes ---"]
     for attribute in shared:
-        lines += _key(name, attribute, hints[attribute.name])
+        lines += _key(name, attribute, hints[attribute.name], defaults.get(attribute.name))
     if not reads:
         return "\n".join(lines) + "\n"
     lines += [
@@ -79,22 +88,25 @@ def template(name: str, summary: str, settings: type, *, reads: bool = True) -> 
     return "\n".join(lines) + "\n"
 
 
-def _key(source: str, attribute: "attrs.Attribute[Any]", hint: Any) -> list[str]:
+def _key(source: str, attribute: "attrs.Attribute[Any]", hint: Any, otherwise: Any = None) -> list[str]:
+    """The lines of one key. ``otherwise``: what holds where its default is None."""
     required = attribute.default is attrs.NOTHING
     marks = ["required"] if required else []
     marks += ["secret"] if _is_secret(hint) else []
     text = f"{', '.join(marks)}: {help_of(attribute)}" if marks else help_of(attribute)
     comment = [f"# {line}" for line in textwrap.wrap(text, 110)]
     value = sample(hint, f"{source}_{attribute.name}".upper().replace("-", "_"))
+    mark = ""
     if not required:
         default = attribute.default
         if isinstance(default, attrs.Factory):  # type: ignore[arg-type]
             default = None if default.takes_self else default.factory()  # type: ignore[union-attr]
+        default = otherwise if default is None else default
         if default is None:
-            value = _EXAMPLES.get(attribute.name, value)
+            value, mark = _EXAMPLES.get(attribute.name, value), "  # an example"
         elif not isinstance(default, Secret):
             value = toml_value(default)
-    return ["", *comment, f"{'' if required else '# '}{attribute.name} = {value}"]
+    return ["", *comment, f"{'' if required else '# '}{attribute.name} = {value}{mark}"]
 
 
 def _is_secret(hint: Any) -> bool:

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _COUNTS = ("final", "open", "missing", "failed", "rows", "rejected")  # of a stream's account, as status tells them
 
+SHOWN_RAW = 1000  # characters of a rejected record
+
 TO = click.option("--to", metavar="SINK", help="The target.  [default: those last used from this configuration]")
 
 
@@ -273,7 +275,9 @@ def rejected(
     session: Session, what: str | None, name: str | None, to: str | None, stream: str | None, json_: bool
 ) -> None:
     """
-    Records that could not be delivered as they came: `list` counts them by reason, `show` prints them whole.
+    Records that could not be delivered as they came: `list` counts them by reason, `show` prints them.
+
+    A long record is cut; with --json it is whole.
     """
     if what is None:
         raise UsageError(
@@ -302,7 +306,7 @@ def rejected(
         for one in found:
             part = ", ".join(f"{column}={value}" for column, value in one["partition"].items())
             print(f"{one['source']}.{one['stream']}[{part}] {one['path']}: {one['reason']}")
-            print(f"  {_plain(one['raw'])}")
+            print(f"  {cut(_plain(one['raw']))}")
         if not found:
             print("no record is set aside")
         return
@@ -323,6 +327,11 @@ def rejected(
         )
     else:
         print("no record is set aside")
+
+
+def cut(text: str) -> str:
+    """As much of a record as a person looks at."""
+    return text if len(text) <= SHOWN_RAW else f"{text[:SHOWN_RAW]}… ({len(text):,} characters; --json shows all)"
 
 
 def _plain(raw: str) -> str:

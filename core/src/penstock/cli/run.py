@@ -15,7 +15,7 @@ import click
 from penstock.cli.follow import following
 from penstock.cli.history import History, write_json
 from penstock.cli.output import print_json, print_table
-from penstock.cli.session import Session, as_json, verb
+from penstock.cli.session import Session, as_json, blamed, verb
 from penstock.cli.types import DAY, DURATION, NAMES
 from penstock.clock import Clock
 from penstock.errors import ConfigError, PenstockError, UsageError
@@ -58,7 +58,8 @@ def check(session: Session, source: str) -> None:
 
     (configured,), _ = session.configured([source])
     _refuse_missed(session, [configured], {configured.name: chosen_streams(configured, None)})
-    print(checked(configured, Clock()))
+    with blamed(configured.connector):
+        print(checked(configured, Clock()))
 
 
 @verb()
@@ -77,7 +78,10 @@ def plan(session: Session, name: str | None, json_: bool, **wanted: Any) -> None
     jobs, choice = jobs_for(session, name, planning=True, **wanted)
     if choice is None:
         session.notice("no target was used for this yet and none is given with --to: everything counts as missing")
-    plans = [planned(job, now) for job in jobs]
+    plans = []
+    for job in jobs:
+        with blamed(job.source.connector):
+            plans.append(planned(job, now))
     for one in plans:
         for text in one.notices:
             session.notice(text)

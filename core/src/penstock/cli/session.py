@@ -6,7 +6,8 @@ Nothing heavy is imported by this module; see :mod:`penstock.cli`.
 
 import os
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -190,6 +191,24 @@ class Verb(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
+
+
+@contextmanager
+def blamed(connector: "Connector") -> Iterator[None]:
+    """An error that nobody foresaw, as one that names the connector whose code was running."""
+    from penstock.errors import PenstockError, PluginError
+
+    try:
+        yield
+    except (PenstockError, click.ClickException, BrokenPipeError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        said = " ".join(str(error).split())
+        raise PluginError(
+            f"the connector {connector.name} failed with {type(error).__name__}: {said}. This is a defect of the "
+            "connector or of penstock, not of your configuration: report it to who publishes the connector, with what "
+            "--debug shows"
+        ) from error
 
 
 F = TypeVar("F", bound=Callable[..., Any])
