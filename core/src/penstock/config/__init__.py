@@ -10,15 +10,14 @@ Every problem is found before anything is said: an error lists them all, each wi
 was found and what is wanted.
 """
 
-import re
 from collections.abc import Iterable, Mapping, Sequence
-from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from penstock.config.settle import ENVIRONMENT, Around, Given, Offers, Section, Settled, folded, settle, variable_of
+from penstock.config.sections import Pipeline, pipelines, read
+from penstock.config.settle import Around, Given, Offers, Section, Settled, settle, variable_of
 from penstock.config.targets import findable, passwords_in, shown_target
-from penstock.config.values import listed, sample, toml
+from penstock.config.values import sample
 from penstock.config.words import did_you_mean, shown
 from penstock.declare import SinkKind
 from penstock.errors import ConfigError, PenstockError
@@ -40,23 +39,6 @@ __all__ = [
 ]
 
 DEFAULT_FILE = Path("penstock.toml")
-SECTIONS = ("source", "sink", "pipeline")
-PIPELINE_KEYS = ("source", "streams", "sink")
-
-# Names become directories and database schemas, and parts of environment variables.
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
-
-Sections = dict[str, dict[str, dict[str, Given]]]
-
-
-@frozen(kw_only=True)
-class Pipeline:
-    """A named source -> sink. ``streams`` None: those that are on by default."""
-
-    name: str
-    sources: tuple[str, ...]
-    sink: str
-    streams: tuple[str, ...] | None = None
 
 
 @frozen(kw_only=True)
@@ -107,15 +89,7 @@ class Config:
             self._check_connector(name, offers)
         connector = offers.connector(self.connector_of(name))
         keys = {key: given for key, given in self.sources.get(name, {}).items() if key != "connector"}
-        around = Around(
-            path=f"source.{name}",
-            where=self.where,
-            folder=self.folder,
-            environ=self.environ,
-            secrets=offers.secrets(),
-            further=("connector",),
-            listing=f"penstock init {connector.name}",
-        )
+        around = evolve(self._around(f"source.{name}", "connector", offers), listing=f"penstock init {connector.name}")
         try:
             return settle(connector.settings, keys, around, self.problems)
         except ConfigError as error:
@@ -192,15 +166,7 @@ class Config:
             kinds = " or ".join(f'"{known}"' for known in offers.sinks())
             raise ConfigError([*self.problems, f"{self.where}: sink.{name}.kind is missing; write kind = {kinds}"])
         kind = offers.sink(kind_name)
-        around = Around(
-            path=f"sink.{name}",
-            where=self.where,
-            folder=self.folder,
-            environ=self.environ,
-            secrets=offers.secrets(),
-            further=("kind",),
-        )
-        settled = settle(kind.settings, keys, around, self.problems)
+        settled = settle(kind.settings, keys, self._around(f"sink.{name}", "kind", offers), self.problems)
         return SinkChoice(
             kind=kind,
             settings=settled.settings,
@@ -227,6 +193,17 @@ class Config:
         """The same with these keys of a source, typed as TOML would hold them; what is already there wins."""
         keys = {key: Given(value, where) for key, value in values.items()} | dict(self.sources.get(source, {}))
         return evolve(self, sources={**self.sources, source: keys})
+
+    def _around(self, path: str, further: str, offers: Offers) -> Around:
+        """Where a section stands; ``further`` is the key that says whose settings the others are."""
+        return Around(
+            path=path,
+            where=self.where,
+            folder=self.folder,
+            environ=self.environ,
+            secrets=offers.secrets(),
+            further=(further,),
+        )
 
     def _word(self, section: str, name: str, key: str, keys: Section) -> str | None:
         given = keys.get(key)
@@ -255,9 +232,6 @@ class Config:
             ) from None
 
 
-# --- reading --------------------------------------------------------------------------------------------------------
-
-
 def load(path: Path | None, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Config:
     """
     Read the file, the environment and the ``--set`` options.
@@ -266,140 +240,15 @@ def load(path: Path | None, sets: Sequence[str] = (), environ: Mapping[str, str]
     the file cannot be read as TOML; all else that is wrong is told together with what the command needs.
     """
     problems: list[str] = []
-    sections: Sections = {section: {} for section in SECTIONS}
-    file = path if path is not None else DEFAULT_FILE
-    read = path is not None or file.exists()
-    if read:
-        _read_file(file, sections, problems)
-    _read_environment(environ if environ is not None else {}, sections)
-    _read_sets(sets, sections, problems)
-    where = str(file) if read else "configuration"
-    problems += [
-        f"{where}: {section}.{name}: a name starts with a letter and has letters, digits, _ and - only, at most 63"
-        for section in SECTIONS
-        for name in sections[section]
-        if not _NAME.fullmatch(name)
-    ]
-    pipelines = _pipelines(sections, where, problems)
+    file = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    sections = read(file, sets, environ or {}, problems)
+    made = pipelines(sections, str(file) if file is not None else "configuration", problems)
     return Config(
-        path=file if read else None,
-        folder=file.parent if read else Path(),
+        path=file,
+        folder=file.parent if file is not None else Path(),
         sources=sections["source"],
         sinks=sections["sink"],
-        pipelines=pipelines,
+        pipelines=made,
         problems=tuple(problems),
         environ=environ or {},
     )
-
-
-def _read_file(path: Path, sections: Sections, problems: list[str]) -> None:
-    import tomllib
-
-    try:
-        text = path.read_bytes().decode("utf-8-sig")
-        # Numbers with a point stay exact until their wanted type is known.
-        found = tomllib.loads(text, parse_float=Decimal)
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; `penstock init CONNECTOR > {path}` writes a first one") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigError(f"{path}: is not TOML: {error}") from None
-    for section, names in found.items():
-        if section not in SECTIONS:
-            meant = did_you_mean(section, SECTIONS)
-            problems.append(
-                f"{path}: {section}: unknown section.{meant} There are [source.NAME], [sink.NAME] and [pipeline.NAME]"
-            )
-            continue
-        for name, keys in names.items() if isinstance(names, dict) else [("", names)]:
-            if isinstance(keys, dict):
-                sections[section][name] = {key: Given(value, str(path)) for key, value in keys.items()}
-            else:
-                dotted = f"{section}.{name}" if name else section
-                problems.append(
-                    f"{path}: {dotted}: found {shown(keys)}, wanted a section with a name, such as "
-                    f"[{section}.{name or 'NAME'}]"
-                )
-
-
-def _read_environment(environ: Mapping[str, str], sections: Sections) -> None:
-    for variable in sorted(environ):
-        parts = variable.split("__")
-        section = parts[0].removeprefix(ENVIRONMENT).lower()
-        if not variable.startswith(ENVIRONMENT) or section not in SECTIONS or len(parts) < 3 or "" in parts:
-            continue
-        name = next((known for known in sections[section] if folded(known) == folded(parts[1])), parts[1].lower())
-        where = f"environment variable {variable}"
-        _put(sections[section].setdefault(name, {}), [part.lower() for part in parts[2:]], environ[variable], where)
-
-
-def _read_sets(sets: Sequence[str], sections: Sections, problems: list[str]) -> None:
-    for option in sets:
-        path, equals, text = option.partition("=")
-        parts = path.strip().split(".")
-        if not equals or len(parts) < 3 or "" in parts or parts[0] not in SECTIONS:
-            problems.append(
-                f"--set {path}: wanted SECTION.NAME.KEY=VALUE, such as --set source.talroo.timeout_s=30; the sections "
-                f"are {', '.join(SECTIONS)}"
-            )
-            continue
-        _put(sections[parts[0]].setdefault(parts[1], {}), parts[2:], text.strip(), "--set")
-
-
-def _put(keys: dict[str, Given], path: Sequence[str], text: str, where: str) -> None:
-    """Put a text at a key, or at a key inside a table, whose other keys stay."""
-    if len(path) == 1:
-        keys[path[0]] = Given(text, where, text=True)
-        return
-    former = keys[path[0]].value if path[0] in keys and isinstance(keys[path[0]].value, dict) else {}
-    table: dict[str, Any] = dict(former)
-    keys[path[0]] = Given(table, where)
-    for part in path[1:-1]:
-        table[part] = dict(table[part]) if isinstance(table.get(part), dict) else {}
-        table = table[part]
-    table[path[-1]] = toml(text, text)
-
-
-def _pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problems: list[str]) -> dict[str, Pipeline]:
-    made: dict[str, Pipeline] = {}
-    for name, keys in sections["pipeline"].items():
-        before = len(problems)
-        for key, given in keys.items():
-            if key not in PIPELINE_KEYS:
-                meant = did_you_mean(key, PIPELINE_KEYS)
-                problems.append(
-                    f"{given.at(f'pipeline.{name}.{key}')}: unknown key.{meant} There are {', '.join(PIPELINE_KEYS)}"
-                )
-        sources = _names(keys, "source", name, problems)
-        streams = _names(keys, "streams", name, problems)
-        sinks = _names(keys, "sink", name, problems)
-        for key, value in (("source", sources), ("sink", sinks)):
-            if value is None and key not in keys:
-                problems.append(f"{where}: pipeline.{name}.{key} is missing")
-        if sinks is not None and len(sinks) != 1:
-            problems.append(f"{keys['sink'].at(f'pipeline.{name}.sink')}: found a list, wanted one sink's name")
-        if len(problems) == before and sources and sinks:
-            made[name] = Pipeline(name=name, sources=sources, sink=sinks[0], streams=streams)
-    return made
-
-
-def _names(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple[str, ...] | None:
-    given = keys.get(key)
-    if given is None:
-        return None
-    value = given.value
-    if given.text:
-        value = listed(value)
-    elif isinstance(value, str):
-        value = [value]
-    if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
-        doubled = [one for index, one in enumerate(value) if one in value[:index]]
-        if not doubled:
-            return tuple(value)
-        problems.append(f"{given.at(f'pipeline.{pipeline}.{key}')}: {doubled[0]!r} is there twice")
-        return None
-    problems.append(f"{given.at(f'pipeline.{pipeline}.{key}')}: found {shown(value)}, wanted a name or a list of names")
-    return None
