@@ -184,6 +184,41 @@ def altered(app: SandboxApp, path: str, change: Callable[[Any, SandboxRequest], 
     return answer
 
 
+def test_publisher_reports_of_several_clients_are_made_side_by_side(
+    reading: Reading, server: Server, app: JoveoSandbox
+) -> None:
+    """
+    Each client's report is submitted before the first is waited for; the rows of all of them are one partition.
+    """
+    clients = client_ids(app)[:2]
+
+    assert reading("publisher_report", client_ids=clients).exit_code == 0
+
+    asked = [seen.method for seen in server.requests if "/publishers/" in seen.target]
+    assert asked == ["POST"] * len(clients) + ["GET"] * (len(asked) - len(clients))
+    assert [one["clientId"] for one in app.submissions] == clients
+    truth = [row for row in app.truth("publisher_report") if row["client_id"] in clients]
+    assert reading.rows("publisher_report") == normal(truth)
+    assert {row["client_id"] for row in truth} == set(clients)
+
+
+def test_a_refused_submission_is_no_lost_report(reading: Reading, server: Server, app: JoveoSandbox) -> None:
+    """
+    A client that is not known is told at once; a report that was submitted before it did not expire thereby.
+    """
+    first, gone = client_ids(app)[:2]
+
+    def unknown(request: SandboxRequest) -> SandboxResponse:
+        return SandboxResponse(status=404) if gone.encode() in request.body else app(request)
+
+    server.app = unknown
+    report = reading("publisher_report", client_ids=[first, gone]).as_dict()
+
+    assert report["exit_code"] == 1
+    assert "HTTP 404" in report["errors"][0]["message"]
+    assert [seen.method for seen in server.requests if "/publishers/" in seen.target] == ["POST", "POST"]
+
+
 @pytest.mark.parametrize("clamped", [False, True], ids=["empty", "clamped"])
 @pytest.mark.parametrize("count", [300, 400, 401])
 def test_a_listing_ends_at_its_last_page_however_the_provider_says_so(

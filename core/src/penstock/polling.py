@@ -115,7 +115,7 @@ class Reports:
 
         Raises ReportError when it is gone again or not ready in time, and the provider's own refusal.
         """
-        report = self._adopted(submission) or (yield from self._submitted(submission))
+        report = yield from self.begun(submission)
         outcome, state = yield from self._polled(submission, report)
         if isinstance(state, Gone):
             self._drop(report)
@@ -139,9 +139,15 @@ class Reports:
 
     # --- submitted or adopted ---------------------------------------------------------------------------------------
 
+    def begun(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
+        """The report of this submission: one under way, be it of this run or of an earlier one, or a new one."""
+        text = submission_text(submission)
+        report = next((one for one in self.under_way if one.request == text), None) or self._adopted(text)
+        return report or (yield from self._submitted(submission))
+
     def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
         outcome = yield (Call(request=submission, read=None, stream=self.fetch.stream, lenient=True),)
-        answer = accepted(outcome, self.lost).response
+        answer = accepted(outcome, lambda response: False).response  # no report is asked for here that could be lost
         assert answer is not None
         report = PendingReport(
             source=self.source.name,
@@ -158,11 +164,10 @@ class Reports:
         self.under_way.append(report)
         return report
 
-    def _adopted(self, submission: Request) -> PendingReport | None:
+    def _adopted(self, text: str) -> PendingReport | None:
         """The report that an earlier run submitted with this very request, unless its time is over."""
         if self.ledger is None:
             return None
-        text = submission_text(submission)
         for report in self.ledger.pending(self.source.name, self.fetch.stream.name):
             if report.request != text:
                 continue

@@ -115,6 +115,8 @@ class Reader:
         """Everything that answers one ask."""
         requests = self._requests(ask)
         if self.reports is not None:
+            for submission in requests:  # all before the first is waited for: the provider makes them side by side
+                yield from self.reports.begun(submission)
             for submission in requests:
                 yield from self.report(ask, submission, self.reports)
         else:
