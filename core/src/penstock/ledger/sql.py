@@ -1,32 +1,22 @@
 """
-The ledger in SQL: :class:`SqlLedger` for any database, :class:`SqliteLedger` beside files.
-
-A row per partition, under the source, the stream and the partition's canonical text. Timestamps are ISO 8601 text in
-UTC with microseconds, so that they sort as text; sums, files and reports are JSON text. The view ``days`` is for
-people: ``sqlite3 DIR/.penstock/ledger.sqlite "select * from days"``.
-
-Free text (errors, rejected records, reports, requests) is masked on its way in; keys are not, they must stay equal.
+The ledger in portable SQL, for any database that can say ``on conflict ... do update``.
 """
 
 # The only names put into statements are the prefix, table and column names of this module; values are parameters.
 # ruff: noqa: S608
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from datetime import UTC, datetime
-from decimal import Decimal
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from datetime import datetime
+from typing import Any, Protocol
 
-from penstock.errors import PenstockError, SinkError, TargetError
+from penstock.errors import SinkError, TargetError
+from penstock.ledger.texts import entry_of, facts_of, json_text, moment_of, partition_of, rejected_texts, time_text
 from penstock.model import Partition, Rejected
 from penstock.redact import mask, mask_json
-from penstock.sink import Entry, File, PendingReport, RunRecord
+from penstock.sink import Entry, PendingReport, RunRecord
 from penstock.values import evolve
-
-if TYPE_CHECKING:
-    import sqlite3
 
 SCHEMA_VERSION = 1
 
@@ -146,12 +136,12 @@ class SqlLedger:
             *values,
         ).fetchall()
         for source, stream, text, version, intent, *found in rows:
-            partition = _partition(stream, text)
+            partition = partition_of(stream, text)
             if intent is None:
-                yield _entry(source, partition, version, dict(zip(_FACTS, found, strict=True))), False
+                yield entry_of(source, partition, version, dict(zip(_FACTS, found, strict=True))), False
             else:
                 meant = json.loads(intent)
-                entry = _entry(source, partition, version, meant["entry"])
+                entry = entry_of(source, partition, version, meant["entry"])
                 rejected = tuple(Rejected(**one) for one in meant["rejected"])
                 yield evolve(entry, rejected_records=rejected), found[0] != "intended"
 
@@ -160,30 +150,16 @@ class SqlLedger:
         See :meth:`penstock.sink.Ledger.deliver`. An intent is kept beside the former delivery, so that
         :meth:`take_back` can return to it.
         """
+        facts = facts_of(entry)
+        if entry.state == "intended":
+            rejected = [rejected_texts(one) for one in entry.rejected_records]
+            changes: dict[str, Any] = {"intent": json_text({"entry": facts, "rejected": rejected})}
+            nothing = Entry(source=entry.source, partition=entry.partition, state="intended", run_id="")
+            first = {**facts_of(nothing), **changes}  # of a partition without a row
+        else:
+            first = changes = {**facts, "intent": None}
         with self._transaction():
-            key = (entry.source, entry.partition.stream, entry.partition.text)
-            facts = _facts(entry)
-            if entry.state == "intended":
-                rejected = [_rejected(one) for one in entry.rejected_records]
-                changes: dict[str, Any] = {"intent": _json({"entry": facts, "rejected": rejected})}
-                first = {**_facts(Entry(source="", partition=entry.partition, state="intended", run_id="")), **changes}
-            else:
-                first = changes = {**facts, "intent": None}
-            if entry.version:
-                done = self._sql(
-                    f"update {{t}}partitions set {', '.join(f'{name} = ?' for name in changes)}, version = ? "
-                    f"where {_HERE} and version = ?",
-                    *(*changes.values(), entry.version + 1, *key, entry.version),
-                )
-            else:
-                done = self._sql(
-                    f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
-                    f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update "
-                    f"set {', '.join(f'{name} = excluded.{name}' for name in changes)}, version = excluded.version "
-                    "where {t}partitions.version = ?",
-                    *(*key, 1, *first.values(), 0),
-                )
-            if done.rowcount != 1:
+            if not self._put(entry, changes, first):
                 raise SinkError(
                     f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
                     "run or `penstock forget`. What is there stays; run again."
@@ -191,11 +167,32 @@ class SqlLedger:
             if entry.state != "intended":
                 self._store_rejected(entry)
 
+    def _put(self, entry: Entry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+        """
+        Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the entry's.
+        """
+        key = (entry.source, entry.partition.stream, entry.partition.text)
+        if entry.version:
+            done = self._sql(
+                f"update {{t}}partitions set {', '.join(f'{name} = ?' for name in changes)}, version = ? "
+                f"where {_HERE} and version = ?",
+                *(*changes.values(), entry.version + 1, *key, entry.version),
+            )
+        else:  # a row of version 0 holds failures only
+            done = self._sql(
+                f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
+                f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update "
+                f"set {', '.join(f'{name} = excluded.{name}' for name in changes)}, version = excluded.version "
+                "where {t}partitions.version = ?",
+                *(*key, 1, *first.values(), 0),
+            )
+        return done.rowcount == 1
+
     def _store_rejected(self, entry: Entry) -> None:
         key = (entry.source, entry.partition.stream, entry.partition.text)
         self._sql(f"delete from {{t}}rejected where {_HERE}", *key)
         for number, one in enumerate(entry.rejected_records):
-            said = _rejected(one)
+            said = rejected_texts(one)
             self._sql(
                 "insert into {t}rejected (source, stream, partition, number, of_stream, path, reason, raw) "
                 "values (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -211,7 +208,7 @@ class SqlLedger:
         return self.entry(source, partition)
 
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        failed = _facts(Entry(source=source, partition=partition, state="failed", run_id=run_id))
+        failed = facts_of(Entry(source=source, partition=partition, state="failed", run_id=run_id))
         first = {**failed, "error": mask(error), "attempts": 1}
         self._sql(
             f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
@@ -240,7 +237,7 @@ class SqlLedger:
         ).fetchall()
         entry: Entry | None = None
         for at, of, text, of_stream, path, reason, raw in rows:
-            partition = _partition(of, text)
+            partition = partition_of(of, text)
             if entry is None or (entry.source, entry.partition) != (at, partition):
                 entry = self.entry(at, partition)
             if entry is not None:
@@ -259,8 +256,8 @@ class SqlLedger:
                 "insert into {t}reports (source, stream, handle, request, partitions, submitted_at, fingerprint) "
                 "values (?, ?, ?, ?, ?, ?, ?)",
                 *(report.source, report.stream, mask(report.handle), mask(report.request)),
-                _json([partition.as_dict() for partition in report.partitions]),
-                *(_time(report.submitted_at), report.fingerprint),
+                json_text([partition.as_dict() for partition in report.partitions]),
+                *(time_text(report.submitted_at), report.fingerprint),
             )
 
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
@@ -313,8 +310,8 @@ class SqlLedger:
             "insert into {t}runs (run_id, source, started_at, finished_at, exit_code, report) "
             "values (?, ?, ?, ?, ?, ?) on conflict (run_id, source) do update set "
             "finished_at = excluded.finished_at, exit_code = excluded.exit_code, report = excluded.report",
-            *(run.run_id, run.source, _time(run.started_at), _time(run.finished_at), run.exit_code),
-            _json(mask_json(dict(run.report))),
+            *(run.run_id, run.source, time_text(run.started_at), time_text(run.finished_at), run.exit_code),
+            json_text(mask_json(dict(run.report))),
         )
 
     def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
@@ -328,215 +325,9 @@ class SqlLedger:
                 run_id=run_id,
                 source=source,
                 started_at=datetime.fromisoformat(started_at),
-                finished_at=_moment(finished_at),
+                finished_at=moment_of(finished_at),
                 exit_code=exit_code,
                 report=json.loads(report),
             )
             for run_id, started_at, finished_at, exit_code, report in rows
         )
-
-
-class SqliteLedger(SqlLedger):
-    """
-    A ledger in one SQLite file, made with mode 0600 (its directory 0700) when it is not there.
-
-    Write-ahead log and synchronous FULL: one fsync per change, and readers never wait for the writer. ``readonly``
-    needs no write permission; a file in which nothing was recorded yet reads as empty.
-
-    Raises TargetError when the file cannot be used: not a database, damaged, unwritable, of a newer penstock.
-    """
-
-    def __init__(self, path: Path, *, readonly: bool = False) -> None:
-        import sqlite3
-
-        self.path = path
-        self._sqlite3 = sqlite3
-        self._depth = 0
-        self._connection: sqlite3.Connection | None = None
-        try:
-            if readonly:
-                self._open_readonly()
-            else:
-                self._create()
-                self._connect("rw")
-                self._refuse_foreign()
-                self._execute("pragma journal_mode = wal")
-                self._execute("pragma synchronous = full")
-                self._prepare()
-        except OSError as error:
-            raise TargetError(
-                f"{path} cannot be written ({error.strerror}). Give this user the right to write there, or name "
-                "another target."
-            ) from error
-        except PenstockError:
-            self.close()
-            raise
-
-    def _create(self) -> None:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        if not self.path.exists():
-            self.path.touch(mode=0o600)
-
-    def _connect(self, mode: str) -> None:
-        uri = f"{self.path.absolute().as_uri()}?{'mode=ro&immutable=1' if mode == 'immutable' else f'mode={mode}'}"
-        try:
-            self._connection = self._sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
-        except self._sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    def _open_readonly(self) -> None:
-        log = self.path.with_name(self.path.name + "-wal")
-        try:
-            self._connect("ro")
-            empty = not self._tables()
-        except TargetError:
-            # The log's index cannot be made in a directory that is not ours; without a log none is needed.
-            if log.exists() and log.stat().st_size:
-                raise
-            self.close()
-            self._connect("immutable")
-            empty = not self._tables()
-        if empty:
-            self.close()
-            self._connection = self._sqlite3.connect(":memory:", isolation_level=None)
-            self._prepare()
-            return
-        self._refuse_foreign()
-        self._check_version()
-
-    def _tables(self) -> set[str]:
-        rows = self._execute("select name from sqlite_master where type = 'table'").fetchall()
-        return {name for (name,) in rows}
-
-    def _refuse_foreign(self) -> None:
-        tables = self._tables()
-        if tables and not {"meta", "partitions"} <= tables:
-            raise TargetError(
-                f"{self.path} is a database, but not a ledger of penstock (tables: {', '.join(sorted(tables))}). "
-                "Move it away or name another target; it was not changed."
-            )
-
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> "sqlite3.Cursor":
-        if self._connection is None:
-            raise SinkError(f"the ledger {self.path} was closed")
-        try:
-            return self._connection.execute(statement, values)
-        except self._sqlite3.Error as error:
-            raise self._explained(error) from error
-
-    @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        if self._depth == 0:
-            self._execute("begin immediate")
-        self._depth += 1
-        try:
-            yield
-            if self._depth == 1:
-                self._execute("commit")
-        except BaseException:
-            if self._depth == 1 and self._connection is not None and self._connection.in_transaction:
-                self._connection.rollback()
-            raise
-        finally:
-            self._depth -= 1
-
-    def _explained(self, error: "sqlite3.Error") -> PenstockError:
-        name = getattr(error, "sqlite_errorname", "") or ""
-        seen = f"{self.path}: {error}"
-        if name.startswith("SQLITE_FULL"):
-            return SinkError(f"{seen}. Free some space and run again; what was delivered before is kept.")
-        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
-            return SinkError(f"{seen} for 30 s by another process. Find out which one holds it, then run again.")
-        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            return TargetError(
-                f"{seen}. The ledger is damaged or no ledger at all. Restore it from a backup, or move it away: then "
-                "everything is read again. Nothing was deleted."
-            )
-        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
-            return TargetError(f"{seen}. Give this user the right to read and write it, or name another target.")
-        return SinkError(
-            f"{seen}. The ledger could not be read or written: look at the disk, and at what this process may use of "
-            "it (quota, ulimit), then run again; what was delivered before is kept."
-        )
-
-    def close(self) -> None:
-        if self._connection is not None:
-            self._connection.close()
-            self._connection = None
-
-
-# --- rows and values ------------------------------------------------------------------------------------------------
-
-
-def _facts(entry: Entry) -> dict[str, Any]:
-    """An entry as column values, all but its key, version and rejected records."""
-    return {
-        "state": entry.state,
-        "run_id": entry.run_id,
-        "read_at": _time(entry.read_at),
-        "open_until": _time(entry.open_until),
-        "fingerprint": entry.fingerprint,
-        "rows": entry.rows,
-        "promised": entry.promised,
-        "rejected": entry.rejected,
-        "repeated": entry.repeated,
-        "truncated": int(entry.truncated),
-        "sums": _json({column: str(value) for column, value in entry.sums.items()}),
-        "derived_rows": _json(dict(entry.derived_rows)),
-        "files": _json([_file(file) for file in entry.files]),
-        "error": None if entry.error is None else mask(entry.error),
-        "attempts": entry.attempts,
-    }
-
-
-_FROM_ROW: dict[str, Callable[[Any], Any]] = {
-    "truncated": bool,
-    "read_at": lambda text: _moment(text),
-    "open_until": lambda text: _moment(text),
-    "sums": lambda text: {column: Decimal(value) for column, value in json.loads(text).items()},
-    "derived_rows": json.loads,
-    "files": lambda text: files_from(text),
-}
-
-
-def _entry(source: str, partition: Partition, version: int, facts: Mapping[str, Any]) -> Entry:
-    values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in facts.items()}
-    return Entry(source=source, partition=partition, version=version, **values)
-
-
-def _partition(stream: str, text: str) -> Partition:
-    return Partition(stream, tuple(json.loads(text).items()))
-
-
-def _file(file: File) -> dict[str, Any]:
-    said = {"path": file.path, "size": file.size, "checksum": file.checksum, "staged": file.staged}
-    return {name: value for name, value in said.items() if value is not None}
-
-
-def files_text(files: Iterable[File]) -> str:
-    """Files as the JSON text a ledger holds."""
-    return _json([_file(file) for file in files])
-
-
-def files_from(text: str) -> tuple[File, ...]:
-    return tuple(File(**said) for said in json.loads(text)) if text != "[]" else ()
-
-
-def _rejected(one: Rejected) -> dict[str, str]:
-    return {"stream": one.stream, "path": mask(one.path), "reason": mask(one.reason), "raw": mask(one.raw)}
-
-
-def _json(value: Any) -> str:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
-
-
-def _time(moment: datetime | None) -> str | None:
-    if moment is None:
-        return None
-    if moment.tzinfo is None:
-        raise ValueError(f"{moment} has no zone: a ledger takes aware times only")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
-
-
-def _moment(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)

@@ -1,0 +1,143 @@
+"""
+The ledger beside files: one SQLite file.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from penstock.errors import PenstockError, SinkError, TargetError
+from penstock.ledger.sql import SqlLedger
+
+if TYPE_CHECKING:
+    import sqlite3
+
+
+class SqliteLedger(SqlLedger):
+    """
+    A ledger in one SQLite file, made with mode 0600 (its directory 0700) when it is not there.
+
+    Write-ahead log and synchronous FULL: one fsync per change, and readers never wait for the writer. ``readonly``
+    needs no write permission; a file in which nothing was recorded yet reads as empty.
+
+    Raises TargetError when the file cannot be used: not a database, damaged, unwritable, of a newer penstock.
+    """
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        import sqlite3
+
+        self.path = path
+        self._sqlite3 = sqlite3
+        self._depth = 0
+        self._connection: sqlite3.Connection | None = None
+        try:
+            if readonly:
+                self._open_readonly()
+            else:
+                self._create()
+                self._connect("rw")
+                self._refuse_foreign()
+                self._execute("pragma journal_mode = wal")
+                self._execute("pragma synchronous = full")
+                self._prepare()
+        except OSError as error:
+            raise TargetError(
+                f"{path} cannot be written ({error.strerror}). Give this user the right to write there, or name "
+                "another target."
+            ) from error
+        except PenstockError:
+            self.close()
+            raise
+
+    def _create(self) -> None:
+        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not self.path.exists():
+            self.path.touch(mode=0o600)
+
+    def _connect(self, mode: str) -> None:
+        uri = f"{self.path.absolute().as_uri()}?{'mode=ro&immutable=1' if mode == 'immutable' else f'mode={mode}'}"
+        try:
+            self._connection = self._sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
+        except self._sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    def _open_readonly(self) -> None:
+        log = self.path.with_name(self.path.name + "-wal")
+        try:
+            self._connect("ro")
+            empty = not self._tables()
+        except TargetError:
+            # The log's index cannot be made in a directory that is not ours; without a log none is needed.
+            if log.exists() and log.stat().st_size:
+                raise
+            self.close()
+            self._connect("immutable")
+            empty = not self._tables()
+        if empty:
+            self.close()
+            self._connection = self._sqlite3.connect(":memory:", isolation_level=None)
+            self._prepare()
+            return
+        self._refuse_foreign()
+        self._check_version()
+
+    def _tables(self) -> set[str]:
+        rows = self._execute("select name from sqlite_master where type = 'table'").fetchall()
+        return {name for (name,) in rows}
+
+    def _refuse_foreign(self) -> None:
+        tables = self._tables()
+        if tables and not {"meta", "partitions"} <= tables:
+            raise TargetError(
+                f"{self.path} is a database, but not a ledger of penstock (tables: {', '.join(sorted(tables))}). "
+                "Move it away or name another target; it was not changed."
+            )
+
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> "sqlite3.Cursor":
+        if self._connection is None:
+            raise SinkError(f"the ledger {self.path} was closed")
+        try:
+            return self._connection.execute(statement, values)
+        except self._sqlite3.Error as error:
+            raise self._explained(error) from error
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        if self._depth == 0:
+            self._execute("begin immediate")
+        self._depth += 1
+        try:
+            yield
+            if self._depth == 1:
+                self._execute("commit")
+        except BaseException:
+            if self._depth == 1 and self._connection is not None and self._connection.in_transaction:
+                self._connection.rollback()
+            raise
+        finally:
+            self._depth -= 1
+
+    def _explained(self, error: "sqlite3.Error") -> PenstockError:
+        name = getattr(error, "sqlite_errorname", "") or ""
+        seen = f"{self.path}: {error}"
+        if name.startswith("SQLITE_FULL"):
+            return SinkError(f"{seen}. Free some space and run again; what was delivered before is kept.")
+        if name.startswith(("SQLITE_BUSY", "SQLITE_LOCKED")):
+            return SinkError(f"{seen} for 30 s by another process. Find out which one holds it, then run again.")
+        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            return TargetError(
+                f"{seen}. The ledger is damaged or no ledger at all. Restore it from a backup, or move it away: then "
+                "everything is read again. Nothing was deleted."
+            )
+        if name.startswith(("SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM", "SQLITE_AUTH")):
+            return TargetError(f"{seen}. Give this user the right to read and write it, or name another target.")
+        return SinkError(
+            f"{seen}. The ledger could not be read or written: look at the disk, and at what this process may use of "
+            "it (quota, ulimit), then run again; what was delivered before is kept."
+        )
+
+    def close(self) -> None:
+        if self._connection is not None:
+            self._connection.close()
+            self._connection = None

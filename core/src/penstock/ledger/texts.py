@@ -1,0 +1,94 @@
+"""
+The ledger's values as its columns hold them, and back: timestamps as ISO 8601 text in UTC, the rest as JSON text.
+
+Free text (errors, rejected records) is masked on its way in.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any
+
+from penstock.model import Partition, Rejected
+from penstock.redact import mask
+from penstock.sink import Entry, File
+
+
+def facts_of(entry: Entry) -> dict[str, Any]:
+    """An entry as column values, all but its key, version and rejected records."""
+    return {
+        "state": entry.state,
+        "run_id": entry.run_id,
+        "read_at": time_text(entry.read_at),
+        "open_until": time_text(entry.open_until),
+        "fingerprint": entry.fingerprint,
+        "rows": entry.rows,
+        "promised": entry.promised,
+        "rejected": entry.rejected,
+        "repeated": entry.repeated,
+        "truncated": int(entry.truncated),
+        "sums": json_text({column: str(value) for column, value in entry.sums.items()}),
+        "derived_rows": json_text(dict(entry.derived_rows)),
+        "files": files_text(entry.files),
+        "error": None if entry.error is None else mask(entry.error),
+        "attempts": entry.attempts,
+    }
+
+
+_FROM_ROW: dict[str, Callable[[Any], Any]] = {
+    "truncated": bool,
+    "read_at": lambda text: moment_of(text),
+    "open_until": lambda text: moment_of(text),
+    "sums": lambda text: {column: Decimal(value) for column, value in json.loads(text).items()},
+    "derived_rows": json.loads,
+    "files": lambda text: files_from(text),
+}
+
+
+def entry_of(source: str, partition: Partition, version: int, facts: Mapping[str, Any]) -> Entry:
+    """The entry whose :func:`facts_of` these are."""
+    values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in facts.items()}
+    return Entry(source=source, partition=partition, version=version, **values)
+
+
+def partition_of(stream: str, text: str) -> Partition:
+    """From ``Partition.text``."""
+    return Partition(stream, tuple(json.loads(text).items()))
+
+
+def _members(file: File) -> dict[str, Any]:
+    said = {"path": file.path, "size": file.size, "checksum": file.checksum, "staged": file.staged}
+    return {name: value for name, value in said.items() if value is not None}
+
+
+def files_text(files: Iterable[File]) -> str:
+    """Files as the JSON text a ledger holds."""
+    return json_text([_members(file) for file in files])
+
+
+def files_from(text: str) -> tuple[File, ...]:
+    """The files of :func:`files_text`."""
+    return tuple(File(**said) for said in json.loads(text)) if text != "[]" else ()
+
+
+def rejected_texts(one: Rejected) -> dict[str, str]:
+    """A rejected record, masked."""
+    return {"stream": one.stream, "path": mask(one.path), "reason": mask(one.reason), "raw": mask(one.raw)}
+
+
+def json_text(value: Any) -> str:
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False, default=str)
+
+
+def time_text(moment: datetime | None) -> str | None:
+    """An aware moment in UTC with microseconds, so that texts sort as moments do; ValueError for a naive one."""
+    if moment is None:
+        return None
+    if moment.tzinfo is None:
+        raise ValueError(f"{moment} has no zone: a ledger takes aware times only")
+    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+
+
+def moment_of(text: str | None) -> datetime | None:
+    return None if text is None else datetime.fromisoformat(text)
