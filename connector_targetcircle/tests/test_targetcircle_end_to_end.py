@@ -248,6 +248,23 @@ def test_full_report_is_read_in_halves(world: World, rows_per_page: int | None) 
     assert len(world.asked("POST", "/api/clicks")) > 3
 
 
+def test_a_provider_that_goes_by_whole_days(world: World) -> None:
+    """
+    A full report of some days is read day by day; where a part of a day brings the whole of it, a full day is taken
+    once, as it is, and counts as truncated.
+    """
+    world.app.whole_days, world.app.clicks_per_day, world.app.transactions_per_day = True, 1000, 500
+
+    clicks = world.read("clicks", since=UNTIL, until=UNTIL)
+    transactions = world.read("transactions", since=UNTIL - timedelta(days=1), until=UNTIL)
+
+    assert (clicks.exit_code, transactions.exit_code) == (1, 0), transactions.as_dict()
+    assert world.rows("clicks", UNTIL) == world.app.truth("clicks", UNTIL)
+    for day in (UNTIL - timedelta(days=1), UNTIL):
+        assert world.rows("transactions", day) == world.app.truth("transactions", day)
+    assert [len(world.asked("POST", f"/api/{name}")) for name in ("clicks", "transactions")] == [2, 3]
+
+
 def test_offers_at_the_ceiling_are_truncated(world: World) -> None:
     """
     Exactly 1000 offers are delivered, and count as failed, since there may be more.

@@ -180,6 +180,7 @@ class TargetCircle:
     reads_until_gone: int | None = None  # READY answers after which a report is forgotten
     limit_is_total: bool = False  # the other reading of ``limit``: rows of the whole report
     rows_per_page: int | None = None  # whatever ``limit`` says
+    whole_days: bool = False  # whether the times in ``from`` and ``to`` are passed over
     inventory_field: Literal["id", "name", "slug"] = "id"  # how GET /codes wants an ad inventory
     transactions_per_day: int | None = None  # None: 0 to 8, by the day
     clicks_per_day: int | None = None  # None: 0 to 30, by the day
@@ -497,7 +498,7 @@ class TargetCircle:
         return SandboxResponse(status=202, headers={"Location": f"/api/{kind}/{report_id}?page=1"})
 
     def _between(self, kind: str, body: Mapping[str, Any]) -> list[Row]:
-        """Rows from ``from`` to ``to``, both included, to the second."""
+        """Rows from ``from`` to ``to``, both included, to the second or by their days."""
         bounds = [body["from"], body["to"]]
         for bound in bounds:
             _refuse_if(not (isinstance(bound, str) and _TIME.fullmatch(bound)), f"No time: {bound}")
@@ -510,7 +511,7 @@ class TargetCircle:
         while day.isoformat() <= end[:10]:
             found += self._transactions(day, currency) if kind == "transactions" else self._clicks(day)
             day += timedelta(days=1)
-        return [row for row in found if start <= row[member] <= end]
+        return [row for row in found if self.whole_days or start <= row[member] <= end]
 
     def _report(self, kind: str, report_id: str, params: Mapping[str, str]) -> SandboxResponse:
         report = self._reports.get(report_id)

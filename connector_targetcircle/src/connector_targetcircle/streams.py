@@ -119,7 +119,7 @@ report = partial(
     poll_max_s=30.0,
     poll_deadline_s=600.0,
 )
-of_days = partial(report, kind="report", key="row_key", day="report_date")
+of_days = partial(report, kind="report", key="row_key", day="report_date", end_unsure=True)
 by_slug = partial(
     Stream,
     kind="snapshot",

@@ -202,8 +202,8 @@ class Stream:
     day: str | None = None
     # The column a row's day is read from, when one request covers several days.
     day_of: str | Callable[[Any], str | None] | None = None
-    # The provider does not say whether the end of a period is in it: requests name the ask's end as it is, and rows of
-    # that moment (``day_of``, a time) are dropped, since they come with what follows.
+    # The provider does not say how exactly it cuts a period: rows (``day_of``, a time) behind an ask's end are dropped
+    # as repeated, since they come with what follows. Where it turns out to go by whole days, days are not cut further.
     end_unsure: bool = False
     parent: Parent | None = None
     derived: Derived | None = None

@@ -8,7 +8,7 @@ the last are generators that yield the calls they want made; the engine makes th
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime, time, timedelta
 from typing import Any
 
 from penstock.clock import Clock
@@ -30,6 +30,8 @@ REREADS = 3
 
 # A span that still overflows the provider's limit and is no longer than this is not cut further.
 SHORTEST_SPAN = timedelta(seconds=1)
+
+_DAY = timedelta(days=1)
 
 
 class _Capped(Exception):
@@ -68,6 +70,7 @@ class Reader:
 
     truncated: bool = field(default=False, init=False)
     read_at: datetime | None = field(default=None, init=False)  # of reports, when the first was submitted
+    _shortest: timedelta = field(default=SHORTEST_SPAN, init=False)
 
     def steps(self) -> Reading:
         """
@@ -85,9 +88,13 @@ class Reader:
                     raise Standing(unreadable)
                 return
             except _Capped as capped:
+                if self._overran(capped.ask):
+                    self._shortest, asks = _DAY, [self.fetch.ask]
+                    self.on_note(f"{self.fetch}: a part of a day brings what is behind it; asking for whole days")
+                else:
+                    at = asks.index(capped.ask)
+                    asks[at : at + 1] = halves(capped.ask)
                 self.intake.abort()
-                at = asks.index(capped.ask)
-                asks[at : at + 1] = halves(capped.ask)
             except Standing as standing:
                 self.intake.abort()
                 raise standing.error from standing.error.__cause__
@@ -170,14 +177,14 @@ class Reader:
         chain = _Chain(read=read, paginator=paginator, listing=listing, memory=self.intake.memory(ask))
         listing.ask(outcome.call.request.full_url, self.source.settings.max_pages)
         page = self.take(outcome, chain)
-        if paginator.capped(page) and splittable(ask):
+        if paginator.capped(page) and self._splittable(ask):
             raise _Capped(ask)
         page = yield from self._further(page, chain)
         if not paginator.capped(page):
             listing.verify()
             if listing.total is not None:
                 self.intake.promise(listing.total)
-        elif splittable(ask):
+        elif self._splittable(ask):
             raise _Capped(ask)
         else:
             self.truncated = True
@@ -225,18 +232,28 @@ class Reader:
             raise PagingError(f"{self.fetch}: page {page.index + 1} came again with the records of an earlier one")
         return page
 
+    def _splittable(self, ask: Ask) -> bool:
+        """Whether an ask whose answer was cut at a limit can be made smaller."""
+        return ask.start is not None and ask.end is not None and ask.end - ask.start > self._shortest
+
+    def _overran(self, ask: Ask) -> bool:
+        """
+        Whether an answer to a part of a day held what is behind its end (``Stream.end_unsure``), so that the provider
+        goes by days: parts would only bring the whole day again and again.
+        """
+        part = ask.start is not None and ask.end is not None and ask.end - ask.start < _DAY
+        return part and self.fetch.stream.end_unsure and any(tally.repeated for tally in self.intake.tallies.values())
+
     def _lost(self, response: Response) -> bool:
         return self.reports is not None and self.reports.lost(response)
 
 
-def splittable(ask: Ask) -> bool:
-    """Whether an ask whose answer was cut at a limit can be made smaller."""
-    return ask.start is not None and ask.end is not None and ask.end - ask.start > SHORTEST_SPAN
-
-
 def halves(ask: Ask) -> list[Ask]:
-    """The same ask in two, at a full second; the days stay, since the partitions do."""
+    """The same ask in two, between two days, or in a day at a full second; its days stay, since the partitions do."""
     assert ask.start is not None
     assert ask.end is not None
     middle = ask.start + timedelta(seconds=(ask.end - ask.start) // timedelta(seconds=2))
+    midnight = datetime.combine(middle, time(), middle.tzinfo)
+    if ask.end - ask.start > _DAY and midnight > ask.start:
+        middle = midnight
     return [evolve(ask, end=middle), evolve(ask, start=middle)]
