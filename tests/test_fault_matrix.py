@@ -15,7 +15,7 @@ from attrs import evolve
 from penstock.declare import SandboxRequest
 from penstock.report import RunReport
 from penstock.testing import FAULTS, Fault, serve, with_faults
-from penstock.testing.faults import Change, Moment, bomb, drip, huge, status
+from penstock.testing.changes import Change, Moment, bomb, drip, huge, status
 from penstock.testing.memory import MemorySink
 from worlds import PROVIDERS, TALROO, TODAY, Key, Provider, Row, bag
 

@@ -26,7 +26,8 @@ from penstock.testing import (
     serve,
     with_faults,
 )
-from penstock.testing.faults import FOREIGN, Fault, records_in, status
+from penstock.testing.changes import FOREIGN, records_in, status
+from penstock.testing.faults import Fault
 from penstock.testing.server import Scripted
 from penstock.transport import Transport
 

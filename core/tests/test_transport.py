@@ -29,7 +29,7 @@ from penstock.errors import (
 from penstock.model import Request
 from penstock.redact import Secret
 from penstock.testing import FAULTS, FakeClock, Server, serve, with_faults
-from penstock.testing import faults as making
+from penstock.testing import changes as making
 from penstock.testing.faults import Fault
 from penstock.testing.server import Pause, Scripted, head_of
 from penstock.transport import Transport
