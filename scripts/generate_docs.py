@@ -35,7 +35,7 @@ BOUNDS = ("timeout_s", "max_body_mib", "max_pages", "retries", "retry_max_s", "t
 # Bounds that no key sets: (module, constant, unit, what).
 FIXED = (
     ("transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
-    ("transport", "CONNECT_S", "s", "making a connection"),
+    ("transport.failures", "CONNECT_S", "s", "making a connection"),
     ("engine", "READ_AHEAD_BYTES", "MiB", "answers fetched and not yet written, of all partitions (or one body)"),
     ("engine", "MOST_ACTIVE", "", "partitions under way at once"),
     ("reading", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),

@@ -1,0 +1,134 @@
+"""
+Where a request goes, and whether it may: URLs taken apart, and the rules for leaving the source's origin.
+"""
+
+import ipaddress
+import re
+import socket
+from urllib.parse import quote, urljoin, urlsplit
+
+from penstock.errors import ConfigError, ForeignOriginError
+from penstock.model import Request, is_loopback, origin_of
+from penstock.redact import mask
+
+Address = ipaddress.IPv4Address | ipaddress.IPv6Address
+
+_PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
+
+
+class Boundary:
+    """
+    The source's origin, and what may be asked beyond it: downloads, without credentials, never from https to http, at
+    private addresses only if the source is at one itself. Plain http beyond this machine needs ``allow_http``.
+    """
+
+    def __init__(self, base: str, *, allow_http: bool) -> None:
+        self.base = origin_of(base)
+        self._allow_http = allow_http
+        # How nearly every address begins: nothing can stand between this and its path that would lead elsewhere.
+        self._own = f"{self.base.removesuffix(':443' if self.base.startswith('https') else ':80')}/"
+        self._base_is_private: bool | None = None
+        if self.base.startswith("http://") and not allow_http and not is_loopback(host_of(self.base)):
+            raise ConfigError(
+                f"base_url is plain http on {host_of(self.base)}: credentials and data would travel readable. "
+                "Write https, or set allow_http = true for a host you reach over a network you trust."
+            )
+
+    def origin(self, request: Request, url: str, *, before: str) -> str:
+        """The origin of ``url``; ForeignOriginError where it must not be asked. ``before`` is what led there."""
+        if url.startswith(self._own):
+            return self.base
+        try:
+            origin, host = origin_of(url), host_of(url)
+        except ValueError:
+            origin, host = "", ""
+        scheme = origin.partition(":")[0]
+        if scheme not in ("http", "https") or not host:
+            raise ForeignOriginError(f"{host_of(before)} names an address that is no http(s) URL ({shown(request)}).")
+        if origin == self.base:
+            return origin
+        if request.credentials:
+            raise ForeignOriginError(
+                f"{shown(request)} leads to {origin}, but credentials go to {self.base} only: nothing was sent there. "
+                "If the provider moved, set base_url to its new address."
+            )
+        if scheme == "http" and "https" in (urlsplit(before).scheme, urlsplit(self.base).scheme):
+            raise ForeignOriginError(
+                f"a download leads from https to plain {origin} ({shown(request)}); it is not followed."
+            )
+        if scheme == "http" and not self._allow_http and not is_loopback(host):
+            raise ForeignOriginError(
+                f"a download leads to plain {origin} ({shown(request)}); set allow_http = true to follow it."
+            )
+        if not self._private_allowed() and any(not _is_public(address) for address in _addresses(host)):
+            raise _private(host, request)
+        return origin
+
+    def check_peer(self, origin: str, peer: str, request: Request) -> None:
+        """The address connected to is checked as well: the name may mean another one now than when it was asked for."""
+        if origin != self.base and not self._private_allowed() and not _is_public(_address(peer)):
+            raise _private(host_of(origin), request)
+
+    def _private_allowed(self) -> bool:
+        """Whether the source itself is on a private network: then its downloads may be, too."""
+        if self._base_is_private is None:
+            self._base_is_private = any(not _is_public(address) for address in _addresses(host_of(self.base)))
+        return self._base_is_private
+
+
+def split(url: str) -> tuple[str, str]:
+    """Authority (for ``Host``) and target of ``url``, the latter byte for byte but for what HTTP cannot carry."""
+    parts = re.match("[^:]*://([^/?#]*)([^#]*)", url)
+    assert parts is not None, "checked before"
+    authority = parts[1].rpartition("@")[2]
+    target = parts[2] if parts[2].startswith("/") else f"/{parts[2]}"
+    if not target.isascii() or not target.isprintable() or " " in target:
+        target = quote(target, safe=_PRINTABLE)
+    return (authority if authority.isascii() else authority.encode("idna").decode()), target
+
+
+def absolute(url: str, location: str, request: Request) -> str:
+    """Where a redirect leads."""
+    try:
+        return urljoin(url, location)
+    except ValueError:
+        raise ForeignOriginError(f"{host_of(url)} redirects to what is no URL ({shown(request)}).") from None
+
+
+def host_of(url: str) -> str:
+    return urlsplit(url).hostname or ""
+
+
+def shown(request: Request) -> str:
+    """The request for a message; the query of a ready-made or download URL may itself grant access, so it stays out."""
+    if request.credentials and "?" not in request.url:
+        return str(request)
+    return mask(f"{request.method} {request.url.partition('?')[0]}")
+
+
+def _address(text: str) -> Address:
+    address = ipaddress.ip_address(text)
+    return getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
+
+
+def _is_public(address: Address) -> bool:
+    return address.is_global and not address.is_multicast
+
+
+def _addresses(host: str) -> list[Address]:
+    """All addresses of a host; none when the name service does not know it (then the connection says so)."""
+    try:
+        return [_address(host)]
+    except ValueError:
+        pass
+    try:
+        return [_address(str(found[4][0])) for found in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)]
+    except (OSError, UnicodeError):
+        return []
+
+
+def _private(host: str, request: Request) -> ForeignOriginError:
+    return ForeignOriginError(
+        f"a download leads to {host}, an address of a private network ({shown(request)}); it is not followed, since "
+        "the provider is not on one."
+    )
