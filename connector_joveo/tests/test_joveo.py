@@ -632,8 +632,21 @@ def test_days_of_another_form_are_read_as_the_configuration_says(body: bytes, wa
         (2, {"total": 5}, None),
         (2, True, None),
         (2, "5 jobs", None),
+        (2, "9" * 5000, None),
     ],
-    ids=["more", "in text", "page after the last", "none", "the page's own", "less", "null", "object", "flag", "words"],
+    ids=[
+        "more",
+        "in text",
+        "page after the last",
+        "none",
+        "the page's own",
+        "less",
+        "null",
+        "object",
+        "flag",
+        "words",
+        "beyond all",
+    ],
 )
 def test_summary_counts_all_jobs_only_where_it_can(jobs: int, summary: Any, total: int | None) -> None:
     """

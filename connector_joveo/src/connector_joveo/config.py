@@ -49,10 +49,9 @@ def _levels(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str
 def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
     own = {column.name: column for column in _declared()}
     seen: dict[str, str] = {}
-    for member, said in value.items():
-        kind, _, form = said.partition(" ")
+    for member, kind, form in _parted(value):
         if kind not in get_args(ColumnType) or (form and kind != "date"):
-            raise ValueError(f"{member}: found {said!r}, wanted one of {', '.join(get_args(ColumnType))}")
+            raise ValueError(f"{member}: found {value[member]!r}, wanted one of {', '.join(get_args(ColumnType))}")
         if form and iso_day(_A_DAY.strftime(form), form) != _A_DAY.isoformat():
             raise ValueError(f"{member}: {form!r} does not give day, month and year; wanted one such as %m/%d/%Y")
         name = snake(member)
@@ -138,8 +137,7 @@ def iso_day(text: str, form: str) -> str | None:
 
 def day_forms(settings: JoveoSettings) -> dict[str, str]:
     """Member -> form, of the days that ``stats_columns`` says to come in another form than ISO."""
-    said = {member: kind.partition(" ")[2] for member, kind in settings.stats_columns.items()}
-    return {member: form for member, form in said.items() if form}
+    return {member: form for member, _, form in _parted(settings.stats_columns) if form}
 
 
 def has_date_level(settings: JoveoSettings) -> bool:
@@ -151,18 +149,22 @@ def day_column(settings: JoveoSettings) -> str | None:
     """The column of a stats row that holds its day: the first date of ``stats_columns``, else ``date``."""
     if not has_date_level(settings):
         return None
-    dates = (snake(member) for member, kind in settings.stats_columns.items() if kind.partition(" ")[0] == "date")
-    return next(dates, "date")
+    return next((snake(member) for member, kind, _ in _parted(settings.stats_columns) if kind == "date"), "date")
 
 
 def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
     """The columns that the configuration adds to those that ``stats`` declares."""
     own = {column.name for column in _declared()}
     return tuple(
-        Column(name=snake(member), type=kind.partition(" ")[0], member=member)  # type: ignore[arg-type]  # validated
-        for member, kind in settings.stats_columns.items()
+        Column(name=snake(member), type=kind, member=member)  # type: ignore[arg-type]  # the validator looked
+        for member, kind, _ in _parted(settings.stats_columns)
         if snake(member) not in own
     )
+
+
+def _parted(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
+    """Member, type and form of each of ``stats_columns``."""
+    return [(member, *said.partition(" ")[::2]) for member, said in columns.items()]
 
 
 def _declared() -> tuple[Column, ...]:

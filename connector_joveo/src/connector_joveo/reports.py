@@ -102,15 +102,12 @@ class JoveoReport:
         if not links:
             # Only NO_RECORDS_FOUND says that there is nothing.
             return Gone("Joveo says SUCCESS without a location to download from")
-        return Ready(tuple(_download(self.poll_base, link) for link in dict.fromkeys(links)))
+        base = self.settings.base_url.rstrip("/") + "/"
+        return Ready(tuple(_download(base, link) for link in dict.fromkeys(links)))
 
     def lost(self, response: Response) -> bool:
         """A download link that is refused has expired: the report is asked for anew."""
         return response.status in (403, 404, 410)
-
-    @property
-    def poll_base(self) -> str:
-        return self.settings.base_url.rstrip("/") + "/"
 
 
 @frozen(kw_only=True)

@@ -2,6 +2,7 @@
 The streams of Joveo: 14 collections and reports, 10 single-object reads, and 2 that Joveo calls work in progress.
 """
 
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import timedelta
 from typing import Any
@@ -48,7 +49,8 @@ class ListedJobs:
         answer = _JOBS(response)
         said = str(answer.head.get("summary"))
         here = sum(len(_ELEMENTS.decode(items.raw)) if items.form == "array" else 1 for items in answer.items)
-        return evolve(answer, total=int(said)) if said.isdecimal() and int(said) > here else answer
+        counts = re.fullmatch("[0-9]{1,18}", said) is not None and int(said) > here
+        return evolve(answer, total=int(said)) if counts else answer
 
 
 @frozen
@@ -65,11 +67,8 @@ class CustomIdxFields:
     """The map source field -> idx field as one item per entry, in its order."""
 
     def __call__(self, response: Response) -> Answer:
-        try:
-            fields = msgspec.json.decode(response.body)
-        except (ValueError, RecursionError) as error:
-            raise BrokenBodyError(f"the custom idx fields are no JSON: {error}") from None
-        if not isinstance(fields, dict):
+        fields = response.members()
+        if fields is None:
             raise BrokenBodyError(f"the custom idx fields are no JSON object; the body begins: {response.text(100)}")
         head = {name: fields[name] for name in FLAGS if name in fields}
         odd = [name for name, value in fields.items() if value is not None and not isinstance(value, str)]
