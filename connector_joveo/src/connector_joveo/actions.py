@@ -132,10 +132,7 @@ ACTIONS = (
         *_body("text", "advertiser_name"),
     ),
     _action(
-        "update_client",
-        "change a client's budget or applies",
-        *_body("object", "budget", "applies"),
-        open_body=True,
+        "update_client", "change a client's budget or applies", *_body("object", "budget", "applies"), open_body=True
     ),
     _action("delete_client", "delete a client"),
     _action("pause_client", "pause a client"),

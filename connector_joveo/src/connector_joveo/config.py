@@ -105,9 +105,7 @@ class JoveoSettings(SourceSettings):
         validator=_columns,
     )
     endpoints: dict[str, Any] = setting(
-        {},
-        help='operation -> { method = "...", path = "..." }, in place of the assumed one',
-        validator=_operations,
+        {}, help='operation -> { method = "...", path = "..." }, in place of the assumed one', validator=_operations
     )
 
 

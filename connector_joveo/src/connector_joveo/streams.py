@@ -14,6 +14,7 @@ from penstock.envelope import Envelope, ReportFile
 from penstock.errors import BrokenBodyError
 from penstock.model import Answer, Ask, Items, Request, Response
 from penstock.parts import named
+from penstock.record import columns_of
 
 from connector_joveo import records
 from connector_joveo.config import JoveoSettings, day_column, day_forms, fill, has_date_level, stats_columns
@@ -100,15 +101,16 @@ def _nameable(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     return () if {None, ""}.intersection(parent.values()) else (parent,)
 
 
-def _requests(operation: str, rows: Rows, stamps: Iterable[str]) -> Callable[[JoveoSettings, Ask], Iterable[Request]]:
+def _requests(operation: str, rows: Rows, record: type) -> Callable[[JoveoSettings, Ask], Iterable[Request]]:
     """
-    One request for each of ``rows``, the parameters of its path; ``stamps``: those that the records do not hold.
+    One request for each of ``rows``, the parameters of its path; those that the record adds are stamped on it.
     """
+    added = {column.name for column in columns_of(record) if column.added}
 
     def requests(settings: JoveoSettings, ask: Ask) -> Iterable[Request]:
         for row in rows(settings, ask):
             request = joveo_request(settings, operation, client=ask.account, **row)
-            yield evolve(request, columns={**request.columns, **{name: row[name] for name in stamps}})
+            yield evolve(request, columns={**request.columns, **{name: row[name] for name in row if name in added}})
 
     return requests
 
@@ -153,7 +155,6 @@ def _stream(
     record: type,
     *,
     rows: Rows | None = None,
-    stamps: tuple[str, ...] = (),
     of: str = "",
     path: Mapping[str, str] | None = None,
     **more: Any,
@@ -174,7 +175,7 @@ def _stream(
     }
     if path is not None:
         rows, given["parent"] = _parents(path), Parent(stream=of, columns=tuple(path.values()), links=_nameable)
-    given["requests"] = _requests(name, rows or _once, stamps)
+    given["requests"] = _requests(name, rows or _once, record)
     return Stream(name=name, summary=summary, record=record, **{**given, **more})
 
 
@@ -231,7 +232,6 @@ STREAMS: tuple[Stream, ...] = (
         key=("campaign_id", "id"),
         of="campaigns",
         path={"campaign_id": "id"},
-        stamps=("campaign_id",),
         paginator=PAGES,
         on_by_default=False,
     ),
@@ -243,7 +243,6 @@ STREAMS: tuple[Stream, ...] = (
         records.PublisherPostingConfig,
         key=("publisher_id", "id"),
         rows=_publishers,
-        stamps=("publisher_id",),
         envelope=ListedOrSingle(),
         needs=("publisher_ids",),
     ),
@@ -253,7 +252,6 @@ STREAMS: tuple[Stream, ...] = (
         records.PostedJob,
         key=("publisher_id", "job_id"),
         rows=_publishers,
-        stamps=("publisher_id",),
         paginator=PAGES,
         needs=("publisher_ids",),
     ),
@@ -264,7 +262,6 @@ STREAMS: tuple[Stream, ...] = (
         key=("config_id", "id"),
         of="posting_configs",
         path=_CONFIG,
-        stamps=("publisher_id", "config_id"),
         envelope=ListedOrSingle(),
     ),
     _stream(
@@ -316,14 +313,7 @@ STREAMS: tuple[Stream, ...] = (
         key="source_field",
         envelope=CustomIdxFields(),
     ),
-    _detail(
-        "job_details",
-        "one job",
-        records.Job,
-        key="ref_number",
-        of="jobs",
-        path={"job_reference": "ref_number"},
-    ),
+    _detail("job_details", "one job", records.Job, key="ref_number", of="jobs", path={"job_reference": "ref_number"}),
     _stream(
         "jobs_by_id",
         "jobs by Joveo's id, a hundred per request",
@@ -341,7 +331,6 @@ STREAMS: tuple[Stream, ...] = (
         key=("campaign_id", "id"),
         of="campaign_job_groups",
         path={"campaign_id": "campaign_id", "jobgroup_id": "id"},
-        stamps=("campaign_id",),
     ),
     _detail("feed_details", "one feed", records.Feed, of="feeds", path={"feed_id": "id"}),
     _detail("posting_config_details", "one posting config", records.PostingConfig, of="posting_configs", path=_CONFIG),
@@ -352,7 +341,6 @@ STREAMS: tuple[Stream, ...] = (
         key=("config_id", "id"),
         of="posting_config_jobs",
         path={"publisher_id": "publisher_id", "config_id": "config_id", "job_reference": "ref_number"},
-        stamps=("publisher_id", "config_id"),
     ),
     _stream(
         "stats_live",
