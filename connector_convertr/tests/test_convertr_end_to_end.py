@@ -14,9 +14,10 @@ from attrs import evolve
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
 from penstock.check import check
+from penstock.choice import chosen_streams
 from penstock.declare import SandboxRequest
 from penstock.errors import AuthenticationError
-from penstock.plan import ConfiguredSource, Job, chosen_streams
+from penstock.plan import ConfiguredSource, Job
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport

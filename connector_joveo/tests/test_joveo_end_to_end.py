@@ -16,9 +16,10 @@ from attrs import evolve
 from connector_joveo.config import JoveoSettings
 from connector_joveo.sandbox import SANDBOX, JoveoSandbox
 from connector_joveo.streams import STREAMS
+from penstock.choice import chosen_streams
 from penstock.clock import Clock
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.plan import ConfiguredSource, Job, chosen_streams
+from penstock.plan import ConfiguredSource, Job
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport

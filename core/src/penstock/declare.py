@@ -37,10 +37,12 @@ def setting(default: Any = attrs.NOTHING, *, help: str, shapes: bool = False, **
 
 
 def help_of(attribute: "attrs.Attribute[Any]") -> str:
+    """What :func:`setting` was told of a key, for people."""
     return str(attribute.metadata.get(_METADATA, {}).get("help", ""))
 
 
 def shapes(attribute: "attrs.Attribute[Any]") -> bool:
+    """Whether the provider's answer depends on this key."""
     return bool(attribute.metadata.get(_METADATA, {}).get("shapes", False))
 
 
@@ -228,6 +230,7 @@ class Stream:
 
     @property
     def columns(self) -> tuple[Column, ...]:
+        """The columns of its record class, in the order of their declaration."""
         return columns_of(self.record)
 
 
@@ -381,15 +384,19 @@ class SandboxRequest:
 
     @property
     def path(self) -> str:
+        """The path, without the query."""
         return self.target.partition("?")[0]
 
     @property
     def query(self) -> str:
+        """The query, without its question mark; empty without one."""
         return self.target.partition("?")[2]
 
 
 @frozen(kw_only=True)
 class SandboxResponse:
+    """What the imitation answers."""
+
     status: int = 200
     headers: Mapping[str, str] = field(factory=lambda: {"Content-Type": "application/json"})
     body: bytes = b""

@@ -81,6 +81,7 @@ class Delivery:
                 self.report.count(self.source.name, name, failed=1)
 
     def record_run(self) -> None:
+        """Put the run into the ledger, as ``penstock status`` shows it."""
         if self.target.ledger is None:
             return
         record = RunRecord(
@@ -97,6 +98,7 @@ class Delivery:
             self.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
 
     def note(self, text: str) -> None:
+        """Tell the listeners something that is no failure."""
         self.emit({"event": "note", "source": self.source.name, "message": mask(text)})
 
     def unknown(self, stream: str, names: tuple[str, ...]) -> None:

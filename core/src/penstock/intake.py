@@ -41,6 +41,7 @@ class Intake:
     _occurrences: Counter[Any] = field(factory=Counter, init=False)  # of equal rows that have no key
 
     def begin(self) -> None:
+        """Open a writer and start a count for every partition."""
         layouts = (self.shape.layout, *(child.compiled.layout for child in self.shape.derived))
         for partition in self.fetch.partitions:
             self.tallies[partition] = Tally()

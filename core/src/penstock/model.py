@@ -79,6 +79,7 @@ class Partition:
         return f"{self.stream}[{values}]" if values else self.stream
 
     def as_dict(self) -> dict[str, str]:
+        """The values by column, in path order."""
         return dict(self.values)
 
 
@@ -159,9 +160,11 @@ class Request:
 
     @property
     def origin(self) -> str:
+        """``scheme://host:port``, see :func:`origin_of`."""
         return origin_of(self.url)
 
     def param(self, name: str) -> str | None:
+        """The first parameter of this name."""
         return next((value for known, value in self.params if known == name), None)
 
     def with_param(self, name: str, value: str) -> "Request":

@@ -15,6 +15,7 @@ Key = tuple[str, str | None]  # stream, account
 
 
 def key_of(fetch: Fetch) -> Key:
+    """The stream and account that a fetch is part of."""
     return fetch.stream.name, fetch.account
 
 
@@ -102,9 +103,11 @@ class Needs:
     # --- how far they are -------------------------------------------------------------------------------------------
 
     def begun(self, fetch: Fetch) -> None:
+        """A fetch is planned; called before any of its account ends."""
         self._under_way[key_of(fetch)] = self._under_way.get(key_of(fetch), 0) + 1
 
     def ended(self, fetch: Fetch, *, well: bool) -> None:
+        """A fetch has ended; ``well``: it did not fail."""
         key = key_of(fetch)
         self._under_way[key] -= 1
         if not well:
@@ -118,9 +121,11 @@ class Needs:
             self._rows.pop(key_of(fetch), None)
 
     def is_over(self, key: Key) -> bool:
+        """Whether all fetches of a stream's account have ended."""
         return key in self._over
 
     def is_well(self, key: Key) -> bool:
+        """Whether they all have ended and none of them failed."""
         return key in self._over and key not in self._unwell
 
 

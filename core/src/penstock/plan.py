@@ -10,7 +10,6 @@ from typing import Any, Literal
 
 import attrs
 
-from penstock.choice import chosen_streams as chosen_streams  # connectors' tests take it from here
 from penstock.declare import OpenFor, SourceSettings, Stream, shapes
 from penstock.errors import UsageError
 from penstock.model import Ask, Partition
@@ -88,6 +87,7 @@ class Window:
     until: date
 
     def days(self) -> list[date]:
+        """Every day, ascending."""
         return [self.since + timedelta(days=number) for number in range((self.until - self.since).days + 1)]
 
 
@@ -184,6 +184,7 @@ class Planner:
 
     @property
     def ledger(self) -> Ledger | None:
+        """The target's; None where nothing was written yet, or it remembers nothing."""
         return self.target.ledger if self.target is not None else None
 
     def accounts(self, stream: Stream) -> Sequence[str | None] | None:

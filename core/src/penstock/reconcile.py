@@ -29,6 +29,7 @@ class Tally:
     derived_rejected: list[Rejected] = field(factory=list)  # of derived streams: no part of the sum above
 
     def add(self, *, rows: int, repeated: int, rejected: tuple[Rejected, ...], sums: Mapping[str, Decimal]) -> None:
+        """Count some elements; raises BoundExceededError when too many were rejected."""
         self.fetched += rows + repeated + len(rejected)
         self.rows += rows
         self.repeated += repeated

@@ -72,6 +72,7 @@ class Column:
 
     @property
     def added(self) -> bool:
+        """Whether penstock adds it, and no member of the provider fills it."""
         return self.member is None
 
 

@@ -34,6 +34,7 @@ class Secret:
         _known.add(value)
 
     def reveal(self) -> str:
+        """The secret itself, for a signature, a header or a driver only."""
         return self._value
 
     def __repr__(self) -> str:

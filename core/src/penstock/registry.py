@@ -144,6 +144,7 @@ class Registry:
         return {name: offer.value for name, offer in sorted(self._sandboxes().sound.items())}
 
     def sandbox(self, connector: str) -> Sandbox:
+        """The imitation of this connector's provider; raises PluginError."""
         found: Sandbox = self._need(self._sandboxes(), connector, "sandbox").value
         return found
 

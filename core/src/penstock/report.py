@@ -80,15 +80,18 @@ class RunReport:
     }
 
     def stream(self, source: str, stream: str) -> StreamReport:
+        """The counts of one stream, zeros at first."""
         return self.streams.setdefault((source, stream), StreamReport())
 
     def count(self, source: str, stream: str, **amounts: int) -> None:
+        """Add to counters of a stream, each by its name; from any thread."""
         with self._lock:
             counts = self.stream(source, stream)
             for name, amount in amounts.items():
                 setattr(counts, name, getattr(counts, name) + amount)
 
     def error(self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: BaseException) -> None:
+        """Note what failed; ``partition`` None: no single one."""
         self.errors.append(
             {
                 "source": source,
@@ -117,9 +120,11 @@ class RunReport:
 
     @property
     def status(self) -> str:
+        """The exit code as a word."""
         return "closed" if self.output_closed and not self.exit_code else self.STATUS[self.exit_code]
 
     def total(self, name: str) -> int:
+        """The sum of one counter over all streams."""
         return sum(getattr(one, name) or 0 for one in self.streams.values())
 
     @property

@@ -162,6 +162,7 @@ class SourceRun:
         self.delivery.record_run()
 
     def close(self) -> None:
+        """Give the target's lock back, however far the job came."""
         if self._delivery is not None:
             self._delivery.target.close()
 

@@ -67,6 +67,7 @@ class SignedExchange:
 
     @property
     def current(self) -> Grant | None:
+        """The grant as it is, not renewed."""
         return self._grant
 
     @property

@@ -110,6 +110,7 @@ class Entry:
 
     @property
     def delivered(self) -> bool:
+        """Whether it was ever delivered, be it without rows or with a failure since."""
         return self.state == "delivered"
 
     def final(self, fingerprint: str) -> bool:
@@ -159,7 +160,8 @@ class Ledger(Protocol):
     Every method is durable when it returns. Methods may be called from the run's main thread only.
     """
 
-    def entries(self, source: str, stream: str) -> dict[Partition, Entry]: ...
+    def entries(self, source: str, stream: str) -> dict[Partition, Entry]:
+        """Every row of a stream."""
 
     def deliver(self, entry: Entry) -> None:
         """
@@ -170,26 +172,32 @@ class Ledger(Protocol):
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
         """Record a failure; a former delivery stays as it is, with the error beside it."""
 
-    def submit(self, report: PendingReport) -> None: ...
+    def submit(self, report: PendingReport) -> None:
+        """Remember a report that is under way."""
 
-    def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]: ...
+    def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
+        """The reports under way, oldest first."""
 
     def drop(self, report: PendingReport) -> None:
         """The report was delivered, failed, or is gone."""
 
-    def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None: ...
+    def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None:
+        """The accounts that ``stream`` listed, in place of those it listed before."""
 
-    def accounts(self, source: str, stream: str) -> tuple[str, ...]: ...
+    def accounts(self, source: str, stream: str) -> tuple[str, ...]:
+        """The accounts that ``stream`` listed last, in its order; empty when it was never read."""
 
     def forget(self, source: str, partitions: Iterable[Partition]) -> int:
         """Drop the readings, so that they are missing again (what was delivered stays in place); how many."""
 
-    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[Entry, Rejected]]: ...
+    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[Entry, Rejected]]:
+        """The records set aside, each with the row of its partition; None: of all sources, of all streams."""
 
     def sources(self) -> tuple[tuple[str, str], ...]:
         """Every (source, stream) that has a row."""
 
-    def record_run(self, run: RunRecord) -> None: ...
+    def record_run(self, run: RunRecord) -> None:
+        """Remember how a run ended."""
 
     def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
         """The last runs, newest first."""
@@ -226,9 +234,11 @@ class Target(Protocol):
     def present(self, entry: Entry) -> bool:
         """Whether what the entry says was delivered is still there (a file that is gone is missing)."""
 
-    def finish(self, stream: str) -> None: ...
+    def finish(self, stream: str) -> None:
+        """Nothing more of this stream comes in this run: complete what is made of all its partitions."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Give the lock back. Called once, also after errors."""
 
 
 @runtime_checkable
@@ -242,6 +252,8 @@ class Whole(Protocol):
 
 
 class Sink(Protocol):
+    """An output as configured. It holds nothing open by itself; a run opens a target for each source."""
+
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
         """
         Raises LockHeldError when another run writes this source to this target, TargetError if it is unusable.

@@ -49,6 +49,7 @@ class ConfiguredSource:
         return stream.accounts_from if self.accounts_of(stream) is None else None
 
     def days_per_request(self, stream: Stream) -> int:
+        """How many consecutive days one request of this stream may cover."""
         limit = stream.days_per_request
         return limit(self.settings) if callable(limit) else limit
 

@@ -73,6 +73,7 @@ class Config:
 
     @property
     def where(self) -> str:
+        """What messages name as the place of a key that is missing."""
         return str(self.path) if self.path else "configuration"
 
     def connector_of(self, source: str) -> str:

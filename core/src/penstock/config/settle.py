@@ -66,13 +66,17 @@ class Settled:
 class Offers(Protocol):
     """What of the installed plugins a configuration needs; the registry has it."""
 
-    def connector(self, name: str) -> Connector: ...
+    def connector(self, name: str) -> Connector:
+        """The connector of this name; raises PluginError."""
 
-    def sink(self, name: str) -> SinkKind: ...
+    def sink(self, name: str) -> SinkKind:
+        """The output of this name or scheme; raises PluginError."""
 
-    def sinks(self) -> Mapping[str, SinkKind]: ...
+    def sinks(self) -> Mapping[str, SinkKind]:
+        """The outputs, by name."""
 
-    def secrets(self) -> Mapping[str, Callable[[str], str]]: ...
+    def secrets(self) -> Mapping[str, Callable[[str], str]]:
+        """Kinds of reference to a secret, each with the function that follows one."""
 
 
 @frozen(kw_only=True)

@@ -221,6 +221,7 @@ def from_text(text: str, hint: Any) -> Any:
 
 
 def listed(text: str) -> list[str]:
+    """The elements of ``a, b``, without empty ones."""
     return [one.strip() for one in text.split(",") if one.strip()]
 
 
@@ -268,6 +269,7 @@ def bare_type(hint: Any) -> Any:
 
 
 def is_table(hint: Any) -> bool:
+    """Whether a value of this type may be a TOML table."""
     kind = _kind(hint)
     return kind in (dict, Mapping, Any) or attrs.has(kind) or (_is_union(hint) and any(map(is_table, _members(hint))))
 

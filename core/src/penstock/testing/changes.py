@@ -63,6 +63,8 @@ def status(code: int, body: str = "", *, retry_after: str | float | None = None,
 
 
 def redirect(location: Callable[[SandboxRequest], str], code: int = 302) -> Change:
+    """To the place that ``location`` gives, without asking the app."""
+
     def change(moment: Moment) -> SandboxResponse:
         return SandboxResponse(status=code, headers={"Location": location(moment.request)})
 
@@ -98,21 +100,25 @@ def reset(moment: Moment) -> SandboxResponse:
 
 
 def silent_close(moment: Moment) -> SandboxResponse:
+    """The connection is closed instead of an answer."""
     return _scripted(moment.answer, ())
 
 
 def reset_in_body(moment: Moment) -> SandboxResponse:
+    """Half of the body, then a reset."""
     body = moment.answer.body
     # The pause lets what was sent arrive: a reset throws away what is still under way.
     return _scripted(moment.answer, (_head(moment.answer, len(body)) + body[: len(body) // 2], Pause(0.05), Reset()))
 
 
 def cut(moment: Moment) -> SandboxResponse:
+    """Half of the body that ``Content-Length`` announces."""
     body = moment.answer.body
     return _scripted(moment.answer, (_head(moment.answer, len(body) + (not body)) + body[: len(body) // 2],))
 
 
 def cut_chunk(moment: Moment) -> SandboxResponse:
+    """A chunk that ends half-way."""
     body = moment.answer.body
     return _scripted(moment.answer, (_head(moment.answer, None) + b"%x\r\n" % len(body) + body[: len(body) // 2],))
 
@@ -135,6 +141,7 @@ def wrong_length(by: int) -> Change:
 
 
 def two_lengths(moment: Moment) -> SandboxResponse:
+    """Two ``Content-Length`` headers, the second with half of the body."""
     body = moment.answer.body
     head = head_of(moment.answer, ("Content-Length", str(len(body))), ("Content-Length", str(len(body) // 2)))
     return _scripted(moment.answer, (head + body,))
@@ -174,6 +181,7 @@ def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Change:
 
 
 def no_http(moment: Moment) -> SandboxResponse:
+    """Bytes that are no HTTP answer: the start of a TLS alert."""
     return _scripted(moment.answer, (b"\x15\x03\x01\x00\x02\x02\x28 what is this\r\n",))
 
 
@@ -287,6 +295,8 @@ def in_record(edit: Callable[[bytes], bytes]) -> Change:
 
 
 def in_every_second(edit: Callable[[bytes], bytes]) -> Change:
+    """Edit every second record, the first one included."""
+
     def change(moment: Moment) -> SandboxResponse | None:
         raw = moment.answer.body
         parts, at = [], 0
@@ -300,24 +310,29 @@ def in_every_second(edit: Callable[[bytes], bytes]) -> Change:
 
 
 def other_number(new: bytes) -> Callable[[bytes], bytes]:
+    """The first number of a record is ``new``."""
     return lambda record: re.sub(rb'("\s*:\s*)-?\d+(?:\.\d+)?(?=\s*[,}])', rb"\g<1>" + new, record, count=1)
 
 
 def invalid_utf8(record: bytes) -> bytes:
+    """The first text of a record ends with a byte that is no UTF-8."""
     return re.sub(rb'(:\s*"[^"\\]*)"', lambda hit: hit[1] + b'\xff"', record, count=1)
 
 
 def ids_as_other_type(record: bytes) -> bytes:
+    """Ids that are numbers become text; where there are none, the reverse."""
     as_text = re.sub(rb'("(?:\w*_)?(?:\w*I)?[iI][dD]"\s*:\s*)(\d+)', rb'\1"\2"', record)
     return as_text if as_text != record else re.sub(rb'("\w*[iI][dD]"\s*:\s*)"(0|[1-9]\d*)"', rb"\1\2", record)
 
 
 def deep(record: bytes) -> bytes:
+    """One more member, nested 100,000 deep."""
     depth = 100_000
     return b'{"nested":' + b"[" * depth + b"]" * depth + (b"," if record.strip(b"{} \n") else b"") + record[1:]
 
 
 def second_key(record: bytes) -> bytes:
+    """The first member of a record stands in it twice."""
     first = re.match(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[^,{}\[\]]+)', record)
     return first[0] + b"," + record[1:] if first else record
 
@@ -350,8 +365,10 @@ def next_links(target: Callable[[SandboxRequest], str]) -> Change:
 
 
 def foreign(scheme: str) -> Callable[[SandboxRequest], str]:
+    """The same path and query at :data:`FOREIGN`."""
     return lambda request: f"{scheme}://{FOREIGN}{request.target}"
 
 
 def itself(request: SandboxRequest) -> str:
+    """The place that was asked for."""
     return request.target

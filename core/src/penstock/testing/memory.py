@@ -40,6 +40,8 @@ class MemorySink:
 
 @define(eq=False)
 class MemoryTarget:
+    """A :class:`MemorySink` opened for one source."""
+
     sink: MemorySink
     ledger: SqliteLedger
 
@@ -57,6 +59,8 @@ class MemoryTarget:
 
 @define(eq=False)
 class MemoryWriter:
+    """One partition's rows, until they are committed."""
+
     target: MemoryTarget
     layouts: Sequence[Layout]
     partition: Partition
