@@ -152,7 +152,7 @@ def test_resume_after_the_end_sends_nothing(outbox: Outbox) -> None:
 
     job = outbox.open(KEY, NOW, resume=True)
 
-    assert (job.fresh, job.settled(0, 0), told(job)) == (False, {0}, [(0, "done")])
+    assert (job.fresh, job.over, job.settled(0, 0), told(job)) == (False, True, {0}, [(0, "done")])
     job.close()
 
 

@@ -271,3 +271,34 @@ def test_a_closed_pipe_ends_a_listing_quietly() -> None:
         )
 
     assert (done.returncode, done.stderr) == (0, b"")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full here")
+def test_an_output_that_is_full_is_told() -> None:
+    """
+    As what it is, and not as a defect.
+    """
+    program = str(Path(sys.executable).parent / "penstock")
+    with Path("/dev/full").open("wb") as full:
+        done = subprocess.run(
+            [program, "connectors", "--json"], stdout=full, stderr=subprocess.PIPE, check=False, text=True
+        )
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("penstock: error: standard output, or a file, cannot be written: ")
+
+
+@pytest.mark.parametrize("closed", ["1", "2"])
+def test_a_stream_that_is_closed_from_the_start_is_no_defect(closed: str) -> None:
+    """
+    As a daemon may start us: the other one is written as ever.
+    """
+    program = Path(sys.executable).parent / "penstock"
+
+    done = subprocess.run(
+        ["sh", "-c", f"exec {program} connectors {closed}>&-"], capture_output=True, text=True, check=False
+    )
+
+    assert done.returncode == 0
+    assert (done.stdout == "") == (closed == "1")
+    assert done.stderr == ""

@@ -464,6 +464,7 @@ def test_what_cannot_be_read_is_told_in_a_sentence(here: Here, verb: str, argume
         file.write('[pipeline.odd]\nsource = "shop"\nsink = "filez"\n')
         file.write('[pipeline.stray]\nsource = "shoop"\nsink = "files"\n')
     said = said.replace("the pipeline daily", "the pipeline daily or odd or stray")
+    said = said.replace(" with --to, such as --to jsonl:data", "") if verb == "plan" else said
 
     here(verb, *arguments, code=2)
 
@@ -667,6 +668,17 @@ def test_a_connector_that_fails_while_it_plans_is_named(here: Here) -> None:
     assert "report it to who publishes the connector, with what --debug shows" in err
 
 
+def test_a_name_or_a_file_that_is_meant_otherwise_is_guessed(here: Here) -> None:
+    """
+    A source that nobody knows is not one that merely delivered nothing; a file is a target behind its format's name.
+    """
+    here("status", "shpo", code=2)
+    assert "no source or pipeline 'shpo' is known here. Did you mean \"shop\"?" in here.err
+    here("status", "shop")
+    here("run", "shop", "--to", "sales.jsonl.gz", code=2)
+    assert 'or - for stdout. Did you mean "jsonl:sales.jsonl.gz"?' in here.err
+
+
 def test_a_stream_that_a_sinks_settings_misspell_is_told(here: Here) -> None:
     """
     Before the sink is opened; what any source of the file has may be named.
@@ -687,6 +699,22 @@ def test_quiet_says_nothing_of_a_good_run(here: Here) -> None:
     """
     here("-q", "run", "daily", *days(2))
     assert (here.out, here.err) == ("", "")
+
+
+@pytest.mark.parametrize("options", [(), ("-v",), ("--log-format", "json")], ids=" ".join)
+def test_a_run_goes_on_when_nobody_reads_what_it_says(
+    here: Here, options: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    ``penstock run ... 2>&1 | head -1``: the rows are delivered all the same.
+    """
+    read, write = os.pipe()
+    os.close(read)
+    with os.fdopen(write, "w") as unread:
+        monkeypatch.setattr("sys.stderr", unread)
+        here("run", "daily", *days(2), *options)
+
+    assert len(list((here.folder / "data").rglob("report_date=*/data.jsonl"))) == 2
 
 
 def test_json_logs_are_one_object_a_line(here: Here) -> None:

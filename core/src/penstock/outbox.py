@@ -95,7 +95,9 @@ class Outbox:
         try:
             connection = self._connect()
             try:
-                number, fresh = _taken_up(connection, key, now, again=resume or retry_unknown, moved=moved, anew=anew)
+                number, fresh, over = _taken_up(
+                    connection, key, now, again=resume or retry_unknown, moved=moved, anew=anew
+                )
             except BaseException:
                 connection.close()
                 raise
@@ -103,7 +105,13 @@ class Outbox:
             lock.close()
             raise
         return OutboxJob(
-            number=number, fresh=fresh, retry_unknown=retry_unknown, connection=connection, lock=lock, path=self.path
+            number=number,
+            fresh=fresh,
+            over=over and not retry_unknown,
+            retry_unknown=retry_unknown,
+            connection=connection,
+            lock=lock,
+            path=self.path,
         )
 
     def _lock(self, key: JobKey) -> BinaryIO:
@@ -169,8 +177,8 @@ class Outbox:
 
 def _taken_up(
     connection: "sqlite3.Connection", key: JobKey, now: datetime, *, again: bool, moved: bool, anew: bool
-) -> tuple[int, bool]:
-    """The number of the job to go on with, and whether it is a new one; see :meth:`Outbox.open`."""
+) -> tuple[int, bool, bool]:
+    """The number of the job to go on with, whether it is a new one, and whether it is over; see :meth:`Outbox.open`."""
     import sqlite3
 
     try:
@@ -199,7 +207,7 @@ def _taken_up(
                     (mask(key.what), mask(key.destination), number),
                 )
                 connection.execute("commit")
-                return int(number), False
+                return int(number), False, finished_at is not None
             if captured and (again or (finished_at is None and not (elsewhere and anew))):
                 connection.execute("commit")
                 if elsewhere:
@@ -225,7 +233,7 @@ def _taken_up(
         ).lastrowid
         connection.execute("commit")
         assert made is not None
-        return made, True
+        return made, True, False
     except sqlite3.Error as error:
         raise _explained(Path("the write ledger"), error) from error
 
@@ -277,6 +285,7 @@ class OutboxJob:
 
     number: int
     fresh: bool  # nothing was noted of it before
+    over: bool  # it came to its end before, and nothing is to be sent again
     retry_unknown: bool
     connection: "sqlite3.Connection"
     lock: BinaryIO

@@ -67,7 +67,7 @@ def explained(error: OSError, path: Path) -> PenstockError:
     seen = f"{place}: {error.strerror or error}"
     if error.errno in _FULL:
         # The directory, not the file: so that a full disk is one reason, told once, for however many partitions.
-        seen = f"{place.parent}: {error.strerror or error}"
+        seen = f"{place.parent if place.parent.name else place}: {error.strerror or error}"
         return SinkError(f"{seen}. Free some space and run again; what was delivered before is still there.")
     if error.errno in _UNUSABLE:
         return TargetError(f"{seen}. {_UNUSABLE[error.errno]}")

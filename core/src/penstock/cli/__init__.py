@@ -2,6 +2,7 @@
 The command line. ``penstock --help`` imports click and this module only: a verb's module is imported when it is used.
 """
 
+import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,7 +10,7 @@ from typing import Any
 
 import click
 
-from penstock.cli.session import Session, common, complain
+from penstock.cli.session import Session, common, complain, discard
 
 # verb -> (module, what --help says of it); the function has the verb's name.
 VERBS = {
@@ -26,6 +27,8 @@ VERBS = {
     "act": ("act", "Write to a provider; one receipt for each row."),
     "sandbox": ("sandbox", "Serve a local imitation of a provider."),
 }
+
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 HELP = """
 Carry records from the reporting APIs of providers to files or Postgres, and events back to them.
@@ -86,10 +89,20 @@ class Verbs(click.Group):
 
             # click would end the process with 1.
             raise OutputClosedError("whoever read standard output closed it") from None
+        except OSError as error:
+            if error.filename is not None or error.errno not in _UNWRITABLE:
+                raise
+            raise _unwritable(error) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Verbs"):
             formatter.write_dl([(verb, summary) for verb, (_, summary) in VERBS.items()])
+
+
+def _unwritable(error: OSError) -> Exception:
+    from penstock.errors import SinkError
+
+    return SinkError(f"standard output, or a file, cannot be written: {error.strerror}. Free some space and run again")
 
 
 def _version(ctx: click.Context, param: click.Parameter, value: bool) -> None:
@@ -125,8 +138,10 @@ def main(
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        # Whoever read the output has seen enough. What is still buffered must not fail at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        discard(sys.stdout)  # whoever read it has seen enough
+    except OSError as error:
+        discard(sys.stdout)
+        return code or complain(session, _unwritable(error))
     return code
 
 
@@ -143,6 +158,9 @@ def script() -> int:
 
     # Ended before the verb minds signals itself: as by Ctrl-C, with a word and 130.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # closed by the caller: a file opened next would get its number
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     gc.set_threshold(50_000, 20, 20)
     code = main()
     gc.disable()

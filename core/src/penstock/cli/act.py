@@ -4,7 +4,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import sys
 import tempfile
@@ -18,8 +17,8 @@ import click
 
 from penstock.cli.output import print_json, print_table
 from penstock.cli.run import stopping
-from penstock.cli.session import Session, as_json, blamed, verb
-from penstock.errors import StoppedError, UsageError
+from penstock.cli.session import Session, as_json, blamed, discard, verb
+from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.report import counted
 
 if TYPE_CHECKING:
@@ -270,6 +269,8 @@ def _act(
         job = Outbox(folder).open(key, clock.now(), resume=resume, retry_unknown=retry_unknown, moved=moved, anew=anew)
         if (resume or retry_unknown) and job.fresh:
             session.notice("there is no job of these rows and parameters to go on with: all of them are sent")
+        elif job.over:
+            session.notice("this job came to its end before: its receipts are printed again, and nothing is sent")
         stack.callback(job.close)
         rows = read(folder, job.fresh)
         if refused is not None:
@@ -298,7 +299,13 @@ def _send(
         try:
             _put(line)
         except BrokenPipeError:  # nobody reads the receipts any more; the rows are sent all the same
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard(sys.stdout)
+        except OSError as error:
+            discard(sys.stdout)
+            raise SinkError(
+                f"the receipts cannot be written to standard output: {error.strerror}. No more rows were sent; what "
+                "became of those before is noted, and --resume prints the receipts of all"
+            ) from None
         if copy is not None:
             copy.write(line + "\n")
 
@@ -337,7 +344,13 @@ def _send(
             why, left = "interrupted", "; --resume sends the rest"
         session.say(f"error: {why}{left}", event="error", exit_code=finished.exit_code)
     if not session.quiet:
-        session.say(f"{source.name} {action.name}: {finished.summary}", event="act_finished", **finished.counts)
+        session.say(
+            f"{source.name} {action.name}: {finished.summary}",
+            event="act_finished",
+            source=source.name,
+            action=action.name,
+            **finished.counts,
+        )
         if finished.counts.get("unknown"):
             session.say("unknown: sent, and nobody knows whether it arrived. --retry-unknown sends those rows again")
     return finished.exit_code
@@ -470,7 +483,8 @@ def _check_no_sink(session: Session, from_: str) -> None:
     """A sink without ``--query`` is told as that, and its password not as part of a path."""
     from penstock.config import shown_target
 
-    if (from_ in session.config.sinks or shown_target(from_) != from_ or "://" in from_) and not Path(from_).exists():
+    named = from_ in session.config.sinks or from_.partition(":")[0] in session.registry.sinks()
+    if (named or shown_target(from_) != from_ or "://" in from_) and not Path(from_).exists():
         raise UsageError(f"--from {shown_target(from_)} is a sink and no file: --query says which of its rows to take")
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import unquote_plus, urlsplit
 
+from penstock.cli.session import to_stderr
 from penstock.redact import mask, mask_json
 from penstock.report import counted
 
@@ -63,7 +64,7 @@ def _json(event: Event, *, quiet: bool, debug: bool) -> None:
     if quiet and event["event"] not in ("partition_failed", "defect", "run_finished"):
         return
     shown = event if debug else {name: value for name, value in event.items() if name != "trace"}
-    print(json_line(shown), file=sys.stderr, flush=True)
+    to_stderr(json_line(shown))
 
 
 SHOWN_QUERY = 60  # characters of a request's parameters in a line for people
@@ -173,7 +174,7 @@ class _Log:
             self._line("ERROR", told(event))
         if name == "defect" and self._debug:  # without --debug, the partition that failed of it says enough
             self._line("ERROR", told(event))
-            print(mask(event["trace"]), file=sys.stderr, flush=True)
+            to_stderr(mask(event["trace"]))
         if self._quiet:
             return
         news = name in ("run_started", "planned") or event.get("restated")
@@ -201,7 +202,7 @@ class _Log:
 
     def _line(self, level: str, text: str | None) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        print(mask(f"{now} {level:<7} {' '.join((text or '').split())}"), file=sys.stderr, flush=True)
+        to_stderr(mask(f"{now} {level:<7} {' '.join((text or '').split())}"))
 
 
 @contextmanager

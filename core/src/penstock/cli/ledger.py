@@ -366,6 +366,9 @@ def targets(
             if sources is None or set(sources) & set(pipeline.sources):
                 texts[pipeline.sink] = sources
     if not texts:
+        known = [*config.sources, *(() if used_by_source else config.pipelines)]
+        if name is not None and name not in known and name not in session.registry.connectors():
+            raise UsageError(f"no source or pipeline {name!r} is known here.{did_you_mean(name, known)}".rstrip("."))
         whose = f" for {name}" if name is not None else ""
         raise UsageError(f"no target was used{whose} from this configuration yet; name one with --to")
     found: list[tuple[SinkChoice, tuple[str, ...] | None]] = []

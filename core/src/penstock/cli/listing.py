@@ -2,13 +2,12 @@
 ``connectors`` and ``streams``: what is installed, without any configuration.
 """
 
-import sys
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from penstock.cli.output import print_json, print_table
-from penstock.cli.session import Session, as_json, verb
+from penstock.cli.session import Session, as_json, to_stderr, verb
 
 if TYPE_CHECKING:
     from penstock.declare import Stream
@@ -62,7 +61,7 @@ def connectors(session: Session, json_: bool) -> None:
         )
         if session.debug:
             for plugin in registry.broken():
-                print(f"\n{plugin.plugin}:\n{plugin.details}", file=sys.stderr)
+                to_stderr(f"\n{plugin.plugin}:\n{plugin.details}")
 
 
 def _example(scheme: str) -> str:

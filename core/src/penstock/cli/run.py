@@ -280,9 +280,13 @@ def jobs_for(
 
     config = session.config
     if name is None:
+        to_say = "" if planning else " with --to, such as --to jsonl:data"
+        missing = (
+            "" if config.path else ". There is no penstock.toml here: `penstock init CONNECTOR` prints a first one"
+        )
         raise UsageError(
-            f"say what to read: {_or(config.pipelines, 'a pipeline')}, or {_or(config.sources, 'a source')} with --to, "
-            "such as --to jsonl:data"
+            f"say what to read: {_or(config.pipelines, 'a pipeline')}, or {_or(config.sources, 'a source')}{to_say}"
+            f"{missing}"
         )
     sources: tuple[str, ...] = (name,)
     named_by = "sink" if to is None else "--to"

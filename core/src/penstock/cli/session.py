@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, TextIO, TypeVar
 
 import click
 
@@ -135,7 +135,22 @@ class Session:
             line = json_line({"event": "said", "message": text, **event})
         else:
             line = mask(f"penstock: {text}")
+        to_stderr(line)
+
+
+def to_stderr(line: str) -> None:
+    """A line on stderr. That nobody reads it any more (``2>&1 | head``) is no reason to end what is under way."""
+    try:
         print(line, file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let all that is written to ``stream`` go nowhere, also what is still buffered and would fail again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
 
 
 # --- options that every verb takes ----------------------------------------------------------------------------------
@@ -200,7 +215,7 @@ def blamed(connector: "Connector") -> Iterator[None]:
 
     try:
         yield
-    except (PenstockError, click.ClickException, BrokenPipeError, MemoryError, RecursionError):
+    except (PenstockError, click.ClickException, OSError, MemoryError, RecursionError):
         raise
     except Exception as error:
         said = " ".join(str(error).split())
@@ -261,7 +276,7 @@ def complain(session: Session, error: Exception) -> int:
 
         from penstock.redact import mask
 
-        print(mask("".join(traceback.format_exception(error))), file=sys.stderr)
+        to_stderr(mask("".join(traceback.format_exception(error))))
     if code:  # OutputClosedError is an end, not a fault
         session.say(f"error: {text}", event="error", error=type(error).__name__, message=text, exit_code=code)
     return code

@@ -129,12 +129,9 @@ class Config:
         if scheme not in schemes and not colon:
             ways = ", ".join(sorted(f"{kind.scheme}:..." for kind in offers.sinks().values() if kind.scheme != "-"))
             named = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
-            raise ConfigError(
-                [
-                    *self.problems,
-                    f"{named_by} {text!r}: wanted {named}{ways}, or - for stdout.{did_you_mean(text, self.sinks)}",
-                ]
-            )
+            ending = Path(text.removesuffix(".gz")).suffix.removeprefix(".")
+            meant = f' Did you mean "{ending}:{text}"?' if ending in schemes else did_you_mean(text, self.sinks)
+            raise ConfigError([*self.problems, f"{named_by} {text!r}: wanted {named}{ways}, or - for stdout.{meant}"])
         if text != "-" and (text == scheme or text == f"{scheme}:"):
             raise ConfigError([*self.problems, f"sink {text!r}: a place is missing, such as {scheme}:data"])
         kind = offers.sink(scheme)
