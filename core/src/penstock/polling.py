@@ -32,9 +32,14 @@ class Standing(Exception):
 class Lost(ProviderError):
     """A report expired while its pages were read; asking for its state again gives fresh links, or says it is gone."""
 
-    def __init__(self, error: ProviderError) -> None:
-        super().__init__(f"the report expired while it was read ({error})")
-        self.error = error
+    def __init__(self, response: Response) -> None:
+        # Not in the words of the refusal: they say what a wrong address would mean.
+        seen = f"HTTP {response.status}"
+        super().__init__(f"the report expired while it was read ({seen})")
+        self.error = ReportError(
+            f"the provider's report expired while it was read ({seen}), and again each time it was made anew. Run again "
+            "when the provider answers faster, or with a shorter window."
+        )
 
 
 def arrived(outcome: Outcome | None) -> Outcome:
@@ -55,7 +60,7 @@ def accepted(outcome: Outcome | None, lost: Callable[[Response], bool]) -> Outco
     outcome = arrived(outcome)
     if isinstance(outcome.verdict, Refuse):
         if outcome.response is not None and lost(outcome.response):
-            raise Lost(outcome.verdict.error)
+            raise Lost(outcome.response)
         raise outcome.verdict.error
     return outcome
 
