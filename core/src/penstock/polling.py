@@ -37,8 +37,8 @@ class Lost(ProviderError):
         seen = f"HTTP {response.status}"
         super().__init__(f"the report expired while it was read ({seen})")
         self.error = ReportError(
-            f"the provider's report expired while it was read ({seen}), and again each time it was made anew. Run again "
-            "when the provider answers faster, or with a shorter window."
+            f"the provider's report expired while it was read ({seen}), and again each time it was made "
+            "anew. Run again when the provider answers faster, or with a shorter window."
         )
 
 
