@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
+from attrs import evolve
 from penstock.envelope import Envelope
 from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ServerError, ThrottledError
 from penstock.judge import RETRIED_STATUSES, by_status, judged
@@ -43,7 +44,7 @@ def test_trouble_is_tried_again(status: int):
 @pytest.mark.parametrize(
     ("status", "error"),
     [
-        *[(status, AuthenticationError) for status in (401, 403)],
+        (403, AuthenticationError),
         *[(status, RefusedError) for status in (301, 302, 400, 404, 418, 501, 505)],
     ],
 )
@@ -57,15 +58,29 @@ def test_a_refusal_is_final(status: int, error: type[Exception]):
     assert type(verdict.error) is error
 
 
+def test_a_token_that_ended_early_is_worth_a_new_one():
+    """
+    401 may mean that a token is no longer good: a new one is tried, where there is one to be had. A download carries
+    no token.
+    """
+    signed = by_status("shop", REQUEST, a_response(status=401))
+    bare = by_status("shop", evolve(REQUEST, credentials=False), a_response(status=401))
+
+    assert isinstance(signed, Retry)
+    assert (type(signed.error), signed.renew) == (AuthenticationError, True)
+    assert isinstance(bare, Refuse)
+    assert type(bare.error) is RefusedError
+
+
 def test_a_refusal_says_what_was_seen_without_secrets():
     """
-    The message names provider, request, status and what the body says, but no secret in it; of a 401 no body at all.
+    The message names provider, request, status and what the body says, but no secret in it; of a 403 no body at all.
     """
     secret = Secret("a-token-that-is-repeated")
     body = {"error": f"unknown field, token {secret.reveal()}"}
 
     refused = by_status("shop", REQUEST, a_response(body, status=400))
-    unauthorized = by_status("shop", REQUEST, a_response(body, status=401))
+    unauthorized = by_status("shop", REQUEST, a_response(body, status=403))
 
     assert isinstance(refused, Refuse)
     assert isinstance(unauthorized, Refuse)

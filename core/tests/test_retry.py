@@ -1,5 +1,6 @@
 """Retries: how often, how patiently, on whose word, and what is never tried again."""
 
+import contextlib
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -22,7 +23,7 @@ from penstock.errors import (
 from penstock.model import Request, Response
 from penstock.parts import Accept, Grant, Refuse, Retry, Verdict
 from penstock.redact import Secret
-from penstock.retry import BOUND_RETRIES, Budget, Retrying, RetryPolicy, retry_after
+from penstock.retry import BOUND_RETRIES, SILENT, Budget, Retrying, RetryPolicy, retry_after
 from penstock.testing import FakeClock, a_response
 
 REQUEST = Request(url="http://localhost/report")
@@ -151,11 +152,40 @@ def test_a_token_is_renewed_once():
     A refused token is replaced without counting as a failure; a new one that is refused, too, ends it.
     """
     error = AuthenticationError("expired")
-    exchange = Signed([a_response(status=401)] * 5)
+    exchange = Signed([a_response(status=401)] * 5, current=Grant(Secret("token")))
 
     with pytest.raises(AuthenticationError):
         retrying(exchange)(REQUEST, always(Retry(error, renew=True)))
     assert (exchange.asked, exchange.renewed) == (2, 1)
+
+
+def test_a_key_that_nobody_granted_is_not_renewed():
+    """
+    Where credentials are not granted by a login, there are no others: the refusal stands at once.
+    """
+    exchange = Signed([a_response(status=401)] * 5)
+
+    with pytest.raises(AuthenticationError):
+        retrying(exchange)(REQUEST, always(Retry(AuthenticationError("no such key"), renew=True)))
+    assert (exchange.asked, exchange.renewed) == (1, 0)
+
+
+def test_an_outage_costs_little():
+    """
+    When requests in a row stay without any answer through all their retries, the next ones are tried once each; the
+    first answer, be it a bad one, ends that.
+    """
+    exchange = Signed([*[TransportError("down")] * (4 * SILENT + 2), *[a_response(status=503)] * 4, *[GOOD] * 2])
+    once_down = retrying(exchange)
+
+    def asked() -> int:
+        before = exchange.asked
+        with contextlib.suppress(TransportError, ServerError):
+            once_down(REQUEST, by_status)
+        return exchange.asked - before
+
+    assert [asked() for _ in range(SILENT + 3)] == [4] * SILENT + [1, 1, 4]
+    assert asked() == 1
 
 
 @pytest.mark.parametrize(("corrects", "asked"), [(True, 2), (False, 1)], ids=["differs", "agrees"])

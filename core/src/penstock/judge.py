@@ -78,7 +78,9 @@ def by_status(provider: str, request: Request, response: Response) -> Verdict:
         return Retry(ServerError(f"{seen}{detail}; it may be better later"))
     if status in (401, 403) and not request.credentials:
         said = "a download, which is asked for without credentials, was refused; its link may have expired"
-        return Refuse(AuthenticationError(f"{seen}: {said}"))
+        return Refuse(RefusedError(f"{seen}: {said}"))
     if status in (401, 403):
-        return Refuse(AuthenticationError(f"{seen}: the credentials were refused; check those of this source"))
+        refused = AuthenticationError(f"{seen}: the credentials were refused; check those of this source")
+        # A token may have ended before its time. Where none was granted there is none to renew, and the error stands.
+        return Retry(refused, renew=True) if status == 401 else Refuse(refused)
     return Refuse(RefusedError(f"{seen}{detail}"))

@@ -15,7 +15,7 @@ from penstock.errors import ProviderError
 from penstock.judge import judged
 from penstock.model import Request, Response, origin_of
 from penstock.pace import Pace
-from penstock.parts import Accept, Named, Unsigned, Verdict
+from penstock.parts import Accept, Named, Refuse, Retry, Unsigned, Verdict
 from penstock.plan import ConfiguredSource
 from penstock.report import RunReport
 from penstock.retry import Budget, Retrying, RetryPolicy
@@ -112,11 +112,12 @@ class SourceLane:
         bare = _Bare(self._transport)
         retrying = Retrying(exchange=bare, policy=self.policy, pace=self.pace, budget=self.budget)
         name = self.source.connector.name
-        response, _ = retrying(
-            request,
-            lambda response: judged(name, request, response, read=None, judges=(), lenient=True)[0],
-            partial(self._attempted, request, None),
-        )
+
+        def judge(response: Response) -> Verdict:
+            verdict, _ = judged(name, request, response, read=None, judges=(), lenient=True)
+            return Refuse(verdict.error) if isinstance(verdict, Retry) and verdict.renew else verdict
+
+        response, _ = retrying(request, judge, partial(self._attempted, request, None))
         return response
 
     def _sending(self, stream: Stream | None) -> None:

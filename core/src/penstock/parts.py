@@ -188,12 +188,15 @@ class Waiting:
 @frozen
 class Ready:
     """
-    Finished. Without ``downloads`` the poll's own answer is the first page, and the stream's paginator goes on from it.
+    Finished. The rows begin in the poll's own answer; or in the answers to ``pages``, requests to the provider itself;
+    or to ``downloads``, files which may lie at another origin and are asked for without credentials.
 
-    A download is one file: asked for without credentials, since it may lie at another origin, and not paged.
+    Wherever they begin, the stream's paginator goes on from there. Downloads are read by the stream's ``downloads``,
+    the others by its envelope.
     """
 
     downloads: tuple[Request, ...] = ()
+    pages: tuple[Request, ...] = ()
 
 
 @frozen

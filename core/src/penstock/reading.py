@@ -26,7 +26,7 @@ from penstock.streamparts import StreamParts
 from penstock.values import define, evolve, field, frozen
 
 # How often a fetch is read again from its start because its pages did not fit together.
-REREADS = 3
+REREADS = 5
 
 # A span that still overflows the provider's limit and is no longer than this is not cut further.
 SHORTEST_SPAN = timedelta(seconds=1)
@@ -146,14 +146,17 @@ class Reader:
         self.read_at = min(self.read_at or submitted_at, submitted_at)
         if isinstance(finished.state, Empty):
             return
-        if finished.state.downloads:
-            downloads = [
-                evolve(request, credentials=False, columns={**submission.columns, **request.columns})
-                for request in finished.state.downloads
+        state, paginator = finished.state, self.parts.paginator
+        if state.downloads or state.pages:
+            files = bool(state.downloads)
+            requests = [
+                evolve(request, credentials=not files, columns={**submission.columns, **request.columns})
+                for request in state.downloads or state.pages
             ]
-            yield from self.listings(ask, downloads, self.parts.downloads, SinglePage())
+            read = self.parts.downloads if files else self.parts.read
+            yield from self.listings(ask, requests, read, paginator)
         else:
-            yield from self.listing(ask, finished.outcome, self.parts.read, self.parts.paginator)
+            yield from self.listing(ask, finished.outcome, self.parts.read, paginator)
 
     def listings(self, ask: Ask, requests: Sequence[Request], read: BodyDecoder, paginator: Paginator) -> Reading:
         """Several listings, in order; their first pages are asked for ahead."""
@@ -198,7 +201,7 @@ class Reader:
         page, listing, most = first, chain.listing, self.source.settings.max_pages
         rest = chain.paginator.rest(first)
         if rest is not None:
-            calls = tuple(self._call(request, chain.read, chain.paginator) for request in rest)
+            calls = tuple(self._call(as_asked(request, first), chain.read, chain.paginator) for request in rest)
             for place, call in enumerate(calls):
                 listing.ask(call.request.full_url, most)
                 page = self.take((yield (calls if place == 0 else ())), chain)
@@ -207,7 +210,8 @@ class Reader:
         else:
             while (following := chain.paginator.next(page)) is not None:
                 listing.ask(following.full_url, most)
-                page = self.take((yield (self._call(following, chain.read, chain.paginator),)), chain)
+                call = self._call(as_asked(following, first), chain.read, chain.paginator)
+                page = self.take((yield (call,)), chain)
         return page
 
     def _call(self, request: Request, read: BodyDecoder, paginator: Paginator) -> Call:
@@ -246,6 +250,12 @@ class Reader:
 
     def _lost(self, response: Response) -> bool:
         return self.reports is not None and self.reports.lost(response)
+
+
+def as_asked(request: Request, first: Page) -> Request:
+    """A further page, asked for as the first was: one of a download without credentials."""
+    signed = first.request.credentials
+    return request if request.credentials == signed else evolve(request, credentials=signed)
 
 
 def halves(ask: Ask) -> list[Ask]:

@@ -19,6 +19,10 @@ from penstock.values import define, field, frozen
 # An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
 BOUND_RETRIES = 2
 
+# After so many requests in a row that no attempt brought any answer to, each further one is tried once only, until one
+# is answered: an outage then costs a run minutes, and not the patience for one request times its partitions.
+SILENT = 3
+
 
 @frozen(kw_only=True)
 class RetryPolicy:
@@ -98,6 +102,7 @@ class Retrying:
     pace: Pacing
     budget: Budget
     draw: Callable[[], float] = random.random
+    _silent: int = field(default=0, init=False)  # requests in a row that were given up without any answer
 
     def __call__(
         self,
@@ -127,15 +132,17 @@ class Retrying:
             except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
                 verdict = Retry(failed)
             if not isinstance(verdict, Retry):
+                self._silent = 0
                 on_attempt(None, None)
                 assert response is not None
                 return response, verdict
             error = verdict.error
             if verdict.renew or verdict.correct_clock:
-                if verdict.renew and not renewed:
-                    # The attempt that found no grant logged in itself, and was signed with what that brought.
+                # The attempt that found no grant logged in itself, and was signed with what that brought.
+                granted = used or self.exchange.current
+                if verdict.renew and not renewed and granted is not None:
                     renewed = renewing = True
-                    stale = used or self.exchange.current
+                    stale = granted
                 elif (
                     verdict.correct_clock and not corrected and response and self.exchange.correct_clock(response, skew)
                 ):
@@ -146,10 +153,9 @@ class Retrying:
                 on_attempt(error, 0.0)
                 continue
             failures += 1
-            most = self.policy.retries
-            if isinstance(error, BoundExceededError):
-                most = min(most, BOUND_RETRIES)
-            if failures > most or not self.budget.take():
+            self._silent = 0 if response is not None else self._silent
+            if failures > self._most(error) or not self.budget.take():
+                self._silent += response is None
                 on_attempt(error, None)
                 raise error
             wanted_s = verdict.wait_s
@@ -161,6 +167,12 @@ class Retrying:
             pause_s = self.policy.pause(failures, wanted_s, self.draw())
             on_attempt(error, pause_s)
             self.budget.sleep(pause_s)
+
+    def _most(self, error: ProviderError) -> int:
+        """How often a request that failed with this error is repeated."""
+        if self._silent >= SILENT:
+            return 0
+        return min(self.policy.retries, BOUND_RETRIES) if isinstance(error, BoundExceededError) else self.policy.retries
 
 
 def retry_after(response: Response) -> float | None:

@@ -1,0 +1,141 @@
+"""
+Reports that a provider makes on demand: wherever their rows lie, all pages of them arrive.
+"""
+
+import json
+from collections.abc import Callable, Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import penstock_plugins
+import pytest
+from attrs import frozen
+from penstock import hookimpl
+from penstock.declare import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream
+from penstock.envelope import Envelope
+from penstock.model import Request, Response
+from penstock.parts import Grant, Ready, Unsigned, named
+from penstock.plan import ConfiguredSource, Job
+from penstock.record import record
+from penstock.registry import Registry
+from penstock.report import RunReport
+from penstock.run import run
+from penstock.testing import serve
+from penstock.testing.memory import MemorySink
+from worlds import Then
+
+ROWS = [{"id": number} for number in range(1, 6)]
+
+
+@record()
+class Sale:
+    """A sale."""
+
+    id: int
+
+
+@frozen(kw_only=True)
+class ShopSettings(SourceSettings):
+    base_url: str
+
+
+class Keyed(Unsigned):
+    """Signs with a header that the imitation insists on, and that no download may carry."""
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return request.with_headers(("X-Key", "sesame"))
+
+
+@frozen
+class Orders:
+    """A poller whose report is ready at once; ``place`` says where its rows are."""
+
+    place: Callable[[str], Ready]
+
+    def handle(self, response: Response) -> str:
+        return str((response.members() or {})["at"])
+
+    def poll(self, submitted: Request, handle: str) -> Request:
+        return Request(url=handle)
+
+    def state(self, response: Response, age_s: float) -> Ready:
+        return self.place(str((response.members() or {})["rows"]))
+
+    def lost(self, response: Response) -> bool:
+        return False
+
+
+def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[Any], list[SandboxRequest]]:
+    """Read the one report of a shop whose rows come two a page, and state no total."""
+
+    class Shop:
+        @hookimpl
+        def penstock_sources(self) -> Iterable[Connector]:
+            return [
+                Connector(name="shop", summary="a shop", settings=ShopSettings, authenticator=lambda settings: Keyed())
+            ]
+
+        @hookimpl
+        def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+            yield Stream(
+                name="sales",
+                summary="sales",
+                record=Sale,
+                kind="snapshot",
+                key="id",
+                requests=lambda settings, ask: [Request(method="POST", url=f"{settings.base_url}/orders", body=b"{}")],
+                envelope=Envelope(items="data"),
+                paginator=named("page_number", size=2),
+                poller=lambda settings: Orders(place),
+                poll_first_s=0.0,
+            )
+
+    asked: list[SandboxRequest] = []
+
+    def app(request: SandboxRequest) -> SandboxResponse:
+        asked.append(request)
+        base = f"http://{request.headers['host']}"
+        if request.path == "/orders":
+            said: Any = {"at": f"{base}/orders/1"}
+        elif request.path == "/orders/1":
+            said = {"rows": f"{base}/orders/1/rows"}
+        else:
+            page = int(request.target.rpartition("page=")[2])
+            said = {"data": ROWS[2 * page - 2 : 2 * page]}
+        return SandboxResponse(body=json.dumps(said).encode())
+
+    registry = Registry([Shop(), penstock_plugins])
+    sink = MemorySink(folder / "ledger.sqlite")
+    with serve(app) as server:
+        source = ConfiguredSource(
+            name="shop",
+            connector=registry.connector("shop"),
+            settings=ShopSettings(base_url=server.base_url, retries=0),
+            streams=registry.streams("shop"),
+            registry=registry,
+        )
+        report = run([Job(source=source, streams=("sales",), sink=sink, target_name="memory")], clock=Then())
+    return report, [row for rows in sink.rows.get("sales", {}).values() for row in rows], asked
+
+
+@pytest.mark.parametrize(
+    ("place", "signed"),
+    [
+        (lambda url: Ready(pages=(Request(url=url),)), True),
+        (lambda url: Ready(downloads=(Request(url=url),)), False),
+    ],
+    ids=["pages at the provider", "downloads"],
+)
+def test_every_page_of_a_report_arrives(place: Callable[[str], Ready], signed: bool, tmp_path: Path) -> None:
+    """
+    The rows of a report come in pages, at the provider or at a link that it gave: each is read to its end, and
+    credentials go along to the provider's own pages only.
+    """
+    report, rows, asked = read(tmp_path, place)
+
+    assert report.exit_code == 0, report.errors[0]["message"]
+    assert sorted(row["id"] for row in rows) == [1, 2, 3, 4, 5]
+    pages = [request for request in asked if "/rows" in request.path]
+    assert len(pages) == 3
+    assert {"x-key" in request.headers for request in pages} == {signed}
