@@ -95,7 +95,8 @@ class Authenticator(Protocol):
     Puts credentials on one attempt. Called anew for every attempt; ``now`` is aware UTC, corrected for clock skew.
     """
 
-    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request: ...
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        """The request as it is sent; ``grant`` is None where ``grant_request`` is."""
 
     def grant_request(self) -> Request | None:
         """The login or token call, sent as it is; None when no token is needed."""
