@@ -132,9 +132,9 @@ class Config:
             ending = Path(text.removesuffix(".gz")).suffix.removeprefix(".")
             meant = f' Did you mean "{ending}:{text}"?' if ending in schemes else did_you_mean(text, self.sinks)
             raise ConfigError([*self.problems, f"{named_by} {text!r}: wanted {named}{ways}, or - for stdout.{meant}"])
+        kind = offers.sink(scheme)
         if text != "-" and (text == scheme or text == f"{scheme}:"):
             raise ConfigError([*self.problems, f"sink {text!r}: a place is missing, such as {scheme}:data"])
-        kind = offers.sink(scheme)
         try:
             settings = kind.parse(text)
         except PenstockError:
