@@ -166,6 +166,7 @@ def check(settings: ConvertrSettings, ask: Ask) -> Request:
 
 CONNECTOR = Connector(
     name="convertr",
+    title="Convertr",
     summary="Leads, campaigns, publishers and jobs of a Convertr enterprise",
     settings=ConvertrSettings,
     authenticator=authenticator,

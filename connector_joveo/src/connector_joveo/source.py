@@ -145,6 +145,7 @@ def check(settings: JoveoSettings, ask: Ask) -> Request:
 
 CONNECTOR = Connector(
     name="joveo",
+    title="Joveo",
     summary="clients, campaigns, jobs, postings and stats of the Joveo programmatic job-ad platform",
     settings=JoveoSettings,
     authenticator=authenticator,

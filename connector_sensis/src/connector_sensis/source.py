@@ -64,6 +64,7 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
 
 CONNECTOR = Connector(
     name="sensis",
+    title="Sensis",
     summary="usage events of Yellow and White Pages listings, sent to the Sensis API",
     settings=SensisSettings,
     authenticator=authenticator,

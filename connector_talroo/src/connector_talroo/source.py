@@ -215,6 +215,7 @@ def authenticator(settings: TalrooSettings) -> Ticket:
 
 CONNECTOR = Connector(
     name="talroo",
+    title="Talroo",
     summary="Click reports of the advertisers of a Talroo customer",
     settings=TalrooSettings,
     authenticator=authenticator,

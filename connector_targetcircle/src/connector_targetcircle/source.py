@@ -171,6 +171,7 @@ def check(settings: TargetCircleSettings, ask: Ask) -> Request:
 
 CONNECTOR = Connector(
     name="targetcircle",
+    title="Target Circle",
     summary="Target Circle, publisher side: transactions, clicks, trades, offers, ads and codes",
     settings=TargetCircleSettings,
     authenticator=authenticator,

@@ -20,7 +20,7 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
     """
     if source.connector.check is None:
         return (
-            f"{source.name}: the configuration is complete. {source.connector.name} has no request that would record "
+            f"{source.name}: the configuration is complete. {source.connector.title} has no request that would record "
             f"nothing, so the credentials were not tried."
         )
     report = RunReport(run_id="check")

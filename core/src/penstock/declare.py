@@ -103,6 +103,7 @@ class Connector:
     """
     A provider as one plugin offers it. Everything that depends on an account's configuration takes ``settings``.
 
+    ``name`` is what a configuration calls it, ``title`` what messages do: the provider's own spelling of its name.
     ``check`` names one cheap request that records nothing at the provider; without it, ``penstock check`` looks at
     the configuration only and says so.
     """
@@ -114,6 +115,11 @@ class Connector:
     judge: Judge | None = None
     limits: Limits = Limits()
     check: Callable[[Any, Ask], Request] | None = None
+    title: str = field()
+
+    @title.default
+    def _title(self) -> str:
+        return self.name
 
 
 @frozen

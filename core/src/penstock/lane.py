@@ -83,7 +83,7 @@ class SourceLane:
         def judge(response: Response) -> Verdict:
             nonlocal last
             verdict, answer = judged(
-                self.source.connector.name,
+                self.source.connector.title,
                 call.request,
                 response,
                 read=call.read,
@@ -111,7 +111,7 @@ class SourceLane:
         """The login: retried like a read, judged by its status alone; the authenticator reads what is final."""
         bare = _Bare(self._transport)
         retrying = Retrying(exchange=bare, policy=self.policy, pace=self.pace, budget=self.budget)
-        name = self.source.connector.name
+        name = self.source.connector.title
 
         def judge(response: Response) -> Verdict:
             verdict, _ = judged(name, request, response, read=None, judges=(), lenient=True)

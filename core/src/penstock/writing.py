@@ -249,7 +249,7 @@ class Writer:
                         raise
             else:
                 said = decided(
-                    self.source.connector.name,
+                    self.source.connector.title,
                     self.action,
                     response,
                     parcel.values,
