@@ -33,10 +33,11 @@ from penstock.declare import (
 from penstock.envelope import Envelope
 from penstock.model import Ask, Batch, Request
 from penstock.parts import named
-from penstock.plan import ConfiguredSource, Job
+from penstock.plan import Job
 from penstock.record import Json, added, column, derived, personal, record
 from penstock.registry import Registry
 from penstock.run import run
+from penstock.source import ConfiguredSource
 from penstock.testing import serve
 from penstock.testing.pg import server as postgres
 

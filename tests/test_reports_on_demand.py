@@ -16,11 +16,12 @@ from penstock.declare import Connector, SandboxRequest, SandboxResponse, SourceS
 from penstock.envelope import Envelope
 from penstock.model import Request, Response
 from penstock.parts import Grant, Ready, Unsigned, named
-from penstock.plan import ConfiguredSource, Job
+from penstock.plan import Job
 from penstock.record import record
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
+from penstock.source import ConfiguredSource
 from penstock.testing import serve
 from penstock.testing.memory import MemorySink
 from worlds import Then

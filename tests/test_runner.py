@@ -21,11 +21,12 @@ from penstock.errors import SinkError
 from penstock.ledger import SqliteLedger
 from penstock.model import Ask, Partition, Request
 from penstock.parts import named
-from penstock.plan import ConfiguredSource, Job, plan
+from penstock.plan import Job, plan
 from penstock.record import record
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
+from penstock.source import ConfiguredSource
 from penstock.testing import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
 from worlds import CONVERTR, TALROO, Then, bag, command, configure

@@ -21,11 +21,12 @@ from connector_targetcircle.sandbox import TargetCircle
 from penstock.clock import Clock
 from penstock.config import Config
 from penstock.declare import SandboxRequest
-from penstock.plan import ConfiguredSource, Job
+from penstock.plan import Job
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
 from penstock.sink import Sink
+from penstock.source import ConfiguredSource
 
 REGISTRY = Registry()
 TODAY = date(2026, 3, 20)

@@ -17,11 +17,12 @@ from penstock.check import check
 from penstock.choice import chosen_streams
 from penstock.declare import SandboxRequest
 from penstock.errors import AuthenticationError
-from penstock.plan import ConfiguredSource, Job
+from penstock.plan import Job
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
+from penstock.source import ConfiguredSource
 from penstock.testing import FakeClock, serve
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)

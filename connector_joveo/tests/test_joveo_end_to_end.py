@@ -19,11 +19,12 @@ from connector_joveo.streams import STREAMS
 from penstock.choice import chosen_streams
 from penstock.clock import Clock
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.plan import ConfiguredSource, Job
+from penstock.plan import Job
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
+from penstock.source import ConfiguredSource
 from penstock.testing import Server, serve
 from penstock.testing.memory import MemorySink
 

@@ -16,11 +16,12 @@ from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET, Talroo
 from penstock.check import check
 from penstock.declare import SandboxResponse
 from penstock.errors import AuthenticationError
-from penstock.plan import ConfiguredSource, Job
+from penstock.plan import Job
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
+from penstock.source import ConfiguredSource
 from penstock.testing import FakeClock, serve
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

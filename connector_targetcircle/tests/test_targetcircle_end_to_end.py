@@ -17,11 +17,12 @@ from connector_targetcircle.config import TargetCircleSettings
 from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN, TargetCircle, make
 from penstock.check import check
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.plan import ConfiguredSource, Job
+from penstock.plan import Job
 from penstock.redact import Secret
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
+from penstock.source import ConfiguredSource
 from penstock.testing.clock import FakeClock
 from penstock.testing.server import Server, serve
 from penstock_plugins.files import FileSink

@@ -12,9 +12,10 @@ from penstock.choice import chosen_streams
 from penstock.declare import Connector, OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError
 from penstock.model import Ask, Partition, Request
-from penstock.plan import ConfiguredSource, Job, Planner, day_of, fingerprint, grouped, plan
+from penstock.plan import Job, Planner, day_of, fingerprint, grouped, plan
 from penstock.record import record
 from penstock.sink import Entry, PendingReport
+from penstock.source import ConfiguredSource
 
 
 @record()

@@ -16,10 +16,10 @@ from penstock.judge import judged
 from penstock.model import Request, Response, origin_of
 from penstock.pace import Pace
 from penstock.parts import Accept, Named, Refuse, Retry, Unsigned, Verdict
-from penstock.plan import ConfiguredSource
 from penstock.report import RunReport
 from penstock.retry import Budget, Retrying, RetryPolicy
 from penstock.sign import SignedExchange
+from penstock.source import ConfiguredSource
 from penstock.values import define, field
 
 Emit = Callable[[Mapping[str, Any]], None]

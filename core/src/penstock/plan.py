@@ -14,7 +14,7 @@ from penstock.declare import OpenFor, SourceSettings, Stream, shapes
 from penstock.errors import UsageError
 from penstock.model import Ask, Partition
 from penstock.sink import Entry, Ledger, PendingReport, Sink, Target
-from penstock.source import ConfiguredSource as ConfiguredSource
+from penstock.source import ConfiguredSource
 from penstock.values import define, field, frozen
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from penstock.inputs import Rows
     from penstock.model import Receipt
     from penstock.outbox import JobKey
-    from penstock.plan import ConfiguredSource
+    from penstock.source import ConfiguredSource
 
 PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", "whole_body": "the body"}
 
