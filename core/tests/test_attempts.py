@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 from attrs import field, frozen
 from penstock.clock import Clock
-from penstock.errors import AuthenticationError, BrokenBodyError, ServerError, StoppedError
+from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
 from penstock.model import Request, Response
 from penstock.pace import Pace
 from penstock.parts import Accept, Retry, Unsigned, Verdict
-from penstock.retry import Budget, Retrying, RetryPolicy
+from penstock.retry import Again, Budget, Retrying, RetryPolicy
 from penstock.sign import SignedExchange
 from penstock.testing import FakeClock, ScriptedExchange, a_response
 
@@ -31,36 +31,53 @@ def no_login(request: Request) -> Response:
     raise AssertionError("nobody logs in here")
 
 
-def attempts(answers: list[Any], judge: Any, *, budget: int = 9) -> list[tuple[bool, bool]]:
-    """Of every attempt that was told: whether it failed, and whether another followed. Two retries at most."""
+def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
+    """The retries that were told, two at most. All answers were asked for."""
     clock, told = FakeClock(), []
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
-    exchange = SignedExchange(Unsigned(), ScriptedExchange(script), no_login, clock)
-    retrying = Retrying(exchange, RetryPolicy(retries=2), Pace(clock), Budget(clock, retries=budget))
+    scripted = ScriptedExchange(script)
+    retrying = Retrying(
+        SignedExchange(Unsigned(), scripted, no_login, clock),
+        RetryPolicy(retries=2),
+        Pace(clock),
+        Budget(clock, retries=budget),
+    )
     with contextlib.suppress(ServerError, AuthenticationError):
-        retrying(REQUEST, judge, lambda error, pause_s: told.append((error is not None, pause_s is not None)))
+        retrying(REQUEST, judge, told.append)
+    assert len(scripted.requests) == len(answers)
     return told
 
 
 @pytest.mark.parametrize(
     ("answers", "judge", "budget", "told"),
     [
-        ([200], busy, 9, [(False, False)]),
-        ([503, 200], busy, 9, [(True, True), (False, False)]),
-        ([BrokenBodyError("a login's"), 200], busy, 9, [(True, True), (False, False)]),
-        ([503, 503, 503], busy, 9, [(True, True), (True, True), (True, False)]),
-        ([503], busy, 0, [(True, False)]),
-        ([200], refused, 9, [(True, False)]),
+        ([200], busy, 9, []),
+        ([503, 200], busy, 9, [ServerError]),
+        ([BrokenBodyError("a login's"), 200], busy, 9, [BrokenBodyError]),
+        ([503, 503, 503], busy, 9, [ServerError, ServerError]),
+        ([503], busy, 0, []),
+        ([200], refused, 9, []),
     ],
     ids=["good at once", "good in the end", "unreadable login", "never good", "no budget", "clocks agree"],
 )
-def test_an_attempt_tells_whether_another_follows(
-    answers: list[Any], judge: Any, budget: int, told: list[tuple[bool, bool]]
+def test_an_attempt_is_told_where_another_follows(
+    answers: list[Any], judge: Any, budget: int, told: list[type[ProviderError]]
 ) -> None:
     """
     So that retries can be counted, and nobody announces one that never comes.
     """
-    assert attempts(answers, judge, budget=budget) == told
+    assert [type(again.error) for again in retries(answers, judge, budget=budget)] == told
+
+
+def test_a_retry_with_another_signature_is_told_as_one() -> None:
+    """
+    It comes at once, and says nothing of the credentials; whoever tells of it need not guess.
+    """
+    wrong = a_response(status=401, headers=(("date", "Fri, 02 Jan 2026 00:00:00 GMT"),))
+    answers = iter([refused(wrong), Accept()])
+    told = retries([wrong, 200], lambda response: next(answers))
+
+    assert [(again.pause_s, again.renewed) for again in told] == [(0.0, True)]
 
 
 def test_what_is_sent_is_told_before_it_is_answered() -> None:

@@ -607,8 +607,13 @@ def test_only_a_retry_that_comes_is_announced(here: Here, server: Server) -> Non
 
 def retry(**facts: Any) -> dict[str, Any]:
     request = "GET https://api.example.com/v1/sales?shop=7&from%5Bday%5D=2026-03-01&token=***&columns=" + "x" * 80
-    said = {"message": f"Shop answered {request} with HTTP 503", "error": "ServerError", "pause_s": 1.5}
-    return {"event": "retry", "source": "shop", "request": request, **said, **facts}
+    said = {
+        "message": f"Shop answered {request} with HTTP 503",
+        "error": "ServerError",
+        "pause_s": 1.5,
+        "renewed": False,
+    }
+    return {"event": "retry", "source": "shop", "stream": None, "request": request, **said, **facts}
 
 
 @pytest.mark.parametrize(
@@ -624,16 +629,21 @@ def retry(**facts: Any) -> dict[str, Any]:
             "shop: GET /: it was lost; again in 1.5 s",
         ),
         (
+            retry(stream="sales", request="GET https://api.example.com/v1", message="it was lost.", pause_s=0.0),
+            "shop.sales: GET /v1: it was lost; again at once",
+        ),
+        (
             retry(
                 request="GET https://api.example.com/v1",
                 message="Shop refused the token (HTTP 401); check username and password.",
                 error="AuthenticationError",
                 pause_s=0.0,
+                renewed=True,
             ),
             "shop: GET /v1: Shop refused the token (HTTP 401); signed anew, again at once",
         ),
     ],
-    ids=["query", "no path", "token"],
+    ids=["query", "no path", "stream", "token"],
 )
 def test_a_retry_in_words(event: dict[str, Any], line: str) -> None:
     """

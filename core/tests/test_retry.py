@@ -23,7 +23,7 @@ from penstock.errors import (
 from penstock.model import Request, Response
 from penstock.parts import Accept, Grant, Refuse, Retry, Verdict
 from penstock.redact import Secret
-from penstock.retry import BOUND_RETRIES, SILENT, Budget, Retrying, RetryPolicy, retry_after
+from penstock.retry import BOUND_RETRIES, SILENT, Again, Budget, Retrying, RetryPolicy, retry_after
 from penstock.testing import FakeClock, a_response
 
 REQUEST = Request(url="http://localhost/report")
@@ -252,16 +252,16 @@ def test_a_run_has_a_budget_of_retries():
     assert exchange.asked == 2
 
 
-def test_every_attempt_is_told():
+def test_every_retry_is_told():
     """
-    Whoever counts requests hears of each attempt, with its error and the pause that follows.
+    With the error of the attempt that failed and the pause that follows; the attempt that ended well is none.
     """
-    heard: list[Any] = []
+    heard: list[Again] = []
     exchange = Signed([TransportError("reset"), GOOD])
 
-    retrying(exchange)(REQUEST, by_status, lambda error, pause_s: heard.append((type(error).__name__, bool(pause_s))))
+    retrying(exchange)(REQUEST, by_status, heard.append)
 
-    assert heard == [("TransportError", True), ("NoneType", False)]
+    assert [(type(again.error), again.pause_s > 0, again.renewed) for again in heard] == [(TransportError, True, False)]
 
 
 @given(

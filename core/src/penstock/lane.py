@@ -11,13 +11,12 @@ from typing import Any
 from penstock.clock import Clock
 from penstock.declare import Stream
 from penstock.engine import Call, Outcome
-from penstock.errors import ProviderError
 from penstock.judge import judged
 from penstock.model import Request, Response, origin_of
 from penstock.pace import Pace
 from penstock.parts import Accept, Named, Refuse, Retry, Unsigned, Verdict
 from penstock.report import RunReport
-from penstock.retry import Budget, Retrying, RetryPolicy
+from penstock.retry import Again, Budget, Retrying, RetryPolicy
 from penstock.sign import SignedExchange
 from penstock.source import ConfiguredSource
 from penstock.values import define, field
@@ -95,7 +94,7 @@ class SourceLane:
 
         try:
             response, verdict = self._retrying(
-                call.request, judge, partial(self._attempted, call.request, stream), partial(self._sending, stream)
+                call.request, judge, partial(self._again, call.request, stream), partial(self._sending, stream)
             )
         except Exception as error:  # handed to the reading, which says what becomes of it
             return Outcome(call=call, error=error)
@@ -117,7 +116,7 @@ class SourceLane:
             verdict, _ = judged(name, request, response, read=None, judges=(), lenient=True)
             return Refuse(verdict.error) if isinstance(verdict, Retry) and verdict.renew else verdict
 
-        response, _ = retrying(request, judge, partial(self._attempted, request, None))
+        response, _ = retrying(request, judge, partial(self._again, request, None))
         return response
 
     def _sending(self, stream: Stream | None) -> None:
@@ -125,23 +124,11 @@ class SourceLane:
         if stream is not None:
             self.report.count(self.source.name, stream.name, requests=1)
 
-    def _attempted(
-        self, request: Request, stream: Stream | None, error: ProviderError | None, pause_s: float | None
-    ) -> None:
-        """Count and tell of an attempt that another follows; what the last one brought, its reading tells."""
-        if stream is not None and pause_s is not None:
+    def _again(self, request: Request, stream: Stream | None, again: Again) -> None:
+        """Count and tell of a retry; what the last attempt brought, its reading tells."""
+        if stream is not None:
             self.report.count(self.source.name, stream.name, retries=1)
-        if error is not None and pause_s is not None:
-            self.emit(
-                {
-                    "event": "retry",
-                    "source": self.source.name,
-                    "request": str(request),
-                    "error": type(error).__name__,
-                    "message": str(error),
-                    "pause_s": round(pause_s, 1),
-                }
-            )
+        self.emit(again.event(self.source.name, stream.name if stream is not None else None, request))
 
 
 @define

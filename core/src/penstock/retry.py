@@ -8,10 +8,17 @@ import random
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol
 
 from penstock.clock import Clock, http_date
-from penstock.errors import BoundExceededError, BrokenBodyError, DeadlineReachedError, ProviderError, TransportError
+from penstock.errors import (
+    BoundExceededError,
+    BrokenBodyError,
+    DeadlineReachedError,
+    PenstockError,
+    ProviderError,
+    TransportError,
+)
 from penstock.model import Request, Response
 from penstock.parts import Accept, Grant, Refuse, Retry, Skip, Verdict
 from penstock.values import define, field, frozen
@@ -67,6 +74,30 @@ class Budget:
         self.clock.sleep(seconds)
 
 
+@frozen(kw_only=True)
+class Again:
+    """
+    An attempt that failed and that another follows, after a pause; at once where a new signature may do (``renewed``).
+    """
+
+    error: PenstockError
+    pause_s: float
+    renewed: bool = False
+
+    def event(self, source: str, stream: str | None, request: Request) -> dict[str, Any]:
+        """As a run tells it; ``stream`` None: of a login, or of a write."""
+        return {
+            "event": "retry",
+            "source": source,
+            "stream": stream,
+            "request": str(request),
+            "error": type(self.error).__name__,
+            "message": str(self.error),
+            "pause_s": round(self.pause_s, 1),
+            "renewed": self.renewed,
+        }
+
+
 class Signing(Protocol):
     """The exchange below: signs and sends one attempt."""
 
@@ -108,12 +139,11 @@ class Retrying:
         self,
         request: Request,
         judge: Callable[[Response], Verdict],
-        on_attempt: Callable[[ProviderError | None, float | None], None] = lambda error, pause_s: None,
+        on_retry: Callable[[Again], None] = lambda again: None,
         on_send: Callable[[], None] = lambda: None,
     ) -> tuple[Response, Accept | Refuse | Skip]:
         """
-        ``on_send`` is called before every attempt; ``on_attempt`` after it, with its error (None: it ended well) and
-        the pause before the next attempt (None: there is none), but not where a deadline or a stop cut it short.
+        ``on_send`` is called before every attempt, ``on_retry`` after one that another follows, before the pause.
         """
         failures = 0
         renewed = renewing = corrected = False
@@ -133,7 +163,6 @@ class Retrying:
                 verdict = Retry(failed)
             if not isinstance(verdict, Retry):
                 self._silent = 0
-                on_attempt(None, None)
                 assert response is not None
                 return response, verdict
             error = verdict.error
@@ -148,15 +177,13 @@ class Retrying:
                 ):
                     corrected = True
                 else:
-                    on_attempt(error, None)
                     raise error
-                on_attempt(error, 0.0)
+                on_retry(Again(error=error, pause_s=0.0, renewed=True))
                 continue
             failures += 1
             self._silent = 0 if response is not None else self._silent
             if failures > self._most(error) or not self.budget.take():
                 self._silent += response is None
-                on_attempt(error, None)
                 raise error
             wanted_s = verdict.wait_s
             if wanted_s is None and response is not None:
@@ -165,7 +192,7 @@ class Retrying:
                 wanted_s = self.policy.cool_down_s if wanted_s is None else wanted_s
                 self.pace.cool_down(min(wanted_s, self.policy.throttle_wait_s))
             pause_s = self.policy.pause(failures, wanted_s, self.draw())
-            on_attempt(error, pause_s)
+            on_retry(Again(error=error, pause_s=pause_s))
             self.budget.sleep(pause_s)
 
     def _most(self, error: ProviderError) -> int:

@@ -23,7 +23,7 @@ from penstock.outbox import OutboxJob
 from penstock.parts import Grant, Refuse, Retry
 from penstock.redact import Secret, mask, mask_json
 from penstock.report import RunReport
-from penstock.retry import Budget, retry_after
+from penstock.retry import Again, Budget, retry_after
 from penstock.source import ConfiguredSource
 from penstock.values import define, evolve, field, frozen
 
@@ -289,7 +289,7 @@ class Writer:
                     return self._settle(parcel, unknown(parcel, error))
                 raise error
             pause_s = self._lane.policy.pause(failures, wanted_s, self.draw())
-            self._retried(parcel, error, pause_s)
+            self.emit(Again(error=error, pause_s=pause_s).event(self.source.name, None, parcel.request))
             self.clock.sleep(pause_s)
 
     def _settle(self, parcel: Parcel, receipts: Sequence[Receipt]) -> None:
@@ -309,18 +309,6 @@ class Writer:
             Receipt(row=number, status="done", reason="it was gone when asked once more after an unknown outcome")
             for number in range(len(parcel.rows))
         ]
-
-    def _retried(self, parcel: Parcel, error: PenstockError, pause_s: float) -> None:
-        self.emit(
-            {
-                "event": "retry",
-                "source": self.source.name,
-                "request": str(parcel.request),
-                "error": type(error).__name__,
-                "message": str(error),
-                "pause_s": round(pause_s, 1),
-            }
-        )
 
 
 def unknown(parcel: Parcel, error: PenstockError) -> Sequence[Receipt]:

@@ -96,7 +96,7 @@ def told(event: Event, *, whole: bool = False) -> str | None:
             if not whole:
                 said = said.replace(asked, shortened(asked))
                 asked = shortened(asked)
-            if event["error"] == "AuthenticationError" and not event["pause_s"]:
+            if event["renewed"]:
                 # A token whose time is over, or a signature by a clock that is wrong: no credentials to be looked at.
                 said, again = re.split(r"[;.] (?=[Cc]heck )", said)[0], "signed anew, again at once"
             return f"{place if named else f'{place}: {asked}'}: {said}; {again}"
