@@ -1,5 +1,5 @@
 """
-The command line. ``penstock --help`` imports click and this module only: a verb's module is imported when it is used.
+The command line. ``penstock --help`` imports click and the start of this package: a verb's module is imported when used.
 """
 
 import errno
@@ -10,7 +10,8 @@ from typing import Any
 
 import click
 
-from penstock.cli.session import Session, common, complain, discard
+from penstock.cli.session import Session, common, complain
+from penstock.cli.stderr import discard
 
 # verb -> (module, what --help says of it); the function has the verb's name.
 VERBS = {

@@ -2,7 +2,6 @@
 Following a run on stderr: bars on a terminal, log lines elsewhere, or one JSON object per event.
 """
 
-import json
 import re
 import sys
 import threading
@@ -12,8 +11,8 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import unquote_plus, urlsplit
 
-from penstock.cli.session import to_stderr
-from penstock.redact import mask, mask_json
+from penstock.cli.stderr import json_line, to_stderr
+from penstock.redact import mask
 from penstock.report import counted
 
 Event = Mapping[str, Any]
@@ -23,12 +22,6 @@ class Follower(Protocol):
     """Takes the events of a run, from any thread, one at a time."""
 
     def __call__(self, event: Event) -> None: ...
-
-
-def json_line(event: Event) -> str:
-    """An event as one line of JSON, masked, with the time of day."""
-    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    return json.dumps(mask_json({"time": now, **event}), ensure_ascii=False, default=str)
 
 
 @contextmanager

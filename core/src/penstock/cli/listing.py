@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock.cli.output import print_json, print_table
-from penstock.cli.session import Session, as_json, to_stderr, verb
+from penstock.cli.session import Session, as_json, verb
+from penstock.cli.stderr import to_stderr
 
 if TYPE_CHECKING:
     from penstock.declare import Stream

@@ -5,13 +5,14 @@ Nothing heavy is imported by this module; see :mod:`penstock.cli`.
 """
 
 import os
-import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, TextIO, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+
+from penstock.cli.stderr import json_line, to_stderr
 
 if TYPE_CHECKING:
     from penstock.config import Config, SinkChoice
@@ -130,27 +131,10 @@ class Session:
         from penstock.redact import mask
 
         if self.log_format == "json":
-            from penstock.cli.follow import json_line
-
             line = json_line({"event": "said", "message": text, **event})
         else:
             line = mask(f"penstock: {text}")
         to_stderr(line)
-
-
-def to_stderr(line: str) -> None:
-    """A line on stderr. That nobody reads it any more (``2>&1 | head``) is no reason to end what is under way."""
-    try:
-        print(line, file=sys.stderr, flush=True)
-    except OSError:
-        discard(sys.stderr)
-
-
-def discard(stream: TextIO) -> None:
-    """Let all that is written to ``stream`` go nowhere, also what is still buffered and would fail again at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
 
 
 # --- options that every verb takes ----------------------------------------------------------------------------------
