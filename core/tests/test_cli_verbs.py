@@ -20,8 +20,8 @@ from penstock.cli.follow import following, restated, told
 from penstock.cli.history import History
 from penstock.cli.init import template, toml_value
 from penstock.cli.ledger import cut
-from penstock.cli.run import stopping
 from penstock.cli.session import Session
+from penstock.cli.signals import stopping
 from penstock.clock import Clock
 from penstock.config import load
 from penstock.declare import (

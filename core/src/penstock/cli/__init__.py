@@ -1,5 +1,5 @@
 """
-The command line. ``penstock --help`` imports click and the start of this package: a verb's module is imported when used.
+The command line. ``penstock --help`` imports click and the start of this package; each verb imports its own module.
 """
 
 import errno
@@ -19,8 +19,8 @@ VERBS = {
     "connectors": ("listing", "What is installed: connectors, sinks, and plugins that are broken."),
     "streams": ("listing", "What a connector offers: streams, keys, fields."),
     "init": ("init", "Print a commented configuration for a connector."),
-    "check": ("run", "Try a source's credentials with one cheap request."),
-    "plan": ("run", "Show what a run would fetch, and why."),
+    "check": ("check", "Try a source's credentials with one cheap request."),
+    "plan": ("plan", "Show what a run would fetch, and why."),
     "run": ("run", "Fetch what is not final yet, and deliver it."),
     "status": ("ledger", "What was delivered, what is open, missing or failed."),
     "forget": ("ledger", "Read days again as if they had never been read."),

@@ -16,8 +16,8 @@ from typing import TYPE_CHECKING, Any, TextIO
 import click
 
 from penstock.cli.output import print_json, print_table
-from penstock.cli.run import stopping
 from penstock.cli.session import Session, as_json, blamed, verb
+from penstock.cli.signals import stopping
 from penstock.cli.stderr import discard
 from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.report import counted

@@ -12,12 +12,14 @@ import click
 
 from penstock.cli.init import toml_value
 from penstock.cli.output import print_table
-from penstock.cli.run import perform, stopping
+from penstock.cli.run import perform
 from penstock.cli.session import Session, verb
+from penstock.cli.signals import stopping
 from penstock.clock import Clock
 from penstock.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
+    from penstock.report import RunReport
     from penstock.source import ConfiguredSource
 
 DEMO = Path("penstock-demo")
@@ -69,10 +71,10 @@ def demo(session: Session) -> int:
         finished = perform(session, jobs, clock=clock)
     if not session.quiet:
         _summary(finished)
-    return int(finished.exit_code)
+    return finished.exit_code
 
 
-def _summary(finished: Any) -> None:
+def _summary(finished: "RunReport") -> None:
     rows = []
     for (source, stream), counts in sorted(finished.streams.items()):
         folder = DEMO / source / stream
