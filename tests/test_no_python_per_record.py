@@ -192,9 +192,7 @@ def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> 
         )
 
         def once() -> None:
-            job = Job(
-                source=source, streams=(stream,), sink=kind.open(kind.parse(to)), target_name=to, until=DAY, full=True
-            )
+            job = Job(source=source, streams=(stream,), sink=kind.open(kind.parse(to)), until=DAY, full=True)
             report = run([job], clock=Clock())
             assert report.exit_code == 0, report.errors
             assert report.as_dict()["sources"]["shop"]["streams"][stream]["records"] == PAGES * size

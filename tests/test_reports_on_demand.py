@@ -116,7 +116,7 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
             streams=registry.streams("shop"),
             registry=registry,
         )
-        report = run([Job(source=source, streams=("sales",), sink=sink, target_name="memory")], clock=Then())
+        report = run([Job(source=source, streams=("sales",), sink=sink)], clock=Then())
     return report, [row for rows in sink.rows.get("sales", {}).values() for row in rows], asked
 
 

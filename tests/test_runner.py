@@ -227,7 +227,6 @@ def test_two_jobs_of_a_source_share_its_limits(tmp_path: Path) -> None:
                 source=source,
                 streams=("clicks",),
                 sink=MemorySink(tmp_path / name / "ledger.sqlite"),
-                target_name=name,
                 since=days[0],
                 until=days[-1],
             )
@@ -347,7 +346,7 @@ def shopping(
             streams=registry.streams("shop"),
             registry=registry,
         )
-        job = Job(source=source, streams=streams, sink=sink, target_name="memory")
+        job = Job(source=source, streams=streams, sink=sink)
         report = run([job], clock=Then(), strict=strict)
         return report, sink, [request.target for request in server.requests]
 
@@ -516,7 +515,6 @@ def test_a_plan_is_what_a_run_then_asks_for(tmp_path: Path) -> None:
             source=TALROO.source(server.base_url),
             streams=("clicks",),
             sink=sink,
-            target_name="memory",
             since=days[0] - timedelta(days=4),
             until=days[-1],
         )

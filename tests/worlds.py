@@ -94,7 +94,6 @@ class Provider:
             source=self.source(base_url, **more),
             streams=self.streams,
             sink=sink,
-            target_name="the test's",
             since=days[0],
             until=days[-1],
         )

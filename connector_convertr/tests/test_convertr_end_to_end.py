@@ -59,7 +59,6 @@ class Bench:
             source=source,
             streams=chosen_streams(source, streams),
             sink=kind.open(kind.parse(f"jsonl:{self.folder}")),
-            target_name="files",
             since=since,
             until=until,
         )

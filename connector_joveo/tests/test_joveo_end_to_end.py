@@ -81,7 +81,6 @@ class Reading:
             source=source,
             streams=chosen_streams(source, streams),
             sink=self.sink,
-            target_name="memory",
             since=since,
             until=until,
         )

@@ -64,7 +64,6 @@ class Bench:
             source=self.source(**more),
             streams=("clicks",),
             sink=kind.open(kind.parse(f"jsonl:{self.folder}")),
-            target_name="files",
             since=since,
             until=until,
         )

@@ -61,7 +61,6 @@ class World:
             source=self.source(**settings),
             streams=streams,
             sink=FileSink(directory=self.folder, codec=JsonLines()),
-            target_name="jsonl",
             since=since,
             until=until,
         )

@@ -113,7 +113,7 @@ def a_job(target: FakeTarget | None = None, streams: tuple[str, ...] = ("clicks"
         registry=None,  # type: ignore[arg-type]
     )
     sink: Any = FakeSink(target)
-    return Job(source=source, streams=streams, sink=sink, target_name="t", **more)
+    return Job(source=source, streams=streams, sink=sink, **more)
 
 
 def days_of(job: Job, now: datetime = NOW) -> list[tuple[str, str]]:

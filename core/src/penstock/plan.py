@@ -29,7 +29,6 @@ class Job:
     source: ConfiguredSource
     streams: tuple[str, ...]
     sink: Sink
-    target_name: str
     since: date | None = None
     until: date | None = None
     full: bool = False

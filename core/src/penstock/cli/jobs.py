@@ -83,7 +83,6 @@ def jobs_for(
             source=source,
             streams=chosen[source.name],
             sink=sink,
-            target_name=choice.shown if choice is not None else "no target",
             since=since,
             until=until,
             full=full,

@@ -64,7 +64,6 @@ def demo(session: Session) -> int:
                     source=source,
                     streams=chosen_streams(source, None),
                     sink=sink,
-                    target_name=f"jsonl:{DEMO}",
                     since=today - timedelta(days=DEMO_DAYS),
                 )
             )
