@@ -22,7 +22,7 @@ PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
 FLOORS = (
     {
         *("__init__", "values", "redact", "errors", "model", "parts", "record", "declare", "sink"),
-        *("checkpoint", "clock", "report"),
+        *("checkpoint", "clock", "report", "words"),
     },
     {
         *("sign", "retry", "pace", "judge", "envelope", "decode", "reconcile", "ledger"),

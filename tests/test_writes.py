@@ -690,7 +690,7 @@ def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
 @pytest.mark.parametrize(
     ("arguments", "told"),
     [
-        (("joveo", "pause_jobs"), "Did you mean pause_job?"),
+        (("joveo", "pause_jobs"), 'Did you mean "pause_job"?'),
         (("joveo", "pause_client", "cleint_id=x"), "did you mean client_id?"),
         (("joveo", "pause_client"), "missing: client_id"),
         (("joveo", "pause_client", "x"), "KEY=VALUE"),

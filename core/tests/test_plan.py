@@ -310,7 +310,7 @@ def test_days_are_cut_in_the_zone_of_the_source():
 @pytest.mark.parametrize(
     ("names", "message"),
     [
-        (["clikcs"], "did you mean clicks"),
+        (["clikcs"], 'Did you mean "clicks"'),
         (["later"], "work in progress"),
     ],
     ids=["unknown", "not built"],

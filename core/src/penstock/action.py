@@ -10,7 +10,6 @@ import json
 import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
-from difflib import get_close_matches
 from typing import Any
 from urllib.parse import quote
 
@@ -19,6 +18,7 @@ from penstock.errors import AuthenticationError, PenstockError, RefusedError, Se
 from penstock.model import Receipt, ReceiptStatus, Request, Response
 from penstock.parts import Accept, Judge, Refuse, Retry, Skip, Verdict
 from penstock.values import evolve, frozen
+from penstock.words import nearest
 
 BODY = "body"  # the parameter that is a body, or a part of one, as it stands
 
@@ -47,10 +47,9 @@ def typed(action: Action, given: Mapping[str, Any], *, text: bool = False) -> di
     for spelling, value in given.items():
         name = known[spelling].name if spelling in known else spelling
         if name not in known and not (name == BODY and _takes_body(action)):
-            near = get_close_matches(spelling, known, n=1)
-            wrong.append(
-                f"{spelling} is no parameter of {action.name}" + (f"; did you mean {near[0]}?" if near else "")
-            )
+            near = nearest(spelling, known)
+            meant = f"; did you mean {near}?" if near is not None else ""
+            wrong.append(f"{spelling} is no parameter of {action.name}{meant}")
             continue
         if value is None or (text and value == ""):
             continue

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from penstock.declare import Stream
 from penstock.errors import UsageError
 from penstock.source import ConfiguredSource
+from penstock.words import did_you_mean
 
 
 def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -24,11 +25,8 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
     known = {stream.name: stream for stream in source.streams}
     for name in names:
         if name not in known:
-            from difflib import get_close_matches
-
-            near = get_close_matches(name, known, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}."
-            raise UsageError(f"{source.connector.name} has no stream {name!r}; {hint}")
+            meant = did_you_mean(name, known) or f" There are {', '.join(known)}"
+            raise UsageError(f"{source.connector.name} has no stream {name!r}.{meant}")
         if known[name].not_built:
             raise UsageError(f"the stream {name} of {source.connector.name} cannot be read: {known[name].not_built}")
         if missing := lacking(source, known[name]):
@@ -50,8 +48,6 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
     """A problem for every name in ``exclude`` that is no column of any stream: it would leave nothing out, unsaid."""
     if not source.settings.exclude:
         return []
-    from penstock.config.words import did_you_mean
-
     names: set[str] = set()
     for stream in source.streams:
         more = stream.more_columns(source.settings) if stream.more_columns is not None else ()

@@ -15,7 +15,6 @@ from typing import Any, Literal
 import pluggy
 
 from penstock import hookspecs
-from penstock.config import did_you_mean
 from penstock.declare import Action, Connector, Registration, Sandbox, SinkKind, Stream
 from penstock.errors import PluginError
 from penstock.loading import FAILURES, GROUP, Load, Plugin, given, guarded, installed, said_by
@@ -23,6 +22,7 @@ from penstock.model import Batch
 from penstock.parts import Named
 from penstock.redact import mask
 from penstock.values import field, frozen
+from penstock.words import did_you_mean
 
 PartKind = Literal["authenticator", "paginator", "poller", "decoder"]
 PART_KINDS: tuple[PartKind, ...] = ("authenticator", "paginator", "poller", "decoder")

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 
 from penstock.redact import mask_json
 from penstock.values import define, field
+from penstock.words import counted
 
 
 @define
@@ -164,8 +165,3 @@ class RunReport:
         }
         masked: dict[str, Any] = mask_json(whole)
         return masked
-
-
-def counted(number: int, what: str) -> str:
-    """``1 record``, ``2 records``."""
-    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -75,10 +75,9 @@ class Verbs(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in VERBS and not args[0].startswith("-"):
-            from difflib import get_close_matches
+            from penstock.words import did_you_mean
 
-            near = get_close_matches(args[0], VERBS, n=1)
-            meant = f' Did you mean "{near[0]}"?' if near else f" There are {', '.join(VERBS)}."
+            meant = did_you_mean(args[0], VERBS) or f" There are {', '.join(VERBS)}."
             raise click.UsageError(f"no verb {args[0]!r}.{meant}", ctx)
         return super().resolve_command(ctx, args)
 

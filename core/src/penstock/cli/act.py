@@ -20,7 +20,7 @@ from penstock.cli.session import Session, as_json, blamed, verb
 from penstock.cli.signals import stopping
 from penstock.cli.stderr import discard
 from penstock.errors import SinkError, StoppedError, UsageError
-from penstock.report import counted
+from penstock.words import counted, did_you_mean
 
 if TYPE_CHECKING:
     from penstock.clock import Clock
@@ -115,16 +115,14 @@ def _offered(session: Session, source: str) -> "tuple[Connector, tuple[Action, .
 
 
 def _chosen(source: str, name: str, actions: "Sequence[Action]") -> "Action":
-    from difflib import get_close_matches
-
     found = {action.name: action for action in actions}
     if name in found:
         return found[name]
     if not found:
         raise UsageError(f"{source} has no writes: its provider offers none")
-    near = get_close_matches(name, found, n=1)
-    meant = f" Did you mean {near[0]}?" if near else ""
-    raise UsageError(f"{source} has no action {name!r}.{meant} `penstock act {source} --list` shows them")
+    raise UsageError(
+        f"{source} has no action {name!r}.{did_you_mean(name, found)} `penstock act {source} --list` shows them"
+    )
 
 
 def _marks(action: "Action") -> list[str]:

@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from penstock.cli.stderr import json_line, to_stderr
 from penstock.redact import mask
-from penstock.report import counted
+from penstock.words import counted
 
 Event = Mapping[str, Any]
 

@@ -15,11 +15,10 @@ from penstock.cli.output import ago, fits, print_json, print_table
 from penstock.cli.session import Session, as_json, verb
 from penstock.cli.types import DAY
 from penstock.clock import Clock
-from penstock.config import did_you_mean
 from penstock.errors import UsageError
 from penstock.redact import mask
-from penstock.report import counted
 from penstock.values import define, field
+from penstock.words import counted, did_you_mean
 
 if TYPE_CHECKING:
     from penstock.config import SinkChoice

@@ -12,7 +12,7 @@ from penstock.cli.jobs import jobs_for, window
 from penstock.cli.output import print_json, print_table
 from penstock.cli.session import Session, as_json, blamed, verb
 from penstock.clock import Clock
-from penstock.report import counted
+from penstock.words import counted
 
 if TYPE_CHECKING:
     from penstock.plan import Planned

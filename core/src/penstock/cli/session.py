@@ -94,7 +94,7 @@ class Session:
         known = {stream.name for source in sources for stream in source.streams}
         if wanted <= known:
             return []
-        from penstock.config import did_you_mean
+        from penstock.words import did_you_mean
 
         connectors = {self.config.connector_of(name) for name in self.config.sources}
         for connector in connectors & self.registry.connectors().keys():

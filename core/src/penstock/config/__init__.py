@@ -18,11 +18,11 @@ from penstock.config.sections import Pipeline, pipelines, read
 from penstock.config.settle import Around, Given, Offers, Section, Settled, settle, variable_of
 from penstock.config.targets import findable, passwords_in, shown_target
 from penstock.config.values import sample
-from penstock.config.words import did_you_mean, shown
 from penstock.declare import SinkKind
 from penstock.errors import ConfigError, PenstockError
 from penstock.redact import Secret
 from penstock.values import evolve, field, frozen
+from penstock.words import did_you_mean, shown
 
 __all__ = [
     "DEFAULT_FILE",
@@ -31,7 +31,6 @@ __all__ = [
     "Pipeline",
     "Settled",
     "SinkChoice",
-    "did_you_mean",
     "load",
     "sample",
     "shown_target",

@@ -13,9 +13,9 @@ from typing import Any
 
 from penstock.config.settle import ENVIRONMENT, Given, Section, folded
 from penstock.config.values import listed, toml
-from penstock.config.words import did_you_mean, shown
 from penstock.errors import ConfigError
 from penstock.values import frozen
+from penstock.words import did_you_mean, shown
 
 SECTIONS = ("source", "sink", "pipeline")
 PIPELINE_KEYS = ("source", "streams", "sink")

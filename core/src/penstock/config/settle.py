@@ -14,12 +14,12 @@ import attrs
 
 from penstock.config.targets import shown_target
 from penstock.config.values import bare_type, from_text, is_table, leaves, sample, structure
-from penstock.config.words import did_you_mean, shown, sort_of
 from penstock.declare import Connector, OpenFor, SinkKind, SourceSettings, help_of
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
 from penstock.redact import Secret
 from penstock.values import field, frozen
+from penstock.words import did_you_mean, shown, sort_of
 
 ENVIRONMENT = "PENSTOCK_"
 

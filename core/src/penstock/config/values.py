@@ -12,8 +12,8 @@ from typing import Any, Literal, get_args, get_origin
 
 import attrs
 
-from penstock.config.words import did_you_mean, shown
 from penstock.redact import Secret
+from penstock.words import did_you_mean, shown
 
 _WANTED: dict[Any, str] = {
     str: "text",

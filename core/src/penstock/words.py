@@ -8,13 +8,24 @@ from decimal import Decimal
 from typing import Any
 
 
-def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean "talroo"?``, with its blank in front; empty when nothing known is near."""
+def nearest(word: str, known: Iterable[str]) -> str | None:
+    """What was probably meant by a word that nobody knows, in whatever case; None when nothing known is near."""
     import difflib
 
     by_folded = {name.lower(): name for name in known}
     near = difflib.get_close_matches(word.lower(), by_folded, n=1, cutoff=0.6)
-    return f' Did you mean "{by_folded[near[0]]}"?' if near else ""
+    return by_folded[near[0]] if near else None
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """`` Did you mean "talroo"?``, with its blank in front; empty when nothing known is near."""
+    near = nearest(word, known)
+    return f' Did you mean "{near}"?' if near is not None else ""
+
+
+def counted(number: int, what: str) -> str:
+    """``1 record``, ``2 records``."""
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def shown(value: Any) -> str:
