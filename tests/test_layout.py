@@ -28,7 +28,7 @@ FLOORS = (
         *("sign", "retry", "pace", "judge", "envelope", "decode", "reconcile", "ledger"),
         *("engine", "action", "config", "transport"),
     },
-    {"hookspecs", "loading", "registry", "inputs", "outbox"},
+    {"hookspecs", "loading", "mistakes", "registry", "inputs", "outbox"},
     {
         *("source", "choice", "plan", "lane", "streamparts", "polling", "intake", "reading", "needs"),
         *("delivery", "run", "check", "writing"),

@@ -658,7 +658,8 @@ class ForgetfulPlugin(ShopPlugin):
     @penstock.hookimpl
     def penstock_record_streams(self, source: str) -> Iterable[Stream]:
         return [
-            evolve(one, accounts=lambda settings: settings.shops) for one in super().penstock_record_streams(source)
+            evolve(one, accounts=lambda settings: settings.shops) if one.account else one
+            for one in super().penstock_record_streams(source)
         ]
 
 

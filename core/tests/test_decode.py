@@ -673,7 +673,7 @@ def test_stamps_that_do_not_fit() -> None:
 
 def test_an_added_column_that_must_have_a_value() -> None:
     """
-    A record whose required stamp is missing is rejected.
+    A record whose required stamp is null is rejected; that nothing stamps any is the connector's fault.
     """
 
     @record()
@@ -683,7 +683,9 @@ def test_an_added_column_that_must_have_a_value() -> None:
 
     shape = compile_stream("s", Stream(name="x", summary="", record=Stamped, kind="snapshot", key="id"))
 
-    assert reasons(shape.decode(an_array({"id": "a"}))) == [("$[0]", "parent has no value")]
+    assert reasons(shape.decode(an_array({"id": "a"}), {"parent": None})) == [("$[0]", "parent has no value")]
+    with pytest.raises(PluginError, match="the column parent is declared as added, and nothing fills it"):
+        shape.decode(an_array({"id": "a"}))
     assert len(shape.decode(an_array({"id": "a"}), {"parent": "p"}).batch) == 1
 
 

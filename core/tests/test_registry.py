@@ -25,7 +25,7 @@ class Row:
 
 
 def a_stream(name: str = "rows") -> Stream:
-    return Stream(name=name, summary="", record=Row, kind="snapshot", key="id")
+    return Stream(name=name, summary="", record=Row, kind="snapshot", key="id", requests=lambda settings, ask: ())
 
 
 class Sound:

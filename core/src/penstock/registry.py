@@ -8,7 +8,7 @@ whoever needs it gets an error that names both.
 """
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -198,9 +198,8 @@ class Registry:
     def _all_of(self, connector: str, hook: str, wanted: type, what: str) -> tuple[Any, ...]:
         own = self.origin(connector)
         offers = self._listed(hook, wanted, what, source=connector)
-        for broken in offers.failed:
-            if broken.plugin == own:
-                raise PluginError(f"{own} is broken: {broken.reason}. Install another version of {own.distribution}.")
+        if reasons := [broken.reason for broken in offers.failed if broken.plugin == own]:
+            raise PluginError(_broken_for(own, reasons))
         for name in offers.claimed:
             self._need(offers, name, f"{connector} {what}")
         return tuple(offer.value for offer in offers.sound.values())
@@ -308,6 +307,8 @@ class Registry:
                 continue
             for name, value in found:
                 offers.setdefault(name, []).append(Offer(value, plugin))
+        if source:
+            failed += self._mistaken(hook, source, offers)
         claimed = {name: tuple(offer.plugin for offer in several) for name, several in offers.items() if several[1:]}
         for name, plugins in claimed.items():
             for plugin in plugins:
@@ -316,6 +317,34 @@ class Registry:
         sound = {name: several[0] for name, several in offers.items() if name not in claimed}
         self._asked[key] = _Offers(sound, claimed, tuple(failed))
         return self._asked[key]
+
+    def _mistaken(self, hook: str, source: str, offers: dict[str, list[Offer]]) -> list[Broken]:
+        """What is wrong with what was declared for a connector; who made a mistake offers nothing of it."""
+        from penstock.mistakes import mistakes_in_actions, mistakes_in_streams
+
+        by_plugin: dict[Plugin, list[Any]] = {}
+        for offer in (offer for several in offers.values() for offer in several):
+            by_plugin.setdefault(offer.plugin, []).append(offer.value)
+        connector = self._sources().sound.get(source)
+        settings = connector.value.settings if connector is not None else None
+        others = {name: several[0].value for name, several in offers.items()}
+        broken: list[Broken] = []
+        for plugin, values in by_plugin.items():
+            try:
+                if hook == "penstock_actions":
+                    mistakes = mistakes_in_actions(values)
+                else:
+                    mistakes = mistakes_in_streams(values, others, settings, self.part)
+            except Exception as error:  # a value of a type that nobody thought of
+                broken.append(self._break(plugin, f"what {hook} offers cannot be used: {said_by(error)}", error))
+                continue
+            broken += [self._break(plugin, mistake) for mistake in mistakes]
+        for one in {broken.plugin for broken in broken}:
+            for name, several in list(offers.items()):
+                offers[name] = [offer for offer in several if offer.plugin != one]
+                if not offers[name]:
+                    del offers[name]
+        return broken
 
     def _break(self, plugin: Plugin, reason: str, error: BaseException | None = None) -> Broken:
         import traceback
@@ -331,6 +360,15 @@ class Registry:
         level = logging.DEBUG if plugin in self._complained else logging.WARNING
         self._complained.add(plugin)
         logging.getLogger("penstock").log(level, "%s: penstock_event failed: %s", plugin, mask(said_by(error)))
+
+
+def _broken_for(plugin: Plugin, reasons: Sequence[str]) -> str:
+    """Everything that keeps a plugin from being used, what its author can do, and what everybody else can."""
+    listed = f"{reasons[0]}. " if len(reasons) == 1 else "".join(f"\n  - {reason}" for reason in reasons) + "\n"
+    return (
+        f"{plugin} is broken: {listed}If you wrote it, correct that (`penstock connectors --debug` shows all that is "
+        f"known); else install another version of {plugin.distribution}, and tell who publishes it."
+    )
 
 
 def _checked(results: Any, wanted: type) -> list[tuple[str, Any]]:

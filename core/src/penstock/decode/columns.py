@@ -81,6 +81,11 @@ class ColumnRules:
         for name in self._stamped_not_null:
             if page.same.get(name) is None:
                 empty = nulls(values_of(page.rows, name))
+                if empty and len(empty) == len(page.rows) and not self._filled(page, name, stamps):
+                    raise PluginError(
+                        f"{self._name}: the column {name} is declared as added, and nothing fills it: name it in the "
+                        f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."
+                    )
                 self._rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
 
     def _settle_nested(self, page: RawPage) -> None:
@@ -91,6 +96,15 @@ class ColumnRules:
                 fill_each(page.rows, name, [None if value == NULL else value for value in values])
         for name, clean in self._cleaners.items():
             deque(map(clean, values_of(page.rows, name)), maxlen=0)
+
+    def _filled(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
+        """Whether something is there to fill a column that penstock adds, though maybe with nulls."""
+        return (
+            name in stamps
+            or name in page.constants
+            or name in page.stamps
+            or (name == self._day and bool(self._day_of))
+        )
 
     # --- stamps -----------------------------------------------------------------------------------------------------
 
