@@ -11,12 +11,12 @@ from typing import Any, get_args
 
 import attrs
 
-from penstock.config import did_you_mean
 from penstock.declare import Action, FieldType, OpenFor, Place, Stream
 from penstock.errors import PluginError
 from penstock.model import Kind
 from penstock.parts import Named, SinglePage
 from penstock.record import Column, columns_of
+from penstock.words import did_you_mean
 
 KINDS: tuple[str, ...] = get_args(Kind)
 PLACES: tuple[str, ...] = get_args(Place)
