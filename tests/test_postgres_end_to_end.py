@@ -188,6 +188,24 @@ def test_killed_at_every_point(bench: Bench, point: str) -> None:
 
 
 @benches(TALROO)
+def test_a_table_that_cannot_be_used_ends_the_run_before_anything_is_asked(bench: Bench) -> None:
+    """
+    Exit code 2, the table and what to do by name; also when every day is final and nothing would be written.
+    """
+    assert bench.run()[0] == 0
+    asked = bench.asked
+    bench.ask("alter table talroo.clicks rename to kept; create table talroo.clicks (click_id text)")
+
+    for words in ((), ("--until", str(bench.days[0]))):
+        code, said = bench.run(*words)
+
+        assert code == 2, said
+        assert "talroo.clicks" in said
+        assert "was not made by penstock. Rename it" in said
+        assert bench.asked == asked
+
+
+@benches(TALROO)
 def test_the_server_ends_the_session(bench: Bench) -> None:
     """
     A session that the server ends fails the rest of the run by name, and loses nothing that was there.

@@ -4,6 +4,7 @@ The promises of the Postgres sink, against a real server.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from datetime import date, datetime, timedelta, timezone
@@ -252,6 +253,130 @@ def test_a_ledger_of_somebody_else_is_refused(dsn: str):
 
     with pytest.raises(TargetError, match="did not make"):
         sink(dsn).open(SOURCE, "r1")
+
+
+@pytest.mark.parametrize(
+    ("done", "settings", "said"),
+    [
+        pytest.param(
+            "drop table acme.clicks; create table acme.clicks (id text)",
+            {},
+            "the table acme.clicks was not made by penstock. Rename it",
+            id="somebody else's",
+        ),
+        pytest.param(
+            "drop table acme.clicks; create view acme.clicks as select 1 as id",
+            {},
+            "the table acme.clicks was not made by penstock. Rename it",
+            id="a view",
+        ),
+        pytest.param(
+            "alter table acme.clicks alter job_id type text",
+            {},
+            "the column acme.clicks.job_id has the type text, and acme.clicks declares bigint",
+            id="another type",
+        ),
+        pytest.param("alter table acme.clicks drop constraint clicks_pkey", {}, "has no unique index", id="no key"),
+        pytest.param(
+            "alter table acme.clicks add x int not null default 1; alter table acme.clicks alter x drop default",
+            {},
+            "that acme.clicks has no values for: x. Give it a default",
+            id="a column that wants values",
+        ),
+        pytest.param("", {"schema": "raw"}, "kept in the table acme.clicks, and is now to be in raw", id="moved"),
+        pytest.param("", {"schema": "penstock"}, "the schema penstock holds the ledger. Set", id="the ledger's schema"),
+        pytest.param("", {"schema": "pg_x"}, "keeps the schema pg_x for itself. Set", id="a schema of Postgres"),
+    ],
+)
+def test_what_no_delivery_could_write_to_is_told_beforehand(dsn: str, done: str, settings: dict[str, Any], said: str):
+    """
+    Looking names the table, what was seen and what to do, before anything is asked for; it makes and changes nothing.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, done)
+    before = everything(dsn)
+    target = sink(dsn, **settings).open(SOURCE, "r2", ["clicks"])
+
+    with pytest.raises(TargetError, match=re.escape(said)):
+        target.check([CLICKS])
+    target.close()
+    assert everything(dsn) == before
+
+
+@pytest.mark.parametrize(
+    ("done", "said", "cure"),
+    [
+        pytest.param("drop schema acme cascade", "there is no schema acme", "create schema", id="no schema"),
+        pytest.param(
+            "drop table acme.clicks", "not make or use tables in the schema acme", "grant usage", id="no table"
+        ),
+        pytest.param("{reads}", "may not insert, delete in the table acme.clicks", "grant select", id="reading only"),
+        pytest.param(
+            "{writes}; alter table acme.clicks drop url",
+            "the table acme.clicks is to be changed for acme.clicks, and only its owner",
+            "alter table",
+            id="a column to be added",
+        ),
+        pytest.param(
+            "{writes}; revoke temporary on database {database} from public",
+            "may not make temporary tables in the database",
+            "grant temporary",
+            id="no temporary tables",
+        ),
+    ],
+)
+def test_a_missing_right_is_told_beforehand(dsn: str, done: str, said: str, cure: str):
+    """
+    The message names who lacks it, where, and the statement that grants it; after that statement it can be delivered.
+    """
+    delivered(dsn, [click(1)])
+    database = dsn.partition("?")[0].rpartition("/")[2]
+    role = f"loader_{database}"
+    writes = f"grant usage on schema acme to {role}; grant select, insert, delete on acme.clicks to {role}"
+    ask(dsn, f"create role {role}; grant usage on schema penstock to {role}")
+    ask(dsn, f"grant select, insert, update, delete on all tables in schema penstock to {role}")
+    try:
+        reads = writes.replace(", insert, delete", "")
+        ask(dsn, done.format(writes=writes, reads=reads, database=database))
+        target = sink(as_role(dsn, role)).open(SOURCE, "r2", ["clicks"])
+        with pytest.raises(TargetError, match=f"{said}.*{role}|{role}.*{said}") as refused:
+            target.check([CLICKS])
+        target.close()
+
+        told = re.search(rf"{cure}.*?(?=; or set|\.$)", str(refused.value))
+        assert told is not None
+        ask(dsn, told[0])
+        assert delivered(as_role(dsn, role), [click(1), click(2)], run_id="r3").rows == 2
+    finally:
+        ask(dsn, f"reassign owned by {role} to current_user; drop owned by {role}; drop role {role}")
+
+
+def test_looking_at_tables_that_fit_makes_none(dsn: str):
+    """
+    Streams whose tables are not there yet, or are to be widened, pass; the first delivery makes and widens them.
+    """
+    target = sink(dsn).open(SOURCE, "r1", ["clicks", "leads"])
+    before = everything(dsn)
+    target.check([CLICKS, LEADS])
+    assert everything(dsn) == before
+    target.close()
+
+    delivered(dsn, [click(1)])
+    before = everything(dsn)
+    target = sink(dsn).open(SOURCE, "r2", ["clicks"])
+    target.check([changed(CLICKS, Column(name="device", type="text"))])
+    assert everything(dsn) == before
+    target.close()
+
+
+def everything(dsn: str) -> list[tuple[Any, ...]]:
+    """Every column of every table that is not Postgres' own."""
+    return ask(
+        dsn,
+        "select table_schema::text, table_name::text, column_name::text, data_type::text "
+        "from information_schema.columns where table_schema not in ('pg_catalog', 'information_schema') "
+        "order by 1, 2, ordinal_position",
+    )
 
 
 def test_a_dropped_or_emptied_table_is_read_again(dsn: str):

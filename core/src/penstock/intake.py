@@ -42,11 +42,10 @@ class Intake:
 
     def begin(self) -> None:
         """Open a writer and start a count for every partition."""
-        layouts = (self.shape.layout, *(child.compiled.layout for child in self.shape.derived))
         for partition in self.fetch.partitions:
             self.tallies[partition] = Tally()
             if self.target is not None:
-                self.writers[partition] = self.target.begin(layouts, partition)
+                self.writers[partition] = self.target.begin(self.shape.layouts, partition)
 
     def abort(self) -> None:
         """Forget what was taken in."""

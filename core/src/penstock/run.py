@@ -25,7 +25,7 @@ from penstock.reading import Reader
 from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.retry import Budget
-from penstock.sink import Target
+from penstock.sink import Checks, Target
 from penstock.source import ConfiguredSource
 from penstock.streamparts import StreamParts, parts_of, shape_of
 from penstock.values import define, field
@@ -111,6 +111,7 @@ class SourceRun:
     _planner: Planner = field(init=False)
     _needs: Needs = field(init=False)
     _chosen: list[Stream] = field(init=False)
+    _first: list[Stream] = field(init=False)  # what can be read at once, parents first
     _lane: SourceLane = field(init=False)
     _parts: dict[str, StreamParts] = field(factory=dict, init=False)
     _shapes: dict[str, Compiled] = field(factory=dict, init=False)
@@ -131,7 +132,10 @@ class SourceRun:
         return self.delivery.output_closed
 
     def open(self) -> None:
-        """Take the target; plan what can be planned, so that a window nobody serves is an error before any request."""
+        """
+        Take the target; look whether it can take the streams, and plan what can be planned: a target that cannot be
+        used, and a window nobody serves, are errors before any request.
+        """
         started_at = self.clock.now()
         self._chosen = [stream for stream in ordered(self.source, self.job.streams) if stream.derived is None]
         derived = {stream.name: self.source.derived_from(stream.name) for stream in self._chosen}
@@ -142,6 +146,10 @@ class SourceRun:
         for stream in self._chosen:
             if stream.kind != "snapshot":
                 self._planner.window(stream)
+        self._needs = Needs(self.source)
+        self._first = self._needs.settle(self._chosen)
+        if isinstance(target, Checks):
+            target.check([layout for stream in self._chosen for layout in self._shape(stream).layouts])
 
     def begin(self) -> None:
         """Give the engine everything that can be read now; the rest follows what it waits for."""
@@ -151,8 +159,7 @@ class SourceRun:
                 self.source, clock=self.clock, budget=self.budget, report=self.report, emit=self.emit
             )
         self._lane = self.lanes[name]
-        self._needs = Needs(self.source)
-        for stream in self._needs.settle(self._chosen):
+        for stream in self._first:
             self._add(stream, self._planner.accounts(stream) or ())
 
     def finish(self) -> None:
@@ -227,13 +234,11 @@ class SourceRun:
 
     def _reader(self, fetch: Fetch, hidden: bool, parent: Key | None) -> Reader:
         stream, needs = fetch.stream, self._needs
-        if stream.name not in self._shapes:
-            parts = self._parts[stream.name] = parts_of(self.source, stream)
-            self._shapes[stream.name] = shape_of(self.source, stream, parts, needs.columns(stream))
+        shape = self._shape(stream)
         parts, target = self._parts[stream.name], None if hidden else self.delivery.target
         intake = Intake(
             fetch=fetch,
-            shape=self._shapes[stream.name],
+            shape=shape,
             zone=self.source.zone,
             day_of=parts.day_of,
             target=target,
@@ -252,6 +257,12 @@ class SourceRun:
             parents=lambda: needs.rows(parent) if parent is not None else (),
             on_note=self.delivery.note,
         )
+
+    def _shape(self, stream: Stream) -> Compiled:
+        if stream.name not in self._shapes:
+            parts = self._parts[stream.name] = parts_of(self.source, stream)
+            self._shapes[stream.name] = shape_of(self.source, stream, parts, self._needs.columns(stream))
+        return self._shapes[stream.name]
 
     def _reports(self, fetch: Fetch, parts: StreamParts, target: Target | None) -> Reports | None:
         if parts.poller is None:

@@ -4,6 +4,7 @@ The target side of a run: what a sink is told (:class:`Layout`, :class:`Entry`) 
 A sink writes; it never fetches, retries or decides what is wanted. The order of calls, for each source of a run::
 
     target = sink.open(source, run_id, streams)   takes the lock, settles what an earlier crash left behind
+    target.check(layouts)                         if it has this method: can all that may come be written?
     writer = target.begin(layouts, partition)     one per partition; several may be open at once
     writer.write(batch)                           any number, in the provider's order
     writer.commit(entry)  or  writer.abort()      the partition appears whole, with its ledger row, or not at all
@@ -222,7 +223,7 @@ class Writer(Protocol):
 
 
 class Target(Protocol):
-    """A sink opened for one source, by one run at a time. What it may say besides is in :class:`Whole`."""
+    """A sink opened for one source, by one run at a time. What it may say besides: :class:`Whole`, :class:`Checks`."""
 
     @property
     def ledger(self) -> Ledger | None:
@@ -249,6 +250,19 @@ class Whole(Protocol):
     """
 
     whole: bool
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """
+    Of a target that can tell beforehand whether it can hold a stream, such as a table that is there already.
+    """
+
+    def check(self, layouts: Sequence[Layout]) -> None:
+        """
+        Raises TargetError where one of these streams cannot be written as it is declared. Called once a run, before
+        anything is asked for, with all streams that the run may write. Changes nothing.
+        """
 
 
 class Sink(Protocol):

@@ -186,6 +186,11 @@ class Compiled:
         )
         self.derived = tuple(self._derived(child, division, wanted) for child in derived)
 
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The stream's own layout, then those of the streams derived from it."""
+        return (self.layout, *(child.compiled.layout for child in self.derived))
+
     def _check_declaration(self, stream: Stream, read: Iterable[str]) -> None:
         """Raises TypeError for a stream that reads columns its record class does not have."""
         missing = [name for name in read if name not in self.columns]

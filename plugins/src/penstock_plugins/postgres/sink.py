@@ -26,7 +26,7 @@ from penstock.values import field, frozen
 
 from penstock_plugins.postgres.database import Database, quoted
 from penstock_plugins.postgres.ledger import Known, PostgresLedger
-from penstock_plugins.postgres.tables import Table, exists, prepared
+from penstock_plugins.postgres.tables import Table, checked, exists, prepared
 from penstock_plugins.postgres.writer import PostgresWriter
 
 MEMORY_BYTES = 32 * 2**20
@@ -117,6 +117,10 @@ class PostgresTarget:
                 self.ledger.forget(self.source, lost)
                 if not exists(self.database, known):
                     self.ledger.forget_table(self.source, known.stream)
+
+    def check(self, layouts: Sequence[Layout]) -> None:
+        """Raises TargetError where a table cannot take its stream; nothing is made or changed yet."""
+        checked(self.database, self.ledger, layouts, [self._sink.place(self.source, one.stream) for one in layouts])
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "PostgresWriter":
         first = layouts[0]

@@ -11,6 +11,7 @@ from penstock.record import Column
 from penstock.sink import Layout
 from penstock.values import field, frozen
 
+from penstock_plugins.postgres.catalog import Seen, look
 from penstock_plugins.postgres.database import Database, columns_sql, quoted, short
 from penstock_plugins.postgres.ledger import SCHEMA, Known, PostgresLedger
 
@@ -85,33 +86,124 @@ def prepared(database: Database, ledger: PostgresLedger, layout: Layout, of_stre
     """
     The table for ``layout``, made or brought up to date in one transaction.
 
-    Raises TargetError: the table is not penstock's, belongs to another stream, or contradicts the declaration.
+    Raises TargetError, as :func:`checked` does.
     """
     with database.explained(), database.transaction():
+        (seen,) = look(database, [place])
         known = next((one for one in ledger.known(layout.source) if one.stream == layout.stream), None)
-        there = _oid(database, place)
-        if known is not None and there is None and exists(database, known):
-            raise TargetError(_elsewhere(layout, known, place))
-        added: frozenset[str] = frozenset()
-        if there is None:
-            _create(database, layout, place)
+        steps = _needed(database, ledger, layout, known, place, seen)
+        if seen.oid is None:
+            _create(database, layout, place, schema=not seen.schema)
         else:
-            _ours(database, ledger, layout, known, place, there)
-            added = _evolve(database, layout, place, there)
-        oid = _oid(database, place)
-        assert oid is not None
+            _evolve(database, place, steps)
+        if seen.oid is None or steps:
+            (seen,) = look(database, [place])
+        assert seen.oid is not None
         ledger.keep_table(
             layout.source,
-            Known(stream=layout.stream, of_stream=of_stream, oid=oid, schema=place.schema, table=place.table),
+            Known(stream=layout.stream, of_stream=of_stream, oid=seen.oid, schema=place.schema, table=place.table),
         )
-        found = _columns(database, oid)
         return Table(
             schema=place.schema,
             name=place.table,
             layout=layout,
-            types={column.name: found[short(column.name)] for column in layout.columns},
+            types={column.name: seen.types[short(column.name)] for column in layout.columns},
             key=key_of(layout),
-            added=added,
+            added=frozenset(step.column.name for step in steps if step.column is not None and step.adds),
+        )
+
+
+def checked(database: Database, ledger: PostgresLedger, layouts: Sequence[Layout], places: Sequence[Known]) -> None:
+    """
+    Look whether all these streams, which are of one source, can be written, and change nothing.
+
+    Raises TargetError, which tells of all that cannot: a schema or table that may not be made or written, that is not
+    penstock's or belongs to another stream, or that contradicts the declaration.
+    """
+    found = []
+    with database.explained():
+        known = {one.stream: one for one in ledger.known(layouts[0].source)} if layouts else {}
+        for layout, place, seen in zip(layouts, places, look(database, places), strict=True):
+            try:
+                _needed(database, ledger, layout, known.get(layout.stream), place, seen)
+            except TargetError as error:
+                found.append(str(error))
+    if found:
+        raise TargetError("\n".join(dict.fromkeys(found)))
+
+
+@frozen
+class _Step:
+    """One change of a table: the SQL after ``alter table ...``, and the column that it is about, if it is declared."""
+
+    sql: str
+    column: Column | None = None
+    adds: bool = False
+
+
+def _needed(
+    database: Database, ledger: PostgresLedger, layout: Layout, known: Known | None, place: Known, seen: Seen
+) -> list[_Step]:
+    """
+    What is to be done to the table that is there before ``layout`` fits it; raises TargetError where it never will, or
+    where this user may not do it.
+    """
+    _check_names(layout, place)
+    if seen.oid is None:
+        if known is not None and exists(database, known):
+            raise TargetError(_elsewhere(layout, known, place))
+        _check_rights(layout, place, seen)
+        return []
+    _ours(ledger, layout, known, place, seen)
+    _check_key(layout, place, seen)
+    _check_others(layout, place, seen)
+    steps = _steps(layout, place, seen)
+    _check_rights(layout, place, seen, steps)
+    return steps
+
+
+def _check_names(layout: Layout, place: Known) -> None:
+    """Refuse names that Postgres, or the ledger, keeps for itself."""
+    for name in (place.schema, place.table, *(column.name for column in layout.columns)):
+        quoted(name)
+    if place.schema == SCHEMA:
+        raise TargetError(f"the schema {SCHEMA} holds the ledger. Set another schema for {layout.source}.")
+    if place.schema.startswith("pg_") or place.schema == "information_schema":
+        raise TargetError(f"Postgres keeps the schema {place.schema} for itself. Set another one for {layout.source}.")
+
+
+def _check_rights(layout: Layout, place: Known, seen: Seen, steps: Sequence[_Step] = ()) -> None:
+    """Refuse what this user may not do, with the statement that would allow it."""
+    user, database, schema, table = map(_as_sql, (seen.user, seen.database, short(place.schema), short(place.table)))
+    if not seen.schema and not seen.may_create:
+        raise TargetError(
+            f"there is no schema {place.schema} in the database {seen.database}, and {seen.user} may not create it. "
+            f"Let its owner say: create schema {schema} authorization {user}; or set another schema."
+        )
+    if seen.schema and not (seen.may_use and (seen.oid is not None or seen.may_create)):
+        raise TargetError(
+            f"{seen.user} may not make or use tables in the schema {place.schema}. Let its owner say: grant usage, "
+            f"create on schema {schema} to {user}; or set another schema."
+        )
+    if not seen.may_stage:
+        raise TargetError(
+            f"{seen.user} may not make temporary tables in the database {seen.database}, by which rows are replaced. "
+            f"Let its owner say: grant temporary on database {database} to {user}."
+        )
+    name = f"{place.schema}.{place.table}"
+    rights = ["select", "insert", "delete"]
+    if layout.kind == "changes" and not layout.derived_by:
+        rights.append("update")
+    if missing := [right for right in rights if right in seen.lacking]:
+        raise TargetError(
+            f"{seen.user} may not {', '.join(missing)} in the table {name}. Let its owner {seen.owner} say: grant "
+            f"{', '.join(rights)} on {schema}.{table} to {user}."
+        )
+    if steps and not seen.owned:
+        raise TargetError(
+            f"the table {name} is to be changed for {layout.source}.{layout.stream}, and only its owner {seen.owner} "
+            f"may, not {seen.user}. Let the owner say: alter table {schema}.{table} "
+            f"{', '.join(step.sql for step in steps)}."
         )
 
 
@@ -139,20 +231,17 @@ def _oid(database: Database, place: Known) -> int | None:
     return int(found) if found is not None else None
 
 
-def _ours(
-    database: Database, ledger: PostgresLedger, layout: Layout, known: Known | None, place: Known, oid: int
-) -> None:
+def _ours(ledger: PostgresLedger, layout: Layout, known: Known | None, place: Known, seen: Seen) -> None:
     """Refuse a table of somebody else's, or of another stream."""
     name = f"{place.schema}.{place.table}"
     if known is not None:
-        if known.oid == oid:
+        if known.oid == seen.oid:
             return
         # Restored from a dump: another number, the same name, and our comment.
-        comment = database.one("select obj_description(%s::bigint::oid, 'pg_class')", (oid,)) or ""
-        if (known.schema, known.table) == (place.schema, place.table) and _mark(layout) in comment:
+        if (known.schema, known.table) == (place.schema, place.table) and _mark(layout) in seen.comment:
             return
     claimed = ledger.at(place.schema, place.table)
-    if claimed is not None:
+    if claimed is not None and (claimed[0], claimed[1].stream) != (layout.source, layout.stream):
         source, other = claimed
         raise TargetError(
             f"the table {name} holds {source}.{other.stream}, and {layout.source}.{layout.stream} is to be there too. "
@@ -164,13 +253,16 @@ def _ours(
     )
 
 
+def _as_sql(name: str) -> str:
+    """A name as it may stand in a statement that somebody else is to say."""
+    return '"' + name.replace('"', '""') + '"'
+
+
 # --- making ---------------------------------------------------------------------------------------------------------
 
 
-def _create(database: Database, layout: Layout, place: Known) -> None:
-    if place.schema == SCHEMA:
-        raise TargetError(f"the schema {SCHEMA} holds the ledger. Set another schema for {layout.source}.")
-    if not database.one("select true from pg_namespace where nspname = %s", (short(place.schema),)):
+def _create(database: Database, layout: Layout, place: Known, *, schema: bool) -> None:
+    if schema:
         database.run(f"create schema {quoted(place.schema)}")
     table = f"{quoted(place.schema)}.{quoted(place.table)}"
     lines = [f"{quoted(column.name)} {type_of(column)}" for column in layout.columns]
@@ -222,45 +314,35 @@ def _comment(database: Database, on: str, text: str) -> None:
 # --- evolving -------------------------------------------------------------------------------------------------------
 
 
-def _columns(database: Database, oid: int) -> dict[str, str]:
-    rows = database.run(
-        "select attname, format_type(atttypid, atttypmod) from pg_attribute "
-        "where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped order by attnum",
-        (oid,),
-    ).fetchall()
-    return dict(rows)
-
-
-def _evolve(database: Database, layout: Layout, place: Known, oid: int) -> frozenset[str]:
+def _steps(layout: Layout, place: Known, seen: Seen) -> list[_Step]:
     """
-    Add and widen columns; refuse what contradicts. The columns added. One that is declared no more stays, and stays
-    null.
+    Columns to be added and widened; raises TargetError for one that contradicts. One that is declared no more stays,
+    and stays null.
     """
-    table = f"{quoted(place.schema)}.{quoted(place.table)}"
-    found = _columns(database, oid)
-    _check_key(database, layout, place, oid)
-    _check_others(database, layout, place, oid)
     steps = []
-    added = []
     for column in layout.columns:
-        there, wanted = found.get(short(column.name)), type_of(column)
+        there, wanted = seen.types.get(short(column.name)), type_of(column)
         if there is None:
-            steps.append(f"add column {quoted(column.name)} {wanted}")
-            added.append(column)
+            steps.append(_Step(f"add column {quoted(column.name)} {wanted}", column, adds=True))
         elif there == wanted or wanted in _narrower(there):
             continue
         elif wanted in _WIDER.get(there, ()):
-            steps.append(f"alter column {quoted(column.name)} type {wanted}")
+            steps.append(_Step(f"alter column {quoted(column.name)} type {wanted}", column))
         else:
             raise TargetError(_contradiction(layout, place, column, there, wanted))
     for name, (type_, default, _) in STAMPS.items():
-        if name not in found:
-            steps.append(f"add column {quoted(name)} {type_} default {default}")
+        if name not in seen.types:
+            steps.append(_Step(f"add column {quoted(name)} {type_} default {default}"))
+    return steps
+
+
+def _evolve(database: Database, place: Known, steps: Sequence[_Step]) -> None:
+    table = f"{quoted(place.schema)}.{quoted(place.table)}"
     if steps:
-        database.run(f"alter table {table} {', '.join(steps)}")
-    for column in added:
-        _describe(database, table, column)
-    return frozenset(column.name for column in added)
+        database.run(f"alter table {table} {', '.join(step.sql for step in steps)}")
+    for step in steps:
+        if step.adds and step.column is not None:
+            _describe(database, table, step.column)
 
 
 def _narrower(there: str) -> tuple[str, ...]:
@@ -278,41 +360,24 @@ def _contradiction(layout: Layout, place: Known, column: Column, there: str, wan
     )
 
 
-def _check_key(database: Database, layout: Layout, place: Known, oid: int) -> None:
+def _check_key(layout: Layout, place: Known, seen: Seen) -> None:
     wanted = key_of(layout)
-    if not wanted:
-        return
-    rows = database.run(
-        "select array_agg(a.attname::text order by k.place) from pg_index i "
-        "cross join lateral unnest(i.indkey::int2[]) with ordinality as k(attnum, place) "
-        "join pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum "
-        "where i.indrelid = %s::bigint::oid and i.indisunique and i.indisvalid and i.indpred is null "
-        "and i.indexprs is null group by i.indexrelid",
-        (oid,),
-    ).fetchall()
-    keys = [set(names) for (names,) in rows]
-    if {short(name) for name in wanted} not in keys:
-        unique = " or ".join(f"({', '.join(sorted(names))})" for names in keys)
-        seen = f"is unique by {unique}" if keys else "has no unique index"
+    if wanted and {short(name) for name in wanted} not in seen.keys:
+        unique = " or ".join(f"({', '.join(sorted(names))})" for names in seen.keys)
+        found = f"is unique by {unique}" if seen.keys else "has no unique index"
         raise TargetError(
-            f"the table {place.schema}.{place.table} {seen}, and {layout.source}.{layout.stream} declares the "
+            f"the table {place.schema}.{place.table} {found}, and {layout.source}.{layout.stream} declares the "
             f"key ({', '.join(wanted)}). Make a unique index on these columns, or rename the table and run again: "
             "then it is made and filled anew. Nothing was changed."
         )
 
 
-def _check_others(database: Database, layout: Layout, place: Known, oid: int) -> None:
+def _check_others(layout: Layout, place: Known, seen: Seen) -> None:
     """Refuse a column of the user's that wants a value in each row: no row could be written, nor set aside for it."""
-    ours = [*(short(column.name) for column in layout.columns), *STAMPS]
-    rows = database.run(
-        "select attname from pg_attribute where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped "
-        "and attnotnull and not atthasdef and attidentity = '' and attname <> all(%s) order by attnum",
-        (oid, ours),
-    ).fetchall()
-    if rows:
-        names = ", ".join(name for (name,) in rows)
+    ours = {*(short(column.name) for column in layout.columns), *STAMPS}
+    if others := [name for name in seen.required if name not in ours]:
         raise TargetError(
             f"the table {place.schema}.{place.table} has a column that must not be null and that "
-            f"{layout.source}.{layout.stream} has no values for: {names}. Give it a default, or drop not null; nothing "
-            "was changed."
+            f"{layout.source}.{layout.stream} has no values for: {', '.join(others)}. Give it a default, or drop not "
+            "null; nothing was changed."
         )

@@ -1,0 +1,88 @@
+"""
+What the server's catalog says of the places where tables are or are to be: one query for all of them.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from penstock.values import field, frozen
+
+from penstock_plugins.postgres.database import Database, short
+from penstock_plugins.postgres.ledger import Known
+
+# Rights are asked of the catalog, which shows them to everybody; nothing is locked by it.
+_LOOK = """
+    select s.oid is not null,
+        case when s.oid is null then has_database_privilege(current_database(), 'create')
+            else has_schema_privilege(s.oid, 'create') end,
+        s.oid is null or has_schema_privilege(s.oid, 'usage'),
+        has_database_privilege(current_database(), 'temporary'),
+        current_user::text, current_database()::text,
+        t.oid::bigint,
+        coalesce(pg_get_userbyid(t.relowner)::text, ''),
+        coalesce(pg_has_role(t.relowner, 'usage'), false),
+        coalesce(obj_description(t.oid, 'pg_class'), ''),
+        array(select r from unnest(array['select', 'insert', 'update', 'delete']) r
+            where not has_table_privilege(t.oid, r)),
+        (select jsonb_object_agg(attname, format_type(atttypid, atttypmod)) from pg_attribute
+            where attrelid = t.oid and attnum > 0 and not attisdropped),
+        array(select attname::text from pg_attribute
+            where attrelid = t.oid and attnum > 0 and not attisdropped
+            and attnotnull and not atthasdef and attidentity = '' order by attnum),
+        (select jsonb_agg(k.names) from (
+            select jsonb_agg(a.attname) as names from pg_index i
+            join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
+            where i.indrelid = t.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
+            group by i.indexrelid) k)
+    from unnest(%s::text[], %s::text[]) with ordinality as place (schema, name, number)
+    left join pg_namespace s on s.nspname = place.schema
+    left join pg_class t on t.relnamespace = s.oid and t.relname = place.name
+    order by number"""
+
+
+@frozen(kw_only=True)
+class Seen:
+    """
+    One place as this user finds it. What is said of the table is empty where there is none (``oid`` None).
+    """
+
+    schema: bool  # is there
+    may_create: bool  # a table in the schema; where there is none, the schema itself
+    may_use: bool  # the schema
+    may_stage: bool  # make temporary tables
+    user: str
+    database: str
+    oid: int | None
+    owner: str
+    owned: bool  # by this user, or a role that it is a member of
+    comment: str
+    lacking: frozenset[str]  # of select, insert, update, delete
+    types: Mapping[str, str] = field(repr=False)  # by column, as format_type names them
+    required: tuple[str, ...]  # columns that want a value in each row
+    keys: tuple[frozenset[str], ...]  # the columns of each unique index
+
+
+def look(database: Database, places: Sequence[Known]) -> list[Seen]:
+    """What is at each of these places, in their order."""
+    schemas, names = [short(one.schema) for one in places], [short(one.table) for one in places]
+    return [_seen(*row) for row in database.run(_LOOK, (schemas, names)).fetchall()]
+
+
+def _seen(*row: Any) -> Seen:
+    there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys = row
+    return Seen(
+        schema=there,
+        may_create=create,
+        may_use=use,
+        may_stage=stage,
+        user=user,
+        database=name,
+        oid=oid,
+        owner=owner,
+        owned=owned,
+        comment=comment,
+        lacking=frozenset(lacking),
+        types=types or {},
+        required=tuple(required),
+        keys=tuple(map(frozenset, keys or ())),
+    )
