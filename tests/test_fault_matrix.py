@@ -67,9 +67,8 @@ def fitted(provider: Provider, name: str) -> Fault:
         # The whole attempt is bounded at ten times timeout_s, and that is waited for.
         return evolve(fault, change=few(drip(0.05, most_s=30, of_head=name == "drip_head"), 1))
     if name == "expired":
-        # How a provider refuses a token that was good: Joveo with 403. A login is not what expires.
-        refusal = status(403, "{}") if provider.name == "joveo" else fault.change
-        return evolve(fault, change=refusal, when=lambda request: request.path != provider.login)
+        # How a provider refuses a token that was good: Joveo with 403.
+        return evolve(fault, change=status(403, "{}")) if provider.name == "joveo" else fault
     if name == "repeated_page":
         # A first page repeats nothing; what another day was answered may be on the same path.
         return evolve(fault, when=is_later_page)

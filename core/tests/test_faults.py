@@ -138,6 +138,26 @@ def test_whether_the_request_arrives() -> None:
     assert len(reached) == 1
 
 
+@pytest.mark.parametrize(
+    ("request_", "struck"),
+    [
+        pytest.param(a_request("/oauth/token", method="POST", body=b'{"secret": "s"}'), False, id="login by body"),
+        pytest.param(a_request("/login", headers={"x-api-key": "k"}), False, id="login by key"),
+        pytest.param(a_request("/login", headers={"authorization": "Basic a2V5"}), False, id="login by password"),
+        pytest.param(a_request(headers={"authorization": "Bearer t"}), True, id="header"),
+        pytest.param(a_request(headers={"x-api-token": "t"}), True, id="header of its own"),
+        pytest.param(a_request("/jobs?access_token=t&page=1"), True, id="query"),
+    ],
+)
+def test_only_a_token_expires(request_: SandboxRequest, struck: bool) -> None:
+    """
+    A login is let through however often it comes; a request with a token is refused once, after the first.
+    """
+    app = with_faults(lambda request: SandboxResponse(), [FAULTS["expired"]])
+
+    assert [app(request_).status for _ in range(3)] == ([200, 401, 200] if struck else [200, 200, 200])
+
+
 def test_unknown_fault_is_a_usage_error() -> None:
     """
     The message has the wrong name and the ones there are.

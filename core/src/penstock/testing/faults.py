@@ -9,7 +9,7 @@ import random
 import re
 import threading
 from collections.abc import Callable, Hashable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.errors import UsageError
@@ -52,6 +52,19 @@ from penstock.values import field, frozen
 
 def _always(request: SandboxRequest) -> bool:
     return True
+
+
+_TOKEN = re.compile("token|ticket|authorization", re.I)
+
+
+def carries_token(request: SandboxRequest) -> bool:
+    """
+    Whether a request shows a token, in a header or in its query, as one that asks for a token does not: a login has its
+    credentials in the body, in a key, or in ``Basic``.
+    """
+    headers = {name for name, value in request.headers.items() if not value.lower().startswith("basic ")}
+    params = {pair.partition("=")[0] for pair in request.query.split("&")}
+    return any(map(_TOKEN.search, headers | params))
 
 
 @frozen(kw_only=True)
@@ -183,9 +196,9 @@ def _table(*faults: Fault) -> dict[str, Fault]:
 
 
 def _fault(
-    name: str, summary: str, change: Change, kind: Literal["transient", "fatal"] = "transient", *, after: int = 0
+    name: str, summary: str, change: Change, kind: Literal["transient", "fatal"] = "transient", **more: Any
 ) -> Fault:
-    return Fault(name=name, summary=summary, change=change, kind=kind, after=after)
+    return Fault(name=name, summary=summary, change=change, kind=kind, **more)
 
 
 FAULTS: dict[str, Fault] = _table(
@@ -199,7 +212,7 @@ FAULTS: dict[str, Fault] = _table(
     _fault("unavailable", "503, Retry-After in seconds", status(503, "{}", retry_after=1)),
     _fault("unavailable_date", "503, Retry-After as an HTTP date", status(503, "{}", retry_after=1, dated=True)),
     _fault("gateway_timeout", "504 without a body", status(504)),
-    _fault("expired", "401 for a token that was good before", status(401, "{}"), after=1),
+    _fault("expired", "401 for a token that was good before", status(401, "{}"), after=1, when=carries_token),
     _fault("unauthorized", "401, always", status(401, "{}"), "fatal"),
     _fault("forbidden", "403 from the second request on", status(403, "{}"), "fatal", after=1),
     _fault("reset", "connection reset before the answer, the request was carried out", reset),
