@@ -189,13 +189,45 @@ def _names(names: str | Iterable[str]) -> tuple[str, ...]:
 @frozen(kw_only=True, eq=False)
 class Stream:
     """
-    One kind of record that a source offers.
+    One kind of record that a source offers. Functions take the source's ``settings``; all are pure.
 
-    Partitions: ``account`` (a column) times, for a report, ``day`` (a column). ``accounts`` gives the configured
-    ones; where it gives None, they are the values of a column of another stream (``accounts_from``), remembered by
-    the ledger. ``requests`` names the first requests of an ask, each the head of a listing of its own; a poller makes
-    of each a submission. ``earliest`` is the first day the provider still serves, given today. A stream with
-    ``not_built`` is listed with that reason and cannot be run.
+    ``record``, ``kind``, ``key``
+        the record class; ``report``, ``changes`` or ``snapshot``; the columns that tell its rows apart.
+    ``requests(settings, ask)``
+        the first requests of an ask, each the head of a listing of its own; a poller makes of each a submission.
+    ``account``, ``day``
+        the columns of its partitions: an account times, unless it is a snapshot, a day. Where the record class lacks
+        one it is added, and where nothing else fills it the ask's is stamped on every row.
+    ``accounts``, ``accounts_from``
+        the configured accounts; where there are none (None), they are the values of a column of another stream, as
+        ``(stream, column)``, remembered by the ledger.
+    ``days_per_request``, ``day_of``
+        how many consecutive days one request may cover, and the column that a row's own day is then read from.
+    ``end_unsure``
+        the provider does not say how exactly it cuts a period: rows (``day_of``, a time) behind an ask's end are
+        dropped as repeated, since they come with what follows. Where it turns out to go by whole days, days are not
+        cut further.
+    ``parent``, ``derived``
+        it is asked for by the rows of another stream, or cut from its batches.
+    ``envelope``, ``paginator``, ``poller``, ``downloads``
+        the parts it is read with: as they are, by name (:func:`penstock.parts.named`), or as functions of the settings.
+        Default: the body is the item or items; one page; no poller; a poller's downloads are read by the envelope.
+    ``poll_first_s``, ``poll_max_s``, ``poll_deadline_s``
+        of a report on demand: seconds before it is first asked for, between two polls at most, and until it has failed.
+    ``judge``
+        asked before the connector's.
+    ``earliest(today)``
+        the first day that the provider still serves; default: all of them.
+    ``open_for``
+        how long after its end a day of a report may be restated.
+    ``overlap``, ``lag``
+        of changes: how far a window reaches back before its start, and how long before now it must end.
+    ``more_columns``
+        columns that the configuration declares, behind those of the record class.
+    ``on_by_default``, ``needs``
+        whether a run without ``--streams`` reads it, and the settings without which it cannot run.
+    ``not_built``
+        it is listed with this reason and cannot be run.
     """
 
     name: str
@@ -206,32 +238,28 @@ class Stream:
     requests: Callable[[Any, Ask], Iterable[Request]] = lambda settings, ask: ()
     account: str | None = None
     accounts: Callable[[Any], Sequence[str] | None] | None = None
-    accounts_from: tuple[str, str] | None = None  # (stream, column)
+    accounts_from: tuple[str, str] | None = None
     day: str | None = None
-    # The column a row's day is read from, when one request covers several days.
     day_of: str | Callable[[Any], str | None] | None = None
-    # The provider does not say how exactly it cuts a period: rows (``day_of``, a time) behind an ask's end are dropped
-    # as repeated, since they come with what follows. Where it turns out to go by whole days, days are not cut further.
     end_unsure: bool = False
     parent: Parent | None = None
     derived: Derived | None = None
-    envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None  # default: the body is the item(s)
+    envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None
     paginator: Paginator | Named | Callable[[Any], Paginator] | None = None
     poller: Poller | Named | Callable[[Any], Poller] | None = None
-    # How a poller's downloads are read; default: the envelope.
     downloads: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None
     days_per_request: int | Callable[[Any], int] = 1
     earliest: Callable[[date], date] | None = None
     open_for: OpenFor = OpenFor(0)
-    overlap: timedelta = timedelta(0)  # of changes: how far a window reaches back before its start
-    lag: timedelta = timedelta(0)  # of changes: how long before now a window must end
-    more_columns: Callable[[Any], Sequence[Column]] | None = None  # declared by the configuration
+    overlap: timedelta = timedelta(0)
+    lag: timedelta = timedelta(0)
+    more_columns: Callable[[Any], Sequence[Column]] | None = None
     on_by_default: bool = True
-    needs: tuple[str, ...] = ()  # settings without which it cannot run
+    needs: tuple[str, ...] = ()
     poll_first_s: float = 5.0
     poll_max_s: float = 60.0
     poll_deadline_s: float = 1800.0
-    judge: Judge | None = None  # asked before the connector's
+    judge: Judge | None = None
     not_built: str = ""
 
     @property
