@@ -20,6 +20,7 @@ from penstock.cli.follow import following, restated, told
 from penstock.cli.history import History
 from penstock.cli.init import template, toml_value
 from penstock.cli.ledger import cut
+from penstock.cli.sandbox import as_typed
 from penstock.cli.session import Session
 from penstock.cli.signals import stopping
 from penstock.clock import Clock
@@ -451,7 +452,10 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here, server: Server) -> Non
         ([], "say what to read: the pipeline daily, or the source shop with --to, such as --to jsonl:data"),
         (["odd"], "penstock.toml: pipeline.odd.sink 'filez': wanted a sink of penstock.toml (files), "),
         (["daily", "--to", "filez"], "--to 'filez': wanted a sink of penstock.toml (files), "),
-        (["stray"], "penstock.toml: no source 'shoop', nor a connector of that name. Did you mean \"shop\"?"),
+        (
+            ["stray"],
+            "penstock.toml: no source or pipeline 'shoop', nor a connector of that name. Did you mean \"shop\"?",
+        ),
     ],
     ids=["nothing", "unknown sink of a pipeline", "unknown --to", "unknown source of a pipeline"],
 )
@@ -947,6 +951,21 @@ def test_demo_runs_every_imitation(here: Here) -> None:
     assert "penstock init shop > penstock.toml" in out
     assert len(list((here.folder / "penstock-demo").rglob("data.jsonl"))) == 61
     assert not (here.folder / ".penstock").exists()
+
+
+def test_what_the_demo_says_next_can_be_typed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The bare name only where it is found as such and is the same; else the way that was taken.
+    """
+    command = tmp_path / "bin" / "penstock"
+    command.parent.mkdir()
+    command.touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / "elsewhere"))
+
+    assert as_typed(command) == str(command)
+    assert as_typed(Path("__main__.py")) == "penstock"
+    monkeypatch.setenv("PATH", str(command.parent))
+    assert as_typed(command) == "penstock"
 
 
 def test_sandbox_names_the_faults(here: Here) -> None:

@@ -427,7 +427,9 @@ def test_a_source_that_is_nowhere_gets_the_nearest(tmp_path: Path) -> None:
 
     (found,) = problems(loaded(tmp_path, text), "mian")
 
-    assert found == ("no source 'mian', nor a connector of that name. Did you mean \"main\"? There are: main.")
+    assert found == (
+        "no source or pipeline 'mian', nor a connector of that name. Did you mean \"main\"? There are the source main."
+    )
 
 
 def test_pipelines_name_one_or_more_sources(tmp_path: Path) -> None:
@@ -448,7 +450,7 @@ sink = "warehouse"
     assert config.pipeline("daily").sources == ("x", "y")
     assert config.pipeline("daily").streams is None
     assert config.pipeline("hourly").streams == ("a",)
-    with pytest.raises(ConfigError, match=r"no pipeline 'dayly'\. Did you mean \"daily\""):
+    with pytest.raises(ConfigError, match=r"no pipeline or source 'dayly'\. Did you mean \"daily\""):
         config.pipeline("dayly")
 
 

@@ -2,6 +2,7 @@
 ``demo`` and ``sandbox``: local imitations of the providers, over real HTTP.
 """
 
+import sys
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -83,12 +84,26 @@ def _summary(finished: "RunReport") -> None:
     print_table(["connector", "stream", "partitions", "final before", "rows", "files"], rows)
     first = rows[0][0] if rows else "CONNECTOR"
     print(f"\nThe data is in ./{DEMO}. Next:")
-    for command, why in (
-        (f"penstock status --to jsonl:{DEMO}", "what was delivered, and what is still open"),
-        (f"penstock streams {first}", "every field, with type and unit"),
-        (f"penstock init {first} > penstock.toml", "a configuration for your own account"),
-    ):
-        print(f"  {command:<44}  {why}")
+    penstock = as_typed(Path(sys.argv[0]))
+    nexts = {
+        f"{penstock} status --to jsonl:{DEMO}": "what was delivered, and what is still open",
+        f"{penstock} streams {first}": "every field, with type and unit",
+        f"{penstock} init {first} > penstock.toml": "a configuration for your own account",
+    }
+    width = max(map(len, nexts))
+    for command, why in nexts.items():
+        print(f"  {command:<{width}}  {why}")
+
+
+def as_typed(started: Path) -> str:
+    """What to type to get the command that was ``started`` once more: its name, or where it is (``make demo``)."""
+    import shlex
+    import shutil
+
+    found = shutil.which("penstock")
+    if started.name != "penstock" or not started.is_file() or (found and Path(found).samefile(started)):
+        return "penstock"
+    return shlex.quote(str(started))
 
 
 @verb()

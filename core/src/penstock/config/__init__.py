@@ -110,8 +110,9 @@ class Config:
                 "or write a first one: penstock init CONNECTOR > penstock.toml"
             )
         if name not in self.pipelines:
-            defined = f" There are: {', '.join(self.pipelines)}." if self.pipelines else ""
-            raise ConfigError(f"{self.where}: no pipeline {name!r}.{did_you_mean(name, self.pipelines)}{defined}")
+            near = did_you_mean(name, [*self.pipelines, *self.sources])
+            defined = f" There are {self._names()}." if self.pipelines or self.sources else ""
+            raise ConfigError(f"{self.where}: no pipeline or source {name!r}.{near}{defined}")
         return self.pipelines[name]
 
     def sink_for(self, text: str, offers: Offers, named_by: str = "sink") -> SinkChoice:
@@ -213,6 +214,13 @@ class Config:
             ]
         )
 
+    def _names(self) -> str:
+        """What may be read: ``the pipeline daily and the sources a, b``."""
+        kinds = (("pipeline", self.pipelines), ("source", self.sources))
+        return " and ".join(
+            f"the {kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" for kind, names in kinds if names
+        )
+
     def _check_connector(self, name: str, offers: Offers) -> None:
         """A name that is neither a source here nor a connector: more likely a slip than something to install."""
         try:
@@ -223,8 +231,8 @@ class Config:
             raise ConfigError(
                 [
                     *self.problems,
-                    f"{self.where}: no source {name!r}, nor a connector of that name."
-                    f"{near} There are: {', '.join(self.sources)}.{said}",
+                    f"{self.where}: no source or pipeline {name!r}, nor a connector of that name."
+                    f"{near} There are {self._names()}.{said}",
                 ]
             ) from None
 
