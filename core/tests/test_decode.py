@@ -466,20 +466,20 @@ def test_every_road_leads_to_the_same_rows(elements: list[Any], nested: Any, for
         decoded = shape.decode(Items(raw=raw, form=form))
 
         columns = [one.name for one in shape.layout.columns]
-        plain = [{name: settled(getattr(row, name)) for name in columns} for row in decoded.batch.rows]
+        plain = [{name: comparable(getattr(row, name)) for name in columns} for row in decoded.batch.rows]
         assert plain == expected
         assert sorted(one.path.partition("]")[0] for one in decoded.batch.rejected) == sorted(f"$[{n}" for n in bad)
         assert decoded.count == len(elements)
         assert set(decoded.batch.unknown) >= {name for row in expected for name in row["_extra"] or ()}
 
 
-def settled(value: Any) -> Any:
+def comparable(value: Any) -> Any:
     """A cell as a plain value."""
     if value is msgspec.UNSET:
         return None
     if isinstance(value, msgspec.Raw):
         return msgspec.json.Decoder(float_hook=Decimal).decode(value)
-    return {name: settled(item) for name, item in value.items()} if isinstance(value, dict) else value
+    return {name: comparable(item) for name, item in value.items()} if isinstance(value, dict) else value
 
 
 # --- unknown members ------------------------------------------------------------------------------------------------

@@ -37,7 +37,7 @@ class Needs:
 
     # --- who needs whom ---------------------------------------------------------------------------------------------
 
-    def settle(self, chosen: Sequence[Stream]) -> list[Stream]:
+    def start_with(self, chosen: Sequence[Stream]) -> list[Stream]:
         """
         The streams that can be read now, parents first: the chosen ones, and those that are read only because a chosen
         one needs them. A stream whose accounts another one lists comes later: it is put into ``dependents``.

@@ -77,13 +77,13 @@ class PollTimes:
 def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
     """As the source is configured, else as the stream declares it."""
 
-    def settled(said: float | None, declared: float) -> float:
-        return declared if said is None else said
+    def chosen(configured: float | None, declared: float) -> float:
+        return declared if configured is None else configured
 
     return PollTimes(
-        first_s=settled(settings.poll_first_s, stream.poll_first_s),
-        longest_s=settled(settings.poll_max_s, stream.poll_max_s),
-        deadline_s=settled(settings.poll_deadline_s, stream.poll_deadline_s),
+        first_s=chosen(settings.poll_first_s, stream.poll_first_s),
+        longest_s=chosen(settings.poll_max_s, stream.poll_max_s),
+        deadline_s=chosen(settings.poll_deadline_s, stream.poll_deadline_s),
     )
 
 

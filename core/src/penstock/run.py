@@ -147,7 +147,7 @@ class SourceRun:
             if stream.kind != "snapshot":
                 self._planner.window(stream)
         self._needs = Needs(self.source)
-        self._first = self._needs.settle(self._chosen)
+        self._first = self._needs.start_with(self._chosen)
         if isinstance(target, Checks):
             target.check([layout for stream in self._chosen for layout in self._shape(stream).layouts])
 

@@ -150,7 +150,7 @@ def local_source(session: Session, connector: str, base_url: str, pace: dict[str
 
     values = {**pace, **session.registry.sandbox(connector).settings, "base_url": base_url}
     empty = Config(path=None, folder=Path(), sources={}, sinks={}, pipelines={})
-    settled = empty.with_values(connector, values, "sandbox").source(connector, session.registry)
-    known = {attribute.name for attribute in attrs.fields(type(settled.settings))}
+    checked = empty.with_values(connector, values, "sandbox").source(connector, session.registry)
+    known = {attribute.name for attribute in attrs.fields(type(checked.settings))}
     assert known >= set(pace)
-    return session.source(connector, session.registry.connector(connector), settled.settings)
+    return session.source(connector, session.registry.connector(connector), checked.settings)

@@ -63,13 +63,13 @@ class Session:
         choice: SinkChoice | None = None
         for name in sources:
             try:
-                settled = self.config.source(name, self.registry)
+                checked = self.config.source(name, self.registry)
             except ConfigError as error:
                 problems.extend(error.problems)
                 continue
-            for text in (*settled.notices, *settled.settings.notices()):
+            for text in (*checked.notices, *checked.settings.notices()):
                 self.notice(text)
-            made.append(self.source(name, self.registry.connector(self.config.connector_of(name)), settled.settings))
+            made.append(self.source(name, self.registry.connector(self.config.connector_of(name)), checked.settings))
             problems.extend(f"{self.config.where}: {problem}" for problem in strange_exclusions(made[-1]))
         if sink is not None:
             try:

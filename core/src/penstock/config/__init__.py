@@ -14,10 +14,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from penstock.config.checked import Around, Checked, Given, Offers, Section, check_section, variable_of
+from penstock.config.convert import sample
 from penstock.config.sections import Pipeline, pipelines, read
-from penstock.config.settle import Around, Given, Offers, Section, Settled, settle, variable_of
 from penstock.config.targets import findable, passwords_in, shown_target
-from penstock.config.values import sample
 from penstock.declare import SinkKind
 from penstock.errors import ConfigError, PenstockError
 from penstock.redact import Secret
@@ -26,10 +26,10 @@ from penstock.words import did_you_mean, shown
 
 __all__ = [
     "DEFAULT_FILE",
+    "Checked",
     "Config",
     "Offers",
     "Pipeline",
-    "Settled",
     "SinkChoice",
     "load",
     "sample",
@@ -79,7 +79,7 @@ class Config:
         """The name of the source's connector: its key ``connector``, else its own name."""
         return self._word("source", source, "connector", self.sources.get(source, {})) or source
 
-    def source(self, name: str, offers: Offers) -> Settled:
+    def source(self, name: str, offers: Offers) -> Checked:
         """
         The settings of this source, an instance of its connector's class. Raises ConfigError with every problem.
 
@@ -91,7 +91,7 @@ class Config:
         keys = {key: given for key, given in self.sources.get(name, {}).items() if key != "connector"}
         around = evolve(self._around(f"source.{name}", "connector", offers), listing=f"penstock init {connector.name}")
         try:
-            return settle(connector.settings, keys, around, self.problems)
+            return check_section(connector.settings, keys, around, self.problems)
         except ConfigError as error:
             if name in self.sources:
                 raise
@@ -164,13 +164,13 @@ class Config:
             kinds = " or ".join(f'"{known}"' for known in offers.sinks())
             raise ConfigError([*self.problems, f"{self.where}: sink.{name}.kind is missing; write kind = {kinds}"])
         kind = offers.sink(kind_name)
-        settled = settle(kind.settings, keys, self._around(f"sink.{name}", "kind", offers), self.problems)
+        checked = check_section(kind.settings, keys, self._around(f"sink.{name}", "kind", offers), self.problems)
         return SinkChoice(
             kind=kind,
-            settings=settled.settings,
+            settings=checked.settings,
             shown=name,
             remembered=None if kind.scheme == "-" else name,
-            notices=settled.notices,
+            notices=checked.notices,
         )
 
     def stray(self, sources: Iterable[str], sinks: Iterable[str] = ()) -> tuple[str, ...]:

@@ -11,8 +11,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from penstock.config.settle import ENVIRONMENT, Given, Section, folded
-from penstock.config.values import listed, toml
+from penstock.config.checked import ENVIRONMENT, Given, Section, folded
+from penstock.config.convert import listed, toml
 from penstock.errors import ConfigError
 from penstock.values import frozen
 from penstock.words import did_you_mean, shown

@@ -71,7 +71,7 @@ class ColumnRules:
         Fill and check all columns but row keys. ``stamps`` stand on every row; ``days`` are those asked for, and
         ``before`` is the moment from which on rows belong to the next ask.
         """
-        self._settle_nested(page)
+        self._clean_nested(page)
         self._stamp(page, stamps)
         self._check_decimals(page, self._decimals)
         self._derive_numbers(page)
@@ -88,7 +88,7 @@ class ColumnRules:
                     )
                 self._rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
 
-    def _settle_nested(self, page: RawPage) -> None:
+    def _clean_nested(self, page: RawPage) -> None:
         """A JSON null is a null, and what is hidden inside nested values goes."""
         for name in self._raw:
             values = values_of(page.rows, name)

@@ -89,7 +89,7 @@ class Division:
         return cls(
             partition=tuple(filter(None, (stream.account, stream.day))),
             day=stream.day,
-            several_days=(_settled(stream.days_per_request, int) or 1) > 1,
+            several_days=(_value(stream.days_per_request, int) or 1) > 1,
         )
 
 
@@ -146,7 +146,7 @@ class Compiled:
     ) -> None:
         self.columns: dict[str, Column] = {column.name: column for column in columns}
         self._name = f"{source}.{stream.name}"
-        day, day_of = division.day, _settled(stream.day_of, str)
+        day, day_of = division.day, _value(stream.day_of, str)
         read = (*stream.key, *division.partition, *([day_of] if day_of else ()))
         self._check_declaration(stream, (*read, *division.parent_key))
         self._hidden = self._to_hide(stream, wanted, {*read, *wanted.needed})
@@ -371,7 +371,7 @@ def _cleaners(columns: Iterable[Column], include_personal: bool) -> dict[str, Ca
     return {name: cleaner(paths) for name, paths in hidden.items() if paths}
 
 
-def _settled(said: Any, wanted: type[T]) -> T | None:
+def _value(said: Any, wanted: type[T]) -> T | None:
     """A declared value; a function of the settings must have been asked before."""
     if said is not None and not isinstance(said, wanted):
         raise TypeError(f"{said!r} depends on the settings: evolve the stream with its value first")

@@ -157,7 +157,7 @@ class PostgresWriter:
             part.chunks.clear()
             part.held = 0
             if part.stage is not None:
-                # A session that is lost has dropped it already.
+                # A session that is missing has dropped it already.
                 with suppress(psycopg.Error):
                     self._database.run(f"drop table if exists {part.stage}")
                 part.stage = None
@@ -211,17 +211,17 @@ class PostgresWriter:
             if part.stage is not None or (self._merged and part.chunks) or had_rows[stream]:
                 self._stage(part)
         while True:
-            settled = self._settled(entry)
+            held = self._as_held(entry)
             if had_rows[self._partition.stream]:
-                self._refuse_emptying(settled)
+                self._refuse_emptying(held)
             try:
                 with self._database.transaction():
                     checkpoint("postgres.begun")
-                    settled = self._replace(settled, former, had_rows)
+                    held = self._replace(held, former, had_rows)
                     checkpoint("postgres.written")
-                    self._target.ledger.deliver(settled)
+                    self._target.ledger.deliver(held)
                     checkpoint("postgres.recorded")
-                return settled
+                return held
             except _TWICE as error:
                 if not self._without_repeats():
                     raise error
@@ -229,12 +229,12 @@ class PostgresWriter:
                 if not self._without_unfit():
                     raise error
 
-    def _refuse_emptying(self, settled: Entry) -> None:
+    def _refuse_emptying(self, held: Entry) -> None:
         """
         Raises SinkError where the table refuses every record: rows that are there do not make way for nothing.
         """
         part = self._parts[self._partition.stream]
-        if settled.rows or not part.unfit:
+        if held.rows or not part.unfit:
             return
         first = part.unfit[0].rejected
         raise SinkError(
@@ -360,22 +360,22 @@ class PostgresWriter:
 
     # --- rows that do not fit ---------------------------------------------------------------------------------------
 
-    def _settled(self, entry: Entry) -> Entry:
+    def _as_held(self, entry: Entry) -> Entry:
         """The entry without the rows that were set aside here."""
         rejected = [*entry.rejected_records]
         changes: dict[str, Any] = {}
         for part in self._parts.values():
             rejected += [one.rejected for one in part.unfit]
-            lost = len(part.unfit) + part.repeated
-            if not lost:
+            missing = len(part.unfit) + part.repeated
+            if not missing:
                 continue
             stream = part.layout.stream
             if stream != self._partition.stream:
                 changes["derived_rows"] = {**entry.derived_rows, **changes.get("derived_rows", {})}
-                changes["derived_rows"][stream] = entry.derived_rows.get(stream, 0) - lost
+                changes["derived_rows"][stream] = entry.derived_rows.get(stream, 0) - missing
                 continue
             changes |= {
-                "rows": entry.rows - lost,
+                "rows": entry.rows - missing,
                 "rejected": entry.rejected + len(part.unfit),
                 "repeated": entry.repeated + part.repeated,
                 "sums": self._sums_without(part, entry),

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 
 import attrs
 
+from penstock.config.convert import bare_type, from_text, is_table, leaves, sample, structure
 from penstock.config.targets import shown_target
-from penstock.config.values import bare_type, from_text, is_table, leaves, sample, structure
 from penstock.declare import Connector, OpenFor, SinkKind, SourceSettings, help_of
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
@@ -56,8 +56,8 @@ Section = Mapping[str, Given]
 
 
 @frozen(kw_only=True)
-class Settled:
-    """Settings of one source or sink, and what the user should know about them."""
+class Checked:
+    """Settings of one source or sink without a problem, and what the user should know about them."""
 
     settings: Any
     notices: tuple[str, ...] = ()
@@ -95,7 +95,7 @@ class Around:
     listing: str = ""  # the command that lists every key
 
 
-def settle(cls: type, keys: Section, around: Around, problems: Sequence[str] = ()) -> Settled:
+def check_section(cls: type, keys: Section, around: Around, problems: Sequence[str] = ()) -> Checked:
     """
     ``keys`` made into an instance of the attrs class ``cls``.
 
@@ -130,7 +130,7 @@ def settle(cls: type, keys: Section, around: Around, problems: Sequence[str] = (
         wrong.extend(refused)
     if wrong:
         raise ConfigError(wrong)
-    return Settled(settings=settings, notices=tuple(notices))
+    return Checked(settings=settings, notices=tuple(notices))
 
 
 def _made(
