@@ -104,8 +104,8 @@ def _read_by(source: ConfiguredSource, names: Iterable[str]) -> dict[str, set[st
         found[name].update(stream.key, partition, [day_of] if day_of is not None else [])
         if stream.parent is not None:
             visit(stream.parent.stream, stream.parent.columns)
-        if listing := source.listing_of(stream):
-            visit(listing[0], listing[1:])
+        if named := source.accounts_from(stream):
+            visit(named[0], named[1:])
         for child in source.derived_from(name):
             assert child.derived is not None
             visit(child.name, (*partition, *child.derived.stamps))

@@ -86,7 +86,7 @@ class Partition:
 @frozen(kw_only=True)
 class Ask:
     """
-    What one chain of requests shall cover: an account's consecutive days, or an account of a snapshot.
+    What is asked for together: an account's consecutive days, or an account of a snapshot.
 
     ``start`` (included) and ``end`` (not included) are aware, in the source's zone: the first day's beginning and the
     last day's end, unless the core split the ask because the provider cut its answer short; for ``changes`` with

@@ -28,7 +28,7 @@ class Needs:
     """
 
     source: ConfiguredSource
-    dependents: dict[str, list[Stream]] = field(factory=dict, init=False)  # listing stream -> divided by its accounts
+    dependents: dict[str, list[Stream]] = field(factory=dict, init=False)  # stream -> those divided by its accounts
     _wanted: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children ask by
     _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # seen, by fetch
     _under_way: dict[Key, int] = field(factory=dict, init=False)  # its fetches that did not end yet
@@ -44,8 +44,8 @@ class Needs:
         """
         now: list[Stream] = []
         for stream in (*self._hidden(chosen), *chosen):
-            if listing := self.source.listing_of(stream):
-                self.dependents.setdefault(listing[0], []).append(stream)
+            if named := self.source.accounts_from(stream):
+                self.dependents.setdefault(named[0], []).append(stream)
             else:
                 now.append(stream)
         return now
@@ -55,8 +55,8 @@ class Needs:
         needed: dict[str, Stream] = {}
 
         def need(stream: Stream) -> None:
-            if listing := self.source.listing_of(stream):
-                visit(self.source.stream(listing[0]))
+            if named := self.source.accounts_from(stream):
+                visit(self.source.stream(named[0]))
             if stream.parent is not None:
                 self._wanted.setdefault(stream.parent.stream, set()).update(stream.parent.columns)
                 visit(self.source.stream(stream.parent.stream))

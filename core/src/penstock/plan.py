@@ -46,7 +46,7 @@ class Planned:
 
 @frozen(kw_only=True, eq=False)
 class Fetch:
-    """Partitions that one chain of requests covers: an account's consecutive days, or an account of a snapshot."""
+    """Partitions that are asked for together: an account's consecutive days, or an account of a snapshot."""
 
     stream: Stream
     partitions: tuple[Partition, ...]
@@ -108,8 +108,8 @@ def plan(job: Job, now: datetime) -> Plan:
             exact = exact and _one_answer(job.source, stream)
             accounts = planner.accounts(stream)
             if accounts is None:
-                listing = stream.accounts_from[0] if stream.accounts_from else "?"
-                waiting.append(f"{stream.name}: one partition per account of {listing}, which was not read yet")
+                lister = stream.accounts_from[0] if stream.accounts_from else "?"
+                waiting.append(f"{stream.name}: one partition per account of {lister}, which was not read yet")
                 continue
             for fetch in planner.fetches(stream, accounts):
                 count = requests_of(job.source, fetch)
@@ -147,7 +147,7 @@ def requests_of(source: ConfiguredSource, fetch: Fetch) -> int | None:
 def _one_answer(source: ConfiguredSource, stream: Stream) -> bool:
     """Whether each request that a plan counts is answered at once and whole, and nothing else has to be asked."""
     asked_once = stream.paginator is None and stream.poller is None and stream.parent is None
-    return asked_once and source.listing_of(stream) is None
+    return asked_once and source.accounts_from(stream) is None
 
 
 def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:

@@ -42,12 +42,12 @@ class _Capped(Exception):
 
 
 @frozen(kw_only=True, eq=False)
-class _Chain:
+class _Paging:
     """One listing on its way: how its pages are asked for and read, its counts, and the keys they have shown."""
 
     read: BodyDecoder
     paginator: Paginator
-    listing: Listing
+    counts: Listing
     memory: Memory
 
 
@@ -176,63 +176,63 @@ class Reader:
                 restarted = yield (self._call(again, read, paginator),)
                 assert restarted is not None
                 outcome = restarted
-        listing = Listing(what=str(self.fetch))
-        chain = _Chain(read=read, paginator=paginator, listing=listing, memory=self.intake.memory(ask))
-        listing.ask(outcome.call.request.full_url, self.source.settings.max_pages)
-        page = self.take(outcome, chain)
+        counts = Listing(what=str(self.fetch))
+        paging = _Paging(read=read, paginator=paginator, counts=counts, memory=self.intake.memory(ask))
+        counts.ask(outcome.call.request.full_url, self.source.settings.max_pages)
+        page = self.take(outcome, paging)
         if paginator.capped(page) and self._splittable(ask):
             raise _Capped(ask)
-        page = yield from self._further(page, chain)
+        page = yield from self._further(page, paging)
         if not paginator.capped(page):
-            listing.verify()
-            if listing.total is not None:
-                self.intake.promise(listing.total)
+            counts.verify()
+            if counts.total is not None:
+                self.intake.promise(counts.total)
         elif self._splittable(ask):
             raise _Capped(ask)
         else:
             self.truncated = True
             self.on_note(f"{self.fetch}: the provider lists no more than this; there may be more records")
 
-    def _further(self, first: Page, chain: _Chain) -> Generator[Step, Outcome | None, Page]:
+    def _further(self, first: Page, paging: _Paging) -> Generator[Step, Outcome | None, Page]:
         """
         The pages after the first: all asked for at once where the first tells their number, else one after the other.
         The last of them, which may be the first itself.
         """
-        page, listing, most = first, chain.listing, self.source.settings.max_pages
-        rest = chain.paginator.rest(first)
+        page, counts, most = first, paging.counts, self.source.settings.max_pages
+        rest = paging.paginator.rest(first)
         if rest is not None:
-            calls = tuple(self._call(as_asked(request, first), chain.read, chain.paginator) for request in rest)
+            calls = tuple(self._call(as_asked(request, first), paging.read, paging.paginator) for request in rest)
             for place, call in enumerate(calls):
-                listing.ask(call.request.full_url, most)
-                page = self.take((yield (calls if place == 0 else ())), chain)
+                counts.ask(call.request.full_url, most)
+                page = self.take((yield (calls if place == 0 else ())), paging)
                 if place + 1 < len(calls):
-                    listing.middle(page.count, first.count)
+                    counts.middle(page.count, first.count)
         else:
-            while (following := chain.paginator.next(page)) is not None:
-                listing.ask(following.full_url, most)
-                call = self._call(as_asked(following, first), chain.read, chain.paginator)
-                page = self.take((yield (call,)), chain)
+            while (following := paging.paginator.next(page)) is not None:
+                counts.ask(following.full_url, most)
+                call = self._call(as_asked(following, first), paging.read, paging.paginator)
+                page = self.take((yield (call,)), paging)
         return page
 
     def _call(self, request: Request, read: BodyDecoder, paginator: Paginator) -> Call:
         return Call(request=request, read=read, stream=self.fetch.stream, digest=type(paginator) is not SinglePage)
 
-    def take(self, outcome: Outcome | None, chain: _Chain) -> Page:
+    def take(self, outcome: Outcome | None, paging: _Paging) -> Page:
         """Take in a page; the page with its counts, for the paginator."""
-        good, listing = accepted(outcome, self._lost), chain.listing
+        good, counts = accepted(outcome, self._lost), paging.counts
         assert good.response is not None
-        page = Page(request=good.call.request, response=good.response, answer=good.answer, index=listing.pages)
-        listing.pages += 1
+        page = Page(request=good.call.request, response=good.response, answer=good.answer, index=counts.pages)
+        counts.pages += 1
         if isinstance(good.verdict, Skip):
             self.on_note(f"{self.fetch}: {good.verdict.reason} ({page.request})")
             return page
-        listing.promise(page.answer)
-        repeat = listing.is_repeat(good.digest)
-        count, fresh = self.intake.take(page.request, page.answer, chain.memory, repeat=repeat)
-        listing.fetched += count
-        listing.distinct += fresh
-        page = evolve(page, count=count, fresh=fresh, listed=listing.fetched)
-        if repeat and not chain.paginator.repeats(page):
+        counts.promise(page.answer)
+        repeat = counts.is_repeat(good.digest)
+        count, fresh = self.intake.take(page.request, page.answer, paging.memory, repeat=repeat)
+        counts.fetched += count
+        counts.distinct += fresh
+        page = evolve(page, count=count, fresh=fresh, listed=counts.fetched)
+        if repeat and not paging.paginator.repeats(page):
             raise PagingError(f"{self.fetch}: page {page.index + 1} came again with the records of an earlier one")
         return page
 

@@ -44,8 +44,8 @@ class ConfiguredSource:
         configured = stream.accounts(self.settings) if stream.accounts is not None else None
         return None if configured is None else tuple(dict.fromkeys(configured))
 
-    def listing_of(self, stream: Stream) -> tuple[str, str] | None:
-        """The (stream, column) that lists the accounts of this stream, where they are not configured."""
+    def accounts_from(self, stream: Stream) -> tuple[str, str] | None:
+        """The (stream, column) whose values are the accounts of this stream, where they are not configured."""
         return stream.accounts_from if self.accounts_of(stream) is None else None
 
     def days_per_request(self, stream: Stream) -> int:

@@ -37,9 +37,9 @@ class Decoded:
     What became of a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
 
     ``repeated``: equal to an earlier row of the page; ``repeated_across``: their key was on an earlier page of the
-    chain, which in a listing with a promised total means that it shifted meanwhile, or their time is beyond the
-    chain's (:class:`Memory`). Both are dropped. ``fresh``: elements whose key was not on an earlier page. ``derived``:
-    the batches of the derived streams, in their order.
+    listing, which where a total was promised means that it shifted meanwhile, or their time is beyond the listing's
+    (:class:`Memory`). Both are dropped. ``fresh``: elements whose key was not on an earlier page. ``derived``: the
+    batches of the derived streams, in their order.
     """
 
     batch: Batch
@@ -284,7 +284,7 @@ class Compiled:
         ``columns`` are stamped on every row, texts taken to the column's type (``Request.columns`` and the
         partition's values); those of ``items`` come on top. A stamp for a column that the provider sends too fills
         its nulls; a row that says something else is rejected, as it belongs to another partition or parent.
-        ``memory`` is the chain's; ``days``, if given, are the days asked for: rows of other days are rejected.
+        ``memory`` is the listing's; ``days``, if given, are the days asked for: rows of other days are rejected.
 
         Raises PluginError for a stamp that is no column or does not fit it, BrokenBodyError and BoundExceededError
         for JSON lines that the envelope had not checked.

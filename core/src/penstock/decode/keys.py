@@ -22,11 +22,11 @@ KEYS_REMEMBERED = 100_000
 
 class Memory:
     """
-    What one chain of pages has shown: keys, to notice those that come again, and how often equal rows occurred.
+    What the pages of one listing have shown: keys, to notice those that come again, and how often equal rows occurred.
 
-    Holds up to ``bound`` keys and forgets the earliest pages first. Chains of one partition that number their rows
+    Holds up to ``bound`` keys and forgets the earliest pages first. Listings of one partition that number their rows
     (``row_key``) share ``occurrences``. Rows whose time (``Stream.day_of``) is ``before`` this moment belong to the
-    chain; others are dropped as repeated, since they come with the next ask too.
+    listing; others are dropped as repeated, since they come with the next ask too.
     """
 
     def __init__(
@@ -50,7 +50,7 @@ class Memory:
         """Remember a page's keys, none of which is known yet."""
         self._pages.append(len(keys))
         if len(self._pages) == 1:
-            self._known = keys  # most chains have one page, and need no second dict of its keys
+            self._known = keys  # most listings have one page, and need no second dict of its keys
         elif len(self._pages) == 2:
             self._known = self._known | keys
         else:
@@ -64,7 +64,7 @@ class Keys:
     """
     Checks the keys of one stream's rows, page by page.
 
-    ``key`` are the columns of the stream's key, ``identity`` those that tell two rows of one chain apart: the key,
+    ``key`` are the columns of the stream's key, ``identity`` those that tell two rows of one listing apart: the key,
     and the day where an answer covers several. ``day`` is the column within which equal rows are numbered.
     """
 

@@ -157,7 +157,7 @@ class PostgresWriter:
             part.chunks.clear()
             part.held = 0
             if part.stage is not None:
-                # A session that is missing has dropped it already.
+                # A session that is lost has dropped it already.
                 with suppress(psycopg.Error):
                     self._database.run(f"drop table if exists {part.stage}")
                 part.stage = None
