@@ -35,10 +35,11 @@ _DAY = timedelta(days=1)
 
 
 class _Capped(Exception):
-    """The provider cut its answer to this ask at a limit."""
+    """The provider cut its answer to this ask at a limit. ``overran``: see :meth:`Reader._overran`."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, *, overran: bool) -> None:
         self.ask = ask
+        self.overran = overran
 
 
 @frozen(kw_only=True, eq=False)
@@ -80,34 +81,39 @@ class Reader:
         asks = [self.fetch.ask]
         rereads = 0
         while True:
-            self._begin()
             try:
-                for ask in asks:
-                    yield from self.asked(ask)
-                if (unreadable := self.intake.unreadable_days()) is not None:
-                    raise Standing(unreadable)
+                yield from self._once(asks)
                 return
             except _Capped as capped:
-                if self._overran(capped.ask):
-                    self._shortest, asks = _DAY, [self.fetch.ask]
-                    self.on_note(f"{self.fetch}: a part of a day brings what is behind it; asking for whole days")
-                else:
-                    at = asks.index(capped.ask)
-                    asks[at : at + 1] = halves(capped.ask)
-                self.intake.abort()
+                asks = self._smaller(asks, capped)
             except Standing as standing:
-                self.intake.abort()
                 raise standing.error from standing.error.__cause__
             except (PagingError, CountMismatchError, BrokenBodyError, Lost) as error:
-                self.intake.abort()
                 rereads += 1
                 if rereads > REREADS:
                     raise error.error if isinstance(error, Lost) else error from None
                 self.on_note(f"{self.fetch}: {str(error).removeprefix(f'{self.fetch}: ')}; reading it again")
                 yield Pause(min(self.source.settings.retry_max_s, self.source.settings.retry_first_s * rereads))
-            except BaseException:
-                self.intake.abort()
-                raise
+
+    def _once(self, asks: Sequence[Ask]) -> Reading:
+        """All of these asks, one after the other; what was taken in is forgotten where one of them fails."""
+        self._begin()
+        try:
+            for ask in asks:
+                yield from self.asked(ask)
+            if (unreadable := self.intake.unreadable_days()) is not None:
+                raise Standing(unreadable)
+        except BaseException:
+            self.intake.abort()
+            raise
+
+    def _smaller(self, asks: Sequence[Ask], capped: _Capped) -> list[Ask]:
+        """The asks in place of these: the one that was cut in halves, or all whole days where its part overran."""
+        if capped.overran:
+            self._shortest = _DAY
+            self.on_note(f"{self.fetch}: a part of a day brings what is behind it; asking for whole days")
+            return [self.fetch.ask]
+        return [part for ask in asks for part in (halves(ask) if ask is capped.ask else (ask,))]
 
     def _begin(self) -> None:
         self.read_at = None if self.reports is not None else self.clock.now()
@@ -181,14 +187,14 @@ class Reader:
         counts.ask(outcome.call.request.full_url, self.source.settings.max_pages)
         page = self.take(outcome, paging)
         if paginator.capped(page) and self._splittable(ask):
-            raise _Capped(ask)
+            raise _Capped(ask, overran=self._overran(ask))
         page = yield from self._further(page, paging)
         if not paginator.capped(page):
             counts.verify()
             if counts.total is not None:
                 self.intake.promise(counts.total)
         elif self._splittable(ask):
-            raise _Capped(ask)
+            raise _Capped(ask, overran=self._overran(ask))
         else:
             self.truncated = True
             self.on_note(f"{self.fetch}: the provider lists no more than this; there may be more records")
