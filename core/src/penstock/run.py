@@ -12,7 +12,6 @@ from typing import Any
 
 from penstock.clock import Clock
 from penstock.declare import Stream
-from penstock.decode import Compiled
 from penstock.delivery import Delivery
 from penstock.engine import Engine, Reading, Task
 from penstock.errors import AuthenticationError, DeadlineReachedError, ProviderError, StoppedError
@@ -27,7 +26,7 @@ from penstock.report import RunReport
 from penstock.retry import Budget
 from penstock.sink import Checks, Target
 from penstock.source import ConfiguredSource
-from penstock.streamparts import StreamParts, parts_of, shape_of
+from penstock.streamparts import StreamParts, parts_of
 from penstock.values import define, field
 
 
@@ -114,7 +113,6 @@ class SourceRun:
     _first: list[Stream] = field(init=False)  # what can be read at once, parents first
     _lane: SourceLane = field(init=False)
     _parts: dict[str, StreamParts] = field(factory=dict, init=False)
-    _shapes: dict[str, Compiled] = field(factory=dict, init=False)
     _refused: AuthenticationError | None = field(default=None, init=False)
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
@@ -149,7 +147,7 @@ class SourceRun:
         self._needs = Needs(self.source)
         self._first = self._needs.start_with(self._chosen)
         if isinstance(target, Checks):
-            target.check([layout for stream in self._chosen for layout in self._shape(stream).layouts])
+            target.check([layout for stream in self._chosen for layout in self._parts_of(stream).shape.layouts])
 
     def begin(self) -> None:
         """Give the engine everything that can be read now; the rest follows what it waits for."""
@@ -233,36 +231,36 @@ class SourceRun:
         )
 
     def _reader(self, fetch: Fetch, hidden: bool, parent: Key | None) -> Reader:
-        stream, needs = fetch.stream, self._needs
-        shape = self._shape(stream)
-        parts, target = self._parts[stream.name], None if hidden else self.delivery.target
-        intake = Intake(
-            fetch=fetch,
-            shape=shape,
-            zone=self.source.zone,
-            day_of=parts.day_of,
-            target=target,
-            hooks=self.source.registry.batch_hooks(),
-            see=needs.see(fetch),
-            forget_seen=partial(needs.forget, fetch),
-            on_unknown=self.delivery.unknown,
-        )
+        parts, target = self._parts_of(fetch.stream), None if hidden else self.delivery.target
         return Reader(
             source=self.source,
             fetch=fetch,
             parts=parts,
-            intake=intake,
+            intake=self._intake(fetch, parts, target),
             reports=self._reports(fetch, parts, target),
             clock=self.clock,
-            parents=lambda: needs.rows(parent) if parent is not None else (),
+            parents=lambda: self._needs.rows(parent) if parent is not None else (),
             on_note=self.delivery.note,
         )
 
-    def _shape(self, stream: Stream) -> Compiled:
-        if stream.name not in self._shapes:
-            parts = self._parts[stream.name] = parts_of(self.source, stream)
-            self._shapes[stream.name] = shape_of(self.source, stream, parts, self._needs.columns(stream))
-        return self._shapes[stream.name]
+    def _parts_of(self, stream: Stream) -> StreamParts:
+        """The stream's parts and decoder, made when they are first asked for."""
+        if stream.name not in self._parts:
+            self._parts[stream.name] = parts_of(self.source, stream, self._needs.columns(stream))
+        return self._parts[stream.name]
+
+    def _intake(self, fetch: Fetch, parts: StreamParts, target: Target | None) -> Intake:
+        return Intake(
+            fetch=fetch,
+            shape=parts.shape,
+            zone=self.source.zone,
+            day_of=parts.day_of,
+            target=target,
+            hooks=self.source.registry.batch_hooks(),
+            see=self._needs.see(fetch),
+            forget_seen=partial(self._needs.forget, fetch),
+            on_unknown=self.delivery.unknown,
+        )
 
     def _reports(self, fetch: Fetch, parts: StreamParts, target: Target | None) -> Reports | None:
         if parts.poller is None:

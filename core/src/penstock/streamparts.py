@@ -15,17 +15,21 @@ from penstock.values import evolve, frozen
 
 @frozen(kw_only=True)
 class StreamParts:
-    """A stream's exchangeable parts, made for one configured source."""
+    """A stream's exchangeable parts and its decoder, made for one configured source."""
 
     paginator: Paginator
     poller: Poller | None
     read: BodyDecoder
     downloads: BodyDecoder
     day_of: str | None
+    shape: Compiled
 
 
-def parts_of(source: ConfiguredSource, stream: Stream) -> StreamParts:
-    """The stream's parts, or the default in place of what it does not name."""
+def parts_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> StreamParts:
+    """
+    The stream's parts, or the default in place of what it does not name. ``needed`` are columns that other streams
+    read, whatever the settings leave out.
+    """
     from penstock.envelope import Envelope
 
     def part(kind: Literal["paginator", "poller", "decoder"], said: Any, default: Any) -> Any:
@@ -43,15 +47,15 @@ def parts_of(source: ConfiguredSource, stream: Stream) -> StreamParts:
         read=read,
         downloads=part("decoder", stream.downloads, read),
         day_of=source.day_of(stream),
+        shape=_shape_of(source, stream, needed),
     )
 
 
-def shape_of(source: ConfiguredSource, stream: Stream, parts: StreamParts, needed: Collection[str]) -> Compiled:
-    """The stream's decoder. ``needed`` are columns that other streams read, whatever the settings leave out."""
+def _shape_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> Compiled:
     settings, hooked = source.settings, bool(source.registry.batch_hooks())
     return compile_stream(
         source.name,
-        evolve(stream, day_of=parts.day_of, days_per_request=source.days_per_request(stream)),
+        evolve(stream, day_of=source.day_of(stream), days_per_request=source.days_per_request(stream)),
         Wanted(
             exclude=settings.exclude,
             include_personal=settings.include_personal,
