@@ -24,7 +24,7 @@ from penstock.run import run
 from penstock.source import ConfiguredSource
 from penstock.testing import serve
 from penstock.testing.memory import MemorySink
-from worlds import Then
+from worlds import then
 
 ROWS = [{"id": number} for number in range(1, 6)]
 
@@ -109,14 +109,8 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
     registry = Registry([Shop(), penstock_plugins])
     sink = MemorySink(folder / "ledger.sqlite")
     with serve(app) as server:
-        source = ConfiguredSource(
-            name="shop",
-            connector=registry.connector("shop"),
-            settings=ShopSettings(base_url=server.base_url, retries=0),
-            streams=registry.streams("shop"),
-            registry=registry,
-        )
-        report = run([Job(source=source, streams=("sales",), sink=sink)], clock=Then())
+        source = ConfiguredSource.of(registry, "shop", ShopSettings(base_url=server.base_url, retries=0))
+        report = run([Job(source=source, streams=("sales",), sink=sink)], clock=then())
     return report, [row for rows in sink.rows.get("sales", {}).values() for row in rows], asked
 
 

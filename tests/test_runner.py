@@ -29,7 +29,7 @@ from penstock.run import run
 from penstock.source import ConfiguredSource
 from penstock.testing import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
-from worlds import CONVERTR, TALROO, Then, bag, command, configure
+from worlds import CONVERTR, TALROO, bag, command, configure, then
 
 # --- ends: signals, deadline, lock ----------------------------------------------------------------------------------
 
@@ -232,7 +232,7 @@ def test_two_jobs_of_a_source_share_its_limits(tmp_path: Path) -> None:
             )
             for name in ("one", "two")
         ]
-        report = run(jobs, clock=Then())
+        report = run(jobs, clock=then())
 
     assert report.exit_code == 0, report.errors
     assert len(counting.came) == 12
@@ -339,15 +339,9 @@ def shopping(
 
     with serve(app) as server:
         settings = ShopSettings(base_url=server.base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02)
-        source = ConfiguredSource(
-            name="shop",
-            connector=registry.connector("shop"),
-            settings=settings,
-            streams=registry.streams("shop"),
-            registry=registry,
-        )
+        source = ConfiguredSource.of(registry, "shop", settings)
         job = Job(source=source, streams=streams, sink=sink)
-        report = run([job], clock=Then(), strict=strict)
+        report = run([job], clock=then(), strict=strict)
         return report, sink, [request.target for request in server.requests]
 
 
@@ -518,12 +512,12 @@ def test_a_plan_is_what_a_run_then_asks_for(tmp_path: Path) -> None:
             since=days[0] - timedelta(days=4),
             until=days[-1],
         )
-        run([job], clock=Then())
+        run([job], clock=then())
         server.requests.clear()
-        planned = plan(job, Then().now())
+        planned = plan(job, then().now())
         assert server.requests == []
 
-        run([job], clock=Then())
+        run([job], clock=then())
 
     asked = {(one["advertiser_id"], one["start"]) for one in list(app.asked)[-len(server.requests) :]}
     assert {part.partition.values[0][1:] + part.partition.values[1][1:] for part in planned.partitions} == asked

@@ -18,7 +18,6 @@ from connector_convertr.sandbox import ConvertrSandbox
 from connector_joveo.sandbox import JoveoSandbox
 from connector_talroo.sandbox import TalrooSandbox
 from connector_targetcircle.sandbox import TargetCircle
-from penstock.clock import Clock
 from penstock.config import Config
 from penstock.declare import SandboxRequest
 from penstock.plan import Job
@@ -27,6 +26,7 @@ from penstock.report import RunReport
 from penstock.run import run
 from penstock.sink import Sink
 from penstock.source import ConfiguredSource
+from penstock.testing import ShiftedClock
 
 REGISTRY = Registry()
 TODAY = date(2026, 3, 20)
@@ -49,15 +49,9 @@ Key = tuple[str, tuple[str, ...]]  # stream, the partition's values
 Truth = Callable[[Any, str, tuple[str, ...]], list[Row]]
 
 
-class Then(Clock):
-    """A clock that runs, at noon of a day that is always the same."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._ahead = datetime.combine(TODAY, time(12), UTC) - datetime.now(UTC)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self._ahead
+def then() -> ShiftedClock:
+    """A clock that runs, from noon of a day that is always the same."""
+    return ShiftedClock(datetime.combine(TODAY, time(12), UTC))
 
 
 @frozen(kw_only=True)
@@ -97,7 +91,7 @@ class Provider:
             since=days[0],
             until=days[-1],
         )
-        return run([job], clock=Then(), on_event=events)
+        return run([job], clock=then(), on_event=events)
 
     def expected(self, app: Any, days: list[date] | None = None) -> dict[Key, list[Row]]:
         """What every partition must hold."""
@@ -106,15 +100,8 @@ class Provider:
 
 def source_of(connector: str, values: Mapping[str, Any]) -> ConfiguredSource:
     """A source as the configuration would make it of these values."""
-    empty = Config(path=None, folder=Path(), sources={}, sinks={}, pipelines={})
-    settled = empty.with_values(connector, dict(values), "test").source(connector, REGISTRY)
-    return ConfiguredSource(
-        name=connector,
-        connector=REGISTRY.connector(connector),
-        settings=settled.settings,
-        streams=REGISTRY.streams(connector),
-        registry=REGISTRY,
-    )
+    checked = Config().with_values(connector, dict(values), "test").source(connector, REGISTRY)
+    return ConfiguredSource.of(REGISTRY, connector, checked.settings)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -166,7 +153,7 @@ def bag(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
 def _talroo(base_url: str, today: date) -> TalrooSandbox:
     app = TalrooSandbox(base_url, today)
     if today == TODAY:
-        app.now = Then().now
+        app.now = then().now
     app.seed = 3  # two of the window's six days have no click with this one
     return app
 

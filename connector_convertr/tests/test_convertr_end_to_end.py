@@ -44,13 +44,7 @@ class Bench:
 
     def source(self, **more: Any) -> ConfiguredSource:
         given = {"username": USERNAME, "password": Secret(PASSWORD), "requests_per_second": 1000.0, **more}
-        return ConfiguredSource(
-            name="convertr",
-            connector=self.registry.connector("convertr"),
-            settings=ConvertrSettings(base_url=self.base_url, **given),
-            streams=self.registry.streams("convertr"),
-            registry=self.registry,
-        )
+        return ConfiguredSource.of(self.registry, "convertr", ConvertrSettings(base_url=self.base_url, **given))
 
     def run(self, *streams: str, since: date | None = SINCE, until: date | None = None, **more: Any) -> RunReport:
         kind = self.registry.sink("jsonl")

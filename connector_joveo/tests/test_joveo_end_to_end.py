@@ -17,7 +17,6 @@ from connector_joveo.config import JoveoSettings
 from connector_joveo.sandbox import SANDBOX, JoveoSandbox
 from connector_joveo.streams import STREAMS
 from penstock.choice import chosen_streams
-from penstock.clock import Clock
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.plan import Job
 from penstock.redact import Secret
@@ -25,7 +24,7 @@ from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
 from penstock.source import ConfiguredSource
-from penstock.testing import Server, serve
+from penstock.testing import Server, ShiftedClock, serve
 from penstock.testing.memory import MemorySink
 
 TODAY = date(2026, 6, 17)
@@ -45,15 +44,6 @@ def app(server: Server) -> JoveoSandbox:
     return server.app
 
 
-class Then(Clock):
-    """A clock that runs, on a day that is always the same."""
-
-    since = datetime.combine(TODAY, time(9), UTC) - datetime.now(UTC)
-
-    def now(self) -> datetime:
-        return datetime.now(UTC) + self.since
-
-
 class Reading:
     """A source that reads the imitation, and what its last run brought."""
 
@@ -70,12 +60,10 @@ class Reading:
             given[name] = Secret(given[name])
         given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
         registry = Registry()
-        source = ConfiguredSource(
-            name="joveo",
-            connector=registry.connector("joveo"),
-            settings=JoveoSettings(base_url=self.server.base_url, retry_first_s=0.01, retry_max_s=0.05, **given),
-            streams=tuple(registry.streams("joveo")),
-            registry=registry,
+        source = ConfiguredSource.of(
+            registry,
+            "joveo",
+            JoveoSettings(base_url=self.server.base_url, retry_first_s=0.01, retry_max_s=0.05, **given),
         )
         job = Job(
             source=source,
@@ -85,7 +73,7 @@ class Reading:
             until=until,
         )
         self.events.clear()
-        return run([job], clock=Then(), on_event=self.events.append)
+        return run([job], clock=ShiftedClock(datetime.combine(TODAY, time(9), UTC)), on_event=self.events.append)
 
     def rows(self, stream: str, **where: str) -> list[dict[str, Any]]:
         """The delivered rows of the partitions with these values, without what is null and what was added."""

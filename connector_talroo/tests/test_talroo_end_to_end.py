@@ -48,13 +48,7 @@ class Bench:
             "customer_secret": Secret(CUSTOMER_SECRET),
             "advertiser_ids": ADVERTISERS,
         }
-        return ConfiguredSource(
-            name="talroo",
-            connector=self.registry.connector("talroo"),
-            settings=TalrooSettings(**{**given, **more}),
-            streams=self.registry.streams("talroo"),
-            registry=self.registry,
-        )
+        return ConfiguredSource.of(self.registry, "talroo", TalrooSettings(**{**given, **more}))
 
     def run(
         self, since: date | None = SINCE, until: date | None = UNTIL, *, strict: bool = False, **more: Any

@@ -48,13 +48,7 @@ class World:
 
     def source(self, **settings: Any) -> ConfiguredSource:
         given: dict[str, Any] = {"api_token": Secret(API_TOKEN), "currency": "EUR", "base_url": self.server.base_url}
-        return ConfiguredSource(
-            name="tc",
-            connector=REGISTRY.connector("targetcircle"),
-            settings=TargetCircleSettings(**(given | settings)),
-            streams=REGISTRY.streams("targetcircle"),
-            registry=REGISTRY,
-        )
+        return ConfiguredSource.of(REGISTRY, "targetcircle", TargetCircleSettings(**(given | settings)), name="tc")
 
     def read(self, *streams: str, since: date = SINCE, until: date = UNTIL, **settings: Any) -> RunReport:
         job = Job(

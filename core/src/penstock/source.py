@@ -22,6 +22,22 @@ class ConfiguredSource:
     streams: tuple[Stream, ...]
     registry: "Registry"
 
+    @classmethod
+    def of(
+        cls, registry: "Registry", connector: str, settings: SourceSettings, *, name: str | None = None
+    ) -> "ConfiguredSource":
+        """
+        A source of an installed connector, called as its connector if it has no ``name``. Raises PluginError where
+        there is no such connector.
+        """
+        return cls(
+            name=name or connector,
+            connector=registry.connector(connector),
+            settings=settings,
+            streams=registry.streams(connector),
+            registry=registry,
+        )
+
     @property
     def zone(self) -> tzinfo:
         """The zone in which its days are cut."""

@@ -147,10 +147,10 @@ def sandbox(session: Session, connector: str, port: int, faults: str | None, see
 def local_source(session: Session, connector: str, base_url: str, pace: dict[str, Any]) -> "ConfiguredSource":
     """The connector's source as its imitation wants it; no configuration of the user's takes part."""
     from penstock.config import Config
+    from penstock.source import ConfiguredSource
 
     values = {**pace, **session.registry.sandbox(connector).settings, "base_url": base_url}
-    empty = Config(path=None, folder=Path(), sources={}, sinks={}, pipelines={})
-    checked = empty.with_values(connector, values, "sandbox").source(connector, session.registry)
+    checked = Config().with_values(connector, values, "sandbox").source(connector, session.registry)
     known = {attribute.name for attribute in attrs.fields(type(checked.settings))}
     assert known >= set(pace)
-    return session.source(connector, session.registry.connector(connector), checked.settings)
+    return ConfiguredSource.of(session.registry, connector, checked.settings)

@@ -69,7 +69,8 @@ class Session:
                 continue
             for text in (*checked.notices, *checked.settings.notices()):
                 self.notice(text)
-            made.append(self.source(name, self.registry.connector(self.config.connector_of(name)), checked.settings))
+            connector = self.config.connector_of(name)
+            made.append(ConfiguredSource.of(self.registry, connector, checked.settings, name=name))
             problems.extend(f"{self.config.where}: {problem}" for problem in strange_exclusions(made[-1]))
         if sink is not None:
             try:
@@ -106,17 +107,6 @@ class Session:
             for name in names
             if name not in known
         ]
-
-    def source(self, name: str, connector: "Connector", settings: Any) -> "ConfiguredSource":
-        from penstock.source import ConfiguredSource
-
-        return ConfiguredSource(
-            name=name,
-            connector=connector,
-            settings=settings,
-            streams=self.registry.streams(connector.name),
-            registry=self.registry,
-        )
 
     # --- saying things on stderr ------------------------------------------------------------------------------------
 

@@ -62,11 +62,11 @@ class Config:
     the secret of another one may be absent here. ``problems`` stand for the whole and come with every error.
     """
 
-    path: Path | None  # None: no file, everything comes from the environment and --set
-    folder: Path
-    sources: Mapping[str, Section]
-    sinks: Mapping[str, Section]
-    pipelines: Mapping[str, Pipeline]
+    path: Path | None = None  # None: no file, everything comes from the environment and --set
+    folder: Path = Path()
+    sources: Mapping[str, Section] = field(factory=dict)
+    sinks: Mapping[str, Section] = field(factory=dict)
+    pipelines: Mapping[str, Pipeline] = field(factory=dict)
     problems: tuple[str, ...] = ()
     environ: Mapping[str, str] = field(factory=dict, repr=False)  # for { env = "NAME" }
 

@@ -3,7 +3,7 @@ What tests of connectors, sinks and the core itself have in common: a clock that
 written down, a server for a provider's imitation, and the faults to put in front of it.
 """
 
-from penstock.testing.clock import FakeClock
+from penstock.testing.clock import FakeClock, ShiftedClock
 from penstock.testing.exchange import ScriptedExchange, a_response
 from penstock.testing.faults import FAULTS, Fault, faults_named, with_faults
 from penstock.testing.server import Server, serve
@@ -14,6 +14,7 @@ __all__ = [
     "Fault",
     "ScriptedExchange",
     "Server",
+    "ShiftedClock",
     "a_response",
     "faults_named",
     "serve",

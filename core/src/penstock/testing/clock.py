@@ -1,10 +1,21 @@
-"""A clock that moves only when it is told to, or slept on."""
+"""Clocks for tests: one that runs from a day of their choosing, and one that moves only when it is slept on."""
 
 import threading
 from datetime import UTC, datetime, timedelta
 
 from penstock.clock import Clock
 from penstock.errors import StoppedError
+
+
+class ShiftedClock(Clock):
+    """A clock that runs, from ``start`` on: for tests whose waits are real and whose days are always the same."""
+
+    def __init__(self, start: datetime, stop: threading.Event | None = None) -> None:
+        super().__init__(stop)
+        self._ahead = start - datetime.now(UTC)
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self._ahead
 
 
 class FakeClock(Clock):
