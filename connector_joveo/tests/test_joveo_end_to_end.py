@@ -209,7 +209,7 @@ def test_a_refused_submission_is_no_lost_report(reading: Reading, server: Server
 
 
 @pytest.mark.parametrize("clamped", [False, True], ids=["empty", "clamped"])
-@pytest.mark.parametrize("count", [300, 400, 401])
+@pytest.mark.parametrize("count", [200, 300, 400, 401])
 def test_a_listing_ends_at_its_last_page_however_the_provider_says_so(
     reading: Reading, server: Server, app: JoveoSandbox, count: int, clamped: bool
 ) -> None:
@@ -261,6 +261,32 @@ def test_jobs_are_whole_whatever_summary_counts(
 
     assert report["exit_code"] == 0
     assert report["sources"]["joveo"]["streams"]["jobs"]["promised"] == promised
+    for client in client_ids(app):
+        assert reading.rows("jobs", client_id=client) == normal(app.truth("jobs", client))
+
+
+@pytest.mark.parametrize("page_zero", ["first", "same", "refused"])
+def test_jobs_are_whole_wherever_their_pages_start(
+    reading: Reading, server: Server, app: JoveoSandbox, page_zero: str
+) -> None:
+    """
+    Where no total is stated, page 0 is asked for at last, so that a server that counts from it hides no job; one that
+    serves page 1 instead, or refuses, has no more. A client without jobs is no failure.
+    """
+    app = JoveoSandbox(server.base_url, TODAY, jobs_per_client=(1203, 1000, 37, 0))
+
+    def renumbered(request: SandboxRequest) -> SandboxResponse:
+        asked = re.search(r"page=(\d+)", request.target)
+        if asked is None or not request.path.endswith("/jobs") or page_zero == "refused":
+            return app(request)
+        number = int(asked[1]) + 1 if page_zero == "first" else max(int(asked[1]), 1)
+        return app(evolve(request, target=request.target.replace(asked[0], f"page={number}")))
+
+    server.app = altered(renumbered, ".*/jobs", lambda body, request: {"data": body["data"]})
+    report = reading("jobs")
+
+    assert report.exit_code == 0
+    assert len(reading.rows("jobs")) == 1203 + 1000 + 37
     for client in client_ids(app):
         assert reading.rows("jobs", client_id=client) == normal(app.truth("jobs", client))
 

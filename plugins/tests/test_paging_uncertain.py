@@ -51,18 +51,22 @@ def test_page_one_is_asked_for_and_may_repeat_page_zero(
 
 
 @pytest.mark.parametrize(
-    ("index", "count", "listed", "fresh", "allowed", "following"),
+    ("index", "count", "listed", "distinct", "allowed", "following"),
     [
-        (1, 1, 2, 0, True, "2"),
-        (2, 1, 3, 0, True, None),
-        (2, 2, 6, 0, False, None),
-        (2, 1, 5, 0, False, None),
-        (3, 2, 8, 0, True, None),
+        (1, 1, 2, 1, True, "2"),
+        (2, 1, 3, 1, True, None),
+        (2, 2, 6, 2, False, None),
+        (2, 1, 5, 1, False, None),
+        (2, 2, 6, 4, True, None),
+        (3, 2, 8, 4, True, None),
     ],
-    ids=["the second", "a third, all short", "a third, all full", "a third, after longer ones", "after the last one"],
+    ids=[
+        *("the second", "a third, all short", "a third, all full", "a third, after longer ones"),
+        *("a third, after two that differ", "after the last one"),
+    ],
 )
 def test_a_provider_that_always_serves_its_only_page(
-    index: int, count: int, listed: int, fresh: int, allowed: bool, following: str | None
+    index: int, count: int, listed: int, distinct: int, allowed: bool, following: str | None
 ) -> None:
     """
     Where a page's size is unsure too, page 2 is asked for after a page 1 that repeats page 0; the same short page once
@@ -76,10 +80,57 @@ def test_a_provider_that_always_serves_its_only_page(
         index=index,
         count=count,
         listed=listed,
-        fresh=fresh,
+        distinct=distinct,
     )
 
     named = pages.next(page)
 
     assert pages.repeats(page) is allowed
     assert (named.param("page") if named is not None else None) == following
+
+
+@pytest.mark.parametrize(
+    ("number", "count", "total", "following"),
+    [
+        ("1", 2, None, "2"),
+        ("2", 0, None, "0"),
+        ("1", 0, None, "0"),
+        ("1", 0, 0, None),
+        ("2", 0, 2, None),
+        ("0", 2, None, None),
+        ("3", 1, None, "0"),
+        ("3", 2, None, None),
+    ],
+    ids=[
+        *("not at the end", "at the end", "nothing at all", "nothing, and it says so", "a total", "after that page"),
+        *("short of the ceiling", "cut at the ceiling"),
+    ],
+)
+def test_the_page_before_the_first_is_asked_for_at_last(
+    number: str, count: int, total: int | None, following: str | None
+) -> None:
+    """
+    Where no total says that nothing is missing, page 0 is asked for after the last page, once; it may repeat page 1.
+    """
+    pages = PageNumber(size=2, ceiling=6, before_first=True)
+    request = Request(url="https://provider.example/list", params=(("page", number),))
+    response = Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC))
+    page = Page(request=request, response=response, answer=Answer(total=total), index=0, count=count, fresh=count)
+
+    named = pages.next(page)
+
+    assert (named.param("page") if named is not None else None) == following
+    assert pages.repeats(page) is (number == "0")
+
+
+@pytest.mark.parametrize(("status", "ends"), [(400, True), (404, True), (422, True), (403, False), (500, False)])
+def test_a_refused_page_before_the_first_is_none(status: int, ends: bool) -> None:
+    """
+    Only of that page a refusal says that there is none; of any other it is an error.
+    """
+    pages = PageNumber(size=2, size_unsure=True, before_first=True)
+    response = Response(status=status, received_at=datetime(2026, 3, 1, tzinfo=UTC))
+    request = Request(url="https://provider.example/list", params=(("page", "2"),))
+
+    assert pages.ends(request.with_param("page", "0"), response) is ends
+    assert not pages.ends(request, response)

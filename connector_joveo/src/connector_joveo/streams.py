@@ -26,7 +26,15 @@ OPEN = OpenFor(40, month_day=8)  # a month is frozen by the 8th of the next; Jov
 
 # Where pages start is told for jobs only; the general text contradicts it. So is how many records a page may hold.
 PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True, size_unsure=True)
-JOB_PAGES = named("page_number", size_param="limit", size=1000, first_page=1, ceiling=10_000, size_unsure=True)
+JOB_PAGES = named(
+    "page_number",
+    size_param="limit",
+    size=1000,
+    first_page=1,
+    before_first=True,
+    ceiling=10_000,
+    size_unsure=True,
+)
 
 LISTED = Envelope(items=("data", ""), also=FLAGS)
 _JOBS = Envelope(items=("data", ""), also=("summary", *FLAGS))

@@ -269,6 +269,7 @@ class Page:
     count: int = 0  # elements
     fresh: int = 0  # elements whose key no earlier page of the listing had
     listed: int = 0  # elements of the listing so far, this page's included
+    distinct: int = 0  # of these, the ones that were fresh
 
 
 @frozen(kw_only=True)

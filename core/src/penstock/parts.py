@@ -152,6 +152,9 @@ class Paginator(Protocol):
     def restart(self, request: Request, response: Response) -> Request | None:
         """Another first request, when the provider refuses this one (a first page of 0, say); asked once."""
 
+    def ends(self, request: Request, response: Response) -> bool:
+        """Whether this refusal of a page that ``next`` named says that there is no such page; else it is an error."""
+
 
 @frozen
 class SinglePage:
@@ -174,6 +177,9 @@ class SinglePage:
 
     def restart(self, request: Request, response: Response) -> Request | None:
         return None
+
+    def ends(self, request: Request, response: Response) -> bool:
+        return False
 
 
 # --- asynchronous reports -------------------------------------------------------------------------------------------

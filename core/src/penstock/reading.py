@@ -216,8 +216,11 @@ class Reader:
         else:
             while (following := paging.paginator.next(page)) is not None:
                 counts.ask(following.full_url, most)
-                call = self._call(as_asked(following, first), paging.read, paging.paginator)
-                page = self.take((yield (call,)), paging)
+                outcome = yield (self._call(as_asked(following, first), paging.read, paging.paginator),)
+                refusal = outcome.response if outcome is not None and isinstance(outcome.verdict, Refuse) else None
+                if refusal is not None and paging.paginator.ends(following, refusal):
+                    break
+                page = self.take(outcome, paging)
         return page
 
     def _call(self, request: Request, read: BodyDecoder, paginator: Paginator) -> Call:
@@ -237,7 +240,7 @@ class Reader:
         count, fresh = self.intake.take(page.request, page.answer, paging.memory, repeat=repeat)
         counts.fetched += count
         counts.distinct += fresh
-        page = evolve(page, count=count, fresh=fresh, listed=counts.fetched)
+        page = evolve(page, count=count, fresh=fresh, listed=counts.fetched, distinct=counts.distinct)
         if repeat and not paging.paginator.repeats(page):
             raise PagingError(f"{self.fetch}: page {page.index + 1} came again with the records of an earlier one")
         return page

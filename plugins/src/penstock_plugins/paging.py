@@ -21,9 +21,12 @@ class PageNumber(SinglePage):
 
     ``first_page`` 0 with ``uncertain``: the provider's document contradicts itself on where counting starts, so the
     second page may repeat the first, and a refused page 0 starts again at 1; nor does it say what comes after the last
-    page, so once two different ones came, a page that repeats one ends the listing. ``ceiling``: the provider never
-    lists more records than this. ``full_page_is_cut``: exactly ``size`` records over all pages, be it one page or many
-    smaller ones, mean that the provider stopped there.
+    page, so once two different ones came, a page that repeats one ends the listing. ``before_first``: the document
+    says where counting starts, and elsewhere something else; so a listing of which no total is stated asks for the page
+    before its first one at last, which brings what would be missing, repeats, or is refused.
+
+    ``ceiling``: the provider never lists more records than this. ``full_page_is_cut``: exactly ``size`` records over
+    all pages, be it one page or many smaller ones, mean that the provider stopped there.
     """
 
     param: str = "page"
@@ -34,6 +37,7 @@ class PageNumber(SinglePage):
     ceiling: int | None = None
     full_page_is_cut: bool = False
     size_unsure: bool = False
+    before_first: bool = False
 
     def first(self, request: Request) -> Request:
         numbered = request.with_param(self.param, str(self.first_page))
@@ -52,21 +56,26 @@ class PageNumber(SinglePage):
         return [first.request.with_param(self.param, str(number)) for number in range(start + 1, last + 1)]
 
     def next(self, page: Page) -> Request | None:
+        if self._is_before(page.request):
+            return None
         following = page.request.with_param(self.param, str(self._number(page) + 1))
         if self.uncertain and page.index == 0:
             return following
-        if page.count == 0 or page.count < self._full(page) or self._reached(page):
+        if page.count == 0 or page.count < self._full(page):
+            looks = self.before_first and page.answer.total is None
+            return page.request.with_param(self.param, str(self.first_page - 1)) if looks else None
+        if self._reached(page):
             return None
         # A second page that only repeats the first is no end: page 0 and page 1 may be the same one.
         return following if page.fresh or (page.index == 1 and self.repeats(page)) else None
 
     def repeats(self, page: Page) -> bool:
         if not self.uncertain:
-            return False
-        # Three times the same short page: the provider serves its only page, whatever number is asked for. A fourth
-        # page is asked for only where pages differed, so that the number does count.
+            return self._is_before(page.request)
+        # Three times the same short page: the provider serves its only page, whatever number is asked for.
         only = self.size_unsure and page.index == 2 and page.count < self.size and page.listed == 3 * page.count
-        return page.index == 1 or only or page.index > 2
+        differed = page.distinct > page.count  # so the number does count, and this is the last page again
+        return page.index == 1 or only or differed
 
     def capped(self, page: Page) -> bool:
         if self.full_page_is_cut and page.listed == self.size:
@@ -79,6 +88,13 @@ class PageNumber(SinglePage):
         if self.uncertain and response.status == 400 and request.param(self.param) == "0":
             return request.with_param(self.param, "1")
         return None
+
+    def ends(self, request: Request, response: Response) -> bool:
+        return self._is_before(request) and response.status in (400, 404, 422)
+
+    def _is_before(self, request: Request) -> bool:
+        """Whether it asks for the page before the first (``before_first``)."""
+        return self.before_first and request.param(self.param) == str(self.first_page - 1)
 
     def _number(self, page: Page) -> int:
         return int(page.request.param(self.param) or self.first_page)
