@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from connector_targetcircle.config import FILTERS, TargetCircleSettings
-from connector_targetcircle.source import CONNECTOR, REPORT, Reports, authenticator, judge, last_page
+from connector_targetcircle.source import CONNECTOR, ReportPage, Reports, authenticator, judge, last_page
 from connector_targetcircle.streams import STREAMS, OneFullList, slug_of_trade
 from penstock.declare import Stream
 from penstock.envelope import Envelope
@@ -70,7 +70,7 @@ def verdict_of(stream: str, response: Response) -> Any:
     declared = BY_NAME[stream]
     judges = [one for one in (declared.judge, CONNECTOR.judge) if one is not None]
     asked = Request(url="https://api.targetcircle.com/api/x")
-    read = declared.envelope if isinstance(declared.envelope, Envelope) else Envelope()
+    read = declared.envelope if isinstance(declared.envelope, (Envelope, ReportPage)) else Envelope()
     return judged("targetcircle", asked, response, read=read, judges=judges)[0]
 
 
@@ -356,6 +356,8 @@ LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"
         ("clicks", an_answer("<html>T0KEN-IN-BODY</html>"), Retry, BrokenBodyError),
         ("codes", an_answer(""), Retry, BrokenBodyError),
         ("clicks", an_answer('{"token": "T0KEN-IN-BODY", "status": "READY"}'), Retry, BrokenBodyError),
+        ("clicks", an_answer('{"data": [{}], "status": "READY"}'), Retry, BrokenBodyError),
+        ("clicks", an_answer(READY % "null"), Retry, BrokenBodyError),
         ("clicks", an_answer(fixture("error_401.txt"), 401), Refuse, AuthenticationError),
         ("offer_ads", an_answer("No valid account with token = T0KEN-IN-BODY", 401), Refuse, AuthenticationError),
         ("clicks", an_answer(fixture("error_408.txt"), 408), Retry, ServerError),
@@ -369,7 +371,16 @@ LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"
     ids=[
         *("clicks", "trades", "offers", "codes", "unready report whose links say otherwise", "links agree"),
         *("links name fewer pages", "links name more pages", "Link names more pages", "cut body", "HTML", "no body"),
-        *("no rows", "401 as documented", "401 with a token", "408", "404 of a report", "404 of a list"),
+        *(
+            "no rows",
+            "no number of pages",
+            "null pages",
+            "401 as documented",
+            "401 with a token",
+            "408",
+            "404 of a report",
+            "404 of a list",
+        ),
         *("404 of an offer", "404 of ads", "codes refused", "503"),
     ],
 )
@@ -480,9 +491,20 @@ def test_report_promises_its_pages() -> None:
     """
     The envelope reads the number of pages and the state, and leaves the token where it is.
     """
-    answer = REPORT(an_answer(READY % 7))
+    answer = ReportPage()(an_answer(READY % 7))
 
     assert (answer.pages, dict(answer.head)) == (7, {"status": "READY"})
+
+
+@pytest.mark.parametrize("status", ["IN_PROGRESS", "FAILED"])
+def test_a_page_that_is_not_ready_is_none(status: str) -> None:
+    """
+    Also where it repeats the number of pages of the report that was ready before: the core takes another number for a
+    report that changed, and reads it again, so that the rows of this page are not missed.
+    """
+    answer = ReportPage()(an_answer(json.dumps({"data": [], "status": status, "pagesNumber": 3})))
+
+    assert answer.pages == 0
 
 
 def test_offers_are_stamped_with_their_inventory() -> None:

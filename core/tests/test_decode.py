@@ -709,10 +709,10 @@ def test_days_are_cut_in_the_sources_zone() -> None:
     assert [path for path, _ in reasons(decoded)] == ["$[2].saved", "$[3].saved"]
 
 
-def test_what_is_of_the_next_ask_is_dropped() -> None:
+def test_what_is_of_another_ask_is_dropped() -> None:
     """
     Where the provider may include the end of a period, rows of that moment are dropped and counted as repeated, and so
-    is what is later but still of the days asked for; a row of any other day is set aside.
+    is what is earlier or later but still of the days asked for; a row of any other day is set aside.
     """
     shape = compiled(Lead, day="report_date", day_of="saved")
     page = an_array(
@@ -721,14 +721,18 @@ def test_what_is_of_the_next_ask_is_dropped() -> None:
         {"id": "c", "saved": "2026-03-02T23:00:00Z"},
         {"id": "d", "saved": "2026-03-05T00:00:00Z"},
     )
-    noon, midnight = datetime(2026, 3, 2, 12, tzinfo=UTC), datetime(2026, 3, 5, tzinfo=UTC)
+    first, noon = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)
+    last = datetime(2026, 3, 5, tzinfo=UTC)
 
-    half = shape.decode(page, memory=Memory(before=noon), days={date(2026, 3, 2)})
-    whole = shape.decode(page, memory=Memory(before=midnight), days={date(2026, 3, 2)})
+    half = shape.decode(page, memory=Memory(span=(first, noon)), days={date(2026, 3, 2)})
+    rest = shape.decode(page, memory=Memory(span=(noon, last)), days={date(2026, 3, 2)})
+    whole = shape.decode(page, memory=Memory(span=(first, last)), days={date(2026, 3, 2)})
 
     assert [row.id for row in half.batch.rows] == ["a"]
     assert [path for path, _ in reasons(half)] == ["$[3].saved"]
     assert (half.count, half.repeated_across) == (4, 2)
+    assert [row.id for row in rest.batch.rows] == ["b", "c"]
+    assert (rest.count, rest.repeated_across, rest.batch.rejected) == (4, 2, ())
     assert [row.id for row in whole.batch.rows] == ["a", "b", "c"]
     assert (whole.count, whole.repeated_across, whole.batch.rejected) == (4, 1, ())
 

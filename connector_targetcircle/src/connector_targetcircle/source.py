@@ -8,7 +8,7 @@ message here quotes such a body.
 import re
 from urllib.parse import urljoin, urlsplit
 
-from attrs import frozen
+from attrs import evolve, frozen
 from penstock.declare import Connector, Limits
 from penstock.envelope import Envelope
 from penstock.errors import (
@@ -25,6 +25,15 @@ from connector_targetcircle.config import TargetCircleSettings
 
 REPORT = Envelope(items="data", pages="pagesNumber", also=("status",))
 """``{data: [...], token, status, pagesNumber}``. Source: publisher API, the three reports."""
+
+
+@frozen
+class ReportPage:
+    """A page of a report. One that is not ready (any more) has no pages, whatever it says: its rows are missing."""
+
+    def __call__(self, response: Response) -> Answer:
+        answer = REPORT(response)
+        return answer if answer.head.get("status") == "READY" else evolve(answer, pages=0)
 
 
 # --- judges ---------------------------------------------------------------------------------------------------------
@@ -64,14 +73,22 @@ def whole(response: Response, answer: Answer | None) -> Verdict | None:
 
 def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
     """
-    Of a page: the links must not name more pages than ``pagesNumber``, else rows would be missing.
+    Of a page: it says of how many, and the links must not name more pages than ``pagesNumber``, else rows would be
+    missing.
 
     Only where the report is ready: the document shows an unready one whose links promise ten pages. Links that name
     fewer pages cost nothing and are ignored. A submission is answered without a body worth reading.
     """
     if response.status == 202 or not (response.header("location") or "<").startswith("<"):
         return None
-    if answer is not None and answer.head.get("status") == "READY" and answer.pages is not None:
+    if answer is not None and answer.head.get("status") == "READY" and answer.problem is None:
+        if answer.pages is None:
+            return Retry(
+                BrokenBodyError(
+                    "Target Circle calls a report ready and does not say of how many pages (pagesNumber). Rows could "
+                    "be missing, so the report was not taken."
+                )
+            )
         last = last_page(response)
         if last > max(answer.pages, 1):
             return Retry(

@@ -17,7 +17,7 @@ from penstock.parts import SinglePage, named
 
 from connector_targetcircle import records
 from connector_targetcircle.config import FILTERS, TargetCircleSettings
-from connector_targetcircle.source import REPORT, Reports, judge_codes, judge_detail, judge_report, whole
+from connector_targetcircle.source import ReportPage, Reports, judge_codes, judge_detail, judge_report, whole
 
 LIMIT = 1000
 """The most rows of an answer. Source: publisher API, option ``limit`` of every call."""
@@ -111,7 +111,7 @@ def codes(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
 
 report = partial(
     Stream,
-    envelope=REPORT,
+    envelope=ReportPage(),
     poller=reports,
     paginator=PAGES,
     judge=judge_report,

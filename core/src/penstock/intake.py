@@ -58,7 +58,9 @@ class Intake:
 
     def memory(self, ask: Ask) -> Memory:
         """What one more listing remembers: no keys yet; rows without a key are numbered on from the listings before."""
-        return Memory(occurrences=self._occurrences, before=ask.end if self.fetch.stream.end_unsure else None)
+        if not self.fetch.stream.end_unsure or ask.start is None or ask.end is None:
+            return Memory(occurrences=self._occurrences)
+        return Memory(occurrences=self._occurrences, span=(ask.start, ask.end))
 
     def take(self, request: Request, answer: Answer, memory: Memory, *, repeat: bool) -> tuple[int, int]:
         """

@@ -8,7 +8,7 @@ the last are generators that yield the calls they want made; the engine makes th
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from datetime import datetime, time, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
 from penstock.clock import Clock
@@ -247,11 +247,14 @@ class Reader:
 
     def _splittable(self, ask: Ask) -> bool:
         """Whether an ask whose answer was cut at a limit can be made smaller."""
-        return ask.start is not None and ask.end is not None and ask.end - ask.start > self._shortest
+        if ask.start is None or ask.end is None:
+            return False
+        # Between two times of one zone Python counts as the clock on the wall does: a day is a day, also of 23 hours.
+        return ask.end - ask.start > _DAY or elapsed(ask) > self._shortest == SHORTEST_SPAN
 
     def _overran(self, ask: Ask) -> bool:
         """
-        Whether an answer to a part of a day held what is behind its end (``Stream.end_unsure``), so that the provider
+        Whether an answer to a part of a day held what is outside of it (``Stream.end_unsure``), so that the provider
         goes by days: parts would only bring the whole day again and again.
         """
         part = ask.start is not None and ask.end is not None and ask.end - ask.start < _DAY
@@ -271,8 +274,16 @@ def halves(ask: Ask) -> list[Ask]:
     """The same ask in two, between two days, or in a day at a full second; its days stay, since the partitions do."""
     assert ask.start is not None
     assert ask.end is not None
-    middle = ask.start + timedelta(seconds=(ask.end - ask.start) // timedelta(seconds=2))
-    midnight = datetime.combine(middle, time(), middle.tzinfo)
-    if ask.end - ask.start > _DAY and midnight > ask.start:
-        middle = midnight
+    middle = datetime.combine(ask.start + (ask.end - ask.start) / 2, time(), ask.start.tzinfo)
+    if ask.end - ask.start <= _DAY or middle <= ask.start:
+        # Counted in UTC: where clocks are set forward, times on the wall that do not exist would bring an hour twice.
+        seconds = timedelta(seconds=elapsed(ask) // timedelta(seconds=2))
+        middle = (ask.start.astimezone(UTC) + seconds).astimezone(ask.start.tzinfo)
     return [evolve(ask, end=middle), evolve(ask, start=middle)]
+
+
+def elapsed(ask: Ask) -> timedelta:
+    """How long the ask's time really is, also where clocks are set forward or back in it."""
+    assert ask.start is not None
+    assert ask.end is not None
+    return ask.end.astimezone(UTC) - ask.start.astimezone(UTC)

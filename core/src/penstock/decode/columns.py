@@ -65,18 +65,22 @@ class ColumnRules:
         )
 
     def apply(
-        self, page: RawPage, stamps: Mapping[str, Any], days: Collection[date] | None, before: datetime | None
+        self,
+        page: RawPage,
+        stamps: Mapping[str, Any],
+        days: Collection[date] | None,
+        span: tuple[datetime, datetime] | None,
     ) -> None:
         """
         Fill and check all columns but row keys. ``stamps`` stand on every row; ``days`` are those asked for, and
-        ``before`` is the moment from which on rows belong to the next ask.
+        ``span`` is the time outside of which rows belong to another ask.
         """
         self._clean_nested(page)
         self._stamp(page, stamps)
         self._check_decimals(page, self._decimals)
         self._derive_numbers(page)
-        if before is not None:
-            self._drop_beyond(page, before, days)
+        if span is not None:
+            self._drop_beyond(page, span, days)
         self._cut_days(page, days)
         for name in self._stamped_not_null:
             if page.same.get(name) is None:
@@ -239,18 +243,20 @@ class ColumnRules:
 
     # --- days -------------------------------------------------------------------------------------------------------
 
-    def _drop_beyond(self, page: RawPage, before: datetime, days: Collection[date] | None) -> None:
-        """Drop what the next ask brings again; a row from still later is nobody's, and is left to be set aside."""
+    def _drop_beyond(self, page: RawPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
+        """Drop what another ask brings, too; a row from still earlier or later is nobody's, left to be set aside."""
         if self._day_of is None:
             return
         moments = values_of(page.rows, self._day_of)
-        if max(filter(None, moments), default=before) < before:
+        since, before = span
+        known = [moment for moment in moments if moment is not None]
+        if not known or (since <= min(known) and max(known) < before):
             return
         end, wanted = before + timedelta(seconds=1), days or ()
         beyond = {
             index
             for index, (moment, day) in enumerate(zip(moments, days_of(moments, self._zone), strict=True))
-            if moment is not None and moment >= before and (moment < end or day in wanted)
+            if moment is not None and not since <= moment < before and (day in wanted or before <= moment < end)
         }
         page.beyond = len(beyond)
         page.drop(beyond)

@@ -308,7 +308,7 @@ class Compiled:
         self, page: RawPage, columns: Mapping[str, Any] | None, memory: Memory, days: Collection[date] | None
     ) -> Decoded:
         fill_rows = partial(self._fill_rows, columns=columns or {}, days=days)
-        shape, count = fill_rows(page, before=memory.before)
+        shape, count = fill_rows(page, span=memory.span)
         fresh, repeated, across = self._keys.check(page, memory, count, fill_rows)
         derived = tuple(one.cut(page) for one in self.derived)
         for name in self._hidden:
@@ -335,7 +335,7 @@ class Compiled:
         page: RawPage,
         columns: Mapping[str, Any],
         days: Collection[date] | None,
-        before: datetime | None = None,
+        span: tuple[datetime, datetime] | None = None,
     ) -> tuple[Shape, int]:
         """Everything about a page's rows but their keys; also how many elements it has."""
         try:
@@ -345,7 +345,7 @@ class Compiled:
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.") from None
         count = len(page.rows) + len(page.rejected)
-        self._rules.apply(page, columns, days, before)
+        self._rules.apply(page, columns, days, span)
         return shape, count
 
 

@@ -25,17 +25,17 @@ class Memory:
     What the pages of one listing have shown: keys, to notice those that come again, and how often equal rows occurred.
 
     Holds up to ``bound`` keys and forgets the earliest pages first. Listings of one partition that number their rows
-    (``row_key``) share ``occurrences``. Rows whose time (``Stream.day_of``) is ``before`` this moment belong to the
-    listing; others are dropped as repeated, since they come with the next ask too.
+    (``row_key``) share ``occurrences``. Rows whose time (``Stream.day_of``) is in ``span``, from its first moment to
+    before its second, belong to the listing; others are dropped as repeated, since they come with another ask too.
     """
 
     def __init__(
         self,
         bound: int = KEYS_REMEMBERED,
         occurrences: "Counter[Any] | None" = None,
-        before: datetime | None = None,
+        span: tuple[datetime, datetime] | None = None,
     ) -> None:
-        self.before = before
+        self.span = span
         self.occurrences: Counter[Any] = Counter() if occurrences is None else occurrences
         self._bound = bound
         # A dict keeps its order, so that the earliest can go; a set for each page would take twice the memory.

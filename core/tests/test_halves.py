@@ -1,0 +1,53 @@
+"""
+An ask whose answer was cut is asked for in halves, which together ask for the same time, each moment once.
+"""
+
+from datetime import UTC, datetime, timedelta
+from zoneinfo import ZoneInfo
+
+import pytest
+from penstock.model import Ask
+from penstock.reading import elapsed, halves
+
+BERLIN = ZoneInfo("Europe/Berlin")
+
+
+def an_ask(first: datetime, last: datetime) -> Ask:
+    return Ask(now=datetime(2026, 11, 1, tzinfo=UTC), start=first, end=last)
+
+
+def cut(ask: Ask, times: int) -> list[Ask]:
+    """The ask in halves, those in halves, and so on."""
+    return [ask] if times == 0 else [part for half in halves(ask) for part in cut(half, times - 1)]
+
+
+@pytest.mark.parametrize(
+    ("month", "day", "hours"), [(3, 28, 24), (3, 29, 23), (10, 25, 25)], ids=["a day", "clocks forward", "clocks back"]
+)
+def test_the_parts_of_a_day_neither_overlap_nor_leave_a_gap(month: int, day: int, hours: int) -> None:
+    """
+    Also on the days on which clocks are set, the parts follow each other and take the time that there is.
+    """
+    whole = an_ask(datetime(2026, month, day, tzinfo=BERLIN), datetime(2026, month, day + 1, tzinfo=BERLIN))
+
+    parts = cut(whole, 7)
+
+    moments = [(part.start.astimezone(UTC), part.end.astimezone(UTC)) for part in parts if part.start and part.end]
+    assert len(moments) == 128
+    assert moments[0][0] == datetime(2026, month, day, tzinfo=BERLIN).astimezone(UTC)
+    assert moments[-1][1] - moments[0][0] == timedelta(hours=hours)
+    assert [end for _, end in moments[:-1]] == [start for start, _ in moments[1:]]
+    assert all(start < end for start, end in moments)
+    assert max(map(elapsed, parts)) - min(map(elapsed, parts)) <= timedelta(seconds=7)
+
+
+@pytest.mark.parametrize(("first", "days"), [(24, 2), (28, 2), (28, 7), (29, 3)])
+def test_days_are_cut_at_midnight(first: int, days: int) -> None:
+    """
+    Several days are cut between two of them, also where one has 23 hours.
+    """
+    start = datetime(2026, 3, first, tzinfo=BERLIN)
+
+    one, other = halves(an_ask(start, start + timedelta(days=days)))
+
+    assert one.end == other.start == start + timedelta(days=days // 2)
