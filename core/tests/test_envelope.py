@@ -9,6 +9,7 @@ from decimal import Decimal
 from typing import Any
 
 import pytest
+from attrs import evolve
 from penstock.envelope import BLOCK_BYTES, Envelope, ReportFile, mended_surrogates
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
@@ -285,6 +286,30 @@ def test_a_packed_bomb_is_bounded() -> None:
     """
     with pytest.raises(BoundExceededError, match="1 MiB"):
         ReportFile(max_mib=1)(an_answer(gzip.compress(b" " * 3_000_000 + b"[]")))
+
+
+@pytest.mark.parametrize(
+    ("body", "taken"),
+    [
+        (b'[{"a": 1}]', True),
+        (b'{"data": [{"a": 1}]}', True),
+        (gzip.compress(b"a,b\n1,2\n"), True),
+        (b"a,b\n1,2\n", False),
+        (b'{"a": 1}\n{"a": 2}\n', False),
+    ],
+    ids=["array", "object", "packed", "CSV", "JSON lines"],
+)
+def test_a_file_that_just_ended_must_have_an_end_of_its_own(body: bytes, taken: bool) -> None:
+    """
+    Where nothing but the end of the connection says that a file is whole, lines of it could be missing.
+    """
+    answer = evolve(an_answer(body), measured=False)
+
+    if taken:
+        assert ReportFile()(answer).items
+    else:
+        with pytest.raises(BrokenBodyError, match="nothing says that it is whole"):
+            ReportFile()(answer)
 
 
 @pytest.mark.parametrize("form", ["lines", "csv"])

@@ -186,6 +186,20 @@ def test_body_is_the_same_however_it_travels(server: Server, make: Make, app: Sa
     assert [transport(Request(url=server.base_url)).body for _ in range(2)] == [GOOD, GOOD]
 
 
+@pytest.mark.parametrize(
+    ("app", "measured"),
+    [(good, True), (in_chunks, True), (packed(gzip.compress(GOOD)), True), (until_close, False)],
+    ids=["length", "chunked", "gzip", "ends with the connection"],
+)
+def test_a_body_that_just_ends_is_told(server: Server, make: Make, app: SandboxApp, measured: bool) -> None:
+    """
+    Whoever reads the body can know whether anything but the end of the connection says that it is whole.
+    """
+    server.app = app
+
+    assert make()(Request(url=server.base_url)).measured is measured
+
+
 @pytest.mark.parametrize(("method", "status"), [("HEAD", 200), ("GET", 204), ("GET", 304), ("DELETE", 204)])
 def test_answer_without_body(server: Server, make: Make, method: str, status: int) -> None:
     """

@@ -176,7 +176,8 @@ class ReportFile:
 
     CSV follows RFC 4180 (``delimiter``: default the one of ``, ; tab |`` that the header row has most of); an empty
     field is null. Files of lines are cut into blocks of about 4 MiB at the ends of records, without copying. A file of
-    zero bytes is an error: it does not say that there are no records. ``max_mib`` bounds the unpacked size.
+    zero bytes is an error: it does not say that there are no records. So is a file of lines that nothing measured
+    (``Response.measured``): without its last lines it would look whole. ``max_mib`` bounds the unpacked size.
     """
 
     items: tuple[str, ...] = field(default=("data", "results", "records", "rows", "items"), converter=_paths)
@@ -190,14 +191,21 @@ class ReportFile:
         if first == b"[":
             return Envelope().read(body, response)
         if first != b"{":
-            return self._from_csv(body.lstrip(b"\r\n"))
-        try:
-            return self._from_objects(body, response)
-        except BrokenBodyError:
-            mended = mended_surrogates(body)
-            if mended == body:
-                raise
-            return self._from_objects(mended, response)
+            answer = self._from_csv(body.lstrip(b"\r\n"))
+        else:
+            try:
+                answer = self._from_objects(body, response)
+            except BrokenBodyError:
+                mended = mended_surrogates(body)
+                if mended == body:
+                    raise
+                answer = self._from_objects(mended, response)
+        if not (packed or response.measured) and any(items.form in ("lines", "csv") for items in answer.items):
+            raise BrokenBodyError(
+                "The report is a file of lines that ended with its connection, and nothing says that it is whole. "
+                "The provider must send its length (Content-Length), send it in chunks, or pack it with gzip."
+            )
+        return answer
 
     def _from_objects(self, body: bytes, response: Response) -> Answer:
         end = body.find(b"\n")

@@ -194,12 +194,16 @@ class Request:
 class Response:
     """
     A whole HTTP answer; header names are lower case, the body is decompressed.
+
+    ``measured``: whether the answer said where its body ends, as by its length. A body that just ended with its
+    connection may be cut, which shows only in a format that has an end of its own, such as JSON.
     """
 
     status: int
     headers: Pairs = ()
     body: bytes = field(default=b"", repr=False)
     received_at: datetime
+    measured: bool = True
 
     def header(self, name: str) -> str | None:
         """The first header of this name, in any case."""

@@ -27,6 +27,7 @@ IDLE_S = 50.0  # an idle connection is used again within this time (servers clos
 IDLE_WRITE_S = 4.0  # ... and for what must not be sent twice within this (some close after 5 s)
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_MEASURES = frozenset({"content-length", "transfer-encoding", "content-encoding"})  # any says where a body ends
 _WRITTEN_HERE = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 _CARRIED = frozenset({"accept", "accept-language", "content-type", "range"})  # headers that may leave the origin
 
@@ -116,7 +117,8 @@ class Transport:
             body = decompressed(body, reply.headers.get("content-encoding", ""), self._max_body)
             if not whole:
                 self._stopped()  # a body that ends with its connection looks whole when we cut it ourselves
-            return Response(status=reply.status, headers=headers, body=body, received_at=received_at)
+            measured = any(name in _MEASURES and value.lower() != "identity" for name, value in headers)
+            return Response(status=reply.status, headers=headers, body=body, received_at=received_at, measured=measured)
         except PenstockError as error:
             error.sent = wire.sent
             raise
