@@ -189,15 +189,20 @@ def test_a_window_that_ends_before_it_starts_is_refused():
         (read("2026-08-01", NOW), None),
         (read("2026-08-01", datetime(2026, 8, 4, 23, 59, tzinfo=UTC)), "open"),
         (read("2026-08-01", datetime(2026, 8, 5, 0, 0, tzinfo=UTC)), None),
+        (read("2026-08-01", NOW + timedelta(days=1)), "open"),
         (read("2026-08-01", NOW, error="HTTP 500"), "failed"),
         (read("2026-08-01", NOW, state="failed"), "missing"),
         (read("2026-08-01", NOW, settings=Settings(ids=("1",), currency="USD")), "changed"),
     ],
-    ids=["final", "read before it closed", "read when it closed", "failed since", "never delivered", "other settings"],
+    ids=[
+        *("final", "read before it closed", "read when it closed", "read by a clock that was ahead", "failed since"),
+        *("never delivered", "other settings"),
+    ],
 )
 def test_why_a_day_is_wanted(held: tuple[Partition, Entry], reason: str | None):
     """
-    A day is final when it was read after it closed, with today's settings, and did not fail since.
+    A day is final when it was read after it closed, with today's settings, and did not fail since. A reading of a
+    moment that has not come yet proves nothing: it may have been made before the day was over.
     """
     target = FakeTarget(FakeLedger(dict([held])))
     planned = plan(a_job(target, since=date(2026, 8, 1), until=date(2026, 8, 1)), NOW)

@@ -1,14 +1,20 @@
 """
-What a report that is lost is called.
+How long a report is waited for, and what one that is lost is called.
 """
 
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+from typing import Any
+
 import pytest
-from penstock.engine import Call, Outcome
+from penstock.declare import SourceSettings, Stream
+from penstock.engine import Call, Outcome, Pause
 from penstock.errors import RefusedError, ReportError
 from penstock.model import Request
 from penstock.parts import Refuse
-from penstock.polling import Lost, accepted
-from penstock.testing import a_response
+from penstock.polling import Lost, Reports, accepted, submission_text
+from penstock.sink import PendingReport
+from penstock.testing import FakeClock, a_response
 
 REFUSAL = RefusedError("nothing is at this address; correct base_url")
 
@@ -38,3 +44,36 @@ def test_another_refusal_is_told_as_it_is() -> None:
         accepted(refused(), lambda response: False)
 
     assert told.value is REFUSAL
+
+
+def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
+    """
+    A report that was submitted tomorrow, as another clock has it, is asked for after the first pause all the same.
+    """
+    now = datetime(2026, 3, 2, 12, tzinfo=UTC)
+    submission = Request(method="POST", url="https://api.example.com/reports")
+    stream = Stream(name="clicks", summary="", kind="snapshot", record=object, poll_first_s=2.0)
+    pending = PendingReport(
+        source="s",
+        stream="clicks",
+        handle="1",
+        request=submission_text(submission),
+        partitions=(),
+        submitted_at=now + timedelta(days=1),
+        fingerprint="f",
+    )
+    fetch: Any = SimpleNamespace(stream=stream, fingerprint="f", partitions=())
+    source: Any = SimpleNamespace(name="s", settings=SourceSettings(base_url="https://api.example.com"))
+    ledger: Any = SimpleNamespace(pending=lambda source, stream: (pending,))
+    nothing: Any = None
+    reports = Reports(
+        source=source,
+        fetch=fetch,
+        poller=nothing,
+        read=nothing,
+        ledger=ledger,
+        clock=FakeClock(now),
+        on_note=lambda text: None,
+    )
+
+    assert next(reports.finished(submission)) == Pause(2.0)

@@ -279,7 +279,9 @@ class Planner:
             return "missing"
         if entry.fingerprint != known.fingerprint:
             return "changed"
-        return None if entry.final(known.fingerprint) else "open"
+        # A reading that is still to come was made by a clock that was wrong: it may have been made too early.
+        ahead = entry.read_at is not None and entry.read_at > self.now
+        return None if entry.final(known.fingerprint) and not ahead else "open"
 
     def _fetch(self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], known: _Known) -> Fetch:
         zone = self.job.source.zone

@@ -196,7 +196,7 @@ class Reports:
         """Ask for the report's state until it is not waiting any more; the pauses between grow by half."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
-            yield Pause(early_s)
+            yield Pause(min(early_s, times.first_s))  # by another clock, or one set back, it is of the future
         pause_s, noted = times.first_s, ""
         while True:
             outcome = arrived((yield (self._poll(submission, report),)))
