@@ -1,7 +1,7 @@
 """The plan: windows, retention, reasons, and how days are put together into requests."""
 
 from collections.abc import Iterable
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import pytest
@@ -223,6 +223,20 @@ def test_the_last_three_days_are_open():
         ("2026-08-10", "open"),
         ("2026-08-11", "open"),
     ]
+
+
+@pytest.mark.parametrize(
+    ("read_at", "reason"), [(date(2026, 8, 11), "open"), (date(2026, 8, 12), None)], ids=["too early", "late enough"]
+)
+def test_a_longer_memory_reopens_days(read_at: date, reason: str | None):
+    """
+    A day that was final by the rule it was read under is read again once the provider is known to change it for longer.
+    """
+    held = dict([read("2026-08-01", datetime.combine(read_at, time(), UTC))])
+    settings = Settings(ids=("1",), open_for="10 days")
+    job = a_job(FakeTarget(FakeLedger(held)), since=date(2026, 8, 1), until=date(2026, 8, 1), settings=settings)
+
+    assert [one.reason for one in plan(job, NOW).partitions] == ([] if reason is None else [reason])
 
 
 def test_full_reads_final_days_again_but_not_what_left_retention():

@@ -19,6 +19,8 @@ from penstock.values import define, field, frozen
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
+SKEW = timedelta(minutes=5)  # by which the clocks of two machines that share a target may differ
+
 DEFAULT_DAYS = 90  # how far back a source is read that states no retention and has no start
 
 
@@ -279,9 +281,15 @@ class Planner:
             return "missing"
         if entry.fingerprint != known.fingerprint:
             return "changed"
-        # A reading that is still to come was made by a clock that was wrong: it may have been made too early.
-        ahead = entry.read_at is not None and entry.read_at > self.now
-        return None if entry.final(known.fingerprint) and not ahead else "open"
+        return None if entry.final(known.fingerprint) and self._closed(stream, entry) else "open"
+
+    def _closed(self, stream: Stream, entry: Entry) -> bool:
+        """
+        Whether a day that was final when it was read is so today: not where it is known by now to stay open for longer
+        (``open_for``), nor where its reading is still to come: a clock that was ahead made it, perhaps too early.
+        """
+        closes = open_until(stream, self.job.source.settings, entry.partition, self.job.source.zone)
+        return entry.read_at is not None and closes is not None and closes <= entry.read_at <= self.now + SKEW
 
     def _fetch(self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], known: _Known) -> Fetch:
         zone = self.job.source.zone
