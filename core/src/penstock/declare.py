@@ -204,9 +204,9 @@ class Stream:
     ``days_per_request``, ``day_of``
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
     ``end_unsure``
-        the provider does not say how exactly it cuts a period: rows (``day_of``, a time) behind an ask's end are
-        dropped as repeated, since they come with what follows. Where it turns out to go by whole days, days are not
-        cut further.
+        the provider does not say how exactly it cuts a period: rows (``day_of``, a time) outside of an ask's are
+        dropped as repeated, since they come with another. Where it turns out to go by whole days, days are not cut
+        further.
     ``parent``, ``derived``
         it is asked for by the rows of another stream, or cut from its batches.
     ``envelope``, ``paginator``, ``poller``, ``downloads``
