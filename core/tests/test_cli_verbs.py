@@ -655,7 +655,7 @@ def test_a_retry_in_words(event: dict[str, Any], line: str) -> None:
     check anything. With ``--debug`` the URL is whole.
     """
     assert told(event) == line
-    assert "https://api.example.com" in str(told(event, whole=True))
+    assert "https://api.example.com" in str(told(event, full_urls=True))
 
 
 class ForgetfulPlugin(ShopPlugin):

@@ -129,10 +129,10 @@ class Delivery:
         delivered = 0
         for partition in fetch.partitions:
             entry, writer = self._entry(fetch, reader, partition), reader.intake.writers.pop(partition)
-            lost = emptied(fetch.entries.get(partition), entry) if len(fetch.partitions) == 1 else None
-            if lost is not None:
+            refusal = emptied(fetch.entries.get(partition), entry) if len(fetch.partitions) == 1 else None
+            if refusal is not None:
                 writer.abort()
-                self._failed(fetch, (partition,), lost)
+                self._failed(fetch, (partition,), refusal)
                 continue
             try:
                 entry = writer.commit(entry)
@@ -224,10 +224,10 @@ class Delivery:
             if not hidden and self.target.ledger is not None:
                 try:
                     self.target.ledger.fail(self.source.name, partition, str(error), self.report.run_id)
-                except PenstockError as lost:  # a target that is gone can note nothing; the report does
-                    if str(lost) not in self._unnoted:
-                        self._unnoted.add(str(lost))
-                        self.note(f"{partition}, and what fails after it, is not noted in the ledger: {lost}")
+                except PenstockError as gone:  # a target that is gone can note nothing; the report does
+                    if str(gone) not in self._unnoted:
+                        self._unnoted.add(str(gone))
+                        self.note(f"{partition}, and what fails after it, is not noted in the ledger: {gone}")
             self.report.error(self.source.name, fetch.stream.name, partition.as_dict(), error)
             self.emit(
                 {

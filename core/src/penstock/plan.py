@@ -176,10 +176,10 @@ class Planner:
     target: Target | None
     notices: list[str] = field(factory=list, init=False)
     final: dict[str, int] = field(factory=dict, init=False)
-    _whole: frozenset[str] = field(init=False)  # parents: their children are asked for by every row, final or not
+    _parents: frozenset[str] = field(init=False)  # streams whose children are asked for by every row, final or not
 
-    @_whole.default
-    def _parents(self) -> frozenset[str]:
+    @_parents.default
+    def _parents_of_chosen(self) -> frozenset[str]:
         chosen = ordered(self.job.source, self.job.streams)
         return frozenset(stream.parent.stream for stream in chosen if stream.parent is not None)
 
@@ -275,7 +275,7 @@ class Planner:
             return "failed"
         if entry is None or not entry.delivered:
             return "missing"
-        if self.job.full or stream.name in self._whole:
+        if self.job.full or stream.name in self._parents:
             return "forced"
         if self.target is not None and not self.target.present(entry):
             return "missing"

@@ -18,7 +18,7 @@ class StreamReport:
     planned: int = 0
     delivered: int = 0
     failed: int = 0
-    skipped: int = 0  # final: nothing was to be done
+    final: int = 0  # nothing was to be done
     requests: int = 0
     retries: int = 0
     bytes: int = 0
@@ -37,7 +37,7 @@ class StreamReport:
                 "planned": self.planned,
                 "delivered": self.delivered,
                 "failed": self.failed,
-                "skipped": self.skipped,
+                "skipped": self.final,  # the word that programs know
             },
             "requests": self.requests,
             "retries": self.retries,
@@ -136,8 +136,8 @@ class RunReport:
             counted(self.total("records"), "record"),
             f"{self.total('delivered')} of {counted(self.total('planned'), 'partition')} delivered",
         ]
-        if self.total("skipped"):
-            parts.append(f"{self.total('skipped')} final")
+        if self.total("final"):
+            parts.append(f"{self.total('final')} final")
         told = ("failed", "rejected", "repeated", "truncated")
         parts.extend(f"{self.total(name)} {name}" for name in told if self.total(name))
         if retries := self.total("retries"):

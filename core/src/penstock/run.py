@@ -189,14 +189,14 @@ class SourceRun:
     def _tell_planned(self, stream: Stream, fetches: Iterable[Fetch]) -> None:
         counts = self.report.stream(self.source.name, stream.name)
         counts.planned += sum(len(fetch.partitions) for fetch in fetches)
-        counts.skipped = self._planner.final.get(stream.name, 0)
+        counts.final = self._planner.final.get(stream.name, 0)
         self.emit(
             {
                 "event": "planned",
                 "source": self.source.name,
                 "stream": stream.name,
                 "partitions": counts.planned,
-                "final": counts.skipped,
+                "final": counts.final,
             }
         )
 

@@ -63,8 +63,8 @@ def _json(event: Event, *, quiet: bool, debug: bool) -> None:
 SHOWN_QUERY = 60  # characters of a request's parameters in a line for people
 
 
-def told(event: Event, *, whole: bool = False) -> str | None:
-    """An event in words; None for one that is no news. ``whole``: with URLs as they were sent."""
+def told(event: Event, *, full_urls: bool = False) -> str | None:
+    """An event in words; None for one that is no news. ``full_urls``: as they were sent."""
     where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
     part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
     place = f"{where}[{part}]" if part else where
@@ -86,7 +86,7 @@ def told(event: Event, *, whole: bool = False) -> str | None:
             again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
             asked, said = str(event["request"]), str(event["message"]).rstrip(".")
             named = asked.partition("?")[0] in said
-            if not whole:
+            if not full_urls:
                 said = said.replace(asked, shortened(asked))
                 asked = shortened(asked)
             if event["renewed"]:
@@ -172,7 +172,7 @@ class _Log:
             return
         news = name in ("run_started", "planned") or event.get("restated")
         if name in ("retry", "note"):
-            self._line("WARNING", told(event, whole=self._debug))
+            self._line("WARNING", told(event, full_urls=self._debug))
         elif news or (self._verbose and name == "partition_delivered"):
             self._line("INFO", told(event))
         if "stream" in event and name in ("planned", "partition_delivered", "partition_failed"):
@@ -229,7 +229,7 @@ def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
             progress.update(bars[key], advance=1, records=records[key])
         shown = name in ("partition_failed", "failed_alike", "note", "retry") or event.get("restated")
         wanted = (shown or verbose or debug) and name != "run_started" and not event.get("told")
-        text = told(event, whole=debug) if wanted else None
+        text = told(event, full_urls=debug) if wanted else None
         if text is not None:
             console.print(
                 Text(mask(text), style="red" if name in ("partition_failed", "failed_alike", "defect") else "")

@@ -79,7 +79,7 @@ def _summary(finished: "RunReport") -> None:
     for (source, stream), counts in sorted(finished.streams.items()):
         folder = DEMO / source / stream
         files = sum(1 for file in folder.rglob("data.*") if file.is_file()) if folder.is_dir() else 0
-        rows.append([source, stream, counts.delivered, counts.skipped, counts.records, files])
+        rows.append([source, stream, counts.delivered, counts.final, counts.records, files])
     print()
     print_table(["connector", "stream", "partitions", "final before", "rows", "files"], rows)
     first = rows[0][0] if rows else "CONNECTOR"
