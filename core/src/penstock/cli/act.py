@@ -20,6 +20,7 @@ from penstock.cli.session import Session, as_json, blamed, verb
 from penstock.cli.signals import stopping
 from penstock.cli.stderr import discard
 from penstock.errors import SinkError, StoppedError, UsageError
+from penstock.values import frozen
 from penstock.words import counted, did_you_mean
 
 if TYPE_CHECKING:
@@ -28,8 +29,9 @@ if TYPE_CHECKING:
     from penstock.declare import Action, Connector, Field
     from penstock.inputs import Rows
     from penstock.model import Receipt
-    from penstock.outbox import JobKey
+    from penstock.outbox import JobKey, OutboxJob
     from penstock.source import ConfiguredSource
+    from penstock.writing import Finished
 
 PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", "whole_body": "the body"}
 
@@ -94,7 +96,7 @@ def act(
     if help:
         _describe(source, chosen, json_)
         return 0
-    return _act(session, source, chosen, parameters, json_=json_, **options)
+    return _act(session, source, chosen, parameters, _Options(json_=json_, **options))
 
 
 act.add_help_option = False  # --help is the command's own: an action has one as well
@@ -210,88 +212,134 @@ def _example(field: "Field") -> str:
 # --- doing it -------------------------------------------------------------------------------------------------------
 
 
-def _act(
-    session: Session,
-    name: str,
-    action: "Action",
-    parameters: Sequence[str],
-    *,
-    json_: bool,
-    from_: str | None,
-    query: str | None,
-    yes: bool,
-    dry_run: bool,
-    resume: bool,
-    retry_unknown: bool,
-    moved: bool,
-    anew: bool,
-    group_ids: bool,
-    receipts: Path | None,
-    refused: Path | None,
-) -> int:
+@frozen(kw_only=True)
+class _Options:
+    """How a write is asked for, beside its parameters; see the help of ``act``."""
+
+    json_: bool
+    from_: str | None
+    query: str | None
+    yes: bool
+    dry_run: bool
+    resume: bool
+    retry_unknown: bool
+    moved: bool
+    anew: bool
+    group_ids: bool
+    receipts: Path | None
+    refused: Path | None
+
+    @property
+    def goes_on(self) -> bool:
+        """Whether a job that was begun before is meant."""
+        return self.resume or self.retry_unknown
+
+    @property
+    def file(self) -> str | None:
+        """What ``--from`` names, unless it is a sink."""
+        return self.from_ if self.query is None else None
+
+    def check(self) -> None:
+        """Raises UsageError where one contradicts another."""
+        if self.query is not None and self.from_ is None:
+            raise UsageError("--query needs --from SINK: where it is asked")
+        if self.goes_on and self.dry_run:
+            raise UsageError("--dry-run sends nothing, so there is nothing to go on with")
+        if self.anew and self.goes_on:
+            raise UsageError("--anew begins again, --resume and --retry-unknown go on: choose one")
+        if self.moved and not self.goes_on:
+            raise UsageError("--moved says something of a job to go on with: it needs --resume or --retry-unknown")
+
+
+@frozen(kw_only=True, eq=False)
+class _Work:
+    """What is sent, or only shown: an action's rows, over the parameters that all of them share."""
+
+    session: Session
+    source: "ConfiguredSource"
+    action: "Action"
+    rows: "Rows"
+    defaults: Mapping[str, Any]
+    grouped: bool  # rows that may share a request do
+    clock: "Clock"
+
+
+def _act(session: Session, name: str, action: "Action", parameters: Sequence[str], options: _Options) -> int:
     from penstock.clock import Clock
     from penstock.outbox import Outbox
 
     if action.not_built:
         raise UsageError(f"{action.name} is not built: {action.not_built}")
-    if query is not None and from_ is None:
-        raise UsageError("--query needs --from SINK: where it is asked")
-    if (resume or retry_unknown) and dry_run:
-        raise UsageError("--dry-run sends nothing, so there is nothing to go on with")
-    if anew and (resume or retry_unknown):
-        raise UsageError("--anew begins again, --resume and --retry-unknown go on: choose one")
-    if moved and not (resume or retry_unknown):
-        raise UsageError("--moved says something of a job to go on with: it needs --resume or --retry-unknown")
+    options.check()
     given = _pairs(action, parameters)
+    grouped = options.group_ids
     if action.grouping is not None and "group_ids" in given:
-        group_ids = group_ids or str(given.pop("group_ids")).lower() == "true"
-    if group_ids and action.grouping is None:
+        grouped = grouped or str(given.pop("group_ids")).lower() == "true"
+    if grouped and action.grouping is None:
         raise UsageError(f"--group-ids: rows of {action.name} cannot share a request")
     (source,), _ = session.configured([name])
-    if not dry_run and not source.settings.allow_writes:
-        raise UsageError(
-            f"writes to {name} are off: nothing was sent. Set allow_writes = true under [source.{name}]; --dry-run "
-            "shows the request without it"
-        )
-    if not dry_run and action.destroys and not yes:
-        raise UsageError(f"{action.name} destroys something at the provider: nothing was sent. Add --yes to do it")
-    if query is None and from_ is not None:
-        _check_no_sink(session, from_)
-    _check_files(from_ if query is None else None, receipts, refused)
+    _check_allowed(source, action, options)
+    if options.file is not None:
+        _check_no_sink(session, options.file)
+    _check_files(options.file, options.receipts, options.refused)
     clock = Clock()
     folder = session.config.folder / ".penstock"
     with blamed(source.connector), ExitStack() as stack:
-        defaults, key, read = _input(session, stack, source, action, given, from_, query)
-        if dry_run:
-            rows = read(Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-"))), True)
-            return _print_dry_run(session, source, action, rows, defaults, grouped=group_ids, json_=json_, clock=clock)
-        job = Outbox(folder).open(key, clock.now(), resume=resume, retry_unknown=retry_unknown, moved=moved, anew=anew)
-        if (resume or retry_unknown) and job.fresh:
+        defaults, key, read = _input(session, stack, source, action, given, options)
+
+        def work(place: Path, *, fresh: bool) -> _Work:
+            rows = read(place, fresh)
+            return _Work(
+                session=session,
+                source=source,
+                action=action,
+                rows=rows,
+                defaults=defaults,
+                grouped=grouped,
+                clock=clock,
+            )
+
+        if options.dry_run:
+            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
+            return _print_dry_run(work(place, fresh=True), options.json_)
+        job = Outbox(folder).open(
+            key,
+            clock.now(),
+            resume=options.resume,
+            retry_unknown=options.retry_unknown,
+            moved=options.moved,
+            anew=options.anew,
+        )
+        if options.goes_on and job.fresh:
             session.notice("there is no job of these rows and parameters to go on with: all of them are sent")
         elif job.over:
             session.notice("this job came to its end before: its receipts are printed again, and nothing is sent")
         stack.callback(job.close)
-        rows = read(folder, job.fresh)
-        if refused is not None:
-            _check_form(refused, rows)
+        sent = work(folder, fresh=job.fresh)
+        if options.refused is not None:
+            _check_form(options.refused, sent.rows)
+        receipts = options.receipts
         copy = stack.enter_context(_written(receipts, "--receipts")) if receipts is not None else None
-        return _send(session, source, action, rows, defaults, job, copy, refused, grouped=group_ids, clock=clock)
+        return _send(sent, job, copy, options.refused)
 
 
-def _send(
-    session: Session,
-    source: "ConfiguredSource",
-    action: "Action",
-    rows: "Rows",
-    defaults: Mapping[str, Any],
-    job: Any,
-    copy: TextIO | None,
-    refused: Path | None,
-    *,
-    grouped: bool,
-    clock: "Clock",
-) -> int:
+def _check_allowed(source: "ConfiguredSource", action: "Action", options: _Options) -> None:
+    """Raises UsageError where nothing may be sent, unless only the requests are shown."""
+    if options.dry_run:
+        return
+    if not source.settings.allow_writes:
+        raise UsageError(
+            f"writes to {source.name} are off: nothing was sent. Set allow_writes = true under "
+            f"[source.{source.name}]; --dry-run shows the request without it"
+        )
+    if action.destroys and not options.yes:
+        raise UsageError(f"{action.name} destroys something at the provider: nothing was sent. Add --yes to do it")
+
+
+def _send(work: _Work, job: "OutboxJob", copy: TextIO | None, refused: Path | None) -> int:
     from penstock.writing import Writer
+
+    session = work.session
 
     def told(receipt: "Receipt") -> None:
         line = _line(receipt)
@@ -313,20 +361,33 @@ def _send(
         if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
             session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")
 
-    with stopping(session, clock, "stopping after the request under way. Once more ends it at once"):
+    with stopping(session, work.clock, "stopping after the request under way. Once more ends it at once"):
         writer = Writer(
-            source=source, action=action, job=job, clock=clock, on_receipt=told, emit=follow, grouped=grouped
+            source=work.source,
+            action=work.action,
+            job=job,
+            clock=work.clock,
+            on_receipt=told,
+            emit=follow,
+            grouped=work.grouped,
         )
-        finished = writer.run(rows, defaults)
+        finished = writer.run(work.rows, work.defaults)
     if refused is not None:
-        _write_refused(refused, rows, job)
+        _write_refused(refused, work.rows, job)
     if finished.error is None:
-        rows.forget()
+        work.rows.forget()
+    _sum_up(work, finished)
+    return finished.exit_code
+
+
+def _sum_up(work: _Work, finished: "Finished") -> None:
+    """What is left to say of a job: to plugins, why it ended early, and its counts."""
+    session, name, action = work.session, work.source.name, work.action.name
     session.registry.event(
         {
             "event": "act_finished",
-            "source": source.name,
-            "action": action.name,
+            "source": name,
+            "action": action,
             "counts": dict(finished.counts),
             "not_sent": finished.not_sent,
             "exit_code": finished.exit_code,
@@ -342,35 +403,21 @@ def _send(
         if finished.exit_code == StoppedError.exit_code:  # a write goes on by --resume, not by a next run
             why, left = "interrupted", "; --resume sends the rest"
         session.say(f"error: {why}{left}", event="error", exit_code=finished.exit_code)
-    if not session.quiet:
-        session.say(
-            f"{source.name} {action.name}: {finished.summary}",
-            event="act_finished",
-            source=source.name,
-            action=action.name,
-            **finished.counts,
-        )
-        if finished.counts.get("unknown"):
-            session.say("unknown: sent, and nobody knows whether it arrived. --retry-unknown sends those rows again")
-    return finished.exit_code
+    if session.quiet:
+        return
+    session.say(
+        f"{name} {action}: {finished.summary}", event="act_finished", source=name, action=action, **finished.counts
+    )
+    if finished.counts.get("unknown"):
+        session.say("unknown: sent, and nobody knows whether it arrived. --retry-unknown sends those rows again")
 
 
-def _print_dry_run(
-    session: Session,
-    source: "ConfiguredSource",
-    action: "Action",
-    rows: "Rows",
-    defaults: Mapping[str, Any],
-    *,
-    grouped: bool,
-    json_: bool,
-    clock: "Clock",
-) -> int:
+def _print_dry_run(work: _Work, json_: bool) -> int:
     from penstock.model import Receipt
     from penstock.writing import dry_run
 
-    requests = refused = 0
-    for one in dry_run(source, action, rows, defaults, grouped=grouped, clock=clock):
+    session, requests, refused = work.session, 0, 0
+    for one in dry_run(work.source, work.action, work.rows, work.defaults, grouped=work.grouped, clock=work.clock):
         if isinstance(one, Receipt):
             refused += 1
             session.say(f"row {one.row} would be refused: {one.reason}")
@@ -431,8 +478,7 @@ def _input(
     source: "ConfiguredSource",
     action: "Action",
     given: Mapping[str, Any],
-    from_: str | None,
-    query: str | None,
+    options: _Options,
 ) -> "tuple[Mapping[str, Any], JobKey, Callable[[Path, bool], Rows]]":
     """
     Typed parameters of the command line, what makes the job, and how its rows are read: given a place for copies, and
@@ -442,6 +488,7 @@ def _input(
     from penstock.inputs import RowFile, SingleRow
     from penstock.outbox import CALL, STDIN, JobKey
 
+    from_, query = options.from_, options.query
     try:
         defaults = typed(action, given, text=True)
         if from_ is None:
@@ -559,7 +606,7 @@ def _check_form(path: Path, rows: "Rows") -> None:
         raise UsageError(f"--refused {path}: the rows are written as JSON lines, so name it .jsonl")
 
 
-def _write_refused(path: Path, rows: "Rows", job: Any) -> None:
+def _write_refused(path: Path, rows: "Rows", job: "OutboxJob") -> None:
     """The rows that were refused, as they stood in the input; those that were not sent are not among them."""
     try:
         with path.open("wb") as file:
