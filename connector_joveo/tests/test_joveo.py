@@ -13,7 +13,7 @@ import pytest
 from connector_joveo.actions import ACTIONS
 from connector_joveo.config import JoveoSettings, day_column, fill, stats_columns
 from connector_joveo.endpoints import ENDPOINTS, endpoint, filled, override
-from connector_joveo.reports import JoveoReport, StatsFile
+from connector_joveo.reports import JoveoReport
 from connector_joveo.source import CONNECTOR, JoveoJudge, authenticator
 from connector_joveo.streams import STREAMS, CustomIdxFields, ListedJobs, ListedOrSingle
 from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ReportError, ServerError
@@ -213,13 +213,15 @@ def test_a_date_level_decides_how_days_are_asked(
 
 def test_declared_columns_join_those_that_are_known() -> None:
     """
-    A further member becomes a column; one that is known with the same type is not made twice.
+    A further member becomes a column; one that is known with the same type is not made twice, but may be given a form.
     """
-    using = settings(stats_columns={"hires": "integer", "costPerStart": "decimal", "firstDay": "date %d/%m/%Y"})
+    given = {"hires": "integer", "costPerStart": "decimal", "firstDay": "date %d/%m/%Y", "date": "date %m/%d/%Y"}
+    using = settings(stats_columns=given)
 
-    assert [(one.name, one.member, one.type) for one in stats_columns(using)] == [
-        ("cost_per_start", "costPerStart", "decimal"),
-        ("first_day", "firstDay", "date"),
+    assert [(one.name, one.member, one.type, one.form) for one in stats_columns(using)] == [
+        ("cost_per_start", "costPerStart", "decimal", ""),
+        ("first_day", "firstDay", "date", "%d/%m/%Y"),
+        ("date", "date", "date", "%m/%d/%Y"),
     ]
 
 
@@ -585,35 +587,6 @@ def test_the_poll_asks_for_the_same_client() -> None:
     assert (poll.method, poll.url) == ("GET", "https://joveo.example/stats/reports/T%2F1/status")
     assert poll.headers == (("x-client-id", CLIENT),)
     assert poll.body is None
-
-
-DAYS = StatsFile(forms={"date": "%m/%d/%Y", "first day": "%d.%m.%Y"})
-
-
-@pytest.mark.parametrize(
-    ("body", "wanted"),
-    [
-        (
-            b'[{"date":"06/05/2026","spend":1.10,"at":{"date":"06/05/2026"}},{"clicks":1},{"date":null}]',
-            b'[{"date":"2026-06-05","spend":1.10,"at":{"date":"06/05/2026"}},{"clicks":1},{"date":null}]',
-        ),
-        (b'{"data":[{"first day":"06.05.2026"}]}', b'[{"first day":"2026-05-06"}]'),
-        (b'{"date":"06/05/2026"}\n{"date":"13/05/2026"}\n', b'{"date":"2026-06-05"}\n{"date":"13/05/2026"}\n'),
-        (b'[{"date":"2026-06-05"},{"date":20260605}]', b'[{"date":"2026-06-05"},{"date":20260605}]'),
-        (b'[17,"06/05/2026"]', b'[17,"06/05/2026"]'),
-        (b"date;clicks\n06/05/2026;1\n06/05/2026;1;2\n", b"2026-06-05;1\r\n2026-06-05;1;2\r\n"),
-        (b'name,date\n"a, ""b""\n06/05/2026",06/05/2026\n', b'"a, ""b""\n06/05/2026",2026-06-05\r\n'),
-        (b'name,date\n"a"b,06/05/2026\n', b'"a"b,06/05/2026\n'),
-    ],
-    ids=["array", "envelope", "lines", "other forms", "no records", "csv", "quoted", "broken"],
-)
-def test_days_of_another_form_are_read_as_the_configuration_says(body: bytes, wanted: bytes) -> None:
-    """
-    Only the members that were named, only values of that form; every other byte that carries data stays.
-    """
-    (items,) = DAYS(answer(body)).items
-
-    assert bytes(items.raw) == wanted
 
 
 # --- bodies -----------------------------------------------------------------------------------------------------------

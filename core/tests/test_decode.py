@@ -13,6 +13,7 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 import pytest
+from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from penstock.declare import Derived, Stream
@@ -393,6 +394,82 @@ def test_what_would_lose_is_set_aside_with_path_and_reason(element: str, path: s
     ((found, said),) = reasons(decoded)
     assert (found, reason in said) == (path, True), said
     assert (decoded.count, decoded.batch.rejected[0].raw) == (3, element)
+
+
+@record()
+class Spelled:
+    id: int
+    day: date | None = column(form="%m/%d/%Y")
+    due: date = column(form="%Y-%d-%m")
+
+
+@pytest.mark.parametrize(
+    ("form", "lost", "wanted"),
+    [
+        ("array", [], []),
+        ("lines", [], []),
+        ("csv", [], []),
+        (
+            "array",
+            [{"id": 4, "day": "13/05/2026", "due": "2026-05-06"}],
+            [("$[3].day", "'13/05/2026' is no day %m/%d/%Y")],
+        ),
+        ("array", [17], [("$[3]", "it is no object")]),
+        ("array", [{"id": 4, "day": ["06/05/2026"]}], [("$[3].day", "an array is no day %m/%d/%Y")]),
+    ],
+    ids=["array", "lines", "csv", "one does not fit", "one is no object", "one is an array"],
+)
+def test_days_of_another_form_are_read_as_declared(form: str, lost: list[Any], wanted: list[tuple[str, str]]) -> None:
+    """
+    On every road: month first or day first is never guessed, an ISO day that the form does not read is taken, and a
+    value of neither is set aside.
+    """
+    sent: list[dict[str, Any]] = [
+        {"id": 1, "day": "06/05/2026", "due": "2026-05-06"},
+        {"id": 2, "day": "2026-06-05", "due": "2026-13-06"},
+        {"id": 3, "day": None, "due": "2026-05-31"},
+    ]
+    items = Items(raw=json.dumps([*sent, *lost]).encode())
+    if form == "lines":
+        items = Items(raw=b"\n".join(json.dumps(one).encode() for one in sent), form="lines")
+    if form == "csv":
+        rows = "".join(f"{one['id']},{one['day'] or ''},{one['due']}\n" for one in sent)
+        items = Items(raw=rows.encode(), form="csv", texts=True, header=("id", "day", "due"))
+
+    decoded = compiled(Spelled, key="id").decode(items)
+
+    assert [(row.id, row.day, row.due) for row in decoded.batch] == [
+        (1, date(2026, 6, 5), date(2026, 6, 5)),
+        (2, date(2026, 6, 5), date(2026, 6, 13)),
+        (3, None, date(2026, 5, 31)),
+    ]
+    assert reasons(decoded) == wanted
+
+
+def test_only_dates_have_a_form() -> None:
+    """
+    A form that nobody would read by is a mistake of the record class.
+    """
+    with pytest.raises(TypeError, match="only a date has a form"):
+
+        @record()
+        class Wrong:
+            day: str = column(form="%m/%d/%Y")
+
+
+def test_the_configuration_may_say_the_form_of_a_declared_day() -> None:
+    """
+    A configured column that is a declared one but for its form takes its place; any other is refused.
+    """
+    stream = a_stream(key="click_id")
+    day = next(one for one in stream.columns if one.name == "day")
+
+    shaped = compile_stream("shop", stream, columns=(evolve(day, form="%d.%m.%Y"),))
+
+    assert list(shaped.columns) == [one.name for one in stream.columns]
+    assert shaped.columns["day"].form == "%d.%m.%Y"
+    with pytest.raises(ConfigError, match="has a column day already"):
+        compile_stream("shop", stream, columns=(evolve(day, form="%d.%m.%Y", member="other"),))
 
 
 def test_aware_times_need_a_zone() -> None:

@@ -3,7 +3,6 @@
 import re
 from collections.abc import Mapping
 from datetime import date, datetime
-from functools import lru_cache
 from typing import Any, Literal, get_args
 
 import attrs
@@ -52,13 +51,20 @@ def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[st
     for member, kind, form in _parted(value):
         if kind not in get_args(ColumnType) or (form and kind != "date"):
             raise ValueError(f"{member}: found {value[member]!r}, wanted one of {', '.join(get_args(ColumnType))}")
-        if form and iso_day(_A_DAY.strftime(form), form) != _A_DAY.isoformat():
+        if form and not _tells_a_day(form):
             raise ValueError(f"{member}: {form!r} does not give day, month and year; wanted one such as %m/%d/%Y")
         name = snake(member)
         if seen.setdefault(name, member) != member:
             raise ValueError(f"{seen[name]} and {member} would both be the column {name}")
         if name in own and (own[name].member != member or own[name].type != kind):
             raise ValueError(f"{member}: the column {name} is declared already, as {own[name].type}")
+
+
+def _tells_a_day(form: str) -> bool:
+    try:
+        return datetime.strptime(_A_DAY.strftime(form), form).date() == _A_DAY  # noqa: DTZ007
+    except ValueError:
+        return False
 
 
 def _operations(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, Any]) -> None:
@@ -124,20 +130,6 @@ def fill(template: Any, since: date, until: date) -> Any:
     return template
 
 
-@lru_cache(maxsize=4096)  # a report repeats few days many times
-def iso_day(text: str, form: str) -> str | None:
-    """The day in ``text`` as ``YYYY-MM-DD``; None when it is not of this form."""
-    try:
-        return datetime.strptime(text, form).date().isoformat()  # noqa: DTZ007  a day, in whatever zone
-    except ValueError:
-        return None
-
-
-def day_forms(settings: JoveoSettings) -> dict[str, str]:
-    """Member -> form, of the days that ``stats_columns`` says to come in another form than ISO."""
-    return {member: form for member, _, form in _parted(settings.stats_columns) if form}
-
-
 def has_date_level(settings: JoveoSettings) -> bool:
     """Whether the stats report has a row per day, so that one report may cover many days."""
     return any(re.search("DATE|DAY", level.upper()) for level in settings.aggregation_level.values())
@@ -151,12 +143,15 @@ def day_column(settings: JoveoSettings) -> str | None:
 
 
 def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
-    """The columns that the configuration adds to those that ``stats`` declares."""
-    own = {column.name for column in _declared()}
+    """The columns that the configuration adds to those that ``stats`` declares, or says the form of."""
+    own = {column.name: column for column in _declared()}
+    said = _parted(settings.stats_columns)
     return tuple(
-        Column(name=snake(member), type=kind, member=member)  # type: ignore[arg-type]  # the validator looked
-        for member, kind, _ in _parted(settings.stats_columns)
-        if snake(member) not in own
+        attrs.evolve(own[snake(member)], form=form)
+        if snake(member) in own
+        else Column(name=snake(member), type=kind, member=member, form=form)  # type: ignore[arg-type]  # looked at
+        for member, kind, form in said
+        if form or snake(member) not in own
     )
 
 

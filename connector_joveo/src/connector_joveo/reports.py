@@ -5,20 +5,16 @@ Source: operations 49 and 50 (``stats``), 55 and 56 (``ip_report``), 59 and 60 (
 submission that answers ``NO_CONTENT`` and a poll that takes a task id, and not where the one gives the other.
 """
 
-import csv
-import io
 import re
-from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
-from penstock.envelope import ReportFile
 from penstock.errors import BrokenBodyError, ReportError
-from penstock.model import Answer, Items, Request, Response
+from penstock.model import Request, Response
 from penstock.parts import Empty, Gone, Ready, ReportState, Waiting
 
-from connector_joveo.config import JoveoSettings, iso_day
+from connector_joveo.config import JoveoSettings
 from connector_joveo.source import joveo_request
 
 DONE = "SUCCESS"
@@ -34,10 +30,6 @@ UNDER_WAY = frozenset(
 
 # A report that was just submitted may not be known yet to whoever answers the poll.
 UNKNOWN_AT_FIRST_S = 60.0
-
-_ROW = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_ROWS = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
-_ENCODER = msgspec.json.Encoder()
 
 _ID_MEMBERS = ("taskId", "task_id", "reportId", "report_id", "id", "result")
 _LINK_MEMBERS = ("location", "url", "reportUrl", "downloadUrl", "link")
@@ -108,48 +100,6 @@ class JoveoReport:
     def lost(self, response: Response) -> bool:
         """A download link that is refused has expired: the report is asked for anew."""
         return response.status in (403, 404, 410)
-
-
-@frozen(kw_only=True)
-class StatsFile:
-    """
-    The file of a stats report, with the days of some members rewritten as ``YYYY-MM-DD``; ``forms``: member -> form.
-
-    A value of another form stays as it is: its record is set aside. Joveo writes days month first in bodies and prints
-    them day first, so a form is never guessed.
-    """
-
-    forms: Mapping[str, str]
-
-    def __call__(self, response: Response) -> Answer:
-        answer = ReportFile()(response)
-        return evolve(answer, items=tuple(map(self._rewritten, answer.items))) if self.forms else answer
-
-    def _rewritten(self, items: Items) -> Items:
-        try:
-            return evolve(items, raw=self._csv(items) if items.form == "csv" else self._json(items))
-        except (csv.Error, msgspec.ValidationError):  # no records: told when they are decoded
-            return items
-
-    def _csv(self, items: Items) -> bytes:
-        text, made = io.StringIO(str(items.raw, "utf-8"), newline=""), io.StringIO()
-        rows = list(csv.reader(text, delimiter=items.delimiter, strict=True))
-        for place, form in enumerate(map(self.forms.get, items.header)):
-            for row in rows if form else ():
-                row[place : place + 1] = [iso_day(cell, form) or cell for cell in row[place : place + 1]]
-        csv.writer(made, delimiter=items.delimiter).writerows(rows)
-        return made.getvalue().encode()
-
-    def _json(self, items: Items) -> bytes:
-        lines = items.form == "lines"
-        rows = _ROW.decode_lines(items.raw) if lines else _ROWS.decode(items.raw)
-        for row in rows:
-            for member, form in self.forms.items():
-                value = msgspec.json.decode(row.get(member, b"null"))
-                day = iso_day(value, form) if isinstance(value, str) else None
-                if day is not None:
-                    row[member] = msgspec.Raw(msgspec.json.encode(day))
-        return _ENCODER.encode_lines(rows) if lines else _ENCODER.encode(rows)
 
 
 def _download(base: str, link: str) -> Request:

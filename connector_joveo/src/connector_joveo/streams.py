@@ -17,8 +17,8 @@ from penstock.parts import named
 from penstock.record import columns_of
 
 from connector_joveo import records
-from connector_joveo.config import JoveoSettings, day_column, day_forms, fill, has_date_level, stats_columns
-from connector_joveo.reports import JoveoReport, StatsFile
+from connector_joveo.config import JoveoSettings, day_column, fill, has_date_level, stats_columns
+from connector_joveo.reports import JoveoReport
 from connector_joveo.source import FLAGS, JoveoJudge, joveo_request
 
 RETENTION_DAYS = 60
@@ -193,13 +193,12 @@ def _detail(name: str, summary: str, record: type, **more: Any) -> Stream:
     return _stream(name, summary, record, **{"envelope": SINGLE, "judge": judge, "on_by_default": False, **more})
 
 
-def _report(name: str, **more: Any) -> dict[str, Any]:
+def _report(name: str) -> dict[str, Any]:
     return {
         "key": "row_key",
         "poller": lambda settings: JoveoReport(settings=settings, operation=name),
         "envelope": SINGLE,
         "downloads": ReportFile(),
-        **more,
     }
 
 
@@ -287,7 +286,7 @@ STREAMS: tuple[Stream, ...] = (
         day_of=day_column,
         more_columns=stats_columns,
         needs=("stats_filters", "aggregation_level"),
-        **_report("stats", downloads=lambda settings: StatsFile(forms=day_forms(settings))),
+        **_report("stats"),
         **_BY_DAY,
     ),
     _stream(

@@ -63,6 +63,7 @@ class Column:
     personal: bool = False
     secret: bool = False  # read, so that it is known, and never let out
     zone: Zone = "aware"  # of a datetime: whether the provider states one
+    form: str = ""  # of a date: how the provider spells it, for strptime; one in ISO form is read too
     derived_of: str | None = None  # the column whose number this one holds, shifted by ``scale`` decimal places
     scale: int = 0
     whole: str = ""  # what ``derived_of`` counts in whole numbers ("cents"); "": a fraction is as good
@@ -83,6 +84,7 @@ def column(
     unit: str = "",
     additive: bool = False,
     zone: Zone = "aware",
+    form: str = "",
     hidden: tuple[str, ...] = (),
     hidden_personal: tuple[str, ...] = (),
     personal: bool = False,
@@ -92,7 +94,8 @@ def column(
     """
     A column with more to say than its name and type.
 
-    ``member``: the provider's name where the rule of the class does not give it. ``hidden``: paths inside a nested
+    ``member``: the provider's name where the rule of the class does not give it. ``form``: of a date that is not
+    spelled as 2026-01-31, how it is ("%m/%d/%Y"). ``hidden``: paths inside a nested
     value that hold secrets, dotted, ``*`` for every member or element, ``[name=leadHash]`` for the elements of an
     array with that member.
     """
@@ -211,6 +214,8 @@ def _columns(cls: type, rule: Callable[[str], str]) -> tuple[Column, ...]:
         bare = _bare(hints[attribute.name])
         if bare not in _TYPES:
             raise TypeError(f"{cls.__name__}.{attribute.name}: {hints[attribute.name]!r} is no column type")
+        if said.get("form") and bare is not date:
+            raise TypeError(f"{cls.__name__}.{attribute.name}: only a date has a form")
         nullable = bare is Any or _nullable(hints[attribute.name])
         made.append(
             Column(

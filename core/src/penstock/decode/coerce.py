@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, date, datetime, time, tzinfo
 from decimal import Decimal, InvalidOperation
+from functools import lru_cache
 from typing import Any
 
 from penstock.record import Column
@@ -134,12 +135,25 @@ def _boolean(column: Column, value: Any) -> bool:
 def _date(column: Column, value: Any) -> date:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value
+    if isinstance(value, str) and column.form and (day := spelled_day(value, column.form)) is not None:
+        return day
     if isinstance(value, str) and _DATE.fullmatch(value):
         return date.fromisoformat(value)
+    if column.form and not (isinstance(value, datetime) or _DATETIME.fullmatch(str(value))):
+        raise MisfitError(f"{_shown(value)} is no day {column.form}")
     moment = value if isinstance(value, datetime) else _moment(value)
     if moment.time() != time() or (moment.tzinfo is not None and moment.utcoffset() != UTC.utcoffset(None)):
         raise MisfitError(f"{_shown(value)} is no date: it has a time, or a zone other than UTC")
     return moment.date()
+
+
+@lru_cache(maxsize=4096)  # a report repeats few days many times
+def spelled_day(text: str, form: str) -> date | None:
+    """The day in a text of this form (of ``strptime``); None where it is of another."""
+    try:
+        return datetime.strptime(text, form).date()  # noqa: DTZ007  a day, in whatever zone
+    except ValueError:
+        return None
 
 
 def _datetime(column: Column, value: Any) -> datetime:

@@ -114,7 +114,9 @@ def compile_stream(
 
 
 def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[Column, ...]:
-    own = stream.columns
+    forms = {column.name: column for column in more if column.form}
+    own = tuple(_in_form(column, forms) for column in stream.columns)
+    more = tuple(column for column in more if column not in own)
     names = {column.name for column in own}
     taken = [column.name for column in more if column.name in names]
     if taken:
@@ -127,6 +129,12 @@ def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[C
     if stream.day is not None and stream.day not in names:
         front.append(Column(name=stream.day, type="date", description="the day asked for"))
     return (*front, *own, *more)
+
+
+def _in_form(own: Column, forms: Mapping[str, Column]) -> Column:
+    """A declared column; where the configuration says of the same one in which form it is spelled, with that form."""
+    spelled = evolve(own, form=forms[own.name].form) if own.name in forms else own
+    return spelled if spelled == forms.get(own.name) else own
 
 
 class Compiled:

@@ -61,6 +61,7 @@ class Wire:
         self._sent = tuple(column for column in columns.values() if not column.added)
         self._by_member = {column.member: column for column in self._sent}
         self._decimals = tuple(column for column in self._sent if column.type == "decimal")
+        self._spelled = frozenset(column.name for column in self._sent if column.form)
         self._datetimes = tuple(column for column in self._sent if column.type == "datetime")
         self._token = secrets.token_hex(8)
         self._learnt: tuple[str, ...] = ()
@@ -73,7 +74,9 @@ class Wire:
         """Fill ``page.rows``, ``positions`` and ``unknown``; what fits on no road goes to ``rejected``."""
         if self._raw:
             page.compact()
-        looked_at = frozenset(column.name for column in self._decimals if not page.texts and _may_mislead(page.data))
+        looked_at = self._spelled
+        if self._decimals and not page.texts and _may_mislead(page.data):
+            looked_at |= {column.name for column in self._decimals}
         lenient = looked_at
         while True:
             shape = self._shape(lenient, page.texts)
@@ -178,6 +181,8 @@ class Wire:
             elif column.type == "decimal" and types <= {int, Decimal, *([NoneType] if column.nullable else [])}:
                 if int in types:
                     fill_each(page.rows, name, [None if value is None else Decimal(value) for value in values])
+            elif column.form and types <= {str, NoneType}:
+                self._days(page, column, values)
             else:
                 self._coerce_each(page, column, values)
         for column in self._decimals if page.texts else ():
@@ -204,14 +209,25 @@ class Wire:
         else:
             fill_each(page.rows, column.name, [None if value is None else next(numbers) for value in values])
 
+    def _days(self, page: RawPage, column: Column, values: list[Any]) -> None:
+        """The days in texts of the column's form: few in many rows, so each is looked at once."""
+        try:
+            made = {value: coerce(column, value) for value in set(values)}
+            if not column.nullable and None in made.values():
+                raise MisfitError("a null")
+        except MisfitError:
+            self._coerce_each(page, column, values)
+        else:
+            fill_each(page.rows, column.name, map(made.__getitem__, values))
+
     def _coerce_each(self, page: RawPage, column: Column, values: list[Any]) -> None:
         bad: dict[int, tuple[str | None, str]] = {}
         fitting = []
         wanted = self._annotation(column, (), texts=False)
         for index, value in enumerate(values):
             try:
-                if column.type == "decimal":
-                    raise ValidationError("a number in a text is looked at")
+                if column.type == "decimal" or column.form:
+                    raise ValidationError("a number in a text, or a day in a form of its own, is looked at")
                 fitted = msgspec.convert(value, wanted)
             except ValidationError:
                 try:
@@ -286,7 +302,7 @@ class Wire:
         return shape
 
     def _typed(self, element: Raw, shape: Shape, page: RawPage) -> Any:
-        if not (self._loose or page.texts):
+        if not (self._loose or page.texts or self._spelled):
             try:
                 row = shape.one.decode(element)
                 if self._decimals and _may_mislead(bytes(element)):
