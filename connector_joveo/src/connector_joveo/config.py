@@ -62,7 +62,8 @@ def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[st
 
 def _tells_a_day(form: str) -> bool:
     try:
-        return datetime.strptime(_A_DAY.strftime(form), form).date() == _A_DAY  # noqa: DTZ007
+        # A form without a year is not tried: Python is about to refuse one.
+        return "%y" in form.lower() and datetime.strptime(_A_DAY.strftime(form), form).date() == _A_DAY  # noqa: DTZ007
     except ValueError:
         return False
 
