@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from attrs import evolve
 from connector_convertr.config import ConvertrSettings
-from connector_convertr.streams import ENVELOPE, STREAMS
+from connector_convertr.streams import ENVELOPE, PAGES, STREAMS
 from penstock.declare import Stream
-from penstock.model import Ask, Response
+from penstock.model import Ask, Page, Request, Response
 from penstock.record import columns_of, snake
 from penstock.redact import Secret
 
@@ -198,6 +198,30 @@ def test_both_spellings_and_a_bare_array_are_read(body: Any, total: int | None) 
 
     assert (answer.total, answer.problem) == (total, None)
     assert [json.loads(bytes(items.raw)) for items in answer.items] == [[{"id": 1}]]
+
+
+@pytest.mark.parametrize(
+    ("view", "following"),
+    [
+        ({"hydra:view": {"hydra:next": "/api/v4/campaigns?page=4"}}, "4"),
+        ({"view": {"next": "/api/v4/campaigns?page=4"}}, "4"),
+        ({"hydra:view": {"hydra:first": "/api/v4/campaigns?page=1"}}, "1"),
+    ],
+    ids=["next", "next in the newer spelling", "no next: the second reading"],
+)
+def test_a_short_page_with_a_link_to_the_next_is_not_the_last(view: Any, following: str) -> None:
+    """
+    Where no total is stated, a page may be short since records of it are hidden from this user.
+    """
+    answer = read({"hydra:member": [{"id": 1}], **view})
+    request = PAGES.first(Request(url="https://acme.cvtr.io/api/v4/campaigns")).with_param("page", "3")
+    nothing = Response(status=200, received_at=NOW)
+    page = Page(request=request, response=nothing, answer=answer, index=2, count=1, fresh=1, listed=201)
+
+    found = PAGES.next(page)
+
+    assert found is not None
+    assert (found.param("page"), found.param("order[id]")) == (following, None if following == "4" else "desc")
 
 
 def test_an_answer_without_members_is_no_empty_collection() -> None:

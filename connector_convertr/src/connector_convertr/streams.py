@@ -18,7 +18,8 @@ from connector_convertr.filters import parameters
 from connector_convertr.source import ACCEPT, judge_detail
 
 # The framework's newer versions drop the prefix; without JSON-LD the body is the array itself, and says no total.
-ENVELOPE = Envelope(items=("hydra:member", "member", ""), total=("hydra:totalItems", "totalItems"))
+_NEXT = ("hydra:view.hydra:next", "view.next")
+ENVELOPE = Envelope(items=("hydra:member", "member", ""), total=("hydra:totalItems", "totalItems"), also=_NEXT)
 
 
 # --- paging ---------------------------------------------------------------------------------------------------------
@@ -31,7 +32,8 @@ class Pages(PageNumber):
 
     A record that leaves the list while it is read moves those behind it up by one, so that one of them is on no page
     that was read. Totals tell; a bare array does not. The second reading brings what the first one missed, and the
-    rest of it is dropped as repeated.
+    rest of it is dropped as repeated. Where no total is stated but a link to a next page, there is one, however short
+    this one is.
     """
 
     def next(self, page: Page) -> Request | None:
@@ -40,6 +42,8 @@ class Pages(PageNumber):
         if before:
             return page.request.with_param(self.param, str(number + 1)) if number < before else None
         following = super().next(page)
+        if following is None and any(map(page.answer.head.get, _NEXT)):
+            following = page.request.with_param(self.param, str(number + 1))
         if following is not None or page.index == 0 or page.answer.total is not None:
             return following
         opposite = "asc" if page.request.param(_ORDER) == "desc" else "desc"
