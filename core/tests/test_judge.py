@@ -29,6 +29,19 @@ def test_success_is_accepted(status: int):
     assert by_status("shop", REQUEST, a_response(status=status)) == Accept()
 
 
+@pytest.mark.parametrize(
+    ("content_range", "taken"),
+    [("bytes 0-99/100", True), ("bytes 0-98/100", False), ("bytes 1-99/100", False), ("bytes 0-99/*", False)],
+)
+def test_a_part_that_nobody_asked_for_is_no_answer(content_range: str, taken: bool):
+    """
+    A server that sends a part of a file under 206 would lose the rows of the rest.
+    """
+    verdict = by_status("shop", REQUEST, a_response(status=206, headers=(("content-range", content_range),)))
+
+    assert isinstance(verdict, Accept if taken else Retry)
+
+
 @pytest.mark.parametrize("status", sorted(RETRIED_STATUSES))
 def test_trouble_is_tried_again(status: int):
     """

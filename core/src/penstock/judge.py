@@ -5,6 +5,7 @@ It runs in the fetching thread, inside the retry, and reads the envelope only; s
 asked for again like any other failure on the way.
 """
 
+import re
 from collections.abc import Sequence
 
 from penstock.errors import (
@@ -67,9 +68,11 @@ def by_status(provider: str, request: Request, response: Response) -> Verdict:
     The verdict where no judge has one: by the HTTP status alone.
     """
     status = response.status
+    seen = f"{provider} answered {request} with HTTP {status}"
+    if status == 206 and not _whole_range(response.header("content-range")):
+        return Retry(BrokenBodyError(f"{seen}: a part of what was asked for, though no part was asked for"))
     if 200 <= status < 300:
         return Accept()
-    seen = f"{provider} answered {request} with HTTP {status}"
     said = response.text(200)
     detail = f": {said}" if said and status not in (401, 403) else ""
     if status == 429:
@@ -84,3 +87,12 @@ def by_status(provider: str, request: Request, response: Response) -> Verdict:
         # A token may have ended before its time. Where none was granted there is none to renew, and the error stands.
         return Retry(refused, renew=True) if status == 401 else Refuse(refused)
     return Refuse(RefusedError(f"{seen}{detail}"))
+
+
+def _whole_range(content_range: str | None) -> bool:
+    """Whether a ``Content-Range`` (``bytes 0-99/100``) is of the whole body; also where there is none."""
+    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", (content_range or "").strip())
+    if found is None:
+        return content_range is None
+    first, last, size = found.groups()
+    return int(first) == 0 and size == str(int(last) + 1)
