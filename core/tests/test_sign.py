@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from email.utils import format_datetime
 
 import pytest
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from penstock.model import Request, Response
 from penstock.parts import Grant, Unsigned
-from penstock.redact import Secret
+from penstock.redact import Secret, mask
 from penstock.sign import RENEWED_AT, SignedExchange
 from penstock.testing import FakeClock, a_response
 
@@ -174,3 +174,21 @@ def test_what_was_signed_can_be_shown():
     exchange.correct_clock(a_response(headers=(("date", theirs),), received_at=clock.now()), timedelta(0))
 
     assert exchange.explain(REQUEST) == "http://localhost/report at 14:00"
+
+
+def test_a_signature_that_comes_back_is_masked():
+    """
+    What the authenticator declares masked and puts on a request is not shown by an error that quotes the provider.
+    """
+
+    class Signs(Unsigned):
+        def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+            signed = request.with_param("signature", f"{now:%H%M%S%f}-0123456789abcdef")
+            return evolve(signed, masked=("signature", "account"))
+
+    sent = Sent()
+    exchange = SignedExchange(authenticator=Signs(), send=sent, login=sent, clock=FakeClock())
+    exchange(REQUEST.with_param("account", "account-of-2026-and-more"))
+
+    signature = sent.requests[0].param("signature")
+    assert mask(f"no: {signature}, account-of-2026-and-more") == "no: ***, account-of-2026-and-more"

@@ -9,7 +9,7 @@ from penstock.declare import Connector, Limits
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
 from penstock.model import Answer, Ask, Request, Response
 from penstock.parts import Authenticator, Grant, Refuse, Retry, Skip, Verdict
-from penstock.redact import Secret
+from penstock.redact import Secret, mask
 from penstock_plugins.tokens import GrantedToken, HeaderTokens, ParamTokens
 
 from connector_convertr.config import ConvertrSettings
@@ -150,7 +150,7 @@ def reason(response: Response) -> str:
     said = [value for name in _REASONS if isinstance(value := members.get(name), str) and value.strip()]
     if not said and isinstance(nested, dict):
         said = [str(nested[name]) for name in ("message", "description") if nested.get(name)]
-    text = " ".join(said[0].split()) if said else response.text(200)
+    text = mask(" ".join(said[0].split())) if said else response.text(200)
     return (text if len(text) <= 300 else text[:299] + "…") or "no reason given"
 
 

@@ -9,6 +9,7 @@ from penstock.declare import Connector, Limits
 from penstock.errors import AuthenticationError, RefusedError, ServerError
 from penstock.model import Answer, Ask, Request, Response
 from penstock.parts import Authenticator, Refuse, Retry, Skip, Verdict
+from penstock.redact import clip
 
 from connector_joveo.config import JoveoSettings
 from connector_joveo.endpoints import CLIENT_HEADER, endpoint, filled
@@ -135,7 +136,7 @@ def reason_of(response: Response, answer: Answer | None) -> str:
     """What the answer says, in its own words, as short text."""
     head = said_in(response, answer)
     words = next((head[name] for name in ("message", "errorMessage", "error", "body") if head.get(name)), None)
-    return " ".join(str(words).split())[:200] if words is not None else response.text(120)
+    return clip(" ".join(str(words).split()), 200) if words is not None else response.text(120)
 
 
 def check(settings: JoveoSettings, ask: Ask) -> Request:

@@ -18,7 +18,7 @@ from penstock.declare import Connector, Limits
 from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ServerError, ThrottledError
 from penstock.model import Answer, Ask, Request, Response, encode_query
 from penstock.parts import Grant, Refuse, Retry, Unsigned, Verdict
-from penstock.redact import MASK
+from penstock.redact import MASK, clip
 
 from connector_talroo.config import TalrooSettings
 
@@ -122,7 +122,7 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
             )
         )
     message = str((head or {}).get("message") or "").strip()
-    seen = f"{message[:200]!r}, HTTP {response.status}"
+    seen = f"{clip(message, 200)!r}, HTTP {response.status}"
     match message.lower():
         case "unauthorized request":
             return Retry(

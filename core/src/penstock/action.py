@@ -17,6 +17,7 @@ from penstock.declare import Action, Field, Grouping, Values
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, ThrottledError
 from penstock.model import Receipt, ReceiptStatus, Request, Response
 from penstock.parts import Accept, Judge, Refuse, Retry, Skip, Verdict
+from penstock.redact import clip, mask
 from penstock.values import evolve, frozen
 from penstock.words import nearest
 
@@ -244,7 +245,7 @@ def from_json(text: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    text = json.dumps(value, default=str, ensure_ascii=False)
+    text = mask(json.dumps(value, default=str, ensure_ascii=False))
     return text if len(text) <= 60 else f"{text[:59]}…"
 
 
@@ -491,7 +492,7 @@ def _by_body(provider: str, action: Action, response: Response) -> _Done | Retry
     if not isinstance(answer, dict):
         return _Done()
     words = next((answer[name] for name in ("message", "errorMessage", "error", "body") if answer.get(name)), None)
-    reason = " ".join(str(words).split())[:300] if words is not None else ""
+    reason = clip(" ".join(str(words).split()), 300) if words is not None else ""
     flags = {name: flag(answer[name]) for name in ("success", "result", "failure", "statusCode") if name in answer}
     code = flags.get("statusCode")
     bad_code = isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300

@@ -19,6 +19,7 @@ import msgspec
 
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
+from penstock.redact import clip
 from penstock.values import field, frozen
 
 UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from the heap
@@ -245,7 +246,9 @@ class ReportFile:
         enough = len(header) > (1 if self.delimiter is None else 0)
         named = len(set(header)) == len(header) and all(re.fullmatch(r'[^"\\\x00-\x1f]+', name) for name in header)
         if not (enough and named):
-            raise BrokenBodyError(f"The report is neither JSON nor CSV with a header row; it begins: {line[:200]!r}.")
+            raise BrokenBodyError(
+                f"The report is neither JSON nor CSV with a header row; it begins: {clip(line, 200)!r}."
+            )
         return Answer(
             items=tuple(
                 Items(raw=memoryview(body)[begin:stop], form="csv", texts=True, header=header, delimiter=delimiter)
@@ -420,7 +423,7 @@ def _items(raw: msgspec.Raw, path: str, columns: Mapping[str, Any]) -> Items:
     """Raises ValidationError when ``raw`` is neither array nor object."""
     first = bytes(memoryview(raw)[:1])
     if first not in (b"[", b"{"):
-        raise msgspec.ValidationError(f"{path} is {bytes(memoryview(raw)[:40]).decode(errors='replace')}")
+        raise msgspec.ValidationError(f"{path} is {_begun(raw)}")
     return Items(raw=raw, form="array" if first == b"[" else "object", columns=columns, path=path)
 
 
@@ -432,8 +435,12 @@ def _count(members: Mapping[str, msgspec.Raw], paths: tuple[str, ...]) -> tuple[
             continue
         if re.fullmatch(rb'"?\s*\d{1,18}(\.0+)?\s*"?', raw):
             return int(bytes(raw).strip(b'" ').partition(b".")[0]), None
-        return None, f"{path!r} should be a count and is {bytes(raw)[:40].decode(errors='replace')}"
+        return None, f"{path!r} should be a count and is {_begun(raw)}"
     return None, None
+
+
+def _begun(raw: msgspec.Raw) -> str:
+    return clip(bytes(memoryview(raw)[:4096]).decode(errors="replace"), 40)
 
 
 def _broken(answer: Answer, problem: str) -> Answer:

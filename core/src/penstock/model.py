@@ -35,16 +35,19 @@ def _names(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
+_LOOKED_AT = 1 << 16  # bytes of a body that a message is made of: a few words, but behind any number of blanks
+
 _UNRESERVED = "!*'()"  # quote() itself leaves letters, digits and _ . - ~ alone
 
 
 def origin_of(url: str) -> str:
     """
-    ``scheme://host:port`` of ``url``, lower case, the scheme's own port made explicit.
+    ``scheme://host:port`` of ``url``, lower case, the scheme's own port made explicit; an address of IPv6 in brackets.
     """
     parts = urlsplit(url)
     port = parts.port or {"http": 80, "https": 443}.get(parts.scheme, 0)
-    return f"{parts.scheme}://{(parts.hostname or '').lower()}:{port}"
+    host = (parts.hostname or "").lower()
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def is_loopback(host: str) -> bool:
@@ -220,7 +223,9 @@ class Response:
 
     def text(self, limit: int = 300) -> str:
         """The start of the body as one line of masked text, for a message."""
-        words = self.body[: 4 * limit].decode("utf-8", "replace").split()
+        words = self.body[:_LOOKED_AT].decode("utf-8", "replace").split()
+        if len(self.body) > _LOOKED_AT and len(words) > 1:
+            del words[-1]  # it may be half a secret, which is not recognised
         line = mask(" ".join(words))
         return line if len(line) <= limit else line[: limit - 1] + "…"
 

@@ -10,6 +10,7 @@ from penstock.clock import Clock, http_date
 from penstock.errors import AuthenticationError
 from penstock.model import Request, Response
 from penstock.parts import Authenticator, Exchange, Grant
+from penstock.redact import passing
 from penstock.values import define, field
 
 # A smaller difference between two clocks is no reason to refuse a signature.
@@ -45,7 +46,11 @@ class SignedExchange:
     def __call__(self, request: Request) -> Response:
         if not request.credentials:
             return self.send(request)
-        return self.send(self.authenticator.sign(request, self.now(), self.grant()))
+        signed = self.authenticator.sign(request, self.now(), self.grant())
+        for name, value in (*signed.params, *signed.headers):
+            if name in signed.masked and (name, value) not in request.params:
+                passing(value)  # a provider may repeat it, and for a while others could ask with it
+        return self.send(signed)
 
     def now(self) -> datetime:
         """Our time, corrected to the provider's."""

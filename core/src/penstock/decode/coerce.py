@@ -13,6 +13,7 @@ from functools import lru_cache
 from typing import Any
 
 from penstock.record import Column
+from penstock.redact import clip
 
 LARGEST_EXPONENT = 308
 """Numbers of more digits before or after the point are refused: written out they would fill the memory."""
@@ -199,7 +200,7 @@ def _kind(value: Any) -> str:
 
 
 def _shown(value: Any) -> str:
-    return _kind(value) if isinstance(value, (dict, list)) else repr(str(value)[:60])
+    return _kind(value) if isinstance(value, (dict, list)) else repr(clip(str(value), 60))
 
 
 # --- days -----------------------------------------------------------------------------------------------------------

@@ -25,6 +25,7 @@ from penstock.decode.rawpage import NULL, RawPage, fill, fill_each, nulls, value
 from penstock.decode.rejects import Rejects
 from penstock.errors import PluginError
 from penstock.record import Column
+from penstock.redact import clip
 
 # Wide enough for every number that passes, and loud where one does not.
 _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
@@ -305,4 +306,4 @@ def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
     try:
         return _EXACT.scaleb(number, column.scale) if column.scale else number
     except (InvalidOperation, Inexact):
-        raise MisfitError(f"{str(value)[:60]!r} has too many digits") from None
+        raise MisfitError(f"{clip(str(value), 60)!r} has too many digits") from None

@@ -1,0 +1,146 @@
+"""Masking: a secret is found in whatever form it comes back, and never cut before it is looked for."""
+
+import base64
+import html
+import json
+import time
+from datetime import UTC, datetime
+from urllib.parse import quote
+
+import pytest
+from penstock import redact
+from penstock.model import Response
+from penstock.redact import Secret, clip, mask
+
+SECRET = "S3+c/r\"e't&<k>=  ö{}p:@w\\\\x😀"  # every sign that some encoder changes
+
+
+@pytest.fixture(autouse=True)
+def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(redact, "_known", redact._Known())
+
+
+def numeric(text: str) -> str:
+    """As the templates of Go and of Python's markup libraries escape."""
+    return "".join(f"&#{ord(sign)};" if sign in "+\"'=&<>" else sign for sign in text)
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        pytest.param(SECRET, id="plain"),
+        pytest.param(" ".join(SECRET.split()), id="with single blanks, as a message shows it"),
+        pytest.param(quote(SECRET, safe=""), id="percent"),
+        pytest.param(quote(SECRET, safe="").lower().replace("s3", "S3"), id="percent in lower case"),
+        pytest.param(quote(SECRET, safe="@:'+="), id="percent by an encoder that spares some"),
+        pytest.param(quote(quote(quote(SECRET))), id="percent three times"),
+        pytest.param(quote(json.dumps(SECRET)), id="JSON in a query"),
+        pytest.param(json.dumps(json.dumps(SECRET)), id="JSON in JSON"),
+        pytest.param(html.escape(SECRET), id="HTML"),
+        pytest.param(html.escape(html.escape(SECRET)), id="HTML twice"),
+        pytest.param(numeric(SECRET), id="HTML by numbers"),
+        pytest.param(html.escape(SECRET).encode("ascii", "xmlcharrefreplace").decode(), id="HTML in ASCII"),
+        pytest.param(html.escape(SECRET).replace("&#x27;", "&#039;"), id="HTML of PHP"),
+        pytest.param(repr(SECRET), id="repr"),
+        pytest.param(ascii(SECRET), id="ascii"),
+        pytest.param(repr(SECRET.encode()), id="repr of bytes"),
+        pytest.param(SECRET.replace('"', '""'), id="CSV"),
+        pytest.param(SECRET.replace("'", "''"), id="SQL"),
+        pytest.param(SECRET.encode().decode("latin-1"), id="read as Latin-1"),
+        pytest.param(SECRET.encode("ascii", "replace").decode(), id="written as ASCII"),
+        pytest.param(SECRET.encode().hex(), id="hexadecimal"),
+        pytest.param(SECRET.encode().hex().upper(), id="hexadecimal in upper case"),
+        *(
+            pytest.param(
+                quote(base64.b64encode(b"x" * shift + SECRET.encode()).decode(), safe=""), id=f"base64 {shift}"
+            )
+            for shift in range(3)
+        ),
+    ],
+)
+def test_a_secret_is_found_in_every_form(form: str) -> None:
+    """
+    Between other words, what is left of the secret is at most what base64 shares with its neighbours.
+    """
+    Secret(SECRET)
+
+    left = mask(f"before {form} after")
+
+    assert "***" in left
+    assert len(left) <= len("before *** after") + 10
+
+
+def test_other_texts_stay_as_they_are() -> None:
+    """
+    Nothing is masked that only resembles a secret.
+    """
+    Secret(SECRET)
+    text = f"{SECRET[:-1]} {SECRET[1:-2]} {SECRET.swapcase()} S3 c r e t"
+
+    assert mask(text) == text
+
+
+def test_a_short_password_is_found_in_basic_credentials() -> None:
+    """
+    Six letters, as a proxy repeats them in base64 with the user's name in front.
+    """
+    Secret("hunter")
+
+    for user in ("u", "us", "use"):
+        assert "***" in mask(base64.b64encode(f"{user}:hunter".encode()).decode())
+
+
+def test_a_secret_that_is_no_text_is_kept_all_the_same() -> None:
+    """
+    Bytes of the environment that are no UTF-8 arrive as half characters, which no encoder takes.
+    """
+    assert Secret("ab\udcff\udcfecd") == Secret("ab\udcff\udcfecd")
+    assert mask("it was ab\udcff\udcfecd.") == "it was ***."
+
+
+@pytest.mark.parametrize("sign", ["\\", "%25", "&amp;", " ", "?", "'", "%20", "&#0", "\\n"])
+def test_no_text_takes_long(sign: str) -> None:
+    """
+    A text of 100,000 signs that nearly match is through in a moment, however the secret is made.
+    """
+    for value in ("é  \\'&%ab", "\\\\\\é é é'", "    a    b  c", "''''''''''''x"):
+        Secret(value)
+    begun = time.process_time()
+
+    mask(sign * (100_000 // len(sign)))
+
+    assert time.process_time() - begun < 5
+
+
+def test_a_text_is_masked_before_it_is_cut() -> None:
+    """
+    A cut through the middle of a secret shows none of it.
+    """
+    Secret("Hunter2Zebra")
+
+    assert "Hunt" not in clip("x" * 10 + "Hunter2Zebra", 16)
+
+
+@pytest.mark.parametrize("blanks", [1190, 65_530])
+def test_a_body_is_masked_before_it_is_cut(blanks: int) -> None:
+    """
+    However many blanks a provider puts before the secret it repeats, a message quotes no half of it.
+    """
+    Secret("Hunter2Zebra")
+    body = b"no:" + b" " * blanks + b"Hunter2Zebra"
+
+    text = Response(status=400, body=body + b" " * 10, received_at=datetime(2026, 3, 1, tzinfo=UTC)).text()
+
+    assert "Hunt" not in text
+    assert text.startswith("no:")
+
+
+def test_what_is_secret_for_a_moment_is_forgotten() -> None:
+    """
+    Signatures are many: the latest are masked, and the memory does not grow.
+    """
+    for number in range(1000):
+        redact.passing(f"{number:064x}")
+
+    assert mask(f"ticket={999:064x}") == "ticket=***"
+    assert mask(f"ticket={1:064x}") == f"ticket={1:064x}"
