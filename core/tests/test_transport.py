@@ -26,13 +26,14 @@ from penstock.errors import (
     StoppedError,
     TransportError,
 )
-from penstock.model import Request
+from penstock.model import Request, origin_of
 from penstock.redact import Secret
 from penstock.testing import FAULTS, FakeClock, Server, serve, with_faults
 from penstock.testing import changes as making
 from penstock.testing.faults import Fault
 from penstock.testing.server import Pause, Scripted, head_of
 from penstock.transport import Transport
+from penstock.transport.address import Boundary, absolute, split
 
 RECORDS = {"items": [{"id": number, "name": f"job {number}"} for number in range(50)], "next": "/jobs?page=2"}
 GOOD = json.dumps(RECORDS).encode()
@@ -513,6 +514,41 @@ def test_credentials_stay_at_their_origin(server: Server, elsewhere: Server, mak
     assert elsewhere.requests == []
 
 
+@pytest.mark.parametrize("base", ["https://api.example.com", "https://[2606:4700::443]", "https://[2606:4700::1]:8443"])
+@pytest.mark.parametrize(
+    "link",
+    [
+        "{own}.evil.example/",
+        "{own}@evil.example/",
+        "{own}:@evil.example/",
+        "{own}\\.evil.example/",
+        "{own}\t.evil.example/",
+        "{own}:1/",
+        "https://evil.example/{own}/",
+        "https://evil.example\\@{own}/",
+        "//evil.example/",
+        "\\\\evil.example/",
+        "https://2606:4700::443/",
+        "https://2606:4700::1:8443/",
+        "https://[2606:4700::443/",
+    ],
+)
+def test_nothing_that_begins_like_the_origin_passes_for_it(base: str, link: str) -> None:
+    """
+    What may be asked with credentials is connected to at the origin, and named to it: all else is refused.
+    """
+    boundary, request = Boundary(base, allow_http=False), Request(url=f"{base}/v1")
+
+    try:
+        url = absolute(f"{base}/v1", link.format(own=base), request)
+        origin = boundary.origin(request, url, before=boundary.base)
+    except ForeignOriginError:
+        return
+
+    assert origin == boundary.base == origin_of(url)
+    assert f"https://{split(url)[0]}" in (base, f"{base}:443")
+
+
 def test_download_leaves_the_origin_without_credentials(server: Server, elsewhere: Server, make: Make) -> None:
     """
     A download is followed to another host, and no header that may grant something goes with it.
@@ -535,6 +571,9 @@ REFUSED = {
     "private": ("https://8.8.8.8", "https://10.0.0.1/x", "private network"),
     "link-local": ("https://8.8.8.8", "https://169.254.169.254/latest/meta-data", "private network"),
     "mapped": ("https://8.8.8.8", "https://[::ffff:10.0.0.1]/x", "private network"),
+    "compatible": ("https://8.8.8.8", "https://[::10.0.0.1]/x", "private network"),
+    "translated": ("https://8.8.8.8", "https://[64:ff9b::169.254.169.254]/x", "private network"),
+    "site-local": ("https://8.8.8.8", "https://[fec0::1]/x", "private network"),
     "unspecified": ("https://8.8.8.8", "https://0.0.0.0/x", "private network"),
     "no http at all": ("https://8.8.8.8", "ftp://files.example.com/x", "no http"),
     "a file": ("https://8.8.8.8", "file:///etc/passwd", "no http"),
@@ -562,6 +601,7 @@ def test_plain_http_beyond_this_machine_needs_consent(make: Make) -> None:
 
     make(base_origin="http://api.example.com", allow_http=True)
     make(base_origin="http://localhost:8080")
+    make(base_origin="http://[::1]:8080")
 
 
 # --- proxies and certificates ---------------------------------------------------------------------------------------

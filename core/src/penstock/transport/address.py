@@ -13,6 +13,7 @@ from penstock.redact import mask
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
+_LOOSE = re.compile(r"[^/?#]*//[^/?#]*\][^:/?#]")
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -43,7 +44,8 @@ class Boundary:
         except ValueError:
             origin, host = "", ""
         scheme = origin.partition(":")[0]
-        if scheme not in ("http", "https") or not host:
+        # Of what stands behind an address in brackets Python says nothing, but it would be sent as Host.
+        if scheme not in ("http", "https") or not host or _LOOSE.match(url):
             raise ForeignOriginError(f"{host_of(before)} names an address that is no http(s) URL ({shown(request)}).")
         if origin == self.base:
             return origin
@@ -106,13 +108,20 @@ def shown(request: Request) -> str:
     return mask(f"{request.method} {request.url.partition('?')[0]}")
 
 
+_TRANSLATED = ipaddress.ip_network("64:ff9b::/96")  # RFC 6052: how networks without IPv4 write its addresses
+
+
 def _address(text: str) -> Address:
     address = ipaddress.ip_address(text)
+    if address in _TRANSLATED:
+        return ipaddress.IPv4Address(int(address) & 0xFFFFFFFF)
     return getattr(address, "ipv4_mapped", None) or getattr(address, "sixtofour", None) or address
 
 
 def _is_public(address: Address) -> bool:
-    return address.is_global and not address.is_multicast
+    # Reserved ones too: an old way to write IPv4 addresses, [::10.0.0.1], is among them.
+    special = address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
+    return address.is_global and not special
 
 
 def _addresses(host: str) -> list[Address]:

@@ -2,6 +2,7 @@
 Bodies: read whole from an answer, and unpacked, never more than allowed.
 """
 
+import io
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -28,8 +29,7 @@ def read_body(reply: "http.client.HTTPResponse", method: str, limit: int) -> tup
         (stated, *others) = lengths
         if others or not (stated.isascii() and stated.isdigit()):
             raise CutError("contradicts itself about the length of its body")
-        length = int(stated)
-        if length > limit:
+        if len(stated) > 18 or (length := int(stated)) > limit:
             raise TooLargeError
         # One call, into one buffer of that size: no copy, however large.
         body = reply.fp.read(length) if length else b""
@@ -49,7 +49,8 @@ def read_body(reply: "http.client.HTTPResponse", method: str, limit: int) -> tup
 
 
 def _chunks(file: Any, limit: int) -> bytes:
-    parts, size = [], 0
+    # Not a list of parts: of chunks of two bytes it would take 60 times their size.
+    parts, size = io.BytesIO(), 0
     while True:
         line = file.readline(1024)
         digits = line.partition(b";")[0].strip()
@@ -64,11 +65,11 @@ def _chunks(file: Any, limit: int) -> bytes:
         part = file.read(length)
         if len(part) < length or file.read(2) != b"\r\n":
             raise CutError(f"cut its answer after {size - length + len(part):,} bytes, inside a chunk")
-        parts.append(part)
+        parts.write(part)
     for _ in range(100):  # trailers
         line = file.readline(1 << 16)
         if line in (b"\r\n", b"\n"):
-            return b"".join(parts)
+            return parts.getvalue()
         if not line.endswith(b"\n"):
             raise CutError(f"cut its answer after {size:,} bytes, before its end")
     raise CutError("does not end its trailers")
