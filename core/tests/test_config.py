@@ -187,6 +187,24 @@ folder = "here"
             "base_url: credentials do not belong into the URL; the connector has keys for them",
             id="password in the URL",
         ),
+        *(
+            pytest.param(
+                f'proxy = "{url}"', f"proxy: found '{told}', wanted a URL such as https://api.example.com", id=url
+            )
+            for url, told in {
+                "me:sesame@proxy:80": "***@proxy:80",
+                "//me:sesame@proxy:80": "***@proxy:80",
+                "http:me:sesame@proxy:80": "***@proxy:80",
+                "http://me:sesame/x@proxy:80": "http://***@proxy:80",
+                "http://me:sesame#x@proxy:80": "http://***@proxy:80",
+                "http://me:sesame@proxy:port": "http://***@proxy:port",
+            }.items()
+        ),
+        pytest.param(
+            'base_url = "https://api.example.com/v1?key=sesame"',
+            "base_url: found 'https://api.example.com/v1?***', wanted a URL without ? and #",
+            id="key in the URL",
+        ),
         pytest.param('ca_file = "/nowhere"', 'ca_file: found "/nowhere", wanted a file that can be read', id="ca"),
         pytest.param(
             'refrence = "r"',
@@ -508,8 +526,10 @@ def test_a_password_on_the_command_line_is_taken_masked_and_not_remembered(tmp_p
         ("postgresql://u:p@ss@h/d", {"p@ss"}, "postgresql://u:***@h/d", "postgresql://u@h/d"),
         ("postgresql://u@h/d", set(), "postgresql://u@h/d", "postgresql://u@h/d"),
         ("postgresql:///d?host=/run&password=abcd", {"abcd"}, "postgresql:///d?host=/run&password=***", None),
+        ("postgresql:///d?host=/run&sslpassword=abcd", {"abcd"}, "postgresql:///d?host=/run&sslpassword=***", None),
+        ("host=h password=abcd", {"abcd"}, "host=h password=***", "host=h "),
     ],
-    ids=["encoded", "unescaped @", "none", "parameter"],
+    ids=["encoded", "unescaped @", "none", "parameter", "of a key file", "keywords"],
 )
 def test_passwords_in_targets(text: str, passwords: set[str], shown: str, kept: str | None) -> None:
     """

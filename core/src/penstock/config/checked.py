@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 import attrs
 
 from penstock.config.convert import bare_type, from_text, is_table, leaves, sample, structure
-from penstock.config.targets import shown_target
+from penstock.config.targets import shown_url
 from penstock.declare import Connector, OpenFor, SinkKind, SourceSettings, help_of
 from penstock.errors import ConfigError
 from penstock.model import is_loopback
@@ -213,13 +213,14 @@ def _url_problem(url: str, *, userinfo: bool = False) -> str:
         parts = urlsplit(url)
         host, _ = parts.hostname, parts.port
     except ValueError as error:
-        return f"found {shown_target(url)!r} ({error}), {wanted}"
+        why = "" if "@" in url else f" ({error})"  # it would quote the password that was taken for a port
+        return f"found {shown_url(url)!r}{why}, {wanted}"
     if parts.scheme not in ("https", "http") or not host or any(sign.isspace() for sign in url):
-        return f"found {shown_target(url)!r}, {wanted}"
+        return f"found {shown_url(url)!r}, {wanted}"
     if (parts.username or parts.password) and not userinfo:
         return "credentials do not belong into the URL; the connector has keys for them"
     if parts.query or parts.fragment:
-        return f"found {shown_target(url)!r}, wanted a URL without ? and #"
+        return f"found {shown_url(url)!r}, wanted a URL without ? and #"
     return ""
 
 

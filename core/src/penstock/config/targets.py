@@ -9,7 +9,10 @@ from urllib.parse import unquote
 
 from penstock.redact import MASK
 
-_KEYWORD_PASSWORD = re.compile(r"(\bpassword\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE)
+_KEYWORD_PASSWORD = re.compile(
+    r"(\b(?:(?:ssl)?password|oauth_client_secret)\s*=\s*)('(?:[^'\\]|\\.)*'|[^\s&]+)", re.IGNORECASE
+)
+_SECRETS = ("password", "sslpassword", "oauth_client_secret")  # of libpq
 
 
 def passwords_in(text: str) -> Iterator[str]:
@@ -40,13 +43,25 @@ def _userinfo(text: str) -> str:
     return (before_path if "@" in before_path else rest).rpartition("@")[0]
 
 
+def shown_url(text: str) -> str:
+    """
+    A URL that may be a wrong one, for a message: ``***`` for all before its last ``@``, and for its query.
+
+    It is not taken apart, since a ``/`` or ``#`` in a password makes of it a path or a port.
+    """
+    scheme, slashes, rest = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
+    _, at, place = rest.rpartition("@")
+    place, mark, _ = place.partition("?")
+    return f"{scheme}{slashes}{MASK if at else ''}{at}{place}{mark}{MASK if mark else ''}"
+
+
 def findable(text: str) -> str:
     """The text of a target without its password and with an absolute path, so that it can be found again later."""
     if "://" in text:
         userinfo = _userinfo(text)
         bare = text.replace(f"{userinfo}@", f"{userinfo.partition(':')[0]}@", 1) if userinfo else text
         place, _, query = bare.partition("?")
-        kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0].lower() != "password"]
+        kept = [pair for pair in query.split("&") if pair and pair.partition("=")[0].lower() not in _SECRETS]
         return f"{place}?{'&'.join(kept)}" if kept else place
-    scheme, colon, path = text.partition(":")
-    return f"{scheme}:{Path(path).absolute()}" if colon and path else text
+    scheme, colon, path = _KEYWORD_PASSWORD.sub("", text).partition(":")
+    return f"{scheme}:{Path(path).absolute()}" if colon and path else f"{scheme}{colon}{path}"
