@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import unicodedata
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import click
 import penstock
 import pytest
 from penstock.cli import VERBS, main
+from penstock.cli.output import print_json, print_table
 from penstock.cli.session import Session, complain
 from penstock.cli.types import DURATION
 from penstock.errors import (
@@ -194,6 +196,26 @@ def test_sigterm_before_a_verb_begins_is_exit_130(tmp_path: Path) -> None:
             _, err = process.communicate(timeout=20)
 
     assert (process.returncode, err.strip()) == (130, b"penstock: interrupted")
+
+
+def test_a_terminal_is_sent_nothing_that_it_obeys(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    What a provider's text would do to a terminal (title, colours, hidden or turned words) is shown as an escape.
+    """
+    evil = "no \x1b]0;title\x07 \x9b2J \x7f \u202edrow"
+    plain, logged = Session(), Session()
+    logged.log_format = "json"
+
+    complain(plain, PenstockError(evil))
+    complain(logged, PenstockError(evil))
+    print_json({"reason": evil})
+    print_table(["reason"], [[evil]])
+
+    captured = capsys.readouterr()
+    said = captured.out + captured.err
+    assert r"no \u001b]0;title\u0007 \u009b2J \u007f \u202edrow" in said
+    assert not {sign for sign in said if unicodedata.category(sign) in ("Cc", "Cf")} - {"\n"}
+    assert json.loads(captured.err.splitlines()[1])["message"] == evil
 
 
 def test_a_defect_says_so_and_shows_where_only_on_demand(capsys: pytest.CaptureFixture[str]) -> None:

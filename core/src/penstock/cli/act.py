@@ -18,7 +18,7 @@ import click
 from penstock.cli.output import print_json, print_table
 from penstock.cli.session import Session, as_json, blamed, verb
 from penstock.cli.signals import stopping
-from penstock.cli.stderr import discard
+from penstock.cli.stderr import discard, harmless
 from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.values import frozen
 from penstock.words import counted, did_you_mean
@@ -439,7 +439,7 @@ def _print_dry_run(work: _Work, json_: bool) -> int:
 
 def _put(line: str | None) -> None:
     if line is not None:
-        print(line, flush=True)
+        print(harmless(line), flush=True)
 
 
 def _line(receipt: "Receipt") -> str:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import unquote_plus, urlsplit
 
-from penstock.cli.stderr import json_line, to_stderr
+from penstock.cli.stderr import harmless, json_line, to_stderr
 from penstock.redact import mask
 from penstock.words import counted
 
@@ -231,11 +231,10 @@ def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
         wanted = (shown or verbose or debug) and name != "run_started" and not event.get("told")
         text = told(event, full_urls=debug) if wanted else None
         if text is not None:
-            console.print(
-                Text(mask(text), style="red" if name in ("partition_failed", "failed_alike", "defect") else "")
-            )
+            bad = name in ("partition_failed", "failed_alike", "defect")
+            console.print(Text(harmless(mask(text)), style="red" if bad else ""))
         if name == "defect" and debug:
-            console.print(Text(mask(event["trace"])))
+            console.print(Text(harmless(mask(event["trace"]))))
 
     with progress:
         yield follow

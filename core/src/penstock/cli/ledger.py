@@ -13,6 +13,7 @@ import click
 from penstock.cli.history import History
 from penstock.cli.output import ago, fits, print_json, print_table
 from penstock.cli.session import Session, as_json, verb
+from penstock.cli.stderr import harmless
 from penstock.cli.types import DAY
 from penstock.clock import Clock
 from penstock.errors import UsageError
@@ -102,7 +103,7 @@ def _print_status(source: Mapping[str, Any], now: datetime) -> None:
     for text in dict.fromkeys(
         f"{one['stream']}: last error: {one['error']}" for one in source["streams"] if one["error"]
     ):
-        print(mask(text))
+        print(harmless(mask(text)))
     if source["runs"]:
         print()
         print_table(
@@ -304,8 +305,8 @@ def rejected(
     if what == "show":
         for one in found:
             part = ", ".join(f"{column}={value}" for column, value in one["partition"].items())
-            print(f"{one['source']}.{one['stream']}[{part}] {one['path']}: {one['reason']}")
-            print(f"  {cut(_plain(one['raw']))}")
+            print(harmless(f"{one['source']}.{one['stream']}[{part}] {one['path']}: {one['reason']}"))
+            print(harmless(f"  {cut(_plain(one['raw']))}"))
         if not found:
             print("no record is set aside")
         return

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+from penstock.cli.stderr import harmless
+
 WIDE = 10_000  # columns where nobody looks at them: nothing is wrapped
 
 
@@ -15,7 +17,7 @@ def print_json(value: Any) -> None:
     """Masked, indented."""
     from penstock.redact import mask_json
 
-    print(json.dumps(mask_json(value), indent=2, ensure_ascii=False, default=str))
+    print(harmless(json.dumps(mask_json(value), indent=2, ensure_ascii=False, default=str)))
 
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
@@ -33,7 +35,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         numeric = any(isinstance(row[index], int) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
     for row in rows:
-        table.add_row(*(Text(mask("" if cell is None else str(cell))) for cell in row))
+        table.add_row(*(Text(harmless(mask("" if cell is None else str(cell)))) for cell in row))
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else WIDE, highlight=False, soft_wrap=False)
     if terminal:

@@ -5,15 +5,27 @@ Imported with the command line itself, so nothing heavy is imported with it; see
 """
 
 import os
+import re
 import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+# What a terminal would obey or hide: control characters, and marks that turn the direction of writing.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """A text for people, who may sit at a terminal, with ``\\u001b`` for an escape and the like; JSON stays JSON."""
+    return _UNSEEN.sub(lambda hit: f"\\u{ord(hit[0]):04x}", text)
+
 
 def to_stderr(line: str) -> None:
-    """A line on stderr. That nobody reads it any more (``2>&1 | head``) is no reason to end what is under way."""
+    """
+    A line on stderr, made :func:`harmless`. That nobody reads it any more (``2>&1 | head``) is no reason to end what is
+    under way.
+    """
     try:
-        print(line, file=sys.stderr, flush=True)
+        print(harmless(line), file=sys.stderr, flush=True)
     except OSError:
         discard(sys.stderr)
 
