@@ -40,6 +40,14 @@ FIXED = (
     ("engine", "MOST_ACTIVE", "", "partitions under way at once"),
     ("reading", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     ("reconcile", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
+    (
+        "decode.coerce",
+        "LARGEST_EXPONENT",
+        "digits",
+        "a number, before or after its point; a record with a longer one is rejected",
+    ),
+    ("inputs", "MOST_LINE_BYTES", "MiB", "one row that is to be written to a provider"),
+    ("writing", "MOST_UNKNOWN", "", "writes in a row whose outcome nobody knows; then their job ends"),
     ("decode.keys", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on a later page"),
 )
 

@@ -126,7 +126,7 @@ def _gateway(status: int, code: str, text: str, more: Mapping[str, str] | None =
 
 SANDBOX = Sandbox(
     connector="sensis",
-    summary="a gateway and the report endpoint with 1000 listings: connector_sensis.sandbox.listing_id(0) and so on",
+    summary=f"a gateway and the report endpoint with 1000 listings, the first of which is {listing_id(0)}",
     make=SensisSandbox,
     settings={"key": KEY, "allow_writes": True, "requests_per_second": 1000.0},
 )
