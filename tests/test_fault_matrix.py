@@ -16,8 +16,9 @@ from penstock.declare import SandboxRequest
 from penstock.report import RunReport
 from penstock.testing import FAULTS, Fault, serve, with_faults
 from penstock.testing.changes import Change, Moment, bomb, drip, huge, status
+from penstock.testing.conformance import TODAY, Key, Row, Rows, delivered_to
 from penstock.testing.memory import MemorySink
-from worlds import PROVIDERS, TALROO, TODAY, Key, Provider, Row, bag
+from worlds import PROVIDERS, TALROO, Provider, bag
 
 TRANSIENT = sorted(name for name, fault in FAULTS.items() if fault.kind == "transient")
 ENDLESS = {"slow", "stall", "stall_in_body", "drip", "drip_head"}
@@ -75,9 +76,7 @@ def fitted(provider: Provider, name: str) -> Fault:
     return fault
 
 
-def read(
-    provider: Provider, fault: Fault, folder: Path, **settings: Any
-) -> tuple[RunReport, dict[Key, list[Row]], dict[Key, list[Row]]]:
+def read(provider: Provider, fault: Fault, folder: Path, **settings: Any) -> tuple[RunReport, Rows, Rows]:
     """One run behind a fault: its report, what was delivered, and what is true."""
     sink = MemorySink(folder / "ledger.sqlite")
     with serve() as server:
@@ -87,14 +86,6 @@ def read(
         assert server.errors == []
         truth = provider.expected(app)
     return report, delivered_to(sink), truth
-
-
-def delivered_to(sink: MemorySink) -> dict[Key, list[Row]]:
-    return {
-        (stream, tuple(value for _, value in partition.values)): rows
-        for stream, partitions in sink.rows.items()
-        for partition, rows in partitions.items()
-    }
 
 
 def differing(delivered: Mapping[Key, list[Row]], truth: Mapping[Key, list[Row]]) -> list[Key]:

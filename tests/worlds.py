@@ -6,10 +6,9 @@ import json
 import os
 import subprocess
 import sys
-from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, date, datetime, time, timedelta
-from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,133 +17,40 @@ from connector_convertr.sandbox import ConvertrSandbox
 from connector_joveo.sandbox import JoveoSandbox
 from connector_talroo.sandbox import TalrooSandbox
 from connector_targetcircle.sandbox import TargetCircle
-from penstock.config import Config
 from penstock.declare import SandboxRequest
-from penstock.plan import Job
 from penstock.registry import Registry
-from penstock.report import RunReport
-from penstock.run import run
-from penstock.sink import Sink
-from penstock.source import ConfiguredSource
-from penstock.testing import ShiftedClock
+from penstock.testing import conformance
+from penstock.testing.conformance import QUICK, TODAY, Key, Row, Rows, Subject, noon_of
 
 REGISTRY = Registry()
-TODAY = date(2026, 3, 20)
+then = noon_of
 
-# Bounds small enough that a fault shows at once. A provider's wishes are cut at throttle_wait_s.
-QUICK: Mapping[str, Any] = {
-    "requests_per_second": 2000.0,
-    "concurrency": 4,
-    "timeout_s": 0.4,
-    "retry_first_s": 0.01,
-    "retry_max_s": 0.05,
-    "throttle_wait_s": 0.05,
-    "poll_first_s": 0.01,
-    "poll_max_s": 0.02,
-    "max_body_mib": 2,
-}
-
-Row = dict[str, Any]
-Key = tuple[str, tuple[str, ...]]  # stream, the partition's values
 Truth = Callable[[Any, str, tuple[str, ...]], list[Row]]
 
 
-def then() -> ShiftedClock:
-    """A clock that runs, from noon of a day that is always the same."""
-    return ShiftedClock(datetime.combine(TODAY, time(12), UTC))
-
-
 @frozen(kw_only=True)
-class Provider:
+class Provider(Subject):
     """
     A connector and its imitation. ``parts`` names every partition that a run over ``days`` must deliver.
 
     ``submits`` tells whether a request asks for a report; ``login`` is the path of the token call.
     """
 
-    name: str
-    make: Callable[[str, date], Any]
-    streams: tuple[str, ...]
     parts: Callable[[Any, list[date]], list[Key]]
     truth: Truth
-    settings: Mapping[str, Any]
-    days: int = 3
+    registry: Registry = field(default=REGISTRY, repr=False)
     secrets: tuple[str, ...] = ()
     login: str = ""
     submits: Callable[[SandboxRequest], bool] = field(default=lambda request: False)
 
-    def window(self, today: date = TODAY) -> list[date]:
-        """The days that are read: those before ``today``, which is not over."""
-        return [today - timedelta(days=back) for back in range(self.days, 0, -1)]
-
-    def source(self, base_url: str, **more: Any) -> ConfiguredSource:
-        return source_of(self.name, {**self.settings, **QUICK, **more, "base_url": base_url})
-
-    def run(self, base_url: str, sink: Sink, *, days: list[date] | None = None, **more: Any) -> RunReport:
-        """Read the streams of these days (default: all of the window) in this process."""
-        days = days or self.window()
-        events = more.pop("on_event", lambda event: None)
-        job = Job(
-            source=self.source(base_url, **more),
-            streams=self.streams,
-            sink=sink,
-            since=days[0],
-            until=days[-1],
-        )
-        return run([job], clock=then(), on_event=events)
-
-    def expected(self, app: Any, days: list[date] | None = None) -> dict[Key, list[Row]]:
+    def expected(self, app: Any, days: list[date] | None = None) -> Rows:
         """What every partition must hold."""
         return {key: self.truth(app, *key) for key in self.parts(app, days or self.window())}
 
 
-def source_of(connector: str, values: Mapping[str, Any]) -> ConfiguredSource:
-    """A source as the configuration would make it of these values."""
-    checked = Config().with_values(connector, dict(values), "test").source(connector, REGISTRY)
-    return ConfiguredSource.of(REGISTRY, connector, checked.settings)
-
-
-# --- rows -----------------------------------------------------------------------------------------------------------
-
-
-def plain(value: Any) -> Any:
-    """A value to compare: amounts and numbers as their digits, times as moments."""
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, (int, float, Decimal)):
-        return str(value)
-    if isinstance(value, (datetime, date)):
-        return _moment(value.isoformat())
-    if isinstance(value, str):
-        return _moment(value)
-    if isinstance(value, Mapping):
-        return {name: plain(one) for name, one in value.items()}
-    return [plain(one) for one in value]
-
-
-def _moment(text: str) -> str:
-    if len(text) < 19 or text[10:11] != "T":
-        return text
-    try:
-        when = datetime.fromisoformat(text)
-    except ValueError:
-        return text
-    return (when.astimezone(UTC) if when.tzinfo is not None else when).isoformat()
-
-
 # What penstock adds to a row, and what no imitation can know.
 ADDED = frozenset({"row_key", "_extra", "updated_day"})
-
-
-def bag(rows: Iterable[Mapping[str, Any]]) -> Counter[str]:
-    """Rows as a multiset: neither their order nor columns without a value count."""
-    return Counter(
-        json.dumps(
-            {name: plain(value) for name, value in row.items() if value is not None and name not in ADDED},
-            sort_keys=True,
-        )
-        for row in rows
-    )
+bag = partial(conformance.bag, without=ADDED)
 
 
 # --- the providers --------------------------------------------------------------------------------------------------

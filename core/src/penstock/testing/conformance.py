@@ -1,0 +1,446 @@
+"""
+What every connector must keep, tried against its own sandbox: one call in one test of a connector.
+
+::
+
+    def test_it_keeps_what_every_connector_must(tmp_path):
+        conforms("acme", tmp_path, truth=lambda acme, stream, account_id, report_date: ...)
+
+The sandbox is served on this machine, and read into memory by the runner itself; nothing else is asked.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, time, timedelta
+from decimal import Decimal
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from penstock.check import check
+from penstock.choice import chosen_streams
+from penstock.config import Config
+from penstock.declare import SandboxApp, Stream
+from penstock.errors import AuthenticationError, PenstockError
+from penstock.model import Request, origin_of
+from penstock.parts import Named
+from penstock.plan import Job
+from penstock.redact import Secret
+from penstock.registry import Registry
+from penstock.report import RunReport
+from penstock.run import run
+from penstock.sink import EXTRA, Sink
+from penstock.source import ConfiguredSource
+from penstock.testing.changes import status
+from penstock.testing.clock import ShiftedClock
+from penstock.testing.faults import FAULTS, faults_named, with_faults
+from penstock.testing.memory import MemorySink
+from penstock.testing.server import Server, serve
+from penstock.values import evolve, field, frozen
+
+Row = dict[str, Any]
+Key = tuple[str, tuple[str, ...]]  # stream, the partition's values
+Rows = dict[Key, list[Row]]
+
+TODAY = date(2026, 3, 20)
+
+# Bounds small enough that a fault shows at once. A provider's wishes are cut at throttle_wait_s.
+QUICK: Mapping[str, Any] = {
+    "requests_per_second": 2000.0,
+    "concurrency": 4,
+    "timeout_s": 3.0,
+    "retry_first_s": 0.01,
+    "retry_max_s": 0.05,
+    "throttle_wait_s": 0.05,
+    "poll_first_s": 0.01,
+    "poll_max_s": 0.02,
+    "max_body_mib": 2,
+}
+
+# Faults that pass: one of each kind. ``expired`` comes on top where a login grants the token.
+PASSING = "throttled,unavailable,server_error,reset,reset_in_body,cut,cut_json,html_as_json,empty,corrupt_gzip"
+
+WRONG = "a-wrong-credential-0815"
+
+
+def noon_of(today: date = TODAY) -> ShiftedClock:
+    """A clock that runs from noon (UTC) of a day that is always the same."""
+    return ShiftedClock(datetime.combine(today, time(12), UTC))
+
+
+# --- a connector and its imitation ----------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Subject:
+    """
+    A connector, and how its imitation is made and read: ``streams`` (none: all that are on by default) of the ``days``
+    before ``today``, with ``settings`` as TOML would hold them.
+    """
+
+    name: str
+    make: Callable[[str, date], Any]
+    settings: Mapping[str, Any]
+    streams: tuple[str, ...] = ()
+    days: int = 3
+    today: date = TODAY
+    registry: Registry = field(factory=Registry, repr=False)
+
+    def window(self, today: date | None = None) -> list[date]:
+        """The days that are read: those before today, which is not over."""
+        return [(today or self.today) - timedelta(days=back) for back in range(self.days, 0, -1)]
+
+    def source(self, base_url: str, **more: Any) -> ConfiguredSource:
+        """The source as the configuration would make it of these values."""
+        return source_of(self.name, {**self.settings, **QUICK, **more, "base_url": base_url}, self.registry)
+
+    def run(self, base_url: str, sink: Sink, *, days: list[date] | None = None, **more: Any) -> RunReport:
+        """
+        Read the streams of these days (default: all of the window) in this process; ``on_event``, ``clock`` and
+        ``streams`` apart, ``more`` are settings.
+        """
+        days = days or self.window()
+        on_event = more.pop("on_event", lambda event: None)
+        clock = more.pop("clock", None) or noon_of(self.today)
+        streams = more.pop("streams", self.streams)
+        source = self.source(base_url, **more)
+        job = Job(source=source, streams=chosen_streams(source, streams), sink=sink, since=days[0], until=days[-1])
+        return run([job], clock=clock, on_event=on_event)
+
+    @contextmanager
+    def served(self) -> Iterator[tuple[Server, Any]]:
+        """Its imitation, new, on a server of its own; what the imitation raises fails the test."""
+        with serve() as server:
+            server.app = app = self.make(server.base_url, self.today)
+            yield server, app
+            assert server.errors == [], f"the sandbox raised {server.errors[0]!r}"
+
+
+def source_of(connector: str, values: Mapping[str, Any], registry: Registry) -> ConfiguredSource:
+    """A source as the configuration would make it of these values."""
+    checked = Config().with_values(connector, dict(values), "test").source(connector, registry)
+    return ConfiguredSource.of(registry, connector, checked.settings)
+
+
+# --- rows -----------------------------------------------------------------------------------------------------------
+
+
+def delivered_to(sink: MemorySink) -> Rows:
+    """What was delivered, by stream and partition."""
+    return {
+        (stream, tuple(value for _, value in partition.values)): rows
+        for stream, partitions in sink.rows.items()
+        for partition, rows in partitions.items()
+    }
+
+
+def plain(value: Any) -> Any:
+    """A value to compare: amounts and numbers as their digits, times as moments."""
+    if isinstance(value, bool) or value is None:
+        return value
+    if isinstance(value, (int, float, Decimal)):
+        return str(value)
+    if isinstance(value, (datetime, date)):
+        return _moment(value.isoformat())
+    if isinstance(value, str):
+        return _moment(value)
+    if isinstance(value, Mapping):
+        return {name: plain(one) for name, one in value.items()}
+    return [plain(one) for one in value]
+
+
+def _moment(text: str) -> str:
+    if len(text) < 19 or text[10:11] != "T":
+        return text
+    try:
+        when = datetime.fromisoformat(text)
+    except ValueError:
+        return text
+    return (when.astimezone(UTC) if when.tzinfo is not None else when).isoformat()
+
+
+def bag(rows: Iterable[Mapping[str, Any]], without: Iterable[str] = (EXTRA,)) -> Counter[str]:
+    """Rows as a multiset: neither their order nor columns without a value count, nor those named in ``without``."""
+    unseen = frozenset(without)
+    return Counter(
+        json.dumps(
+            {name: plain(value) for name, value in row.items() if value is not None and name not in unseen},
+            sort_keys=True,
+        )
+        for row in rows
+    )
+
+
+# --- what must hold -------------------------------------------------------------------------------------------------
+
+Truth = Callable[..., Iterable[Mapping[str, Any]]]
+"""
+``truth(app, stream, **partition)``: the rows that the imitation knows of a partition (``account_id="17",
+report_date="2026-03-17"``), by column or by the provider's member name, numbers and times as they were sent.
+"""
+
+
+def conforms(
+    connector: str,
+    folder: Path,
+    *,
+    truth: Truth | None = None,
+    make: Callable[[str, date], SandboxApp] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    streams: Sequence[str] = (),
+    faults: str = PASSING,
+    expired: int = 401,
+    plugins: Iterable[object] | None = None,
+) -> None:
+    """
+    Try everything that a connector must keep; AssertionError lists all that it does not.
+
+    ``folder`` is an empty directory. Default: the sandbox that the connector offers, read with its settings, all
+    streams that are on by default, and the plugins that are installed. ``faults`` are names of those that pass, and
+    ``expired`` is the status with which the provider refuses a token that ran out, where a login grants it.
+
+    Its declarations are sound; a first run delivers every stream, all rows as ``truth`` has them; a run that was
+    stopped is finished by the next one; what is final is not asked for again; faults that pass cost no row; a wrong
+    credential ends with 3 and shows nothing; the check is one request that only reads; all requests stay at base_url.
+    """
+    registry = Registry(plugins)
+    own = registry.origin(connector)
+    offered = registry.sandbox(connector)
+    subject = Subject(
+        name=connector,
+        make=make or offered.make,
+        settings={**offered.settings, **(settings or {})},
+        streams=tuple(streams),
+        registry=registry,
+    )
+    wrong = [f"it is broken: {broken.reason}" for broken in registry.broken() if broken.plugin == own]
+    assert not wrong, _said(connector, wrong)
+    if not registry.streams(connector):
+        assert registry.actions(connector), _said(connector, ["it offers neither a stream nor an action"])
+        return
+    baseline, wrong = first_run(subject, folder / "first", truth)
+    if not wrong:
+        wrong += stopped_and_resumed(subject, folder / "stopped", baseline)
+        wrong += nothing_final_again(subject, folder / "final")
+        wrong += faults_that_pass(subject, folder / "faults", baseline, faults, expired)
+        wrong += wrong_credentials(subject, folder / "wrong")
+        wrong += one_reading_check(subject)
+    assert not wrong, _said(connector, wrong)
+
+
+def _said(connector: str, wrong: Sequence[str]) -> str:
+    return f"{connector} does not keep what every connector must:\n" + "\n".join(f"  - {one}" for one in wrong)
+
+
+def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[str]]:
+    """The rows of a run without any fault, and what is wrong with them."""
+    sink = MemorySink(folder / "ledger.sqlite")
+    with subject.served() as (server, app):
+        report = subject.run(server.base_url, sink)
+        rows = delivered_to(sink)
+        wrong = _ended(report, "the first run", 0)
+        source = subject.source(server.base_url)
+        streams = {stream.name: stream for stream in source.streams}
+        for (_, name), counts in report.streams.items():
+            if counts.rejected or counts.repeated or counts.unknown_members:
+                wrong.append(
+                    f"{name}: {counts.rejected} records rejected, {counts.repeated} repeated, members that the record "
+                    f"class lacks: {', '.join(sorted(counts.unknown_members)) or 'none'}"
+                )
+            lying = sum(len(found) for key, found in rows.items() if key[0] == name)
+            if counts.records != lying:
+                wrong.append(f"{name}: {counts.records} records counted, {lying} delivered")
+        for name in chosen_streams(source, subject.streams):
+            if not any(found for key, found in rows.items() if key[0] == name):
+                wrong.append(f"{name}: the sandbox has no record of it, so that nothing was tried")
+        for key, found in rows.items():
+            wrong += _of_keys(streams[key[0]], key, found)
+            if truth is not None:
+                wrong += _of_truth(streams[key[0]], key, found, truth(app, key[0], **_named(sink, key)))
+        if report.total("requests") > len(server.requests):
+            wrong.append(f"{report.total('requests')} requests were sent, and {len(server.requests)} came to base_url")
+    return rows, wrong
+
+
+def _named(sink: MemorySink, key: Key) -> dict[str, str]:
+    """A partition's values by column."""
+    return next(one.as_dict() for one in sink.rows[key[0]] if tuple(value for _, value in one.values) == key[1])
+
+
+def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[str]:
+    if not stream.key:
+        return []
+    several = [one for one, times in Counter(tuple(map(row.get, stream.key)) for row in rows).items() if times > 1]
+    return [f"{stream.name} {key[1]}: {len(several)} keys are there twice, such as {several[0]}"] if several else []
+
+
+def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapping[str, Any]]) -> list[str]:
+    by_member = {column.member: column.name for column in stream.columns if column.member is not None}
+    wanted = [{by_member.get(name, name): value for name, value in row.items()} for row in true]
+    stated = {name for row in wanted for name in row}
+    # What penstock adds, no imitation need know; of the provider's own nothing may be missing, or be there unasked.
+    added = [column.name for column in stream.columns if column.added and column.name not in stated]
+    partition = {stream.account, stream.day} - stated - {None}
+    secret = [column.name for column in stream.columns if column.secret]
+    without = (EXTRA, *added, *map(str, partition), *secret)
+    lost, invented = bag(wanted, without) - bag(rows, without), bag(rows, without) - bag(wanted, without)
+    if not lost and not invented:
+        return []
+    example = next(iter(lost or invented))
+    what = f"{lost.total()} rows are missing and {invented.total()} should not be there, such as {example}"
+    return [f"{stream.name} {key[1]}: of {len(wanted)} true rows {what}"]
+
+
+def _ended(report: RunReport, what: str, code: int) -> list[str]:
+    if report.exit_code == code:
+        return []
+    said = "; ".join(dict.fromkeys(f"{error['error']}: {error['message']}" for error in report.errors[:3]))
+    return [f"{what} ended with {report.exit_code} instead of {code}: {said or 'no error was told'}"]
+
+
+def differing(delivered: Rows, wanted: Rows) -> list[Key]:
+    """The partitions that one of both lacks, or that have other rows."""
+    return [key for key in wanted.keys() | delivered.keys() if bag(delivered.get(key, ())) != bag(wanted.get(key, ()))]
+
+
+def _same(delivered: Rows, wanted: Rows, what: str) -> list[str]:
+    missing = sorted(wanted.keys() - delivered.keys())
+    other = sorted(key for key in differing(delivered, wanted) if key not in missing)
+    wrong = [f"{what}: {len(missing)} partitions were not delivered, such as {missing[0]}"] if missing else []
+    return wrong + ([f"{what}: {len(other)} partitions have other rows, such as {other[0]}"] if other else [])
+
+
+def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[str]:
+    """A run that is stopped after its first partition leaves whole partitions; the next one finishes it."""
+    sink, clock = MemorySink(folder / "ledger.sqlite"), noon_of(subject.today)
+
+    def stop(event: Mapping[str, Any]) -> None:
+        if event["event"] == "partition_delivered":
+            clock.stop.set()
+
+    with subject.served() as (server, _):
+        subject.run(server.base_url, sink, on_event=stop, clock=clock)
+        held = delivered_to(sink)
+        wrong = _same(held, {key: rows for key, rows in baseline.items() if key in held}, "after a stopped run")
+        report = subject.run(server.base_url, sink)
+    return wrong + _ended(report, "the run after a stopped one", 0) + _same(delivered_to(sink), baseline, "resumed")
+
+
+def nothing_final_again(subject: Subject, folder: Path) -> list[str]:
+    """Days that were read after they closed are asked for no more."""
+    sink = MemorySink(folder / "ledger.sqlite")
+    with subject.served() as (server, _):
+        source = subject.source(server.base_url)
+        chosen = chosen_streams(source, subject.streams)
+        dated = [name for name in chosen if source.stream(name).kind != "snapshot"]
+        if not dated:
+            return []
+        first, second = (subject.run(server.base_url, sink, streams=dated, open_for="0 days") for _ in range(2))
+    wrong = _ended(first, "a run of closed days", 0) + _ended(second, "the run after one of closed days", 0)
+    for name in dated:
+        again = second.stream(subject.name, name)
+        if again.requests or again.delivered:
+            wrong.append(f"{name}: {again.delivered} final partitions were read again, with {again.requests} requests")
+    return wrong
+
+
+def faults_that_pass(
+    subject: Subject, folder: Path, baseline: Rows, names: str = PASSING, expired: int = 401
+) -> list[str]:
+    """Behind each of these faults, which strikes every request once, a run leaves the rows of one without."""
+    wrong: list[str] = []
+    chosen = list(faults_named(names))
+    with subject.served() as (server, _):
+        granting = _grant_request(subject.source(server.base_url)) is not None
+        chosen += [evolve(FAULTS["expired"], change=status(expired, "{}"))] if granting else []
+        for fault in chosen:
+            sink = MemorySink(folder / fault.name / "ledger.sqlite")
+            server.app = with_faults(subject.make(server.base_url, subject.today), [fault], seed=1)
+            report = subject.run(server.base_url, sink)
+            what = f"behind the fault {fault.name} ({fault.summary})"
+            wrong += _ended(report, f"a run {what}", 0) or _same(delivered_to(sink), baseline, what)
+    return wrong
+
+
+def wrong_credentials(subject: Subject, folder: Path) -> list[str]:
+    """Each secret, when it is wrong, ends a run with 3 and the check with an error, and is told nowhere."""
+    wrong: list[str] = []
+    for name in secrets_of(subject):
+        sink = MemorySink(folder / name / "ledger.sqlite")
+        said: list[str] = []
+        with subject.served() as (server, _):
+            hear = partial(_hear, said)
+            given: dict[str, Any] = {name: WRONG}
+            report = subject.run(server.base_url, sink, on_event=hear, **given)
+            wrong += _ended(report, f"a run with a wrong {name}", 3)
+            source = subject.source(server.base_url, **{name: WRONG})
+            if source.connector.check is not None:
+                try:
+                    said.append(check(source, noon_of(subject.today)))
+                    wrong.append(f"the check of a wrong {name} said: {said[-1]}")
+                except AuthenticationError as error:
+                    said.append(str(error))
+                except PenstockError as error:
+                    wrong.append(f"the check of a wrong {name} raised {type(error).__name__}: {error}")
+        told = "\n".join([*said, json.dumps(report.as_dict(), default=str)])
+        shown = [one for one in (WRONG, *_values(subject)) if one in told]
+        if shown:
+            wrong.append(f"with a wrong {name} a secret was shown: {shown[0][:3]}...")
+        if delivered_to(sink):
+            wrong.append(f"with a wrong {name} something was delivered")
+    return wrong
+
+
+def _hear(said: list[str], event: Mapping[str, Any]) -> None:
+    said.append(json.dumps(event, default=str))
+
+
+def secrets_of(subject: Subject) -> list[str]:
+    """The settings of the imitation that hold a secret."""
+    source = subject.source("http://127.0.0.1:1")
+    return [name for name in subject.settings if isinstance(getattr(source.settings, name, None), Secret)]
+
+
+def _values(subject: Subject) -> list[str]:
+    return [str(subject.settings[name]) for name in secrets_of(subject)]
+
+
+def one_reading_check(subject: Subject) -> list[str]:
+    """``penstock check`` sends one request that only reads, beside a login, to base_url's origin."""
+    with subject.served() as (server, _):
+        source = subject.source(server.base_url)
+        login = _grant_request(source)
+        addresses = [] if login is None else [("the login", login)]
+        if source.connector.check is None:
+            return _strays(server, addresses)
+        try:
+            check(source, noon_of(subject.today))
+        except PenstockError as error:
+            return [f"the check of right credentials raised {type(error).__name__}: {error}"]
+        sent = [one for one in server.requests if login is None or one.path != _path(login, server)]
+    wrong = _strays(server, addresses)
+    if len(sent) != 1 or sent[0].method not in ("GET", "HEAD"):
+        seen = ", ".join(f"{one.method} {one.path}" for one in sent) or "nothing"
+        wrong.append(f"the check sent {seen}; one GET is wanted, since anything else may record something")
+    return wrong
+
+
+def _strays(server: Server, requests: Iterable[tuple[str, Request]]) -> list[str]:
+    own = origin_of(server.base_url)
+    return [f"{what} goes to {request.origin}, not to base_url" for what, request in requests if request.origin != own]
+
+
+def _path(request: Request, server: Server) -> str:
+    return request.url.removeprefix(server.base_url).partition("?")[0]
+
+
+def _grant_request(source: ConfiguredSource) -> Request | None:
+    make = source.connector.authenticator
+    if make is None:
+        return None
+    made = make(source.settings)
+    authenticator = source.registry.part("authenticator", made) if isinstance(made, Named) else made
+    request: Request | None = authenticator.grant_request()
+    return request
