@@ -6,25 +6,22 @@ import gzip
 import json
 import re
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime, time, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import pytest
 from attrs import evolve
-from connector_joveo.config import JoveoSettings
 from connector_joveo.sandbox import SANDBOX, JoveoSandbox
 from connector_joveo.streams import STREAMS
 from penstock.choice import chosen_streams
 from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.plan import Job
-from penstock.redact import Secret
-from penstock.registry import Registry
 from penstock.report import RunReport
 from penstock.run import run
-from penstock.source import ConfiguredSource
-from penstock.testing import Server, ShiftedClock, serve
+from penstock.testing import Server, serve
+from penstock.testing.conformance import noon_of, source_of
 from penstock.testing.memory import MemorySink
 
 TODAY = date(2026, 6, 17)
@@ -55,16 +52,8 @@ class Reading:
     def __call__(
         self, *streams: str, since: date | None = None, until: date | None = None, **settings: Any
     ) -> RunReport:
-        given = {**SANDBOX.settings, **settings}
-        for name in ("api_key", "api_client_id"):
-            given[name] = Secret(given[name])
-        given = {name: tuple(value) if isinstance(value, list) else value for name, value in given.items()}
-        registry = Registry()
-        source = ConfiguredSource.of(
-            registry,
-            "joveo",
-            JoveoSettings(base_url=self.server.base_url, retry_first_s=0.01, retry_max_s=0.05, **given),
-        )
+        given = {"retry_first_s": 0.01, "retry_max_s": 0.05, **SANDBOX.settings, **settings}
+        source = source_of("joveo", {**given, "base_url": self.server.base_url})
         job = Job(
             source=source,
             streams=chosen_streams(source, streams),
@@ -73,7 +62,7 @@ class Reading:
             until=until,
         )
         self.events.clear()
-        return run([job], clock=ShiftedClock(datetime.combine(TODAY, time(9), UTC)), on_event=self.events.append)
+        return run([job], clock=noon_of(TODAY), on_event=self.events.append)
 
     def rows(self, stream: str, **where: str) -> list[dict[str, Any]]:
         """The delivered rows of the partitions with these values, without what is null and what was added."""

@@ -118,8 +118,9 @@ class Subject:
             assert server.errors == [], f"the sandbox raised {server.errors[0]!r}"
 
 
-def source_of(connector: str, values: Mapping[str, Any], registry: Registry) -> ConfiguredSource:
-    """A source as the configuration would make it of these values."""
+def source_of(connector: str, values: Mapping[str, Any], registry: Registry | None = None) -> ConfiguredSource:
+    """A source as the configuration would make it of these values. ``registry``: default: what is installed."""
+    registry = registry or Registry()
     checked = Config().with_values(connector, dict(values), "test").source(connector, registry)
     return ConfiguredSource.of(registry, connector, checked.settings)
 
