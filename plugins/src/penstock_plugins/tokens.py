@@ -13,6 +13,8 @@ from penstock.parts import Grant, Unsigned
 from penstock.redact import Secret
 from penstock.values import evolve, field, frozen
 
+_FOREVER_S = 1e12  # no life of a token, but a number that Python may not even take for a float
+
 
 @frozen(kw_only=True)
 class HeaderTokens(Unsigned):
@@ -83,7 +85,8 @@ class GrantedToken(Unsigned):
                 f"{self.advice}."
             )
         life = answer.get(self.life_member)
-        return Grant(Secret(token), float(life) if isinstance(life, (int, float)) and life > 0 else None)
+        stated = type(life) in (int, float) and 0 < life < _FOREVER_S
+        return Grant(Secret(token), float(life) if stated else None)
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
         request = self._with_fixed(request)
