@@ -16,7 +16,7 @@ from penstock.errors import PluginError
 from penstock.model import Kind
 from penstock.parts import Named, SinglePage
 from penstock.record import Column, columns_of
-from penstock.words import did_you_mean
+from penstock.words import did_you_mean, nearest
 
 KINDS: tuple[str, ...] = get_args(Kind)
 PLACES: tuple[str, ...] = get_args(Place)
@@ -152,12 +152,10 @@ def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
             continue
         if name not in own and stream.derived is None:
             # It would be added. A column that waits to be filled, of nearly the same name, says what was meant.
-            from difflib import get_close_matches
-
             waiting = [one.name for one in known.values() if one.name in own and _waits(one)]
-            if near := get_close_matches(name, waiting, n=1, cutoff=0.8):
-                seen = f"{what} {_no_column(stream, name, {})}, and {near[0]} waits to be filled"
-                yield f"{seen}; write {what}={near[0]!r}"
+            if near := nearest(name, waiting, cutoff=0.8):
+                seen = f"{what} {_no_column(stream, name, {})}, and {near} waits to be filled"
+                yield f"{seen}; write {what}={near!r}"
         elif known[name].type not in types:
             yield f"{what} {name!r} is a {known[name].type} column; annotate it as {_ANNOTATED[types[0]]}"
         elif known[name].secret:

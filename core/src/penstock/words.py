@@ -8,12 +8,17 @@ from decimal import Decimal
 from typing import Any
 
 
-def nearest(word: str, known: Iterable[str]) -> str | None:
-    """What was probably meant by a word that nobody knows, in whatever case; None when nothing known is near."""
+def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
+    """
+    What was probably meant by a word that nobody knows, in whatever case; None when nothing known is near: as alike as
+    ``cutoff``, of 1.
+    """
+    by_folded = {name.lower(): name for name in known}
+    if not by_folded:
+        return None
     import difflib
 
-    by_folded = {name.lower(): name for name in known}
-    near = difflib.get_close_matches(word.lower(), by_folded, n=1, cutoff=0.6)
+    near = difflib.get_close_matches(word.lower(), by_folded, n=1, cutoff=cutoff)
     return by_folded[near[0]] if near else None
 
 

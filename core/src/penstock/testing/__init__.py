@@ -1,6 +1,8 @@
 """
 What tests of connectors, sinks and the core itself have in common: a clock that is moved, an exchange that is
 written down, a server for a provider's imitation, and the faults to put in front of it.
+
+What every connector must keep is tried by :func:`penstock.testing.conformance.conforms`.
 """
 
 from penstock.testing.clock import FakeClock, ShiftedClock
