@@ -16,7 +16,7 @@ import penstock_plugins
 import pytest
 from attrs import evolve, frozen
 from penstock.cli import main
-from penstock.cli.follow import following, restated, told
+from penstock.cli.follow import following, in_words, restated
 from penstock.cli.history import History
 from penstock.cli.init import template, toml_value
 from penstock.cli.ledger import cut
@@ -654,8 +654,8 @@ def test_a_retry_in_words(event: dict[str, Any], line: str) -> None:
     A request is named without its host and the tail of its parameters, and a token that is renewed asks nobody to
     check anything. With ``--debug`` the URL is whole.
     """
-    assert told(event) == line
-    assert "https://api.example.com" in str(told(event, full_urls=True))
+    assert in_words(event) == line
+    assert "https://api.example.com" in str(in_words(event, full_urls=True))
 
 
 class ForgetfulPlugin(ShopPlugin):

@@ -42,7 +42,7 @@ def run(
     Run the jobs side by side and report. Errors of the configuration or the targets are raised before any request;
     after that everything that fails is in the report.
     """
-    on_event = told_to(on_event, [job.source.registry for job in jobs])
+    on_event = heard_by_all(on_event, [job.source.registry for job in jobs])
     started = time.monotonic()
     report = RunReport(run_id=run_id(clock.now()), strict=strict)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
@@ -74,7 +74,7 @@ def run(
     return report
 
 
-def told_to(on_event: Emit, registries: Sequence[Registry]) -> Emit:
+def heard_by_all(on_event: Emit, registries: Sequence[Registry]) -> Emit:
     """One listener for an event, whichever thread it comes from: the caller's, and every plugin's."""
     lock = threading.Lock()
     plugins = {id(registry): registry for registry in registries if registry is not None}

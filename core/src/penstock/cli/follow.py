@@ -63,7 +63,7 @@ def _json(event: Event, *, quiet: bool, debug: bool) -> None:
 SHOWN_QUERY = 60  # characters of a request's parameters in a line for people
 
 
-def told(event: Event, *, full_urls: bool = False) -> str | None:
+def in_words(event: Event, *, full_urls: bool = False) -> str | None:
     """An event in words; None for one that is no news. ``full_urls``: as they were sent."""
     where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
     part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
@@ -126,7 +126,7 @@ _OWN = re.compile(r"\b[A-Z]{3,7} https?://\S+|\[[^\]]*\]")
 class _Once:
     """
     Tells each reason once. A failure with the same words as an earlier one of its stream, whichever partition and
-    request they name, is passed on marked ``told``, so that no line is printed for it; at the end of the run one line
+    request they name, is passed on marked ``known``, so that no line is printed for it; at the end of the run one line
     says how many more there were.
     """
 
@@ -139,7 +139,7 @@ class _Once:
             refused = event["error"] == "AuthenticationError"  # one reason, whichever request it was told to
             key = (event["source"], event["stream"], "" if refused else _OWN.sub("", event["message"]))
             self._seen[key] = self._seen.get(key, -1) + 1
-            event = {**event, "told": self._seen[key] > 0}
+            event = {**event, "known": self._seen[key] > 0}
         if event["event"] == "run_finished":
             for (source, stream, _), more in self._seen.items():
                 if more:
@@ -163,18 +163,18 @@ class _Log:
 
     def __call__(self, event: Event) -> None:
         name = event["event"]
-        if name in ("partition_failed", "failed_alike") and not event.get("told"):
-            self._line("ERROR", told(event))
+        if name in ("partition_failed", "failed_alike") and not event.get("known"):
+            self._line("ERROR", in_words(event))
         if name == "defect" and self._debug:  # without --debug, the partition that failed of it says enough
-            self._line("ERROR", told(event))
+            self._line("ERROR", in_words(event))
             to_stderr(mask(event["trace"]))
         if self._quiet:
             return
         news = name in ("run_started", "planned") or event.get("restated")
         if name in ("retry", "note"):
-            self._line("WARNING", told(event, full_urls=self._debug))
+            self._line("WARNING", in_words(event, full_urls=self._debug))
         elif news or (self._verbose and name == "partition_delivered"):
-            self._line("INFO", told(event))
+            self._line("INFO", in_words(event))
         if "stream" in event and name in ("planned", "partition_delivered", "partition_failed"):
             self._count(event)
 
@@ -228,8 +228,8 @@ def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
             records[key] = records.get(key, 0) + event.get("records", 0)
             progress.update(bars[key], advance=1, records=records[key])
         shown = name in ("partition_failed", "failed_alike", "note", "retry") or event.get("restated")
-        wanted = (shown or verbose or debug) and name != "run_started" and not event.get("told")
-        text = told(event, full_urls=debug) if wanted else None
+        wanted = (shown or verbose or debug) and name != "run_started" and not event.get("known")
+        text = in_words(event, full_urls=debug) if wanted else None
         if text is not None:
             bad = name in ("partition_failed", "failed_alike", "defect")
             console.print(Text(harmless(mask(text)), style="red" if bad else ""))
