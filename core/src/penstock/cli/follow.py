@@ -4,7 +4,6 @@ Following a run on stderr: bars on a terminal, log lines elsewhere, or one JSON 
 
 import re
 import sys
-import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -19,7 +18,7 @@ Event = Mapping[str, Any]
 
 
 class Follower(Protocol):
-    """Takes the events of a run, from any thread, one at a time."""
+    """Takes the events of a run, one at a time, as the run gives them."""
 
     def __call__(self, event: Event) -> None: ...
 
@@ -33,24 +32,15 @@ def following(
 
     ``debug``: with the traceback of a defect.
     """
-    lock = threading.Lock()
     if log_format == "json":
-        yield _one_at_a_time(lock, lambda event: _json(event, quiet=quiet, debug=debug))
+        yield lambda event: _json(event, quiet=quiet, debug=debug)
     elif quiet:
-        yield _one_at_a_time(lock, _Once(_Log(quiet=True, verbose=False, debug=debug)))
+        yield _Once(_Log(quiet=True, verbose=False, debug=debug))
     elif sys.stderr.isatty() if progress is None else progress:
         with _bars(verbose, debug) as follower:
-            yield _one_at_a_time(lock, _Once(follower))
+            yield _Once(follower)
     else:
-        yield _one_at_a_time(lock, _Once(_Log(quiet=False, verbose=verbose, debug=debug)))
-
-
-def _one_at_a_time(lock: threading.Lock, follower: Follower) -> Follower:
-    def follow(event: Event) -> None:
-        with lock:
-            follower(event)
-
-    return follow
+        yield _Once(_Log(quiet=False, verbose=verbose, debug=debug))
 
 
 def _json(event: Event, *, quiet: bool, debug: bool) -> None:
