@@ -76,18 +76,23 @@ def problems(filters: Filters, cursor: str) -> Iterator[str]:
             yield f"{stream}: wanted a table of names and values, found {table!r}"
             continue
         for name, value in table.items():
-            where = f'{stream}."{name}"'
-            if name not in DOCUMENTED[stream] and not (_is_list(value) and f"{name}[]" in DOCUMENTED[stream]):
-                yield f"{where}: Convertr documents no such filter{_nearest(name, DOCUMENTED[stream])}"
-            elif stream == "leads" and name.partition("[")[0] == cursor:
-                yield f"{where}: the days asked for already decide {cursor}; use start, --since and --until"
-            elif _is_list(value) and not value:
-                yield f"{where}: an empty list filters nothing; leave it out"
-            elif _is_list(value) and not name.endswith("[]") and f"{name}[]" not in DOCUMENTED[stream]:
-                yield f"{where}: takes one value, found a list"
-            else:
-                for one in value if _is_list(value) else (value,):
-                    yield from (f"{where}: {reason}" for reason in _unsendable(name, one))
+            yield from (f'{stream}."{name}": {reason}' for reason in _wrong(stream, name, value, cursor))
+
+
+def _wrong(stream: str, name: str, value: Any, cursor: str) -> Iterator[str]:
+    """What is wrong with one filter of a stream."""
+    documented, many = DOCUMENTED[stream], _is_list(value)
+    if name not in documented and not (many and f"{name}[]" in documented):
+        yield f"Convertr documents no such filter{_nearest(name, documented)}"
+    elif stream == "leads" and name.partition("[")[0] == cursor:
+        yield f"the days asked for already decide {cursor}; use start, --since and --until"
+    elif many and not value:
+        yield "an empty list filters nothing; leave it out"
+    elif many and not name.endswith("[]") and f"{name}[]" not in documented:
+        yield "takes one value, found a list"
+    else:
+        for one in value if many else (value,):
+            yield from _unsendable(name, one)
 
 
 def parameters(filters: Filters, stream: str) -> Iterator[tuple[str, str]]:
