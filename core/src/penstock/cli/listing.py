@@ -2,6 +2,7 @@
 ``connectors`` and ``streams``: what is installed, without any configuration.
 """
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -99,6 +100,20 @@ def streams(session: Session, connector: str, json_: bool) -> None:
     if json_:
         print_json({"connector": connector, "streams": offered, "actions": actions})
         return
+    _print_streams(offered)
+    if actions:
+        print()
+        print_table(
+            ["action", "summary"],
+            [
+                [one["name"], f"not built: {one['not_built']}" if one["not_built"] else one["summary"]]
+                for one in actions
+            ],
+        )
+
+
+def _print_streams(offered: Sequence[dict[str, Any]]) -> None:
+    """One table of all streams, then one of each stream's fields."""
     print_table(
         ["stream", "kind", "key", "partition", "final", "default", "summary"],
         [
@@ -126,15 +141,6 @@ def streams(session: Session, connector: str, json_: bool) -> None:
             [
                 [f"  {field['name']}", field["type"], field["unit"], ", ".join(_marks(field)), field["description"]]
                 for field in one["fields"]
-            ],
-        )
-    if actions:
-        print()
-        print_table(
-            ["action", "summary"],
-            [
-                [one["name"], f"not built: {one['not_built']}" if one["not_built"] else one["summary"]]
-                for one in actions
             ],
         )
 
