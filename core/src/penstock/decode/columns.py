@@ -26,16 +26,33 @@ from penstock.decode.rejects import Rejects
 from penstock.errors import PluginError
 from penstock.record import Column
 from penstock.redact import clip
+from penstock.values import frozen
 
 # Wide enough for every number that passes, and loud where one does not.
 _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
 
 
+@frozen(kw_only=True)
+class Nesting:
+    """The json columns of a stream: ``raw`` stay bytes, ``cleaners`` remove by column what is hidden inside."""
+
+    raw: Collection[str]
+    cleaners: Mapping[str, Callable[[Any], Any]]
+
+
+@frozen(kw_only=True)
+class DayRule:
+    """Where a row's day stands: in the column ``day``, cut in ``zone`` from the column ``day_of`` if that is named."""
+
+    day: str | None
+    day_of: str | None
+    zone: tzinfo
+
+
 class ColumnRules:
     """
-    What holds for the columns of one stream. ``raw`` are the json columns that stay bytes, ``cleaners`` those that
-    hide something inside, ``hidden`` those that are not delivered: no record is rejected for an amount that nobody
-    wants; ``day`` is the column with a row's day, ``day_of`` the one it is cut from.
+    What holds for the columns of one stream. ``hidden`` are those that are not delivered: no record is rejected for
+    an amount that nobody wants.
     """
 
     def __init__(
@@ -43,21 +60,17 @@ class ColumnRules:
         name: str,
         columns: Mapping[str, Column],
         *,
-        raw: Collection[str],
-        cleaners: Mapping[str, Callable[[Any], Any]],
+        nesting: Nesting,
         hidden: Collection[str],
-        day: str | None,
-        day_of: str | None,
-        zone: tzinfo,
+        days: DayRule,
         rejects: Rejects,
     ) -> None:
         self._name = name
         self._columns = columns
-        self._raw = raw
-        self._cleaners = cleaners
-        self._day = day if day in columns else None
-        self._day_of = day_of
-        self._zone = zone
+        self._nesting = nesting
+        self._day = days.day if days.day in columns else None
+        self._day_of = days.day_of
+        self._zone = days.zone
         self._rejects = rejects
         self._decimals = tuple(one.name for one in columns.values() if one.type == "decimal" and not one.added)
         self._numbers = tuple(one for one in columns.values() if one.derived_of is not None and one.name not in hidden)
@@ -95,11 +108,11 @@ class ColumnRules:
 
     def _clean_nested(self, page: RawPage) -> None:
         """A JSON null is a null, and what is hidden inside nested values goes."""
-        for name in self._raw:
+        for name in self._nesting.raw:
             values = values_of(page.rows, name)
             if NULL in values:
                 fill_each(page.rows, name, [None if value == NULL else value for value in values])
-        for name, clean in self._cleaners.items():
+        for name, clean in self._nesting.cleaners.items():
             deque(map(clean, values_of(page.rows, name)), maxlen=0)
 
     def _filled(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:

@@ -12,7 +12,7 @@ from msgspec import UNSET
 
 from penstock.declare import Stream
 from penstock.decode import derived as of_derived
-from penstock.decode.columns import ColumnRules
+from penstock.decode.columns import ColumnRules, DayRule, Nesting
 from penstock.decode.keys import Keys, Memory
 from penstock.decode.nested import cleaner
 from penstock.decode.rawpage import Parts, RawPage, fill, joined, page_of
@@ -168,12 +168,9 @@ class Compiled:
         self._rules = ColumnRules(
             self._name,
             self.columns,
-            raw=raw,
-            cleaners=cleaners,
+            nesting=Nesting(raw=raw, cleaners=cleaners),
             hidden=self._hidden,
-            day=day,
-            day_of=day_of,
-            zone=wanted.zone,
+            days=DayRule(day=day, day_of=day_of, zone=wanted.zone),
             rejects=rejects,
         )
         # Two days of one answer may have a row of one key each.
