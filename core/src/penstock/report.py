@@ -12,7 +12,7 @@ from penstock.words import counted
 
 
 @define
-class StreamReport:
+class StreamCounts:
     """One stream's counts in one run. ``seconds`` is the time from its first request to its last delivery."""
 
     planned: int = 0
@@ -62,7 +62,7 @@ class RunReport:
     run_id: str
     strict: bool = False
     seconds: float = 0.0
-    streams: dict[tuple[str, str], StreamReport] = field(factory=dict)
+    streams: dict[tuple[str, str], StreamCounts] = field(factory=dict)
     errors: list[dict[str, Any]] = field(factory=list)
     notices: list[str] = field(factory=list)
     refused: bool = False  # credentials
@@ -80,9 +80,9 @@ class RunReport:
         130: "interrupted",
     }
 
-    def stream(self, source: str, stream: str) -> StreamReport:
+    def stream(self, source: str, stream: str) -> StreamCounts:
         """The counts of one stream, zeros at first."""
-        return self.streams.setdefault((source, stream), StreamReport())
+        return self.streams.setdefault((source, stream), StreamCounts())
 
     def count(self, source: str, stream: str, **amounts: int) -> None:
         """Add to counters of a stream, each by its name; from any thread."""

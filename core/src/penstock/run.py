@@ -206,9 +206,9 @@ class SourceRun:
         if ledger is None or stream.poller is None:
             return
         oldest = self.clock.now() - timedelta(seconds=poll_times(self.source.settings, stream).deadline_s)
-        for report in ledger.pending(self.source.name, stream.name):
-            if report.submitted_at <= oldest:
-                ledger.drop(report)
+        for pending in ledger.pending(self.source.name, stream.name):
+            if pending.submitted_at <= oldest:
+                ledger.drop(pending)
 
     def _task(self, fetch: Fetch, hidden: bool) -> Task:
         stream, needs = fetch.stream, self._needs

@@ -92,8 +92,8 @@ def streams(session: Session, connector: str, json_: bool) -> None:
     actions = [
         {
             "name": action.name,
-            "summary": getattr(action, "summary", ""),
-            "not_built": getattr(action, "not_built", "") or None,
+            "summary": action.summary,
+            "not_built": action.not_built or None,
         }
         for action in registry.actions(connector)
     ]
