@@ -23,7 +23,7 @@ from penstock.errors import (
 from penstock.model import Request, Response
 from penstock.parts import Accept, Grant, Refuse, Retry, Verdict
 from penstock.redact import Secret
-from penstock.retry import BOUND_RETRIES, SILENT, Again, Budget, Retrying, RetryPolicy, retry_after
+from penstock.retry import BOUND_RETRIES, RENEWALS, SILENT, Again, Budget, Retrying, RetryPolicy, retry_after
 from penstock.testing import FakeClock, a_response
 
 REQUEST = Request(url="http://localhost/report")
@@ -157,6 +157,26 @@ def test_a_token_is_renewed_once():
     with pytest.raises(AuthenticationError):
         retrying(exchange)(REQUEST, always(Retry(error, renew=True)))
     assert (exchange.asked, exchange.renewed) == (2, 1)
+
+
+def test_a_token_that_others_used_up_is_renewed_again():
+    """
+    A token that lives for a few requests only may be gone before its second use: as long as other requests are
+    answered meanwhile, another one is tried, up to a bound.
+    """
+    others = Signed([GOOD] * 99)
+    exchange = Signed([a_response(status=401)] * 99, current=Grant(Secret("token")))
+    shared = retrying(exchange)
+
+    def refused(response: Response) -> Verdict:
+        shared.exchange = others
+        shared(REQUEST, always(Accept()))
+        shared.exchange = exchange
+        return Retry(AuthenticationError("expired"), renew=True)
+
+    with pytest.raises(AuthenticationError):
+        shared(REQUEST, refused)
+    assert (exchange.asked, exchange.renewed) == (1 + RENEWALS, RENEWALS)
 
 
 def test_a_key_that_nobody_granted_is_not_renewed():

@@ -233,6 +233,7 @@ NOT_WHOLE = {
     "reset": "broke the connection",
     "silent_close": "closed the connection without an answer",
     "reset_in_body": "broke the connection",
+    "cut_head": "cut its answer inside the headers",
     "cut": r"cut its answer after [\d,]+ of [\d,]+ bytes",
     "cut_chunk": "inside a chunk",
     "cut_between_chunks": "between two chunks",

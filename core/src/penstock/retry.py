@@ -30,6 +30,9 @@ BOUND_RETRIES = 2
 # is answered: an outage then costs a run minutes, and not the patience for one request times its partitions.
 SILENT = 3
 
+# How many grants one request may use up, where each was good until it ended: tokens that live for a few requests only.
+RENEWALS = 5
+
 
 @frozen(kw_only=True)
 class RetryPolicy:
@@ -134,6 +137,7 @@ class Retrying:
     budget: Budget
     draw: Callable[[], float] = random.random
     _silent: int = field(default=0, init=False)  # requests in a row that were given up without any answer
+    _answered: int = field(default=0, init=False)  # requests that were, and well
 
     def __call__(
         self,
@@ -145,17 +149,17 @@ class Retrying:
         """
         ``on_send`` is called before every attempt, ``on_retry`` after one that another follows, before the pause.
         """
-        failures = 0
-        renewed = renewing = corrected = False
+        failures = renewals = answered = 0
+        corrected = False
         stale: Grant | None = None
         while True:
             self.pace.wait_turn()
             used, skew = self.exchange.current, self.exchange.skew
             response: Response | None = None
             try:
-                if renewing:
+                if stale is not None:
                     self.exchange.renew(stale)
-                    renewing = False
+                    used, stale = self.exchange.current, None
                 on_send()
                 response = self.exchange(request)
                 verdict = judge(response)
@@ -163,15 +167,18 @@ class Retrying:
                 verdict = Retry(failed)
             if not isinstance(verdict, Retry):
                 self._silent = 0
+                self._answered += not isinstance(verdict, Refuse)
                 assert response is not None
                 return response, verdict
             error = verdict.error
             if verdict.renew or verdict.correct_clock:
                 # The attempt that found no grant logged in itself, and was signed with what that brought.
                 granted = used or self.exchange.current
-                if verdict.renew and not renewed and granted is not None:
-                    renewed = renewing = True
-                    stale = granted
+                # One new grant; another only if others were answered meanwhile: then it was good, until it ended, too.
+                worth = renewals == 0 or (self._answered > answered and renewals < RENEWALS)
+                if verdict.renew and granted is not None and worth:
+                    renewals += 1
+                    stale, answered = granted, self._answered
                 elif (
                     verdict.correct_clock and not corrected and response and self.exchange.correct_clock(response, skew)
                 ):

@@ -104,6 +104,12 @@ def silent_close(moment: Moment) -> SandboxResponse:
     return _scripted(moment.answer, ())
 
 
+def cut_head(moment: Moment) -> SandboxResponse:
+    """The status line, then the end of the connection: a client may take it for an answer without headers."""
+    head = _head(moment.answer, len(moment.answer.body))
+    return _scripted(moment.answer, (head[: head.index(b"\r\n") + 2],))
+
+
 def reset_in_body(moment: Moment) -> SandboxResponse:
     """Half of the body, then a reset."""
     body = moment.answer.body

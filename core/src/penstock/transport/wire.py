@@ -32,6 +32,7 @@ class Wire:
         self.absolute = False  # through a forwarding proxy the target is the whole URL
         self.proxy_headers: tuple[tuple[str, str], ...] = ()
         self._socket: Any = None
+        self._arriving: Timed | None = None
         self._waiting = select.poll()
         self._waits: tuple[Any, float] | None = None  # a socket, and the timeout that it has
 
@@ -55,7 +56,8 @@ class Wire:
     def _reply(self, sock: Any, *args: Any, **more: Any) -> "http.client.HTTPResponse":
         import http.client
 
-        return http.client.HTTPResponse(Timed(self, sock), *args, **more)  # type: ignore[arg-type]
+        self._arriving = Timed(self, sock)
+        return http.client.HTTPResponse(self._arriving, *args, **more)  # type: ignore[arg-type]
 
     def peer(self) -> str:
         return str(self._socket.getpeername()[0])
@@ -113,7 +115,11 @@ class Wire:
 
         assert self.connection is not None
         # Around urllib3's own method, which wraps the answer in what we do not use.
-        return http.client.HTTPConnection.getresponse(self.connection)
+        reply = http.client.HTTPConnection.getresponse(self.connection)
+        if self._arriving is not None and self._arriving.ended:  # http.client takes what came for all headers there are
+            reply.close()
+            raise CutError("cut its answer inside the headers")
+        return reply
 
     def alive(self) -> bool:
         """Whether it is open and silent: what can be read from an idle connection is its end, or a stray answer."""
@@ -143,6 +149,7 @@ class Timed(io.RawIOBase):
         self._socket = sock
         self._raw = sock.makefile("rb", buffering=0)
         self.waits = True
+        self.ended = False  # the other side has sent its last byte
 
     def makefile(self, mode: str) -> io.BufferedReader:
         return io.BufferedReader(self, 1 << 16)
@@ -155,10 +162,12 @@ class Timed(io.RawIOBase):
             return None
         self._wire.bound(self._socket, self._wire.left() if self.waits else 0)
         try:
-            return self._raw.readinto(buffer)  # type: ignore[no-any-return]
+            count: int | None = self._raw.readinto(buffer)
         except TimeoutError:
             self._wire.left()  # says so if it was the deadline that ended the wait
             raise
+        self.ended = count == 0
+        return count
 
     def _decrypted(self) -> bool:
         """Whether TLS has read more from the socket than it has handed on."""
