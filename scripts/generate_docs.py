@@ -36,6 +36,8 @@ BOUNDS = ("timeout_s", "max_body_mib", "max_pages", "retries", "retry_max_s", "t
 FIXED = (
     ("transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
     ("transport.failures", "CONNECT_S", "s", "making a connection"),
+    ("retry", "SILENT", "", "requests in a row without any answer, after which each one is tried once only"),
+    ("retry", "RENEWALS", "", "tokens that one request may use up, while other requests are answered"),
     ("engine", "READ_AHEAD_BYTES", "MiB", "answers fetched and not yet written, of all partitions (or one body)"),
     ("engine", "MOST_ACTIVE", "", "partitions under way at once"),
     ("reading", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),

@@ -168,7 +168,7 @@ def test_one_run_writes_a_source_at_a_time(talroo: Bench) -> None:
     """
     first = talroo.start()
     assert talroo.app.stalled.wait(20)
-    wait_for(lambda: len(talroo.delivered()) == 3)
+    wait_for(lambda: len(talroo.delivered()) == 3 and len(talroo.app.asked) == 6)
     asked = len(talroo.app.asked)
 
     second = talroo.start()
