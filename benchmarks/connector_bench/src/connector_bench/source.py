@@ -138,6 +138,7 @@ STREAMS = (
         record=Click,
         kind="changes",
         key="click_id",
+        day="updated_day",
         requests=_clicks,
         envelope=Envelope(items="clicks_report", keyed_by="report_date", optional=True),
         on_by_default=False,
