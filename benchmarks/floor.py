@@ -19,7 +19,7 @@ from typing import Any
 
 import orjson
 import urllib3
-from provider import FIRST_DAY, JOBS_PER_PAGE, LEADS_PER_PAGE
+from sizes import FIRST_DAY, JOBS_PER_PAGE, LEADS_PER_PAGE
 
 CLICK = {
     "click_id": "text",

@@ -14,9 +14,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
-FIRST_DAY = date(2016, 3, 1)
-LEADS_PER_PAGE = 100
-JOBS_PER_PAGE = 1000
+from sizes import FIRST_DAY, JOBS_PER_PAGE, LEADS_PER_PAGE
 
 _CITIES = ("Köln", "Portland", "Kraków", "Malmö", "Dijon")
 
