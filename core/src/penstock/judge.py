@@ -68,11 +68,12 @@ def by_status(provider: str, request: Request, response: Response) -> Verdict:
     The verdict where no judge has one: by the HTTP status alone.
     """
     status = response.status
-    seen = f"{provider} answered {request} with HTTP {status}"
-    if status == 206 and not _whole_range(response.header("content-range")):
-        return Retry(BrokenBodyError(f"{seen}: a part of what was asked for, though no part was asked for"))
-    if 200 <= status < 300:
+    partial = status == 206 and not _whole_range(response.header("content-range"))
+    if 200 <= status < 300 and not partial:
         return Accept()
+    seen = f"{provider} answered {request} with HTTP {status}"
+    if partial:
+        return Retry(BrokenBodyError(f"{seen}: a part of what was asked for, though no part was asked for"))
     said = response.text(200)
     detail = f": {said}" if said and status not in (401, 403) else ""
     if status == 429:
