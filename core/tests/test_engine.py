@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from attrs import define, field
 from penstock.clock import Clock
-from penstock.engine import Call, Engine, Outcome, Pause, Reading, Task
+from penstock.engine import FEW, Call, Engine, Outcome, Pause, Reading, Task
 from penstock.errors import DeadlineReachedError, StoppedError, TransportError
 from penstock.model import Request, Response
 
@@ -92,7 +92,7 @@ def test_what_nobody_has_taken_yet_is_bounded_in_number():
     """
     A reading that is slower than its provider has no more than twice the lane's requests ahead of it.
     """
-    lane, ahead = FakeLane(concurrency=3), []
+    lane, ahead = FakeLane(concurrency=3, delay_s=lambda name: 0.02 if name == "0" else 0.0), []
 
     def reading() -> Reading:
         calls = tuple(a_call(str(number)) for number in range(20))
@@ -101,7 +101,7 @@ def test_what_nobody_has_taken_yet_is_bounded_in_number():
             time.sleep(0.01)
             ahead.append(len(lane.came) - place - 1)
 
-    engine = Engine(Clock())
+    engine = Engine(Clock(), quick_s=0.0)
     engine.add([Task(lane, reading)])
     engine.run()
 
@@ -125,6 +125,26 @@ def test_no_more_calls_at_once_than_the_lane_allows():
 
     assert lane.most == 3
     assert len(lane.came) == 30
+
+
+@pytest.mark.parametrize(("quick_s", "most"), [(60.0, FEW), (0.0, 6)], ids=["comes at once", "is waited for"])
+def test_a_source_that_is_waited_for_is_asked_by_all_threads(quick_s: float, most: int):
+    """
+    A few requests under way are enough for a source whose answers come quicker than they are taken in; once one is
+    waited for, as many are as the source allows.
+    """
+    lane = FakeLane(concurrency=6, delay_s=lambda name: 0.02)
+
+    def reading() -> Reading:
+        yield tuple(a_call(str(number)) for number in range(18))
+        for _ in range(17):
+            yield ()
+
+    engine = Engine(Clock(), quick_s=quick_s)
+    engine.add([Task(lane, reading)])
+    engine.run()
+
+    assert lane.most == most
 
 
 def test_one_thread_keeps_to_the_order_of_the_readings():
