@@ -246,18 +246,15 @@ class Engine:
                 self._advance(task)
 
     def _take_next(self, most_s: float) -> None:
-        """Take what comes within so many seconds, if anything does."""
+        """Take what comes within so many seconds; if nothing does, let sources have more under way."""
+        narrow = [workers for workers in self._workers.values() if workers.window < workers.lane.concurrency]
         try:
-            done = self._done.get(timeout=min(most_s, self.quick_s))
+            done = self._done.get(timeout=min(most_s, self.quick_s) if narrow else most_s)
         except queue.Empty:
-            for workers in self._workers.values():
+            for workers in narrow:
                 workers.window = workers.lane.concurrency
-            self._submit()
-            try:
-                done = self._done.get(timeout=most_s)
-            except queue.Empty:
-                return
-        self._take(*done)
+        else:
+            self._take(*done)
 
     def _take(self, task: Task, slot: _Slot, outcome: Outcome) -> None:
         workers = self._workers_of(task.lane)
