@@ -15,11 +15,8 @@ from decimal import Decimal
 from typing import Any
 
 import msgspec
-from penstock.declare import Stream
-from penstock.decode import Memory, compile_stream, sums
-from penstock.envelope import Envelope
-from penstock.model import Response
-from penstock.record import column, derived, record
+from penstock import Envelope, Response, Stream, column, derived, record
+from penstock._decode import SeenKeys, compile_stream, sums
 
 try:
     import orjson  # type: ignore[import-not-found,unused-ignore]
@@ -104,7 +101,7 @@ def lead(number: int) -> dict[str, Any]:
 
 
 def camel(item: dict[str, Any]) -> dict[str, Any]:
-    from penstock.record import camel as rule
+    from penstock import camel as rule
 
     return {rule(name): value for name, value in item.items()}
 
@@ -125,7 +122,7 @@ def ours(cls: type, key: str, stamps: dict[str, Any] | None = None, **more: Any)
     def run(body: bytes) -> bytes:
         answer = envelope(Response(status=200, body=body, received_at=datetime.now().astimezone()))
         written = []
-        for decoded in compiled.decode_all(answer.items, stamps, Memory()):
+        for decoded in compiled.decode_all(answer.items, stamps, SeenKeys()):
             sums(decoded.batch)
             written.append(encoder.encode_lines(decoded.batch.rows))
         return b"".join(written)

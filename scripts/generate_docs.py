@@ -19,11 +19,11 @@ from pathlib import Path
 from typing import Any
 
 import attrs
-from penstock.cli.init import toml_value
-from penstock.cli.listing import described
-from penstock.declare import SourceSettings, help_of
+from penstock._cli.init import toml_value
+from penstock._cli.listing import described
+from penstock._plugins.registry import PART_KINDS, Registry
+from penstock.connector import SourceSettings, help_of
 from penstock.redact import Secret
-from penstock.registry import PART_KINDS, Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -34,23 +34,28 @@ BOUNDS = ("timeout_s", "max_body_mib", "max_pages", "retries", "retry_max_s", "t
 
 # Bounds that no key sets: (module, constant, unit, what).
 FIXED = (
-    ("transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
-    ("transport.failures", "CONNECT_S", "s", "making a connection"),
-    ("retry", "SILENT", "", "requests in a row without any answer, after which each one is tried once only"),
-    ("retry", "RENEWALS", "", "tokens that one request may use up, while other requests are answered"),
-    ("engine", "READ_AHEAD_BYTES", "MiB", "answers fetched and not yet written, of all partitions (or one body)"),
-    ("engine", "MOST_ACTIVE", "", "partitions under way at once"),
-    ("reading", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
-    ("reconcile", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
+    ("_fetch.transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
+    ("_fetch.transport.failures", "CONNECT_S", "s", "making a connection"),
+    ("_fetch.retry", "SILENT", "", "requests in a row without any answer, after which each one is tried once only"),
+    ("_fetch.retry", "RENEWALS", "", "tokens that one request may use up, while other requests are answered"),
     (
-        "decode.coerce",
+        "_fetch.scheduler",
+        "READ_AHEAD_BYTES",
+        "MiB",
+        "fetched and not yet written, of all partitions (or one body)",
+    ),
+    ("_fetch.scheduler", "MOST_ACTIVE", "", "partitions under way at once"),
+    ("_read.reader", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
+    ("_read.reconcile", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
+    (
+        "_decode.coerce",
         "LARGEST_EXPONENT",
         "digits",
         "a number, before or after its point; a record with a longer one is rejected",
     ),
-    ("inputs", "MOST_LINE_BYTES", "MiB", "one row that is to be written to a provider"),
-    ("writing", "MOST_UNKNOWN", "", "writes in a row whose outcome nobody knows; then their job ends"),
-    ("decode.keys", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on a later page"),
+    ("_write.rows", "MOST_LINE_BYTES", "MiB", "one row that is to be written to a provider"),
+    ("_write.sender", "MOST_UNKNOWN", "", "writes in a row whose outcome nobody knows; then their job ends"),
+    ("_decode.keys", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on a later page"),
 )
 
 

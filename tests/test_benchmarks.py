@@ -12,11 +12,11 @@ from typing import Any
 
 import penstock_plugins
 import pytest
-from penstock.clock import Clock
-from penstock.plan import Job
-from penstock.registry import Registry
-from penstock.run import run
-from penstock.source import ConfiguredSource
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plugins.registry import Registry
+from penstock._run.runner import run
+from penstock._util.clock import Clock
 from penstock.testing.memory import MemorySink
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"

@@ -11,15 +11,23 @@ from urllib.parse import parse_qs
 
 import penstock
 import pytest
-from attrs import frozen
-from penstock.declare import Connector, Sandbox, SandboxRequest, SandboxResponse, SourceSettings, Stream, setting
-from penstock.errors import AuthenticationError
-from penstock.model import Request
-from penstock.parts import Refuse
-from penstock.record import added, record
-from penstock.redact import Secret
+from attrs import evolve, frozen
+from penstock import (
+    AuthenticationError,
+    Connector,
+    Refuse,
+    Request,
+    Sandbox,
+    SandboxRequest,
+    SandboxResponse,
+    Secret,
+    SourceSettings,
+    Stream,
+    added,
+    record,
+    setting,
+)
 from penstock.testing.conformance import conforms
-from penstock.values import evolve
 from penstock_plugins.tokens import HeaderTokens
 from worlds import PROVIDERS, Provider
 
@@ -117,7 +125,7 @@ class Acme:
         said: dict[str, Any] = {
             "authenticator": lambda settings: HeaderTokens(headers={"x-key": settings.key}),
             "judge": judge,
-            "check": lambda settings, ask: Request(url=f"{settings.base_url}/me"),
+            "check": lambda settings, slice_: Request(url=f"{settings.base_url}/me"),
         }
         yield Connector(name="acme", summary="", settings=AcmeSettings, **{**said, **self.connector})
 
@@ -126,8 +134,8 @@ class Acme:
         said: dict[str, Any] = {
             "key": "id",
             "day": "day",
-            "requests": lambda settings, ask: [
-                Request(url=f"{settings.base_url}/sales", params=(("day", str(ask.since)),))
+            "requests": lambda settings, slice_: [
+                Request(url=f"{settings.base_url}/sales", params=(("day", str(slice_.since)),))
             ],
         }
         if source == "acme":
@@ -161,7 +169,7 @@ def test_a_sound_connector_conforms(tmp_path: Path) -> None:
         (Acme(stream={"key": "nothing"}), "it is broken: stream sales: key names the column 'nothing'"),
         (Acme(Empty), "sales: the sandbox has no record of it, so that nothing was tried"),
         (Acme(Talkative), "members that the record class lacks: buyer"),
-        (Acme(stream={"requests": lambda settings, ask: ()}), "sales: the sandbox has no record of it"),
+        (Acme(stream={"requests": lambda settings, slice_: ()}), "sales: the sandbox has no record of it"),
         (Acme(Open), "a run with a wrong key ended with 0 instead of 3"),
         (Acme(Open), "the check of a wrong key said: acme: credentials work"),
         (Acme(connector={"check": post}), "the check sent POST /me; one GET is wanted"),

@@ -26,13 +26,12 @@ import click
 import pytest
 import time_machine
 from attrs import define, field
-from penstock import errors
-from penstock.cli import VERBS, Verbs, main
-from penstock.cli import _group as command_line
-from penstock.declare import SandboxRequest, SandboxResponse
-from penstock.registry import Registry
+from penstock import SandboxRequest, SandboxResponse, errors
+from penstock._cli import COMMANDS, Commands, _group as command_line, main
+from penstock._plugins.registry import Registry
 from penstock.report import RunReport
-from penstock.testing import FAULTS, Server, serve
+from penstock.sandbox.server import Server, serve
+from penstock.testing import FAULTS
 
 ROOT = Path(__file__).parents[1]
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("*/README.md"), *(ROOT / "docs").rglob("*.md")])
@@ -339,11 +338,11 @@ def test_commands_exist(command: str) -> None:
     """
     Each verb and each option that a page shows is one of the command line's.
     """
-    group: Verbs = command_line()
+    group: Commands = command_line()
     words = shlex.split(command.replace("[", "").replace("]", ""))
     if words[0].startswith("-"):
         return
-    assert words[0] in VERBS
+    assert words[0] in COMMANDS
     verb = group.get_command(click.Context(group), words[0])
     assert verb is not None
     known = {option for parameter in verb.params for option in (*parameter.opts, *parameter.secondary_opts)}
@@ -393,7 +392,7 @@ def test_the_guide_tells_every_exit_code_and_verb() -> None:
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.PenstockError)]
 
     assert told == {one.exit_code for one in kinds} | set(RunReport.STATUS)
-    assert [verb for verb in VERBS if f"penstock {verb}" not in text] == []
+    assert [verb for verb in COMMANDS if f"penstock {verb}" not in text] == []
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,12 @@ from urllib.parse import parse_qs
 import penstock.errors
 import pytest
 from attrs import evolve
-from penstock.declare import SandboxRequest
+from penstock import SandboxRequest
 from penstock.report import RunReport
-from penstock.testing import FAULTS, Fault, serve, with_faults
-from penstock.testing.changes import Change, Moment, bomb, drip, huge, status
+from penstock.sandbox.changes import Change, Moment, bomb, drip, huge, status
+from penstock.sandbox.faults import Fault
+from penstock.sandbox.server import serve
+from penstock.testing import FAULTS, with_faults
 from penstock.testing.conformance import TODAY, Key, Row, Rows, delivered_to
 from penstock.testing.memory import MemorySink
 from worlds import PROVIDERS, TALROO, Provider, bag

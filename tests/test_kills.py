@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from penstock.declare import SandboxRequest, SandboxResponse
-from penstock.testing import Server, serve
+from penstock import SandboxRequest, SandboxResponse
+from penstock.sandbox.server import Server, serve
 from worlds import CONVERTR, JOVEO, PROVIDERS, TALROO, TARGETCIRCLE, Provider, Row, bag, command, configure
 
 SINKS = ("jsonl", "csv")
@@ -153,13 +153,13 @@ def benches(*providers: Provider, kinds: tuple[str, ...] = SINKS) -> Any:
 
 def test_every_point_is_killed_at() -> None:
     """
-    The lists above name every checkpoint in the code.
+    The lists above name every fault point in the code.
     """
     import re
 
     root = Path(__file__).parents[1]
     files = [*root.glob("core/src/**/*.py"), *root.glob("plugins/src/**/*.py")]
-    named = {name for file in files for name in re.findall(r'checkpoint\("([\w.]+)"\)', file.read_text())}
+    named = {name for file in files for name in re.findall(r'fault_point\("([\w.]+)"\)', file.read_text())}
     of_others = {name for name in named if name.startswith(("postgres.", "act."))}
     assert named - of_others == {*PARTITION_POINTS, *CHANGES_POINTS, *REPORT_POINTS}
 

@@ -18,30 +18,19 @@ CONNECTORS = sorted(path.name for path in ROOT.glob("connector_*") if (path / "p
 MEMBERS = ["core", "plugins", *CONNECTORS]
 PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
 
-# A module imports from lower floors; on floor 1, the stages, it imports no other one of its floor.
-FLOORS = (
-    {
-        *("__init__", "values", "redact", "errors", "model", "parts", "record", "declare", "sink"),
-        *("checkpoint", "clock", "report", "words"),
-    },
-    {
-        *("sign", "retry", "pace", "judge", "envelope", "decode", "reconcile", "ledger"),
-        *("engine", "action", "config", "transport"),
-    },
-    {"hookspecs", "loading", "mistakes", "registry", "inputs", "outbox"},
-    {
-        *("source", "choice", "plan", "lane", "streamparts", "polling", "intake", "reading", "needs"),
-        *("delivery", "run", "check", "writing"),
-    },
-    {"cli", "testing"},
+# The private folders of the core, in the order in which a run uses them. ``project`` stands between them: the Python
+# API is built from all stages, and the command line from it.
+STAGES = (
+    *("_util", "_plugins", "_config", "_plan", "_fetch", "_decode", "_read", "_run", "_write"),
+    *("project", "_cli", "testing"),
 )
 
 # Who may import what is large or somebody else's.
 KEEPERS = {
-    "cattrs": {"config"},
-    "urllib3": {"transport"},
-    "click": {"cli"},
-    "rich": {"cli"},
+    "cattrs": {"_config"},
+    "urllib3": {"_fetch"},
+    "click": {"_cli"},
+    "rich": {"_cli"},
     "psycopg": set[str](),
 }
 
@@ -69,41 +58,19 @@ def stage_of(path: Path) -> str:
     return path.relative_to(CORE).parts[0].removesuffix(".py")
 
 
-def floor_of(stage: str) -> int | None:
-    return next((number for number, floor in enumerate(FLOORS) if stage in floor), None)
-
-
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_imports_go_down(path: Path) -> None:
+def test_a_private_folder_imports_only_those_left_of_it(path: Path) -> None:
     """
-    A module of the core imports from its own floor or a lower one; stages import no stage; plugins never.
+    Public modules import no private folder; a private folder imports those that stand before it in ``STAGES``.
     """
     stage = stage_of(path)
-    floor = floor_of(stage)
-    assert floor is not None, f"{stage} has no floor yet: name it in FLOORS"
+    assert stage in STAGES or not stage.startswith("_") or stage == "__init__", f"{stage}: name it in STAGES"
     for name in imports(ast.parse(path.read_text())):
         assert not name.startswith(("penstock_plugins", "connector_")), name
-        if not name.startswith("penstock."):
-            continue
-        other = name.split(".")[1]
-        theirs = floor_of(other)
-        if theirs is None or other == stage:  # a name of penstock/__init__, or the package itself
-            continue
-        assert theirs <= floor, f"{stage} imports {other} from above"
-        assert not floor == theirs == 1, f"{stage} imports another stage, {other}"
-
-
-def test_the_readme_places_every_module() -> None:
-    """
-    The table of the core's README has each module on the floor that it keeps to.
-    """
-    rows = re.findall(r"^\| (\d) \| (.*?) \|", (ROOT / "core" / "README.md").read_text(), re.MULTILINE)
-    placed = [
-        {name for number, names in rows if int(number) == floor for name in re.findall(r"`(\w+)`", names)}
-        for floor in range(len(FLOORS))
-    ]
-
-    assert placed == [floor - {"__init__"} for floor in FLOORS]
+        other = name.split(".")[1] if name.startswith("penstock.") else stage
+        if other in STAGES and other != stage:
+            assert stage in STAGES, f"{stage}, a public module, imports {other}"
+            assert STAGES.index(other) < STAGES.index(stage), f"{stage} imports {other}, which stands right of it"
 
 
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
@@ -132,14 +99,16 @@ def test_core_knows_no_provider(path: Path) -> None:
 @pytest.mark.parametrize("member", [*CONNECTORS, "plugins"])
 def test_plugins_know_no_connector(member: str) -> None:
     """
-    A connector imports no other connector; the shared plugins import none at all; nobody imports what runs them.
+    A connector imports no other connector; the shared plugins import none at all; neither imports a private name.
     """
     package = next((ROOT / member / "src").iterdir()).name
     for path in modules(ROOT / member / "src"):
         for name in imports(ast.parse(path.read_text())):
             top = name.split(".")[0]
             assert not top.startswith("connector_") or top == package, f"{path.name} imports {name}"
-            assert not name.startswith(("penstock.run", "penstock.engine", "penstock.cli")), f"{path.name}: {name}"
+            assert not name.startswith(("penstock._run.runner", "penstock._fetch.scheduler", "penstock._cli")), (
+                f"{path.name}: {name}"
+            )
 
 
 @pytest.mark.parametrize("member", [*CONNECTORS, "plugins"])
@@ -210,9 +179,28 @@ def test_help_imports_nothing_large() -> None:
     ``penstock --help`` starts without network, codecs, tables and connectors.
     """
     code = (
-        "import sys\nfrom penstock.cli import main\nmain(['--help'])\n"
+        "import sys\nfrom penstock._cli import main\nmain(['--help'])\n"
         "print('LOADED', *sorted({name.split('.')[0] for name in sys.modules}), file=sys.stderr)"
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ended.stderr.split("LOADED", 1)[1].split())
     assert loaded & {"urllib3", "cattrs", "rich", "msgspec", "sqlite3", "psycopg", "http", "ssl", *CONNECTORS} == set()
+
+
+def test_public_names_are_listed_twice_alike() -> None:
+    """
+    The names that a type checker sees in ``penstock`` are those that are imported on first use, and each exists.
+    """
+    import penstock
+
+    tree = ast.parse((CORE / "__init__.py").read_text())
+    typed = {
+        alias.asname
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("penstock.")
+        for alias in node.names
+    }
+    lazy = {name for names in penstock.PUBLIC.values() for name in names}
+
+    assert typed == lazy
+    assert [name for name in lazy if getattr(penstock, name, None) is None] == []

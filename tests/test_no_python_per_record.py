@@ -20,25 +20,32 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import evolve
-from penstock import hookimpl
-from penstock.clock import Clock
-from penstock.declare import (
+from penstock import (
+    Batch,
     Connector,
+    Envelope,
+    Json,
+    Request,
     SandboxApp,
     SandboxRequest,
     SandboxResponse,
+    Slice,
     SourceSettings,
     Stream,
+    added,
+    column,
+    derived,
+    hookimpl,
+    named,
+    personal,
+    record,
 )
-from penstock.envelope import Envelope
-from penstock.model import Ask, Batch, Request
-from penstock.parts import named
-from penstock.plan import Job
-from penstock.record import Json, added, column, derived, personal, record
-from penstock.registry import Registry
-from penstock.run import run
-from penstock.source import ConfiguredSource
-from penstock.testing import serve
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plugins.registry import Registry
+from penstock._run.runner import run
+from penstock._util.clock import Clock
+from penstock.sandbox.server import serve
 from penstock.testing.pg import server as postgres
 
 FEW, MORE = 1000, 2000  # records a page
@@ -92,11 +99,11 @@ def lead(number: int) -> dict[str, Any]:
     return {"id": number, "campaign": {"id": number % 7, "name": "Q1"}, "fields": None if number % 5 else fields}
 
 
-def _sales(settings: SourceSettings, ask: Ask) -> list[Request]:
+def _sales(settings: SourceSettings, slice_: Slice) -> list[Request]:
     return [Request(url=f"{settings.base_url}/sales")]
 
 
-def _leads(settings: SourceSettings, ask: Ask) -> list[Request]:
+def _leads(settings: SourceSettings, slice_: Slice) -> list[Request]:
     return [Request(url=f"{settings.base_url}/leads")]
 
 

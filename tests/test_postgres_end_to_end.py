@@ -18,8 +18,8 @@ from typing import Any
 import psycopg
 import pytest
 from attrs import define, field
-from penstock.declare import SandboxRequest, SandboxResponse
-from penstock.testing import Server, serve
+from penstock import SandboxRequest, SandboxResponse
+from penstock.sandbox.server import Server, serve
 from penstock.testing.pg import server as postgres
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads

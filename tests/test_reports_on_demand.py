@@ -11,18 +11,28 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import frozen
-from penstock import hookimpl
-from penstock.declare import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream
-from penstock.envelope import Envelope
-from penstock.model import Request, Response
-from penstock.parts import Grant, Ready, Unsigned, named
-from penstock.plan import Job
-from penstock.record import record
-from penstock.registry import Registry
+from penstock import (
+    Connector,
+    Envelope,
+    Grant,
+    Ready,
+    Request,
+    Response,
+    SandboxRequest,
+    SandboxResponse,
+    SourceSettings,
+    Stream,
+    Unsigned,
+    hookimpl,
+    named,
+    record,
+)
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plugins.registry import Registry
+from penstock._run.runner import run
 from penstock.report import RunReport
-from penstock.run import run
-from penstock.source import ConfiguredSource
-from penstock.testing import serve
+from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink
 from worlds import then
 
@@ -85,7 +95,9 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
                 record=Sale,
                 kind="snapshot",
                 key="id",
-                requests=lambda settings, ask: [Request(method="POST", url=f"{settings.base_url}/orders", body=b"{}")],
+                requests=lambda settings, slice_: [
+                    Request(method="POST", url=f"{settings.base_url}/orders", body=b"{}")
+                ],
                 envelope=Envelope(items="data"),
                 paginator=named("page_number", size=2),
                 poller=lambda settings: Orders(place),

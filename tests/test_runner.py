@@ -14,20 +14,30 @@ from typing import Any
 import penstock_plugins
 import pytest
 from attrs import define, field, frozen
-from penstock import hookimpl
-from penstock.declare import Connector, Limits, Parent, SandboxRequest, SandboxResponse, SourceSettings, Stream
-from penstock.envelope import Envelope
-from penstock.errors import SinkError
+from penstock import (
+    Connector,
+    Envelope,
+    Limits,
+    Parent,
+    Partition,
+    Request,
+    SandboxRequest,
+    SandboxResponse,
+    SinkError,
+    Slice,
+    SourceSettings,
+    Stream,
+    hookimpl,
+    named,
+    record,
+)
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job, plan
+from penstock._plugins.registry import Registry
+from penstock._run.runner import run
 from penstock.ledger import SqliteLedger
-from penstock.model import Ask, Partition, Request
-from penstock.parts import named
-from penstock.plan import Job, plan
-from penstock.record import record
-from penstock.registry import Registry
 from penstock.report import RunReport
-from penstock.run import run
-from penstock.source import ConfiguredSource
-from penstock.testing import serve
+from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
 from worlds import CONVERTR, TALROO, bag, command, configure, then
 
@@ -265,12 +275,12 @@ class ShopSettings(SourceSettings):
     base_url: str
 
 
-def things(settings: Any, ask: Ask) -> Iterable[Request]:
-    yield Request(url=f"{settings.base_url}/things/{ask.account}")
+def things(settings: Any, slice_: Slice) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/things/{slice_.account}")
 
 
-def parts(settings: Any, ask: Ask) -> Iterable[Request]:
-    yield Request(url=f"{settings.base_url}/parts/{ask.account}/{ask.parent['id']}")
+def parts(settings: Any, slice_: Slice) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/parts/{slice_.account}/{slice_.parent['id']}")
 
 
 LISTED = Envelope(items="data", total="total")
@@ -359,7 +369,7 @@ def test_a_partition_that_fails_harms_no_other(tmp_path: Path) -> None:
     assert report.exit_code == 1
     assert [(error["error"], error["partition"]) for error in report.errors] == [("ServerError", {"shop": "b"})]
     assert sorted(partition.as_dict()["shop"] for partition in sink.rows["things"]) == ["a", "c"]
-    target = sink.look("shop")
+    target = sink.open_readonly("shop")
     assert target is not None
     entries = {
         partition.as_dict()["shop"]: entry for partition, entry in target.ledger.entries("shop", "things").items()

@@ -18,10 +18,10 @@ import connector_joveo.sandbox
 import connector_talroo.sandbox
 import pytest
 from attrs import define, evolve, field
-from penstock import redact
-from penstock.cli import main
-from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.testing import FAULTS, Server, serve, with_faults
+from penstock import SandboxApp, SandboxRequest, SandboxResponse, redact
+from penstock._cli import main
+from penstock.sandbox.server import Server, serve
+from penstock.testing import FAULTS, with_faults
 from worlds import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, Provider, configure
 
 # Signs that every encoding changes: JSON, percent, base64 at each alignment.

@@ -22,11 +22,10 @@ import pytest
 from attrs import define, field
 from connector_joveo.sandbox import JoveoSandbox
 from connector_sensis.sandbox import KEY, SensisSandbox, listing_id
-from penstock.cli import main
-from penstock.declare import SandboxRequest, SandboxResponse
-from penstock.registry import Registry
-from penstock.testing import Server, serve
-from penstock.testing.server import Pause, Reset, Scripted
+from penstock import SandboxRequest, SandboxResponse
+from penstock._cli import main
+from penstock._plugins.registry import Registry
+from penstock.sandbox.server import Pause, Reset, Scripted, Server, serve
 
 TODAY = date(2026, 3, 2)
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))

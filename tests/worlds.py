@@ -17,8 +17,8 @@ from connector_convertr.sandbox import ConvertrSandbox
 from connector_joveo.sandbox import JoveoSandbox
 from connector_talroo.sandbox import TalrooSandbox
 from connector_targetcircle.sandbox import TargetCircle
-from penstock.declare import SandboxRequest
-from penstock.registry import Registry
+from penstock import SandboxRequest
+from penstock._plugins.registry import Registry
 from penstock.testing import conformance
 from penstock.testing.conformance import QUICK, TODAY, Key, Row, Rows, Subject, noon_of
 
@@ -163,7 +163,7 @@ PROVIDERS = {one.name: one for one in (TALROO, TARGETCIRCLE, CONVERTR, JOVEO)}
 
 # --- the command line, in a process of its own ----------------------------------------------------------------------
 
-MAIN = "import sys; from penstock.cli import main; sys.exit(main())"
+MAIN = "import sys; from penstock._cli import main; sys.exit(main())"
 
 
 def toml(values: Mapping[str, Any]) -> str:

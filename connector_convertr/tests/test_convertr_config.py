@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.filters import DOCUMENTED, parameters, problems
-from penstock.redact import Secret
+from penstock import Secret
 
 FIXTURES = Path(__file__).parent / "fixtures"
 LOGIN: dict[str, Any] = {"username": "a@lead.example", "password": Secret("long password")}

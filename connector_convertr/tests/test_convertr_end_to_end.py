@@ -13,17 +13,16 @@ import pytest
 from attrs import evolve
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
-from penstock.check import check
-from penstock.choice import chosen_streams
-from penstock.declare import SandboxRequest
-from penstock.errors import AuthenticationError
-from penstock.plan import Job
-from penstock.redact import Secret
-from penstock.registry import Registry
+from penstock import AuthenticationError, SandboxRequest, Secret
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plan.selection import chosen_streams
+from penstock._plugins.registry import Registry
+from penstock._run.check import check
+from penstock._run.runner import run
 from penstock.report import RunReport
-from penstock.run import run
-from penstock.source import ConfiguredSource
-from penstock.testing import FakeClock, serve
+from penstock.sandbox.server import serve
+from penstock.testing import FakeClock
 
 NOW = datetime(2026, 3, 20, 12, tzinfo=UTC)
 BUSY = date(2026, 3, 8)  # more than one page of leads

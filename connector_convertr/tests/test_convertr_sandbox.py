@@ -18,7 +18,7 @@ from connector_convertr.sandbox import (
     _leads,
     leads_on,
 )
-from penstock.declare import SandboxRequest, SandboxResponse
+from penstock import SandboxRequest, SandboxResponse
 
 TODAY = date(2026, 3, 20)
 CREDENTIALS = {"username": USERNAME, "password": PASSWORD}

@@ -10,10 +10,23 @@ import pytest
 from attrs import evolve
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.source import CONNECTOR, authenticator, check, judge, judge_detail
-from penstock.errors import AuthenticationError, ProviderError, RefusedError, ServerError, ThrottledError
-from penstock.model import Answer, Ask, Request, Response
-from penstock.parts import Grant, Refuse, Retry, Skip
-from penstock.redact import Secret, mask
+from penstock import (
+    Answer,
+    AuthenticationError,
+    Grant,
+    ProviderError,
+    Refuse,
+    RefusedError,
+    Request,
+    Response,
+    Retry,
+    Secret,
+    ServerError,
+    Skip,
+    Slice,
+    ThrottledError,
+    mask,
+)
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -256,6 +269,6 @@ def test_the_check_is_one_small_read() -> None:
     """
     Credentials are tried on one campaign.
     """
-    asked = check(SETTINGS, Ask(now=NOW))
+    asked = check(SETTINGS, Slice(now=NOW))
 
     assert asked.full_url == "https://acme.cvtr.io/api/v4/campaigns?itemsPerPage=1&page=1"

@@ -9,17 +9,14 @@ import pytest
 from attrs import evolve
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.streams import ENVELOPE, PAGES, STREAMS
-from penstock.declare import Stream
-from penstock.model import Ask, Page, Request, Response
-from penstock.record import columns_of, snake
-from penstock.redact import Secret
+from penstock import Page, Request, Response, Secret, Slice, Stream, columns_of, snake
 
 from connector_convertr import penstock_record_streams
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SETTINGS = ConvertrSettings(enterprise="acme", access_token=Secret("tokentoken"))
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
-DAY = Ask(
+DAY = Slice(
     now=NOW,
     days=(datetime(2026, 3, 1, tzinfo=UTC).date(),),
     start=datetime(2026, 2, 28, 23, 50, tzinfo=UTC),
@@ -29,8 +26,8 @@ COLLECTIONS = ("leads", "campaigns", "campaign_publishers", "campaign_processr_j
 BY_NAME = {stream.name: stream for stream in STREAMS}
 
 
-def url(stream: str, settings: ConvertrSettings = SETTINGS, ask: Ask = DAY) -> str:
-    (request,) = BY_NAME[stream].requests(settings, ask)
+def url(stream: str, settings: ConvertrSettings = SETTINGS, slice_: Slice = DAY) -> str:
+    (request,) = BY_NAME[stream].requests(settings, slice_)
     return request.full_url
 
 
@@ -97,7 +94,7 @@ def test_a_window_in_another_zone_is_the_same_window() -> None:
     assert DAY.end is not None
     moved = evolve(DAY, start=DAY.start.astimezone(east), end=DAY.end.astimezone(east).replace(microsecond=999_999))
 
-    assert url("leads", ask=moved) == url("leads")
+    assert url("leads", slice_=moved) == url("leads")
 
 
 @pytest.mark.parametrize(
@@ -112,7 +109,7 @@ def test_snapshots_are_asked_for_whole(stream: str, path: str) -> None:
     """
     Totals move without the update time, so these are never asked for by it.
     """
-    assert url(stream, ask=Ask(now=NOW)) == f"https://acme.cvtr.io/api/v4/{path}?order%5Bid%5D=asc"
+    assert url(stream, slice_=Slice(now=NOW)) == f"https://acme.cvtr.io/api/v4/{path}?order%5Bid%5D=asc"
 
 
 def test_filters_go_along_and_an_order_of_ones_own_wins() -> None:
@@ -121,7 +118,7 @@ def test_filters_go_along_and_an_order_of_ones_own_wins() -> None:
     """
     settings = evolve(SETTINGS, filters={"campaigns": {"status[]": ["Active", "On hold"], "order[id]": "desc"}})
 
-    assert url("campaigns", settings, Ask(now=NOW)).partition("?")[2] == (
+    assert url("campaigns", settings, Slice(now=NOW)).partition("?")[2] == (
         "status%5B%5D=Active&status%5B%5D=On%20hold&order%5Bid%5D=desc"
     )
     assert url("campaign_publishers", settings) == url("campaign_publishers")
@@ -152,7 +149,7 @@ def test_single_objects_are_asked_for_by_id(stream: str, path: str) -> None:
     """
     The id of the parent's row is added to the collection's path.
     """
-    assert url(stream, ask=Ask(now=NOW, parents=({"id": 53284},))) == f"https://acme.cvtr.io/api/v4/{path}/53284"
+    assert url(stream, slice_=Slice(now=NOW, parents=({"id": 53284},))) == f"https://acme.cvtr.io/api/v4/{path}/53284"
 
 
 def test_json_ld_is_asked_for() -> None:

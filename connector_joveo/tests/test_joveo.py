@@ -16,11 +16,26 @@ from connector_joveo.endpoints import ENDPOINTS, endpoint, filled, override
 from connector_joveo.reports import JoveoReport
 from connector_joveo.source import CONNECTOR, JoveoJudge, authenticator
 from connector_joveo.streams import STREAMS, CustomIdxFields, ListedJobs, ListedOrSingle
-from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ReportError, ServerError
-from penstock.model import Ask, Request, Response
-from penstock.parts import Empty, Gone, Grant, Ready, Refuse, Retry, Skip, Waiting
-from penstock.record import columns_of
-from penstock.redact import Secret
+from penstock import (
+    AuthenticationError,
+    BrokenBodyError,
+    Empty,
+    Gone,
+    Grant,
+    Ready,
+    Refuse,
+    RefusedError,
+    ReportError,
+    Request,
+    Response,
+    Retry,
+    Secret,
+    ServerError,
+    Skip,
+    Slice,
+    Waiting,
+    columns_of,
+)
 
 from connector_joveo import records
 
@@ -48,7 +63,7 @@ def sample(name: str) -> Any:
 
 def asked(name: str, using: JoveoSettings | None = None, **ask: Any) -> list[Request]:
     given: dict[str, Any] = {"now": NOW, "account": CLIENT, **ask}
-    return list(STREAM[name].requests(using or settings(), Ask(**given)))
+    return list(STREAM[name].requests(using or settings(), Slice(**given)))
 
 
 # --- what is offered --------------------------------------------------------------------------------------------------
@@ -218,7 +233,7 @@ def test_declared_columns_join_those_that_are_known() -> None:
     given = {"hires": "integer", "costPerStart": "decimal", "firstDay": "date %d/%m/%Y", "date": "date %m/%d/%Y"}
     using = settings(stats_columns=given)
 
-    assert [(one.name, one.member, one.type, one.form) for one in stats_columns(using)] == [
+    assert [(one.name, one.member, one.type, one.format) for one in stats_columns(using)] == [
         ("cost_per_start", "costPerStart", "decimal", ""),
         ("first_day", "firstDay", "date", "%d/%m/%Y"),
         ("date", "date", "date", "%m/%d/%Y"),
@@ -643,7 +658,7 @@ def test_an_unpaged_list_comes_in_three_forms(body: Any, form: str) -> None:
     """
     (items,) = ListedOrSingle()(answer(body)).items
 
-    assert items.form == form
+    assert items.format == form
 
 
 def test_idx_fields_become_one_item_each() -> None:
@@ -693,6 +708,6 @@ def test_the_check_is_one_cheap_read() -> None:
     ``penstock check`` reads a single client.
     """
     assert CONNECTOR.check is not None
-    request = CONNECTOR.check(settings(), Ask(now=NOW))
+    request = CONNECTOR.check(settings(), Slice(now=NOW))
 
     assert request.full_url == "https://joveo.example/clients?page=1&limit=1"

@@ -15,12 +15,12 @@ import pytest
 from attrs import evolve
 from connector_joveo.sandbox import SANDBOX, JoveoSandbox
 from connector_joveo.streams import STREAMS
-from penstock.choice import chosen_streams
-from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.plan import Job
+from penstock import SandboxApp, SandboxRequest, SandboxResponse
+from penstock._plan.planner import Job
+from penstock._plan.selection import chosen_streams
+from penstock._run.runner import run
 from penstock.report import RunReport
-from penstock.run import run
-from penstock.testing import Server, serve
+from penstock.sandbox.server import Server, serve
 from penstock.testing.conformance import noon_of, source_of
 from penstock.testing.memory import MemorySink
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from connector_joveo.sandbox import API_CLIENT_ID, API_KEY, FAMILY_ID, PUBLISHERS, JoveoSandbox
-from penstock.declare import SandboxRequest, SandboxResponse
+from penstock import SandboxRequest, SandboxResponse
 
 TODAY = date(2026, 6, 17)
 LEVELS = {"primaryLevel": "DATE"}

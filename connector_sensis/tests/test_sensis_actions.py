@@ -10,10 +10,8 @@ from attrs import evolve
 from connector_sensis.actions import ACTIONS, judge, named, prepare
 from connector_sensis.config import SensisSettings
 from connector_sensis.source import judge as of_gateway
-from penstock.action import place
-from penstock.errors import AuthenticationError, ProviderError, ThrottledError
-from penstock.parts import Refuse, Retry
-from penstock.redact import Secret
+from penstock import AuthenticationError, ProviderError, Refuse, Retry, Secret, ThrottledError
+from penstock._write.requests import place
 from penstock.testing import a_response
 
 FIXTURES = Path(__file__).parent / "fixtures"

@@ -13,16 +13,15 @@ from typing import Any
 import pytest
 from connector_talroo.config import TalrooSettings
 from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET, TalrooSandbox
-from penstock.check import check
-from penstock.declare import SandboxResponse
-from penstock.errors import AuthenticationError
-from penstock.plan import Job
-from penstock.redact import Secret
-from penstock.registry import Registry
+from penstock import AuthenticationError, SandboxResponse, Secret
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plugins.registry import Registry
+from penstock._run.check import check
+from penstock._run.runner import run
 from penstock.report import RunReport
-from penstock.run import run
-from penstock.source import ConfiguredSource
-from penstock.testing import FakeClock, serve
+from penstock.sandbox.server import serve
+from penstock.testing import FakeClock
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)
 SINCE, UNTIL = date(2026, 2, 20), date(2026, 3, 9)

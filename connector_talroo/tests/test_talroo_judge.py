@@ -10,9 +10,7 @@ from typing import Any
 import pytest
 from connector_talroo.source import judge, states_its_total
 from connector_talroo.streams import REPORT
-from penstock import errors
-from penstock.model import Answer, Response
-from penstock.parts import Refuse, Retry, Verdict
+from penstock import Answer, Refuse, Response, Retry, Verdict, errors
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NOW = datetime(2026, 3, 10, 12, 0, 0, tzinfo=UTC)
@@ -35,7 +33,7 @@ def a_response(body: Any, status: int = 200, **headers: str) -> Response:
 
 
 def judged(response: Response) -> Verdict | None:
-    """As the core asks: the stream's judge first, each with what the envelope read, or None."""
+    """As the core slices: the stream's judge first, each with what the envelope read, or None."""
     try:
         answer: Answer | None = REPORT(response)
     except errors.BrokenBodyError:

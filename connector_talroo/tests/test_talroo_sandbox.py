@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from connector_talroo.sandbox import ADVERTISERS, CUSTOMER_REFERENCE, CUSTOMER_SECRET, SANDBOX, TalrooSandbox
-from penstock.declare import SandboxRequest, SandboxResponse
+from penstock import SandboxRequest, SandboxResponse
 
 TODAY = date(2026, 3, 10)
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

@@ -10,8 +10,7 @@ from typing import Any
 import pytest
 from connector_talroo.config import TalrooSettings
 from connector_talroo.source import Ticket, authenticator, click_report
-from penstock.model import Request, encode_query
-from penstock.redact import Secret
+from penstock import Request, Secret, encode_query
 
 MADE = json.loads((Path(__file__).parent / "fixtures" / "ticket_vectors.json").read_text())
 NOW = datetime(2019, 8, 12, 13, 52, 6, 900_000, UTC)  # 1565617926900 ms, the time in the vectors

@@ -15,9 +15,7 @@ from connector_talroo.config import TalrooSettings
 from connector_talroo.records import Click
 from connector_talroo.source import CONNECTOR
 from connector_talroo.streams import REPORT, STREAMS, earliest
-from penstock.model import Ask, Response
-from penstock.record import columns_of
-from penstock.redact import Secret
+from penstock import Response, Secret, Slice, columns_of
 
 from connector_talroo import penstock_record_streams, penstock_sandboxes, penstock_sources
 
@@ -89,9 +87,9 @@ def test_a_configuration_that_could_not_work_is_refused(given: dict[str, Any], s
 
 def test_a_day_is_one_request_with_both_dates() -> None:
     """
-    Advertiser and day of the ask, in the documented order, for the account that was asked for.
+    Advertiser and day of the slice, in the documented order, for the account that was asked for.
     """
-    (request,) = CLICKS.requests(settings(), Ask(now=NOW, account="2113", days=(date(2026, 3, 9),)))
+    (request,) = CLICKS.requests(settings(), Slice(now=NOW, account="2113", days=(date(2026, 3, 9),)))
 
     assert (request.method, request.url) == ("GET", "https://www.jobs2careers.com/reporting/")
     assert request.params == (
@@ -147,7 +145,7 @@ def test_the_check_asks_for_yesterday_of_the_first_advertiser(zone: str, day: st
     Yesterday in the source's zone: at 03:00 UTC, the day before still runs in Chicago.
     """
     assert CONNECTOR.check is not None
-    request = CONNECTOR.check(settings(timezone=zone), Ask(now=NOW))
+    request = CONNECTOR.check(settings(timezone=zone), Slice(now=NOW))
 
     assert (request.param("advertiser_id"), request.param("start"), request.param("end")) == ("2112", day, day)
 

@@ -13,22 +13,32 @@ import pytest
 from connector_targetcircle.config import FILTERS, TargetCircleSettings
 from connector_targetcircle.source import CONNECTOR, ReportPage, Reports, authenticator, judge, last_page
 from connector_targetcircle.streams import STREAMS, OneFullList, slug_of_trade
-from penstock.declare import Stream
-from penstock.envelope import Envelope
-from penstock.errors import (
+from penstock import (
+    Accept,
+    Answer,
     AuthenticationError,
     BrokenBodyError,
     ConfigError,
+    Envelope,
     ForeignOriginError,
+    Gone,
+    Page,
     PenstockError,
+    Ready,
+    Refuse,
     RefusedError,
     ReportError,
+    Request,
+    Response,
+    Retry,
+    Secret,
     ServerError,
+    Skip,
+    Slice,
+    Stream,
+    Waiting,
 )
-from penstock.judge import judged
-from penstock.model import Answer, Ask, Page, Request, Response
-from penstock.parts import Accept, Gone, Ready, Refuse, Retry, Skip, Waiting
-from penstock.redact import Secret
+from penstock._fetch.verdict import judged
 
 from connector_targetcircle import penstock_record_streams, penstock_sources
 
@@ -54,15 +64,15 @@ def fixture(name: str) -> str:
     return (FIXTURES / name).read_text().strip()
 
 
-def an_ask(*days: date, parent: Mapping[str, Any] | None = None, zone: str = "UTC", **more: Any) -> Ask:
+def a_slice(*days: date, parent: Mapping[str, Any] | None = None, zone: str = "UTC", **more: Any) -> Slice:
     if days:
         start = datetime.combine(days[0], datetime.min.time(), ZoneInfo(zone))
         more = {"days": days, "start": start, "end": start + timedelta(days=len(days))} | more
-    return Ask(now=NOW, parents=(parent,) if parent else (), **more)
+    return Slice(now=NOW, parents=(parent,) if parent else (), **more)
 
 
-def requests_of(stream: str, ask: Ask | None = None, **settings: Any) -> list[Request]:
-    return list(BY_NAME[stream].requests(some_settings(**settings), ask or an_ask()))
+def requests_of(stream: str, slice_: Slice | None = None, **settings: Any) -> list[Request]:
+    return list(BY_NAME[stream].requests(some_settings(**settings), slice_ or a_slice()))
 
 
 def verdict_of(stream: str, response: Response) -> Any:
@@ -209,7 +219,7 @@ def test_submission_is_the_documented_one(stream: str) -> None:
     example = json.loads(fixture(f"{stream}_submit.request.json"))
     days = (date(2015, 6, 1),) if stream != "trades" else ()
 
-    (request,) = requests_of(stream, an_ask(*days))
+    (request,) = requests_of(stream, a_slice(*days))
 
     assert (request.method, request.url) == ("POST", f"https://api.targetcircle.com/api/{stream}")
     assert request.headers == (("Content-Type", "application/json"),)
@@ -235,7 +245,7 @@ def test_period_ends_with_its_last_second(zone: str, more: dict[str, Any], first
     """
     ``from`` and ``to`` are the first and the last second asked for, in UTC, as the document's examples have them.
     """
-    (request,) = requests_of("clicks", an_ask(date(2015, 12, 29), date(2015, 12, 30), zone=zone, **more))
+    (request,) = requests_of("clicks", a_slice(date(2015, 12, 29), date(2015, 12, 30), zone=zone, **more))
 
     sent = json.loads(request.body or b"")
     assert (sent["from"], sent["to"]) == (first, last)
@@ -247,7 +257,7 @@ def test_filters_and_currency_are_sent() -> None:
     """
     (request,) = requests_of(
         "transactions",
-        an_ask(date(2015, 12, 29)),
+        a_slice(date(2015, 12, 29)),
         currency="NOK",
         filters={"transactions": {"country": "Germany,Norway"}},
     )
@@ -286,7 +296,7 @@ def test_reads(
     """
     Addresses are encoded byte for byte, and the answer's records are stamped with what was asked for.
     """
-    (request,) = requests_of(stream, an_ask(parent=parent), **settings)
+    (request,) = requests_of(stream, a_slice(parent=parent), **settings)
 
     assert request.full_url == f"https://api.targetcircle.com/api{url}"
     assert request.columns == columns
@@ -297,7 +307,7 @@ def test_codes_without_the_wanted_form() -> None:
     An inventory without the configured form of its name is an error that says what to set.
     """
     with pytest.raises(ConfigError, match="use id or name"):
-        requests_of("codes", an_ask(parent=OFFER_ROW), codes_inventory_field="slug")
+        requests_of("codes", a_slice(parent=OFFER_ROW), codes_inventory_field="slug")
 
 
 @pytest.mark.parametrize(

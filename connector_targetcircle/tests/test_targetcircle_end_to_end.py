@@ -15,16 +15,15 @@ import pytest
 from attrs import field, frozen
 from connector_targetcircle.config import TargetCircleSettings
 from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN, TargetCircle, make
-from penstock.check import check
-from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.plan import Job
-from penstock.redact import Secret
-from penstock.registry import Registry
+from penstock import SandboxApp, SandboxRequest, SandboxResponse, Secret
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plugins.registry import Registry
+from penstock._run.check import check
+from penstock._run.runner import run
 from penstock.report import RunReport
-from penstock.run import run
-from penstock.source import ConfiguredSource
+from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock
-from penstock.testing.server import Server, serve
 from penstock_plugins.files import FileSink
 from penstock_plugins.jsonl import JsonLines
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN, SANDBOX, TargetCircle, make
-from penstock.declare import SandboxRequest, SandboxResponse
+from penstock import SandboxRequest, SandboxResponse
 
 TODAY = date(2026, 3, 10)
 DAY = date(2026, 3, 1)

@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock.action import Parcel, Row, answer_of, built, checked, decided, packed, typed
-from penstock.declare import Action, Field, Grouping, SourceSettings
+from penstock._write.requests import Row, WriteRequest, built, checked, decided, packed, typed
+from penstock.actions import Action, Field, Grouping
+from penstock.connector import SourceSettings
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
-from penstock.model import Receipt, Response
-from penstock.parts import Accept, Refuse, Retry, Skip
+from penstock.model import Receipt, Response, answer_of
+from penstock.protocols import Accept, Refuse, Retry, Skip
 from penstock.testing import a_response
 
 SETTINGS = SourceSettings(base_url="https://api.example.com/")
@@ -27,7 +28,7 @@ ACTION = Action(
         Field(name="thing_id", member="thingId", place="path", required=True),
         Field(name="trace", member="X-Trace", place="header"),
         Field(name="dry", place="query", type="boolean"),
-        Field(name="tag", place="query", repeated=True, also=("tags",)),
+        Field(name="tag", place="query", repeated=True, aliases=("tags",)),
         Field(name="unit_price", member="unitPrice", type="number"),
         Field(name="count", type="integer"),
         Field(name="note"),
@@ -161,7 +162,7 @@ def test_each_field_goes_to_its_place() -> None:
     assert request.headers == (("X-Trace", "t1"), ("Content-Type", "application/json"))
     assert request.body == '{"unitPrice":0.10,"note":"é"}'.encode()
     assert request.method == "PUT"
-    assert request.once
+    assert request.is_write
 
 
 @pytest.mark.parametrize(("value", "path"), [(".", "/shops/%2E/things/t"), ("..", "/shops/%2E%2E/things/t")])
@@ -241,7 +242,7 @@ def parcels(action: Action, values: list[dict[str, Any]], grouped: bool = True) 
     """Numbers of the rows of each request, or the reason of a refusal."""
     rows = [Row(number=number, values=one) for number, one in enumerate(values)]
     found = packed(action, SETTINGS, rows, grouped=grouped, length=lambda request: len(request.full_url))
-    return [list(one.numbers) if isinstance(one, Parcel) else one.reason for one in found]
+    return [list(one.numbers) if isinstance(one, WriteRequest) else one.reason for one in found]
 
 
 def test_rows_of_one_list_share_a_request() -> None:

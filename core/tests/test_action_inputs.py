@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from penstock._write.rows import RowFile, SingleRow
 from penstock.errors import UsageError
-from penstock.inputs import RowFile, SingleRow
 
 
 def rows(path: Path) -> list[Any]:

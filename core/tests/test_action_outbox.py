@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
+from penstock._write.outbox import CALL, DIED, KEPT_DAYS, STDIN, JobKey, Outbox, OutboxJob
 from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.model import Receipt
-from penstock.outbox import CALL, DIED, KEPT_DAYS, STDIN, JobKey, Outbox, OutboxJob
 from penstock.redact import Secret
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -37,7 +37,7 @@ def done(row: int) -> Receipt:
     return Receipt(row=row, status="done")
 
 
-def told(job: OutboxJob, first: int = 0) -> list[tuple[int, str]]:
+def one_line(job: OutboxJob, first: int = 0) -> list[tuple[int, str]]:
     return [(receipt.row, receipt.status) for receipt in job.receipts(first)]
 
 
@@ -67,7 +67,7 @@ def test_ways_to_go_on(
     job = crashed.open(KEY, NOW, resume=not retry_unknown, retry_unknown=retry_unknown)
 
     assert job.settled(0, 10) == settled
-    assert told(job) == receipts
+    assert one_line(job) == receipts
     found = job.receipt(3)
     assert found is not None
     assert (found.status, found.reason) == ("unknown", DIED)
@@ -100,7 +100,7 @@ def test_a_repeated_row_stays_unknown_when_the_repetition_never_left(outbox: Out
     job.sending([0])
     job.never_left([0])
 
-    assert told(job) == [(0, "unknown")]
+    assert one_line(job) == [(0, "unknown")]
     job.close()
 
 
@@ -112,11 +112,11 @@ def test_receipts_end_at_the_first_row_that_is_not_settled(outbox: Outbox) -> No
     job.settle(done(row) for row in (0, 1, 3))
     job.sending([2])
 
-    assert told(job) == [(0, "done"), (1, "done")]
+    assert one_line(job) == [(0, "done"), (1, "done")]
     job.settle([done(2)])
-    assert told(job, 2) == [(2, "done"), (3, "done")]
+    assert one_line(job, 2) == [(2, "done"), (3, "done")]
     job.settle(done(row) for row in range(4, 1200))
-    assert len(told(job)) == 1200
+    assert len(one_line(job)) == 1200
     job.close()
 
 
@@ -152,7 +152,7 @@ def test_resume_after_the_end_sends_nothing(outbox: Outbox) -> None:
 
     job = outbox.open(KEY, NOW, resume=True)
 
-    assert (job.fresh, job.over, job.settled(0, 0), told(job)) == (False, True, {0}, [(0, "done")])
+    assert (job.fresh, job.over, job.settled(0, 0), one_line(job)) == (False, True, {0}, [(0, "done")])
     job.close()
 
 
@@ -250,7 +250,7 @@ def test_a_job_is_locked_while_it_is_sent(outbox: Outbox) -> None:
     job = outbox.open(KEY, NOW)
     code = (
         "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
-        "from penstock.outbox import *\n"
+        "from penstock._write.outbox import *\n"
         "try: Outbox(Path(sys.argv[1])).open(JobKey(source='acme', action='send', digest=sys.argv[2], what='x'), "
         "datetime.now(UTC))\n"
         f"except {LockHeldError.__name__} as error: sys.exit(error.exit_code)\n"

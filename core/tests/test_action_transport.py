@@ -6,13 +6,12 @@ import socket
 from collections.abc import Iterator
 
 import pytest
-from penstock.clock import Clock
-from penstock.declare import SandboxResponse
+from penstock._fetch.transport import Transport
+from penstock._util.clock import Clock
 from penstock.errors import PenstockError, StoppedError, TransportError
 from penstock.model import Request
-from penstock.testing import Server, serve
-from penstock.testing.server import Reset, Scripted
-from penstock.transport import Transport
+from penstock.sandbox.app import SandboxResponse
+from penstock.sandbox.server import Reset, Scripted, Server, serve
 
 
 @pytest.fixture
@@ -45,7 +44,7 @@ def failure(base_url: str, request: Request, clock: Clock | None = None) -> Pens
 
 
 def write(url: str, method: str = "POST") -> Request:
-    return Request(method=method, url=url, body=b"{}", once=True)
+    return Request(method=method, url=url, body=b"{}", is_write=True)
 
 
 def test_nothing_left_without_a_connection() -> None:
@@ -114,14 +113,14 @@ def test_what_http_cannot_carry_was_not_sent(server: Server) -> None:
     """
     A header with a line break is noticed before the first byte.
     """
-    request = Request(method="POST", url=server.base_url, headers=(("X-Key", "a\nb"),), once=True)
+    request = Request(method="POST", url=server.base_url, headers=(("X-Key", "a\nb"),), is_write=True)
 
     assert not failure(server.base_url, request).sent
     assert server.requests == []
 
 
-@pytest.mark.parametrize(("once", "asked"), [(True, 1), (False, 2)], ids=["write", "read"])
-def test_a_write_is_not_sent_on(server: Server, once: bool, asked: int) -> None:
+@pytest.mark.parametrize(("is_write", "asked"), [(True, 1), (False, 2)], ids=["write", "read"])
+def test_a_write_is_not_sent_on(server: Server, is_write: bool, asked: int) -> None:
     """
     A redirect of a GET is followed, unless it is a write: it may have been carried out.
     """
@@ -130,9 +129,9 @@ def test_a_write_is_not_sent_on(server: Server, once: bool, asked: int) -> None:
     )
     sending = transport(server.base_url)
 
-    response = sending(Request(url=f"{server.base_url}/x", once=once))
+    response = sending(Request(url=f"{server.base_url}/x", is_write=is_write))
 
-    assert (response.status, len(server.requests)) == (302 if once else 200, asked)
+    assert (response.status, len(server.requests)) == (302 if is_write else 200, asked)
     sending.close()
 
 
@@ -144,7 +143,7 @@ def test_a_write_takes_no_connection_that_may_be_closing(
     One that has been idle for long is left, whatever the method; a read still takes it.
     """
     server.app = lambda request: SandboxResponse()
-    monkeypatch.setattr("penstock.transport.IDLE_WRITE_S", -1.0)
+    monkeypatch.setattr("penstock._fetch.transport.IDLE_WRITE_S", -1.0)
     sending = transport(server.base_url)
 
     sending(Request(url=server.base_url))

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 from attrs import field, frozen
-from penstock.clock import Clock
+from penstock._fetch.auth import SignedExchange
+from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
+from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
 from penstock.model import Request, Response
-from penstock.pace import Pace
-from penstock.parts import Accept, Retry, Unsigned, Verdict
-from penstock.retry import Again, Budget, Retrying, RetryPolicy
-from penstock.sign import SignedExchange
+from penstock.protocols import Accept, Retry, Unsigned, Verdict
 from penstock.testing import FakeClock, ScriptedExchange, a_response
 
 REQUEST = Request(url="http://localhost/")
@@ -39,7 +39,7 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
     retrying = Retrying(
         SignedExchange(Unsigned(), scripted, no_login, clock),
         RetryPolicy(retries=2),
-        Pace(clock),
+        RateLimit(clock),
         Budget(clock, retries=budget),
     )
     with contextlib.suppress(ServerError, AuthenticationError):
@@ -87,7 +87,7 @@ def test_what_is_sent_is_told_before_it_is_answered() -> None:
     sent: list[str] = []
     clock = FakeClock()
     exchange = SignedExchange(Unsigned(), ScriptedExchange([StoppedError("stopped")]), no_login, clock)
-    retrying = Retrying(exchange, RetryPolicy(), Pace(clock), Budget(clock))
+    retrying = Retrying(exchange, RetryPolicy(), RateLimit(clock), Budget(clock))
 
     with pytest.raises(StoppedError):
         retrying(REQUEST, busy, on_send=lambda: sent.append("sent"))

@@ -7,8 +7,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from penstock.transport.body import read_body
-from penstock.transport.failures import TooLargeError
+from penstock._fetch.transport.body import read_body
+from penstock._fetch.transport.failures import TooLargeError
 
 LIMIT = 1 << 20
 

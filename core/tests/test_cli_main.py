@@ -13,10 +13,10 @@ from typing import Any
 import click
 import penstock
 import pytest
-from penstock.cli import VERBS, main
-from penstock.cli.output import print_json, print_table
-from penstock.cli.session import Session, complain
-from penstock.cli.types import DURATION
+from penstock._cli import COMMANDS, main
+from penstock._cli.output import print_json, print_table
+from penstock._cli.session import Session, complain
+from penstock._cli.types import DURATION
 from penstock.errors import (
     AuthenticationError,
     ConfigError,
@@ -34,17 +34,26 @@ def test_help_imports_nothing_heavy() -> None:
     """
     ``penstock --help`` lists every verb without importing what it does not need.
     """
-    heavy = ("psycopg", "urllib3", "cattrs", "rich", "msgspec", "attrs", "penstock.registry", "importlib.metadata")
+    heavy = (
+        "psycopg",
+        "urllib3",
+        "cattrs",
+        "rich",
+        "msgspec",
+        "attrs",
+        "penstock._plugins.registry",
+        "importlib.metadata",
+    )
     program = f"""
 import sys
-from penstock.cli import main
+from penstock._cli import main
 code = main(["--help"])
 print([name for name in {heavy!r} if name in sys.modules], code)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
 
     assert done.stdout.splitlines()[-1] == "[] 0"
-    for verb in VERBS:
+    for verb in COMMANDS:
         assert f"\n  {verb} " in done.stdout
 
 
@@ -70,7 +79,7 @@ def test_the_command_is_installed() -> None:
     assert done.stdout.startswith(f"penstock {penstock.__version__}, Python ")
 
 
-@pytest.mark.parametrize("verb", [verb for verb, (module, _) in VERBS.items() if module != "act"])
+@pytest.mark.parametrize("verb", [verb for verb, (module, _) in COMMANDS.items() if module != "act"])
 def test_every_verb_has_help_and_takes_the_common_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
     Each verb's help tells its own options apart from those that all take.
@@ -78,7 +87,7 @@ def test_every_verb_has_help_and_takes_the_common_options(verb: str, capsys: pyt
     assert main([verb, "--help"], plugins=[]) == 0
 
     out = capsys.readouterr().out
-    assert "Options of every verb:" in out
+    assert "Options of every command:" in out
     for option in ("--config", "--set", "--strict-plugins", "--quiet", "--verbose", "--debug", "--log-format"):
         assert option in out
 
@@ -95,7 +104,7 @@ def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        pytest.param(["statsu"], "no verb 'statsu'. Did you mean \"status\"? See: penstock --help", id="verb"),
+        pytest.param(["statsu"], "no command 'statsu'. Did you mean \"status\"? See: penstock --help", id="verb"),
         pytest.param(["rejected"], "say how: `penstock rejected list` counts them by reason, ", id="list or show"),
         pytest.param(["check"], "Missing argument 'SOURCE'. See: penstock check --help", id="argument"),
         pytest.param(["run", "x", "--fulll"], "No such option", id="option"),

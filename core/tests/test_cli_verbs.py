@@ -15,33 +15,24 @@ import penstock
 import penstock_plugins
 import pytest
 from attrs import evolve, frozen
-from penstock.cli import main
-from penstock.cli.follow import following, in_words, restated
-from penstock.cli.history import History
-from penstock.cli.init import template, toml_value
-from penstock.cli.ledger import cut
-from penstock.cli.sandbox import as_typed
-from penstock.cli.session import Session
-from penstock.cli.signals import stopping
-from penstock.clock import Clock
-from penstock.config import load
-from penstock.declare import (
-    Connector,
-    Limits,
-    OpenFor,
-    Sandbox,
-    SandboxRequest,
-    SandboxResponse,
-    SourceSettings,
-    Stream,
-    setting,
-)
-from penstock.model import Ask, Request
-from penstock.record import column, derived, personal, record
+from penstock._cli import main
+from penstock._cli.follow import following, in_words, restated
+from penstock._cli.init import template, toml_value
+from penstock._cli.ledger import cut
+from penstock._cli.sandbox import as_typed
+from penstock._cli.session import Session
+from penstock._cli.signals import stopping
+from penstock._config import load
+from penstock._plugins.registry import Registry
+from penstock._run.history import History
+from penstock._util.clock import Clock
+from penstock.connector import Connector, Limits, OpenFor, SourceSettings, Stream, setting
+from penstock.model import Request, Slice
+from penstock.records import column, derived, personal, record
 from penstock.redact import Secret
-from penstock.registry import Registry
 from penstock.report import RunReport
-from penstock.testing import Server, serve
+from penstock.sandbox.app import Sandbox, SandboxRequest, SandboxResponse
+from penstock.sandbox.server import Server, serve
 
 TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)
@@ -51,7 +42,7 @@ YESTERDAY = TODAY - timedelta(days=1)
 class ShopSettings(SourceSettings):
     base_url: str = setting("https://shop.example", help="where the shop answers")
     key: Secret = setting(help="the shop's key")
-    shop_ids: tuple[str, ...] = setting(help="the shops to read", shapes=True)
+    shop_ids: tuple[str, ...] = setting(help="the shops to read", affects_data=True)
     page_size: int = setting(100, help="sales on a page")
     notes: dict[str, str] = setting(factory=dict, help="anything else")
 
@@ -70,11 +61,11 @@ class Item:
     name: str | None = column(description="what it is called")
 
 
-def sales_requests(settings: ShopSettings, ask: Ask) -> Iterable[Request]:
-    yield Request(url=f"{settings.base_url}/sales", params=(("shop", ask.account or ""), ("day", str(ask.since))))
+def sales_requests(settings: ShopSettings, slice_: Slice) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/sales", params=(("shop", slice_.account or ""), ("day", str(slice_.since))))
 
 
-def item_requests(settings: ShopSettings, ask: Ask) -> Iterable[Request]:
+def item_requests(settings: ShopSettings, slice_: Slice) -> Iterable[Request]:
     yield Request(url=f"{settings.base_url}/items")
 
 
@@ -107,7 +98,7 @@ class ShopPlugin:
             name="shop",
             summary="Sales of a shop",
             settings=ShopSettings,
-            check=lambda settings, ask: Request(url=f"{settings.base_url}/items"),
+            check=lambda settings, slice_: Request(url=f"{settings.base_url}/items"),
         )
 
     @penstock.hookimpl

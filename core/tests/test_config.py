@@ -8,11 +8,12 @@ from typing import Any, Literal
 
 import pytest
 from attrs import field, frozen, validators
-from penstock.config import Config, load, shown_target, variable_of
-from penstock.config.targets import findable, passwords_in
-from penstock.declare import Connector, SinkKind, SourceSettings, setting
+from penstock._config import Config, load, shown_target, variable_of
+from penstock._config.targets import findable, passwords_in
+from penstock.connector import Connector, SourceSettings, setting
 from penstock.errors import ConfigError, PluginError
 from penstock.redact import Secret, mask
+from penstock.sinks import SinkKind
 
 
 @frozen(kw_only=True)

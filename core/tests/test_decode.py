@@ -14,16 +14,15 @@ from zoneinfo import ZoneInfo
 import msgspec
 import pytest
 from attrs import evolve
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from penstock.declare import Derived, Stream
-from penstock.decode import Compiled, Decoded, Memory, Wanted, compile_stream, split_by_day, sums
-from penstock.decode.coerce import MisfitError, coerce
-from penstock.decode.nested import cleaner
-from penstock.decode.wire import LEARNT_MEMBERS
+from hypothesis import given, settings, strategies as st
+from penstock._decode import Compiled, Decoded, SeenKeys, Wanted, compile_stream, split_by_day, sums
+from penstock._decode.coerce import MisfitError, coerce
+from penstock._decode.nested import cleaner
+from penstock._decode.structs import LEARNT_MEMBERS
+from penstock.connector import Derived, Stream
 from penstock.errors import BrokenBodyError, ConfigError, PluginError
 from penstock.model import Items
-from penstock.record import Column, added, column, derived, personal, record, row_key, secret
+from penstock.records import Column, added, column, derived, personal, record, row_key, secret
 
 
 @record(members="camel")
@@ -160,8 +159,8 @@ def test_no_function_is_called_per_record() -> None:
 @pytest.mark.parametrize(
     ("items", "ids"),
     [
-        pytest.param(Items(raw=b'{"clickId": "a"}', form="object"), ["a"], id="object"),
-        pytest.param(Items(raw=b'{"clickId": "a"}\n\n{"clickId": "b"}\r\n', form="lines"), ["a", "b"], id="lines"),
+        pytest.param(Items(raw=b'{"clickId": "a"}', format="object"), ["a"], id="object"),
+        pytest.param(Items(raw=b'{"clickId": "a"}\n\n{"clickId": "b"}\r\n', format="lines"), ["a", "b"], id="lines"),
         pytest.param(Items(raw=b"[ ]"), [], id="empty"),
     ],
 )
@@ -179,7 +178,7 @@ def test_csv_is_texts() -> None:
     raw = b'a,"12","5",true,2026-03-01 00:00:00\n"b ""x""\ny",,,,\n'
     header = ("clickId", "jobId", "price", "valid", "clickedAt")
 
-    decoded = compiled().decode(Items(raw=raw, form="csv", header=header, texts=True))
+    decoded = compiled().decode(Items(raw=raw, format="csv", header=header, texts=True))
 
     a, b = decoded.batch.rows
     assert (a.job_id, a.price_amount, a.valid, a.clicked_at) == (12, Decimal("0.05"), True, datetime(2026, 3, 1))  # noqa: DTZ001
@@ -194,7 +193,7 @@ def test_money_in_text_is_plain_or_nothing(form: str) -> None:
     texts = ["1.50", "1_000", "٣", "-2e2", ".5"]
     if form == "csv":
         raw = "".join(f"{number},{text}\n" for number, text in enumerate(texts)).encode()
-        items = Items(raw=raw, form="csv", header=("clickId", "spend"), texts=True)
+        items = Items(raw=raw, format="csv", header=("clickId", "spend"), texts=True)
     else:
         odd = ["no object"] if form == "json one by one" else []
         items = an_array(*({"clickId": str(number), "spend": text} for number, text in enumerate(texts)), *odd)
@@ -273,7 +272,7 @@ def test_csv_that_does_not_fit() -> None:
     """
     raw = b"a,2026-03-01 00:00\nb\nc,1700000000\nd,2026-03-01,x\n"
 
-    decoded = compiled().decode(Items(raw=raw, form="csv", header=("clickId", "clickedAt"), texts=True))
+    decoded = compiled().decode(Items(raw=raw, format="csv", header=("clickId", "clickedAt"), texts=True))
 
     assert [row.clicked_at for row in decoded.batch.rows] == [datetime(2026, 3, 1)]  # noqa: DTZ001
     assert [path for path, _ in reasons(decoded)] == ["$[1]", "$[2].clickedAt", "$[3]"]
@@ -300,7 +299,7 @@ def test_lines_that_are_not_one_line_each() -> None:
     """
     raw = b'{"clickId": "a", "offer": {\n"x": 1}}\n{"clickId": "b"}\n'
 
-    decoded = compiled().decode(Items(raw=raw, form="lines"))
+    decoded = compiled().decode(Items(raw=raw, format="lines"))
 
     assert [row["offer"] for row in written(decoded)] == [{"x": 1}, None]
 
@@ -399,8 +398,8 @@ def test_what_would_lose_is_set_aside_with_path_and_reason(element: str, path: s
 @record()
 class Spelled:
     id: int
-    day: date | None = column(form="%m/%d/%Y")
-    due: date = column(form="%Y-%d-%m")
+    day: date | None = column(format="%m/%d/%Y")
+    due: date = column(format="%Y-%d-%m")
 
 
 @pytest.mark.parametrize(
@@ -431,10 +430,10 @@ def test_days_of_another_form_are_read_as_declared(form: str, lost: list[Any], w
     ]
     items = Items(raw=json.dumps([*sent, *lost]).encode())
     if form == "lines":
-        items = Items(raw=b"\n".join(json.dumps(one).encode() for one in sent), form="lines")
+        items = Items(raw=b"\n".join(json.dumps(one).encode() for one in sent), format="lines")
     if form == "csv":
         rows = "".join(f"{one['id']},{one['day'] or ''},{one['due']}\n" for one in sent)
-        items = Items(raw=rows.encode(), form="csv", texts=True, header=("id", "day", "due"))
+        items = Items(raw=rows.encode(), format="csv", texts=True, header=("id", "day", "due"))
 
     decoded = compiled(Spelled, key="id").decode(items)
 
@@ -454,7 +453,7 @@ def test_only_dates_have_a_form() -> None:
 
         @record()
         class Wrong:
-            day: str = column(form="%m/%d/%Y")
+            day: str = column(format="%m/%d/%Y")
 
 
 def test_the_configuration_may_say_the_form_of_a_declared_day() -> None:
@@ -464,12 +463,12 @@ def test_the_configuration_may_say_the_form_of_a_declared_day() -> None:
     stream = a_stream(key="click_id")
     day = next(one for one in stream.columns if one.name == "day")
 
-    shaped = compile_stream("shop", stream, columns=(evolve(day, form="%d.%m.%Y"),))
+    shaped = compile_stream("shop", stream, columns=(evolve(day, format="%d.%m.%Y"),))
 
     assert list(shaped.columns) == [one.name for one in stream.columns]
-    assert shaped.columns["day"].form == "%d.%m.%Y"
+    assert shaped.columns["day"].format == "%d.%m.%Y"
     with pytest.raises(ConfigError, match="has a column day already"):
-        compile_stream("shop", stream, columns=(evolve(day, form="%d.%m.%Y", member="other"),))
+        compile_stream("shop", stream, columns=(evolve(day, format="%d.%m.%Y", member="other"),))
 
 
 def test_aware_times_need_a_zone() -> None:
@@ -540,7 +539,7 @@ def test_every_road_leads_to_the_same_rows(elements: list[Any], nested: Any, for
             bad.append(place)
 
     for _ in range(2):  # as the first page, and when the unknown members are known
-        decoded = shape.decode(Items(raw=raw, form=form))
+        decoded = shape.decode(Items(raw=raw, format=form))
 
         columns = [one.name for one in shape.layout.columns]
         plain = [{name: comparable(getattr(row, name)) for name in columns} for row in decoded.batch.rows]
@@ -602,7 +601,7 @@ def test_runs_of_one_answer_are_joined_and_keep_their_stamps() -> None:
     """
     runs = [
         an_array({"clickId": "a"}, columns={"report_date": "2026-03-01"}, path="$.r.2026-03-01"),
-        Items(raw=b'{"clickId": "b"}', form="object", columns={"report_date": "2026-03-02"}, path="$.r.2026-03-02"),
+        Items(raw=b'{"clickId": "b"}', format="object", columns={"report_date": "2026-03-02"}, path="$.r.2026-03-02"),
         an_array({"clickId": "c"}, {}, columns={"report_date": "2026-03-03"}, path="$.r.2026-03-03"),
     ]
 
@@ -656,7 +655,7 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     A row that an earlier part had is repeated on its page, not across pages; with other values it is set aside. What
     the page before had is repeated across.
     """
-    memory = Memory()
+    memory = SeenKeys()
     shape = compiled()
     shape.decode(an_array({"clickId": "before"}), memory=memory)
     elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000, "jobId": n} for n in range(4000)]
@@ -801,9 +800,9 @@ def test_what_is_of_another_ask_is_dropped() -> None:
     first, noon = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)
     last = datetime(2026, 3, 5, tzinfo=UTC)
 
-    half = shape.decode(page, memory=Memory(span=(first, noon)), days={date(2026, 3, 2)})
-    rest = shape.decode(page, memory=Memory(span=(noon, last)), days={date(2026, 3, 2)})
-    whole = shape.decode(page, memory=Memory(span=(first, last)), days={date(2026, 3, 2)})
+    half = shape.decode(page, memory=SeenKeys(span=(first, noon)), days={date(2026, 3, 2)})
+    rest = shape.decode(page, memory=SeenKeys(span=(noon, last)), days={date(2026, 3, 2)})
+    whole = shape.decode(page, memory=SeenKeys(span=(first, last)), days={date(2026, 3, 2)})
 
     assert [row.id for row in half.batch.rows] == ["a"]
     assert [path for path, _ in reasons(half)] == ["$[3].saved"]
@@ -833,7 +832,7 @@ def test_keys_of_earlier_pages() -> None:
     """
     Rows whose key an earlier page of the chain had are dropped and counted apart; another chain knows nothing of it.
     """
-    shape, memory = compiled(), Memory()
+    shape, memory = compiled(), SeenKeys()
     shape.decode(an_array({"clickId": "a"}, {"clickId": "b"}), memory=memory)
 
     decoded = shape.decode(an_array({"clickId": "b"}, {"clickId": "c"}), memory=memory)
@@ -847,7 +846,7 @@ def test_the_memory_forgets_the_earliest_pages() -> None:
     """
     What a chain remembers is bounded.
     """
-    memory = Memory(bound=4)
+    memory = SeenKeys(bound=4)
     for page in ("ab", "cd", "ef"):
         memory.add(dict.fromkeys(page))
 
@@ -871,7 +870,7 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
     """
     rows = [{"title": "x", "clicks": 1}, {"title": "x", "clicks": 1}, {"title": "y"}]
     together = compiled(Row).decode(an_array(*rows))
-    memory = Memory()
+    memory = SeenKeys()
     apart = [compiled(Row).decode(an_array(row), memory=memory) for row in rows]
 
     keys = [row.key for row in together.batch.rows]

@@ -23,7 +23,7 @@ def an_answer(body: bytes | str, content_type: str = "application/json", status:
 
 def found(answer: Answer) -> list[Any]:
     """Every run of items as (form, content, columns)."""
-    return [(run.form, json.loads(bytes(run.raw)), dict(run.columns)) for run in answer.items]
+    return [(run.format, json.loads(bytes(run.raw)), dict(run.columns)) for run in answer.items]
 
 
 def lines_of(items: Items) -> list[Any]:
@@ -108,7 +108,7 @@ def test_the_head_reaches_the_judge_although_the_items_are_missing() -> None:
     """
     The members for the judge are read, as exact plain values, also from an answer without items.
     """
-    answer = Envelope(items="data", also=("status", "error.code", "gone"))(
+    answer = Envelope(items="data", head=("status", "error.code", "gone"))(
         an_answer('{"status": 0.10, "error": {"code": "E1"}}')
     )
 
@@ -237,7 +237,7 @@ def test_a_report_file_shows_its_format(pack: Any, body: str, form: str, records
     """
     (items,) = ReportFile()(an_answer(pack(body.encode()))).items
 
-    assert items.form == form
+    assert items.format == form
     assert (json.loads(bytes(items.raw)) if form == "array" else lines_of(items)) == records
 
 
@@ -255,7 +255,7 @@ def test_csv_is_told_by_its_header(body: str, header: tuple[str, ...], delimiter
     """
     items = ReportFile()(an_answer(body + "\n1")).items
 
-    assert [(run.form, run.texts, run.header, run.delimiter) for run in items] == [("csv", True, header, delimiter)]
+    assert [(run.format, run.texts, run.header, run.delimiter) for run in items] == [("csv", True, header, delimiter)]
 
 
 @pytest.mark.parametrize(

@@ -13,23 +13,15 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock.clock import Clock
-from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
+from penstock._fetch.transport import Transport
+from penstock._util.clock import Clock
 from penstock.errors import PenstockError, StoppedError, UsageError
 from penstock.model import Request
-from penstock.testing import (
-    FAULTS,
-    FakeClock,
-    ScriptedExchange,
-    a_response,
-    faults_named,
-    serve,
-    with_faults,
-)
-from penstock.testing.changes import FOREIGN, records_in, status
-from penstock.testing.faults import Fault
-from penstock.testing.server import Scripted
-from penstock.transport import Transport
+from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
+from penstock.sandbox.changes import FOREIGN, records_in, status
+from penstock.sandbox.faults import Fault
+from penstock.sandbox.server import Scripted, serve
+from penstock.testing import FAULTS, FakeClock, ScriptedExchange, a_response, faults_named, with_faults
 
 
 def a_page(request: SandboxRequest) -> SandboxResponse:
@@ -275,7 +267,7 @@ def test_retry_after_as_a_date_lies_ahead() -> None:
     """
     An HTTP date, not yet over, within two seconds.
     """
-    from penstock.clock import http_date
+    from penstock.model import http_date
 
     when = http_date(struck("throttled_date").headers["Retry-After"])
 

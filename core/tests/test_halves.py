@@ -6,19 +6,19 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 import pytest
-from penstock.model import Ask
-from penstock.reading import elapsed, halves
+from penstock._read.reader import elapsed, halves
+from penstock.model import Slice
 
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def an_ask(first: datetime, last: datetime) -> Ask:
-    return Ask(now=datetime(2026, 11, 1, tzinfo=UTC), start=first, end=last)
+def a_slice(first: datetime, last: datetime) -> Slice:
+    return Slice(now=datetime(2026, 11, 1, tzinfo=UTC), start=first, end=last)
 
 
-def cut(ask: Ask, times: int) -> list[Ask]:
+def cut(slice_: Slice, times: int) -> list[Slice]:
     """The ask in halves, those in halves, and so on."""
-    return [ask] if times == 0 else [part for half in halves(ask) for part in cut(half, times - 1)]
+    return [slice_] if times == 0 else [part for half in halves(slice_) for part in cut(half, times - 1)]
 
 
 @pytest.mark.parametrize(
@@ -28,7 +28,7 @@ def test_the_parts_of_a_day_neither_overlap_nor_leave_a_gap(month: int, day: int
     """
     Also on the days on which clocks are set, the parts follow each other and take the time that there is.
     """
-    whole = an_ask(datetime(2026, month, day, tzinfo=BERLIN), datetime(2026, month, day + 1, tzinfo=BERLIN))
+    whole = a_slice(datetime(2026, month, day, tzinfo=BERLIN), datetime(2026, month, day + 1, tzinfo=BERLIN))
 
     parts = cut(whole, 7)
 
@@ -48,6 +48,6 @@ def test_days_are_cut_at_midnight(first: int, days: int) -> None:
     """
     start = datetime(2026, 3, first, tzinfo=BERLIN)
 
-    one, other = halves(an_ask(start, start + timedelta(days=days)))
+    one, other = halves(a_slice(start, start + timedelta(days=days)))
 
     assert one.end == other.start == start + timedelta(days=days // 2)

@@ -14,15 +14,16 @@ import penstock
 import penstock_plugins
 import pytest
 from penstock import hookspecs
-from penstock.cli import main
-from penstock.declare import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream
+from penstock._cli import main
+from penstock._plugins.registry import Registry
+from penstock.connector import Connector, SourceSettings, Stream
 from penstock.envelope import Envelope
 from penstock.model import Request
-from penstock.parts import named
-from penstock.record import added, personal, record
+from penstock.protocols import named
+from penstock.records import added, personal, record
 from penstock.redact import Secret
-from penstock.registry import Registry
-from penstock.testing import serve
+from penstock.sandbox.app import SandboxRequest, SandboxResponse
+from penstock.sandbox.server import serve
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("penstock_"))
@@ -51,8 +52,10 @@ class Click:
     ip: str | None = personal()
 
 
-def requests(settings: Any, ask: Any) -> Iterable[Request]:
-    yield Request(url=f"{settings.base_url}/clicks", params=(("account", ask.account), ("day", ask.since.isoformat())))
+def requests(settings: Any, slice_: Any) -> Iterable[Request]:
+    yield Request(
+        url=f"{settings.base_url}/clicks", params=(("account", slice_.account), ("day", slice_.since.isoformat()))
+    )
 
 
 class Provider:
@@ -84,7 +87,7 @@ class Provider:
             "accounts": lambda settings: ["1"],
             "day": "day",
             "requests": requests,
-            "envelope": Envelope(items="clicks", total="total", also=("next",)),
+            "envelope": Envelope(items="clicks", total="total", head=("next",)),
             "poll_first_s": 0.01,
             "poll_max_s": 0.01,
         }
@@ -350,5 +353,7 @@ def test_hook_penstock_event(place: Path) -> None:
         if name != "run_finished":
             assert set(event) - {"event"} <= set(re.findall(r"`(\w+)`", table[name])), name
     core = Path(penstock.__file__).parent
-    source = "".join(path.read_text() for path in (*core.glob("*.py"), core / "cli" / "act.py"))
+    stages = [core / "_fetch", core / "_run"]
+    files = [*(path for stage in stages for path in stage.glob("*.py")), core / "_cli" / "act.py"]
+    source = "".join(path.read_text() for path in files)
     assert set(table) == set(re.findall(r'"event": "(\w+)"', source))

@@ -14,11 +14,11 @@ from penstock.errors import SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, SqliteLedger
 from penstock.model import Partition, Rejected
 from penstock.redact import Secret
-from penstock.sink import Entry, File, PendingReport, RunRecord
+from penstock.sinks import LedgerEntry, LedgerFile, PendingReport, RunRecord
 
 DAY = Partition("clicks", (("advertiser_id", "2112"), ("report_date", "2026-03-01")))
 NIGHT = datetime(2026, 3, 5, 4, 30, 0, 123456, tzinfo=timezone(timedelta(hours=1)))
-DELIVERY = Entry(
+DELIVERY = LedgerEntry(
     source="talroo",
     partition=DAY,
     state="delivered",
@@ -33,7 +33,7 @@ DELIVERY = Entry(
     truncated=True,
     sums={"price": Decimal("1.10")},
     derived_rows={"tags": 2},
-    files=(File(path="talroo/clicks/data.jsonl", size=10, checksum="crc32:00000001"), File(path="none")),
+    files=(LedgerFile(path="talroo/clicks/data.jsonl", size=10, checksum="crc32:00000001"), LedgerFile(path="none")),
 )
 BAD = Rejected(stream="clicks", path="$[3].price", reason="no number", raw='{"price":"x"}')
 

@@ -3,9 +3,9 @@ One listing's counts: what a provider states of the whole must stay the same and
 """
 
 import pytest
+from penstock._read.reconcile import PageCounts
 from penstock.errors import CountMismatchError, PagingError, PenstockError
 from penstock.model import Answer
-from penstock.reconcile import Listing
 
 
 @pytest.mark.parametrize(
@@ -23,7 +23,7 @@ def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] |
     """
     A later page may be silent about the whole, but not say something else.
     """
-    listing = Listing(what="clicks")
+    listing = PageCounts(what="clicks")
     listing.promise(first)
 
     if error is None:
@@ -43,7 +43,7 @@ def test_page_in_the_middle(total: int | None, count: int, refused: bool) -> Non
     """
     Without a total, a page in the middle that holds less than the first means that records are missing.
     """
-    listing = Listing(what="clicks", total=total)
+    listing = PageCounts(what="clicks", total=total)
 
     if refused:
         with pytest.raises(PagingError, match=f"holds {count} records where the first holds 10"):

@@ -6,16 +6,15 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve, field, frozen
-from hypothesis import given
-from hypothesis import strategies as st
-from penstock.choice import chosen_streams
-from penstock.declare import Connector, OpenFor, SourceSettings, Stream, setting
+from hypothesis import given, strategies as st
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job, Planner, day_of, fingerprint, grouped, plan
+from penstock._plan.selection import chosen_streams
+from penstock.connector import Connector, OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError
-from penstock.model import Ask, Partition, Request
-from penstock.plan import Job, Planner, day_of, fingerprint, grouped, plan
-from penstock.record import record
-from penstock.sink import Entry, PendingReport
-from penstock.source import ConfiguredSource
+from penstock.model import Partition, Request, Slice
+from penstock.records import record
+from penstock.sinks import LedgerEntry, PendingReport
 
 
 @record()
@@ -27,10 +26,10 @@ class Row:
 class Settings(SourceSettings):
     base_url: str = "http://localhost"
     ids: tuple[str, ...] = ()
-    currency: str = setting("EUR", help="currency of the report", shapes=True)
+    currency: str = setting("EUR", help="currency of the report", affects_data=True)
 
 
-def a_request(settings: Any, ask: Ask) -> Iterable[Request]:
+def a_request(settings: Any, slice_: Slice) -> Iterable[Request]:
     return [Request(url="http://localhost/")]
 
 
@@ -61,7 +60,7 @@ LEADS = Stream(
     key="id",
     day="updated_day",
     requests=a_request,
-    overlap=timedelta(minutes=10),
+    lookback=timedelta(minutes=10),
     lag=timedelta(minutes=5),
 )
 LATER = Stream(name="later", summary="not yet", record=Row, kind="snapshot", not_built="work in progress")
@@ -70,11 +69,11 @@ NOW = datetime(2026, 8, 12, 6, 0, tzinfo=UTC)
 
 @define
 class FakeLedger:
-    held: dict[Partition, Entry] = field(factory=dict)
+    held: dict[Partition, LedgerEntry] = field(factory=dict)
     reports: tuple[PendingReport, ...] = ()
     known: tuple[str, ...] = ()
 
-    def entries(self, source: str, stream: str) -> dict[Partition, Entry]:
+    def entries(self, source: str, stream: str) -> dict[Partition, LedgerEntry]:
         return {key: entry for key, entry in self.held.items() if key.stream == stream}
 
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
@@ -89,7 +88,7 @@ class FakeTarget:
     ledger: Any
     gone: set[Partition] = field(factory=set)
 
-    def present(self, entry: Entry) -> bool:
+    def is_intact(self, entry: LedgerEntry) -> bool:
         return entry.partition not in self.gone
 
     def close(self) -> None: ...
@@ -99,7 +98,7 @@ class FakeTarget:
 class FakeSink:
     target: FakeTarget | None = None
 
-    def look(self, source: str) -> Any:
+    def open_readonly(self, source: str) -> Any:
         return self.target
 
 
@@ -120,10 +119,10 @@ def days_of(job: Job, now: datetime = NOW) -> list[tuple[str, str]]:
     return [(one.partition.values[-1][1], one.reason) for one in plan(job, now).partitions]
 
 
-def read(day: str, read_at: datetime, **more: Any) -> tuple[Partition, Entry]:
+def read(day: str, read_at: datetime, **more: Any) -> tuple[Partition, LedgerEntry]:
     partition = Partition("clicks", (("account_id", "1"), ("report_date", day)))
     settings = more.pop("settings", Settings(ids=("1",)))
-    entry = Entry(
+    entry = LedgerEntry(
         source="s",
         partition=partition,
         state="delivered",
@@ -199,7 +198,7 @@ def test_a_window_that_ends_before_it_starts_is_refused():
         *("never delivered", "other settings"),
     ],
 )
-def test_why_a_day_is_wanted(held: tuple[Partition, Entry], reason: str | None):
+def test_why_a_day_is_wanted(held: tuple[Partition, LedgerEntry], reason: str | None):
     """
     A day is final when it was read after it closed, with today's settings, and did not fail since. A reading of a
     moment that has not come yet proves nothing: it may have been made before the day was over.
@@ -310,7 +309,7 @@ def test_changes_are_read_up_to_the_lag_and_overlap_the_day_before():
     job = a_job(streams=("leads",), since=date(2026, 8, 11))
     fetches = Planner(job, NOW, None).fetches(LEADS, [None])
 
-    assert [(fetch.ask.start, fetch.ask.end) for fetch in fetches] == [
+    assert [(fetch.slice.start, fetch.slice.end) for fetch in fetches] == [
         (datetime(2026, 8, 10, 23, 50, tzinfo=UTC), datetime(2026, 8, 12, 0, 0, tzinfo=UTC)),
         (datetime(2026, 8, 11, 23, 50, tzinfo=UTC), datetime(2026, 8, 12, 5, 55, tzinfo=UTC)),
     ]
@@ -349,7 +348,7 @@ def test_a_new_setting_at_its_default_changes_no_fingerprint():
 
     @frozen(kw_only=True)
     class Newer(Settings):
-        new: str = setting("x", help="new", shapes=True)
+        new: str = setting("x", help="new", affects_data=True)
 
     assert fingerprint(Newer(), CLICKS) == fingerprint(Settings(), CLICKS)
     assert fingerprint(Newer(new="y"), CLICKS) != fingerprint(Settings(), CLICKS)

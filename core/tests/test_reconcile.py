@@ -3,11 +3,10 @@
 from decimal import Decimal
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+from penstock._read.reconcile import MOST_REJECTED, PageCounts, PartitionCounts
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Answer, Rejected
-from penstock.reconcile import MOST_REJECTED, Listing, Tally
 
 BAD = Rejected(stream="clicks", path="$[0].id", reason="it is null", raw="{}")
 counts = st.integers(0, 50)
@@ -18,7 +17,7 @@ def test_nothing_gets_lost_between_the_counts(batches: list[tuple[int, int, int]
     """
     After any batches: fetched = rows + rejected + repeated.
     """
-    tally = Tally()
+    tally = PartitionCounts()
     for rows, repeated, rejected in batches:
         tally.add(rows=rows, repeated=repeated, rejected=(BAD,) * rejected, sums={})
         assert tally.fetched == tally.rows + tally.repeated + len(tally.rejected)
@@ -31,7 +30,7 @@ def test_sums_are_exact(units: list[int]):
     """
     A column's sum over all batches is the sum of its amounts, to the last digit.
     """
-    tally = Tally()
+    tally = PartitionCounts()
     for unit in units:
         tally.add(rows=1, repeated=0, rejected=(), sums={"cost": Decimal(f"{unit}E-4")})
 
@@ -42,7 +41,7 @@ def test_another_format_is_no_heap_of_bad_records():
     """
     So many records that cannot be shaped fail the partition, with the first one's path and reason.
     """
-    tally = Tally()
+    tally = PartitionCounts()
     tally.add(rows=0, repeated=0, rejected=(BAD,) * MOST_REJECTED, sums={})
 
     with pytest.raises(BoundExceededError, match="it is null"):
@@ -54,7 +53,7 @@ def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
     """
     Exactly the promised number passes; one more or fewer does not.
     """
-    listing = Listing(what="clicks")
+    listing = PageCounts(what="clicks")
     listing.promise(Answer(total=total))
     listing.distinct = arrived
 
@@ -69,7 +68,7 @@ def test_without_a_promise_any_number_is_right():
     """
     Where the provider states no total, there is nothing to hold against what arrived.
     """
-    listing = Listing(what="clicks", distinct=3)
+    listing = PageCounts(what="clicks", distinct=3)
     listing.promise(Answer())
 
     listing.verify()
@@ -80,7 +79,7 @@ def test_numbers_that_move_are_an_error(member: str):
     """
     A total or a number of pages that is another one on a later page means that data moved while they were read.
     """
-    listing = Listing(what="clicks")
+    listing = PageCounts(what="clicks")
     listing.promise(Answer(**{member: 5}))
     listing.promise(Answer())
 
@@ -93,14 +92,14 @@ def test_a_page_is_asked_for_once(pages: list[int]):
     """
     The first request that was made before is an error, so no circle of links is walked twice.
     """
-    listing = Listing(what="clicks")
+    listing = PageCounts(what="clicks")
     asked: set[int] = set()
     for page in pages:
         if page in asked:
             with pytest.raises(PagingError, match="circle"):
-                listing.ask(f"http://localhost/?page={page}", 100)
+                listing.count_request(f"http://localhost/?page={page}", 100)
             return
-        listing.ask(f"http://localhost/?page={page}", 100)
+        listing.count_request(f"http://localhost/?page={page}", 100)
         asked.add(page)
     assert len(asked) == len(pages)
 
@@ -109,19 +108,19 @@ def test_pages_that_never_end_do():
     """
     A listing has a largest number of pages.
     """
-    listing = Listing(what="clicks")
+    listing = PageCounts(what="clicks")
     for page in range(3):
-        listing.ask(f"http://localhost/?page={page}", 3)
+        listing.count_request(f"http://localhost/?page={page}", 3)
 
     with pytest.raises(BoundExceededError, match="max_pages"):
-        listing.ask("http://localhost/?page=3", 3)
+        listing.count_request("http://localhost/?page=3", 3)
 
 
 def test_a_page_that_comes_again_is_known():
     """
     The same items a second time are a repeat; a page without items repeats nothing.
     """
-    listing = Listing(what="clicks")
+    listing = PageCounts(what="clicks")
 
     assert [listing.is_repeat(digest) for digest in (7, 8, None, 7, None)] == [False, False, False, True, False]
 
@@ -133,7 +132,7 @@ def test_a_short_page_in_the_middle(total: int | None, count: int, fails: bool):
     """
     Without a total nothing else would tell of records that are missing from a page in the middle.
     """
-    listing = Listing(what="clicks", total=total)
+    listing = PageCounts(what="clicks", total=total)
 
     if fails:
         with pytest.raises(PagingError, match="middle"):

@@ -140,7 +140,7 @@ def test_what_is_secret_for_a_moment_is_forgotten() -> None:
     Signatures are many: the latest are masked, and the memory does not grow.
     """
     for number in range(1000):
-        redact.passing(f"{number:064x}")
+        redact.mask_temporarily(f"{number:064x}")
 
     assert mask(f"ticket={999:064x}") == "ticket=***"
     assert mask(f"ticket={1:064x}") == f"ticket={1:064x}"

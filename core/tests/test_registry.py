@@ -9,14 +9,14 @@ from typing import Any
 
 import penstock
 import pytest
-from penstock import loading
-from penstock.declare import Connector, Registration, SinkKind, SourceSettings, Stream
+from penstock._plugins import loading
+from penstock._plugins.registry import Registry
+from penstock.connector import Connector, Registration, SourceSettings, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
-from penstock.parts import Named, SinglePage
-from penstock.record import record
-from penstock.registry import Registry
-from penstock.sink import Layout
+from penstock.protocols import Named, SinglePage
+from penstock.records import record
+from penstock.sinks import Layout, SinkKind
 
 
 @record()
@@ -25,7 +25,7 @@ class Row:
 
 
 def a_stream(name: str = "rows") -> Stream:
-    return Stream(name=name, summary="", record=Row, kind="snapshot", key="id", requests=lambda settings, ask: ())
+    return Stream(name=name, summary="", record=Row, kind="snapshot", key="id", requests=lambda settings, slice_: ())
 
 
 class Sound:

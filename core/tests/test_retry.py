@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
+from penstock._fetch.retry import BOUND_RETRIES, RENEWALS, SILENT, Again, Budget, Retrying, RetryPolicy, retry_after
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
@@ -21,9 +21,8 @@ from penstock.errors import (
     TransportError,
 )
 from penstock.model import Request, Response
-from penstock.parts import Accept, Grant, Refuse, Retry, Verdict
+from penstock.protocols import Accept, Grant, Refuse, Retry, Verdict
 from penstock.redact import Secret
-from penstock.retry import BOUND_RETRIES, RENEWALS, SILENT, Again, Budget, Retrying, RetryPolicy, retry_after
 from penstock.testing import FakeClock, a_response
 
 REQUEST = Request(url="http://localhost/report")
@@ -77,8 +76,10 @@ class Waited:
 def retrying(exchange: Signed, clock: FakeClock | None = None, **more: Any) -> Retrying:
     clock = clock or FakeClock()
     policy = RetryPolicy(**{"retries": 3, "first_s": 1.0, "max_s": 60.0, **more.pop("policy", {})})
-    pace = more.pop("pace", Waited())
-    return Retrying(exchange, policy, pace, more.pop("budget", Budget(clock)), draw=lambda: 0.5, **more)
+    rate_limit = more.pop("rate_limit", Waited())
+    return Retrying(
+        exchange, policy, rate_limit, more.pop("budget", Budget(clock)), random_fraction=lambda: 0.5, **more
+    )
 
 
 def always(verdict: Verdict) -> Callable[[Response], Verdict]:
@@ -235,16 +236,16 @@ def test_a_throttled_source_waits_as_long_as_it_is_told(headers: Any, slept: flo
     """
     Retry-After in either form is a floor, bounded, for the whole source; without one it is the cool-down.
     """
-    clock, pace = FakeClock(), Waited()
+    clock, rate_limit = FakeClock(), Waited()
     exchange = Signed([a_response(status=429, headers=headers), GOOD])
 
     def judge(response: Response) -> Verdict:
         return Accept() if response.status == 200 else Retry(ThrottledError("slow down"), throttle=True)
 
-    retrying(exchange, clock, pace=pace)(REQUEST, judge)
+    retrying(exchange, clock, rate_limit=rate_limit)(REQUEST, judge)
 
     assert clock.slept == [slept]
-    assert pace.cooled == [cooled]
+    assert rate_limit.cooled == [cooled]
 
 
 def test_a_pause_beyond_the_deadline_is_not_begun():
@@ -286,25 +287,27 @@ def test_every_retry_is_told():
 
 @given(
     failures=st.integers(1, 10_000),
-    draw=st.floats(0, 1, exclude_max=True),
+    random_fraction=st.floats(0, 1, exclude_max=True),
     first_s=st.floats(0, 1e3),
     max_s=st.floats(0, 1e4),
 )
-def test_a_pause_is_bounded(failures: int, draw: float, first_s: float, max_s: float):
+def test_a_pause_is_bounded(failures: int, random_fraction: float, first_s: float, max_s: float):
     """
     Never negative, never longer than the bound, whatever the number of failures.
     """
-    assert 0 <= RetryPolicy(first_s=first_s, max_s=max_s).pause(failures, None, draw) <= max_s
+    assert 0 <= RetryPolicy(first_s=first_s, max_s=max_s).pause(failures, None, random_fraction) <= max_s
 
 
-@given(wanted_s=st.floats(allow_nan=False), draw=st.floats(0, 1, exclude_max=True), failures=st.integers(1, 50))
-def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, draw: float, failures: int):
+@given(
+    wanted_s=st.floats(allow_nan=False), random_fraction=st.floats(0, 1, exclude_max=True), failures=st.integers(1, 50)
+)
+def test_a_providers_wish_is_a_floor_and_has_a_ceiling(wanted_s: float, random_fraction: float, failures: int):
     """
     At least what the provider wants, unless that is more than the user allows; a second of jitter at most on top.
     """
     policy = RetryPolicy(throttle_wait_s=100.0)
 
-    pause = policy.pause(failures, wanted_s, draw)
+    pause = policy.pause(failures, wanted_s, random_fraction)
 
     floor = min(max(wanted_s, 0.0), 100.0)
     assert floor <= pause <= floor + 1.0

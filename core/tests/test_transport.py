@@ -16,8 +16,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock.clock import Clock
-from penstock.declare import SandboxApp, SandboxRequest, SandboxResponse
+from penstock._fetch.origin import Boundary, absolute, split
+from penstock._fetch.transport import Transport
+from penstock._util.clock import Clock
 from penstock.errors import (
     BoundExceededError,
     ConfigError,
@@ -28,12 +29,11 @@ from penstock.errors import (
 )
 from penstock.model import Request, origin_of
 from penstock.redact import Secret
-from penstock.testing import FAULTS, FakeClock, Server, serve, with_faults
-from penstock.testing import changes as making
-from penstock.testing.faults import Fault
-from penstock.testing.server import Pause, Scripted, head_of
-from penstock.transport import Transport
-from penstock.transport.address import Boundary, absolute, split
+from penstock.sandbox import changes as making
+from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
+from penstock.sandbox.faults import Fault
+from penstock.sandbox.server import Pause, Scripted, Server, head_of, serve
+from penstock.testing import FAULTS, FakeClock, with_faults
 
 RECORDS = {"items": [{"id": number, "name": f"job {number}"} for number in range(50)], "next": "/jobs?page=2"}
 GOOD = json.dumps(RECORDS).encode()
@@ -440,7 +440,7 @@ def test_importing_does_not_import_urllib3() -> None:
     """
     Start-up does not pay for the network.
     """
-    probe = "import sys, penstock.transport; sys.exit('urllib3' in sys.modules or 'ssl' in sys.modules)"
+    probe = "import sys, penstock._fetch.transport; sys.exit('urllib3' in sys.modules or 'ssl' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", probe]).returncode == 0
 

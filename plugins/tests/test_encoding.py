@@ -11,10 +11,8 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
-from penstock.record import Column
-from penstock.sink import Layout
+from hypothesis import given, settings, strategies as st
+from penstock import Column, Layout
 from penstock_plugins.csvfile import Csv
 from penstock_plugins.jsonl import JsonLines
 

@@ -11,8 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from penstock.record import Column
-from penstock.sink import Layout, Sink
+from penstock import Column, Layout, Sink
 from penstock.testing.sinks import SOURCE, SinkSuite
 from penstock_plugins.csvfile import Csv
 from penstock_plugins.files import FileSink

@@ -13,8 +13,7 @@ from datetime import date
 from pathlib import Path
 
 import pytest
-from penstock.errors import SinkError, TargetError
-from penstock.model import Batch, Partition
+from penstock import Batch, Partition, SinkError, TargetError
 from penstock.testing.sinks import (
     ANSWERS,
     CLICKS,
@@ -56,7 +55,7 @@ def state_of(sink: FileSink, partition: Partition) -> tuple[str, str, bool] | No
     """State, run and presence of a partition, as a next run sees it."""
     target = sink.open(SOURCE, "looking")
     entry = target.ledger.entry(SOURCE, partition)
-    found = None if entry is None else (entry.state, entry.run_id, target.present(entry))
+    found = None if entry is None else (entry.state, entry.run_id, target.is_intact(entry))
     target.close()
     return found
 
@@ -432,7 +431,7 @@ def test_a_target_that_was_only_looked_at_is_not_changed(sink):
     """
     target = sink.open(SOURCE, "r1")
     deliver(target, a_day(), [(CLICKS, [click(1)])])
-    seen = sink.look(SOURCE)
+    seen = sink.open_readonly(SOURCE)
     found = seen.ledger.entries(SOURCE, "clicks")
     seen.close()
     deliver(target, a_day(2), [(CLICKS, [click(1, report_date=date(2026, 3, 2))])])

@@ -5,7 +5,7 @@ Listings that end at a limit which may count the records of a page or of the who
 from datetime import UTC, datetime
 
 import pytest
-from penstock.model import Answer, Page, Request, Response
+from penstock import Answer, Page, Request, Response
 from penstock_plugins.paging import PageNumber
 
 
@@ -68,7 +68,7 @@ def test_size_that_may_be_capped_is_what_came(index: int, count: int, listed: in
         fresh=count,
     )
 
-    assert (PageNumber(size=100, size_unsure=True).next(page) is not None) is more
+    assert (PageNumber(size=100, page_size_may_be_capped=True).next(page) is not None) is more
 
 
 @pytest.mark.parametrize(
@@ -103,4 +103,4 @@ def test_ceiling_is_reached_by_a_full_last_page(
         fresh=count,
     )
 
-    assert PageNumber(size=1000, ceiling=10_000, size_unsure=True).capped(page) is cut
+    assert PageNumber(size=1000, ceiling=10_000, page_size_may_be_capped=True).capped(page) is cut

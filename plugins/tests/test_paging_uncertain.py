@@ -5,7 +5,7 @@ Listings of which nobody knows where their pages start.
 from datetime import UTC, datetime
 
 import pytest
-from penstock.model import Answer, Page, Request, Response
+from penstock import Answer, Page, Request, Response
 from penstock_plugins.paging import PageNumber
 
 UNCERTAIN = PageNumber(size=2, first_page=0, uncertain=True)
@@ -72,7 +72,7 @@ def test_a_provider_that_always_serves_its_only_page(
     Where a page's size is unsure too, page 2 is asked for after a page 1 that repeats page 0; the same short page once
     more is the end, and so is a repetition after pages that differed; any other stays an error.
     """
-    pages = PageNumber(size=2, first_page=0, uncertain=True, size_unsure=True)
+    pages = PageNumber(size=2, first_page=0, uncertain=True, page_size_may_be_capped=True)
     page = Page(
         request=Request(url="https://provider.example/list", params=(("page", str(index)),)),
         response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
@@ -112,7 +112,7 @@ def test_the_page_before_the_first_is_asked_for_at_last(
     """
     Where no total says that nothing is missing, page 0 is asked for after the last page, once; it may repeat page 1.
     """
-    pages = PageNumber(size=2, ceiling=6, before_first=True)
+    pages = PageNumber(size=2, ceiling=6, probe_previous_page=True)
     request = Request(url="https://provider.example/list", params=(("page", number),))
     response = Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC))
     page = Page(request=request, response=response, answer=Answer(total=total), index=0, count=count, fresh=count)
@@ -128,7 +128,7 @@ def test_a_refused_page_before_the_first_is_none(status: int, ends: bool) -> Non
     """
     Only of that page a refusal says that there is none; of any other it is an error.
     """
-    pages = PageNumber(size=2, size_unsure=True, before_first=True)
+    pages = PageNumber(size=2, page_size_may_be_capped=True, probe_previous_page=True)
     response = Response(status=status, received_at=datetime(2026, 3, 1, tzinfo=UTC))
     request = Request(url="https://provider.example/list", params=(("page", "2"),))
 

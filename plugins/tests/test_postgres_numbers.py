@@ -7,8 +7,7 @@ from decimal import Decimal
 
 import psycopg
 import pytest
-from penstock.model import Batch
-from penstock.redact import Secret
+from penstock import Batch, Secret
 from penstock.testing.pg import server
 from penstock.testing.sinks import CLICKS, SOURCE, a_day, an_entry, click, rows_of
 from penstock_plugins.postgres import rows as of_rows

@@ -17,11 +17,7 @@ import msgspec
 import psycopg
 import pytest
 from attrs import evolve
-from penstock.errors import LockHeldError, SinkError, TargetError, UsageError
-from penstock.model import Batch
-from penstock.record import Column
-from penstock.redact import Secret
-from penstock.sink import Entry, Layout
+from penstock import Batch, Column, Layout, LedgerEntry, LockHeldError, Secret, SinkError, TargetError, UsageError
 from penstock.testing.pg import server, with_database
 from penstock.testing.sinks import (
     CLICKS,
@@ -129,7 +125,7 @@ def read(dsn: str, layout: Layout, table: str | None = None) -> list[dict[str, A
 
 def deliver_all(
     target: PostgresTarget, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any
-) -> Entry:
+) -> LedgerEntry:
     """One batch of a stream's partition; the entry as committed."""
     partition = a_lead_day(1) if layout.kind == "changes" else facts.pop("partition", a_day())
     entry = an_entry(target.ledger, partition, rows=len(rows), **facts)
@@ -159,7 +155,7 @@ def as_role(dsn: str, role: str) -> str:
     return f"{dsn}{'&' if '?' in dsn else '?'}options=-crole%3D{role}"
 
 
-def delivered(dsn: str, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any) -> Entry:
+def delivered(dsn: str, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any) -> LedgerEntry:
     """One run that delivers one partition."""
     target = sink(dsn, **facts.pop("sink", {})).open(SOURCE, facts.get("run_id", "r1"))
     try:
@@ -386,10 +382,10 @@ def test_a_dropped_or_emptied_table_is_read_again(dsn: str):
     for statement in ("drop table acme.clicks", "truncate acme.clicks"):
         delivered(dsn, [click(1)])
         ask(dsn, statement)
-        seen = sink(dsn).look(SOURCE)
+        seen = sink(dsn).open_readonly(SOURCE)
         assert seen is not None
         (entry,) = seen.ledger.entries(SOURCE, "clicks").values()
-        assert not seen.present(entry)
+        assert not seen.is_intact(entry)
         seen.close()
         target = sink(dsn).open(SOURCE, "r2")
         assert target.ledger.entries(SOURCE, "clicks") == {}
@@ -774,7 +770,7 @@ def test_a_user_who_may_only_read(dsn: str):
     try:
         with pytest.raises(TargetError, match=f"{role} may read the ledger and not write it .*partitions.*Grant"):
             reading.open(SOURCE, "r2")
-        target = reading.look(SOURCE)
+        target = reading.open_readonly(SOURCE)
         assert target is not None
         assert len(target.ledger.entries(SOURCE, "clicks")) == 1
         target.close()

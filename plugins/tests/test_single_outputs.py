@@ -12,8 +12,7 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from penstock.errors import LockHeldError, OutputClosedError, TargetError, UsageError
-from penstock.model import Batch
+from penstock import Batch, LockHeldError, OutputClosedError, TargetError, UsageError
 from penstock.testing.sinks import (
     ANSWERS,
     CLICKS,

@@ -3,9 +3,7 @@
 from datetime import UTC, datetime
 
 import pytest
-from penstock.model import Request, Response
-from penstock.parts import Authenticator, Grant
-from penstock.redact import Secret
+from penstock import Authenticator, Grant, Request, Response, Secret
 from penstock_plugins.tokens import GrantedToken, ParamTokens
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock.declare import Connector, Sandbox, Stream
+    from penstock import Connector, Sandbox, Stream
 
 
 @hookimpl

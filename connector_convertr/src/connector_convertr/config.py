@@ -7,8 +7,7 @@ from typing import Any, Literal
 
 import attrs
 from attrs import frozen
-from penstock.declare import SourceSettings, setting
-from penstock.redact import Secret
+from penstock import Secret, SourceSettings, setting
 
 from connector_convertr import filters as known
 
@@ -40,7 +39,10 @@ class ConvertrSettings(SourceSettings):
     """
 
     enterprise: str | None = setting(
-        None, help="the enterprise's sub-domain: acme for https://acme.cvtr.io", shapes=True, validator=_enterprise
+        None,
+        help="the enterprise's sub-domain: acme for https://acme.cvtr.io",
+        affects_data=True,
+        validator=_enterprise,
     )
     base_url: str = setting(
         attrs.Factory(_base_url, takes_self=True),
@@ -59,12 +61,12 @@ class ConvertrSettings(SourceSettings):
     client_id: str | None = setting(None, help='OAuth client, for login_style = "oauth"')
     client_secret: Secret | None = setting(None, help='OAuth client\'s secret, for login_style = "oauth"')
     cursor_field: Literal["updatedTs", "createdTs"] = setting(
-        "updatedTs", help="the time by which leads are asked for; createdTs misses later changes", shapes=True
+        "updatedTs", help="the time by which leads are asked for; createdTs misses later changes", affects_data=True
     )
     filters: dict[str, dict[str, Any]] = setting(
         attrs.Factory(dict),
         help='documented filters per stream: { campaigns = { "status[]" = ["Active"] } }',
-        shapes=True,
+        affects_data=True,
         validator=_filters,
     )
 

@@ -9,7 +9,7 @@ summed. Times carry their own offset, and different offsets occur in one documen
 from datetime import date, datetime
 from decimal import Decimal
 
-from penstock.record import Json, added, column, personal, record, secret
+from penstock import Json, added, column, personal, record, secret
 
 _STAFF = ("username", "email", "firstName", "lastName")
 

@@ -17,8 +17,7 @@ from typing import Any
 from urllib.parse import parse_qsl, unquote
 from zlib import crc32
 
-from penstock.declare import Sandbox, SandboxRequest, SandboxResponse
-from penstock.record import snake
+from penstock import Sandbox, SandboxRequest, SandboxResponse, snake
 
 from connector_convertr.filters import DOCUMENTED
 

@@ -5,11 +5,26 @@ The provider: how its requests are authenticated, how its answers are judged, wh
 from urllib.parse import urlencode
 
 from attrs import frozen
-from penstock.declare import Connector, Limits
-from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
-from penstock.model import Answer, Ask, Request, Response
-from penstock.parts import Authenticator, Grant, Refuse, Retry, Skip, Verdict
-from penstock.redact import Secret, mask
+from penstock import (
+    Answer,
+    AuthenticationError,
+    Authenticator,
+    Connector,
+    Grant,
+    Limits,
+    Refuse,
+    RefusedError,
+    Request,
+    Response,
+    Retry,
+    Secret,
+    ServerError,
+    Skip,
+    Slice,
+    ThrottledError,
+    Verdict,
+    mask,
+)
 from penstock_plugins.tokens import GrantedToken, HeaderTokens, ParamTokens
 
 from connector_convertr.config import ConvertrSettings
@@ -157,7 +172,7 @@ def reason(response: Response) -> str:
 # --- the connector --------------------------------------------------------------------------------------------------
 
 
-def check(settings: ConvertrSettings, ask: Ask) -> Request:
+def check(settings: ConvertrSettings, slice_: Slice) -> Request:
     """One campaign: the cheapest read that proves token and permission."""
     return Request(
         url=f"{settings.base_url}/api/v4/campaigns", params=(("itemsPerPage", "1"), ("page", "1")), headers=(ACCEPT,)

@@ -7,9 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from attrs import frozen
-from penstock.declare import Derived, Parent, Stream
-from penstock.envelope import Envelope
-from penstock.model import Ask, Page, Request
+from penstock import Derived, Envelope, Page, Parent, Request, Slice, Stream
 from penstock_plugins.paging import PageNumber
 
 from connector_convertr import records
@@ -19,7 +17,7 @@ from connector_convertr.source import ACCEPT, judge_detail
 
 # The framework's newer versions drop the prefix; without JSON-LD the body is the array itself, and says no total.
 _NEXT = ("hydra:view.hydra:next", "view.next")
-ENVELOPE = Envelope(items=("hydra:member", "member", ""), total=("hydra:totalItems", "totalItems"), also=_NEXT)
+ENVELOPE = Envelope(items=("hydra:member", "member", ""), total=("hydra:totalItems", "totalItems"), head=_NEXT)
 
 
 # --- paging ---------------------------------------------------------------------------------------------------------
@@ -61,41 +59,41 @@ _ORDER = "order[id]"
 
 # 100 is the largest page, and fewer may come unsaid. Links to other pages repeat the whole query, a token in it
 # included: they are not followed.
-PAGES = Pages(param="page", size_param="itemsPerPage", size=100, size_unsure=True)
+PAGES = Pages(param="page", size_param="itemsPerPage", size=100, page_size_may_be_capped=True)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-def listing(stream: str, settings: ConvertrSettings, ask: Ask) -> Iterable[Request]:
+def listing(stream: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[Request]:
     """A collection: the leads of a window of time, all of any other."""
     filters = tuple(parameters(settings.filters, stream))
     # Pages are only stable in an order that has no ties.
     ordered = () if any(name == _ORDER for name, _ in filters) else ((_ORDER, "asc"),)
     yield Request(
         url=_url(settings, stream),
-        params=(*_window(settings, ask), *filters, *ordered),
+        params=(*_window(settings, slice_), *filters, *ordered),
         headers=(ACCEPT,),
-        columns={"updated_day": ask.since} if ask.days else {},
+        columns={"updated_day": slice_.since} if slice_.days else {},
         masked=frozenset({"email"}),
     )
 
 
-def single(stream: str, settings: ConvertrSettings, ask: Ask) -> Iterable[Request]:
+def single(stream: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[Request]:
     """One object of a collection, by its id."""
-    yield Request(url=f"{_url(settings, stream)}/{ask.parent['id']}", headers=(ACCEPT,))
+    yield Request(url=f"{_url(settings, stream)}/{slice_.parent['id']}", headers=(ACCEPT,))
 
 
 def _url(settings: ConvertrSettings, stream: str) -> str:
     return f"{settings.base_url}/api/v4/{stream.replace('_', '-')}"
 
 
-def _window(settings: ConvertrSettings, ask: Ask) -> tuple[tuple[str, str], ...]:
+def _window(settings: ConvertrSettings, slice_: Slice) -> tuple[tuple[str, str], ...]:
     """``after`` includes its moment, ``strictly_before`` does not: windows meet without gap or double."""
-    if ask.start is None or ask.end is None:
+    if slice_.start is None or slice_.end is None:
         return ()
     field = settings.cursor_field
-    return (f"{field}[after]", _moment(ask.start)), (f"{field}[strictly_before]", _moment(ask.end))
+    return (f"{field}[after]", _moment(slice_.start)), (f"{field}[strictly_before]", _moment(slice_.end))
 
 
 def _moment(at: datetime) -> str:
@@ -147,7 +145,7 @@ STREAMS = (
         # A lead that is updated while its window is read would shift the pages behind it, so windows end in the past;
         # what was still being written then is found by the next window, which reaches back.
         lag=timedelta(minutes=5),
-        overlap=timedelta(minutes=10),
+        lookback=timedelta(minutes=10),
     ),
     Stream(
         name="lead_data",

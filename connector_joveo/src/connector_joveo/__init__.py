@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock.declare import Action, Connector, Sandbox, Stream
+    from penstock import Action, Connector, Sandbox, Stream
 
 
 @hookimpl

@@ -13,12 +13,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from penstock.action import answer_of
-from penstock.declare import Action, Field, FieldType, Values
-from penstock.errors import ServerError
-from penstock.model import Receipt, Response
-from penstock.parts import Retry, Verdict
-from penstock.record import camel
+from penstock import Action, Field, FieldType, Receipt, Response, Retry, ServerError, Values, Verdict, answer_of, camel
 
 from connector_joveo.endpoints import CLIENT_HEADER, ENDPOINTS, endpoint, parameters
 from connector_joveo.source import JoveoJudge
@@ -199,7 +194,7 @@ ACTIONS = (
             place="whole_body",
             type="list",
             required=True,
-            also=("job_references",),
+            aliases=("job_references",),
             description='references of the jobs, such as ["a-1", "a-2"]',
         ),
     ),

@@ -6,9 +6,7 @@ from datetime import date, datetime
 from typing import Any, Literal, get_args
 
 import attrs
-from penstock.declare import SourceSettings, setting
-from penstock.record import Column, ColumnType, columns_of, snake
-from penstock.redact import Secret
+from penstock import Column, ColumnType, Secret, SourceSettings, columns_of, setting, snake
 
 from connector_joveo.endpoints import override
 
@@ -94,21 +92,21 @@ class JoveoSettings(SourceSettings):
         {},
         help="filters of stats and ip_report; {start} and {end} in a text are the first and last day, {start:%m/%d/%Y} "
         "in another form",
-        shapes=True,
+        affects_data=True,
         validator=_template,
     )
     aggregation_level: dict[str, str] = setting(
         {},
         help="primaryLevel, secondaryLevel, tertiaryLevel of stats; with one that names DATE or DAY a report covers "
         "up to 60 days, else it is asked for day by day",
-        shapes=True,
+        affects_data=True,
         validator=_levels,
     )
     stats_columns: dict[str, str] = setting(
         {},
         help="further members of the stats report -> text, integer, decimal, boolean, date, datetime or json; "
         '"date %m/%d/%Y" where days come in another form than 2026-01-31',
-        shapes=True,
+        affects_data=True,
         validator=_columns,
     )
     endpoints: dict[str, Any] = setting(
@@ -148,9 +146,9 @@ def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
     own = {column.name: column for column in _declared()}
     said = _parted(settings.stats_columns)
     return tuple(
-        attrs.evolve(own[snake(member)], form=form)
+        attrs.evolve(own[snake(member)], format=form)
         if snake(member) in own
-        else Column(name=snake(member), type=kind, member=member, form=form)  # type: ignore[arg-type]  # looked at
+        else Column(name=snake(member), type=kind, member=member, format=form)  # type: ignore[arg-type]  # looked at
         for member, kind, form in said
         if form or snake(member) not in own
     )

@@ -9,7 +9,7 @@ the provider does not state.
 import datetime as dt
 from decimal import Decimal
 
-from penstock.record import Json, added, column, personal, record, row_key
+from penstock import Json, added, column, personal, record, row_key
 
 _COUNT = column(additive=True)
 _RATIO = column(description="a ratio: never sum it")

@@ -10,9 +10,7 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
-from penstock.errors import BrokenBodyError, ReportError
-from penstock.model import Request, Response
-from penstock.parts import Empty, Gone, Ready, ReportState, Waiting
+from penstock import BrokenBodyError, Empty, Gone, Ready, ReportError, ReportState, Request, Response, Waiting
 
 from connector_joveo.config import JoveoSettings
 from connector_joveo.source import joveo_request

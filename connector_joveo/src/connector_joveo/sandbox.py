@@ -20,8 +20,7 @@ from urllib.parse import parse_qs, quote, unquote
 
 import msgspec
 from attrs import define, field
-from penstock.declare import Sandbox, SandboxRequest, SandboxResponse
-from penstock.record import snake
+from penstock import Sandbox, SandboxRequest, SandboxResponse, snake
 
 Row = dict[str, Any]
 

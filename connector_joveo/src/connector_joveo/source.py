@@ -5,11 +5,23 @@ Joveo as a whole: its credentials, what its answers mean, how often it may be as
 from typing import Any
 
 from attrs import frozen
-from penstock.declare import Connector, Limits
-from penstock.errors import AuthenticationError, RefusedError, ServerError
-from penstock.model import Answer, Ask, Request, Response
-from penstock.parts import Authenticator, Refuse, Retry, Skip, Verdict
-from penstock.redact import clip
+from penstock import (
+    Answer,
+    AuthenticationError,
+    Authenticator,
+    Connector,
+    Limits,
+    Refuse,
+    RefusedError,
+    Request,
+    Response,
+    Retry,
+    ServerError,
+    Skip,
+    Slice,
+    Verdict,
+    clip,
+)
 
 from connector_joveo.config import JoveoSettings
 from connector_joveo.endpoints import CLIENT_HEADER, endpoint, filled
@@ -100,7 +112,7 @@ class JoveoJudge:
         seen = f"Joveo refused {self.operation} ({said}): the token ran out or, if a new one does not help,"
         if not self.chosen_by:
             return AuthenticationError(
-                f"{seen} these keys have no right to it. Ask Joveo for the right, and check that base_url is right."
+                f"{seen} these keys have no right to it. Slice Joveo for the right, and check that base_url is right."
             )
         return RefusedError(
             f"{seen} these keys have no right to what was asked for, or its id is wrong. Check {self.chosen_by}, or "
@@ -139,7 +151,7 @@ def reason_of(response: Response, answer: Answer | None) -> str:
     return clip(" ".join(str(words).split()), 200) if words is not None else response.text(120)
 
 
-def check(settings: JoveoSettings, ask: Ask) -> Request:
+def check(settings: JoveoSettings, slice_: Slice) -> Request:
     """One client of the list: every key can do that, and it takes both credentials."""
     return joveo_request(settings, "clients").with_param("page", "1").with_param("limit", "1")
 

@@ -9,12 +9,21 @@ from typing import Any
 
 import msgspec
 from attrs import evolve, frozen
-from penstock.declare import OpenFor, Parent, Stream
-from penstock.envelope import Envelope, ReportFile
-from penstock.errors import BrokenBodyError
-from penstock.model import Answer, Ask, Items, Request, Response
-from penstock.parts import named
-from penstock.record import columns_of
+from penstock import (
+    Answer,
+    BrokenBodyError,
+    Envelope,
+    Items,
+    OpenFor,
+    Parent,
+    ReportFile,
+    Request,
+    Response,
+    Slice,
+    Stream,
+    columns_of,
+    named,
+)
 
 from connector_joveo import records
 from connector_joveo.config import JoveoSettings, day_column, fill, has_date_level, stats_columns
@@ -25,21 +34,21 @@ RETENTION_DAYS = 60
 OPEN = OpenFor(40, month_day=8)  # a month is frozen by the 8th of the next; Joveo's advice is 40 days
 
 # Where pages start is told for jobs only; the general text contradicts it. So is how many records a page may hold.
-PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True, size_unsure=True)
+PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True, page_size_may_be_capped=True)
 JOB_PAGES = named(
     "page_number",
     size_param="limit",
     size=1000,
     first_page=1,
-    before_first=True,
+    probe_previous_page=True,
     ceiling=10_000,
-    size_unsure=True,
+    page_size_may_be_capped=True,
 )
 
-LISTED = Envelope(items=("data", ""), also=FLAGS)
-_JOBS = Envelope(items=("data", ""), also=("summary", *FLAGS))
+LISTED = Envelope(items=("data", ""), head=FLAGS)
+_JOBS = Envelope(items=("data", ""), head=("summary", *FLAGS))
 _ELEMENTS = msgspec.json.Decoder(list[msgspec.Raw])
-SINGLE = Envelope(also=FLAGS)
+SINGLE = Envelope(head=FLAGS)
 
 
 # --- bodies ---------------------------------------------------------------------------------------------------------
@@ -57,7 +66,7 @@ class ListedJobs:
     def __call__(self, response: Response) -> Answer:
         answer = _JOBS(response)
         said = str(answer.head.get("summary"))
-        here = sum(len(_ELEMENTS.decode(items.raw)) if items.form == "array" else 1 for items in answer.items)
+        here = sum(len(_ELEMENTS.decode(items.raw)) if items.format == "array" else 1 for items in answer.items)
         counts = re.fullmatch("[0-9]{1,18}", said) is not None and int(said) > here
         return evolve(answer, total=int(said)) if counts else answer
 
@@ -89,19 +98,19 @@ class CustomIdxFields:
 
 # --- requests -------------------------------------------------------------------------------------------------------
 
-Rows = Callable[[JoveoSettings, Ask], Iterable[Mapping[str, Any]]]
+Rows = Callable[[JoveoSettings, Slice], Iterable[Mapping[str, Any]]]
 
 
-def _once(settings: JoveoSettings, ask: Ask) -> Iterable[Mapping[str, Any]]:
+def _once(settings: JoveoSettings, slice_: Slice) -> Iterable[Mapping[str, Any]]:
     return ({},)
 
 
-def _publishers(settings: JoveoSettings, ask: Ask) -> Iterable[Mapping[str, Any]]:
+def _publishers(settings: JoveoSettings, slice_: Slice) -> Iterable[Mapping[str, Any]]:
     return ({"publisher_id": publisher} for publisher in dict.fromkeys(settings.publisher_ids))
 
 
 def _parents(path: Mapping[str, str]) -> Rows:
-    return lambda settings, ask: ({name: row[column] for name, column in path.items()} for row in ask.parents)
+    return lambda settings, slice_: ({name: row[column] for name, column in path.items()} for row in slice_.parents)
 
 
 def _nameable(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -109,39 +118,41 @@ def _nameable(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     return () if {None, ""}.intersection(parent.values()) else (parent,)
 
 
-def _requests(operation: str, rows: Rows, record: type) -> Callable[[JoveoSettings, Ask], Iterable[Request]]:
+def _requests(operation: str, rows: Rows, record: type) -> Callable[[JoveoSettings, Slice], Iterable[Request]]:
     """
     One request for each of ``rows``, the parameters of its path; those that the record adds are stamped on it.
     """
     added = {column.name for column in columns_of(record) if column.added}
 
-    def requests(settings: JoveoSettings, ask: Ask) -> Iterable[Request]:
-        for row in rows(settings, ask):
-            request = joveo_request(settings, operation, client=ask.account, **row)
+    def requests(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
+        for row in rows(settings, slice_):
+            request = joveo_request(settings, operation, client=slice_.account, **row)
             yield evolve(request, columns={**request.columns, **{name: row[name] for name in row if name in added}})
 
     return requests
 
 
-def _by_id(settings: JoveoSettings, ask: Ask) -> Iterable[Request]:
-    ids = [parent["job_id"] for parent in ask.parents]
-    yield joveo_request(settings, "jobs_by_id", client=ask.account, body=ids).with_param("client_id", str(ask.account))
+def _by_id(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
+    ids = [parent["job_id"] for parent in slice_.parents]
+    yield joveo_request(settings, "jobs_by_id", client=slice_.account, body=ids).with_param(
+        "client_id", str(slice_.account)
+    )
 
 
-def _stats(settings: JoveoSettings, ask: Ask) -> Iterable[Request]:
-    filters = fill(settings.stats_filters, ask.since, ask.until)
+def _stats(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
+    filters = fill(settings.stats_filters, slice_.since, slice_.until)
     body = {"filters": filters, "aggregationLevel": settings.aggregation_level}
-    yield joveo_request(settings, "stats", client=ask.account, body=body)
+    yield joveo_request(settings, "stats", client=slice_.account, body=body)
 
 
-def _ips(settings: JoveoSettings, ask: Ask) -> Iterable[Request]:
+def _ips(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
     # No callBackUrl: Joveo would send the addresses to it; the report is polled for instead.
-    body = {"filterBy": fill(settings.stats_filters, ask.since, ask.until)}
-    yield joveo_request(settings, "ip_report", client=ask.account, body=body)
+    body = {"filterBy": fill(settings.stats_filters, slice_.since, slice_.until)}
+    yield joveo_request(settings, "ip_report", client=slice_.account, body=body)
 
 
-def _publisher_report(settings: JoveoSettings, ask: Ask) -> Iterable[Request]:
-    family, period = str(ask.account), settings.publisher_period
+def _publisher_report(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
+    family, period = str(slice_.account), settings.publisher_period
     for client in settings.client_ids or (None,):
         body = {
             "reportName": f"penstock {period}",
@@ -251,7 +262,7 @@ STREAMS: tuple[Stream, ...] = (
         key=("publisher_id", "id"),
         rows=_publishers,
         envelope=ListedOrSingle(),
-        needs=("publisher_ids",),
+        required_settings=("publisher_ids",),
     ),
     _stream(
         "publisher_posted_jobs",
@@ -260,7 +271,7 @@ STREAMS: tuple[Stream, ...] = (
         key=("publisher_id", "job_id"),
         rows=_publishers,
         paginator=PAGES,
-        needs=("publisher_ids",),
+        required_settings=("publisher_ids",),
     ),
     _stream(
         "posting_config_jobs",
@@ -275,7 +286,7 @@ STREAMS: tuple[Stream, ...] = (
         "client_metadata",
         "campaigns of a client with their job groups, in short",
         records.ClientMetadata,
-        envelope=Envelope(items="campaigns", also=FLAGS),
+        envelope=Envelope(items="campaigns", head=FLAGS),
     ),
     _stream(
         "stats",
@@ -284,8 +295,8 @@ STREAMS: tuple[Stream, ...] = (
         requests=_stats,
         days_per_request=lambda settings: RETENTION_DAYS if has_date_level(settings) else 1,
         day_of=day_column,
-        more_columns=stats_columns,
-        needs=("stats_filters", "aggregation_level"),
+        extra_columns=stats_columns,
+        required_settings=("stats_filters", "aggregation_level"),
         **_report("stats"),
         **_BY_DAY,
     ),
@@ -294,7 +305,7 @@ STREAMS: tuple[Stream, ...] = (
         "clicks by address (personal data); its form is undocumented, perhaps unfinished at Joveo",
         records.IpRow,
         requests=_ips,
-        needs=("stats_filters",),
+        required_settings=("stats_filters",),
         on_by_default=False,
         **_report("ip_report"),
         **_BY_DAY,
@@ -307,7 +318,7 @@ STREAMS: tuple[Stream, ...] = (
         account="publisher_family_id",
         accounts=lambda settings: (settings.publisher_family_id,) if settings.publisher_family_id else (),
         accounts_from=None,
-        needs=("publisher_family_id",),
+        required_settings=("publisher_family_id",),
         judge=JoveoJudge(operation="publisher_report", chosen_by="publisher_family_id"),
         **_report("publisher_report"),
     ),

@@ -8,11 +8,23 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from attrs import evolve
-from penstock.action import answer_of, flag
-from penstock.declare import Action, Field, Grouping, Values
-from penstock.errors import BrokenBodyError, RefusedError, ServerError
-from penstock.model import Receipt, ReceiptStatus, Response
-from penstock.parts import Refuse, Retry, Verdict
+from penstock import (
+    Action,
+    BrokenBodyError,
+    Field,
+    Grouping,
+    Receipt,
+    ReceiptStatus,
+    Refuse,
+    RefusedError,
+    Response,
+    Retry,
+    ServerError,
+    Values,
+    Verdict,
+    answer_of,
+    flag,
+)
 
 from connector_sensis.config import SensisSettings
 from connector_sensis.source import judge as of_gateway
@@ -193,7 +205,7 @@ ACTIONS = (
                 place="query",
                 required=True,
                 repeated=True,
-                also=("listing_ids",),
+                aliases=("listing_ids",),
                 description="reportingId of the listing, from a search answer",
             ),
             Field(name="user_agent", member="userAgent", place="query", description="the user's browser"),

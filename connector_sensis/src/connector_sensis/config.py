@@ -7,8 +7,7 @@ from typing import Any, Literal, get_args
 from urllib.parse import urlsplit
 
 from attrs import Attribute, frozen
-from penstock.declare import SourceSettings, setting
-from penstock.redact import Secret
+from penstock import Secret, SourceSettings, setting
 
 Environment = Literal["test", "prod"]
 

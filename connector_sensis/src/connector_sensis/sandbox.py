@@ -15,7 +15,7 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from attrs import define, field
-from penstock.declare import Sandbox, SandboxRequest, SandboxResponse
+from penstock import Sandbox, SandboxRequest, SandboxResponse
 
 KEY = "sandbox-key-4mz8qp2x"
 

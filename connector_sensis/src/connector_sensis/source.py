@@ -4,10 +4,19 @@ Sensis as a whole: its key, and what an answer of the gateway before it means.
 
 import re
 
-from penstock.declare import Connector, Limits
-from penstock.errors import AuthenticationError, ProviderError, ThrottledError
-from penstock.model import Answer, Response
-from penstock.parts import Authenticator, Refuse, Retry, Verdict
+from penstock import (
+    Answer,
+    AuthenticationError,
+    Authenticator,
+    Connector,
+    Limits,
+    ProviderError,
+    Refuse,
+    Response,
+    Retry,
+    ThrottledError,
+    Verdict,
+)
 
 from connector_sensis.config import SensisSettings
 

@@ -7,8 +7,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from attrs import frozen
-from penstock.declare import SourceSettings, setting
-from penstock.redact import Secret
+from penstock import Secret, SourceSettings, setting
 
 # Characters that every way of writing a query leaves as they are. With any other one (a blank as "+" or as "%20") the
 # string we sign might not be the string that Talroo checks.

@@ -5,7 +5,7 @@ The record of the click report, members in the provider's order and spelling.
 from datetime import date, datetime
 from decimal import Decimal
 
-from penstock.record import added, column, derived, personal, record
+from penstock import added, column, derived, personal, record
 
 
 @record()

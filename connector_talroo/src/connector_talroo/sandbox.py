@@ -21,7 +21,7 @@ from email.utils import format_datetime
 from typing import Any, Literal
 from urllib.parse import unquote, urlsplit
 
-from penstock.declare import Sandbox, SandboxRequest, SandboxResponse
+from penstock import Sandbox, SandboxRequest, SandboxResponse
 
 CUSTOMER_REFERENCE = "637573746f6d65722e3430"
 CUSTOMER_SECRET = "Jobs2CareersDemo"  # noqa: S105  the demonstration key that the provider's sample code prints

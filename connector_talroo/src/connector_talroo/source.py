@@ -13,12 +13,28 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from attrs import evolve, field, frozen
-from penstock.clock import http_date
-from penstock.declare import Connector, Limits
-from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ServerError, ThrottledError
-from penstock.model import Answer, Ask, Request, Response, encode_query
-from penstock.parts import Grant, Refuse, Retry, Unsigned, Verdict
-from penstock.redact import MASK, clip
+from penstock import (
+    MASK,
+    Answer,
+    AuthenticationError,
+    BrokenBodyError,
+    Connector,
+    Grant,
+    Limits,
+    Refuse,
+    RefusedError,
+    Request,
+    Response,
+    Retry,
+    ServerError,
+    Slice,
+    ThrottledError,
+    Unsigned,
+    Verdict,
+    clip,
+    encode_query,
+    http_date,
+)
 
 from connector_talroo.config import TalrooSettings
 
@@ -47,9 +63,9 @@ def click_report(settings: TalrooSettings, advertiser_id: str, start: date, end:
     )
 
 
-def check(settings: TalrooSettings, ask: Ask) -> Request:
+def check(settings: TalrooSettings, slice_: Slice) -> Request:
     """Yesterday of the first advertiser. Nothing cheaper is offered, and reading records nothing."""
-    yesterday = ask.now.astimezone(ZoneInfo(settings.timezone)).date() - timedelta(days=1)
+    yesterday = slice_.now.astimezone(ZoneInfo(settings.timezone)).date() - timedelta(days=1)
     return click_report(settings, settings.advertiser_ids[0], yesterday, yesterday)
 
 

@@ -5,16 +5,14 @@ The one stream: clicks, by advertiser and day.
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from penstock.declare import OpenFor, Stream
-from penstock.envelope import Envelope
-from penstock.model import Ask, Request
+from penstock import Envelope, OpenFor, Request, Slice, Stream
 
 from connector_talroo.config import TalrooSettings
 from connector_talroo.records import Click
 from connector_talroo.source import click_report, states_its_total
 
 REPORT = Envelope(
-    items="clicks_report", keyed_by="report_date", optional=True, total="total_clicks", also=("status", "message")
+    items="clicks_report", keyed_by="report_date", optional=True, total="total_clicks", head=("status", "message")
 )
 """
 ``{status, start_day, end_day, total_clicks, clicks_report: {day: [click, ...]}}``; of an error ``{status, message}``.
@@ -25,10 +23,10 @@ absent. Source: Reporting API, sample answer; the empty forms are inferred.
 """
 
 
-def requests(settings: TalrooSettings, ask: Ask) -> Iterable[Request]:
-    """One report: all days of the ask, which are one unless the declaration below says otherwise."""
-    assert ask.account is not None
-    return [click_report(settings, ask.account, ask.since, ask.until)]
+def requests(settings: TalrooSettings, slice_: Slice) -> Iterable[Request]:
+    """One report: all days of the slice, which are one unless the declaration below says otherwise."""
+    assert slice_.account is not None
+    return [click_report(settings, slice_.account, slice_.since, slice_.until)]
 
 
 def earliest(today: date) -> date:

@@ -2,7 +2,7 @@
 What can be written to Target Circle: codes for ads.
 """
 
-from penstock.declare import Action, Field
+from penstock import Action, Field
 
 ACTIONS = (
     Action(

@@ -8,8 +8,7 @@ from typing import Any, Literal
 from urllib.parse import quote
 
 from attrs import Attribute, frozen
-from penstock.declare import SourceSettings, setting
-from penstock.redact import Secret
+from penstock import Secret, SourceSettings, setting
 
 FILTERS: Mapping[str, tuple[str, ...]] = {
     "transactions": ("status", "offer", "adInventory", "reference", "country"),
@@ -60,19 +59,19 @@ class TargetCircleSettings(SourceSettings):
     )
     api_token: Secret = setting(help="the publisher account's token, sent as X-Api-Token")
     currency: str = setting(
-        help="ISO code of the currency that transactions are reported in", shapes=True, validator=_currency
+        help="ISO code of the currency that transactions are reported in", affects_data=True, validator=_currency
     )
     path_prefix: str = setting("/api", help="what the paths begin with", converter=_prefix)
     filters: Mapping[str, Mapping[str, str]] = setting(
         factory=dict,
         help="a table per stream of the provider's own options; comma lists mean OR",
-        shapes=True,
+        affects_data=True,
         validator=_filters,
     )
     codes_inventory_field: Literal["id", "name", "slug"] = setting(
         "id",
         help="what names an ad inventory when codes are asked for: its id, name or slug",
-        shapes=True,
+        affects_data=True,
     )
 
     def url(self, *segments: str) -> str:

@@ -7,7 +7,7 @@ Money is in major units of the currency named beside it. All times are UTC.
 from datetime import date, datetime
 from decimal import Decimal
 
-from penstock.record import Json, added, column, personal, record, row_key
+from penstock import Json, added, column, personal, record, row_key
 
 
 @record(members="camel")

@@ -20,7 +20,7 @@ from uuid import UUID
 
 import msgspec
 from attrs import define, field, frozen
-from penstock.declare import Sandbox, SandboxRequest, SandboxResponse
+from penstock import Sandbox, SandboxRequest, SandboxResponse
 
 API_TOKEN = "sandbox-token"  # noqa: S105
 REPORT_TOKEN = "SANDBOX/+REPORT+TOKEN+001"  # noqa: S105  the member ``token``: must never be seen in any output

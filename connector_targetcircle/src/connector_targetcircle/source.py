@@ -9,21 +9,34 @@ import re
 from urllib.parse import urljoin, urlsplit
 
 from attrs import evolve, frozen
-from penstock.declare import Connector, Limits
-from penstock.envelope import Envelope
-from penstock.errors import (
+from penstock import (
+    Answer,
     AuthenticationError,
+    Authenticator,
     BrokenBodyError,
+    Connector,
+    Envelope,
     ForeignOriginError,
+    Gone,
+    Limits,
+    Ready,
+    Refuse,
     RefusedError,
     ReportError,
+    ReportState,
+    Request,
+    Response,
+    Retry,
+    Skip,
+    Slice,
+    Verdict,
+    Waiting,
+    origin_of,
 )
-from penstock.model import Answer, Ask, Request, Response, origin_of
-from penstock.parts import Authenticator, Gone, Ready, Refuse, ReportState, Retry, Skip, Verdict, Waiting
 
 from connector_targetcircle.config import TargetCircleSettings
 
-REPORT = Envelope(items="data", pages="pagesNumber", also=("status",))
+REPORT = Envelope(items="data", pages="pagesNumber", head=("status",))
 """``{data: [...], token, status, pagesNumber}``. Source: publisher API, the three reports."""
 
 
@@ -181,7 +194,7 @@ def authenticator(settings: TargetCircleSettings) -> Authenticator:
     return HeaderTokens(headers={"X-Api-Token": settings.api_token})
 
 
-def check(settings: TargetCircleSettings, ask: Ask) -> Request:
+def check(settings: TargetCircleSettings, slice_: Slice) -> Request:
     """One offer: no report is made for it."""
     return Request(url=settings.url("offers"), params=(("limit", "1"),))
 

@@ -9,11 +9,7 @@ from typing import Any
 from urllib.parse import unquote
 
 from attrs import frozen
-from penstock.declare import OpenFor, Parent, Stream
-from penstock.envelope import Envelope
-from penstock.errors import ConfigError
-from penstock.model import Ask, Page, Request
-from penstock.parts import SinglePage, named
+from penstock import ConfigError, Envelope, OpenFor, Page, Parent, Request, SinglePage, Slice, Stream, named
 
 from connector_targetcircle import records
 from connector_targetcircle.config import FILTERS, TargetCircleSettings
@@ -45,30 +41,30 @@ def reports(settings: TargetCircleSettings) -> Reports:
     return Reports(settings.base_url)
 
 
-def submission(stream: str, settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+def submission(stream: str, settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
     """A report wanted: options that are not used are sent as null, as in the document's examples."""
-    required = period(ask) | ({"currency": settings.currency} if stream == "transactions" else {})
+    required = period(slice_) | ({"currency": settings.currency} if stream == "transactions" else {})
     options = dict.fromkeys(FILTERS[stream]) | dict(settings.filters.get(stream, {}))
     yield Request.json("POST", settings.url(stream), {**required, **options, "limit": LIMIT})
 
 
-def period(ask: Ask) -> dict[str, str]:
+def period(slice_: Slice) -> dict[str, str]:
     """
-    ``from`` and ``to`` of an ask that has days: its first and its last second, in UTC.
+    ``from`` and ``to`` of an slice that has days: its first and its last second, in UTC.
 
     The document's examples end in 23:59:59, so ``to`` is taken to be included; times have no fractions there, so
     nothing lies between that second and the next day.
     """
-    if ask.start is None or ask.end is None:
+    if slice_.start is None or slice_.end is None:
         return {}
-    first, last = ask.start.astimezone(UTC), ask.end.astimezone(UTC) - timedelta(seconds=1)
+    first, last = slice_.start.astimezone(UTC), slice_.end.astimezone(UTC) - timedelta(seconds=1)
     return {"from": f"{first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{last:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 # --- offers and what hangs below them -------------------------------------------------------------------------------
 
 
-def offers(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+def offers(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
     yield Request(url=settings.url("offers"), params=tuple(settings.filters.get("offers", {}).items()))
 
 
@@ -80,24 +76,24 @@ def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
         yield {"slug": slug}
 
 
-def offer_details(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
-    yield Request(url=settings.url("offers", ask.parent["slug"]))
+def offer_details(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
+    yield Request(url=settings.url("offers", slice_.parent["slug"]))
 
 
-def offer_ads(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
-    slug = ask.parent["slug"]
+def offer_ads(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
+    slug = slice_.parent["slug"]
     yield Request(url=settings.url("offers", slug, "ads"), columns={"offer_slug": slug})
 
 
-def codes(settings: TargetCircleSettings, ask: Ask) -> Iterable[Request]:
+def codes(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
     """Raises ConfigError where the inventory has no such field (offers, as documented, have no slug)."""
-    inventory = ask.parent[f"ad_inventory_{settings.codes_inventory_field}"]
+    inventory = slice_.parent[f"ad_inventory_{settings.codes_inventory_field}"]
     if inventory is None:
         raise ConfigError(
             f"codes_inventory_field is {settings.codes_inventory_field!r}, but Target Circle's offers name none for ad "
-            f"inventory {ask.parent['ad_inventory_id']}; use id or name."
+            f"inventory {slice_.parent['ad_inventory_id']}; use id or name."
         )
-    offer = ask.parent["id"]
+    offer = slice_.parent["id"]
     yield Request(
         url=settings.url("codes"),
         params=(
@@ -119,7 +115,7 @@ report = partial(
     poll_max_s=30.0,
     poll_deadline_s=600.0,
 )
-of_days = partial(report, kind="report", key="row_key", day="report_date", end_unsure=True)
+of_days = partial(report, kind="report", key="row_key", day="report_date", inexact_bounds=True)
 by_slug = partial(
     Stream,
     kind="snapshot",

@@ -1,16 +1,284 @@
 """
 penstock: carry records from reporting APIs to files or Postgres, and events back to their providers.
 
-A plugin imports ``hookimpl`` from here and its values from :mod:`penstock.declare`, :mod:`penstock.record`,
-:mod:`penstock.model` and :mod:`penstock.parts`. Nothing heavy is imported by this module: ``penstock --help``
-and the scan for plugins come through here.
+The names below are the public API: what connectors, sinks and Python programs may import. Each is imported from its
+module on first use, so that ``import penstock`` stays quick for the command line and for the scan of plugins.
 """
 
+import importlib
+from typing import TYPE_CHECKING, Any
+
 import pluggy
+
+if TYPE_CHECKING:
+    from penstock.actions import (
+        Action as Action,
+        ActionJudge as ActionJudge,
+        Field as Field,
+        FieldType as FieldType,
+        Grouping as Grouping,
+        Place as Place,
+        Values as Values,
+    )
+    from penstock.connector import (
+        Connector as Connector,
+        Derived as Derived,
+        Limits as Limits,
+        OpenFor as OpenFor,
+        Parent as Parent,
+        Registration as Registration,
+        SourceSettings as SourceSettings,
+        Stream as Stream,
+        setting as setting,
+    )
+    from penstock.envelope import Envelope as Envelope, ReportFile as ReportFile
+    from penstock.errors import (
+        AuthenticationError as AuthenticationError,
+        BoundExceededError as BoundExceededError,
+        BrokenBodyError as BrokenBodyError,
+        ConfigError as ConfigError,
+        CountMismatchError as CountMismatchError,
+        DeadlineReachedError as DeadlineReachedError,
+        ForeignOriginError as ForeignOriginError,
+        LockHeldError as LockHeldError,
+        OutputClosedError as OutputClosedError,
+        PagingError as PagingError,
+        PenstockError as PenstockError,
+        PluginError as PluginError,
+        ProviderError as ProviderError,
+        RefusedError as RefusedError,
+        ReportError as ReportError,
+        ServerError as ServerError,
+        SinkError as SinkError,
+        StoppedError as StoppedError,
+        TargetError as TargetError,
+        ThrottledError as ThrottledError,
+        TransportError as TransportError,
+        UsageError as UsageError,
+    )
+    from penstock.fault_points import fault_point as fault_point
+    from penstock.model import (
+        Answer as Answer,
+        Batch as Batch,
+        Items as Items,
+        Kind as Kind,
+        Page as Page,
+        Pairs as Pairs,
+        Partition as Partition,
+        Receipt as Receipt,
+        ReceiptStatus as ReceiptStatus,
+        Rejected as Rejected,
+        Request as Request,
+        Response as Response,
+        Slice as Slice,
+        answer_of as answer_of,
+        encode_query as encode_query,
+        flag as flag,
+        from_json as from_json,
+        http_date as http_date,
+        origin_of as origin_of,
+    )
+    from penstock.protocols import (
+        Accept as Accept,
+        Authenticator as Authenticator,
+        BodyDecoder as BodyDecoder,
+        Empty as Empty,
+        Exchange as Exchange,
+        Gone as Gone,
+        Grant as Grant,
+        Judge as Judge,
+        Named as Named,
+        Paginator as Paginator,
+        Poller as Poller,
+        Ready as Ready,
+        Refuse as Refuse,
+        ReportState as ReportState,
+        Retry as Retry,
+        SinglePage as SinglePage,
+        Skip as Skip,
+        Unsigned as Unsigned,
+        Verdict as Verdict,
+        Waiting as Waiting,
+        named as named,
+    )
+    from penstock.records import (
+        Column as Column,
+        ColumnType as ColumnType,
+        Json as Json,
+        Zone as Zone,
+        added as added,
+        camel as camel,
+        column as column,
+        columns_of as columns_of,
+        derived as derived,
+        personal as personal,
+        record as record,
+        row_key as row_key,
+        secret as secret,
+        snake as snake,
+    )
+    from penstock.redact import MASK as MASK, Secret as Secret, clip as clip, mask as mask
+    from penstock.sandbox.app import (
+        Sandbox as Sandbox,
+        SandboxApp as SandboxApp,
+        SandboxRequest as SandboxRequest,
+        SandboxResponse as SandboxResponse,
+    )
+    from penstock.sinks import (
+        EXTRA as EXTRA,
+        Checks as Checks,
+        Layout as Layout,
+        Ledger as Ledger,
+        LedgerEntry as LedgerEntry,
+        LedgerFile as LedgerFile,
+        PendingReport as PendingReport,
+        RunRecord as RunRecord,
+        Sink as Sink,
+        SinkKind as SinkKind,
+        State as State,
+        Target as Target,
+        WholeStream as WholeStream,
+        Writer as Writer,
+    )
 
 __version__ = "0.1.0"
 
 hookspec = pluggy.HookspecMarker("penstock")
 hookimpl = pluggy.HookimplMarker("penstock")
 
-__all__ = ["__version__", "hookimpl", "hookspec"]
+PUBLIC = {
+    "penstock.actions": ("Action", "ActionJudge", "Field", "FieldType", "Grouping", "Place", "Values"),
+    "penstock.connector": (
+        "Connector",
+        "Derived",
+        "Limits",
+        "OpenFor",
+        "Parent",
+        "Registration",
+        "SourceSettings",
+        "Stream",
+        "setting",
+    ),
+    "penstock.envelope": ("Envelope", "ReportFile"),
+    "penstock.errors": (
+        "AuthenticationError",
+        "BoundExceededError",
+        "BrokenBodyError",
+        "ConfigError",
+        "CountMismatchError",
+        "DeadlineReachedError",
+        "ForeignOriginError",
+        "LockHeldError",
+        "OutputClosedError",
+        "PagingError",
+        "PenstockError",
+        "PluginError",
+        "ProviderError",
+        "RefusedError",
+        "ReportError",
+        "ServerError",
+        "SinkError",
+        "StoppedError",
+        "TargetError",
+        "ThrottledError",
+        "TransportError",
+        "UsageError",
+    ),
+    "penstock.fault_points": ("fault_point",),
+    "penstock.model": (
+        "Answer",
+        "Batch",
+        "Items",
+        "Kind",
+        "Page",
+        "Pairs",
+        "Partition",
+        "Receipt",
+        "ReceiptStatus",
+        "Rejected",
+        "Request",
+        "Response",
+        "Slice",
+        "answer_of",
+        "encode_query",
+        "flag",
+        "from_json",
+        "http_date",
+        "origin_of",
+    ),
+    "penstock.protocols": (
+        "Accept",
+        "Authenticator",
+        "BodyDecoder",
+        "Empty",
+        "Exchange",
+        "Gone",
+        "Grant",
+        "Judge",
+        "Named",
+        "Paginator",
+        "Poller",
+        "Ready",
+        "Refuse",
+        "ReportState",
+        "Retry",
+        "SinglePage",
+        "Skip",
+        "Unsigned",
+        "Verdict",
+        "Waiting",
+        "named",
+    ),
+    "penstock.records": (
+        "Column",
+        "ColumnType",
+        "Json",
+        "Zone",
+        "added",
+        "camel",
+        "column",
+        "columns_of",
+        "derived",
+        "personal",
+        "record",
+        "row_key",
+        "secret",
+        "snake",
+    ),
+    "penstock.redact": ("MASK", "Secret", "clip", "mask"),
+    "penstock.sandbox.app": ("Sandbox", "SandboxApp", "SandboxRequest", "SandboxResponse"),
+    "penstock.sinks": (
+        "Checks",
+        "EXTRA",
+        "Layout",
+        "Ledger",
+        "LedgerEntry",
+        "LedgerFile",
+        "PendingReport",
+        "RunRecord",
+        "Sink",
+        "SinkKind",
+        "State",
+        "Target",
+        "WholeStream",
+        "Writer",
+    ),
+}
+"""The public names, by the module that defines each."""
+
+_MODULES = {name: module for module, names in PUBLIC.items() for name in names}
+
+__all__ = ["PUBLIC", "__version__", "hookimpl", "hookspec", *_MODULES]  # derived from PUBLIC
+
+
+def __getattr__(name: str) -> Any:
+    module = _MODULES.get(name)
+    if module is None:
+        raise AttributeError(f"module 'penstock' has no attribute {name!r}")
+    value = getattr(importlib.import_module(module), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -16,11 +16,11 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
+from attrs import field, frozen
 
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
 from penstock.redact import clip
-from penstock.values import field, frozen
 
 UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from the heap
 BLOCK_BYTES = 4 * 2**20  # of a file of lines: what is decoded and handed on at once
@@ -53,7 +53,7 @@ class Envelope:
         outer element.
     ``total``, ``pages``
         the provider's count of records and of pages: a whole number, or one in text. Absent or null: not stated.
-    ``also``
+    ``head``
         more members for the judge, in ``Answer.head`` under their paths as plain values (exact decimals).
 
     Raises BrokenBodyError when the body is no JSON, BoundExceededError when it is nested too deeply; JSON of another
@@ -67,7 +67,7 @@ class Envelope:
     stamps: Mapping[str, str] = field(factory=dict)
     total: tuple[str, ...] = field(default=(), converter=_paths)
     pages: tuple[str, ...] = field(default=(), converter=_paths)
-    also: tuple[str, ...] = field(default=(), converter=_paths)
+    head: tuple[str, ...] = field(default=(), converter=_paths)
 
     def __call__(self, response: Response) -> Answer:
         return self.read(utf8_body(response), response)
@@ -95,7 +95,7 @@ class Envelope:
         return Answer(problem=f"the body is {kind}, not {self._wanted()}; it begins: {response.text(100)}")
 
     def _from_object(self, body: bytes, response: Response) -> Answer:
-        wanted = (*self.items, *self.total, *self.pages, *self.also)
+        wanted = (*self.items, *self.total, *self.pages, *self.head)
         names = tuple(dict.fromkeys(path.partition(".")[0] for path in wanted if path))
         read, fields = self._members(names, body, response)
         members = {
@@ -104,7 +104,7 @@ class Envelope:
             if value is not msgspec.UNSET
         }
         head: dict[str, Any] = {}
-        for path in self.also:
+        for path in self.head:
             value = _follow(members, path)
             if value is not None:
                 head[path] = _plain(value)
@@ -126,7 +126,7 @@ class Envelope:
 
     def _members(self, names: tuple[str, ...], body: bytes, response: Response) -> tuple[Any, tuple[str, ...]]:
         """The members of these names, and the attributes they are under; a map of arrays in one go, if it is one."""
-        others = {path.partition(".")[0] for path in (*self.total, *self.pages, *self.also)}
+        others = {path.partition(".")[0] for path in (*self.total, *self.pages, *self.head)}
         if self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items):
             decoder, fields = _reader(names, maps=frozenset(self.items))
             try:
@@ -201,7 +201,7 @@ class ReportFile:
                 if mended == body:
                     raise
                 answer = self._from_objects(mended, response)
-        if not (packed or response.measured) and any(items.form in ("lines", "csv") for items in answer.items):
+        if not (packed or response.measured) and any(items.format in ("lines", "csv") for items in answer.items):
             raise BrokenBodyError(
                 "The report is a file of lines that ended with its connection, and nothing says that it is whole. "
                 "The provider must send its length (Content-Length), send it in chunks, or pack it with gzip."
@@ -229,7 +229,7 @@ class ReportFile:
                 ) from None
             except RecursionError:
                 raise _too_deep() from None
-            blocks.append(Items(raw=block, form="lines"))
+            blocks.append(Items(raw=block, format="lines"))
         return Answer(items=tuple(blocks))
 
     def _from_csv(self, body: bytes) -> Answer:
@@ -251,7 +251,7 @@ class ReportFile:
             )
         return Answer(
             items=tuple(
-                Items(raw=memoryview(body)[begin:stop], form="csv", texts=True, header=header, delimiter=delimiter)
+                Items(raw=memoryview(body)[begin:stop], format="csv", texts=True, header=header, delimiter=delimiter)
                 for begin, stop in _blocks(body, start, quoted=True)
             )
         )
@@ -424,7 +424,7 @@ def _items(raw: msgspec.Raw, path: str, columns: Mapping[str, Any]) -> Items:
     first = bytes(memoryview(raw)[:1])
     if first not in (b"[", b"{"):
         raise msgspec.ValidationError(f"{path} is {_begun(raw)}")
-    return Items(raw=raw, form="array" if first == b"[" else "object", columns=columns, path=path)
+    return Items(raw=raw, format="array" if first == b"[" else "object", columns=columns, path=path)
 
 
 def _count(members: Mapping[str, msgspec.Raw], paths: tuple[str, ...]) -> tuple[int | None, str | None]:

@@ -9,8 +9,11 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from penstock import hookspec
-from penstock.declare import Action, Connector, Registration, Sandbox, SinkKind, Stream
+from penstock.actions import Action
+from penstock.connector import Connector, Registration, Stream
 from penstock.model import Batch
+from penstock.sandbox.app import Sandbox
+from penstock.sinks import SinkKind
 
 
 @hookspec

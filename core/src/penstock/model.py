@@ -1,20 +1,24 @@
 """
 The values that cross from one stage to another. All frozen; none knows the network, the clock or a file.
 
-In the order in which they come up: what is wanted (:class:`Partition`, :class:`Ask`), what is asked
+In the order in which they come up: what is wanted (:class:`Partition`, :class:`Slice`), what is asked
 (:class:`Request`), what comes back (:class:`Response`, :class:`Answer`, :class:`Page`), what was made of it
 (:class:`Batch`, :class:`Rejected`), and what a write brought (:class:`Receipt`).
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime
+from decimal import Decimal
+from email.utils import parsedate_to_datetime
 from functools import cached_property
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
+from attrs import evolve, field, frozen
+
 from penstock.redact import MASK, mask
-from penstock.values import evolve, field, frozen
 
 Kind = Literal["report", "changes", "snapshot"]
 Pairs = tuple[tuple[str, str], ...]
@@ -87,12 +91,12 @@ class Partition:
 
 
 @frozen(kw_only=True)
-class Ask:
+class Slice:
     """
     What is asked for together: an account's consecutive days, or an account of a snapshot.
 
     ``start`` (included) and ``end`` (not included) are aware, in the source's zone: the first day's beginning and the
-    last day's end, unless the core split the ask because the provider cut its answer short; for ``changes`` with
+    last day's end, unless the core split the slice because the provider cut its answer short; for ``changes`` with
     overlap and lag. None, as ``days`` is empty, for a snapshot. ``parents`` holds the parent rows of a child's request,
     each a mapping of the columns that the stream's ``Parent`` names.
     """
@@ -136,7 +140,7 @@ class Request:
     headers: Pairs = field(default=(), converter=_pairs)
     body: bytes | None = field(default=None, repr=False)
     credentials: bool = True  # False: a download, sent without the authenticator
-    once: bool = False  # a write: no redirect is followed, and no connection is used that may just be closing
+    is_write: bool = False  # a write: no redirect is followed, and no connection is used that may just be closing
     columns: Mapping[str, Any] = field(factory=dict)
     masked: frozenset[str] = field(default=frozenset(), converter=_names)
 
@@ -235,13 +239,13 @@ class Items:
     """
     A run of raw elements inside a body, and the columns stamped on its records.
 
-    ``form``: ``raw`` is one JSON array, one JSON object (a single element), JSON lines, or lines of CSV whose columns
+    ``format``: ``raw`` is one JSON array, one JSON object (a single element), JSON lines, or lines of CSV whose columns
     ``header`` names. ``texts``: every value came as text (CSV), so a number or boolean column takes its text.
     ``path`` is where in the body this is, for the path of a rejected element.
     """
 
     raw: Any = field(repr=False)  # bytes, or a view into the body
-    form: Literal["array", "object", "lines", "csv"] = "array"
+    format: Literal["array", "object", "lines", "csv"] = "array"
     texts: bool = False
     columns: Mapping[str, Any] = field(factory=dict)
     path: str = "$"
@@ -301,7 +305,7 @@ class Batch:
     ``rows`` are objects read by attribute, one attribute per column of ``layout``, encodable by msgspec as they are.
     """
 
-    layout: Any  # a penstock.sink.Layout
+    layout: Any  # a penstock.sinks.Layout
     rows: list[Any] = field(repr=False)
     rejected: tuple[Rejected, ...] = ()
     unknown: tuple[str, ...] = ()  # member names that the record class does not know
@@ -328,3 +332,71 @@ class Receipt:
     status: ReceiptStatus
     reason: str = ""
     answer: Any = None
+
+
+# --- texts of answers ---
+
+# An answer is kept with its receipt up to this size.
+KEPT_ANSWER_BYTES = 256 * 1024
+
+_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
+
+
+def from_json(text: str) -> Any:
+    """
+    JSON with its digits kept; members that come twice, and text that no UTF-8 can hold, are refused.
+
+    ValueError says what is wrong.
+    """
+
+    def refuse(constant: str) -> Any:
+        raise ValueError(f"{constant} is no number")
+
+    def members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made = dict(pairs)
+        if len(made) < len(pairs):
+            names = [name for name, _ in pairs]
+            raise ValueError(f"the member {next(name for name in names if names.count(name) > 1)} is there twice")
+        return made
+
+    try:
+        made = json.loads(text, parse_float=Decimal, parse_constant=refuse, object_pairs_hook=members)
+        if _SURROGATE.search(text):
+            json.dumps(made, default=str, ensure_ascii=False).encode()
+        return made
+    except json.JSONDecodeError as error:
+        raise ValueError(f"{error.msg} at character {error.pos + 1}") from None
+    except UnicodeEncodeError:
+        raise ValueError("it holds half a character, an escape such as \\ud83d without its second half") from None
+    except RecursionError:
+        raise ValueError("it is nested too deep") from None
+
+
+def flag(value: Any) -> Any:
+    """A member that says how it went, also where it is written as text (``"false"``, ``"400"``) or as ``400.0``."""
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        return int(value)
+    if isinstance(value, str) and value.strip().lower() in ("true", "false", "null"):
+        return {"true": True, "false": False, "null": None}[value.strip().lower()]
+    return int(value) if isinstance(value, str) and re.fullmatch(r"[1-5][0-9]{2}", value.strip()) else value
+
+
+def answer_of(response: Response, *, whole: bool = False) -> Any:
+    """The body's JSON, None when it is none or too large to be kept (unless ``whole``)."""
+    if not response.body.strip() or (len(response.body) > KEPT_ANSWER_BYTES and not whole):
+        return None
+    try:
+        return from_json(response.body.decode())
+    except ValueError:
+        return None
+
+
+def http_date(text: str | None) -> datetime | None:
+    """An HTTP date as an aware datetime; None for no date or a broken one."""
+    if not text:
+        return None
+    try:
+        when = parsedate_to_datetime(text)
+    except (ValueError, OverflowError):  # the latter: a year or an hour of ten digits
+        return None
+    return when if when.tzinfo is not None else None

@@ -71,7 +71,7 @@ def mask(text: str) -> str:
     return text
 
 
-def passing(value: str) -> None:
+def mask_temporarily(value: str) -> None:
     """
     Let :func:`mask` know what is secret for a moment only, such as a signature: as it is, until 64 others came.
     """
@@ -99,7 +99,7 @@ def clip(text: str, length: int) -> str:
     return mask(text)[:length]
 
 
-def spelled(value: str) -> str:
+def secret_pattern(value: str) -> str:
     """
     A pattern (as text) that finds a secret in every form in which it may turn up, empty if it is too short for that.
 
@@ -181,7 +181,7 @@ class _Known:
         with self._lock:
             if value in self._forms:
                 return
-            self._forms[value] = spelled(value)
+            self._forms[value] = secret_pattern(value)
             self._pattern = None  # made anew when it is needed: a run of many sources knows many secrets
 
     @property

@@ -6,9 +6,9 @@ import threading
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from attrs import define, field
+
 from penstock.redact import mask_json
-from penstock.values import define, field
-from penstock.words import counted
 
 
 @define
@@ -133,8 +133,8 @@ class RunReport:
         """The run in one line: what was delivered, and whatever else there is to say."""
         parts = ["whoever read standard output closed it"] if self.output_closed else []
         parts += [
-            counted(self.total("records"), "record"),
-            f"{self.total('delivered')} of {counted(self.total('planned'), 'partition')} delivered",
+            _counted(self.total("records"), "record"),
+            f"{self.total('delivered')} of {_counted(self.total('planned'), 'partition')} delivered",
         ]
         if self.total("final"):
             parts.append(f"{self.total('final')} final")
@@ -147,7 +147,7 @@ class RunReport:
             parts.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
         if self.deadline:
             parts.append("deadline reached, the next run goes on")
-        return f"{self.status}: {', '.join(parts)}, {counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
+        return f"{self.status}: {', '.join(parts)}, {_counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
 
     def as_dict(self) -> dict[str, Any]:
         """The report as JSON-like data, masked."""
@@ -165,3 +165,7 @@ class RunReport:
         }
         masked: dict[str, Any] = mask_json(whole)
         return masked
+
+
+def _counted(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock.declare import Registration, SinkKind
+    from penstock import Registration, SinkKind
 
 
 @hookimpl
@@ -22,7 +22,7 @@ def penstock_sinks() -> "Iterable[SinkKind]":
 
 @hookimpl
 def penstock_authenticators() -> "Iterable[Registration]":
-    from penstock.declare import Registration
+    from penstock import Registration
 
     from penstock_plugins.tokens import GrantedToken, HeaderTokens, ParamTokens
 
@@ -33,7 +33,7 @@ def penstock_authenticators() -> "Iterable[Registration]":
 
 @hookimpl
 def penstock_paginators() -> "Iterable[Registration]":
-    from penstock.declare import Registration
+    from penstock import Registration
 
     from penstock_plugins.paging import PageNumber
 
@@ -42,8 +42,7 @@ def penstock_paginators() -> "Iterable[Registration]":
 
 @hookimpl
 def penstock_decoders() -> "Iterable[Registration]":
-    from penstock.declare import Registration
-    from penstock.envelope import ReportFile
+    from penstock import Registration, ReportFile
 
     yield Registration(
         name="report_file", factory=ReportFile, summary="a downloaded file: JSON, JSON lines or CSV, also gzipped"

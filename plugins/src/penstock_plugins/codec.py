@@ -5,7 +5,7 @@ What a format of record files must do: rows to bytes, and, to merge files, bytes
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from typing import Any, BinaryIO, Protocol
 
-from penstock.sink import Layout
+from penstock import Layout
 
 Encode = Callable[[Sequence[Any]], bytes]
 

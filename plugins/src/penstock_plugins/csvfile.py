@@ -17,9 +17,8 @@ from operator import attrgetter, methodcaller
 from typing import Any, BinaryIO
 
 import msgspec
-from penstock.record import Column
-from penstock.sink import Layout
-from penstock.values import field, frozen
+from attrs import field, frozen
+from penstock import Column, Layout
 
 from penstock_plugins.codec import Encode
 

@@ -5,8 +5,7 @@
 import json
 from typing import Any
 
-from penstock.record import Column
-from penstock.sink import Layout
+from penstock import Column, Layout
 
 FILE_NAME = "datapackage.json"
 _MARK = "made_by"

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 from urllib.parse import quote
 
-from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError
+from penstock import LockHeldError, PenstockError, SinkError, TargetError
 
 _LONGEST_NAME = 200  # bytes; file systems allow 255
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}

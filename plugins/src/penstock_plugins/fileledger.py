@@ -9,11 +9,9 @@ import json
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from attrs import evolve, frozen
+from penstock import Column, Layout, LedgerEntry, LedgerFile, Partition
 from penstock.ledger import SqliteLedger, files_from, files_text
-from penstock.model import Partition
-from penstock.record import Column
-from penstock.sink import Entry, File, Layout
-from penstock.values import evolve, frozen
 
 
 @frozen(kw_only=True)
@@ -23,8 +21,8 @@ class Merge:
     source: str
     stream: str
     account: str  # the partition's values without the day, as canonical JSON
-    files: tuple[File, ...] = ()
-    meant: tuple[File, ...] | None = None
+    files: tuple[LedgerFile, ...] = ()
+    meant: tuple[LedgerFile, ...] | None = None
 
 
 def account_of(partition: Partition) -> Partition:
@@ -41,7 +39,7 @@ class FileLedger(SqliteLedger):
             source text not null, stream text not null, layouts text not null, primary key (source, stream))""",
     )
 
-    def unsettled(self, source: str) -> list[Entry]:
+    def unsettled(self, source: str) -> list[LedgerEntry]:
         """The entries that a crash, or a run that did not finish, left on their way."""
         found = self._entries("source = ? and (intent is not null or state in ('intended', 'staged'))", source)
         return [entry for entry, _ in found]

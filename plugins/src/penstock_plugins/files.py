@@ -16,7 +16,7 @@ is taken back, and the former delivery counts again if its files are intact.
 once per run, by ``finish`` or, after a crash, by the next opening: intent, renames, then all days delivered at once.
 Merging a day once more changes nothing, so a merge that was cut short is simply done again.
 
-The names passed to :func:`checkpoint` are the moments at which the tests kill the process.
+The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
 
 import errno
@@ -27,11 +27,8 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
-from penstock.checkpoint import checkpoint
-from penstock.errors import SinkError, TargetError
-from penstock.model import Batch, Partition
-from penstock.sink import Entry, File, Layout
-from penstock.values import evolve, frozen
+from attrs import evolve, frozen
+from penstock import Batch, Layout, LedgerEntry, LedgerFile, Partition, SinkError, TargetError, fault_point
 
 from penstock_plugins.codec import Codec, Encode
 from penstock_plugins.datapackage import FILE_NAME, datapackage, is_ours
@@ -86,7 +83,7 @@ class FileSink:
             raise
         return target
 
-    def look(self, source: str) -> "FileTarget | None":
+    def open_readonly(self, source: str) -> "FileTarget | None":
         path = self.directory / STATE / LEDGER
         with file_errors(path):
             if not path.exists() or not path.stat().st_size:
@@ -131,7 +128,7 @@ class FileTarget:
             self._claim(layout, account_of(partition) if first.kind == "changes" else partition)
         return FileWriter(self, layouts, partition)
 
-    def present(self, entry: Entry) -> bool:
+    def is_intact(self, entry: LedgerEntry) -> bool:
         """Every file has its size (its content is not read); a day of changes: its account's file has."""
         if entry.state == "staged":
             return all(self._staged(file) for file in entry.files)
@@ -145,7 +142,7 @@ class FileTarget:
     def finish(self, stream: str) -> None:
         """Merge what was staged of a changes stream; nothing to do for others."""
         staged = [entry for entry in self.ledger.entries(self.source, stream).values() if entry.state == "staged"]
-        accounts: dict[Partition, list[Entry]] = {}
+        accounts: dict[Partition, list[LedgerEntry]] = {}
         for entry in sorted(staged, key=lambda entry: entry.partition):
             accounts.setdefault(account_of(entry.partition), []).append(entry)
         for account, entries in accounts.items():
@@ -206,15 +203,15 @@ class FileTarget:
             replace_text(directory / FILE_NAME, text)
         self._claimed.add(layout.stream)
 
-    def _there(self, file: File) -> bool:
+    def _there(self, file: LedgerFile) -> bool:
         """Whether a file's place looks as it should, by its size."""
         return self._looks(self.directory / file.path, file)
 
-    def _staged(self, file: File) -> bool:
+    def _staged(self, file: LedgerFile) -> bool:
         return file.staged is None or self._looks(self.directory / file.staged, file)
 
     @staticmethod
-    def _looks(path: Path, file: File) -> bool:
+    def _looks(path: Path, file: LedgerFile) -> bool:
         with file_errors(path):
             try:
                 found = path.stat()
@@ -222,7 +219,7 @@ class FileTarget:
                 return file.size is None
             return file.size == found.st_size
 
-    def _is(self, path: str | None, file: File) -> bool:
+    def _is(self, path: str | None, file: LedgerFile) -> bool:
         """Whether these bytes, by size and checksum, are at ``path``; nothing there if there must be nothing."""
         if path is None or not self._looks(self.directory / path, file):
             return False
@@ -236,19 +233,19 @@ class FileTarget:
             make_directories(self._drafts, mode=0o700)
         return Draft(self._drafts / token_hex(8), header=header, compress=compress)
 
-    def _file(self, place: str, draft: Draft) -> File:
+    def _file(self, place: str, draft: Draft) -> LedgerFile:
         """A finished draft and the place it is for; no rows, no file."""
         if not draft.finish():
-            return File(path=place)
+            return LedgerFile(path=place)
         staged = draft.path.relative_to(self.directory).as_posix()
-        return File(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
+        return LedgerFile(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
 
-    def _with_others(self, files: Sequence[File]) -> list[File]:
+    def _with_others(self, files: Sequence[LedgerFile]) -> list[LedgerFile]:
         """The files, and of each the one that the other setting of ``gzip`` left, which must go."""
         others = [self._other(file.path) for file in files]
-        return [*files, *(File(path=other) for other in others if os.path.lexists(self.directory / other))]
+        return [*files, *(LedgerFile(path=other) for other in others if os.path.lexists(self.directory / other))]
 
-    def _make_way(self, files: Sequence[File]) -> None:
+    def _make_way(self, files: Sequence[LedgerFile]) -> None:
         """Find out that a place cannot be taken before the ledger says that it will be."""
         for file in files:
             path = self.directory / file.path
@@ -260,7 +257,7 @@ class FileTarget:
                 if file.size is not None:
                     make_directories(path.parent)
 
-    def _put(self, files: Sequence[File]) -> None:
+    def _put(self, files: Sequence[LedgerFile]) -> None:
         """Bring staged files to their places, and remove what must not be there."""
         changed: dict[Path, None] = {}
         for file in files:
@@ -274,51 +271,51 @@ class FileTarget:
                     make_directories(path.parent)
                     (self.directory / file.staged).replace(path)
                     changed[path.parent] = None
-            checkpoint("file.renamed")
+            fault_point("file.renamed")
         for directory in changed:
             with file_errors(directory):
                 sync_directory(directory)
                 with suppress(OSError):
                     directory.rmdir()  # of a partition that has become empty
-        checkpoint("files.in_place")
+        fault_point("files.in_place")
 
     # --- commit -----------------------------------------------------------------------------------------------------
 
-    def intend(self, entry: Entry, drafts: Mapping[str, Draft]) -> Entry:
+    def intend(self, entry: LedgerEntry, drafts: Mapping[str, Draft]) -> LedgerEntry:
         """Everything up to the ledger's word that the files will be in place; what is left to deliver."""
         former = self.ledger.entry(self.source, entry.partition)
         files = [self._file(self._place(stream, entry.partition), draft) for stream, draft in drafts.items()]
         files = self._with_others(files)
         files += self._kept(former.files if former is not None else (), files)
         self._make_way(files)
-        checkpoint("files.staged")
+        fault_point("files.staged")
         intended = evolve(entry, state="intended", files=tuple(files))
         self.ledger.deliver(intended)
-        checkpoint("files.intended")
+        fault_point("files.intended")
         return evolve(intended, version=entry.version + 1)
 
-    def deliver(self, intended: Entry) -> None:
+    def deliver(self, intended: LedgerEntry) -> None:
         self._put(intended.files)
         settled = tuple(evolve(file, staged=None) for file in intended.files)
         self.ledger.deliver(evolve(intended, state="delivered", files=settled))
-        checkpoint("files.delivered")
+        fault_point("files.delivered")
 
-    def _kept(self, former: Sequence[File], files: Sequence[File]) -> list[File]:
+    def _kept(self, former: Sequence[LedgerFile], files: Sequence[LedgerFile]) -> list[LedgerFile]:
         """The former files of derived streams that are not asked for in this run: they stay."""
         named = {file.path for file in files} | {self._other(file.path) for file in files}
         return [file for file in former if file.path not in named and file.size is not None]
 
-    def stage(self, entry: Entry, drafts: Mapping[str, Draft]) -> None:
+    def stage(self, entry: LedgerEntry, drafts: Mapping[str, Draft]) -> None:
         """Keep a day of changes until it is merged."""
         account = account_of(entry.partition)
         files = [self._file(self._place(stream, account), draft) for stream, draft in drafts.items()]
         with file_errors(self._drafts):
             sync_directory(self._drafts)
-        checkpoint("day.written")
+        fault_point("day.written")
         self.ledger.deliver(evolve(entry, state="staged", files=tuple(one for one in files if one.size is not None)))
-        checkpoint("day.staged")
+        fault_point("day.staged")
 
-    def _merge(self, account: Partition, entries: Sequence[Entry]) -> None:
+    def _merge(self, account: Partition, entries: Sequence[LedgerEntry]) -> None:
         found = self.ledger.merge(self.source, account)
         known = Merge(source=self.source, stream=account.stream, account=account.text) if found is None else found
         layouts = self._layouts.get(account.stream) or self.ledger.layouts(self.source, account.stream)
@@ -335,21 +332,21 @@ class FileTarget:
                 return
             files += self._kept(known.files, files)
             self._make_way(files)
-            checkpoint("merge.written")
+            fault_point("merge.written")
             meant = evolve(known, meant=tuple(files))
             self.ledger.intend_merge(meant)
         except BaseException:
             for draft in drafts.values():
                 draft.discard()
             raise
-        checkpoint("merge.intended")
+        fault_point("merge.intended")
         self._put(files)
         self.ledger.deliver_merge(meant, partitions)
-        checkpoint("merge.delivered")
+        fault_point("merge.delivered")
         self._remove_staged(entries)
 
     def _merge_into(
-        self, drafts: dict[str, Draft], account: Partition, layouts: Sequence[Layout], entries: Sequence[Entry]
+        self, drafts: dict[str, Draft], account: Partition, layouts: Sequence[Layout], entries: Sequence[LedgerEntry]
     ) -> None:
         parents: Latest = {}
         for layout in layouts:
@@ -369,7 +366,7 @@ class FileTarget:
             else:
                 merge_derived(self.codec, layout, base, days, parents, draft.write)
 
-    def _remove_staged(self, entries: Sequence[Entry]) -> None:
+    def _remove_staged(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
             for file in entry.files:
                 if file.staged is not None:
@@ -395,7 +392,7 @@ class FileTarget:
             self.finish(stream)
         self._remove_orphans()
 
-    def _settle_intent(self, entry: Entry) -> None:
+    def _settle_intent(self, entry: LedgerEntry) -> None:
         if self._can_be_put(entry.files):
             self.deliver(entry)
             return
@@ -413,12 +410,12 @@ class FileTarget:
         former = {file.path: file for file in found.files}
         files = found.files if found.meant is None else found.meant
         for file in files:
-            before = former.get(file.path, File(path=file.path))
+            before = former.get(file.path, LedgerFile(path=file.path))
             if not (self._there(file) or (found.meant is not None and self._there(before))):
                 self.ledger.forget_merge(found)
                 return
 
-    def _can_be_put(self, files: Sequence[File]) -> bool:
+    def _can_be_put(self, files: Sequence[LedgerFile]) -> bool:
         """Whether each file is in place already, or still staged, or only has to be removed."""
         return all(file.size is None or self._is(file.path, file) or self._is(file.staged, file) for file in files)
 
@@ -444,7 +441,7 @@ class FileWriter:
         if batch.rows:
             self._drafts[stream].write(self._encode[stream](batch.rows))
 
-    def commit(self, entry: Entry) -> Entry:
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
         try:
             if self._merged:
                 self._target.stage(entry, self._drafts)

@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import Any, BinaryIO
 
 import msgspec
-from penstock.sink import Layout
-from penstock.values import field, frozen
+from attrs import field, frozen
+from penstock import Layout
 
 from penstock_plugins.codec import Encode
 

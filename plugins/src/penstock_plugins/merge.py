@@ -11,9 +11,8 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from penstock.errors import SinkError
-from penstock.sink import Layout
-from penstock.values import frozen
+from attrs import frozen
+from penstock import Layout, SinkError
 
 from penstock_plugins.codec import Codec, Records
 

@@ -4,9 +4,8 @@ Paginators that more than one provider uses.
 
 from collections.abc import Sequence
 
-from penstock.model import Page, Request, Response
-from penstock.parts import SinglePage
-from penstock.values import frozen
+from attrs import frozen
+from penstock import Page, Request, Response, SinglePage
 
 
 @frozen(kw_only=True)
@@ -16,14 +15,14 @@ class PageNumber(SinglePage):
 
     Where an answer states the number of pages, or of records, the rest is asked for at once; the size of a page is
     then what the first one held, since providers cap it silently. Where nothing is stated, the listing ends at an
-    empty page, at one shorter than ``size``, or at one without a new key. ``size_unsure``: there too the provider may
-    cap the size silently, so it ends at an empty page, or at one shorter than those before it.
+    empty page, at one shorter than ``size``, or at one without a new key. ``page_size_may_be_capped``: the
+    provider may cap the size silently, so the listing ends at an empty page, or at one shorter than those before it.
 
     ``first_page`` 0 with ``uncertain``: the provider's document contradicts itself on where counting starts, so the
     second page may repeat the first, and a refused page 0 starts again at 1; nor does it say what comes after the last
-    page, so once two different ones came, a page that repeats one ends the listing. ``before_first``: the document
-    says where counting starts, and elsewhere something else; so a listing of which no total is stated asks for the page
-    before its first one at last, which brings what would be missing, repeats, or is refused.
+    page, so once two different ones came, a page that repeats one ends the listing. ``probe_previous_page``: the
+    document contradicts itself on where counting starts, so a listing without a stated total also requests the page
+    before its first one; it holds missing records, repeats the first page, or is refused.
 
     ``ceiling``: the provider never lists more records than this. ``full_page_is_cut``: exactly ``size`` records over
     all pages, be it one page or many smaller ones, mean that the provider stopped there.
@@ -36,8 +35,8 @@ class PageNumber(SinglePage):
     uncertain: bool = False
     ceiling: int | None = None
     full_page_is_cut: bool = False
-    size_unsure: bool = False
-    before_first: bool = False
+    page_size_may_be_capped: bool = False
+    probe_previous_page: bool = False
 
     def first(self, request: Request) -> Request:
         numbered = request.with_param(self.param, str(self.first_page))
@@ -62,7 +61,7 @@ class PageNumber(SinglePage):
         if self.uncertain and page.index == 0:
             return following
         if page.count == 0 or page.count < self._full(page):
-            looks = self.before_first and page.answer.total is None
+            looks = self.probe_previous_page and page.answer.total is None
             return page.request.with_param(self.param, str(self.first_page - 1)) if looks else None
         if self._reached(page):
             return None
@@ -73,7 +72,12 @@ class PageNumber(SinglePage):
         if not self.uncertain:
             return self._is_before(page.request)
         # Three times the same short page: the provider serves its only page, whatever number is asked for.
-        only = self.size_unsure and page.index == 2 and page.count < self.size and page.listed == 3 * page.count
+        only = (
+            self.page_size_may_be_capped
+            and page.index == 2
+            and page.count < self.size
+            and page.listed == 3 * page.count
+        )
         differed = page.distinct > page.count  # so the number does count, and this is the last page again
         return page.index == 1 or only or differed
 
@@ -93,15 +97,15 @@ class PageNumber(SinglePage):
         return self._is_before(request) and response.status in (400, 404, 422)
 
     def _is_before(self, request: Request) -> bool:
-        """Whether it asks for the page before the first (``before_first``)."""
-        return self.before_first and request.param(self.param) == str(self.first_page - 1)
+        """Whether it asks for the page before the first (``probe_previous_page``)."""
+        return self.probe_previous_page and request.param(self.param) == str(self.first_page - 1)
 
     def _number(self, page: Page) -> int:
         return int(page.request.param(self.param) or self.first_page)
 
     def _full(self, page: Page) -> float:
         """What a page must hold for another to follow: ``size``, or, where it may be capped, what those before held."""
-        if not self.size_unsure:
+        if not self.page_size_may_be_capped:
             return self.size
         return (page.listed - page.count) / page.index if page.index else 0
 

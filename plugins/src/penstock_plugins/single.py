@@ -13,10 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, cast
 
-from penstock.errors import TargetError
-from penstock.model import Batch, Partition
-from penstock.sink import Entry, Layout
-from penstock.values import frozen
+from attrs import frozen
+from penstock import Batch, Layout, LedgerEntry, Partition, TargetError
 
 from penstock_plugins.codec import Codec, Encode
 from penstock_plugins.disk import Draft, file_errors, locked, make_directories, sync_directory
@@ -41,7 +39,7 @@ class SingleFileSink:
                 raise TargetError(f"{self.path.parent} is no directory. Make it, or name another target.")
         return SingleFileTarget(self, run_id)
 
-    def look(self, source: str) -> None:
+    def open_readonly(self, source: str) -> None:
         return None
 
 
@@ -56,7 +54,7 @@ class SingleFileTarget:
     """The file on its way, as ``.NAME.part`` beside its place, with a lock on it."""
 
     ledger = None
-    whole = True
+    whole_stream = True
 
     def __init__(self, sink: SingleFileSink, run_id: str) -> None:
         self.codec = sink.codec
@@ -110,7 +108,7 @@ class SingleFileTarget:
         """``part``: None when the partition has no rows."""
         self._committed[partition] = part
 
-    def present(self, entry: Entry) -> bool:
+    def is_intact(self, entry: LedgerEntry) -> bool:
         return False
 
     def finish(self, stream: str) -> None:
@@ -153,7 +151,7 @@ class SingleFileWriter:
         if batch.rows:
             self._draft.write(self._encode(batch.rows))
 
-    def commit(self, entry: Entry) -> Entry:
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
         self._target.keep(entry.partition, self._draft.path if self._draft.finish() else None)
         return entry
 

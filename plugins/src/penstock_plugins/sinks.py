@@ -5,10 +5,8 @@ The outputs as the command line and the configuration name them: ``jsonl``, ``cs
 from pathlib import Path
 from typing import Any
 
-from penstock.declare import SinkKind, setting
-from penstock.errors import UsageError
-from penstock.sink import Sink
-from penstock.values import frozen
+from attrs import frozen
+from penstock import Sink, SinkKind, UsageError, setting
 
 from penstock_plugins.postgres.settings import POSTGRES
 

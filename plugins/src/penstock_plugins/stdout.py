@@ -12,10 +12,8 @@ from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, BinaryIO
 
 import msgspec
-from penstock.errors import OutputClosedError
-from penstock.model import Batch, Partition
-from penstock.sink import Entry, Layout
-from penstock.values import field, frozen
+from attrs import field, frozen
+from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
 from penstock_plugins.disk import explained, file_errors
 from penstock_plugins.jsonl import encode_lines
@@ -38,7 +36,7 @@ class StdoutSink:
         several = len(set(streams)) > 1 if self.name_streams is None else self.name_streams
         return StdoutTarget(self.output(), several)
 
-    def look(self, source: str) -> None:
+    def open_readonly(self, source: str) -> None:
         return None
 
 
@@ -52,7 +50,7 @@ class StdoutTarget:
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "StdoutWriter":
         return StdoutWriter(self, self._name_streams)
 
-    def present(self, entry: Entry) -> bool:
+    def is_intact(self, entry: LedgerEntry) -> bool:
         return False
 
     def finish(self, stream: str) -> None:
@@ -102,7 +100,7 @@ class StdoutWriter:
         with file_errors(Path(gettempdir())):
             self._held.write(lines)
 
-    def commit(self, entry: Entry) -> Entry:
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
         with self._held:
             self._held.seek(0)
             self._target.put(self._held)

@@ -7,11 +7,8 @@ from datetime import datetime
 from typing import Any
 
 import msgspec
-from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError
-from penstock.model import Request, Response
-from penstock.parts import Grant, Unsigned
-from penstock.redact import Secret
-from penstock.values import evolve, field, frozen
+from attrs import evolve, field, frozen
+from penstock import AuthenticationError, BrokenBodyError, Grant, RefusedError, Request, Response, Secret, Unsigned
 
 _FOREVER_S = 1e12  # no life of a token, but a number that Python may not even take for a float
 

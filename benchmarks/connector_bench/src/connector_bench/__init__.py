@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock.declare import Connector, Stream
+    from penstock import Connector, Stream
 
 
 @hookimpl

@@ -5,11 +5,22 @@ from datetime import date, datetime
 from decimal import Decimal
 
 from attrs import frozen
-from penstock.declare import Connector, Limits, OpenFor, SourceSettings, Stream
-from penstock.envelope import Envelope
-from penstock.model import Ask, Request
-from penstock.parts import named
-from penstock.record import Json, added, column, personal, record
+from penstock import (
+    Connector,
+    Envelope,
+    Json,
+    Limits,
+    OpenFor,
+    Request,
+    Slice,
+    SourceSettings,
+    Stream,
+    added,
+    column,
+    named,
+    personal,
+    record,
+)
 
 
 @record(members="camel")
@@ -83,16 +94,16 @@ class BenchSettings(SourceSettings):
     """Nothing of its own: the mock API takes no credentials."""
 
 
-def _leads(settings: BenchSettings, ask: Ask) -> Iterable[Request]:
+def _leads(settings: BenchSettings, slice_: Slice) -> Iterable[Request]:
     return [Request(url=f"{settings.base_url}/hydra/leads")]
 
 
-def _jobs(settings: BenchSettings, ask: Ask) -> Iterable[Request]:
+def _jobs(settings: BenchSettings, slice_: Slice) -> Iterable[Request]:
     return [Request(url=f"{settings.base_url}/jobs")]
 
 
-def _clicks(settings: BenchSettings, ask: Ask) -> Iterable[Request]:
-    days = (("start", ask.since.isoformat()), ("end", ask.until.isoformat()))
+def _clicks(settings: BenchSettings, slice_: Slice) -> Iterable[Request]:
+    days = (("start", slice_.since.isoformat()), ("end", slice_.until.isoformat()))
     return [Request(url=f"{settings.base_url}/clicks", params=days)]
 
 

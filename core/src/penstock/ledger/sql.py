@@ -11,12 +11,13 @@ from contextlib import AbstractContextManager
 from datetime import datetime
 from typing import Any, Protocol
 
+from attrs import evolve
+
 from penstock.errors import SinkError, TargetError
 from penstock.ledger.texts import entry_of, facts_of, json_text, moment_of, partition_of, rejected_texts, time_text
 from penstock.model import Partition, Rejected
 from penstock.redact import mask, mask_json
-from penstock.sink import Entry, PendingReport, RunRecord
-from penstock.values import evolve
+from penstock.sinks import LedgerEntry, PendingReport, RunRecord
 
 SCHEMA_VERSION = 1
 
@@ -69,7 +70,7 @@ class Cursor(Protocol):
 
 class SqlLedger:
     """
-    :class:`penstock.sink.Ledger` over :meth:`_execute` and :meth:`_transaction`, which a database supplies.
+    :class:`penstock.sinks.Ledger` over :meth:`_execute` and :meth:`_transaction`, which a database supplies.
     """
 
     prefix = ""  # before every table's name: "penstock." in a database with schemas
@@ -120,14 +121,14 @@ class SqlLedger:
 
     # --- partitions -------------------------------------------------------------------------------------------------
 
-    def entries(self, source: str, stream: str) -> dict[Partition, Entry]:
+    def entries(self, source: str, stream: str) -> dict[Partition, LedgerEntry]:
         return {entry.partition: entry for entry, _ in self._entries("source = ? and stream = ?", source, stream)}
 
-    def entry(self, source: str, partition: Partition) -> Entry | None:
+    def entry(self, source: str, partition: Partition) -> LedgerEntry | None:
         """The row of one partition, None when it has none."""
         return next((entry for entry, _ in self._entries(_HERE, source, partition.stream, partition.text)), None)
 
-    def _entries(self, where: str, *values: Any) -> Iterator[tuple[Entry, bool]]:
+    def _entries(self, where: str, *values: Any) -> Iterator[tuple[LedgerEntry, bool]]:
         """Entries, and of each whether there is a former reading beside an intent."""
         facts = ", ".join(_FACTS)
         rows = self._sql(
@@ -145,16 +146,16 @@ class SqlLedger:
                 rejected = tuple(Rejected(**one) for one in meant["rejected"])
                 yield evolve(entry, rejected_records=rejected), found[0] != "intended"
 
-    def deliver(self, entry: Entry) -> None:
+    def deliver(self, entry: LedgerEntry) -> None:
         """
-        See :meth:`penstock.sink.Ledger.deliver`. An intent is kept beside the former delivery, so that
+        See :meth:`penstock.sinks.Ledger.deliver`. An intent is kept beside the former delivery, so that
         :meth:`take_back` can return to it.
         """
         facts = facts_of(entry)
         if entry.state == "intended":
             rejected = [rejected_texts(one) for one in entry.rejected_records]
             changes: dict[str, Any] = {"intent": json_text({"entry": facts, "rejected": rejected})}
-            nothing = Entry(source=entry.source, partition=entry.partition, state="intended", run_id="")
+            nothing = LedgerEntry(source=entry.source, partition=entry.partition, state="intended", run_id="")
             first = {**facts_of(nothing), **changes}  # of a partition without a row
         else:
             first = changes = {**facts, "intent": None}
@@ -167,7 +168,7 @@ class SqlLedger:
             if entry.state != "intended":
                 self._store_rejected(entry)
 
-    def _put(self, entry: Entry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+    def _put(self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
         """
         Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the entry's.
         """
@@ -188,7 +189,7 @@ class SqlLedger:
             )
         return done.rowcount == 1
 
-    def _store_rejected(self, entry: Entry) -> None:
+    def _store_rejected(self, entry: LedgerEntry) -> None:
         key = (entry.source, entry.partition.stream, entry.partition.text)
         self._sql(f"delete from {{t}}rejected where {_HERE}", *key)
         for number, one in enumerate(entry.rejected_records):
@@ -199,7 +200,7 @@ class SqlLedger:
                 *(*key, number, said["stream"], said["path"], said["reason"], said["raw"]),
             )
 
-    def take_back(self, source: str, partition: Partition) -> Entry | None:
+    def take_back(self, source: str, partition: Partition) -> LedgerEntry | None:
         """Drop an intent whose files are lost; the former delivery (None: there was none) counts again."""
         key = (source, partition.stream, partition.text)
         with self._transaction():
@@ -208,7 +209,7 @@ class SqlLedger:
         return self.entry(source, partition)
 
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        failed = facts_of(Entry(source=source, partition=partition, state="failed", run_id=run_id))
+        failed = facts_of(LedgerEntry(source=source, partition=partition, state="failed", run_id=run_id))
         first = {**failed, "error": mask(error), "attempts": 1}
         self._sql(
             f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
@@ -227,7 +228,7 @@ class SqlLedger:
                 forgotten += self._sql(f"delete from {{t}}partitions where {_HERE}", *key).rowcount
         return forgotten
 
-    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterator[tuple[Entry, Rejected]]:
+    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterator[tuple[LedgerEntry, Rejected]]:
         """By partition, in the provider's order; ``stream`` names the partition's or the record's own."""
         rows = self._sql(
             "select source, stream, partition, of_stream, path, reason, raw from {t}rejected "
@@ -235,7 +236,7 @@ class SqlLedger:
             "order by source, stream, partition, number".replace("? is null", "cast(? as text) is null"),
             *(source, source, stream, stream, stream),
         ).fetchall()
-        entry: Entry | None = None
+        entry: LedgerEntry | None = None
         for at, of, text, of_stream, path, reason, raw in rows:
             partition = partition_of(of, text)
             if entry is None or (entry.source, entry.partition) != (at, partition):

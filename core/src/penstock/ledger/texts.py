@@ -12,10 +12,10 @@ from typing import Any
 
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
-from penstock.sink import Entry, File
+from penstock.sinks import LedgerEntry, LedgerFile
 
 
-def facts_of(entry: Entry) -> dict[str, Any]:
+def facts_of(entry: LedgerEntry) -> dict[str, Any]:
     """An entry as column values, all but its key, version and rejected records."""
     return {
         "state": entry.state,
@@ -46,10 +46,10 @@ _FROM_ROW: dict[str, Callable[[Any], Any]] = {
 }
 
 
-def entry_of(source: str, partition: Partition, version: int, facts: Mapping[str, Any]) -> Entry:
+def entry_of(source: str, partition: Partition, version: int, facts: Mapping[str, Any]) -> LedgerEntry:
     """The entry whose :func:`facts_of` these are."""
     values = {name: _FROM_ROW[name](value) if name in _FROM_ROW else value for name, value in facts.items()}
-    return Entry(source=source, partition=partition, version=version, **values)
+    return LedgerEntry(source=source, partition=partition, version=version, **values)
 
 
 def partition_of(stream: str, text: str) -> Partition:
@@ -57,19 +57,19 @@ def partition_of(stream: str, text: str) -> Partition:
     return Partition(stream, tuple(json.loads(text).items()))
 
 
-def _members(file: File) -> dict[str, Any]:
+def _members(file: LedgerFile) -> dict[str, Any]:
     said = {"path": file.path, "size": file.size, "checksum": file.checksum, "staged": file.staged}
     return {name: value for name, value in said.items() if value is not None}
 
 
-def files_text(files: Iterable[File]) -> str:
+def files_text(files: Iterable[LedgerFile]) -> str:
     """Files as the JSON text a ledger holds."""
     return json_text([_members(file) for file in files])
 
 
-def files_from(text: str) -> tuple[File, ...]:
+def files_from(text: str) -> tuple[LedgerFile, ...]:
     """The files of :func:`files_text`."""
-    return tuple(File(**said) for said in json.loads(text)) if text != "[]" else ()
+    return tuple(LedgerFile(**said) for said in json.loads(text)) if text != "[]" else ()
 
 
 def rejected_texts(one: Rejected) -> dict[str, str]:

@@ -5,10 +5,10 @@ written down, a server for a provider's imitation, and the faults to put in fron
 What every connector must keep is tried by :func:`penstock.testing.conformance.conforms`.
 """
 
+from penstock.sandbox.faults import FAULTS, Fault, faults_named, with_faults
+from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock, ShiftedClock
 from penstock.testing.exchange import ScriptedExchange, a_response
-from penstock.testing.faults import FAULTS, Fault, faults_named, with_faults
-from penstock.testing.server import Server, serve
 
 __all__ = [
     "FAULTS",

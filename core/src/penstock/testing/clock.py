@@ -3,7 +3,7 @@
 import threading
 from datetime import UTC, datetime, timedelta
 
-from penstock.clock import Clock
+from penstock._util.clock import Clock
 from penstock.errors import StoppedError
 
 

@@ -19,26 +19,28 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from penstock.check import check
-from penstock.choice import chosen_streams
-from penstock.config import Config
-from penstock.declare import SandboxApp, Stream
+from attrs import evolve, field, frozen
+
+from penstock._config import Config
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plan.selection import chosen_streams
+from penstock._plugins.registry import Registry
+from penstock._run.check import check
+from penstock._run.runner import run
+from penstock.connector import Stream
 from penstock.errors import AuthenticationError, PenstockError
 from penstock.model import Request, origin_of
-from penstock.parts import Named
-from penstock.plan import Job
+from penstock.protocols import Named
 from penstock.redact import Secret
-from penstock.registry import Registry
 from penstock.report import RunReport
-from penstock.run import run
-from penstock.sink import EXTRA, Sink
-from penstock.source import ConfiguredSource
-from penstock.testing.changes import status
+from penstock.sandbox.app import SandboxApp
+from penstock.sandbox.changes import status
+from penstock.sandbox.faults import FAULTS, faults_named, with_faults
+from penstock.sandbox.server import Server, serve
+from penstock.sinks import EXTRA, Sink
 from penstock.testing.clock import ShiftedClock
-from penstock.testing.faults import FAULTS, faults_named, with_faults
 from penstock.testing.memory import MemorySink
-from penstock.testing.server import Server, serve
-from penstock.values import evolve, field, frozen
 
 Row = dict[str, Any]
 Key = tuple[str, tuple[str, ...]]  # stream, the partition's values

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from attrs import define, evolve, field
 
 from penstock.ledger import SqliteLedger
 from penstock.model import Batch, Partition
-from penstock.sink import Entry, Layout
-from penstock.values import define, evolve, field
+from penstock.sinks import Layout, LedgerEntry
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _DECODER = msgspec.json.Decoder(float_hook=str)
@@ -30,7 +30,7 @@ class MemorySink:
         self.ledger_path.parent.mkdir(parents=True, exist_ok=True)
         return MemoryTarget(self, SqliteLedger(self.ledger_path))
 
-    def look(self, source: str) -> "MemoryTarget | None":
+    def open_readonly(self, source: str) -> "MemoryTarget | None":
         return MemoryTarget(self, SqliteLedger(self.ledger_path)) if self.ledger_path.exists() else None
 
     def all(self, stream: str) -> list[dict[str, Any]]:
@@ -48,7 +48,7 @@ class MemoryTarget:
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "MemoryWriter":
         return MemoryWriter(self, layouts, partition)
 
-    def present(self, entry: Entry) -> bool:
+    def is_intact(self, entry: LedgerEntry) -> bool:
         return entry.partition in self.sink.rows.get(entry.partition.stream, {})
 
     def finish(self, stream: str) -> None: ...
@@ -70,7 +70,7 @@ class MemoryWriter:
         rows = self._batches.setdefault(batch.layout.stream, [])
         rows.extend(_DECODER.decode(_ENCODER.encode(row)) for row in batch)
 
-    def commit(self, entry: Entry) -> Entry:
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
         for layout in self.layouts:
             kept = self.target.sink.rows.setdefault(layout.stream, {})
             kept[evolve(self.partition, stream=layout.stream)] = self._batches.get(layout.stream, [])

@@ -34,7 +34,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from penstock.values import field, frozen
+from attrs import field, frozen
 
 DSN_VARIABLE = "PENSTOCK_TEST_DSN"
 BIN_VARIABLE = "PENSTOCK_PG_BIN"
@@ -76,7 +76,7 @@ class Server:
         try:
             yield with_database(self.dsn, name)
         finally:
-            if not self.private:  # dropping one writes a checkpoint, which takes longer than most tests
+            if not self.private:  # dropping one writes a fault_point, which takes longer than most tests
                 with psycopg.connect(self.dsn, autocommit=True) as connection:
                     connection.execute(f"drop database if exists {name} with (force)")
 

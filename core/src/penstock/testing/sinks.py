@@ -22,11 +22,11 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from penstock.checkpoint import VARIABLE
 from penstock.errors import LockHeldError, SinkError
+from penstock.fault_points import VARIABLE
 from penstock.model import Batch, Partition, Rejected
-from penstock.record import Column
-from penstock.sink import Entry, Layout, Ledger, Sink, Target
+from penstock.records import Column
+from penstock.sinks import Layout, Ledger, LedgerEntry, Sink, Target
 
 SOURCE = "acme"
 READ_AT = datetime(2026, 3, 5, 4, 30, tzinfo=UTC)
@@ -169,12 +169,14 @@ def deliver(
     writer.commit(entry)
 
 
-def an_entry(ledger: Ledger | None, partition: Partition, **facts: Any) -> Entry:
+def an_entry(ledger: Ledger | None, partition: Partition, **facts: Any) -> LedgerEntry:
     """A delivery of ``partition`` that was planned just now."""
     known = ledger.entries(SOURCE, partition.stream).get(partition) if ledger is not None else None
     version = known.version if known is not None else 0
     defaults: dict[str, Any] = {"run_id": "r1", "read_at": READ_AT, "open_until": READ_AT, "fingerprint": "f"}
-    return Entry(source=SOURCE, partition=partition, state="delivered", **{**defaults, "version": version, **facts})
+    return LedgerEntry(
+        source=SOURCE, partition=partition, state="delivered", **{**defaults, "version": version, **facts}
+    )
 
 
 def killed_at(point: str, work: Callable[[], None]) -> bool:
@@ -263,7 +265,7 @@ class SinkSuite:
         ledger = target.ledger
         assert ledger is not None
         entry = ledger.entries(SOURCE, "clicks")[a_day()]
-        present = target.present(entry)
+        present = target.is_intact(entry)
         target.close()
 
         assert self.found(place, CLICKS) == []
@@ -329,7 +331,7 @@ class SinkSuite:
         ledger = target.ledger
         assert ledger is not None
         entries = ledger.entries(SOURCE, "leads").values()
-        present = [target.present(entry) for entry in entries]
+        present = [target.is_intact(entry) for entry in entries]
         target.close()
 
         wanted = [lead(1, 'no, "not" this'), lead(2, "sold"), lead(3, "new"), lead(4, "new")]
@@ -390,13 +392,13 @@ class SinkSuite:
             rejected_records=(rejected,),
         )
         target.close()
-        seen = self.sink(place).look(SOURCE)
+        seen = self.sink(place).open_readonly(SOURCE)
         assert seen is not None
         ledger = seen.ledger
         assert ledger is not None
         entry = ledger.entries(SOURCE, "clicks")[a_day()]
         found = [one for _, one in ledger.rejected(SOURCE, "clicks")]
-        present = seen.present(entry)
+        present = seen.is_intact(entry)
         seen.close()
 
         assert (entry.rows, entry.promised, entry.rejected, entry.sums) == (1, 2, 1, {"price": Decimal("0.10")})
@@ -408,7 +410,7 @@ class SinkSuite:
         """
         Looking at a target that was never written gives None and makes nothing.
         """
-        assert self.sink(place).look(SOURCE) is None
+        assert self.sink(place).open_readonly(SOURCE) is None
         assert not place.exists()
 
     def test_a_stale_commit_is_refused(self, place: Path) -> None:
@@ -473,7 +475,7 @@ class SinkSuite:
                 if entry is not None:
                     assert entry.delivered, point
                     assert entry.rows == len(wanted[0][1]), point
-                    assert target.present(entry), point
+                    assert target.is_intact(entry), point
                 deliver(target, a_day(), new, run_id="r3")
                 target.close()
                 for layout, rows in new:
@@ -510,7 +512,7 @@ class SinkSuite:
             ledger = target.ledger
             assert ledger is not None
             known = ledger.entries(SOURCE, "leads")
-            assert all(entry.delivered and target.present(entry) for entry in known.values()), point
+            assert all(entry.delivered and target.is_intact(entry) for entry in known.values()), point
             if set(days) <= set(known):
                 assert self.found(here, LEADS) == plain(LEADS, wanted), point
             for partition, streams in days.items():

@@ -5,7 +5,7 @@ What the server's catalog says of the places where tables are or are to be: one 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from penstock.values import field, frozen
+from attrs import field, frozen
 
 from penstock_plugins.postgres.database import Database, short
 from penstock_plugins.postgres.ledger import Known

@@ -9,8 +9,7 @@ from hashlib import blake2b
 from typing import Any
 
 import psycopg
-from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError
-from penstock.redact import Secret
+from penstock import LockHeldError, PenstockError, Secret, SinkError, TargetError
 from psycopg import conninfo, errors
 from psycopg.types.string import BytesBinaryDumper
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from penstock.errors import SinkError, TargetError
+from attrs import frozen
+from penstock import SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, SqlLedger
-from penstock.values import frozen
 
 from penstock_plugins.postgres.database import Database, Row, lock_key
 

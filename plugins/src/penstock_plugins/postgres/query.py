@@ -6,8 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
-from penstock.errors import UsageError
-from penstock.redact import Secret
+from penstock import Secret, UsageError
 
 from penstock_plugins.postgres.database import Database
 

@@ -18,10 +18,9 @@ from typing import Any
 
 import msgspec
 import psycopg
+from attrs import define, field, frozen
 from msgspec import UNSET, Raw
-from penstock.model import Rejected
-from penstock.sink import EXTRA
-from penstock.values import define, field, frozen
+from penstock import EXTRA, Rejected
 
 # What psycopg's own Copy.write_row calls, without the two Python functions around it: a fifth of the time of a row.
 from psycopg._copy_base import format_row_binary

@@ -5,13 +5,11 @@ The keys of a Postgres sink, and how ``--to postgresql://...`` becomes one. Impo
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-from penstock.declare import SinkKind, setting
-from penstock.errors import PluginError
-from penstock.redact import Secret
-from penstock.values import field, frozen
+from attrs import field, frozen
+from penstock import PluginError, Secret, SinkKind, setting
 
 if TYPE_CHECKING:
-    from penstock.sink import Sink
+    from penstock import Sink
 
 
 @frozen(kw_only=True)

@@ -11,18 +11,15 @@ so that the same transaction can say what came, went and changed. Rows of a ``ch
 **The lock** of a source is a session advisory lock: it ends with the connection, so with the process. (A pooler that
 gives each transaction another connection cannot keep it; connect to the server itself, or to a pool of sessions.)
 
-The names passed to :func:`checkpoint` are the moments at which the tests kill the process.
+The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
 
 import os
 import socket
 from collections.abc import Mapping, Sequence
 
-from penstock.errors import SinkError, TargetError
-from penstock.model import Partition
-from penstock.redact import Secret
-from penstock.sink import Entry, Layout
-from penstock.values import field, frozen
+from attrs import field, frozen
+from penstock import Layout, LedgerEntry, Partition, Secret, SinkError, TargetError
 
 from penstock_plugins.postgres.database import Database, quoted
 from penstock_plugins.postgres.ledger import Known, PostgresLedger
@@ -58,7 +55,7 @@ class PostgresSink:
             raise
         return target
 
-    def look(self, source: str) -> "PostgresTarget | None":
+    def open_readonly(self, source: str) -> "PostgresTarget | None":
         database = Database(self.dsn, application="penstock (looking)", readonly=True)
         try:
             with database.explained():
@@ -89,7 +86,7 @@ class PostgresSink:
 
 
 class PostgresTarget:
-    """A database opened for one source. Without a lock (from ``look``) it is for looking only."""
+    """A database opened for one source. Without a lock (from ``open_readonly``) it is for looking only."""
 
     def __init__(self, sink: PostgresSink, database: Database, ledger: PostgresLedger, source: str) -> None:
         self.ledger = ledger
@@ -134,7 +131,7 @@ class PostgresTarget:
         self._writers.add(writer)
         return writer
 
-    def present(self, entry: Entry) -> bool:
+    def is_intact(self, entry: LedgerEntry) -> bool:
         """Whether the tables that hold its rows are there and have any."""
         streams = [entry.partition.stream, *entry.derived_rows]
         with self.database.explained():
@@ -181,7 +178,7 @@ class PostgresTarget:
         return bool(self.database.one(f"select exists (select from {name.replace('%', '%%')})"))  # noqa: S608
 
 
-def _rows_in(entry: Entry, stream: str) -> int:
+def _rows_in(entry: LedgerEntry, stream: str) -> int:
     """How many rows of an entry are in a stream's table; none of a partition that was never delivered."""
     if not entry.delivered:
         return 0

@@ -6,10 +6,8 @@ What is there is never dropped, and never rewritten but to a type that holds eve
 
 from collections.abc import Mapping, Sequence
 
-from penstock.errors import TargetError
-from penstock.record import Column
-from penstock.sink import Layout
-from penstock.values import field, frozen
+from attrs import field, frozen
+from penstock import Column, Layout, TargetError
 
 from penstock_plugins.postgres.catalog import Seen, look
 from penstock_plugins.postgres.database import Database, columns_sql, quoted, short

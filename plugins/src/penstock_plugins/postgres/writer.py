@@ -12,11 +12,8 @@ from decimal import Decimal, localcontext
 from typing import Any, Protocol
 
 import psycopg
-from penstock.checkpoint import checkpoint
-from penstock.errors import SinkError
-from penstock.model import Batch, Partition
-from penstock.sink import Entry, Layout
-from penstock.values import define, evolve, field
+from attrs import define, evolve, field
+from penstock import Batch, Layout, LedgerEntry, Partition, SinkError, fault_point
 from psycopg import errors
 
 from penstock_plugins.postgres.database import Database, columns_sql, quoted, where_sql
@@ -143,13 +140,13 @@ class PostgresWriter:
                 if part.chunks:
                     self._stage(part)
 
-    def commit(self, entry: Entry) -> Entry:
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
         try:
             with self._database.explained():
                 committed = self._committed(entry)
         finally:
             self.abort()
-        checkpoint("postgres.committed")
+        fault_point("postgres.committed")
         return committed
 
     def abort(self) -> None:
@@ -176,7 +173,7 @@ class PostgresWriter:
             self._copy(part, chunk, part.stage)
         part.chunks.clear()
         part.held = 0
-        checkpoint("postgres.staged")
+        fault_point("postgres.staged")
 
     def _copy(self, part: _Part, chunk: Chunk, into: str) -> None:
         """COPY; rows that the server refuses are set aside, and the others sent again."""
@@ -204,7 +201,7 @@ class PostgresWriter:
 
     # --- the transaction --------------------------------------------------------------------------------------------
 
-    def _committed(self, entry: Entry) -> Entry:
+    def _committed(self, entry: LedgerEntry) -> LedgerEntry:
         former = self._target.ledger.entry(entry.source, self._partition) if entry.version else None
         had_rows = {stream: self._has_rows(part) for stream, part in self._parts.items()}
         for stream, part in self._parts.items():
@@ -216,11 +213,11 @@ class PostgresWriter:
                 self._refuse_emptying(held)
             try:
                 with self._database.transaction():
-                    checkpoint("postgres.begun")
+                    fault_point("postgres.begun")
                     held = self._replace(held, former, had_rows)
-                    checkpoint("postgres.written")
+                    fault_point("postgres.written")
                     self._target.ledger.deliver(held)
-                    checkpoint("postgres.recorded")
+                    fault_point("postgres.recorded")
                 return held
             except _TWICE as error:
                 if not self._without_repeats():
@@ -229,7 +226,7 @@ class PostgresWriter:
                 if not self._without_unfit():
                     raise error
 
-    def _refuse_emptying(self, held: Entry) -> None:
+    def _refuse_emptying(self, held: LedgerEntry) -> None:
         """
         Raises SinkError where the table refuses every record: rows that are there do not make way for nothing.
         """
@@ -254,7 +251,7 @@ class PostgresWriter:
         own = {name: value for name, value in self._partition.values if name in part.table.types}
         return where_sql(own, part.table.types)
 
-    def _replace(self, entry: Entry, former: Entry | None, had_rows: Mapping[str, bool]) -> Entry:
+    def _replace(self, entry: LedgerEntry, former: LedgerEntry | None, had_rows: Mapping[str, bool]) -> LedgerEntry:
         parts = list(self._parts.values())
         main = parts[0]
         changes = None
@@ -298,7 +295,7 @@ class PostgresWriter:
 
     # --- what changed -----------------------------------------------------------------------------------------------
 
-    def _compare(self, part: _Part, entry: Entry, *, reshaped: bool) -> dict[str, int]:
+    def _compare(self, part: _Part, entry: LedgerEntry, *, reshaped: bool) -> dict[str, int]:
         """
         Rows that came, went and changed against what the table holds; written to ``penstock.restatements``.
 
@@ -360,7 +357,7 @@ class PostgresWriter:
 
     # --- rows that do not fit ---------------------------------------------------------------------------------------
 
-    def _as_held(self, entry: Entry) -> Entry:
+    def _as_held(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the rows that were set aside here."""
         rejected = [*entry.rejected_records]
         changes: dict[str, Any] = {}
@@ -382,7 +379,7 @@ class PostgresWriter:
             }
         return evolve(entry, **changes, rejected_records=tuple(rejected)) if changes else entry
 
-    def _sums_without(self, part: _Part, entry: Entry) -> dict[str, Decimal]:
+    def _sums_without(self, part: _Part, entry: LedgerEntry) -> dict[str, Decimal]:
         if part.repeated and part.stage is not None and part.layout.measures:
             total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in part.layout.measures)
             found = self._row(f"select {total} from {part.stage}")

@@ -1,0 +1,230 @@
+"""
+Following a run on stderr: bars on a terminal, log lines elsewhere, or one JSON object per event.
+"""
+
+import re
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, Protocol
+from urllib.parse import unquote_plus, urlsplit
+
+from penstock._cli.stderr import harmless, json_line, to_stderr
+from penstock._util.text import counted
+from penstock.redact import mask
+
+Event = Mapping[str, Any]
+
+
+class Follower(Protocol):
+    """Takes the events of a run, one at a time, as the run gives them."""
+
+    def __call__(self, event: Event) -> None: ...
+
+
+@contextmanager
+def following(
+    *, log_format: str, quiet: bool, verbose: bool, debug: bool = False, progress: bool | None = None
+) -> Iterator[Follower]:
+    """
+    The follower that fits: JSON if asked for, nothing with ``quiet``, bars if stderr is a terminal, else log lines.
+
+    ``debug``: with the traceback of a defect.
+    """
+    if log_format == "json":
+        yield lambda event: _json(event, quiet=quiet, debug=debug)
+    elif quiet:
+        yield _Once(_Log(quiet=True, verbose=False, debug=debug))
+    elif sys.stderr.isatty() if progress is None else progress:
+        with _bars(verbose, debug) as follower:
+            yield _Once(follower)
+    else:
+        yield _Once(_Log(quiet=False, verbose=verbose, debug=debug))
+
+
+def _json(event: Event, *, quiet: bool, debug: bool) -> None:
+    if quiet and event["event"] not in ("partition_failed", "defect", "run_finished"):
+        return
+    shown = event if debug else {name: value for name, value in event.items() if name != "trace"}
+    to_stderr(json_line(shown))
+
+
+SHOWN_QUERY = 60  # characters of a request's parameters in a line for people
+
+
+def in_words(event: Event, *, full_urls: bool = False) -> str | None:
+    """An event in words; None for one that is no news. ``full_urls``: as they were sent."""
+    where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
+    part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
+    place = f"{where}[{part}]" if part else where
+    match event["event"]:
+        case "run_started":
+            return f"run {event['run_id']} of {', '.join(event['sources'])}"
+        case "planned":
+            final = f", {event['final']} are final" if event.get("final") else ""
+            return f"{place}: {counted(event['partitions'], 'partition')} to read{final}"
+        case "partition_delivered":
+            rejected = f", {event['rejected']} rejected" if event.get("rejected") else ""
+            return f"{place}: {counted(event['records'], 'record')}{rejected}{restated(event.get('restated'))}"
+        case "partition_failed":
+            own = f"{event.get('stream')}[{part}]: "
+            return f"{place}: failed: {event['message'].removeprefix(own)}"
+        case "failed_alike":
+            return f"{place}: {counted(event['partitions'], 'more partition')} failed for the same reason"
+        case "retry":
+            again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
+            asked, said = str(event["request"]), str(event["message"]).rstrip(".")
+            named = asked.partition("?")[0] in said
+            if not full_urls:
+                said = said.replace(asked, shortened(asked))
+                asked = shortened(asked)
+            if event["renewed"]:
+                # A token whose time is over, or a signature by a clock that is wrong: no credentials to be looked at.
+                said, again = re.split(r"[;.] (?=[Cc]heck )", said)[0], "signed anew, again at once"
+            return f"{place if named else f'{place}: {asked}'}: {said}; {again}"
+        case "note" | "defect":
+            message = str(event["message"])
+            return message if message.startswith((f"{place}: ", f"{place}.")) else f"{place}: {message}"
+    return None
+
+
+def shortened(request: str) -> str:
+    """``GET /v1/clicks?day=2026-03-01``: a request without its host, readable, and with the first parameters only."""
+    method, _, url = request.partition(" ")
+    parts = urlsplit(url)
+    query = unquote_plus(parts.query)
+    query = query if len(query) <= SHOWN_QUERY else f"{query[: SHOWN_QUERY - 1]}…"
+    return f"{method} {parts.path or '/'}{'?' if query else ''}{query}"
+
+
+def restated(change: Mapping[str, Any] | None) -> str:
+    """What the provider changed in a day that was delivered before."""
+    if not change:
+        return ""
+    before, after = change["rows"]
+    parts = [f"{before} -> {after} rows"] if before != after else []
+    parts += [f"{column} {old} -> {new}" for column, (old, new) in change["sums"].items()]
+    parts = parts or [f"{change[what]} {what}" for what in ("came", "went", "changed") if change.get(what)]
+    return f" (restated: {', '.join(parts)})"
+
+
+# What a reason says of its own partition and request.
+_OWN = re.compile(r"\b[A-Z]{3,7} https?://\S+|\[[^\]]*\]")
+
+
+class _Once:
+    """
+    Tells each reason once. A failure with the same words as an earlier one of its stream, whichever partition and
+    request they name, is passed on marked ``known``, so that no line is printed for it; at the end of the run one line
+    says how many more there were.
+    """
+
+    def __init__(self, follower: Follower) -> None:
+        self._follower = follower
+        self._seen: dict[tuple[str, str, str], int] = {}
+
+    def __call__(self, event: Event) -> None:
+        if event["event"] == "partition_failed":
+            refused = event["error"] == "AuthenticationError"  # one reason, whichever request it was told to
+            key = (event["source"], event["stream"], "" if refused else _OWN.sub("", event["message"]))
+            self._seen[key] = self._seen.get(key, -1) + 1
+            event = {**event, "known": self._seen[key] > 0}
+        if event["event"] == "run_finished":
+            for (source, stream, _), more in self._seen.items():
+                if more:
+                    again = {"event": "failed_alike", "source": source, "stream": stream, "partitions": more}
+                    self._follower(again)
+        self._follower(event)
+
+
+class _Log:
+    """
+    Log lines: what is planned, a line for each stream that is through, every failure and every restated day; with
+    ``verbose`` every partition.
+    """
+
+    def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:
+        self._debug = debug
+        self._quiet = quiet
+        self._verbose = verbose
+        self._planned: dict[tuple[str, str], int] = {}
+        self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records, rejected
+
+    def __call__(self, event: Event) -> None:
+        name = event["event"]
+        if name in ("partition_failed", "failed_alike") and not event.get("known"):
+            self._line("ERROR", in_words(event))
+        if name == "defect" and self._debug:  # without --debug, the partition that failed of it says enough
+            self._line("ERROR", in_words(event))
+            to_stderr(mask(event["trace"]))
+        if self._quiet:
+            return
+        news = name in ("run_started", "planned") or event.get("restated")
+        if name in ("retry", "note"):
+            self._line("WARNING", in_words(event, full_urls=self._debug))
+        elif news or (self._verbose and name == "partition_delivered"):
+            self._line("INFO", in_words(event))
+        if "stream" in event and name in ("planned", "partition_delivered", "partition_failed"):
+            self._count(event)
+
+    def _count(self, event: Event) -> None:
+        key = (event["source"], event["stream"])
+        if event["event"] == "planned":
+            self._planned[key] = event["partitions"]
+            return
+        done = self._done.setdefault(key, [0, 0, 0, 0])
+        done[0] += 1
+        done[1] += event["event"] == "partition_failed"
+        done[2] += event.get("records", 0)
+        done[3] += event.get("rejected", 0)
+        if done[0] == self._planned.get(key):
+            failed = f", {done[1]} of them failed" if done[1] else ""
+            records = counted(done[2], "record") + (f", {done[3]} rejected" if done[3] else "")
+            self._line("INFO", f"{'.'.join(key)}: {counted(done[0], 'partition')} done{failed}, {records}")
+
+    def _line(self, level: str, text: str | None) -> None:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+        to_stderr(mask(f"{now} {level:<7} {' '.join((text or '').split())}"))
+
+
+@contextmanager
+def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+    from rich.text import Text
+
+    console = Console(stderr=True, highlight=False)
+    progress = Progress(
+        TextColumn("{task.description}", markup=False),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TextColumn("{task.fields[records]:,} records", markup=False),
+        TimeElapsedColumn(),
+        console=console,
+    )
+    bars: dict[tuple[str, str], Any] = {}
+    records: dict[tuple[str, str], int] = {}
+
+    def follow(event: Event) -> None:
+        key = (event.get("source", ""), event.get("stream", ""))
+        name = event["event"]
+        if name == "planned":
+            if key not in bars:
+                bars[key] = progress.add_task(".".join(key), total=event["partitions"], records=0)
+            else:
+                progress.update(bars[key], total=event["partitions"])
+        elif name in ("partition_delivered", "partition_failed") and key in bars:
+            records[key] = records.get(key, 0) + event.get("records", 0)
+            progress.update(bars[key], advance=1, records=records[key])
+        shown = name in ("partition_failed", "failed_alike", "note", "retry") or event.get("restated")
+        wanted = (shown or verbose or debug) and name != "run_started" and not event.get("known")
+        text = in_words(event, full_urls=debug) if wanted else None
+        if text is not None:
+            bad = name in ("partition_failed", "failed_alike", "defect")
+            console.print(Text(harmless(mask(text)), style="red" if bad else ""))
+        if name == "defect" and debug:
+            console.print(Text(harmless(mask(event["trace"]))))
+
+    with progress:
+        yield follow

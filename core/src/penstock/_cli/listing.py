@@ -1,0 +1,232 @@
+"""
+``connectors`` and ``streams``: what is installed, without any configuration.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock._cli.output import print_json, print_table
+from penstock._cli.session import Session, as_json, command
+from penstock._cli.stderr import to_stderr
+
+if TYPE_CHECKING:
+    from penstock.connector import Stream
+    from penstock.records import Column
+
+
+@command()
+@as_json
+def connectors(session: Session, json_: bool) -> None:
+    """
+    What is installed: connectors, sinks, and plugins that are broken, each with the reason.
+    """
+    registry = session.registry
+    sandboxes = registry.sandboxes()
+    found = [
+        {
+            "name": name,
+            "summary": connector.summary,
+            "distribution": registry.origin(name).distribution,
+            "version": registry.origin(name).version,
+            "sandbox": name in sandboxes,
+        }
+        for name, connector in registry.connectors().items()
+    ]
+    sinks = [
+        {"name": kind.name, "to": _example(kind.scheme), "summary": kind.summary, "promise": kind.promise}
+        for kind in registry.sinks().values()
+    ]
+    broken = [
+        {"distribution": one.plugin.distribution, "version": one.plugin.version, "reason": one.reason}
+        for one in registry.broken()
+    ]
+    if json_:
+        print_json({"connectors": found, "sinks": sinks, "broken": broken})
+        return
+    if found:
+        print_table(
+            ["connector", "version", "sandbox", "summary"],
+            [[one["name"], one["version"], "yes" if one["sandbox"] else "", one["summary"]] for one in found],
+        )
+    else:
+        print("No connector is installed. Each is a package of its own, such as: pip install connector-talroo")
+    if sinks:
+        print()
+        print_table(["sink", "--to", "summary"], [[one["name"], one["to"], one["summary"]] for one in sinks])
+    if broken:
+        print()
+        print_table(
+            ["broken plugin", "version", "reason"],
+            [[one["distribution"], one["version"], one["reason"]] for one in broken],
+        )
+        if session.debug:
+            for plugin in registry.broken():
+                to_stderr(f"\n{plugin.plugin}:\n{plugin.details}")
+
+
+def _example(scheme: str) -> str:
+    return {"-": "-", "postgresql": "postgresql://..."}.get(scheme, f"{scheme}:DIR")
+
+
+@command()
+@click.argument("connector")
+@as_json
+def streams(session: Session, connector: str, json_: bool) -> None:
+    """
+    What a connector offers: its streams with kind, key, partition and fields, and its actions. Needs no
+    configuration.
+    """
+    from penstock.errors import PluginError
+
+    registry = session.registry
+    if connector not in registry.connectors():
+        # A source's name is as good as its connector's: that is what stands in the other commands.
+        try:
+            registry.connector(connector)
+        except PluginError:
+            if connector not in session.config.sources:
+                raise
+            connector = session.config.connector_of(connector)
+    offered = [described(stream) for stream in registry.streams(connector)]
+    actions = [
+        {
+            "name": action.name,
+            "summary": action.summary,
+            "not_built": action.not_built or None,
+        }
+        for action in registry.actions(connector)
+    ]
+    if json_:
+        print_json({"connector": connector, "streams": offered, "actions": actions})
+        return
+    _print_streams(offered)
+    if actions:
+        print()
+        print_table(
+            ["action", "summary"],
+            [
+                [one["name"], f"not built: {one['not_built']}" if one["not_built"] else one["summary"]]
+                for one in actions
+            ],
+        )
+
+
+def _print_streams(offered: Sequence[dict[str, Any]]) -> None:
+    """One table of all streams, then one of each stream's fields."""
+    print_table(
+        ["stream", "kind", "key", "partition", "final", "default", "summary"],
+        [
+            [
+                one["name"],
+                one["kind"],
+                ", ".join(one["key"]),
+                " x ".join(one["partition"]),
+                one["final"],
+                _default(one),
+                one["not_built"] or one["summary"],
+            ]
+            for one in offered
+        ],
+    )
+    for one in offered:
+        if one["not_built"]:
+            continue
+        notes = [f"needs {', '.join(one['needs'])}"] if one["needs"] else []
+        notes += [f"child of {one['parent']}"] if one["parent"] else []
+        notes += [f"travels with {one['derived_from']}"] if one["derived_from"] else []
+        print(f"\n{one['name']}" + (f" ({'; '.join(notes)})" if notes else ""))
+        print_table(
+            ["  field", "type", "unit", "notes", "description"],
+            [
+                [f"  {field['name']}", field["type"], field["unit"], ", ".join(_marks(field)), field["description"]]
+                for field in one["fields"]
+            ],
+        )
+
+
+def _default(stream: dict[str, Any]) -> str:
+    """Whether a run without ``--streams`` reads it."""
+    if stream["not_built"]:
+        return "not built"
+    if not stream["on_by_default"]:
+        return ""
+    return f"with {', '.join(stream['needs'])}" if stream["needs"] else "yes"
+
+
+def _marks(field: dict[str, Any]) -> list[str]:
+    """What there is to mind about a field, in words."""
+    marks = [] if field["nullable"] else ["required"]
+    marks += ["additive"] if field["additive"] else []
+    marks += [mark for mark in ("personal", "secret") if field[mark]]
+    marks += ["added"] if field["member"] is None else []
+    return marks + (["no zone stated"] if field["zone"] == "naive" else [])
+
+
+def described(stream: "Stream") -> dict[str, Any]:
+    """A stream as ``streams --json`` shows it."""
+    own = stream.columns
+    known = {column.name for column in own}
+    stamped = [name for name in (stream.account, stream.day) if name is not None and name not in known]
+    return {
+        "name": stream.name,
+        "summary": stream.summary,
+        "kind": stream.kind,
+        "key": list(stream.key),
+        "partition": [name for name in (stream.account, stream.day) if name is not None],
+        "final": final_when(stream),
+        "on_by_default": stream.on_by_default and not stream.not_built,
+        "needs": list(stream.required_settings),
+        "parent": stream.parent.stream if stream.parent is not None else None,
+        "derived_from": stream.derived.stream if stream.derived is not None else None,
+        "not_built": stream.not_built or None,
+        "fields": [
+            *(_added(name, "date" if name == stream.day else "text") for name in stamped),
+            *(_field(column) for column in own),
+        ],
+    }
+
+
+def final_when(stream: "Stream") -> str:
+    """When a partition need not be read again, in words."""
+    if stream.derived is not None:
+        return f"with {stream.derived.stream}"
+    if stream.kind == "snapshot":
+        return "never"
+    if stream.kind == "changes":
+        minutes = int(max(stream.lookback, stream.lag).total_seconds() // 60)
+        return f"{minutes} min after its end" if minutes else "after its end"
+    if not stream.open_for.days and stream.open_for.month_day is None:
+        return "after its end"
+    return f"after {stream.open_for}"
+
+
+def _field(column: "Column") -> dict[str, Any]:
+    return {
+        "name": column.name,
+        "member": column.member,
+        "type": column.type,
+        "nullable": column.nullable,
+        "unit": column.unit or None,
+        "additive": column.additive,
+        "personal": column.personal,
+        "secret": column.secret,
+        "zone": column.zone if column.type == "datetime" else None,
+        "description": column.description,
+    }
+
+
+def _added(name: str, type_: str) -> dict[str, Any]:
+    return {
+        "name": name,
+        "member": None,
+        "type": type_,
+        "nullable": False,
+        "unit": None,
+        "additive": False,
+        "personal": False,
+        "secret": False,
+        "zone": None,
+        "description": "the partition's",
+    }

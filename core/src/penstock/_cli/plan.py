@@ -1,0 +1,97 @@
+"""
+``plan``: what a run would fetch, without a request.
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import date, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from penstock._cli.jobs import jobs_for, window
+from penstock._cli.output import print_json, print_table
+from penstock._cli.session import Session, as_json, blamed, command
+from penstock._util.clock import Clock
+from penstock._util.text import counted
+
+if TYPE_CHECKING:
+    from penstock._plan.planner import Planned
+
+
+@command()
+@click.argument("name", metavar="PIPELINE|SOURCE", required=False)
+@window
+@as_json
+def plan(session: Session, name: str | None, json_: bool, **wanted: Any) -> None:
+    """
+    Show the partitions that a run would fetch, each with its reason (days in a row in one line). No request is made.
+
+    Without --to, the target that was used last for the source decides what is final.
+    """
+    from penstock._plan.planner import plan as planned
+
+    now = Clock().now()
+    jobs, choice = jobs_for(session, name, planning=True, **wanted)
+    if choice is None:
+        session.notice("no target was used for this yet and none is given with --to: everything counts as missing")
+    plans = []
+    for job in jobs:
+        with blamed(job.source.connector):
+            plans.append(planned(job, now))
+    for one in plans:
+        for text in one.notices:
+            session.notice(text)
+    partitions = [part for one in plans for part in one.partitions]
+    waiting = [f"{job.source.name}.{text}" for job, one in zip(jobs, plans, strict=True) for text in one.waiting]
+    if json_:
+        shown = [
+            {
+                "source": part.source,
+                "stream": part.partition.stream,
+                "partition": part.partition.as_dict(),
+                "reason": part.reason,
+                "requests": part.requests,
+            }
+            for part in partitions
+        ]
+        print_json({"partitions": shown, "waiting": waiting})
+        return
+    if partitions:
+        rows = [_span_row(span) for span in _spans(partitions)]
+        print_table(["source", "stream", "partition", "reason", "requests"], rows)
+    for text in waiting:
+        print(text)
+    requests = sum(part.requests or 0 for part in partitions)
+    final = sum(sum(one.final.values()) for one in plans)
+    least = "" if all(one.exact for one in plans) else "at least "
+    print(f"{counted(len(partitions), 'partition')} to read, {final} final, {least}{counted(requests, 'request')}")
+
+
+def _spans(partitions: "Iterable[Planned]") -> "Iterator[list[Planned]]":
+    """Consecutive days of one account that are read for one reason belong together; all else stands alone."""
+    span: list[Planned] = []
+    for part in partitions:
+        if span and not _follows(span[-1], part):
+            yield span
+            span = []
+        span.append(part)
+    if span:
+        yield span
+
+
+def _follows(former: "Planned", part: "Planned") -> bool:
+    """Whether ``part`` is the next day of the same account, for the same reason."""
+    alike = [(one.source, one.partition.stream, one.reason, one.partition.values[:-1]) for one in (former, part)]
+    if alike[0] != alike[1] or part.reason == "snapshot":
+        return False
+    days = [date.fromisoformat(one.partition.values[-1][1]) for one in (former, part)]
+    return days[1] - days[0] == timedelta(days=1)
+
+
+def _span_row(span: "Sequence[Planned]") -> list[Any]:
+    first, last = span[0], span[-1]
+    text = ", ".join(f"{column}={value}" for column, value in first.partition.values)
+    if len(span) > 1:
+        text += f" to {last.partition.values[-1][1]} ({len(span)} days)"
+    requests = None if first.requests is None else sum(part.requests or 0 for part in span)
+    return [first.source, first.partition.stream, text, first.reason, "by parent" if requests is None else requests]

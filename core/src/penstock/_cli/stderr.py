@@ -1,0 +1,48 @@
+"""
+Lines on stderr, for people or as JSON, and streams that nobody reads any more.
+
+Imported with the command line itself, so nothing heavy is imported with it; see :mod:`penstock._cli`.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+# What a terminal would obey or hide: control characters, and marks that turn the direction of writing.
+_UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+
+
+def harmless(text: str) -> str:
+    """A text for people, who may sit at a terminal, with ``\\u001b`` for an escape and the like; JSON stays JSON."""
+    return _UNSEEN.sub(lambda hit: f"\\u{ord(hit[0]):04x}", text)
+
+
+def to_stderr(line: str) -> None:
+    """
+    A line on stderr, made :func:`harmless`. That nobody reads it any more (``2>&1 | head``) is no reason to end what is
+    under way.
+    """
+    try:
+        print(harmless(line), file=sys.stderr, flush=True)
+    except OSError:
+        discard(sys.stderr)
+
+
+def discard(stream: TextIO) -> None:
+    """Let all that is written to ``stream`` go nowhere, also what is still buffered and would fail again at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, stream.fileno())
+    os.close(nowhere)
+
+
+def json_line(event: Mapping[str, Any]) -> str:
+    """An event as one line of JSON, masked, with the time of day."""
+    import json
+    from datetime import UTC, datetime
+
+    from penstock.redact import mask_json
+
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps(mask_json({"time": now, **event}), ensure_ascii=False, default=str)

@@ -1,0 +1,172 @@
+"""
+The sections of a configuration, as the file, the environment and ``--set`` have them; nothing is checked against a
+connector or a sink yet.
+
+A problem found here does not end the reading: it is told together with all others.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+from penstock._config.checked import ENVIRONMENT, RawValue, Section, folded
+from penstock._config.convert import listed, toml
+from penstock._util.text import did_you_mean, shown
+from penstock.errors import ConfigError
+
+SECTIONS = ("source", "sink", "pipeline")
+PIPELINE_KEYS = ("source", "streams", "sink")
+
+# Names become directories and database schemas, and parts of environment variables.
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
+
+Sections = dict[str, dict[str, dict[str, RawValue]]]
+
+
+@frozen(kw_only=True)
+class Pipeline:
+    """A named source -> sink. ``streams`` None: those that are on by default."""
+
+    name: str
+    sources: tuple[str, ...]
+    sink: str
+    streams: tuple[str, ...] | None = None
+
+
+def read(file: Path | None, sets: Sequence[str], environ: Mapping[str, str], problems: list[str]) -> Sections:
+    """
+    Section -> name -> key -> value, the later of the three places before the earlier; ``file`` None: there is none.
+
+    Raises ConfigError for a file that cannot be read as TOML.
+    """
+    sections: Sections = {section: {} for section in SECTIONS}
+    if file is not None:
+        _read_file(file, sections, problems)
+    _read_environment(environ, sections)
+    _read_sets(sets, sections, problems)
+    where = str(file) if file is not None else "configuration"
+    problems += [
+        f"{where}: {section}.{name}: a name starts with a letter and has letters, digits, _ and - only, at most 63"
+        for section in SECTIONS
+        for name in sections[section]
+        if not _NAME.fullmatch(name)
+    ]
+    return sections
+
+
+def _read_file(path: Path, sections: Sections, problems: list[str]) -> None:
+    import tomllib
+
+    try:
+        text = path.read_bytes().decode("utf-8-sig")
+        # Numbers with a point stay exact until their wanted type is known.
+        found = tomllib.loads(text, parse_float=Decimal)
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; `penstock init CONNECTOR > {path}` writes a first one") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(f"{path}: is not TOML: {error}") from None
+    for section, names in found.items():
+        if section not in SECTIONS:
+            meant = did_you_mean(section, SECTIONS)
+            problems.append(
+                f"{path}: {section}: unknown section.{meant} There are [source.NAME], [sink.NAME] and [pipeline.NAME]"
+            )
+            continue
+        for name, keys in names.items() if isinstance(names, dict) else [("", names)]:
+            if isinstance(keys, dict):
+                sections[section][name] = {key: RawValue(value, str(path)) for key, value in keys.items()}
+            else:
+                dotted = f"{section}.{name}" if name else section
+                problems.append(
+                    f"{path}: {dotted}: found {shown(keys)}, wanted a section with a name, such as "
+                    f"[{section}.{name or 'NAME'}]"
+                )
+
+
+def _read_environment(environ: Mapping[str, str], sections: Sections) -> None:
+    for variable in sorted(environ):
+        parts = variable.split("__")
+        section = parts[0].removeprefix(ENVIRONMENT).lower()
+        if not variable.startswith(ENVIRONMENT) or section not in SECTIONS or len(parts) < 3 or "" in parts:
+            continue
+        name = next((known for known in sections[section] if folded(known) == folded(parts[1])), parts[1].lower())
+        where = f"environment variable {variable}"
+        _put(sections[section].setdefault(name, {}), [part.lower() for part in parts[2:]], environ[variable], where)
+
+
+def _read_sets(sets: Sequence[str], sections: Sections, problems: list[str]) -> None:
+    for option in sets:
+        path, equals, text = option.partition("=")
+        parts = path.strip().split(".")
+        if not equals or len(parts) < 3 or "" in parts or parts[0] not in SECTIONS:
+            problems.append(
+                f"--set {path}: wanted SECTION.NAME.KEY=VALUE, such as --set source.talroo.timeout_s=30; the sections "
+                f"are {', '.join(SECTIONS)}"
+            )
+            continue
+        _put(sections[parts[0]].setdefault(parts[1], {}), parts[2:], text.strip(), "--set")
+
+
+def _put(keys: dict[str, RawValue], path: Sequence[str], text: str, where: str) -> None:
+    """Put a text at a key, or at a key inside a table, whose other keys stay."""
+    if len(path) == 1:
+        keys[path[0]] = RawValue(text, where, text=True)
+        return
+    former = keys[path[0]].value if path[0] in keys and isinstance(keys[path[0]].value, dict) else {}
+    table: dict[str, Any] = dict(former)
+    keys[path[0]] = RawValue(table, where)
+    for part in path[1:-1]:
+        table[part] = dict(table[part]) if isinstance(table.get(part), dict) else {}
+        table = table[part]
+    table[path[-1]] = toml(text, text)
+
+
+def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problems: list[str]) -> dict[str, Pipeline]:
+    """The pipelines without a problem, by name."""
+    made: dict[str, Pipeline] = {}
+    for name, keys in sections["pipeline"].items():
+        before = len(problems)
+        for key, given in keys.items():
+            if key not in PIPELINE_KEYS:
+                meant = did_you_mean(key, PIPELINE_KEYS)
+                problems.append(
+                    f"{given.at(f'pipeline.{name}.{key}')}: unknown key.{meant} There are {', '.join(PIPELINE_KEYS)}"
+                )
+        sources = _names(keys, "source", name, problems)
+        streams = _names(keys, "streams", name, problems)
+        sinks = _names(keys, "sink", name, problems)
+        for key, value in (("source", sources), ("sink", sinks)):
+            if value is None and key not in keys:
+                problems.append(f"{where}: pipeline.{name}.{key} is missing")
+        if sinks is not None and len(sinks) != 1:
+            problems.append(f"{keys['sink'].at(f'pipeline.{name}.sink')}: found a list, wanted one sink's name")
+        if len(problems) == before and sources and sinks:
+            made[name] = Pipeline(name=name, sources=sources, sink=sinks[0], streams=streams)
+    return made
+
+
+def _names(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple[str, ...] | None:
+    given = keys.get(key)
+    if given is None:
+        return None
+    value = given.value
+    if given.text:
+        value = listed(value)
+    elif isinstance(value, str):
+        value = [value]
+    if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
+        doubled = [one for index, one in enumerate(value) if one in value[:index]]
+        if not doubled:
+            return tuple(value)
+        problems.append(f"{given.at(f'pipeline.{pipeline}.{key}')}: {doubled[0]!r} is there twice")
+        return None
+    problems.append(f"{given.at(f'pipeline.{pipeline}.{key}')}: found {shown(value)}, wanted a name or a list of names")
+    return None

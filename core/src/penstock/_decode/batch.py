@@ -1,0 +1,39 @@
+"""
+What a batch is asked after it was decoded: its sums, and its rows by day.
+"""
+
+from datetime import UTC, date, tzinfo
+from decimal import Decimal, localcontext
+from itertools import compress
+from operator import attrgetter
+
+from attrs import evolve
+
+from penstock._decode.coerce import days_of
+from penstock._decode.page import values_of
+from penstock.model import Batch
+
+
+def sums(batch: Batch) -> dict[str, Decimal]:
+    """The sum over the rows of every measure, nulls skipped, exact to 1000 digits."""
+    with localcontext(prec=1000):
+        return {
+            name: sum(filter(None, map(attrgetter(name), batch.rows)), Decimal(0)) for name in batch.layout.measures
+        }
+
+
+def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Batch]:
+    """
+    The batch by the day of ``column`` (a date, or a time; an aware one is taken to ``zone``), days in order.
+
+    Rows without a day are in none; so are ``rejected`` and ``unknown``, which have no day: take them from ``batch``.
+    """
+    days = days_of(values_of(batch.rows, column), zone)
+    found = sorted(set(days) - {None})  # type: ignore[type-var]
+    if len(found) == 1 and None not in days:
+        return {found[0]: evolve(batch, rejected=(), unknown=())}  # type: ignore[dict-item]
+    return {
+        day: evolve(batch, rows=list(compress(batch.rows, map(day.__eq__, days))), rejected=(), unknown=())
+        for day in found
+        if day is not None
+    }

@@ -1,0 +1,323 @@
+"""
+The columns of a page's rows once they were read: nested values, stamps, exact numbers and days, column by column.
+"""
+
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping
+from datetime import date, datetime, timedelta, tzinfo
+from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
+from itertools import repeat
+from operator import mul
+from typing import Any
+
+from attrs import frozen
+
+from penstock._decode.coerce import (
+    LARGEST_EXPONENT,
+    MisfitError,
+    bounded,
+    coerce,
+    days_of,
+    exact,
+    exact_all,
+    whole,
+    whole_all,
+)
+from penstock._decode.page import NULL, RawPage, fill, fill_each, nulls, values_of
+from penstock._decode.rejects import Rejects
+from penstock.errors import PluginError
+from penstock.records import Column
+from penstock.redact import clip
+
+# Wide enough for every number that passes, and loud where one does not.
+_EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
+
+
+@frozen(kw_only=True)
+class Nesting:
+    """The json columns of a stream: ``raw`` stay bytes, ``cleaners`` remove by column what is hidden inside."""
+
+    raw: Collection[str]
+    cleaners: Mapping[str, Callable[[Any], Any]]
+
+
+@frozen(kw_only=True)
+class DayRule:
+    """Where a row's day stands: in the column ``day``, cut in ``zone`` from the column ``day_of`` if that is named."""
+
+    day: str | None
+    day_of: str | None
+    zone: tzinfo
+
+
+class ColumnRules:
+    """
+    What holds for the columns of one stream. ``hidden`` are those that are not delivered: no record is rejected for
+    an amount that nobody wants.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        columns: Mapping[str, Column],
+        *,
+        nesting: Nesting,
+        hidden: Collection[str],
+        days: DayRule,
+        rejects: Rejects,
+    ) -> None:
+        self._name = name
+        self._columns = columns
+        self._nesting = nesting
+        self._day = days.day if days.day in columns else None
+        self._day_of = days.day_of
+        self._zone = days.zone
+        self._rejects = rejects
+        self._decimals = tuple(one.name for one in columns.values() if one.type == "decimal" and not one.added)
+        self._numbers = tuple(one for one in columns.values() if one.derived_of is not None and one.name not in hidden)
+        self._stamped_not_null = tuple(
+            one.name for one in columns.values() if one.added and not one.nullable and not one.hash_of
+        )
+
+    def apply(
+        self,
+        page: RawPage,
+        stamps: Mapping[str, Any],
+        days: Collection[date] | None,
+        span: tuple[datetime, datetime] | None,
+    ) -> None:
+        """
+        Fill and check all columns but row keys. ``stamps`` stand on every row; ``days`` are those asked for, and
+        ``span`` is the time outside of which rows belong to another slice.
+        """
+        self._clean_nested(page)
+        self._stamp(page, stamps)
+        self._check_decimals(page, self._decimals)
+        self._derive_numbers(page)
+        if span is not None:
+            self._drop_beyond(page, span, days)
+        self._cut_days(page, days)
+        for name in self._stamped_not_null:
+            if page.same.get(name) is None:
+                empty = nulls(values_of(page.rows, name))
+                if empty and len(empty) == len(page.rows) and not self._filled(page, name, stamps):
+                    raise PluginError(
+                        f"{self._name}: the column {name} is declared as added, and nothing fills it: name it in the "
+                        f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."
+                    )
+                self._rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
+
+    def _clean_nested(self, page: RawPage) -> None:
+        """A JSON null is a null, and what is hidden inside nested values goes."""
+        for name in self._nesting.raw:
+            values = values_of(page.rows, name)
+            if NULL in values:
+                fill_each(page.rows, name, [None if value == NULL else value for value in values])
+        for name, clean in self._nesting.cleaners.items():
+            deque(map(clean, values_of(page.rows, name)), maxlen=0)
+
+    def _filled(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
+        """Whether something is there to fill a column that penstock adds, though maybe with nulls."""
+        return (
+            name in stamps
+            or name in page.constants
+            or name in page.stamps
+            or (name == self._day and bool(self._day_of))
+        )
+
+    # --- stamps -----------------------------------------------------------------------------------------------------
+
+    def _stamp(self, page: RawPage, stamps: Mapping[str, Any]) -> None:
+        for name, given in stamps.items():
+            try:
+                self._stamp_all(page, name, given)
+            except MisfitError as misfit:
+                raise PluginError(f"{self._name}: the request stamps {name} with {given!r}: {misfit}") from None
+        for name, given in page.constants.items():
+            try:
+                self._stamp_all(page, name, given)
+            except MisfitError as misfit:
+                self._rejects.reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
+                return
+        for name, value in page.same.items():
+            fill(page.rows, name, value)
+        for name, each in page.stamps.items():
+            self._stamp_each(page, name, each)
+
+    def _stamp_all(self, page: RawPage, name: str, given: Any) -> None:
+        """One value for all rows: noted where penstock adds the column, compared where the provider sends it too."""
+        column = self._stamped(name)
+        value = coerce(column, given)
+        if column.added:
+            page.same[name] = value
+        else:
+            self._agree(page, name, [value] * len(page.rows))
+
+    def _stamp_each(self, page: RawPage, name: str, given: list[Any]) -> None:
+        """A value for each element."""
+        column = self._stamped(name)
+        made: dict[Any, Any] = {}
+        for one in set(given) if column.type != "json" else ():
+            try:
+                made[one] = coerce(column, one)
+            except MisfitError as misfit:
+                made[one] = misfit
+        values = page.at_rows(given)
+        if made:
+            values = list(map(made.__getitem__, values))
+        if any(isinstance(value, MisfitError) for value in made.values()):
+            bad = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
+            values = [value for value in values if not isinstance(value, MisfitError)]
+            self._rejects.reject(page, bad)
+        if column.added:
+            page.same.pop(name, None)
+            fill_each(page.rows, name, values)
+        else:
+            self._agree(page, name, values)
+
+    def _stamped(self, name: str) -> Column:
+        if name not in self._columns:
+            raise PluginError(
+                f"{self._name}: an answer is stamped with {name}, which the record class does not declare."
+            )
+        return self._columns[name]
+
+    def _agree(self, page: RawPage, name: str, wanted: list[Any]) -> None:
+        """The provider sends this column too: nulls are filled, and who disagrees belongs elsewhere."""
+        values = values_of(page.rows, name)
+        if values == wanted:
+            return
+        both = list(zip(values, wanted, strict=True))
+        fill_each(page.rows, name, [asked if value is None else value for value, asked in both])
+        self._rejects.reject(
+            page,
+            {
+                i: (name, f"{name} is {value}, and {asked} was asked for")
+                for i, (value, asked) in enumerate(both)
+                if value is not None and asked is not None and value != asked
+            },
+        )
+
+    # --- numbers ----------------------------------------------------------------------------------------------------
+
+    def _check_decimals(self, page: RawPage, names: Iterable[str]) -> None:
+        for name in names:
+            values = values_of(page.rows, name)
+            try:
+                fine = _all_bounded(values)
+            except TypeError:  # nulls; looking for them with "in" would cost more than all the rest
+                fine = _all_bounded([value for value in values if value is not None])
+            if fine:
+                continue
+            self._rejects.reject(
+                page,
+                {
+                    i: (name, f"{value} is no finite number of at most {LARGEST_EXPONENT} digits")
+                    for i, value in enumerate(values)
+                    if value is not None and not bounded(value)
+                },
+            )
+
+    def _derive_numbers(self, page: RawPage) -> None:
+        for column in self._numbers:
+            assert column.derived_of is not None
+            values = values_of(page.rows, column.derived_of)
+            try:
+                numbers = self._exact(column, values)
+                if column.scale:
+                    with localcontext(_EXACT):
+                        numbers = list(map(mul, numbers, repeat(Decimal(1).scaleb(column.scale))))
+            except (TypeError, ValueError, InvalidOperation, Inexact):
+                self._derive_each(page, column, column.derived_of, values)
+            else:
+                fill_each(page.rows, column.name, numbers)
+        self._check_decimals(page, [column.name for column in self._numbers])
+
+    def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
+        """All numbers at once; raises where one needs a look of its own."""
+        assert column.derived_of is not None
+        if self._columns[column.derived_of].type != "text":
+            return list(map(Decimal, values))
+        return whole_all(values) if column.whole else exact_all(values)
+
+    def _derive_each(self, page: RawPage, column: Column, of: str, values: list[Any]) -> None:
+        """
+        One by one, since there is a null, a blank, or no number among them. A null or blank has a null amount only
+        where both columns may be null: else an amount would be missing that the provider must send.
+        """
+        nullable = column.nullable and self._columns[of].nullable
+        bad: dict[int, tuple[str | None, str]] = {}
+        numbers: list[Decimal | None] = []
+        for index, value in enumerate(values):
+            try:
+                numbers.append(_shifted(value, column, nullable=nullable))
+            except MisfitError as misfit:
+                bad[index] = (of, str(misfit))
+        self._rejects.reject(page, bad)
+        fill_each(page.rows, column.name, numbers)
+
+    # --- days -------------------------------------------------------------------------------------------------------
+
+    def _drop_beyond(self, page: RawPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
+        """Drop what another slice brings, too; a row from still earlier or later is nobody's, left to be set aside."""
+        if self._day_of is None:
+            return
+        moments = values_of(page.rows, self._day_of)
+        since, before = span
+        known = [moment for moment in moments if moment is not None]
+        if not known or (since <= min(known) and max(known) < before):
+            return
+        end, wanted = before + timedelta(seconds=1), days or ()
+        beyond = {
+            index
+            for index, (moment, day) in enumerate(zip(moments, days_of(moments, self._zone), strict=True))
+            if moment is not None and not since <= moment < before and (day in wanted or before <= moment < end)
+        }
+        page.beyond = len(beyond)
+        page.drop(beyond)
+
+    def _cut_days(self, page: RawPage, days: Collection[date] | None) -> None:
+        if self._day is None:
+            return
+        stamped = self._day_of is None or self._day_of == self._day
+        if self._day_of is not None and not stamped:
+            values: list[Any] = list(days_of(values_of(page.rows, self._day_of), self._zone))
+            if self._columns[self._day].type == "text":
+                values = [None if value is None else value.isoformat() for value in values]
+            filled = values_of(page.rows, self._day)
+            if filled.count(None) == len(filled):
+                fill_each(page.rows, self._day, values)
+        if days is None or (stamped and set(days_of([page.same.get(self._day)], self._zone)) <= set(days)):
+            return
+        found = days_of(values_of(page.rows, self._day), self._zone)
+        if not set(found) <= set(days):
+            self._rejects.reject(
+                page,
+                {
+                    i: (self._day_of or self._day, f"its day is {value}, which was not asked for")
+                    for i, value in enumerate(found)
+                    if value not in days
+                },
+            )
+
+
+def _all_bounded(numbers: list[Decimal]) -> bool:
+    exponents = set(map(Decimal.adjusted, numbers))
+    return (
+        all(map(Decimal.is_finite, numbers))
+        and max(exponents, default=0) <= LARGEST_EXPONENT
+        and min(exponents, default=0) >= -LARGEST_EXPONENT
+    )
+
+
+def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
+    """The number in ``value``, shifted as the column says; None for null and blank; raises MisfitError."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        if not nullable:
+            raise MisfitError("it is null" if value is None else "it is blank")
+        return None
+    number = whole(value, column.whole) if column.whole else exact(value)
+    try:
+        return _EXACT.scaleb(number, column.scale) if column.scale else number
+    except (InvalidOperation, Inexact):
+        raise MisfitError(f"{clip(str(value), 60)!r} has too many digits") from None

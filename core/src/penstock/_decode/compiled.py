@@ -1,0 +1,383 @@
+"""
+The decoder of one stream: what is known of its columns before the first page, and the way of each page through it.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, date, datetime, tzinfo
+from functools import partial
+from typing import Any, TypeVar
+
+import msgspec
+from attrs import evolve, field, frozen
+from msgspec import UNSET
+
+from penstock._decode import derived as of_derived
+from penstock._decode.columns import ColumnRules, DayRule, Nesting
+from penstock._decode.keys import Keys, SeenKeys
+from penstock._decode.nested import cleaner
+from penstock._decode.page import Parts, RawPage, fill, joined, page_of
+from penstock._decode.rejects import Rejects
+from penstock._decode.structs import Nested, RecordDecoder, Shape
+from penstock.connector import Stream
+from penstock.errors import BoundExceededError, BrokenBodyError, ConfigError
+from penstock.model import Batch, Items
+from penstock.records import Column
+from penstock.sinks import EXTRA, Layout
+
+JOINED_BYTES = 2**20
+SPLIT_BYTES = 2 * 2**20  # a larger array is decoded in parts, which the processor's caches can hold
+PART_BYTES = 2**20
+
+T = TypeVar("T")
+
+
+@frozen(kw_only=True)
+class Decoded:
+    """
+    What became of a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
+
+    ``repeated``: equal to an earlier row of the page; ``repeated_across``: their key was on an earlier page of the
+    listing, which where a total was promised means that it shifted meanwhile, or their time is beyond the listing's
+    (:class:`SeenKeys`). Both are dropped. ``fresh``: elements whose key was not on an earlier page. ``derived``: the
+    batches of the derived streams, in their order.
+    """
+
+    batch: Batch
+    count: int
+    fresh: int
+    repeated: int = 0
+    repeated_across: int = 0
+    derived: tuple[Batch, ...] = ()
+
+
+@frozen(kw_only=True)
+class Wanted:
+    """
+    What a source's settings say of its columns, and what others read of this stream's.
+
+    ``exclude`` holds "column" or "stream.column"; ``needed`` names columns that other streams or the ledger read.
+    ``nested``: json columns stay bytes (``raw``, msgspec.Raw), or become plain values with exact decimals (``plain``,
+    for hooks that look inside). ``zone``: in which a row's day is cut.
+    """
+
+    exclude: Collection[str] = ()
+    include_personal: bool = True
+    needed: Collection[str] = ()
+    nested: Nested = "raw"
+    zone: tzinfo = UTC
+
+
+EVERYTHING = Wanted()
+
+
+@frozen(kw_only=True)
+class Division:
+    """
+    How rows are divided; a derived stream's as its parent's are.
+
+    ``partition``: the columns of a partition, account first. ``day``: the column of a row's day. ``several_days``:
+    whether one answer covers more than one. ``parent_key``: the own columns that hold the parent's key.
+    """
+
+    partition: tuple[str, ...]
+    day: str | None
+    several_days: bool
+    parent_key: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, stream: Stream) -> "Division":
+        return cls(
+            partition=tuple(filter(None, (stream.account, stream.day))),
+            day=stream.day,
+            several_days=(_value(stream.days_per_request, int) or 1) > 1,
+        )
+
+
+def compile_stream(
+    source: str,
+    stream: Stream,
+    wanted: Wanted = EVERYTHING,
+    *,
+    columns: Sequence[Column] = (),
+    derived: Sequence[Stream] = (),
+) -> "Compiled":
+    """
+    The decoder of one stream of one source.
+
+    ``columns`` are those the configuration declares besides the record class; ``derived`` the streams cut from this
+    one.
+
+    Raises ConfigError when ``exclude`` or ``include_personal`` takes what cannot be missed, or a configured column is
+    there already; TypeError for a declaration that contradicts itself.
+    """
+    return Compiled(source, stream, _all_columns(source, stream, columns), Division.of(stream), wanted, derived)
+
+
+def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[Column, ...]:
+    forms = {column.name: column for column in more if column.format}
+    own = tuple(_in_form(column, forms) for column in stream.columns)
+    more = tuple(column for column in more if column not in own)
+    names = {column.name for column in own}
+    taken = [column.name for column in more if column.name in names]
+    if taken:
+        raise ConfigError(
+            f"source {source}: the stream {stream.name} has a column {taken[0]} already. Declare other names only."
+        )
+    front = []
+    if stream.account is not None and stream.account not in names:
+        front.append(Column(name=stream.account, type="text", description="the account asked for"))
+    if stream.day is not None and stream.day not in names:
+        front.append(Column(name=stream.day, type="date", description="the day asked for"))
+    return (*front, *own, *more)
+
+
+def _in_form(own: Column, forms: Mapping[str, Column]) -> Column:
+    """A declared column; where the configuration says of the same one in which form it is spelled, with that form."""
+    spelled = evolve(own, format=forms[own.name].format) if own.name in forms else own
+    return spelled if spelled == forms.get(own.name) else own
+
+
+class Compiled:
+    """
+    Decodes the pages of one stream; made by :func:`compile_stream`. ``columns`` holds every column, hidden ones too,
+    ``layout`` those that are delivered. It learns unknown members as it goes, so one thread uses it at a time.
+    """
+
+    def __init__(
+        self,
+        source: str,
+        stream: Stream,
+        columns: tuple[Column, ...],
+        division: Division,
+        wanted: Wanted,
+        derived: Sequence[Stream] = (),
+    ) -> None:
+        self.columns: dict[str, Column] = {column.name: column for column in columns}
+        self._name = f"{source}.{stream.name}"
+        day, day_of = division.day, _value(stream.day_of, str)
+        read = (*stream.key, *division.partition, *([day_of] if day_of else ()))
+        self._check_declaration(stream, (*read, *division.parent_key))
+        self._hidden = self._to_hide(stream, wanted, {*read, *wanted.needed})
+
+        cleaners = _cleaners(columns, wanted.include_personal)
+        sent_json = [column.name for column in columns if column.type == "json" and not column.added]
+        raw = tuple(name for name in sent_json if wanted.nested == "raw" and name not in cleaners)
+        masked = frozenset(member for name in self._hidden if (member := self.columns[name].member) is not None)
+        rejects = Rejects(stream.name, self.columns, masked, cleaners)
+        self._wire = RecordDecoder(self.columns, raw=raw, nested=wanted.nested, rejects=rejects)
+        self._rules = ColumnRules(
+            self._name,
+            self.columns,
+            nesting=Nesting(raw=raw, cleaners=cleaners),
+            hidden=self._hidden,
+            days=DayRule(day=day, day_of=day_of, zone=wanted.zone),
+            rejects=rejects,
+        )
+        # Two days of one answer may have a row of one key each.
+        identity = (*stream.key, day) if division.several_days and day and day not in stream.key else stream.key
+        self._keys = Keys(self.columns, key=stream.key, identity=identity, day=day, rejects=rejects)
+        self.layout = Layout(
+            source=source,
+            stream=stream.name,
+            kind=stream.kind,
+            columns=(
+                *(column for column in columns if column.name not in self._hidden),
+                Column(name=EXTRA, type="json", description="members that the record class does not know"),
+            ),
+            key=stream.key,
+            partition_columns=division.partition,
+            summary=stream.summary,
+            derived_by=division.parent_key,
+        )
+        self.derived = tuple(self._derived(child, division, wanted) for child in derived)
+
+    @property
+    def layouts(self) -> tuple[Layout, ...]:
+        """The stream's own layout, then those of the streams derived from it."""
+        return (self.layout, *(child.compiled.layout for child in self.derived))
+
+    def _check_declaration(self, stream: Stream, read: Iterable[str]) -> None:
+        """Raises TypeError for a stream that reads columns its record class does not have."""
+        missing = [name for name in read if name not in self.columns]
+        if missing:
+            raise TypeError(f"{self._name}: its record class has no column {missing[0]}")
+        if any(self.columns[name].type == "json" for name in stream.key):
+            raise TypeError(f"{self._name}: a json column cannot be part of a key")
+        for column in self.columns.values():
+            for other in (*column.hash_of, *((column.derived_of,) if column.derived_of else ())):
+                if other not in self.columns:
+                    raise TypeError(f"{self._name}: {column.name} is made of {other}, which is no column")
+
+    def _to_hide(self, stream: Stream, wanted: Wanted, needed: set[str]) -> frozenset[str]:
+        """The columns that are not delivered; raises ConfigError where one of them is needed."""
+        exclude = wanted.exclude
+        excluded = {name for name in self.columns if name in exclude or f"{stream.name}.{name}" in exclude}
+        for name in sorted(excluded & needed):
+            raise ConfigError(
+                f"exclude: {stream.name}.{name} cannot be left out; it is (part of) the key, the partition, or what "
+                f"another stream is asked by."
+            )
+        secret = {column.name for column in self.columns.values() if column.secret}
+        if unfit := secret & needed:
+            raise TypeError(f"{self._name}: {min(unfit)} is secret, and cannot be key or partition")
+        hide_personal = not wanted.include_personal
+        personal = {column.name for column in self.columns.values() if column.personal and hide_personal}
+        for name in sorted(personal & needed):
+            raise ConfigError(
+                f"include_personal: {stream.name}.{name} is personal and cannot be left out; it is (part of) the key, "
+                f"the partition, or what another stream is asked by. Leave out the stream instead."
+            )
+        return frozenset(excluded | personal | secret)
+
+    def _derived(self, child: Stream, division: Division, wanted: Wanted) -> "_Derived":
+        declared = child.derived
+        if declared is None or declared.column not in self.columns:
+            raise TypeError(f"{child.name} is not derived from a column of {self.layout.stream}")
+        parent_key = tuple(own for own, theirs in declared.stamps.items() if theirs in self.layout.key)
+        compiled = Compiled(
+            self.layout.source,
+            child,
+            of_derived.columns_of_derived(child, self.layout, self.columns),
+            evolve(division, parent_key=parent_key),
+            evolve(wanted, needed=tuple(declared.stamps)),
+        )
+        return _Derived(compiled, self.columns[declared.column], of_derived.stamps_of(child, self.layout))
+
+    # --- the way of a page ------------------------------------------------------------------------------------------
+
+    def decode_all(
+        self,
+        items: Iterable[Items],
+        columns: Mapping[str, Any] | None = None,
+        memory: SeenKeys | None = None,
+        days: Collection[date] | None = None,
+    ) -> Iterator[Decoded]:
+        """
+        Like :meth:`decode`, over all the items of an answer: small runs are joined to one batch, large arrays and
+        files come in parts, each decoded when the one before has been taken.
+        """
+        memory = SeenKeys() if memory is None else memory
+        waiting: list[Items] = []
+        size = 0
+        for run in items:
+            length = memoryview(run.raw).nbytes
+            alone = run.format in ("lines", "csv") or run.texts
+            large = run.format == "array" and length > SPLIT_BYTES
+            if waiting and (alone or large or size + length > JOINED_BYTES):
+                yield self._decode(joined(waiting), columns, memory, days)
+                waiting, size = [], 0
+            if alone:
+                yield self._decode(page_of(run), columns, memory, days)
+            elif large:
+                yield from self._in_parts(Parts(run, PART_BYTES), columns, memory, days)
+            else:
+                waiting.append(run)
+                size += length
+        if waiting:
+            yield self._decode(joined(waiting), columns, memory, days)
+
+    def decode(
+        self,
+        items: Items,
+        columns: Mapping[str, Any] | None = None,
+        memory: SeenKeys | None = None,
+        days: Collection[date] | None = None,
+    ) -> Decoded:
+        """
+        The typed rows of a run of elements.
+
+        ``columns`` are stamped on every row, texts taken to the column's type (``Request.columns`` and the
+        partition's values); those of ``items`` come on top. A stamp for a column that the provider sends too fills
+        its nulls; a row that says something else is rejected, as it belongs to another partition or parent.
+        ``memory`` is the listing's; ``days``, if given, are the days asked for: rows of other days are rejected.
+
+        Raises PluginError for a stamp that is no column or does not fit it, BrokenBodyError and BoundExceededError
+        for JSON lines that the envelope had not checked.
+        """
+        return self._decode(page_of(items), columns, SeenKeys() if memory is None else memory, days)
+
+    def _in_parts(
+        self, parts: Parts, columns: Mapping[str, Any] | None, memory: SeenKeys, days: Collection[date] | None
+    ) -> Iterator[Decoded]:
+        while (page := parts.page()) is not None:
+            try:
+                decoded = self._decode(page, columns, memory, days)
+            except BrokenBodyError:
+                if not parts.by_elements():
+                    raise
+                continue
+            parts.taken(decoded.count)
+            yield decoded
+
+    def _decode(
+        self, page: RawPage, columns: Mapping[str, Any] | None, memory: SeenKeys, days: Collection[date] | None
+    ) -> Decoded:
+        fill_rows = partial(self._fill_rows, columns=columns or {}, days=days)
+        shape, count = fill_rows(page, span=memory.span)
+        fresh, repeated, across = self._keys.check(page, memory, count, fill_rows)
+        derived = tuple(one.cut(page) for one in self.derived)
+        for name in self._hidden:
+            fill(page.rows, name, UNSET)
+        for name, _ in shape.learnt:
+            fill(page.rows, name, UNSET)
+        fill(page.rows, "__class__", shape.out)
+        return Decoded(
+            batch=Batch(
+                layout=self.layout,
+                rows=page.rows,
+                rejected=tuple(page.rejected),
+                unknown=tuple(sorted(page.unknown)),
+            ),
+            count=count,
+            fresh=fresh,
+            repeated=repeated,
+            repeated_across=across + page.beyond,
+            derived=derived,
+        )
+
+    def _fill_rows(
+        self,
+        page: RawPage,
+        columns: Mapping[str, Any],
+        days: Collection[date] | None,
+        span: tuple[datetime, datetime] | None = None,
+    ) -> tuple[Shape, int]:
+        """Everything about a page's rows but their keys; also how many elements it has."""
+        try:
+            shape = self._wire.read(page)
+        except RecursionError:
+            raise BoundExceededError(f"{self._name}: an element is nested too deeply to be read safely.") from None
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.") from None
+        count = len(page.rows) + len(page.rejected)
+        self._rules.apply(page, columns, days, span)
+        return shape, count
+
+
+@frozen
+class _Derived:
+    """A derived stream: the column it is cut from, and what its rows are stamped with."""
+
+    compiled: Compiled
+    column: Column
+    stamps: Mapping[str, str] = field(factory=dict)
+
+    def cut(self, page: RawPage) -> Batch:
+        return self.compiled._decode(of_derived.cut(page, self.column, self.stamps), None, SeenKeys(), None).batch
+
+
+def _cleaners(columns: Iterable[Column], include_personal: bool) -> dict[str, Callable[[Any], Any]]:
+    """By column, what removes the secret and unwanted members inside its nested values."""
+    hidden = {
+        column.name: (*column.hidden, *(() if include_personal else column.hidden_personal))
+        for column in columns
+        if not column.added
+    }
+    return {name: cleaner(paths) for name, paths in hidden.items() if paths}
+
+
+def _value(said: Any, wanted: type[T]) -> T | None:
+    """A declared value; a function of the settings must have been asked before."""
+    if said is not None and not isinstance(said, wanted):
+        raise TypeError(f"{said!r} depends on the settings: evolve the stream with its value first")
+    return said

@@ -1,0 +1,82 @@
+"""
+A derived stream: the elements inside a column of its parent's rows, taken for a page of their own.
+"""
+
+from collections.abc import Mapping
+from itertools import accumulate, chain, repeat
+
+from msgspec import Raw, ValidationError
+
+from penstock._decode.page import DICTS, EXACT_JSON, LIST, LISTS, NO_ELEMENTS, NULL, RawPage, array_of, values_of
+from penstock.connector import Stream
+from penstock.records import Column
+from penstock.sinks import Layout
+
+
+def columns_of_derived(child: Stream, parent: Layout, parent_columns: Mapping[str, Column]) -> tuple[Column, ...]:
+    """What its rows are stamped with (the parent's partition first), then its own columns."""
+    names = {column.name for column in child.columns}
+    front = [
+        Column(
+            name=own,
+            type=parent_columns[theirs].type,
+            zone=parent_columns[theirs].zone,
+            personal=parent_columns[theirs].personal,
+            description=f"{theirs} of the row in {parent.stream}",
+        )
+        for own, theirs in stamps_of(child, parent).items()
+        if own not in names
+    ]
+    return (*front, *child.columns)
+
+
+def stamps_of(child: Stream, parent: Layout) -> dict[str, str]:
+    """The derived stream's column -> the parent's column that its rows are stamped from."""
+    assert child.derived is not None
+    return {**{name: name for name in parent.partition_columns}, **child.derived.stamps}
+
+
+def cut(page: RawPage, column: Column, stamps: Mapping[str, str]) -> RawPage:
+    """The elements of the column over all rows of ``page``, with their paths in the body, as one page."""
+    values = values_of(page.rows, column.name)
+    if not set(map(type, values)) <= {Raw}:
+        values = [
+            value if isinstance(value, Raw) else NO_ELEMENTS if value is None else Raw(EXACT_JSON.encode(value))
+            for value in values
+        ]
+    try:
+        lists = LISTS.decode(array_of(values))
+    except ValidationError:
+        lists = list(map(_as_list, values))
+    lengths = list(map(len, lists))
+
+    def path(index: int) -> str:
+        outer, number = page.locate(page.positions[index])
+        return f"{outer}[{number}].{column.member or column.name}"
+
+    return RawPage(
+        data=array_of(chain.from_iterable(lists)),
+        starts=list(accumulate(lengths, initial=0)),
+        path=path,
+        stamps={
+            own: list(chain.from_iterable(map(repeat, values_of(page.rows, theirs), lengths)))
+            for own, theirs in stamps.items()
+        },
+    )
+
+
+def _as_list(value: Raw) -> list[Raw]:
+    """
+    The elements of what should be an array: null and ``{}`` have none; an object of objects is an array with its
+    numbers, as PHP prints one; anything else is a single element, and rejected if it is no object.
+    """
+    first = bytes(memoryview(value)[:1])
+    if first == b"[":
+        return LIST.decode(value)
+    if value == NULL:
+        return []
+    if first == b"{":
+        members = list(DICTS[1].decode(value).values())
+        if all(bytes(memoryview(member)[:1]) == b"{" for member in members):
+            return members
+    return [value]

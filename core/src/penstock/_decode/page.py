@@ -1,0 +1,254 @@
+"""
+A page on its way from bytes to rows, and what touches all of its rows at once: column by column, never row by row.
+"""
+
+import io
+import re
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence, Set
+from decimal import Decimal
+from functools import partial
+from itertools import accumulate, chain, repeat
+from operator import attrgetter, is_
+from typing import Any
+
+import msgspec
+from attrs import define, field
+from msgspec import Raw
+
+from penstock.errors import BrokenBodyError
+from penstock.model import Items, Rejected
+
+# --- codecs ---------------------------------------------------------------------------------------------------------
+
+Pair = tuple["msgspec.json.Decoder[Any]", "msgspec.json.Decoder[Any]"]
+
+
+def pair(wanted: Any) -> Pair:
+    """The decoders of a list of these and of one of these."""
+    return (
+        msgspec.json.Decoder(list[wanted], float_hook=Decimal),
+        msgspec.json.Decoder(wanted, float_hook=Decimal),
+    )
+
+
+RAWS = pair(Raw)
+DICTS = pair(dict[str, Raw])
+PLAIN_DICTS = pair(dict[str, Any])
+PLAIN: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(float_hook=Decimal)
+LIST = msgspec.json.Decoder(list[Raw])
+LISTS = msgspec.json.Decoder(list[list[Raw]])
+EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
+NULL = Raw(b"null")
+NO_ELEMENTS = Raw(b"[]")
+
+
+def array_of(elements: Iterable[Any]) -> bytes:
+    return b"[" + b",".join(elements) + b"]"
+
+
+# --- pages ----------------------------------------------------------------------------------------------------------
+
+
+@define
+class RawPage:
+    """A page on its way from bytes to rows. ``positions`` are the rows' places among the elements."""
+
+    data: bytes
+    lines: bool = False
+    texts: bool = False
+    constants: Mapping[str, Any] = field(factory=dict)  # stamps of all elements
+    stamps: Mapping[str, list[Any]] = field(factory=dict)  # stamps element by element
+    starts: list[int] = field(factory=lambda: [0])  # of the runs of elements that were joined
+    path: Callable[[int], str] = lambda run: "$"  # of such a run
+    rows: list[Any] = field(factory=list)
+    positions: Sequence[int] = ()
+    rejected: list[Rejected] = field(factory=list)
+    unknown: set[str] = field(factory=set)
+    same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
+    beyond: int = 0  # rows dropped, since they are of a later slice
+    parts: "Parts | None" = None  # of what this is one
+    again: Callable[[], bytes] = bytes  # the data of a part, made anew
+    _elements: list[Raw] | None = None
+
+    def read(self, pair: "Pair") -> list[Any]:
+        """All elements, by the decoder of a list or, for lines, of one of them."""
+        many, one = pair
+        return one.decode_lines(self.data) if self.lines else many.decode(self.data)
+
+    def elements(self) -> list[Raw]:
+        if self._elements is None:
+            self._elements = self.read(RAWS)
+        return self._elements
+
+    def compact(self) -> None:
+        """
+        Take the line ends out of an array: a nested value is copied as it is, and a line end inside it would break
+        a file of lines.
+        """
+        if not self.lines and (b"\n" in self.data or b"\r" in self.data):
+            self.data = msgspec.json.format(self.data, indent=-1)
+            self._elements = None
+
+    def to_array(self) -> None:
+        self.data, self.lines, self._elements = array_of(self.elements()), False, None
+
+    def locate(self, position: int) -> tuple[str, int]:
+        """(path, index) of an element in the body."""
+        run = bisect_right(self.starts, position) - 1
+        return self.path(run), position - self.starts[run]
+
+    def at_rows(self, values: list[Any]) -> list[Any]:
+        """Of a value per element, those of the rows."""
+        return values if len(self.positions) == len(values) else [values[position] for position in self.positions]
+
+    def drop(self, indices: Collection[int]) -> None:
+        self.rows = [row for index, row in enumerate(self.rows) if index not in indices]
+        self.positions = [position for index, position in enumerate(self.positions) if index not in indices]
+
+
+def page_of(items: Items) -> RawPage:
+    data = items.raw if isinstance(items.raw, bytes) else bytes(items.raw)
+    if items.format == "csv":
+        data = _csv_lines(data, items.header, items.delimiter)
+    elif items.format == "object":
+        data = b"[" + data + b"]"
+    return RawPage(
+        data=data,
+        lines=items.format in ("lines", "csv"),
+        texts=items.texts,
+        constants=items.columns,
+        path=lambda run: items.path,
+    )
+
+
+class Parts:
+    """
+    A large array as pages of about ``size`` bytes, made one after the other.
+
+    It is cut where an object seems to end and the next one to begin, without reading what is before. If that place is
+    inside an element, the part has a bracket or a text open that the ``]`` put behind it does not close: no decoder
+    takes it, and :meth:`by_elements` cuts what is left with more care, at twice the cost.
+
+    ``earlier``: how to make each former part again, and its keys; a page that looks for repeated rows adds itself.
+    """
+
+    def __init__(self, items: Items, size: int) -> None:
+        self._items = items
+        self._size = size
+        self._view = memoryview(items.raw)
+        self._elements: list[Raw] | None = None
+        self._start = self._next = 0  # of the part under way and of the one behind it: bytes, or elements
+        self._taken = 0  # elements in former parts
+        self.earlier: deque[tuple[Callable[[], bytes], Set[Any]]] = deque()
+
+    def page(self) -> "RawPage | None":
+        """The part under way; None behind the last."""
+        if self._start >= (len(self._view) if self._elements is None else len(self._elements)):
+            return None
+        made = self._cut_quickly() if self._elements is None else self._cut_elements(self._elements)
+        # A start before the first element makes the indices in paths those of the whole array.
+        return RawPage(
+            data=made(),
+            constants=self._items.columns,
+            starts=[-self._taken],
+            path=lambda run: self._items.path,
+            parts=self,
+            again=made,
+        )
+
+    def taken(self, count: int) -> None:
+        """The part under way was read and held so many elements."""
+        self._start = self._next
+        self._taken += count
+
+    def by_elements(self) -> bool:
+        """Whether the rest, from the part under way on, can be cut with more care."""
+        if self._elements is not None:
+            return False
+        try:
+            self._elements = LIST.decode(_part(self._view, self._start, len(self._view)))
+        except msgspec.DecodeError:
+            return False
+        self._start = 0
+        return True
+
+    def _cut_quickly(self) -> Callable[[], bytes]:
+        seam = _SEAM.search(self._view, self._start + self._size)
+        stop, self._next = (seam.start() + 1, seam.end() - 1) if seam is not None else (len(self._view),) * 2
+        return partial(_part, self._view, self._start, stop)
+
+    def _cut_elements(self, elements: list[Raw]) -> Callable[[], bytes]:
+        size, self._next = 0, self._start
+        while self._next < len(elements) and size < self._size:
+            size += memoryview(elements[self._next]).nbytes
+            self._next += 1
+        return partial(array_of, elements[self._start : self._next])
+
+
+_SEAM = re.compile(rb"\}\s*,\s*\{")
+
+
+def _part(array: memoryview, start: int, stop: int) -> bytes:
+    """What is between two places of an array, as an array."""
+    return b"".join((b"[" if start else b"", array[start:stop], b"]" if stop < len(array) else b""))
+
+
+def joined(runs: Sequence[Items]) -> RawPage:
+    """Runs of elements as one page; columns that only some of them stamp are null for the others."""
+    if len(runs) == 1:
+        return page_of(runs[0])
+    lists = LISTS.decode(array_of(run.raw if run.format == "array" else b"[" + bytes(run.raw) + b"]" for run in runs))
+    lengths = list(map(len, lists))
+    names = dict.fromkeys(chain.from_iterable(run.columns for run in runs))
+    return RawPage(
+        data=array_of(chain.from_iterable(lists)),
+        starts=list(accumulate(lengths, initial=0)),
+        path=lambda run: runs[run].path,
+        stamps={
+            name: list(chain.from_iterable(map(repeat, [run.columns.get(name) for run in runs], lengths)))
+            for name in names
+        },
+    )
+
+
+def _csv_lines(data: bytes, header: Sequence[str], delimiter: str) -> bytes:
+    """
+    Rows of CSV as JSON lines of texts, empty fields as null. A row of another length than the header becomes an
+    array, which is no record, and so is set aside by itself.
+    """
+    import csv
+
+    try:
+        rows = list(filter(None, csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter, strict=True)))
+    except csv.Error as error:
+        raise BrokenBodyError(f"The report is no valid CSV: {error}.") from None
+    if set(map(len, rows)) <= {len(header)}:
+        named: list[Any] = list(map(dict, map(zip, repeat(header), rows)))
+    else:
+        named = [dict(zip(header, row, strict=True)) if len(row) == len(header) else row for row in rows]
+    # Inside a text every quote is escaped, so this sequence is an empty text after a member's name, and nothing else.
+    return EXACT_JSON.encode_lines(named).replace(b':""', b":null")
+
+
+# --- columns --------------------------------------------------------------------------------------------------------
+
+
+def values_of(rows: list[Any], name: str) -> list[Any]:
+    return list(map(attrgetter(name), rows))
+
+
+def fill(rows: list[Any], name: str, value: Any) -> None:
+    """One value for every row."""
+    deque(map(setattr, rows, repeat(name), repeat(value)), maxlen=0)
+
+
+def fill_each(rows: list[Any], name: str, values: Iterable[Any]) -> None:
+    """A value for each row."""
+    deque(map(setattr, rows, repeat(name), values), maxlen=0)
+
+
+def nulls(values: list[Any]) -> list[int]:
+    # "None in values" would compare, and a Decimal takes a Python call to find out that it is not None.
+    return [index for index, value in enumerate(values) if value is None] if any(map(is_, values, repeat(None))) else []

@@ -1,0 +1,3 @@
+"""
+HTTP: which request is made when, and how one is signed, sent, retried and judged.
+"""

@@ -1,0 +1,117 @@
+"""
+Sign each attempt: the stage that puts credentials on a request, innermost, so that a retry never carries a stale one.
+"""
+
+import threading
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from attrs import define, field
+
+from penstock._util.clock import Clock
+from penstock.errors import AuthenticationError
+from penstock.model import Request, Response, http_date
+from penstock.protocols import Authenticator, Exchange, Grant
+from penstock.redact import mask_temporarily
+
+# A smaller difference between two clocks is no reason to refuse a signature.
+TOLERATED_SKEW = timedelta(seconds=60)
+
+# A larger one is no clock that is wrong but a date that is nonsense; with it, our time would leave the calendar.
+LARGEST_SKEW = timedelta(days=3650)
+
+# A token is renewed when this part of its life is over, so that it does not expire between two pages.
+RENEWED_AT = 0.8
+
+
+@define
+class SignedExchange:
+    """
+    An exchange that signs: any request with ``credentials`` goes through the authenticator, one attempt at a time.
+
+    It holds what signing needs between attempts: the grant, renewed by one thread at a time, and the skew between
+    the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included. A login that
+    is refused is not tried again: every thread would do so, and providers count them, up to locking the account.
+    """
+
+    authenticator: Authenticator
+    send: Exchange
+    login: Callable[[Request], Response]
+    clock: Clock
+    _skew: timedelta = timedelta(0)
+    _grant: Grant | None = field(default=None, init=False)
+    _renew_at: float | None = field(default=None, init=False)
+    _refused: AuthenticationError | None = field(default=None, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    def __call__(self, request: Request) -> Response:
+        if not request.credentials:
+            return self.send(request)
+        signed = self.authenticator.sign(request, self.now(), self.grant())
+        for name, value in (*signed.params, *signed.headers):
+            if name in signed.masked and (name, value) not in request.params:
+                mask_temporarily(value)  # a provider may repeat it, and for a while others could ask with it
+        return self.send(signed)
+
+    def now(self) -> datetime:
+        """Our time, corrected to the provider's."""
+        return self.clock.now() + self._skew
+
+    def grant(self) -> Grant | None:
+        """The grant to sign with, renewed if its time is near; None for an authenticator that needs none."""
+        with self._lock:
+            due = self._renew_at is not None and self.clock.monotonic() >= self._renew_at
+            if self._grant is None or due:
+                self._log_in()
+            return self._grant
+
+    def renew(self, used: Grant | None) -> None:
+        """Get a new grant, unless another thread already replaced the one ``used``."""
+        with self._lock:
+            if self._grant is used:
+                self._log_in()
+
+    @property
+    def current(self) -> Grant | None:
+        """The grant as it is, not renewed."""
+        return self._grant
+
+    @property
+    def skew(self) -> timedelta:
+        """How far the provider's clock is taken to be ahead of ours."""
+        return self._skew
+
+    def correct_clock(self, response: Response, used: timedelta) -> bool:
+        """
+        Take over the provider's clock, as its ``Date`` header gives it. Whether it differs enough to matter from the
+        one that the refused attempt was signed with, whose skew was ``used``: another thread may have corrected ours.
+
+        The skew is whole seconds, as the header is: our fraction of a second stays in what is signed, so that two
+        attempts of one second never carry the same time, which a provider would take for a replay.
+        """
+        theirs = http_date(response.header("date"))
+        if theirs is None:
+            return False
+        skew = timedelta(seconds=round((theirs - response.received_at).total_seconds()))
+        if abs(skew - used) <= TOLERATED_SKEW or abs(skew) > LARGEST_SKEW:
+            return False
+        self._skew = skew
+        return True
+
+    def explain(self, request: Request) -> str:
+        """What would be signed for this request now."""
+        return self.authenticator.explain(request, self.now())
+
+    def _log_in(self) -> None:
+        request = self.authenticator.grant_request()
+        if request is None:
+            return
+        if self._refused is not None:
+            raise self._refused
+        try:
+            self._grant = self.authenticator.read_grant(self.login(request))
+        except AuthenticationError as error:
+            self._refused = error
+            raise
+        life_s = self._grant.life_s
+        self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT * life_s

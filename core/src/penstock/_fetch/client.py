@@ -1,0 +1,161 @@
+"""
+One source's way to its provider, for readings and for writes: judge, retry, sign and transport, joined.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from datetime import timedelta
+from functools import partial
+from typing import Any
+
+from attrs import define, field
+
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.auth import SignedExchange
+from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
+from penstock._fetch.scheduler import Call, Outcome
+from penstock._fetch.verdict import judged
+from penstock._util.clock import Clock
+from penstock.connector import Stream
+from penstock.model import Request, Response, origin_of
+from penstock.protocols import Accept, Named, Refuse, Retry, Unsigned, Verdict
+from penstock.report import RunReport
+
+Emit = Callable[[Mapping[str, Any]], None]
+"""Hears of an event, a mapping whose ``event`` says which; called from any thread."""
+
+
+@define(eq=False)
+class SourceClient:
+    """
+    One source's way to its provider: judge, retry, sign and transport, joined. Its ``make`` runs in fetching threads.
+    """
+
+    source: ConfiguredSource
+    clock: Clock
+    budget: Budget
+    report: RunReport
+    emit: Emit = lambda event: None
+    concurrency: int = field(init=False)
+    exchange: SignedExchange = field(init=False)
+    rate_limit: RateLimit = field(init=False)
+    policy: RetryPolicy = field(init=False)
+    _retrying: Retrying = field(init=False)
+    _transport: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        from penstock._fetch.transport import Transport
+
+        settings, connector = self.source.settings, self.source.connector
+        limits = connector.limits
+        self.concurrency = max(1, settings.concurrency or limits.concurrency)
+        self._transport = Transport(
+            timeout_s=settings.timeout_s,
+            max_body_bytes=settings.max_body_mib * 1024 * 1024,
+            connections=self.concurrency,
+            proxy=settings.proxy,
+            ca_file=settings.ca_file,
+            allow_http=settings.allow_http,
+            base_origin=origin_of(settings.base_url),
+            clock=self.clock,
+        )
+        authenticator = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
+        if isinstance(authenticator, Named):
+            authenticator = self.source.registry.part("authenticator", authenticator)
+        self.exchange = SignedExchange(authenticator, self._transport, self._log_in, self.clock)
+        self.rate_limit = RateLimit(self.clock, settings.requests_per_second or limits.requests_per_second)
+        self.policy = RetryPolicy(
+            retries=settings.retries,
+            first_s=settings.retry_first_s,
+            max_s=settings.retry_max_s,
+            throttle_wait_s=settings.throttle_wait_s,
+            cool_down_s=limits.cool_down_s,
+        )
+        self._retrying = Retrying(
+            exchange=self.exchange, policy=self.policy, rate_limit=self.rate_limit, budget=self.budget
+        )
+
+    def make(self, call: Call) -> Outcome:
+        """One call, judged and retried; never raises."""
+        stream = call.stream
+        judges = [judge for judge in (stream.judge if stream else None, self.source.connector.judge) if judge]
+        last: Outcome = Outcome(call=call)
+
+        def judge(response: Response) -> Verdict:
+            nonlocal last
+            verdict, answer = judged(
+                self.source.connector.title,
+                call.request,
+                response,
+                read=call.read,
+                judges=judges,
+                lenient=call.lenient,
+            )
+            last = Outcome(call=call, response=response, answer=answer)
+            return verdict
+
+        try:
+            response, verdict = self._retrying(
+                call.request, judge, partial(self._again, call.request, stream), partial(self._sending, stream)
+            )
+        except Exception as error:  # handed to the reading, which says what becomes of it
+            return Outcome(call=call, error=error)
+        digest = digest_of(last) if call.digest and isinstance(verdict, Accept) else None
+        if stream is not None:
+            self.report.count(self.source.name, stream.name, bytes=len(response.body))
+        return Outcome(call=call, response=response, verdict=verdict, answer=last.answer, digest=digest)
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _log_in(self, request: Request) -> Response:
+        """The login: retried like a read, judged by its status alone; the authenticator reads what is final."""
+        bare = _Bare(self._transport)
+        retrying = Retrying(exchange=bare, policy=self.policy, rate_limit=self.rate_limit, budget=self.budget)
+        name = self.source.connector.title
+
+        def judge(response: Response) -> Verdict:
+            verdict, _ = judged(name, request, response, read=None, judges=(), lenient=True)
+            return Refuse(verdict.error) if isinstance(verdict, Retry) and verdict.renew else verdict
+
+        response, _ = retrying(request, judge, partial(self._again, request, None))
+        return response
+
+    def _sending(self, stream: Stream | None) -> None:
+        """Count a request before it leaves: whether an answer comes is not known yet."""
+        if stream is not None:
+            self.report.count(self.source.name, stream.name, requests=1)
+
+    def _again(self, request: Request, stream: Stream | None, again: Again) -> None:
+        """Count and tell of a retry; what the last attempt brought, its reading tells."""
+        if stream is not None:
+            self.report.count(self.source.name, stream.name, retries=1)
+        self.emit(again.event(self.source.name, stream.name if stream is not None else None, request))
+
+
+@define
+class _Bare:
+    """An exchange without signing: a login is sent as the authenticator made it."""
+
+    send: Callable[[Request], Response]
+    current: None = None
+    skew: timedelta = timedelta(0)
+
+    def __call__(self, request: Request) -> Response:
+        return self.send(request)
+
+    def renew(self, used: Any) -> None:
+        raise AssertionError("a login is judged by its status alone and is never renewed")
+
+    def correct_clock(self, response: Response, used: timedelta) -> bool:
+        return False
+
+
+def digest_of(outcome: Outcome) -> int | None:
+    """A number that two pages with the same items share; None for a page without items."""
+    crc = size = 0
+    for items in outcome.answer.items:
+        crc = zlib.crc32(items.raw, crc)
+        size += len(items.raw)
+    return (size << 32) | crc if size > len(b"[]") else None

@@ -1,0 +1,40 @@
+"""
+Keep to what a provider allows: requests per second, and a pause of the whole source when it says stop.
+"""
+
+import threading
+
+from attrs import define, field
+
+from penstock._util.clock import Clock
+
+
+@define
+class RateLimit:
+    """
+    One source's rate_limit, shared by all its fetching threads: at most ``requests_per_second`` starts, evenly spaced.
+    """
+
+    clock: Clock
+    requests_per_second: float | None = None
+    _free_at: float = field(default=0.0, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    def wait_turn(self) -> None:
+        """Sleep until a request may start, and take that turn."""
+        while (pause := self._reserve()) > 0:
+            self.clock.sleep(pause)
+
+    def cool_down(self, seconds: float) -> None:
+        """No request of this source starts for so long."""
+        with self._lock:
+            self._free_at = max(self._free_at, self.clock.monotonic() + seconds)
+
+    def _reserve(self) -> float:
+        with self._lock:
+            now = self.clock.monotonic()
+            if now < self._free_at:
+                return self._free_at - now
+            if self.requests_per_second:
+                self._free_at = now + 1 / self.requests_per_second
+            return 0.0

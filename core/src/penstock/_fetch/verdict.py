@@ -1,0 +1,99 @@
+"""
+Judge an answer: the stage that says whether what came back is good, before anything is made of it.
+
+It runs in the fetching thread, inside the retry, and reads the envelope only; so a body that is cut or malformed is
+asked for again like any other failure on the way.
+"""
+
+import re
+from collections.abc import Sequence
+
+from penstock.errors import (
+    AuthenticationError,
+    BoundExceededError,
+    BrokenBodyError,
+    RefusedError,
+    ServerError,
+    ThrottledError,
+)
+from penstock.model import Answer, Request, Response
+from penstock.protocols import Accept, BodyDecoder, Judge, Refuse, Retry, Verdict
+
+RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
+
+
+def judged(
+    provider: str,
+    request: Request,
+    response: Response,
+    *,
+    read: BodyDecoder | None,
+    judges: Sequence[Judge],
+    lenient: bool = False,
+) -> tuple[Verdict, Answer]:
+    """
+    The verdict on an answer and what its envelope says.
+
+    The judges are asked in order, then the HTTP status decides. An accepted answer whose envelope could not be read
+    is asked for again, unless ``lenient``.
+    """
+    answer: Answer | None = None
+    problem: BrokenBodyError | None = None
+    if read is not None:
+        try:
+            answer = read(response)
+            if answer.problem:
+                problem = BrokenBodyError(answer.problem)
+        except BrokenBodyError as error:
+            problem = error
+        except BoundExceededError as error:
+            return Refuse(error), Answer()
+    verdict = next((said for judge in judges if (said := judge(response, answer)) is not None), None)
+    if verdict is None:
+        verdict = by_status(provider, request, response)
+    if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
+        verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
+    if isinstance(verdict, Accept):
+        if verdict.answer is not None:
+            return verdict, verdict.answer
+        if problem is not None and not lenient:
+            what = str(problem)
+            seen = f"{provider} answered {request} with HTTP {response.status}, but {what[:1].lower()}{what[1:]}"
+            return Retry(BrokenBodyError(seen)), Answer()
+    return verdict, answer or Answer()
+
+
+def by_status(provider: str, request: Request, response: Response) -> Verdict:
+    """
+    The verdict where no judge has one: by the HTTP status alone.
+    """
+    status = response.status
+    partial = status == 206 and not _whole_range(response.header("content-range"))
+    if 200 <= status < 300 and not partial:
+        return Accept()
+    seen = f"{provider} answered {request} with HTTP {status}"
+    if partial:
+        return Retry(BrokenBodyError(f"{seen}: a part of what was asked for, though no part was asked for"))
+    said = response.text(200)
+    detail = f": {said}" if said and status not in (401, 403) else ""
+    if status == 429:
+        return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)
+    if status in RETRIED_STATUSES:
+        return Retry(ServerError(f"{seen}{detail}; it may be better later"))
+    if status in (401, 403) and not request.credentials:
+        said = "a download, which is asked for without credentials, was refused; its link may have expired"
+        return Refuse(RefusedError(f"{seen}: {said}"))
+    if status in (401, 403):
+        refused = AuthenticationError(f"{seen}: the credentials were refused; check those of this source")
+        # A token may have ended before its time. Where none was granted there is none to renew, and the error stands.
+        return Retry(refused, renew=True) if status == 401 else Refuse(refused)
+    return Refuse(RefusedError(f"{seen}{detail}"))
+
+
+def _whole_range(content_range: str | None) -> bool:
+    """Whether a ``Content-Range`` (``bytes 0-99/100``) is of the whole body; also where there is none."""
+    found = re.fullmatch(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)", (content_range or "").strip())
+    if found is None:
+        return content_range is None
+    first, last, size = found.groups()
+    return int(first) == 0 and size == str(int(last) + 1)

@@ -1,0 +1,115 @@
+"""
+What a configuration chooses of a source: its streams, and the columns that it leaves out.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from penstock._config.source import ConfiguredSource
+from penstock._util.text import did_you_mean
+from penstock.connector import Stream
+from penstock.errors import UsageError
+
+
+def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tuple[str, ...]:
+    """
+    The streams to run: those named, else all that are on by default and need no further setting.
+
+    Raises UsageError for an unknown one (with the nearest known), one that is not built, and one that lacks a setting.
+    """
+    if not names:
+        return tuple(
+            stream.name
+            for stream in source.streams
+            if stream.on_by_default and not stream.not_built and not lacking(source, stream)
+        )
+    known = {stream.name: stream for stream in source.streams}
+    for name in names:
+        if name not in known:
+            meant = did_you_mean(name, known) or f" There are {', '.join(known)}"
+            raise UsageError(f"{source.connector.name} has no stream {name!r}.{meant}")
+        if known[name].not_built:
+            raise UsageError(f"the stream {name} of {source.connector.name} cannot be read: {known[name].not_built}")
+        if missing := lacking(source, known[name]):
+            raise UsageError(f"the stream {name} needs {' and '.join(missing)}: set it under [source.{source.name}]")
+    chosen = dict.fromkeys(names)
+    for name in names:  # a derived stream travels with its parent
+        derived = known[name].derived
+        if derived is not None:
+            chosen.setdefault(derived.stream)
+    return tuple(stream.name for stream in source.streams if stream.name in chosen)
+
+
+def lacking(source: ConfiguredSource, stream: Stream) -> list[str]:
+    """The settings a stream needs and does not have."""
+    return [name for name in stream.required_settings if not getattr(source.settings, name)]
+
+
+def strange_exclusions(source: ConfiguredSource) -> list[str]:
+    """A problem for every name in ``exclude`` that is no column of any stream: it would leave nothing out, unsaid."""
+    if not source.settings.exclude:
+        return []
+    names: set[str] = set()
+    for stream in source.streams:
+        more = stream.extra_columns(source.settings) if stream.extra_columns is not None else ()
+        added = [name for name in (stream.account, stream.day) if name is not None]
+        columns = [*added, *(column.name for column in (*stream.columns, *more))]
+        names.update(columns, (f"{stream.name}.{column}" for column in columns))
+    return [
+        f"source.{source.name}.exclude: {name!r} is no column of {source.connector.name}."
+        f"{did_you_mean(name, sorted(names))} `penstock streams {source.connector.name}` lists them"
+        for name in source.settings.exclude
+        if name not in names
+    ]
+
+
+def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
+    """
+    A problem for every column that the settings leave out and that a run of these streams goes by: a key, a partition,
+    a row's day, or what another stream is asked by.
+    """
+    settings = source.settings
+    if not settings.exclude and settings.include_personal:
+        return []
+    read_by = _read_by(source, names)
+    why = "(part of) a key or a partition, or what another stream is asked by"
+    problems: list[str] = []
+    for given in settings.exclude:
+        streams = [name for name in read_by if {given, given.removeprefix(f"{name}.")} & read_by[name]]
+        if streams:
+            where = " and ".join(streams)
+            problems.append(f"source.{source.name}.exclude: {given!r} cannot be left out of {where}: it is {why}")
+    if not settings.include_personal:
+        problems.extend(
+            f"source.{source.name}.include_personal: {name}.{column.name} is personal and cannot be left out: it is "
+            f"{why}. Leave out the stream instead, with --streams or a pipeline"
+            for name, columns in read_by.items()
+            for column in source.stream(name).columns
+            if column.personal and column.name in columns
+        )
+    return problems
+
+
+def _read_by(source: ConfiguredSource, names: Iterable[str]) -> dict[str, set[str]]:
+    """The columns without which these streams, and those they are read with, cannot be read."""
+    found: dict[str, set[str]] = {}
+
+    def visit(name: str, columns: Iterable[str] = ()) -> None:
+        stream = source.stream(name)
+        known = name in found
+        found.setdefault(name, set()).update(columns)
+        if known:
+            return
+        day_of = source.day_of(stream)
+        partition = [one for one in (stream.account, stream.day) if one is not None]
+        found[name].update(stream.key, partition, [day_of] if day_of is not None else [])
+        if stream.parent is not None:
+            visit(stream.parent.stream, stream.parent.columns)
+        if named := source.accounts_from(stream):
+            visit(named[0], named[1:])
+        for child in source.derived_from(name):
+            assert child.derived is not None
+            visit(child.name, (*partition, *child.derived.stamps))
+
+    for name in names:
+        visit(name)
+    return found

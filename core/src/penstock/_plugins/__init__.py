@@ -1,0 +1,3 @@
+"""
+Installed plugins: found, checked and looked up by name.
+"""

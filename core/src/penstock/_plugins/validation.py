@@ -1,0 +1,338 @@
+"""
+What is wrong with the streams and actions that a plugin declares, before anything is asked of a provider.
+
+Each mistake is a line that names the stream or action, says what was seen and what to write instead; all of them are
+told at once. Nothing here compiles a record class: it is asked whenever a connector is used.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from typing import Any, get_args
+
+import attrs
+
+from penstock._util.text import did_you_mean, nearest
+from penstock.actions import Action, FieldType, Place
+from penstock.connector import OpenFor, Stream
+from penstock.errors import PluginError
+from penstock.model import Kind
+from penstock.protocols import Named, SinglePage
+from penstock.records import Column, columns_of
+
+KINDS: tuple[str, ...] = get_args(Kind)
+PLACES: tuple[str, ...] = get_args(Place)
+FIELD_TYPES: tuple[str, ...] = get_args(FieldType)
+
+_ColumnsOf = Mapping[str, Mapping[str, Column] | None]  # by stream
+
+Lookup = Callable[[Any, Named], object]
+"""(kind of part, its name and options) -> the part; raises PluginError."""
+
+_NO_REQUESTS = attrs.fields(Stream).requests.default
+_PAGES = tuple(name for name in vars(SinglePage) if not name.startswith("_"))
+_REPORTS = ("handle", "poll", "state", "lost")
+_PARTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind of part, the methods that it must have
+    "envelope": ("decoder", ()),
+    "downloads": ("decoder", ()),
+    "paginator": ("paginator", _PAGES),
+    "poller": ("poller", _REPORTS),
+}
+
+
+# --- streams --------------------------------------------------------------------------------------------------------
+
+
+def mistakes_in_streams(
+    streams: Iterable[Stream], others: Mapping[str, Stream], settings: type | None, part: Lookup
+) -> list[str]:
+    """
+    The mistakes of these streams of one connector, in their order.
+
+    ``others`` are all streams of the connector by name, these among them; ``settings`` its settings' class, where it
+    is known; ``part`` looks up a part that a stream names.
+    """
+    streams = list(streams)
+    found = _twice("stream", [stream.name for stream in streams])
+    columns = {name: _columns(stream, others) for name, stream in others.items()}
+    for stream in streams:
+        known = columns[stream.name] if others.get(stream.name) is stream else _columns(stream, others)
+        if known is None:
+            record = getattr(stream.record, "__name__", repr(stream.record))
+            found.append(f"stream {stream.name}: {record} is no record class: put @record() above it")
+            continue
+        checks = [_of_record(stream, known), _of_shape(stream)]
+        if not stream.not_built:
+            checks += [_of_columns(stream, known), _of_division(stream, known), _of_others(stream, others, columns)]
+            checks += [_of_parts(stream, part), _of_needs(stream, settings)]
+        found += [f"stream {stream.name}: {mistake}" for check in checks for mistake in check]
+    return found
+
+
+def _columns(stream: Stream, others: Mapping[str, Stream]) -> dict[str, Column] | None:
+    """
+    Its columns: those of the record class, and those that penstock adds for a partition or a parent's key; None where
+    the record is no record class.
+    """
+    try:
+        known = {column.name: column for column in columns_of(stream.record)}
+    except (TypeError, AttributeError):
+        return None
+    stamped = [(stream.account, "text"), (stream.day, "date")]
+    if stream.derived is not None:
+        parent = others.get(stream.derived.stream)
+        stamped += [(name, "text") for name in stream.derived.stamps]
+        stamped += [(parent.account, "text"), (parent.day, "date")] if parent is not None else []
+    for name, type_ in stamped:
+        if name is not None and name not in known:
+            known[name] = Column(name=name, type=type_)  # type: ignore[arg-type]
+    return known
+
+
+def _of_record(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
+    for column in known.values():
+        if column.derived_of is not None:
+            at = f"{stream.record.__name__}.{column.name}: derived(of={column.derived_of!r})"
+            if column.derived_of not in known:
+                yield f"{at} {_no_column(stream, column.derived_of, known)}"
+            if column.type != "decimal":
+                yield f"{at} is annotated as {column.type}; an exact number is a Decimal"
+        for name in column.hash_of:
+            if name not in known:
+                yield f"{stream.record.__name__}.{column.name}: row_key({name!r}) {_no_column(stream, name, known)}"
+
+
+def _of_shape(stream: Stream) -> Iterator[str]:
+    """What has the wrong type, or lacks what its kind wants."""
+    if stream.kind not in KINDS:
+        near = did_you_mean(str(stream.kind), KINDS)
+        yield f"kind {stream.kind!r} is none; write {' or '.join(map(repr, KINDS))}.{near}".rstrip(".")
+    for name in ("requests", "accounts", "earliest", "extra_columns", "judge"):
+        value = getattr(stream, name)
+        if value is not None and not callable(value):
+            yield f"{name} is {_sort(value)}; write a function, such as {_EXAMPLES[name]}"
+    if not isinstance(stream.open_for, OpenFor):
+        yield f"open_for is {stream.open_for!r}; write OpenFor(2) for two days"
+    if stream.not_built:
+        return
+    if stream.kind == "report" and stream.day is None and stream.derived is None:
+        yield 'it is a report without day; name the column of the report\'s day, day="report_date"'
+    if stream.kind == "changes" and stream.day is None and stream.derived is None:
+        yield 'it has changes without day; name the column of the day of update, day="updated_day"'
+    if stream.kind == "changes" and not stream.key:
+        yield "it has changes without a key, by which they are merged; name the key's columns, key=..."
+    if stream.kind == "snapshot" and stream.day is not None:
+        yield f"it is a snapshot, which has no days, with day {stream.day!r}; leave day out, or write kind='report'"
+    if stream.requests is _NO_REQUESTS and stream.derived is None:
+        yield "it names no requests, so that nothing would be asked; write requests=, or not_built= and the reason"
+
+
+_EXAMPLES = {
+    "requests": "requests(settings, slice_)",
+    "accounts": "lambda settings: settings.account_ids",
+    "earliest": "earliest(today)",
+    "extra_columns": "extra_columns(settings)",
+    "judge": "judge(response, answer)",
+}
+
+
+def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
+    """Where it names columns; those that a configuration declares are not known yet."""
+    own = {column.name for column in stream.columns}
+    configured = stream.extra_columns is not None
+    for part in stream.key:
+        if part not in known:
+            if not configured:
+                yield f"key {_no_column(stream, part, known)}"
+        elif known[part].type == "json":
+            yield f"key {part!r} is a json column, and nested values do not tell rows apart; name other columns"
+        elif known[part].secret:
+            yield f"key {part!r} is secret, so it is never delivered; name other columns"
+    for what, types in (("account", ("text",)), ("day", ("date", "text"))):
+        name: str | None = getattr(stream, what)
+        if name is None:
+            continue
+        if name not in own and stream.derived is None:
+            # It would be added. A column that waits to be filled, of nearly the same name, says what was meant.
+            waiting = [one.name for one in known.values() if one.name in own and _waits(one)]
+            if near := nearest(name, waiting, cutoff=0.8):
+                seen = f"{what} {_no_column(stream, name, {})}, and {near} waits to be filled"
+                yield f"{seen}; write {what}={near!r}"
+        elif known[name].type not in types:
+            yield f"{what} {name!r} is a {known[name].type} column; annotate it as {_ANNOTATED[types[0]]}"
+        elif known[name].secret:
+            yield f"{what} {name!r} is secret, so it is never delivered; name another column"
+    if isinstance(stream.day_of, str):
+        if stream.day_of not in known:
+            if not configured:
+                yield f"day_of {_no_column(stream, stream.day_of, known)}"
+        elif known[stream.day_of].type not in ("date", "datetime", "text"):
+            yield f"day_of {stream.day_of!r} is a {known[stream.day_of].type} column; name one with a date or a time"
+
+
+_ANNOTATED = {"text": "str", "date": "date"}
+
+
+def _waits(column: Column) -> bool:
+    """Whether a record is rejected unless something fills this column, which the provider does not send."""
+    return column.added and not column.nullable and column.derived_of is None and not column.hash_of
+
+
+def _of_division(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
+    if stream.derived is None:
+        said = [name for name in ("accounts", "accounts_from") if getattr(stream, name) is not None]
+        if stream.account is not None and not said:
+            yield (
+                f"account {stream.account!r} without accounts; write accounts=lambda settings: settings.account_ids, "
+                'or accounts_from=("stream", "column") where another stream lists them'
+            )
+        if stream.account is None and said:
+            yield f'{said[0]} without account; name the column of the account, account="account_id"'
+    days = stream.days_per_request
+    if not callable(days) and (not isinstance(days, int) or isinstance(days, bool) or days < 1):
+        yield f"days_per_request is {days!r}; write a number of days, 1 or more"
+    elif not callable(days) and days > 1 and stream.day_of is None and stream.day is not None:
+        told = (stream.envelope is not None and not hasattr(stream.envelope, "keyed_by")) or (
+            stream.day in (getattr(stream.envelope, "keyed_by", None), *getattr(stream.envelope, "stamps", ()))
+        )
+        if known[stream.day].added and not told:
+            yield f"days_per_request is {days}, and nothing tells a row's day; name the column with it, day_of=..."
+
+
+def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:
+    """Where it names other streams, and their columns."""
+    needed: list[tuple[str, str, Collection[str]]] = []
+    if stream.parent is not None:
+        needed.append(("parent", stream.parent.stream, stream.parent.columns))
+        if not isinstance(stream.parent.columns, tuple):
+            yield f'parent: columns is {_sort(stream.parent.columns)}; write a tuple, columns=("id",)'
+            return
+    if stream.accounts_from is not None:
+        if not (isinstance(stream.accounts_from, tuple) and len(stream.accounts_from) == 2):
+            yield f'accounts_from is {stream.accounts_from!r}; write accounts_from=("stream", "column")'
+            return
+        needed.append(("accounts_from", stream.accounts_from[0], stream.accounts_from[1:]))
+    if stream.derived is not None:
+        needed.append(("derived", stream.derived.stream, (stream.derived.column, *stream.derived.stamps.values())))
+    for what, name, columns in needed:
+        other = others.get(name)
+        if name == stream.name:
+            yield f"{what} names the stream itself"
+        elif other is None:
+            yield f"{what} names the stream {name!r}, which is none.{did_you_mean(name, others)}"
+        elif other.not_built:
+            yield f"{what} names the stream {name!r}, which is not built"
+        elif other.derived is not None:
+            yield f"{what} names the stream {name!r}, which is derived itself; name {other.derived.stream!r}"
+        elif (known := columns_of_all[name]) is not None and other.extra_columns is None:
+            yield from (f"{what}: {_no_column(other, column, known)}" for column in columns if column not in known)
+    yield from _of_parent(stream, others, columns_of_all)
+
+
+def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:
+    """What it must share with the stream that it is asked by, or cut from."""
+    if stream.parent is not None and stream.parent.stream in others:
+        theirs = others[stream.parent.stream].account
+        if (stream.account is None) != (theirs is None):
+            yield (
+                f"account is {stream.account!r}, and that of its parent {stream.parent.stream} is {theirs!r}; a child "
+                "is divided by accounts as its parent is"
+            )
+    if stream.derived is None or stream.derived.stream not in others:
+        return
+    whole = others[stream.derived.stream]
+    if whole.kind != stream.kind:
+        yield f"kind is {stream.kind!r}; it travels with {whole.name}, so write {whole.kind!r}"
+    known = columns_of_all[whole.name]
+    nested = known.get(stream.derived.column) if known is not None else None
+    if nested is not None and nested.type != "json":
+        yield f"derived: the column {nested.name} of {whole.name} is a {nested.type} column; it must be nested (Json)"
+    for what, own, theirs in (("account", stream.account, whole.account), ("day", stream.day, whole.day)):
+        if own is not None and own != theirs:
+            yield f"{what} is {own!r}; it travels with {whole.name}, whose {what} is {theirs!r}: leave it out"
+
+
+def _of_parts(stream: Stream, part: Lookup) -> Iterator[str]:
+    for name, (kind, methods) in _PARTS.items():
+        value = getattr(stream, name)
+        if isinstance(value, Named):
+            try:
+                part(kind, value)
+            except PluginError as error:
+                yield f"{name}: {error}".rstrip(".")
+        elif isinstance(value, type):
+            yield f"{name} is the class {value.__name__}; write {value.__name__}(...)"
+        elif value is not None and not (callable(value) or (methods and all(hasattr(value, one) for one in methods))):
+            lacking = [one for one in methods if not hasattr(value, one)]
+            lacks = f" without {', '.join(lacking)}" if lacking else ", which cannot be called"
+            yield f"{name} is {_sort(value)}{lacks}; see penstock.protocols for what a {kind} answers"
+
+
+def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
+    if not stream.required_settings or settings is None:
+        return
+    known = {attribute.name for attribute in attrs.fields(settings)}
+    for name in stream.required_settings:
+        if name not in known and not hasattr(settings, name):
+            yield f"needs {name!r}, which is no setting of {settings.__name__}.{did_you_mean(name, known)}"
+
+
+def _no_column(stream: Stream, name: str, known: Iterable[str]) -> str:
+    return (
+        f"names the column {name!r}, which {stream.record.__name__} does not have.{did_you_mean(name, known)}".rstrip(
+            "."
+        )
+    )
+
+
+def _twice(what: str, names: Collection[str]) -> list[str]:
+    several = [name for name, times in Counter(names).items() if times > 1]
+    return [f"{what} {name}: more than one has this name; rename all but one" for name in several]
+
+
+def _sort(value: object) -> str:
+    return f"{type(value).__name__} ({value!r})" if isinstance(value, (str, int, float)) else type(value).__name__
+
+
+# --- actions --------------------------------------------------------------------------------------------------------
+
+
+def mistakes_in_actions(actions: Iterable[Action]) -> list[str]:
+    """The mistakes of these actions, in their order."""
+    actions = list(actions)
+    found = _twice("action", [action.name for action in actions])
+    return found + [f"action {action.name}: {mistake}" for action in actions for mistake in _of_action(action)]
+
+
+def _of_action(action: Action) -> Iterator[str]:
+    if action.not_built:
+        return
+    names = {field.name: field for field in action.fields}
+    # Where the settings decide on the path, the one declared here is for people.
+    wanted = _in_braces(action.path) if action.endpoint is None else set[str]()
+    for name in sorted(wanted - names.keys()):
+        yield f'path {action.path!r} wants {{{name}}}, which is no field; add Field(name={name!r}, place="path", ...)'
+    for field in action.fields:
+        if field.place not in PLACES:
+            yield f"field {field.name}: place {field.place!r} is none of {', '.join(PLACES)}"
+        if field.type not in FIELD_TYPES:
+            yield f"field {field.name}: type {field.type!r} is none of {', '.join(FIELD_TYPES)}"
+        if field.name in wanted and not (field.place == "path" and field.required):
+            yield f'field {field.name}: it stands in the path; write place="path" and required=True'
+        if field.place == "path" and field.name not in wanted and action.endpoint is None:
+            yield f"field {field.name}: path {action.path!r} does not name it; write {{{field.name}}} there"
+    taken: dict[str, str] = {}
+    for field in action.fields:
+        for spelling in {field.name, field.member, *field.aliases}:
+            if (other := taken.setdefault(spelling, field.name)) != field.name:
+                yield f"field {field.name}: {spelling!r} is a name of the field {other} as well"
+    yield from _twice("field", [field.name for field in action.fields])
+    if action.rows_per_request < 1:
+        yield f"rows_per_request is {action.rows_per_request}; write 1 or more"
+    if action.grouping is not None:
+        grouped = names.get(action.grouping.field)
+        if grouped is None or not grouped.repeated:
+            yield f"grouping names the field {action.grouping.field!r}, which is no repeated one; write repeated=True"
+
+
+def _in_braces(path: str) -> set[str]:
+    return {rest.partition("}")[0] for rest in path.split("{")[1:]}

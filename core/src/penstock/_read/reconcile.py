@@ -1,0 +1,104 @@
+"""
+Hold the counts against each other: what the provider promised, what was fetched, and what became of it.
+"""
+
+from collections.abc import Mapping
+from decimal import Decimal, localcontext
+
+from attrs import define, field
+
+from penstock.errors import BoundExceededError, CountMismatchError, PagingError
+from penstock.model import Answer, Rejected
+
+# Records set aside of one partition. More than this is no bad record any more, it is another format.
+MOST_REJECTED = 10_000
+
+
+@define
+class PartitionCounts:
+    """
+    One partition's counts. ``fetched = rows + rejected + repeated`` holds at every moment.
+    """
+
+    fetched: int = 0
+    rows: int = 0
+    repeated: int = 0
+    rejected: list[Rejected] = field(factory=list)
+    promised: int | None = None
+    sums: dict[str, Decimal] = field(factory=dict)
+    derived_rows: dict[str, int] = field(factory=dict)
+    derived_rejected: list[Rejected] = field(factory=list)  # of derived streams: no part of the sum above
+
+    def add(self, *, rows: int, repeated: int, rejected: tuple[Rejected, ...], sums: Mapping[str, Decimal]) -> None:
+        """Count some elements; raises BoundExceededError when too many were rejected."""
+        self.fetched += rows + repeated + len(rejected)
+        self.rows += rows
+        self.repeated += repeated
+        self.rejected.extend(rejected)
+        if len(self.rejected) > MOST_REJECTED:
+            first = self.rejected[0]
+            raise BoundExceededError(
+                f"more than {MOST_REJECTED} records of one partition could not be shaped, the first because "
+                f"{first.path}: {first.reason}. The provider's format is not the declared one; nothing was replaced."
+            )
+        with localcontext(prec=1000):  # the usual 28 digits would round a sum of long numbers
+            for column, amount in sums.items():
+                self.sums[column] = self.sums.get(column, Decimal(0)) + amount
+
+
+@define
+class PageCounts:
+    """
+    One listing's counts, over all its pages: every page is new, and the provider's own numbers stay and come true.
+    """
+
+    what: str  # for messages
+    total: int | None = None
+    stated_pages: int | None = None
+    fetched: int = 0
+    distinct: int = 0
+    pages: int = 0
+    _seen: set[int] = field(factory=set)
+    _asked: set[str] = field(factory=set)
+
+    def count_request(self, url: str, most_pages: int) -> None:
+        """Account for a request; one that was made before, or one too many, is an error."""
+        if url in self._asked:
+            raise PagingError(f"{self.what}: the next page is one that was read before, so its pages go in a circle")
+        if len(self._asked) >= most_pages:
+            raise BoundExceededError(f"{self.what} has more than {most_pages} pages; raise max_pages if that is right")
+        self._asked.add(url)
+
+    def is_repeat(self, digest: int | None) -> bool:
+        """Whether a page with these items came before; remembers it."""
+        if digest is None or digest not in self._seen:
+            if digest is not None:
+                self._seen.add(digest)
+            return False
+        return True
+
+    def promise(self, answer: Answer) -> None:
+        """
+        Take what a page states of the whole, records and pages; other numbers than before mean that the data changed
+        while they were paged, or that this page is none (a report that is suddenly "in progress" states no pages).
+        """
+        for what, before, now in (("records", self.total, answer.total), ("pages", self.stated_pages, answer.pages)):
+            if before is not None and now is not None and before != now:
+                raise CountMismatchError(
+                    f"{self.what}: the provider stated {before} {what}, then {now}, while its pages were read"
+                )
+        self.total = self.total if answer.total is None else answer.total
+        self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
+
+    def middle(self, count: int, size: int) -> None:
+        """A page that is not the last holds as many elements as the first, unless a total tells what is missing."""
+        if self.total is None and count < size:
+            raise PagingError(f"{self.what}: a page in the middle holds {count} records where the first holds {size}")
+
+    def verify(self) -> None:
+        """Raises CountMismatchError unless what arrived is what was promised."""
+        if self.total is not None and self.distinct != self.total:
+            raise CountMismatchError(
+                f"{self.what}: the provider states {self.total} records and {self.distinct} arrived; "
+                "nothing was replaced"
+            )

@@ -1,0 +1,3 @@
+"""
+A run: the job of each source, its commits and its history.
+"""

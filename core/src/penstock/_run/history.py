@@ -1,0 +1,72 @@
+"""
+Which targets were used from a configuration, so that ``plan``, ``status`` and ``rejected`` find them without ``--to``.
+
+One small JSON file beside the configuration, ``.penstock/targets.json``, without passwords. It is a convenience:
+where it cannot be written, a run goes on without it.
+"""
+
+import json
+import os
+from collections.abc import Iterable
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from attrs import frozen
+
+
+@frozen
+class History:
+    """The targets used from the configuration in ``folder``."""
+
+    folder: Path
+
+    @property
+    def file(self) -> Path:
+        return self.folder / ".penstock" / "targets.json"
+
+    def targets(self, sources: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
+        """Target -> the sources it was used for, the target used last first; only for ``sources``, if given."""
+        wanted = None if sources is None else set(sources)
+        used: dict[str, dict[str, str]] = {
+            target: {source: at for source, at in by_source.items() if wanted is None or source in wanted}
+            for target, by_source in self._read().items()
+        }
+        newest = sorted((target for target in used if used[target]), key=lambda target: max(used[target].values()))
+        return {target: tuple(used[target]) for target in reversed(newest)}
+
+    def remember(self, target: str, sources: Iterable[str], now: datetime) -> None:
+        """Note that ``target`` is used for these sources now. Raises OSError where that cannot be written."""
+        known = self._read()
+        known.setdefault(target, {}).update(dict.fromkeys(sources, now.isoformat()))
+        self.file.parent.mkdir(mode=0o700, exist_ok=True)
+        write_atomically(self.file, json.dumps({"targets": known}, indent=1) + "\n")
+
+    def _read(self) -> dict[str, dict[str, str]]:
+        try:
+            found = json.loads(self.file.read_text())["targets"]
+            return {
+                str(target): {str(source): str(at) for source, at in used.items()} for target, used in found.items()
+            }
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}  # absent, or not ours: it is written anew
+
+
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
+    """The file is there whole or not at all, readable by its owner only."""
+    draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        with os.fdopen(handle, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.chmod(mode)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")

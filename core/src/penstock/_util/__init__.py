@@ -1,0 +1,3 @@
+"""
+Small helpers that any stage uses: the clock, and words of messages.
+"""

@@ -1,0 +1,3 @@
+"""
+Writes to providers: rows to requests, the outbox, receipts.
+"""

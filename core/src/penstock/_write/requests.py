@@ -1,0 +1,490 @@
+"""
+Writes, as values: a row's parameters into typed values, values into requests, an answer into receipts.
+
+Nothing here sends. What an answer leaves open is called unknown: a write is never taken for done, nor for refused,
+without a word of the provider that says so.
+"""
+
+import contextlib
+import json
+import re
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+from urllib.parse import quote
+
+from attrs import evolve, frozen
+
+from penstock._util.text import nearest
+from penstock.actions import Action, Field, Grouping, Values
+from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, ThrottledError
+from penstock.model import Receipt, ReceiptStatus, Request, Response, answer_of, flag, from_json
+from penstock.protocols import Accept, Judge, Refuse, Retry, Skip, Verdict
+from penstock.redact import clip, mask
+
+BODY = "body"  # the parameter that is a body, or a part of one, as it stands
+
+
+_NAME = re.compile(r"\{([^{}]*)\}")
+_DIGITS = re.compile(r"[+-]?\d{1,18}", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # Decimal would take 1_000 as well
+
+
+# --- parameters -----------------------------------------------------------------------------------------------------
+
+
+def typed(action: Action, given: Mapping[str, Any], *, text: bool = False) -> dict[str, Any]:
+    """
+    A row's parameters by field name, each of its field's type; what is null is absent.
+
+    ``given`` is by name or by the provider's spelling. ``text``: every value is text (of a command line, a CSV file)
+    and has no type yet; nothing is absent. Raises ValueError with all that is wrong.
+    """
+    known = _spellings(action)
+    found: dict[str, Any] = {}
+    wrong: list[str] = []
+    for spelling, value in given.items():
+        name = known[spelling].name if spelling in known else spelling
+        if name not in known and not (name == BODY and _takes_body(action)):
+            near = nearest(spelling, known)
+            meant = f"; did you mean {near}?" if near is not None else ""
+            wrong.append(f"{spelling} is no parameter of {action.name}{meant}")
+            continue
+        if value is None or (text and value == ""):
+            continue
+        if name in found:
+            wrong.append(f"{name} is given twice, in two spellings")
+            continue
+        try:
+            found[name] = _converted(known[name], value, text) if name in known else _parts(action, value, text)
+        except ValueError as error:
+            wrong.append(f"{name}: {error}")
+    if wrong:
+        raise ValueError("; ".join(wrong))
+    return found
+
+
+def checked(action: Action, settings: Any, values: Values) -> dict[str, Any]:
+    """
+    ``values`` in the order of the declaration. Raises ValueError when one is missing, or the action itself refuses.
+    """
+    free_body = BODY in values and _takes_body(action)
+    if free_body and any(field.place == "body" and field.name in values for field in action.fields):
+        raise ValueError(f"{BODY} is the whole body: no other member of it beside it")
+    _complete([field for field in action.fields if not (free_body and field.place == "body")], values)
+    action.prepare(settings, values)
+    order = [field.name for field in action.fields if field.name in values]
+    return {name: values[name] for name in (*order, *(name for name in values if name not in order))}
+
+
+def _complete(fields: Iterable[Field], values: Values) -> None:
+    missing = [field for field in fields if field.required and field.name not in values]
+    if missing:
+        names = [f"{field.name} ({field.description})" if field.description else field.name for field in missing]
+        raise ValueError(f"missing: {', '.join(names)}")
+
+
+def _takes_body(action: Action) -> bool:
+    """Whether the body may be given as it stands, beside or instead of its members one by one."""
+    return action.bulk or action.open_body
+
+
+def _spellings(action: Action) -> dict[str, Field]:
+    return {spelling: field for field in action.fields for spelling in (*field.aliases, field.member, field.name)}
+
+
+def _parts(action: Action, value: Any, text: bool) -> Any:
+    """The parameter ``body`` of a row: an object, or for a body that is a list, a list of objects."""
+    value = _json(value) if text else value
+    parts = [value] if isinstance(value, dict) else value
+    if action.bulk:
+        if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+            raise ValueError("wanted a list of objects")
+        return [_part(action, part) for part in parts]
+    if not isinstance(value, dict):
+        raise ValueError("wanted an object")
+    return _part(action, value)
+
+
+def _part(action: Action, part: Mapping[str, Any]) -> dict[str, Any]:
+    """One object of the body by the provider's members; unknown ones only where the document leaves them open."""
+    fields = tuple(field for field in action.fields if field.place == "body")
+    own = evolve(action, fields=fields, rows_per_request=1, open_body=False)
+    known = _spellings(own)
+    extra = {name: value for name, value in part.items() if name not in known}
+    if extra and not action.open_body:
+        listed = ", ".join(field.member for field in fields)
+        raise ValueError(f"{', '.join(extra)} is no member of it; there are {listed}")
+    values = typed(own, {name: value for name, value in part.items() if name in known})
+    _complete(fields, values)
+    return _members(own, values) | extra
+
+
+def _converted(field: Field, value: Any, text: bool) -> Any:
+    if field.repeated:
+        several = _json(value) if text and isinstance(value, str) and value.lstrip().startswith("[") else value
+        several = several if isinstance(several, list) else [several]
+        if not several:
+            raise ValueError("wanted at least one")
+        return [_one(field, one, text) for one in several]
+    return _one(field, value, text)
+
+
+def _one(field: Field, value: Any, text: bool) -> Any:
+    made = _TYPES[field.type](value, text)
+    if field.choices and made not in field.choices:
+        raise ValueError(f"found {_shown(made)}, wanted one of {', '.join(field.choices)}")
+    if field.place == "path" and made == "":
+        raise ValueError("is empty")
+    if field.place == "header" and not (str(made).isascii() and str(made).isprintable()):
+        raise ValueError("holds signs that a header cannot carry")
+    return made
+
+
+def _text(value: Any, text: bool) -> str:
+    if isinstance(value, str):
+        return value
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
+        return str(value)
+    raise ValueError(f"found {_shown(value)}, wanted text")
+
+
+def _integer(value: Any, text: bool) -> int:
+    if isinstance(value, str) and _DIGITS.fullmatch(value.strip()):
+        return int(value)
+    if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
+        value = int(value)
+    if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
+        return value
+    raise ValueError(f"found {_shown(value)}, wanted an integer")
+
+
+def _number(value: Any, text: bool) -> int | Decimal:
+    if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
+        with contextlib.suppress(InvalidOperation):  # an exponent beyond all bounds
+            value = Decimal(value.strip())
+    if isinstance(value, (int, Decimal)) and not isinstance(value, bool) and Decimal(value).is_finite():
+        return value
+    raise ValueError(f"found {_shown(value)}, wanted a number")
+
+
+def _boolean(value: Any, text: bool) -> bool:
+    if isinstance(value, str) and value.strip().lower() in ("true", "false"):
+        return value.strip().lower() == "true"
+    if isinstance(value, bool):
+        return value
+    raise ValueError(f"found {_shown(value)}, wanted true or false")
+
+
+def _object(value: Any, text: bool) -> dict[str, Any]:
+    value = _json(value) if isinstance(value, str) else value
+    if isinstance(value, dict):
+        return value
+    raise ValueError(f'found {_shown(value)}, wanted an object such as {{"name": "value"}}')
+
+
+def _list(value: Any, text: bool) -> list[Any]:
+    value = _json(value) if isinstance(value, str) else value
+    if isinstance(value, list):
+        return value
+    raise ValueError(f'found {_shown(value)}, wanted a list such as ["a", "b"]')
+
+
+def _any(value: Any, text: bool) -> Any:
+    return _json(value) if text else value
+
+
+_TYPES: dict[str, Callable[[Any, bool], Any]] = {
+    "text": _text,
+    "integer": _integer,
+    "number": _number,
+    "boolean": _boolean,
+    "object": _object,
+    "list": _list,
+    "json": _any,
+}
+
+
+def _json(text: Any) -> Any:
+    try:
+        return from_json(str(text))
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
+
+
+def _shown(value: Any) -> str:
+    text = mask(json.dumps(value, default=str, ensure_ascii=False))
+    return text if len(text) <= 60 else f"{text[:59]}…"
+
+
+# --- requests -------------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Row:
+    """One input row, ready to be sent: its 0-based number and its values."""
+
+    number: int
+    values: Values
+
+
+@frozen(kw_only=True)
+class WriteRequest:
+    """The rows of one request."""
+
+    rows: tuple[Row, ...]
+    request: Request
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        return tuple(row.number for row in self.rows)
+
+    @property
+    def values(self) -> tuple[Values, ...]:
+        return tuple(row.values for row in self.rows)
+
+
+def place(action: Action, settings: Any) -> tuple[str, str]:
+    """Method and path template of an action, for these settings."""
+    return action.endpoint(settings) if action.endpoint is not None else (action.method, action.path)
+
+
+def destination(action: Action, settings: Any) -> str:
+    """The address of an action for these settings, its row's values still names in braces; queries are not told."""
+    return str(settings.base_url).rstrip("/") + place(action, settings)[1].partition("?")[0]
+
+
+def built(action: Action, settings: Any, rows: Sequence[Values]) -> Request:
+    """
+    The one request for these rows, unsigned. ValueError where the values cannot be written as JSON.
+
+    Rows of one request differ only in what the action lets them differ in.
+    """
+    first = rows[0]
+    method, path = place(action, settings)
+    url = settings.base_url.rstrip("/") + _NAME.sub(lambda name: segment(str(first[name[1]])), path)
+    params: list[tuple[str, str]] = []
+    headers: list[tuple[str, str]] = []
+    for field in action.fields:
+        several = [first.get(field.name)]
+        if field.repeated:
+            several = [one for row in rows for one in row.get(field.name, ())]
+        pairs = [(field.member, _written(one)) for one in several if one is not None]
+        if field.place == "query":
+            params += pairs
+        elif field.place == "header":
+            headers += pairs
+    request = Request(method=method, url=url, params=tuple(params), headers=tuple(headers), is_write=True)
+    body = _body(action, rows)
+    if body is None:
+        return request
+    return evolve(request, body=_encoded(body), headers=(*headers, ("Content-Type", "application/json")))
+
+
+def _body(action: Action, rows: Sequence[Values]) -> Any:
+    whole = next((field for field in action.fields if field.place == "whole_body"), None)
+    if whole is not None:
+        return rows[0].get(whole.name)
+    if action.bulk:
+        return [part for row in rows for part in (row[BODY] if BODY in row else [_members(action, row)])]
+    if BODY in rows[0]:
+        return rows[0][BODY]
+    has_body = any(field.place == "body" for field in action.fields) or action.open_body
+    return _members(action, rows[0]) if has_body else None
+
+
+def _members(action: Action, values: Values) -> dict[str, Any]:
+    return {
+        field.member: values[field.name] for field in action.fields if field.place == "body" and field.name in values
+    }
+
+
+def segment(value: str) -> str:
+    """A path segment, percent-encoded whole; ``.`` and ``..``, which would be taken out on the way, too."""
+    return quote(value, safe="") if value.strip(".") else value.replace(".", "%2E")
+
+
+def _written(value: Any) -> str:
+    return {True: "true", False: "false"}[value] if isinstance(value, bool) else str(value)
+
+
+def _encoded(value: Any) -> bytes:
+    import msgspec
+
+    try:
+        return msgspec.json.Encoder(decimal_format="number").encode(value)
+    except (TypeError, OverflowError, RecursionError, UnicodeEncodeError, msgspec.MsgspecError) as error:
+        raise ValueError(f"cannot be written as JSON: {error}") from None
+
+
+def packed(
+    action: Action, settings: Any, rows: Iterable[Row], *, grouped: bool, length: Callable[[Request], int]
+) -> Iterator[WriteRequest | Receipt]:
+    """
+    The rows in requests, in the order of their first rows; a receipt for a row that no request can carry.
+
+    ``grouped``: rows may share a request where the action allows it. ``length``: characters of a request's URL as
+    sent.
+    """
+    limit = action.rows_per_request
+    grouping = action.grouping
+    under_way: dict[Hashable, list[Row]] = {}
+    order: list[list[Row]] = []
+    for row in rows:
+        try:
+            alone = built(action, settings, [row.values])
+        except ValueError as error:
+            yield Receipt(row=row.number, status="refused", reason=str(error))
+            continue
+        if grouping is not None and (problem := _beyond(grouping, row.values, length(alone))):
+            yield Receipt(row=row.number, status="refused", reason=problem)
+            continue
+        key = _shared(action, row.values, grouped)
+        mates = under_way.get(key) if key is not None else None
+        if mates is not None and _fits(action, settings, [*mates, row], limit, length):
+            mates.append(row)
+            continue
+        fresh = [row]
+        order.append(fresh)
+        if key is not None:
+            under_way[key] = fresh
+    for mates in order:
+        yield WriteRequest(rows=tuple(mates), request=built(action, settings, [mate.values for mate in mates]))
+
+
+def _shared(action: Action, values: Values, grouped: bool) -> Hashable | None:
+    """What rows must have in common to share a request; None for a row that travels alone."""
+    if action.bulk:
+        inside = {field.name for field in action.fields if field.place == "body"} | {BODY}
+    elif grouped and action.grouping is not None and not any(name in values for name in action.grouping.never_with):
+        inside = {action.grouping.field}
+    else:
+        return None
+    return json.dumps([(name, value) for name, value in values.items() if name not in inside], default=str)
+
+
+def _fits(action: Action, settings: Any, rows: Sequence[Row], limit: int, length: Callable[[Request], int]) -> bool:
+    if action.bulk:
+        return sum(len(row.values.get(BODY, ("one",))) for row in rows) <= limit
+    assert action.grouping is not None
+    several = [one for row in rows for one in row.values[action.grouping.field]]
+    # The same value twice in one request could be counted once.
+    if len(several) > action.grouping.most or len(set(several)) < len(several):
+        return False
+    return length(built(action, settings, [row.values for row in rows])) <= action.grouping.most_url
+
+
+def _beyond(grouping: Grouping, values: Values, length: int) -> str:
+    several = values.get(grouping.field, ())
+    if len(several) > grouping.most:
+        return f"{grouping.field}: {len(several)} in one row, at most {grouping.most} fit one request; split the row"
+    if len(set(several)) < len(several):
+        return f"{grouping.field}: the same value twice in one row"
+    if length > grouping.most_url:
+        return f"its URL would have {length} characters, more than {grouping.most_url}; split the row"
+    return ""
+
+
+# --- answers --------------------------------------------------------------------------------------------------------
+
+
+def decided(
+    provider: str, action: Action, response: Response, rows: Sequence[Values], judge: Judge | None
+) -> Sequence[Receipt] | Retry | Refuse:
+    """
+    What an answer means: a receipt for each row (``row``: its place in the request), Retry when nothing was captured
+    and it may be sent again, or Refuse when no row of this job can be sent.
+
+    Asked in this order: the action, the connector's judge, the HTTP status and the body.
+    """
+    said: Sequence[Receipt] | Verdict | _Done | None = None
+    if action.judge is not None:
+        said = action.judge(response, rows)
+    if said is None and judge is not None:
+        said = judge(response, None)
+    if said is None:
+        said = _by_status(provider, action, response)
+    if isinstance(said, Accept):
+        said = _by_body(provider, action, response)
+    if isinstance(said, _Done):
+        return _all(rows, "done", said.reason, answer_of(response))
+    if isinstance(said, Skip):
+        return _all(rows, "refused", said.reason)
+    if isinstance(said, Refuse):
+        if not isinstance(said.error, RefusedError):
+            return said
+        return _all(rows, "refused", str(said.error), answer_of(response))
+    if isinstance(said, Retry):
+        if said.throttle or said.renew or said.correct_clock:
+            return said
+        return _all(rows, "unknown", str(said.error), answer_of(response))
+    return said
+
+
+@frozen
+class _Done:
+    """The provider says so, in these words."""
+
+    reason: str = ""
+
+
+def _by_status(provider: str, action: Action, response: Response) -> Accept | Retry | Refuse:
+    status = response.status
+    seen = f"{provider} answered {action.name} with HTTP {status}"
+    said = response.text(200)
+    detail = f": {said}" if said else ""
+    if 200 <= status < 300:
+        return Accept()
+    if status in (425, 429):
+        return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)
+    if status in (401, 403):
+        return Refuse(AuthenticationError(f"{seen}: the credentials were refused; check those of this source"))
+    if status in (301, 307, 308):
+        return Refuse(RefusedError(f"{seen}: it points elsewhere, and a write is not sent on; check base_url"))
+    if 400 <= status < 500 and status != 408:
+        return Refuse(RefusedError(f"{seen}{detail}"))
+    # 302 and 303 may follow a write that was carried out; 408 and 5xx say nothing about it.
+    return Retry(ServerError(f"{seen}{detail}; nobody knows whether it was carried out"))
+
+
+def _by_body(provider: str, action: Action, response: Response) -> _Done | Retry | Refuse:
+    """Of a good status: done, unless the body says otherwise or is no answer at all."""
+    if response.status == 204:
+        return _Done()
+    answer = answer_of(response, whole=True)
+    if answer is None:
+        what = response.text(80) or "an empty body"
+        return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
+    if answer is False:
+        return Refuse(RefusedError(f"{provider} says false"))
+    if not isinstance(answer, dict):
+        return _Done()
+    words = next((answer[name] for name in ("message", "errorMessage", "error", "body") if answer.get(name)), None)
+    reason = clip(" ".join(str(words).split()), 300) if words is not None else ""
+    flags = {name: flag(answer[name]) for name in ("success", "result", "failure", "statusCode") if name in answer}
+    code = flags.get("statusCode")
+    bad_code = isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300
+    refused = next(
+        (name for name in ("success", "result") if name in flags and (flags[name] is False or flags[name] is None)),
+        "failure" if flags.get("failure") is True else "statusCode" if bad_code else None,
+    )
+    if refused is None:
+        error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
+        if error is None or flags:
+            return _Done(reason)
+        # A good status and an error: one of them is not about this write.
+        seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
+        return Retry(ServerError(f"{seen}: {reason}; nobody knows whether it was carried out"))
+    text = f"{provider} says {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
+    if bad_code and isinstance(code, int) and code >= 500:
+        return Retry(ServerError(text))
+    return Refuse(RefusedError(text))
+
+
+def _all(rows: Sequence[Values], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
+    return [Receipt(row=number, status=status, reason=reason, answer=answer) for number in range(len(rows))]
+
+
+def one_line(error: PenstockError) -> str:
+    """An error as the reason of a receipt: one line."""
+    return " ".join(str(error).split())

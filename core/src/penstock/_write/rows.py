@@ -1,0 +1,263 @@
+"""
+Rows for an action from a file: JSON lines or CSV, read as a stream, so that a file may be larger than memory.
+
+A row that cannot be read is handed on with what is wrong with it: one bad line does not stop the others.
+"""
+
+import csv
+import gzip
+import hashlib
+import os
+import sys
+import zlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Protocol
+
+from attrs import frozen
+
+from penstock.errors import UsageError
+from penstock.model import from_json
+
+MOST_LINE_BYTES = 16 * 1024 * 1024
+
+
+@frozen(kw_only=True)
+class InputRow:
+    """
+    One input row: its 0-based number, and its parameters as they stand there or what is wrong with it.
+
+    ``text``: the values are text without a type. ``raw``: the row as bytes, line end included, to be written to a file
+    of refused rows (CSV: without the header).
+    """
+
+    number: int
+    values: Mapping[str, Any]
+    text: bool = False
+    problem: str = ""
+    raw: bytes = b""
+
+
+class Rows(Protocol):
+    """Rows that can be read again and again from their start."""
+
+    @property
+    def header(self) -> bytes:
+        """What a file of such rows begins with."""
+
+    def __iter__(self) -> Iterator[InputRow]: ...
+
+    def forget(self) -> None:
+        """Every row is settled: a copy that was kept for an unfinished job may go."""
+
+
+@frozen
+class SingleRow:
+    """The parameters of the command line."""
+
+    values: Mapping[str, Any]
+    header: bytes = b""
+
+    def __iter__(self) -> Iterator[InputRow]:
+        import msgspec
+
+        raw = msgspec.json.Encoder(decimal_format="number").encode(self.values) + b"\n"
+        yield InputRow(number=0, values=self.values, raw=raw)
+
+    def forget(self) -> None:
+        """Nothing is kept."""
+
+
+@frozen(kw_only=True)
+class RowFile:
+    """
+    A file of rows. ``shown``: what messages call it. Blank lines are no rows. UsageError when it cannot be read, has no
+    usable header, or changes between two readings.
+    """
+
+    path: Path
+    format: Literal["jsonl", "csv"]
+    digest: str
+    header: bytes
+    columns: tuple[str, ...]
+    stamp: tuple[int, int]
+    shown: str
+    temporary: bool = False  # a copy of ours
+
+    @classmethod
+    def at(cls, path: Path, shown: str | None = None, *, temporary: bool = False) -> "RowFile":
+        """The file, its digest made; ``.csv`` and ``.jsonl`` (``.ndjson``, ``.json``), with ``.gz`` packed."""
+        shown = str(path) if shown is None else shown
+        digest = hashlib.sha256()
+        try:
+            with path.open("rb") as file:
+                stamp = _stamp(file)
+                while block := file.read(1 << 20):
+                    digest.update(block)
+                _whole(path, file)
+            form = _form(path)
+            header, columns = _head(path, shown) if form == "csv" else (b"", ())
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"--from {shown}: cannot be read: {_why(error)}") from None
+        return cls(
+            path=path,
+            format=form,
+            digest=digest.hexdigest(),
+            header=header,
+            columns=columns,
+            stamp=stamp,
+            shown=shown,
+            temporary=temporary,
+        )
+
+    def forget(self) -> None:
+        if self.temporary:
+            self.path.unlink(missing_ok=True)
+
+    def __iter__(self) -> Iterator[InputRow]:
+        try:
+            with self.path.open("rb") as file:
+                if _stamp(file) != self.stamp:
+                    raise UsageError(f"{self.shown} changed while it was read; nothing more was sent. Leave it alone.")
+                yield from (
+                    self._csv(_unpacked(self.path, file))
+                    if self.format == "csv"
+                    else self._jsonl(_unpacked(self.path, file))
+                )
+        except (OSError, EOFError, zlib.error) as error:
+            raise UsageError(f"--from {self.shown}: cannot be read: {_why(error)}") from None
+
+    def _jsonl(self, file: BinaryIO) -> Iterator[InputRow]:
+        number = 0
+        while line := file.readline(MOST_LINE_BYTES):
+            if not line.strip(b"\xef\xbb\xbf \t\r\n"):
+                continue
+            problem, values = "", {}
+            try:
+                found = from_json(line.decode("utf-8-sig" if number == 0 else "utf-8"))
+                if not isinstance(found, dict):
+                    problem = "the line is no JSON object"
+                else:
+                    values = found
+            except UnicodeDecodeError:
+                problem = "the line is no UTF-8 text"
+            except ValueError as error:
+                problem = f"the line is no JSON: {error}"
+            raw = line if line.endswith(b"\n") else line + b"\n"
+            yield InputRow(number=number, values=values, problem=problem, raw=raw)
+            number += 1
+
+    def _csv(self, file: BinaryIO) -> Iterator[InputRow]:
+        lines = _Lines(file)
+        reader = csv.reader(lines, strict=True)
+        number = -1
+        while True:
+            lines.taken.clear()
+            problem = ""
+            cells: list[str] = []
+            try:
+                cells = next(reader)
+            except StopIteration:
+                return
+            except csv.Error as error:
+                problem = f"the line is no CSV: {error}"
+            if not cells and not problem:
+                continue
+            if number < 0:
+                number = 0
+                continue  # the header
+            if not problem and len(cells) != len(self.columns):
+                problem = f"{len(cells)} cells under {len(self.columns)} columns"
+            text = "".join(lines.taken)
+            if not problem and any("\udc80" <= sign <= "\udcff" for sign in text):
+                problem = "the line is no UTF-8 text"
+            values = {} if problem else dict(zip(self.columns, cells, strict=True))
+            raw = text.encode("utf-8", "surrogateescape")
+            raw = raw if raw.endswith(b"\n") else raw + b"\n"
+            yield InputRow(number=number, values=values, text=True, problem=problem, raw=raw)
+            number += 1
+
+
+class _Lines:
+    """Lines of a CSV file as text, those of the present record kept: a quoted cell may span several."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._first = True
+        self.taken: list[str] = []
+
+    def __iter__(self) -> "_Lines":
+        return self
+
+    def __next__(self) -> str:
+        line = self._file.readline(MOST_LINE_BYTES)
+        if not line:
+            raise StopIteration
+        text = line.decode("utf-8-sig" if self._first else "utf-8", "surrogateescape")
+        self._first = False
+        self.taken.append(text)
+        return text
+
+
+def _stamp(file: BinaryIO) -> tuple[int, int]:
+    found = os.fstat(file.fileno())
+    return found.st_size, found.st_mtime_ns
+
+
+def _suffixes(path: Path) -> list[str]:
+    return [suffix.lower() for suffix in path.suffixes]
+
+
+def _unpacked(path: Path, file: BinaryIO) -> BinaryIO:
+    return gzip.GzipFile(fileobj=file) if _suffixes(path)[-1:] == [".gz"] else file  # type: ignore[return-value]
+
+
+def _whole(path: Path, file: BinaryIO) -> None:
+    """Of a packed file: read to its end, so that one that was cut is told before its first row is sent."""
+    unpacked = _unpacked(path, file)
+    if unpacked is not file:
+        file.seek(0)
+        while unpacked.read(1 << 20):
+            pass
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, gzip.BadGzipFile):
+        return "it is named .gz and is no gzip file, or a damaged one"
+    if isinstance(error, EOFError):
+        return "it is a gzip file that was cut off"
+    return getattr(error, "strerror", None) or str(error)
+
+
+def _form(path: Path) -> Literal["jsonl", "csv"]:
+    named = [suffix for suffix in _suffixes(path) if suffix != ".gz"][-1:]
+    if named == [".csv"]:
+        return "csv"
+    if named and named[0] in (".jsonl", ".ndjson", ".json"):
+        return "jsonl"
+    with path.open("rb") as file:
+        start = _unpacked(path, file).read(1024).lstrip(b"\xef\xbb\xbf \t\r\n")
+    return "jsonl" if start[:1] == b"{" or not start else "csv"
+
+
+def _head(path: Path, shown: str) -> tuple[bytes, tuple[str, ...]]:
+    csv.field_size_limit(min(MOST_LINE_BYTES, sys.maxsize))
+    with path.open("rb") as file:
+        lines = _Lines(_unpacked(path, file))
+        try:
+            columns = next((tuple(cell.strip() for cell in cells) for cells in csv.reader(lines) if cells), ())
+        except csv.Error as error:
+            raise UsageError(f"--from {shown}: its header is no CSV: {error}") from None
+    if not columns or "" in columns:
+        raise UsageError(f"--from {shown}: its first line must name every column")
+    other = next((sign for sign in ";\t|" if len(columns) == 1 and sign in columns[0]), None)
+    if other is not None:
+        sign = {"\t": "tabs", ";": "semicolons", "|": "bars"}[other]
+        raise UsageError(
+            f"--from {shown}: its columns are separated by {sign} ({columns[0][:60]!r}); nothing was sent. Save it as "
+            "CSV with commas, or as JSON lines"
+        )
+    doubled = [name for name in columns if columns.count(name) > 1]
+    if doubled:
+        raise UsageError(f"--from {shown}: the column {doubled[0]} is there twice")
+    return lines.taken[-1].rstrip("\r\n").encode() + b"\n", columns

@@ -1,0 +1,327 @@
+"""
+Sending: the loop that carries rows to a provider, each at most once unless nothing of it can have been taken.
+
+Every attempt is recorded in the outbox (:mod:`penstock._write.outbox`): ``sending`` before a request leaves, its
+outcome afterwards. An attempt is repeated only when it was not sent (no connection), when a gateway refused it (429, an
+expired token), or when the action is declared ``repeatable``.
+"""
+
+import random
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any
+
+from attrs import define, evolve, field, frozen
+
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import Emit, SourceClient
+from penstock._fetch.retry import Again, Budget, retry_after
+from penstock._util.clock import Clock
+from penstock._write.outbox import OutboxJob
+from penstock._write.requests import Row, WriteRequest, checked, decided, one_line, packed, typed
+from penstock._write.rows import InputRow, Rows
+from penstock.actions import Action
+from penstock.errors import PenstockError, PluginError, StoppedError, TransportError
+from penstock.model import Receipt, Request
+from penstock.protocols import Grant, Refuse, Retry
+from penstock.redact import Secret, mask, mask_json
+from penstock.report import RunReport
+
+# Rows prepared at once: those among which equal ones are looked for to share a request.
+BLOCK = 500
+
+# So many unknown outcomes in a row are an outage: going on would only make more of them.
+MOST_UNKNOWN = 100
+
+
+@frozen(kw_only=True)
+class Finished:
+    """How a job ended: rows by status, those not sent, and the error that ended it early, if one did."""
+
+    counts: Mapping[str, int]
+    not_sent: int
+    error: PenstockError | None = None
+
+    @property
+    def exit_code(self) -> int:
+        if self.error is not None:
+            return self.error.exit_code or 1
+        return 0 if set(self.counts) <= {"done"} else 1
+
+    @property
+    def summary(self) -> str:
+        parts = [f"{count} {status}" for status, count in self.counts.items() if count]
+        parts += [f"{self.not_sent} not sent"] if self.not_sent else []
+        return ", ".join(parts) or "no rows"
+
+
+def prepared(action: Action, settings: Any, given: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
+    """The row ready to be sent, or refused with everything that is wrong with it. ``defaults`` are typed already."""
+    if given.problem:
+        return Receipt(row=given.number, status="refused", reason=given.problem)
+    try:
+        values = checked(action, settings, {**defaults, **typed(action, given.values, text=given.text)})
+    except ValueError as error:
+        return Receipt(row=given.number, status="refused", reason=str(error))
+    return Row(number=given.number, values=values)
+
+
+def url_length(client: SourceClient) -> Callable[[Request], int]:
+    """Characters of a request's URL as sent, with what the authenticator puts there."""
+
+    def length(request: Request) -> int:
+        return len(client.exchange.authenticator.sign(request, datetime.now(UTC), None).full_url)
+
+    return length
+
+
+def blocks(rows: Iterable[InputRow]) -> Iterator[list[InputRow]]:
+    iterator = iter(rows)
+    while block := list(islice(iterator, BLOCK)):
+        yield block
+
+
+def dry_run(
+    source: ConfiguredSource, action: Action, rows: Rows, defaults: Mapping[str, Any], *, grouped: bool, clock: Clock
+) -> Iterator[Mapping[str, Any] | Receipt]:
+    """
+    What would be sent, as JSON-like values with every secret masked; a receipt for each row that would be refused.
+
+    Nothing is sent, no login either, so that a token shows as ``***`` too.
+    """
+    client = SourceClient(source, clock=clock, budget=Budget(clock), report=RunReport(run_id="dry run"))
+    try:
+        authenticator = client.exchange.authenticator
+        grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
+        for block in blocks(rows):
+            ready = [prepared(action, source.settings, given, defaults) for given in block]
+            yield from (one for one in ready if isinstance(one, Receipt))
+            these = [one for one in ready if isinstance(one, Row)]
+            for parcel in packed(action, source.settings, these, grouped=grouped, length=url_length(client)):
+                if isinstance(parcel, Receipt):
+                    yield parcel
+                    continue
+                signed = authenticator.sign(parcel.request, clock.now(), grant)
+                yield {
+                    "rows": list(parcel.numbers),
+                    "request": str(signed),
+                    "headers": {name: mask(value) for name, value in signed.headers},
+                    "body": None if signed.body is None else mask(signed.body.decode()),
+                }
+    finally:
+        client.close()
+
+
+@define(eq=False)
+class Writer:
+    """
+    One job under way: one request after the other, since rows may depend on those before them.
+
+    ``on_receipt`` hears of every row in order, as soon as it and all before it are settled.
+    """
+
+    source: ConfiguredSource
+    action: Action
+    job: OutboxJob
+    clock: Clock
+    on_receipt: Callable[[Receipt], None]
+    emit: Emit = lambda event: None
+    grouped: bool = False
+    random_fraction: Callable[[], float] = random.random
+    _client: SourceClient = field(init=False)
+    _halted: PenstockError | None = field(default=None, init=False)
+    _unknown: int = field(default=0, init=False)  # in a row
+    _told: int = field(default=0, init=False)  # rows whose receipts were handed on
+    _counts: dict[str, int] = field(factory=dict, init=False)
+
+    def run(self, rows: Rows, defaults: Mapping[str, Any]) -> Finished:
+        """
+        Send every row that is not settled in the ledger yet, and hand on the receipts of all of them.
+
+        A row that was not sent because the job ended early is told as refused, and stays unsent in the ledger.
+        """
+        settings = self.source.settings
+        self._client = SourceClient(
+            self.source,
+            clock=self.clock,
+            budget=Budget(self.clock),
+            report=RunReport(run_id="act"),
+            emit=self.emit,
+        )
+        length = url_length(self._client)
+        count = not_sent = 0
+        try:
+            for block in blocks(rows):
+                count += len(block)
+                if self._halted is None:
+                    over = self.job.settled(block[0].number, block[-1].number)
+                    fresh = [given for given in block if given.number not in over]
+                    ready = [prepared(self.action, settings, given, defaults) for given in fresh]
+                    these = [one for one in ready if isinstance(one, Row)]
+                    parcels = list(packed(self.action, settings, these, grouped=self.grouped, length=length))
+                    refused = [one for one in (*ready, *parcels) if isinstance(one, Receipt)]
+                    self.job.settle(refused)
+                    self._tell()
+                    for parcel in (one for one in parcels if isinstance(one, WriteRequest)):
+                        self._carry(parcel)
+                        self._tell()
+                if isinstance(self._halted, StoppedError):
+                    break
+                not_sent += self._tell_unsent(block)
+        finally:
+            self._client.close()
+        if self._halted is None:
+            self.job.finish(count, self.clock.now())
+        return Finished(counts=dict(self._counts), not_sent=not_sent, error=self._halted)
+
+    # --- receipts ---------------------------------------------------------------------------------------------------
+
+    def _tell(self) -> None:
+        for receipt in self.job.receipts(self._told):
+            self._hand_on(receipt)
+            self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
+
+    def _tell_unsent(self, block: Sequence[InputRow]) -> int:
+        """After an early end: what is known of the block's rows, and that the others were not sent."""
+        unsent = 0
+        for given in block:
+            if given.number < self._told:
+                continue
+            receipt = self.job.receipt(given.number)
+            if receipt is None:
+                unsent += 1
+                why = one_line(self._halted) if self._halted is not None else "it was not reached"
+                receipt = Receipt(row=given.number, status="refused", reason=f"not sent, --resume sends it: {why}")
+            else:
+                self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
+            self._hand_on(receipt)
+        return unsent
+
+    def _hand_on(self, receipt: Receipt) -> None:
+        self._told = receipt.row + 1
+        self.on_receipt(receipt)
+
+    # --- one request ------------------------------------------------------------------------------------------------
+
+    def _carry(self, parcel: WriteRequest) -> None:
+        """Send one request; what ends the job is kept, not raised."""
+        if self._halted is not None:
+            return
+        try:
+            self._send(parcel)
+        except PenstockError as error:
+            self._halt(error)
+        except Exception as error:
+            self._halt(
+                PluginError(
+                    f"{type(error).__name__}: {error}. This is a defect of the connector "
+                    f"{self.source.connector.name} or of penstock. What was under way counts as unknown."
+                )
+            )
+
+    def _halt(self, error: PenstockError) -> None:
+        self._halted = self._halted or error
+
+    def _send(self, parcel: WriteRequest) -> None:
+        exchange, rate_limit, numbers = self._client.exchange, self._client.rate_limit, parcel.numbers
+        failures = 0
+        renewed = corrected = repeated = False
+        while True:
+            if self.clock.stop.is_set():  # no row may leave any more, also when nothing is waited for
+                raise StoppedError("interrupted")
+            rate_limit.wait_turn()
+            exchange.grant()  # a login that fails has sent nothing of the row
+            grant, skew = exchange.current, exchange.skew
+            self.job.sending(numbers)
+            wanted_s: float | None = None
+            try:
+                response = exchange(parcel.request)
+            except PenstockError as failed:
+                error = failed
+                if failed.sent:
+                    if not (self.action.repeatable and isinstance(failed, TransportError)):
+                        return self._settle(parcel, unknown(parcel, failed))
+                    repeated = True
+                    self.job.lost(numbers, one_line(failed))
+                else:
+                    self.job.never_left(numbers)
+                    if not isinstance(failed, TransportError):
+                        raise
+            else:
+                said = decided(
+                    self.source.connector.title,
+                    self.action,
+                    response,
+                    parcel.values,
+                    self.source.connector.judge,
+                )
+                if isinstance(said, Refuse):
+                    self.job.never_left(numbers)
+                    raise said.error
+                if not isinstance(said, Retry):
+                    gone = repeated and self.action.destroys and response.status == 404
+                    if said[0].status != "unknown" or not self.action.repeatable:
+                        return self._settle(parcel, self._gone(parcel) if gone else said)
+                    repeated = True
+                    error = TransportError(said[0].reason)
+                    self.job.lost(numbers, said[0].reason)
+                else:
+                    error = said.error
+                    self.job.never_left(numbers)
+                    if said.renew and not renewed:
+                        renewed = True
+                        exchange.renew(grant)
+                        continue
+                    if said.correct_clock and not corrected and exchange.correct_clock(response, skew):
+                        corrected = True
+                        continue
+                    if said.renew or said.correct_clock:
+                        if error.exit_code == 3:
+                            raise error
+                        return self._settle(parcel, refused(parcel, error))
+                    wanted_s = said.wait_s if said.wait_s is not None else retry_after(response)
+                    if said.throttle:
+                        wanted_s = self._client.policy.cool_down_s if wanted_s is None else wanted_s
+                        rate_limit.cool_down(min(wanted_s, self._client.policy.throttle_wait_s))
+            failures += 1
+            if failures > self._client.policy.retries:
+                if repeated:
+                    return self._settle(parcel, unknown(parcel, error))
+                raise error
+            pause_s = self._client.policy.pause(failures, wanted_s, self.random_fraction())
+            self.emit(Again(error=error, pause_s=pause_s).event(self.source.name, None, parcel.request))
+            self.clock.sleep(pause_s)
+
+    def _settle(self, parcel: WriteRequest, receipts: Sequence[Receipt]) -> None:
+        """``receipts``: by the row's place in the request."""
+        self.job.settle(evolve(one, row=parcel.rows[one.row].number) for one in receipts)
+        self._unknown = self._unknown + 1 if receipts[0].status == "unknown" else 0
+        if self._unknown >= MOST_UNKNOWN:
+            self._halt(
+                TransportError(
+                    f"{self.source.name}: the outcome of {MOST_UNKNOWN} requests in a row is unknown, so the provider "
+                    f"is probably out of order (last: {receipts[0].reason}). The other rows were not sent."
+                )
+            )
+
+    def _gone(self, parcel: WriteRequest) -> Sequence[Receipt]:
+        return [
+            Receipt(row=number, status="done", reason="it was gone when asked once more after an unknown outcome")
+            for number in range(len(parcel.rows))
+        ]
+
+
+def unknown(parcel: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
+    reason = f"sent, and no answer says that it arrived: {one_line(error)}"
+    return [Receipt(row=number, status="unknown", reason=reason) for number in range(len(parcel.rows))]
+
+
+def refused(parcel: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
+    return [Receipt(row=number, status="refused", reason=one_line(error)) for number in range(len(parcel.rows))]
+
+
+def shown(receipt: Receipt) -> dict[str, Any]:
+    """A receipt as it is printed: row, status, reason, and the provider's answer where there is one."""
+    said = {"row": receipt.row, "status": receipt.status, "reason": mask(receipt.reason)}
+    return said if receipt.answer is None else {**said, "answer": mask_json(receipt.answer)}

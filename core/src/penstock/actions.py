@@ -1,0 +1,98 @@
+"""
+What a plugin declares of its writes to a provider: actions and their fields.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+from attrs import field, frozen
+
+from penstock.model import Receipt, Response
+from penstock.protocols import Verdict
+
+Place = Literal["path", "query", "header", "body", "whole_body"]
+FieldType = Literal["text", "integer", "number", "boolean", "object", "list", "json"]
+
+Values = Mapping[str, Any]
+"""A row ready to be sent: field name -> typed value; absent ones have no entry."""
+
+ActionJudge = Callable[[Response, Sequence[Values]], Sequence[Receipt] | Verdict | None]
+"""
+What the answer means to the rows of its request: a receipt for each (``row``: its place in the request), or a verdict.
+
+``Refuse`` with a RefusedError refuses these rows, with any other error it ends the job, these rows unsent; ``Retry``
+says that nothing was captured where it asks for a pause or a new grant, and otherwise that nobody knows.
+None leaves it to the connector's judge and the status.
+"""
+
+
+@frozen(kw_only=True)
+class Field:
+    """
+    One parameter of an action. ``name`` is snake_case, ``member`` the provider's spelling (default: the name); both
+    are taken, and those of ``aliases``.
+
+    ``whole_body``: the value is the body. ``repeated``: one or several values, sent under the same name each (query).
+    """
+
+    name: str
+    member: str = field()
+    place: Place = "body"
+    type: FieldType = "text"
+    required: bool = False
+    repeated: bool = False
+    choices: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+    description: str = ""
+
+    @member.default
+    def _member(self) -> str:
+        return self.name
+
+
+@frozen(kw_only=True)
+class Grouping:
+    """
+    How rows may share a request: those that differ in ``field``, a repeated one, and in nothing else.
+
+    ``most`` values of it, ``most_url`` characters of the URL; a row that has one of ``never_with`` travels alone.
+    """
+
+    field: str
+    most: int
+    most_url: int
+    never_with: tuple[str, ...] = ()
+
+
+@frozen(kw_only=True, eq=False)
+class Action:
+    """
+    One write to a provider. ``path`` is a template below ``base_url`` with fields in braces; ``endpoint`` gives method
+    and path where they depend on the settings.
+
+    ``rows_per_request`` above 1: the body is a list with an object for each row, or for each object of the row's list
+    ``body``. ``open_body``: the provider's document does not show every member, so the parameter ``body`` (an object)
+    is sent with whatever members it has. ``prepare`` raises ValueError for values that must not be sent.
+    ``repeatable``: sending it twice is the same as once, so an unknown outcome is tried again. ``destroys``: needs
+    ``--yes``. ``not_built``: listed with this reason and never sent.
+    """
+
+    name: str
+    summary: str
+    method: str
+    path: str
+    endpoint: Callable[[Any], tuple[str, str]] | None = None
+    fields: tuple[Field, ...] = ()
+    rows_per_request: int = 1
+    grouping: Grouping | None = None
+    open_body: bool = False
+    prepare: Callable[[Any, Values], None] = lambda settings, values: None
+    judge: ActionJudge | None = None
+    repeatable: bool = False
+    destroys: bool = False
+    not_built: str = ""
+
+    @property
+    def bulk(self) -> bool:
+        """Whether the body is a list of objects, one or more for each row."""
+        return self.rows_per_request > 1

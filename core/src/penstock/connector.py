@@ -1,0 +1,279 @@
+"""
+What a plugin declares of a provider: a connector with its settings and its streams.
+
+All frozen values, keyword-only: they gain optional fields, they never lose one. Functions among the fields are pure.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime, time, timedelta, tzinfo
+from typing import TYPE_CHECKING, Any
+
+import attrs
+from attrs import field, frozen
+
+from penstock.model import Kind, Request, Slice
+from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller
+from penstock.records import Column, columns_of
+
+if TYPE_CHECKING:
+    pass
+
+# --- settings -------------------------------------------------------------------------------------------------------
+
+_METADATA = "penstock"
+
+
+def setting(default: Any = attrs.NOTHING, *, help: str, affects_data: bool = False, **more: Any) -> Any:
+    """
+    One configuration key. Without ``default`` it is required.
+
+    ``affects_data``: the provider's answer depends on it, so changing it makes delivered partitions wanted again.
+    ``more`` goes to :func:`attrs.field` (``validator``, ``converter``).
+    """
+    if default is not attrs.NOTHING:
+        more["default"] = default
+    return attrs.field(metadata={_METADATA: {"help": help, "affects_data": affects_data}}, **more)
+
+
+def help_of(attribute: "attrs.Attribute[Any]") -> str:
+    """What :func:`setting` was told of a key, for people."""
+    return str(attribute.metadata.get(_METADATA, {}).get("help", ""))
+
+
+def affects_data(attribute: "attrs.Attribute[Any]") -> bool:
+    """Whether the provider's answer depends on this key."""
+    return bool(attribute.metadata.get(_METADATA, {}).get("affects_data", False))
+
+
+@frozen(kw_only=True)
+class SourceSettings:
+    """
+    The keys every source takes. A connector's own settings extend this class and may set other defaults.
+
+    A default of None for a pace or a bound means: what the connector declares in its ``Limits``.
+    """
+
+    base_url: str = setting(help="where the provider answers; requests and credentials go to this origin only")
+    start: date | None = setting(None, help="the first day wanted; default: the provider's retention, else 90 days ago")
+    timezone: str = setting("UTC", help="IANA name of the zone in which days are cut", affects_data=True)
+    open_for: str | None = setting(None, help='how long a day stays open, such as "3 days"; default: per stream')
+    requests_per_second: float | None = setting(None, help="pace of requests; default: what the provider allows")
+    concurrency: int | None = setting(None, help="requests under way at once; default: what the provider allows")
+    timeout_s: float = setting(60.0, help="seconds without a byte before a request counts as lost")
+    poll_first_s: float | None = setting(None, help="seconds before a report is first asked for; default: per stream")
+    poll_max_s: float | None = setting(None, help="longest pause between two polls, in seconds; default: per stream")
+    poll_deadline_s: float | None = setting(
+        None, help="seconds until a report that is not ready has failed; default: per stream"
+    )
+    retry_first_s: float = setting(1.0, help="upper bound of the first pause before a retry, in seconds; it doubles")
+    retry_max_s: float = setting(60.0, help="longest pause before a retry that the provider did not ask for")
+    retries: int = setting(5, help="how often a request is tried again before its partition fails")
+    throttle_wait_s: float = setting(300.0, help="longest pause that a provider may impose (Retry-After), in seconds")
+    max_body_mib: int = setting(256, help="largest answer, decompressed, in MiB")
+    max_pages: int = setting(100_000, help="most pages of one listing")
+    include_personal: bool = setting(True, help="whether columns with personal data are delivered", affects_data=True)
+    exclude: tuple[str, ...] = setting(
+        (), help='columns to leave out, as "column" or "stream.column"', affects_data=True
+    )
+    allow_writes: bool = setting(False, help="whether actions may be sent")
+    allow_http: bool = setting(False, help="whether plain http is allowed beyond this machine")
+    proxy: str | None = setting(None, help="URL of a proxy; default: HTTPS_PROXY and its kin in the environment")
+    ca_file: str | None = setting(None, help="CA bundle; default: SSL_CERT_FILE, else the system's")
+
+    def notices(self) -> tuple[str, ...]:
+        """What the user of these settings should know before anything is sent, told once by every command."""
+        return ()
+
+
+# --- connectors and streams -----------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Limits:
+    """
+    What the provider allows, or, where it does not say, what is polite. The configuration may set other numbers.
+    """
+
+    requests_per_second: float | None = None
+    concurrency: int = 1
+    cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
+
+
+@frozen(kw_only=True, eq=False)
+class Connector:
+    """
+    A provider as one plugin offers it. Everything that depends on an account's configuration takes ``settings``.
+
+    ``name`` is what a configuration calls it, ``title`` what messages do: the provider's own spelling of its name.
+    ``check`` names one cheap request that records nothing at the provider; without it, ``penstock check`` looks at
+    the configuration only and says so.
+    """
+
+    name: str
+    summary: str
+    settings: type[SourceSettings]
+    authenticator: Callable[[Any], Authenticator | Named] | None = None
+    judge: Judge | None = None
+    limits: Limits = Limits()
+    check: Callable[[Any, Slice], Request] | None = None
+    title: str = field()
+
+    @title.default
+    def _title(self) -> str:
+        return self.name
+
+
+@frozen
+class OpenFor:
+    """
+    How long a provider may restate a day: ``days`` after its end, and at least through day ``month_day`` of the month
+    after it. A reading made after that is final.
+    """
+
+    days: int = 0
+    month_day: int | None = None
+
+    def until(self, day: date, zone: tzinfo) -> datetime:
+        """The moment from which a reading of ``day`` is final."""
+        closes = day + timedelta(days=1 + self.days)
+        if self.month_day is not None:
+            following = (day.replace(day=1) + timedelta(days=32)).replace(day=self.month_day)
+            closes = max(closes, following + timedelta(days=1))
+        return datetime.combine(closes, time(), zone)
+
+    @classmethod
+    def parse(cls, text: str) -> "OpenFor":
+        """From ``3 days`` or ``40 days, 8th of next month``; ValueError otherwise."""
+        found = re.fullmatch(
+            r"\s*(\d+)\s*(?:d|days?)?(?:\s*,?\s*(\d+)(?:st|nd|rd|th)? of (?:the )?next month)?\s*", text
+        )
+        if found is None or (found[2] and not 1 <= int(found[2]) <= 28):
+            raise ValueError(f'{text!r} is not a time such as "3 days" or "40 days, 8th of next month"')
+        return cls(int(found[1]), int(found[2]) if found[2] else None)
+
+    def __str__(self) -> str:
+        months = f", until day {self.month_day} of the next month at least" if self.month_day else ""
+        return f"{self.days} day{'' if self.days == 1 else 's'}{months}"
+
+
+@frozen(kw_only=True)
+class Parent:
+    """
+    A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into the parents of a
+    request, each a mapping; no mapping, no request; equal ones are asked once.
+
+    ``per_request``: how many of them one request takes.
+    """
+
+    stream: str
+    columns: tuple[str, ...]
+    links: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]] = lambda row: [row]
+    per_request: int = 1
+
+
+@frozen(kw_only=True)
+class Derived:
+    """
+    A stream cut from its parent's batches: the elements of the nested ``column`` of ``stream``, each stamped with
+    ``stamps`` (own column -> parent's column). It travels with its parent: same request, transaction and ledger row.
+    """
+
+    stream: str
+    column: str
+    stamps: Mapping[str, str]
+
+
+def _names(names: str | Iterable[str]) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names)
+
+
+@frozen(kw_only=True, eq=False)
+class Stream:
+    """
+    One kind of record that a source offers. Functions take the source's ``settings``; all are pure.
+
+    ``record``, ``kind``, ``key``
+        the record class; ``report``, ``changes`` or ``snapshot``; the columns that tell its rows apart.
+    ``requests(settings, slice_)``
+        the first requests of an slice, each the head of a listing of its own; a poller makes of each a submission.
+    ``account``, ``day``
+        the columns of its partitions: an account times, unless it is a snapshot, a day. Where the record class lacks
+        one it is added, and where nothing else fills it the slice's is stamped on every row.
+    ``accounts``, ``accounts_from``
+        the configured accounts; where there are none (None), they are the values of a column of another stream, as
+        ``(stream, column)``, remembered by the ledger.
+    ``days_per_request``, ``day_of``
+        how many consecutive days one request may cover, and the column that a row's own day is then read from.
+    ``inexact_bounds``
+        the provider does not say how exactly it cuts a period: rows (``day_of``, a time) outside of an slice's are
+        dropped as repeated, since they come with another. Where it turns out to go by whole days, days are not cut
+        further.
+    ``parent``, ``derived``
+        it is asked for by the rows of another stream, or cut from its batches.
+    ``envelope``, ``paginator``, ``poller``, ``downloads``
+        the components it is read with: objects, names (:func:`penstock.protocols.named`), or functions of the settings.
+        Default: the body is the item or items; one page; no poller; a poller's downloads are read by the envelope.
+    ``poll_first_s``, ``poll_max_s``, ``poll_deadline_s``
+        of a report on demand: seconds before it is first asked for, between two polls at most, and until it has failed.
+    ``judge``
+        asked before the connector's.
+    ``earliest(today)``
+        the first day that the provider still serves; default: all of them.
+    ``open_for``
+        how long after its end a day of a report may be restated.
+    ``lookback``, ``lag``
+        of changes: how far a window reaches back before its start, and how long before now it must end.
+    ``extra_columns``
+        columns that the configuration declares, behind those of the record class.
+    ``on_by_default``, ``required_settings``
+        whether a run without ``--streams`` reads it, and the settings without which it cannot run.
+    ``not_built``
+        it is listed with this reason and cannot be run.
+    """
+
+    name: str
+    summary: str
+    record: type
+    kind: Kind
+    key: tuple[str, ...] = field(default=(), converter=_names)
+    requests: Callable[[Any, Slice], Iterable[Request]] = lambda settings, slice_: ()
+    account: str | None = None
+    accounts: Callable[[Any], Sequence[str] | None] | None = None
+    accounts_from: tuple[str, str] | None = None
+    day: str | None = None
+    day_of: str | Callable[[Any], str | None] | None = None
+    inexact_bounds: bool = False
+    parent: Parent | None = None
+    derived: Derived | None = None
+    envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None
+    paginator: Paginator | Named | Callable[[Any], Paginator] | None = None
+    poller: Poller | Named | Callable[[Any], Poller] | None = None
+    downloads: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None
+    days_per_request: int | Callable[[Any], int] = 1
+    earliest: Callable[[date], date] | None = None
+    open_for: OpenFor = OpenFor(0)
+    lookback: timedelta = timedelta(0)
+    lag: timedelta = timedelta(0)
+    extra_columns: Callable[[Any], Sequence[Column]] | None = None
+    on_by_default: bool = True
+    required_settings: tuple[str, ...] = ()
+    poll_first_s: float = 5.0
+    poll_max_s: float = 60.0
+    poll_deadline_s: float = 1800.0
+    judge: Judge | None = None
+    not_built: str = ""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The columns of its record class, in the order of their declaration."""
+        return columns_of(self.record)
+
+
+@frozen(kw_only=True)
+class Registration:
+    """A part that a plugin offers under a name: ``factory(**options)`` makes it."""
+
+    name: str
+    factory: Callable[..., Any]
+    summary: str

@@ -1,0 +1,269 @@
+"""
+What each exchangeable part must answer: authenticator, judge, paginator, poller, decoder.
+
+A part is a frozen value whose methods are pure: values in, value out. It never waits, loops, retries or does I/O;
+the core does, and asks the part at each turn.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+from attrs import field, frozen
+
+from penstock.errors import ProviderError
+from penstock.model import Answer, Page, Request, Response
+from penstock.redact import Secret
+
+Exchange = Callable[[Request], Response]
+
+
+# --- verdicts -------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Accept:
+    """The answer is good. ``answer`` replaces what the envelope said, where the judge knows better."""
+
+    answer: Answer | None = None
+
+
+@frozen
+class Retry:
+    """
+    Slice again, signed anew. ``error`` is what is raised when the tries are used up.
+
+    ``wait_s``
+        wait at least this long, up to the setting ``throttle_wait_s``;
+    ``throttle``
+        the whole source waits, not only this request;
+    ``renew``
+        log in again first. The second time in one request, ``error`` is raised;
+    ``correct_clock``
+        sign with the time of the answer's ``Date`` header, if it is more than 60 s from ours. If it is not, and the
+        second time in one request, ``error`` is raised.
+    """
+
+    error: ProviderError
+    wait_s: float | None = None
+    throttle: bool = False
+    renew: bool = False
+    correct_clock: bool = False
+
+
+@frozen
+class Refuse:
+    """The answer is final and bad."""
+
+    error: ProviderError
+
+
+@frozen
+class Skip:
+    """There is nothing here and that is no failure (a 404 of a detail read): no records, counted, with its reason."""
+
+    reason: str
+
+
+Verdict = Accept | Retry | Refuse | Skip
+
+
+class Judge(Protocol):
+    """
+    Says of one answer whether it is good. Called in the fetching thread, inside the retry.
+
+    ``answer`` is what the envelope read, or None when the body did not fit it. None leaves the decision to the HTTP
+    status: 2xx is accepted if the envelope was read, 401 and 403 are refused credentials, 404 is refused, 408, 425,
+    429 and 5xx are tried again.
+    """
+
+    def __call__(self, response: Response, answer: Answer | None) -> Verdict | None: ...
+
+
+# --- authentication -------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Grant:
+    """A token and how long it lives (None: until it is refused)."""
+
+    token: Secret
+    life_s: float | None = None
+
+
+class Authenticator(Protocol):
+    """
+    Puts credentials on one attempt. Called anew for every attempt; ``now`` is aware UTC, corrected for clock skew.
+    """
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        """The request as it is sent; ``grant`` is None where ``grant_request`` is."""
+
+    def grant_request(self) -> Request | None:
+        """The login or token call, sent as it is; None when no token is needed."""
+
+    def read_grant(self, response: Response) -> Grant:
+        """The token in the answer of the login; raises AuthenticationError when it was refused."""
+
+    def explain(self, request: Request, now: datetime) -> str:
+        """What was signed, for the message of a refused signature; secrets are masked by the caller."""
+
+
+@frozen
+class Unsigned:
+    """No credentials at all; also the base that spares an authenticator what it does not need."""
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return request
+
+    def grant_request(self) -> Request | None:
+        return None
+
+    def read_grant(self, response: Response) -> Grant:
+        raise NotImplementedError("an authenticator with a grant_request must read its answer")
+
+    def explain(self, request: Request, now: datetime) -> str:
+        return ""
+
+
+# --- paging ---------------------------------------------------------------------------------------------------------
+
+
+class Paginator(Protocol):
+    """Names the next requests of a listing."""
+
+    def first(self, request: Request) -> Request:
+        """The request of the first page (with page number and size, say)."""
+
+    def rest(self, first: Page) -> Sequence[Request] | None:
+        """All other pages at once, in order, when the first tells their number; they are fetched concurrently."""
+
+    def next(self, page: Page) -> Request | None:
+        """The page after this one; asked only when ``rest`` gave None."""
+
+    def repeats(self, page: Page) -> bool:
+        """Whether this page may be a repetition of the one before (dropped and counted); any other is an error."""
+
+    def capped(self, page: Page) -> bool:
+        """
+        Whether the listing, of which this is the last page, was cut at the provider's ceiling. The core halves the
+        days or hours asked for; where it cannot, what came is delivered, marked truncated.
+        """
+
+    def restart(self, request: Request, response: Response) -> Request | None:
+        """Another first request, when the provider refuses this one (a first page of 0, say); asked once."""
+
+    def ends(self, request: Request, response: Response) -> bool:
+        """Whether this refusal of a page that ``next`` named says that there is no such page; else it is an error."""
+
+
+@frozen
+class SinglePage:
+    """One answer holds everything; also the base that spares a paginator what it does not need."""
+
+    def first(self, request: Request) -> Request:
+        return request
+
+    def rest(self, first: Page) -> Sequence[Request] | None:
+        return None
+
+    def next(self, page: Page) -> Request | None:
+        return None
+
+    def repeats(self, page: Page) -> bool:
+        return False
+
+    def capped(self, page: Page) -> bool:
+        return False
+
+    def restart(self, request: Request, response: Response) -> Request | None:
+        return None
+
+    def ends(self, request: Request, response: Response) -> bool:
+        return False
+
+
+# --- asynchronous reports -------------------------------------------------------------------------------------------
+
+
+@frozen
+class Waiting:
+    """Not ready. ``note`` is an unexpected state, in the provider's words, for the log."""
+
+    note: str = ""
+
+
+@frozen
+class Ready:
+    """
+    Finished. The rows begin in the poll's own answer; or in the answers to ``pages``, requests to the provider itself;
+    or to ``downloads``, files which may lie at another origin and are asked for without credentials.
+
+    Wherever they begin, the stream's paginator goes on from there. Downloads are read by the stream's ``downloads``,
+    the others by its envelope.
+    """
+
+    downloads: tuple[Request, ...] = ()
+    pages: tuple[Request, ...] = ()
+
+
+@frozen
+class Empty:
+    """Finished, and the provider says that there are no records."""
+
+
+@frozen
+class Gone:
+    """The provider says that the report failed, expired or is unknown: it is submitted anew, once."""
+
+    reason: str
+
+
+ReportState = Waiting | Ready | Empty | Gone
+
+
+class Poller(Protocol):
+    """Says ready or wait. The handle lives in the ledger, so that another process can go on from it."""
+
+    def handle(self, response: Response) -> str:
+        """The report's name (an id, a URL), from the answer to the submission; raises ReportError without one."""
+
+    def poll(self, submitted: Request, handle: str) -> Request:
+        """The request that asks for its state."""
+
+    def state(self, response: Response, age_s: float) -> ReportState:
+        """
+        What the poll's answer says; ``age_s`` is the report's age since it was submitted.
+
+        Also asked about a refused answer with status 404 or 410 (any other refusal fails the partition): a report that
+        an earlier run submitted may be :class:`Gone`.
+        """
+
+    def lost(self, response: Response) -> bool:
+        """Whether this refused answer to a later page or download means the report expired meanwhile."""
+
+
+# --- bodies ---------------------------------------------------------------------------------------------------------
+
+
+class BodyDecoder(Protocol):
+    """
+    Body to items: where in this body the elements are. Called in the fetching thread, inside the retry.
+
+    Raises BrokenBodyError when the body is not what the envelope says.
+    """
+
+    def __call__(self, response: Response) -> Answer: ...
+
+
+@frozen
+class Named:
+    """A part given by name and options: ``named("page_number", size=100)`` is looked up among the plugins' offers."""
+
+    name: str
+    options: dict[str, Any] = field(factory=dict)
+
+
+def named(name: str, /, **options: Any) -> Named:
+    """A part that some plugin offers under this name."""
+    return Named(name, options)

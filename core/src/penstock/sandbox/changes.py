@@ -1,0 +1,381 @@
+"""
+What can be done to an answer of a provider: each :data:`Change` spoils one, on the wire or in its body.
+
+A change that looks into the body takes the first JSON array of objects in it (or JSON lines) for its records, and
+leaves a body without one alone. Those of the wire (resets, cut bodies, drips) need :mod:`penstock.sandbox.server`;
+the others change status, headers or body and work with direct calls.
+"""
+
+import gzip
+import json
+import re
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from functools import lru_cache
+
+from attrs import evolve
+
+from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
+from penstock.sandbox.server import Pause, Reset, Scripted, Step, head_of
+
+MIB = 1 << 20
+FOREIGN = "collector.example.net"  # a host that must never see a request
+
+
+class Moment:
+    """One request at which a fault strikes, and what it may need for that."""
+
+    def __init__(self, request: SandboxRequest, app: SandboxApp, before: SandboxResponse | None) -> None:
+        self.request = request
+        self.before = before  # the app's last good answer on this path
+        self._app = app
+        self._answer: SandboxResponse | None = None
+
+    @property
+    def answer(self) -> SandboxResponse:
+        """The app's own answer. A fault that does not look at it keeps the request from the app."""
+        if self._answer is None:
+            self._answer = self._app(self.request)
+        return self._answer
+
+
+Change = Callable[[Moment], SandboxResponse | None]
+
+
+# --- status and headers ---------------------------------------------------------------------------------------------
+
+
+def status(code: int, body: str = "", *, retry_after: str | float | None = None, dated: bool = False) -> Change:
+    """Answer ``code`` without asking the app; ``retry_after`` in seconds, ``dated``: as an HTTP date that far ahead."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        headers = {"Content-Type": "text/html" if body.startswith("<") else "application/json"}
+        if dated and retry_after is not None:
+            # HTTP dates have whole seconds: rounded up, so that it is never in the past already.
+            when = datetime.now(UTC) + timedelta(seconds=float(retry_after) + 1)
+            headers["Retry-After"] = format_datetime(when.replace(microsecond=0), usegmt=True)
+        elif retry_after is not None:
+            headers["Retry-After"] = str(retry_after)
+        return SandboxResponse(status=code, headers=headers, body=body.encode())
+
+    return change
+
+
+def redirect(location: Callable[[SandboxRequest], str], code: int = 302) -> Change:
+    """To the place that ``location`` gives, without asking the app."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        return SandboxResponse(status=code, headers={"Location": location(moment.request)})
+
+    return change
+
+
+def with_header(name: str, value: str) -> Change:
+    """The app's answer with this header in place of its own."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        kept = {known: old for known, old in moment.answer.headers.items() if known.lower() != name.lower()}
+        return evolve(moment.answer, headers={**kept, name: value})
+
+    return change
+
+
+# --- the wire -------------------------------------------------------------------------------------------------------
+
+
+def _scripted(answer: SandboxResponse, steps: Iterable[Step]) -> Scripted:
+    return Scripted(status=answer.status, headers=answer.headers, steps=steps)
+
+
+def _head(answer: SandboxResponse, length: int | None) -> bytes:
+    # A script ends with its connection; said beforehand, so that no client takes it for its next request.
+    framing = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
+    return head_of(answer, framing, ("Connection", "close"))
+
+
+def reset(moment: Moment) -> SandboxResponse:
+    """The request arrives and is worked on; the connection is reset before the answer."""
+    return _scripted(moment.answer, (Reset(),))
+
+
+def silent_close(moment: Moment) -> SandboxResponse:
+    """The connection is closed instead of an answer."""
+    return _scripted(moment.answer, ())
+
+
+def cut_head(moment: Moment) -> SandboxResponse:
+    """The status line, then the end of the connection: a client may take it for an answer without headers."""
+    head = _head(moment.answer, len(moment.answer.body))
+    return _scripted(moment.answer, (head[: head.index(b"\r\n") + 2],))
+
+
+def reset_in_body(moment: Moment) -> SandboxResponse:
+    """Half of the body, then a reset."""
+    body = moment.answer.body
+    # The pause lets what was sent arrive: a reset throws away what is still under way.
+    return _scripted(moment.answer, (_head(moment.answer, len(body)) + body[: len(body) // 2], Pause(0.05), Reset()))
+
+
+def cut(moment: Moment) -> SandboxResponse:
+    """Half of the body that ``Content-Length`` announces."""
+    body = moment.answer.body
+    return _scripted(moment.answer, (_head(moment.answer, len(body) + (not body)) + body[: len(body) // 2],))
+
+
+def cut_chunk(moment: Moment) -> SandboxResponse:
+    """A chunk that ends half-way."""
+    body = moment.answer.body
+    return _scripted(moment.answer, (_head(moment.answer, None) + b"%x\r\n" % len(body) + body[: len(body) // 2],))
+
+
+def cut_between_chunks(moment: Moment) -> SandboxResponse:
+    """Every chunk is whole, but the last one, which says that the body is at its end, never comes."""
+    body = moment.answer.body
+    half = body[: len(body) // 2 + 1]
+    return _scripted(moment.answer, (_head(moment.answer, None) + b"%x\r\n%b\r\n" % (len(half), half),))
+
+
+def wrong_length(by: int) -> Change:
+    """A ``Content-Length`` that is ``by`` bytes off; the whole body is sent."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        body = moment.answer.body
+        return _scripted(moment.answer, (_head(moment.answer, max(1, len(body) + by)) + body,))
+
+    return change
+
+
+def two_lengths(moment: Moment) -> SandboxResponse:
+    """Two ``Content-Length`` headers, the second with half of the body."""
+    body = moment.answer.body
+    head = head_of(moment.answer, ("Content-Length", str(len(body))), ("Content-Length", str(len(body) // 2)))
+    return _scripted(moment.answer, (head + body,))
+
+
+def stall(seconds: float, *, in_body: bool = False) -> Change:
+    """Nothing comes for a while, then the rest does."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        body = moment.answer.body
+        whole = _head(moment.answer, len(body)) + body
+        at = len(whole) - len(body) // 2 if in_body else 0
+        return _scripted(moment.answer, (whole[:at], Pause(seconds), whole[at:]))
+
+    return change
+
+
+def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Change:
+    """One byte every ``pause_s``, so that no wait for a byte is long; the rest at once after ``most_s``."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        body = moment.answer.body
+        head = _head(moment.answer, len(body))
+        at_once, slowly = (b"", head + body) if of_head else (head, body)
+
+        def steps() -> Iterator[Step]:
+            yield at_once
+            slow = min(len(slowly), int(most_s / pause_s))
+            for at in range(slow):
+                yield slowly[at : at + 1]
+                yield Pause(pause_s)
+            yield slowly[slow:]
+
+        return _scripted(moment.answer, steps())
+
+    return change
+
+
+def no_http(moment: Moment) -> SandboxResponse:
+    """Bytes that are no HTTP answer: the start of a TLS alert."""
+    return _scripted(moment.answer, (b"\x15\x03\x01\x00\x02\x02\x28 what is this\r\n",))
+
+
+# --- size -----------------------------------------------------------------------------------------------------------
+
+
+def huge(mib: int, *, chunked: bool) -> Change:
+    """The app's answer followed by ``mib`` MiB of spaces, which JSON allows; its length announced, or not."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        body, blanks = moment.answer.body, b" " * MIB
+
+        def steps() -> Iterator[Step]:
+            yield _head(moment.answer, None if chunked else len(body) + mib * MIB)
+            for piece in (body, *[blanks] * mib):
+                if piece:
+                    yield b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
+            if chunked:
+                yield b"0\r\n\r\n"
+
+        return _scripted(moment.answer, steps())
+
+    return change
+
+
+def bomb(mib: int) -> Change:
+    """A small gzip body that is ``mib`` MiB large when decompressed."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        headers = {**moment.answer.headers, "Content-Encoding": "gzip"}
+        return evolve(moment.answer, headers=headers, body=gzip.compress(moment.answer.body) + _blanks(mib))
+
+    return change
+
+
+@lru_cache(maxsize=4)
+def _blanks(mib: int) -> bytes:
+    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
+    block = b" " * MIB
+    return b"".join([*(packer.compress(block) for _ in range(mib)), packer.flush()])
+
+
+def gzip_broken(*, cut_off: bool) -> Change:
+    """A gzip body that is damaged in the middle, or ends too early."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        packed = gzip.compress(moment.answer.body, mtime=0)
+        half = len(packed) // 2
+        # Its check sum is at the end, so a change there is always noticed, whatever the body.
+        broken = packed[:half] if cut_off else packed[:-8] + bytes(byte ^ 0xFF for byte in packed[-8:])
+        return evolve(moment.answer, headers={**moment.answer.headers, "Content-Encoding": "gzip"}, body=broken)
+
+    return change
+
+
+# --- bodies ---------------------------------------------------------------------------------------------------------
+
+LOGIN_PAGE = (
+    "<!DOCTYPE html>\n<html><head><title>Sign in</title></head>"
+    "<body><h1>Your session has ended</h1><form method=post></form></body></html>\n"
+)
+
+
+def with_body(new: bytes | None, content_type: str = "application/json") -> Change:
+    """Another body with status 200; None: the first half of the app's, correctly announced."""
+
+    def change(moment: Moment) -> SandboxResponse:
+        raw = moment.answer.body[: len(moment.answer.body) // 2] if new is None else new
+        return SandboxResponse(headers={"Content-Type": content_type}, body=raw)
+
+    return change
+
+
+def records_in(raw: bytes) -> list[tuple[int, int]]:
+    """Start and end of each record in a body: of the first array of objects, or of each JSON line; none otherwise."""
+    try:
+        text = raw.decode("latin-1")  # one letter per byte, so that places in the text are places in the bytes
+        decoder = json.JSONDecoder()
+        for found in re.finditer(r'"(?:[^"\\]|\\.)*"|\[\s*(?=\{)', text):
+            if not found[0].startswith("["):
+                continue
+            spans, at = [], found.end()
+            while True:
+                _, end = decoder.raw_decode(text, at)
+                spans.append((at, end))
+                comma = re.compile(r"\s*,\s*").match(text, end)
+                if comma is None:
+                    return spans
+                at = comma.end()
+        lines = [(line.start(), line.end()) for line in re.finditer(r"\{[^\n]*\}", text)]
+        for start, end in lines:
+            decoder.raw_decode(text[start:end])
+        return lines if len(lines) > 1 else []  # a single object is an envelope without records, or no listing
+    except ValueError:
+        return []
+
+
+def in_record(edit: Callable[[bytes], bytes]) -> Change:
+    """Edit the record in the middle. An edit that changes nothing is a fault that finds nothing to bite on."""
+
+    def change(moment: Moment) -> SandboxResponse | None:
+        raw = moment.answer.body
+        spans = records_in(raw)
+        if not spans:
+            return None
+        start, end = spans[len(spans) // 2]
+        edited = edit(raw[start:end])
+        return evolve(moment.answer, body=raw[:start] + edited + raw[end:]) if edited != raw[start:end] else None
+
+    return change
+
+
+def in_every_second(edit: Callable[[bytes], bytes]) -> Change:
+    """Edit every second record, the first one included."""
+
+    def change(moment: Moment) -> SandboxResponse | None:
+        raw = moment.answer.body
+        parts, at = [], 0
+        for start, end in records_in(raw)[::2]:
+            parts += [raw[at:start], edit(raw[start:end])]
+            at = end
+        edited = b"".join([*parts, raw[at:]])
+        return evolve(moment.answer, body=edited) if edited != raw else None
+
+    return change
+
+
+def other_number(new: bytes) -> Callable[[bytes], bytes]:
+    """The first number of a record is ``new``."""
+    return lambda record: re.sub(rb'("\s*:\s*)-?\d+(?:\.\d+)?(?=\s*[,}])', rb"\g<1>" + new, record, count=1)
+
+
+def invalid_utf8(record: bytes) -> bytes:
+    """The first text of a record ends with a byte that is no UTF-8."""
+    return re.sub(rb'(:\s*"[^"\\]*)"', lambda hit: hit[1] + b'\xff"', record, count=1)
+
+
+def ids_as_other_type(record: bytes) -> bytes:
+    """Ids that are numbers become text; where there are none, the reverse."""
+    as_text = re.sub(rb'("(?:\w*_)?(?:\w*I)?[iI][dD]"\s*:\s*)(\d+)', rb'\1"\2"', record)
+    return as_text if as_text != record else re.sub(rb'("\w*[iI][dD]"\s*:\s*)"(0|[1-9]\d*)"', rb"\1\2", record)
+
+
+def deep(record: bytes) -> bytes:
+    """One more member, nested 100,000 deep."""
+    depth = 100_000
+    return b'{"nested":' + b"[" * depth + b"]" * depth + (b"," if record.strip(b"{} \n") else b"") + record[1:]
+
+
+def second_key(record: bytes) -> bytes:
+    """The first member of a record stands in it twice."""
+    first = re.match(rb'\{\s*"(?:[^"\\]|\\.)*"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[^,{}\[\]]+)', record)
+    return first[0] + b"," + record[1:] if first else record
+
+
+def repeated_page(moment: Moment) -> SandboxResponse | None:
+    """The answer to the page before, again; the first page has none."""
+    raw = moment.answer.body
+    return moment.before if moment.before is not None and records_in(raw) and moment.before.body != raw else None
+
+
+def next_links(target: Callable[[SandboxRequest], str]) -> Change:
+    """Every link of the body whose member name has ``next`` in it, and of a ``Link`` header, leads elsewhere."""
+
+    def change(moment: Moment) -> SandboxResponse | None:
+        where = json.dumps(target(moment.request)).encode()
+        edited = re.sub(
+            rb'("[^"\\]*next[^"\\]*"\s*:\s*)"[^"]+"', lambda hit: hit[1] + where, moment.answer.body, flags=re.I
+        )
+        headers = {
+            name: re.sub("<[^>]*>(?=[^,]*next)", f"<{target(moment.request)}>", value)
+            if name.lower() == "link"
+            else value
+            for name, value in moment.answer.headers.items()
+        }
+        if edited == moment.answer.body and headers == dict(moment.answer.headers):
+            return None
+        return evolve(moment.answer, body=edited, headers=headers)
+
+    return change
+
+
+def foreign(scheme: str) -> Callable[[SandboxRequest], str]:
+    """The same path and query at :data:`FOREIGN`."""
+    return lambda request: f"{scheme}://{FOREIGN}{request.target}"
+
+
+def itself(request: SandboxRequest) -> str:
+    """The place that was asked for."""
+    return request.target

@@ -1,0 +1,256 @@
+"""
+A local HTTP/1.1 server for a provider's imitation: for tests, ``penstock sandbox`` and ``penstock demo``.
+"""
+
+import gzip
+import http.server
+import socket
+import struct
+import threading
+from collections.abc import Iterable
+from email.utils import formatdate
+from http import HTTPStatus
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from attrs import field, frozen
+
+from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
+
+if TYPE_CHECKING:
+    import ssl
+
+REMEMBERED = 100_000  # requests kept in ``Server.requests``; a sandbox may run for days
+
+
+@frozen
+class Pause:
+    """Send nothing for a while. Ends early when the server is shut down."""
+
+    seconds: float
+
+
+@frozen
+class Reset:
+    """Drop the connection with a TCP reset."""
+
+
+Step = bytes | Pause | Reset
+
+
+@frozen(kw_only=True)
+class Scripted(SandboxResponse):
+    """
+    An answer written to the wire step by step as it stands, its head included; the connection is closed after it.
+
+    ``steps`` is iterated once, while it is sent: a generator may make a body larger than memory.
+    """
+
+    steps: Iterable[Step] = field(default=(), repr=False)
+
+
+def head_of(response: SandboxResponse, *more: tuple[str, str]) -> bytes:
+    """Status line and headers as sent, ``more`` of them in place of those of the same name."""
+    try:
+        phrase = HTTPStatus(response.status).phrase
+    except ValueError:
+        phrase = "Unknown"
+    replaced = {name.lower() for name, _ in more}
+    lines = [f"HTTP/1.1 {response.status} {phrase}"]
+    lines += [f"{name}: {value}" for name, value in response.headers.items() if name.lower() not in replaced]
+    if "date" not in {name.lower() for name in response.headers} | replaced:
+        lines.append(f"Date: {formatdate(usegmt=True)}")
+    lines += [f"{name}: {value}" for name, value in more]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def serve(
+    app: SandboxApp | None = None,
+    host: str = "127.0.0.1",
+    port: int = 0,
+    *,
+    gzip: bool = False,
+    tls: "ssl.SSLContext | None" = None,
+) -> "Server":
+    """
+    A server for ``app``, to be used in a ``with`` statement. Port 0: any free one; see ``base_url``.
+
+    It listens from here on, so that an app which must know its own address can be set inside::
+
+        with serve() as server:
+            server.app = make(server.base_url, today)
+
+    ``gzip``: compress for clients that accept it. ``tls``: speak https, with this context's certificate. Raises
+    OSError when the port is taken.
+    """
+    return Server(app, host, port, compress=gzip, tls=tls)
+
+
+class Server:
+    """
+    A running imitation. ``app`` may be replaced at any time; ``requests`` lists what was asked, in order of arrival;
+    ``errors`` what the app raised (the client got a 500 that says so).
+    """
+
+    def __init__(
+        self, app: SandboxApp | None, host: str, port: int, *, compress: bool, tls: "ssl.SSLContext | None"
+    ) -> None:
+        self.app = app
+        self.compress = compress
+        self.requests: list[SandboxRequest] = []
+        self.errors: list[Exception] = []
+        self.stopping = threading.Event()
+        self._listener = _Listener(self, host, port, tls)
+        bound = self._listener.server_address
+        shown = f"[{host}]" if ":" in host else host
+        self.port = int(bound[1])
+        self.base_url = f"{'https' if tls else 'http'}://{shown}:{self.port}"
+
+    def __enter__(self) -> "Server":
+        threading.Thread(
+            target=self._listener.serve_forever, kwargs={"poll_interval": 0.02}, name="sandbox", daemon=True
+        ).start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stopping.set()
+        self._listener.shutdown()
+        self._listener.server_close()
+        self._listener.drop_connections()
+
+    @property
+    def connections(self) -> int:
+        """How many connections were accepted so far."""
+        return self._listener.accepted
+
+    def answer(self, request: SandboxRequest) -> SandboxResponse:
+        if len(self.requests) < REMEMBERED:
+            self.requests.append(request)
+        try:
+            if self.app is None:
+                return SandboxResponse(status=503, headers={"Retry-After": "1"}, body=b"nothing is served here yet")
+            return self.app(request)
+        except Exception as error:
+            self.errors.append(error)
+            return SandboxResponse(
+                status=500,
+                headers={"Content-Type": "text/plain"},
+                body=f"defect of the sandbox: {type(error).__name__}: {error}".encode(),
+            )
+
+
+class _Listener(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    block_on_close = False
+    request_queue_size = 128
+
+    def __init__(self, owner: Server, host: str, port: int, tls: "ssl.SSLContext | None") -> None:
+        self.owner = owner
+        self._tls = tls
+        self.accepted = 0
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        if ":" in host:
+            self.address_family = socket.AF_INET6
+        super().__init__((host, port), _Handler)
+
+    def server_bind(self) -> None:
+        # Not the parent's: it asks the name service for this host's name, which may take seconds.
+        import socketserver
+
+        socketserver.TCPServer.server_bind(self)
+
+    def get_request(self) -> tuple[Any, Any]:
+        connection, address = super().get_request()
+        if self._tls is not None:  # the handshake is the thread's that serves the connection, with its first read
+            connection = self._tls.wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        return connection, address
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        with self._lock:
+            self.accepted += 1
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A client that goes away is no news."""
+
+    def drop_connections(self) -> None:
+        with self._lock:
+            still_open = list(self._open)
+        for connection in still_open:
+            try:
+                connection.shutdown(socket.SHUT_RDWR)
+            except OSError:  # already gone
+                continue
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    server: _Listener
+    raw_requestline: bytes
+
+    def log_message(self, format: str, *args: Any) -> None:
+        """Quiet."""
+
+    def _answer(self) -> None:
+        owner = self.server.owner
+        try:
+            length = int(self.headers.get("Content-Length") or 0)
+        except ValueError:
+            length = -1
+        if length < 0 or "Transfer-Encoding" in self.headers:
+            self.close_connection = True
+            response = SandboxResponse(status=411, headers={}, body=b"Content-Length wanted")
+        else:
+            request = SandboxRequest(
+                method=self.command,
+                target=self.raw_requestline.split(b" ")[1].decode("latin-1"),
+                headers={name.lower(): value for name, value in self.headers.items()},
+                body=self.rfile.read(length) if length else b"",
+            )
+            response = owner.answer(request)
+        if isinstance(response, Scripted):
+            self._play(response)
+            return
+        body = response.body
+        more = []
+        if owner.compress and len(body) > 200 and "gzip" in self.headers.get("Accept-Encoding", ""):
+            names = {name.lower() for name in response.headers}
+            if "content-encoding" not in names:
+                body = gzip.compress(body, 1, mtime=0)
+                more.append(("Content-Encoding", "gzip"))
+        if response.status != 204:
+            more.append(("Content-Length", str(len(body))))
+        head = head_of(response, *more)
+        if self.command == "HEAD" or response.status in (204, 304):
+            self.connection.sendall(head)
+        elif len(body) < 1 << 16:
+            self.connection.sendall(head + body)
+        else:
+            self.connection.sendall(head)
+            self.connection.sendall(body)
+
+    def _play(self, response: Scripted) -> None:
+        self.close_connection = True
+        for step in response.steps:
+            if isinstance(step, Pause):
+                if self.server.owner.stopping.wait(step.seconds):
+                    return
+            elif isinstance(step, Reset):
+                self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                self.rfile.close()  # it keeps the connection open
+                self.connection.close()
+                return
+            else:
+                self.connection.sendall(step)
+
+    do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = do_OPTIONS = _answer  # noqa: N815

@@ -1,0 +1,305 @@
+"""
+The target side of a run: what a sink receives (:class:`Layout`, :class:`LedgerEntry`) and what it must do.
+
+A sink writes; it never fetches, retries or decides what is wanted. The order of calls, for each source of a run::
+
+    target = sink.open(source, run_id, streams)   takes the lock, settles what an earlier crash left behind
+    target.check(layouts)                         if it has this method: can all that may come be written?
+    writer = target.begin(layouts, partition)     one per partition; several may be open at once
+    writer.write(batch)                           any number, in the provider's order
+    writer.commit(entry)  or  writer.abort()      the partition appears whole, with its ledger row, or not at all
+    target.finish(stream)                         once per stream and run, after its last partition
+    target.close()                                gives the lock back
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from typing import Any, Literal, Protocol, runtime_checkable
+
+from attrs import field, frozen
+
+from penstock.model import Batch, Kind, Partition, Rejected
+from penstock.records import Column
+
+EXTRA = "_extra"
+"""The last column of every stream: members that the record class does not know, as an object; UNSET or null if none."""
+
+
+@frozen(kw_only=True)
+class Layout:
+    """
+    A stream as a sink sees it: delivered columns in order (partition columns and ``_extra`` included), key, kind.
+
+    ``derived_by``: the own columns that hold the parent's key, for a stream that travels with its parent's batches;
+    such a stream's rows are replaced parent by parent where its parent is merged, else with the partition.
+    """
+
+    source: str
+    stream: str
+    kind: Kind
+    columns: tuple[Column, ...]
+    key: tuple[str, ...] = ()
+    partition_columns: tuple[str, ...] = ()
+    summary: str = ""
+    derived_by: tuple[str, ...] = ()
+
+    @property
+    def measures(self) -> tuple[str, ...]:
+        """The columns that may be summed."""
+        return tuple(column.name for column in self.columns if column.additive)
+
+
+State = Literal["intended", "staged", "delivered", "failed"]
+
+
+@frozen(kw_only=True)
+class LedgerFile:
+    """
+    One file of a partition, as a target of files keeps it.
+
+    ``path``: its place, relative to the target; ``size`` in bytes, None: there must be no file at that place;
+    ``staged``: where it waits, relative to the target, until it is renamed or merged into its place.
+    """
+
+    path: str
+    size: int | None = None
+    checksum: str | None = None  # "crc32:...", of the bytes on disk
+    staged: str | None = None
+
+
+@frozen(kw_only=True)
+class LedgerEntry:
+    """
+    The ledger's row for one partition.
+
+    ``state`` is one of
+
+    ``intended``
+        files were staged and are being renamed into place (``files`` describes them);
+    ``staged``
+        a day of a ``changes`` stream in files: written, and not merged into its account's file yet;
+    ``delivered``
+        also if a later reading failed: that adds ``error`` and keeps the rest;
+    ``failed``
+        tried, and never delivered.
+
+    ``version`` is the row's version when the partition was planned. A commit is refused where the ledger holds another
+    one by then.
+    """
+
+    source: str
+    partition: Partition
+    state: State
+    run_id: str
+    read_at: datetime | None = None  # aware; of a report, when it was submitted
+    open_until: datetime | None = None  # aware; None: never final
+    fingerprint: str = ""  # of the settings that shape the answer
+    rows: int = 0
+    promised: int | None = None
+    rejected: int = 0
+    repeated: int = 0
+    truncated: bool = False
+    sums: Mapping[str, Decimal] = field(factory=dict)  # column -> sum over the rows, of every measure
+    derived_rows: Mapping[str, int] = field(factory=dict)  # stream -> rows
+    files: tuple[LedgerFile, ...] = ()  # set by a target of files: the stream's, then those of streams derived from it
+    error: str | None = None
+    attempts: int = 0  # failures since the last delivery
+    version: int = 0
+    # Rows that "came", "went" and "changed" against the former reading; not kept; None: the target cannot tell.
+    changes: Mapping[str, int] | None = None
+    rejected_records: tuple[Rejected, ...] = field(default=(), repr=False)  # written with a delivery, not read back
+
+    @property
+    def delivered(self) -> bool:
+        """Whether it was ever delivered, be it without rows or with a failure since."""
+        return self.state == "delivered"
+
+    def final(self, fingerprint: str) -> bool:
+        """Whether the last reading was made after the partition closed, with the settings of today."""
+        return (
+            self.delivered
+            and self.fingerprint == fingerprint
+            and self.read_at is not None
+            and self.open_until is not None
+            and self.read_at >= self.open_until
+        )
+
+
+@frozen(kw_only=True)
+class PendingReport:
+    """
+    A report that was submitted and not yet delivered: enough for another process to go on with it.
+
+    ``request`` is the submission as JSON without credentials, ``partitions`` what its answer will hold.
+    """
+
+    source: str
+    stream: str
+    handle: str
+    request: str
+    partitions: tuple[Partition, ...]
+    submitted_at: datetime
+    fingerprint: str
+
+
+@frozen(kw_only=True)
+class RunRecord:
+    """One run of one source, as ``penstock status`` shows it. ``report`` is the run report's part for the source."""
+
+    run_id: str
+    source: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    report: Mapping[str, Any] = field(factory=dict)
+
+
+class Ledger(Protocol):
+    """
+    The state of a target: a row per partition, the reports under way, the accounts seen, the records set aside.
+
+    Every method is durable when it returns. Methods may be called from the run's main thread only.
+    """
+
+    def entries(self, source: str, stream: str) -> dict[Partition, LedgerEntry]:
+        """Every row of a stream."""
+
+    def deliver(self, entry: LedgerEntry) -> None:
+        """
+        Record a delivery (state ``intended``, ``staged`` or ``delivered``) and its rejected records, in place of the
+        former ones; raises SinkError when the row's version is not ``entry.version`` any more. Stores version + 1.
+        """
+
+    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+        """Record a failure; a former delivery stays as it is, with the error beside it."""
+
+    def submit(self, report: PendingReport) -> None:
+        """Remember a report that is under way."""
+
+    def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
+        """The reports under way, oldest first."""
+
+    def drop(self, report: PendingReport) -> None:
+        """The report was delivered, failed, or is gone."""
+
+    def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None:
+        """The accounts that ``stream`` listed, in place of those it listed before."""
+
+    def accounts(self, source: str, stream: str) -> tuple[str, ...]:
+        """The accounts that ``stream`` listed last, in its order; empty when it was never read."""
+
+    def forget(self, source: str, partitions: Iterable[Partition]) -> int:
+        """Drop the readings, so that they are missing again (what was delivered stays in place); how many."""
+
+    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[LedgerEntry, Rejected]]:
+        """The records set aside, each with the row of its partition; None: of all sources, of all streams."""
+
+    def sources(self) -> tuple[tuple[str, str], ...]:
+        """Every (source, stream) that has a row."""
+
+    def record_run(self, run: RunRecord) -> None:
+        """Remember how a run ended."""
+
+    def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
+        """The last runs, newest first."""
+
+    def close(self) -> None: ...
+
+
+class Writer(Protocol):
+    """One partition on its way into a target."""
+
+    def write(self, batch: Batch) -> None:
+        """Take one batch of the stream, or of one derived from it; ``batch.layout`` says which."""
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        """
+        Let the partition appear whole in place of what was there, together with its ledger row. The entry as
+        committed: with other counts, if the target cannot hold some records, which it then adds to the rejected ones.
+        """
+
+    def abort(self) -> None:
+        """Forget everything written; what was there before stays."""
+
+
+class Target(Protocol):
+    """A sink opened for one source, by one run at a time. Optional besides: :class:`WholeStream`, :class:`Checks`."""
+
+    @property
+    def ledger(self) -> Ledger | None:
+        """None: the target cannot remember (stdout, a single file)."""
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> Writer:
+        """``layouts``: the stream's first, then those derived from it."""
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        """Whether what the entry says was delivered is still there (a file that is gone is missing)."""
+
+    def finish(self, stream: str) -> None:
+        """Nothing more of this stream comes in this run: complete what is made of all its partitions."""
+
+    def close(self) -> None:
+        """Give the lock back. Called once, also after errors."""
+
+
+@runtime_checkable
+class WholeStream(Protocol):
+    """
+    A target that delivers a stream as a whole, such as a single file. With ``whole_stream``, ``finish`` is called only
+    when all partitions of the stream were read. Without this attribute it is always called.
+    """
+
+    whole_stream: bool
+
+
+@runtime_checkable
+class Checks(Protocol):
+    """
+    Of a target that can tell beforehand whether it can hold a stream, such as a table that is there already.
+    """
+
+    def check(self, layouts: Sequence[Layout]) -> None:
+        """
+        Raises TargetError where one of these streams cannot be written as it is declared. Called once a run, before
+        anything is asked for, with all streams that the run may write. Changes nothing.
+        """
+
+
+class Sink(Protocol):
+    """An output as configured. It holds nothing open by itself; a run opens a target for each source."""
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
+        """
+        Raises LockHeldError when another run writes this source to this target, TargetError if it is unusable.
+
+        ``streams``: all that this run may write to this sink, of every source, derived ones included, so that a sink
+        that holds one stream can refuse before anything is fetched, and stdout knows whether to name the stream in
+        each line. Empty: not known.
+        """
+
+    def open_readonly(self, source: str) -> Target | None:
+        """The target for reading only (plan, status, rejected), without lock; None when nothing was ever written."""
+
+
+@frozen(kw_only=True)
+class SinkKind:
+    """
+    An output as a plugin offers it.
+
+    ``scheme``: what ``--to`` begins with (``jsonl`` for ``jsonl:DIR``, ``postgresql``; ``-`` for stdout). ``settings``
+    is an attrs class of :func:`setting` keys, ``parse`` makes it from the text after ``--to`` (the whole text, scheme
+    included), ``open`` makes the sink. ``query`` gives the rows of a query in the sink's own language, each a mapping
+    of column to value, for ``penstock act --from SINK --query``. ``named_streams`` gives, by key of the settings, the
+    streams that they name: one that no source has is refused.
+    """
+
+    name: str
+    summary: str
+    promise: str
+    scheme: str
+    settings: type
+    parse: Callable[[str], Any]
+    open: Callable[[Any], Sink]
+    query: Callable[[Any, str], Iterable[Mapping[str, Any]]] | None = None
+    named_streams: Callable[[Any], Mapping[str, Iterable[str]]] | None = None

@@ -1,0 +1,194 @@
+"""Signing: anew for each attempt, one login for many threads, and the provider's clock where ours is refused."""
+
+import threading
+import time
+from datetime import datetime, timedelta
+from email.utils import format_datetime
+
+import pytest
+from attrs import define, evolve, field, frozen
+from penstock._fetch.auth import RENEWED_AT, SignedExchange
+from penstock.model import Request, Response
+from penstock.protocols import Grant, Unsigned
+from penstock.redact import Secret, mask
+from penstock.testing import FakeClock, a_response
+
+REQUEST = Request(url="http://localhost/report")
+
+
+@frozen(eq=False)
+class Tickets(Unsigned):
+    """Signs with the moment; logs in when it is told a life."""
+
+    life_s: float | None = None
+    logs_in: bool = False
+    grants: list[Grant] = field(factory=list)
+    signed: list[datetime] = field(factory=list)
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        self.signed.append(now)
+        return request.with_param("token", grant.token.reveal() if grant else "none")
+
+    def grant_request(self) -> Request | None:
+        return Request(method="POST", url="http://localhost/login") if self.logs_in else None
+
+    def read_grant(self, response: Response) -> Grant:
+        self.grants.append(Grant(Secret(f"token {len(self.grants) + 1}"), self.life_s))
+        return self.grants[-1]
+
+    def explain(self, request: Request, now: datetime) -> str:
+        return f"{request.url} at {now:%H:%M}"
+
+
+@define(eq=False)
+class Sent:
+    """The transport below: remembers what it was given."""
+
+    requests: list[Request] = field(factory=list)
+
+    def __call__(self, request: Request) -> Response:
+        self.requests.append(request)
+        return a_response()
+
+
+def signing(tickets: Tickets, clock: FakeClock | None = None) -> tuple[SignedExchange, Sent]:
+    sent = Sent()
+    return SignedExchange(tickets, sent, lambda request: a_response(), clock or FakeClock()), sent
+
+
+def test_each_attempt_is_signed_with_its_own_time():
+    """
+    The same request sent twice carries two signatures.
+    """
+    clock, tickets = FakeClock(), Tickets()
+    exchange, sent = signing(tickets, clock)
+
+    exchange(REQUEST)
+    clock.advance(90)
+    exchange(REQUEST)
+
+    assert tickets.signed[1] - tickets.signed[0] == timedelta(seconds=90)
+    assert [request.params for request in sent.requests] == [(("token", "none"),)] * 2
+
+
+def test_a_download_carries_no_credentials():
+    """
+    A request without credentials goes out as it is, and nothing is granted for it.
+    """
+    tickets = Tickets(logs_in=True)
+    exchange, sent = signing(tickets)
+
+    exchange(Request(url="http://localhost/file", credentials=False))
+
+    assert (tickets.signed, tickets.grants, sent.requests[0].params) == ([], [], ())
+
+
+def test_a_grant_is_kept_while_it_lives():
+    """
+    One login serves many requests; before its end a new one is made.
+    """
+    clock, tickets = FakeClock(), Tickets(logs_in=True, life_s=100.0)
+    exchange, sent = signing(tickets, clock)
+
+    for seconds in (0, 10, 100 * RENEWED_AT - 11, 2):
+        clock.advance(seconds)
+        exchange(REQUEST)
+
+    assert [request.param("token") for request in sent.requests] == ["token 1", "token 1", "token 1", "token 2"]
+
+
+def test_a_token_without_an_end_is_never_renewed_by_time():
+    """
+    Where the provider states no life, the token is used until it is refused.
+    """
+    clock, tickets = FakeClock(), Tickets(logs_in=True)
+    exchange, _ = signing(tickets, clock)
+
+    exchange(REQUEST)
+    clock.advance(10**7)
+    exchange(REQUEST)
+
+    assert len(tickets.grants) == 1
+
+
+def test_a_refused_token_is_renewed_by_one_thread():
+    """
+    Eight threads whose token was refused at once bring one login, not eight.
+    """
+    tickets = Tickets(logs_in=True)
+
+    def slow_login(request: Request) -> Response:
+        time.sleep(0.02)
+        return a_response()
+
+    exchange = SignedExchange(tickets, Sent(), slow_login, FakeClock())
+    used = exchange.grant()
+    threads = [threading.Thread(target=exchange.renew, args=(used,)) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert len(tickets.grants) == 2
+    assert exchange.current is not used
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "differs"), [(0, False), (59, False), (-59, False), (61, True), (-3600, True)], ids=str
+)
+def test_the_providers_clock_is_taken_over(ahead_s: int, differs: bool):
+    """
+    A Date more than a minute from ours corrects what the next attempt is signed with; a smaller one is no reason.
+    """
+    clock, tickets = FakeClock(), Tickets()
+    exchange, _ = signing(tickets, clock)
+    theirs = format_datetime(clock.now() + timedelta(seconds=ahead_s), usegmt=True)
+    refused = a_response(status=401, headers=(("date", theirs),), received_at=clock.now())
+
+    assert exchange.correct_clock(refused, exchange.skew) is differs
+    exchange(REQUEST)
+    assert (tickets.signed[0] - clock.now() == timedelta(seconds=ahead_s)) is (differs or ahead_s == 0)
+
+
+@pytest.mark.parametrize(
+    "date",
+    ["", "yesterday", "Mon, 99 Foo 2026 12:00:00 GMT", "Fri, 31 Dec 9999 23:59:59 GMT", "0 Jan 9999999999 0:0 GMT"],
+    ids=["none", "words", "broken", "the end of time", "beyond it"],
+)
+def test_a_broken_date_corrects_nothing(date: str):
+    """
+    Without a date that can be read, the refusal stands.
+    """
+    exchange, _ = signing(Tickets())
+
+    assert exchange.correct_clock(a_response(status=401, headers=(("date", date),)), timedelta(0)) is False
+
+
+def test_what_was_signed_can_be_shown():
+    """
+    The explanation is of the corrected time.
+    """
+    clock = FakeClock()
+    exchange, _ = signing(Tickets(), clock)
+    theirs = format_datetime(clock.now() + timedelta(hours=2), usegmt=True)
+    exchange.correct_clock(a_response(headers=(("date", theirs),), received_at=clock.now()), timedelta(0))
+
+    assert exchange.explain(REQUEST) == "http://localhost/report at 14:00"
+
+
+def test_a_signature_that_comes_back_is_masked():
+    """
+    What the authenticator declares masked and puts on a request is not shown by an error that quotes the provider.
+    """
+
+    class Signs(Unsigned):
+        def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+            signed = request.with_param("signature", f"{now:%H%M%S%f}-0123456789abcdef")
+            return evolve(signed, masked=("signature", "account"))
+
+    sent = Sent()
+    exchange = SignedExchange(authenticator=Signs(), send=sent, login=sent, clock=FakeClock())
+    exchange(REQUEST.with_param("account", "account-of-2026-and-more"))
+
+    signature = sent.requests[0].param("signature")
+    assert mask(f"no: {signature}, account-of-2026-and-more") == "no: ***, account-of-2026-and-more"

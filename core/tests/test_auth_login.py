@@ -1,0 +1,94 @@
+"""Logging in: one thread at a time, and never again with what was refused."""
+
+import threading
+from datetime import datetime
+
+import pytest
+from attrs import frozen
+from penstock._fetch.auth import SignedExchange
+from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.retry import Budget, Retrying, RetryPolicy
+from penstock.errors import AuthenticationError, BrokenBodyError
+from penstock.model import Request, Response
+from penstock.protocols import Accept, Grant, Retry, Unsigned, Verdict
+from penstock.redact import Secret
+from penstock.testing import FakeClock, ScriptedExchange, a_response
+
+LOGIN = Request(url="http://localhost/login", method="POST")
+READ = Request(url="http://localhost/records")
+
+
+@frozen
+class Door(Unsigned):
+    """A login whose answer says by its status whether it was refused, and by its body which token is given."""
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        assert grant is not None
+        return request.with_headers(("Token", grant.token.reveal()))
+
+    def grant_request(self) -> Request | None:
+        return LOGIN
+
+    def read_grant(self, response: Response) -> Grant:
+        if response.status != 200:
+            raise AuthenticationError(f"refused with {response.status}")
+        if response.body.startswith(b"<"):
+            raise BrokenBodyError("that is no login's answer")
+        return Grant(Secret(response.body.decode().strip('{"token: }')), 3600.0)
+
+
+def test_a_refused_login_is_not_tried_again() -> None:
+    """
+    Whoever needs the token afterwards hears the same refusal; the provider, which counts logins, hears nothing.
+    """
+    login = ScriptedExchange([a_response(status=401)])
+    exchange = SignedExchange(Door(), ScriptedExchange([]), login, FakeClock())
+    heard: list[str] = []
+
+    def read() -> None:
+        with pytest.raises(AuthenticationError) as refused:
+            exchange(READ)
+        heard.append(str(refused.value))
+
+    threads = [threading.Thread(target=read) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert heard == ["refused with 401"] * 4
+    assert len(login.requests) == 1
+
+
+def test_a_login_that_failed_otherwise_is_tried_again() -> None:
+    """
+    Only a refusal stands: a provider that could not be reached may be reached by the next request.
+    """
+    login = ScriptedExchange([OSError("no route"), a_response()])
+    exchange = SignedExchange(Door(), ScriptedExchange([a_response()]), login, FakeClock())
+
+    with pytest.raises(OSError, match="no route"):
+        exchange(READ)
+
+    assert exchange(READ).status == 200
+
+
+def expired(response: Response) -> Verdict:
+    """A judge to whom 401 says that the token is over."""
+    return Retry(AuthenticationError("refused"), renew=True) if response.status == 401 else Accept()
+
+
+def test_the_first_token_may_be_over_too() -> None:
+    """
+    A token that dies before its first answer (a login elsewhere may end it) is replaced like a later one, even when
+    the first login after that is answered by something else than a login.
+    """
+    clock = FakeClock()
+    login = ScriptedExchange([a_response({"token": 1}), a_response(b"<html>"), a_response({"token": 2})])
+    sent = ScriptedExchange([a_response(status=401), a_response()])
+    retrying = Retrying(SignedExchange(Door(), sent, login, clock), RetryPolicy(), RateLimit(clock), Budget(clock))
+
+    response, _ = retrying(READ, expired)
+
+    assert response.status == 200
+    assert [request.headers for request in sent.requests] == [(("Token", "1"),), (("Token", "2"),)]

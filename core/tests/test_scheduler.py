@@ -1,0 +1,286 @@
+"""The scheduler: order, concurrency, pauses, stop and deadline, with calls that need no network."""
+
+import threading
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from attrs import define, field
+from penstock._fetch.scheduler import FEW, Call, Outcome, Pause, Reading, Scheduler, Task
+from penstock._util.clock import Clock
+from penstock.errors import DeadlineReachedError, StoppedError, TransportError
+from penstock.model import Request, Response
+
+
+def a_call(name: str) -> Call:
+    return Call(request=Request(url=f"http://localhost/{name}"), read=None)
+
+
+def an_answer(call: Call, size: int = 1) -> Outcome:
+    return Outcome(call=call, response=Response(status=200, body=b"x" * size, received_at=datetime.now(UTC)))
+
+
+def name_of(outcome: Outcome | None) -> str:
+    assert outcome is not None
+    return outcome.call.request.url.rpartition("/")[2]
+
+
+@define(eq=False)
+class FakeLane:
+    """Answers after a while; remembers how many calls were under way at once, and in which order they came."""
+
+    concurrency: int = 2
+    delay_s: Callable[[str], float] = lambda name: 0.0
+    size: int = 1
+    most: int = 0
+    came: list[str] = field(factory=list)
+    _under_way: int = 0
+    _lock: threading.Lock = field(factory=threading.Lock)
+
+    def make(self, call: Call) -> Outcome:
+        name = call.request.url.rpartition("/")[2]
+        with self._lock:
+            self.came.append(name)
+            self._under_way += 1
+            self.most = max(self.most, self._under_way)
+        time.sleep(self.delay_s(name))
+        with self._lock:
+            self._under_way -= 1
+        return an_answer(call, self.size)
+
+
+def test_outcomes_come_in_the_order_of_the_calls():
+    """
+    A reading gets its outcomes in the order in which it asked, however late the first one is.
+    """
+    client, got = FakeLane(concurrency=4, delay_s=lambda name: 0.05 if name == "0" else 0.0), []
+
+    def reading() -> Reading:
+        calls = tuple(a_call(str(number)) for number in range(8))
+        got.append(name_of((yield calls)))
+        while len(got) < len(calls):
+            got.append(name_of((yield ())))
+
+    scheduler = Scheduler(Clock())
+    scheduler.add([Task(client, reading)])
+
+    assert scheduler.run() is None
+    assert got == [str(number) for number in range(8)]
+    assert client.most > 1
+
+
+def test_calls_added_later_come_before_those_already_waiting():
+    """
+    Pages that follow a first page are handed over before the next listing's first page.
+    """
+    got = []
+
+    def reading() -> Reading:
+        got.append(name_of((yield (a_call("a1"), a_call("b1")))))
+        got.append(name_of((yield (a_call("a2"), a_call("a3")))))
+        got.extend([name_of((yield ())), name_of((yield ()))])
+
+    scheduler = Scheduler(Clock())
+    scheduler.add([Task(FakeLane(), reading)])
+    scheduler.run()
+
+    assert got == ["a1", "a2", "a3", "b1"]
+
+
+def test_what_nobody_has_taken_yet_is_bounded_in_number():
+    """
+    A reading that is slower than its provider has no more than twice the client's requests ahead of it.
+    """
+    client, ahead = FakeLane(concurrency=3, delay_s=lambda name: 0.02 if name == "0" else 0.0), []
+
+    def reading() -> Reading:
+        calls = tuple(a_call(str(number)) for number in range(20))
+        for place in range(20):
+            yield (calls if place == 0 else ())
+            time.sleep(0.01)
+            ahead.append(len(client.came) - place - 1)
+
+    scheduler = Scheduler(Clock(), quick_s=0.0)
+    scheduler.add([Task(client, reading)])
+    scheduler.run()
+
+    assert len(client.came) == 20
+    assert 3 <= max(ahead) <= 6
+
+
+def test_no_more_calls_at_once_than_the_lane_allows():
+    """
+    Readings of one client share its threads.
+    """
+    client = FakeLane(concurrency=3, delay_s=lambda name: 0.01)
+
+    def reading() -> Reading:
+        for number in range(3):
+            yield (a_call(str(number)),)
+
+    scheduler = Scheduler(Clock())
+    scheduler.add([Task(client, reading) for _ in range(10)])
+    scheduler.run()
+
+    assert client.most == 3
+    assert len(client.came) == 30
+
+
+@pytest.mark.parametrize(("quick_s", "most"), [(60.0, FEW), (0.0, 6)], ids=["comes at once", "is waited for"])
+def test_a_source_that_is_waited_for_is_asked_by_all_threads(quick_s: float, most: int):
+    """
+    A few requests under way are enough for a source whose answers come quicker than they are taken in; once one is
+    waited for, as many are as the source allows.
+    """
+    client = FakeLane(concurrency=6, delay_s=lambda name: 0.02)
+
+    def reading() -> Reading:
+        yield tuple(a_call(str(number)) for number in range(18))
+        for _ in range(17):
+            yield ()
+
+    scheduler = Scheduler(Clock(), quick_s=quick_s)
+    scheduler.add([Task(client, reading)])
+    scheduler.run()
+
+    assert client.most == most
+
+
+def test_one_thread_keeps_to_the_order_of_the_readings():
+    """
+    What was begun is finished first: with one thread, a reading's calls are not mixed with the next one's.
+    """
+    client = FakeLane(concurrency=1)
+
+    def reading(name: str) -> Callable[[], Reading]:
+        def steps() -> Reading:
+            yield (a_call(f"{name}1"),)
+            yield (a_call(f"{name}2"),)
+
+        return steps
+
+    scheduler = Scheduler(Clock())
+    scheduler.add([Task(client, reading("a")), Task(client, reading("b"))])
+    scheduler.run()
+
+    assert client.came == ["a1", "a2", "b1", "b2"] or client.came == ["a1", "b1", "a2", "b2"]
+
+
+def test_a_pause_holds_no_thread():
+    """
+    While one reading waits for its report, another uses the only thread.
+    """
+    client, ended = FakeLane(concurrency=1), []
+
+    def waits() -> Reading:
+        yield (a_call("submit"),)
+        yield Pause(0.2)
+        yield (a_call("poll"),)
+
+    def works() -> Reading:
+        for number in range(5):
+            yield (a_call(f"page{number}"),)
+
+    scheduler = Scheduler(Clock())
+    scheduler.add(
+        [
+            Task(client, waits, ended=lambda error: ended.append("waits")),
+            Task(client, works, ended=lambda error: ended.append("works")),
+        ]
+    )
+    scheduler.run()
+
+    assert ended == ["works", "waits"]
+
+
+def test_bodies_nobody_took_are_bounded():
+    """
+    Read-ahead stops at the bound in bytes, though threads are free.
+    """
+    client, largest = FakeLane(concurrency=8, size=1000), 0
+    scheduler = Scheduler(Clock(), read_ahead_bytes=3000)
+
+    def reading() -> Reading:
+        nonlocal largest
+        calls = tuple(a_call(str(number)) for number in range(40))
+        for place in range(40):
+            yield (calls if place == 0 else ())
+            time.sleep(0.002)
+            largest = max(largest, scheduler._held)
+
+    scheduler.add([Task(client, reading)])
+    scheduler.run()
+
+    assert len(client.came) == 40
+    assert largest <= 8000 + 3000  # the first calls go out before any size is known
+
+
+def test_an_error_ends_its_reading_only():
+    """
+    The error of one reading is told to its task; the others go on.
+    """
+    errors: list[BaseException | None] = []
+
+    def fails() -> Reading:
+        yield (a_call("x"),)
+        raise TransportError("gone")
+
+    def works() -> Reading:
+        yield (a_call("y"),)
+
+    scheduler = Scheduler(Clock())
+    scheduler.add([Task(FakeLane(), fails, ended=errors.append), Task(FakeLane(), works, ended=errors.append)])
+
+    assert scheduler.run() is None
+    assert sorted(type(error).__name__ for error in errors) == ["NoneType", "TransportError"]
+
+
+def test_a_task_starts_when_what_it_waits_for_is_over():
+    """
+    ``ready`` holds a task back until another one ended.
+    """
+    over: set[str] = set()
+    order = []
+
+    def parent() -> Reading:
+        yield (a_call("parent"),)
+        order.append("parent")
+
+    def child() -> Reading:
+        order.append("child")
+        yield (a_call("child"),)
+
+    scheduler = Scheduler(Clock())
+    scheduler.add(
+        [
+            Task(FakeLane(), child, ready=lambda: "parent" in over),
+            Task(FakeLane(), parent, ended=lambda error: over.add("parent")),
+        ]
+    )
+    scheduler.run()
+
+    assert order == ["parent", "child"]
+
+
+@pytest.mark.parametrize("how", ["stop", "deadline"])
+def test_the_end_is_noticed_while_a_call_hangs(how: str):
+    """
+    A stop or a deadline ends the run within a tick, though an answer never comes; every task hears of it.
+    """
+    clock, errors = Clock(), []
+    client = FakeLane(delay_s=lambda name: 5.0)
+
+    def reading() -> Reading:
+        yield (a_call("slow"),)
+
+    scheduler = Scheduler(clock, clock.monotonic() + 0.3 if how == "deadline" else None)
+    scheduler.add([Task(client, reading, ended=errors.append) for _ in range(3)])
+    if how == "stop":
+        threading.Timer(0.3, clock.stop.set).start()
+    began = time.monotonic()
+    over = scheduler.run()
+
+    assert time.monotonic() - began < 2
+    assert isinstance(over, StoppedError if how == "stop" else DeadlineReachedError)
+    assert [type(error) for error in errors] == [type(over)] * 3

@@ -1,0 +1,291 @@
+"""Declarations that cannot work: each is told with what was seen and what to write, all of them at once, at once."""
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from decimal import Decimal
+from typing import Any
+
+import penstock
+import pytest
+from attrs import frozen
+from penstock._cli import main
+from penstock._plugins.registry import Registry
+from penstock.actions import Action, Field, Grouping
+from penstock.connector import Connector, Derived, Parent, Registration, SourceSettings, Stream, setting
+from penstock.envelope import Envelope
+from penstock.errors import PluginError
+from penstock.protocols import SinglePage, named
+from penstock.records import Json, added, derived, record, row_key, secret
+
+
+@frozen(kw_only=True)
+class AcmeSettings(SourceSettings):
+    base_url: str = setting("http://127.0.0.1:1", help="where Acme answers")
+    account_ids: tuple[str, ...] = setting(("17",), help="the accounts to read")
+
+
+@record()
+class Click:
+    account_id: str = added()
+    report_date: date = added()
+    id: str
+    price: str
+    clicked_on: date
+    pin: str | None = secret()
+    parts: Json = None
+
+
+@record()
+class Offer:
+    id: str
+    parts: Json = None
+
+
+@record()
+class Priced:
+    id: str
+    price_amount: Decimal | None = derived(of="prise", scale=-2)
+    price: str
+    key_of: str = row_key("id", "ipp")
+    whole_amount: int | None = derived(of="price")
+
+
+@record()
+class Part:
+    id: str
+
+
+class NotDeclared:
+    pass
+
+
+def requests(settings: Any, ask: Any) -> Sequence[Any]:
+    return ()
+
+
+CLICKS: dict[str, Any] = {
+    "name": "clicks",
+    "summary": "",
+    "record": Click,
+    "kind": "report",
+    "key": "id",
+    "account": "account_id",
+    "accounts": lambda settings: settings.account_ids,
+    "day": "report_date",
+    "requests": requests,
+}
+OFFERS = Stream(name="offers", summary="", record=Offer, kind="snapshot", key="id", requests=requests)
+PARTS: dict[str, Any] = {"name": "parts", "summary": "", "record": Part, "kind": "snapshot", "key": "id"}
+ID_ONLY: Any = "id"  # a text where names are wanted
+
+
+class Acme:
+    """Offers what a test declares, beside a sound stream."""
+
+    __name__ = "connector-acme"
+
+    def __init__(self, *streams: Stream, actions: Iterable[Action] = ()) -> None:
+        self.streams = streams
+        self.actions = tuple(actions)
+
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        yield Connector(name="acme", summary="", settings=AcmeSettings)
+
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        return (OFFERS, *self.streams) if source == "acme" else ()
+
+    @penstock.hookimpl
+    def penstock_actions(self, source: str) -> Iterable[Action]:
+        return self.actions if source == "acme" else ()
+
+    @penstock.hookimpl
+    def penstock_paginators(self) -> Iterable[Registration]:
+        yield Registration(name="single", factory=SinglePage, summary="")
+
+
+def clicks(**changed: Any) -> Stream:
+    return Stream(**{**CLICKS, **changed})
+
+
+def parts(**changed: Any) -> Stream:
+    return Stream(**{**PARTS, **changed})
+
+
+SOUND = [
+    pytest.param(clicks(), id="a report"),
+    pytest.param(clicks(account="shop", day="day", record=Offer), id="partition columns that the record class lacks"),
+    pytest.param(clicks(days_per_request=7, day_of="clicked_on"), id="several days"),
+    pytest.param(clicks(days_per_request=7, envelope=Envelope(keyed_by="report_date")), id="days in the envelope"),
+    pytest.param(clicks(day="clicked_on", days_per_request=7), id="the day is sent"),
+    pytest.param(clicks(accounts=None, accounts_from=("offers", "id")), id="listed accounts"),
+    pytest.param(clicks(paginator=named("single")), id="a named part"),
+    pytest.param(clicks(paginator=lambda settings: SinglePage()), id="a part made of the settings"),
+    pytest.param(clicks(required_settings=("account_ids", "open_for")), id="settings that are there"),
+    pytest.param(parts(parent=Parent(stream="offers", columns=("id",)), requests=requests), id="a child"),
+    pytest.param(
+        parts(key=("offer_id", "id"), derived=Derived(stream="offers", column="parts", stamps={"offer_id": "id"})),
+        id="a derived stream",
+    ),
+    pytest.param(clicks(requests=Stream.__attrs_attrs__.requests.default, not_built="later"), id="not built"),
+]
+
+MISTAKEN = [
+    (clicks(record=NotDeclared), "NotDeclared is no record class: put @record() above it"),
+    (clicks(kind="reports"), "kind 'reports' is none; write 'report' or 'changes' or 'snapshot'. Did you mean"),
+    (clicks(day=None), 'it is a report without day; name the column of the report\'s day, day="report_date"'),
+    (clicks(kind="changes", day=None), "it has changes without day"),
+    (clicks(kind="changes", key=()), "it has changes without a key, by which they are merged"),
+    (clicks(kind="snapshot"), "it is a snapshot, which has no days, with day 'report_date'"),
+    (clicks(requests=Stream.__attrs_attrs__.requests.default), "it names no requests, so that nothing would be asked"),
+    (clicks(accounts=("17", "18")), "accounts is tuple; write a function, such as lambda settings:"),
+    (clicks(open_for="2 days"), "open_for is '2 days'; write OpenFor(2) for two days"),
+    (clicks(account="acount_id"), "account names the column 'acount_id', which Click does not have"),
+    (clicks(account="account"), "write account='account_id'"),
+    (clicks(day="report_day"), "write day='report_date'"),
+    (clicks(day="parts"), "day 'parts' is a json column; annotate it as date"),
+    (clicks(account="pin"), "account 'pin' is secret"),
+    (clicks(key=("id", "clickid")), "key names the column 'clickid', which Click does not have"),
+    (clicks(key="parts"), "key 'parts' is a json column"),
+    (clicks(key="pin"), "key 'pin' is secret"),
+    (clicks(day_of="clicked"), "day_of names the column 'clicked', which Click does not have. Did"),
+    (clicks(accounts=None), "account 'account_id' without accounts; write accounts=lambda settings:"),
+    (clicks(account=None), 'accounts without account; name the column of the account, account="account_id"'),
+    (clicks(days_per_request=7), "days_per_request is 7, and nothing tells a row's day; name the column"),
+    (clicks(days_per_request=0), "days_per_request is 0; write a number of days, 1 or more"),
+    (clicks(accounts=None, accounts_from=("offer", "id")), "accounts_from names the stream 'offer', which is none."),
+    (clicks(accounts=None, accounts_from=("offers", "ids")), "accounts_from: names the column 'ids', which Offer"),
+    (clicks(parent=Parent(stream="clicks", columns=("id",))), "parent names the stream itself"),
+    (clicks(parent=Parent(stream="offers", columns=("id",))), "and that of its parent offers is None"),
+    (parts(parent=Parent(stream="offers", columns=("slug",)), requests=requests), "parent: names the column 'slug'"),
+    (parts(parent=Parent(stream="offers", columns=ID_ONLY), requests=requests), "parent: columns is str ('id');"),
+    (parts(derived=Derived(stream="offers", column="id", stamps={})), "the column id of offers is a text column"),
+    (parts(derived=Derived(stream="offers", column="bits", stamps={})), "derived: names the column 'bits'"),
+    (parts(derived=Derived(stream="ofers", column="parts", stamps={})), 'which is none. Did you mean "offers"'),
+    (parts(kind="changes", derived=Derived(stream="offers", column="parts", stamps={})), "so write 'snapshot'"),
+    (clicks(paginator=named("singel")), "paginator: no paginator named 'singel' is installed. Did you"),
+    (clicks(paginator=named("single", size=3)), "cannot be made with the options ['size']"),
+    (clicks(poller=named("waits")), "poller: no poller named 'waits' is installed"),
+    (clicks(envelope=named("xml")), "envelope: no decoder named 'xml' is installed"),
+    (clicks(paginator=SinglePage), "paginator is the class SinglePage; write SinglePage(...)"),
+    (clicks(poller=SinglePage()), "poller is SinglePage without handle, poll, state, lost"),
+    (clicks(envelope="clicks"), "envelope is str ('clicks'), which cannot be called"),
+    (
+        clicks(required_settings=("acount_ids",)),
+        "needs 'acount_ids', which is no setting of AcmeSettings. Did you mean",
+    ),
+    (parts(record=Priced, requests=requests), "Priced.price_amount: derived(of='prise') names the column 'prise'"),
+    (parts(record=Priced, requests=requests), "Priced.key_of: row_key('ipp') names the column 'ipp'"),
+    (parts(record=Priced, requests=requests), "Priced.whole_amount: derived(of='price') is annotated as integer"),
+    (OFFERS, "more than one has this name; rename all but one"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("stream", SOUND)
+def test_a_sound_stream_is_offered(stream: Stream) -> None:
+    """
+    With whatever it leaves to penstock, or to the configuration.
+    """
+    registry = Registry([Acme(stream)])
+
+    assert registry.broken() == ()
+    assert stream in registry.streams("acme")
+
+
+@pytest.mark.parametrize(("stream", "said"), MISTAKEN, ids=[said[:60] for _, said in MISTAKEN])
+def test_a_mistake_in_a_stream_breaks_its_plugin(stream: Stream, said: str) -> None:
+    """
+    The plugin is listed with the stream, what was seen and what to write; who asks for its streams is told the same.
+    """
+    registry = Registry([Acme(stream)])
+
+    reasons = [broken.reason for broken in registry.broken()]
+    assert any(reason.startswith(f"stream {stream.name}: ") and said in reason for reason in reasons)
+    with pytest.raises(PluginError) as refused:
+        registry.streams("acme")
+    assert said in str(refused.value)
+    assert str(refused.value).startswith("connector-acme is broken: ")
+
+
+def test_all_mistakes_are_told_at_once() -> None:
+    """
+    Those of one stream, and those of the others.
+    """
+    registry = Registry(
+        [Acme(clicks(kind="x", key="y", day_of="z"), parts(requests=requests, required_settings=("q",)))]
+    )
+
+    with pytest.raises(PluginError) as refused:
+        registry.streams("acme")
+    lines = [line for line in str(refused.value).splitlines() if line.startswith("  - ")]
+    assert [line.split(": ")[0].strip("- ") for line in lines] == ["stream clicks"] * 3 + ["stream parts"]
+
+
+FIELD = Field(name="id", place="path", required=True)
+ACTION: dict[str, Any] = {"name": "pause", "summary": "", "method": "POST", "path": "/offers/{id}", "fields": (FIELD,)}
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        (
+            {"fields": ()},
+            "path '/offers/{id}' wants {id}, which is no field; add Field(name='id', place=",
+        ),
+        ({"fields": (Field(name="id"),)}, 'field id: it stands in the path; write place="path" and required=True'),
+        ({"path": "/offers"}, "field id: path '/offers' does not name it; write {id} there"),
+        ({"fields": (FIELD, Field(name="key", aliases=("id",)))}, "field key: 'id' is a name of the field id as well"),
+        ({"fields": (FIELD, FIELD)}, "field id: more than one has this name"),
+        ({"fields": (FIELD, Field(name="x", place="cookie"))}, "field x: place 'cookie' is none of path, query"),  # type: ignore[arg-type]
+        ({"fields": (FIELD, Field(name="x", type="int"))}, "field x: type 'int' is none of text, integer"),  # type: ignore[arg-type]
+        ({"rows_per_request": 0}, "rows_per_request is 0; write 1 or more"),
+        ({"grouping": Grouping(field="x", most=2, most_url=100)}, "grouping names the field 'x'"),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_mistake_in_an_action_breaks_its_plugin(changed: dict[str, Any], said: str) -> None:
+    """
+    With the action and the field; nothing can be sent.
+    """
+    registry = Registry([Acme(actions=[Action(**{**ACTION, **changed})])])
+
+    assert any(broken.reason.startswith("action pause: ") and said in broken.reason for broken in registry.broken())
+    with pytest.raises(PluginError, match="connector-acme is broken: "):
+        registry.actions("acme")
+    assert Registry([Acme(actions=[Action(**ACTION)])]).broken() == ()
+
+
+class Stranger:
+    """Adds a mistaken stream to a connector that is not its own."""
+
+    __name__ = "stranger"
+
+    @penstock.hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        return [clicks(name="more", key="nothing")] if source == "acme" else []
+
+
+def test_a_mistake_of_another_plugin_harms_nothing_else() -> None:
+    """
+    The connector's own streams are offered; the other plugin is the broken one.
+    """
+    registry = Registry([Acme(), Stranger()])
+
+    assert [stream.name for stream in registry.streams("acme")] == ["offers"]
+    assert [str(broken.plugin) for broken in registry.broken()] == ["stranger"]
+
+
+@pytest.mark.parametrize("words", ["streams acme", "plan acme", "run acme --to -", "check acme", "connectors"])
+def test_every_verb_tells_the_mistake(words: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Before anything is asked of the provider. ``connectors`` lists it, whoever needs the connector ends with 2.
+    """
+    code = main(words.split(), plugins=[Acme(clicks(day=None))], environ={})
+
+    out, err = capsys.readouterr()
+    assert code == (0 if words == "connectors" else 2)
+    assert "stream clicks: it is a report without day" in out + err
+    if code:
+        assert "If you wrote it, correct that (`penstock connectors --debug`" in err
+        assert "else install another version of connector-acme, and tell who publishes it" in err

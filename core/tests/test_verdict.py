@@ -1,0 +1,174 @@
+"""The judge: what becomes of an answer where the connector has no word, and where its judges have one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from attrs import evolve
+from penstock._fetch.verdict import RETRIED_STATUSES, by_status, judged
+from penstock.envelope import Envelope
+from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ServerError, ThrottledError
+from penstock.model import Answer, Request, Response
+from penstock.protocols import Accept, Refuse, Retry, Skip, Verdict
+from penstock.redact import Secret
+from penstock.testing import a_response
+
+REQUEST = Request(url="http://localhost/report", params=(("day", "2026-03-01"),))
+LISTED = Envelope(items="data", head=("status",))
+
+
+def said(response: Response, **more: Any) -> tuple[Verdict, Answer]:
+    return judged("shop", REQUEST, response, **{"read": LISTED, "judges": (), **more})
+
+
+@pytest.mark.parametrize("status", [200, 201, 204, 206])
+def test_success_is_accepted(status: int):
+    """
+    Any 2xx is good where nobody reads the body.
+    """
+    assert by_status("shop", REQUEST, a_response(status=status)) == Accept()
+
+
+@pytest.mark.parametrize(
+    ("content_range", "taken"),
+    [("bytes 0-99/100", True), ("bytes 0-98/100", False), ("bytes 1-99/100", False), ("bytes 0-99/*", False)],
+)
+def test_a_part_that_nobody_asked_for_is_no_answer(content_range: str, taken: bool):
+    """
+    A server that sends a part of a file under 206 would lose the rows of the rest.
+    """
+    verdict = by_status("shop", REQUEST, a_response(status=206, headers=(("content-range", content_range),)))
+
+    assert isinstance(verdict, Accept if taken else Retry)
+
+
+@pytest.mark.parametrize("status", sorted(RETRIED_STATUSES))
+def test_trouble_is_tried_again(status: int):
+    """
+    What may be better later is asked for again; 429 slows the whole source down.
+    """
+    verdict = by_status("shop", REQUEST, a_response(status=status))
+
+    assert isinstance(verdict, Retry)
+    assert isinstance(verdict.error, ThrottledError if status == 429 else ServerError)
+    assert verdict.throttle is (status == 429)
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (403, AuthenticationError),
+        *[(status, RefusedError) for status in (301, 302, 400, 404, 418, 501, 505)],
+    ],
+)
+def test_a_refusal_is_final(status: int, error: type[Exception]):
+    """
+    Credentials and requests that are refused, and redirects nobody followed, are not asked for again.
+    """
+    verdict = by_status("shop", REQUEST, a_response(status=status))
+
+    assert isinstance(verdict, Refuse)
+    assert type(verdict.error) is error
+
+
+def test_a_token_that_ended_early_is_worth_a_new_one():
+    """
+    401 may mean that a token is no longer good: a new one is tried, where there is one to be had. A download carries
+    no token.
+    """
+    signed = by_status("shop", REQUEST, a_response(status=401))
+    bare = by_status("shop", evolve(REQUEST, credentials=False), a_response(status=401))
+
+    assert isinstance(signed, Retry)
+    assert (type(signed.error), signed.renew) == (AuthenticationError, True)
+    assert isinstance(bare, Refuse)
+    assert type(bare.error) is RefusedError
+
+
+def test_a_refusal_says_what_was_seen_without_secrets():
+    """
+    The message names provider, request, status and what the body says, but no secret in it; of a 403 no body at all.
+    """
+    secret = Secret("a-token-that-is-repeated")
+    body = {"error": f"unknown field, token {secret.reveal()}"}
+
+    refused = by_status("shop", REQUEST, a_response(body, status=400))
+    unauthorized = by_status("shop", REQUEST, a_response(body, status=403))
+
+    assert isinstance(refused, Refuse)
+    assert isinstance(unauthorized, Refuse)
+    text = str(refused.error)
+    assert all(word in text for word in ("shop", "day=2026-03-01", "400", "unknown field", "***"))
+    assert secret.reveal() not in text
+    assert "unknown field" not in str(unauthorized.error)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b"<html>", b'{"data": [{"id": 1', b"null", b'{"message": "ok"}', b'{"data": 7}', b'{"data": ["\xff"]}'],
+    ids=["empty", "html", "cut", "null", "another envelope", "no list", "no utf-8"],
+)
+def test_a_body_without_its_envelope_is_asked_for_again(body: bytes):
+    """
+    A 200 whose body is not what was declared is no answer, however it came about.
+    """
+    verdict, answer = said(a_response(body))
+
+    assert isinstance(verdict, Retry)
+    assert isinstance(verdict.error, BrokenBodyError)
+    assert answer.items == ()
+
+
+def test_a_lenient_call_takes_any_body():
+    """
+    Submissions and polls are judged by their status; what the body says is the poller's business.
+    """
+    assert said(a_response(b"<html>"), lenient=True)[0] == Accept()
+
+
+def test_an_error_told_in_the_body_is_the_judges():
+    """
+    The connector's judge comes first, also where the body has not the declared envelope, and sees what was read of it.
+    """
+    seen: list[Mapping[str, Any] | None] = []
+
+    def judge(response: Response, answer: Answer | None) -> Verdict | None:
+        seen.append(answer.head if answer is not None else None)
+        return Refuse(RefusedError("no such day"))
+
+    verdict, _ = said(a_response({"status": 0}), judges=(judge,))
+
+    assert isinstance(verdict, Refuse)
+    assert [dict(head or {}) for head in seen] == [{"status": 0}]
+
+
+def test_the_first_judge_with_a_word_decides():
+    """
+    A stream's judge is asked before its connector's; one without a word leaves it to the next.
+    """
+    first, second = Skip("gone"), Refuse(RefusedError("no"))
+
+    verdict, _ = said(a_response(status=404), judges=(lambda r, a: None, lambda r, a: first, lambda r, a: second))
+
+    assert verdict == first
+
+
+def test_a_judge_that_knows_better_gives_the_answer():
+    """
+    What an accepting judge read replaces what the envelope could not.
+    """
+    better = Answer(total=0)
+
+    assert said(a_response(b"none"), judges=(lambda r, a: Accept(better),)) == (Accept(better), better)
+
+
+def test_a_download_needs_no_new_token():
+    """
+    Where no token was sent, a refusal is final instead of a reason to log in again.
+    """
+    request = Request(url="http://localhost/file", credentials=False)
+    refusal = Retry(AuthenticationError("expired link"), renew=True)
+
+    verdict, _ = judged("shop", request, a_response(status=403), read=None, judges=(lambda r, a: refusal,))
+
+    assert verdict == Refuse(refusal.error)
