@@ -288,4 +288,4 @@ def test_every_verb_tells_the_mistake(words: str, capsys: pytest.CaptureFixture[
     assert "stream clicks: it is a report without day" in out + err
     if code:
         assert "If you wrote it, correct that (`penstock connectors --debug`" in err
-        assert "else install another version of connector-acme, and tell who publishes it" in err
+        assert "Otherwise install another version of connector-acme and report the fault to its publisher" in err

@@ -1,22 +1,24 @@
 """
-Finding plugins, checking what they say, and answering by name.
+Finding plugins, checking their declarations, and looking them up by name.
 
-A plugin is whatever an entry point of the group ``penstock`` names. One that is broken (it cannot be imported,
-implements a hook that does not exist, raises when it is asked, offers something else than the hook wants) is listed
-with its distribution and the reason, and harms nothing else. A name that two plugins claim belongs to neither:
-whoever needs it gets an error that names both.
+A plugin is the module or object that an entry point of the group ``penstock`` names. A broken plugin (import error,
+unknown hook, wrong signature, exception in a hook, value of the wrong type) is listed with its distribution and the
+reason; all other plugins work. A name that two plugins offer is used from neither: whoever needs it gets an error that
+names both.
 """
 
 import inspect
+import logging
+import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from functools import partial
+from importlib import metadata
 from typing import Any, Literal
 
 import pluggy
 from attrs import field, frozen
 
 from penstock import hookspecs
-from penstock._plugins.loading import FAILURES, GROUP, Load, Plugin, describe_error, given, guarded, installed
+from penstock._plugins.validation import problems_in_actions, problems_in_streams
 from penstock._util.text import did_you_mean
 from penstock.actions import Action
 from penstock.connector import Connector, Registration, Stream
@@ -27,8 +29,38 @@ from penstock.redact import mask
 from penstock.sandbox.app import Sandbox
 from penstock.sinks import SinkKind
 
+GROUP = "penstock"
+
 PartKind = Literal["authenticator", "paginator", "poller", "decoder"]
 PART_KINDS: tuple[PartKind, ...] = ("authenticator", "paginator", "poller", "decoder")
+
+# Hooks that offer values under a name, each with the type of the values and the word for one in messages.
+_OFFERS: Mapping[str, tuple[type, str]] = {
+    "penstock_sources": (Connector, "connector"),
+    "penstock_sinks": (SinkKind, "sink"),
+    "penstock_secrets": (Mapping, "kind of secret"),
+    "penstock_sandboxes": (Sandbox, "sandbox"),
+    **{f"penstock_{kind}s": (Registration, kind) for kind in PART_KINDS},
+    "penstock_record_streams": (Stream, "stream"),
+    "penstock_actions": (Action, "action"),
+}
+
+# Exceptions of a plugin's code that make the plugin broken. KeyboardInterrupt ends the command.
+_FAILURES = (Exception, SystemExit)
+
+_logger = logging.getLogger("penstock")
+
+
+@frozen(order=True)
+class Plugin:
+    """A plugin and its distribution. For a plugin given as an object, its name stands for both."""
+
+    distribution: str
+    version: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.distribution} {self.version}".strip()
 
 
 @frozen(order=True)
@@ -42,7 +74,7 @@ class Broken:
 
 @frozen
 class Offer:
-    """Something a plugin offers under a name."""
+    """A value that a plugin offers under a name."""
 
     value: Any
     plugin: Plugin
@@ -50,86 +82,84 @@ class Offer:
 
 @frozen
 class _Offers:
-    """What all plugins offer of one sort; ``claimed`` holds the names that more than one offer has."""
+    """The results of one hook, by name. ``clashes``: names with more than one offer; ``failed``: what was refused."""
 
-    sound: dict[str, Offer]
-    claimed: dict[str, tuple[Plugin, ...]]
+    usable: Mapping[str, Offer]
+    clashes: Mapping[str, tuple[Plugin, ...]]
     failed: tuple[Broken, ...] = ()
 
 
 class Registry:
     """
-    Every plugin's offers, asked for once and remembered.
+    The offers of all plugins. Each hook is called once and its results are kept.
 
-    ``plugins``: objects with hook functions, instead of what is installed. ``strict``: any broken plugin is an error.
+    ``plugins``: objects with hook functions, in place of the installed plugins. ``strict``: a broken plugin raises.
     """
 
     def __init__(self, plugins: Iterable[object] | None = None, *, strict: bool = False) -> None:
         self._manager = pluggy.PluginManager(GROUP)
-        self._trial = pluggy.PluginManager(GROUP)
-        for manager in (self._manager, self._trial):
-            manager.add_hookspecs(hookspecs)
-        self._hooks = {name for name in vars(hookspecs) if name.startswith("penstock_")}
-        self._plugins: dict[int, Plugin] = {}
+        self._manager.add_hookspecs(hookspecs)
+        self._plugins: dict[str, Plugin] = {}  # by the name under which the manager knows it
         self._broken: list[Broken] = []
-        self._asked: dict[tuple[str, str], _Offers] = {}
+        self._cache: dict[tuple[str, str], _Offers] = {}
         self._followers: list[tuple[Plugin, pluggy.HookCaller]] | None = None
-        self._complained: set[Plugin] = set()
-        for plugin, load in installed() if plugins is None else given(plugins):
-            self._register(plugin, load)
+        self._warned: set[Plugin] = set()
+        if plugins is None:
+            for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
+                dist = point.dist
+                self._load(Plugin(dist.name if dist else point.value, dist.version if dist else "", point.name), point)
+        else:
+            for module in plugins:
+                name = str(getattr(module, "__name__", type(module).__name__))
+                self._register(Plugin(name, "", name), module)
         if strict and (broken := self.broken()):
-            raise PluginError(
-                "broken plugins are not tolerated (--strict-plugins):\n"
-                + "\n".join(f"{one.plugin}: {one.reason}" for one in broken)
-            )
+            listed = "\n".join(f"{one.plugin}: {one.reason}" for one in broken)
+            raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{listed}")
 
     # --- what is there ----------------------------------------------------------------------------------------------
 
     def connectors(self) -> dict[str, Connector]:
         """The connectors that can be used, by name, in alphabetical order."""
-        return {name: offer.value for name, offer in sorted(self._sources().sound.items())}
+        return self._values("penstock_sources")
 
     def connector(self, name: str) -> Connector:
-        """The connector of this name; raises PluginError, naming the nearest and how to install it."""
-        found: Connector = self._need(self._sources(), name, "connector").value
+        """The connector of this name. Raises PluginError with the nearest name and the installed ones."""
+        found: Connector = self._need("penstock_sources", name).value
         return found
 
     def origin(self, connector: str) -> Plugin:
-        """Which plugin offers this connector."""
-        return self._need(self._sources(), connector, "connector").plugin
+        """The plugin that offers this connector."""
+        return self._need("penstock_sources", connector).plugin
 
     def streams(self, connector: str) -> tuple[Stream, ...]:
         """
-        Every stream offered for this connector, in the order its plugins list them.
+        All streams offered for this connector, in the order in which its plugins list them.
 
-        Raises PluginError when the connector's own plugin fails at it, or two offers have one name.
+        Raises PluginError when the connector's own plugin fails, or two streams have one name.
         """
-        return self._all_of(connector, "penstock_record_streams", Stream, "stream")
+        return self._all_of(connector, "penstock_record_streams")
 
     def actions(self, connector: str) -> tuple[Action, ...]:
-        """Every write offered for this connector; raises as :meth:`streams` does."""
-        return self._all_of(connector, "penstock_actions", Action, "action")
+        """All writes offered for this connector. Raises as :meth:`streams` does."""
+        return self._all_of(connector, "penstock_actions")
 
     def sinks(self) -> dict[str, SinkKind]:
-        """The outputs that can be used, by name, in alphabetical order."""
-        return {name: offer.value for name, offer in sorted(self._sinks().sound.items())}
+        """The sinks that can be used, by name, in alphabetical order."""
+        return self._values("penstock_sinks")
 
     def sink(self, name: str) -> SinkKind:
-        """The output of this name, or of this scheme; raises PluginError."""
-        offers = self._sinks()
-        for known, offer in offers.sound.items():
-            if offer.value.scheme == name and known not in offers.claimed:
-                name = known
-        found: SinkKind = self._need(offers, name, "sink").value
+        """The sink of this name or scheme. Raises PluginError."""
+        by_scheme = {kind.scheme: known for known, kind in self.sinks().items()}
+        found: SinkKind = self._need("penstock_sinks", by_scheme.get(name, name)).value
         return found
 
     def parts(self, kind: PartKind) -> dict[str, Registration]:
-        """The parts of this kind that a stream or source may name."""
-        return {name: offer.value for name, offer in sorted(self._parts(kind).sound.items())}
+        """The named components of this kind."""
+        return self._values(f"penstock_{kind}s")
 
     def part(self, kind: PartKind, named: Named) -> Any:
-        """The part that ``named`` asks for, made with its options; raises PluginError."""
-        offer = self._need(self._parts(kind), named.name, kind)
+        """The component ``named``, made with its options. Raises PluginError."""
+        offer = self._need(f"penstock_{kind}s", named.name)
         try:
             return offer.value.factory(**named.options)
         except Exception as error:
@@ -140,252 +170,235 @@ class Registry:
 
     def secrets(self) -> dict[str, Callable[[str], str]]:
         """Kinds of reference to a secret, besides ``env`` and ``file``."""
-        return {name: offer.value for name, offer in sorted(self._secrets().sound.items())}
+        return self._values("penstock_secrets")
 
     def sandboxes(self) -> dict[str, Sandbox]:
-        """The local imitations, by connector."""
-        return {name: offer.value for name, offer in sorted(self._sandboxes().sound.items())}
+        """The local imitations of providers, by connector."""
+        return self._values("penstock_sandboxes")
 
     def sandbox(self, connector: str) -> Sandbox:
-        """The imitation of this connector's provider; raises PluginError."""
-        found: Sandbox = self._need(self._sandboxes(), connector, "sandbox").value
+        """The local imitation of this connector's provider. Raises PluginError."""
+        found: Sandbox = self._need("penstock_sandboxes", connector).value
         return found
 
     def batch_hooks(self) -> tuple[Callable[[Batch], Batch | None], ...]:
         """
-        What changes a batch before the sink, in the order in which they are applied.
+        Functions that change a batch before the sink, in the order in which they are applied.
 
-        A hook that raises, or returns something else than a batch with the same columns, raises PluginError.
+        Each raises PluginError when its hook raises, or returns anything but a batch with the same columns.
         """
         return tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
 
     def event(self, event: Mapping[str, Any]) -> None:
-        """Tell every follower of runs; what one raises is logged, once for each plugin, and changes nothing."""
+        """Pass an event of a run to every follower. An exception is logged (once per plugin) and changes nothing."""
         if self._followers is None:
             self._followers = list(self._callers("penstock_event"))
         for plugin, call in self._followers:
             try:
                 call(event=event)
             except Exception as error:
-                self._complain(plugin, error)
+                level = logging.DEBUG if plugin in self._warned else logging.WARNING
+                self._warned.add(plugin)
+                _logger.log(level, "%s: penstock_event failed: %s", plugin, mask(describe_error(error)))
 
     def broken(self) -> tuple[Broken, ...]:
-        """Everything that is not used, and why. Asks every plugin for all it has."""
-        self._sinks()
-        self._secrets()
-        self._sandboxes()
-        for kind in PART_KINDS:
-            self._parts(kind)
-        for name in (*self._sources().sound, *self._sources().claimed):
-            self._listed("penstock_record_streams", Stream, "stream", source=name)
-            self._listed("penstock_actions", Action, "action", source=name)
+        """Everything that is not used, with its reason. Calls all hooks of all plugins."""
+        for hook in _OFFERS:
+            if hook not in ("penstock_record_streams", "penstock_actions"):
+                self._offers(hook)
+        sources = self._offers("penstock_sources")
+        for name in (*sources.usable, *sources.clashes):
+            self._offers("penstock_record_streams", name)
+            self._offers("penstock_actions", name)
         return tuple(sorted(set(self._broken)))
 
-    # --- how it is found --------------------------------------------------------------------------------------------
+    # --- lookup -----------------------------------------------------------------------------------------------------
 
-    def _sources(self) -> _Offers:
-        return self._listed("penstock_sources", Connector, "connector")
+    def _values(self, hook: str) -> dict[str, Any]:
+        return {name: offer.value for name, offer in sorted(self._offers(hook).usable.items())}
 
-    def _sinks(self) -> _Offers:
-        return self._listed("penstock_sinks", SinkKind, "sink")
-
-    def _sandboxes(self) -> _Offers:
-        return self._listed("penstock_sandboxes", Sandbox, "sandbox")
-
-    def _parts(self, kind: PartKind) -> _Offers:
-        return self._listed(f"penstock_{kind}s", Registration, kind)
-
-    def _secrets(self) -> _Offers:
-        return self._listed("penstock_secrets", Mapping, "kind of secret")
-
-    def _all_of(self, connector: str, hook: str, wanted: type, what: str) -> tuple[Any, ...]:
+    def _all_of(self, connector: str, hook: str) -> tuple[Any, ...]:
         own = self.origin(connector)
-        offers = self._listed(hook, wanted, what, source=connector)
+        offers = self._offers(hook, connector)
         if reasons := [broken.reason for broken in offers.failed if broken.plugin == own]:
-            raise PluginError(_broken_for(own, reasons))
-        for name in offers.claimed:
-            self._need(offers, name, f"{connector} {what}")
-        return tuple(offer.value for offer in offers.sound.values())
+            raise PluginError(_advice(own, reasons))
+        for name in offers.clashes:
+            self._need(hook, name, connector)
+        return tuple(offer.value for offer in offers.usable.values())
 
-    def _need(self, offers: _Offers, name: str, what: str) -> Offer:
-        if name in offers.claimed:
-            who = sorted({str(plugin) for plugin in offers.claimed[name]})
-            twice = f"twice by {who[0]}" if len(who) == 1 else f"by {' and by '.join(who)}"
+    def _need(self, hook: str, name: str, source: str = "") -> Offer:
+        """The offer of this name. Raises PluginError with the reason why there is none."""
+        offers = self._offers(hook, source)
+        what = f"{source} {_OFFERS[hook][1]}".strip()
+        if name in offers.usable:
+            return offers.usable[name]
+        if name in offers.clashes:
+            plugins = sorted({str(plugin) for plugin in offers.clashes[name]})
+            by = f"twice by {plugins[0]}" if len(plugins) == 1 else f"by {' and by '.join(plugins)}"
             raise PluginError(
-                f"the {what} {name!r} is offered {twice}; none of them is used, since one could receive what is meant "
-                "for the other. Uninstall the one that you do not want."
+                f"the {what} {name!r} is offered {by}; none of them is used, since one could receive what is meant "
+                "for the other. Uninstall the one that you do not need."
             )
-        if name in offers.sound:
-            return offers.sound[name]
-        suspects = [one for one in (*self._broken, *offers.failed) if _names(one.plugin.distribution, name)]
+        suspects = [one for one in (*self._broken, *offers.failed) if _is_named_for(one.plugin.distribution, name)]
         if suspects:
             raise PluginError(
                 f"the {what} {name!r} is missing because {suspects[0].plugin} is broken: {suspects[0].reason}"
             )
-        installed = f" Installed: {', '.join(sorted(offers.sound))}." if offers.sound else ""
-        meant = did_you_mean(name, offers.sound)
+        meant = did_you_mean(name, offers.usable)
+        installed = f" Installed: {', '.join(sorted(offers.usable))}." if offers.usable else ""
         hint = ""
         if what == "connector" and not meant:
-            hint = " A connector is a package of its own"
-            hint += f": pip install connector-{name}" if name.isidentifier() else ", such as connector-talroo"
-        elif what == "sandbox":
-            hint = f" connector-{name} brings no local imitation of its provider"
-        raise PluginError(f"no {what} named {name!r} is installed.{meant}{installed}{hint}".rstrip(".") + ".")
+            hint = " A connector is a package of its own, installed beside penstock."
+        elif what == "sandbox" and name in self._offers("penstock_sources").usable:
+            hint = f" {self.origin(name)} has no local imitation of its provider."
+        raise PluginError(f"no {what} named {name!r} is installed.{meant}{installed}{hint}")
 
-    def _register(self, plugin: Plugin, load: Load) -> None:
+    # --- loading ----------------------------------------------------------------------------------------------------
+
+    def _load(self, plugin: Plugin, point: metadata.EntryPoint) -> None:
         try:
-            module = guarded(load)
-        except FAILURES as error:
+            module = point.load()
+        except _FAILURES as error:
             self._break(plugin, f"it cannot be imported: {describe_error(error)}", error)
+        else:
+            self._register(plugin, module)
+
+    def _register(self, plugin: Plugin, module: object) -> None:
+        if self._manager.is_registered(module):  # the same module under two entry points
             return
-        if id(module) in self._plugins:
-            return  # the same module under two entry points
-        reason = self._wrong_hooks(module)
-        if reason:
+        if reason := self._hook_problem(module):
             self._break(plugin, reason)
             return
+        name = f"{plugin.distribution}:{plugin.name}:{len(self._plugins)}"
+        self._plugins[name] = plugin
         try:
-            # pluggy keeps half of what it refuses, so it is asked on trial.
-            self._trial.register(module)
-        except FAILURES as error:
-            said = describe_error(error).rpartition("Argument")
-            self._break(plugin, f"a hook function does not take what the hook gives: {''.join(said[1:])}", error)
-            return
-        self._plugins[id(module)] = plugin
-        self._manager.register(module, name=f"{plugin.distribution}:{plugin.name}:{len(self._plugins)}")
+            self._manager.register(module, name=name)
+        except pluggy.PluginValidationError as error:
+            if self._manager.is_registered(module):  # pluggy before 1.7 keeps the functions before the wrong one
+                self._manager.unregister(module)
+            _, argument, text = describe_error(error).rpartition("Argument")
+            self._break(plugin, f"the arguments of a hook function are not those of the hook: {argument}{text}", error)
 
-    def _wrong_hooks(self, module: object) -> str:
-        """Why this module's hooks cannot be used; nothing when they can."""
+    def _hook_problem(self, module: object) -> str:
+        """Why the hook functions of this module cannot be used; empty if they can."""
+        hooks = [name for name in vars(hookspecs) if name.startswith("penstock_")]
         for name in dir(module):
             if not name.startswith("penstock_"):
                 continue
-            function = getattr(module, name, None)
             options = self._manager.parse_hookimpl_opts(module, name)
             if options is None:
-                if name in self._hooks and inspect.isroutine(function):
+                if name in hooks and inspect.isroutine(getattr(module, name)):
                     return f"{name} lacks the mark @penstock.hookimpl"
-            elif name not in self._hooks and not options.get("optionalhook"):
-                return f"it implements {name}, which is no hook.{did_you_mean(name, self._hooks)}"
+            elif name not in hooks and not options.get("optionalhook"):
+                return f"it implements {name}, which is not a hook.{did_you_mean(name, hooks)}"
             elif name == "penstock_batch" and (options.get("wrapper") or options.get("hookwrapper")):
-                return "penstock_batch cannot be a wrapper: it is given what the plugin before it returned"
+                return "penstock_batch cannot be a wrapper: each plugin receives the result of the one before it"
         return ""
 
     def _callers(self, hook: str) -> Iterator[tuple[Plugin, pluggy.HookCaller]]:
-        """Each plugin that implements ``hook``, with a caller that reaches it (inside all wrappers) and no other."""
+        """Each plugin that implements ``hook``, with a caller for this plugin only, inside all wrappers."""
         implementations = getattr(self._manager.hook, hook).get_hookimpls()
-        plain = [impl for impl in implementations if not (impl.wrapper or impl.hookwrapper)]
-        for impl in sorted(plain, key=lambda impl: self._plugins[id(impl.plugin)]):
-            others = [other.plugin for other in plain if other.plugin is not impl.plugin]
-            yield self._plugins[id(impl.plugin)], self._manager.subset_hook_caller(hook, others)
+        plain = [one for one in implementations if not (one.wrapper or one.hookwrapper)]
+        for one in sorted(plain, key=lambda one: self._plugins[one.plugin_name]):
+            others = [other.plugin for other in plain if other.plugin is not one.plugin]
+            yield self._plugins[one.plugin_name], self._manager.subset_hook_caller(hook, others)
 
-    def _ask(
-        self, hook: str, plugin: Plugin, call: pluggy.HookCaller, arguments: Mapping[str, str], wanted: type
-    ) -> list[tuple[str, Any]]:
-        """What one plugin offers; where a wrapper of the hook is what fails, the wrapper is broken and left out."""
-        try:
-            return _checked(call(**arguments), wanted)
-        except FAILURES as error:
-            implementations = getattr(self._manager.hook, hook).get_hookimpls()
-            wrappers = [impl.plugin for impl in implementations if impl.wrapper or impl.hookwrapper]
-            if not wrappers:
-                raise
-            others = [known for known in self._manager.get_plugins() if self._plugins[id(known)] != plugin]
-            found = _checked(self._manager.subset_hook_caller(hook, others)(**arguments), wanted)
-            for wrapper in wrappers:
-                self._break(self._plugins[id(wrapper)], f"its wrapper of {hook} failed: {describe_error(error)}", error)
-            return found
+    def _wrapped(self, hook: str) -> str:
+        """The plugins whose wrappers run around a hook, for the message of a failure that may be theirs."""
+        implementations = getattr(self._manager.hook, hook).get_hookimpls()
+        wrappers = [one for one in implementations if one.wrapper or one.hookwrapper]
+        names = sorted({str(self._plugins[one.plugin_name]) for one in wrappers})
+        return f" (the hook is wrapped by {' and '.join(names)})" if names else ""
 
-    def _listed(self, hook: str, wanted: type, what: str, *, source: str = "") -> _Offers:
-        key = (hook, source)
-        if key in self._asked:
-            return self._asked[key]
-        arguments = {"source": source} if source else {}
+    def _offers(self, hook: str, source: str = "") -> _Offers:
+        if (hook, source) not in self._cache:
+            self._cache[hook, source] = self._collect(hook, source)
+        return self._cache[hook, source]
+
+    def _collect(self, hook: str, source: str) -> _Offers:
+        type_, what = _OFFERS[hook]
         offers: dict[str, list[Offer]] = {}
         failed: list[Broken] = []
         for plugin, call in self._callers(hook):
             try:
-                found = guarded(partial(self._ask, hook, plugin, call, arguments, wanted))
-            except FAILURES as error:
-                failed.append(self._break(plugin, f"{hook} failed: {describe_error(error)}", error))
+                found = _named_values(call(source=source) if source else call(), type_)
+            except _FAILURES as error:
+                failed.append(
+                    self._break(plugin, f"{hook} failed: {describe_error(error)}{self._wrapped(hook)}", error)
+                )
                 continue
             for name, value in found:
                 offers.setdefault(name, []).append(Offer(value, plugin))
         if source:
-            failed += self._mistaken(hook, source, offers)
-        claimed = {name: tuple(offer.plugin for offer in several) for name, several in offers.items() if several[1:]}
-        for name, plugins in claimed.items():
+            failed += self._validate(hook, source, offers)
+            refused = {one.plugin for one in failed}
+            kept = {
+                name: [offer for offer in several if offer.plugin not in refused] for name, several in offers.items()
+            }
+            offers = {name: several for name, several in kept.items() if several}
+        clashes = {name: tuple(offer.plugin for offer in several) for name, several in offers.items() if several[1:]}
+        for name, plugins in clashes.items():
             for plugin in plugins:
                 others = sorted({str(other) for other in plugins if other != plugin}) or ["itself, twice"]
                 self._break(plugin, f"the {what} {name!r} is also offered by {', '.join(others)}; none is used")
-        sound = {name: several[0] for name, several in offers.items() if name not in claimed}
-        self._asked[key] = _Offers(sound, claimed, tuple(failed))
-        return self._asked[key]
+        usable = {name: several[0] for name, several in offers.items() if name not in clashes}
+        return _Offers(usable, clashes, tuple(failed))
 
-    def _mistaken(self, hook: str, source: str, offers: dict[str, list[Offer]]) -> list[Broken]:
-        """What is wrong with what was declared for a connector; who made a mistake offers nothing of it."""
-        from penstock._plugins.validation import mistakes_in_actions, mistakes_in_streams
-
+    def _validate(self, hook: str, source: str, offers: Mapping[str, Sequence[Offer]]) -> list[Broken]:
+        """The problems of the streams or actions of one connector. A plugin with a problem offers none of its own."""
         by_plugin: dict[Plugin, list[Any]] = {}
         for offer in (offer for several in offers.values() for offer in several):
             by_plugin.setdefault(offer.plugin, []).append(offer.value)
-        connector = self._sources().sound.get(source)
+        connector = self._offers("penstock_sources").usable.get(source)
         settings = connector.value.settings if connector is not None else None
-        others = {name: several[0].value for name, several in offers.items()}
+        all_ = {name: several[0].value for name, several in offers.items()}
         broken: list[Broken] = []
         for plugin, values in by_plugin.items():
             try:
                 if hook == "penstock_actions":
-                    mistakes = mistakes_in_actions(values)
+                    problems = problems_in_actions(values)
                 else:
-                    mistakes = mistakes_in_streams(values, others, settings, self.part)
-            except Exception as error:  # a value of a type that nobody thought of
+                    problems = problems_in_streams(values, all_, settings, self.part)
+            except Exception as error:  # a field holds a value of a type that the checks do not expect
                 broken.append(self._break(plugin, f"what {hook} offers cannot be used: {describe_error(error)}", error))
-                continue
-            broken += [self._break(plugin, mistake) for mistake in mistakes]
-        for one in {broken.plugin for broken in broken}:
-            for name, several in list(offers.items()):
-                offers[name] = [offer for offer in several if offer.plugin != one]
-                if not offers[name]:
-                    del offers[name]
+            else:
+                broken += [self._break(plugin, problem) for problem in problems]
         return broken
 
     def _break(self, plugin: Plugin, reason: str, error: BaseException | None = None) -> Broken:
-        import traceback
-
         details = "" if error is None else mask("".join(traceback.format_exception(error)))
         broken = Broken(plugin, mask(reason), details)
         self._broken.append(broken)
         return broken
 
-    def _complain(self, plugin: Plugin, error: Exception) -> None:
-        import logging
 
-        level = logging.DEBUG if plugin in self._complained else logging.WARNING
-        self._complained.add(plugin)
-        logging.getLogger("penstock").log(level, "%s: penstock_event failed: %s", plugin, mask(describe_error(error)))
+def describe_error(error: BaseException) -> str:
+    """An error's class and text, in one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _broken_for(plugin: Plugin, reasons: Sequence[str]) -> str:
-    """Everything that keeps a plugin from being used, what its author can do, and what everybody else can."""
+def _advice(plugin: Plugin, reasons: Sequence[str]) -> str:
+    """The reasons why a plugin is not used, and what its author and its users can do."""
     listed = f"{reasons[0]}. " if len(reasons) == 1 else "".join(f"\n  - {reason}" for reason in reasons) + "\n"
     return (
-        f"{plugin} is broken: {listed}If you wrote it, correct that (`penstock connectors --debug` shows all that is "
-        f"known); else install another version of {plugin.distribution}, and tell who publishes it."
+        f"{plugin} is broken: {listed}If you wrote it, correct that (`penstock connectors --debug` shows all details). "
+        f"Otherwise install another version of {plugin.distribution} and report the fault to its publisher."
     )
 
 
-def _checked(results: Any, wanted: type) -> list[tuple[str, Any]]:
-    """The named values in a hook's results (one for each implementation that was reached)."""
+def _named_values(results: Any, type_: type) -> list[tuple[str, Any]]:
+    """The named values in the results of a hook, one result per implementation."""
     found: list[tuple[str, Any]] = []
     for result in results:
-        if wanted is Mapping:
+        if type_ is Mapping:
             if not isinstance(result, Mapping):
-                raise TypeError(f"it returned {type(result).__name__} where a mapping is wanted")
+                raise TypeError(f"it returned {type(result).__name__}; write a mapping")
             found.extend(result.items())
             continue
         for value in result:
-            if not isinstance(value, wanted):
-                raise TypeError(f"it offers {type(value).__name__} where {wanted.__name__} is wanted")
+            if not isinstance(value, type_):
+                raise TypeError(f"it offers {type(value).__name__}; write {type_.__name__}(...)")
             name = value.connector if isinstance(value, Sandbox) else getattr(value, "name", None)
             if not isinstance(name, str) or not name:
                 raise TypeError(f"it offers {type(value).__name__} without a name")
@@ -409,5 +422,6 @@ def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Ba
     return change
 
 
-def _names(distribution: str, name: str) -> bool:
+def _is_named_for(distribution: str, name: str) -> bool:
+    """Whether a distribution's name, after ``connector-``, contains ``name``."""
     return name.replace("_", "-").lower() in distribution.replace("_", "-").lower().split("connector-")[-1:]

@@ -42,7 +42,7 @@ _PARTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind of part, 
 # --- streams --------------------------------------------------------------------------------------------------------
 
 
-def mistakes_in_streams(
+def problems_in_streams(
     streams: Iterable[Stream], others: Mapping[str, Stream], settings: type | None, part: Lookup
 ) -> list[str]:
     """
@@ -296,7 +296,7 @@ def _sort(value: object) -> str:
 # --- actions --------------------------------------------------------------------------------------------------------
 
 
-def mistakes_in_actions(actions: Iterable[Action]) -> list[str]:
+def problems_in_actions(actions: Iterable[Action]) -> list[str]:
     """The mistakes of these actions, in their order."""
     actions = list(actions)
     found = _twice("action", [action.name for action in actions])
