@@ -11,7 +11,7 @@ from connector_convertr.config import ConvertrSettings
 from connector_convertr.streams import ENVELOPE, PAGES, STREAMS
 from penstock import Page, Request, Response, Secret, Slice, Stream, columns_of, snake
 
-from connector_convertr import penstock_record_streams
+from connector_convertr import plugin
 
 FIXTURES = Path(__file__).parent / "fixtures"
 SETTINGS = ConvertrSettings(enterprise="acme", access_token=Secret("tokentoken"))
@@ -39,8 +39,8 @@ def test_the_streams_belong_to_this_connector() -> None:
     """
     Asked for another connector's streams, there are none.
     """
-    assert list(penstock_record_streams("talroo")) == []
-    assert tuple(penstock_record_streams("convertr")) == STREAMS
+    assert list(plugin.penstock_record_streams("talroo")) == []
+    assert tuple(plugin.penstock_record_streams("convertr")) == STREAMS
 
 
 def test_every_documented_endpoint_is_a_stream() -> None:

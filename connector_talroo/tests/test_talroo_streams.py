@@ -17,7 +17,7 @@ from connector_talroo.source import CONNECTOR
 from connector_talroo.streams import REPORT, STREAMS, earliest
 from penstock import Response, Secret, Slice, columns_of
 
-from connector_talroo import penstock_record_streams, penstock_sandboxes, penstock_sources
+from connector_talroo import plugin
 
 FIXTURES = Path(__file__).parent / "fixtures"
 CLICKS = STREAMS[0]
@@ -224,7 +224,7 @@ def test_the_hooks_offer_the_connector_its_stream_and_its_sandbox() -> None:
     """
     Under one name, and nothing for another one.
     """
-    assert [connector.name for connector in penstock_sources()] == ["talroo"]
-    assert [stream.name for stream in penstock_record_streams("talroo")] == ["clicks"]
-    assert [sandbox.connector for sandbox in penstock_sandboxes()] == ["talroo"]
-    assert list(penstock_record_streams("joveo")) == []
+    assert [connector.name for connector in plugin.penstock_sources()] == ["talroo"]
+    assert [stream.name for stream in plugin.penstock_record_streams("talroo")] == ["clicks"]
+    assert [sandbox.connector for sandbox in plugin.penstock_sandboxes()] == ["talroo"]
+    assert list(plugin.penstock_record_streams("joveo")) == []

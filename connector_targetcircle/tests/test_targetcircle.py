@@ -40,7 +40,7 @@ from penstock import (
 )
 from penstock._fetch.verdict import judged
 
-from connector_targetcircle import penstock_record_streams, penstock_sources
+from connector_targetcircle import plugin
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NOW = datetime(2016, 1, 3, 12, tzinfo=UTC)
@@ -91,9 +91,9 @@ def test_offers_one_source_and_its_streams_only() -> None:
     """
     The plugin offers one source, and streams for no other name.
     """
-    assert [source.name for source in penstock_sources()] == ["targetcircle"]
-    assert not penstock_record_streams(source="talroo")
-    assert {stream.name for stream in penstock_record_streams(source="targetcircle")} == {
+    assert [source.name for source in plugin.penstock_sources()] == ["targetcircle"]
+    assert not plugin.penstock_record_streams(source="talroo")
+    assert {stream.name for stream in plugin.penstock_record_streams(source="targetcircle")} == {
         *("transactions", "clicks", "trades", "offers", "offer_details", "offer_ads", "codes")
     }
 

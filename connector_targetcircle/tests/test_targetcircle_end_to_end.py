@@ -32,7 +32,7 @@ import connector_targetcircle
 TODAY = date(2026, 3, 10)
 SINCE, UNTIL = date(2026, 2, 25), date(2026, 3, 9)
 DAYS = [SINCE + timedelta(days=number) for number in range((UNTIL - SINCE).days + 1)]
-REGISTRY = Registry([connector_targetcircle, penstock_plugins])
+REGISTRY = Registry([connector_targetcircle.plugin, penstock_plugins])
 SNAPSHOTS = ("trades", "offers", "offer_details", "offer_ads", "codes")
 
 

@@ -10,10 +10,10 @@ import pytest
 from attrs import evolve
 from penstock._write.requests import Row, WriteRequest, built, checked, decided, packed, typed
 from penstock.actions import Action, Field, Grouping
-from penstock.connector import SourceSettings
+from penstock.connector import Connector, SourceSettings
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
 from penstock.model import Receipt, Response, answer_of
-from penstock.protocols import Accept, Refuse, Retry, Skip
+from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, Throttle
 from penstock.testing import a_response
 
 SETTINGS = SourceSettings(base_url="https://api.example.com/")
@@ -293,8 +293,12 @@ def test_rows_that_must_travel_alone_do() -> None:
 # --- answers ----------------------------------------------------------------------------------------------------------
 
 
+def acme(judge: Any = None, **more: Any) -> Connector:
+    return Connector(name="acme", summary="", settings=SourceSettings, judge=judge, **more)
+
+
 def meaning(response: Response, action: Action = ACTION, judge: Any = None) -> Any:
-    said = decided("acme", action, response, [PLACE, PLACE], judge)
+    said = decided(acme(judge), action, response, [PLACE, PLACE])
     if isinstance(said, Retry):
         return "again"
     if isinstance(said, Refuse):
@@ -388,7 +392,7 @@ def test_an_action_may_judge_each_row() -> None:
     """
     receipts = [Receipt(row=0, status="done"), Receipt(row=1, status="refused", reason="no such id")]
 
-    said = decided("acme", evolve(ACTION, judge=lambda r, rows: receipts), a_response({}), [PLACE, PLACE], None)
+    said = decided(acme(), evolve(ACTION, judge=lambda r, rows: receipts), a_response({}), [PLACE, PLACE])
 
     assert said == receipts
 
@@ -397,9 +401,26 @@ def test_the_reason_and_the_answer_are_kept() -> None:
     """
     The provider's words, and what it said in full with its digits.
     """
-    (done,) = decided("acme", ACTION, a_response(b'{"result": 1.50, "message": "made"}'), [PLACE], None)  # type: ignore[misc]
-    (bad,) = decided("acme", ACTION, a_response({"message": "no such shop"}, status=404), [PLACE], None)  # type: ignore[misc]
+    (done,) = decided(acme(), ACTION, a_response(b'{"result": 1.50, "message": "made"}'), [PLACE])  # type: ignore[misc]
+    (bad,) = decided(acme(), ACTION, a_response({"message": "no such shop"}, status=404), [PLACE])  # type: ignore[misc]
 
     assert (done.reason, done.answer) == ("made", {"result": Decimal("1.50"), "message": "made"})
     assert "no such shop" in bad.reason
     assert json.dumps(bad.answer) == '{"message": "no such shop"}'
+
+
+def test_a_table_of_statuses_decides_for_writes_too() -> None:
+    """
+    The connector's table says what a status means to the rows, in the provider's words and with its advice.
+    """
+    connector = acme(statuses={409: Refusal("Choose another name."), 418: Throttle()}, reason=("error.message",))
+
+    (refused,) = decided(connector, ACTION, a_response({"error": {"message": "taken"}}, status=409), [PLACE])  # type: ignore[misc]
+    throttled = decided(connector, ACTION, a_response({}, status=418), [PLACE])
+
+    assert (refused.status, refused.reason) == (
+        "refused",
+        f"acme answered {ACTION.name} with HTTP 409: taken. Choose another name.",
+    )
+    assert isinstance(throttled, Retry)
+    assert throttled.throttle

@@ -9,11 +9,12 @@ from typing import Any
 import penstock
 import pytest
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, Registration, SourceSettings, Stream
+from penstock.connector import Connector, ConnectorPlugin, Registration, SourceSettings, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
 from penstock.protocols import Named, SinglePage
 from penstock.records import record
+from penstock.sandbox.app import Sandbox
 from penstock.sinks import Layout, SinkKind
 
 
@@ -358,3 +359,37 @@ def test_an_import_that_ends_the_process_is_a_broken_plugin(tmp_path: Path, monk
     importlib.invalidate_caches()
     with pytest.raises(KeyboardInterrupt):
         Registry()
+
+
+SHOP = Connector(
+    name="shop",
+    summary="The shop",
+    settings=SourceSettings,
+    streams=[a_stream()],
+    sandbox=Sandbox(connector="shop", summary="", make=lambda base_url, today: None, settings={}),  # type: ignore[arg-type, return-value]
+)
+
+
+@pytest.mark.parametrize("declared", [SHOP, f"{__name__}:SHOP"], ids=["value", "dotted name"])
+def test_one_declared_connector_makes_the_hooks(declared: Connector | str):
+    """
+    Its streams, actions and sandbox are offered for its own name and no other, whether it is given or named.
+    """
+    registry = Registry([ConnectorPlugin(declared), Sound()], strict=True)
+
+    assert sorted(registry.connectors()) == ["shop", "x"]
+    assert [stream.name for stream in registry.streams("shop")] == ["rows"]
+    assert [stream.name for stream in registry.streams("x")] == ["rows"]
+    assert registry.streams("x")[0] is not registry.streams("shop")[0]
+    assert registry.actions("shop") == ()
+    assert sorted(registry.sandboxes()) == ["shop"]
+
+
+def test_a_connector_that_cannot_be_imported_is_broken():
+    """
+    The name is imported when a hook is called; the plugin is listed with the reason, and harms nothing else.
+    """
+    registry = Registry([ConnectorPlugin("no_such_package.source:CONNECTOR"), Sound()])
+
+    assert list(registry.connectors()) == ["x"]
+    assert "No module named 'no_such_package'" in registry.broken()[0].reason

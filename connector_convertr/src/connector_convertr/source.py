@@ -190,4 +190,6 @@ CONNECTOR = Connector(
     # and fewer than ten at once is advised; half of the pace is left to others.
     limits=Limits(requests_per_second=5.0, concurrency=2, cool_down_s=60.0),
     check=check,
+    streams="connector_convertr.streams:STREAMS",
+    sandbox="connector_convertr.sandbox:SANDBOX",
 )

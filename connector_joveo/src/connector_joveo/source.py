@@ -165,4 +165,7 @@ CONNECTOR = Connector(
     judge=JoveoJudge(operation="a request"),
     limits=Limits(requests_per_second=2.0, concurrency=4),  # Joveo states no limit; this is polite
     check=check,
+    streams="connector_joveo.streams:STREAMS",
+    actions="connector_joveo.actions:ACTIONS",
+    sandbox="connector_joveo.sandbox:SANDBOX",
 )

@@ -79,4 +79,6 @@ CONNECTOR = Connector(
     authenticator=authenticator,
     judge=judge,
     limits=Limits(requests_per_second=1.0, concurrency=1),  # of a test key: one a second, or 250 a day
+    actions="connector_sensis.actions:ACTIONS",
+    sandbox="connector_sensis.sandbox:SANDBOX",
 )

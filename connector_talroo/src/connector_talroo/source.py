@@ -240,4 +240,6 @@ CONNECTOR = Connector(
     # silence once it was said (less if throttle_wait_s is less).
     limits=Limits(requests_per_second=1.0, concurrency=1, cool_down_s=60.0),
     check=check,
+    streams="connector_talroo.streams:STREAMS",
+    sandbox="connector_talroo.sandbox:SANDBOX",
 )

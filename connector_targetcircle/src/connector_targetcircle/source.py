@@ -208,4 +208,7 @@ CONNECTOR = Connector(
     judge=judge,
     limits=Limits(requests_per_second=5.0, concurrency=4),  # none documented: a polite guess
     check=check,
+    streams="connector_targetcircle.streams:STREAMS",
+    actions="connector_targetcircle.actions:ACTIONS",
+    sandbox="connector_targetcircle.sandbox:SANDBOX",
 )

@@ -7,17 +7,18 @@ All frozen values, keyword-only: they gain optional fields, they never lose one.
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
-from typing import TYPE_CHECKING, Any
+from importlib import import_module
+from typing import Any
 
 import attrs
 from attrs import field, frozen
 
+from penstock import hookimpl
+from penstock.actions import Action
 from penstock.model import Kind, Request, Slice
-from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller
+from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule
 from penstock.records import Column, columns_of
-
-if TYPE_CHECKING:
-    pass
+from penstock.sandbox.app import Sandbox
 
 # --- settings -------------------------------------------------------------------------------------------------------
 
@@ -98,30 +99,6 @@ class Limits:
     requests_per_second: float | None = None
     concurrency: int = 1
     cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
-
-
-@frozen(kw_only=True, eq=False)
-class Connector:
-    """
-    A provider as one plugin offers it. Everything that depends on an account's configuration takes ``settings``.
-
-    ``name`` is what a configuration calls it, ``title`` what messages do: the provider's own spelling of its name.
-    ``check`` names one cheap request that records nothing at the provider; without it, ``penstock check`` looks at
-    the configuration only and says so.
-    """
-
-    name: str
-    summary: str
-    settings: type[SourceSettings]
-    authenticator: Callable[[Any], Authenticator | Named] | None = None
-    judge: Judge | None = None
-    limits: Limits = Limits()
-    check: Callable[[Any, Slice], Request] | None = None
-    title: str = field()
-
-    @title.default
-    def _title(self) -> str:
-        return self.name
 
 
 @frozen
@@ -216,8 +193,8 @@ class Stream:
         Default: the body is the item or items; one page; no poller; a poller's downloads are read by the envelope.
     ``poll_first_s``, ``poll_max_s``, ``poll_deadline_s``
         of a report on demand: seconds before it is first asked for, between two polls at most, and until it has failed.
-    ``judge``
-        asked before the connector's.
+    ``judge``, ``statuses``
+        what a response of this stream means; both come before the connector's.
     ``earliest(today)``
         the first day that the provider still serves; default: all of them.
     ``open_for``
@@ -262,12 +239,101 @@ class Stream:
     poll_max_s: float = 60.0
     poll_deadline_s: float = 1800.0
     judge: Judge | None = None
+    statuses: Mapping[int, StatusRule] = field(factory=dict)
     not_built: str = ""
 
     @property
     def columns(self) -> tuple[Column, ...]:
         """The columns of its record class, in the order of their declaration."""
         return columns_of(self.record)
+
+
+@frozen(kw_only=True, eq=False)
+class Connector:
+    """
+    A provider as one plugin offers it. Everything that depends on an account's configuration takes ``settings``.
+
+    ``name``, ``title``
+        the name in a configuration; the name in messages, in the provider's own spelling (default: ``name``).
+    ``streams``, ``actions``, ``sandbox``
+        what it reads, what it writes, and the local imitation of its provider. Each is the value itself, or a text
+        ``"package.module:NAME"`` that is imported when the value is needed (:class:`ConnectorPlugin` offers them).
+    ``judge``, ``statuses``, ``reason``
+        what a response means. A stream's ``judge`` and ``statuses`` come first, then these, then the HTTP status
+        alone. ``reason``: the paths at which an error body states its reason, see :meth:`Response.reason`.
+    ``check``
+        one cheap request that records nothing at the provider. Without it ``penstock check`` checks the configuration
+        only and reports that.
+    """
+
+    name: str
+    summary: str
+    settings: type[SourceSettings]
+    authenticator: Callable[[Any], Authenticator | Named] | None = None
+    judge: Judge | None = None
+    statuses: Mapping[int, StatusRule] = field(factory=dict)
+    reason: tuple[str, ...] = field(default=(), converter=_names)
+    limits: Limits = Limits()
+    check: Callable[[Any, Slice], Request] | None = None
+    streams: Iterable[Stream] | str = ()
+    actions: Iterable[Action] | str = ()
+    sandbox: Sandbox | str | None = None
+    title: str = field()
+
+    @title.default
+    def _title(self) -> str:
+        return self.name
+
+
+@frozen(eq=False)
+class ConnectorPlugin:
+    """
+    The plugin of one connector: the hooks for its source, streams, actions and sandbox.
+
+    ``declared`` is the connector, or a text ``"package.module:NAME"`` that is imported when a hook is called. An entry
+    point names this object: ``connector_acme = "connector_acme:plugin"``.
+    """
+
+    declared: Connector | str
+
+    @property
+    def __name__(self) -> str:
+        return self.declared.partition(".")[0] if isinstance(self.declared, str) else self.declared.name
+
+    def _connector(self) -> Connector:
+        connector: Connector = _imported(self.declared)
+        return connector
+
+    def _offered(self, source: str, member: str) -> Any:
+        connector = self._connector()
+        return _imported(getattr(connector, member)) if connector.name == source else ()
+
+    @hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        return [self._connector()]
+
+    @hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        streams: Iterable[Stream] = self._offered(source, "streams")
+        return streams
+
+    @hookimpl
+    def penstock_actions(self, source: str) -> Iterable[Action]:
+        actions: Iterable[Action] = self._offered(source, "actions")
+        return actions
+
+    @hookimpl
+    def penstock_sandboxes(self) -> Iterable[Sandbox]:
+        sandbox = _imported(self._connector().sandbox)
+        return [] if sandbox is None else [sandbox]
+
+
+def _imported(value: Any) -> Any:
+    """The value itself, or what a text ``"package.module:NAME"`` names."""
+    if not isinstance(value, str):
+        return value
+    module, _, name = value.partition(":")
+    return getattr(import_module(module), name)
 
 
 @frozen(kw_only=True)

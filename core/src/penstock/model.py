@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
 from attrs import evolve, field, frozen
 
-from penstock.redact import MASK, mask
+from penstock.redact import MASK, clip, mask
 
 Kind = Literal["report", "changes", "snapshot"]
 Pairs = tuple[tuple[str, str], ...]
@@ -29,6 +29,28 @@ def encode_query(params: Sequence[tuple[str, str]]) -> str:
     ``name=value&...`` in the given order, percent-encoded as JavaScript's ``encodeURIComponent`` does (space ``%20``).
     """
     return "&".join(f"{quote(name, safe=_UNRESERVED)}={quote(value, safe=_UNRESERVED)}" for name, value in params)
+
+
+_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+
+
+def placeholders(template: str) -> list[str]:
+    """The names between braces in a path template, in their order."""
+    return _PLACEHOLDER.findall(template)
+
+
+def fill_path(template: str, values: Mapping[str, Any]) -> str:
+    """
+    ``/clients/{client_id}`` with each name replaced by its value, percent-encoded as one segment, ``/`` included.
+
+    ``.`` and ``..`` are encoded too: a URL parser would remove such a segment. KeyError for a name without a value.
+    """
+
+    def segment(name: "re.Match[str]") -> str:
+        text = str(values[name[1]])
+        return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
+
+    return _PLACEHOLDER.sub(segment, template)
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
@@ -225,6 +247,19 @@ class Response:
             return None
         return value if isinstance(value, dict) else None
 
+    def reason(self, paths: Sequence[str] = (), limit: int = 200) -> str:
+        """
+        The provider's own words in an error body, as one line of masked text; the start of the body without any.
+
+        ``paths``: where a JSON object states its reason, in order of preference: ``"message"``, ``"error.message"``,
+        ``"errors[].detail"`` (of each element). The texts of the first path that has one are joined by ``"; "``.
+        """
+        members = self.members() if paths and len(self.body) <= _LOOKED_AT else None
+        for path in paths if members is not None else ():
+            if words := [text for value in _at(members, path.split(".")) if (text := " ".join(str(value).split()))]:
+                return clip("; ".join(words), limit)
+        return self.text(limit)
+
     def text(self, limit: int = 300) -> str:
         """The start of the body as one line of masked text, for a message."""
         words = self.body[:_LOOKED_AT].decode("utf-8", "replace").split()
@@ -232,6 +267,19 @@ class Response:
             del words[-1]  # it may be half a secret, which is not recognised
         line = mask(" ".join(words))
         return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+def _at(value: Any, path: Sequence[str]) -> Iterator[Any]:
+    """The texts and numbers at a path of members; ``name[]`` stands for each element of an array."""
+    if not path:
+        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
+            yield value
+        return
+    name = path[0].removesuffix("[]")
+    inner = value.get(name) if isinstance(value, dict) else None
+    several = inner if path[0].endswith("[]") and isinstance(inner, list) else [inner]
+    for one in several:
+        yield from _at(one, path[1:])
 
 
 @frozen(kw_only=True)

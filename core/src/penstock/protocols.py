@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from penstock.errors import ProviderError
+from penstock.errors import ProviderError, RefusedError, ServerError, ThrottledError
 from penstock.model import Answer, Page, Request, Response
 from penstock.redact import Secret
 
@@ -66,6 +66,63 @@ class Skip:
 
 
 Verdict = Accept | Retry | Refuse | Skip
+
+
+@frozen
+class Refusal:
+    """
+    What a status means: the provider refuses, for good. ``advice`` states what the user should do.
+
+    ``error``
+        the kind of the error: ``AuthenticationError`` for credentials;
+    ``renew``
+        log in again first, once;
+    ``quoted``
+        whether the message quotes the body. False where the body repeats a credential.
+    """
+
+    advice: str
+    error: type[ProviderError] = RefusedError
+    renew: bool = False
+    quoted: bool = True
+
+    def verdict(self, seen: str) -> Verdict:
+        """The verdict; ``seen`` is the start of the message."""
+        error = self.error(f"{seen}. {self.advice}")
+        return Retry(error, renew=True) if self.renew else Refuse(error)
+
+
+@frozen
+class Throttle:
+    """
+    What a status means: too many requests. The whole source waits: ``Retry-After``, else ``wait_s`` at least.
+    """
+
+    advice: str = "Lower requests_per_second."
+    wait_s: float | None = None
+    quoted: bool = True
+
+    def verdict(self, seen: str) -> Verdict:
+        """The verdict; ``seen`` is the start of the message."""
+        return Retry(ThrottledError(f"{seen}. {self.advice}"), wait_s=self.wait_s, throttle=True)
+
+
+@frozen
+class Unavailable:
+    """
+    What a status means: the provider cannot answer now. The request is tried again.
+    """
+
+    advice: str = "It may be better later."
+    quoted: bool = True
+
+    def verdict(self, seen: str) -> Verdict:
+        """The verdict; ``seen`` is the start of the message."""
+        return Retry(ServerError(f"{seen}. {self.advice}"))
+
+
+StatusRule = Refusal | Throttle | Unavailable | Skip
+"""What one HTTP status means, in ``statuses`` of a connector or a stream."""
 
 
 class Judge(Protocol):

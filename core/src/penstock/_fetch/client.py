@@ -15,7 +15,7 @@ from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
 from penstock._fetch.scheduler import Call, Outcome
-from penstock._fetch.verdict import judged
+from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
 from penstock.connector import Stream
 from penstock.model import Request, Response, origin_of
@@ -79,17 +79,19 @@ class SourceClient:
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises."""
         stream = call.stream
-        judges = [judge for judge in (stream.judge if stream else None, self.source.connector.judge) if judge]
+        connector = self.source.connector
+        judges = judges_of(connector, stream, call.request)
         last: Outcome = Outcome(call=call)
 
         def judge(response: Response) -> Verdict:
             nonlocal last
             verdict, answer = judged(
-                self.source.connector.title,
+                connector.title,
                 call.request,
                 response,
                 read=call.read,
                 judges=judges,
+                reason=connector.reason,
                 lenient=call.lenient,
             )
             last = Outcome(call=call, response=response, answer=answer)

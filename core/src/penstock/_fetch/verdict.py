@@ -6,8 +6,9 @@ asked for again like any other failure on the way.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
+from penstock.connector import Connector, Stream
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
@@ -17,7 +18,7 @@ from penstock.errors import (
     ThrottledError,
 )
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Accept, BodyDecoder, Judge, Refuse, Retry, Verdict
+from penstock.protocols import Accept, BodyDecoder, Judge, Refuse, Retry, Skip, StatusRule, Verdict
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
@@ -29,6 +30,7 @@ def judged(
     *,
     read: BodyDecoder | None,
     judges: Sequence[Judge],
+    reason: Sequence[str] = (),
     lenient: bool = False,
 ) -> tuple[Verdict, Answer]:
     """
@@ -50,7 +52,7 @@ def judged(
             return Refuse(error), Answer()
     verdict = next((said for judge in judges if (said := judge(response, answer)) is not None), None)
     if verdict is None:
-        verdict = by_status(provider, request, response)
+        verdict = by_status(provider, request, response, reason)
     if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
         verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
     if isinstance(verdict, Accept):
@@ -63,9 +65,36 @@ def judged(
     return verdict, answer or Answer()
 
 
-def by_status(provider: str, request: Request, response: Response) -> Verdict:
+def judges_of(connector: Connector, stream: Stream | None, request: Request) -> tuple[Judge, ...]:
+    """What judges a response to ``request``, in order: the stream, then the connector; of each the judge first."""
+    seen = f"{connector.title} answered {request} with HTTP"
+    tables = [(stream.judge, stream.statuses)] if stream is not None else []
+    return tuple(
+        judge
+        for own, table in (*tables, (connector.judge, connector.statuses))
+        for judge in (own, status_judge(seen, table, connector.reason) if table else None)
+        if judge is not None
+    )
+
+
+def status_judge(seen: str, table: Mapping[int, StatusRule], reason: Sequence[str]) -> Judge:
     """
-    The verdict where no judge has one: by the HTTP status alone.
+    A judge by a table of statuses. Its messages: ``seen``, the status, the provider's reason, the advice.
+    """
+
+    def judge(response: Response, answer: Answer | None) -> Verdict | None:
+        rule = table.get(response.status)
+        if rule is None or isinstance(rule, Skip):
+            return rule
+        words = response.reason(reason) if rule.quoted else ""
+        return rule.verdict(f"{seen} {response.status}" + (f": {words.rstrip('.')}" if words else ""))
+
+    return judge
+
+
+def by_status(provider: str, request: Request, response: Response, reason: Sequence[str] = ()) -> Verdict:
+    """
+    The verdict where no judge has one: by the HTTP status alone. ``reason``: where a body states its reason.
     """
     status = response.status
     partial = status == 206 and not _whole_range(response.header("content-range"))
@@ -74,7 +103,7 @@ def by_status(provider: str, request: Request, response: Response) -> Verdict:
     seen = f"{provider} answered {request} with HTTP {status}"
     if partial:
         return Retry(BrokenBodyError(f"{seen}: a part of what was asked for, though no part was asked for"))
-    said = response.text(200)
+    said = response.reason(reason)
     detail = f": {said}" if said and status not in (401, 403) else ""
     if status == 429:
         return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)

@@ -11,21 +11,21 @@ import re
 from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
-from urllib.parse import quote
 
 from attrs import evolve, frozen
 
+from penstock._fetch.verdict import status_judge
 from penstock._util.text import nearest
 from penstock.actions import Action, Field, Grouping, Values
+from penstock.connector import Connector
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, ThrottledError
-from penstock.model import Receipt, ReceiptStatus, Request, Response, answer_of, flag, from_json
-from penstock.protocols import Accept, Judge, Refuse, Retry, Skip, Verdict
+from penstock.model import Receipt, ReceiptStatus, Request, Response, answer_of, fill_path, flag, from_json
+from penstock.protocols import Accept, Refuse, Retry, Skip, Verdict
 from penstock.redact import clip, mask
 
 BODY = "body"  # the parameter that is a body, or a part of one, as it stands
 
 
-_NAME = re.compile(r"\{([^{}]*)\}")
 _DIGITS = re.compile(r"[+-]?\d{1,18}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # Decimal would take 1_000 as well
 
@@ -262,7 +262,7 @@ def built(action: Action, settings: Any, rows: Sequence[Values]) -> Request:
     """
     first = rows[0]
     method, path = place(action, settings)
-    url = settings.base_url.rstrip("/") + _NAME.sub(lambda name: segment(str(first[name[1]])), path)
+    url = settings.base_url.rstrip("/") + fill_path(path, first)
     params: list[tuple[str, str]] = []
     headers: list[tuple[str, str]] = []
     for field in action.fields:
@@ -297,11 +297,6 @@ def _members(action: Action, values: Values) -> dict[str, Any]:
     return {
         field.member: values[field.name] for field in action.fields if field.place == "body" and field.name in values
     }
-
-
-def segment(value: str) -> str:
-    """A path segment, percent-encoded whole; ``.`` and ``..``, which would be taken out on the way, too."""
-    return quote(value, safe="") if value.strip(".") else value.replace(".", "%2E")
 
 
 def _written(value: Any) -> str:
@@ -389,23 +384,26 @@ def _beyond(grouping: Grouping, values: Values, length: int) -> str:
 
 
 def decided(
-    provider: str, action: Action, response: Response, rows: Sequence[Values], judge: Judge | None
+    connector: Connector, action: Action, response: Response, rows: Sequence[Values]
 ) -> Sequence[Receipt] | Retry | Refuse:
     """
     What an answer means: a receipt for each row (``row``: its place in the request), Retry when nothing was captured
     and it may be sent again, or Refuse when no row of this job can be sent.
 
-    Asked in this order: the action, the connector's judge, the HTTP status and the body.
+    In this order: the action's judge, the connector's judge, its table of statuses, the HTTP status and the body.
     """
     said: Sequence[Receipt] | Verdict | _Done | None = None
     if action.judge is not None:
         said = action.judge(response, rows)
-    if said is None and judge is not None:
-        said = judge(response, None)
+    if said is None and connector.judge is not None:
+        said = connector.judge(response, None)
     if said is None:
-        said = _by_status(provider, action, response)
+        seen = f"{connector.title} answered {action.name} with HTTP"
+        said = status_judge(seen, connector.statuses, connector.reason)(response, None)
+    if said is None:
+        said = _by_status(connector, action, response)
     if isinstance(said, Accept):
-        said = _by_body(provider, action, response)
+        said = _by_body(connector, action, response)
     if isinstance(said, _Done):
         return _all(rows, "done", said.reason, answer_of(response))
     if isinstance(said, Skip):
@@ -428,10 +426,10 @@ class _Done:
     reason: str = ""
 
 
-def _by_status(provider: str, action: Action, response: Response) -> Accept | Retry | Refuse:
+def _by_status(connector: Connector, action: Action, response: Response) -> Accept | Retry | Refuse:
     status = response.status
-    seen = f"{provider} answered {action.name} with HTTP {status}"
-    said = response.text(200)
+    seen = f"{connector.title} answered {action.name} with HTTP {status}"
+    said = response.reason(connector.reason)
     detail = f": {said}" if said else ""
     if 200 <= status < 300:
         return Accept()
@@ -447,8 +445,9 @@ def _by_status(provider: str, action: Action, response: Response) -> Accept | Re
     return Retry(ServerError(f"{seen}{detail}; nobody knows whether it was carried out"))
 
 
-def _by_body(provider: str, action: Action, response: Response) -> _Done | Retry | Refuse:
+def _by_body(connector: Connector, action: Action, response: Response) -> _Done | Retry | Refuse:
     """Of a good status: done, unless the body says otherwise or is no answer at all."""
+    provider = connector.title
     if response.status == 204:
         return _Done()
     answer = answer_of(response, whole=True)

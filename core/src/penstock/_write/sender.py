@@ -249,13 +249,7 @@ class Writer:
                     if not isinstance(failed, TransportError):
                         raise
             else:
-                said = decided(
-                    self.source.connector.title,
-                    self.action,
-                    response,
-                    parcel.values,
-                    self.source.connector.judge,
-                )
+                said = decided(self.source.connector, self.action, response, parcel.values)
                 if isinstance(said, Refuse):
                     self.job.never_left(numbers)
                     raise said.error
