@@ -15,7 +15,7 @@ from urllib.parse import quote, quote_plus
 
 import connector_convertr.sandbox
 import connector_joveo.sandbox
-import connector_talroo.sandbox
+import imitation_talroo
 import pytest
 from attrs import define, evolve, field
 from penstock import SandboxApp, SandboxRequest, SandboxResponse, redact
@@ -110,7 +110,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     # What an earlier test made known must not help this one.
     monkeypatch.setattr(redact, "_known", redact._Known())
     # The imitation expects the marked secrets.
-    monkeypatch.setattr(connector_talroo.sandbox, "CUSTOMER_SECRET", MARKS["talroo"]["customer_secret"])
+    monkeypatch.setattr(imitation_talroo, "CUSTOMER_SECRET", MARKS["talroo"]["customer_secret"])
     monkeypatch.setattr(connector_convertr.sandbox, "PASSWORD", MARKS["convertr"]["password"])
     monkeypatch.setattr(connector_joveo.sandbox, "API_KEY", MARKS["joveo"]["api_key"])
     monkeypatch.setattr(connector_joveo.sandbox, "API_CLIENT_ID", MARKS["joveo"]["api_client_id"])

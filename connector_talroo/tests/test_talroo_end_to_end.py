@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 from connector_talroo.config import TalrooSettings
-from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET, TalrooSandbox
+from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET
+from imitation_talroo import TalrooSandbox
 from penstock import AuthenticationError, SandboxResponse, Secret
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
@@ -116,8 +117,8 @@ def test_one_request_a_day_at_the_declared_pace(bench: Bench) -> None:
     """
     bench.run()
 
-    asked = [(params["advertiser_id"], params["start"], params["end"]) for params in bench.sandbox.asked]
-    stamps = [int(params["timestamp"]) for params in bench.sandbox.asked]
+    asked = [(params["advertiser_id"], params["start"], params["end"]) for params in bench.sandbox.params]
+    stamps = [int(params["timestamp"]) for params in bench.sandbox.params]
     assert sorted(asked) == sorted((one, f"{day}", f"{day}") for one in ADVERTISERS for day in DAYS)
     assert min(later - earlier for earlier, later in pairwise(stamps)) >= 1000
 
@@ -128,7 +129,7 @@ def test_all_that_is_kept_is_read_by_default(bench: Bench) -> None:
     """
     bench.run(since=None, until=None)
 
-    days = sorted({params["start"] for params in bench.sandbox.asked})
+    days = sorted({params["start"] for params in bench.sandbox.params})
     assert (days[0], days[-1], len(days)) == ("2026-01-01", "2026-03-09", 68)
 
 
@@ -137,12 +138,12 @@ def test_a_restated_day_is_replaced_while_it_is_open(bench: Bench) -> None:
     A later run asks for the open days only, and vanished clicks vanish.
     """
     bench.run()
-    bench.sandbox.asked.clear()
+    bench.sandbox.params.clear()
     bench.sandbox.restate(date(2026, 3, 8))
 
     bench.run()
 
-    assert sorted({params["start"] for params in bench.sandbox.asked}) == ["2026-03-07", "2026-03-08", "2026-03-09"]
+    assert sorted({params["start"] for params in bench.sandbox.params}) == ["2026-03-07", "2026-03-08", "2026-03-09"]
     assert bench.differing() == []
 
 
@@ -185,7 +186,7 @@ def test_a_passing_trouble_is_waited_out(bench: Bench, trouble: Any, pause_s: fl
     assert report.exit_code == 0, report.as_dict()
     assert bench.differing() == []
     assert max(bench.clock.slept) >= pause_s
-    assert len(bench.sandbox.asked) == 2 + 36
+    assert len(bench.sandbox.params) == 2 + 36
 
 
 def test_a_day_that_stays_broken_costs_its_retries_and_no_more(bench: Bench) -> None:
@@ -199,7 +200,7 @@ def test_a_day_that_stays_broken_costs_its_retries_and_no_more(bench: Bench) -> 
 
     counted = report.stream("talroo", "clicks")
     assert report.exit_code == 1
-    assert len(bench.sandbox.asked) == counted.requests == 3
+    assert len(bench.sandbox.params) == counted.requests == 3
     assert counted.retries == 2
 
 
@@ -211,7 +212,7 @@ def test_the_check_does_not_wait_for_a_busy_provider(bench: Bench, trouble: str)
     bench.sandbox.fail_next(trouble, times=100)
 
     assert "not disproved" in check(bench.source(), bench.clock)
-    assert len(bench.sandbox.asked) == 1
+    assert len(bench.sandbox.params) == 1
     assert bench.clock.slept == []
 
 
@@ -226,7 +227,7 @@ def test_a_wrong_clock_is_corrected_by_the_provider_s(bench: Bench, minutes: int
 
     assert report.exit_code == 0, report.as_dict()
     assert bench.differing() == []
-    assert len(bench.sandbox.asked) == 1 + 36
+    assert len(bench.sandbox.params) == 1 + 36
 
 
 def test_many_requests_under_way_share_the_corrected_clock(bench: Bench) -> None:
@@ -239,7 +240,7 @@ def test_many_requests_under_way_share_the_corrected_clock(bench: Bench) -> None
 
     assert report.exit_code == 0, report.as_dict()
     assert bench.differing() == []
-    assert len(bench.sandbox.asked) <= 4 + 36
+    assert len(bench.sandbox.params) <= 4 + 36
 
 
 def test_wrong_credentials_end_the_run_with_three(bench: Bench) -> None:
@@ -250,7 +251,7 @@ def test_wrong_credentials_end_the_run_with_three(bench: Bench) -> None:
     report = bench.run(customer_secret=Secret("not the secret"))
 
     assert report.exit_code == 3
-    assert len(bench.sandbox.asked) <= 2
+    assert len(bench.sandbox.params) <= 2
     told = json.dumps(report.as_dict())
     assert "unauthorized request" in told
     assert "not the secret" not in told
@@ -371,7 +372,7 @@ def test_the_check_tries_the_credentials_with_one_request(bench: Bench) -> None:
     And says what was refused, with the string that was signed, the reference masked.
     """
     assert "talroo" in check(bench.source(), bench.clock)
-    assert len(bench.sandbox.asked) == 1
+    assert len(bench.sandbox.params) == 1
 
     with pytest.raises(AuthenticationError, match="unauthorized request") as refused:
         check(bench.source(customer_secret=Secret("not the secret")), bench.clock)

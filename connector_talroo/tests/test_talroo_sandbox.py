@@ -11,7 +11,8 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from connector_talroo.sandbox import ADVERTISERS, CUSTOMER_REFERENCE, CUSTOMER_SECRET, SANDBOX, TalrooSandbox
+from connector_talroo.sandbox import CUSTOMER_REFERENCE, CUSTOMER_SECRET, SANDBOX
+from imitation_talroo import TalrooSandbox
 from penstock import SandboxRequest, SandboxResponse
 
 TODAY = date(2026, 3, 10)
@@ -39,11 +40,11 @@ def signed(secret: str = CUSTOMER_SECRET, **changed: Any) -> str:
     return f"{message}&ticket={hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()}"
 
 
-def asked(app: TalrooSandbox, query: str, *, method: str = "GET", path: str = "/reporting/") -> SandboxResponse:
+def asked(app: Any, query: str, *, method: str = "GET", path: str = "/reporting/") -> SandboxResponse:
     return app(SandboxRequest(method=method, target=f"{path}?{query}", headers={}, body=b""))
 
 
-def body(app: TalrooSandbox, query: str) -> Any:
+def body(app: Any, query: str) -> Any:
     return json.loads(asked(app, query).body)
 
 
@@ -299,12 +300,14 @@ def test_the_provider_s_oddities_can_be_switched_on() -> None:
     assert all(click["bid_id"] == "b-1" for click in answer["clicks_report"]["2026-03-05"])
 
 
-def test_the_declared_settings_fit() -> None:
+def test_the_demo_gives_the_same_clicks_to_its_own_settings() -> None:
     """
-    Those with which a source reads the imitation.
+    With the declared secret a day's clicks, with another one a refusal.
     """
-    app = SANDBOX.make("http://127.0.0.1:8000", TODAY)
-
-    assert isinstance(app, TalrooSandbox)
-    assert SANDBOX.settings["advertiser_ids"] == list(ADVERTISERS) == app.advertisers
+    demo, app = SANDBOX.make("http://127.0.0.1:8000", TODAY), a_sandbox()
     assert SANDBOX.settings["customer_secret"] == CUSTOMER_SECRET
+    assert SANDBOX.settings["advertiser_ids"] == app.advertisers
+
+    assert body(demo, signed()) == body(app, signed())
+    assert body(demo, signed("another")) == {"status": 0, "message": "unauthorized request"}
+    assert body(demo, signed(advertiser_id="9")) == {"status": 0, "message": "not found"}

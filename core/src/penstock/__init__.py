@@ -131,6 +131,11 @@ if TYPE_CHECKING:
         SandboxRequest as SandboxRequest,
         SandboxResponse as SandboxResponse,
     )
+    from penstock.sandbox.base import (
+        SandboxBase as SandboxBase,
+        SandboxError as SandboxError,
+        json_response as json_response,
+    )
     from penstock.sinks import (
         EXTRA as EXTRA,
         Checks as Checks,
@@ -261,6 +266,7 @@ PUBLIC = {
     ),
     "penstock.redact": ("MASK", "Secret", "clip", "mask"),
     "penstock.sandbox.app": ("Sandbox", "SandboxApp", "SandboxRequest", "SandboxResponse"),
+    "penstock.sandbox.base": ("SandboxBase", "SandboxError", "json_response"),
     "penstock.sinks": (
         "Checks",
         "EXTRA",

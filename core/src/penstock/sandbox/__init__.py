@@ -1,8 +1,17 @@
 """
-Local imitations of providers: what a plugin declares, the server that runs them, and the faults they can show.
+Local imitations of providers: their declaration, their common base, the server that runs them, and faults.
 """
 
 from penstock.sandbox.app import Sandbox, SandboxApp, SandboxRequest, SandboxResponse
+from penstock.sandbox.base import (
+    RateLimit,
+    SandboxBase,
+    SandboxError,
+    Tokens,
+    draw,
+    json_body,
+    json_response,
+)
 from penstock.sandbox.faults import FAULTS, Fault, faults_named, with_faults
 from penstock.sandbox.server import Pause, Reset, Scripted, Server, head_of, serve
 
@@ -10,15 +19,22 @@ __all__ = [
     "FAULTS",
     "Fault",
     "Pause",
+    "RateLimit",
     "Reset",
     "Sandbox",
     "SandboxApp",
+    "SandboxBase",
+    "SandboxError",
     "SandboxRequest",
     "SandboxResponse",
     "Scripted",
     "Server",
+    "Tokens",
+    "draw",
     "faults_named",
     "head_of",
+    "json_body",
+    "json_response",
     "serve",
     "with_faults",
 ]

@@ -1,10 +1,11 @@
 """
-What a plugin declares of a sandbox: a local imitation of its provider.
+The declaration of a sandbox: a local imitation of a provider.
 """
 
 from collections.abc import Callable, Mapping
 from datetime import date
 from typing import Any, Protocol
+from urllib.parse import parse_qsl
 
 from attrs import field, frozen
 
@@ -19,7 +20,7 @@ class SandboxApp(Protocol):
 
 @frozen(kw_only=True)
 class SandboxRequest:
-    """A request as the imitation sees it; ``target`` is path and query byte for byte as sent."""
+    """A request as the sandbox receives it; ``target`` is path and query byte for byte as sent."""
 
     method: str
     target: str
@@ -36,10 +37,15 @@ class SandboxRequest:
         """The query, without its question mark; empty without one."""
         return self.target.partition("?")[2]
 
+    @property
+    def params(self) -> dict[str, str]:
+        """The query's parameters, decoded; of a repeated name the last value."""
+        return dict(parse_qsl(self.query, keep_blank_values=True))
+
 
 @frozen(kw_only=True)
 class SandboxResponse:
-    """What the imitation answers."""
+    """The sandbox's response."""
 
     status: int = 200
     headers: Mapping[str, str] = field(factory=lambda: {"Content-Type": "application/json"})
@@ -51,8 +57,8 @@ class Sandbox:
     """
     How to start the imitation of a connector's provider.
 
-    ``make(base_url, today)`` gives the application, called once it is known where it will be served; ``settings`` are
-    the source's keys (as TOML would hold them, without ``base_url``) with which a source reads it.
+    ``make(base_url, today)`` returns the application; it is called once, when the address is known. ``settings`` are
+    the keys of a source that reads it, as in TOML, without ``base_url``.
     """
 
     connector: str
