@@ -44,7 +44,8 @@ class TalrooSandbox(SandboxBase):
         self.now: Callable[[], datetime] = lambda: datetime.now(UTC)  # the provider's clock, also in its Date header
         self.advertisers = list(ADVERTISERS)
         self.seed = 1
-        self.clicks_per_day = 25  # on average; some days have none
+        self.clicks_per_day = 25  # on average
+        self.empty_days = True  # whether some days have no click
         self.tolerance = timedelta(minutes=5)  # of the timestamp; not documented
         self.refuse_replays = False  # of a ticket; not documented
         self.allowed_per_second: int | None = None  # above: "too many requests"
@@ -93,7 +94,14 @@ class TalrooSandbox(SandboxBase):
         """The clicks of a day as the provider knows them now; none outside of what it keeps."""
         if advertiser_id not in self.advertisers or not self.floor <= day <= self.today:
             return []
-        return clicks_of(advertiser_id, day, seed=self.seed, about=self.clicks_per_day, restated=self.restated(day))
+        return clicks_of(
+            advertiser_id,
+            day,
+            seed=self.seed,
+            about=self.clicks_per_day,
+            restated=self.restated(day),
+            empty_days=self.empty_days,
+        )
 
     @property
     def floor(self) -> date:

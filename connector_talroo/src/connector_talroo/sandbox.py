@@ -32,12 +32,15 @@ _PLATFORMS = ("iOS", "Android", "Desktop", "Device_m_Mobile", "Device_c_Computer
 Click = dict[str, str]
 
 
-def clicks_of(advertiser_id: str, day: date, *, seed: int = 1, about: int = 25, restated: int = 0) -> list[Click]:
+def clicks_of(
+    advertiser_id: str, day: date, *, seed: int = 1, about: int = 25, restated: int = 0, empty_days: bool = True
+) -> list[Click]:
     """
-    The clicks of a day by their time, ``about`` so many. Each restatement removes, reprices and adds some.
+    The clicks of a day by their time: none on one day in ten, else 1 to twice ``about``. Each restatement removes,
+    reprices and adds some.
     """
     draw = random.Random(f"{seed}/{advertiser_id}/{day}")  # noqa: S311
-    count = 0 if draw.random() < 0.1 else draw.randint(1, 2 * about - 1)
+    count = 0 if draw.random() < 0.1 and empty_days else draw.randint(1, 2 * about - 1)
     made = list(_made(draw, advertiser_id, day, count))
     for again in range(restated):
         change = random.Random(f"{seed}/{advertiser_id}/{day}/{again}")  # noqa: S311
