@@ -116,7 +116,7 @@ _VARYING = (
     (re.compile(r"(?<=  )\.venv/bin/(?=penstock )"), ""),  # what the demo calls itself: as it was started
     (re.compile(r"\d{8}T\d{6}Z-[0-9a-f]{6}"), "RUN"),
     (re.compile(r"(?<=\d{4}-\d\d-\d\d)[T ]\d\d:\d\d:\d\d(?:\.\d+)?(?:Z|\+00:00)?"), "TIME"),
-    (re.compile(r"\b\d+\.\d s\b"), "N s"),
+    (re.compile(r"\b\d+(?:\.\d)? s\b"), "N s"),
     (re.compile(r'("(?:seconds|bytes)": )[\d.]+'), r"\1N"),
 )
 
