@@ -35,7 +35,7 @@ BOUNDS = ("timeout_s", "max_body_mib", "max_pages", "retries", "retry_max_s", "t
 # Bounds that no key sets: (module, constant, unit, what).
 FIXED = (
     ("_fetch.transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
-    ("_fetch.transport.failures", "CONNECT_S", "s", "making a connection"),
+    ("_fetch.transport", "CONNECT_S", "s", "making a connection"),
     ("_fetch.retry", "SILENT", "", "requests in a row without any answer, after which each one is tried once only"),
     ("_fetch.retry", "RENEWALS", "", "tokens that one request may use up, while other requests are answered"),
     (

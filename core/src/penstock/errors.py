@@ -89,6 +89,10 @@ class TransportError(ProviderError):
     """No whole answer arrived: no connection, reset, time-out, a body cut short or not decompressible."""
 
 
+class UntrustedError(ProviderError):
+    """The provider's certificate is not trusted. No attempt will change that, so none follows."""
+
+
 class ServerError(ProviderError):
     """The provider says it is in trouble (5xx, or its own word for it)."""
 

@@ -6,8 +6,9 @@ import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
 
-from attrs import define, field
+from attrs import define, evolve, field
 
+from penstock._fetch.origin import sendable
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError
 from penstock.model import Request, Response, http_date
@@ -47,6 +48,7 @@ class SignedExchange:
     def __call__(self, request: Request) -> Response:
         if not request.credentials:
             return self.send(request)
+        request = evolve(request, url=sendable(request.url))  # what is signed is what leaves
         signed = self.authenticator.sign(request, self.now(), self.grant())
         for name, value in (*signed.params, *signed.headers):
             if name in signed.masked and (name, value) not in request.params:

@@ -15,6 +15,7 @@ from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
 from penstock._fetch.scheduler import Call, Outcome
+from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
 from penstock.connector import Stream
@@ -42,11 +43,9 @@ class SourceClient:
     rate_limit: RateLimit = field(init=False)
     policy: RetryPolicy = field(init=False)
     _retrying: Retrying = field(init=False)
-    _transport: Any = field(init=False)
+    _transport: Transport = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        from penstock._fetch.transport import Transport
-
         settings, connector = self.source.settings, self.source.connector
         limits = connector.limits
         self.concurrency = max(1, settings.concurrency or limits.concurrency)

@@ -14,6 +14,7 @@ from penstock.redact import mask
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 _LOOSE = re.compile(r"[^/?#]*//[^/?#]*\][^:/?#]")
+_SENDABLE = re.compile(r"https?://[!-\"$-.0-?A-~]+/[!-\"$-~]*")  # printable ASCII without "#", and a path
 _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 
@@ -76,6 +77,21 @@ class Boundary:
         if self._base_is_private is None:
             self._base_is_private = any(not _is_public(address) for address in _addresses(host_of(self.base)))
         return self._base_is_private
+
+
+def sendable(url: str) -> str:
+    """
+    ``url`` as HTTP carries it: no fragment, a path, everything else byte for byte unless HTTP cannot carry it.
+
+    Idempotent. It is applied before a request is signed, so that what is signed is what leaves.
+    """
+    if _SENDABLE.fullmatch(url):
+        return url
+    try:
+        authority, target = split(url)
+    except (AssertionError, UnicodeError):
+        return url  # no address: the origin rule refuses it
+    return f"{url.partition(':')[0]}://{authority}{target}"
 
 
 def split(url: str) -> tuple[str, str]:

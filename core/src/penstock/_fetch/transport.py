@@ -1,0 +1,572 @@
+"""
+The network: one attempt of one request over urllib3, whole or with an error that says why.
+
+urllib3 keeps the connections, TLS, proxies and the framing of bodies. Added here is what it leaves to its caller: a
+deadline over the whole attempt (a watch shuts the socket of an attempt whose time is over, or that is stopped), bounds
+on the size of a body as sent and decompressed, notice of bytes that belong to no answer, and the origin rule
+(:class:`penstock._fetch.origin.Boundary`). Its retries and redirects are off: both belong to the caller, and its
+re-encoding of URLs has no effect, since a signature covers the URL byte for byte (``_Watched.putrequest``).
+"""
+
+import contextlib
+import http.client
+import importlib.util
+import io
+import os
+import socket
+import ssl
+import threading
+import time
+import zlib
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import urllib3
+from urllib3 import exceptions as failures
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.util import make_headers, parse_url
+
+from penstock import __version__
+from penstock._fetch.origin import Boundary, absolute, host_of, sendable, shown, split
+from penstock._util.clock import Clock
+from penstock.errors import (
+    BoundExceededError,
+    ConfigError,
+    PenstockError,
+    StoppedError,
+    TransportError,
+    UntrustedError,
+)
+from penstock.model import Request, Response, is_loopback
+from penstock.redact import Secret, mask
+
+MAX_REDIRECTS = 5
+CONNECT_S = 10.0  # at most: a connection attempt cannot be interrupted, and a stop must not take longer than this
+IDLE_S = 50.0  # an idle connection is used again within this time (servers often close it after 60 s) ...
+IDLE_WRITE_S = 4.0  # ... and for what must not be sent twice within this (some close after 5 s)
+WATCH_S = 0.1  # a deadline is noticed after at most so long
+
+BLOCK = 1 << 15  # bytes per read where the length is unknown; http.client holds a list of the chunks of one read
+GZIP_BLOCK = 1 << 16  # larger ones are slower: 16 ms instead of 9 for a body that becomes 7 MB
+
+_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
+_WITHOUT_BODY = frozenset({204, 304})
+_MEASURES = frozenset({"content-length", "transfer-encoding", "content-encoding"})  # any says where a body ends
+_WRITTEN_HERE = frozenset({"host", "content-length", "transfer-encoding", "connection"})
+_CARRIED = frozenset({"accept", "accept-language", "content-type", "range"})  # headers that may leave the origin
+
+
+class Transport:
+    """
+    An exchange over HTTP/1.1 with keep-alive: request in, whole response out. Safe to call from several threads.
+
+    ``base_origin`` is where credentials may go (:func:`penstock.model.origin_of` of the source's ``base_url``).
+    ``total_timeout_s`` bounds one attempt from the first packet to the last, redirects included; None: ten times
+    ``timeout_s``, which bounds the wait for a connection and for each next byte. ``proxy`` is a URL; None:
+    ``HTTPS_PROXY`` and its kin, minus ``NO_PROXY`` and this machine. ``ca_file``: None: ``SSL_CERT_FILE`` or
+    ``REQUESTS_CA_BUNDLE``, else the system's. At most ``connections`` are open to each host.
+
+    A call raises TransportError (worth another try), UntrustedError, BoundExceededError, ForeignOriginError, or
+    StoppedError after :meth:`close` or once the clock was stopped. Any status is an answer: the judge decides on it.
+    """
+
+    def __init__(
+        self,
+        *,
+        timeout_s: float,
+        max_body_bytes: int,
+        connections: int,
+        proxy: str | None,
+        ca_file: str | None,
+        allow_http: bool,
+        base_origin: str,
+        clock: Clock,
+        total_timeout_s: float | None = None,
+    ) -> None:
+        self._timeout_s = timeout_s
+        self._connect_s = min(timeout_s, CONNECT_S)
+        self._total_s = total_timeout_s if total_timeout_s is not None else 10 * timeout_s
+        self._max_body = max_body_bytes
+        self._connections = connections
+        self._proxy = proxy
+        self._proxies = {} if proxy else getproxies()
+        self._ca_file = ca_file
+        self._clock = clock
+        self._boundary = Boundary(base_origin, allow_http=allow_http)
+        self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
+        self._attempts: set[_Attempt] = set()
+        self._lock = threading.Lock()
+        self._closed = threading.Event()
+        self._watch: threading.Thread | None = None
+        for url in (proxy, *self._proxies.values()):
+            _mask_password(url)
+
+    def __call__(self, request: Request) -> Response:
+        """One attempt. Redirects of a GET or HEAD are followed within the origin; a download's beyond it, too."""
+        deadline = time.monotonic() + self._total_s
+        url = sendable(request.full_url)
+        origin = self._boundary.origin(request, url, before=self._boundary.base)
+        for _ in range(MAX_REDIRECTS + 1):
+            response = self._attempt(request, url, origin, deadline)
+            location = response.header("location")
+            if response.status not in _REDIRECTS or location is None:
+                return response
+            if request.is_write or request.method not in ("GET", "HEAD"):
+                return response
+            before, url = url, sendable(absolute(url, location, request))
+            origin = self._boundary.origin(request, url, before=before)
+        raise BoundExceededError(
+            f"{host_of(url)} redirects more than {MAX_REDIRECTS} times ({shown(request)}). "
+            "Correct base_url if it is not where the provider answers; else the provider must mend its redirects."
+        )
+
+    def close(self) -> None:
+        """Close every connection; requests under way in other threads fail at once with StoppedError."""
+        self._closed.set()
+        with self._lock:
+            under_way, pools = list(self._attempts), list(self._pools.values())
+        for attempt in under_way:
+            attempt.cut()
+        for pool in pools:
+            pool.clear()
+
+    # --- one exchange -------------------------------------------------------------------------------------------
+
+    def _attempt(self, request: Request, url: str, origin: str, deadline: float) -> Response:
+        attempt = _current.attempt = _Attempt(deadline, split(url))
+        attempt.max_idle_s = IDLE_S if request.method in ("GET", "HEAD") and not request.is_write else IDLE_WRITE_S
+        reply = None
+        try:
+            if stopping := self._stopping():
+                raise stopping
+            if origin != self._boundary.base:
+                attempt.check_peer = lambda peer: self._boundary.check_peer(origin, peer, request)
+            headers = self._headers(request, origin)
+            pool = self._pool(url)
+            self._keep_time_of(attempt)
+            reply = pool.urlopen(
+                request.method,
+                url,
+                body=request.body,
+                headers=headers,
+                redirect=False,
+                retries=False,
+                preload_content=False,
+                decode_content=False,
+                pool_timeout=max(0.01, deadline - time.monotonic()),
+                timeout=urllib3.Timeout(connect=self._connect_s, read=self._timeout_s),
+            )
+            return self._response(reply, request.method, attempt)
+        except Exception as error:
+            if reply is not None:
+                reply.close()
+                reply.release_conn()  # else its place in the pool stays taken
+            # The texts of urllib3 and of sockets may hold the URL: they are neither shown nor chained.
+            known = error if isinstance(error, PenstockError) else self._explained(error, attempt, url, request)
+            known.sent = attempt.sent
+            raise known from None
+        finally:
+            with self._lock:
+                self._attempts.discard(attempt)
+
+    def _response(self, reply: urllib3.BaseHTTPResponse, method: str, attempt: "_Attempt") -> Response:
+        received_at = self._clock.now()
+        coding = reply.headers.get("transfer-encoding")
+        if coding is not None and coding.strip().lower() != "chunked":
+            raise _NotWholeError("sends its body in a transfer coding that HTTP/1.1 clients need not know")
+        if coding is None and "content-length" in reply.headers and reply.length_remaining is None:
+            raise _NotWholeError("states a length of its body that is no number")
+        body = self._body(reply)
+        if attempt.ends_early:
+            raise _NotWholeError(f"cut its answer after {len(body):,} bytes, before its end")
+        if attempt.surplus and method != "HEAD" and reply.status not in _WITHOUT_BODY:
+            raise _NotWholeError(f"sent more than the {len(body):,} bytes that its headers promise")
+        headers = tuple((name.lower(), value) for name, value in reply.headers.items())
+        measured = any(name in _MEASURES and value.lower() != "identity" for name, value in headers)
+        if attempt.was_cut and not measured:  # a body that ends with its connection looks whole
+            raise TimeoutError
+        body = decompressed(body, reply.headers.get("content-encoding", ""), self._max_body)
+        reply.release_conn()
+        return Response(status=reply.status, headers=headers, body=body, received_at=received_at, measured=measured)
+
+    def _body(self, reply: urllib3.BaseHTTPResponse) -> bytes:
+        if reply.length_remaining is not None:
+            if reply.length_remaining > self._max_body:
+                raise _TooLargeError
+            return reply.read()  # one call, into one buffer of that size
+        body = io.BytesIO()
+        while part := reply.read(BLOCK):
+            if body.tell() + len(part) > self._max_body:
+                raise _TooLargeError
+            body.write(part)
+        return body.getvalue()
+
+    def _headers(self, request: Request, origin: str) -> dict[str, str]:
+        headers = {
+            "user-agent": ("User-Agent", f"penstock/{__version__}"),
+            "accept": ("Accept", "application/json, */*;q=0.8"),
+            "accept-encoding": ("Accept-Encoding", "gzip"),
+        }
+        for name, value in request.headers:
+            if name.lower() in _WRITTEN_HERE or (origin != self._boundary.base and name.lower() not in _CARRIED):
+                continue
+            if "\n" in value or "\r" in value or any(ord(letter) > 255 for letter in value):
+                raise ConfigError(
+                    f"{shown(request)} cannot be sent: {name} holds characters that HTTP does not allow in a header; "
+                    "check the credentials in the configuration for line breaks and typographic signs."
+                )
+            headers[name.lower()] = (name, value)
+        return dict(headers.values())
+
+    def _stopping(self) -> PenstockError | None:
+        if self._closed.is_set() or self._clock.stop.is_set():
+            return StoppedError("stopped while a request was under way; the next run repeats it")
+        return None
+
+    # --- connections --------------------------------------------------------------------------------------------
+
+    def _pool(self, url: str) -> urllib3.PoolManager:
+        parts = urlsplit(url)
+        proxy = self._proxy_for(parts.scheme, parts.hostname or "")
+        with self._lock:
+            pool = self._pools.get((parts.scheme, proxy))
+            if pool is None:
+                pool = self._pools[parts.scheme, proxy] = self._new_pool(parts.scheme, proxy)
+            return pool
+
+    def _new_pool(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
+        options: dict[str, Any] = {"maxsize": self._connections, "block": True}
+        if scheme == "https":
+            options["ssl_context"] = self._tls()
+        if proxy is None:
+            pool = urllib3.PoolManager(**options)
+            pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+            return pool
+        at = parse_url(proxy)
+        if at.scheme not in ("http", "https"):
+            return _socks_pool(proxy, options)
+        if at.scheme == "https":
+            options["proxy_ssl_context"] = self._tls()
+        login = make_headers(proxy_basic_auth=unquote(at.auth)) if at.auth else {}
+        pool = urllib3.ProxyManager(proxy, proxy_headers=login, **options)
+        pool.pool_classes_by_scheme = {"http": _HttpPool, "https": _HttpsPool}
+        return pool
+
+    def _proxy_for(self, scheme: str, host: str) -> str | None:
+        proxy = self._proxy
+        if proxy is None and self._proxies and not is_loopback(host):
+            proxy = self._proxies.get(scheme) or self._proxies.get("all")
+            if proxy and proxy_bypass(host):
+                proxy = None
+        return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
+
+    def _tls(self) -> ssl.SSLContext:
+        path = self._ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
+        try:
+            folder = path is not None and Path(path).is_dir()
+            context = ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"the CA bundle {path} cannot be read ({error.strerror or 'no certificate in it'}). "
+                "Correct ca_file, or SSL_CERT_FILE or REQUESTS_CA_BUNDLE in the environment."
+            ) from None
+        context.set_alpn_protocols(["http/1.1"])
+        return context
+
+    # --- time ---------------------------------------------------------------------------------------------------
+
+    def _keep_time_of(self, attempt: "_Attempt") -> None:
+        with self._lock:
+            self._attempts.add(attempt)
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._keep_time, name="deadlines", daemon=True)
+                self._watch.start()
+
+    def _keep_time(self) -> None:
+        """Shut the sockets of attempts whose time is over: a socket's own timeout starts anew with every byte."""
+        while not self._closed.wait(WATCH_S):
+            now = time.monotonic()
+            with self._lock:
+                late = [attempt for attempt in self._attempts if now >= attempt.deadline]
+            for attempt in late:
+                attempt.overdue = True
+                attempt.cut()
+
+    # --- errors -------------------------------------------------------------------------------------------------
+
+    def _explained(self, error: Exception, attempt: "_Attempt", url: str, request: Request) -> PenstockError:
+        """The error of an attempt in our words. What has no meaning on the network is a defect and raised as it is."""
+        host = host_of(url)
+        if stopping := self._stopping():
+            return stopping
+        if attempt.overdue:
+            return BoundExceededError(
+                f"{host} had not finished its answer after {self._total_s:g} s ({shown(request)}). If it is that slow, "
+                f"raise timeout_s (an attempt may take {self._total_s / self._timeout_s:g} times as long), or request "
+                "fewer days at once."
+            )
+        if isinstance(error, _TooLargeError):
+            return BoundExceededError(
+                f"{host} sends more than {self._max_body / (1 << 20):g} MiB{error} ({shown(request)}). If that is "
+                "right, raise max_body_mib or request fewer days at once."
+            )
+        if isinstance(error, failures.SSLError):
+            cause = error.args[0] if error.args else None
+            if isinstance(cause, ssl.SSLCertVerificationError):
+                return UntrustedError(
+                    f"{host} showed a certificate that is not trusted ({cause.verify_message}; {shown(request)}). If a "
+                    "proxy of your organisation sits in between, name its CA in ca_file."
+                )
+        return TransportError(f"{host} {self._reason(error)} ({shown(request)}).")
+
+    def _reason(self, error: Exception) -> str:
+        """What the host did, after its name."""
+        if isinstance(error, failures.ProxyError):
+            seen = mask(str(error.original_error))
+            return f"cannot be reached through the proxy ({seen}); check proxy and its credentials"
+        check = "check base_url, proxy and this host's network"
+        while isinstance(error, (failures.ProtocolError, failures.SSLError)):
+            inner = next((one for one in error.args if isinstance(one, Exception)), None)
+            if inner is None:
+                break
+            error = inner
+        match error:
+            case _NotWholeError():
+                return str(error)
+            case failures.NameResolutionError():
+                return f"is not known to the name service; {check}"
+            case failures.NewConnectionError():  # before what it is a kind of: a refusal took no time
+                cause = error.__cause__
+                detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
+                return f"could not be connected to{detail}; {check}"
+            case failures.ConnectTimeoutError():
+                return f"did not take a connection within {self._connect_s:g} s; {check}"
+            case failures.ReadTimeoutError() | TimeoutError():
+                return f"sent nothing for {self._timeout_s:g} s (timeout_s)"
+            case failures.EmptyPoolError():
+                return "was not requested, since no connection became free; lower concurrency"
+            case failures.InvalidHeader():
+                return "contradicts itself about the length of its body"
+            case ssl.SSLError():
+                return f"broke the TLS connection ({error.reason or 'no reason given'})"
+            case http.client.RemoteDisconnected():
+                return "closed the connection without an answer"
+            case failures.IncompleteRead() if error.expected is not None:
+                got = int(error.partial)
+                return f"cut its answer after {got:,} of {got + error.expected:,} bytes"
+            case http.client.IncompleteRead() if error.expected is not None:
+                got = len(error.partial)
+                return f"cut its answer after {got:,} of {got + error.expected:,} bytes"
+            case http.client.IncompleteRead():
+                return "cut its answer inside a chunk or between two chunks"
+            case ConnectionError():
+                return f"broke the connection ({error.strerror or 'reset'})"
+            case http.client.HTTPException() | ValueError():  # ValueError: http.client on a chunk of negative length
+                return f"answered with something that is not HTTP ({type(error).__name__})"
+            case OSError():
+                return f"could not be reached ({error.strerror or type(error).__name__})"
+            case failures.HTTPError():
+                return f"could not be requested ({type(error).__name__}); check base_url and proxy"
+        raise error
+
+
+# --- what urllib3 has no place for ----------------------------------------------------------------------------------
+
+
+class _TooLargeError(Exception):
+    """The body is larger than allowed; the text says in which form, if not as sent."""
+
+
+class _NotWholeError(Exception):
+    """The answer is not whole, or not what its headers say; the text continues "HOST ..."."""
+
+
+class _Attempt:
+    """One attempt, in one thread: its time, its connection, and what was seen of it."""
+
+    def __init__(self, deadline: float, address: tuple[str, str]) -> None:
+        self.deadline = deadline
+        self.authority, self.target = address
+        self.max_idle_s = IDLE_S
+        self.connection: _Watched | None = None
+        self.socket: Any = None  # also when urllib3 let go of it, since the answer says "Connection: close"
+        self.check_peer: Any = None
+        self.sent = False  # some of the request may have left
+        self.overdue = False
+        self.was_cut = False  # by us
+        self.ends_early = False  # the connection ended where a line was due
+        self.surplus = False  # bytes lay behind the body
+
+    def cut(self) -> None:
+        """Make the thread that waits on this attempt's socket wake up."""
+        self.was_cut = True
+        current = (self.connection.sock if self.connection is not None else None) or self.socket
+        if isinstance(current, socket.socket):  # TLS inside TLS is not one; it ends with its timeout
+            with contextlib.suppress(OSError):
+                # Not the method of an SSL socket: it would first let go of the TLS state that the other thread uses.
+                socket.socket.shutdown(current, socket.SHUT_RDWR)
+
+
+class _Current(threading.local):
+    attempt: _Attempt
+
+
+_current = _Current()
+
+
+class _Body(io.BufferedReader):
+    """The receiving side of a socket, which notices an end where a line was due, and bytes behind the body."""
+
+    def __init__(self, raw: io.RawIOBase, sock: Any) -> None:
+        super().__init__(raw, 1 << 16)
+        self._socket = sock
+        self.of_answer = False  # not of a proxy's answer to CONNECT: what follows that is not its surplus
+
+    def readline(self, size: int | None = -1, /) -> bytes:
+        line = super().readline(size)
+        if not line.endswith(b"\n"):
+            _current.attempt.ends_early = True
+        return line
+
+    def close(self) -> None:
+        if not self.closed and self.of_answer:
+            attempt = _current.attempt
+            attempt.surplus = self._more()
+            if attempt.connection is not None:
+                attempt.connection.idle_since = -1e9 if attempt.surplus else time.monotonic()
+        super().close()
+
+    def _more(self) -> bool:
+        """Whether bytes lie behind the body; what has not arrived yet goes unseen."""
+        timeout = self._socket.gettimeout()
+        try:
+            self._socket.settimeout(0)
+            return bool(self.peek(1))
+        except OSError:  # nothing more on TLS, or a connection reset behind the body: the body is whole
+            return False
+        finally:
+            with contextlib.suppress(OSError):
+                self._socket.settimeout(timeout)
+
+
+class _Reply(http.client.HTTPResponse):
+    def __init__(self, sock: Any, *args: Any, **more: Any) -> None:
+        super().__init__(sock, *args, **more)
+        self.fp: Any = _Body(self.fp.detach(), sock)
+
+    def begin(self) -> None:
+        super().begin()
+        if _current.attempt.ends_early:  # http.client takes what came for all headers there are
+            raise _NotWholeError("cut its answer inside the headers")
+        if self.fp is not None:
+            self.fp.of_answer = True
+
+
+class _Watched(HTTPConnection):
+    """A connection that reports to the attempt that uses it, and sends the URL as it is."""
+
+    idle_since = 0.0
+    response_class = _Reply
+
+    def connect(self) -> None:
+        attempt = _current.attempt
+        attempt.connection = self
+        super().connect()
+        attempt.socket = self.sock
+        if attempt.check_peer is not None and self.proxy is None and self.sock is not None:
+            attempt.check_peer(str(self.sock.getpeername()[0]))
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether it may be used again: open, silent, and not idle for so long that its server may be closing it."""
+        return super().is_connected and time.monotonic() - self.idle_since <= _current.attempt.max_idle_s
+
+    def putrequest(self, method: str, url: str, *args: Any, **more: Any) -> None:
+        # urllib3 normalises the URL after it was signed; a signature covers it byte for byte.
+        attempt = _current.attempt
+        absolute_form = not url.startswith("/")  # through a forwarding proxy
+        target = f"http://{attempt.authority}{attempt.target}" if absolute_form else attempt.target
+        super().putrequest(method, target, *args, **more)
+
+    def endheaders(self, *args: Any, **more: Any) -> None:
+        attempt = _current.attempt
+        if self.sock is None:
+            self.connect()
+        attempt.connection, attempt.socket = self, self.sock
+        attempt.sent = True
+        super().endheaders(*args, **more)
+
+
+class _WatchedTls(_Watched, HTTPSConnection):
+    pass
+
+
+class _HttpPool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Watched
+
+
+class _HttpsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _WatchedTls
+
+
+def _socks_pool(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
+    """Connections through a SOCKS proxy; ConfigError without the library for it."""
+    scheme = urlsplit(proxy).scheme
+    if scheme not in _SOCKS:
+        raise ConfigError(f"the proxy is a {scheme} proxy; only http, https and SOCKS proxies are known.")
+    if importlib.util.find_spec("socks") is None:
+        raise ConfigError(
+            f"the proxy is a {scheme} proxy, which needs the library PySocks, and that is not installed: "
+            "pip install 'penstock-core[socks]', or set proxy to an http or https proxy."
+        )
+    socks = importlib.import_module("urllib3.contrib.socks")  # warns and fails where PySocks is missing
+    manager = socks.SOCKSProxyManager(proxy, **options)
+    plain = type("SocksConnection", (_Watched, socks.SOCKSConnection), {})
+    secure = type("SocksTlsConnection", (_Watched, socks.SOCKSHTTPSConnection), {})
+    manager.pool_classes_by_scheme = {
+        "http": type("SocksPool", (socks.SOCKSHTTPConnectionPool,), {"ConnectionCls": plain}),
+        "https": type("SocksTlsPool", (socks.SOCKSHTTPSConnectionPool,), {"ConnectionCls": secure}),
+    }
+    return manager  # type: ignore[no-any-return]
+
+
+def _mask_password(proxy: str | None) -> None:
+    """Make a proxy's password known as a secret."""
+    password = urlsplit(proxy if "://" in proxy else f"//{proxy}").password if proxy else None
+    if password:
+        Secret(password)
+        Secret(unquote(password))
+
+
+def decompressed(body: bytes, coding: str, limit: int) -> bytes:
+    """The body without its content coding, never more than ``limit`` bytes at once in memory."""
+    coding = coding.strip().lower()
+    if not body or coding in ("", "identity"):
+        return body
+    if coding not in ("gzip", "x-gzip"):
+        raise _NotWholeError("compresses its answer in a way that the request did not allow")
+    parts, size, at = [], 0, 0
+    view = memoryview(body)
+    member = zlib.decompressobj(31)
+    while at < len(view):
+        if member.eof:
+            if not body[at : at + GZIP_BLOCK].strip(b"\0"):  # padding is allowed
+                at += GZIP_BLOCK
+                continue
+            member = zlib.decompressobj(31)
+        block = view[at : at + GZIP_BLOCK]
+        try:
+            part = member.decompress(block, limit - size + 1)
+        except zlib.error:
+            raise _NotWholeError("sent a gzip body that is damaged") from None
+        at += len(block) - len(member.unused_data)
+        size += len(part)
+        if size > limit:
+            raise _TooLargeError(" when decompressed")
+        parts.append(part)
+    if not member.eof:
+        raise _NotWholeError("cut its gzip body")
+    return parts[0] if len(parts) == 1 else b"".join(parts)
