@@ -19,13 +19,29 @@ ifneq ($(CERTIFICATES),)
 export SSL_CERT_FILE ?= $(CERTIFICATES)
 endif
 
-.PHONY: demo test lint soak docs setup wheels clean bench
+# The fast tests run on each of these days, too: a leap day, the end of a year, clocks set forward and back, and the days
+# on which a month is invoiced.
+DATES := 2028-02-29T23:30 2026-12-31T23:55 2026-03-29T00:59 2026-10-25T00:59 2026-12-01T00:01 2026-12-08T06:00
+WORKERS ?= 2
+
+.PHONY: demo test quick test-all dates lint soak docs setup wheels clean bench
 
 demo: setup  ## every connector against its sandbox, into ./penstock-demo
 	@$(BIN)/penstock demo
 
 test: setup lint  ## lint, types and every test
-	@$(BIN)/pytest
+	@echo "make test: about four minutes on two quiet cores (make quick: half a minute)"
+	@$(BIN)/pytest -n $(WORKERS) $(PYTEST)
+
+quick: setup  ## the tests without sockets and processes, for the person who edits
+	@$(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket
+
+dates: setup  ## the quick tests on the days of DATES
+	@for at in $(DATES); do echo "at $$at"; \
+	    $(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket --at $$at:00+00:00 || exit 1; done
+
+test-all: test dates  ## all tests, the quick ones on several days, and those that need a pooler, a browser or many rounds
+	@$(BIN)/pytest -n $(WORKERS) -m "large" -o addopts="--import-mode=importlib -q" --timeout 900 $(PYTEST) || test $$? -eq 5
 
 lint: setup
 	@$(BIN)/ruff check .

@@ -1,15 +1,91 @@
 """
-The connectors' directories bear the names of their packages. The packages are imported here, before any test is
+What holds for every test of the repository: the day, the secrets, the packages, and which tests are quick.
+
+The connectors' directories have the names of their packages. The packages are imported here, before any test is
 collected: pytest would otherwise take each directory for a package of that name, and hide the real one.
 """
 
 import importlib
+import subprocess
+from datetime import datetime
+from types import ModuleType
 
 import pytest
+import time_machine
 from penstock import redact
 
 for _name in ("talroo", "joveo", "targetcircle", "convertr", "sensis"):
     importlib.import_module(f"connector_{_name}")
+
+# A test module that imports one of these uses a socket or a process: it is not quick.
+SLOW_NAMES = {
+    *("subprocess", "socket", "Process", "serve", "Server", "conforms", "SinkSuite"),
+    *("postgres", "PostgresSink", "Database", "PROVIDERS", "command", "configure"),
+}
+
+_travel = pytest.StashKey[time_machine.travel]()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--at", default="2026-03-20T12:00:00+00:00", help="the moment at which the tests begin")
+    parser.addoption("--quick", action="store_true", help="only tests without sockets and processes")
+    parser.addoption("--no-skips", action="store_true", help="a skipped test fails the session")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """
+    Start the clock of every test at ``--at``, before a module reads the day. Time passes as usual from there.
+    """
+    config.stash[_travel] = time_machine.travel(datetime.fromisoformat(config.getoption("--at")), tick=True)
+    config.stash[_travel].start()
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    config.stash[_travel].stop()
+
+
+def _is_slow(module: ModuleType) -> bool:
+    return bool(SLOW_NAMES & set(vars(module)))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.getoption("--quick"):
+        return
+    slow = [item for item in items if isinstance(item, pytest.Function) and _is_slow(item.module)]
+    items[:] = [item for item in items if item not in set(slow)]
+    config.hook.pytest_deselected(items=slow)
+
+
+_skipped: list[str] = []
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    if report.skipped and not hasattr(report, "wasxfail"):
+        _skipped.append(report.nodeid)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if session.config.getoption("--no-skips") and _skipped and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    if config.getoption("--no-skips") and _skipped:
+        terminalreporter.write_line(f"{len(_skipped)} skipped, which --no-skips does not allow:", red=True)
+        for name in _skipped:
+            terminalreporter.write_line(f"  {name}")
+
+
+@pytest.fixture(autouse=True)
+def _no_process_in_quick_tests(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A quick test that starts a process fails. Sockets are refused by pytest-socket (``--disable-socket``)."""
+    if request.config.getoption("--quick"):
+
+        def refuse(*_: object, **__: object) -> None:
+            raise AssertionError("a quick test starts no process: name what it uses in conftest.SLOW_NAMES")
+
+        monkeypatch.setattr(subprocess.Popen, "__init__", refuse)
 
 
 @pytest.fixture(autouse=True)

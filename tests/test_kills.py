@@ -13,7 +13,7 @@ import sqlite3
 import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ import pytest
 from attrs import define, field
 from penstock import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
-from worlds import CONVERTR, JOVEO, PROVIDERS, TALROO, TARGETCIRCLE, Provider, Row, bag, command, configure
+from worlds import CONVERTR, JOVEO, PROVIDERS, TALROO, TARGETCIRCLE, TODAY, Provider, Row, bag, command, configure
 
 SINKS = ("jsonl", "csv")
 
@@ -138,7 +138,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
     """Parametrised indirectly: (provider, kind of sink)."""
     provider, kind = request.param
     with serve() as server:
-        app = provider.make(server.base_url, datetime.now(UTC).date())
+        app = provider.make(server.base_url, TODAY)
         made = Bench(provider, server, app, tmp_path, kind)
         server.app = made
         configure(tmp_path, provider, server.base_url)

@@ -9,7 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from datetime import date
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -23,7 +23,7 @@ from penstock.sandbox.server import Server, serve
 from penstock.testing.pg import server as postgres
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
-from worlds import CONVERTR, PROVIDERS, TALROO, Provider, Row, bag, command, configure
+from worlds import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, Row, bag, command, configure
 
 POINTS = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed", "postgres.staged")
 STAMPS = ("_run_id", "_loaded_at")
@@ -112,7 +112,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 
 def made_bench(provider: Provider, web: Server, folder: Path, dsn: str) -> Bench:
-    app = provider.make(web.base_url, datetime.now(UTC).date())
+    app = provider.make(web.base_url, TODAY)
     made = Bench(provider, app, folder, dsn)
     web.app = made
     configure(folder, provider, web.base_url)

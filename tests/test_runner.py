@@ -7,7 +7,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +39,7 @@ from penstock.ledger import SqliteLedger
 from penstock.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
-from worlds import CONVERTR, TALROO, bag, command, configure, then
+from worlds import CONVERTR, TALROO, TODAY, bag, command, configure, then
 
 # --- ends: signals, deadline, lock ----------------------------------------------------------------------------------
 
@@ -80,7 +80,7 @@ class Bench:
 @pytest.fixture
 def talroo(tmp_path: Path) -> Iterator[Bench]:
     """Talroo, of which one advertiser's reports never come."""
-    today = datetime.now(UTC).date()
+    today = TODAY
     with serve() as server:
         inner = TALROO.make(server.base_url, today)
         inner.empty_days = False  # the tests count files, on whatever day they run
@@ -131,7 +131,7 @@ def test_signal_keeps_the_days_of_changes_that_are_complete(tmp_path: Path) -> N
     """
     Of a changes stream the days before the one that stalls are merged into the file when the run is ended.
     """
-    today = datetime.now(UTC).date()
+    today = TODAY
     days = CONVERTR.window(today)
     with serve() as server:
         inner = CONVERTR.make(server.base_url, today)

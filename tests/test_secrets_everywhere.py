@@ -8,7 +8,6 @@ import html
 import io
 import json
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
@@ -22,7 +21,7 @@ from penstock import SandboxApp, SandboxRequest, SandboxResponse, redact
 from penstock._cli import main
 from penstock.sandbox.server import Server, serve
 from penstock.testing import FAULTS, with_faults
-from worlds import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, Provider, configure
+from worlds import CONVERTR, JOVEO, PROVIDERS, TARGETCIRCLE, TODAY, Provider, configure
 
 # Signs that every encoding changes: JSON, percent, base64 at each alignment.
 MARK = 'S3cr3t"&/+ö~{n}'
@@ -115,7 +114,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(connector_joveo.sandbox, "API_KEY", MARKS["joveo"]["api_key"])
     monkeypatch.setattr(connector_joveo.sandbox, "API_CLIENT_ID", MARKS["joveo"]["api_client_id"])
     with serve() as server:
-        app = provider.make(server.base_url, datetime.now(UTC).date())
+        app = provider.make(server.base_url, TODAY)
         if provider is TARGETCIRCLE:
             app.api_token = marked["api_token"]
         server.app = app

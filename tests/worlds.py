@@ -4,6 +4,7 @@ Every reading connector with its imitation, as one kind of thing: what is asked 
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping
@@ -163,7 +164,13 @@ PROVIDERS = {one.name: one for one in (TALROO, TARGETCIRCLE, CONVERTR, JOVEO)}
 
 # --- the command line, in a process of its own ----------------------------------------------------------------------
 
-MAIN = "import sys; from penstock._cli import main; sys.exit(main())"
+# The day of the process is the tests' own: no test depends on the calendar. The monotonic clock stays the real one.
+MAIN = f"""
+import sys, time_machine
+time_machine.travel({then().now().isoformat()!r}, tick=True).start()
+from penstock._cli import main
+sys.exit(main())
+"""
 
 
 def toml(values: Mapping[str, Any]) -> str:
@@ -186,14 +193,19 @@ def configure(folder: Path, provider: Provider, base_url: str, **more: Any) -> P
 
 
 def command(
-    folder: Path, *words: str, environ: Mapping[str, str] | None = None, before: Callable[[], None] | None = None
+    folder: Path, *words: str, environ: Mapping[str, str] | None = None, before: Callable[[], None] = lambda: None
 ) -> "subprocess.Popen[bytes]":
-    """``penstock WORDS`` started in ``folder``; ``before`` runs in the child."""
+    """``penstock WORDS`` started in ``folder`` at noon of ``TODAY``; ``before`` runs in the child."""
+
+    def in_the_child() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background job starts with it ignored
+        before()
+
     return subprocess.Popen(
         [sys.executable, "-c", MAIN, *words],
         cwd=folder,
         env={**os.environ, "PYTHONWARNINGS": "error", **(environ or {})},
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        preexec_fn=before,
+        preexec_fn=in_the_child,
     )

@@ -2,6 +2,9 @@
 The write ledger: what it says after a crash, and what each way to go on sends.
 """
 
+import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -216,8 +219,6 @@ def test_a_job_of_a_former_version_has_no_address(crashed: Outbox) -> None:
     """
     Its ledger gains the column, and the job goes on.
     """
-    import sqlite3
-
     connection = sqlite3.connect(crashed.path)
     connection.execute("alter table jobs drop column destination")
     connection.close()
@@ -244,9 +245,6 @@ def test_a_job_is_locked_while_it_is_sent(outbox: Outbox) -> None:
     """
     For another process; a lock of POSIX does not hold against its own.
     """
-    import subprocess
-    import sys
-
     job = outbox.open(KEY, NOW)
     code = (
         "import sys; from pathlib import Path; from datetime import datetime, UTC\n"
@@ -316,8 +314,6 @@ def test_another_database_is_left_alone(outbox: Outbox) -> None:
     """
     It is not ours to write into.
     """
-    import sqlite3
-
     outbox.folder.mkdir()
     connection = sqlite3.connect(outbox.path)
     connection.execute("create table things (id)")

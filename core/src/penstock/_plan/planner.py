@@ -231,7 +231,7 @@ class Planner:
         if floor is not None and until < floor and job.until is not None:
             raise UsageError(
                 f"{job.source.name} serves {stream.name} from {floor} on (today is {today}), and the window ends on "
-                f"{until}: nothing of it can be read any more. Slice for later days."
+                f"{until}: nothing of it can be read any more. Choose later days."
             )
         if start is None:
             return Window(since=floor or until - timedelta(days=DEFAULT_DAYS - 1), until=until)

@@ -194,7 +194,7 @@ class Reports:
     def _polled(
         self, submission: Request, report: PendingReport
     ) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty | Gone]]:
-        """Slice for the report's state until it is not waiting any more; the pauses between grow by half."""
+        """Poll the report's state until it is not waiting any more; the pauses between grow by half."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
             yield Pause(min(early_s, times.first_s))  # by another clock, or one set back, it is of the future
