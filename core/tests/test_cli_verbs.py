@@ -262,7 +262,7 @@ def test_what_init_prints_loads_again(here: Here, tmp_path: Path) -> None:
         assert settings.page_size == 100
         assert config.pipeline("daily").sink == "files"
         assert config.sink_for("files", registry).kind.name == "jsonl"
-    assert settings.open_for == "3 days"
+    assert settings.open_for == OpenFor(3)
     assert settings.retries == 5
 
 
@@ -347,7 +347,7 @@ def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, said
         ),
         ('exclude=["items.id"]', "exclude: 'items.id' cannot be left out of items: it is (part of) a key"),
         ('exclude=["sales.shop_id"]', "exclude: 'sales.shop_id' cannot be left out of sales"),
-        ('base_url="http://shop.example"', "base_url: plain http to shop.example: credentials and data would travel"),
+        ('base_url="http://shop.example"', "base_url: plain http to shop.example: credentials and data could be read"),
     ],
     ids=["key", "key of a stream", "partition", "plain http"],
 )
@@ -441,8 +441,8 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here, server: Server) -> Non
     ("arguments", "said"),
     [
         ([], "say what to read: the pipeline daily, or the source shop with --to, such as --to jsonl:data"),
-        (["odd"], "penstock.toml: pipeline.odd.sink 'filez': wanted a sink of penstock.toml (files), "),
-        (["daily", "--to", "filez"], "--to 'filez': wanted a sink of penstock.toml (files), "),
+        (["odd"], "penstock.toml: pipeline.odd.sink 'filez': expected a sink of penstock.toml (files), "),
+        (["daily", "--to", "filez"], "--to 'filez': expected a sink of penstock.toml (files), "),
         (
             ["stray"],
             "penstock.toml: no source or pipeline 'shoop', nor a connector of that name. Did you mean \"shop\"?",

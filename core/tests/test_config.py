@@ -136,51 +136,53 @@ folder = "here"
 @pytest.mark.parametrize(
     ("line", "problem"),
     [
-        pytest.param('size = "5"', 'size: found "5", wanted a whole number; write it without quotes: 5', id="quoted"),
-        pytest.param("size = true", "size: found true, wanted a whole number", id="true is no number"),
-        pytest.param("size = 5.0", "size: found 5.0, wanted a whole number", id="no fraction"),
+        pytest.param('size = "5"', 'size: found "5", expected a whole number; write it without quotes: 5', id="quoted"),
+        pytest.param("size = true", "size: found true, expected a whole number", id="true is no number"),
+        pytest.param("size = 5.0", "size: found 5.0, expected a whole number", id="no fraction"),
         pytest.param("size = 101", "size: 'size' must be <= 100: 101", id="validator"),
         pytest.param(
-            "style = 'qery'", 'style: found "qery", wanted one of "bearer", "query". Did you mean "query"?', id="choice"
+            "style = 'qery'",
+            'style: found "qery", expected one of "bearer", "query". Did you mean "query"?',
+            id="choice",
         ),
-        pytest.param('ids = "2112"', 'ids: found "2112", wanted a list of text; write ["2112"]', id="text for list"),
-        pytest.param("ids = [1]", 'ids[0]: found 1, wanted text; write it in quotes: "1"', id="inside a list"),
+        pytest.param('ids = "2112"', 'ids: found "2112", expected a list of text; write ["2112"]', id="text for list"),
+        pytest.param("ids = [1]", 'ids[0]: found 1, expected text; write it in quotes: "1"', id="inside a list"),
         pytest.param(
             "filters = { leads = { status = [1] } }",
-            'filters.leads.status[0]: found 1, wanted text; write it in quotes: "1"',
+            'filters.leads.status[0]: found 1, expected text; write it in quotes: "1"',
             id="inside tables",
         ),
         pytest.param(
             'start = "2026-01-31"',
-            'start: found "2026-01-31", wanted a date such as 2026-01-31; write it without quotes: 2026-01-31',
+            'start: found "2026-01-31", expected a date such as 2026-01-31; write it without quotes: 2026-01-31',
             id="quoted date",
         ),
         pytest.param(
             "start = 2026-01-31T00:00:00",
-            "start: found 2026-01-31 00:00:00, wanted a date such as 2026-01-31",
+            "start: found 2026-01-31 00:00:00, expected a date such as 2026-01-31",
             id="a time is no day",
         ),
-        pytest.param("timeout_s = nan", "timeout_s: found NaN, wanted a number", id="nan"),
-        pytest.param("timeout_s = 0", "timeout_s: found 0.0, wanted more than 0", id="zero"),
-        pytest.param("retries = -1", "retries: found -1, wanted 0 or more", id="negative"),
+        pytest.param("timeout_s = nan", "timeout_s: found NaN, expected a number", id="nan"),
+        pytest.param("timeout_s = 0", "timeout_s: 'timeout_s' must be > 0: 0.0", id="zero"),
+        pytest.param("retries = -1", "retries: 'retries' must be >= 0: -1", id="negative"),
         pytest.param(
             'timezone = "Europe/Berln"',
-            'timezone: found "Europe/Berln", wanted an IANA name such as "Europe/Berlin" or "UTC"',
+            'timezone: found "Europe/Berln", expected an IANA name such as "Europe/Berlin" or "UTC"',
             id="zone",
         ),
         pytest.param(
             'timezone = "Europe"',
-            'timezone: found "Europe", wanted an IANA name such as "Europe/Berlin" or "UTC"',
+            'timezone: found "Europe", expected an IANA name such as "Europe/Berlin" or "UTC"',
             id="a directory of zones",
         ),
         pytest.param(
             'open_for = "soon"',
-            'open_for: \'soon\' is not a time such as "3 days" or "40 days, 8th of next month"',
+            'open_for: found \'soon\', expected a time such as "3 days" or "40 days, 8th of next month"',
             id="open_for",
         ),
         pytest.param(
             'base_url = "api.example.com"',
-            "base_url: found 'api.example.com', wanted a URL such as https://api.example.com",
+            "base_url: found 'api.example.com', expected a URL such as https://api.example.com",
             id="no scheme",
         ),
         pytest.param(
@@ -190,7 +192,7 @@ folder = "here"
         ),
         *(
             pytest.param(
-                f'proxy = "{url}"', f"proxy: found '{told}', wanted a URL such as https://api.example.com", id=url
+                f'proxy = "{url}"', f"proxy: found '{told}', expected a URL such as https://api.example.com", id=url
             )
             for url, told in {
                 "me:sesame@proxy:80": "***@proxy:80",
@@ -203,10 +205,10 @@ folder = "here"
         ),
         pytest.param(
             'base_url = "https://api.example.com/v1?key=sesame"',
-            "base_url: found 'https://api.example.com/v1?***', wanted a URL without ? and #",
+            "base_url: found 'https://api.example.com/v1?***', expected a URL without ? and #",
             id="key in the URL",
         ),
-        pytest.param('ca_file = "/nowhere"', 'ca_file: found "/nowhere", wanted a file that can be read', id="ca"),
+        pytest.param('ca_file = "/nowhere"', 'ca_file: found "/nowhere", expected a file that can be read', id="ca"),
         pytest.param(
             'refrence = "r"',
             'refrence: unknown key. Did you mean "reference"? `penstock init x` lists every key',
@@ -257,7 +259,7 @@ def test_validators_are_all_asked(tmp_path: Path) -> None:
     """
     found = problems(loaded(tmp_path, GOOD + "size = 1000\nretries = -1"))
 
-    assert [problem.partition(":")[0] for problem in found] == ["source.x.size", "source.x.retries"]
+    assert [problem.partition(":")[0] for problem in found] == ["source.x.retries", "source.x.size"]
 
 
 def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
@@ -302,10 +304,10 @@ def test_text_is_read_by_the_wanted_type(tmp_path: Path, key: str, text: str, wa
 @pytest.mark.parametrize(
     ("option", "problem"),
     [
-        pytest.param("source.x.size=many", 'found "many", wanted a whole number', id="type"),
-        pytest.param("source.x.start=tomorrow", 'found "tomorrow", wanted a date such as 2026-01-31', id="date"),
-        pytest.param("source.x.filters=leads", "wanted a table such as", id="table"),
-        pytest.param("size=5", "wanted SECTION.NAME.KEY=VALUE", id="short path"),
+        pytest.param("source.x.size=many", 'found "many", expected a whole number', id="type"),
+        pytest.param("source.x.start=tomorrow", 'found "tomorrow", expected a date such as 2026-01-31', id="date"),
+        pytest.param("source.x.filters=leads", "expected a table such as", id="table"),
+        pytest.param("size=5", "expected SECTION.NAME.KEY=VALUE", id="short path"),
         pytest.param("source.x.key=hunter3-long", "set PENSTOCK_SOURCE__X__KEY in the environment", id="secret"),
     ],
 )
@@ -383,10 +385,10 @@ def missing(reference: str) -> str:
         pytest.param('{ vault = "a/b" }', 'vault has no "a/b": sealed', id="plugin"),
         pytest.param(
             '{ valt = "a" }',
-            'found a table with valt, wanted { env = "..." } or { file = "..." } or { vault = "..." }. Did you mean "v',
+            'found a table with valt, expected { env = "..." } or { file = "..." } or { vault = "..." }. Did you mean',
             id="unknown kind",
         ),
-        pytest.param("5", 'found a whole number, wanted a secret: { env = "NAME" }', id="number"),
+        pytest.param("5", 'found a whole number, expected a secret: { env = "NAME" }', id="number"),
         pytest.param('""', "is empty", id="nothing"),
     ],
 )
@@ -494,7 +496,7 @@ def test_a_sink_is_named_or_spelled_out(tmp_path: Path) -> None:
         pytest.param("warehose", 'Did you mean "warehouse"?', id="near a name"),
         pytest.param("jsonl", "a place is missing, such as jsonl:data", id="no place"),
         pytest.param("jsonl:bad", "bad is no good place", id="refused by the sink"),
-        pytest.param("data", "wanted a sink of", id="neither"),
+        pytest.param("data", "expected a sink of", id="neither"),
     ],
 )
 def test_a_sink_that_is_none_is_told(tmp_path: Path, text: str, problem: str) -> None:

@@ -4,20 +4,25 @@ What a plugin declares of a provider: a connector with its settings and its stre
 All frozen values, keyword-only: they gain optional fields, they never lose one. Functions among the fields are pure.
 """
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from importlib import import_module
+from pathlib import Path
 from typing import Any
+from urllib.parse import SplitResult, urlsplit
+from zoneinfo import ZoneInfo
 
 import attrs
-from attrs import field, frozen
+from attrs import field, frozen, validators
 
 from penstock import hookimpl
 from penstock.actions import Action
-from penstock.model import Kind, Request, Slice
+from penstock.model import Kind, Request, Slice, plain_http_problem
 from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule
 from penstock.records import Column, columns_of
+from penstock.redact import shown_url
 from penstock.sandbox.app import Sandbox
 
 # --- settings -------------------------------------------------------------------------------------------------------
@@ -29,7 +34,8 @@ def setting(default: Any = attrs.NOTHING, *, help: str, affects_data: bool = Fal
     """
     One configuration key. Without ``default`` it is required.
 
-    ``affects_data``: the provider's answer depends on it, so changing it makes delivered partitions wanted again.
+    ``affects_data``: the provider's answer depends on it; a changed value makes the next run read delivered partitions
+    again.
     ``more`` goes to :func:`attrs.field` (``validator``, ``converter``).
     """
     if default is not attrs.NOTHING:
@@ -38,7 +44,7 @@ def setting(default: Any = attrs.NOTHING, *, help: str, affects_data: bool = Fal
 
 
 def help_of(attribute: "attrs.Attribute[Any]") -> str:
-    """What :func:`setting` was told of a key, for people."""
+    """The help text of a key."""
     return str(attribute.metadata.get(_METADATA, {}).get("help", ""))
 
 
@@ -47,58 +53,51 @@ def affects_data(attribute: "attrs.Attribute[Any]") -> bool:
     return bool(attribute.metadata.get(_METADATA, {}).get("affects_data", False))
 
 
-@frozen(kw_only=True)
-class SourceSettings:
-    """
-    The keys every source takes. A connector's own settings extend this class and may set other defaults.
-
-    A default of None for a pace or a bound means: what the connector declares in its ``Limits``.
-    """
-
-    base_url: str = setting(help="where the provider answers; requests and credentials go to this origin only")
-    start: date | None = setting(None, help="the first day wanted; default: the provider's retention, else 90 days ago")
-    timezone: str = setting("UTC", help="IANA name of the zone in which days are cut", affects_data=True)
-    open_for: str | None = setting(None, help='how long a day stays open, such as "3 days"; default: per stream')
-    requests_per_second: float | None = setting(None, help="pace of requests; default: what the provider allows")
-    concurrency: int | None = setting(None, help="requests under way at once; default: what the provider allows")
-    timeout_s: float = setting(60.0, help="seconds without a byte before a request counts as lost")
-    poll_first_s: float | None = setting(None, help="seconds before a report is first asked for; default: per stream")
-    poll_max_s: float | None = setting(None, help="longest pause between two polls, in seconds; default: per stream")
-    poll_deadline_s: float | None = setting(
-        None, help="seconds until a report that is not ready has failed; default: per stream"
-    )
-    retry_first_s: float = setting(1.0, help="upper bound of the first pause before a retry, in seconds; it doubles")
-    retry_max_s: float = setting(60.0, help="longest pause before a retry that the provider did not ask for")
-    retries: int = setting(5, help="how often a request is tried again before its partition fails")
-    throttle_wait_s: float = setting(300.0, help="longest pause that a provider may impose (Retry-After), in seconds")
-    max_body_mib: int = setting(256, help="largest answer, decompressed, in MiB")
-    max_pages: int = setting(100_000, help="most pages of one listing")
-    include_personal: bool = setting(True, help="whether columns with personal data are delivered", affects_data=True)
-    exclude: tuple[str, ...] = setting(
-        (), help='columns to leave out, as "column" or "stream.column"', affects_data=True
-    )
-    allow_writes: bool = setting(False, help="whether actions may be sent")
-    allow_http: bool = setting(False, help="whether plain http is allowed beyond this machine")
-    proxy: str | None = setting(None, help="URL of a proxy; default: HTTPS_PROXY and its kin in the environment")
-    ca_file: str | None = setting(None, help="CA bundle; default: SSL_CERT_FILE, else the system's")
-
-    def notices(self) -> tuple[str, ...]:
-        """What the user of these settings should know before anything is sent, told once by every command."""
-        return ()
+def _is_zone(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    try:
+        ZoneInfo(value)
+    except (KeyError, ValueError, OSError):  # OSError: a directory of the zone database, such as "Europe"
+        raise ValueError(f'found "{value}", expected an IANA name such as "Europe/Berlin" or "UTC"') from None
 
 
-# --- connectors and streams -----------------------------------------------------------------------------------------
+def _is_base_url(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    """A URL with neither credentials nor a query. Plain http beyond this machine needs ``allow_http``."""
+    if not value:
+        return
+    parts = _split_url(value)
+    if parts.username or parts.password:
+        raise ValueError("credentials do not belong into the URL; the connector has keys for them")
+    if problem := plain_http_problem(value, allow_http=instance.allow_http):
+        raise ValueError(problem)
 
 
-@frozen(kw_only=True)
-class Limits:
-    """
-    What the provider allows, or, where it does not say, what is polite. The configuration may set other numbers.
-    """
+def _is_proxy(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    _split_url(value)
 
-    requests_per_second: float | None = None
-    concurrency: int = 1
-    cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
+
+def _split_url(url: str) -> SplitResult:
+    """The parts of an http(s) URL without ? and #. The messages mask credentials in it."""
+    expected = "expected a URL such as https://api.example.com"
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError as error:
+        why = "" if "@" in url else f" ({error})"  # it would quote the password that was taken for a port
+        raise ValueError(f"found {shown_url(url)!r}{why}, {expected}") from None
+    if parts.scheme not in ("https", "http") or not host or any(char.isspace() for char in url):
+        raise ValueError(f"found {shown_url(url)!r}, {expected}")
+    if parts.query or parts.fragment:
+        raise ValueError(f"found {shown_url(url)!r}, expected a URL without ? and #")
+    return parts
+
+
+def _is_readable_file(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    if not (Path(value).is_file() and os.access(value, os.R_OK)):
+        raise ValueError(f'found "{value}", expected a file that can be read')
+
+
+_positive = validators.gt(0)
+_not_negative = validators.ge(0)
 
 
 @frozen
@@ -120,18 +119,115 @@ class OpenFor:
         return datetime.combine(closes, time(), zone)
 
     @classmethod
-    def parse(cls, text: str) -> "OpenFor":
+    def parse(cls, text: "str | OpenFor") -> "OpenFor":
         """From ``3 days`` or ``40 days, 8th of next month``; ValueError otherwise."""
+        if isinstance(text, OpenFor):
+            return text
         found = re.fullmatch(
             r"\s*(\d+)\s*(?:d|days?)?(?:\s*,?\s*(\d+)(?:st|nd|rd|th)? of (?:the )?next month)?\s*", text
         )
         if found is None or (found[2] and not 1 <= int(found[2]) <= 28):
-            raise ValueError(f'{text!r} is not a time such as "3 days" or "40 days, 8th of next month"')
+            raise ValueError(f'found {text!r}, expected a time such as "3 days" or "40 days, 8th of next month"')
         return cls(int(found[1]), int(found[2]) if found[2] else None)
 
     def __str__(self) -> str:
         months = f", until day {self.month_day} of the next month at least" if self.month_day else ""
         return f"{self.days} day{'' if self.days == 1 else 's'}{months}"
+
+
+@frozen(kw_only=True)
+class SourceSettings:
+    """
+    The keys of every source. A connector's settings extend this class and may set other defaults; the checks of a key
+    hold for the redefined one too.
+
+    A default of None for a rate or a bound means the value that the connector declares in its ``Limits``.
+    """
+
+    base_url: str = setting(
+        help="where the provider answers; requests and credentials go to this origin only", validator=_is_base_url
+    )
+    start: date | None = setting(
+        None, help="the first day to read; default: the provider's retention, else 90 days ago"
+    )
+    timezone: str = setting(
+        "UTC", help="IANA name of the zone in which days are cut", affects_data=True, validator=_is_zone
+    )
+    open_for: OpenFor | None = setting(
+        None,
+        help='how long a day stays open, such as "3 days"; default: per stream',
+        converter=attrs.converters.optional(OpenFor.parse),
+    )
+    requests_per_second: float | None = setting(
+        None, help="rate of requests; default: what the provider allows", validator=validators.optional(_positive)
+    )
+    concurrency: int | None = setting(
+        None,
+        help="requests in flight at once; default: what the provider allows",
+        validator=validators.optional(_positive),
+    )
+    timeout_s: float = setting(60.0, help="seconds without a byte before a request counts as lost", validator=_positive)
+    poll_first_s: float | None = setting(
+        None,
+        help="seconds before the first poll of a report; default: per stream",
+        validator=validators.optional(_positive),
+    )
+    poll_max_s: float | None = setting(
+        None,
+        help="longest pause between two polls, in seconds; default: per stream",
+        validator=validators.optional(_positive),
+    )
+    poll_deadline_s: float | None = setting(
+        None,
+        help="seconds until a report that is not ready has failed; default: per stream",
+        validator=validators.optional(_positive),
+    )
+    retry_first_s: float = setting(
+        1.0, help="upper bound of the first pause before a retry, in seconds; it doubles", validator=_positive
+    )
+    retry_max_s: float = setting(
+        60.0, help="longest pause before a retry, in seconds, where the provider names none", validator=_positive
+    )
+    retries: int = setting(5, help="retries of a request before its partition fails", validator=_not_negative)
+    throttle_wait_s: float = setting(
+        300.0, help="longest pause that a provider may impose (Retry-After), in seconds", validator=_not_negative
+    )
+    max_body_mib: int = setting(256, help="largest answer, decompressed, in MiB", validator=_positive)
+    max_pages: int = setting(100_000, help="most pages of one listing", validator=_positive)
+    include_personal: bool = setting(True, help="whether columns with personal data are delivered", affects_data=True)
+    exclude: tuple[str, ...] = setting(
+        (), help='columns to leave out, as "column" or "stream.column"', affects_data=True
+    )
+    allow_writes: bool = setting(False, help="whether actions may be sent")
+    allow_http: bool = setting(False, help="whether plain http is allowed beyond this machine")
+    proxy: str | None = setting(
+        None,
+        help="URL of a proxy; default: HTTPS_PROXY and its kin in the environment",
+        validator=validators.optional(_is_proxy),
+    )
+    ca_file: str | None = setting(
+        None,
+        help="CA bundle; default: SSL_CERT_FILE, else the system's",
+        validator=validators.optional(_is_readable_file),
+    )
+
+    def notices(self) -> tuple[str, ...]:
+        """Notices for the user of these settings; every command prints each once, before it sends anything."""
+        return ()
+
+
+# --- connectors and streams -----------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Limits:
+    """
+    What the provider allows, or, where it does not say, what is polite. The configuration may set other numbers.
+    """
+
+    requests_per_second: float | None = None
+    concurrency: int = 1
+    cool_down_s: float = 60.0  # pause of the whole source when throttled without a Retry-After
 
 
 @frozen(kw_only=True)

@@ -86,6 +86,17 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def plain_http_problem(url: str, *, allow_http: bool) -> str:
+    """Why ``url`` may not be used: plain http beyond this machine needs ``allow_http``. Empty if it may."""
+    parts = urlsplit(url)
+    if parts.scheme != "http" or allow_http or is_loopback(parts.hostname or ""):
+        return ""
+    return (
+        f"plain http to {parts.hostname}: credentials and data could be read on the way. Write https, or set "
+        "allow_http = true for a host that is reached over a trusted network"
+    )
+
+
 @frozen(order=True)
 class Partition:
     """

@@ -196,3 +196,15 @@ class _Known:
 
 
 _known = _Known()
+
+
+def shown_url(text: str) -> str:
+    """
+    A possibly malformed URL for a message, with ``***`` for everything before its last ``@`` and for its query.
+
+    It is not parsed: a ``/`` or ``#`` in a password would turn the password into a path or a port.
+    """
+    scheme, slashes, rest = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
+    _, at, place = rest.rpartition("@")
+    place, mark, _ = place.partition("?")
+    return f"{scheme}{slashes}{MASK if at else ''}{at}{place}{mark}{MASK if mark else ''}"

@@ -1,13 +1,12 @@
 """
 The configuration: ``penstock.toml``, ``--set`` and the environment, checked and made into settings classes.
 
-A value may come from three places; the later one wins: the file, the environment
-(``PENSTOCK_SOURCE__TALROO__CUSTOMER_SECRET``), the command line (``--set source.talroo.base_url=...``). What comes
-from the file has TOML's types and is taken strictly (``"5"`` is no number); what comes as text is read according to
-the type that is wanted.
+A value comes from the file, the environment (``PENSTOCK_SOURCE__TALROO__CUSTOMER_SECRET``) or the command line
+(``--set source.talroo.base_url=...``); the later one wins. A value of the file has a TOML type and is converted
+strictly (``"5"`` is not a number); a text from elsewhere is read according to the type of its key.
 
-Every problem is found before anything is said: an error lists them all, each with its place, the key's path, what
-was found and what is wanted.
+An error lists all problems of a configuration, each with its place, the key's path, what was found and what was
+expected.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -59,8 +58,8 @@ class SinkChoice:
 @frozen(kw_only=True)
 class Config:
     """
-    What was found, section by section, not yet made into settings: a run needs only the sources that it names, and
-    the secret of another one may be absent here. ``problems`` stand for the whole and come with every error.
+    The sections as found, not yet made into settings: a run needs only the sources that it names, and the secret of
+    another one may be absent here. ``problems`` concern the whole file; every error includes them.
     """
 
     path: Path | None = None  # None: no file, everything comes from the environment and --set
@@ -73,7 +72,7 @@ class Config:
 
     @property
     def where(self) -> str:
-        """What messages name as the place of a key that is missing."""
+        """The place of a missing key, for messages."""
         return str(self.path) if self.path else "configuration"
 
     def connector_of(self, source: str) -> str:
@@ -84,15 +83,17 @@ class Config:
         """
         The settings of this source, an instance of its connector's class. Raises ConfigError with every problem.
 
-        A source that is nowhere mentioned exists if a connector of its name does: all its keys may have defaults.
+        A source without a section exists if a connector of its name does: all its keys may have defaults.
         """
         if name not in self.sources and self.sources:
             self._check_connector(name, offers)
         connector = offers.connector(self.connector_of(name))
-        keys = {key: given for key, given in self.sources.get(name, {}).items() if key != "connector"}
-        around = evolve(self._around(f"source.{name}", "connector", offers), listing=f"penstock init {connector.name}")
+        keys = {key: raw for key, raw in self.sources.get(name, {}).items() if key != "connector"}
+        context = evolve(
+            self._context(f"source.{name}", "connector", offers), listing=f"penstock init {connector.name}"
+        )
         try:
-            return check_section(connector.settings, keys, around, self.problems)
+            return check_section(connector.settings, keys, context, self.problems)
         except ConfigError as error:
             if name in self.sources:
                 raise
@@ -118,13 +119,13 @@ class Config:
 
     def sink_for(self, text: str, offers: Offers, named_by: str = "sink") -> SinkChoice:
         """
-        The sink that ``text`` means: a name from the file, or ``jsonl:DIR``, ``csv:DIR``, ``postgresql://...``, ``-``.
+        The sink named by ``text``: a name from the file, or ``jsonl:DIR``, ``csv:DIR``, ``postgresql://...``, ``-``.
         ``named_by``: where the text stands, for a message.
         """
         if text in self.sinks:
             return self._sink_named(text, offers)
         for password in passwords_in(text):
-            Secret(password)  # from here on it is masked wherever it turns up
+            Secret(password)  # masked in all output from here on
         scheme, colon, _ = text.partition(":")
         schemes = {name for kind in offers.sinks().values() for name in (kind.scheme, kind.name)}
         if scheme not in schemes and not colon:
@@ -132,7 +133,7 @@ class Config:
             named = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
             ending = Path(text.removesuffix(".gz")).suffix.removeprefix(".")
             meant = f' Did you mean "{ending}:{text}"?' if ending in schemes else did_you_mean(text, self.sinks)
-            raise ConfigError([*self.problems, f"{named_by} {text!r}: wanted {named}{ways}, or - for stdout.{meant}"])
+            raise ConfigError([*self.problems, f"{named_by} {text!r}: expected {named}{ways}, or - for stdout.{meant}"])
         kind = offers.sink(scheme)
         if text != "-" and (text == scheme or text == f"{scheme}:"):
             raise ConfigError([*self.problems, f"sink {text!r}: a place is missing, such as {scheme}:data"])
@@ -159,13 +160,13 @@ class Config:
         )
 
     def _sink_named(self, name: str, offers: Offers) -> SinkChoice:
-        keys = {key: given for key, given in self.sinks[name].items() if key != "kind"}
+        keys = {key: raw for key, raw in self.sinks[name].items() if key != "kind"}
         kind_name = self._word("sink", name, "kind", self.sinks[name]) or name
         if "kind" not in self.sinks[name] and name not in offers.sinks():
             kinds = " or ".join(f'"{known}"' for known in offers.sinks())
             raise ConfigError([*self.problems, f"{self.where}: sink.{name}.kind is missing; write kind = {kinds}"])
         kind = offers.sink(kind_name)
-        checked = check_section(kind.settings, keys, self._around(f"sink.{name}", "kind", offers), self.problems)
+        checked = check_section(kind.settings, keys, self._context(f"sink.{name}", "kind", offers), self.problems)
         return SinkChoice(
             kind=kind,
             settings=checked.settings,
@@ -182,7 +183,7 @@ class Config:
         problems = []
         for section, present in (("source", self.sources), ("sink", self.sinks)):
             for name, keys in present.items():
-                if name not in used[section] and keys and all(given.where == "--set" for given in keys.values()):
+                if name not in used[section] and keys and all(raw.where == "--set" for raw in keys.values()):
                     others = [other for other in (*present, *used[section]) if other != name]
                     meant = did_you_mean(name, others)
                     problems.append(f"--set {section}.{name}.{next(iter(keys))}: no {section} {name!r} here.{meant}")
@@ -193,8 +194,8 @@ class Config:
         keys = {key: RawValue(value, where) for key, value in values.items()} | dict(self.sources.get(source, {}))
         return evolve(self, sources={**self.sources, source: keys})
 
-    def _around(self, path: str, further: str, offers: Offers) -> SectionContext:
-        """Where a section stands; ``further`` is the key that says whose settings the others are."""
+    def _context(self, path: str, further: str, offers: Offers) -> SectionContext:
+        """The context of a section. ``further``: the key that names the connector or the kind of sink."""
         return SectionContext(
             path=path,
             where=self.where,
@@ -205,13 +206,13 @@ class Config:
         )
 
     def _word(self, section: str, name: str, key: str, keys: Section) -> str | None:
-        given = keys.get(key)
-        if given is None or (isinstance(given.value, str) and given.value):
-            return None if given is None else str(given.value)
+        raw = keys.get(key)
+        if raw is None or (isinstance(raw.value, str) and raw.value):
+            return None if raw is None else str(raw.value)
         raise ConfigError(
             [
                 *self.problems,
-                f"{given.at(f'{section}.{name}.{key}')}: found {shown(given.value)}, wanted a name in quotes",
+                f"{raw.at(f'{section}.{name}.{key}')}: found {shown(raw.value)}, expected a name in quotes",
             ]
         )
 
@@ -223,17 +224,17 @@ class Config:
         )
 
     def _check_connector(self, name: str, offers: Offers) -> None:
-        """A name that is neither a source here nor a connector: more likely a slip than something to install."""
+        """Raise for a name that is neither a source here nor a connector: it is probably misspelled."""
         try:
             offers.connector(name)
         except PenstockError as error:
             near = did_you_mean(name, [*self.sources, *self.pipelines])
-            said = "" if str(error).startswith("no connector named") else f" ({error})"
+            reason = "" if str(error).startswith("no connector named") else f" ({error})"
             raise ConfigError(
                 [
                     *self.problems,
                     f"{self.where}: no source or pipeline {name!r}, nor a connector of that name."
-                    f"{near} There are {self._names()}.{said}",
+                    f"{near} There are {self._names()}.{reason}",
                 ]
             ) from None
 
@@ -243,7 +244,7 @@ def load(path: Path | None, sets: Sequence[str] = (), environ: Mapping[str, str]
     Read the file, the environment and the ``--set`` options.
 
     ``path`` None means ``./penstock.toml``, which may be absent; a file that was named may not. Raises ConfigError when
-    the file cannot be read as TOML; all else that is wrong is told together with what the command needs.
+    the file cannot be read as TOML. All other problems are reported when a source or sink is made.
     """
     problems: list[str] = []
     file = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None

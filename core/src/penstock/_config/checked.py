@@ -1,55 +1,37 @@
 """
-One section of the configuration made into its settings class, with every problem found on the way.
+One section of the configuration made into its settings class, with all of its problems.
 """
 
 import os
 import stat
 import typing
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
-from urllib.parse import urlsplit
 
 import attrs
 from attrs import field, frozen
 
-from penstock._config.convert import bare_type, from_text, is_table, leaves, sample, structure
-from penstock._config.targets import shown_url
+from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import did_you_mean, shown, sort_of
-from penstock.connector import Connector, OpenFor, SourceSettings, help_of
+from penstock.connector import Connector, help_of
 from penstock.errors import ConfigError
-from penstock.model import is_loopback
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
 
 ENVIRONMENT = "PENSTOCK_"
 
-# Numbers of every source that must be more than zero; those of _NOT_NEGATIVE may be zero.
-_POSITIVE = (
-    "requests_per_second",
-    "concurrency",
-    "timeout_s",
-    "poll_first_s",
-    "poll_max_s",
-    "poll_deadline_s",
-    "retry_first_s",
-    "retry_max_s",
-    "max_body_mib",
-    "max_pages",
-)
-_NOT_NEGATIVE = ("retries", "throttle_wait_s")
-
 
 @frozen
 class RawValue:
-    """One value as it was found. ``where`` is the file, the variable or the option; ``text``: it has no type yet."""
+    """A value and its origin. ``where``: the file, the variable or the option; ``text``: it has no TOML type yet."""
 
     value: Any = field(repr=False)  # may be a secret
     where: str
     text: bool = False
 
     def at(self, path: str) -> str:
-        """Where the key ``path`` was found, for a message."""
+        """The origin of the key ``path``, for a message."""
         return f"--set {path}" if self.where == "--set" else f"{self.where}: {path}"
 
 
@@ -58,14 +40,14 @@ Section = Mapping[str, RawValue]
 
 @frozen(kw_only=True)
 class Checked:
-    """Settings of one source or sink without a problem, and what the user should know about them."""
+    """The settings of one source or sink, and notices for the user about them."""
 
     settings: Any
     notices: tuple[str, ...] = ()
 
 
 class Offers(Protocol):
-    """What of the installed plugins a configuration needs; the registry has it."""
+    """The part of the plugin registry that a configuration needs."""
 
     def connector(self, name: str) -> Connector:
         """The connector of this name; raises PluginError."""
@@ -83,8 +65,8 @@ class Offers(Protocol):
 @frozen(kw_only=True)
 class SectionContext:
     """
-    What is known around a section: its path in messages (``source.talroo``), where a missing key would have been,
-    the folder that relative paths start from, the environment, and the kinds of reference to a secret.
+    Facts about a section: its path in messages (``source.talroo``), the place of a missing key, the folder that
+    relative paths start from, the environment, and the kinds of reference to a secret.
     """
 
     path: str
@@ -96,185 +78,136 @@ class SectionContext:
     listing: str = ""  # the command that lists every key
 
 
-def check_section(cls: type, keys: Section, around: SectionContext, problems: Sequence[str] = ()) -> Checked:
+def check_section(cls: type, keys: Section, context: SectionContext, problems: Sequence[str] = ()) -> Checked:
     """
     ``keys`` made into an instance of the attrs class ``cls``.
 
-    Raises ConfigError with ``problems``, those found elsewhere, and everything that is wrong here.
+    Raises ConfigError with ``problems``, which were found elsewhere, and all problems of this section.
     """
-    wrong = list(problems)
+    found: list[str] = []
     notices: list[str] = []
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
     attributes = {attribute.name: attribute for attribute in attrs.fields(cls) if attribute.init}
-    for key, given in keys.items():
+    for key, raw in keys.items():
         if key not in attributes:
-            listing = (
-                f" `{around.listing}` lists every key" if around.listing else f" There are {', '.join(attributes)}"
-            )
-            meant = did_you_mean(key, [*attributes, *around.further])
-            wrong.append(f"{given.at(around.path)}.{key}: unknown key.{meant}{listing}")
+            known = f"`{context.listing}` lists every key" if context.listing else f"There are {', '.join(attributes)}"
+            meant = did_you_mean(key, [*attributes, *context.further])
+            found.append(f"{raw.at(context.path)}.{key}: unknown key.{meant} {known}")
             continue
         try:
-            values[key] = _value(given, hints[key], key, around, notices)
-        except _WrongError as error:
-            wrong.extend(f"{given.at(around.path)}.{key}{text}" for text in error.texts)
+            values[key] = _value(raw, hints[key], key, context, notices)
+        except _InvalidError as error:
+            found += [f"{raw.at(context.path)}.{key}{text}" for text in error.texts]
     for name, attribute in attributes.items():
         if name not in keys and attribute.default is attrs.NOTHING:
-            wrong.append(
-                f"{around.where}: {around.path}.{name} is missing ({help_of(attribute)}); write {name} = "
-                f"{sample(hints[name], folded(around.path.partition('.')[2] + '_' + name))}"
+            example = sample(hints[name], folded(context.path.partition(".")[2] + "_" + name))
+            found.append(
+                f"{context.where}: {context.path}.{name} is missing ({help_of(attribute)}); write {name} = {example}"
             )
-    # The validators see the values of other keys too, so they are asked only when every value has its type.
-    if len(wrong) == len(problems):
-        settings, refused = _made(cls, attributes, values, keys, around)
-        wrong.extend(refused)
-    if wrong:
-        raise ConfigError(wrong)
+    if not found:  # validators may use the values of other keys, so they need all of them
+        settings, refused = _instance(cls, values)
+        for key, text in refused:
+            place = keys[key].at(context.path) if key in keys else f"{context.where}: {context.path}"
+            found.append(f"{place}.{key}: {text}" if key else f"{context.where}: {context.path}: {text}")
+    if found or problems:
+        raise ConfigError([*problems, *found])
     return Checked(settings=settings, notices=tuple(notices))
 
 
-def _made(
-    cls: type, attributes: Mapping[str, Any], values: Mapping[str, Any], keys: Section, around: SectionContext
-) -> tuple[Any, list[str]]:
-    """The instance, and all that the class's own validators say of it instead of the first."""
-
-    def at(key: str) -> str:
-        return f"{keys[key].at(around.path) if key in keys else f'{around.where}: {around.path}'}.{key}"
-
-    for name, value in values.items():
-        if callable(attributes[name].converter):
-            try:
-                attributes[name].converter(value)
-            except (ValueError, TypeError) as error:
-                return None, [f"{at(name)}: {error}"]
-    refused: list[str] = []
+def _instance(cls: type, values: Mapping[str, Any]) -> tuple[Any, list[tuple[str, str]]]:
+    """An instance of ``cls``, and (key, problem) for every validator that refuses a value, not only for the first."""
     try:
         with attrs.validators.disabled():
-            made = cls(**values)
+            settings = cls(**values)
     except (ValueError, TypeError) as error:
-        return None, [f"{around.where}: {around.path}: {error}"]
-    for name, attribute in attributes.items():
-        if attribute.validator is None:
-            continue
-        try:
-            attribute.validator(made, attribute, getattr(made, name))
-        except (ValueError, TypeError) as error:
-            # attrs' own validators raise with the attribute and the value as further arguments: only the text is told.
-            refused.append(f"{at(name)}: {error.args[0] if error.args else 'refused'}")
-    if isinstance(made, SourceSettings):
-        refused.extend(f"{at(key)}: {text}" for key, text in _common_problems(made))
-    return made, refused
+        return None, [(_refused_by_converter(cls, values), str(error))]
+    refused: list[tuple[str, str]] = []
+    for attribute in attrs.fields(cls):
+        for validator in _validators(cls, attribute.name):
+            try:
+                validator(settings, attribute, getattr(settings, attribute.name))
+            except (ValueError, TypeError) as error:
+                # attrs' own validators raise with the attribute and the value as further arguments.
+                refused.append((attribute.name, str(error.args[0]) if error.args else "refused"))
+    return settings, refused
 
 
-def _common_problems(settings: SourceSettings) -> Iterator[tuple[str, str]]:
-    """(key, what is wrong) with the keys that every source takes, beyond their types."""
-    for key in (*_POSITIVE, *_NOT_NEGATIVE):
-        number = getattr(settings, key)
-        if number is not None and (number < 0 or (number == 0 and key in _POSITIVE)):
-            yield key, f"found {number}, wanted {'more than 0' if key in _POSITIVE else '0 or more'}"
-    if not _is_zone(settings.timezone):
-        yield "timezone", f'found {shown(settings.timezone)}, wanted an IANA name such as "Europe/Berlin" or "UTC"'
-    if settings.open_for is not None:
-        try:
-            OpenFor.parse(settings.open_for)
-        except ValueError as error:
-            yield "open_for", str(error)
-    if settings.base_url and (problem := _url_problem(settings.base_url)):
-        yield "base_url", problem
-    elif settings.base_url and not settings.allow_http:
-        parts = urlsplit(settings.base_url)
-        if parts.scheme == "http" and not is_loopback(parts.hostname or ""):
-            yield (
-                "base_url",
-                f"plain http to {parts.hostname}: credentials and data would travel readable. Write https, or set "
-                "allow_http = true for a host that you reach over a network you trust",
-            )
-    if settings.proxy and (problem := _url_problem(settings.proxy, userinfo=True)):
-        yield "proxy", problem
-    if settings.ca_file and not (Path(settings.ca_file).is_file() and os.access(settings.ca_file, os.R_OK)):
-        yield "ca_file", f"found {shown(settings.ca_file)}, wanted a file that can be read"
+def _validators(cls: type, name: str) -> list[Callable[[Any, Any, Any], None]]:
+    """The validators of a key in ``cls`` and in the classes whose key of this name it replaces."""
+    found: list[Callable[[Any, Any, Any], None]] = []
+    for base in filter(attrs.has, cls.__mro__):
+        attribute = attrs.fields_dict(base).get(name)
+        validator = attribute.validator if attribute is not None else None
+        if validator is not None and all(validator is not known for known in found):
+            found.append(validator)
+    return found
 
 
-def _is_zone(name: str) -> bool:
-    if name == "UTC":
-        return True
-    from zoneinfo import ZoneInfo
-
-    try:
-        ZoneInfo(name)
-    except (KeyError, ValueError, OSError):  # OSError: a directory of the zone database, such as "Europe"
-        return False
-    return True
-
-
-def _url_problem(url: str, *, userinfo: bool = False) -> str:
-    wanted = "wanted a URL such as https://api.example.com"
-    try:
-        parts = urlsplit(url)
-        host, _ = parts.hostname, parts.port
-    except ValueError as error:
-        why = "" if "@" in url else f" ({error})"  # it would quote the password that was taken for a port
-        return f"found {shown_url(url)!r}{why}, {wanted}"
-    if parts.scheme not in ("https", "http") or not host or any(sign.isspace() for sign in url):
-        return f"found {shown_url(url)!r}, {wanted}"
-    if (parts.username or parts.password) and not userinfo:
-        return "credentials do not belong into the URL; the connector has keys for them"
-    if parts.query or parts.fragment:
-        return f"found {shown_url(url)!r}, wanted a URL without ? and #"
+def _refused_by_converter(cls: type, values: Mapping[str, Any]) -> str:
+    """The key whose converter raises; empty if it is the class itself that does."""
+    for name, value in values.items():
+        converter = attrs.fields_dict(cls)[name].converter
+        if callable(converter):
+            try:
+                converter(value)
+            except (ValueError, TypeError):
+                return name
     return ""
 
 
-class _WrongError(Exception):
-    """What is wrong with one key: texts that go behind its path."""
+class _InvalidError(Exception):
+    """The problems of one key: texts that follow its path."""
 
     def __init__(self, *texts: str) -> None:
         self.texts = texts
         super().__init__(*texts)
 
 
-def _value(given: RawValue, hint: Any, key: str, around: SectionContext, notices: list[str]) -> Any:
-    """One key's value as ``hint`` wants it; raises _WrongError."""
-    path = f"{around.path}.{key}"
+def _value(raw: RawValue, hint: Any, key: str, context: SectionContext, notices: list[str]) -> Any:
+    """The value of one key as the type ``hint``. Raises _InvalidError."""
+    path = f"{context.path}.{key}"
+    value, text = raw.value, raw.text
     secret = bare_type(hint) is Secret
-    value: Any = given.value
-    text = given.text
     if value in ("...", ["..."]):
-        raise _WrongError(': still holds the "..." that stands for a value to be filled in')
-    if secret and given.where == "--set":
-        raise _WrongError(
+        raise _InvalidError(': still holds the "..." that stands for a value to be filled in')
+    if secret and raw.where == "--set":
+        raise _InvalidError(
             f": a secret on the command line can be seen in the process list; set {variable_of(path)} in the "
             f'environment instead, or write {key} = {{ env = "NAME" }} in the file'
         )
     if isinstance(value, dict) and not is_table(hint):
-        value = _referred(value, path, around, notices)
-        text = True
+        value, text = _referred(value, path, context, notices), True
     elif secret and not text and isinstance(value, str):
         notices.append(
-            f"{given.where}: the secret {path} is written in the file; "
+            f"{raw.where}: the secret {path} is written in the file; "
             f'{{ env = "NAME" }} or {{ file = "/run/secrets/..." }} keeps it out'
         )
     if secret:
-        if not isinstance(value, str):
-            raise _WrongError(
-                f': found {sort_of(value)}, wanted a secret: {{ env = "NAME" }} or {{ file = "/run/secrets/..." }}'
-            )
-        if not value:
-            raise _WrongError(": is empty")
-        return Secret(value)
+        return _secret(value)
     if text:
         try:
             value = from_text(value, hint)
         except ValueError as error:
-            raise _WrongError(f": found {shown(value)}, wanted {error}") from None
+            raise _InvalidError(f": found {shown(value)}, expected {error}") from None
     try:
         made = structure(value, hint)
     except Exception as error:
-        raise _WrongError(*(f"{inside}: {said}" for inside, said in leaves(error))) from None
+        raise _InvalidError(*(f"{inside}: {problem}" for inside, problem in problems_inside(error))) from None
     if isinstance(made, Path):
-        # In the file as its writer meant it, wherever the run was started; else as the shell would.
-        return made.expanduser() if given.text else around.folder / made.expanduser()
+        # A path in the file is relative to the file; a path from the environment or --set to the current directory.
+        return made.expanduser() if raw.text else context.folder / made.expanduser()
     return made
+
+
+def _secret(value: Any) -> Secret:
+    if not isinstance(value, str):
+        raise _InvalidError(
+            f': found {sort_of(value)}, expected a secret: {{ env = "NAME" }} or {{ file = "/run/secrets/..." }}'
+        )
+    if not value:
+        raise _InvalidError(": is empty")
+    return Secret(value)
 
 
 def variable_of(path: str) -> str:
@@ -287,29 +220,31 @@ def folded(name: str) -> str:
     return name.replace("-", "_").upper()
 
 
-def _referred(table: Mapping[str, Any], path: str, around: SectionContext, notices: list[str]) -> str:
+def _referred(table: Mapping[str, Any], path: str, context: SectionContext, notices: list[str]) -> str:
     """The text that ``{ env = "NAME" }`` and its kin refer to."""
-    kinds = ["env", "file", *around.secrets]
+    kinds = ["env", "file", *context.secrets]
     kind, reference = next(iter(table.items())) if len(table) == 1 else ("", None)
     if kind not in kinds or not isinstance(reference, str) or not reference:
         meant = did_you_mean(kind, kinds) if kind and kind not in kinds else ""
         shapes = " or ".join(f'{{ {known} = "..." }}' for known in kinds)
-        raise _WrongError(f": found a table with {', '.join(table) or 'nothing'}, wanted {shapes}.{meant}".rstrip("."))
+        raise _InvalidError(
+            f": found a table with {', '.join(table) or 'nothing'}, expected {shapes}.{meant}".rstrip(".")
+        )
     if kind == "env":
-        value = around.environ.get(reference)
+        value = context.environ.get(reference)
         if not value:
-            raise _WrongError(f": the environment variable {reference} is {'not set' if value is None else 'empty'}")
+            raise _InvalidError(f": the environment variable {reference} is {'not set' if value is None else 'empty'}")
         return value
     if kind == "file":
-        return _secret_file(around.folder / Path(reference).expanduser(), path, notices)
+        return _secret_file(context.folder / Path(reference).expanduser(), path, notices)
     try:
-        found = around.secrets[kind](reference)
+        found = context.secrets[kind](reference)
     except LookupError as error:
-        raise _WrongError(f": {kind} has no {shown(reference)}: {error.args[0] if error.args else error}") from None
+        raise _InvalidError(f": {kind} has no {shown(reference)}: {error.args[0] if error.args else error}") from None
     except Exception as error:
-        raise _WrongError(f": {kind} failed at {shown(reference)}: {type(error).__name__}: {error}") from None
+        raise _InvalidError(f": {kind} failed at {shown(reference)}: {type(error).__name__}: {error}") from None
     if not isinstance(found, str):
-        raise _WrongError(f": {kind} gave {sort_of(found)} for {shown(reference)}, wanted text")
+        raise _InvalidError(f": {kind} gave {sort_of(found)} for {shown(reference)}, expected text")
     return found
 
 
@@ -320,12 +255,12 @@ def _secret_file(path: Path, key: str, notices: list[str]) -> str:
             mode = os.fstat(file.fileno()).st_mode
             value = file.read().decode()
     except OSError as error:
-        raise _WrongError(f": the file {path} cannot be read: {error.strerror}") from None
+        raise _InvalidError(f": the file {path} cannot be read: {error.strerror}") from None
     except UnicodeDecodeError:
-        raise _WrongError(f": the file {path} is not UTF-8 text") from None
+        raise _InvalidError(f": the file {path} is not UTF-8 text") from None
     if stat.S_ISREG(mode) and mode & (stat.S_IRWXG | stat.S_IRWXO):
         notices.append(f"{path}, read for {key}, is open to other users of this machine; chmod 600 closes it")
     value = value.removesuffix("\n").removesuffix("\r")
     if not value:
-        raise _WrongError(f": the file {path} is empty")
+        raise _InvalidError(f": the file {path} is empty")
     return value

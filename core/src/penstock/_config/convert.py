@@ -1,7 +1,11 @@
 """
-From TOML's values, and from texts, to the types that a settings class may have. The one module that imports cattrs.
+Conversion of TOML values, and of texts, to the types of a settings class, with cattrs.
+
+Values of the file keep TOML's types and are converted strictly: ``"5"`` is not a number. A text from the environment or
+``--set`` is first read as a TOML value of the expected type (:func:`from_text`).
 """
 
+import tomllib
 import types
 import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -11,11 +15,20 @@ from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
 import attrs
+from cattrs import (
+    AttributeValidationNote,
+    ClassValidationError,
+    Converter,
+    ForbiddenExtraKeysError,
+    IterableValidationError,
+)
+from cattrs.cols import list_structure_factory, mapping_structure_factory
 
 from penstock._util.text import did_you_mean, shown
+from penstock.connector import OpenFor
 from penstock.redact import Secret
 
-_WANTED: dict[Any, str] = {
+_EXPECTED: dict[Any, str] = {
     str: "text",
     int: "a whole number",
     float: "a number",
@@ -23,6 +36,7 @@ _WANTED: dict[Any, str] = {
     bool: "true or false",
     date: "a date such as 2026-01-31",
     Path: "a path",
+    OpenFor: 'a text such as "3 days"',
 }
 _SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {
     tuple: tuple,
@@ -34,58 +48,49 @@ _SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {
 _TRUE_FALSE = {"true": True, "yes": True, "on": True, "1": True, "false": False, "no": False, "off": False, "0": False}
 
 
-class _UnfitError(ValueError):
-    """A value that is not what its type wants; ``inside`` are (place, text) of what is wrong within it."""
-
-    def __init__(self, text: str = "", inside: Sequence[tuple[str, str]] = ()) -> None:
-        self.inside = inside
-        super().__init__(text)
-
-
 def structure(value: Any, hint: Any) -> Any:
     """
-    A value of TOML's types as the type that a settings class wants: strict, and all errors at once.
-
-    cattrs takes 6 ms to import, so it is asked only for what it alone can do: classes.
+    A TOML value as the type ``hint``. Raises an error whose :func:`problems_inside` are everything that does not fit.
     """
-    for fits, make in _HOOKS:
-        if fits(hint):
-            return make(value, hint)
-    if _is_union(hint):
-        return None if value is None else structure(value, _members(hint)[0])
-    return _converter().structure(value, hint)
+    return _converter.structure(value, hint)
 
 
-def _converter() -> Any:
-    global _made
-    if _made is None:
-        import cattrs
-
-        _made = cattrs.Converter(forbid_extra_keys=True)
-        for fits, make in _HOOKS:
-            _made.register_structure_hook_func(fits, make)
-    return _made
-
-
-_made: Any = None
+def problems_inside(error: BaseException) -> Iterator[tuple[str, str]]:
+    """(path inside the value, problem) for each part of an error of :func:`structure`."""
+    if isinstance(error, (IterableValidationError, ClassValidationError)):
+        noted, others = error.group_exceptions()
+        for one, note in noted:
+            index = note.name if isinstance(note, AttributeValidationNote) else note.index
+            place = f"[{index}]" if isinstance(index, int) else f".{index}"
+            yield from ((place + inside, text) for inside, text in problems_inside(one))
+        for one in others:
+            yield from problems_inside(one)
+    elif isinstance(error, ForbiddenExtraKeysError):
+        yield "", f"unknown key {', '.join(sorted(error.extra_fields))}"
+    elif isinstance(error, KeyError):
+        yield "", "is missing"
+    else:
+        yield "", str(error)
 
 
 def _plain(value: Any, kind: Any) -> Any:
+    if kind is OpenFor and isinstance(value, str):
+        return OpenFor.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
-    if type(value) is kind:  # not isinstance: true is no number, a time of day no date
+    if type(value) is kind:  # not isinstance: true is an int, and a datetime is a date
         return value
-    raise _UnfitError(f"found {shown(value)}, wanted {_WANTED[kind]}{_unquote(value, kind)}")
+    raise ValueError(f"found {shown(value)}, expected {_EXPECTED[kind]}{_quotes_hint(value, kind)}")
 
 
 def _number(value: Any, kind: Any) -> Any:
     if type(value) in (int, float, Decimal) and Decimal(value).is_finite():
         return kind(value)
-    raise _UnfitError(f"found {shown(value)}, wanted {_WANTED[kind]}{_unquote(value, kind)}")
+    raise ValueError(f"found {shown(value)}, expected {_EXPECTED[kind]}{_quotes_hint(value, kind)}")
 
 
-def _unquote(value: Any, kind: Any) -> str:
-    """A hint for the usual mistake: the right value in quotes, or a text without them."""
+def _quotes_hint(value: Any, kind: Any) -> str:
+    """A hint for a value of the right type inside quotes, or a text without them."""
     if isinstance(value, str) and kind is not str:
         try:
             from_text(value, kind)
@@ -102,88 +107,78 @@ def _choice(value: Any, hint: Any) -> Any:
     if any(value == choice and type(value) is type(choice) for choice in choices):
         return value
     known = ", ".join(shown(choice) for choice in choices)
-    meant = (
-        did_you_mean(value, [choice for choice in choices if isinstance(choice, str)]) if isinstance(value, str) else ""
-    )
-    raise _UnfitError(f"found {shown(value)}, wanted one of {known}.{meant}".rstrip("."))
+    texts = [choice for choice in choices if isinstance(choice, str)]
+    meant = did_you_mean(value, texts) if isinstance(value, str) else ""
+    raise ValueError(f"found {shown(value)}, expected one of {known}.{meant}".rstrip("."))
 
 
-def _sequence(value: Any, hint: Any) -> Any:
+def _sequence(hint: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     element = (get_args(hint) or (Any,))[0]
-    if not isinstance(value, (list, tuple)):
-        listed = f"; write [{shown(value)}]" if isinstance(value, (str, int)) else ""
-        raise _UnfitError(f"found {shown(value)}, wanted a list of {_WANTED.get(element, 'values')}{listed}")
-    made: list[Any] = []
-    wrong: list[tuple[str, str]] = []
-    for index, one in enumerate(value):
-        try:
-            made.append(structure(one, element))
-        except Exception as error:
-            wrong.extend((f"[{index}]{inside}", said) for inside, said in leaves(error))
-    if wrong:
-        raise _UnfitError(inside=wrong)
-    return _SEQUENCES[_kind(hint)](made)
+    structure_list = list_structure_factory(list[element], converter)  # type: ignore[valid-type]
+
+    def make(value: Any, _: Any) -> Any:
+        if not isinstance(value, (list, tuple)):
+            as_list = f"; write [{shown(value)}]" if isinstance(value, (str, int)) else ""
+            raise ValueError(f"found {shown(value)}, expected a list of {_EXPECTED.get(element, 'values')}{as_list}")
+        return _SEQUENCES[_origin(hint)](structure_list(value, list))
+
+    return make
 
 
-def _table(value: Any, hint: Any) -> dict[str, Any]:
+def _table(hint: Any, converter: Converter) -> Callable[[Any, Any], Any]:
     element = (*get_args(hint), Any, Any)[1]
-    if not isinstance(value, dict):
-        raise _UnfitError(f"found {shown(value)}, wanted a table such as {{ name = ... }}")
-    made: dict[str, Any] = {}
-    wrong: list[tuple[str, str]] = []
-    for key, one in value.items():
-        try:
-            made[key] = structure(one, element)
-        except Exception as error:
-            wrong.extend((f".{key}{inside}", said) for inside, said in leaves(error))
-    if wrong:
-        raise _UnfitError(inside=wrong)
-    return made
+    structure_table = mapping_structure_factory(dict[str, element], converter)  # type: ignore[valid-type]
+
+    def make(value: Any, _: Any) -> Any:
+        if not isinstance(value, dict):
+            raise ValueError(f"found {shown(value)}, expected a table such as {{ name = ... }}")
+        return structure_table(value, dict)
+
+    return make
 
 
 def _one_of(value: Any, hint: Any) -> Any:
     if value is None and type(None) in get_args(hint):
         return None
-    said: list[str] = []
+    texts: list[str] = []
     for member in _members(hint):
         try:
             return structure(value, member)
         except Exception as error:
-            said.extend(text for _, text in leaves(error))
-    raise _UnfitError("; or ".join(dict.fromkeys(said)))
+            texts.extend(text for _, text in problems_inside(error))
+    raise ValueError("; or ".join(dict.fromkeys(texts)))
 
 
-_HOOKS: tuple[tuple[Callable[[Any], bool], Callable[[Any, Any], Any]], ...] = (
-    (lambda hint: hint in (str, int, bool, date, Path), _plain),
-    (lambda hint: hint in (float, Decimal), _number),
-    (lambda hint: hint is Any, lambda value, _: _without_decimals(value)),
-    (lambda hint: _kind(hint) is Literal, _choice),
-    (lambda hint: _kind(hint) in _SEQUENCES, _sequence),
-    (lambda hint: _kind(hint) in (dict, Mapping), _table),
-    (lambda hint: _is_union(hint) and len(_members(hint)) > 1, _one_of),
-)
+def _floats(value: Any, _: Any = None) -> Any:
+    """A value of any type, with floats in place of the decimals that the file was read with."""
+    if isinstance(value, Decimal):
+        return float(value)
+    if isinstance(value, dict):
+        return {key: _floats(one) for key, one in value.items()}
+    if isinstance(value, list):
+        return [_floats(one) for one in value]
+    return value
 
 
-def leaves(error: BaseException) -> Iterator[tuple[str, str]]:
-    """(place inside the value, what is wrong) for everything in an error of the converter."""
-    if isinstance(error, _UnfitError) and error.inside:
-        yield from error.inside
-    elif isinstance(error, BaseExceptionGroup):  # cattrs: what is wrong with the keys of a nested class
-        for one in error.exceptions:
-            notes = [note for note in getattr(one, "__notes__", ()) if hasattr(note, "name")]
-            for inside, said in leaves(one):
-                yield f".{notes[0].name}{inside}" if notes else inside, said
-    elif hasattr(error, "extra_fields"):
-        yield "", f"unknown key {', '.join(sorted(error.extra_fields))}"
-    elif isinstance(error, KeyError):
-        yield "", "is missing"
-    else:
-        yield "", str(error)
+def _new_converter() -> Converter:
+    converter = Converter(forbid_extra_keys=True)
+    for kind in _EXPECTED:
+        converter.register_structure_hook(kind, _number if kind in (float, Decimal) else _plain)
+    converter.register_structure_hook_func(lambda hint: hint is Any, _floats)
+    converter.register_structure_hook_func(lambda hint: _origin(hint) is Literal, _choice)
+    converter.register_structure_hook_factory(lambda hint: _origin(hint) in _SEQUENCES, _sequence)
+    converter.register_structure_hook_factory(lambda hint: _origin(hint) in (dict, Mapping), _table)
+    converter.register_structure_hook_func(lambda hint: _is_union(hint) and len(_members(hint)) > 1, _one_of)
+    return converter
+
+
+_converter = _new_converter()
 
 
 def from_text(text: str, hint: Any) -> Any:
     """
-    A text from the environment or ``--set`` as TOML would have held it; ValueError with what is wanted otherwise.
+    A text from the environment or ``--set`` as the TOML value that the type ``hint`` expects. Raises ValueError whose
+    text is what was expected.
     """
     if _is_union(hint):
         if type(None) in get_args(hint) and not text:
@@ -191,11 +186,10 @@ def from_text(text: str, hint: Any) -> Any:
         if len(_members(hint)) > 1:
             return toml(text, text)
         hint = _members(hint)[0]
-    kind = _kind(hint)
+    kind = _origin(hint)
     try:
-        if kind in (str, Path, Literal):
-            quoted = text[:1] in ("'", '"')
-            return toml(text, text) if quoted else text
+        if kind in (str, Path, OpenFor, Literal):
+            return toml(text, text) if text[:1] in ("'", '"') else text
         if kind is bool:
             return _TRUE_FALSE[text.strip().lower()]
         if kind is int:
@@ -208,7 +202,7 @@ def from_text(text: str, hint: Any) -> Any:
             if text.lstrip().startswith("["):
                 return toml(text)
             element = (get_args(hint) or (Any,))[0]
-            return [from_text(one, element) for one in listed(text)]
+            return [from_text(one, element) for one in split_list(text)]
         if kind in (dict, Mapping):
             if not text.lstrip().startswith("{"):
                 raise ValueError
@@ -216,19 +210,17 @@ def from_text(text: str, hint: Any) -> Any:
     except (KeyError, ValueError, ArithmeticError):
         if kind in _SEQUENCES:
             raise ValueError('a list such as ["a", "b"] or a,b') from None
-        raise ValueError(_WANTED.get(kind, 'a table such as { name = "value" }')) from None
+        raise ValueError(_EXPECTED.get(kind, 'a table such as { name = "value" }')) from None
     return toml(text, text)
 
 
-def listed(text: str) -> list[str]:
+def split_list(text: str) -> list[str]:
     """The elements of ``a, b``, without empty ones."""
     return [one.strip() for one in text.split(",") if one.strip()]
 
 
 def toml(text: str, *default: Any) -> Any:
-    """``text`` as a TOML value; the default where it is none, else ValueError."""
-    import tomllib
-
+    """``text`` as a TOML value. If it is none: the default if there is one, otherwise ValueError."""
     try:
         found = tomllib.loads(f"value = {text}", parse_float=Decimal)
     except tomllib.TOMLDecodeError:
@@ -240,17 +232,7 @@ def toml(text: str, *default: Any) -> Any:
     return found["value"]
 
 
-def _without_decimals(value: Any) -> Any:
-    if isinstance(value, Decimal):
-        return float(value)
-    if isinstance(value, dict):
-        return {key: _without_decimals(one) for key, one in value.items()}
-    if isinstance(value, list):
-        return [_without_decimals(one) for one in value]
-    return value
-
-
-def _kind(hint: Any) -> Any:
+def _origin(hint: Any) -> Any:
     """``tuple`` of ``tuple[str, ...]``; any other type as it is."""
     return get_origin(hint) or hint
 
@@ -264,20 +246,22 @@ def _members(hint: Any) -> list[Any]:
 
 
 def bare_type(hint: Any) -> Any:
-    """The one type of an optional one; anything else as it is."""
+    """``T`` of ``T | None``; any other type as it is."""
     return _members(hint)[0] if _is_union(hint) and len(_members(hint)) == 1 else hint
 
 
 def is_table(hint: Any) -> bool:
     """Whether a value of this type may be a TOML table."""
-    kind = _kind(hint)
+    kind = _origin(hint)
+    if kind in _EXPECTED:
+        return False
     return kind in (dict, Mapping, Any) or attrs.has(kind) or (_is_union(hint) and any(map(is_table, _members(hint))))
 
 
 def sample(hint: Any, variable: str = "NAME") -> str:
-    """A TOML value of this type, for an example; a secret refers to the environment ``variable``."""
+    """A TOML value of this type, for an example. A secret refers to the environment ``variable``."""
     bare = bare_type(hint)
-    kind = _kind(bare)
+    kind = _origin(bare)
     if bare is Secret:
         return f'{{ env = "{variable}" }}'
     if kind is Literal:

@@ -1,11 +1,12 @@
 """
-The sections of a configuration, as the file, the environment and ``--set`` have them; nothing is checked against a
-connector or a sink yet.
+The sections of a configuration, from the file, the environment and ``--set``, not yet checked against a connector or a
+sink.
 
-A problem found here does not end the reading: it is told together with all others.
+A problem found here does not end the reading: it is reported together with all others.
 """
 
 import re
+import tomllib
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -14,7 +15,7 @@ from typing import Any
 from attrs import frozen
 
 from penstock._config.checked import ENVIRONMENT, RawValue, Section, folded
-from penstock._config.convert import listed, toml
+from penstock._config.convert import split_list, toml
 from penstock._util.text import did_you_mean, shown
 from penstock.errors import ConfigError
 
@@ -39,7 +40,7 @@ class Pipeline:
 
 def read(file: Path | None, sets: Sequence[str], environ: Mapping[str, str], problems: list[str]) -> Sections:
     """
-    Section -> name -> key -> value, the later of the three places before the earlier; ``file`` None: there is none.
+    Section -> name -> key -> value. ``--set`` overrides the environment, which overrides the file (None: no file).
 
     Raises ConfigError for a file that cannot be read as TOML.
     """
@@ -59,11 +60,9 @@ def read(file: Path | None, sets: Sequence[str], environ: Mapping[str, str], pro
 
 
 def _read_file(path: Path, sections: Sections, problems: list[str]) -> None:
-    import tomllib
-
     try:
         text = path.read_bytes().decode("utf-8-sig")
-        # Numbers with a point stay exact until their wanted type is known.
+        # Numbers with a point stay exact until their expected type is known.
         found = tomllib.loads(text, parse_float=Decimal)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `penstock init CONNECTOR > {path}` writes a first one") from None
@@ -86,7 +85,7 @@ def _read_file(path: Path, sections: Sections, problems: list[str]) -> None:
             else:
                 dotted = f"{section}.{name}" if name else section
                 problems.append(
-                    f"{path}: {dotted}: found {shown(keys)}, wanted a section with a name, such as "
+                    f"{path}: {dotted}: found {shown(keys)}, expected a section with a name, such as "
                     f"[{section}.{name or 'NAME'}]"
                 )
 
@@ -108,8 +107,8 @@ def _read_sets(sets: Sequence[str], sections: Sections, problems: list[str]) -> 
         parts = path.strip().split(".")
         if not equals or len(parts) < 3 or "" in parts or parts[0] not in SECTIONS:
             problems.append(
-                f"--set {path}: wanted SECTION.NAME.KEY=VALUE, such as --set source.talroo.timeout_s=30; the sections "
-                f"are {', '.join(SECTIONS)}"
+                f"--set {path}: expected SECTION.NAME.KEY=VALUE, such as --set source.talroo.timeout_s=30; the "
+                f"sections are {', '.join(SECTIONS)}"
             )
             continue
         _put(sections[parts[0]].setdefault(parts[1], {}), parts[2:], text.strip(), "--set")
@@ -147,7 +146,7 @@ def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problem
             if value is None and key not in keys:
                 problems.append(f"{where}: pipeline.{name}.{key} is missing")
         if sinks is not None and len(sinks) != 1:
-            problems.append(f"{keys['sink'].at(f'pipeline.{name}.sink')}: found a list, wanted one sink's name")
+            problems.append(f"{keys['sink'].at(f'pipeline.{name}.sink')}: found a list, expected one sink's name")
         if len(problems) == before and sources and sinks:
             made[name] = Pipeline(name=name, sources=sources, sink=sinks[0], streams=streams)
     return made
@@ -159,7 +158,7 @@ def _names(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple
         return None
     value = given.value
     if given.text:
-        value = listed(value)
+        value = split_list(value)
     elif isinstance(value, str):
         value = [value]
     if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
@@ -168,5 +167,7 @@ def _names(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple
             return tuple(value)
         problems.append(f"{given.at(f'pipeline.{pipeline}.{key}')}: {doubled[0]!r} is there twice")
         return None
-    problems.append(f"{given.at(f'pipeline.{pipeline}.{key}')}: found {shown(value)}, wanted a name or a list of names")
+    problems.append(
+        f"{given.at(f'pipeline.{pipeline}.{key}')}: found {shown(value)}, expected a name or a list of names"
+    )
     return None

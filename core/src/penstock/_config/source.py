@@ -2,15 +2,13 @@
 A source as configured, and what its settings make of a stream's declaration.
 """
 
-from datetime import UTC, tzinfo
-from typing import TYPE_CHECKING
+from datetime import tzinfo
+from zoneinfo import ZoneInfo
 
 from attrs import frozen
 
+from penstock._plugins.registry import Registry
 from penstock.connector import Connector, SourceSettings, Stream
-
-if TYPE_CHECKING:
-    from penstock._plugins.registry import Registry
 
 
 @frozen(kw_only=True, eq=False)
@@ -21,11 +19,11 @@ class ConfiguredSource:
     connector: Connector
     settings: SourceSettings
     streams: tuple[Stream, ...]
-    registry: "Registry"
+    registry: Registry
 
     @classmethod
     def of(
-        cls, registry: "Registry", connector: str, settings: SourceSettings, *, name: str | None = None
+        cls, registry: Registry, connector: str, settings: SourceSettings, *, name: str | None = None
     ) -> "ConfiguredSource":
         """
         A source of an installed connector, called as its connector if it has no ``name``. Raises PluginError where
@@ -42,10 +40,6 @@ class ConfiguredSource:
     @property
     def zone(self) -> tzinfo:
         """The zone in which its days are cut."""
-        if self.settings.timezone == "UTC":
-            return UTC
-        from zoneinfo import ZoneInfo
-
         return ZoneInfo(self.settings.timezone)
 
     def stream(self, name: str) -> Stream:

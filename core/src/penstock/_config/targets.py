@@ -43,18 +43,6 @@ def _userinfo(text: str) -> str:
     return (before_path if "@" in before_path else rest).rpartition("@")[0]
 
 
-def shown_url(text: str) -> str:
-    """
-    A URL that may be a wrong one, for a message: ``***`` for all before its last ``@``, and for its query.
-
-    It is not taken apart, since a ``/`` or ``#`` in a password makes of it a path or a port.
-    """
-    scheme, slashes, rest = text.rpartition("://") if text.count("://") == 1 else ("", "", text)
-    _, at, place = rest.rpartition("@")
-    place, mark, _ = place.partition("?")
-    return f"{scheme}{slashes}{MASK if at else ''}{at}{place}{mark}{MASK if mark else ''}"
-
-
 def findable(text: str) -> str:
     """The text of a target without its password and with an absolute path, so that it can be found again later."""
     if "://" in text:

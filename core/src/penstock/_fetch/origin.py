@@ -8,7 +8,7 @@ import socket
 from urllib.parse import quote, urljoin, urlsplit
 
 from penstock.errors import ConfigError, ForeignOriginError
-from penstock.model import Request, is_loopback, origin_of
+from penstock.model import Request, is_loopback, origin_of, plain_http_problem
 from penstock.redact import mask
 
 Address = ipaddress.IPv4Address | ipaddress.IPv6Address
@@ -30,11 +30,8 @@ class Boundary:
         # How nearly every address begins: nothing can stand between this and its path that would lead elsewhere.
         self._own = f"{self.base.removesuffix(':443' if self.base.startswith('https') else ':80')}/"
         self._base_is_private: bool | None = None
-        if self.base.startswith("http://") and not allow_http and not is_loopback(host_of(self.base)):
-            raise ConfigError(
-                f"base_url is plain http on {host_of(self.base)}: credentials and data would travel readable. "
-                "Write https, or set allow_http = true for a host you reach over a network you trust."
-            )
+        if problem := plain_http_problem(base, allow_http=allow_http):
+            raise ConfigError(f"base_url: {problem}.")
 
     def origin(self, request: Request, url: str, *, before: str) -> str:
         """The origin of ``url``; ForeignOriginError where it must not be asked. ``before`` is what led there."""

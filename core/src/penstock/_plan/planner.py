@@ -12,7 +12,7 @@ import attrs
 from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock.connector import OpenFor, SourceSettings, Stream, affects_data
+from penstock.connector import SourceSettings, Stream, affects_data
 from penstock.errors import UsageError
 from penstock.model import Partition, Slice
 from penstock.sinks import Ledger, LedgerEntry, PendingReport, Sink, Target
@@ -359,7 +359,7 @@ def open_until(stream: Stream, settings: SourceSettings, partition: Partition, z
     day = day_of(partition)
     if stream.kind == "changes":
         return datetime.combine(day + timedelta(days=1), time(), zone) + max(stream.lookback, stream.lag)
-    rule = OpenFor.parse(settings.open_for) if settings.open_for else stream.open_for
+    rule = settings.open_for or stream.open_for
     return rule.until(day, zone)
 
 
