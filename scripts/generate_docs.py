@@ -46,7 +46,7 @@ FIXED = (
     ),
     ("_fetch.scheduler", "MOST_ACTIVE", "", "partitions under way at once"),
     ("_read.reader", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
-    ("_read.reconcile", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
+    ("sinks", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
     (
         "_decode.coerce",
         "LARGEST_EXPONENT",

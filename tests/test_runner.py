@@ -413,7 +413,7 @@ def test_a_ledger_that_is_gone_is_told_once(tmp_path: Path) -> None:
     report, _, _ = shopping(tmp_path, broken, sink=GoneSink(tmp_path / "ledger.sqlite"), listener=notes)
 
     assert len(report.errors) == 3
-    (told,) = (text for text in notes.texts if "not noted in the ledger" in text)
+    (told,) = (text for text in notes.texts if "not recorded in the ledger" in text)
     assert told.endswith("the connection is lost")
 
 

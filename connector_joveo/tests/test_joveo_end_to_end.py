@@ -427,7 +427,7 @@ def test_rows_of_no_day_replace_nothing(reading: Reading, app: JoveoSandbox) -> 
     report = reading("stats", since=day, client_ids=[client], stats_columns={"statDate": "date"}).as_dict()
 
     assert report["exit_code"] == 1
-    assert "not one of" in report["errors"][0]["message"]
+    assert "none of" in report["errors"][0]["message"]
     assert "$[0].statDate" in report["errors"][0]["message"]
     assert reading.rows("stats") == before != []
 

@@ -343,7 +343,7 @@ def test_a_column_to_leave_out_must_exist(here: Here, name: str, code: int, said
         (
             'exclude=["id"]',
             "exclude: 'id' cannot be left out of sales and items: it is (part of) a key or a partition, or what "
-            "another stream is asked by",
+            "another stream is requested by",
         ),
         ('exclude=["items.id"]', "exclude: 'items.id' cannot be left out of items: it is (part of) a key"),
         ('exclude=["sales.shop_id"]', "exclude: 'sales.shop_id' cannot be left out of sales"),

@@ -8,7 +8,7 @@ import pytest
 from attrs import define, evolve, field, frozen
 from hypothesis import given, strategies as st
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job, Planner, day_of, fingerprint, grouped, plan
+from penstock._plan.planner import Job, Planner, fingerprint, grouped, plan
 from penstock._plan.selection import chosen_streams
 from penstock.connector import Connector, OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError
@@ -281,7 +281,7 @@ def test_days_are_grouped_into_runs_of_bounded_length(wanted: set[int], limit: i
     """
     first = date(2026, 6, 1)
     days = [first + timedelta(days=n) for n in sorted(wanted)]
-    groups = [[day_of(partition) for partition in group] for group in grouped(clicks_of(days), (), limit)]
+    groups = [[partition.day for partition in group] for group in grouped(clicks_of(days), (), limit)]
 
     assert [day for group in groups for day in group] == days
     for group in groups:
@@ -307,9 +307,9 @@ def test_changes_are_read_up_to_the_lag_and_overlap_the_day_before():
     The window of an unfinished day ends five minutes ago, that of a finished one at its end; both reach back.
     """
     job = a_job(streams=("leads",), since=date(2026, 8, 11))
-    fetches = Planner(job, NOW, None).fetches(LEADS, [None])
+    slices = Planner(job, NOW, None).slices(LEADS, [None])
 
-    assert [(fetch.slice.start, fetch.slice.end) for fetch in fetches] == [
+    assert [(planned.slice.start, planned.slice.end) for planned in slices] == [
         (datetime(2026, 8, 10, 23, 50, tzinfo=UTC), datetime(2026, 8, 12, 0, 0, tzinfo=UTC)),
         (datetime(2026, 8, 11, 23, 50, tzinfo=UTC), datetime(2026, 8, 12, 5, 55, tzinfo=UTC)),
     ]

@@ -4,9 +4,10 @@ from decimal import Decimal
 
 import pytest
 from hypothesis import given, strategies as st
-from penstock._read.reconcile import MOST_REJECTED, PageCounts, PartitionCounts
+from penstock._read.reconcile import PageCounts, PartitionCounts
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Answer, Rejected
+from penstock.sinks import MOST_REJECTED
 
 BAD = Rejected(stream="clicks", path="$[0].id", reason="it is null", raw="{}")
 counts = st.integers(0, 50)

@@ -1,5 +1,5 @@
 """
-How long a report is waited for, and what one that is lost is called.
+How long a report is polled, and the error of one that expired.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 from penstock._fetch.scheduler import Call, Outcome, Pause
-from penstock._read.reports import Lost, Reports, accepted, submission_text
+from penstock._read.reports import ReportLostError, Reports, answered, submission_text
 from penstock.connector import SourceSettings, Stream
-from penstock.errors import RefusedError, ReportError
+from penstock.errors import InconsistentReadError, RefusedError, ReportError
 from penstock.model import Request
 from penstock.protocols import Refuse
 from penstock.sinks import PendingReport
@@ -19,31 +19,28 @@ from penstock.testing import FakeClock, a_response
 REFUSAL = RefusedError("nothing is at this address; correct base_url")
 
 
-def refused() -> Outcome:
-    call = Call(request=Request(url="https://api.example.com/reports/1"), read=None)
-    return Outcome(call=call, response=a_response(b"", status=404), verdict=Refuse(REFUSAL))
-
-
 def test_a_report_that_expired_is_no_wrong_address() -> None:
     """
-    The provider's refusal of a page says what to do about an address; of an expired report that would mislead.
+    The provider's refusal of a page is about a wrong address; for an expired report that would mislead.
     """
-    with pytest.raises(Lost) as lost:
-        accepted(refused(), lambda response: True)
+    lost = ReportLostError(a_response(b"", status=404))
 
-    assert str(lost.value) == "the report expired while it was read (HTTP 404)"
-    assert isinstance(lost.value.error, ReportError)
-    assert "base_url" not in str(lost.value.error)
+    assert isinstance(lost, InconsistentReadError)
+    assert str(lost) == "the report expired while it was read (HTTP 404)"
+    assert isinstance(lost.standing, ReportError)
+    assert "again each time it was made anew" in str(lost.standing)
 
 
-def test_another_refusal_is_told_as_it_is() -> None:
+def test_a_call_without_an_answer_raises_its_error() -> None:
     """
-    Where no report is read that could have expired.
+    An answer is handed on whatever the verdict; the error of a request that was not answered is raised.
     """
-    with pytest.raises(RefusedError) as told:
-        accepted(refused(), lambda response: False)
+    call = Call(request=Request(url="https://api.example.com/reports/1"), read=None)
+    refused = Outcome(call=call, response=a_response(b"", status=404), verdict=Refuse(REFUSAL))
 
-    assert told.value is REFUSAL
+    assert answered(refused) is refused
+    with pytest.raises(RefusedError):
+        answered(Outcome(call=call, error=REFUSAL))
 
 
 def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
@@ -62,13 +59,13 @@ def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
         submitted_at=now + timedelta(days=1),
         fingerprint="f",
     )
-    fetch: Any = SimpleNamespace(stream=stream, fingerprint="f", partitions=())
+    planned: Any = SimpleNamespace(stream=stream, fingerprint="f", partitions=())
     source: Any = SimpleNamespace(name="s", settings=SourceSettings(base_url="https://api.example.com"))
     ledger: Any = SimpleNamespace(pending=lambda source, stream: (pending,))
     nothing: Any = None
     reports = Reports(
         source=source,
-        fetch=fetch,
+        planned=planned,
         poller=nothing,
         read=nothing,
         ledger=ledger,

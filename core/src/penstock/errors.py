@@ -117,12 +117,28 @@ class ForeignOriginError(ProviderError):
     """An answer points to another host, or from https to http; credentials do not follow."""
 
 
-class PagingError(ProviderError):
+class InconsistentReadError(ProviderError):
+    """
+    The answers of one read do not fit together, as when the provider's data changed meanwhile. The read starts again,
+    a bounded number of times. Every error of another class stands at once.
+    """
+
+    @property
+    def standing(self) -> ProviderError:
+        """The error to report when no further read is made."""
+        return self
+
+
+class PagingError(InconsistentReadError):
     """A page or link came again, a page is missing, or pages never end."""
 
 
-class CountMismatchError(ProviderError):
+class CountMismatchError(InconsistentReadError):
     """The provider's own count disagrees with what arrived."""
+
+
+class BrokenPageError(BrokenBodyError, InconsistentReadError):
+    """An answer that was accepted cannot be decoded, or belongs to days that were not requested."""
 
 
 class ReportError(ProviderError):

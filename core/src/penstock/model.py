@@ -114,6 +114,12 @@ class Partition:
         """The values as canonical JSON: the ledger's key."""
         return json.dumps(dict(self.values), separators=(",", ":"), ensure_ascii=False)
 
+    @cached_property
+    def day(self) -> date | None:
+        """The day of a partition that has one: its last value."""
+        last = self.values[-1][1] if self.values else ""
+        return date.fromisoformat(last) if re.fullmatch(r"\d{4}-\d\d-\d\d", last) else None
+
     def __str__(self) -> str:
         values = ", ".join(f"{column}={value}" for column, value in self.values)
         return f"{self.stream}[{values}]" if values else self.stream

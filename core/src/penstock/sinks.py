@@ -22,6 +22,9 @@ from attrs import field, frozen
 from penstock.model import Batch, Kind, Partition, Rejected
 from penstock.records import Column
 
+MOST_REJECTED = 10_000
+"""The most records of one partition that are set aside. More of them fail it: the format is another one."""
+
 EXTRA = "_extra"
 """The last column of every stream: members that the record class does not know, as an object; UNSET or null if none."""
 

@@ -15,7 +15,7 @@ from penstock._util.clock import Clock
 from penstock._util.text import counted
 
 if TYPE_CHECKING:
-    from penstock._plan.planner import Planned
+    from penstock._plan.planner import PlannedPartition
 
 
 @command()
@@ -67,9 +67,9 @@ def plan(session: Session, name: str | None, json_: bool, **wanted: Any) -> None
     print(f"{counted(len(partitions), 'partition')} to read, {final} final, {least}{counted(requests, 'request')}")
 
 
-def _spans(partitions: "Iterable[Planned]") -> "Iterator[list[Planned]]":
+def _spans(partitions: "Iterable[PlannedPartition]") -> "Iterator[list[PlannedPartition]]":
     """Consecutive days of one account that are read for one reason belong together; all else stands alone."""
-    span: list[Planned] = []
+    span: list[PlannedPartition] = []
     for part in partitions:
         if span and not _follows(span[-1], part):
             yield span
@@ -79,7 +79,7 @@ def _spans(partitions: "Iterable[Planned]") -> "Iterator[list[Planned]]":
         yield span
 
 
-def _follows(former: "Planned", part: "Planned") -> bool:
+def _follows(former: "PlannedPartition", part: "PlannedPartition") -> bool:
     """Whether ``part`` is the next day of the same account, for the same reason."""
     alike = [(one.source, one.partition.stream, one.reason, one.partition.values[:-1]) for one in (former, part)]
     if alike[0] != alike[1] or part.reason == "snapshot":
@@ -88,7 +88,7 @@ def _follows(former: "Planned", part: "Planned") -> bool:
     return days[1] - days[0] == timedelta(days=1)
 
 
-def _span_row(span: "Sequence[Planned]") -> list[Any]:
+def _span_row(span: "Sequence[PlannedPartition]") -> list[Any]:
     first, last = span[0], span[-1]
     text = ", ".join(f"{column}={value}" for column, value in first.partition.values)
     if len(span) > 1:

@@ -1,5 +1,5 @@
 """
-What a run would fetch: what is wanted minus what is final. No network; the same plan is what the runner goes by.
+What a run reads: the requested partitions minus those that are final. No network; the runner follows the same plan.
 """
 
 import hashlib
@@ -19,9 +19,9 @@ from penstock.sinks import Ledger, LedgerEntry, PendingReport, Sink, Target
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
-SKEW = timedelta(minutes=5)  # by which the clocks of two machines that share a target may differ
+SKEW = timedelta(minutes=5)  # the most by which the clocks of two machines that share a target may differ
 
-DEFAULT_DAYS = 90  # how far back a source is read that states no retention and has no start
+DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 
 
 @frozen(kw_only=True)
@@ -37,27 +37,25 @@ class Job:
 
 
 @frozen(kw_only=True)
-class Planned:
-    """One partition that a run would fetch, why, and how many requests it is expected to take at least."""
+class PlannedPartition:
+    """One partition that a run would read, the reason, and the least number of requests it takes."""
 
     source: str
     partition: Partition
     reason: Reason
-    requests: int | None  # None: one per parent row, whose number is not known before the parent was read
+    requests: int | None  # None: one per parent row; their number is not known before the parent was read
 
 
 @frozen(kw_only=True, eq=False)
-class Fetch:
-    """Partitions that are asked for together: an account's consecutive days, or an account of a snapshot."""
+class PlannedSlice:
+    """A slice to read: its partitions (an account's consecutive days, or an account of a snapshot), and why."""
 
     stream: Stream
     partitions: tuple[Partition, ...]
     reasons: tuple[Reason, ...]
     slice: Slice
-    fingerprint: str  # of the settings that shape the answer
-    entries: Mapping[Partition, LedgerEntry] = field(
-        factory=dict, repr=False
-    )  # what the ledger held when it was planned
+    fingerprint: str  # of the settings that affect the answer
+    entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned
 
     @property
     def account(self) -> str | None:
@@ -71,12 +69,13 @@ class Fetch:
 @frozen(kw_only=True)
 class Plan:
     """
-    ``waiting``: a line for each stream whose partitions are known only after another stream was read. ``exact``:
-    whether a run takes just the requests that are counted here (retries and a login apart), or these at least.
+    ``final``: by stream, the partitions of the window that need no read. ``waiting``: a line for each stream whose
+    partitions are known only after another stream was read. ``exact``: whether a run takes exactly the requests that
+    are counted here (retries and a login apart), or at least these.
     """
 
-    partitions: tuple[Planned, ...]
-    final: Mapping[str, int]  # stream -> partitions of the window that need no reading
+    partitions: tuple[PlannedPartition, ...]
+    final: Mapping[str, int]
     notices: tuple[str, ...] = ()
     waiting: tuple[str, ...] = ()
     exact: bool = False
@@ -84,7 +83,7 @@ class Plan:
 
 @frozen(kw_only=True)
 class Window:
-    """Days wanted of a stream, both included; empty when ``until`` is before ``since``."""
+    """Requested days of a stream, both included; empty when ``until`` is before ``since``."""
 
     since: date
     until: date
@@ -96,30 +95,31 @@ class Window:
 
 def plan(job: Job, now: datetime) -> Plan:
     """
-    The plan of a job as far as it can be known offline, from the target's ledger.
+    The plan of a job, as far as the target's ledger determines it.
 
-    Raises UsageError for a window that no provider serves any more, TargetError for a target that cannot be read.
+    Raises UsageError for a window that the provider does not serve any more, TargetError for a target that cannot be
+    read.
     """
     target = job.sink.open_readonly(job.source.name)
     try:
         planner = Planner(job, now, target)
-        planned: list[Planned] = []
+        planned: list[PlannedPartition] = []
         waiting: list[str] = []
         exact = True
         for stream in ordered(job.source, job.streams):
             if stream.derived is not None:
                 continue
-            exact = exact and _one_answer(job.source, stream)
+            exact = exact and _is_exact(job.source, stream)
             accounts = planner.accounts(stream)
             if accounts is None:
                 lister = stream.accounts_from[0] if stream.accounts_from else "?"
                 waiting.append(f"{stream.name}: one partition per account of {lister}, which was not read yet")
                 continue
-            for fetch in planner.fetches(stream, accounts):
-                count = requests_of(job.source, fetch)
-                for place, (partition, reason) in enumerate(zip(fetch.partitions, fetch.reasons, strict=True)):
+            for slice_ in planner.slices(stream, accounts):
+                count = requests_of(job.source, slice_)
+                for place, (partition, reason) in enumerate(zip(slice_.partitions, slice_.reasons, strict=True)):
                     planned.append(
-                        Planned(
+                        PlannedPartition(
                             source=job.source.name,
                             partition=partition,
                             reason=reason,
@@ -140,18 +140,18 @@ def plan(job: Job, now: datetime) -> Plan:
             target.close()
 
 
-def requests_of(source: ConfiguredSource, fetch: Fetch) -> int | None:
-    """How many requests a fetch takes at least; a report is submitted, polled and read."""
-    if fetch.stream.parent is not None:
+def requests_of(source: ConfiguredSource, planned: PlannedSlice) -> int | None:
+    """The least number of requests that a slice takes; a report is submitted, polled and read."""
+    if planned.stream.parent is not None:
         return None
-    firsts = sum(1 for _ in fetch.stream.requests(source.settings, fetch.slice))
-    return 3 * firsts if fetch.stream.poller is not None else firsts
+    firsts = sum(1 for _ in planned.stream.requests(source.settings, planned.slice))
+    return 3 * firsts if planned.stream.poller is not None else firsts
 
 
-def _one_answer(source: ConfiguredSource, stream: Stream) -> bool:
-    """Whether each request that a plan counts is answered at once and whole, and nothing else has to be asked."""
-    asked_once = stream.paginator is None and stream.poller is None and stream.parent is None
-    return asked_once and source.accounts_from(stream) is None
+def _is_exact(source: ConfiguredSource, stream: Stream) -> bool:
+    """Whether a run of this stream makes exactly the requests that a plan counts."""
+    single = stream.paginator is None and stream.poller is None and stream.parent is None
+    return single and source.accounts_from(stream) is None
 
 
 def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
@@ -162,7 +162,7 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
 
 @frozen(kw_only=True)
 class _Known:
-    """What the ledger holds of a stream when it is planned, and the settings of today."""
+    """What the ledger holds of a stream, and the fingerprint of the current settings."""
 
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict)
     reports: Sequence[PendingReport] = ()  # under way
@@ -171,14 +171,16 @@ class _Known:
 
 @define
 class Planner:
-    """Makes the fetches of a job's streams, against what the ledger of its target holds."""
+    """Plans the slices of a job's streams against the ledger of its target."""
 
     job: Job
     now: datetime
     target: Target | None
     notices: list[str] = field(factory=list, init=False)
     final: dict[str, int] = field(factory=dict, init=False)
-    _parents: frozenset[str] = field(init=False)  # streams whose children are asked for by every row, final or not
+    _parents: frozenset[str] = field(
+        init=False
+    )  # streams whose rows are needed to request their children, also of final days
 
     @_parents.default
     def _parents_of_chosen(self) -> frozenset[str]:
@@ -187,7 +189,7 @@ class Planner:
 
     @property
     def ledger(self) -> Ledger | None:
-        """The target's; None where nothing was written yet, or it remembers nothing."""
+        """The target's ledger; None where nothing was written yet, or the target has none."""
         return self.target.ledger if self.target is not None else None
 
     def accounts(self, stream: Stream) -> Sequence[str | None] | None:
@@ -202,18 +204,18 @@ class Planner:
             return None
         return self.ledger.accounts(self.job.source.name, stream.accounts_from[0]) or None
 
-    def fetches(self, stream: Stream, accounts: Iterable[str | None]) -> list[Fetch]:
-        """What is to be read of a stream, account by account, days ascending."""
+    def slices(self, stream: Stream, accounts: Iterable[str | None]) -> list[PlannedSlice]:
+        """The slices to read of a stream, account by account, days ascending."""
         known = self._known(stream)
         if stream.kind == "snapshot":
             wholes = [(account, _snapshot(stream, account)) for account in accounts]
-            return [self._fetch(stream, account, {whole: "snapshot"}, known) for account, whole in wholes]
+            return [self._slice(stream, account, {whole: "snapshot"}, known) for account, whole in wholes]
         days = self.window(stream).days()
-        return [fetch for account in accounts for fetch in self._fetches_of_days(stream, account, days, known)]
+        return [planned for account in accounts for planned in self._slices_of_days(stream, account, days, known)]
 
     def window(self, stream: Stream) -> Window:
         """
-        The days wanted of a stream: what was asked for, clamped to what the provider still serves.
+        The requested days of a stream, clamped to those that the provider still serves.
         """
         job, zone = self.job, self.job.source.zone
         today = self.now.astimezone(zone).date()
@@ -256,10 +258,10 @@ class Planner:
             fingerprint=today,
         )
 
-    def _fetches_of_days(
+    def _slices_of_days(
         self, stream: Stream, account: str | None, days: Sequence[date], known: _Known
-    ) -> Iterator[Fetch]:
-        """The fetches of one account's days; those that are final are only counted."""
+    ) -> Iterator[PlannedSlice]:
+        """The slices of one account's days; final days are only counted."""
         wanted: dict[Partition, Reason] = {}
         for partition in _days(stream, account, days):
             reason = self._reason(stream, partition, known)
@@ -268,10 +270,10 @@ class Planner:
             else:
                 wanted[partition] = reason
         for group in grouped(list(wanted), known.reports, self.job.source.days_per_request(stream)):
-            yield self._fetch(stream, account, {partition: wanted[partition] for partition in group}, known)
+            yield self._slice(stream, account, {partition: wanted[partition] for partition in group}, known)
 
     def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
-        """Why a day is read; None where its last reading is final."""
+        """Why a day is read; None where it is final."""
         entry = known.entries.get(partition)
         if entry is not None and entry.error is not None:
             return "failed"
@@ -287,22 +289,24 @@ class Planner:
 
     def _closed(self, stream: Stream, entry: LedgerEntry) -> bool:
         """
-        Whether a day that was final when it was read is so today: not where it is known by now to stay open for longer
-        (``open_for``), nor where its reading is still to come: a clock that was ahead made it, perhaps too early.
+        Whether the day is still final: false if the provider's restatement period (``open_for``) was since extended, or
+        if the ledger's timestamp is in the future, since then the clock of that run was ahead.
         """
         closes = open_until(stream, self.job.source.settings, entry.partition, self.job.source.zone)
         return entry.read_at is not None and closes is not None and closes <= entry.read_at <= self.now + SKEW
 
-    def _fetch(self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], known: _Known) -> Fetch:
+    def _slice(
+        self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], known: _Known
+    ) -> PlannedSlice:
         zone = self.job.source.zone
-        days = () if stream.kind == "snapshot" else tuple(map(day_of, reasons))
+        days = () if stream.kind == "snapshot" else tuple(filter(None, (partition.day for partition in reasons)))
         start = end = None
         if days:
             start = datetime.combine(days[0], time(), zone)
             end = datetime.combine(days[-1] + timedelta(days=1), time(), zone)
             if stream.kind == "changes":
                 start, end = start - stream.lookback, min(end, self.now.astimezone(zone) - stream.lag)
-        return Fetch(
+        return PlannedSlice(
             stream=stream,
             partitions=tuple(reasons),
             reasons=tuple(reasons.values()),
@@ -322,16 +326,11 @@ def _days(stream: Stream, account: str | None, days: Iterable[date]) -> list[Par
     return [Partition(stream.name, (*head, (stream.day or "day", day.isoformat()))) for day in days]
 
 
-def day_of(partition: Partition) -> date:
-    """The day of a partition that has one: its last value."""
-    return date.fromisoformat(partition.values[-1][1])
-
-
 def grouped(
     wanted: Sequence[Partition], reports: Iterable[PendingReport], days_per_request: int
 ) -> list[list[Partition]]:
     """
-    An account's wanted days as runs of consecutive ones, at most ``days_per_request`` long; days of a report that is
+    An account's days to read as runs of consecutive ones, at most ``days_per_request`` long; days of a report that is
     already under way stay together as they were submitted. Days ascend, as those of ``wanted`` do.
     """
     groups: list[list[Partition]] = []
@@ -343,7 +342,7 @@ def grouped(
             left = [partition for partition in left if partition not in theirs]
     run: list[Partition] = []
     for partition in left:
-        if run and (day_of(partition) - day_of(run[-1]) != timedelta(days=1) or len(run) >= days_per_request):
+        if run and (not _follows(partition, run[-1]) or len(run) >= days_per_request):
             groups.append(run)
             run = []
         run.append(partition)
@@ -352,11 +351,19 @@ def grouped(
     return sorted(groups)
 
 
+def _follows(partition: Partition, other: Partition) -> bool:
+    """Whether the day of a partition is the one after the other's."""
+    assert partition.day is not None
+    assert other.day is not None
+    return partition.day - other.day == timedelta(days=1)
+
+
 def open_until(stream: Stream, settings: SourceSettings, partition: Partition, zone: tzinfo) -> datetime | None:
-    """The moment from which a reading of this partition is final; None: never."""
+    """The moment from which a read of this partition is final; None: never."""
     if stream.kind == "snapshot":
         return None
-    day = day_of(partition)
+    day = partition.day
+    assert day is not None
     if stream.kind == "changes":
         return datetime.combine(day + timedelta(days=1), time(), zone) + max(stream.lookback, stream.lag)
     rule = settings.open_for or stream.open_for
@@ -365,14 +372,14 @@ def open_until(stream: Stream, settings: SourceSettings, partition: Partition, z
 
 def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     """
-    A hash of the settings that shape the provider's answer, so that changing one makes delivered days wanted again.
+    A hash of the settings that affect the provider's answer. Changing one of them makes delivered days be read again.
 
     Settings at their default are left out: a new setting of a later version changes no fingerprint.
     """
-    said: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     for attribute in attrs.fields(type(settings)):
         value = getattr(settings, attribute.name)
         if affects_data(attribute) and value != attribute.default and value not in ((), {}, None):
-            said[attribute.name] = value
-    text = json.dumps([stream.name, said], sort_keys=True, default=str)
+            values[attribute.name] = value
+    text = json.dumps([stream.name, values], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

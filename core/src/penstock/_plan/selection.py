@@ -1,5 +1,5 @@
 """
-What a configuration chooses of a source: its streams, and the columns that it leaves out.
+Selection of a source's streams, and of the columns that are left out.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +14,7 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
     """
     The streams to run: those named, else all that are on by default and need no further setting.
 
-    Raises UsageError for an unknown one (with the nearest known), one that is not built, and one that lacks a setting.
+    Raises UsageError for a stream that is unknown, not built, or lacks a setting.
     """
     if not names:
         return tuple(
@@ -45,7 +45,7 @@ def lacking(source: ConfiguredSource, stream: Stream) -> list[str]:
 
 
 def strange_exclusions(source: ConfiguredSource) -> list[str]:
-    """A problem for every name in ``exclude`` that is no column of any stream: it would leave nothing out, unsaid."""
+    """One problem per name in ``exclude`` that matches no column; otherwise it would silently do nothing."""
     if not source.settings.exclude:
         return []
     names: set[str] = set()
@@ -64,14 +64,14 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
 
 def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
     """
-    A problem for every column that the settings leave out and that a run of these streams goes by: a key, a partition,
-    a row's day, or what another stream is asked by.
+    One problem per column that the settings leave out and that a run of these streams needs: a key, a partition, a
+    row's day, or what another stream is requested by.
     """
     settings = source.settings
     if not settings.exclude and settings.include_personal:
         return []
     read_by = _read_by(source, names)
-    why = "(part of) a key or a partition, or what another stream is asked by"
+    why = "(part of) a key or a partition, or what another stream is requested by"
     problems: list[str] = []
     for given in settings.exclude:
         streams = [name for name in read_by if {given, given.removeprefix(f"{name}.")} & read_by[name]]

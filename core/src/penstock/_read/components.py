@@ -1,5 +1,5 @@
 """
-What a stream is read with, looked up and made for one configured source: its exchangeable parts and its decoder.
+The components a stream is read with, made for one configured source.
 """
 
 from collections.abc import Collection
@@ -11,12 +11,13 @@ from attrs import evolve, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._decode import Compiled, Wanted, compile_stream
 from penstock.connector import Stream
+from penstock.envelope import Envelope
 from penstock.protocols import BodyDecoder, Named, Paginator, Poller, SinglePage
 
 
 @frozen(kw_only=True)
 class Components:
-    """A stream's exchangeable parts and its decoder, made for one configured source."""
+    """A stream's paginator, poller and body decoders, and the decoder of its records."""
 
     paginator: Paginator
     poller: Poller | None
@@ -28,25 +29,24 @@ class Components:
 
 def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> Components:
     """
-    The stream's parts, or the default in place of what it does not name. ``needed`` are columns that other streams
-    read, whatever the settings leave out.
+    The stream's components, or the default for what it does not name. ``needed`` are columns that other streams read,
+    whatever the settings leave out.
     """
-    from penstock.envelope import Envelope
 
-    def part(kind: Literal["paginator", "poller", "decoder"], said: Any, default: Any) -> Any:
-        # A body decoder is callable too, so it is a plain function that marks a factory taking the settings.
-        if isinstance(said, FunctionType):
-            said = said(source.settings)
-        if isinstance(said, Named):
-            return source.registry.part(kind, said)
-        return default if said is None else said
+    def component(kind: Literal["paginator", "poller", "decoder"], declared: Any, default: Any) -> Any:
+        # Body decoders are callable too, so only a plain function is taken for a factory that takes the settings.
+        if isinstance(declared, FunctionType):
+            declared = declared(source.settings)
+        if isinstance(declared, Named):
+            return source.registry.part(kind, declared)
+        return default if declared is None else declared
 
-    read = part("decoder", stream.envelope, Envelope())
+    read = component("decoder", stream.envelope, Envelope())
     return Components(
-        paginator=part("paginator", stream.paginator, SinglePage()),
-        poller=part("poller", stream.poller, None),
+        paginator=component("paginator", stream.paginator, SinglePage()),
+        poller=component("poller", stream.poller, None),
         read=read,
-        downloads=part("decoder", stream.downloads, read),
+        downloads=component("decoder", stream.downloads, read),
         day_of=source.day_of(stream),
         shape=_shape_of(source, stream, needed),
     )

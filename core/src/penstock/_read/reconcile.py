@@ -1,5 +1,5 @@
 """
-Hold the counts against each other: what the provider promised, what was fetched, and what became of it.
+The counts of a partition and of a listing, and the checks that they agree.
 """
 
 from collections.abc import Mapping
@@ -9,9 +9,7 @@ from attrs import define, field
 
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Answer, Rejected
-
-# Records set aside of one partition. More than this is no bad record any more, it is another format.
-MOST_REJECTED = 10_000
+from penstock.sinks import MOST_REJECTED
 
 
 @define
@@ -30,7 +28,7 @@ class PartitionCounts:
     derived_rejected: list[Rejected] = field(factory=list)  # of derived streams: no part of the sum above
 
     def add(self, *, rows: int, repeated: int, rejected: tuple[Rejected, ...], sums: Mapping[str, Decimal]) -> None:
-        """Count some elements; raises BoundExceededError when too many were rejected."""
+        """Count elements; raises BoundExceededError when too many were rejected."""
         self.fetched += rows + repeated + len(rejected)
         self.rows += rows
         self.repeated += repeated
@@ -49,7 +47,8 @@ class PartitionCounts:
 @define
 class PageCounts:
     """
-    One listing's counts, over all its pages: every page is new, and the provider's own numbers stay and come true.
+    The counts of one listing, over all its pages. Every page must be new; the numbers that the provider states must not
+    change, and must be right.
     """
 
     what: str  # for messages
@@ -79,8 +78,8 @@ class PageCounts:
 
     def promise(self, answer: Answer) -> None:
         """
-        Take what a page states of the whole, records and pages; other numbers than before mean that the data changed
-        while they were paged, or that this page is none (a report that is suddenly "in progress" states no pages).
+        Take the numbers of records and pages that a page states. Other numbers than before mean that the data changed
+        meanwhile, or that this is no page (a report that is suddenly "in progress" states no pages).
         """
         for what, before, now in (("records", self.total, answer.total), ("pages", self.stated_pages, answer.pages)):
             if before is not None and now is not None and before != now:
@@ -91,7 +90,7 @@ class PageCounts:
         self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
 
     def middle(self, count: int, size: int) -> None:
-        """A page that is not the last holds as many elements as the first, unless a total tells what is missing."""
+        """A page that is not the last holds as many elements as the first, unless the total is known."""
         if self.total is None and count < size:
             raise PagingError(f"{self.what}: a page in the middle holds {count} records where the first holds {size}")
 

@@ -1,82 +1,65 @@
 """
-Reports that a provider makes on demand: submitted, or adopted from the run before; polled until they are ready.
+Reports that a provider makes on demand: submitted, or adopted from an earlier run; polled until they are ready.
 """
 
 import json
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Sequence
 
 from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
-from penstock._plan.planner import Fetch
+from penstock._plan.planner import PlannedSlice
 from penstock._util.clock import Clock
 from penstock.connector import SourceSettings, Stream
-from penstock.errors import ProviderError, ReportError
+from penstock.errors import InconsistentReadError, ReportError
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
 from penstock.protocols import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, Waiting
 from penstock.sinks import Ledger, PendingReport
 
-# Statuses with which a provider says that it does not know a report (any more); all others are the request's fault.
+# Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
 UNKNOWN = (404, 410)
 
 
-class Standing(Exception):
-    """An error that reading again does not mend, such as what a request brought after its last retry."""
-
-    def __init__(self, error: Exception) -> None:
-        super().__init__(str(error))
-        self.error = error
-
-
-class Lost(ProviderError):
-    """A report expired while its pages were read; asking for its state again gives fresh links, or says it is gone."""
+class ReportLostError(InconsistentReadError):
+    """
+    A report expired while its pages were read. The next read requests its state again, which gives fresh links, or the
+    answer that it is gone.
+    """
 
     def __init__(self, response: Response) -> None:
-        # Not in the words of the refusal: they say what a wrong address would mean.
-        seen = f"HTTP {response.status}"
-        super().__init__(f"the report expired while it was read ({seen})")
-        self.error = ReportError(
-            f"the provider's report expired while it was read ({seen}), and again each time it was made "
+        # Not in the words of the refusal: they are about a wrong address.
+        self._seen = f"HTTP {response.status}"
+        super().__init__(f"the report expired while it was read ({self._seen})")
+
+    @property
+    def standing(self) -> ReportError:
+        return ReportError(
+            f"the provider's report expired while it was read ({self._seen}), and again each time it was made "
             "anew. Run again when the provider answers faster, or with a shorter window."
         )
 
 
-def arrived(outcome: Outcome | None) -> Outcome:
-    """The outcome of a call that brought an answer, good or bad; raises Standing for one that brought none."""
+def answered(outcome: Outcome | None) -> Outcome:
+    """The outcome of a call that was answered, whatever the verdict; raises the error of one without an answer."""
     assert outcome is not None
     if outcome.error is not None:
-        raise Standing(outcome.error)
-    return outcome
-
-
-def accepted(outcome: Outcome | None, lost: Callable[[Response], bool]) -> Outcome:
-    """
-    The outcome of a call whose answer is good.
-
-    Raises Standing where no answer came. Where it was refused: Lost if ``lost`` says of it that the report expired,
-    else the error of the refusal.
-    """
-    outcome = arrived(outcome)
-    if isinstance(outcome.verdict, Refuse):
-        if outcome.response is not None and lost(outcome.response):
-            raise Lost(outcome.response)
-        raise outcome.verdict.error
+        raise outcome.error
     return outcome
 
 
 @frozen(kw_only=True)
 class PollTimes:
-    """When a report is asked for, in seconds: the pause before the first poll, the longest one, and the end of it."""
+    """Times of polling, in seconds."""
 
-    first_s: float
-    longest_s: float
-    deadline_s: float  # a report of this age that is not ready has failed, and none is adopted any more
+    first_s: float  # before the first poll
+    longest_s: float  # between two polls
+    deadline_s: float  # a report of this age that is not ready has failed
 
 
 def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
-    """As the source is configured, else as the stream declares it."""
+    """From the settings of the source, else from the declaration of the stream."""
 
     def chosen(configured: float | None, declared: float) -> float:
         return declared if configured is None else configured
@@ -90,7 +73,7 @@ def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
 
 @frozen(kw_only=True)
 class Finished:
-    """A report that is ready, and the poll whose answer says so."""
+    """A report that is ready, and the outcome of its last poll."""
 
     report: PendingReport
     outcome: Outcome
@@ -100,13 +83,13 @@ class Finished:
 @define(eq=False)
 class Reports:
     """
-    The reports of one fetch, from their submission until their rows are delivered.
+    The reports of one planned slice, from their submission until their rows are delivered.
 
-    The ledger holds each of them meanwhile, so that the next run adopts what this one could not finish.
+    The ledger keeps each of them until then, so that the next run adopts what this one did not finish.
     """
 
     source: ConfiguredSource
-    fetch: Fetch
+    planned: PlannedSlice
     poller: Poller
     read: BodyDecoder  # for the answer to a poll, which may hold the records
     ledger: Ledger | None
@@ -116,53 +99,59 @@ class Reports:
 
     def finished(self, submission: Request) -> Generator[Step, Outcome | None, Finished]:
         """
-        Adopt the report of this submission that is under way, or submit it, and wait until it is ready. One that is
-        gone is submitted anew, once.
+        Wait until the report of this submission is ready. One that is gone is submitted anew, once.
 
         Raises ReportError when it is gone again or not ready in time, and the provider's own refusal.
         """
-        report = yield from self.begun(submission)
+        report = yield from self._begun(submission)
         outcome, state = yield from self._polled(submission, report)
         if isinstance(state, Gone):
             self._drop(report)
-            self.on_note(f"{self.fetch}: {state.reason}; submitting the report anew")
+            self.on_note(f"{self.planned}: {state.reason}; submitting the report anew")
             report = yield from self._submitted(submission)
             outcome, state = yield from self._polled(submission, report)
         if isinstance(state, Gone):
             self._drop(report)
-            raise ReportError(f"{self.source.name}: the report for {self.fetch} failed twice: {state.reason}")
+            raise ReportError(f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}")
         return Finished(report=report, outcome=outcome, state=state)
 
     def lost(self, response: Response) -> bool:
-        """Whether this refused answer to a page or download says that a report expired meanwhile."""
+        """Whether this refused answer to a page or download means that a report expired meanwhile."""
         return bool(self.under_way) and self.poller.lost(response)
 
     def delivered(self) -> None:
-        """Their rows are committed: nobody needs to adopt them any more."""
+        """Their rows are committed: no run needs to adopt them."""
         if self.ledger is not None:
             for report in self.under_way:
                 self.ledger.drop(report)
 
-    # --- submitted or adopted ---------------------------------------------------------------------------------------
+    # --- submitted or adopted -----------------------------------------------------------------------------------------
 
-    def begun(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
-        """The report of this submission: one under way, be it of this run or of an earlier one, or a new one."""
+    def submit(self, submissions: Sequence[Request]) -> Generator[Step, Outcome | None, None]:
+        """Submit all of them before the first is waited for: the provider makes them side by side."""
+        for submission in submissions:
+            yield from self._begun(submission)
+
+    def _begun(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
+        """The report of this submission: one under way, of this run or of an earlier one, or a new one."""
         text = submission_text(submission)
         report = next((one for one in self.under_way if one.request == text), None) or self._adopted(text)
         return report or (yield from self._submitted(submission))
 
     def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
-        outcome = yield (Call(request=submission, read=None, stream=self.fetch.stream, lenient=True),)
-        answer = accepted(outcome, lambda response: False).response  # no report is asked for here that could be lost
-        assert answer is not None
+        outcome = yield (Call(request=submission, read=None, stream=self.planned.stream, lenient=True),)
+        outcome = answered(outcome)
+        if isinstance(outcome.verdict, Refuse):
+            raise outcome.verdict.error
+        assert outcome.response is not None
         report = PendingReport(
             source=self.source.name,
-            stream=self.fetch.stream.name,
-            handle=self.poller.handle(answer),
+            stream=self.planned.stream.name,
+            handle=self.poller.handle(outcome.response),
             request=submission_text(submission),
-            partitions=self.fetch.partitions,
+            partitions=self.planned.partitions,
             submitted_at=self.clock.now(),
-            fingerprint=self.fetch.fingerprint,
+            fingerprint=self.planned.fingerprint,
         )
         if self.ledger is not None:
             self.ledger.submit(report)
@@ -171,13 +160,13 @@ class Reports:
         return report
 
     def _adopted(self, text: str) -> PendingReport | None:
-        """The report that an earlier run submitted with this very request, unless its time is over."""
+        """The report that an earlier run submitted with the same request, unless its time is over."""
         if self.ledger is None:
             return None
-        for report in self.ledger.pending(self.source.name, self.fetch.stream.name):
+        for report in self.ledger.pending(self.source.name, self.planned.stream.name):
             if report.request != text:
                 continue
-            if report.fingerprint == self.fetch.fingerprint and self._age_s(report) < self._times.deadline_s:
+            if report.fingerprint == self.planned.fingerprint and self._age_s(report) < self._times.deadline_s:
                 self.under_way.append(report)
                 return report
             self._drop(report)
@@ -189,7 +178,7 @@ class Reports:
         if report in self.under_way:
             self.under_way.remove(report)
 
-    # --- polled -----------------------------------------------------------------------------------------------------
+    # --- polled -------------------------------------------------------------------------------------------------------
 
     def _polled(
         self, submission: Request, report: PendingReport
@@ -197,10 +186,10 @@ class Reports:
         """Poll the report's state until it is not waiting any more; the pauses between grow by half."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
-            yield Pause(min(early_s, times.first_s))  # by another clock, or one set back, it is of the future
+            yield Pause(min(early_s, times.first_s))  # the submission can be in the future if the clocks differ
         pause_s, noted = times.first_s, ""
         while True:
-            outcome = arrived((yield (self._poll(submission, report),)))
+            outcome = answered((yield (self._poll(submission, report),)))
             assert outcome.response is not None
             if isinstance(outcome.verdict, Refuse) and outcome.response.status not in UNKNOWN:
                 raise outcome.verdict.error
@@ -210,11 +199,11 @@ class Reports:
                 return outcome, state
             if state.note and state.note != noted:
                 noted = state.note
-                self.on_note(f"{self.fetch}: the report's state is {state.note!r}; waiting on")
+                self.on_note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
                 self._drop(report)
                 raise ReportError(
-                    f"{self.source.name}: the report for {self.fetch} was not ready {age_s:.0f} s after it was "
+                    f"{self.source.name}: the report for {self.planned} was not ready {age_s:.0f} s after it was "
                     f"submitted. It is submitted anew by the next run; poll_deadline_s allows more time."
                 )
             pause_s = min(times.longest_s, pause_s * 1.5)
@@ -223,17 +212,17 @@ class Reports:
     def _poll(self, submission: Request, report: PendingReport) -> Call:
         poll = self.poller.poll(submission, report.handle)
         poll = evolve(poll, columns={**submission.columns, **poll.columns})
-        return Call(request=poll, read=self.read, stream=self.fetch.stream, lenient=True, digest=True)
+        return Call(request=poll, read=self.read, stream=self.planned.stream, lenient=True, digest=True)
 
     @property
     def _times(self) -> PollTimes:
-        return poll_times(self.source.settings, self.fetch.stream)
+        return poll_times(self.source.settings, self.planned.stream)
 
     def _age_s(self, report: PendingReport) -> float:
         return (self.clock.now() - report.submitted_at).total_seconds()
 
 
 def submission_text(request: Request) -> str:
-    """A submission as the ledger keeps it, without credentials: they are added when it is signed."""
+    """A submission as the ledger keeps it, without credentials, which are added when it is signed."""
     body = (request.body or b"").decode("utf-8", "replace")
     return json.dumps([request.method, request.url, request.params, request.headers, body], ensure_ascii=False)

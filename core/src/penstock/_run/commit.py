@@ -1,5 +1,5 @@
 """
-What becomes of a fetch that ended: its partitions are committed, in the order in which they may be, or noted as failed.
+Commit what was read, in the order that the stream requires, or record why a read failed.
 """
 
 import traceback
@@ -11,8 +11,8 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Emit
-from penstock._plan.planner import Fetch, open_until
-from penstock._read.reader import Reader
+from penstock._plan.planner import PlannedSlice, open_until
+from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts
 from penstock._util.clock import Clock
 from penstock.errors import (
@@ -32,7 +32,7 @@ from penstock.sinks import LedgerEntry, RunRecord, Target, WholeStream
 
 @define(eq=False)
 class Delivery:
-    """The target's side of one job: commits, failures, and what the report and the listeners hear of both."""
+    """The target's side of one job: commits and failures, each with the run report and the listeners."""
 
     source: ConfiguredSource
     target: Target
@@ -42,30 +42,30 @@ class Delivery:
     started_at: datetime
     output_closed: bool = field(default=False, init=False)
     _delivered: set[str] = field(factory=set, init=False)  # streams
-    _unnoted: set[str] = field(factory=set, init=False)  # reasons for which a failure is not in the ledger, told
-    _order: dict[tuple[str, str | None], list[Fetch]] = field(factory=dict, init=False)  # changes: days not committed
-    _complete: dict[Fetch, Reader] = field(factory=dict, init=False)  # read, waiting for an earlier day
+    _unnoted: set[str] = field(factory=set, init=False)  # reported reasons why a failure is not in the ledger
+    _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
+    _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
 
-    def expect(self, fetch: Fetch) -> None:
-        """A fetch is about to be read. Called in the order of the days."""
-        if fetch.stream.kind == "changes":
-            self._order.setdefault((fetch.stream.name, fetch.account), []).append(fetch)
+    def expect(self, planned: PlannedSlice) -> None:
+        """A slice is about to be read. Called in the order of the days."""
+        if planned.stream.kind == "changes":
+            self._order.setdefault((planned.stream.name, planned.account), []).append(planned)
 
-    def complete(self, fetch: Fetch, reader: Reader) -> None:
+    def commit(self, result: ReadResult) -> None:
         """Commit what was read, or keep it until the days before it are committed or have failed."""
-        self._complete[fetch] = reader
-        self._commit_ready(fetch)
+        self._read[result.planned] = result
+        self._commit_ready(result.planned)
 
-    def fail(self, fetch: Fetch, error: BaseException, *, hidden: bool) -> None:
-        """A fetch failed: the days behind it need not wait any more. A hidden one has no place in the target."""
-        self._failed(fetch, fetch.partitions, error, hidden=hidden)
-        queue = self._order.get((fetch.stream.name, fetch.account), [])
-        if fetch in queue:
-            queue.remove(fetch)
-        self._commit_ready(fetch)
+    def fail(self, planned: PlannedSlice, error: BaseException, *, hidden: bool) -> None:
+        """A read failed: the days after it do not wait for it any more. A hidden stream has no place in the target."""
+        self._failed(planned, planned.partitions, error, hidden=hidden)
+        queue = self._order.get((planned.stream.name, planned.account), [])
+        if planned in queue:
+            queue.remove(planned)
+        self._commit_ready(planned)
 
     def finish(self) -> None:
-        """After the last fetch: let the target complete its streams, and remember the run."""
+        """After the last read: let the target complete its streams."""
         whole = isinstance(self.target, WholeStream) and self.target.whole_stream
         for name in sorted(self._delivered):
             counts = self.report.stream(self.source.name, name)
@@ -82,7 +82,7 @@ class Delivery:
                 self.report.count(self.source.name, name, failed=1)
 
     def record_run(self) -> None:
-        """Put the run into the ledger, as ``penstock status`` shows it."""
+        """Record the run in the ledger, for ``penstock status``."""
         if self.target.ledger is None:
             return
         record = RunRecord(
@@ -99,73 +99,77 @@ class Delivery:
             self.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
 
     def note(self, text: str) -> None:
-        """Tell the listeners something that is no failure."""
+        """Emit a note: something that is no failure."""
         self.emit({"event": "note", "source": self.source.name, "message": mask(text)})
 
     def unknown(self, stream: str, names: tuple[str, ...]) -> None:
-        """Members that the record class does not know: each is told once in a run."""
+        """Members that the record class does not know: each is reported once in a run."""
         known = self.report.stream(self.source.name, stream).unknown_members
         fresh = set(names) - known
         if fresh:
             known.update(fresh)
             self.note(f"{stream}: the provider sends members that are not declared: {', '.join(sorted(fresh))}")
 
-    # --- commits ----------------------------------------------------------------------------------------------------
+    # --- commits ------------------------------------------------------------------------------------------------------
 
-    def _commit_ready(self, fetch: Fetch) -> None:
+    def _commit_ready(self, planned: PlannedSlice) -> None:
         """
-        Commit what is complete. The days of a ``changes`` stream are committed in order, since a row read with an
-        older day must not overwrite the same row read with a newer one.
+        Commit what was read. The days of a ``changes`` stream are committed in order, since a row read with an older
+        day must not overwrite the same row read with a newer one.
         """
-        if fetch.stream.kind != "changes":
-            if reader := self._complete.pop(fetch, None):
-                self._commit(fetch, reader)
+        if planned.stream.kind != "changes":
+            if result := self._read.pop(planned, None):
+                self._commit_slice(result)
             return
-        queue = self._order.get((fetch.stream.name, fetch.account), [])
-        while queue and queue[0] in self._complete:
-            first = queue.pop(0)
-            self._commit(first, self._complete.pop(first))
+        queue = self._order.get((planned.stream.name, planned.account), [])
+        while queue and queue[0] in self._read:
+            self._commit_slice(self._read.pop(queue.pop(0)))
 
-    def _commit(self, fetch: Fetch, reader: Reader) -> None:
-        delivered = 0
-        for partition in fetch.partitions:
-            entry, writer = self._entry(fetch, reader, partition), reader.loader.writers.pop(partition)
-            refusal = emptied(fetch.entries.get(partition), entry) if len(fetch.partitions) == 1 else None
-            if refusal is not None:
-                writer.abort()
-                self._failed(fetch, (partition,), refusal)
-                continue
-            try:
-                entry = writer.commit(entry)
-            except Exception as error:  # the next partitions may still be delivered
-                self._failed(fetch, (partition,), error)
-                continue
-            fault_point("partition.delivered")
-            delivered += 1
-            self._count(entry, reader.loader.counts[partition])
-            self._tell(entry, fetch.entries.get(partition))
-        if delivered and reader.reports is not None:  # else the next run adopts them
-            reader.reports.delivered()
+    def _commit_slice(self, result: ReadResult) -> None:
+        """Commit the partitions one by one: where one cannot be committed, the others still are."""
+        committed = [partition for partition in result.partitions if self._commit(result, partition)]
+        if committed and result.reports is not None:  # else the next run adopts them
+            result.reports.delivered()
 
-    def _entry(self, fetch: Fetch, reader: Reader, partition: Partition) -> LedgerEntry:
-        count, former = reader.loader.counts[partition], fetch.entries.get(partition)
+    def _commit(self, result: ReadResult, partition: Partition) -> bool:
+        """The way of a commit. Whether the partition was committed; else the failure was reported."""
+        loaded, former = result.partitions[partition], result.planned.entries.get(partition)
+        assert loaded.writer is not None
+        entry = self._entry(result, partition)  # 1. Its new row in the ledger.
+        if len(result.partitions) == 1 and (refusal := emptied(former, entry)) is not None:  # 2. Is it fit to replace?
+            loaded.writer.abort()
+            self._failed(result.planned, (partition,), refusal)
+            return False
+        try:
+            entry = loaded.writer.commit(entry)  # 3. Rows and ledger row appear, in place of the former ones.
+        except Exception as error:
+            self._failed(result.planned, (partition,), error)
+            return False
+        fault_point("partition.delivered")
+        self._count(entry, loaded.counts)  # 4. The run report.
+        self._notify(entry, former)  # 5. What the new read changed, and the listeners.
+        return True
+
+    def _entry(self, result: ReadResult, partition: Partition) -> LedgerEntry:
+        planned, counts = result.planned, result.partitions[partition].counts
+        former = planned.entries.get(partition)
         return LedgerEntry(
             source=self.source.name,
             partition=partition,
             state="delivered",
             run_id=self.report.run_id,
-            read_at=reader.read_at or self.started_at,
-            open_until=open_until(fetch.stream, self.source.settings, partition, self.source.zone),
-            fingerprint=fetch.fingerprint,
-            rows=count.rows,
-            promised=count.promised,
-            rejected=len(count.rejected),
-            repeated=count.repeated,
-            truncated=reader.truncated,
-            sums=count.sums,
-            derived_rows=count.derived_rows,
+            read_at=result.read_at,
+            open_until=open_until(planned.stream, self.source.settings, partition, self.source.zone),
+            fingerprint=planned.fingerprint,
+            rows=counts.rows,
+            promised=counts.promised,
+            rejected=len(counts.rejected),
+            repeated=counts.repeated,
+            truncated=result.truncated,
+            sums=counts.sums,
+            derived_rows=counts.derived_rows,
             version=former.version if former is not None else 0,
-            rejected_records=(*count.rejected, *count.derived_rejected),
+            rejected_records=(*counts.rejected, *counts.derived_rejected),
         )
 
     def _count(self, entry: LedgerEntry, count: PartitionCounts) -> None:
@@ -185,7 +189,7 @@ class Delivery:
             derived.planned += 1
             derived.delivered += 1
 
-    def _tell(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
+    def _notify(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         partition = entry.partition
         change = restatement(partition, former, entry)
         if change is not None:
@@ -202,12 +206,12 @@ class Delivery:
             }
         )
 
-    # --- failures ---------------------------------------------------------------------------------------------------
+    # --- failures -----------------------------------------------------------------------------------------------------
 
     def _failed(
-        self, fetch: Fetch, partitions: tuple[Partition, ...], error: BaseException, *, hidden: bool = False
+        self, planned: PlannedSlice, partitions: tuple[Partition, ...], error: BaseException, *, hidden: bool = False
     ) -> None:
-        """Report a failure and put it into the ledger, unless the run itself was ended."""
+        """Report a failure and record it in the ledger, unless the run itself was ended."""
         if isinstance(error, OutputClosedError):
             self.output_closed = True
             self.clock.stop.set()
@@ -220,21 +224,21 @@ class Delivery:
         if not isinstance(error, PenstockError):
             error = self._defect(error)
         if not hidden:
-            self.report.count(self.source.name, fetch.stream.name, failed=len(partitions))
+            self.report.count(self.source.name, planned.stream.name, failed=len(partitions))
         for partition in partitions:
             if not hidden and self.target.ledger is not None:
                 try:
                     self.target.ledger.fail(self.source.name, partition, str(error), self.report.run_id)
-                except PenstockError as gone:  # a target that is gone can note nothing; the report does
+                except PenstockError as gone:  # a target that is gone records nothing; the report does
                     if str(gone) not in self._unnoted:
                         self._unnoted.add(str(gone))
-                        self.note(f"{partition}, and what fails after it, is not noted in the ledger: {gone}")
-            self.report.error(self.source.name, fetch.stream.name, partition.as_dict(), error)
+                        self.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
+            self.report.error(self.source.name, planned.stream.name, partition.as_dict(), error)
             self.emit(
                 {
                     "event": "partition_failed",
                     "source": self.source.name,
-                    "stream": fetch.stream.name,
+                    "stream": planned.stream.name,
                     "partition": partition.as_dict(),
                     "error": type(error).__name__,
                     "message": str(error),
@@ -242,7 +246,7 @@ class Delivery:
             )
 
     def _defect(self, error: BaseException) -> PenstockError:
-        """An error that nobody foresaw: the connector's or ours. The partition fails; its trace goes to the log."""
+        """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""
         if not isinstance(error, Exception):
             raise error
         trace = mask("".join(traceback.format_exception(error)))

@@ -1,5 +1,5 @@
 """
-The runner: one job per source and target, whose fetches the scheduler reads side by side.
+The runner: one job per source and target, whose slices the scheduler reads side by side.
 """
 
 import secrets
@@ -17,7 +17,7 @@ from penstock._fetch.client import Emit, SourceClient
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Reading, Scheduler, Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
-from penstock._plan.planner import Fetch, Job, Planner, ordered
+from penstock._plan.planner import Job, PlannedSlice, Planner, ordered
 from penstock._plugins.registry import Registry
 from penstock._read.components import Components, components_of
 from penstock._read.loader import Loader
@@ -115,7 +115,7 @@ class SourceRun:
     _chosen: list[Stream] = field(init=False)
     _first: list[Stream] = field(init=False)  # what can be read at once, parents first
     _client: SourceClient = field(init=False)
-    _parts: dict[str, Components] = field(factory=dict, init=False)
+    _components: dict[str, Components] = field(factory=dict, init=False)
     _refused: AuthenticationError | None = field(default=None, init=False)
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
@@ -150,7 +150,7 @@ class SourceRun:
         self._dependencies = Dependencies(self.source)
         self._first = self._dependencies.start_with(self._chosen)
         if isinstance(target, Checks):
-            target.check([layout for stream in self._chosen for layout in self._parts_of(stream).shape.layouts])
+            target.check([layout for stream in self._chosen for layout in self._components_of(stream).shape.layouts])
 
     def begin(self) -> None:
         """Give the scheduler everything that can be read now; the rest follows what it waits for."""
@@ -174,24 +174,24 @@ class SourceRun:
         if self._delivery is not None:
             self._delivery.target.close()
 
-    # --- what is read, and after what -------------------------------------------------------------------------------
+    # --- what is read, and after what ---------------------------------------------------------------------------------
 
     def _add(self, stream: Stream, accounts: Iterable[str | None]) -> None:
-        """Plan a stream's fetches and give them to the scheduler."""
+        """Plan a stream's slices and give them to the scheduler."""
         self._drop_stale_reports(stream)
-        fetches = self._planner.fetches(stream, accounts)
+        slices = self._planner.slices(stream, accounts)
         hidden = stream not in self._chosen
         if not hidden:
-            self._tell_planned(stream, fetches)
-        for fetch in fetches:
-            self._dependencies.begun(fetch)
+            self._count_planned(stream, slices)
+        for planned in slices:
+            self._dependencies.begun(planned)
             if not hidden:
-                self.delivery.expect(fetch)
-        self.scheduler.add(self._task(fetch, hidden) for fetch in fetches)
+                self.delivery.expect(planned)
+        self.scheduler.add(self._task(planned, hidden) for planned in slices)
 
-    def _tell_planned(self, stream: Stream, fetches: Iterable[Fetch]) -> None:
+    def _count_planned(self, stream: Stream, slices: Iterable[PlannedSlice]) -> None:
         counts = self.report.stream(self.source.name, stream.name)
-        counts.planned += sum(len(fetch.partitions) for fetch in fetches)
+        counts.planned += sum(len(planned.partitions) for planned in slices)
         counts.final = self._planner.final.get(stream.name, 0)
         self.emit(
             {
@@ -204,7 +204,7 @@ class SourceRun:
         )
 
     def _drop_stale_reports(self, stream: Stream) -> None:
-        """Reports under way that are too old to be adopted, and whose days may not be wanted again."""
+        """Drop reports under way that are too old to be adopted, and whose days may not be read again."""
         ledger = self.delivery.target.ledger
         if ledger is None or stream.poller is None:
             return
@@ -213,75 +213,80 @@ class SourceRun:
             if pending.submitted_at <= oldest:
                 ledger.drop(pending)
 
-    def _task(self, fetch: Fetch, hidden: bool) -> Task:
-        stream, dependencies = fetch.stream, self._dependencies
-        parent: Key | None = (stream.parent.stream, fetch.account) if stream.parent is not None else None
-        reader = self._reader(fetch, hidden, parent)
-
-        def start() -> Reading:
-            if self._refused is not None:
-                raise self._refused
-            if parent is not None and not dependencies.is_well(parent):
-                raise ProviderError(f"{stream.name} was not read: its parent {parent[0]} failed or was not read")
-            self._began.setdefault(stream.name, time.monotonic())
-            yield from reader.steps()
-
+    def _task(self, planned: PlannedSlice, hidden: bool) -> Task:
+        parent = self._parent_of(planned)
         return Task(
             self._client,
-            start,
-            ready=lambda: parent is None or dependencies.is_over(parent),
-            ended=partial(self._ended, fetch, reader, hidden),
+            start=partial(self._read_and_commit, planned, hidden),
+            ready=lambda: parent is None or self._dependencies.is_over(parent),
+            ended=partial(self._ended, planned, hidden),
         )
 
-    def _reader(self, fetch: Fetch, hidden: bool, parent: Key | None) -> Reader:
-        parts, target = self._parts_of(fetch.stream), None if hidden else self.delivery.target
+    def _read_and_commit(self, planned: PlannedSlice, hidden: bool) -> Reading:
+        """One task: read a slice, then commit its partitions. A hidden stream is read for others, not written."""
+        if self._refused is not None:
+            raise self._refused
+        parent = self._parent_of(planned)
+        if parent is not None and not self._dependencies.is_well(parent):
+            raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
+        self._began.setdefault(planned.stream.name, time.monotonic())
+        result = yield from self._reader(planned, hidden).read()
+        if not hidden:
+            self.delivery.commit(result)
+
+    @staticmethod
+    def _parent_of(planned: PlannedSlice) -> Key | None:
+        parent = planned.stream.parent
+        return (parent.stream, planned.account) if parent is not None else None
+
+    def _reader(self, planned: PlannedSlice, hidden: bool) -> Reader:
+        source, components = self.source, self._components_of(planned.stream)
+        target = None if hidden else self.delivery.target
+        loader = Loader(
+            planned=planned,
+            shape=components.shape,
+            zone=source.zone,
+            day_of=components.day_of,
+            target=target,
+            dependencies=self._dependencies,
+            hooks=source.registry.batch_hooks(),
+            on_unknown=self.delivery.unknown,
+        )
         return Reader(
-            source=self.source,
-            fetch=fetch,
-            parts=parts,
-            loader=self._intake(fetch, parts, target),
-            reports=self._reports(fetch, parts, target),
+            source=source,
+            planned=planned,
+            components=components,
+            loader=loader,
+            reports=self._reports(planned, components, target),
             clock=self.clock,
-            parents=lambda: self._dependencies.rows(parent) if parent is not None else (),
+            dependencies=self._dependencies,
             on_note=self.delivery.note,
         )
 
-    def _parts_of(self, stream: Stream) -> Components:
-        """The stream's parts and decoder, made when they are first asked for."""
-        if stream.name not in self._parts:
-            self._parts[stream.name] = components_of(self.source, stream, self._dependencies.columns(stream))
-        return self._parts[stream.name]
+    def _components_of(self, stream: Stream) -> Components:
+        """The stream's components, made when they are first needed."""
+        if stream.name not in self._components:
+            self._components[stream.name] = components_of(self.source, stream, self._dependencies.columns(stream))
+        return self._components[stream.name]
 
-    def _intake(self, fetch: Fetch, parts: Components, target: Target | None) -> Loader:
-        return Loader(
-            fetch=fetch,
-            shape=parts.shape,
-            zone=self.source.zone,
-            day_of=parts.day_of,
-            target=target,
-            hooks=self.source.registry.batch_hooks(),
-            see=self._dependencies.see(fetch),
-            forget_seen=partial(self._dependencies.forget, fetch),
-            on_unknown=self.delivery.unknown,
-        )
-
-    def _reports(self, fetch: Fetch, parts: Components, target: Target | None) -> Reports | None:
-        if parts.poller is None:
+    def _reports(self, planned: PlannedSlice, components: Components, target: Target | None) -> Reports | None:
+        if components.poller is None:
             return None
         return Reports(
             source=self.source,
-            fetch=fetch,
-            poller=parts.poller,
-            read=parts.read,
+            planned=planned,
+            poller=components.poller,
+            read=components.read,
             ledger=target.ledger if target is not None else None,
             clock=self.clock,
             on_note=self.delivery.note,
         )
 
-    # --- what becomes of it -----------------------------------------------------------------------------------------
+    # --- after a task -------------------------------------------------------------------------------------------------
 
-    def _ended(self, fetch: Fetch, reader: Reader, hidden: bool, error: BaseException | None) -> None:
-        stream = fetch.stream
+    def _ended(self, planned: PlannedSlice, hidden: bool, error: BaseException | None) -> None:
+        """A task ended: report its failure, and give the scheduler what waited for it."""
+        stream = planned.stream
         if stream.name in self._began:
             seconds = time.monotonic() - self._began[stream.name]
             self.report.stream(self.source.name, stream.name).seconds = seconds
@@ -289,20 +294,18 @@ class SourceRun:
             self._refused = error
             self.report.refused = True
         if error is not None:
-            self.delivery.fail(fetch, error, hidden=hidden)
-        elif not hidden:
-            self.delivery.complete(fetch, reader)
-        self._dependencies.ended(fetch, well=error is None)
+            self.delivery.fail(planned, error, hidden=hidden)
+        self._dependencies.ended(planned, well=error is None)
         if dependents := self._dependencies.dependents.pop(stream.name, None):
-            self._accounts_listed(fetch, dependents, failed=error is not None)
-        self._dependencies.drop(fetch)
+            self._accounts_listed(planned, dependents, failed=error is not None)
+        self._dependencies.drop(planned)
 
-    def _accounts_listed(self, fetch: Fetch, dependents: list[Stream], *, failed: bool) -> None:
-        """The accounts are known: remember them, and read what is divided by them."""
-        name, ledger = fetch.stream.name, self.delivery.target.ledger
+    def _accounts_listed(self, planned: PlannedSlice, dependents: list[Stream], *, failed: bool) -> None:
+        """The accounts are known: remember them, and read the streams that are divided by them."""
+        name, ledger = planned.stream.name, self.delivery.target.ledger
         if not failed:
             column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
-            accounts = tuple(dict.fromkeys(str(row[column]) for row in self._dependencies.rows(key_of(fetch))))
+            accounts = tuple(dict.fromkeys(str(row[column]) for row in self._dependencies.rows(key_of(planned))))
             if ledger is not None:
                 ledger.remember_accounts(self.source.name, name, accounts)
         else:

@@ -13,15 +13,13 @@ from typing import Any, Protocol
 
 import psycopg
 from attrs import define, evolve, field
-from penstock import Batch, Layout, LedgerEntry, Partition, SinkError, fault_point
+from penstock import MOST_REJECTED, Batch, Layout, LedgerEntry, Partition, SinkError, fault_point
 from psycopg import errors
 
 from penstock_plugins.postgres.database import Database, columns_sql, quoted, where_sql
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.rows import Chunk, Encoder, Unfit
 from penstock_plugins.postgres.tables import AWARE, STAMPS, Table
-
-MOST_UNFIT = 10_000  # records of one partition; more is no bad record any more, it is another format
 
 # What a server says of a value, not of itself: it cannot be stored (class 22), or is too long for an index.
 _OF_A_ROW = (
@@ -192,11 +190,11 @@ class PostgresWriter:
 
     def _set_aside(self, part: _Part, unfit: Sequence[Unfit]) -> None:
         part.unfit += unfit
-        if len(part.unfit) > MOST_UNFIT:
+        if len(part.unfit) > MOST_REJECTED:
             first = part.unfit[0].rejected
             raise SinkError(
-                f"{part.table.sql} cannot hold more than {MOST_UNFIT} records of {self._partition}, the first because "
-                f"{first.path}: {first.reason}. Nothing was replaced."
+                f"{part.table.sql} cannot hold more than {MOST_REJECTED} records of {self._partition}, the first for "
+                f"this reason: {first.path}: {first.reason}. Nothing was replaced."
             )
 
     # --- the transaction --------------------------------------------------------------------------------------------

@@ -1,0 +1,118 @@
+"""
+One listing: which request comes next, and whether its pages fit together.
+"""
+
+from collections.abc import Sequence
+
+from attrs import define, evolve, field
+
+from penstock._fetch.scheduler import Call, Outcome
+from penstock._plan.planner import PlannedSlice
+from penstock._read.loader import ListingLoader
+from penstock._read.reconcile import PageCounts
+from penstock.errors import PagingError
+from penstock.model import Page, Request
+from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage
+
+
+@define(eq=False, kw_only=True)
+class Listing:
+    """
+    The pages that follow from one request.
+
+    ``calls``: what to fetch first; empty where that was requested together with the listing before. ``polled``: the
+    first page, where the answer to a poll already holds it.
+    """
+
+    planned: PlannedSlice
+    read: BodyDecoder
+    paginator: Paginator
+    loader: ListingLoader
+    most_pages: int
+    calls: tuple[Call, ...] = ()
+    polled: Outcome | None = None
+    counts: PageCounts = field(init=False)
+    last: Page | None = field(default=None, init=False)  # the page read last
+    _first: Page | None = field(default=None, init=False)
+    _left: int | None = field(default=None, init=False)  # pages requested at once that have not come; None: one by one
+    _restarted: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.counts = PageCounts(what=str(self.planned))
+
+    def call(self, request: Request) -> Call:
+        """The call of a page. A further page of a download is requested without credentials, as the first was."""
+        if self._first is not None and request.credentials != self._first.request.credentials:
+            request = evolve(request, credentials=self._first.request.credentials)
+        digest = type(self.paginator) is not SinglePage
+        return Call(request=request, read=self.read, stream=self.planned.stream, digest=digest)
+
+    def check(self, outcome: Outcome) -> bool:
+        """
+        Hold a page against those before it: what the provider states of the whole must stay the same. Whether a page
+        with the same records came before.
+        """
+        if self._first is None:
+            self.counts.count_request(outcome.call.request.full_url, self.most_pages)
+        self.counts.promise(outcome.answer)
+        return self.counts.is_repeat(outcome.digest)
+
+    def add(self, outcome: Outcome, *, count: int, fresh: int, repeat: bool) -> Page:
+        """
+        Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, and
+        for a short page in the middle.
+        """
+        assert outcome.response is not None
+        counts = self.counts
+        counts.fetched += count
+        counts.distinct += fresh
+        page = Page(
+            request=outcome.call.request,
+            response=outcome.response,
+            answer=outcome.answer,
+            index=counts.pages,
+            count=count,
+            fresh=fresh,
+            listed=counts.fetched,
+            distinct=counts.distinct,
+        )
+        counts.pages += 1
+        if repeat and not self.paginator.repeats(page):
+            raise PagingError(f"{counts.what}: page {page.index + 1} came again with the records of an earlier one")
+        if self._first is not None and self._left is not None and self._left > 1:
+            counts.middle(count, self._first.count)
+        self._first = self._first or page
+        self.last = page
+        return page
+
+    def following(self, page: Page) -> tuple[Call, ...] | None:
+        """
+        The calls to make after this page: all further ones at once where the first page states their number, else the
+        next one. Empty where the next page was requested already, None after the last page.
+        """
+        if page is self._first and (rest := self.paginator.rest(page)) is not None:
+            self._left = len(rest)
+            return self._counted(rest) if rest else None
+        if self._left is not None:
+            self._left -= 1
+            return () if self._left else None
+        request = self.paginator.next(page)
+        return None if request is None else self._counted([request])
+
+    def after_refusal(self, outcome: Outcome) -> tuple[Call, ...] | None:
+        """The calls to make after a page was refused; None where the listing ends there. Else raises the refusal."""
+        assert isinstance(outcome.verdict, Refuse)
+        request, response = outcome.call.request, outcome.response
+        if response is not None and self._first is None and not self._restarted:
+            self._restarted = True
+            if (again := self.paginator.restart(request, response)) is not None:
+                return (self.call(again),)
+        one_by_one = self._first is not None and self._left is None
+        if response is not None and one_by_one and self.paginator.ends(request, response):
+            return None
+        raise outcome.verdict.error
+
+    def _counted(self, requests: Sequence[Request]) -> tuple[Call, ...]:
+        for request in requests:
+            self.counts.count_request(request.full_url, self.most_pages)
+        return tuple(map(self.call, requests))
