@@ -4,7 +4,7 @@ The ledger keeps what it was told, refuses what is not its own, and never holds 
 
 import sqlite3
 import stat
-from datetime import UTC, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from pathlib import Path
 
@@ -31,11 +31,39 @@ DELIVERY = LedgerEntry(
     rejected=1,
     repeated=1,
     truncated=True,
+    unread_values=2,
+    read_by="Click 1.2",
     sums={"price": Decimal("1.10")},
     derived_rows={"tags": 2},
     files=(LedgerFile(path="talroo/clicks/data.jsonl", size=10, checksum="crc32:00000001"), LedgerFile(path="none")),
 )
 BAD = Rejected(stream="clicks", path="$[3].price", reason="no number", raw='{"price":"x"}')
+
+
+VERSION_1 = Path(__file__).with_name("fixtures") / "ledger_1.sql"
+
+
+class CountingLedger(SqliteLedger):
+    """A ledger that counts the rows it reads."""
+
+    rows_read = 0
+
+    def _execute(self, statement, values=()):
+        return _Counting(self, super()._execute(statement, values))
+
+
+class _Counting:
+    def __init__(self, ledger, cursor):
+        self._ledger, self._cursor, self.rowcount = ledger, cursor, cursor.rowcount
+
+    def fetchall(self):
+        rows = self._cursor.fetchall()
+        self._ledger.rows_read += len(rows)
+        return rows
+
+
+def day_of(account: str, day: date) -> Partition:
+    return Partition("clicks", (("advertiser_id", account), ("report_date", day.isoformat())))
 
 
 @pytest.fixture
@@ -178,6 +206,185 @@ def test_forgetting_makes_missing(ledger):
     assert ledger.forget("talroo", [DAY, Partition("clicks", (("never", "seen"),))]) == 1
     assert set(ledger.entries("talroo", "clicks")) == {other}
     assert list(ledger.rejected()) == []
+
+
+@pytest.fixture
+def many(tmp_path: Path):
+    """Three accounts of 30 days each; every fifth day is open, and one day failed."""
+    ledger = CountingLedger(tmp_path / "many.sqlite")
+    for account in ("a", "b", "c"):
+        for number in range(30):
+            partition = day_of(account, date(2026, 3, 1) + timedelta(days=number))
+            until = NIGHT + timedelta(days=1) if number % 5 == 0 else NIGHT
+            ledger.deliver(evolve(DELIVERY, partition=partition, open_until=until, unread_values=2))
+    ledger.deliver(evolve(DELIVERY, partition=Partition("jobs", (("advertiser_id", "a"),)), open_until=None))
+    ledger.fail("talroo", day_of("b", date(2026, 3, 30)), "503 | down", "r2")
+    ledger.fail("talroo", day_of("b", date(2026, 4, 2)), "504 | later", "r2")
+    ledger.rows_read = 0
+    yield ledger
+    ledger.close()
+
+
+@pytest.mark.parametrize(
+    ("window", "expected"),
+    [
+        pytest.param({"since": date(2026, 3, 30), "until": date(2026, 3, 30)}, 3, id="one day"),
+        pytest.param({"since": date(2026, 3, 30)}, 4, id="from a day on"),
+        pytest.param({"until": date(2026, 3, 2), "accounts": ["a", "c", "never"]}, 4, id="until a day, two accounts"),
+        pytest.param({"accounts": []}, 0, id="no account"),
+        pytest.param({}, 91, id="all"),
+    ],
+)
+def test_a_window_is_read_and_nothing_else(many, window, expected):
+    """
+    The rows of the days and accounts asked for are read from the database, no others.
+    """
+    found = many.entries("talroo", "clicks", **window)
+
+    assert (len(found), many.rows_read) == (expected, expected)
+    for partition, entry in found.items():
+        assert entry.partition == partition
+
+
+def test_a_row_without_a_day_is_within_any_window(many):
+    """
+    A snapshot's account has no day, and a window of days does not exclude it.
+    """
+    assert len(many.entries("talroo", "jobs", since=date(2026, 3, 30), until=date(2026, 3, 30))) == 1
+
+
+def test_a_window_uses_the_index(many):
+    """
+    The query for a window searches by day, and does not scan the stream.
+    """
+    asked = []
+    execute = many._execute
+    many._execute = lambda statement, values=(): asked.append((statement, values)) or execute(statement, values)
+    many.entries("talroo", "clicks", since=date(2026, 3, 30), until=date(2026, 3, 30), accounts=["a"])
+    plans = [execute(f"explain query plan {one}", values).fetchall()[0][-1] for one, values in asked]
+
+    assert len(plans) == 2
+    assert all("SEARCH partitions USING INDEX" in plan for plan in plans)
+    assert "day=?" in plans[0]
+    assert "day>? AND day<?" in plans[1]
+
+
+def test_counts_are_made_by_the_database(many):
+    """
+    One row per stream and account comes back, however many partitions there are.
+    """
+    found = {(one.stream, one.account.get("advertiser_id")): one for one in many.counts("talroo")}
+
+    assert len(found) == 4
+    assert many.rows_read == 4 + 1 + 2  # with an error, and a partition of each stream for the account's column
+    first, second = found["clicks", "a"], found["clicks", "b"]
+    assert (first.partitions, first.final, first.open, first.failed, first.missing) == (30, 24, 6, 0, 0)
+    assert (first.rows, first.rejected, first.unread_values) == (90, 30, 60)
+    assert (first.first_day, first.last_day) == (date(2026, 3, 1), date(2026, 3, 30))
+    assert (first.last_read, first.last_error) == (NIGHT, None)
+    assert (second.partitions, second.final, second.open, second.failed, second.missing) == (31, 23, 6, 2, 2)
+    assert second.last_error == "504 | later"
+    assert found["jobs", "a"].account == {"advertiser_id": "a"}
+    assert (found["jobs", "a"].first_day, found["jobs", "a"].open, found["jobs", "a"].missing) == (None, 1, 0)
+    (alone,) = many.counts("talroo", "clicks", since=date(2026, 3, 30), accounts=["b"])
+    assert (alone.partitions, alone.failed) == (2, 2)
+    assert many.counts("other") == ()
+
+
+def test_a_restatement_is_recorded_with_the_delivery(ledger):
+    """
+    A new reading of a report's day that changes its rows or sums is kept with the figures before and after.
+    """
+    other = evolve(DELIVERY, partition=Partition("jobs", (("advertiser_id", "1"),)))
+    for number, (rows, price) in enumerate([(3, "1.10"), (3, "1.10"), (4, "1.10"), (4, "1.25")]):
+        sums = {"price": Decimal(price), "clicks": Decimal(number)} if number else {"price": Decimal(price)}
+        ledger.deliver(evolve(DELIVERY, run_id=f"r{number}", rows=rows, version=number, sums=sums))
+        ledger.deliver(evolve(other, rows=rows, version=number))
+    ledger.deliver(evolve(DELIVERY, version=4, rows=9, kind="changes"))
+
+    second, third = ledger.restated("talroo", "clicks")
+    assert (second.run_id, second.rows, second.sums) == ("r2", (3, 4), {"clicks": (Decimal(1), Decimal(2))})
+    assert third.rows == (4, 4)
+    assert third.sums == {"price": (Decimal("1.10"), Decimal("1.25")), "clicks": (Decimal(2), Decimal(3))}
+    assert (third.partition, third.changes) == (DAY, None)
+    assert list(ledger.restated(since=second.restated_at)) == [second, third]
+    assert list(ledger.restated(until=second.restated_at)) == []
+    assert list(ledger.restated("joveo")) == []
+
+
+def test_a_refused_commit_records_no_restatement(ledger):
+    """
+    What another run delivered meanwhile is not compared with a reading that is not stored.
+    """
+    ledger.deliver(DELIVERY)
+    with pytest.raises(SinkError, match="changed in the ledger"):
+        ledger.deliver(evolve(DELIVERY, version=7, rows=99))
+
+    assert list(ledger.restated()) == []
+
+
+def test_the_history_of_runs_is_bounded(ledger):
+    """
+    Records of runs that are older, or more, than is kept are deleted, those of other sources stay; a restatement is
+    deleted only where an age is set, and a run's report does not repeat it.
+    """
+    ledger.runs_kept, ledger.run_days_kept = 3, 10
+    ledger.deliver(DELIVERY)
+    ledger.deliver(evolve(DELIVERY, version=1, rows=4))
+    report = {"streams": {"clicks": {"records": 4, "restated": [{"rows": [3, 4]}]}}}
+    ledger.record_run(RunRecord(run_id="other", source="joveo", started_at=NIGHT - timedelta(days=99)))
+    for number in range(6):
+        run = RunRecord(run_id=f"r{number}", source="talroo", started_at=NIGHT + timedelta(days=number), report=report)
+        ledger.record_run(run)
+
+    assert [run.run_id for run in ledger.runs("talroo")] == ["r5", "r4", "r3"]
+    assert ledger.runs("talroo", 1)[0].report == {"streams": {"clicks": {"records": 4}}}
+    ledger.record_run(RunRecord(run_id="late", source="talroo", started_at=NIGHT + timedelta(days=14)))
+    assert [run.run_id for run in ledger.runs("talroo")] == ["late", "r5", "r4"]
+    assert len(ledger.runs("joveo")) == len(list(ledger.restated())) == 1
+    ledger.restatement_days_kept = 1
+    ledger.record_run(RunRecord(run_id="last", source="talroo", started_at=datetime(2999, 1, 1, tzinfo=UTC)))
+    assert list(ledger.restated()) == []
+
+
+@pytest.mark.parametrize("readonly", [False, True], ids=["to write", "to look"])
+def test_a_ledger_of_the_former_version_is_brought_up_to_date(tmp_path, readonly):
+    """
+    What it says is kept: nothing that was final is missing, and it is written on. A reader changes nothing.
+    """
+    path = tmp_path / "ledger.sqlite"
+    database = sqlite3.connect(path)
+    database.executescript(VERSION_1.read_text())
+    database.execute("pragma journal_mode = wal")
+    database.close()
+    before = path.read_bytes()
+
+    ledger = SqliteLedger(path, readonly=readonly)
+    found = ledger.entries("talroo", "clicks")
+    counts = {one.account.get("advertiser_id"): one for one in ledger.counts("talroo", "clicks")}
+    assert found[DAY].final("f1")
+    first = found[DAY]
+    assert (first.rows, first.promised, first.rejected, first.sums) == (3, 5, 1, {"price": Decimal("1.10")})
+    assert (first.version, first.derived_rows, first.read_at) == (1, {"tags": 2}, NIGHT)
+    assert (found[DAY].unread_values, found[DAY].read_by, len(found)) == (0, "", 7)
+    assert set(counts) == {"2112", 'a"\\b, "c":', None, "9", "10"}
+    assert (counts["2112"].final, counts["2112"].open, counts["9"].failed) == (1, 2, 1)
+    assert len(ledger.entries("talroo", "clicks", since=date(2026, 3, 2), until=date(2026, 3, 2))) == 2
+    assert len(ledger.entries("talroo", "clicks", accounts=["2112", 'a"\\b, "c":'])) == 4
+    assert len(list(ledger.rejected())) == 8
+    assert [entry.rows for entry in found.values() if entry.state == "intended"] == [9]
+    assert ledger.pending("talroo", "clicks")[0].submitted_at == NIGHT
+    assert ledger.runs("talroo")[0].started_at == NIGHT
+    if readonly:
+        ledger.close()
+        assert path.read_bytes() == before
+        return
+    ledger.deliver(evolve(DELIVERY, version=1, rows=9, read_by="b", unread_values=1))
+    ledger.close()
+    again = SqliteLedger(path)
+    assert (again.entry("talroo", DAY).read_by, again.fact("schema")) == ("b", str(SCHEMA_VERSION))
+    assert [one.rows for one in again.restated()] == [(3, 9)]
+    again.close()
 
 
 def test_rejected_records_are_found_by_source_and_stream(ledger):

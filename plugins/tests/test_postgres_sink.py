@@ -816,3 +816,44 @@ def test_a_value_of_a_query_that_no_python_value_holds(dsn: str):
     """
     with pytest.raises(UsageError, match="cast it to text"):
         list(queried(Secret(dsn), "select timestamptz '10000-01-01' as at"))
+
+
+VERSION_1 = Path(__file__).with_name("fixtures") / "target_1.sql"
+
+
+@pytest.mark.parametrize("reader_first", [False, True], ids=["run first", "plan first"])
+def test_a_target_of_the_former_version_is_brought_up_to_date(dsn: str, reader_first: bool) -> None:
+    """
+    Its ledger is migrated in place when it is opened, by a plan too: nothing that was final is missing, times are
+    timestamps, and its rows are replaced as before.
+    """
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        connection.execute(VERSION_1.read_text())
+    if reader_first:
+        looking = PostgresSink(dsn=Secret(dsn)).open_readonly(SOURCE)
+        assert looking is not None
+        assert looking.is_intact(looking.ledger.entries(SOURCE, "clicks")[a_day()])
+        looking.close()
+
+    target = PostgresSink(dsn=Secret(dsn)).open(SOURCE, "r3")
+    (entry,) = target.ledger.entries(SOURCE, "clicks", since=date(2026, 3, 1), until=date(2026, 3, 1)).values()
+    assert (entry.rows, entry.version, entry.delivered) == (2, 2, True)
+    found = target.ledger.entries("talroo", "clicks")
+    assert len(found) == 5
+    counts = {one.account.get("advertiser_id"): one for one in target.ledger.counts("talroo", "clicks")}
+    assert set(counts) == {"2112", 'a"\\b, "c":', None, "9", "10"}
+    assert (counts["2112"].final, counts["9"].failed, counts["9"].last_error) == (1, 1, "503 | down")
+    assert len(target.ledger.entries("talroo", "clicks", accounts=['a"\\b, "c":'])) == 1
+    (before,) = target.ledger.restated(SOURCE)
+    assert (before.partition, before.rows) == (a_day(), (2, 2))
+    assert before.changes == {"came": 0, "went": 0, "changed": 1}
+    assert before.sums == {"price": (Decimal("0.30"), Decimal("0.35"))}
+    assert target.ledger.pending("talroo", "clicks")[0].handle == "h"
+    assert target.ledger.runs("talroo")[0].exit_code == 1
+    deliver_all(target, [click(0, price=Decimal("0.10"))])
+    assert [one.run_id for one in target.ledger.restated(SOURCE, "clicks")] == ["r1", "r1"]
+    target.close()
+    assert ask(dsn, "select count(*), max(_run_id) from acme.clicks") == [(1, "r3")]
+    assert ask(dsn, "select pg_typeof(read_at)::text, account, day from penstock.partitions where source = 'acme'") == [
+        ("timestamp with time zone", "2112", "2026-03-01")
+    ]

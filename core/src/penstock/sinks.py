@@ -13,7 +13,7 @@ A sink writes; it never fetches, retries or decides what is wanted. The order of
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol, runtime_checkable
 
@@ -89,6 +89,9 @@ class LedgerEntry:
 
     ``version`` is the row's version when the partition was planned. A commit is refused where the ledger holds another
     one by then.
+
+    ``kind`` is the kind of the stream. It is not stored: a ledger that compares readings records a restatement for a
+    dated partition of a ``report`` only.
     """
 
     source: str
@@ -101,8 +104,10 @@ class LedgerEntry:
     rows: int = 0
     promised: int | None = None
     rejected: int = 0
+    unread_values: int = 0  # values that did not fit a nullable column: null there, kept in ``_extra``
     repeated: int = 0
     truncated: bool = False
+    read_by: str = ""  # fingerprint of the record class and the connector's version; empty: not known
     sums: Mapping[str, Decimal] = field(factory=dict)  # column -> sum over the rows, of every measure
     derived_rows: Mapping[str, int] = field(factory=dict)  # stream -> rows
     files: tuple[LedgerFile, ...] = ()  # set by a target of files: the stream's, then those of streams derived from it
@@ -112,6 +117,7 @@ class LedgerEntry:
     # Rows that "came", "went" and "changed" against the former reading; not kept; None: the target cannot tell.
     changes: Mapping[str, int] | None = None
     rejected_records: tuple[Rejected, ...] = field(default=(), repr=False)  # written with a delivery, not read back
+    kind: Kind = field(default="report", eq=False)
 
     @property
     def delivered(self) -> bool:
@@ -158,15 +164,102 @@ class RunRecord:
     report: Mapping[str, Any] = field(factory=dict)
 
 
+@frozen(kw_only=True)
+class AccountCounts:
+    """
+    The ledger's rows of one account of one stream, counted.
+
+    ``account`` maps the account's column to its text; empty for a stream without accounts. ``partitions`` is the number
+    of rows: ``failed`` have an error since their last delivery, ``final`` were read after they closed (with whatever
+    settings), ``open`` are all others. ``first_day`` and ``last_day`` are None for a stream that is not divided by
+    days. ``last_error`` is the error of the latest day that has one.
+    """
+
+    source: str
+    stream: str
+    account: Mapping[str, str]
+    partitions: int
+    final: int
+    open: int
+    failed: int
+    rows: int
+    rejected: int
+    unread_values: int
+    first_day: date | None = None
+    last_day: date | None = None
+    last_read: datetime | None = None  # aware
+    last_error: str | None = None
+
+    @property
+    def missing(self) -> int:
+        """Days between the first and the last that have no row."""
+        if self.first_day is None or self.last_day is None:
+            return 0
+        return max((self.last_day - self.first_day).days + 1 - self.partitions, 0)
+
+
+@frozen(kw_only=True)
+class Restatement:
+    """
+    What a new reading of a delivered day of a ``report`` changed.
+
+    ``sums`` has the measures whose sum changed, before and after. ``changes`` counts the rows that "came", "went" and
+    "changed"; None where the target cannot tell.
+    """
+
+    source: str
+    partition: Partition
+    run_id: str
+    restated_at: datetime  # aware; when it was committed, by the target's clock
+    rows: tuple[int, int]  # before and after
+    sums: Mapping[str, tuple[Decimal, Decimal]] = field(factory=dict)
+    changes: Mapping[str, int] | None = None
+
+
 class Ledger(Protocol):
     """
     The state of a target: a row per partition, the reports under way, the accounts seen, the records set aside.
 
     Every method is durable when it returns. Methods may be called from the run's main thread only.
+
+    Where a method takes ``since`` and ``until`` (days, both included) and ``accounts``, only the rows within are read.
+    Rows of a stream that is not divided by days are within any window; None stands for no bound.
     """
 
-    def entries(self, source: str, stream: str) -> dict[Partition, LedgerEntry]:
-        """Every row of a stream."""
+    def entries(
+        self,
+        source: str,
+        stream: str,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+    ) -> dict[Partition, LedgerEntry]:
+        """The rows of a stream."""
+
+    def counts(
+        self,
+        source: str,
+        stream: str | None = None,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+    ) -> tuple[AccountCounts, ...]:
+        """The rows of a stream (None: of every stream of the source), counted by stream and account, in their order."""
+
+    def restated(
+        self,
+        source: str | None = None,
+        stream: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterable[Restatement]:
+        """
+        The restatements that were committed from ``since`` (aware, included) to ``until`` (not included), oldest
+        first; None: of all sources, of all streams, without a bound.
+        """
 
     def deliver(self, entry: LedgerEntry) -> None:
         """
@@ -202,7 +295,7 @@ class Ledger(Protocol):
         """Every (source, stream) that has a row."""
 
     def record_run(self, run: RunRecord) -> None:
-        """Remember how a run ended."""
+        """Remember how a run ended. Records that are older, or more, than the ledger keeps are deleted."""
 
     def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
         """The last runs, newest first."""

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import evolve, frozen
 from penstock import Column, Layout, LedgerEntry, LedgerFile, Partition
-from penstock.ledger import SqliteLedger, files_from, files_text
+from penstock.ledger import UNSETTLED, SqliteLedger, files_from, files_text
 
 
 @frozen(kw_only=True)
@@ -41,7 +41,7 @@ class FileLedger(SqliteLedger):
 
     def unsettled(self, source: str) -> list[LedgerEntry]:
         """The entries that a crash, or a run that did not finish, left on their way."""
-        found = self._entries("source = ? and (intent is not null or state in ('intended', 'staged'))", source)
+        found = self._entries(f"source = ? and {UNSETTLED}", source)
         return [entry for entry, _ in found]
 
     # --- changes ----------------------------------------------------------------------------------------------------

@@ -9,7 +9,6 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import define, field
 
 from penstock._cli.output import ago, fits, print_json, print_table
 from penstock._cli.session import Session, as_json, command
@@ -24,7 +23,7 @@ from penstock.redact import mask
 if TYPE_CHECKING:
     from penstock._config import SinkChoice
     from penstock.model import Partition
-    from penstock.sinks import Ledger, LedgerEntry
+    from penstock.sinks import AccountCounts, Ledger
 
 _COUNTS = ("final", "open", "missing", "failed", "rows", "rejected")  # of a stream's account, as status tells them
 
@@ -53,7 +52,7 @@ def status(session: Session, name: str | None, to: str | None, json_: bool) -> N
         sources = []
         with ledgers(choice, wanted) as opened:
             for source, ledger in opened:
-                streams = [one.as_dict(now) for one in stands(ledger, source)]
+                streams = [_as_dict(one, now) for one in ledger.counts(source)]
                 runs = [
                     {
                         "run_id": run.run_id,
@@ -128,78 +127,24 @@ def _took(run: Mapping[str, Any]) -> str:
     return f"{took.total_seconds():.0f} s"
 
 
-@define
-class Stand:
-    """How far one account of one stream got; ``account`` empty for a stream without accounts."""
-
-    stream: str
-    account: dict[str, str]
-    final: int = 0
-    open: int = 0
-    failed: int = 0
-    rows: int = 0
-    rejected: int = 0
-    days: set[date] = field(factory=set)
-    last_read: datetime | None = None
-    error: str | None = None
-
-    @property
-    def missing(self) -> int:
-        """Days between the first and the last that have no entry."""
-        return (max(self.days) - min(self.days)).days + 1 - len(self.days) if self.days else 0
-
-    def add(self, entry: "LedgerEntry") -> None:
-        day = day_of(entry.partition)
-        if day is not None:
-            self.days.add(day)
-        if entry.error is not None:
-            self.failed += 1
-            self.error = entry.error
-        elif entry.final(entry.fingerprint):
-            self.final += 1
-        else:
-            self.open += 1
-        self.rows += entry.rows
-        self.rejected += entry.rejected
-        if entry.read_at is not None:
-            self.last_read = max(entry.read_at, self.last_read or entry.read_at)
-
-    def as_dict(self, now: datetime) -> dict[str, Any]:
-        return {
-            "stream": self.stream,
-            "account": self.account,
-            "first_day": min(self.days).isoformat() if self.days else None,
-            "last_day": max(self.days).isoformat() if self.days else None,
-            "final": self.final,
-            "open": self.open,
-            "missing": self.missing,
-            "failed": self.failed,
-            "rows": self.rows,
-            "rejected": self.rejected,
-            "last_read": self.last_read.isoformat() if self.last_read else None,
-            "age_s": int((now - self.last_read).total_seconds()) if self.last_read else None,
-            "error": self.error,
-        }
-
-
-def stands(ledger: "Ledger", source: str) -> list[Stand]:
-    """One for each stream and account that has a row, in alphabetical order."""
-    found: dict[tuple[str, tuple[tuple[str, str], ...]], Stand] = {}
-    for known, stream in sorted(ledger.sources()):
-        if known != source:
-            continue
-        for partition, entry in sorted(ledger.entries(source, stream).items()):
-            account = partition.values if day_of(partition) is None else partition.values[:-1]
-            stand = found.setdefault((stream, account), Stand(stream, dict(account)))
-            stand.add(entry)
-    return list(found.values())
-
-
-def day_of(partition: "Partition") -> date | None:
-    """The day of a partition that has one: its last value, as ``YYYY-MM-DD``."""
-    if partition.values and re.fullmatch(r"\d{4}-\d\d-\d\d", partition.values[-1][1]):
-        return date.fromisoformat(partition.values[-1][1])
-    return None
+def _as_dict(counts: "AccountCounts", now: datetime) -> dict[str, Any]:
+    read = counts.last_read
+    return {
+        "stream": counts.stream,
+        "account": dict(counts.account),
+        "first_day": counts.first_day.isoformat() if counts.first_day else None,
+        "last_day": counts.last_day.isoformat() if counts.last_day else None,
+        "final": counts.final,
+        "open": counts.open,
+        "missing": counts.missing,
+        "failed": counts.failed,
+        "rows": counts.rows,
+        "rejected": counts.rejected,
+        "unread_values": counts.unread_values,
+        "last_read": read.isoformat() if read else None,
+        "age_s": int((now - read).total_seconds()) if read else None,
+        "error": counts.last_error,
+    }
 
 
 # --- forget ---------------------------------------------------------------------------------------------------------
@@ -251,15 +196,10 @@ def forget(session: Session, source: str, stream: str, to: str | None, since: da
 
 
 def _chosen(ledger: "Ledger", source: str, stream: str, since: date | None, until: date | None) -> "list[Partition]":
-    entries = ledger.entries(source, stream)
-    dated = any(day_of(partition) is not None for partition in entries)
-    if dated and (since is None or until is None):
+    unbounded = since is None or until is None
+    if unbounded and any(counts.first_day is not None for counts in ledger.counts(source, stream)):
         raise UsageError(f"{stream} is divided by days: say which, such as --since 2026-01-01 --until 2026-01-31")
-    return [partition for partition in entries if _within(day_of(partition), since, until)]
-
-
-def _within(day: date | None, since: date | None, until: date | None) -> bool:
-    return day is None or ((since is None or since <= day) and (until is None or day <= until))
+    return list(ledger.entries(source, stream, since=since, until=until))
 
 
 # --- rejected -------------------------------------------------------------------------------------------------------

@@ -170,6 +170,7 @@ class Delivery:
             derived_rows=counts.derived_rows,
             version=former.version if former is not None else 0,
             rejected_records=(*counts.rejected, *counts.derived_rejected),
+            kind=planned.stream.kind,
         )
 
     def _count(self, entry: LedgerEntry, count: PartitionCounts) -> None:

@@ -1,15 +1,16 @@
 """
 The ledger in SQL: :class:`SqlLedger` for any database, :class:`SqliteLedger` beside files.
 
-A row per partition, under the source, the stream and the partition's canonical text. Timestamps are ISO 8601 text in
-UTC with microseconds, so that they sort as text; sums, files and reports are JSON text. The view ``days`` is for
-people: ``sqlite3 DIR/.penstock/ledger.sqlite "select * from days"``.
+A row per partition, under the source, the stream and the partition's canonical text, from which the database itself
+computes the columns ``account`` and ``day`` (YYYY-MM-DD; empty text where there is none). In SQLite timestamps are ISO
+8601 text in UTC with microseconds, so that they sort as text; sums, files and reports are JSON text. The view ``days``
+is for people: ``sqlite3 DIR/.penstock/ledger.sqlite "select * from days"``.
 
 Free text (errors, rejected records, reports, requests) is masked on its way in; keys are not, they must stay equal.
 """
 
-from penstock.ledger.sql import SCHEMA_VERSION, SqlLedger
+from penstock.ledger.sql import SCHEMA_VERSION, STANDING, UNSETTLED, SqlLedger
 from penstock.ledger.sqlite import SqliteLedger
 from penstock.ledger.texts import files_from, files_text
 
-__all__ = ["SCHEMA_VERSION", "SqlLedger", "SqliteLedger", "files_from", "files_text"]
+__all__ = ["SCHEMA_VERSION", "STANDING", "UNSETTLED", "SqlLedger", "SqliteLedger", "files_from", "files_text"]

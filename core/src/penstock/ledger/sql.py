@@ -1,5 +1,5 @@
 """
-The ledger in portable SQL, for any database that can say ``on conflict ... do update``.
+The ledger in portable SQL, for a database with ``on conflict ... do update`` and generated columns.
 """
 
 # The only names put into statements are the prefix, table and column names of this module; values are parameters.
@@ -8,53 +8,100 @@ The ledger in portable SQL, for any database that can say ``on conflict ... do u
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
-from datetime import datetime
-from typing import Any, Protocol
+from datetime import date, datetime, timedelta
+from decimal import Decimal
+from typing import Any, ClassVar, Protocol
 
 from attrs import evolve
 
 from penstock.errors import SinkError, TargetError
-from penstock.ledger.texts import entry_of, facts_of, json_text, moment_of, partition_of, rejected_texts, time_text
+from penstock.ledger.texts import (
+    dated,
+    entry_of,
+    facts_of,
+    json_text,
+    known_moment,
+    moment_of,
+    partition_of,
+    rejected_texts,
+    sums_from,
+    time_text,
+)
 from penstock.model import Partition, Rejected
 from penstock.redact import mask, mask_json
-from penstock.sinks import LedgerEntry, PendingReport, RunRecord
+from penstock.sinks import AccountCounts, LedgerEntry, PendingReport, Restatement, RunRecord
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
+STANDING = (
+    "case when error is not null then 'failed' "
+    "when intent is null and state = 'delivered' and coalesce(read_at >= open_until, false) then 'final' "
+    "else 'open' end"
+)
+RUNS_KEPT = 1000  # of each source
+RUN_DAYS_KEPT = 400
 
-# Portable SQL: text, bigint, "on conflict ... do update", "?" for a parameter. {t} is the prefix of table names.
-_TABLES = (
-    "create table if not exists {t}meta (name text primary key, value text not null)",
-    """create table if not exists {t}partitions (
+# Portable SQL: text, bigint, "on conflict ... do update", "?" for a parameter. In braces: {t} is the prefix of table
+# names, {time} the type of a moment, {now} the moment of the statement, {json} the type of JSON that is only read by
+# people, {account} and {day} what a partition's text says of both, {standing} the expression below.
+TABLES = {
+    "meta": "name text primary key, value text not null",
+    "partitions": """
         source text not null, stream text not null, partition text not null,
-        state text not null, run_id text not null, read_at text, open_until text, fingerprint text not null,
-        rows bigint not null, promised bigint, rejected bigint not null, repeated bigint not null,
-        truncated bigint not null, sums text not null, derived_rows text not null, files text not null,
-        error text, attempts bigint not null, version bigint not null, intent text,
-        primary key (source, stream, partition))""",
-    """create table if not exists {t}rejected (
+        account text generated always as ({account}) stored, day text generated always as ({day}) stored,
+        state text not null, run_id text not null, read_at {time}, open_until {time}, fingerprint text not null,
+        rows bigint not null, promised bigint, rejected bigint not null, unread_values bigint not null default 0,
+        repeated bigint not null, truncated bigint not null, attempts bigint not null, version bigint not null,
+        read_by text not null default '', error text,
+        standing text generated always as ({standing}) stored,
+        sums text not null, derived_rows text not null, files text not null, intent text,
+        primary key (source, stream, partition)""",
+    "rejected": """
         source text not null, stream text not null, partition text not null, number bigint not null,
         of_stream text not null, path text not null, reason text not null, raw text not null,
-        primary key (source, stream, partition, number))""",
-    """create table if not exists {t}reports (
+        primary key (source, stream, partition, number)""",
+    "reports": """
         source text not null, stream text not null, handle text not null, request text not null,
-        partitions text not null, submitted_at text not null, fingerprint text not null)""",
-    """create table if not exists {t}accounts (
+        partitions text not null, submitted_at {time} not null, fingerprint text not null""",
+    "accounts": """
         source text not null, stream text not null, position bigint not null, account text not null,
-        primary key (source, stream, position))""",
-    """create table if not exists {t}runs (
-        run_id text not null, source text not null, started_at text not null, finished_at text, exit_code bigint,
-        report text not null, primary key (run_id, source))""",
+        primary key (source, stream, position)""",
+    "runs": """
+        run_id text not null, source text not null, started_at {time} not null, finished_at {time}, exit_code bigint,
+        report text not null, primary key (run_id, source)""",
+    "restatements": """
+        source text not null, stream text not null, partition {json} not null, run_id text not null,
+        restated_at {time} not null default ({now}), rows_before bigint not null, rows_after bigint not null,
+        came bigint, went bigint, changed bigint, sums {json} not null""",
+}
+INDEXES = (
+    "create index if not exists partitions_day on {t}partitions (source, stream, day, account)",
+    # All that status needs, so that a million rows are counted without being read.
+    "create index if not exists partitions_counts on {t}partitions "
+    "(source, stream, account, day, standing, rows, rejected, unread_values, read_at)",
+    "create index if not exists partitions_failed on {t}partitions (source, stream, account) where error is not null",
+    "create index if not exists partitions_unsettled on {t}partitions (source) "
+    "where intent is not null or state in ('intended', 'staged')",
+    "create index if not exists runs_started on {t}runs (source, started_at)",
+    "create index if not exists restatements_stream on {t}restatements (source, stream, restated_at)",
 )
-_VIEW = """{t}days as select source, stream, partition,
+UNSETTLED = "(intent is not null or state in ('intended', 'staged'))"  # as the index says it
+VIEW = """{t}days as select source, stream, partition, account, nullif(day, '') as day,
     case when intent is not null then 'intended' else state end as state,
     case when state <> 'delivered' or open_until is null then null
          when read_at >= open_until then 'closed' else 'open' end as day_was,
-    rows, promised, rejected, repeated, read_at, open_until, sums, files, error, attempts, run_id
-    from {t}partitions"""
+    rows, promised, rejected, unread_values, repeated, read_at, open_until, sums, files, error, attempts, run_id,
+    read_by from {t}partitions"""
+
+_COUNTS = """select stream, account, count(*), min(day), max(day),
+    sum(case when standing = 'final' then 1 else 0 end), sum(case when standing = 'failed' then 1 else 0 end),
+    sum(rows), sum(rejected), sum(unread_values), max(read_at)
+    from {t}partitions where {where} group by stream, account"""
+_ERRORS = """select stream, account, max(day || '|' || error)
+    from {t}partitions where {where} and error is not null group by stream, account"""
 
 _FACTS = (
-    *("state", "run_id", "read_at", "open_until", "fingerprint", "rows", "promised", "rejected", "repeated"),
-    *("truncated", "sums", "derived_rows", "files", "error", "attempts"),
+    *("state", "run_id", "read_at", "open_until", "fingerprint", "rows", "promised", "rejected", "unread_values"),
+    *("repeated", "truncated", "read_by", "sums", "derived_rows", "files", "error", "attempts"),
 )
 _HERE = "source = ? and stream = ? and partition = ?"
 
@@ -75,7 +122,13 @@ class SqlLedger:
 
     prefix = ""  # before every table's name: "penstock." in a database with schemas
     create_view = "create view if not exists"
+    words: ClassVar[Mapping[str, str]]  # for the names in braces in TABLES
+    in_texts: str  # a condition: the value is one of the texts of a JSON array, a parameter
     more_tables: tuple[str, ...] = ()
+    compares = True  # a delivery is compared with the former one; False: the target does that, row by row
+    runs_kept = RUNS_KEPT
+    run_days_kept = RUN_DAYS_KEPT
+    restatement_days_kept: int | None = None  # None: all
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
         """Run one statement whose parameters are written ``?``; errors as SinkError or TargetError."""
@@ -85,20 +138,42 @@ class SqlLedger:
         """All statements within take effect durably when it ends, or none does."""
         raise NotImplementedError
 
+    def _migrate(self, found: int) -> None:
+        """Bring the tables of an older version up to date, within :meth:`_prepare`'s transaction."""
+        raise NotImplementedError
+
     def close(self) -> None:
         raise NotImplementedError
 
     def _sql(self, statement: str, *values: Any) -> Cursor:
         return self._execute(statement.replace("{t}", self.prefix), values)
 
+    def _make_table(self, name: str, columns: str) -> None:
+        for word, meaning in {**self.words, "standing": STANDING}.items():
+            columns = columns.replace(f"{{{word}}}", meaning)
+        self._sql(f"create table if not exists {{t}}{name} ({columns})")
+
     def _prepare(self) -> None:
-        """Make the tables, or check that those found are of a version that is known."""
+        """Make the tables, or bring those found up to date; a ledger of a newer version is refused."""
         with self._transaction():
-            for table in (*_TABLES, *self.more_tables):
-                self._sql(table)
-            self._sql(f"{self.create_view} {_VIEW}")
+            self._make_table("meta", TABLES["meta"])
             self._check_version()
-            self.set_fact("schema", str(SCHEMA_VERSION))
+            found = int(self.fact("schema") or SCHEMA_VERSION)
+            if found < SCHEMA_VERSION:
+                self._sql("drop view if exists {t}days")
+                self._migrate(found)
+            for name, columns in TABLES.items():
+                self._make_table(name, columns)
+            for statement in (*INDEXES, *self.more_tables):
+                self._sql(statement)
+            self._sql(f"{self.create_view} {VIEW}")
+            if self.fact("schema") != str(SCHEMA_VERSION):
+                self.set_fact("schema", str(SCHEMA_VERSION))
+
+    @property
+    def outdated(self) -> bool:
+        """Whether an older penstock wrote it, and it was not brought up to date yet."""
+        return int(self.fact("schema") or SCHEMA_VERSION) < SCHEMA_VERSION
 
     def _check_version(self) -> None:
         found = self.fact("schema")
@@ -121,8 +196,56 @@ class SqlLedger:
 
     # --- partitions -------------------------------------------------------------------------------------------------
 
-    def entries(self, source: str, stream: str) -> dict[Partition, LedgerEntry]:
-        return {entry.partition: entry for entry, _ in self._entries("source = ? and stream = ?", source, stream)}
+    def entries(
+        self,
+        source: str,
+        stream: str,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+    ) -> dict[Partition, LedgerEntry]:
+        found: dict[Partition, LedgerEntry] = {}
+        for where, values in _windows(source, stream, since, until):
+            where, values = self._of_accounts(where, values, accounts)
+            found |= {entry.partition: entry for entry, _ in self._entries(where, *values)}
+        return dict(sorted(found.items(), key=lambda item: item[0].text))
+
+    def counts(
+        self,
+        source: str,
+        stream: str | None = None,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+    ) -> tuple[AccountCounts, ...]:
+        found: list[AccountCounts] = []
+        columns: dict[str, str] = {}
+        for where, values in _windows(source, stream, since, until):
+            where, values = self._of_accounts(where, values, accounts)
+            errors = self._sql(_ERRORS.replace("{where}", where), *values).fetchall()
+            last = {(name, account): text.partition("|")[2] for name, account, text in errors}
+            for name, account, *row in self._sql(_COUNTS.replace("{where}", where), *values).fetchall():
+                if account and name not in columns:
+                    columns[name] = self._account_column(source, name, account)
+                of = {columns[name]: account} if account else {}
+                found.append(_counts_of(source, name, of, row, last.get((name, account))))
+        return tuple(sorted(found, key=lambda one: (one.stream, *one.account.values())))
+
+    def _of_accounts(self, where: str, values: list[Any], accounts: Sequence[str] | None) -> tuple[str, list[Any]]:
+        """The condition for these accounts only; None: for all."""
+        if accounts is None:
+            return where, values
+        return f"{where} and account {self.in_texts}", [*values, json_text(list(accounts))]
+
+    def _account_column(self, source: str, stream: str, account: str) -> str:
+        """The column of a stream's accounts; one partition stands for all."""
+        ((text,),) = self._sql(
+            "select partition from {t}partitions where source = ? and stream = ? and account = ? limit 1",
+            *(source, stream, account),
+        ).fetchall()
+        return partition_of(stream, text).values[0][0]
 
     def entry(self, source: str, partition: Partition) -> LedgerEntry | None:
         """The row of one partition, None when it has none."""
@@ -132,8 +255,7 @@ class SqlLedger:
         """Entries, and of each whether there is a former reading beside an intent."""
         facts = ", ".join(_FACTS)
         rows = self._sql(
-            f"select source, stream, partition, version, intent, {facts} from {{t}}partitions where {where} "
-            "order by source, stream, partition",
+            f"select source, stream, partition, version, intent, {facts} from {{t}}partitions where {where}",
             *values,
         ).fetchall()
         for source, stream, text, version, intent, *found in rows:
@@ -160,6 +282,8 @@ class SqlLedger:
         else:
             first = changes = {**facts, "intent": None}
         with self._transaction():
+            if self.compares and entry.kind == "report" and entry.state == "delivered" and entry.version:
+                self._compare(entry)
             if not self._put(entry, changes, first):
                 raise SinkError(
                     f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
@@ -167,6 +291,67 @@ class SqlLedger:
                 )
             if entry.state != "intended":
                 self._store_rejected(entry)
+
+    def _compare(self, entry: LedgerEntry) -> None:
+        """Record what the entry changes against the delivery it is to replace."""
+        found = self._sql(
+            f"select rows, sums from {{t}}partitions where {_HERE} and day <> '' and state = 'delivered'",
+            *(entry.source, entry.partition.stream, entry.partition.text),
+        ).fetchall()
+        for rows, text in found:
+            before = sums_from(text)
+            sums = {
+                column: (before[column], total)
+                for column, total in entry.sums.items()
+                if column in before and before[column] != total
+            }
+            if rows != entry.rows or sums or any((entry.changes or {}).values()):
+                self.restate(entry, (rows, entry.rows), sums, entry.changes)
+
+    def restate(
+        self,
+        entry: LedgerEntry,
+        rows: tuple[int, int],
+        sums: Mapping[str, tuple[Decimal, Decimal]],
+        changes: Mapping[str, int] | None,
+    ) -> None:
+        """Record a restatement; see :class:`penstock.sinks.Restatement`."""
+        counted = changes or {}
+        self._sql(
+            "insert into {t}restatements (source, stream, partition, run_id, rows_before, rows_after, came, went, "
+            "changed, sums) values (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            *(entry.source, entry.partition.stream, entry.partition.text, entry.run_id, *rows),
+            *(counted.get("came"), counted.get("went"), counted.get("changed")),
+            json_text({column: [str(before), str(after)] for column, (before, after) in sums.items()}),
+        )
+
+    def restated(
+        self,
+        source: str | None = None,
+        stream: str | None = None,
+        *,
+        since: datetime | None = None,
+        until: datetime | None = None,
+    ) -> Iterator[Restatement]:
+        terms = {"source = ?": source, "stream = ?": stream, "restated_at >= ?": since, "restated_at < ?": until}
+        terms = {term: value for term, value in terms.items() if value is not None}
+        values = [time_text(value) if isinstance(value, datetime) else value for value in terms.values()]
+        rows = self._sql(
+            "select source, stream, cast(partition as text), run_id, restated_at, rows_before, rows_after, came, went, "
+            f"changed, cast(sums as text) from {{t}}restatements where {' and '.join(terms) or 'true'} "
+            "order by restated_at, source, stream",
+            *values,
+        ).fetchall()
+        for of, name, text, run_id, at, before, after, came, went, changed, sums in rows:
+            yield Restatement(
+                source=of,
+                partition=dated(partition_of(name, text)),
+                run_id=run_id,
+                restated_at=known_moment(at),
+                rows=(before, after),
+                sums={column: (Decimal(old), Decimal(new)) for column, (old, new) in json.loads(sums).items()},
+                changes=None if came is None else {"came": came, "went": went, "changed": changed},
+            )
 
     def _put(self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
         """
@@ -274,7 +459,7 @@ class SqlLedger:
                 handle=handle,
                 request=request,
                 partitions=tuple(Partition(stream, tuple(values.items())) for values in json.loads(partitions)),
-                submitted_at=datetime.fromisoformat(submitted_at),
+                submitted_at=known_moment(submitted_at),
                 fingerprint=fingerprint,
             )
             for handle, request, partitions, submitted_at, fingerprint in rows
@@ -307,13 +492,30 @@ class SqlLedger:
         return tuple(account for (account,) in rows)
 
     def record_run(self, run: RunRecord) -> None:
+        with self._transaction():
+            self._sql(
+                "insert into {t}runs (run_id, source, started_at, finished_at, exit_code, report) "
+                "values (?, ?, ?, ?, ?, ?) on conflict (run_id, source) do update set "
+                "finished_at = excluded.finished_at, exit_code = excluded.exit_code, report = excluded.report",
+                *(run.run_id, run.source, time_text(run.started_at), time_text(run.finished_at), run.exit_code),
+                json_text(mask_json(_without_restatements(run.report))),
+            )
+            self._prune(run)
+
+    def _prune(self, run: RunRecord) -> None:
+        """Delete the records of the run's source that are older, or more, than is kept."""
+        oldest = run.started_at - timedelta(days=self.run_days_kept)
+        self._sql("delete from {t}runs where source = ? and started_at < ?", run.source, time_text(oldest))
         self._sql(
-            "insert into {t}runs (run_id, source, started_at, finished_at, exit_code, report) "
-            "values (?, ?, ?, ?, ?, ?) on conflict (run_id, source) do update set "
-            "finished_at = excluded.finished_at, exit_code = excluded.exit_code, report = excluded.report",
-            *(run.run_id, run.source, time_text(run.started_at), time_text(run.finished_at), run.exit_code),
-            json_text(mask_json(dict(run.report))),
+            "delete from {t}runs where source = ? and started_at < (select started_at from {t}runs where source = ? "
+            "order by started_at desc limit 1 offset ?)",
+            *(run.source, run.source, self.runs_kept - 1),
         )
+        if self.restatement_days_kept is not None:
+            self._sql(
+                "delete from {t}restatements where source = ? and restated_at < ?",
+                *(run.source, time_text(run.started_at - timedelta(days=self.restatement_days_kept))),
+            )
 
     def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
         rows = self._sql(
@@ -325,10 +527,68 @@ class SqlLedger:
             RunRecord(
                 run_id=run_id,
                 source=source,
-                started_at=datetime.fromisoformat(started_at),
+                started_at=known_moment(started_at),
                 finished_at=moment_of(finished_at),
                 exit_code=exit_code,
                 report=json.loads(report),
             )
             for run_id, started_at, finished_at, exit_code, report in rows
         )
+
+
+def _without_restatements(report: Mapping[str, Any]) -> dict[str, Any]:
+    """A run report without the lists of restatements, which are in a table of their own."""
+    streams = report.get("streams")
+    if not isinstance(streams, Mapping):
+        return dict(report)
+    kept = {
+        name: {key: value for key, value in counts.items() if key != "restated"}
+        if isinstance(counts, Mapping)
+        else counts
+        for name, counts in streams.items()
+    }
+    return {**report, "streams": kept}
+
+
+def _windows(
+    source: str, stream: str | None, since: date | None, until: date | None
+) -> Iterator[tuple[str, list[Any]]]:
+    """
+    Conditions and their parameters for the rows of a window of days. Rows without a day, which are in any window, have
+    a condition of their own: an index serves two ranges in two queries only.
+    """
+    terms, values = ["source = ?"], [source]
+    if stream is not None:
+        terms.append("stream = ?")
+        values.append(stream)
+    where = " and ".join(terms)
+    if since is None and until is None:
+        yield where, values
+        return
+    yield f"{where} and day = ''", values
+    yield (
+        f"{where} and day >= ? and day <= ?",
+        [*values, (since or date.min).isoformat(), (until or date.max).isoformat()],
+    )
+
+
+def _counts_of(
+    source: str, stream: str, account: Mapping[str, str], row: Sequence[Any], error: str | None
+) -> AccountCounts:
+    partitions, first, last, final, failed, rows, rejected, unread, read_at = row
+    return AccountCounts(
+        source=source,
+        stream=stream,
+        account=account,
+        partitions=partitions,
+        final=int(final),
+        open=partitions - int(final) - int(failed),
+        failed=int(failed),
+        rows=int(rows),
+        rejected=int(rejected),
+        unread_values=int(unread),
+        first_day=date.fromisoformat(first) if first else None,
+        last_day=date.fromisoformat(last) if last else None,
+        last_read=moment_of(read_at),
+        last_error=error,
+    )

@@ -3,15 +3,25 @@ The ledger beside files: one SQLite file.
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from penstock.errors import PenstockError, SinkError, TargetError
-from penstock.ledger.sql import SqlLedger
+from penstock.ledger.sql import TABLES, SqlLedger
 
 if TYPE_CHECKING:
     import sqlite3
+
+
+# A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
+_DAY_HERE = """substr(partition, -14) glob ':"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"}'"""
+_DAY = f"case when {_DAY_HERE} then substr(partition, -12, 10) else '' end"
+_FIRST = """json_extract(partition, '$."' || substr(partition, 3, instr(partition, '":') - 3) || '"')"""
+_ACCOUNT = f"case when partition = '{{}}' or ({_DAY_HERE} and {_FIRST} = substr(partition, -12, 10)) then '' " + (
+    f"else {_FIRST} end"
+)
+_NOW = "strftime('%Y-%m-%dT%H:%M:%f', 'now') || '000+00:00'"
 
 
 class SqliteLedger(SqlLedger):
@@ -21,8 +31,13 @@ class SqliteLedger(SqlLedger):
     Write-ahead log and synchronous FULL: one fsync per change, and readers never wait for the writer. ``readonly``
     needs no write permission; a file in which nothing was recorded yet reads as empty.
 
+    A ledger of an older penstock is brought up to date when it is opened; for a reader, a copy of it in memory is.
+
     Raises TargetError when the file cannot be used: not a database, damaged, unwritable, of a newer penstock.
     """
+
+    words: ClassVar = {"time": "text", "json": "text", "account": _ACCOUNT, "day": _DAY, "now": _NOW}
+    in_texts = "in (select value from json_each(?))"
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         import sqlite3
@@ -81,6 +96,26 @@ class SqliteLedger(SqlLedger):
             return
         self._refuse_foreign()
         self._check_version()
+        if self.outdated:
+            stored = self._connection
+            assert stored is not None
+            self._connection = self._sqlite3.connect(":memory:", isolation_level=None)
+            with closing(stored):
+                stored.backup(self._connection)
+            self._prepare()
+
+    def _migrate(self, found: int) -> None:
+        """
+        From version 1: ``partitions`` has columns that SQLite adds to a new table only.
+        """
+        self._sql("alter table {t}partitions rename to partitions_1")
+        self._make_table("partitions", TABLES["partitions"])
+        columns = (
+            "source, stream, partition, state, run_id, read_at, open_until, fingerprint, rows, promised, rejected, "
+            "repeated, truncated, attempts, version, error, sums, derived_rows, files, intent"
+        )
+        self._sql(f"insert into {{t}}partitions ({columns}) select {columns} from partitions_1")  # noqa: S608
+        self._sql("drop table partitions_1")
 
     def _tables(self) -> set[str]:
         rows = self._execute("select name from sqlite_master where type = 'table'").fetchall()

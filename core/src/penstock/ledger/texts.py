@@ -5,6 +5,7 @@ Free text (errors, rejected records) is masked on its way in.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -26,8 +27,10 @@ def facts_of(entry: LedgerEntry) -> dict[str, Any]:
         "rows": entry.rows,
         "promised": entry.promised,
         "rejected": entry.rejected,
+        "unread_values": entry.unread_values,
         "repeated": entry.repeated,
         "truncated": int(entry.truncated),
+        "read_by": entry.read_by,
         "sums": json_text({column: str(value) for column, value in entry.sums.items()}),
         "derived_rows": json_text(dict(entry.derived_rows)),
         "files": files_text(entry.files),
@@ -36,11 +39,13 @@ def facts_of(entry: LedgerEntry) -> dict[str, Any]:
     }
 
 
+_DAY = re.compile(r"\d{4}-\d\d-\d\d")
+
 _FROM_ROW: dict[str, Callable[[Any], Any]] = {
     "truncated": bool,
     "read_at": lambda text: moment_of(text),
     "open_until": lambda text: moment_of(text),
-    "sums": lambda text: {column: Decimal(value) for column, value in json.loads(text).items()},
+    "sums": lambda text: sums_from(text),
     "derived_rows": json.loads,
     "files": lambda text: files_from(text),
 }
@@ -55,6 +60,16 @@ def entry_of(source: str, partition: Partition, version: int, facts: Mapping[str
 def partition_of(stream: str, text: str) -> Partition:
     """From ``Partition.text``."""
     return Partition(stream, tuple(json.loads(text).items()))
+
+
+def dated(partition: Partition) -> Partition:
+    """The partition with its day last, from a text whose order is lost (a ``jsonb`` of Postgres)."""
+    return Partition(partition.stream, tuple(sorted(partition.values, key=lambda pair: bool(_DAY.fullmatch(pair[1])))))
+
+
+def sums_from(text: str) -> dict[str, Decimal]:
+    """Column -> sum, from JSON text."""
+    return {column: Decimal(value) for column, value in json.loads(text).items()}
 
 
 def _members(file: LedgerFile) -> dict[str, Any]:
@@ -90,5 +105,16 @@ def time_text(moment: datetime | None) -> str | None:
     return moment.astimezone(UTC).isoformat(timespec="microseconds")
 
 
-def moment_of(text: str | None) -> datetime | None:
-    return None if text is None else datetime.fromisoformat(text)
+def known_moment(value: str | datetime) -> datetime:
+    """As :func:`moment_of`, of a value that is never null."""
+    moment = moment_of(value)
+    assert moment is not None
+    return moment
+
+
+def moment_of(value: str | datetime | None) -> datetime | None:
+    """The moment of :func:`time_text`, or of a database's own timestamp; aware, in UTC."""
+    if value is None:
+        return None
+    moment = datetime.fromisoformat(value) if isinstance(value, str) else value
+    return moment.astimezone(UTC)

@@ -4,18 +4,23 @@ The ledger in the schema ``penstock`` of the database itself, written in the tra
 Besides the core's tables: ``tables`` says which table holds which stream, ``restatements`` what new readings changed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 from attrs import frozen
 from penstock import SinkError, TargetError
-from penstock.ledger import SCHEMA_VERSION, SqlLedger
+from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
 
 from penstock_plugins.postgres.database import Database, Row, lock_key
 
 SCHEMA = "penstock"
-LAYOUT = "1"  # of the tables below
+LAYOUT = "2"  # of the tables below
+_TIMES = {  # that were text in version 1
+    "partitions": ("read_at", "open_until"),
+    "reports": ("submitted_at",),
+    "runs": ("started_at", "finished_at"),
+}
 _WRITTEN = ("partitions", "rejected", "reports", "accounts", "runs", "tables", "restatements")  # by any run
 
 
@@ -30,19 +35,35 @@ class Known:
     table: str
 
 
+# A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
+_DAY = """coalesce(substring(partition from ':"(\\d{4}-\\d\\d-\\d\\d)"}$'), '')"""
+_FIRST = (
+    """coalesce(replace(partition, '\\u0000', '\\ufffd')::jsonb ->> substring(partition from '^{"([^"]*)":'), '')"""
+)
+_ACCOUNT = f"case when {_FIRST} = {_DAY} then '' else {_FIRST} end"
+
+
+class OutdatedLedgerError(Exception):
+    """The ledger was written by an older penstock, and this session may not bring it up to date."""
+
+
 class PostgresLedger(SqlLedger):
     prefix = f"{SCHEMA}."
     create_view = "create or replace view"
+    words: ClassVar = {
+        "time": "timestamptz",
+        "json": "jsonb",
+        "now": "now()",
+        "account": _ACCOUNT,
+        "day": _DAY,
+    }
+    in_texts = "in (select jsonb_array_elements_text(?::jsonb))"
+    compares = False  # the writer does, row by row
     more_tables = (
         """create table if not exists {t}tables (
             source text not null, stream text not null, of_stream text not null, relation oid not null,
             schema_name text not null, table_name text not null,
             primary key (source, stream), unique (schema_name, table_name))""",
-        """create table if not exists {t}restatements (
-            source text not null, stream text not null, partition jsonb not null, run_id text not null,
-            restated_at timestamptz not null default now(), rows_before bigint not null, rows_after bigint not null,
-            came bigint not null, went bigint not null, changed bigint not null, sums jsonb not null)""",
-        "create index if not exists restatements_stream on {t}restatements (source, stream, restated_at)",
         "comment on schema penstock is 'The ledger of penstock: which partitions were delivered, and when'",
         """comment on table {t}restatements is
             'What a new reading of a partition changed: rows that came, went and changed, sums before and after'""",
@@ -54,6 +75,8 @@ class PostgresLedger(SqlLedger):
             self._prepare_once()
         elif self._exists():
             self._check_version()
+            if self.outdated:
+                raise OutdatedLedgerError
 
     def _exists(self) -> bool:
         return self._database.one("select to_regclass('penstock.meta')") is not None
@@ -77,6 +100,23 @@ class PostgresLedger(SqlLedger):
                 self._sql(f"create schema {SCHEMA}")
             self._prepare()
             self.set_fact("postgres", LAYOUT)
+
+    def _migrate(self, found: int) -> None:
+        """From version 1: times were text, and accounts and days in the partition's text only."""
+        for table, times in _TIMES.items():
+            changes = [f"alter column {name} type timestamptz using {name}::timestamptz" for name in times]
+            if table == "partitions":
+                changes += [
+                    f"add column account text generated always as ({_ACCOUNT}) stored",
+                    f"add column day text generated always as ({_DAY}) stored",
+                    "add column unread_values bigint not null default 0",
+                    "add column read_by text not null default ''",
+                ]
+            self._sql(f"alter table {{t}}{table} {', '.join(changes)}")
+        # After its columns have their types.
+        self._sql(f"alter table {{t}}partitions add column standing text generated always as ({STANDING}) stored")
+        nullable = ", ".join(f"alter column {name} drop not null" for name in ("came", "went", "changed"))
+        self._sql(f"alter table {{t}}restatements {nullable}")
 
     def _check_rights(self) -> None:
         """Before anything is asked for: whether this user may write what every delivery writes."""
@@ -144,26 +184,6 @@ class PostgresLedger(SqlLedger):
 
     def forget_table(self, source: str, stream: str) -> None:
         self._sql("delete from {t}tables where source = ? and stream = ?", source, stream)
-
-    # --- restatements -----------------------------------------------------------------------------------------------
-
-    def restate(
-        self,
-        source: str,
-        stream: str,
-        partition: str,
-        run_id: str,
-        rows: tuple[int, int],
-        changes: Mapping[str, int],
-        sums: str,
-    ) -> None:
-        """``rows``: before and after; ``partition`` and ``sums`` are JSON (column -> [before, after])."""
-        self._sql(
-            "insert into {t}restatements (source, stream, partition, run_id, rows_before, rows_after, came, went, "
-            "changed, sums) values (?, ?, ?::jsonb, ?, ?, ?, ?, ?, ?, ?::jsonb)",
-            *(source, stream, partition, run_id, *rows),
-            *(changes["came"], changes["went"], changes["changed"], sums),
-        )
 
     def transaction(self) -> AbstractContextManager[None]:
         return self._transaction()

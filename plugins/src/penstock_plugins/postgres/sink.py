@@ -22,7 +22,7 @@ from attrs import field, frozen
 from penstock import Layout, LedgerEntry, Partition, Secret, SinkError, TargetError
 
 from penstock_plugins.postgres.database import Database, quoted
-from penstock_plugins.postgres.ledger import Known, PostgresLedger
+from penstock_plugins.postgres.ledger import Known, OutdatedLedgerError, PostgresLedger
 from penstock_plugins.postgres.tables import Table, checked, exists, prepared
 from penstock_plugins.postgres.writer import PostgresWriter
 
@@ -62,10 +62,23 @@ class PostgresSink:
                 if database.one("select to_regclass('penstock.meta')") is None:
                     database.close()
                     return None
-            return PostgresTarget(self, database, PostgresLedger(database, readonly=True), source)
+            return PostgresTarget(self, database, self._ledger(database), source)
         except BaseException:
             database.close()
             raise
+
+    def _ledger(self, database: Database) -> PostgresLedger:
+        """For a reader; a ledger of an older penstock is brought up to date by a session that may write."""
+        try:
+            return PostgresLedger(database, readonly=True)
+        except OutdatedLedgerError:
+            writing = Database(self.dsn, application="penstock (migrating)")
+            try:
+                with writing.explained():
+                    PostgresLedger(writing)
+            finally:
+                writing.close()
+            return PostgresLedger(database, readonly=True)
 
     def place(self, source: str, stream: str) -> Known:
         """Where a stream's rows are to be."""

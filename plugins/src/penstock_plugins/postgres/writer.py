@@ -5,7 +5,6 @@ One partition on its way into its tables: see :mod:`.sink` for what a commit is.
 # Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
 # ruff: noqa: S608
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal, localcontext
@@ -322,16 +321,8 @@ class PostgresWriter:
                 after = self._row(f"select {totals} from {part.stage}")
         changes = {"came": came, "went": went, "changed": changed}
         if any(changes.values()):
-            moved = {name: pair for name, *pair in zip(measures, before, after, strict=True) if pair[0] != pair[1]}
-            self._target.ledger.restate(
-                entry.source,
-                part.layout.stream,
-                self._partition.text,
-                entry.run_id,
-                (rows_before, rows_after),
-                changes,
-                json.dumps({name: list(map(str, pair)) for name, pair in moved.items()}),
-            )
+            moved = {name: (old, new) for name, old, new in zip(measures, before, after, strict=True) if old != new}
+            self._target.ledger.restate(entry, (rows_before, rows_after), moved, changes)
         return changes
 
     def _told_before(self, part: _Part, doubtful: Collection[str]) -> Sequence[str]:
