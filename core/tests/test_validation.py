@@ -133,12 +133,12 @@ SOUND = [
 
 MISTAKEN = [
     (clicks(record=NotDeclared), "NotDeclared is no record class: put @record() above it"),
-    (clicks(kind="reports"), "kind 'reports' is none; write 'report' or 'changes' or 'snapshot'. Did you mean"),
+    (clicks(kind="reports"), "kind 'reports' does not exist; write 'report' or 'changes' or 'snapshot'. Did you mean"),
     (clicks(day=None), 'it is a report without day; name the column of the report\'s day, day="report_date"'),
     (clicks(kind="changes", day=None), "it has changes without day"),
     (clicks(kind="changes", key=()), "it has changes without a key, by which they are merged"),
     (clicks(kind="snapshot"), "it is a snapshot, which has no days, with day 'report_date'"),
-    (clicks(requests=Stream.__attrs_attrs__.requests.default), "it names no requests, so that nothing would be asked"),
+    (clicks(requests=Stream.__attrs_attrs__.requests.default), "it has no requests, so nothing would be fetched"),
     (clicks(accounts=("17", "18")), "accounts is tuple; write a function, such as lambda settings:"),
     (clicks(open_for="2 days"), "open_for is '2 days'; write OpenFor(2) for two days"),
     (clicks(account="acount_id"), "account names the column 'acount_id', which Click does not have"),
@@ -152,9 +152,9 @@ MISTAKEN = [
     (clicks(day_of="clicked"), "day_of names the column 'clicked', which Click does not have. Did"),
     (clicks(accounts=None), "account 'account_id' without accounts; write accounts=lambda settings:"),
     (clicks(account=None), 'accounts without account; name the column of the account, account="account_id"'),
-    (clicks(days_per_request=7), "days_per_request is 7, and nothing tells a row's day; name the column"),
+    (clicks(days_per_request=7), "days_per_request is 7, and no column holds a row's day; name one"),
     (clicks(days_per_request=0), "days_per_request is 0; write a number of days, 1 or more"),
-    (clicks(accounts=None, accounts_from=("offer", "id")), "accounts_from names the stream 'offer', which is none."),
+    (clicks(accounts=None, accounts_from=("offer", "id")), "accounts_from names the stream 'offer', which does"),
     (clicks(accounts=None, accounts_from=("offers", "ids")), "accounts_from: names the column 'ids', which Offer"),
     (clicks(parent=Parent(stream="clicks", columns=("id",))), "parent names the stream itself"),
     (clicks(parent=Parent(stream="offers", columns=("id",))), "and that of its parent offers is None"),
@@ -162,7 +162,7 @@ MISTAKEN = [
     (parts(parent=Parent(stream="offers", columns=ID_ONLY), requests=requests), "parent: columns is str ('id');"),
     (parts(derived=Derived(stream="offers", column="id", stamps={})), "the column id of offers is a text column"),
     (parts(derived=Derived(stream="offers", column="bits", stamps={})), "derived: names the column 'bits'"),
-    (parts(derived=Derived(stream="ofers", column="parts", stamps={})), 'which is none. Did you mean "offers"'),
+    (parts(derived=Derived(stream="ofers", column="parts", stamps={})), 'which does not exist. Did you mean "offers"'),
     (parts(kind="changes", derived=Derived(stream="offers", column="parts", stamps={})), "so write 'snapshot'"),
     (clicks(paginator=named("singel")), "paginator: no paginator named 'singel' is installed. Did you"),
     (clicks(paginator=named("single", size=3)), "cannot be made with the options ['size']"),
@@ -173,7 +173,7 @@ MISTAKEN = [
     (clicks(envelope="clicks"), "envelope is str ('clicks'), which cannot be called"),
     (
         clicks(required_settings=("acount_ids",)),
-        "needs 'acount_ids', which is no setting of AcmeSettings. Did you mean",
+        "required_settings names 'acount_ids', which is no setting of AcmeSettings. Did you mean",
     ),
     (parts(record=Priced, requests=requests), "Priced.price_amount: derived(of='prise') names the column 'prise'"),
     (parts(record=Priced, requests=requests), "Priced.key_of: row_key('ipp') names the column 'ipp'"),
@@ -231,11 +231,11 @@ ACTION: dict[str, Any] = {"name": "pause", "summary": "", "method": "POST", "pat
     [
         (
             {"fields": ()},
-            "path '/offers/{id}' wants {id}, which is no field; add Field(name='id', place=",
+            "path '/offers/{id}' contains {id}, which is no field; add Field(name='id', place=",
         ),
-        ({"fields": (Field(name="id"),)}, 'field id: it stands in the path; write place="path" and required=True'),
+        ({"fields": (Field(name="id"),)}, 'field id: it is in the path; write place="path" and required=True'),
         ({"path": "/offers"}, "field id: path '/offers' does not name it; write {id} there"),
-        ({"fields": (FIELD, Field(name="key", aliases=("id",)))}, "field key: 'id' is a name of the field id as well"),
+        ({"fields": (FIELD, Field(name="key", aliases=("id",)))}, "field key: 'id' is also a name of the field id"),
         ({"fields": (FIELD, FIELD)}, "field id: more than one has this name"),
         ({"fields": (FIELD, Field(name="x", place="cookie"))}, "field x: place 'cookie' is none of path, query"),  # type: ignore[arg-type]
         ({"fields": (FIELD, Field(name="x", type="int"))}, "field x: type 'int' is none of text, integer"),  # type: ignore[arg-type]

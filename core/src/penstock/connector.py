@@ -343,6 +343,32 @@ class Stream:
         """The columns of its record class, in the order of their declaration."""
         return columns_of(self.record)
 
+    @property
+    def partition_columns(self) -> tuple[str, ...]:
+        """The names of its account's and its day's column, those that it has."""
+        return tuple(name for name in (self.account, self.day) if name is not None)
+
+    @property
+    def stamped_columns(self) -> tuple[Column, ...]:
+        """The partition columns that the record class lacks, so that the value of the partition is written to them."""
+        own = {column.name for column in self.columns}
+        return tuple(
+            Column(name=name, type="date", description="the day of the partition")
+            if name == self.day
+            else Column(name=name, type="text", description="the account of the partition")
+            for name in self.partition_columns
+            if name not in own
+        )
+
+    def all_columns(self, extra: Sequence[Column] = ()) -> tuple[Column, ...]:
+        """
+        All columns of its rows, in order: the stamped ones, those of the record class, and those of ``extra``, which a
+        configuration declares, that have other names. A derived stream has its parent's stamps besides.
+        """
+        declared = (*self.stamped_columns, *self.columns)
+        names = {column.name for column in declared}
+        return (*declared, *(column for column in extra if column.name not in names))
+
 
 @frozen(kw_only=True, eq=False)
 class Connector:

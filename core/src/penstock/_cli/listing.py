@@ -166,15 +166,12 @@ def _marks(field: dict[str, Any]) -> list[str]:
 
 def described(stream: "Stream") -> dict[str, Any]:
     """A stream as ``streams --json`` shows it."""
-    own = stream.columns
-    known = {column.name for column in own}
-    stamped = [name for name in (stream.account, stream.day) if name is not None and name not in known]
     return {
         "name": stream.name,
         "summary": stream.summary,
         "kind": stream.kind,
         "key": list(stream.key),
-        "partition": [name for name in (stream.account, stream.day) if name is not None],
+        "partition": list(stream.partition_columns),
         "final": final_when(stream),
         "on_by_default": stream.on_by_default and not stream.not_built,
         "needs": list(stream.required_settings),
@@ -182,8 +179,8 @@ def described(stream: "Stream") -> dict[str, Any]:
         "derived_from": stream.derived.stream if stream.derived is not None else None,
         "not_built": stream.not_built or None,
         "fields": [
-            *(_added(name, "date" if name == stream.day else "text") for name in stamped),
-            *(_field(column) for column in own),
+            *({**_field(column), "nullable": False} for column in stream.stamped_columns),
+            *(_field(column) for column in stream.columns),
         ],
     }
 
@@ -214,19 +211,4 @@ def _field(column: "Column") -> dict[str, Any]:
         "secret": column.secret,
         "zone": column.zone if column.type == "datetime" else None,
         "description": column.description,
-    }
-
-
-def _added(name: str, type_: str) -> dict[str, Any]:
-    return {
-        "name": name,
-        "member": None,
-        "type": type_,
-        "nullable": False,
-        "unit": None,
-        "additive": False,
-        "personal": False,
-        "secret": False,
-        "zone": None,
-        "description": "the partition's",
     }

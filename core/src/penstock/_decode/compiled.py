@@ -87,7 +87,7 @@ class Division:
     @classmethod
     def of(cls, stream: Stream) -> "Division":
         return cls(
-            partition=tuple(filter(None, (stream.account, stream.day))),
+            partition=stream.partition_columns,
             day=stream.day,
             several_days=(_value(stream.days_per_request, int) or 1) > 1,
         )
@@ -123,12 +123,7 @@ def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[C
         raise ConfigError(
             f"source {source}: the stream {stream.name} has a column {taken[0]} already. Declare other names only."
         )
-    front = []
-    if stream.account is not None and stream.account not in names:
-        front.append(Column(name=stream.account, type="text", description="the account asked for"))
-    if stream.day is not None and stream.day not in names:
-        front.append(Column(name=stream.day, type="date", description="the day asked for"))
-    return (*front, *own, *more)
+    return (*stream.stamped_columns, *own, *more)
 
 
 def _in_form(own: Column, forms: Mapping[str, Column]) -> Column:

@@ -50,9 +50,8 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
         return []
     names: set[str] = set()
     for stream in source.streams:
-        more = stream.extra_columns(source.settings) if stream.extra_columns is not None else ()
-        added = [name for name in (stream.account, stream.day) if name is not None]
-        columns = [*added, *(column.name for column in (*stream.columns, *more))]
+        extra = stream.extra_columns(source.settings) if stream.extra_columns is not None else ()
+        columns = [column.name for column in stream.all_columns(extra)]
         names.update(columns, (f"{stream.name}.{column}" for column in columns))
     return [
         f"source.{source.name}.exclude: {name!r} is no column of {source.connector.name}."
@@ -100,15 +99,14 @@ def _read_by(source: ConfiguredSource, names: Iterable[str]) -> dict[str, set[st
         if known:
             return
         day_of = source.day_of(stream)
-        partition = [one for one in (stream.account, stream.day) if one is not None]
-        found[name].update(stream.key, partition, [day_of] if day_of is not None else [])
+        found[name].update(stream.key, stream.partition_columns, [day_of] if day_of is not None else [])
         if stream.parent is not None:
             visit(stream.parent.stream, stream.parent.columns)
         if named := source.accounts_from(stream):
             visit(named[0], named[1:])
         for child in source.derived_from(name):
             assert child.derived is not None
-            visit(child.name, (*partition, *child.derived.stamps))
+            visit(child.name, (*stream.partition_columns, *child.derived.stamps))
 
     for name in names:
         visit(name)

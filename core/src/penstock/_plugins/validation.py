@@ -1,8 +1,8 @@
 """
-What is wrong with the streams and actions that a plugin declares, before anything is asked of a provider.
+Validation of the streams and actions that a plugin declares, before any request is sent.
 
-Each mistake is a line that names the stream or action, says what was seen and what to write instead; all of them are
-told at once. Nothing here compiles a record class: it is asked whenever a connector is used.
+Each problem is one line: the stream or action, what was found, and what to write instead. All problems are reported at
+once. No record class is compiled here, because this runs whenever a connector is used.
 """
 
 from collections import Counter
@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from typing import Any, get_args
 
 import attrs
+from attrs import evolve
 
 from penstock._util.text import did_you_mean, nearest
 from penstock.actions import Action, FieldType, Place
@@ -17,7 +18,7 @@ from penstock.connector import OpenFor, Stream
 from penstock.errors import PluginError
 from penstock.model import Kind
 from penstock.protocols import Named, SinglePage
-from penstock.records import Column, columns_of
+from penstock.records import Column
 
 KINDS: tuple[str, ...] = get_args(Kind)
 PLACES: tuple[str, ...] = get_args(Place)
@@ -46,10 +47,10 @@ def problems_in_streams(
     streams: Iterable[Stream], others: Mapping[str, Stream], settings: type | None, part: Lookup
 ) -> list[str]:
     """
-    The mistakes of these streams of one connector, in their order.
+    The problems of these streams of one connector, in the order of the streams.
 
-    ``others`` are all streams of the connector by name, these among them; ``settings`` its settings' class, where it
-    is known; ``part`` looks up a part that a stream names.
+    ``others``: all streams of the connector by name, these included; ``settings``: its settings class, if known;
+    ``part``: looks up a named component.
     """
     streams = list(streams)
     found = _twice("stream", [stream.name for stream in streams])
@@ -64,27 +65,22 @@ def problems_in_streams(
         if not stream.not_built:
             checks += [_of_columns(stream, known), _of_division(stream, known), _of_others(stream, others, columns)]
             checks += [_of_parts(stream, part), _of_needs(stream, settings)]
-        found += [f"stream {stream.name}: {mistake}" for check in checks for mistake in check]
+        found += [f"stream {stream.name}: {problem}" for check in checks for problem in check]
     return found
 
 
 def _columns(stream: Stream, others: Mapping[str, Stream]) -> dict[str, Column] | None:
-    """
-    Its columns: those of the record class, and those that penstock adds for a partition or a parent's key; None where
-    the record is no record class.
-    """
+    """The columns of a stream by name, a derived one's stamps included; None if its record is no record class."""
     try:
-        known = {column.name: column for column in columns_of(stream.record)}
+        known = {column.name: column for column in stream.all_columns()}
     except (TypeError, AttributeError):
         return None
-    stamped = [(stream.account, "text"), (stream.day, "date")]
     if stream.derived is not None:
-        parent = others.get(stream.derived.stream)
-        stamped += [(name, "text") for name in stream.derived.stamps]
-        stamped += [(parent.account, "text"), (parent.day, "date")] if parent is not None else []
-    for name, type_ in stamped:
-        if name is not None and name not in known:
-            known[name] = Column(name=name, type=type_)  # type: ignore[arg-type]
+        for name in stream.derived.stamps:
+            known.setdefault(name, Column(name=name, type="text"))
+        if (parent := others.get(stream.derived.stream)) is not None:
+            for column in evolve(stream, account=parent.account, day=parent.day).stamped_columns:
+                known.setdefault(column.name, column)
     return known
 
 
@@ -102,10 +98,10 @@ def _of_record(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
 
 
 def _of_shape(stream: Stream) -> Iterator[str]:
-    """What has the wrong type, or lacks what its kind wants."""
+    """Fields of the wrong type, and fields that its kind requires."""
     if stream.kind not in KINDS:
         near = did_you_mean(str(stream.kind), KINDS)
-        yield f"kind {stream.kind!r} is none; write {' or '.join(map(repr, KINDS))}.{near}".rstrip(".")
+        yield f"kind {stream.kind!r} does not exist; write {' or '.join(map(repr, KINDS))}.{near}".rstrip(".")
     for name in ("requests", "accounts", "earliest", "extra_columns", "judge"):
         value = getattr(stream, name)
         if value is not None and not callable(value):
@@ -123,7 +119,7 @@ def _of_shape(stream: Stream) -> Iterator[str]:
     if stream.kind == "snapshot" and stream.day is not None:
         yield f"it is a snapshot, which has no days, with day {stream.day!r}; leave day out, or write kind='report'"
     if stream.requests is _NO_REQUESTS and stream.derived is None:
-        yield "it names no requests, so that nothing would be asked; write requests=, or not_built= and the reason"
+        yield "it has no requests, so nothing would be fetched; write requests=, or not_built= and the reason"
 
 
 _EXAMPLES = {
@@ -136,7 +132,7 @@ _EXAMPLES = {
 
 
 def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
-    """Where it names columns; those that a configuration declares are not known yet."""
+    """The columns that it names. Those that a configuration declares are not known yet."""
     own = {column.name for column in stream.columns}
     configured = stream.extra_columns is not None
     for part in stream.key:
@@ -152,10 +148,10 @@ def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
         if name is None:
             continue
         if name not in own and stream.derived is None:
-            # It would be added. A column that waits to be filled, of nearly the same name, says what was meant.
-            waiting = [one.name for one in known.values() if one.name in own and _waits(one)]
+            # It would be added. A column without a value, of nearly the same name, is probably the one that was meant.
+            waiting = [one.name for one in known.values() if one.name in own and _needs_a_value(one)]
             if near := nearest(name, waiting, cutoff=0.8):
-                seen = f"{what} {_no_column(stream, name, {})}, and {near} waits to be filled"
+                seen = f"{what} {_no_column(stream, name, {})}, and nothing fills {near}"
                 yield f"{seen}; write {what}={near!r}"
         elif known[name].type not in types:
             yield f"{what} {name!r} is a {known[name].type} column; annotate it as {_ANNOTATED[types[0]]}"
@@ -172,34 +168,34 @@ def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
 _ANNOTATED = {"text": "str", "date": "date"}
 
 
-def _waits(column: Column) -> bool:
-    """Whether a record is rejected unless something fills this column, which the provider does not send."""
+def _needs_a_value(column: Column) -> bool:
+    """Whether the provider does not send this required column, so that something else must fill it."""
     return column.added and not column.nullable and column.derived_of is None and not column.hash_of
 
 
 def _of_division(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
     if stream.derived is None:
-        said = [name for name in ("accounts", "accounts_from") if getattr(stream, name) is not None]
-        if stream.account is not None and not said:
+        given = [name for name in ("accounts", "accounts_from") if getattr(stream, name) is not None]
+        if stream.account is not None and not given:
             yield (
                 f"account {stream.account!r} without accounts; write accounts=lambda settings: settings.account_ids, "
                 'or accounts_from=("stream", "column") where another stream lists them'
             )
-        if stream.account is None and said:
-            yield f'{said[0]} without account; name the column of the account, account="account_id"'
+        if stream.account is None and given:
+            yield f'{given[0]} without account; name the column of the account, account="account_id"'
     days = stream.days_per_request
     if not callable(days) and (not isinstance(days, int) or isinstance(days, bool) or days < 1):
         yield f"days_per_request is {days!r}; write a number of days, 1 or more"
     elif not callable(days) and days > 1 and stream.day_of is None and stream.day is not None:
-        told = (stream.envelope is not None and not hasattr(stream.envelope, "keyed_by")) or (
+        known_per_row = (stream.envelope is not None and not hasattr(stream.envelope, "keyed_by")) or (
             stream.day in (getattr(stream.envelope, "keyed_by", None), *getattr(stream.envelope, "stamps", ()))
         )
-        if known[stream.day].added and not told:
-            yield f"days_per_request is {days}, and nothing tells a row's day; name the column with it, day_of=..."
+        if known[stream.day].added and not known_per_row:
+            yield f"days_per_request is {days}, and no column holds a row's day; name one, day_of=..."
 
 
 def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:
-    """Where it names other streams, and their columns."""
+    """The other streams that it names, and their columns."""
     needed: list[tuple[str, str, Collection[str]]] = []
     if stream.parent is not None:
         needed.append(("parent", stream.parent.stream, stream.parent.columns))
@@ -218,7 +214,7 @@ def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
         if name == stream.name:
             yield f"{what} names the stream itself"
         elif other is None:
-            yield f"{what} names the stream {name!r}, which is none.{did_you_mean(name, others)}"
+            yield f"{what} names the stream {name!r}, which does not exist.{did_you_mean(name, others)}"
         elif other.not_built:
             yield f"{what} names the stream {name!r}, which is not built"
         elif other.derived is not None:
@@ -229,7 +225,7 @@ def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
 
 
 def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:
-    """What it must share with the stream that it is asked by, or cut from."""
+    """The fields that it must share with its parent, or with the stream that it is derived from."""
     if stream.parent is not None and stream.parent.stream in others:
         theirs = others[stream.parent.stream].account
         if (stream.account is None) != (theirs is None):
@@ -264,7 +260,7 @@ def _of_parts(stream: Stream, part: Lookup) -> Iterator[str]:
         elif value is not None and not (callable(value) or (methods and all(hasattr(value, one) for one in methods))):
             lacking = [one for one in methods if not hasattr(value, one)]
             lacks = f" without {', '.join(lacking)}" if lacking else ", which cannot be called"
-            yield f"{name} is {_sort(value)}{lacks}; see penstock.protocols for what a {kind} answers"
+            yield f"{name} is {_sort(value)}{lacks}; see penstock.protocols for the methods of a {kind}"
 
 
 def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
@@ -273,7 +269,8 @@ def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
     known = {attribute.name for attribute in attrs.fields(settings)}
     for name in stream.required_settings:
         if name not in known and not hasattr(settings, name):
-            yield f"needs {name!r}, which is no setting of {settings.__name__}.{did_you_mean(name, known)}"
+            meant = did_you_mean(name, known)
+            yield f"required_settings names {name!r}, which is no setting of {settings.__name__}.{meant}"
 
 
 def _no_column(stream: Stream, name: str, known: Iterable[str]) -> str:
@@ -297,34 +294,35 @@ def _sort(value: object) -> str:
 
 
 def problems_in_actions(actions: Iterable[Action]) -> list[str]:
-    """The mistakes of these actions, in their order."""
+    """The problems of these actions, in the order of the actions."""
     actions = list(actions)
     found = _twice("action", [action.name for action in actions])
-    return found + [f"action {action.name}: {mistake}" for action in actions for mistake in _of_action(action)]
+    return found + [f"action {action.name}: {problem}" for action in actions for problem in _of_action(action)]
 
 
 def _of_action(action: Action) -> Iterator[str]:
     if action.not_built:
         return
     names = {field.name: field for field in action.fields}
-    # Where the settings decide on the path, the one declared here is for people.
-    wanted = _in_braces(action.path) if action.endpoint is None else set[str]()
-    for name in sorted(wanted - names.keys()):
-        yield f'path {action.path!r} wants {{{name}}}, which is no field; add Field(name={name!r}, place="path", ...)'
+    # Where the settings decide the path (endpoint), the declared one is documentation only.
+    in_path = _in_braces(action.path) if action.endpoint is None else set[str]()
+    for name in sorted(in_path - names.keys()):
+        example = f'Field(name={name!r}, place="path", ...)'
+        yield f"path {action.path!r} contains {{{name}}}, which is no field; add {example}"
     for field in action.fields:
         if field.place not in PLACES:
             yield f"field {field.name}: place {field.place!r} is none of {', '.join(PLACES)}"
         if field.type not in FIELD_TYPES:
             yield f"field {field.name}: type {field.type!r} is none of {', '.join(FIELD_TYPES)}"
-        if field.name in wanted and not (field.place == "path" and field.required):
-            yield f'field {field.name}: it stands in the path; write place="path" and required=True'
-        if field.place == "path" and field.name not in wanted and action.endpoint is None:
+        if field.name in in_path and not (field.place == "path" and field.required):
+            yield f'field {field.name}: it is in the path; write place="path" and required=True'
+        if field.place == "path" and field.name not in in_path and action.endpoint is None:
             yield f"field {field.name}: path {action.path!r} does not name it; write {{{field.name}}} there"
     taken: dict[str, str] = {}
     for field in action.fields:
         for spelling in {field.name, field.member, *field.aliases}:
             if (other := taken.setdefault(spelling, field.name)) != field.name:
-                yield f"field {field.name}: {spelling!r} is a name of the field {other} as well"
+                yield f"field {field.name}: {spelling!r} is also a name of the field {other}"
     yield from _twice("field", [field.name for field in action.fields])
     if action.rows_per_request < 1:
         yield f"rows_per_request is {action.rows_per_request}; write 1 or more"

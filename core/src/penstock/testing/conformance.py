@@ -285,9 +285,9 @@ def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapp
     stated = {name for row in wanted for name in row}
     # What penstock adds, no imitation need know; of the provider's own nothing may be missing, or be there unasked.
     added = [column.name for column in stream.columns if column.added and column.name not in stated]
-    partition = {stream.account, stream.day} - stated - {None}
+    partition = set(stream.partition_columns) - stated
     secret = [column.name for column in stream.columns if column.secret]
-    without = (EXTRA, *added, *map(str, partition), *secret)
+    without = (EXTRA, *added, *partition, *secret)
     lost, invented = bag(wanted, without) - bag(rows, without), bag(rows, without) - bag(wanted, without)
     if not lost and not invented:
         return []
