@@ -36,8 +36,18 @@ BOUNDS = ("timeout_s", "max_body_mib", "max_pages", "retries", "retry_max_s", "t
 FIXED = (
     ("_fetch.transport", "MAX_REDIRECTS", "", "redirects followed for one request"),
     ("_fetch.transport", "CONNECT_S", "s", "making a connection"),
-    ("_fetch.retry", "SILENT", "", "requests in a row without any answer, after which each one is tried once only"),
-    ("_fetch.retry", "RENEWALS", "", "tokens that one request may use up, while other requests are answered"),
+    (
+        "_fetch.retry",
+        "SILENT",
+        "",
+        "consecutive requests to a source without a response; then nothing is retried there",
+    ),
+    (
+        "_fetch.retry",
+        "RENEWALS",
+        "",
+        "tokens that one request may use up, each of them good for another request before",
+    ),
     (
         "_fetch.scheduler",
         "READ_AHEAD_BYTES",

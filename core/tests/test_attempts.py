@@ -12,19 +12,19 @@ from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, BrokenBodyError, ProviderError, ServerError, StoppedError
-from penstock.model import Request, Response
+from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Retry, Unsigned, Verdict
 from penstock.testing import FakeClock, ScriptedExchange, a_response
 
 REQUEST = Request(url="http://localhost/")
 
 
-def busy(response: Response) -> Verdict:
-    return Retry(ServerError("busy")) if response.status == 503 else Accept()
+def busy(response: Response) -> tuple[Verdict, Answer]:
+    return (Retry(ServerError("busy")) if response.status == 503 else Accept()), Answer()
 
 
-def refused(response: Response) -> Verdict:
-    return Retry(AuthenticationError("refused"), correct_clock=True)
+def refused(response: Response) -> tuple[Verdict, Answer]:
+    return Retry(AuthenticationError("refused"), correct_clock=True), Answer()
 
 
 def no_login(request: Request) -> Response:
@@ -74,7 +74,7 @@ def test_a_retry_with_another_signature_is_told_as_one() -> None:
     It comes at once, and says nothing of the credentials; whoever tells of it need not guess.
     """
     wrong = a_response(status=401, headers=(("date", "Fri, 02 Jan 2026 00:00:00 GMT"),))
-    answers = iter([refused(wrong), Accept()])
+    answers = iter([refused(wrong), (Accept(), Answer())])
     told = retries([wrong, 200], lambda response: next(answers))
 
     assert [(again.pause_s, again.renewed) for again in told] == [(0.0, True)]

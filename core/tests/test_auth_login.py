@@ -9,7 +9,7 @@ from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import Budget, Retrying, RetryPolicy
 from penstock.errors import AuthenticationError, BrokenBodyError
-from penstock.model import Request, Response
+from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Grant, Retry, Unsigned, Verdict
 from penstock.redact import Secret
 from penstock.testing import FakeClock, ScriptedExchange, a_response
@@ -73,9 +73,10 @@ def test_a_login_that_failed_otherwise_is_tried_again() -> None:
     assert exchange(READ).status == 200
 
 
-def expired(response: Response) -> Verdict:
-    """A judge to whom 401 says that the token is over."""
-    return Retry(AuthenticationError("refused"), renew=True) if response.status == 401 else Accept()
+def expired(response: Response) -> tuple[Verdict, Answer]:
+    """A judge for which 401 means that the token is over."""
+    refused = Retry(AuthenticationError("refused"), renew=True)
+    return (refused if response.status == 401 else Accept()), Answer()
 
 
 def test_the_first_token_may_be_over_too() -> None:
@@ -88,7 +89,7 @@ def test_the_first_token_may_be_over_too() -> None:
     sent = ScriptedExchange([a_response(status=401), a_response()])
     retrying = Retrying(SignedExchange(Door(), sent, login, clock), RetryPolicy(), RateLimit(clock), Budget(clock))
 
-    response, _ = retrying(READ, expired)
+    response, _, _ = retrying(READ, expired)
 
     assert response.status == 200
     assert [request.headers for request in sent.requests] == [(("Token", "1"),), (("Token", "2"),)]

@@ -9,7 +9,22 @@ from typing import Any
 import pytest
 from attrs import define, field
 from hypothesis import given, strategies as st
-from penstock._fetch.retry import BOUND_RETRIES, RENEWALS, SILENT, Again, Budget, Retrying, RetryPolicy, retry_after
+from penstock._fetch.retry import (
+    BOUND_RETRIES,
+    RENEWALS,
+    SILENT,
+    Again,
+    Attempts,
+    Budget,
+    CorrectClock,
+    GiveUp,
+    Renew,
+    Retrying,
+    RetryPolicy,
+    Step,
+    Wait,
+    stated_wait,
+)
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
@@ -20,7 +35,7 @@ from penstock.errors import (
     ThrottledError,
     TransportError,
 )
-from penstock.model import Request, Response
+from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Grant, Refuse, Retry, Verdict
 from penstock.redact import Secret
 from penstock.testing import FakeClock, a_response
@@ -82,12 +97,71 @@ def retrying(exchange: Signed, clock: FakeClock | None = None, **more: Any) -> R
     )
 
 
-def always(verdict: Verdict) -> Callable[[Response], Verdict]:
-    return lambda response: verdict
+def always(verdict: Verdict) -> Callable[[Response], tuple[Verdict, Answer]]:
+    return lambda response: (verdict, Answer())
 
 
-def by_status(response: Response) -> Verdict:
-    return Accept() if response.status == 200 else Retry(ServerError("down"))
+def by_status(response: Response) -> tuple[Verdict, Answer]:
+    return (Accept() if response.status == 200 else Retry(ServerError("down"))), Answer()
+
+
+# --- the decision ---------------------------------------------------------------------------------------------------
+
+POLICY = RetryPolicy(retries=3, first_s=1.0, max_s=60.0, throttle_wait_s=300.0, cool_down_s=60.0)
+TOKEN = Grant(Secret("token"))
+DOWN, LATE, REFUSED, BUSY = (
+    Retry(ServerError("down")),
+    Retry(BoundExceededError("too slow")),
+    Retry(AuthenticationError("refused"), renew=True),
+    Retry(ThrottledError("slow down"), throttle=True),
+)
+SKEWED = Retry(AuthenticationError("clock"), correct_clock=True)
+EITHER = Retry(AuthenticationError("token or clock"), renew=True, correct_clock=True)
+IN_SEVEN = a_response(status=429, headers=(("retry-after", "7"),))
+ANY = a_response(status=500)
+
+
+@pytest.mark.parametrize(
+    ("before", "verdict", "response", "grant", "proven", "step"),
+    [
+        pytest.param({}, DOWN, ANY, None, False, Wait(0.5), id="a first failure"),
+        pytest.param({"failures": 2}, DOWN, None, None, False, Wait(2.0), id="a third failure, no response"),
+        pytest.param({"failures": 3}, DOWN, ANY, None, False, GiveUp(), id="one more than the retries"),
+        pytest.param({"failures": 1}, LATE, None, None, False, Wait(1.0), id="a bound, once more"),
+        pytest.param({"failures": BOUND_RETRIES}, LATE, None, None, False, GiveUp(), id="a bound, too often"),
+        pytest.param({}, DOWN, IN_SEVEN, None, False, Wait(7.5), id="the provider states a wait"),
+        pytest.param({}, BUSY, IN_SEVEN, None, False, Wait(7.5, 7.0), id="throttled, with a wait"),
+        pytest.param({}, BUSY, ANY, None, False, Wait(60.5, 60.0), id="throttled, without one"),
+        pytest.param({}, Retry(DOWN.error, wait_s=9.0), IN_SEVEN, None, False, Wait(9.5), id="a judge's wait"),
+        pytest.param({}, REFUSED, ANY, TOKEN, False, Renew(), id="a token refused"),
+        pytest.param({"failures": 3}, REFUSED, ANY, TOKEN, False, Renew(), id="a renewal is no failure"),
+        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, False, GiveUp(), id="a new token refused"),
+        pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, True, Renew(), id="a token that others used up"),
+        pytest.param({"renewals": RENEWALS}, REFUSED, ANY, TOKEN, True, GiveUp(), id="too many tokens"),
+        pytest.param({}, REFUSED, ANY, None, False, GiveUp(), id="a key that nobody granted"),
+        pytest.param({}, SKEWED, ANY, None, False, CorrectClock(), id="a clock"),
+        pytest.param({"clock_corrected": True}, SKEWED, ANY, None, False, GiveUp(), id="a clock, again"),
+        pytest.param({}, EITHER, ANY, TOKEN, False, Renew(), id="token before clock"),
+        pytest.param({"renewals": 1}, EITHER, ANY, TOKEN, False, CorrectClock(), id="then the clock"),
+    ],
+)
+def test_what_follows_an_attempt(
+    before: dict[str, Any], verdict: Retry, response: Response | None, grant: Grant | None, proven: bool, step: Step
+):
+    """
+    Of what was tried before, the verdict and the response alone.
+    """
+    attempts = Attempts(policy=POLICY, **before)
+
+    found, after = attempts.after(verdict, response, grant=grant, proven=proven, random_fraction=0.5)
+
+    assert found == step
+    assert after.failures - attempts.failures == isinstance(step, Wait)
+    assert after.renewals - attempts.renewals == isinstance(step, Renew)
+    assert after.clock_corrected == (attempts.clock_corrected or isinstance(step, CorrectClock))
+
+
+# --- carrying it out ------------------------------------------------------------------------------------------------
 
 
 def test_a_failure_that_passes_is_not_seen():
@@ -97,7 +171,7 @@ def test_a_failure_that_passes_is_not_seen():
     clock = FakeClock()
     exchange = Signed([TransportError("reset"), a_response(status=503), GOOD])
 
-    response, verdict = retrying(exchange, clock)(REQUEST, by_status)
+    response, verdict, _ = retrying(exchange, clock)(REQUEST, by_status)
 
     assert (response, verdict) == (GOOD, Accept())
     assert clock.slept == [0.5, 1.0]
@@ -145,7 +219,7 @@ def test_what_is_refused_is_handed_back():
     """
     refusal = Refuse(ServerError("no"))
 
-    assert retrying(Signed([GOOD]))(REQUEST, always(refusal)) == (GOOD, refusal)
+    assert retrying(Signed([GOOD]))(REQUEST, always(refusal)) == (GOOD, refusal, Answer())
 
 
 def test_a_token_is_renewed_once():
@@ -162,22 +236,19 @@ def test_a_token_is_renewed_once():
 
 def test_a_token_that_others_used_up_is_renewed_again():
     """
-    A token that lives for a few requests only may be gone before its second use: as long as other requests are
-    answered meanwhile, another one is tried, up to a bound.
+    A token that lives for a few requests only may be gone before its second use: as long as it was good for another
+    request, another one is tried, up to a bound.
     """
-    others = Signed([GOOD] * 99)
-    exchange = Signed([a_response(status=401)] * 99, current=Grant(Secret("token")))
+    exchange = Signed([a_response(status=401), GOOD] * 99, current=Grant(Secret("token")))
     shared = retrying(exchange)
 
-    def refused(response: Response) -> Verdict:
-        shared.exchange = others
+    def refused(response: Response) -> tuple[Verdict, Answer]:
         shared(REQUEST, always(Accept()))
-        shared.exchange = exchange
-        return Retry(AuthenticationError("expired"), renew=True)
+        return Retry(AuthenticationError("expired"), renew=True), Answer()
 
     with pytest.raises(AuthenticationError):
         shared(REQUEST, refused)
-    assert (exchange.asked, exchange.renewed) == (1 + RENEWALS, RENEWALS)
+    assert exchange.renewed == RENEWALS
 
 
 def test_a_key_that_nobody_granted_is_not_renewed():
@@ -239,8 +310,8 @@ def test_a_throttled_source_waits_as_long_as_it_is_told(headers: Any, slept: flo
     clock, rate_limit = FakeClock(), Waited()
     exchange = Signed([a_response(status=429, headers=headers), GOOD])
 
-    def judge(response: Response) -> Verdict:
-        return Accept() if response.status == 200 else Retry(ThrottledError("slow down"), throttle=True)
+    def judge(response: Response) -> tuple[Verdict, Answer]:
+        return (Accept() if response.status == 200 else BUSY), Answer()
 
     retrying(exchange, clock, rate_limit=rate_limit)(REQUEST, judge)
 
@@ -321,7 +392,7 @@ def test_no_header_is_too_odd(text: str):
     """
     Any Retry-After gives a time that is not negative, or none.
     """
-    found = retry_after(a_response(status=429, headers=(("retry-after", text),)))
+    found = stated_wait(a_response(status=429, headers=(("retry-after", text),)))
 
     assert found is None or found >= 0
 
@@ -340,4 +411,4 @@ def test_both_forms_mean_the_same(seconds: int):
         ),
     )
 
-    assert retry_after(dated) == retry_after(a_response(headers=(("retry-after", str(seconds)),))) == seconds
+    assert stated_wait(dated) == stated_wait(a_response(headers=(("retry-after", str(seconds)),))) == seconds

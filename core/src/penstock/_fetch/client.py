@@ -1,14 +1,13 @@
 """
-One source's way to its provider, for readings and for writes: judge, retry, sign and transport, joined.
+The HTTP client of one source, for reads and writes: judge, retry, sign and transport, joined.
 """
 
 import zlib
 from collections.abc import Callable, Mapping
-from datetime import timedelta
 from functools import partial
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import SignedExchange
@@ -19,18 +18,18 @@ from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
 from penstock.connector import Stream
-from penstock.model import Request, Response, origin_of
+from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Named, Refuse, Retry, Unsigned, Verdict
 from penstock.report import RunReport
 
 Emit = Callable[[Mapping[str, Any]], None]
-"""Hears of an event, a mapping whose ``event`` says which; called from any thread."""
+"""Takes an event, a mapping whose ``event`` names its kind; called from any thread."""
 
 
 @define(eq=False)
 class SourceClient:
     """
-    One source's way to its provider: judge, retry, sign and transport, joined. Its ``make`` runs in fetching threads.
+    The HTTP client of one source: judge, retry, sign and transport, joined. ``make`` is called in fetching threads.
     """
 
     source: ConfiguredSource
@@ -72,91 +71,76 @@ class SourceClient:
             cool_down_s=limits.cool_down_s,
         )
         self._retrying = Retrying(
-            exchange=self.exchange, policy=self.policy, rate_limit=self.rate_limit, budget=self.budget
+            exchange=self.exchange,
+            policy=self.policy,
+            rate_limit=self.rate_limit,
+            budget=self.budget,
+            source=self.source.name,
         )
 
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises."""
         stream = call.stream
-        connector = self.source.connector
-        judges = judges_of(connector, stream, call.request)
-        last: Outcome = Outcome(call=call)
-
-        def judge(response: Response) -> Verdict:
-            nonlocal last
-            verdict, answer = judged(
-                connector.title,
-                call.request,
-                response,
-                read=call.read,
-                judges=judges,
-                reason=connector.reason,
-                lenient=call.lenient,
-            )
-            last = Outcome(call=call, response=response, answer=answer)
-            return verdict
-
         try:
-            response, verdict = self._retrying(
-                call.request, judge, partial(self._again, call.request, stream), partial(self._sending, stream)
+            response, verdict, answer = self._retrying(
+                call.request,
+                partial(self._judged, call),
+                partial(self._again, call.request, stream),
+                partial(self._sending, stream),
             )
-        except Exception as error:  # handed to the reading, which says what becomes of it
+        except Exception as error:  # handed to the reading, which decides what becomes of it
             return Outcome(call=call, error=error)
-        digest = digest_of(last) if call.digest and isinstance(verdict, Accept) else None
+        digest = digest_of(answer) if call.digest and isinstance(verdict, Accept) else None
         if stream is not None:
             self.report.count(self.source.name, stream.name, bytes=len(response.body))
-        return Outcome(call=call, response=response, verdict=verdict, answer=last.answer, digest=digest)
+        return Outcome(call=call, response=response, verdict=verdict, answer=answer, digest=digest)
 
     def close(self) -> None:
         self._transport.close()
 
+    def _judged(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+        connector = self.source.connector
+        return judged(
+            connector.title,
+            call.request,
+            response,
+            read=call.read,
+            judges=judges_of(connector, call.stream, call.request),
+            reason=connector.reason,
+            lenient=call.lenient,
+        )
+
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone; the authenticator reads what is final."""
-        bare = _Bare(self._transport)
-        retrying = Retrying(exchange=bare, policy=self.policy, rate_limit=self.rate_limit, budget=self.budget)
-        name = self.source.connector.title
-
-        def judge(response: Response) -> Verdict:
-            verdict, _ = judged(name, request, response, read=None, judges=(), lenient=True)
-            return Refuse(verdict.error) if isinstance(verdict, Retry) and verdict.renew else verdict
-
-        response, _ = retrying(request, judge, partial(self._again, request, None))
+        retrying = evolve(
+            self._retrying, exchange=SignedExchange(Unsigned(), self._transport, self._log_in, self.clock)
+        )
+        response, _, _ = retrying(request, partial(self._judged_login, request), partial(self._again, request, None))
         return response
 
+    def _judged_login(self, request: Request, response: Response) -> tuple[Verdict, Answer]:
+        title = self.source.connector.title
+        verdict, answer = judged(title, request, response, read=None, judges=(), lenient=True)
+        if isinstance(verdict, Retry) and verdict.renew:
+            verdict = Refuse(verdict.error)
+        return verdict, answer
+
     def _sending(self, stream: Stream | None) -> None:
-        """Count a request before it leaves: whether an answer comes is not known yet."""
+        """Count a request before it leaves: whether a response comes is not known yet."""
         if stream is not None:
             self.report.count(self.source.name, stream.name, requests=1)
 
     def _again(self, request: Request, stream: Stream | None, again: Again) -> None:
-        """Count and tell of a retry; what the last attempt brought, its reading tells."""
+        """Count and report a retry; the error of the last attempt is reported by its reading."""
         if stream is not None:
             self.report.count(self.source.name, stream.name, retries=1)
         self.emit(again.event(self.source.name, stream.name if stream is not None else None, request))
 
 
-@define
-class _Bare:
-    """An exchange without signing: a login is sent as the authenticator made it."""
-
-    send: Callable[[Request], Response]
-    current: None = None
-    skew: timedelta = timedelta(0)
-
-    def __call__(self, request: Request) -> Response:
-        return self.send(request)
-
-    def renew(self, used: Any) -> None:
-        raise AssertionError("a login is judged by its status alone and is never renewed")
-
-    def correct_clock(self, response: Response, used: timedelta) -> bool:
-        return False
-
-
-def digest_of(outcome: Outcome) -> int | None:
+def digest_of(answer: Answer) -> int | None:
     """A number that two pages with the same items share; None for a page without items."""
     crc = size = 0
-    for items in outcome.answer.items:
+    for items in answer.items:
         crc = zlib.crc32(items.raw, crc)
         size += len(items.raw)
     return (size << 32) | crc if size > len(b"[]") else None

@@ -1,16 +1,18 @@
 """
-Slice until there is a verdict that stands: retries with exponential back-off and full jitter, within a budget.
+Retries: what follows an attempt that failed, with exponential back-off and full jitter, within the run's budget.
 
-Only what may be repeated comes through here: reads, logins, and the submission of a report.
+The decision is one pure function, :meth:`Attempts.after`. :class:`Retrying` carries it out for what may be repeated:
+reads, logins, and the submission of a report; writes have a loop of their own (:mod:`penstock._write.sender`).
 """
 
 import random
+import re
 import threading
 from collections.abc import Callable
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any, Protocol
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from penstock._util.clock import Clock
 from penstock.errors import (
@@ -21,17 +23,17 @@ from penstock.errors import (
     ProviderError,
     TransportError,
 )
-from penstock.model import Request, Response, http_date
+from penstock.model import Answer, Request, Response, http_date
 from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Verdict
 
 # An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
 BOUND_RETRIES = 2
 
-# After so many requests in a row that no attempt brought any answer to, each further one is tried once only, until one
-# is answered: an outage then costs a run minutes, and not the patience for one request times its partitions.
+# Circuit breaker: after this many consecutive requests to a source without a response, nothing is retried there until
+# one succeeds. An outage then costs a run minutes, not the patience for one request times its partitions.
 SILENT = 3
 
-# How many grants one request may use up, where each was good until it ended: tokens that live for a few requests only.
+# The most grants that one request uses up, where each was good for another request before it expired.
 RENEWALS = 5
 
 
@@ -45,43 +47,151 @@ class RetryPolicy:
     throttle_wait_s: float = 300.0
     cool_down_s: float = 60.0
 
-    def pause(self, failures: int, wanted_s: float | None, random_fraction: float) -> float:
+    def pause(self, failures: int, stated_s: float | None, random_fraction: float) -> float:
         """
         Seconds before the next try after so many ``failures`` (1, 2, ...); ``random_fraction`` is from [0, 1).
 
-        What the provider wants is a floor, up to ``throttle_wait_s``; the jitter comes on top, so that many clients
-        told the same time do not return together.
+        The wait that the provider states is a floor, up to ``throttle_wait_s``; the jitter is added to it, so that many
+        clients with the same wait do not return together.
         """
         backoff = random_fraction * min(self.max_s, self.first_s * 2.0 ** min(failures - 1, 30))
-        return backoff if wanted_s is None else min(max(wanted_s, 0.0), self.throttle_wait_s) + min(backoff, 1.0)
+        return backoff if stated_s is None else min(max(stated_s, 0.0), self.throttle_wait_s) + min(backoff, 1.0)
+
+    def retries_after(self, error: ProviderError) -> int:
+        """How often a request that failed with this error is repeated."""
+        return min(self.retries, BOUND_RETRIES) if isinstance(error, BoundExceededError) else self.retries
+
+
+# --- the decision ---------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Renew:
+    """Repeat at once, with a new grant."""
+
+
+@frozen
+class CorrectClock:
+    """Repeat at once, signed with the provider's time, if that differs from ours; else give up."""
+
+
+@frozen
+class Wait:
+    """Repeat after ``seconds``. ``cool_down_s``: until then no request of the whole source starts."""
+
+    seconds: float
+    cool_down_s: float | None = None
+
+
+@frozen
+class GiveUp:
+    """Do not repeat: the error of the last attempt stands."""
+
+
+Step = Renew | CorrectClock | Wait | GiveUp
+
+
+@frozen(kw_only=True)
+class Attempts:
+    """How often one request was tried, and what follows. Values in, value out."""
+
+    policy: RetryPolicy
+    failures: int = 0
+    renewals: int = 0
+    clock_corrected: bool = False
+
+    def after(
+        self, verdict: Retry, response: Response | None, *, grant: Grant | None, proven: bool, random_fraction: float
+    ) -> "tuple[Step, Attempts]":
+        """
+        What follows an attempt with this verdict, and the attempts so far with it.
+
+        ``response``: None where the attempt brought none. ``grant``: what it was signed with; without one there is
+        nothing to renew. ``proven``: this grant was good for another request, so it has expired and a second renewal
+        is no repeated login with bad credentials.
+        """
+        if verdict.renew and grant is not None and (not self.renewals or (proven and self.renewals < RENEWALS)):
+            return Renew(), evolve(self, renewals=self.renewals + 1)
+        if verdict.correct_clock and response is not None and not self.clock_corrected:
+            return CorrectClock(), evolve(self, clock_corrected=True)
+        if verdict.renew or verdict.correct_clock or self.failures >= self.policy.retries_after(verdict.error):
+            return GiveUp(), self
+        failures, cool_down_s = self.failures + 1, None
+        stated_s = verdict.wait_s
+        if stated_s is None and response is not None:
+            stated_s = stated_wait(response)
+        if verdict.throttle:
+            stated_s = self.policy.cool_down_s if stated_s is None else stated_s
+            cool_down_s = min(stated_s, self.policy.throttle_wait_s)
+        return Wait(self.policy.pause(failures, stated_s, random_fraction), cool_down_s), evolve(
+            self, failures=failures
+        )
+
+
+def stated_wait(response: Response) -> float | None:
+    """
+    Seconds that the provider states in ``Retry-After``, in either form; None without one or with a broken one.
+
+    A date is compared with the provider's own ``Date``, so that our clock may be wrong.
+    """
+    text = (response.header("retry-after") or "").strip()
+    if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,9})?", text):
+        return float(text)
+    when = http_date(text)
+    if when is None:
+        return None
+    now = http_date(response.header("date")) or response.received_at
+    return max(0.0, (when - now).total_seconds())
+
+
+# --- what a run may spend -------------------------------------------------------------------------------------------
 
 
 @define
 class Budget:
-    """What one run may spend on retries: a number over all its sources, and the time until its deadline."""
+    """
+    What one run may spend on retries: a number over all its sources, the time until its deadline, and none at a source
+    that does not respond (see ``SILENT``).
+    """
 
     clock: Clock
     deadline: float | None = None  # on the monotonic clock
     retries: int = 10_000
+    _silent: dict[str, int] = field(factory=dict, init=False)  # source -> consecutive requests without a response
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
-    def take(self) -> bool:
-        """Account for one retry; False when there are none left."""
+    def take(self, source: str) -> bool:
+        """Account for one retry at a source; False when there is none left for it."""
         with self._lock:
+            if self._silent.get(source, 0) >= SILENT:
+                return False
             self.retries -= 1
             return self.retries >= 0
 
+    def responded(self, source: str) -> None:
+        """A request to the source brought a response, of whatever kind."""
+        with self._lock:
+            self._silent[source] = 0
+
+    def gave_up(self, source: str) -> None:
+        """A request to the source was given up without any response."""
+        with self._lock:
+            self._silent[source] = self._silent.get(source, 0) + 1
+
     def sleep(self, seconds: float) -> None:
-        """Sleep, unless the deadline would pass meanwhile: then say so at once."""
+        """Sleep; raises DeadlineReachedError at once if the deadline would pass meanwhile."""
         if self.deadline is not None and self.clock.monotonic() + seconds >= self.deadline:
             raise DeadlineReachedError(f"the deadline comes before the next try in {seconds:.0f} s")
         self.clock.sleep(seconds)
 
 
+# --- carrying it out ------------------------------------------------------------------------------------------------
+
+
 @frozen(kw_only=True)
 class Again:
     """
-    An attempt that failed and that another follows, after a pause; at once where a new signature may do (``renewed``).
+    An attempt that failed and that another follows after a pause; at once where a new signature may do (``renewed``).
     """
 
     error: PenstockError
@@ -89,7 +199,7 @@ class Again:
     renewed: bool = False
 
     def event(self, source: str, stream: str | None, request: Request) -> dict[str, Any]:
-        """As a run tells it; ``stream`` None: of a login, or of a write."""
+        """The event of a run; ``stream`` None: of a login, or of a write."""
         return {
             "event": "retry",
             "source": source,
@@ -119,7 +229,7 @@ class Signing(Protocol):
 
 
 class Pacing(Protocol):
-    """The source's rate_limit."""
+    """The source's rate limit."""
 
     def wait_turn(self) -> None: ...
 
@@ -136,91 +246,56 @@ class Retrying:
     policy: RetryPolicy
     rate_limit: Pacing
     budget: Budget
+    source: str = ""
     random_fraction: Callable[[], float] = random.random
-    _silent: int = field(default=0, init=False)  # requests in a row that were given up without any answer
-    _answered: int = field(default=0, init=False)  # requests that were, and well
+    _proven: Grant | None = field(default=None, init=False)  # the last grant that a request was answered with
 
     def __call__(
         self,
         request: Request,
-        judge: Callable[[Response], Verdict],
+        judge: Callable[[Response], tuple[Verdict, Answer]],
         on_retry: Callable[[Again], None] = lambda again: None,
         on_send: Callable[[], None] = lambda: None,
-    ) -> tuple[Response, Accept | Refuse | Skip]:
+    ) -> tuple[Response, Accept | Refuse | Skip, Answer]:
         """
         ``on_send`` is called before every attempt, ``on_retry`` after one that another follows, before the pause.
         """
-        failures = renewals = answered = 0
-        corrected = False
-        stale: Grant | None = None
+        attempts = Attempts(policy=self.policy)
+        expired: Grant | None = None
         while True:
             self.rate_limit.wait_turn()
-            used, skew = self.exchange.current, self.exchange.skew
-            response: Response | None = None
+            grant, skew = self.exchange.current, self.exchange.skew
+            response, verdict = None, None
             try:
-                if stale is not None:
-                    self.exchange.renew(stale)
-                    used, stale = self.exchange.current, None
+                if expired is not None:
+                    self.exchange.renew(expired)
+                    grant, expired = self.exchange.current, None
                 on_send()
                 response = self.exchange(request)
-                verdict = judge(response)
+                self.budget.responded(self.source)
+                verdict, answer = judge(response)
             except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
                 verdict = Retry(failed)
-            if not isinstance(verdict, Retry):
-                self._silent = 0
-                self._answered += not isinstance(verdict, Refuse)
-                assert response is not None
-                return response, verdict
-            error = verdict.error
-            if verdict.renew or verdict.correct_clock:
-                # The attempt that found no grant logged in itself, and was signed with what that brought.
-                granted = used or self.exchange.current
-                # One new grant; another only if others were answered meanwhile: then it was good, until it ended, too.
-                worth = renewals == 0 or (self._answered > answered and renewals < RENEWALS)
-                if verdict.renew and granted is not None and worth:
-                    renewals += 1
-                    stale, answered = granted, self._answered
-                elif (
-                    verdict.correct_clock and not corrected and response and self.exchange.correct_clock(response, skew)
-                ):
-                    corrected = True
-                else:
-                    raise error
-                on_retry(Again(error=error, pause_s=0.0, renewed=True))
-                continue
-            failures += 1
-            self._silent = 0 if response is not None else self._silent
-            if failures > self._most(error) or not self.budget.take():
-                self._silent += response is None
-                raise error
-            wanted_s = verdict.wait_s
-            if wanted_s is None and response is not None:
-                wanted_s = retry_after(response)
-            if verdict.throttle:
-                wanted_s = self.policy.cool_down_s if wanted_s is None else wanted_s
-                self.rate_limit.cool_down(min(wanted_s, self.policy.throttle_wait_s))
-            pause_s = self.policy.pause(failures, wanted_s, self.random_fraction())
-            on_retry(Again(error=error, pause_s=pause_s))
-            self.budget.sleep(pause_s)
-
-    def _most(self, error: ProviderError) -> int:
-        """How often a request that failed with this error is repeated."""
-        if self._silent >= SILENT:
-            return 0
-        return min(self.policy.retries, BOUND_RETRIES) if isinstance(error, BoundExceededError) else self.policy.retries
-
-
-def retry_after(response: Response) -> float | None:
-    """
-    Seconds that the answer asks to wait, from ``Retry-After`` in either form; None without one or with a broken one.
-    """
-    text = response.header("retry-after")
-    if text is None:
-        return None
-    if text.strip().isdecimal() and text.isascii():
-        return float(text)
-    when = http_date(text)
-    if when is None:
-        return None
-    now: datetime = http_date(response.header("date")) or response.received_at
-    return max(0.0, (when - now).total_seconds())
+            grant = grant or self.exchange.current  # the first attempt of all logged in itself
+            if response is not None and not isinstance(verdict, Retry):
+                self._proven = self._proven if isinstance(verdict, Refuse) else grant
+                return response, verdict, answer
+            assert isinstance(verdict, Retry)
+            step, attempts = attempts.after(
+                verdict, response, grant=grant, proven=grant is self._proven, random_fraction=self.random_fraction()
+            )
+            match step:
+                case Renew():
+                    expired = grant
+                    on_retry(Again(error=verdict.error, pause_s=0.0, renewed=True))
+                case CorrectClock() if response is not None and self.exchange.correct_clock(response, skew):
+                    on_retry(Again(error=verdict.error, pause_s=0.0, renewed=True))
+                case Wait(seconds, cool_down_s) if self.budget.take(self.source):
+                    if cool_down_s is not None:
+                        self.rate_limit.cool_down(cool_down_s)
+                    on_retry(Again(error=verdict.error, pause_s=seconds))
+                    self.budget.sleep(seconds)
+                case _:
+                    if response is None:
+                        self.budget.gave_up(self.source)
+                    raise verdict.error

@@ -16,14 +16,14 @@ from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Emit, SourceClient
-from penstock._fetch.retry import Again, Budget, retry_after
+from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Renew, Wait
 from penstock._util.clock import Clock
 from penstock._write.outbox import OutboxJob
 from penstock._write.requests import Row, WriteRequest, checked, decided, one_line, packed, typed
 from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
 from penstock.errors import PenstockError, PluginError, StoppedError, TransportError
-from penstock.model import Receipt, Request
+from penstock.model import Receipt, Request, Response
 from penstock.protocols import Grant, Refuse, Retry
 from penstock.redact import Secret, mask, mask_json
 from penstock.report import RunReport
@@ -209,7 +209,7 @@ class Writer:
         if self._halted is not None:
             return
         try:
-            self._send(parcel)
+            self._settle(parcel, self._send(parcel))
         except PenstockError as error:
             self._halt(error)
         except Exception as error:
@@ -223,69 +223,61 @@ class Writer:
     def _halt(self, error: PenstockError) -> None:
         self._halted = self._halted or error
 
-    def _send(self, parcel: WriteRequest) -> None:
-        exchange, rate_limit, numbers = self._client.exchange, self._client.rate_limit, parcel.numbers
-        failures = 0
-        renewed = corrected = repeated = False
+    def _send(self, parcel: WriteRequest) -> Sequence[Receipt]:
+        """Send one request until its outcome is known, or nobody can know it. Receipts by the row's place in it."""
+        exchange, rate_limit, policy = self._client.exchange, self._client.rate_limit, self._client.policy
+        attempts, unsure = Attempts(policy=policy), False
         while True:
             if self.clock.stop.is_set():  # no row may leave any more, also when nothing is waited for
                 raise StoppedError("interrupted")
             rate_limit.wait_turn()
             exchange.grant()  # a login that fails has sent nothing of the row
             grant, skew = exchange.current, exchange.skew
-            self.job.sending(numbers)
-            wanted_s: float | None = None
-            try:
-                response = exchange(parcel.request)
-            except PenstockError as failed:
-                error = failed
-                if failed.sent:
-                    if not (self.action.repeatable and isinstance(failed, TransportError)):
-                        return self._settle(parcel, unknown(parcel, failed))
-                    repeated = True
-                    self.job.lost(numbers, one_line(failed))
-                else:
-                    self.job.never_left(numbers)
-                    if not isinstance(failed, TransportError):
-                        raise
-            else:
-                said = decided(self.source.connector, self.action, response, parcel.values)
-                if isinstance(said, Refuse):
-                    self.job.never_left(numbers)
-                    raise said.error
-                if not isinstance(said, Retry):
-                    gone = repeated and self.action.destroys and response.status == 404
-                    if said[0].status != "unknown" or not self.action.repeatable:
-                        return self._settle(parcel, self._gone(parcel) if gone else said)
-                    repeated = True
-                    error = TransportError(said[0].reason)
-                    self.job.lost(numbers, said[0].reason)
-                else:
-                    error = said.error
-                    self.job.never_left(numbers)
-                    if said.renew and not renewed:
-                        renewed = True
-                        exchange.renew(grant)
-                        continue
-                    if said.correct_clock and not corrected and exchange.correct_clock(response, skew):
-                        corrected = True
-                        continue
-                    if said.renew or said.correct_clock:
-                        if error.exit_code == 3:
-                            raise error
-                        return self._settle(parcel, refused(parcel, error))
-                    wanted_s = said.wait_s if said.wait_s is not None else retry_after(response)
-                    if said.throttle:
-                        wanted_s = self._client.policy.cool_down_s if wanted_s is None else wanted_s
-                        rate_limit.cool_down(min(wanted_s, self._client.policy.throttle_wait_s))
-            failures += 1
-            if failures > self._client.policy.retries:
-                if repeated:
-                    return self._settle(parcel, unknown(parcel, error))
-                raise error
-            pause_s = self._client.policy.pause(failures, wanted_s, self.random_fraction())
-            self.emit(Again(error=error, pause_s=pause_s).event(self.source.name, None, parcel.request))
-            self.clock.sleep(pause_s)
+            self.job.sending(parcel.numbers)
+            response, outcome = self._attempt(parcel)
+            match outcome:
+                case Unsure(error):
+                    unsure, verdict = True, Retry(error)
+                    self.job.lost(parcel.numbers, one_line(error))
+                case Retry() as verdict:
+                    self.job.never_left(parcel.numbers)
+                case PenstockError() as error:
+                    self.job.never_left(parcel.numbers)
+                    raise error
+                case receipts:
+                    found = response is None or response.status != 404
+                    return receipts if found or not (unsure and self.action.destroys) else gone(parcel)
+            step, attempts = attempts.after(
+                verdict, response, grant=grant, proven=False, random_fraction=self.random_fraction()
+            )
+            match step:
+                case Renew():
+                    exchange.renew(grant)
+                case CorrectClock() if response is not None and exchange.correct_clock(response, skew):
+                    pass
+                case Wait(seconds, cool_down_s):
+                    rate_limit.cool_down(cool_down_s or 0.0)
+                    self.emit(Again(error=verdict.error, pause_s=seconds).event(self.source.name, None, parcel.request))
+                    self.clock.sleep(seconds)
+                case _ if unsure:
+                    return unknown(parcel, verdict.error)
+                case _ if (verdict.renew or verdict.correct_clock) and verdict.error.exit_code != 3:
+                    return refused(parcel, verdict.error)
+                case _:
+                    raise verdict.error
+
+    def _attempt(self, parcel: WriteRequest) -> "tuple[Response | None, Outcome]":
+        """One attempt: the response, and what it means to the rows."""
+        try:
+            response = self._client.exchange(parcel.request)
+        except PenstockError as error:
+            return None, outcome_of_lost(parcel, error, repeatable=self.action.repeatable)
+        outcome = decided(self.source.connector, self.action, response, parcel.values)
+        if isinstance(outcome, Refuse):
+            return response, outcome.error
+        if self.action.repeatable and not isinstance(outcome, Retry) and outcome[0].status == "unknown":
+            return response, Unsure(TransportError(outcome[0].reason))
+        return response, outcome
 
     def _settle(self, parcel: WriteRequest, receipts: Sequence[Receipt]) -> None:
         """``receipts``: by the row's place in the request."""
@@ -299,11 +291,28 @@ class Writer:
                 )
             )
 
-    def _gone(self, parcel: WriteRequest) -> Sequence[Receipt]:
-        return [
-            Receipt(row=number, status="done", reason="it was gone when asked once more after an unknown outcome")
-            for number in range(len(parcel.rows))
-        ]
+
+@frozen
+class Unsure:
+    """The request may have been carried out, and carrying it out twice is the same as once: it may be repeated."""
+
+    error: TransportError
+
+
+Outcome = Sequence[Receipt] | Retry | Unsure | PenstockError
+"""What an attempt means: known or unknown for good, nothing captured, perhaps captured, or the end of the job."""
+
+
+def outcome_of_lost(parcel: WriteRequest, error: PenstockError, *, repeatable: bool) -> "Outcome":
+    """What an attempt without a response means to its rows."""
+    if error.sent:
+        return Unsure(error) if repeatable and isinstance(error, TransportError) else unknown(parcel, error)
+    return Retry(error) if isinstance(error, TransportError) else error
+
+
+def gone(parcel: WriteRequest) -> Sequence[Receipt]:
+    reason = "it was gone when it was requested again after an unknown outcome"
+    return [Receipt(row=number, status="done", reason=reason) for number in range(len(parcel.rows))]
 
 
 def unknown(parcel: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
