@@ -24,8 +24,8 @@ from penstock._run.runner import run
 from penstock.report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock
-from penstock_plugins.files import FileSink
-from penstock_plugins.jsonl import JsonLines
+from penstock_plugins.files.jsonl import JsonLines
+from penstock_plugins.files.sink import FileSink
 
 import connector_targetcircle
 

@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from hypothesis import given, settings, strategies as st
 from penstock import Column, Layout
-from penstock_plugins.csvfile import Csv
-from penstock_plugins.jsonl import JsonLines
+from penstock_plugins.files.csvfile import Csv
+from penstock_plugins.files.jsonl import JsonLines
 
 
 def a_layout(*columns: Column) -> Layout:
@@ -27,9 +27,9 @@ def rows_of(layout: Layout, *rows: tuple[Any, ...]) -> list[Any]:
 
 
 def a_cell(type_: Any, value: Any, *, nullable: bool = True, escape_formulas: bool = False) -> str:
-    layout = a_layout(Column(name="it", type=type_, nullable=nullable))
-    (line,) = Csv(escape_formulas).encoder(layout)(rows_of(layout, (value,))).decode().split("\r\n")[:-1]
-    return line
+    layout = a_layout(Column(name="it", type=type_, nullable=nullable), Column(name="_extra", type="json"))
+    (line,) = Csv(escape_formulas).encoder(layout)(rows_of(layout, (value, None))).decode().split("\r\n")[:-1]
+    return line.removesuffix(",")
 
 
 @pytest.mark.parametrize(
@@ -47,9 +47,9 @@ def a_cell(type_: Any, value: Any, *, nullable: bool = True, escape_formulas: bo
         ("boolean", True, "true"),
         ("boolean", False, "false"),
         ("boolean", None, ""),
-        ("date", date(2026, 3, 1), "2026-03-01"),
-        ("datetime", datetime(2026, 3, 1, 2, 3, 4), "2026-03-01T02:03:04"),  # noqa: DTZ001
-        ("datetime", datetime(2026, 3, 1, 2, 3, 4, 5, UTC), "2026-03-01T02:03:04.000005+00:00"),
+        ("date", date(2026, 3, 1), '"2026-03-01"'),
+        ("datetime", datetime(2026, 3, 1, 2, 3, 4), '"2026-03-01T02:03:04"'),  # noqa: DTZ001
+        ("datetime", datetime(2026, 3, 1, 2, 3, 4, 5, UTC), '"2026-03-01T02:03:04.000005+00:00"'),
         ("datetime", None, ""),
         ("json", {"a": [1, Decimal("0.10"), "x"]}, '"{""a"":[1,0.10,""x""]}"'),
         ("json", msgspec.Raw(b'{"a": "\xc3\xa4"}'), '"{""a"": ""ä""}"'),
@@ -72,6 +72,21 @@ def test_null_where_none_was_declared():
     A batch hook may blank a column that the provider always sends: it is null, not the word None.
     """
     assert a_cell("text", None, nullable=False) == ""
+
+
+def test_csv_for_a_spreadsheet_of_another_country():
+    """
+    Semicolons, decimal commas and a byte order mark; a file with them is read back to be merged.
+    """
+    codec = Csv(delimiter=";", decimal_sign=",", bom=True)
+    layout = a_layout(Column(name="id", type="text"), Column(name="spend", type="decimal"))
+    content = codec.header(layout) + codec.encoder(layout)(rows_of(layout, ("a;b", Decimal("1.50")), ("c", None)))
+    records = codec.read(io.BytesIO(content))
+    (block,) = records
+
+    assert content == b'\xef\xbb\xbf"id";"spend"\r\n"a;b";"1,50"\r\n"c";\r\n'
+    assert records.keys(block, ["id"]) == [("a;b",), ("c",)]
+    assert records.fitted(block, a_layout(*reversed(layout.columns))) == [b'"1,50";"a;b"\r\n', b';"c"\r\n']
 
 
 @pytest.mark.parametrize("start", "=+-@\t\r")
@@ -115,12 +130,17 @@ LAYOUT = a_layout(
 @given(ROWS)
 def test_csv_is_what_the_standard_library_reads(rows):
     """
-    Whatever the texts hold, a reader of RFC 4180 gets them back.
+    Whatever the texts hold, a reader of RFC 4180 gets them back, a NUL as U+2400.
     """
     written = Csv().encoder(LAYOUT)(rows_of(LAYOUT, *rows)).decode()
 
     assert list(csv.reader(io.StringIO(written, newline=""), strict=True)) == [
-        [a, b or "", "" if c is None else str(c), "" if d is None else msgspec.json.encode(d).decode()]
+        [
+            a.replace("\0", "\u2400"),
+            (b or "").replace("\0", "\u2400"),
+            "" if c is None else str(c),
+            "" if d is None else msgspec.json.encode(d).decode(),
+        ]
         for a, b, c, d in rows
     ]
 
@@ -139,7 +159,7 @@ def test_records_are_read_back_byte_for_byte(codec, rows):
     assert b"".join(record for block in blocks for record in block) == encoded
     keys = [key for block in blocks for key in records.keys(block, ["a", "c"])]
     assert len(keys) == len(rows)
-    assert len(set(keys)) == len({(a, c) for a, _, c, _ in rows})
+    assert len(set(keys)) == len({(a.replace("\0", "\u2400") if codec.name == "csv" else a, c) for a, _, c, _ in rows})
     assert [one for block in blocks for one in records.fitted(block, LAYOUT)] == [
         one for block in blocks for one in block
     ]

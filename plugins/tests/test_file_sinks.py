@@ -13,9 +13,9 @@ from typing import Any
 
 from penstock import Column, Layout, Sink
 from penstock.testing.sinks import SOURCE, SinkSuite
-from penstock_plugins.csvfile import Csv
-from penstock_plugins.files import FileSink
-from penstock_plugins.jsonl import JsonLines
+from penstock_plugins.files.csvfile import Csv
+from penstock_plugins.files.jsonl import JsonLines
+from penstock_plugins.files.sink import FileSink
 
 COMMIT_POINTS = (
     "files.staged",

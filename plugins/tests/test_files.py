@@ -30,10 +30,10 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
-from penstock_plugins.csvfile import Csv
-from penstock_plugins.disk import file_name, pair_name
-from penstock_plugins.files import FileSink
-from penstock_plugins.jsonl import JsonLines
+from penstock_plugins.files.csvfile import Csv
+from penstock_plugins.files.disk import file_name, pair_name
+from penstock_plugins.files.jsonl import JsonLines
+from penstock_plugins.files.sink import FileSink
 
 TAG = {"click_id": "c1", "tag": "x"}
 

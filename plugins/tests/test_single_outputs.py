@@ -27,8 +27,8 @@ from penstock.testing.sinks import (
     rows_of,
 )
 from penstock_plugins import penstock_sinks
-from penstock_plugins.single import SingleFileSink
-from penstock_plugins.stdout import StdoutSink
+from penstock_plugins.files.single import SingleFileSink
+from penstock_plugins.files.stdout import StdoutSink
 
 FORMER = '{"advertiser_id":"2112","report_date":"2026-03-01","click_id":"c0"}\n'
 KINDS = {kind.name: kind for kind in penstock_sinks()}
@@ -282,7 +282,7 @@ def test_a_closed_pipe_ends_quietly():
         import sys
         from penstock.errors import OutputClosedError
         from penstock.testing.sinks import CLICKS, a_day, click, deliver
-        from penstock_plugins.stdout import StdoutSink
+        from penstock_plugins.files.stdout import StdoutSink
 
         target = StdoutSink().open("acme", "r1")
         sys.stdin.readline()

@@ -5,7 +5,7 @@ The outputs as the command line and the configuration name them: ``jsonl``, ``cs
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import Attribute, frozen, validators
 from penstock import Sink, SinkKind, UsageError, setting
 
 from penstock_plugins.postgres.settings import POSTGRES
@@ -22,6 +22,11 @@ class JsonlSettings:
     gzip: bool = setting(False, help="whether files are compressed")
 
 
+def _one_character(settings: object, attribute: "Attribute[str]", value: str) -> None:
+    if len(value) != 1 or value in '"\r\n':
+        raise ValueError(f"must be one character, and no quote or line end, not {value!r}")
+
+
 @frozen(kw_only=True)
 class CsvSettings:
     path: Path = setting(help="a directory, or one file that ends in .csv or .csv.gz")
@@ -29,6 +34,11 @@ class CsvSettings:
     escape_formulas: bool = setting(
         False, help="whether texts that a spreadsheet would run get a ' before them; this changes data"
     )
+    delimiter: str = setting(",", help='one character between cells, such as ";" or a tab', validator=_one_character)
+    decimal_sign: str = setting(
+        ".", help="the sign before the fraction of a decimal", validator=validators.in_((".", ","))
+    )
+    bom: bool = setting(False, help="whether files begin with a byte order mark, by which Excel recognises UTF-8")
 
 
 @frozen(kw_only=True)
@@ -46,31 +56,32 @@ def _path(text: str) -> Path:
 
 
 def _jsonl(settings: JsonlSettings) -> Sink:
-    from penstock_plugins.jsonl import JsonLines
+    from penstock_plugins.files.jsonl import JsonLines
 
     return _sink(settings.path, JsonLines(), settings.gzip)
 
 
 def _csv(settings: CsvSettings) -> Sink:
-    from penstock_plugins.csvfile import Csv
+    from penstock_plugins.files.csvfile import Csv
 
-    return _sink(settings.path, Csv(settings.escape_formulas), settings.gzip)
+    codec = Csv(settings.escape_formulas, settings.delimiter, settings.decimal_sign, settings.bom)
+    return _sink(settings.path, codec, settings.gzip)
 
 
 def _sink(path: Path, codec: Any, gzip: bool) -> Sink:
     if path.name.endswith((f".{codec.name}", f".{codec.name}.gz")) and not path.is_dir():
-        from penstock_plugins.single import SingleFileSink
+        from penstock_plugins.files.single import SingleFileSink
 
         if gzip and path.suffix != ".gz":
             raise UsageError(f"gzip is set, but {path} does not say so: name it {path.name}.gz")
         return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
-    from penstock_plugins.files import FileSink
+    from penstock_plugins.files.sink import FileSink
 
     return FileSink(directory=path, codec=codec, compress=gzip)
 
 
 def _stdout(settings: StdoutSettings) -> Sink:
-    from penstock_plugins.stdout import StdoutSink
+    from penstock_plugins.files.stdout import StdoutSink
 
     return StdoutSink(name_streams=settings.name_streams)
 

@@ -11,7 +11,7 @@ import msgspec
 from attrs import field, frozen
 from penstock import Layout
 
-from penstock_plugins.codec import Encode
+from penstock_plugins.files.codec import Encode
 
 _BLOCK_BYTES = 1 << 20
 _encoder = msgspec.json.Encoder(decimal_format="number")

@@ -15,8 +15,8 @@ import msgspec
 from attrs import field, frozen
 from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
-from penstock_plugins.disk import explained, file_errors
-from penstock_plugins.jsonl import encode_lines
+from penstock_plugins.files.disk import explained, file_errors
+from penstock_plugins.files.jsonl import encode_lines
 
 _IN_MEMORY_BYTES = 16 << 20  # of one partition; what is larger waits in a temporary file
 

@@ -30,9 +30,9 @@ from typing import BinaryIO
 from attrs import evolve, frozen
 from penstock import Batch, Layout, LedgerEntry, LedgerFile, Partition, SinkError, TargetError, fault_point
 
-from penstock_plugins.codec import Codec, Encode
-from penstock_plugins.datapackage import FILE_NAME, datapackage, is_ours
-from penstock_plugins.disk import (
+from penstock_plugins.files.codec import Codec, Encode
+from penstock_plugins.files.datapackage import FILE_NAME, datapackage, is_ours
+from penstock_plugins.files.disk import (
     Draft,
     checksum_of,
     file_errors,
@@ -43,8 +43,8 @@ from penstock_plugins.disk import (
     replace_text,
     sync_directory,
 )
-from penstock_plugins.fileledger import FileLedger, Merge, account_of
-from penstock_plugins.merge import Latest, merge, merge_derived
+from penstock_plugins.files.ledger import FileLedger, Merge, account_of
+from penstock_plugins.files.merge import Latest, merge, merge_derived
 
 STATE = ".penstock"
 LEDGER = "ledger.sqlite"

@@ -16,9 +16,9 @@ from typing import BinaryIO, cast
 from attrs import frozen
 from penstock import Batch, Layout, LedgerEntry, Partition, TargetError
 
-from penstock_plugins.codec import Codec, Encode
-from penstock_plugins.disk import Draft, file_errors, locked, make_directories, sync_directory
-from penstock_plugins.merge import merge
+from penstock_plugins.files.codec import Codec, Encode
+from penstock_plugins.files.disk import Draft, file_errors, locked, make_directories, sync_directory
+from penstock_plugins.files.merge import merge
 
 
 @frozen(kw_only=True)

@@ -14,7 +14,7 @@ from typing import BinaryIO, cast
 from attrs import frozen
 from penstock import Layout, SinkError
 
-from penstock_plugins.codec import Codec, Records
+from penstock_plugins.files.codec import Codec, Records
 
 Day = int
 """Which of the staged days, in their order; a day without records of a stream has no file."""

@@ -1,0 +1,186 @@
+"""
+CSV as RFC 4180 has it: a header row, CRLF after each record, ``""`` for a quote inside quotes.
+
+A text is always quoted, so that an empty text (``""``) and null (nothing) stay apart. Nested values are JSON text,
+decimals keep their digits, booleans are ``true`` and ``false``, dates and times ISO 8601, times with the offset they
+have (naive ones without). A NUL inside a text is written as U+2400, since most readers end a text at a NUL.
+"""
+
+import codecs
+import csv
+import re
+from collections.abc import Callable, Hashable, Iterator, Sequence
+from functools import cached_property
+from io import StringIO
+from typing import Any, BinaryIO
+
+import msgspec
+from attrs import field, frozen
+from penstock import Column, Layout
+
+from penstock_plugins.files.codec import Encode
+
+_BLOCK_BYTES = 1 << 20
+_FORMULA = ("=", "+", "-", "@", "\t", "\r")
+_json = msgspec.json.Encoder(decimal_format="number")
+
+
+def _unquoted(text: str) -> int:
+    """A value that csv.writer takes for a number, and so does not quote, and writes as ``text``."""
+    made: int = type("Unquoted", (int,), {"__str__": text.__str__})()
+    return made
+
+
+_NULL = _unquoted("")
+_BOOLEANS = {True: _unquoted("true"), False: _unquoted("false"), None: _NULL}
+
+
+@frozen
+class Csv:
+    """
+    The codec of ``.csv`` files.
+
+    ``escape_formulas`` puts ``'`` before texts that a spreadsheet would run (those that start with ``= + - @``, tab
+    or carriage return). It changes data, so it is off by default.
+    ``delimiter`` between cells; ``decimal_sign`` of decimals, which are quoted unless it is a point; ``bom``: files
+    begin with a byte order mark, by which Excel recognises UTF-8.
+    """
+
+    escape_formulas: bool = False
+    delimiter: str = ","
+    decimal_sign: str = "."
+    bom: bool = False
+    name: str = "csv"
+
+    def header(self, layout: Layout) -> bytes:
+        names = self.delimiter.join(f'"{column.name}"' for column in layout.columns)
+        return (codecs.BOM_UTF8 if self.bom else b"") + names.encode() + b"\r\n"
+
+    def encoder(self, layout: Layout) -> Encode:
+        cells = [(column.name, self._cells(column)) for column in layout.columns]
+
+        def encode(rows: Sequence[Any]) -> bytes:
+            columns = [of_column([getattr(row, name) for row in rows]) for name, of_column in cells]
+            text = StringIO(newline="")
+            writer = csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n", quoting=csv.QUOTE_NONNUMERIC)
+            writer.writerows(zip(*columns, strict=True))
+            return text.getvalue().replace("\0", "\u2400").encode()
+
+        return encode
+
+    def _cells(self, column: Column) -> "Cells":
+        if column.type == "text" and self.escape_formulas:
+            return _escaped
+        if column.type == "decimal" and self.decimal_sign != ".":
+            return lambda values: [_NULL if v is None else str(v).replace(".", self.decimal_sign) for v in values]
+        return _CELLS.get(column.type, _plain)
+
+    def read(self, file: BinaryIO) -> "CsvRecords":
+        return CsvRecords(file, self.delimiter)
+
+    def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
+        try:
+            return set(columns) <= set(CsvRecords(file, self.delimiter).columns)
+        except (UnicodeDecodeError, csv.Error):
+            return False
+
+
+# --- writing: the values of a column to cells for csv.writer, which quotes what is no number ------------------------
+
+Cells = Callable[[list[Any]], Sequence[Any]]
+
+
+def _plain(values: list[Any]) -> Sequence[Any]:
+    return [_NULL if value is None else value for value in values]
+
+
+def _escaped(values: list[Any]) -> Sequence[Any]:
+    return [_NULL if value is None else f"'{value}" if value.startswith(_FORMULA) else value for value in values]
+
+
+def _booleans(values: list[Any]) -> Sequence[Any]:
+    return [_BOOLEANS[value] for value in values]
+
+
+def _times(values: list[Any]) -> Sequence[Any]:
+    return [_NULL if value is None else value.isoformat() for value in values]
+
+
+def _json_texts(values: list[Any]) -> Sequence[Any]:
+    if _NOTHING.issuperset(map(id, values)):
+        return [_NULL] * len(values)
+    lines = _json.encode_lines([None if value is msgspec.UNSET else value for value in values]).decode().split("\n")
+    if len(lines) != len(values) + 1:  # a part that was kept byte for byte holds a line break
+        lines = [_json.encode(None if value is msgspec.UNSET else value).decode() for value in values]
+    return [_NULL if text == "null" else text for text in lines[: len(values)]]
+
+
+_NOTHING = {id(None), id(msgspec.UNSET)}
+_CELLS: dict[str, Cells] = {"boolean": _booleans, "datetime": _times, "json": _json_texts}
+
+
+# --- reading, to merge ----------------------------------------------------------------------------------------------
+
+
+@frozen
+class CsvRecords:
+    """A CSV file, about a mebibyte of records at a time; line breaks inside quotes belong to their record."""
+
+    file: BinaryIO = field(repr=False)
+    delimiter: str = ","
+
+    @cached_property
+    def columns(self) -> tuple[str, ...]:
+        """The names in the header row."""
+        return tuple(next(csv.reader([self._record().decode("utf-8-sig")], delimiter=self.delimiter), ()))
+
+    @cached_property
+    def _cell(self) -> "re.Pattern[str]":
+        """One cell as it is written, its quotes included: null and an empty text stay apart."""
+        delimiter = re.escape(self.delimiter)
+        return re.compile(f'("(?:[^"]|"")*"|[^"{delimiter}]*)(?:{delimiter}|$)')
+
+    def _record(self) -> bytes:
+        record = line = self.file.readline()
+        quotes = line.count(b'"')
+        while line and quotes % 2:
+            line = self.file.readline()
+            quotes += line.count(b'"')
+            record += line
+        return record
+
+    def __iter__(self) -> Iterator[list[bytes]]:
+        _ = self.columns  # the header comes first
+        while True:
+            block: list[bytes] = []
+            size = 0
+            while size < _BLOCK_BYTES and (record := self._record()):
+                block.append(record)
+                size += len(record)
+            if not block:
+                return
+            if not block[-1].endswith(b"\n"):
+                block[-1] += b"\r\n"
+            yield block
+
+    def keys(self, block: Sequence[bytes], columns: Sequence[str]) -> Sequence[Hashable]:
+        try:
+            places = [self.columns.index(name) for name in columns]
+            rows = csv.reader((record.decode() for record in block), delimiter=self.delimiter, strict=True)
+            keys = [tuple([row[place] for place in places]) for row in rows]
+        except (csv.Error, IndexError, UnicodeDecodeError) as error:
+            raise ValueError(str(error)) from error
+        if len(keys) != len(block):
+            raise ValueError("a record is not closed")
+        return keys
+
+    def fitted(self, block: list[bytes], layout: Layout) -> list[bytes]:
+        wanted = tuple(column.name for column in layout.columns)
+        if wanted == self.columns:
+            return block
+        places = [self.columns.index(name) if name in self.columns else None for name in wanted]
+        cells = [self._cell.findall(record.decode().rstrip("\r\n")) for record in block]
+        return [
+            (self.delimiter.join("" if place is None else row[place] for place in places) + "\r\n").encode()
+            for row in cells
+        ]
