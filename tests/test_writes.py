@@ -21,7 +21,8 @@ from typing import Any
 import pytest
 from attrs import define, field
 from connector_joveo.sandbox import JoveoSandbox
-from connector_sensis.sandbox import KEY, SensisSandbox, listing_id
+from connector_sensis.sandbox import KEY, listing_id
+from imitation_sensis import SensisSandbox
 from penstock import SandboxRequest, SandboxResponse
 from penstock._cli import main
 from penstock._plugins.registry import Registry
