@@ -23,6 +23,7 @@ from attrs import define, field
 from connector_joveo.sandbox import JoveoSandbox
 from connector_sensis.sandbox import KEY, listing_id
 from imitation_sensis import SensisSandbox
+from imitation_targetcircle import TargetCircle
 from penstock import SandboxRequest, SandboxResponse
 from penstock._cli import main
 from penstock._plugins.registry import Registry
@@ -918,7 +919,7 @@ def test_ad_codes_come_with_the_receipt(
     They are what the write is for.
     """
     monkeypatch.chdir(tmp_path)
-    app: Any = Registry().sandbox("targetcircle").make(server.base_url, TODAY)
+    app = TargetCircle(server.base_url, TODAY)
     server.app = app
     bench = Bench(tmp_path, server, app, capsys)
     bench.configure("targetcircle", allow_writes=True)

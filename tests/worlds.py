@@ -16,8 +16,8 @@ from typing import Any
 from attrs import field, frozen
 from connector_convertr.sandbox import ConvertrSandbox
 from connector_joveo.sandbox import JoveoSandbox
-from connector_targetcircle.sandbox import TargetCircle
 from imitation_talroo import TalrooSandbox
+from imitation_targetcircle import TargetCircle
 from penstock import SandboxRequest
 from penstock._plugins.registry import Registry
 from penstock.testing import conformance

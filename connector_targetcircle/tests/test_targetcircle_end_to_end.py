@@ -14,7 +14,8 @@ import penstock_plugins
 import pytest
 from attrs import field, frozen
 from connector_targetcircle.config import TargetCircleSettings
-from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN, TargetCircle, make
+from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN
+from imitation_targetcircle import TargetCircle
 from penstock import SandboxApp, SandboxRequest, SandboxResponse, Secret
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
@@ -73,7 +74,7 @@ class World:
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
     with serve() as server:
-        app = make(server.base_url, TODAY)
+        app = TargetCircle(server.base_url, TODAY)
         server.app = app
         yield World(server, app, tmp_path / "out")
         assert server.errors == []
@@ -149,7 +150,7 @@ def _lines(world: World, stream: str) -> list[str]:
 @pytest.mark.parametrize(
     "trouble",
     [
-        lambda app: app.fail_next("report"),
+        lambda app: app.fail_report(),
         lambda app: app.fail_next(408),
         lambda app: setattr(app, "reads_until_gone", 2),
     ],

@@ -3,12 +3,13 @@ The sandbox, asked directly: it must be as strict as the provider's document, or
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN, SANDBOX, TargetCircle, make
+from connector_targetcircle.sandbox import API_TOKEN, REPORT_TOKEN, SANDBOX
+from imitation_targetcircle import TargetCircle
 from penstock import SandboxRequest, SandboxResponse
 
 TODAY = date(2026, 3, 10)
@@ -17,7 +18,7 @@ DAY = date(2026, 3, 1)
 
 @pytest.fixture
 def app() -> TargetCircle:
-    return make("http://127.0.0.1:1", TODAY)
+    return TargetCircle("http://127.0.0.1:1", TODAY)
 
 
 def send(
@@ -109,7 +110,7 @@ def test_truth_is_made_anew_each_time(app: TargetCircle) -> None:
     """
     app.transactions_per_day = 8
     before = app.truth("transactions", DAY)
-    other = make("http://127.0.0.1:2", TODAY)
+    other = TargetCircle("http://127.0.0.1:2", TODAY)
     other.transactions_per_day = 8
 
     app.restate(DAY)
@@ -244,7 +245,7 @@ def test_next_report_fails(app: TargetCircle) -> None:
     A report that was made to fail says so after its polls; the one after it does not.
     """
     app.polls_until_ready = 0
-    app.fail_next("report")
+    app.fail_report()
 
     states = [get(app, submitted(app, "trades", {}))["status"] for _ in range(2)]
 
@@ -299,10 +300,17 @@ def test_generates_codes(app: TargetCircle) -> None:
     assert send(app, "POST", "/api/codes/banner", {**body, "adInventory": "122"}).status == 400
 
 
-def test_offered() -> None:
+def test_the_demo_has_rows_behind_its_own_token() -> None:
     """
-    The sandbox's settings carry the token it wants.
+    With the declared token reports and offers, with another one a refusal.
     """
-    maker: Callable[[str, date], Any] = SANDBOX.make
+    demo: Any = SANDBOX.make("http://127.0.0.1:1", TODAY)
+    token = SANDBOX.settings["api_token"]
+    days = a_period(DAY, DAY + timedelta(days=2), currency="EUR")
 
-    assert maker("http://127.0.0.1:1", TODAY).api_token == SANDBOX.settings["api_token"]
+    for kind in ("transactions", "clicks", "trades"):
+        path = send(demo, "POST", f"/api/{kind}", days, token=token).headers["Location"]
+        states = [json.loads(send(demo, "GET", path, token=token).body) for _ in range(2)]
+        assert [state["status"] for state in states] == ["IN_PROGRESS", "READY"]
+        assert states[1]["data"]
+    assert send(demo, "GET", "/api/offers", token="another").status == 401

@@ -114,8 +114,8 @@ class SandboxBase:
 
     base_url: str
     today: date
-    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True)
-    requests: deque[SandboxRequest] = field(factory=lambda: deque(maxlen=REMEMBERED), init=False)
+    clock: Callable[[], float] = field(default=time.monotonic, kw_only=True, repr=False)
+    requests: deque[SandboxRequest] = field(factory=lambda: deque(maxlen=REMEMBERED), init=False, repr=False)
     tokens: Tokens = field(init=False)
     lock: "threading.RLock" = field(factory=threading.RLock, init=False)
     _failures: list[tuple[str, Failure]] = field(factory=list, init=False)
