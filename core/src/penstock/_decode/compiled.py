@@ -3,8 +3,9 @@ The decoder of one stream: what is known of its columns before the first page, a
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, tzinfo
-from functools import partial
+from contextlib import contextmanager
+from datetime import UTC, date, tzinfo
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import msgspec
@@ -13,20 +14,19 @@ from msgspec import UNSET
 
 from penstock._decode import derived as of_derived
 from penstock._decode.columns import ColumnRules, DayRule, Nesting
-from penstock._decode.keys import Keys, SeenKeys
+from penstock._decode.keys import Keys
 from penstock._decode.nested import cleaner
-from penstock._decode.page import Parts, RawPage, fill, joined, page_of
+from penstock._decode.page import CHUNK_BYTES, RawPage, chunked, fill, joined, page_of
 from penstock._decode.rejects import Rejects
-from penstock._decode.structs import Nested, RecordDecoder, Shape
+from penstock._decode.seen import SeenKeys
+from penstock._decode.structs import Nested, RecordDecoder
 from penstock.connector import Stream
 from penstock.errors import BoundExceededError, BrokenBodyError, ConfigError
 from penstock.model import Batch, Items
 from penstock.records import Column
 from penstock.sinks import EXTRA, Layout
 
-JOINED_BYTES = 2**20
-SPLIT_BYTES = 2 * 2**20  # a larger array is decoded in parts, which the processor's caches can hold
-PART_BYTES = 2**20
+JOINED_BYTES = 2**20  # runs of elements are joined to batches of about this size
 
 T = TypeVar("T")
 
@@ -135,7 +135,7 @@ def _in_form(own: Column, forms: Mapping[str, Column]) -> Column:
 class Compiled:
     """
     Decodes the pages of one stream; made by :func:`compile_stream`. ``columns`` holds every column, hidden ones too,
-    ``layout`` those that are delivered. It learns unknown members as it goes, so one thread uses it at a time.
+    ``layout`` those that are delivered.
     """
 
     def __init__(
@@ -252,24 +252,27 @@ class Compiled:
         files come in parts, each decoded when the one before has been taken.
         """
         memory = SeenKeys() if memory is None else memory
+        memory.next_page()
         waiting: list[Items] = []
         size = 0
         for run in items:
             length = memoryview(run.raw).nbytes
-            alone = run.format in ("lines", "csv") or run.texts
-            large = run.format == "array" and length > SPLIT_BYTES
-            if waiting and (alone or large or size + length > JOINED_BYTES):
+            alone = run.format in ("lines", "csv") or run.texts or length > 2 * CHUNK_BYTES
+            if waiting and (alone or size + length > JOINED_BYTES):
                 yield self._decode(joined(waiting), columns, memory, days)
                 waiting, size = [], 0
             if alone:
-                yield self._decode(page_of(run), columns, memory, days)
-            elif large:
-                yield from self._in_parts(Parts(run, PART_BYTES), columns, memory, days)
+                for chunk in self._chunks(run):
+                    yield self._decode(page_of(chunk), columns, memory, days)
             else:
                 waiting.append(run)
                 size += length
         if waiting:
             yield self._decode(joined(waiting), columns, memory, days)
+
+    def _chunks(self, run: Items) -> Iterator[Items]:
+        with self._broken_json():
+            yield from chunked(run)
 
     def decode(
         self,
@@ -289,64 +292,45 @@ class Compiled:
         Raises PluginError for a stamp that is no column or does not fit it, BrokenBodyError and BoundExceededError
         for JSON lines that the envelope had not checked.
         """
-        return self._decode(page_of(items), columns, SeenKeys() if memory is None else memory, days)
-
-    def _in_parts(
-        self, parts: Parts, columns: Mapping[str, Any] | None, memory: SeenKeys, days: Collection[date] | None
-    ) -> Iterator[Decoded]:
-        while (page := parts.page()) is not None:
-            try:
-                decoded = self._decode(page, columns, memory, days)
-            except BrokenBodyError:
-                if not parts.by_elements():
-                    raise
-                continue
-            parts.taken(decoded.count)
-            yield decoded
+        memory = SeenKeys() if memory is None else memory
+        memory.next_page()
+        return self._decode(page_of(items), columns, memory, days)
 
     def _decode(
         self, page: RawPage, columns: Mapping[str, Any] | None, memory: SeenKeys, days: Collection[date] | None
     ) -> Decoded:
-        fill_rows = partial(self._fill_rows, columns=columns or {}, days=days)
-        shape, count = fill_rows(page, span=memory.span)
-        fresh, repeated, across = self._keys.check(page, memory, count, fill_rows)
+        with self._broken_json():
+            out = self._wire.read(page)
+        count = len(page.rows) + len(page.rejected)
+        self._rules.apply(page, columns or {}, days, memory.span)
+        repeats = self._keys.check(page, memory, count)
         derived = tuple(one.cut(page) for one in self.derived)
         for name in self._hidden:
             fill(page.rows, name, UNSET)
-        for name, _ in shape.learnt:
-            fill(page.rows, name, UNSET)
-        fill(page.rows, "__class__", shape.out)
+        fill(page.rows, "__class__", out)
         return Decoded(
             batch=Batch(
                 layout=self.layout,
                 rows=page.rows,
-                rejected=tuple(page.rejected),
+                rejected=tuple(one for _, one in sorted(page.rejected, key=itemgetter(0))),
                 unknown=tuple(sorted(page.unknown)),
             ),
             count=count,
-            fresh=fresh,
-            repeated=repeated,
-            repeated_across=across + page.beyond,
+            fresh=repeats.fresh,
+            repeated=repeats.repeated,
+            repeated_across=repeats.repeated_across + page.beyond,
             derived=derived,
         )
 
-    def _fill_rows(
-        self,
-        page: RawPage,
-        columns: Mapping[str, Any],
-        days: Collection[date] | None,
-        span: tuple[datetime, datetime] | None = None,
-    ) -> tuple[Shape, int]:
-        """Everything about a page's rows but their keys; also how many elements it has."""
+    @contextmanager
+    def _broken_json(self) -> Iterator[None]:
+        """Errors of reading JSON as the provider's."""
         try:
-            shape = self._wire.read(page)
+            yield
         except RecursionError:
             raise BoundExceededError(f"{self._name}: an element is nested too deeply to be read safely.") from None
         except (msgspec.DecodeError, UnicodeDecodeError) as error:
             raise BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.") from None
-        count = len(page.rows) + len(page.rejected)
-        self._rules.apply(page, columns, days, span)
-        return shape, count
 
 
 @frozen

@@ -13,7 +13,7 @@ from penstock.model import Rejected
 from penstock.records import Column
 from penstock.redact import mask
 
-Bad = Mapping[int, tuple[str | None, str]]
+Misfits = dict[int, tuple[str | None, str]]
 """Index of a row -> (column, or None for the whole element; reason)."""
 
 
@@ -35,27 +35,28 @@ class Rejects:
         self._masked = masked
         self._cleaners = cleaners
 
-    def reject(self, page: RawPage, bad: Bad) -> None:
+    def reject(self, page: RawPage, bad: Misfits) -> None:
         """Note these rows as rejected and take them from the page."""
         if bad:
             self.note(page, bad)
             page.drop(bad.keys())
 
-    def note(self, page: RawPage, bad: Bad) -> None:
+    def note(self, page: RawPage, bad: Misfits) -> None:
         """Note these rows as rejected; they stay in the page."""
         for index, (name, reason) in bad.items():
             member = self._columns[name].member if name is not None else None
-            page.rejected.append(self.rejected(page, page.positions[index], member, reason))
+            self.set_aside(page, page.positions[index], member, reason)
 
-    def rejected(self, page: RawPage, position: int, member: str | None, reason: str) -> Rejected:
-        """The element at ``position`` as it is reported, the path naming the member that is at fault."""
+    def set_aside(self, page: RawPage, position: int, member: str | None, reason: str) -> None:
+        """Note the element at ``position`` as rejected, the path naming the member that is at fault."""
         path, index = page.locate(position)
-        return Rejected(
+        rejected = Rejected(
             stream=self._stream,
             path=f"{path}[{index}]" + (f".{member}" if member is not None else ""),
             reason=mask(reason),
             raw=self._shown(page.elements()[position]),
         )
+        page.rejected.append((position, rejected))
 
     def _shown(self, element: Raw) -> str:
         """The element as it may be kept: members that are not delivered as ``***``."""

@@ -1,0 +1,98 @@
+"""
+A whole column's values at once, to the column's type: what the C code of Python and msgspec does without a look at
+each of them.
+"""
+
+import re
+from collections.abc import Callable
+from datetime import datetime
+from decimal import Decimal, InvalidOperation
+from itertools import repeat
+from types import NoneType
+from typing import Annotated, Any
+
+import msgspec
+from msgspec import Meta, ValidationError
+
+from penstock._decode.coerce import MisfitError, coerce
+from penstock.records import Column
+
+# A text of at most 26 signs has no fraction finer than a microsecond: 2026-01-31T23:59:59.999999
+MICROSECOND_SIGNS = 26
+
+_FINER = re.compile(r"(\d\d:\d\d:\d\d\.\d{6})\d+")
+
+
+def is_converted(column: Column) -> bool:
+    """Whether the values of this column are read as they are, and then taken to its type by this module."""
+    return column.type in ("decimal", "datetime") or bool(column.format)
+
+
+def all_at_once(column: Column, values: list[Any]) -> list[Any] | None:
+    """The values as the column's type (the same list where they are so already), or None: one needs a closer look."""
+    convert = _distinct if column.format else _CONVERT[column.type]
+    try:
+        made = convert(column, values)
+    except (MisfitError, TypeError, ValueError, InvalidOperation, ValidationError):
+        return None
+    return made
+
+
+def _decimals(column: Column, values: list[Any]) -> list[Any]:
+    types = set(map(type, values))
+    if NoneType in types and column.nullable:
+        types.discard(NoneType)
+        if types <= {Decimal}:
+            return values
+        numbers = iter(_decimals(column, [value for value in values if value is not None]))
+        return [None if value is None else next(numbers) for value in values]
+    if types <= {Decimal}:
+        return values
+    if types <= {str}:
+        return exact_all(values)
+    if types <= {int, Decimal}:
+        return list(map(Decimal, values))
+    raise TypeError("numbers of several kinds")
+
+
+def exact_all(texts: list[str]) -> list[Decimal]:
+    """
+    The numbers in texts at once, not bounded. Raises TypeError, ValueError or InvalidOperation unless all are plain
+    texts with a number.
+    """
+    joined = "".join(texts)
+    if not joined.isascii() or "_" in joined:
+        raise ValueError("not plain")
+    return list(map(Decimal, texts))
+
+
+def whole_all(texts: list[str]) -> list[Decimal]:
+    """Like :func:`exact_all`, of digits only."""
+    joined = "".join(texts)
+    if not (joined.isascii() and joined.isdigit()):
+        raise ValueError("not digits only")
+    return list(map(Decimal, texts))
+
+
+def _moments(column: Column, values: list[Any]) -> list[Any]:
+    texts = list(filter(None, values))
+    if max(map(len, texts), default=0) > MICROSECOND_SIGNS:
+        # Cut, never rounded: a nanosecond before midnight is of the day before.
+        values = [None if value is None else cut for value, cut in zip(values, _cut(values), strict=True)]
+    moment = Annotated[datetime, Meta(tz=column.zone == "aware")]
+    return msgspec.convert(values, list[moment | None] if column.nullable else list[moment])
+
+
+def _cut(values: list[Any]) -> list[Any]:
+    return list(map(_FINER.sub, repeat(r"\1"), [value or "" for value in values]))
+
+
+def _distinct(column: Column, values: list[Any]) -> list[Any]:
+    """Few values in many rows, such as the days of a report: each is looked at once."""
+    made = {value: coerce(column, value) for value in set(values)}
+    if not column.nullable and None in made.values():
+        raise MisfitError("it is null")
+    return list(map(made.__getitem__, values))
+
+
+_CONVERT: dict[str, Callable[[Column, list[Any]], list[Any]]] = {"decimal": _decimals, "datetime": _moments}
