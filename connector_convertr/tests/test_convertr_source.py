@@ -9,7 +9,8 @@ from urllib.parse import parse_qs
 import pytest
 from attrs import evolve
 from connector_convertr.config import ConvertrSettings
-from connector_convertr.source import CONNECTOR, authenticator, check, judge, judge_detail
+from connector_convertr.source import CONNECTOR, STATUSES, authenticator, check, judge, judge_detail
+from connector_convertr.streams import STREAMS
 from penstock import (
     Answer,
     AuthenticationError,
@@ -27,6 +28,7 @@ from penstock import (
     ThrottledError,
     mask,
 )
+from penstock.testing import verdict_on
 
 FIXTURES = Path(__file__).parent / "fixtures"
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -159,29 +161,29 @@ HYDRA = {"@type": "hydra:Error", "hydra:title": "An error occurred", "hydra:desc
 @pytest.mark.parametrize(
     ("status", "error", "said"),
     [
-        pytest.param(400, RefusedError, "filters and cursor_field", id="bad filter"),
+        pytest.param(400, RefusedError, "Check filters and cursor_field", id="bad filter"),
         pytest.param(403, AuthenticationError, "password may have expired", id="no permission"),
-        pytest.param(404, RefusedError, "check enterprise or base_url", id="no such address"),
-        pytest.param(422, RefusedError, "refused the request", id="violations"),
+        pytest.param(404, RefusedError, "Check enterprise or base_url", id="no such address"),
+        pytest.param(422, RefusedError, "Check filters and cursor_field", id="violations"),
     ],
 )
 def test_refusals_give_the_provider_s_reason(status: int, error: type[ProviderError], said: str) -> None:
     """
     A final answer is refused with its status, the provider's reason and advice.
     """
-    verdict = judge(answered(HYDRA, status), None)
+    verdict = verdict_on(answered(HYDRA, status), CONNECTOR)
 
     assert isinstance(verdict, Refuse)
     assert type(verdict.error) is error
     assert said in str(verdict.error)
-    assert f"HTTP {status}: the reason" in str(verdict.error)
+    assert f"HTTP {status}: the reason. " in str(verdict.error)
 
 
 def test_an_expired_token_is_renewed_once() -> None:
     """
     A 401 asks for a new login before it counts as refused.
     """
-    verdict = judge(answered({"error": "invalid_grant", "error_description": "expired"}, 401), None)
+    verdict = verdict_on(answered({"error": "invalid_grant", "error_description": "expired"}, 401), CONNECTOR)
 
     assert isinstance(verdict, Retry)
     assert verdict.renew
@@ -192,7 +194,7 @@ def test_too_many_requests_slow_the_whole_source_down() -> None:
     """
     A 429 is tried again after the pause that its header names, or the source's own, which add up to the five minutes.
     """
-    verdict = judge(answered(HYDRA, 429), None)
+    verdict = verdict_on(answered(HYDRA, 429), CONNECTOR)
 
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, ThrottledError)
@@ -206,6 +208,7 @@ def test_the_rest_is_left_to_the_status(status: int) -> None:
     Good answers and passing trouble need no rule of their own.
     """
     assert judge(answered(HYDRA, status), Answer()) is None
+    assert status not in STATUSES
 
 
 def test_an_error_under_200_is_asked_for_again() -> None:
@@ -229,7 +232,7 @@ def test_an_error_under_200_is_asked_for_again() -> None:
         pytest.param({"error": "invalid_grant"}, "invalid_grant", id="oauth without description"),
         pytest.param({"error": {"code": 400, "message": "D"}}, "D", id="nested"),
         pytest.param(b"<html>gateway</html>", "<html>gateway</html>", id="html"),
-        pytest.param(b"", "no reason given", id="empty"),
+        pytest.param(b"", "HTTP 400. Check", id="empty"),
         pytest.param(b"[" * 200_000, "[[[", id="nested too deeply"),
     ],
 )
@@ -237,7 +240,7 @@ def test_the_reason_is_read_in_every_spelling(body: Any, said: str) -> None:
     """
     Whatever the error body looks like, its reason is in the message, and a long one is cut.
     """
-    verdict = judge(answered(body, 400), None)
+    verdict = verdict_on(answered(body, 400), CONNECTOR)
 
     assert isinstance(verdict, Refuse)
     assert said in str(verdict.error)
@@ -250,7 +253,7 @@ def test_a_token_in_an_error_body_is_masked() -> None:
     """
     Secret("quoted-token-value")
 
-    verdict = judge(answered({"hydra:description": "bad quoted-token-value"}, 400), None)
+    verdict = verdict_on(answered({"hydra:description": "bad quoted-token-value"}, 400), CONNECTOR)
 
     assert isinstance(verdict, Refuse)
     assert "bad ***" in str(verdict.error)
@@ -260,7 +263,10 @@ def test_a_single_object_that_is_gone_is_skipped() -> None:
     """
     A 404 of a detail read is no failure; an error in place of the object is one.
     """
-    assert isinstance(judge_detail(answered(HYDRA, 404), None), Skip)
+    (detail,) = (stream for stream in STREAMS if stream.name == "lead")
+
+    assert isinstance(verdict_on(answered(HYDRA, 404), CONNECTOR, detail), Skip)
+    assert isinstance(verdict_on(answered(HYDRA), CONNECTOR, detail), Retry)
     assert isinstance(judge_detail(answered(HYDRA), Answer()), Retry)
     assert judge_detail(answered(fixture("leads.json")["hydra:member"][0]), Answer()) is None
 

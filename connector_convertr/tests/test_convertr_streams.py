@@ -152,6 +152,14 @@ def test_single_objects_are_asked_for_by_id(stream: str, path: str) -> None:
     assert url(stream, slice_=Slice(now=NOW, parents=({"id": 53284},))) == f"https://acme.cvtr.io/api/v4/{path}/53284"
 
 
+def test_an_id_is_one_segment_of_the_path() -> None:
+    """
+    An id with a slash, or one of dots, reads no other address.
+    """
+    for odd, segment in (("a/b?c", "a%2Fb%3Fc"), ("..", "%2E%2E")):
+        assert url("lead", slice_=Slice(now=NOW, parents=({"id": odd},))).endswith(f"/api/v4/leads/{segment}")
+
+
 def test_json_ld_is_asked_for() -> None:
     """
     Without it the totals are missing.

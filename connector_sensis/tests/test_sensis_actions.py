@@ -9,7 +9,7 @@ import pytest
 from attrs import evolve
 from connector_sensis.actions import ACTIONS, judge, named, prepare
 from connector_sensis.config import SensisSettings
-from connector_sensis.source import judge as of_gateway
+from connector_sensis.source import CONNECTOR
 from penstock import AuthenticationError, ProviderError, Refuse, Retry, Secret, ThrottledError
 from penstock._write.requests import place
 from penstock.testing import a_response
@@ -107,7 +107,7 @@ def test_warnings_are_told() -> None:
 
     assert [(one.status, one.reason) for one in said] == [
         ("done", "warning: no agent"),
-        ("done", "warning: no agent; warning: apearance is no event_name that is documented"),
+        ("done", "warning: no agent; warning: apearance is not a documented event_name"),
     ]
 
 
@@ -123,8 +123,8 @@ def test_warnings_are_told() -> None:
         (401, None, b"", AuthenticationError),
         (596, "ERR_596_SERVICE_NOT_FOUND", b"", ProviderError),
         (404, None, b"", ProviderError),
-        (502, None, b"", None),
-        (200, None, b"", None),
+        (502, None, b"", Retry),
+        (200, None, b"", Accept),
     ],
     ids=str,
 )
@@ -134,14 +134,14 @@ def test_what_the_gateway_says(status: int, header: str | None, body: bytes, wan
     """
     headers = (("x-mashery-error-code", header),) if header else ()
 
-    said = of_gateway(a_response(body, status=status, headers=headers), None)
+    verdict = verdict_on(a_response(body, status=status, headers=headers), CONNECTOR)
 
-    if isinstance(said, Refuse):
-        assert type(said.error) is wanted
+    if isinstance(verdict, Refuse):
+        assert type(verdict.error) is wanted
     else:
-        assert isinstance(said, wanted) if wanted else said is None
-    if isinstance(said, Retry):
-        assert said.throttle
+        assert isinstance(verdict, wanted)
+    if isinstance(verdict, Retry):
+        assert verdict.throttle is (status == 403)
 
 
 def test_an_index_that_is_an_id_is_an_id() -> None:
@@ -157,8 +157,8 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
     [
         ({"id": ["a", "b"], "content": "x"}, "exactly one id, here are 2"),
         ({"id": [" "]}, "id: is empty"),
-        ({"id": ["a"], "user_ip": "localhost"}, "wanted an IP address"),
-        ({"id": ["a"], "event_name": "dial"}, "content: is missing, and dial says little without it"),
+        ({"id": ["a"], "user_ip": "localhost"}, "expected an IP address"),
+        ({"id": ["a"], "event_name": "dial"}, "content: is missing, and dial means little without it"),
         ({"id": ["a"], "event_name": "sendEmail", "content": " "}, "content: is missing"),
     ],
     ids=["content", "empty", "address", "no number", "no address"],

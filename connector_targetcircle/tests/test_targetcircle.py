@@ -11,7 +11,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 from connector_targetcircle.config import FILTERS, TargetCircleSettings
-from connector_targetcircle.source import CONNECTOR, ReportPage, Reports, authenticator, judge, last_page
+from connector_targetcircle.source import CONNECTOR, ReportPage, Reports, authenticator, last_page
 from connector_targetcircle.streams import STREAMS, OneFullList, slug_of_trade
 from penstock import (
     Accept,
@@ -38,7 +38,7 @@ from penstock import (
     Stream,
     Waiting,
 )
-from penstock._fetch.verdict import judged
+from penstock.testing import verdict_on
 
 from connector_targetcircle import plugin
 
@@ -76,12 +76,8 @@ def requests_of(stream: str, slice_: Slice | None = None, **settings: Any) -> li
 
 
 def verdict_of(stream: str, response: Response) -> Any:
-    """What the core decides on an answer to a page of this stream."""
-    declared = BY_NAME[stream]
-    judges = [one for one in (declared.judge, CONNECTOR.judge) if one is not None]
-    asked = Request(url="https://api.targetcircle.com/api/x")
-    read = declared.envelope if isinstance(declared.envelope, (Envelope, ReportPage)) else Envelope()
-    return judged("targetcircle", asked, response, read=read, judges=judges)[0]
+    """What the core decides on a response to a page of this stream."""
+    return verdict_on(response, CONNECTOR, BY_NAME[stream])
 
 
 # --- wiring ---------------------------------------------------------------------------------------------------------
@@ -166,15 +162,15 @@ def test_row_key_leaves_out_what_changes() -> None:
 @pytest.mark.parametrize(
     ("given", "named"),
     [
-        ({"currency": "euro"}, "currency"),
-        ({"filters": {"trade": {}}}, "filters.trade"),
-        ({"filters": {"offers": {"offer": "x"}}}, "filters.offers.offer"),
+        ({"currency": "euro"}, "ISO 4217"),
+        ({"filters": {"trade": {}}}, 'did you mean "trades"'),
+        ({"filters": {"offers": {"offer": "x"}}}, 'offers."offer": no documented filter'),
     ],
     ids=["no currency code", "filter of no stream", "unknown filter"],
 )
 def test_settings_refuse(given: dict[str, Any], named: str) -> None:
     """
-    A value that the provider would not take is refused, naming its key.
+    A value that the provider would not take is refused, with what is expected.
     """
     with pytest.raises(ValueError, match=named):
         some_settings(**given)
@@ -193,7 +189,7 @@ def test_urls(base: str, prefix: str, url: str) -> None:
     """
     Addresses are base, prefix and encoded segments, however many slashes the configuration has.
     """
-    assert some_settings(base_url=base, path_prefix=prefix).url("offers", "a/b") == url
+    assert some_settings(base_url=base, path_prefix=prefix).url("/offers/{slug}", slug="a/b") == url
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -410,7 +406,7 @@ def test_unknown_address_names_the_other_generation() -> None:
     """
     A 404 says that the account may be on the other generation of the API, and which setting moves the paths.
     """
-    found = judge(an_answer("", 404), None)
+    found = verdict_of("clicks", an_answer("", 404))
 
     assert isinstance(found, Refuse)
     assert "/api/v1" in str(found.error)
@@ -473,12 +469,12 @@ def test_handle_is_refused(headers: dict[str, str], error: type[PenstockError]) 
     [
         (an_answer(fixture("report_in_progress.json")), Waiting()),
         (an_answer(fixture("transactions_ready.json")), Ready()),
-        (an_answer(fixture("report_failed.synthetic.json")), Gone("Target Circle says that the report failed")),
-        (an_answer('{"data": null, "status": "FAILED"}'), Gone("Target Circle says that the report failed")),
+        (an_answer(fixture("report_failed.synthetic.json")), Gone("Target Circle reports that it failed")),
+        (an_answer('{"data": null, "status": "FAILED"}'), Gone("Target Circle reports that it failed")),
         (an_answer('{"data": [], "status": "QUEUED"}'), Waiting("status 'QUEUED'")),
         (an_answer('{"data": []}'), Waiting("status None")),
-        (an_answer("", 404), Gone("Target Circle knows the report no more (HTTP 404)")),
-        (an_answer("", 410), Gone("Target Circle knows the report no more (HTTP 410)")),
+        (an_answer("", 404), Gone("Target Circle no longer has the report (HTTP 404)")),
+        (an_answer("", 410), Gone("Target Circle no longer has the report (HTTP 410)")),
     ],
     ids=["in progress", "ready", "failed", "failed without data", "another state", "no state", "404", "410"],
 )

@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import attrs
 from attrs import frozen
-from penstock import Secret, SourceSettings, setting
+from penstock import Secret, SourceSettings, known_filters, setting
 
-from connector_convertr import filters as known
+from connector_convertr.filters import NAMES, problems
 
 _ENTERPRISE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 
@@ -17,17 +17,11 @@ _ENTERPRISE = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?")
 def _enterprise(settings: Any, attribute: Any, value: str | None) -> None:
     """Only a sub-domain: anything else (a dot, a slash, an @) could send the credentials to another host."""
     if value is not None and not _ENTERPRISE.fullmatch(value):
-        raise ValueError(f"found {value!r}, wanted the sub-domain alone, such as acme for https://acme.cvtr.io")
+        raise ValueError(f"found {value!r}, expected the sub-domain alone, such as acme for https://acme.cvtr.io")
 
 
 def _base_url(settings: "ConvertrSettings") -> str:
     return f"https://{settings.enterprise}.cvtr.io" if settings.enterprise else ""
-
-
-def _filters(settings: "ConvertrSettings", attribute: Any, value: known.Filters) -> None:
-    found = tuple(known.problems(value, settings.cursor_field))
-    if found:
-        raise ValueError("; ".join(found))
 
 
 @frozen(kw_only=True)
@@ -53,7 +47,7 @@ class ConvertrSettings(SourceSettings):
     password: Secret | None = setting(None, help="password of the user who logs in")
     access_token: Secret | None = setting(None, help="a token obtained elsewhere, in place of username and password")
     auth_style: Literal["bearer", "query"] = setting(
-        "bearer", help="how the token is sent: in a header, or as older editions want it, in the query"
+        "bearer", help="how the token is sent: in a header, or in the query as older editions require it"
     )
     login_style: Literal["current", "oauth"] = setting(
         "current", help="which login is used: /api/login, or /oauth/v2/token of older editions"
@@ -61,13 +55,13 @@ class ConvertrSettings(SourceSettings):
     client_id: str | None = setting(None, help='OAuth client, for login_style = "oauth"')
     client_secret: Secret | None = setting(None, help='OAuth client\'s secret, for login_style = "oauth"')
     cursor_field: Literal["updatedTs", "createdTs"] = setting(
-        "updatedTs", help="the time by which leads are asked for; createdTs misses later changes", affects_data=True
+        "updatedTs", help="the time by which leads are read; createdTs misses later changes", affects_data=True
     )
     filters: dict[str, dict[str, Any]] = setting(
         attrs.Factory(dict),
         help='documented filters per stream: { campaigns = { "status[]" = ["Active"] } }',
         affects_data=True,
-        validator=_filters,
+        validator=known_filters(NAMES, problems),
     )
 
     def __attrs_post_init__(self) -> None:

@@ -8,14 +8,13 @@ Source: the ``hydra:search`` template in the sample answer of each collection (n
 from collections.abc import Iterator, Mapping
 from datetime import date, datetime
 from decimal import Decimal
-from difflib import get_close_matches
 from typing import Any
 
 _BOUNDS = ("before", "strictly_before", "after", "strictly_after")
 
 
 def _times(*members: str) -> tuple[str, ...]:
-    """``before`` and ``after`` include their moment, the strict ones do not."""
+    """``before`` and ``after`` include their time, the strict ones do not."""
     return tuple(f"{member}[{bound}]" for member in members for bound in _BOUNDS)
 
 
@@ -60,53 +59,35 @@ DOCUMENTED: Mapping[str, tuple[str, ...]] = {
     ),
 }
 
-Filters = Mapping[str, Mapping[str, Any]]
+# A list may be written under the bare name as well: ``status = ["Active"]`` is sent as ``status[]=Active``.
+NAMES: Mapping[str, tuple[str, ...]] = {
+    stream: tuple(dict.fromkeys((*names, *(name.removesuffix("[]") for name in names))))
+    for stream, names in DOCUMENTED.items()
+}
 
 
-def problems(filters: Filters, cursor: str) -> Iterator[str]:
-    """
-    What is wrong with the configured ``filters``, one text each: unknown streams and names, values that cannot be
-    sent, and bounds on ``cursor``, the member whose window the planned days already decide.
-    """
-    for stream, table in filters.items():
-        if stream not in DOCUMENTED:
-            yield f"{stream}: no stream with filters has this name{_nearest(stream, DOCUMENTED)}"
-            continue
-        if not isinstance(table, Mapping):
-            yield f"{stream}: wanted a table of names and values, found {table!r}"
-            continue
-        for name, value in table.items():
-            yield from (f'{stream}."{name}": {reason}' for reason in _wrong(stream, name, value, cursor))
-
-
-def _wrong(stream: str, name: str, value: Any, cursor: str) -> Iterator[str]:
-    """What is wrong with one filter of a stream."""
-    documented, many = DOCUMENTED[stream], _is_list(value)
-    if name not in documented and not (many and f"{name}[]" in documented):
-        yield f"Convertr documents no such filter{_nearest(name, documented)}"
-    elif stream == "leads" and name.partition("[")[0] == cursor:
-        yield f"the days asked for already decide {cursor}; use start, --since and --until"
+def problems(settings: Any, stream: str, name: str, value: Any) -> Iterator[str]:
+    """The problems of one filter: values that cannot be sent, and bounds on the member that cuts the days."""
+    bare, many = name.removesuffix("[]"), isinstance(value, (list, tuple))
+    if stream == "leads" and name.partition("[")[0] == settings.cursor_field:
+        yield f"the days of the run decide {settings.cursor_field}; use start, --since and --until"
     elif many and not value:
         yield "an empty list filters nothing; leave it out"
-    elif many and not name.endswith("[]") and f"{name}[]" not in documented:
+    elif many and f"{bare}[]" not in DOCUMENTED[stream]:
         yield "takes one value, found a list"
+    elif not many and name not in DOCUMENTED[stream]:
+        yield f'takes a list; write "{bare}[]"'
     else:
-        for one in value if many else (value,):
-            yield from _unsendable(name, one)
+        yield from (problem for one in (value if many else (value,)) for problem in _unsendable(name, one))
 
 
-def parameters(filters: Filters, stream: str) -> Iterator[tuple[str, str]]:
-    """The query parameters of ``stream``'s filters, in the configured order; a list becomes one ``name[]`` each."""
-    for name, value in filters.get(stream, {}).items():
-        if _is_list(value):
-            several = name if name.endswith("[]") else f"{name}[]"
-            yield from ((several, _text(one)) for one in value)
+def parameters(filters: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The query parameters of a stream's filters, in the configured order; a list becomes one ``name[]`` each."""
+    for name, value in filters.items():
+        if isinstance(value, (list, tuple)):
+            yield from ((f"{name.removesuffix('[]')}[]", _text(one)) for one in value)
         else:
             yield name, _text(value)
-
-
-def _is_list(value: Any) -> bool:
-    return isinstance(value, (list, tuple))
 
 
 def _text(value: Any) -> str:
@@ -119,17 +100,12 @@ def _unsendable(name: str, value: Any) -> Iterator[str]:
     if name.endswith(tuple(f"Ts[{bound}]" for bound in _BOUNDS)):
         # A bare date is midnight to the server, so "before" that date would lose the day.
         try:
-            moment = value if isinstance(value, date) else datetime.fromisoformat(value)
+            time = value if isinstance(value, date) else datetime.fromisoformat(value)
         except (TypeError, ValueError):
-            moment = None
-        if not isinstance(moment, datetime) or moment.tzinfo is None:
-            yield f"wanted a moment with its offset such as 2026-03-01T00:00:00+00:00, found {value!s}"
+            time = None
+        if not isinstance(time, datetime) or time.tzinfo is None:
+            yield f"expected a time with its offset such as 2026-03-01T00:00:00+00:00, found {value!s}"
     elif not isinstance(value, (str, int, float, Decimal)):
-        yield f"wanted a text, a number or true/false, found {value!r}"
+        yield f"expected a text, a number or true/false, found {value!r}"
     elif name.startswith("order[") and value not in ("asc", "desc"):
-        yield f'wanted "asc" or "desc", found {value!r}'
-
-
-def _nearest(name: str, known: Any) -> str:
-    found = get_close_matches(name, list(known), n=1, cutoff=0.5)
-    return f"; did you mean {found[0]!r}?" if found else f"; known are {', '.join(sorted(known))}"
+        yield f'expected "asc" or "desc", found {value!r}'

@@ -2,6 +2,7 @@
 The provider: how its requests are authenticated, how its answers are judged, what it allows.
 """
 
+from collections.abc import Mapping
 from urllib.parse import urlencode
 
 from attrs import frozen
@@ -12,18 +13,15 @@ from penstock import (
     Connector,
     Grant,
     Limits,
-    Refuse,
-    RefusedError,
+    Refusal,
     Request,
     Response,
-    Retry,
     Secret,
-    ServerError,
-    Skip,
     Slice,
-    ThrottledError,
+    StatusRule,
+    Throttle,
+    Unavailable,
     Verdict,
-    mask,
 )
 from penstock_plugins.tokens import GrantedToken, HeaderTokens, ParamTokens
 
@@ -92,7 +90,7 @@ def _login(settings: ConvertrSettings) -> Request:
         form = {"grant_type": "password", **client, **form}
     return Request(
         method="POST",
-        url=settings.base_url + path,
+        url=settings.url(path),
         headers=(("Content-Type", "application/x-www-form-urlencoded"), ("Accept", "application/json")),
         body=urlencode(form).encode(),
     )
@@ -102,71 +100,45 @@ def _reveal(secret: Secret | None) -> str:
     return secret.reveal() if secret is not None else ""
 
 
-# --- judging --------------------------------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------------------------
 
+# Source: the provider's public pages and their client's tests; 403 as an expired password is inferred. The limit of
+# 429 counts over the last five minutes; a Retry-After, if there is one, states how much is left.
+STATUSES: Mapping[int, StatusRule] = {
+    **dict.fromkeys((400, 422), Refusal("Check filters and cursor_field.")),
+    401: Refusal("Check username and password, or get a new access_token.", AuthenticationError, renew=True),
+    403: Refusal(
+        "This user may not read it. The password may have expired (the login states it as password_expired); else ask "
+        "the enterprise's administrator for the permission.",
+        AuthenticationError,
+    ),
+    404: Refusal("Check enterprise or base_url."),
+    429: Throttle("Lower requests_per_second or concurrency."),
+}
 
-def judge(response: Response, answer: Answer | None) -> Verdict | None:
-    """
-    By status; the body only gives the reason. A 401 is first taken for an expired token.
-
-    Source: statuses from the provider's public pages and their client's tests; 403 as expired password is inferred.
-    """
-    status = response.status
-    if 200 <= status < 300:
-        return _error_despite_success(response) if answer is None or answer.problem is not None else None
-    seen = f"HTTP {status}: {reason(response)}"
-    if status == 401:
-        refused = f"Convertr refused the token ({seen}); check username and password, or get a new access_token."
-        return Retry(AuthenticationError(refused), renew=True)
-    if status == 403:
-        return Refuse(
-            AuthenticationError(
-                f"Convertr does not let this user read ({seen}); the password may have expired (the login says so as "
-                "password_expired), else ask the enterprise's administrator for the permission."
-            )
-        )
-    if status == 404:
-        return Refuse(RefusedError(f"Convertr knows no such address ({seen}); check enterprise or base_url."))
-    if status == 429:
-        # The limit counts over the last five minutes; a Retry-After, where there is one, says how much is left.
-        asked = f"Convertr says that too much was asked ({seen}); lower requests_per_second or concurrency."
-        return Retry(ThrottledError(asked), throttle=True)
-    if 400 <= status < 500 and status not in (408, 425):
-        return Refuse(RefusedError(f"Convertr refused the request ({seen}); check filters and cursor_field."))
-    return None
-
-
-def judge_detail(response: Response, answer: Answer | None) -> Verdict | None:
-    """A single object that is gone (deleted since its collection was read) is no failure."""
-    if response.status == 404:
-        return Skip(f"HTTP 404: {reason(response)}")
-    return _error_despite_success(response) if response.status < 300 else None
-
-
-def _error_despite_success(response: Response) -> Retry | None:
-    kind = str((response.members() or {}).get("@type", "")).rpartition(":")[2]
-    if kind not in ("Error", "ConstraintViolationList"):
-        return None
-    return Retry(ServerError(f"Convertr answered an error with HTTP {response.status}: {reason(response)}"))
-
-
-_REASONS = (
+# Both spellings of this framework, and that of OAuth.
+REASON = (
     *("hydra:description", "detail", "description", "error_description", "message"),
-    *("hydra:title", "title", "error"),
+    *("hydra:title", "title", "error", "error.message", "error.description"),
 )
 
 
-def reason(response: Response) -> str:
-    """
-    What an error body says, in either spelling of this framework or in OAuth's; else the start of the body.
-    """
-    members = response.members() or {}
-    nested = members.get("error")
-    said = [value for name in _REASONS if isinstance(value := members.get(name), str) and value.strip()]
-    if not said and isinstance(nested, dict):
-        said = [str(nested[name]) for name in ("message", "description") if nested.get(name)]
-    text = mask(" ".join(said[0].split())) if said else response.text(200)
-    return (text if len(text) <= 300 else text[:299] + "…") or "no reason given"
+def judge(response: Response, answer: Answer | None) -> Verdict | None:
+    """An error under a good status; looked for only where the envelope was not found."""
+    return judge_detail(response, answer) if answer is None or answer.problem is not None else None
+
+
+def judge_detail(response: Response, answer: Answer | None) -> Verdict | None:
+    """An error in place of a single object, which any object would pass for."""
+    if response.status >= 300 or not _is_error(response):
+        return None
+    seen = f"Convertr answered an error with HTTP {response.status}: {response.reason(REASON)}"
+    return Unavailable().verdict(seen)
+
+
+def _is_error(response: Response) -> bool:
+    kind = str((response.members() or {}).get("@type", "")).rpartition(":")[2]
+    return kind in ("Error", "ConstraintViolationList")
 
 
 # --- the connector --------------------------------------------------------------------------------------------------
@@ -175,7 +147,7 @@ def reason(response: Response) -> str:
 def check(settings: ConvertrSettings, slice_: Slice) -> Request:
     """One campaign: the cheapest read that proves token and permission."""
     return Request(
-        url=f"{settings.base_url}/api/v4/campaigns", params=(("itemsPerPage", "1"), ("page", "1")), headers=(ACCEPT,)
+        url=settings.url("/api/v4/campaigns"), params=(("itemsPerPage", "1"), ("page", "1")), headers=(ACCEPT,)
     )
 
 
@@ -186,6 +158,8 @@ CONNECTOR = Connector(
     settings=ConvertrSettings,
     authenticator=authenticator,
     judge=judge,
+    statuses=STATUSES,
+    reason=REASON,
     # Allowed are 3000 requests in five minutes (another edition of the page: 3800) over all that the enterprise runs,
     # and fewer than ten at once is advised; half of the pace is left to others.
     limits=Limits(requests_per_second=5.0, concurrency=2, cool_down_s=60.0),

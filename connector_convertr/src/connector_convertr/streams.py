@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 
 from attrs import frozen
-from penstock import Derived, Envelope, Page, Parent, Request, Slice, Stream
+from penstock import Derived, Envelope, Page, Parent, Request, Skip, Slice, Stream
 from penstock_plugins.paging import PageNumber
 
 from connector_convertr import records
@@ -65,13 +65,17 @@ PAGES = Pages(param="page", size_param="itemsPerPage", size=100, page_size_may_b
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
-def listing(stream: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[Request]:
+COLLECTION = "/api/v4/{collection}"
+SINGLE = "/api/v4/{collection}/{id}"
+
+
+def listing(collection: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[Request]:
     """A collection: the leads of a window of time, all of any other."""
-    filters = tuple(parameters(settings.filters, stream))
+    filters = tuple(parameters(settings.filters.get(collection, {})))
     # Pages are only stable in an order that has no ties.
     ordered = () if any(name == _ORDER for name, _ in filters) else ((_ORDER, "asc"),)
     yield Request(
-        url=_url(settings, stream),
+        url=settings.url(COLLECTION, collection=_path_name(collection)),
         params=(*_window(settings, slice_), *filters, *ordered),
         headers=(ACCEPT,),
         columns={"updated_day": slice_.since} if slice_.days else {},
@@ -79,13 +83,15 @@ def listing(stream: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[
     )
 
 
-def single(stream: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[Request]:
+def single(collection: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[Request]:
     """One object of a collection, by its id."""
-    yield Request(url=f"{_url(settings, stream)}/{slice_.parent['id']}", headers=(ACCEPT,))
+    yield Request(
+        url=settings.url(SINGLE, collection=_path_name(collection), id=slice_.parent["id"]), headers=(ACCEPT,)
+    )
 
 
-def _url(settings: ConvertrSettings, stream: str) -> str:
-    return f"{settings.base_url}/api/v4/{stream.replace('_', '-')}"
+def _path_name(collection: str) -> str:
+    return collection.replace("_", "-")
 
 
 def _window(settings: ConvertrSettings, slice_: Slice) -> tuple[tuple[str, str], ...]:
@@ -127,6 +133,7 @@ def _detail(of: str, record: type) -> Stream:
         parent=Parent(stream=of, columns=("id",)),
         requests=partial(single, of),
         judge=judge_detail,
+        statuses={404: Skip("Convertr has no such object any more")},
         on_by_default=False,
     )
 

@@ -27,7 +27,7 @@ from penstock import (
 )
 
 from connector_sensis.config import SensisSettings
-from connector_sensis.source import judge as of_gateway
+from connector_sensis.source import WRONG_KEY, judge as of_gateway
 
 # No limit is documented: a page of search results has 20 by default, and some proxies cut URLs at 2,000 characters.
 MOST_IDS = 20
@@ -47,12 +47,12 @@ EVENTS = (
     "sendToMobile",
 )
 
-_SAID = ("code", "message", "validationErrors", "validationWarnings")
+_KEPT = ("code", "message", "validationErrors", "validationWarnings")
 _INDEX = re.compile(r"\bids?\s*\[\s*(\d{1,3})\s*\]")
 
 
 def prepare(settings: SensisSettings, values: Values) -> None:
-    """What the document rules out, and events that say nothing without their content. ValueError."""
+    """Refuse what the document rules out, and events that mean nothing without their content. ValueError."""
     ids = values["id"]
     if not all(one.strip() for one in ids):
         raise ValueError("id: is empty")
@@ -61,20 +61,20 @@ def prepare(settings: SensisSettings, values: Values) -> None:
     event = values["event_name"]
     if event in settings.events_requiring_content and not str(values.get("content", "")).strip():
         raise ValueError(
-            f"content: is missing, and {event} says little without it; events_requiring_content of the source lists "
+            f"content: is missing, and {event} means little without it; events_requiring_content of the source lists "
             "the events that need it"
         )
     try:
         ipaddress.ip_address(values["user_ip"])
     except ValueError:
-        raise ValueError(f"user_ip: found {values['user_ip']!r}, wanted an IP address") from None
+        raise ValueError(f"user_ip: found {values['user_ip']!r}, expected an IP address") from None
 
 
 def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Verdict | None:
     """
     200: captured. 206: some ids are invalid, the others were captured. 400: nothing was captured.
 
-    What the gateway answers with another status than 200 is left to the connector's judge. Source: the table of codes.
+    The connector's judge and statuses decide what the gateway answers itself. Source: the table of codes.
     """
     body = answer_of(response, whole=True)
     code = flag(body.get("code")) if isinstance(body, dict) else None
@@ -85,19 +85,19 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
         return None
     if response.status >= 300 and (response.status != 400 or code != 400):
         return None
-    kept = {name: body[name] for name in _SAID if name in body}
+    kept = {name: body[name] for name in _KEPT if name in body}
     words = reason(body)
     if code == 200:
         return [Receipt(row=number, status="done", reason=warned(row, words)) for number, row in enumerate(rows)]
     if code == 206:
         return partial(rows, _texts(body, "validationErrors"), words, kept)
-    if code in (401, 403):  # as the gateway says it with its status
-        return of_gateway(evolve(response, status=code), None)
+    if code in (401, 403):  # the gateway's status, here in the body
+        return of_gateway(evolve(response, status=code), None) or WRONG_KEY.verdict(f"Sensis states code {code}: {words}")
     if 400 <= code < 500:
         return [Receipt(row=row, status="refused", reason=words, answer=kept) for row in range(len(rows))]
     if code >= 500:
-        return Retry(ServerError(f"Sensis says code {code}: {words}"))
-    return Refuse(RefusedError(f"Sensis says code {code}, which its document does not know: {words}"))
+        return Retry(ServerError(f"Sensis states code {code}: {words}"))
+    return Refuse(RefusedError(f"Sensis states code {code}, which its document does not list: {words}"))
 
 
 def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Mapping[str, Any]) -> Sequence[Receipt]:
@@ -128,9 +128,9 @@ def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Map
 
 
 def warned(row: Values, words: str = "") -> str:
-    """The provider's words, and ours where the event is none that is documented: it may count for nothing."""
+    """The provider's reason, and a warning for an event that is not documented: it may not be counted."""
     event = row["event_name"]
-    ours = "" if event in EVENTS else f"warning: {event} is no event_name that is documented"
+    ours = "" if event in EVENTS else f"warning: {event} is not a documented event_name"
     return "; ".join(filter(None, (words, ours)))
 
 
@@ -161,7 +161,7 @@ def _holds(text: str, one: str) -> bool:
 
 
 def reason(body: Mapping[str, Any]) -> str:
-    """The answer's own words: errors, else the message; then warnings."""
+    """The provider's reason: errors, else the message; then warnings."""
     errors = _texts(body, "validationErrors")
     message = str(body.get("message") or "")
     words = errors or ([message] if message and message != "OK" else [])

@@ -3,25 +3,18 @@ The configuration of a Sensis source.
 """
 
 import re
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from attrs import Attribute, frozen
 from penstock import Secret, SourceSettings, setting
 
-Environment = Literal["test", "prod"]
-
 OLDER = "ob-20110511"
-
-
-def _environment(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
-    if value not in get_args(Environment):
-        raise ValueError(f"found {value!r}, wanted one of {', '.join(get_args(Environment))}")
 
 
 def _version(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", value):
-        raise ValueError(f'found {value!r}, wanted a version such as "{OLDER}" or "v1"')
+        raise ValueError(f'found {value!r}, expected a version such as "{OLDER}" or "v1"')
 
 
 @frozen(kw_only=True)
@@ -31,9 +24,9 @@ class SensisSettings(SourceSettings):
         help="where the provider answers; its documents name no https address, set one if your account has it",
     )
     key: Secret = setting(help="the application's API key; those of test and prod differ")
-    environment: Environment = setting("test", help="test or prod: whether events count", validator=_environment)
+    environment: Literal["test", "prod"] = setting("test", help="test or prod: whether events count")
     version: str = setting(
-        OLDER, help=f"of the API, as in its paths; {OLDER} is asked by GET, any other (v1) by POST", validator=_version
+        OLDER, help=f"of the API, as in its paths; requests of {OLDER} are GET, those of any other (v1) POST", validator=_version
     )
     events_requiring_content: tuple[str, ...] = setting(
         ("dial", "sendEmail"),
@@ -54,5 +47,5 @@ class SensisSettings(SourceSettings):
 
     @property
     def method(self) -> str:
-        """The newer edition of the document wants POST and declares GET as deprecated; the older one knows only GET."""
+        """The newer edition of the document requires POST and deprecates GET; the older one has GET only."""
         return "GET" if self.version == OLDER else "POST"

@@ -3,6 +3,7 @@ Sensis as a whole: its key, and what an answer of the gateway before it means.
 """
 
 import re
+from collections.abc import Mapping
 
 from penstock import (
     Answer,
@@ -11,20 +12,27 @@ from penstock import (
     Connector,
     Limits,
     ProviderError,
-    Refuse,
+    Refusal,
     Response,
-    Retry,
+    StatusRule,
+    Throttle,
     ThrottledError,
     Verdict,
 )
 
 from connector_sensis.config import SensisSettings
 
+# --- assumptions: the document does not state these -----------------------------------------------------------------
+
+# Sensis runs behind a known gateway, whose published error codes these are. It answers 403 for a missing key, a wrong
+# one and too many requests; ``X-Mashery-Error-Code`` and the text tell them apart.
+OVER_QPS = re.compile(r"OVER_QPS|over\s+(?:the\s+)?(?:queries|qps)", re.I)
+OVER_RATE = re.compile(r"OVER_RATE|OVER_QUOTA|over\s+(?:the\s+)?(?:rate|quota)|(?:rate|quota)[\w ]* exceeded", re.I)
+
 # A pause after "over queries per second" without a Retry-After: the limit is one a second.
 QPS_WAIT_S = 2.0
 
-_OVER_QPS = re.compile(r"OVER_QPS|over\s+(?:the\s+)?(?:queries|qps)", re.I)
-_OVER_RATE = re.compile(r"OVER_RATE|OVER_QUOTA|over\s+(?:the\s+)?(?:rate|quota)|(?:rate|quota)[\w ]* exceeded", re.I)
+# --- the connector --------------------------------------------------------------------------------------------------
 
 
 def authenticator(settings: SensisSettings) -> Authenticator:
@@ -34,40 +42,28 @@ def authenticator(settings: SensisSettings) -> Authenticator:
     return ParamTokens(params={"key": settings.key})
 
 
-def judge(response: Response, answer: Answer | None) -> Verdict | None:
-    """
-    What the gateway says with a status of its own; an event was captured by none of these.
+WRONG_KEY = Refusal(
+    "Check key, and that it is one of this environment: those of test and prod differ.", AuthenticationError
+)
+NO_SERVICE = Refusal("Check base_url, version and environment. The service may have been retired.", ProviderError)
+QUOTA_USED_UP = Refusal(
+    "The key's quota is used up; a test key has 250 requests a day. Go on when there is a new one, with --resume.",
+    ThrottledError,
+)
 
-    403 stands for a missing key, a wrong one, and too many requests: told apart by ``X-Mashery-Error-Code`` and the
-    text. Source: the gateway's published error codes; that Sensis runs behind it is inferred.
-    """
-    status = response.status
-    said = " ".join(filter(None, (response.header("x-mashery-error-code"), response.text(200))))
-    if status == 403 and _OVER_QPS.search(said):
-        error = ThrottledError(f"Sensis: too many requests a second ({said}); lower requests_per_second")
+# The gateway's own statuses; it captures an event under none of them.
+STATUSES: Mapping[int, StatusRule] = {401: WRONG_KEY, 403: WRONG_KEY, 404: NO_SERVICE, 596: NO_SERVICE}
+
+
+def judge(response: Response, answer: Answer | None) -> Verdict | None:
+    """A 403 for too many requests; any other one is a wrong key."""
+    reason = " ".join(filter(None, (response.header("x-mashery-error-code"), response.text(200))))
+    seen = f"Sensis answered HTTP {response.status}: {reason}"
+    if response.status == 403 and OVER_QPS.search(reason):
         wait_s = None if response.header("retry-after") else QPS_WAIT_S
-        return Retry(error, wait_s=wait_s, throttle=True)
-    if status == 403 and _OVER_RATE.search(said):
-        return Refuse(
-            ThrottledError(
-                f"Sensis: the key's quota is used up ({said}); a test key has 250 requests a day. Go on when there is "
-                "a new one, with --resume."
-            )
-        )
-    if status in (401, 403):
-        return Refuse(
-            AuthenticationError(
-                f"Sensis refused the key (HTTP {status}: {said}). Check key, and that it is one of this environment: "
-                "those of test and prod differ."
-            )
-        )
-    if status in (404, 596):
-        return Refuse(
-            ProviderError(
-                f"Sensis serves nothing at this address (HTTP {status}: {said}); check base_url, version and "
-                "environment. The service may have been retired."
-            )
-        )
+        return Throttle(wait_s=wait_s).verdict(seen)
+    if response.status == 403 and OVER_RATE.search(reason):
+        return QUOTA_USED_UP.verdict(seen)
     return None
 
 
@@ -78,6 +74,7 @@ CONNECTOR = Connector(
     settings=SensisSettings,
     authenticator=authenticator,
     judge=judge,
+    statuses=STATUSES,
     limits=Limits(requests_per_second=1.0, concurrency=1),  # of a test key: one a second, or 250 a day
     actions="connector_sensis.actions:ACTIONS",
     sandbox="connector_sensis.sandbox:SANDBOX",

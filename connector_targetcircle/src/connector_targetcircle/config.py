@@ -5,10 +5,9 @@ The configuration of a Target Circle source.
 import re
 from collections.abc import Mapping
 from typing import Any, Literal
-from urllib.parse import quote
 
 from attrs import Attribute, frozen
-from penstock import Secret, SourceSettings, setting
+from penstock import Secret, SourceSettings, fill_path, known_filters, setting
 
 FILTERS: Mapping[str, tuple[str, ...]] = {
     "transactions": ("status", "offer", "adInventory", "reference", "country"),
@@ -32,18 +31,7 @@ FILTERS: Mapping[str, tuple[str, ...]] = {
 
 def _currency(instance: Any, attribute: "Attribute[Any]", value: str) -> None:
     if not re.fullmatch("[A-Z]{3}", value):
-        raise ValueError(f'currency is {value!r}, no ISO 4217 code such as "EUR"')
-
-
-def _filters(instance: Any, attribute: "Attribute[Any]", value: Mapping[str, Mapping[str, str]]) -> None:
-    for stream, members in value.items():
-        if stream not in FILTERS:
-            raise ValueError(f"filters.{stream}: no stream that takes filters; these do: {', '.join(FILTERS)}")
-        if unknown := sorted(set(members) - set(FILTERS[stream])):
-            raise ValueError(
-                f"filters.{stream}.{unknown[0]}: Target Circle documents no such option, only "
-                f"{', '.join(FILTERS[stream])}"
-            )
+        raise ValueError(f'found {value!r}, expected an ISO 4217 code such as "EUR"')
 
 
 def _prefix(text: str) -> str:
@@ -66,15 +54,14 @@ class TargetCircleSettings(SourceSettings):
         factory=dict,
         help="a table per stream of the provider's own options; comma lists mean OR",
         affects_data=True,
-        validator=_filters,
+        validator=known_filters(FILTERS),
     )
     codes_inventory_field: Literal["id", "name", "slug"] = setting(
         "id",
-        help="what names an ad inventory when codes are asked for: its id, name or slug",
+        help="what names an ad inventory in a request for codes: its id, name or slug",
         affects_data=True,
     )
 
-    def url(self, *segments: str) -> str:
-        """The absolute URL of a path below the prefix, each segment encoded."""
-        path = "".join(f"/{quote(segment, safe='')}" for segment in segments)
-        return f"{self.base_url.rstrip('/')}{self.path_prefix}{path}"
+    def url(self, path: str, **values: Any) -> str:
+        """The absolute URL of a path below the prefix; each value is encoded as one segment."""
+        return self.base_url.rstrip("/") + self.path_prefix + fill_path(path, values)

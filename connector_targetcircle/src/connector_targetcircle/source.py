@@ -1,11 +1,13 @@
 """
-The provider as a whole: how to sign, what its answers mean, how its reports are waited for.
+The provider as a whole: how requests are signed, what responses mean, how reports are polled.
 
-Two of its answers quote a token: the text of a 401, and the member ``token`` of every report and of the offers. So no
+Two responses quote a token: the text of a 401, and the member ``token`` of every report and of the offers. So no
 message here quotes such a body.
 """
 
 import re
+from collections.abc import Mapping
+from typing import Any
 from urllib.parse import urljoin, urlsplit
 
 from attrs import evolve, frozen
@@ -19,22 +21,63 @@ from penstock import (
     ForeignOriginError,
     Gone,
     Limits,
+    OpenFor,
     Ready,
-    Refuse,
-    RefusedError,
+    Refusal,
     ReportError,
     ReportState,
     Request,
     Response,
     Retry,
-    Skip,
     Slice,
+    StatusRule,
     Verdict,
     Waiting,
+    named,
     origin_of,
 )
 
 from connector_targetcircle.config import TargetCircleSettings
+
+# --- assumptions: the document does not state these -----------------------------------------------------------------
+
+# The most rows that ``limit`` takes is stated; whether it counts the rows of a page or of the whole report is not (it
+# "defaults to 100", and a page "holds 10 rows"). A report of one full page is therefore read again in halves.
+LIMIT = 1000
+PAGES = named("page_number", param="page", size=LIMIT, full_page_is_cut=True)
+
+# No limit of requests and no interval of polls is stated. These are polite.
+LIMITS = Limits(requests_per_second=5.0, concurrency=4)
+POLLS: dict[str, Any] = {"poll_first_s": 2.0, "poll_max_s": 30.0, "poll_deadline_s": 600.0}
+
+# No date of a change exists. Transactions are approved, declined and paid for weeks; clicks are only added, and some
+# arrive a day late.
+TRANSACTIONS_OPEN = OpenFor(90)
+CLICKS_OPEN = OpenFor(1)
+
+# How an expired report is refused is not stated: "for some time" it answers, then no more.
+EXPIRED = (404, 410)
+
+# Which form of an ad inventory the codes take is not stated, nor how another form is refused.
+WRONG_INVENTORY = (400, 404, 422)
+
+# --- responses ------------------------------------------------------------------------------------------------------
+
+_TOKEN_REFUSED = Refusal(
+    "Its text is not shown, since it repeats the token. Check api_token; a token belongs to one publisher account.",
+    AuthenticationError,
+    quoted=False,
+)
+
+# Source: publisher API, error codes.
+STATUSES: Mapping[int, StatusRule] = {
+    401: _TOKEN_REFUSED,
+    403: _TOKEN_REFUSED,
+    404: Refusal(
+        "Unless a report expired, the account is probably on another generation of the API, with paths below /api/v1, "
+        "which this connector does not support; if only the paths moved, set path_prefix."
+    ),
+}
 
 REPORT = Envelope(items="data", pages="pagesNumber", head=("status",))
 """``{data: [...], token, status, pagesNumber}``. Source: publisher API, the three reports."""
@@ -42,38 +85,15 @@ REPORT = Envelope(items="data", pages="pagesNumber", head=("status",))
 
 @frozen
 class ReportPage:
-    """A page of a report. One that is not ready (any more) has no pages, whatever it says: its rows are missing."""
+    """A page of a report. One that is not ready (any more) has no pages, whatever it states: its rows are missing."""
 
     def __call__(self, response: Response) -> Answer:
         answer = REPORT(response)
         return answer if answer.head.get("status") == "READY" else evolve(answer, pages=0)
 
 
-# --- judges ---------------------------------------------------------------------------------------------------------
-
-
-def judge(response: Response, answer: Answer | None) -> Verdict | None:
-    """What holds for every answer of this provider. Source: publisher API, error codes."""
-    if response.status in (401, 403):
-        return Refuse(
-            AuthenticationError(
-                f"Target Circle refused the token (HTTP {response.status}; its text is not shown, since it repeats "
-                "the token). Check api_token; a token belongs to one publisher account."
-            )
-        )
-    if response.status == 404:
-        return Refuse(
-            RefusedError(
-                "Target Circle knows no such address (HTTP 404). Unless a report expired, the account is probably on "
-                "another generation of the API, with paths below /api/v1, which this connector does not speak; if "
-                "only the paths moved, set path_prefix."
-            )
-        )
-    return None
-
-
 def whole(response: Response, answer: Answer | None) -> Verdict | None:
-    """A good status with a body that is none: asked for again, and its text, which may hold a token, not quoted."""
+    """A good status with a broken body is requested again; its text, which may hold a token, is not quoted."""
     if 200 <= response.status < 300 and answer is None:
         return Retry(
             BrokenBodyError(
@@ -86,11 +106,10 @@ def whole(response: Response, answer: Answer | None) -> Verdict | None:
 
 def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
     """
-    Of a page: it says of how many, and the links must not name more pages than ``pagesNumber``, else rows would be
-    missing.
+    A page of a ready report states the number of pages, and its links name no more pages; else rows would be missing.
 
-    Only where the report is ready: the document shows an unready one whose links promise ten pages. Links that name
-    fewer pages cost nothing and are ignored. A submission is answered without a body worth reading.
+    An unready report is not judged: the document shows one whose links promise ten pages. Links that name fewer pages
+    are ignored. The response to a submission has no body to judge.
     """
     if response.status == 202 or not (response.header("location") or "<").startswith("<"):
         return None
@@ -98,7 +117,7 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
         if answer.pages is None:
             return Retry(
                 BrokenBodyError(
-                    "Target Circle calls a report ready and does not say of how many pages (pagesNumber). Rows could "
+                    "Target Circle calls a report ready without stating its number of pages (pagesNumber). Rows could "
                     "be missing, so the report was not taken."
                 )
             )
@@ -110,25 +129,6 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
                     f"names {last}. Rows could be missing, so the report was not taken."
                 )
             )
-    return whole(response, answer)
-
-
-def judge_detail(response: Response, answer: Answer | None) -> Verdict | None:
-    """Of a read by slug: trades name offers that are gone."""
-    if response.status == 404:
-        return Skip("Target Circle has no offer of this slug any more")
-    return whole(response, answer)
-
-
-def judge_codes(response: Response, answer: Answer | None) -> Verdict | None:
-    """Of codes: which form of the inventory is wanted is documented nowhere, so a refusal says what to try."""
-    if response.status in (400, 404, 422):
-        return Refuse(
-            RefusedError(
-                f"Target Circle refused to list codes (HTTP {response.status}). It may want the ad inventory in "
-                "another form: try another codes_inventory_field (id, name or slug)."
-            )
-        )
     return whole(response, answer)
 
 
@@ -157,7 +157,7 @@ class Reports:
         location = response.header("location")
         if not location or location.startswith("<"):
             raise ReportError(
-                f"Target Circle took the report (HTTP {response.status}) but named no address for it in Location. "
+                f"Target Circle accepted the report (HTTP {response.status}) but named no address for it in Location. "
                 "Try again; if it stays so, the account may be on another generation of the API."
             )
         address = urljoin(self.base_url, location)
@@ -172,17 +172,17 @@ class Reports:
         return Request.link(submitted.url, handle).with_param("page", "1")
 
     def state(self, response: Response, age_s: float) -> ReportState:
-        if response.status in (404, 410):
-            return Gone(f"Target Circle knows the report no more (HTTP {response.status})")
+        if response.status in EXPIRED:
+            return Gone(f"Target Circle no longer has the report (HTTP {response.status})")
         status = REPORT(response).head.get("status")
         if status == "READY":
             return Ready()
         if status == "FAILED":
-            return Gone("Target Circle says that the report failed")
+            return Gone("Target Circle reports that it failed")
         return Waiting("" if status == "IN_PROGRESS" else f"status {status!r}")
 
     def lost(self, response: Response) -> bool:
-        return response.status in (404, 410)
+        return response.status in EXPIRED
 
 
 # --- the connector --------------------------------------------------------------------------------------------------
@@ -196,7 +196,7 @@ def authenticator(settings: TargetCircleSettings) -> Authenticator:
 
 def check(settings: TargetCircleSettings, slice_: Slice) -> Request:
     """One offer: no report is made for it."""
-    return Request(url=settings.url("offers"), params=(("limit", "1"),))
+    return Request(url=settings.url("/offers"), params=(("limit", "1"),))
 
 
 CONNECTOR = Connector(
@@ -205,8 +205,8 @@ CONNECTOR = Connector(
     summary="Target Circle, publisher side: transactions, clicks, trades, offers, ads and codes",
     settings=TargetCircleSettings,
     authenticator=authenticator,
-    judge=judge,
-    limits=Limits(requests_per_second=5.0, concurrency=4),  # none documented: a polite guess
+    statuses=STATUSES,
+    limits=LIMITS,
     check=check,
     streams="connector_targetcircle.streams:STREAMS",
     actions="connector_targetcircle.actions:ACTIONS",

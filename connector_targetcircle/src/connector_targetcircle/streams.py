@@ -9,23 +9,31 @@ from typing import Any
 from urllib.parse import unquote
 
 from attrs import frozen
-from penstock import ConfigError, Envelope, OpenFor, Page, Parent, Request, SinglePage, Slice, Stream, named
+from penstock import ConfigError, Envelope, Page, Parent, Refusal, Request, SinglePage, Skip, Slice, Stream
 
 from connector_targetcircle import records
 from connector_targetcircle.config import FILTERS, TargetCircleSettings
-from connector_targetcircle.source import ReportPage, Reports, judge_codes, judge_detail, judge_report, whole
+from connector_targetcircle.source import (
+    CLICKS_OPEN,
+    LIMIT,
+    PAGES,
+    POLLS,
+    TRANSACTIONS_OPEN,
+    WRONG_INVENTORY,
+    ReportPage,
+    Reports,
+    judge_report,
+    whole,
+)
 
-LIMIT = 1000
-"""The most rows of an answer. Source: publisher API, option ``limit`` of every call."""
-
-# The document says both that ``limit`` defaults to 100 and that a page holds 10 rows: it may count the rows of a page
-# or of the whole report. A report of one full page is therefore asked for again in halves.
-PAGES = named("page_number", param="page", size=LIMIT, full_page_is_cut=True)
+WRONG_FORM = Refusal(
+    "It may require the ad inventory in another form: try another codes_inventory_field (id, name or slug)."
+)
 
 
 @frozen
 class OneFullList(SinglePage):
-    """A list without pages: it ends at ``LIMIT``, so exactly that many rows mean that there may be more."""
+    """A list without pages: it ends at ``LIMIT``, so exactly that many rows may mean that there are more."""
 
     def first(self, request: Request) -> Request:
         return request.with_param("limit", str(LIMIT))
@@ -42,15 +50,15 @@ def reports(settings: TargetCircleSettings) -> Reports:
 
 
 def submission(stream: str, settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
-    """A report wanted: options that are not used are sent as null, as in the document's examples."""
+    """The request for a report: unused options are sent as null, as in the document's examples."""
     required = period(slice_) | ({"currency": settings.currency} if stream == "transactions" else {})
     options = dict.fromkeys(FILTERS[stream]) | dict(settings.filters.get(stream, {}))
-    yield Request.json("POST", settings.url(stream), {**required, **options, "limit": LIMIT})
+    yield Request.json("POST", settings.url(f"/{stream}"), {**required, **options, "limit": LIMIT})
 
 
 def period(slice_: Slice) -> dict[str, str]:
     """
-    ``from`` and ``to`` of an slice that has days: its first and its last second, in UTC.
+    ``from`` and ``to`` of a slice that has days: its first and its last second, in UTC.
 
     The document's examples end in 23:59:59, so ``to`` is taken to be included; times have no fractions there, so
     nothing lies between that second and the next day.
@@ -65,7 +73,7 @@ def period(slice_: Slice) -> dict[str, str]:
 
 
 def offers(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
-    yield Request(url=settings.url("offers"), params=tuple(settings.filters.get("offers", {}).items()))
+    yield Request(url=settings.url("/offers"), params=tuple(settings.filters.get("offers", {}).items()))
 
 
 def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -77,12 +85,12 @@ def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
 
 
 def offer_details(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
-    yield Request(url=settings.url("offers", slice_.parent["slug"]))
+    yield Request(url=settings.url("/offers/{slug}", slug=slice_.parent["slug"]))
 
 
 def offer_ads(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
     slug = slice_.parent["slug"]
-    yield Request(url=settings.url("offers", slug, "ads"), columns={"offer_slug": slug})
+    yield Request(url=settings.url("/offers/{slug}/ads", slug=slug), columns={"offer_slug": slug})
 
 
 def codes(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
@@ -95,7 +103,7 @@ def codes(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
         )
     offer = slice_.parent["id"]
     yield Request(
-        url=settings.url("codes"),
+        url=settings.url("/codes"),
         params=(
             ("offerId", str(offer)),
             ("adInventory", str(inventory)),
@@ -111,16 +119,15 @@ report = partial(
     poller=reports,
     paginator=PAGES,
     judge=judge_report,
-    poll_first_s=2.0,  # no interval is documented
-    poll_max_s=30.0,
-    poll_deadline_s=600.0,
+    **POLLS,
 )
 of_days = partial(report, kind="report", key="row_key", day="report_date", inexact_bounds=True)
 by_slug = partial(
     Stream,
     kind="snapshot",
     parent=Parent(stream="trades", columns=("offer",), links=slug_of_trade),
-    judge=judge_detail,
+    judge=whole,
+    statuses={404: Skip("Target Circle has no offer of this slug any more")},  # trades name offers that are gone
 )
 
 STREAMS = (
@@ -130,8 +137,7 @@ STREAMS = (
         record=records.Transaction,
         day_of="saved",
         days_per_request=7,
-        # No modified date exists, and conversions are approved, declined and paid for weeks: 90 days are re-read.
-        open_for=OpenFor(90),
+        open_for=TRANSACTIONS_OPEN,
         requests=partial(submission, "transactions"),
     ),
     of_days(
@@ -139,8 +145,7 @@ STREAMS = (
         summary="clicks on the publisher's links",
         record=records.Click,
         day_of="click_date",
-        # Clicks are only ever added; one day is for those that a provider's own collection brings late.
-        open_for=OpenFor(1),
+        open_for=CLICKS_OPEN,
         requests=partial(submission, "clicks"),
     ),
     report(
@@ -190,6 +195,7 @@ STREAMS = (
         requests=codes,
         envelope=Envelope(items="data"),
         paginator=OneFullList(),
-        judge=judge_codes,
+        judge=whole,
+        statuses=dict.fromkeys(WRONG_INVENTORY, WRONG_FORM),
     ),
 )

@@ -60,6 +60,7 @@ if TYPE_CHECKING:
         UsageError as UsageError,
     )
     from penstock.fault_points import fault_point as fault_point
+    from penstock.filters import known_filters as known_filters
     from penstock.model import (
         Answer as Answer,
         Batch as Batch,
@@ -205,6 +206,7 @@ PUBLIC = {
         "UsageError",
     ),
     "penstock.fault_points": ("fault_point",),
+    "penstock.filters": ("known_filters",),
     "penstock.model": (
         "Answer",
         "Batch",

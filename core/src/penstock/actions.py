@@ -8,7 +8,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from penstock.model import Receipt, Response
-from penstock.protocols import Verdict
+from penstock.protocols import StatusRule, Verdict
 
 Place = Literal["path", "query", "header", "body", "whole_body"]
 FieldType = Literal["text", "integer", "number", "boolean", "object", "list", "json"]
@@ -70,11 +70,21 @@ class Action:
     One write to a provider. ``path`` is a template below ``base_url`` with fields in braces; ``endpoint`` gives method
     and path where they depend on the settings.
 
-    ``rows_per_request`` above 1: the body is a list with an object for each row, or for each object of the row's list
-    ``body``. ``open_body``: the provider's document does not show every member, so the parameter ``body`` (an object)
-    is sent with whatever members it has. ``prepare`` raises ValueError for values that must not be sent.
-    ``repeatable``: sending it twice is the same as once, so an unknown outcome is tried again. ``destroys``: needs
-    ``--yes``. ``not_built``: listed with this reason and never sent.
+    ``rows_per_request``
+        above 1: the body is a list with an object for each row, or for each object of the row's list ``body``.
+    ``open_body``
+        the provider's document does not show every member, so the parameter ``body`` (an object) is sent with whatever
+        members it has.
+    ``prepare``
+        raises ValueError for values that must not be sent.
+    ``judge``, ``statuses``
+        what a response means; both come before the connector's.
+    ``repeatable``
+        sending it twice is the same as once, so it is sent again after an unknown outcome.
+    ``destroys``
+        it needs ``--yes``.
+    ``not_built``
+        it is listed with this reason and never sent.
     """
 
     name: str
@@ -88,6 +98,7 @@ class Action:
     open_body: bool = False
     prepare: Callable[[Any, Values], None] = lambda settings, values: None
     judge: ActionJudge | None = None
+    statuses: Mapping[int, StatusRule] = field(factory=dict)
     repeatable: bool = False
     destroys: bool = False
     not_built: str = ""

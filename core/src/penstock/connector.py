@@ -19,7 +19,7 @@ from attrs import field, frozen, validators
 
 from penstock import hookimpl
 from penstock.actions import Action
-from penstock.model import Kind, Request, Slice, plain_http_problem
+from penstock.model import Kind, Request, Slice, fill_path, plain_http_problem
 from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
@@ -210,6 +210,12 @@ class SourceSettings:
         help="CA bundle; default: SSL_CERT_FILE, else the system's",
         validator=validators.optional(_is_readable_file),
     )
+
+    def url(self, path: str, **values: Any) -> str:
+        """
+        The absolute URL of a path below ``base_url``; each value replaces its name in braces, encoded as one segment.
+        """
+        return self.base_url.rstrip("/") + fill_path(path, values)
 
     def notices(self) -> tuple[str, ...]:
         """Notices for the user of these settings; every command prints each once, before it sends anything."""

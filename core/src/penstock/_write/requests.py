@@ -390,16 +390,16 @@ def decided(
     What an answer means: a receipt for each row (``row``: its place in the request), Retry when nothing was captured
     and it may be sent again, or Refuse when no row of this job can be sent.
 
-    In this order: the action's judge, the connector's judge, its table of statuses, the HTTP status and the body.
+    In this order: judge and statuses of the action, those of the connector, the HTTP status and the body.
     """
+    seen = f"{connector.title} answered {action.name} with HTTP"
+    tables = [status_judge(seen, one.statuses, connector.reason) for one in (action, connector)]
     said: Sequence[Receipt] | Verdict | _Done | None = None
     if action.judge is not None:
         said = action.judge(response, rows)
-    if said is None and connector.judge is not None:
-        said = connector.judge(response, None)
-    if said is None:
-        seen = f"{connector.title} answered {action.name} with HTTP"
-        said = status_judge(seen, connector.statuses, connector.reason)(response, None)
+    for judge in (tables[0], connector.judge, tables[1]):
+        if said is None and judge is not None:
+            said = judge(response, None)
     if said is None:
         said = _by_status(connector, action, response)
     if isinstance(said, Accept):

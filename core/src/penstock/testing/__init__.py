@@ -8,7 +8,7 @@ What every connector must keep is tried by :func:`penstock.testing.conformance.c
 from penstock.sandbox.faults import FAULTS, Fault, faults_named, with_faults
 from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock, ShiftedClock
-from penstock.testing.exchange import ScriptedExchange, a_response
+from penstock.testing.exchange import ScriptedExchange, a_response, verdict_on
 
 __all__ = [
     "FAULTS",
@@ -20,5 +20,6 @@ __all__ = [
     "a_response",
     "faults_named",
     "serve",
+    "verdict_on",
     "with_faults",
 ]

@@ -4,9 +4,13 @@ import json
 import threading
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from types import FunctionType
 from typing import Any
 
+from penstock._fetch.verdict import judged, judges_of
+from penstock.connector import Connector, Stream
 from penstock.model import Pairs, Request, Response
+from penstock.protocols import Named, Verdict
 
 Scripted = Response | Exception | Callable[[Request], Response]
 
@@ -21,6 +25,23 @@ def a_response(
     """A response with ``body`` as it is (bytes) or as JSON (anything else)."""
     raw = body if isinstance(body, bytes) else json.dumps(body, ensure_ascii=False).encode()
     return Response(status=status, headers=headers, body=raw, received_at=received_at)
+
+
+def verdict_on(
+    response: Response,
+    connector: Connector,
+    stream: Stream | None = None,
+) -> Verdict:
+    """
+    What the core decides on a response: by judges and statuses of stream and connector, then by the HTTP status.
+
+    The body is read by the stream's envelope, if it is the object itself.
+    """
+    envelope = stream.envelope if stream is not None else None
+    read: Any = None if isinstance(envelope, (Named, FunctionType)) else envelope
+    request = Request(url="https://provider.example/path")
+    judges = judges_of(connector, stream, request)
+    return judged(connector.title, request, response, read=read, judges=judges, reason=connector.reason)[0]
 
 
 class ScriptedExchange:
