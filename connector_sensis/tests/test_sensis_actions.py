@@ -10,9 +10,9 @@ from attrs import evolve
 from connector_sensis.actions import ACTIONS, judge, named, prepare
 from connector_sensis.config import SensisSettings
 from connector_sensis.source import CONNECTOR
-from penstock import AuthenticationError, ProviderError, Refuse, Retry, Secret, ThrottledError
+from penstock import Accept, AuthenticationError, ProviderError, Refuse, Retry, Secret, ThrottledError
 from penstock._write.requests import place
-from penstock.testing import a_response
+from penstock.testing import a_response, verdict_on
 
 FIXTURES = Path(__file__).parent / "fixtures"
 

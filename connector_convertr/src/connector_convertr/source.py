@@ -106,7 +106,11 @@ def _reveal(secret: Secret | None) -> str:
 # 429 counts over the last five minutes; a Retry-After, if there is one, states how much is left.
 STATUSES: Mapping[int, StatusRule] = {
     **dict.fromkeys((400, 422), Refusal("Check filters and cursor_field.")),
-    401: Refusal("Check username and password, or get a new access_token.", AuthenticationError, renew=True),
+    401: Refusal(
+        "The token was refused. Check username and password, or get a new access_token.",
+        AuthenticationError,
+        renew=True,
+    ),
     403: Refusal(
         "This user may not read it. The password may have expired (the login states it as password_expired); else ask "
         "the enterprise's administrator for the permission.",

@@ -92,7 +92,8 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
     if code == 206:
         return partial(rows, _texts(body, "validationErrors"), words, kept)
     if code in (401, 403):  # the gateway's status, here in the body
-        return of_gateway(evolve(response, status=code), None) or WRONG_KEY.verdict(f"Sensis states code {code}: {words}")
+        seen = f"Sensis states code {code}: {words}"
+        return of_gateway(evolve(response, status=code), None) or WRONG_KEY.verdict(seen)
     if 400 <= code < 500:
         return [Receipt(row=row, status="refused", reason=words, answer=kept) for row in range(len(rows))]
     if code >= 500:

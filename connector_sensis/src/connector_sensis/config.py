@@ -26,7 +26,7 @@ class SensisSettings(SourceSettings):
     key: Secret = setting(help="the application's API key; those of test and prod differ")
     environment: Literal["test", "prod"] = setting("test", help="test or prod: whether events count")
     version: str = setting(
-        OLDER, help=f"of the API, as in its paths; requests of {OLDER} are GET, those of any other (v1) POST", validator=_version
+        OLDER, help=f"of the API, as in its paths; {OLDER} is sent by GET, any other (v1) by POST", validator=_version
     )
     events_requiring_content: tuple[str, ...] = setting(
         ("dial", "sendEmail"),

@@ -43,7 +43,8 @@ def authenticator(settings: SensisSettings) -> Authenticator:
 
 
 WRONG_KEY = Refusal(
-    "Check key, and that it is one of this environment: those of test and prod differ.", AuthenticationError
+    "The key was refused. Check key, and that it is one of this environment: those of test and prod differ.",
+    AuthenticationError,
 )
 NO_SERVICE = Refusal("Check base_url, version and environment. The service may have been retired.", ProviderError)
 QUOTA_USED_UP = Refusal(
