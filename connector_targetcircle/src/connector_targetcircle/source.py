@@ -64,7 +64,8 @@ WRONG_INVENTORY = (400, 404, 422)
 # --- responses ------------------------------------------------------------------------------------------------------
 
 _TOKEN_REFUSED = Refusal(
-    "The token was refused; the text is not shown, since it repeats the token. Check api_token; a token belongs to one publisher account.",
+    "The token was refused; the text is not shown, since it repeats the token. Check api_token; a token belongs to one "
+    "publisher account.",
     AuthenticationError,
     quoted=False,
 )
