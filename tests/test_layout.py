@@ -22,7 +22,7 @@ PROVIDERS = [name.removeprefix("connector_") for name in CONNECTORS]
 # API is built from all stages, and the command line from it.
 STAGES = (
     *("_util", "_plugins", "_config", "_plan", "_fetch", "_decode", "_read", "_run", "_write"),
-    *("project", "_cli", "testing"),
+    *("project", "_cli", "__main__", "testing"),
 )
 
 # Who may import what is large or somebody else's.

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from penstock._cli import COMMANDS, main
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, complain
 from penstock._cli.types import DURATION
+from penstock.commands import BUILT_IN
 from penstock.errors import (
     AuthenticationError,
     ConfigError,
@@ -54,7 +56,28 @@ print([name for name in {heavy!r} if name in sys.modules], code)
 
     assert done.stdout.splitlines()[-1] == "[] 0"
     for verb in COMMANDS:
-        assert f"\n  {verb} " in done.stdout
+        assert re.search(rf"^  .{{7}}  {verb} ", done.stdout, re.MULTILINE)
+
+
+def test_the_help_fits_a_screen(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    24 lines of 80 columns, the prompt included. No plugin may take the name of a command that is listed.
+    """
+    assert main(["--help"], plugins=[]) == 0
+
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    assert set(COMMANDS) == set(BUILT_IN)
+
+
+def test_the_package_runs_as_a_module() -> None:
+    """
+    ``python -m penstock`` is the command line, for where the program is not on the path.
+    """
+    done = subprocess.run([sys.executable, "-m", "penstock", "--version"], capture_output=True, text=True, check=True)
+
+    assert done.stdout.startswith(f"penstock {penstock.__version__}, Python ")
 
 
 def test_without_a_verb_the_help_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
@@ -64,7 +87,7 @@ def test_without_a_verb_the_help_is_printed(capsys: pytest.CaptureFixture[str]) 
     assert main([], plugins=[]) == 2
 
     out, err = capsys.readouterr()
-    assert out.startswith("Usage: penstock [OPTIONS] VERB ...\n")
+    assert out.startswith("Usage: penstock [OPTIONS] COMMAND ...\n")
     assert err == ""
 
 
@@ -79,7 +102,7 @@ def test_the_command_is_installed() -> None:
     assert done.stdout.startswith(f"penstock {penstock.__version__}, Python ")
 
 
-@pytest.mark.parametrize("verb", [verb for verb, (module, _) in COMMANDS.items() if module != "act"])
+@pytest.mark.parametrize("verb", [verb for verb, (module, *_) in COMMANDS.items() if module != "act"])
 def test_every_verb_has_help_and_takes_the_common_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
     Each verb's help tells its own options apart from those that all take.

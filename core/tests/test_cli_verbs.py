@@ -154,6 +154,7 @@ class Here:
 
     def __init__(self, folder: Path, server: Server, capsys: pytest.CaptureFixture[str]) -> None:
         self.folder = folder
+        self.server = server
         self.capsys = capsys
         self.following = Following()
         self.out = self.err = ""
@@ -671,7 +672,7 @@ def test_a_connector_that_fails_while_it_plans_is_named(here: Here) -> None:
     err = here.capsys.readouterr().err
     assert code == 2
     assert "error: the connector shop failed with AttributeError: 'ShopSettings' object has no attribute 'shops'" in err
-    assert "report it to who publishes the connector, with what --debug shows" in err
+    assert "report it to the connector's publisher, with the traceback that --debug prints" in err
 
 
 def test_a_name_or_a_file_that_is_meant_otherwise_is_guessed(here: Here) -> None:
@@ -792,24 +793,28 @@ def test_status_counts_final_open_missing_and_failed(here: Here, server: Server)
     assert (bad["final"], bad["failed"], bad["last_read"]) == (0, 4, None)
     assert good["rows"] == 8
     assert [run["exit_code"] for run in source["runs"]] == [1, 1]
-    text = here("status")
-    assert "shop_id=500" in text
-    assert "never" in text
+    assert re.search(r"shop\.sales +2 +8 +just now +4 failed, 10 missing, 2 open, 2 final, ", here("status"))
+    assert re.search(r"shop\.sales +500 +0 +never +4 failed, ", here("status", "-v"))
 
 
-def test_status_reads_well_on_a_narrow_terminal(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("command", [["status"], ["plan", "daily", "--full"]])
+def test_no_word_is_broken_on_a_narrow_terminal(
+    here: Here, monkeypatch: pytest.MonkeyPatch, command: list[str]
+) -> None:
     """
-    Where the table would be wrapped inside its words, each account has two lines; a pipe has the table.
+    At 80 columns a table is wrapped between words: each word of the wide table is in the narrow one.
     """
     here("run", "daily", *days(2))
-    assert re.search(r"\nsource +stream +account ", here("status"))
+    here.configure(here.server, ["7", "500"])
+    here("run", "daily", *days(3), code=1)
+    wide = here(*command)
     monkeypatch.setenv("COLUMNS", "80")
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
 
-    here("status")
+    narrow = re.sub(r"\x1b\[[\d;]*m", "", here(*command))
 
-    assert f"\nshop.sales  shop_id=7  {YESTERDAY - timedelta(days=1)} to {YESTERDAY}\n" in here.out
-    assert "\n  2 open, 4 rows; last read: just now\n" in here.out
+    assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, wide.splitlines()))
+    assert set(wide.split()) <= set(narrow.split())
 
 
 def test_forget_makes_days_missing_again(here: Here) -> None:

@@ -4,6 +4,7 @@ Every hook: the example of its section in docs/hooks.md, installed beside a smal
 
 import json
 import re
+import sys
 import types
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import date
@@ -318,6 +319,42 @@ def test_hook_penstock_sandboxes(place: Path) -> None:
 
     assert run([plugin, provider], app) == 0
     assert [row["click_id"] for row in rows(place)] == ["a"]
+
+
+def test_hook_penstock_commands(
+    place: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A plugin's command runs with the project of the options before it, and is listed; penstock's own names are refused.
+    """
+    plugin = example("penstock_commands")
+    monkeypatch.setitem(sys.modules, "acme_rows", plugin)
+    assert run([Provider(), plugin, penstock_plugins], lambda request: clicks("a", "b")) == 0
+    capsys.readouterr()
+
+    assert main(["rows", "acme"], plugins=[Provider(), plugin, penstock_plugins], environ={}) == 0
+    assert capsys.readouterr().out == "2\n"
+    assert main(["connectors"], plugins=[plugin], environ={}) == 0
+    assert "Print the number of rows delivered from a source." in capsys.readouterr().out
+
+
+class Greedy:
+    @penstock.hookimpl
+    def penstock_commands(self) -> Iterable[penstock.Command]:
+        yield penstock.Command(name="run", target="greedy:run", summary="Run something else.")
+        yield penstock.Command(name="absent", target="greedy:absent", summary="Not there.")
+
+
+def test_a_command_of_penstock_is_not_replaced(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The offer is refused by name; a command that cannot be imported is one line and exit 2; a slip is guessed.
+    """
+    assert main(["connectors"], plugins=[Greedy()], environ={}) == 0
+    assert "the command 'run' is one of penstock's own; rename it" in capsys.readouterr().out
+    assert main(["absent"], plugins=[Greedy()], environ={}) == 2
+    assert "error: the command absent cannot be imported: ModuleNotFoundError" in capsys.readouterr().err
+    assert main(["absnt"], plugins=[Greedy()], environ={}) == 2
+    assert 'Did you mean "absent"?' in capsys.readouterr().err
 
 
 def test_hook_penstock_batch(place: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
         Place as Place,
         Values as Values,
     )
+    from penstock.commands import Command as Command
     from penstock.connector import (
         Connector as Connector,
         ConnectorPlugin as ConnectorPlugin,
@@ -50,6 +51,7 @@ if TYPE_CHECKING:
         PluginError as PluginError,
         ProviderError as ProviderError,
         RefusedError as RefusedError,
+        RejectedRecordsError as RejectedRecordsError,
         ReportError as ReportError,
         ServerError as ServerError,
         SinkError as SinkError,
@@ -84,6 +86,7 @@ if TYPE_CHECKING:
         origin_of as origin_of,
         placeholders as placeholders,
     )
+    from penstock.project import Project as Project, Records as Records
     from penstock.protocols import (
         Accept as Accept,
         Authenticator as Authenticator,
@@ -166,6 +169,7 @@ hookimpl = pluggy.HookimplMarker("penstock")
 
 PUBLIC = {
     "penstock.actions": ("Action", "ActionJudge", "Field", "FieldType", "Grouping", "Place", "Values"),
+    "penstock.commands": ("Command",),
     "penstock.connector": (
         "Connector",
         "ConnectorPlugin",
@@ -196,6 +200,7 @@ PUBLIC = {
         "PluginError",
         "ProviderError",
         "RefusedError",
+        "RejectedRecordsError",
         "ReportError",
         "ServerError",
         "SinkError",
@@ -230,6 +235,7 @@ PUBLIC = {
         "origin_of",
         "placeholders",
     ),
+    "penstock.project": ("Project", "Records"),
     "penstock.protocols": (
         "Accept",
         "Authenticator",

@@ -141,5 +141,11 @@ class BrokenPageError(BrokenBodyError, InconsistentReadError):
     """An answer that was accepted cannot be decoded, or belongs to days that were not requested."""
 
 
+class RejectedRecordsError(ProviderError):
+    """Records were read that could not be decoded; the caller did not allow that."""
+
+    exit_code = 5
+
+
 class ReportError(ProviderError):
     """An asynchronous report failed, vanished, or was not ready in time."""

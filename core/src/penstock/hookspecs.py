@@ -10,6 +10,7 @@ from typing import Any
 
 from penstock import hookspec
 from penstock.actions import Action
+from penstock.commands import Command
 from penstock.connector import Connector, Registration, Stream
 from penstock.model import Batch
 from penstock.sandbox.app import Sandbox
@@ -90,6 +91,16 @@ def penstock_secrets() -> Mapping[str, Callable[[str], str]]:
 @hookspec
 def penstock_sandboxes() -> Iterable[Sandbox]:
     """Offer a local imitation of a provider, for ``penstock demo``, ``penstock sandbox`` and tests."""
+    raise NotImplementedError
+
+
+@hookspec
+def penstock_commands() -> Iterable[Command]:
+    """
+    Offer commands of the command line. Called when a name is not one of penstock's own commands.
+
+    The name of one of penstock's own commands is refused.
+    """
     raise NotImplementedError
 
 

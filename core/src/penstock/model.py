@@ -383,6 +383,11 @@ class Batch:
     def __iter__(self) -> Iterator[Any]:
         return iter(self.rows)
 
+    def dicts(self) -> list[dict[str, Any]]:
+        """The rows as mappings of column to value, in the layout's order."""
+        names = [column.name for column in self.layout.columns]
+        return [{name: getattr(row, name) for name in names} for row in self.rows]
+
 
 ReceiptStatus = Literal["done", "partial", "refused", "unknown"]
 

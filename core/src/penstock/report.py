@@ -64,6 +64,7 @@ class RunReport:
     seconds: float = 0.0
     streams: dict[tuple[str, str], StreamCounts] = field(factory=dict)
     errors: list[dict[str, Any]] = field(factory=list)
+    exceptions: list[BaseException] = field(factory=list, repr=False)  # what ``errors`` was made from
     notices: list[str] = field(factory=list)
     refused: bool = False  # credentials
     deadline: bool = False
@@ -93,6 +94,7 @@ class RunReport:
 
     def error(self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: BaseException) -> None:
         """Note what failed; ``partition`` None: no single one."""
+        self.exceptions.append(error)
         self.errors.append(
             {
                 "source": source,

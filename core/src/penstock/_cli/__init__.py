@@ -6,6 +6,7 @@ import errno
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
+from importlib import import_module
 from typing import Any
 
 import click
@@ -13,34 +14,31 @@ import click
 from penstock._cli.session import Session, common, complain
 from penstock._cli.stderr import discard
 
-# command -> (module, what --help says of it); the function has the command's name.
+# command -> (module, group, one line of help); the module's function has the command's name.
 COMMANDS = {
-    "demo": ("sandbox", "Run every installed connector against a local imitation of its provider."),
-    "connectors": ("listing", "What is installed: connectors, sinks, and plugins that are broken."),
-    "streams": ("listing", "What a connector offers: streams, keys, fields."),
-    "init": ("init", "Print a commented configuration for a connector."),
-    "check": ("check", "Try a source's credentials with one cheap request."),
-    "plan": ("plan", "Show what a run would fetch, and why."),
-    "run": ("run", "Fetch what is not final yet, and deliver it."),
-    "status": ("ledger", "What was delivered, what is open, missing or failed."),
-    "forget": ("ledger", "Read days again as if they had never been read."),
-    "rejected": ("ledger", "Show records that were set aside."),
-    "act": ("act", "Write to a provider; one receipt for each row."),
-    "sandbox": ("sandbox", "Serve a local imitation of a provider."),
+    "demo": ("sandbox", "Start", "Run every installed connector against a local imitation."),
+    "connectors": ("listing", "", "List connectors, sinks, commands and broken plugins."),
+    "streams": ("listing", "", "List what a connector offers: streams, keys, fields."),
+    "init": ("init", "", "Print a commented configuration."),
+    "check": ("check", "", "Try credentials with one cheap request."),
+    "plan": ("plan", "Read", "Show what a run would fetch, and why."),
+    "run": ("run", "", "Fetch what is not final yet, and deliver it."),
+    "status": ("ledger", "Watch", "Show what was delivered, is open, missing or failed."),
+    "rejected": ("ledger", "", "Show records that were set aside."),
+    "forget": ("ledger", "", "Read days again as if they had never been read."),
+    "act": ("act", "Write", "Write to a provider; one receipt for each row."),
+    "sandbox": ("sandbox", "Develop", "Serve a local imitation of a provider."),
 }
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
 HELP = """
-Carry records from the reporting APIs of providers to files or Postgres, and events back to them.
+Carry records from reporting APIs to files or Postgres, and events back.
+"""
 
-\b
-First steps:
-  penstock demo                            see it work, without any credentials
-  penstock connectors                      what is installed
-  penstock init CONNECTOR > penstock.toml  a first configuration
-  penstock check SOURCE                    try the credentials
-  penstock run SOURCE --to jsonl:data      fetch
+FOOTER = """
+Every command takes --config FILE, --set KEY=VALUE, -q, -v, --log-format json.
+Its own options: penstock COMMAND --help. Plugins' commands: penstock connectors
 """
 
 
@@ -58,9 +56,7 @@ class Commands(click.Group):
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in COMMANDS:
-            return None
-        from importlib import import_module
-
+            return _plugin_command(ctx, cmd_name)
         name = f"penstock._cli.{COMMANDS[cmd_name][0]}"
         try:
             module = import_module(name)
@@ -77,8 +73,10 @@ class Commands(click.Group):
         if args[0] not in COMMANDS and not args[0].startswith("-"):
             from penstock._util.text import did_you_mean
 
-            meant = did_you_mean(args[0], COMMANDS) or f" There are {', '.join(COMMANDS)}."
-            raise click.UsageError(f"no command {args[0]!r}.{meant}", ctx)
+            known = [*COMMANDS, *_session(ctx).registry.commands()]
+            if args[0] not in known:
+                meant = did_you_mean(args[0], known) or f" There are {', '.join(known)}."
+                raise click.UsageError(f"no command {args[0]!r}.{meant}", ctx)
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
@@ -94,9 +92,39 @@ class Commands(click.Group):
                 raise
             raise _unwritable(error) from error
 
-    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        with formatter.section("Commands"):
-            formatter.write_dl([(command, summary) for command, (_, summary) in COMMANDS.items()])
+    def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Usage, commands by group and one line on options: 24 lines of 80 columns."""
+        self.format_usage(ctx, formatter)
+        formatter.write(f"\n  {HELP.strip()}\n\n")
+        for command, (_, group, summary) in COMMANDS.items():
+            formatter.write(f"  {group:<7}  {command:<10}  {summary}\n")
+        formatter.write(FOOTER)
+
+
+def _session(ctx: click.Context) -> Session:
+    session = ctx.find_object(Session)
+    assert session is not None
+    return session
+
+
+def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
+    """A command that a plugin offers, imported now; its context object is the project."""
+    session = _session(ctx)
+    offered = session.registry.commands().get(name)
+    if offered is None:
+        return None
+    from penstock._plugins.registry import describe_error
+    from penstock.errors import PluginError
+
+    module, _, attribute = offered.target.partition(":")
+    try:
+        command = getattr(import_module(module), attribute)
+    except Exception as error:
+        raise PluginError(f"the command {name} cannot be imported: {describe_error(error)}") from error
+    if not isinstance(command, click.Command):
+        raise PluginError(f"the command {name}: {offered.target} is {type(command).__name__}, not a click.Command")
+    command.context_settings = {**command.context_settings, "obj": session.project}
+    return command
 
 
 def _unwritable(error: OSError) -> Exception:
@@ -119,7 +147,11 @@ def _group() -> Commands:
     )
     names = {"help_option_names": ["-h", "--help"], "max_content_width": 120}
     return Commands(
-        name="penstock", help=HELP, params=[*common(), version], context_settings=names, subcommand_metavar="VERB ..."
+        name="penstock",
+        help=HELP,
+        params=[*common(), version],
+        context_settings=names,
+        subcommand_metavar="COMMAND ...",
     )
 
 
@@ -147,25 +179,18 @@ def main(
 
 def script() -> int:
     """
-    What the command ``penstock`` is: :func:`main` in a process that does nothing else.
-
-    What start-up makes is no garbage, and records are not tracked: so the garbage collector is asked in seldom (at its
-    default it takes 10 ms of the start-up), and not at all at the end, where it would look at everything once more
-    (30 ms).
+    The command ``penstock``: :func:`main` in a process of its own.
     """
     import gc
     import signal
 
-    # Ended before the command minds signals itself: as by Ctrl-C, with a word and 130.
+    # Before a command handles signals itself, SIGTERM ends the process like Ctrl-C: one line, exit code 130.
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: a file opened next would get its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
-    gc.set_threshold(50_000, 20, 20)
-    code = main()
-    gc.disable()
-    gc.freeze()
-    return code
+    gc.set_threshold(50_000, 20, 20)  # records are not tracked, and start-up makes no garbage: 10 ms less
+    return main()
 
 
 def _run(session: Session, args: Sequence[str] | None) -> int:

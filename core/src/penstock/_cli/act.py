@@ -17,11 +17,12 @@ import click
 from attrs import frozen
 
 from penstock._cli.output import print_json, print_table
-from penstock._cli.session import Session, as_json, blamed, command
+from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
 from penstock._cli.stderr import discard, harmless
 from penstock._util.text import counted, did_you_mean
 from penstock.errors import SinkError, StoppedError, UsageError
+from penstock.project.setup import blamed
 
 if TYPE_CHECKING:
     from penstock._config import SinkChoice
@@ -278,7 +279,7 @@ def _act(session: Session, name: str, action: "Action", parameters: Sequence[str
         grouped = grouped or str(given.pop("group_ids")).lower() == "true"
     if grouped and action.grouping is None:
         raise UsageError(f"--group-ids: rows of {action.name} cannot share a request")
-    (source,), _ = session.configured([name])
+    (source,) = session.configured([name])
     _check_allowed(source, action, options)
     if options.file is not None:
         _check_no_sink(session, options.file)

@@ -4,11 +4,14 @@ Following a run on stderr: bars on a terminal, log lines elsewhere, or one JSON 
 
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any, Protocol
 from urllib.parse import unquote_plus, urlsplit
+
+from attrs import define, field
 
 from penstock._cli.stderr import harmless, json_line, to_stderr
 from penstock._util.text import counted
@@ -35,12 +38,12 @@ def following(
     if log_format == "json":
         yield lambda event: _json(event, quiet=quiet, debug=debug)
     elif quiet:
-        yield _Once(_Log(quiet=True, verbose=False, debug=debug))
+        yield _Log(quiet=True, verbose=False, debug=debug)
     elif sys.stderr.isatty() if progress is None else progress:
         with _bars(verbose, debug) as follower:
-            yield _Once(follower)
+            yield follower
     else:
-        yield _Once(_Log(quiet=False, verbose=verbose, debug=debug))
+        yield _Log(quiet=False, verbose=verbose, debug=debug)
 
 
 def _json(event: Event, *, quiet: bool, debug: bool) -> None:
@@ -70,8 +73,6 @@ def in_words(event: Event, *, full_urls: bool = False) -> str | None:
         case "partition_failed":
             own = f"{event.get('stream')}[{part}]: "
             return f"{place}: failed: {event['message'].removeprefix(own)}"
-        case "failed_alike":
-            return f"{place}: {counted(event['partitions'], 'more partition')} failed for the same reason"
         case "retry":
             again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
             asked, said = str(event["request"]), str(event["message"]).rstrip(".")
@@ -109,33 +110,30 @@ def restated(change: Mapping[str, Any] | None) -> str:
     return f" (restated: {', '.join(parts)})"
 
 
-# What a reason says of its own partition and request.
+# The parts of a message that name its own partition and request.
 _OWN = re.compile(r"\b[A-Z]{3,7} https?://\S+|\[[^\]]*\]")
 
 
-class _Once:
-    """
-    Tells each reason once. A failure with the same words as an earlier one of its stream, whichever partition and
-    request they name, is passed on marked ``known``, so that no line is printed for it; at the end of the run one line
-    says how many more there were.
-    """
+@define
+class _Failures:
+    """Counts failures by source, stream and message, without the partition and request that a message names."""
 
-    def __init__(self, follower: Follower) -> None:
-        self._follower = follower
-        self._seen: dict[tuple[str, str, str], int] = {}
+    _counts: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
 
-    def __call__(self, event: Event) -> None:
-        if event["event"] == "partition_failed":
-            refused = event["error"] == "AuthenticationError"  # one reason, whichever request it was told to
-            key = (event["source"], event["stream"], "" if refused else _OWN.sub("", event["message"]))
-            self._seen[key] = self._seen.get(key, -1) + 1
-            event = {**event, "known": self._seen[key] > 0}
-        if event["event"] == "run_finished":
-            for (source, stream, _), more in self._seen.items():
-                if more:
-                    again = {"event": "failed_alike", "source": source, "stream": stream, "partitions": more}
-                    self._follower(again)
-        self._follower(event)
+    def is_first(self, event: Event) -> bool:
+        """Count a failed partition; whether its message is new."""
+        refused = event["error"] == "AuthenticationError"  # one reason, whichever request was refused
+        key = (event["source"], event["stream"], "" if refused else _OWN.sub("", event["message"]))
+        self._counts[key] += 1
+        return self._counts[key] == 1
+
+    def repeated(self) -> list[str]:
+        """A line for each message that came more than once."""
+        return [
+            f"{source}.{stream}: {counted(count - 1, 'more partition')} failed for the same reason"
+            for (source, stream, _), count in self._counts.items()
+            if count > 1
+        ]
 
 
 class _Log:
@@ -148,13 +146,17 @@ class _Log:
         self._debug = debug
         self._quiet = quiet
         self._verbose = verbose
+        self._failures = _Failures()
         self._planned: dict[tuple[str, str], int] = {}
         self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records, rejected
 
     def __call__(self, event: Event) -> None:
         name = event["event"]
-        if name in ("partition_failed", "failed_alike") and not event.get("known"):
+        if name == "partition_failed" and self._failures.is_first(event):
             self._line("ERROR", in_words(event))
+        if name == "run_finished":
+            for line in self._failures.repeated():
+                self._line("ERROR", line)
         if name == "defect" and self._debug:  # without --debug, the partition that failed of it says enough
             self._line("ERROR", in_words(event))
             to_stderr(mask(event["trace"]))
@@ -205,6 +207,7 @@ def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
     )
     bars: dict[tuple[str, str], Any] = {}
     records: dict[tuple[str, str], int] = {}
+    failures = _Failures()
 
     def follow(event: Event) -> None:
         key = (event.get("source", ""), event.get("stream", ""))
@@ -217,11 +220,13 @@ def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
         elif name in ("partition_delivered", "partition_failed") and key in bars:
             records[key] = records.get(key, 0) + event.get("records", 0)
             progress.update(bars[key], advance=1, records=records[key])
-        shown = name in ("partition_failed", "failed_alike", "note", "retry") or event.get("restated")
-        wanted = (shown or verbose or debug) and name != "run_started" and not event.get("known")
-        text = in_words(event, full_urls=debug) if wanted else None
-        if text is not None:
-            bad = name in ("partition_failed", "failed_alike", "defect")
+        shown = name in ("note", "retry") or event.get("restated") or verbose or debug
+        if name == "partition_failed":
+            shown = failures.is_first(event)
+        lines = [in_words(event, full_urls=debug)] if shown and name != "run_started" else []
+        lines += failures.repeated() if name == "run_finished" else []
+        for text in filter(None, lines):
+            bad = name in ("partition_failed", "run_finished", "defect")
             console.print(Text(harmless(mask(text)), style="red" if bad else ""))
         if name == "defect" and debug:
             console.print(Text(harmless(mask(event["trace"]))))

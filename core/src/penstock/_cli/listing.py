@@ -42,8 +42,9 @@ def connectors(session: Session, json_: bool) -> None:
         {"distribution": one.plugin.distribution, "version": one.plugin.version, "reason": one.reason}
         for one in registry.broken()
     ]
+    commands = [{"name": one.name, "summary": one.summary} for one in registry.commands().values()]
     if json_:
-        print_json({"connectors": found, "sinks": sinks, "broken": broken})
+        print_json({"connectors": found, "sinks": sinks, "commands": commands, "broken": broken})
         return
     if found:
         print_table(
@@ -55,6 +56,9 @@ def connectors(session: Session, json_: bool) -> None:
     if sinks:
         print()
         print_table(["sink", "--to", "summary"], [[one["name"], one["to"], one["summary"]] for one in sinks])
+    if commands:
+        print()
+        print_table(["command", "summary"], [[one["name"], one["summary"]] for one in commands])
     if broken:
         print()
         print_table(

@@ -3,7 +3,9 @@ What goes to stdout: tables for people, JSON for programs.
 """
 
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
@@ -22,7 +24,8 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     """
-    Columns aligned, numbers to the right; on a terminal wrapped to its width. None is an empty cell.
+    Columns aligned, numbers to the right. On a terminal, columns that hold texts of several words are wrapped to its
+    width, between words; a column of single words is not. None is an empty cell.
     """
     from rich.console import Console
     from rich.table import Table
@@ -33,7 +36,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
     for index, name in enumerate(columns):
         numeric = any(isinstance(row[index], int) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+        words = any(" " in str(row[index]) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not words)
     for row in rows:
         table.add_row(*(Text(harmless(mask("" if cell is None else str(cell)))) for cell in row))
     terminal = sys.stdout.isatty()
@@ -47,14 +51,15 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         print(line.rstrip())
 
 
-def fits(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> bool:
-    """Whether :func:`print_table` needs to wrap nothing; always when nobody looks at a terminal."""
-    if not sys.stdout.isatty():
-        return True
-    import shutil
+def print_text(text: str) -> None:
+    """A line, masked; on a terminal wrapped to its width, between words."""
+    from penstock.redact import mask
 
-    widths = [max(len(str(cell)) for cell in column) for column in zip(columns, *rows, strict=True)]
-    return sum(widths) + 2 * (len(widths) - 1) <= shutil.get_terminal_size().columns
+    text = harmless(mask(text))
+    if sys.stdout.isatty():
+        width = shutil.get_terminal_size().columns
+        text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+    print(text)
 
 
 def ago(moment: datetime, now: datetime) -> str:

@@ -8,10 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock._cli.jobs import jobs_for, window
-from penstock._cli.output import print_json, print_table
-from penstock._cli.session import Session, as_json, blamed, command
-from penstock._util.clock import Clock
+from penstock._cli.options import selection
+from penstock._cli.output import print_json, print_table, print_text
+from penstock._cli.session import Session, as_json, command
 from penstock._util.text import counted
 
 if TYPE_CHECKING:
@@ -20,29 +19,20 @@ if TYPE_CHECKING:
 
 @command()
 @click.argument("name", metavar="PIPELINE|SOURCE", required=False)
-@window
+@selection
 @as_json
-def plan(session: Session, name: str | None, json_: bool, **wanted: Any) -> None:
+def plan(session: Session, name: str | None, json_: bool, **options: Any) -> None:
     """
-    Show the partitions that a run would fetch, each with its reason (days in a row in one line). No request is made.
+    Show the partitions that a run would fetch, each with its reason (consecutive days in one line). Makes no request.
 
     Without --to, the target that was used last for the source decides what is final.
     """
-    from penstock._plan.planner import plan as planned
+    from penstock.project.jobs import unnamed
 
-    now = Clock().now()
-    jobs, choice = jobs_for(session, name, planning=True, **wanted)
-    if choice is None:
-        session.notice("no target was used for this yet and none is given with --to: everything counts as missing")
-    plans = []
-    for job in jobs:
-        with blamed(job.source.connector):
-            plans.append(planned(job, now))
-    for one in plans:
-        for text in one.notices:
-            session.notice(text)
-    partitions = [part for one in plans for part in one.partitions]
-    waiting = [f"{job.source.name}.{text}" for job, one in zip(jobs, plans, strict=True) for text in one.waiting]
+    if name is None:
+        raise unnamed(session.config, planning=True)
+    result = session.project.plan(name, **options)
+    session.notices(result.notices)
     if json_:
         shown = [
             {
@@ -52,23 +42,24 @@ def plan(session: Session, name: str | None, json_: bool, **wanted: Any) -> None
                 "reason": part.reason,
                 "requests": part.requests,
             }
-            for part in partitions
+            for part in result.partitions
         ]
-        print_json({"partitions": shown, "waiting": waiting})
+        print_json({"partitions": shown, "waiting": result.waiting})
         return
-    if partitions:
-        rows = [_span_row(span) for span in _spans(partitions)]
+    if result.partitions:
+        rows = [_span_row(span) for span in _spans(result.partitions)]
         print_table(["source", "stream", "partition", "reason", "requests"], rows)
-    for text in waiting:
-        print(text)
-    requests = sum(part.requests or 0 for part in partitions)
-    final = sum(sum(one.final.values()) for one in plans)
-    least = "" if all(one.exact for one in plans) else "at least "
-    print(f"{counted(len(partitions), 'partition')} to read, {final} final, {least}{counted(requests, 'request')}")
+    for text in result.waiting:
+        print_text(text)
+    least = "" if result.exact else "at least "
+    print(
+        f"{counted(len(result.partitions), 'partition')} to read, {result.final} final, "
+        f"{least}{counted(result.requests, 'request')}"
+    )
 
 
 def _spans(partitions: "Iterable[PlannedPartition]") -> "Iterator[list[PlannedPartition]]":
-    """Consecutive days of one account that are read for one reason belong together; all else stands alone."""
+    """Consecutive days of one account that are read for one reason, together; all else alone."""
     span: list[PlannedPartition] = []
     for part in partitions:
         if span and not _follows(span[-1], part):

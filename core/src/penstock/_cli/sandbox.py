@@ -8,20 +8,18 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import attrs
 import click
 
 from penstock._cli.init import toml_value
 from penstock._cli.output import print_table
-from penstock._cli.run import perform
+from penstock._cli.run import followed
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
 from penstock._util.clock import Clock
 from penstock.errors import PluginError, UsageError
 
 if TYPE_CHECKING:
-    from penstock._config.source import ConfiguredSource
-    from penstock.report import RunReport
+    from penstock.project.results import RunResult
 
 DEMO = Path("penstock-demo")
 DEMO_DAYS = 30
@@ -35,13 +33,11 @@ def demo(session: Session) -> int:
     """
     Run every installed connector against a local imitation of its provider, into ./penstock-demo. Needs no credentials.
     """
-    from penstock._plan.planner import Job
-    from penstock._plan.selection import chosen_streams
+    from penstock.project import Project
     from penstock.sandbox.server import serve
 
     registry = session.registry
-    clock = Clock()
-    today = clock.now().date()
+    today = Clock().now().date()
     sandboxes = {
         name: sandbox
         for name, sandbox in registry.sandboxes().items()
@@ -52,34 +48,33 @@ def demo(session: Session) -> int:
             "no installed connector brings a local imitation of its provider; install one, such as: "
             "pip install connector-talroo"
         )
-    kind = registry.sink("jsonl")
-    sink = kind.open(kind.parse(f"jsonl:{DEMO}"))
-    jobs = []
     with ExitStack() as stack:
+        sources: dict[str, Any] = {}
         for name, sandbox in sandboxes.items():
             server = stack.enter_context(serve())
             server.app = sandbox.make(server.base_url, today)
-            source = local_source(session, name, server.base_url, DEMO_PACE)
-            jobs.append(
-                Job(
-                    source=source,
-                    streams=chosen_streams(source, None),
-                    sink=sink,
-                    since=today - timedelta(days=DEMO_DAYS),
-                )
-            )
-        finished = perform(session, jobs, clock=clock)
+            sources[name] = {**DEMO_PACE, **sandbox.settings, "base_url": server.base_url}
+        config = {
+            "source": sources,
+            "sink": {"files": {"kind": "jsonl", "path": str(DEMO)}},
+            "pipeline": {"demo": {"source": list(sources), "sink": "files"}},
+        }
+        project = Project(config, plugins=session.plugins, environ={})
+        since = today - timedelta(days=DEMO_DAYS)
+        finished = followed(session, lambda follow, stop: project.run("demo", since=since, on_event=follow, stop=stop))
     if not session.quiet:
         _summary(finished)
     return finished.exit_code
 
 
-def _summary(finished: "RunReport") -> None:
+def _summary(finished: "RunResult") -> None:
     rows = []
-    for (source, stream), counts in sorted(finished.streams.items()):
-        folder = DEMO / source / stream
-        files = sum(1 for file in folder.rglob("data.*") if file.is_file()) if folder.is_dir() else 0
-        rows.append([source, stream, counts.delivered, counts.final, counts.records, files])
+    for source, one in sorted(finished.report["sources"].items()):
+        for stream, counts in sorted(one["streams"].items()):
+            folder = DEMO / source / stream
+            files = sum(1 for file in folder.rglob("data.*") if file.is_file()) if folder.is_dir() else 0
+            partitions = counts["partitions"]
+            rows.append([source, stream, partitions["delivered"], partitions["skipped"], counts["records"], files])
     print()
     print_table(["connector", "stream", "partitions", "final before", "rows", "files"], rows)
     first = rows[0][0] if rows else "CONNECTOR"
@@ -142,15 +137,3 @@ def sandbox(session: Session, connector: str, port: int, faults: str | None, see
         print(f"\n# and in another terminal: penstock {use}", flush=True)
         with stopping(session, clock, "stopped"):
             clock.stop.wait()
-
-
-def local_source(session: Session, connector: str, base_url: str, pace: dict[str, Any]) -> "ConfiguredSource":
-    """The connector's source as its imitation wants it; no configuration of the user's takes part."""
-    from penstock._config import Config
-    from penstock._config.source import ConfiguredSource
-
-    values = {**pace, **session.registry.sandbox(connector).settings, "base_url": base_url}
-    checked = Config().with_values(connector, values, "sandbox").source(connector, session.registry)
-    known = {attribute.name for attribute in attrs.fields(type(checked.settings))}
-    assert known >= set(pace)
-    return ConfiguredSource.of(session.registry, connector, checked.settings)

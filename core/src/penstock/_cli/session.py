@@ -1,12 +1,11 @@
 """
-What every command shares: the options that all take, the plugins, the configuration, and how things are said.
+What every command shares: the options that all take, the project, and what is written to stderr.
 
 Nothing heavy is imported by this module; see :mod:`penstock._cli`.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,10 +14,11 @@ import click
 from penstock._cli.stderr import json_line, to_stderr
 
 if TYPE_CHECKING:
-    from penstock._config import Config, SinkChoice
+    from penstock._config import Config
     from penstock._config.source import ConfiguredSource
     from penstock._plugins.registry import Registry
-    from penstock.connector import Connector
+    from penstock.project import Project
+    from penstock.project.setup import Setup
 
 
 class Session:
@@ -37,78 +37,41 @@ class Session:
         self._noticed: set[str] = set()
 
     @cached_property
-    def registry(self) -> "Registry":
-        from penstock._plugins.registry import Registry
+    def setup(self) -> "Setup":
+        from penstock.project.setup import Setup
 
-        return Registry(self.plugins, strict=self.strict_plugins)
+        return Setup(
+            file=self.config_file,
+            sets=self.sets,
+            plugins=self.plugins,
+            environ=self.environ,
+            strict_plugins=self.strict_plugins,
+        )
 
     @cached_property
+    def project(self) -> "Project":
+        from penstock.project import Project
+
+        return Project.of(self.setup)
+
+    @property
+    def registry(self) -> "Registry":
+        return self.setup.registry
+
+    @property
     def config(self) -> "Config":
-        from pathlib import Path
+        return self.setup.config
 
-        from penstock._config import load
-
-        return load(Path(self.config_file) if self.config_file is not None else None, self.sets, self.environ)
-
-    def configured(
-        self, sources: Sequence[str], sink: str | None = None, sink_named_by: str = "sink"
-    ) -> "tuple[list[ConfiguredSource], SinkChoice | None]":
-        """The sources and the sink of these names; one ConfigError with the problems of all of them."""
-        from penstock._config.source import ConfiguredSource
-        from penstock._plan.selection import strange_exclusions
-        from penstock.errors import ConfigError
-
-        problems: list[str] = []
-        made: list[ConfiguredSource] = []
-        choice: SinkChoice | None = None
-        for name in sources:
-            try:
-                checked = self.config.source(name, self.registry)
-            except ConfigError as error:
-                problems.extend(error.problems)
-                continue
-            for text in (*checked.notices, *checked.settings.notices()):
-                self.notice(text)
-            connector = self.config.connector_of(name)
-            made.append(ConfiguredSource.of(self.registry, connector, checked.settings, name=name))
-            problems.extend(f"{self.config.where}: {problem}" for problem in strange_exclusions(made[-1]))
-        if sink is not None:
-            try:
-                choice = self.config.sink_for(sink, self.registry, sink_named_by)
-            except ConfigError as error:
-                problems.extend(error.problems)
-            else:
-                for text in choice.notices:
-                    self.notice(text)
-                problems.extend(self._strange_streams(choice, made))
-        problems.extend(self.config.stray(sources, [sink] if sink is not None else []))
-        if problems:
-            raise ConfigError(list(dict.fromkeys(problems)))
-        return made, choice
-
-    def _strange_streams(self, choice: "SinkChoice", sources: "Sequence[ConfiguredSource]") -> list[str]:
-        """A problem for every stream that the sink's settings name and that no source of the configuration has."""
-        if choice.kind.named_streams is None:
-            return []
-        named = choice.kind.named_streams(choice.settings)
-        wanted = {name for names in named.values() for name in names}
-        known = {stream.name for source in sources for stream in source.streams}
-        if wanted <= known:
-            return []
-        from penstock._util.text import did_you_mean
-
-        connectors = {self.config.connector_of(name) for name in self.config.sources}
-        for connector in connectors & self.registry.connectors().keys():
-            known |= {stream.name for stream in self.registry.streams(connector)}
-        return [
-            f"{self.config.where}: sink.{choice.shown}.{key}: {name!r} is no stream of any source here."
-            f"{did_you_mean(name, sorted(known))} There are {', '.join(sorted(known))}"
-            for key, names in named.items()
-            for name in names
-            if name not in known
-        ]
+    def configured(self, sources: Sequence[str]) -> "list[ConfiguredSource]":
+        """The sources of these names; one ConfigError with the problems of all of them."""
+        return self.setup.configured(sources, notice=self.notice)[0]
 
     # --- saying things on stderr ------------------------------------------------------------------------------------
+
+    def notices(self, texts: Iterable[str]) -> None:
+        """The notices of a result."""
+        for text in texts:
+            self.notice(text)
 
     def notice(self, text: str) -> None:
         """Something the user should know, once; not with ``-q``."""
@@ -180,24 +143,6 @@ class Command(click.Command):
             if records:
                 with formatter.section(title):
                     formatter.write_dl(records)
-
-
-@contextmanager
-def blamed(connector: "Connector") -> Iterator[None]:
-    """An error that nobody foresaw, as one that names the connector whose code was running."""
-    from penstock.errors import PenstockError, PluginError
-
-    try:
-        yield
-    except (PenstockError, click.ClickException, OSError, MemoryError, RecursionError):
-        raise
-    except Exception as error:
-        said = " ".join(str(error).split())
-        raise PluginError(
-            f"the connector {connector.name} failed with {type(error).__name__}: {said}. This is a defect of the "
-            "connector or of penstock, not of your configuration: report it to who publishes the connector, with what "
-            "--debug shows"
-        ) from error
 
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -239,16 +239,20 @@ class Config:
             ) from None
 
 
-def load(path: Path | None, sets: Sequence[str] = (), environ: Mapping[str, str] | None = None) -> Config:
+def load(
+    path: "Path | Mapping[str, Any] | None", sets: Sequence[str] = (), environ: Mapping[str, str] | None = None
+) -> Config:
     """
     Read the file, the environment and the ``--set`` options.
 
-    ``path`` None means ``./penstock.toml``, which may be absent; a file that was named may not. Raises ConfigError when
-    the file cannot be read as TOML. All other problems are reported when a source or sink is made.
+    ``path`` None means ``./penstock.toml``, which may be absent; a file that was named may not. A mapping holds what
+    the file would hold. Raises ConfigError when the file cannot be read as TOML; other problems are kept and reported
+    together with those of what a command needs.
     """
     problems: list[str] = []
-    file = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
-    sections = read(file, sets, environ or {}, problems)
+    given = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    sections = read(given, sets, environ or {}, problems)
+    file = given if isinstance(given, Path) else None
     made = pipelines(sections, str(file) if file is not None else "configuration", problems)
     return Config(
         path=file,

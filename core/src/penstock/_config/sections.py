@@ -18,6 +18,7 @@ from penstock._config.checked import ENVIRONMENT, RawValue, Section, folded
 from penstock._config.convert import split_list, toml
 from penstock._util.text import did_you_mean, shown
 from penstock.errors import ConfigError
+from penstock.redact import Secret
 
 SECTIONS = ("source", "sink", "pipeline")
 PIPELINE_KEYS = ("source", "streams", "sink")
@@ -38,18 +39,22 @@ class Pipeline:
     streams: tuple[str, ...] | None = None
 
 
-def read(file: Path | None, sets: Sequence[str], environ: Mapping[str, str], problems: list[str]) -> Sections:
+def read(
+    file: "Path | Mapping[str, Any] | None", sets: Sequence[str], environ: Mapping[str, str], problems: list[str]
+) -> Sections:
     """
     Section -> name -> key -> value. ``--set`` overrides the environment, which overrides the file (None: no file).
 
     Raises ConfigError for a file that cannot be read as TOML.
     """
     sections: Sections = {section: {} for section in SECTIONS}
-    if file is not None:
-        _read_file(file, sections, problems)
+    if isinstance(file, Mapping):
+        _take(file, "configuration", sections, problems)
+    elif file is not None:
+        _take(_read_file(file), str(file), sections, problems)
     _read_environment(environ, sections)
     _read_sets(sets, sections, problems)
-    where = str(file) if file is not None else "configuration"
+    where = str(file) if isinstance(file, Path) else "configuration"
     problems += [
         f"{where}: {section}.{name}: a name starts with a letter and has letters, digits, _ and - only, at most 63"
         for section in SECTIONS
@@ -59,11 +64,11 @@ def read(file: Path | None, sets: Sequence[str], environ: Mapping[str, str], pro
     return sections
 
 
-def _read_file(path: Path, sections: Sections, problems: list[str]) -> None:
+def _read_file(path: Path) -> dict[str, Any]:
     try:
         text = path.read_bytes().decode("utf-8-sig")
         # Numbers with a point stay exact until their expected type is known.
-        found = tomllib.loads(text, parse_float=Decimal)
+        return tomllib.loads(text, parse_float=Decimal)
     except FileNotFoundError:
         raise ConfigError(f"{path}: no such file; `penstock init CONNECTOR > {path}` writes a first one") from None
     except OSError as error:
@@ -72,22 +77,29 @@ def _read_file(path: Path, sections: Sections, problems: list[str]) -> None:
         raise ConfigError(f"{path}: is not UTF-8 text (byte {error.start}); save it as UTF-8") from None
     except tomllib.TOMLDecodeError as error:
         raise ConfigError(f"{path}: is not TOML: {error}") from None
+
+
+def _take(found: Mapping[str, Any], where: str, sections: Sections, problems: list[str]) -> None:
     for section, names in found.items():
         if section not in SECTIONS:
             meant = did_you_mean(section, SECTIONS)
             problems.append(
-                f"{path}: {section}: unknown section.{meant} There are [source.NAME], [sink.NAME] and [pipeline.NAME]"
+                f"{where}: {section}: unknown section.{meant} There are [source.NAME], [sink.NAME] and [pipeline.NAME]"
             )
             continue
-        for name, keys in names.items() if isinstance(names, dict) else [("", names)]:
-            if isinstance(keys, dict):
-                sections[section][name] = {key: RawValue(value, str(path)) for key, value in keys.items()}
+        for name, keys in names.items() if isinstance(names, Mapping) else [("", names)]:
+            if isinstance(keys, Mapping):
+                sections[section][name] = {key: _raw(value, where) for key, value in keys.items()}
             else:
                 dotted = f"{section}.{name}" if name else section
                 problems.append(
-                    f"{path}: {dotted}: found {shown(keys)}, expected a section with a name, such as "
+                    f"{where}: {dotted}: found {shown(keys)}, expected a section with a name, such as "
                     f"[{section}.{name or 'NAME'}]"
                 )
+
+
+def _raw(value: Any, where: str) -> RawValue:
+    return RawValue(value.reveal(), where, text=True) if isinstance(value, Secret) else RawValue(value, where)
 
 
 def _read_environment(environ: Mapping[str, str], sections: Sections) -> None:

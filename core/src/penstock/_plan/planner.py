@@ -12,6 +12,7 @@ import attrs
 from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
+from penstock._plan.selection import matches
 from penstock.connector import SourceSettings, Stream, affects_data
 from penstock.errors import UsageError
 from penstock.model import Partition, Slice
@@ -30,6 +31,7 @@ class Job:
 
     source: ConfiguredSource
     streams: tuple[str, ...]
+    accounts: tuple[str, ...] = ()  # names or patterns; empty: all
     sink: Sink
     since: date | None = None
     until: date | None = None
@@ -206,6 +208,8 @@ class Planner:
 
     def slices(self, stream: Stream, accounts: Iterable[str | None]) -> list[PlannedSlice]:
         """The slices to read of a stream, account by account, days ascending."""
+        if self.job.accounts:  # a stream without accounts, which others may depend on, is read all the same
+            accounts = [one for one in accounts if one is None or matches(one, self.job.accounts)]
         known = self._known(stream)
         if stream.kind == "snapshot":
             wholes = [(account, _snapshot(stream, account)) for account in accounts]

@@ -3,6 +3,7 @@ Selection of a source's streams, and of the columns that are left out.
 """
 
 from collections.abc import Iterable, Sequence
+from fnmatch import fnmatchcase
 
 from penstock._config.source import ConfiguredSource
 from penstock._util.text import did_you_mean
@@ -37,6 +38,11 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
         if derived is not None:
             chosen.setdefault(derived.stream)
     return tuple(stream.name for stream in source.streams if stream.name in chosen)
+
+
+def matches(name: str, patterns: Iterable[str]) -> bool:
+    """Whether a name is one of ``patterns``: names, or with ``*``, ``?`` and ``[...]`` as in a shell."""
+    return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)
 
 
 def lacking(source: ConfiguredSource, stream: Stream) -> list[str]:

@@ -21,6 +21,7 @@ from penstock import hookspecs
 from penstock._plugins.validation import problems_in_actions, problems_in_streams
 from penstock._util.text import did_you_mean
 from penstock.actions import Action
+from penstock.commands import BUILT_IN, Command
 from penstock.connector import Connector, Registration, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
@@ -40,6 +41,7 @@ _OFFERS: Mapping[str, tuple[type, str]] = {
     "penstock_sinks": (SinkKind, "sink"),
     "penstock_secrets": (Mapping, "kind of secret"),
     "penstock_sandboxes": (Sandbox, "sandbox"),
+    "penstock_commands": (Command, "command"),
     **{f"penstock_{kind}s": (Registration, kind) for kind in PART_KINDS},
     "penstock_record_streams": (Stream, "stream"),
     "penstock_actions": (Action, "action"),
@@ -180,6 +182,10 @@ class Registry:
         """The local imitation of this connector's provider. Raises PluginError."""
         found: Sandbox = self._need("penstock_sandboxes", connector).value
         return found
+
+    def commands(self) -> dict[str, Command]:
+        """The commands of the command line that plugins offer."""
+        return self._values("penstock_commands")
 
     def batch_hooks(self) -> tuple[Callable[[Batch], Batch | None], ...]:
         """
@@ -328,6 +334,9 @@ class Registry:
                 )
                 continue
             for name, value in found:
+                if type_ is Command and name in BUILT_IN:
+                    failed.append(self._break(plugin, f"the command {name!r} is one of penstock's own; rename it"))
+                    continue
                 offers.setdefault(name, []).append(Offer(value, plugin))
         if source:
             failed += self._validate(hook, source, offers)

@@ -12,17 +12,20 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
+from attrs import field, frozen
 
 
 @frozen
 class History:
-    """The targets used from the configuration in ``folder``."""
+    """The targets used from the configuration in ``folder``; None: remembered by this object only."""
 
-    folder: Path
+    folder: Path | None
+    _unsaved: dict[str, dict[str, str]] = field(factory=dict, init=False)
 
     @property
     def file(self) -> Path:
+        """Where they are kept, if ``folder`` is set."""
+        assert self.folder is not None
         return self.folder / ".penstock" / "targets.json"
 
     def targets(self, sources: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
@@ -39,10 +42,14 @@ class History:
         """Note that ``target`` is used for these sources now. Raises OSError where that cannot be written."""
         known = self._read()
         known.setdefault(target, {}).update(dict.fromkeys(sources, now.isoformat()))
+        if self.folder is None:
+            return
         self.file.parent.mkdir(mode=0o700, exist_ok=True)
         write_atomically(self.file, json.dumps({"targets": known}, indent=1) + "\n")
 
     def _read(self) -> dict[str, dict[str, str]]:
+        if self.folder is None:
+            return self._unsaved
         try:
             found = json.loads(self.file.read_text())["targets"]
             return {

@@ -1,0 +1,32 @@
+"""
+Options that several commands take.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+from penstock._cli.types import DAY, NAMES
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+TO = click.option("--to", metavar="SINK", help="The target.  [default: those last used from this configuration]")
+
+
+def selection(function: F) -> F:
+    """The options that choose what is read and where it goes."""
+    for option in reversed(
+        [
+            click.option(
+                "--to", metavar="SINK", help="A sink of the configuration, jsonl:DIR, csv:DIR, postgresql://... or -"
+            ),
+            click.option("--streams", type=NAMES, metavar="A,B", help="Only these.  [default: those on by default]"),
+            click.option("--accounts", type=NAMES, metavar="A,B", help="Only these, or patterns such as 21*."),
+            click.option("--since", type=DAY, metavar="DAY", help="First day.  [default: start, else all there is]"),
+            click.option("--until", type=DAY, metavar="DAY", help="Last day, included.  [default: yesterday]"),
+            click.option("--full", is_flag=True, help="Read days that are final too."),
+        ]
+    ):
+        function = option(function)
+    return function

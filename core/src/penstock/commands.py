@@ -1,0 +1,26 @@
+"""
+Commands of the command line that plugins offer.
+"""
+
+from attrs import frozen
+
+BUILT_IN = (
+    *("demo", "connectors", "streams", "init", "check", "plan", "run", "status", "forget", "rejected"),
+    *("act", "sandbox"),
+)
+"""The names of penstock's own commands, which no plugin may offer."""
+
+
+@frozen(kw_only=True)
+class Command:
+    """
+    A command of the command line.
+
+    ``target``: ``"package.module:name"`` of a ``click.Command``, imported when the command is called. Its context
+    object is the :class:`penstock.Project` of the options before it. Its result, if it is a whole number, is the exit
+    code. ``summary``: one line for ``penstock connectors``.
+    """
+
+    name: str
+    target: str
+    summary: str

@@ -1,0 +1,328 @@
+"""
+The Python API: a configuration and the plugins as one object, whose methods do what the commands do.
+
+Nothing is printed and no signal handler is set: methods return frozen results, and report what happens to a callback.
+They may be called from any thread, several at a time.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any
+
+from penstock._config import SinkChoice
+from penstock._plan.planner import Job, plan
+from penstock._plan.selection import chosen_streams
+from penstock._run import runner
+from penstock._run.check import check
+from penstock._util.clock import Clock
+from penstock.errors import PenstockError, UsageError
+from penstock.project import ledgers
+from penstock.project.jobs import Choice, Nowhere, jobs_for, refuse_missed
+from penstock.project.records import Records
+from penstock.project.results import (
+    ChangesResult,
+    Checked,
+    CheckResult,
+    ForgetResult,
+    PlanResult,
+    RejectedResult,
+    RunResult,
+    RunsResult,
+    StatusResult,
+    TargetStatus,
+    run_order,
+)
+from penstock.project.setup import Notice, Setup, blamed
+
+__all__ = ["Project", "Records"]
+
+Event = Mapping[str, Any]
+OnEvent = Callable[[Event], None]
+Clocks = Callable[[threading.Event | None], Clock]
+
+
+def ignore(event: Event) -> None:
+    """The callback of a caller that follows nothing."""
+
+
+class Project:
+    """
+    What ``penstock.toml`` configures, for Python programs.
+
+    ``config``: the file; the same as a mapping (``{"source": {"talroo": {...}}}``, with nothing remembered on disk); or
+    None for ``./penstock.toml``, which may be absent. ``sets``: single values, ``"source.talroo.timeout_s=30"``.
+    ``plugins``: objects with hook functions, instead of the installed plugins. ``environ``: instead of the process's
+    environment. ``clock``: makes the clock of each call, for tests.
+
+    The file is read when it is first needed. Every method raises UsageError, or its subclasses ConfigError, PluginError
+    and TargetError, for what cannot be done; what a provider or a target does during a call is in the result.
+    """
+
+    def __init__(
+        self,
+        config: "str | os.PathLike[str] | Mapping[str, Any] | None" = None,
+        *,
+        sets: Sequence[str] = (),
+        plugins: Iterable[object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        strict_plugins: bool = False,
+        clock: Clocks = Clock,
+    ) -> None:
+        self._setup = Setup(
+            file=config,
+            sets=tuple(sets),
+            plugins=plugins if plugins is None else tuple(plugins),
+            environ=os.environ if environ is None else environ,
+            strict_plugins=strict_plugins,
+        )
+        self._clock = clock
+
+    @classmethod
+    def of(cls, setup: Setup) -> "Project":
+        """The project of a setup that the command line has made."""
+        made = cls()
+        made._setup = setup
+        return made
+
+    # --- reading ----------------------------------------------------------------------------------------------------
+
+    def plan(
+        self,
+        name: str,
+        *,
+        to: str | None = None,
+        streams: Sequence[str] | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | None = None,
+        until: date | None = None,
+        full: bool = False,
+    ) -> PlanResult:
+        """
+        What a run of this pipeline or source would fetch, each partition with its reason. Makes no request.
+
+        Without ``to``, the target that was used last for the source decides what is final.
+        """
+        notices, notice = _collected()
+        choice = _choice(to, streams, accounts, since, until, full)
+        jobs, sink = jobs_for(self._setup, name, choice, notice, planning=True)
+        now = self._clock(None).now()
+        if sink is None:
+            notice("no target was used for this yet and none is given with --to: everything counts as missing")
+        plans = []
+        for job in jobs:
+            with blamed(job.source.connector):
+                plans.append(plan(job, now))
+        for one in plans:
+            for text in one.notices:
+                notice(text)
+        return PlanResult(
+            partitions=tuple(part for one in plans for part in one.partitions),
+            waiting=tuple(
+                f"{job.source.name}.{text}" for job, one in zip(jobs, plans, strict=True) for text in one.waiting
+            ),
+            final=sum(sum(one.final.values()) for one in plans),
+            exact=all(one.exact for one in plans),
+            target=sink.shown if sink is not None else None,
+            notices=tuple(notices),
+        )
+
+    def run(
+        self,
+        name: str,
+        *,
+        to: str | None = None,
+        streams: Sequence[str] | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | None = None,
+        until: date | None = None,
+        full: bool = False,
+        strict: bool = False,
+        deadline_s: float | None = None,
+        on_event: OnEvent = ignore,
+        stop: threading.Event | None = None,
+    ) -> RunResult:
+        """
+        Fetch what is not final yet and deliver it, as ``penstock run`` does.
+
+        ``name``: a pipeline, or a source with ``to``. ``since``, ``until``: days, both included. ``on_event``: called
+        with each event, from the threads of the run, one call at a time. ``stop``: when it is set, the run ends
+        cleanly.
+        Failed partitions, and a lock that another run holds, are in the result.
+        """
+        notices, notice = _collected(on_event)
+        jobs, sink = jobs_for(self._setup, name, _choice(to, streams, accounts, since, until, full), notice)
+        assert sink is not None
+        clock = self._clock(stop)
+
+        def heard(event: Event) -> None:
+            if event["event"] == "run_started":  # a target that could not be opened is none to look at later
+                self._remember(sink, jobs, clock, notice)
+            on_event(event)
+
+        try:
+            report = runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard)
+        except UsageError:
+            raise
+        except PenstockError as error:
+            return RunResult.not_started(error)
+        return RunResult.of(report, tuple(notices))
+
+    def read(
+        self,
+        source: str,
+        stream: str,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+        allow_rejected: bool = False,
+        on_event: OnEvent = ignore,
+    ) -> Records:
+        """
+        The records of one stream, read from the provider each time they are iterated over; no target is needed.
+
+        The default of ``since`` and ``until`` is that of a run. ``accounts``: names or patterns (``"21*"``).
+        """
+        (configured,), _ = self._setup.configured([source], notice=_collected(on_event)[1])
+        streams = chosen_streams(configured, [stream])
+        refuse_missed(self._setup.config, [configured], {source: streams})
+        job = Job(
+            source=configured,
+            streams=streams,
+            accounts=tuple(accounts or ()),
+            sink=Nowhere(),
+            since=since,
+            until=until,
+            full=True,
+        )
+        return Records(job=job, stream=stream, allow_rejected=allow_rejected, on_event=on_event, clock=self._clock)
+
+    def check(self, source: str) -> CheckResult:
+        """Try a source's credentials with one cheap request that records nothing at the provider."""
+        notices, notice = _collected()
+        (configured,), _ = self._setup.configured([source], notice=notice)
+        refuse_missed(self._setup.config, [configured], {source: chosen_streams(configured, None)})
+        return CheckResult(checked=(self._tried(configured),), notices=tuple(notices))
+
+    def _tried(self, source: Any) -> Checked:
+        try:
+            with blamed(source.connector):
+                return Checked(name=source.name, kind="source", message=check(source, self._clock(None)))
+        except UsageError:
+            raise
+        except PenstockError as error:
+            return Checked(name=source.name, kind="source", message=str(error), exit_code=error.exit_code)
+
+    # --- what was delivered -----------------------------------------------------------------------------------------
+
+    def status(self, name: str | None = None, *, to: str | None = None) -> StatusResult:
+        """
+        What was delivered: per stream and account the days that are final, open, missing or failed, and the last runs.
+
+        ``name``: a pipeline or a source; None: all that the targets know. ``to`` None: the targets last used.
+        """
+        notices, notice = _collected()
+        now = self._clock(None).now()
+        found = []
+        for viewed in ledgers.targets(self._setup, name, to, notice):
+            with ledgers.ledgers(viewed) as opened:
+                sources = tuple(ledgers.source_status(ledger, source, now) for source, ledger in opened)
+            found.append(TargetStatus(target=viewed.choice.shown, sources=sources))
+        return StatusResult(targets=tuple(found), notices=tuple(notices))
+
+    def forget(
+        self,
+        source: str,
+        stream: str,
+        *,
+        to: str | None = None,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+    ) -> ForgetResult:
+        """
+        Let the next run read days again as if they had never been read. What was delivered stays until then.
+
+        ``since`` and ``until`` are required for a stream that is divided by days.
+        """
+        notices, notice = _collected()
+        days = ledgers.Days(since=since, until=until, accounts=tuple(accounts or ()))
+        forgotten = ledgers.forget(self._setup, source, stream, to, days, notice)
+        return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
+
+    def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
+        """The records that could not be delivered as they came, with place and reason."""
+        notices, notice = _collected()
+        found = [
+            one
+            for viewed in ledgers.targets(self._setup, name, to, notice)
+            for one in ledgers.rejected_records(viewed, stream)
+        ]
+        return RejectedResult(rejected=tuple(found), notices=tuple(notices))
+
+    def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
+        """The last runs, newest first, at most ``limit`` of each source."""
+        notices, notice = _collected()
+        found = []
+        for viewed in ledgers.targets(self._setup, name, to, notice):
+            with ledgers.ledgers(viewed) as opened:
+                found += [ledgers.run_info(run) for source, ledger in opened for run in ledger.runs(source, limit)]
+        return RunsResult(runs=tuple(sorted(found, key=run_order, reverse=True)), notices=tuple(notices))
+
+    def changes(self, name: str | None = None, *, since: date, to: str | None = None) -> ChangesResult:
+        """
+        What changed in delivered partitions since that day: rows and sums before and after, per account and day.
+
+        As far back as the ledger keeps runs.
+        """
+        notices, notice = _collected()
+        found = []
+        for viewed in ledgers.targets(self._setup, name, to, notice):
+            with ledgers.ledgers(viewed) as opened:
+                for source, ledger in opened:
+                    found += ledgers.changes_of(ledger, source, viewed.choice.shown, since)
+        return ChangesResult(changes=tuple(found), notices=tuple(notices))
+
+    # --- shared -----------------------------------------------------------------------------------------------------
+
+    def _remember(self, choice: SinkChoice, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
+        """Keep the target for later calls; where that fails, report it and go on."""
+        if choice.remembered is None:
+            return
+        try:
+            self._setup.history.remember(choice.remembered, [job.source.name for job in jobs], clock.now())
+        except OSError as error:
+            notice(
+                f"the target cannot be remembered in {self._setup.config.folder / '.penstock'} ({error.strerror}); "
+                "plan, status and rejected will need --to"
+            )
+
+
+def _choice(
+    to: str | None,
+    streams: Sequence[str] | None,
+    accounts: Sequence[str] | None,
+    since: date | None,
+    until: date | None,
+    full: bool,
+) -> Choice:
+    for name, value in (("streams", streams), ("accounts", accounts)):
+        if isinstance(value, str):
+            raise UsageError(f"{name}: found the text {value!r}, expected a list of names")
+    return Choice(
+        to=to, streams=tuple(streams or ()), accounts=tuple(accounts or ()), since=since, until=until, full=full
+    )
+
+
+def _collected(on_event: OnEvent = ignore) -> tuple[list[str], Notice]:
+    """A list of notices, each once, and the function that adds one and reports it as an event."""
+    found: list[str] = []
+
+    def notice(text: str) -> None:
+        if text not in found:
+            found.append(text)
+            on_event({"event": "notice", "message": text})
+
+    return found, notice

@@ -1,0 +1,120 @@
+"""
+Which jobs a call of ``plan`` or ``run`` means: the sources and streams of a pipeline or a source, and their sink.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+
+from attrs import frozen
+
+from penstock._config import Config, SinkChoice
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plan.selection import chosen_streams, missed_columns
+from penstock.errors import ConfigError, UsageError
+from penstock.project.setup import Notice, Setup
+from penstock.sinks import Sink, Target
+
+
+@frozen(kw_only=True)
+class Choice:
+    """What to read, as the options of the command line have it; None or empty: the default."""
+
+    to: str | None = None
+    streams: tuple[str, ...] = ()
+    accounts: tuple[str, ...] = ()
+    since: date | None = None
+    until: date | None = None
+    full: bool = False
+
+
+def jobs_for(
+    setup: Setup, name: str, choice: Choice, notice: Notice, *, planning: bool = False
+) -> tuple[list[Job], SinkChoice | None]:
+    """
+    A job for each source of the pipeline or source ``name``, and their sink.
+
+    ``planning``: a source without ``to`` takes its last target, or none. Raises UsageError and ConfigError.
+    """
+    config = setup.config
+    to, streams = choice.to, choice.streams
+    sources: tuple[str, ...] = (name,)
+    named_by = "sink" if to is None else "--to"
+    if name in config.pipelines and (to is None or name not in config.sources):
+        pipeline = config.pipeline(name)
+        named_by = named_by if to is not None else f"{config.where}: pipeline.{name}.sink"
+        sources, streams, to = pipeline.sources, streams or pipeline.streams or (), to or pipeline.sink
+    elif to is None and planning:
+        to = next(iter(setup.history.targets([name])), None)
+    elif to is None:
+        raise _no_place(setup, name)
+    configured, sink_choice = setup.configured(sources, to, sink_named_by=named_by, notice=notice)
+    chosen = {source.name: chosen_streams(source, streams) for source in configured}
+    refuse_missed(config, configured, chosen)
+    for source in configured:
+        if not chosen[source.name]:
+            raise _no_stream(source)
+    sink: Sink = Nowhere() if sink_choice is None else sink_choice.kind.open(sink_choice.settings)
+    return [
+        Job(
+            source=source,
+            streams=chosen[source.name],
+            accounts=choice.accounts,
+            sink=sink,
+            since=choice.since,
+            until=choice.until,
+            full=choice.full,
+        )
+        for source in configured
+    ], sink_choice
+
+
+def refuse_missed(config: Config, sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]]) -> None:
+    """Raise ConfigError where the settings exclude a column that reading these streams depends on."""
+    problems = [text for source in sources for text in missed_columns(source, chosen[source.name])]
+    if problems:
+        raise ConfigError([f"{config.where}: {text}" for text in problems])
+
+
+def unnamed(config: Config, *, planning: bool) -> UsageError:
+    """The error of a command line that names no pipeline and no source."""
+    with_sink = "" if planning else " with --to, such as --to jsonl:data"
+    missing = "" if config.path else ". There is no penstock.toml here: `penstock init CONNECTOR` prints a first one"
+    return UsageError(
+        f"say what to read: {_or(config.pipelines, 'a pipeline')}, or {_or(config.sources, 'a source')}{with_sink}"
+        f"{missing}"
+    )
+
+
+def _or(names: Iterable[str], what: str) -> str:
+    """``the pipeline daily or nightly``, or what would stand there."""
+    return f"{what.replace('a ', 'the ', 1)} {' or '.join(names)}" if names else what
+
+
+def _no_place(setup: Setup, name: str) -> UsageError:
+    """``name`` is no pipeline, so a sink must be named. Raises ConfigError where it is no source either."""
+    if name not in setup.config.sources and name not in setup.registry.connectors():
+        setup.config.pipeline(name)  # raises, with the nearest name
+    return UsageError(f"{name} is a source: say where it goes, such as `penstock run {name} --to jsonl:data`")
+
+
+def _no_stream(source: ConfiguredSource) -> UsageError:
+    if not source.streams:
+        return UsageError(
+            f"{source.name} has no streams: it is written to, not read. `penstock act {source.name} --list` shows "
+            "what can be sent"
+        )
+    return UsageError(
+        f"{source.name}: no stream is on by default with these settings; `penstock streams {source.connector.name}` "
+        "lists them, --streams chooses"
+    )
+
+
+class Nowhere:
+    """The sink of a plan without a target: nothing was ever read."""
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
+        raise AssertionError("a plan opens nothing")
+
+    def open_readonly(self, source: str) -> Target | None:
+        return None

@@ -1,0 +1,205 @@
+"""
+The records of one stream as Python values, read and checked like a run, without a target.
+"""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from attrs import define, evolve, field, frozen
+
+from penstock._decode.page import PLAIN
+from penstock._plan.planner import Job
+from penstock._read.components import components_of
+from penstock._run import runner
+from penstock._util.clock import Clock
+from penstock.errors import ProviderError, RejectedRecordsError, StoppedError
+from penstock.model import Batch, Partition, Rejected
+from penstock.report import RunReport
+from penstock.sinks import Layout, LedgerEntry
+
+# Partitions that were read, verified and not yet taken by the reader.
+READ_AHEAD = 2
+
+Event = Mapping[str, Any]
+
+
+@define(eq=False, kw_only=True)
+class Records:
+    """
+    The records of one stream. Each iteration reads them from the provider, and yields a :class:`penstock.Batch` for
+    each page, one partition after another as they are completed.
+
+    A partition's batches are yielded after its counts were verified, so no row is yielded twice and none of a partition
+    that does not add up. The first partition that fails ends the iteration with its error. Records that cannot be
+    decoded are in ``rejected``; after the last batch they raise RejectedRecordsError, unless ``allow_rejected``.
+
+    Closing the iterator early ends the read.
+    """
+
+    job: Job = field(repr=False)
+    stream: str
+    allow_rejected: bool = False
+    on_event: Callable[[Event], None] = field(repr=False)
+    clock: Callable[[threading.Event], Clock] = field(repr=False)
+    rejected: list[Rejected] = field(factory=list, init=False, repr=False)
+    """Of the iteration that began last."""
+    report: RunReport | None = field(default=None, init=False, repr=False)
+    """Of the iteration that ended last; None before."""
+
+    @property
+    def layout(self) -> Layout:
+        """The stream's columns in order, with partition columns and ``_extra``."""
+        source = self.job.source
+        stream = source.stream(self.stream)
+        read = source.stream(stream.derived.stream) if stream.derived is not None else stream
+        layouts = components_of(source, read, ()).shape.layouts
+        return next(layout for layout in layouts if layout.stream == self.stream)
+
+    def __iter__(self) -> Iterator[Batch]:
+        reading = _Reading(stream=self.stream)
+        self.rejected = reading.rejected
+        clock = self.clock(reading.stop)
+        job = evolve(self.job, sink=_Sink(reading))
+        thread = threading.Thread(target=reading.run, args=(job, clock, self.on_event), name=f"read {self.stream}")
+        thread.start()
+        try:
+            while isinstance(batches := reading.queue.get(), list):
+                yield from batches
+            self.report = batches.report
+            self._raise(batches, reading)
+        finally:
+            reading.end(thread)
+
+    def rows(self) -> Iterator[Any]:
+        """Every record as an object with one attribute per column; decimals are exact, nested parts plain values."""
+        for batch in self:
+            yield from batch.rows
+
+    def dicts(self) -> Iterator[dict[str, Any]]:
+        """Every record as a mapping of column to value, in the columns' order."""
+        for batch in self:
+            yield from batch.dicts()
+
+    def _raise(self, end: "_End", reading: "_Reading") -> None:
+        if end.error is not None:
+            raise end.error
+        report = end.report
+        assert report is not None
+        if report.exceptions:
+            raise report.exceptions[0]
+        name = f"{self.job.source.name}.{self.stream}"
+        if report.total("truncated"):
+            raise ProviderError(f"{name}: the provider lists no more than this; there may be more records")
+        if reading.rejected and not self.allow_rejected:
+            first = reading.rejected[0]
+            raise RejectedRecordsError(
+                f"{name}: {len(reading.rejected)} records could not be decoded and are missing from the rows, the "
+                f"first because {first.path}: {first.reason}. `rejected` holds them; allow_rejected=True accepts that"
+            )
+
+
+@frozen
+class _End:
+    """The last item of the queue: how the run ended."""
+
+    report: RunReport | None = None
+    error: BaseException | None = None
+
+
+@define(eq=False, kw_only=True)
+class _Reading:
+    """One iteration: a run in a thread of its own, whose committed batches wait in a short queue."""
+
+    stream: str
+    queue: "queue.Queue[list[Batch] | _End]" = field(factory=lambda: queue.Queue(READ_AHEAD), init=False)
+    stop: threading.Event = field(factory=threading.Event, init=False)
+    rejected: list[Rejected] = field(factory=list, init=False)
+
+    def run(self, job: Job, clock: Clock, on_event: Callable[[Event], None]) -> None:
+        def heard(event: Event) -> None:
+            if event["event"] == "partition_failed":
+                self.stop.set()  # one error is enough
+            on_event(event)
+
+        try:
+            end = _End(report=runner.run([job], clock=clock, on_event=heard))
+        except BaseException as error:  # raised to whoever iterates
+            end = _End(error=error)
+        self.queue.put(end)
+
+    def deliver(self, batches: Sequence[Batch], entry: LedgerEntry) -> None:
+        if self.stop.is_set():
+            raise StoppedError("stopped; the records were not taken")
+        self.rejected.extend(one for one in entry.rejected_records if one.stream == self.stream)
+        for batch in batches:
+            _plain(batch)
+        if batches:
+            self.queue.put(list(batches))
+
+    def end(self, thread: threading.Thread) -> None:
+        """Stop the run, and wait until it has closed its connections."""
+        self.stop.set()
+        while thread.is_alive():  # it may wait for room in the queue
+            try:
+                self.queue.get(timeout=0.05)
+            except queue.Empty:
+                continue
+        thread.join()
+
+
+def _plain(batch: Batch) -> None:
+    """Nested parts, which files copy as raw JSON, as Python values with exact decimals; no extra members as None."""
+    for column in batch.layout.columns:
+        if column.type == "json":
+            for row in batch.rows:
+                value = getattr(row, column.name)
+                if isinstance(value, msgspec.Raw):
+                    setattr(row, column.name, PLAIN.decode(value))
+                elif value is msgspec.UNSET:
+                    setattr(row, column.name, None)
+
+
+@frozen(eq=False)
+class _Sink:
+    """Hands what is committed to whoever iterates. It remembers nothing."""
+
+    reading: _Reading
+    ledger: None = None
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "_Sink":
+        return self
+
+    def open_readonly(self, source: str) -> None:
+        return None
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "_Writer":
+        return _Writer(self.reading)
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        return False
+
+    def finish(self, stream: str) -> None: ...
+
+    def close(self) -> None: ...
+
+
+@define(eq=False)
+class _Writer:
+    """One partition's batches of the stream, held back until its counts are verified."""
+
+    reading: _Reading
+    _batches: list[Batch] = field(factory=list, init=False)
+
+    def write(self, batch: Batch) -> None:
+        if batch.layout.stream == self.reading.stream:
+            self._batches.append(batch)
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        self.reading.deliver(self._batches, entry)
+        return entry
+
+    def abort(self) -> None:
+        self._batches.clear()

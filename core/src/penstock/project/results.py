@@ -1,0 +1,270 @@
+"""
+What the methods of a project return: frozen values with the exit code that the command line would end with.
+"""
+
+from collections.abc import Mapping
+from datetime import date, datetime
+from decimal import Decimal
+from typing import Any
+
+import attrs
+from attrs import field, frozen
+
+from penstock._plan.planner import PlannedPartition
+from penstock.errors import PenstockError
+from penstock.report import RunReport
+
+
+def as_dict(value: Any) -> Any:
+    """A result as JSON-like data: times and days as ISO 8601 text, decimals as text."""
+    if attrs.has(type(value)):
+        return {one.name: as_dict(getattr(value, one.name)) for one in attrs.fields(type(value)) if one.repr}
+    if isinstance(value, Mapping):
+        return {str(key): as_dict(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [as_dict(one) for one in value]
+    if isinstance(value, (date, datetime)):
+        return value.isoformat()
+    return str(value) if isinstance(value, Decimal) else value
+
+
+@frozen(kw_only=True)
+class RunResult:
+    """
+    How a run ended. ``report`` is what ``--report`` writes, masked; ``errors`` are its errors, each a mapping with
+    ``source``, ``stream``, ``partition``, ``error`` (the class's name) and ``message``.
+
+    ``reason``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
+    """
+
+    exit_code: int
+    status: str
+    run_id: str | None
+    report: Mapping[str, Any] = field(repr=False)
+    notices: tuple[str, ...] = ()
+    summary: str = ""
+    reason: PenstockError | None = None
+
+    @property
+    def errors(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(self.report["errors"])
+
+    @classmethod
+    def of(cls, report: RunReport, notices: tuple[str, ...] = ()) -> "RunResult":
+        return cls(
+            exit_code=report.exit_code,
+            status=report.status,
+            run_id=report.run_id,
+            report=report.as_dict(),
+            notices=(*notices, *report.notices),
+            summary=report.summary_line,
+        )
+
+    @classmethod
+    def not_started(cls, error: PenstockError) -> "RunResult":
+        """The result of a run that an error prevented."""
+        seen = {"source": None, "stream": None, "partition": None, "error": type(error).__name__}
+        report: dict[str, Any] = {
+            "run_id": None,
+            "status": "not started",
+            "exit_code": error.exit_code,
+            "seconds": 0.0,
+            "sources": {},
+            "errors": [{**seen, "message": str(error)}],
+        }
+        return cls(
+            exit_code=error.exit_code,
+            status="not started",
+            run_id=None,
+            report=report,
+            summary=f"not started: {error}",
+            reason=error,
+        )
+
+
+@frozen(kw_only=True)
+class PlanResult:
+    """
+    What a run would fetch, in the order of the sources, streams, accounts and days.
+
+    ``waiting``: a line for each stream whose partitions are known only after another stream was read. ``final``: the
+    number of partitions that need no reading. ``exact``: whether a run makes just the requests counted here (retries
+    and a login apart), or at least these. ``target`` None: no target was used yet, so everything counts as missing.
+    """
+
+    partitions: tuple[PlannedPartition, ...]
+    waiting: tuple[str, ...] = ()
+    final: int = 0
+    exact: bool = False
+    target: str | None = None
+    notices: tuple[str, ...] = ()
+    exit_code: int = 0
+
+    @property
+    def requests(self) -> int:
+        """Of all partitions whose number of requests is known."""
+        return sum(one.requests or 0 for one in self.partitions)
+
+
+@frozen(kw_only=True)
+class Checked:
+    """One source or target that was tried. ``message``: what was seen; ``exit_code`` 0: no fault was found."""
+
+    name: str
+    kind: str  # "source" or "target"
+    message: str
+    exit_code: int = 0
+
+
+@frozen(kw_only=True)
+class CheckResult:
+    """What was tried, sources first. ``exit_code``: the first that applies of 3, 1, 2; else 0."""
+
+    checked: tuple[Checked, ...]
+    notices: tuple[str, ...] = ()
+
+    @property
+    def exit_code(self) -> int:
+        codes = {one.exit_code for one in self.checked}
+        return next((code for code in (3, 1, 2) if code in codes), max(codes, default=0))
+
+
+@frozen(kw_only=True)
+class AccountStatus:
+    """
+    How far one account of one stream got; ``account`` is empty for a stream without accounts.
+
+    Counts of partitions: ``final``, ``open``, ``failed``, and ``missing``, the days between the first and the last day
+    that have no entry. ``error`` is the last one.
+    """
+
+    stream: str
+    account: Mapping[str, str]
+    first_day: date | None = None
+    last_day: date | None = None
+    final: int = 0
+    open: int = 0
+    missing: int = 0
+    failed: int = 0
+    rows: int = 0
+    rejected: int = 0
+    unread_values: int = 0
+    last_read: datetime | None = None
+    age_s: int | None = None
+    error: str | None = None
+
+
+@frozen(kw_only=True)
+class RunInfo:
+    """One run of one source, from the ledger. ``exit_code`` is the source's own. ``report``: its part of the report."""
+
+    run_id: str
+    source: str
+    started_at: datetime
+    finished_at: datetime | None = None
+    exit_code: int | None = None
+    records: int = 0
+    report: Mapping[str, Any] = field(factory=dict, repr=False)
+
+    @property
+    def seconds(self) -> float | None:
+        return (self.finished_at - self.started_at).total_seconds() if self.finished_at else None
+
+
+def run_order(run: RunInfo) -> tuple[datetime, str]:
+    """Sorts runs by their start."""
+    return run.started_at, run.run_id
+
+
+@frozen(kw_only=True)
+class SourceStatus:
+    """One source in one target: its streams' accounts in alphabetical order, and its last runs, newest first."""
+
+    source: str
+    streams: tuple[AccountStatus, ...]
+    runs: tuple[RunInfo, ...] = ()
+
+
+@frozen(kw_only=True)
+class TargetStatus:
+    """What one target's ledger holds."""
+
+    target: str
+    sources: tuple[SourceStatus, ...]
+
+
+@frozen(kw_only=True)
+class StatusResult:
+    targets: tuple[TargetStatus, ...]
+    notices: tuple[str, ...] = field(default=(), repr=False)
+    exit_code: int = field(default=0, repr=False)
+
+
+@frozen(kw_only=True)
+class Forgotten:
+    """How many partitions' readings one target forgot."""
+
+    target: str
+    partitions: int
+
+
+@frozen(kw_only=True)
+class ForgetResult:
+    targets: tuple[Forgotten, ...]
+    notices: tuple[str, ...] = field(default=(), repr=False)
+    exit_code: int = field(default=0, repr=False)
+
+
+@frozen(kw_only=True)
+class RejectedRecord:
+    """A record that was set aside: its place in the page, the reason, and its JSON with secrets masked."""
+
+    target: str
+    source: str
+    stream: str
+    partition: Mapping[str, str]
+    path: str
+    reason: str
+    raw: str
+
+
+@frozen(kw_only=True)
+class RejectedResult:
+    rejected: tuple[RejectedRecord, ...]
+    notices: tuple[str, ...] = field(default=(), repr=False)
+    exit_code: int = field(default=0, repr=False)
+
+
+@frozen(kw_only=True)
+class RunsResult:
+    """Runs of one or several sources, newest first."""
+
+    runs: tuple[RunInfo, ...]
+    notices: tuple[str, ...] = field(default=(), repr=False)
+    exit_code: int = field(default=0, repr=False)
+
+
+@frozen(kw_only=True)
+class Change:
+    """
+    What a later reading changed in a partition that had been delivered: rows, and the sum of each measure that
+    differs, before the first and after the last of ``runs``. ``day`` None: the stream is not divided by days.
+    """
+
+    target: str
+    source: str
+    stream: str
+    account: Mapping[str, str]
+    day: date | None
+    rows_before: int
+    rows_after: int
+    sums: Mapping[str, tuple[Decimal, Decimal]]
+    runs: tuple[str, ...]
+    changed_at: datetime
+
+
+@frozen(kw_only=True)
+class ChangesResult:
+    changes: tuple[Change, ...]
+    notices: tuple[str, ...] = field(default=(), repr=False)
+    exit_code: int = field(default=0, repr=False)

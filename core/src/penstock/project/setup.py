@@ -1,0 +1,132 @@
+"""
+The plugins and the configuration behind a project: made when they are first needed, shared by all its calls.
+"""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from attrs import define, field
+
+from penstock.errors import ConfigError, PenstockError, PluginError
+
+if TYPE_CHECKING:
+    from penstock._config import Config, SinkChoice
+    from penstock._config.source import ConfiguredSource
+    from penstock._plugins.registry import Registry
+    from penstock._run.history import History
+    from penstock.connector import Connector
+
+Notice = Callable[[str], None]
+
+
+@define(eq=False, slots=False)  # cached_property needs a __dict__
+class Setup:
+    """
+    What a project is made from. ``file``: a file, the same as a mapping, or None for ``./penstock.toml``, which may
+    be absent. ``plugins``: objects with hook functions, instead of the installed ones. ``environ``: instead of the
+    process's environment.
+
+    The heavy modules are imported on first use: the command line creates a Setup for every command.
+    """
+
+    file: "str | os.PathLike[str] | Mapping[str, Any] | None" = None
+    sets: Sequence[str] = ()
+    plugins: Iterable[object] | None = None
+    environ: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
+    strict_plugins: bool = False
+
+    @cached_property
+    def registry(self) -> "Registry":
+        from penstock._plugins.registry import Registry
+
+        return Registry(self.plugins, strict=self.strict_plugins)
+
+    @cached_property
+    def config(self) -> "Config":
+        from penstock._config import load
+
+        given = self.file if self.file is None or isinstance(self.file, Mapping) else Path(self.file)
+        return load(given, self.sets, self.environ)
+
+    @cached_property
+    def history(self) -> "History":
+        from penstock._run.history import History
+
+        return History(None if isinstance(self.file, Mapping) else self.config.folder)
+
+    def configured(
+        self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice
+    ) -> "tuple[list[ConfiguredSource], SinkChoice | None]":
+        """The sources and the sink of these names; one ConfigError with the problems of all of them."""
+        from penstock._config.source import ConfiguredSource
+        from penstock._plan.selection import strange_exclusions
+
+        problems: list[str] = []
+        made: list[ConfiguredSource] = []
+        choice: SinkChoice | None = None
+        for name in sources:
+            try:
+                checked = self.config.source(name, self.registry)
+            except ConfigError as error:
+                problems.extend(error.problems)
+                continue
+            for text in (*checked.notices, *checked.settings.notices()):
+                notice(text)
+            connector = self.config.connector_of(name)
+            made.append(ConfiguredSource.of(self.registry, connector, checked.settings, name=name))
+            problems.extend(f"{self.config.where}: {problem}" for problem in strange_exclusions(made[-1]))
+        if sink is not None:
+            try:
+                choice = self.config.sink_for(sink, self.registry, sink_named_by)
+            except ConfigError as error:
+                problems.extend(error.problems)
+            else:
+                for text in choice.notices:
+                    notice(text)
+                problems.extend(self._strange_streams(choice, made))
+        problems.extend(self.config.stray(sources, [sink] if sink is not None else []))
+        if problems:
+            raise ConfigError(list(dict.fromkeys(problems)))
+        return made, choice
+
+    def _strange_streams(self, choice: "SinkChoice", sources: "Sequence[ConfiguredSource]") -> list[str]:
+        """A problem for every stream that the sink's settings name and that no source of the configuration has."""
+        from penstock._util.text import did_you_mean
+
+        if choice.kind.named_streams is None:
+            return []
+        named = choice.kind.named_streams(choice.settings)
+        wanted = {name for names in named.values() for name in names}
+        known = {stream.name for source in sources for stream in source.streams}
+        if wanted <= known:
+            return []
+        connectors = {self.config.connector_of(name) for name in self.config.sources}
+        for connector in connectors & self.registry.connectors().keys():
+            known |= {stream.name for stream in self.registry.streams(connector)}
+        return [
+            f"{self.config.where}: sink.{choice.shown}.{key}: {name!r} is no stream of any source here."
+            f"{did_you_mean(name, sorted(known))} There are {', '.join(sorted(known))}"
+            for key, names in named.items()
+            for name in names
+            if name not in known
+        ]
+
+
+@contextmanager
+def blamed(connector: "Connector") -> Iterator[None]:
+    """Turn an unforeseen exception of a connector's code into a PluginError that names the connector."""
+    try:
+        yield
+    except (PenstockError, OSError, MemoryError, RecursionError):
+        raise
+    except Exception as error:
+        message = " ".join(str(error).split())
+        raise PluginError(
+            f"the connector {connector.name} failed with {type(error).__name__}: {message}. This is a defect of the "
+            "connector or of penstock, not of your configuration: report it to the connector's publisher, with the "
+            "traceback that --debug prints"
+        ) from error

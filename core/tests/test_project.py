@@ -1,0 +1,507 @@
+"""
+The Python API: each method against an imitated provider, from threads, and what it raises.
+"""
+
+import asyncio
+import json
+import signal
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import penstock
+import penstock_plugins
+import pytest
+from attrs import exceptions, frozen
+from penstock import (
+    AuthenticationError,
+    ConfigError,
+    Connector,
+    CountMismatchError,
+    Envelope,
+    Json,
+    OpenFor,
+    Project,
+    RejectedRecordsError,
+    Request,
+    SandboxRequest,
+    SandboxResponse,
+    Secret,
+    Slice,
+    SourceSettings,
+    Stream,
+    UsageError,
+    added,
+    derived,
+    record,
+    setting,
+)
+from penstock._util.clock import Clock
+from penstock.connector import ConnectorPlugin
+from penstock.sandbox.server import Server, serve
+
+NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
+FIRST, LAST = date(2026, 3, 7), date(2026, 3, 9)
+
+
+class Stopped(Clock):
+    """The time of day never moves."""
+
+    def now(self) -> datetime:
+        return NOW
+
+
+@record()
+class Sale:
+    shop_id: str = added()
+    day: date = added()
+    id: str
+    price: str
+    price_amount: Decimal | None = derived(of="price", scale=-2, unit="USD", additive=True)
+    lines: Json | None = None
+
+
+@record()
+class Line:
+    sale_id: str = added()
+    sku: str
+
+
+@frozen(kw_only=True)
+class Settings(SourceSettings):
+    base_url: str = setting("https://shop.example", help="where the shop answers")
+    key: Secret = setting(help="the key")
+    shop_ids: tuple[str, ...] = setting(("7", "8"), help="the shops")
+
+
+def requests(settings: Settings, slice_: Slice) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/sales", params=(("shop", slice_.account or ""), ("day", str(slice_.since))))
+
+
+SALES = Stream(
+    name="sales",
+    summary="What was sold",
+    record=Sale,
+    kind="report",
+    key="id",
+    account="shop_id",
+    accounts=lambda settings: settings.shop_ids,
+    day="day",
+    requests=requests,
+    envelope=Envelope(items="sales", total="total"),
+    open_for=OpenFor(30),
+)
+
+
+class Shop:
+    """Two sales a day and shop; ``change`` alters an answer by shop and day before it is sent."""
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+        self.change: Any = lambda shop, day, answer: answer
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        query = dict(pair.split("=") for pair in request.query.split("&"))
+        shop, day = query["shop"], query["day"]
+        self.asked.append(f"{shop} {day}")
+        sales = [{"id": f"{shop}-{day}-{n}", "price": "150", "lines": [{"sku": "a", "tax": 0.10}]} for n in (1, 2)]
+        answer = self.change(shop, day, {"sales": sales, "total": 2})
+        if isinstance(answer, SandboxResponse):
+            return answer
+        return SandboxResponse(body=json.dumps(answer).encode())
+
+
+def without_id(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+    """An answer whose first record cannot be decoded."""
+    first, second = answer["sales"]
+    return {"sales": [{**first, "id": None}, second], "total": 2}
+
+
+@pytest.fixture
+def shop() -> Shop:
+    return Shop()
+
+
+@pytest.fixture
+def server(shop: Shop) -> Iterator[Server]:
+    with serve(shop) as running:
+        yield running
+
+
+PLUGINS = (
+    ConnectorPlugin(
+        Connector(
+            name="shop",
+            summary="Sales of a shop",
+            settings=Settings,
+            streams=[SALES],
+            check=lambda settings, slice_: Request(
+                url=f"{settings.base_url}/sales", params=(("shop", "7"), ("day", "x"))
+            ),
+        )
+    ),
+    penstock_plugins,
+)
+
+
+def config(server: Server, folder: Path) -> dict[str, Any]:
+    return {
+        "source": {
+            "shop": {"base_url": server.base_url, "key": Secret("sesame-open"), "retries": 0, "retry_first_s": 0.01}
+        },
+        "sink": {"files": {"kind": "jsonl", "path": str(folder / "data")}},
+        "pipeline": {"daily": {"source": "shop", "sink": "files"}},
+    }
+
+
+@pytest.fixture
+def project(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Project:
+    monkeypatch.chdir(tmp_path)
+    return Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+
+
+DAYS: dict[str, Any] = {"since": FIRST, "until": LAST}
+
+# --- run, plan, check -------------------------------------------------------------------------------------------------
+
+
+def test_a_run_is_a_frozen_result(project: Project, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Exit code, report and errors as values; nothing is printed, nothing but the target is written.
+    """
+    result = project.run("daily", **DAYS)
+
+    assert (result.exit_code, result.status, result.errors, result.reason) == (0, "delivered", (), None)
+    assert result.report["sources"]["shop"]["streams"]["sales"]["records"] == 12
+    assert result.run_id == result.report["run_id"]
+    with pytest.raises(exceptions.FrozenInstanceError):
+        result.exit_code = 1  # type: ignore[misc]
+    assert capsys.readouterr() == ("", "")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_events_reach_the_callback(project: Project) -> None:
+    """
+    In order, from the start of the run to its end.
+    """
+    events: list[Mapping[str, Any]] = []
+
+    project.run("daily", **DAYS, on_event=events.append)
+
+    assert [events[0]["event"], events[-1]["event"]] == ["run_started", "run_finished"]
+    assert sum(event["event"] == "partition_delivered" for event in events) == 6
+
+
+def test_what_fails_during_a_run_is_in_its_result(project: Project, shop: Shop) -> None:
+    """
+    A provider's failure raises nothing: the partition is in the errors, the rest is delivered.
+    """
+    shop.change = lambda shop, day, answer: SandboxResponse(status=404) if shop == "8" else answer
+
+    result = project.run("daily", **DAYS)
+
+    assert result.exit_code == 1
+    assert {error["partition"]["shop_id"] for error in result.errors} == {"8"}
+    assert project.status().targets[0].sources[0].streams[0].rows == 6
+
+
+def test_a_lock_that_is_held_is_a_result(project: Project, shop: Shop, server: Server, tmp_path: Path) -> None:
+    """
+    Another run of the same source and target: exit code 6 and its error, not an exception.
+    """
+    other = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    results = []
+
+    def meanwhile(event: Mapping[str, Any]) -> None:
+        if event["event"] == "run_started":
+            results.append(other.run("daily", **DAYS))
+
+    assert project.run("daily", **DAYS, on_event=meanwhile).exit_code == 0
+    assert results[0].exit_code == 6
+    assert results[0].errors[0]["error"] == "LockHeldError"
+    assert isinstance(results[0].reason, penstock.LockHeldError)
+
+
+def test_a_run_ends_when_its_event_is_set(project: Project) -> None:
+    """
+    From any thread: what is complete stays delivered, the result has exit code 130.
+    """
+    stop = threading.Event()
+
+    result = project.run("daily", **DAYS, stop=stop, on_event=lambda event: stop.set())
+
+    assert result.exit_code == 130
+
+
+def test_the_plan_is_what_a_run_fetches(project: Project, shop: Shop) -> None:
+    """
+    No request; after the run it holds the days that are still open; accounts may be patterns.
+    """
+    before = project.plan("daily", **DAYS)
+    assert (len(before.partitions), before.requests, shop.asked) == (6, 6, [])
+    assert len(project.plan("daily", accounts=["8*"], **DAYS).partitions) == 3
+
+    project.run("daily", **DAYS, accounts=["8"])
+
+    assert {one.partition.values[0][1]: one.reason for one in project.plan("daily", **DAYS).partitions} == {
+        "7": "missing",
+        "8": "open",
+    }
+
+
+def test_check_reports_what_was_seen(project: Project, shop: Shop) -> None:
+    """
+    Refused credentials are a result with exit code 3.
+    """
+    assert project.check("shop").exit_code == 0
+    shop.change = lambda shop, day, answer: SandboxResponse(status=401)
+
+    (checked,) = project.check("shop").checked
+
+    assert (checked.name, checked.kind, checked.exit_code) == ("shop", "source", 3)
+
+
+@pytest.mark.parametrize(
+    ("call", "error", "text"),
+    [
+        pytest.param(lambda project: project.run("dayly"), ConfigError, 'Did you mean "daily"?', id="name"),
+        pytest.param(lambda project: project.run("shop"), UsageError, "say where it goes", id="no sink"),
+        pytest.param(lambda project: project.read("shop", "sale"), UsageError, 'Did you mean "sales"?', id="stream"),
+        pytest.param(lambda project: project.status("shopp", to="files"), UsageError, "", id="status of nothing"),
+        pytest.param(lambda project: project.run("daily", streams="sales"), UsageError, "expected a list", id="text"),
+    ],
+)
+def test_usage_and_configuration_raise(project: Project, call: Any, error: type[Exception], text: str) -> None:
+    """
+    What cannot be done is an exception with the message of the command line.
+    """
+    if text:
+        with pytest.raises(error, match=text.replace("?", r"\?")):
+            call(project)
+    else:
+        assert call(project).targets[0].sources == ()
+
+
+def test_a_broken_file_is_named_when_it_is_needed(tmp_path: Path) -> None:
+    """
+    As the command line names it, by the first method that needs it.
+    """
+    file = tmp_path / "penstock.toml"
+    file.write_text("[source.shop\n")
+
+    with pytest.raises(ConfigError, match="is not TOML"):
+        Project(file, plugins=PLUGINS).plan("shop")
+
+
+def test_threads_and_tasks_share_a_project(project: Project, tmp_path: Path) -> None:
+    """
+    Two runs of one project side by side, under asyncio, into different targets; signal handlers stay as they were.
+    """
+    before = [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)]
+
+    async def both() -> list[Any]:
+        runs = (asyncio.to_thread(project.run, "shop", to=f"jsonl:{tmp_path / name}", **DAYS) for name in "ab")
+        return await asyncio.gather(*runs)
+
+    assert [one.exit_code for one in asyncio.run(both())] == [0, 0]
+    assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
+
+
+def test_the_same_from_a_file(server: Server, tmp_path: Path) -> None:
+    """
+    A file's project remembers its target beside the file, as the command line does, and finds it again.
+    """
+    file = tmp_path / "penstock.toml"
+    file.write_text(f'[source.shop]\nbase_url = "{server.base_url}"\nkey = {{ env = "KEY" }}\n')
+    environ = {"KEY": "sesame-open"}
+
+    first = Project(file, plugins=PLUGINS, environ=environ, clock=Stopped)
+    assert first.run("shop", to=f"jsonl:{tmp_path / 'data'}", **DAYS).exit_code == 0
+
+    again = Project(file, plugins=PLUGINS, environ=environ, clock=Stopped)
+    assert again.status("shop").targets[0].sources[0].streams[0].rows == 6
+
+
+# --- what was delivered -----------------------------------------------------------------------------------------------
+
+
+def test_forget_makes_days_missing(project: Project) -> None:
+    """
+    Of some accounts only, if they are named.
+    """
+    project.run("daily", **DAYS)
+
+    forgotten = project.forget("shop", "sales", **DAYS, accounts=["7"])
+
+    assert [(one.target, one.partitions) for one in forgotten.targets] == [("files", 3)]
+    reasons = {one.partition.values[0][1]: one.reason for one in project.plan("daily", **DAYS).partitions}
+    assert reasons == {"7": "missing", "8": "open"}
+
+
+def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
+    """
+    With stream, partition, path, reason and the record.
+    """
+    shop.change = lambda shop, day, answer: {
+        "sales": [{**answer["sales"][0], "id": None}, answer["sales"][1]],
+        "total": 2,
+    }
+    project.run("daily", since=LAST, until=LAST, accounts=["7"])
+
+    (one,) = project.rejected("shop").rejected
+
+    assert (one.stream, one.partition, one.path) == ("sales", {"shop_id": "7", "day": "2026-03-09"}, "$.sales[0].id")
+    assert json.loads(one.raw)["price"] == "150"
+
+
+def test_changes_sum_up_the_runs_since_a_day(project: Project, shop: Shop) -> None:
+    """
+    Rows and sums before the first change and after the last; a day that is back where it began is left out. The
+    target stamps changes with its own clock.
+    """
+    project.run("daily", **DAYS)
+    prices = {"2026-03-07": "175", "2026-03-08": "160"}
+
+    def restate(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if shop == "7" and day in prices:
+            answer["sales"][0]["price"] = prices[day]
+        if shop == "8" and day == "2026-03-09":
+            return {"sales": answer["sales"][:1], "total": 1}
+        return answer
+
+    shop.change = restate
+    project.run("daily", **DAYS)
+    prices["2026-03-07"], prices["2026-03-08"] = "200", "150"
+    project.run("daily", **DAYS)
+
+    first, last = project.changes("shop", since=date(2000, 1, 1)).changes
+
+    assert (first.account, first.day, first.rows_before, first.rows_after) == ({"shop_id": "7"}, FIRST, 2, 2)
+    assert first.sums == {"price_amount": (Decimal("3.00"), Decimal("3.50"))}
+    assert len(first.runs) == 2
+    assert (last.account, last.rows_before, last.rows_after) == ({"shop_id": "8"}, 2, 1)
+    assert project.changes("shop", since=date(2999, 1, 1)).changes == ()
+
+
+def test_runs_are_listed_newest_first(project: Project) -> None:
+    """
+    With the report of each.
+    """
+    first, second = project.run("daily", **DAYS), project.run("daily", **DAYS)
+
+    runs = project.runs("shop").runs
+
+    assert {one.run_id for one in runs} == {first.run_id, second.run_id}
+    assert [one.records for one in runs] == [12, 12]
+    assert runs[0].report["streams"]["sales"]["partitions"]["delivered"] == 6
+
+
+# --- read -------------------------------------------------------------------------------------------------------------
+
+
+def test_read_yields_typed_records(project: Project, tmp_path: Path) -> None:
+    """
+    Objects and mappings with exact decimals, days and plain nested parts; no target, nothing remembered.
+    """
+    records = project.read("shop", "sales", since=LAST, until=LAST)
+
+    rows = sorted(records.rows(), key=lambda row: row.id)
+    assert len(rows) == 4
+    assert (rows[0].shop_id, rows[0].day, rows[0].price_amount) == ("7", LAST, Decimal("1.50"))
+    assert rows[0].lines == [{"sku": "a", "tax": Decimal("0.1")}]
+    mapping = min(records.dicts(), key=lambda row: row["id"])
+    assert mapping == {
+        "shop_id": "7",
+        "day": LAST,
+        "id": "7-2026-03-09-1",
+        "price": "150",
+        "price_amount": Decimal("1.50"),
+        "lines": [{"sku": "a", "tax": Decimal("0.1")}],
+        "_extra": None,
+    }
+    assert [column.name for column in records.layout.columns] == list(mapping)
+    assert records.report is not None
+    assert records.report.exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_read_takes_accounts_and_reads_anew(project: Project, shop: Shop) -> None:
+    """
+    Each iteration asks the provider again, for the accounts that match.
+    """
+    records = project.read("shop", "sales", since=LAST, until=LAST, accounts=["8"])
+
+    assert [len(batch) for batch in records] == [2]
+    assert [len(batch) for batch in records] == [2]
+    assert shop.asked == ["8 2026-03-09"] * 2
+
+
+def test_read_raises_where_the_counts_disagree(project: Project, shop: Shop) -> None:
+    """
+    A partition that does not add up yields no row, and ends the iteration with the error of the run.
+    """
+    shop.change = lambda shop, day, answer: {**answer, "total": 3} if (shop, day) == ("8", "2026-03-08") else answer
+    seen: list[str] = []
+
+    with pytest.raises(CountMismatchError, match="states 3 records and 2 arrived"):
+        seen.extend(row.id for row in project.read("shop", "sales", **DAYS).rows())
+
+    assert not [one for one in seen if one.startswith("8-2026-03-08")]
+    assert len(seen) == len(set(seen))
+
+
+def test_a_page_that_is_read_again_is_yielded_once(project: Project, shop: Shop) -> None:
+    """
+    The first answer does not add up, the second does: its rows only.
+    """
+    answers = iter([3])
+    shop.change = lambda shop, day, answer: {**answer, "total": next(answers, 2)}
+
+    rows = list(project.read("shop", "sales", since=LAST, until=LAST, accounts=["7"]).rows())
+
+    assert [row.id for row in rows] == ["7-2026-03-09-1", "7-2026-03-09-2"]
+    assert len(shop.asked) == 2
+
+
+def test_read_refuses_to_lose_a_record(project: Project, shop: Shop) -> None:
+    """
+    A record that cannot be decoded raises after the last batch, unless that is allowed; it is listed either way.
+    """
+    shop.change = lambda shop, day, answer: {
+        "sales": [{**answer["sales"][0], "id": None}, answer["sales"][1]],
+        "total": 2,
+    }
+    options: dict[str, Any] = {"since": LAST, "until": LAST, "accounts": ["7"]}
+    records = project.read("shop", "sales", **options)
+    seen = []
+
+    with pytest.raises(RejectedRecordsError, match=r"shop\.sales: 1 records? could not be decoded"):
+        seen.extend(records.rows())
+
+    assert (len(seen), [one.path for one in records.rejected]) == (1, ["$.sales[0].id"])
+    assert len(list(project.read("shop", "sales", **options, allow_rejected=True).rows())) == 1
+
+
+def test_read_raises_the_providers_error(project: Project, shop: Shop) -> None:
+    """
+    Refused credentials are the error of the provider, before any row.
+    """
+    shop.change = lambda shop, day, answer: SandboxResponse(status=401)
+
+    with pytest.raises(AuthenticationError):
+        next(iter(project.read("shop", "sales", **DAYS)))
+
+
+def test_a_read_that_is_left_early_ends(project: Project, shop: Shop) -> None:
+    """
+    Its thread is gone, and the provider is not asked for the rest.
+    """
+    batches = iter(project.read("shop", "sales", since=date(2026, 1, 1), until=LAST))
+    next(batches)
+    batches.close()  # type: ignore[attr-defined]
+
+    assert [one.name for one in threading.enumerate() if one.name.startswith("read ")] == []
+    assert len(shop.asked) < 68 * 2
