@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from attrs import define, field
-from penstock._fetch.scheduler import FEW, Call, Outcome, Pause, Reading, Scheduler, Task
+from penstock._fetch.scheduler import Call, Outcome, Pause, Reading, Scheduler, Task
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, StoppedError, TransportError
 from penstock.model import Request, Response
@@ -101,7 +101,7 @@ def test_what_nobody_has_taken_yet_is_bounded_in_number():
             time.sleep(0.01)
             ahead.append(len(client.came) - place - 1)
 
-    scheduler = Scheduler(Clock(), quick_s=0.0)
+    scheduler = Scheduler(Clock())
     scheduler.add([Task(client, reading)])
     scheduler.run()
 
@@ -125,26 +125,6 @@ def test_no_more_calls_at_once_than_the_lane_allows():
 
     assert client.most == 3
     assert len(client.came) == 30
-
-
-@pytest.mark.parametrize(("quick_s", "most"), [(60.0, FEW), (0.0, 6)], ids=["comes at once", "is waited for"])
-def test_a_source_that_is_waited_for_is_asked_by_all_threads(quick_s: float, most: int):
-    """
-    A few requests under way are enough for a source whose answers come quicker than they are taken in; once one is
-    waited for, as many are as the source allows.
-    """
-    client = FakeLane(concurrency=6, delay_s=lambda name: 0.02)
-
-    def reading() -> Reading:
-        yield tuple(a_call(str(number)) for number in range(18))
-        for _ in range(17):
-            yield ()
-
-    scheduler = Scheduler(Clock(), quick_s=quick_s)
-    scheduler.add([Task(client, reading)])
-    scheduler.run()
-
-    assert client.most == most
 
 
 def test_one_thread_keeps_to_the_order_of_the_readings():
@@ -238,29 +218,85 @@ def test_an_error_ends_its_reading_only():
 
 def test_a_task_starts_when_what_it_waits_for_is_over():
     """
-    ``ready`` holds a task back until another one ended.
+    ``after`` holds a task back until its key was released; a task that is added later starts at once.
     """
-    over: set[str] = set()
-    order = []
-
-    def parent() -> Reading:
-        yield (a_call("parent"),)
-        order.append("parent")
-
-    def child() -> Reading:
-        order.append("child")
-        yield (a_call("child"),)
-
+    order: list[str] = []
     scheduler = Scheduler(Clock())
-    scheduler.add(
-        [
-            Task(FakeLane(), child, ready=lambda: "parent" in over),
-            Task(FakeLane(), parent, ended=lambda error: over.add("parent")),
-        ]
-    )
+
+    def reads(name: str) -> Callable[[], Reading]:
+        def steps() -> Reading:
+            order.append(name)
+            yield (a_call(name),)
+
+        return steps
+
+    def over(error: BaseException | None) -> None:
+        scheduler.release("rows")
+        scheduler.add([Task(FakeLane(), reads("late"), after="rows")])
+
+    scheduler.add([Task(FakeLane(), reads("child"), after="rows"), Task(FakeLane(), reads("parent"), ended=over)])
     scheduler.run()
 
-    assert order == ["parent", "child"]
+    assert order[0] == "parent"
+    assert sorted(order[1:]) == ["child", "late"]
+
+
+def test_a_task_whose_key_is_never_released_starts_last():
+    """
+    So that it can say why it cannot be read; nothing hangs.
+    """
+    order: list[str] = []
+
+    def fails() -> Reading:
+        order.append("orphan")
+        raise TransportError("its parent was not read")
+        yield ()
+
+    def works() -> Reading:
+        yield (a_call("x"),)
+        order.append("works")
+
+    errors: list[BaseException | None] = []
+    scheduler = Scheduler(Clock())
+    scheduler.add([Task(FakeLane(), fails, after="rows", ended=errors.append), Task(FakeLane(), works)])
+
+    assert scheduler.run() is None
+    assert order == ["works", "orphan"]
+    assert [type(error) for error in errors] == [TransportError]
+
+
+class Counted(Task):
+    """A task that counts how often the scheduler looks at it."""
+
+    looks = 0
+
+    def __getattribute__(self, name: str) -> object:
+        if name == "client":
+            Counted.looks += 1
+        return super().__getattribute__(name)
+
+
+@pytest.mark.parametrize("after", [None, "rows"], ids=["queued", "kept aside"])
+@pytest.mark.parametrize("concurrency", [1, 4])
+def test_the_cost_of_an_answer_does_not_depend_on_what_waits(after: str | None, concurrency: int):
+    """
+    With ten times as many tasks, each is looked at as often as before.
+    """
+
+    def reading() -> Reading:
+        yield (a_call("x"),)
+
+    def looks_for(number: int) -> float:
+        Counted.looks = 0
+        client, scheduler = FakeLane(concurrency=concurrency), Scheduler(Clock())
+        scheduler.add([Counted(client, reading, after=after) for _ in range(number)])
+        scheduler.add([Task(client, reading, ended=lambda error: scheduler.release("rows"))])
+        scheduler.run()
+        assert len(client.came) == number + 1
+        return Counted.looks / number
+
+    # Each task's threads finish in an order that varies, hence not exactly equal.
+    assert looks_for(2000) < 1.5 * looks_for(200) + 2
 
 
 @pytest.mark.parametrize("how", ["stop", "deadline"])

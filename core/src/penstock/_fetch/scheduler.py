@@ -1,13 +1,16 @@
 """
-The scheduler: threads that only fetch, and one loop that hands what they bring to whoever waits for it.
+The scheduler: threads that only fetch, and one loop that resumes the readings that wait for what they bring.
 
 A *reading* (see :mod:`penstock._read.reader`) is a generator. It yields calls, and is resumed with the outcome of each,
 in the order of the calls. The scheduler decides which call is made when:
 
 * a source has as many fetching threads as it may have requests under way;
 * the reading that started first has the first claim on them, so that what was begun is finished;
-* bodies that nobody has taken yet are bounded, in number for each source and in bytes over all readings;
+* bodies that were not taken yet are bounded, in number for each source and in bytes over all readings;
 * a pause (a report that is not ready) waits on a timer and holds no thread.
+
+The cost of an answer does not depend on how many tasks wait: those that can start are queued for each client, and those
+that need the rows of others are kept aside until they are released.
 """
 
 import contextlib
@@ -15,7 +18,7 @@ import heapq
 import queue
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Hashable, Iterable
 from typing import Any, Protocol
 
 from attrs import define, field, frozen
@@ -26,16 +29,12 @@ from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, BodyDecoder, Refuse, Skip
 
-# What may lie in memory, fetched and not yet written. One body more is always let through, however large.
+# The most that lies in memory, fetched and not yet written; one more body is always allowed, however large.
 READ_AHEAD_BYTES = 32 * 1024 * 1024
 
-# A source may have this many times its ``concurrency`` in answers that are under way or not yet taken. Where the
-# writer is slower than the provider, its threads then wake one by one, and do not all compete for the processor.
+# The most responses of a source that are under way or not yet taken, as a multiple of its ``concurrency``
+# (back-pressure: where the writer is slower than the provider, the threads do not all compete for the processor).
 READ_AHEAD = 2
-
-# A source is asked for so many answers at once until one of its answers is waited for this long: threads for a provider
-# that is quicker would take turns at the interpreter's lock, which costs a tenth more than it gains.
-FEW, QUICK_S = 2, 0.002
 
 # Readings begun and not ended: those that wait for a report hold no thread, only their place.
 MOST_ACTIVE = 64
@@ -47,15 +46,16 @@ TICK_S = 0.2
 @frozen(kw_only=True, eq=False)
 class Call:
     """
-    One request for a fetching thread to make. ``read`` finds the items in its body; None where a body says nothing.
+    One request for a fetching thread to make. ``read`` finds the items in its body; None where there are none.
 
-    ``lenient``: a refused or unreadable answer is handed back instead of raised (submissions and polls).
-    ``digest``: also fingerprint the items, so that a repeated page is noticed.
+    ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
+    or unreadable answer is returned instead of raised (submissions and polls). ``digest``: also fingerprint the items,
+    so that a repeated page is noticed.
     """
 
     request: Request
     read: BodyDecoder | None
-    stream: Stream | None = None  # whose judge is asked first, and on whose account it is counted
+    stream: Stream | None = None
     lenient: bool = False
     digest: bool = False
 
@@ -78,7 +78,7 @@ class Outcome:
 
 @frozen
 class Pause:
-    """Yielded by a reading: resume me after so many seconds."""
+    """Yielded by a reading: resume it after so many seconds."""
 
     seconds: float
 
@@ -100,12 +100,14 @@ class Client(Protocol):
 @define(eq=False)
 class Task:
     """
-    A reading and its place in the scheduler. ``ready`` says whether it may start; ``ended`` is told how it ended.
+    A reading and its place in the scheduler. ``ended`` is called once, with the error that ended it, if one did.
+
+    ``after``: it starts once this key was released (:meth:`Scheduler.release`); None: at once.
     """
 
     client: Client
     start: Callable[[], Reading]
-    ready: Callable[[], bool] = lambda: True
+    after: Hashable | None = None
     ended: Callable[[BaseException | None], None] = lambda error: None
     _reading: Reading | None = field(default=None, init=False)
     wanted: deque["_Slot"] = field(factory=deque, init=False)
@@ -125,7 +127,7 @@ class _Slot:
 @define(eq=False)
 class Scheduler:
     """
-    Runs tasks until none is left. Raises nothing of theirs: each task's ``ended`` hears of its error.
+    Runs tasks until none is left. It raises no error of theirs: each task's ``ended`` gets it.
 
     ``deadline`` is on the monotonic clock. When it passes, or the clock's ``stop`` is set, no new call is made,
     every unfinished task is ended with that error, and :meth:`run` returns it.
@@ -134,25 +136,35 @@ class Scheduler:
     clock: Clock
     deadline: float | None = None
     read_ahead_bytes: int = READ_AHEAD_BYTES
-    quick_s: float = QUICK_S
-    _waiting: deque[Task] = field(factory=deque, init=False)
+    _clients: dict[int, "_ClientQueue"] = field(factory=dict, init=False)
+    _aside: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
+    _released: set[Hashable] = field(factory=set, init=False)
     _active: list[Task] = field(factory=list, init=False)
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
     _done: "queue.SimpleQueue[tuple[Task, _Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
-    _workers: dict[int, "_Workers"] = field(factory=dict, init=False)
     _held: int = field(default=0, init=False)
     _under_way: int = field(default=0, init=False)
     _count: int = field(default=0, init=False)
     _largest: int = field(default=0, init=False)
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """More to do; may be called from within a reading or an ``ended``."""
-        self._waiting.extend(tasks)
+        """Add tasks; may be called from within a reading or an ``ended``."""
+        for task in tasks:
+            if task.after is None or task.after in self._released:
+                self._client(task).waiting.append(task)
+            else:
+                self._aside.setdefault(task.after, []).append(task)
+
+    def release(self, key: Hashable) -> None:
+        """The tasks after ``key`` may start, before others that wait; may be called as :meth:`add` may."""
+        self._released.add(key)
+        for task in reversed(self._aside.pop(key, [])):
+            self._client(task).waiting.appendleft(task)
 
     def run(self) -> PenstockError | None:
         """The error that ended everything early, if one did."""
         try:
-            while self._waiting or self._active:
+            while True:
                 over = self._over()
                 if over is not None:
                     self._end_all(over)
@@ -160,13 +172,14 @@ class Scheduler:
                 self._submit()
                 if self._active or self._under_way:
                     self._receive()
-                elif self._waiting:
-                    # None of these is ready and nothing runs that could make one so: the first says why, by failing.
-                    self._start(self._waiting.popleft())
+                elif self._aside:
+                    # Nothing runs that could release these: each fails, with the reason why it cannot start.
+                    self.release(next(iter(self._aside)))
+                elif not any(client.waiting for client in self._clients.values()):
+                    return None
         finally:
-            for workers in self._workers.values():
-                workers.dismiss()
-        return None
+            for client in self._clients.values():
+                client.dismiss()
 
     def _over(self) -> PenstockError | None:
         if self.clock.stop.is_set():
@@ -180,65 +193,47 @@ class Scheduler:
     def _submit(self) -> None:
         """Give every free thread something to do: calls of running readings first, then new readings."""
         for task in self._active:
-            for slot in task.wanted:
-                if not slot.submitted and not self._hand_out(task, slot):
-                    break
-        self._start_new()
+            self._hand_out(task)
+        for client in list(self._clients.values()):
+            while client.waiting and len(self._active) < MOST_ACTIVE and client.free and self._room(client):
+                self._start(client.waiting.popleft())
 
-    def _start_new(self) -> None:
-        if not any(workers.free for workers in self._workers.values()) and self._workers:
-            clients = {id(task.client) for task in self._waiting}
-            if clients <= set(self._workers):
+    def _hand_out(self, task: Task) -> None:
+        """Give the task's next calls to free threads, in their order."""
+        client = self._client(task)
+        for slot in task.wanted:
+            if slot.submitted:
+                continue
+            # The next body of the oldest reading is always allowed, to avoid a deadlock.
+            oldest = (task is self._active[0] and slot is task.wanted[0]) or self._under_way == 0
+            if not client.free or not (oldest or self._room(client)):
                 return
-        passed: deque[Task] = deque()
-        while self._waiting:
-            task = self._waiting.popleft()
-            if len(self._active) < MOST_ACTIVE and self._free(task.client) and task.ready():
-                self._start(task)
-            else:
-                passed.append(task)
-        self._waiting = passed
+            slot.submitted = True
+            self._under_way += 1
+            client.put(task, slot)
 
-    def _free(self, client: Client) -> bool:
-        """Whether this client has a thread to spare for a new reading: those under way were given theirs before."""
-        workers = self._workers_of(client)
-        return workers.free and self._room(workers, first=False)
-
-    def _room(self, workers: "_Workers", *, first: bool) -> bool:
-        """
-        Whether another body may be under way. The next body of the oldest reading always may: else all would wait.
-        """
-        if first:
-            return True
+    def _room(self, client: "_ClientQueue") -> bool:
+        """Whether another body of this client may be under way."""
         bytes_left = self._held + self._under_way * self._largest < self.read_ahead_bytes
-        return bytes_left and workers.busy + workers.ready < READ_AHEAD * workers.client.concurrency
+        return bytes_left and client.busy + client.ready < READ_AHEAD * client.concurrency
 
-    def _hand_out(self, task: Task, slot: _Slot) -> bool:
-        workers = self._workers_of(task.client)
-        next_of_oldest = task is self._active[0] and slot is task.wanted[0]
-        if not workers.free or not self._room(workers, first=next_of_oldest or self._under_way == 0):
-            return False
-        slot.submitted = True
-        self._under_way += 1
-        workers.put(task, slot)
-        return True
-
-    def _workers_of(self, client: Client) -> "_Workers":
-        workers = self._workers.get(id(client))
-        if workers is None:
-            workers = self._workers[id(client)] = _Workers(client, self._done)
-        return workers
+    def _client(self, task: Task) -> "_ClientQueue":
+        found = self._clients.get(id(task.client))
+        if found is None:
+            found = self._clients[id(task.client)] = _ClientQueue(task.client, self._done)
+        return found
 
     # --- receiving --------------------------------------------------------------------------------------------------
 
     def _receive(self) -> None:
-        """Wait for the next outcome or timer, and resume whom it concerns."""
-        due_s = self._timers[0][0] - self.clock.monotonic() if self._timers else TICK_S
+        """Wait for the next outcome or timer, and resume the reading that waits for it."""
+        due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
         if self._under_way == 0 and self._timers:
             with contextlib.suppress(StoppedError):  # run() looks at the stop itself
-                self.clock.sleep(max(0.0, min(due_s, TICK_S if self.deadline is not None else due_s)))
+                self.clock.sleep(min(due_s, TICK_S) if self.deadline is not None else due_s)
         else:
-            self._take_next(max(0.0, min(due_s, TICK_S)))
+            with contextlib.suppress(queue.Empty):
+                self._take(*self._done.get(timeout=min(due_s, TICK_S)))
         while self._timers and self._timers[0][0] <= self.clock.monotonic():
             _, _, task = heapq.heappop(self._timers)
             task.resumes_at = None
@@ -246,37 +241,25 @@ class Scheduler:
                 self._resume(task, None)
                 self._advance(task)
 
-    def _take_next(self, most_s: float) -> None:
-        """Take what comes within so many seconds; if nothing does, let sources have more under way."""
-        narrow = [workers for workers in self._workers.values() if workers.window < workers.client.concurrency]
-        try:
-            done = self._done.get(timeout=min(most_s, self.quick_s) if narrow else most_s)
-        except queue.Empty:
-            for workers in narrow:
-                workers.window = workers.client.concurrency
-        else:
-            self._take(*done)
-
     def _take(self, task: Task, slot: _Slot, outcome: Outcome) -> None:
-        workers = self._workers_of(task.client)
+        client = self._client(task)
         self._under_way -= 1
-        workers.idle += 1
+        client.busy -= 1
         self._largest = max(self._largest, outcome.size)
         if task.active:
             slot.outcome = outcome
             self._held += outcome.size
-            workers.ready += 1
+            client.ready += 1
         self._submit()  # the freed thread first: decoding and writing take a while
         self._advance(task)
 
     def _advance(self, task: Task) -> None:
-        """Hand over every outcome that is next in the task's order."""
+        """Resume the reading with every outcome that is next in its order."""
         while task.active and task.resumes_at is None and task.wanted and task.wanted[0].outcome is not None:
-            slot = task.wanted.popleft()
-            outcome, slot.outcome = slot.outcome, None
+            outcome = task.wanted.popleft().outcome
             assert outcome is not None
             self._held -= outcome.size
-            self._workers_of(task.client).ready -= 1
+            self._client(task).ready -= 1
             self._resume(task, outcome)
 
     def _start(self, task: Task) -> None:
@@ -291,7 +274,7 @@ class Scheduler:
             step = task._reading.send(outcome)
         except StopIteration:
             self._end(task, None)
-        except Exception as error:  # the task's own; it says what becomes of it
+        except Exception as error:  # the task's own; its ``ended`` decides what becomes of it
             self._end(task, error)
         else:
             if isinstance(step, Pause):
@@ -300,9 +283,7 @@ class Scheduler:
                 heapq.heappush(self._timers, (task.resumes_at, self._count, task))
             else:
                 task.wanted.extendleft(_Slot(call) for call in reversed(step))
-                for slot in task.wanted:
-                    if not slot.submitted and not self._hand_out(task, slot):
-                        break
+                self._hand_out(task)
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         if task.active:
@@ -311,7 +292,7 @@ class Scheduler:
         for slot in task.wanted:
             if slot.outcome is not None:
                 self._held -= slot.outcome.size
-                self._workers_of(task.client).ready -= 1
+                self._client(task).ready -= 1
         task.wanted.clear()
         task.ended(error)
 
@@ -320,35 +301,36 @@ class Scheduler:
             if task._reading is not None:
                 task._reading.close()
             self._end(task, error)
-        while self._waiting:
-            self._waiting.popleft().ended(error)
+        while self._aside:
+            self.release(next(iter(self._aside)))
+        for client in self._clients.values():
+            while client.waiting:
+                client.waiting.popleft().ended(error)
 
 
-class _Workers:
+class _ClientQueue:
     """
-    A client's fetching threads: daemons, so that a socket that hangs cannot keep the process from ending.
+    A client's tasks that can start, and its fetching threads: daemons, so that a socket that hangs cannot keep the
+    process from ending.
     """
 
     def __init__(self, client: Client, done: "queue.SimpleQueue[Any]") -> None:
-        self.client = client
-        self.idle = client.concurrency
-        self.window = min(FEW, client.concurrency)  # how many of them may be busy
-        self.ready = 0  # what they brought and nobody has taken yet
+        self.waiting: deque[Task] = deque()
+        self.concurrency = client.concurrency
+        self.busy = 0
+        self.ready = 0  # outcomes that were not taken yet
+        self._make = client.make
         self._jobs: queue.SimpleQueue[tuple[Task, _Slot] | None] = queue.SimpleQueue()
         self._done = done
         self._started = 0
 
     @property
-    def busy(self) -> int:
-        return self.client.concurrency - self.idle
-
-    @property
     def free(self) -> bool:
-        """Whether one more may be given something to do."""
-        return self.busy < self.window
+        """Whether a thread is free."""
+        return self.busy < self.concurrency
 
     def put(self, task: Task, slot: _Slot) -> None:
-        self.idle -= 1
+        self.busy += 1
         if self.busy > self._started:
             self._started += 1
             threading.Thread(target=self._work, name=f"fetch-{self._started}", daemon=True).start()
@@ -361,4 +343,4 @@ class _Workers:
     def _work(self) -> None:
         while (job := self._jobs.get()) is not None:
             task, slot = job
-            self._done.put((task, slot, self.client.make(slot.call)))
+            self._done.put((task, slot, self._make(slot.call)))

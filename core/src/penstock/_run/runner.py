@@ -218,7 +218,7 @@ class SourceRun:
         return Task(
             self._client,
             start=partial(self._read_and_commit, planned, hidden),
-            ready=lambda: parent is None or self._dependencies.is_over(parent),
+            after=(id(self), parent) if parent is not None else None,
             ended=partial(self._ended, planned, hidden),
         )
 
