@@ -475,11 +475,13 @@ def test_a_ceiling_is_delivered_and_counts_as_failed(tmp_path: Path) -> None:
     assert sorted(row["id"] for row in sink.all("things")) == [1, 2, 3, 4, 5, 6]
 
 
-@pytest.mark.parametrize(("strict", "code"), [(False, 0), (True, 5)], ids=["usual", "strict"])
-@pytest.mark.parametrize("what", ["rejected", "unknown"])
-def test_strict_tells_what_was_set_aside(what: str, strict: bool, code: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("what", "strict", "code"),
+    [("rejected", False, 5), ("rejected", True, 5), ("unknown", False, 0), ("unknown", True, 5)],
+)
+def test_what_was_set_aside_is_exit_code_5(what: str, strict: bool, code: int, tmp_path: Path) -> None:
     """
-    A record that cannot be shaped, or a member nobody declared: all the rest is delivered, and --strict exits with 5.
+    All the rest is delivered. A record that cannot be shaped gives 5; an undeclared member only with --strict.
     """
     page = a_page(1, 2, colour="red") if what == "unknown" else {"data": [{"id": 1}, {"id": "x"}], "total": 2}
 

@@ -877,7 +877,7 @@ def test_rejected_records_are_counted_and_shown(here: Here, server: Server) -> N
     ``list`` by reason, ``show`` with the raw record.
     """
     here.configure(server, ["13"])
-    here("run", "daily", *days(2))
+    here("run", "daily", *days(2), code=5)
 
     (one,) = json.loads(here("rejected", "list", "--json"))["rejected"]
     shown = json.loads(here("rejected", "show", "--json"))["rejected"]

@@ -1,12 +1,14 @@
 """
-The run report: what became of every partition, as one value that is written, shown and turned into an exit code.
+The run report: what became of every partition. It is written as JSON, printed as one line, and gives the exit code.
 """
 
+import re
 import threading
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, ClassVar
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from penstock.redact import mask_json
 
@@ -25,6 +27,7 @@ class StreamCounts:
     records: int = 0
     promised: int | None = None
     rejected: int = 0
+    unread_values: int = 0
     repeated: int = 0
     truncated: int = 0
     unknown_members: set[str] = field(factory=set)
@@ -45,6 +48,7 @@ class StreamCounts:
             "records": self.records,
             "promised": self.promised,
             "rejected": self.rejected,
+            "unread_values": self.unread_values,
             "repeated": self.repeated,
             "truncated": self.truncated,
             "unknown_members": sorted(self.unknown_members),
@@ -53,14 +57,47 @@ class StreamCounts:
         }
 
 
+@frozen
+class Allowance:
+    """
+    How many records set aside and values not read a run accepts without exit code 5: a number, or a share of all
+    records that were fetched.
+    """
+
+    most: int = 0
+    share: Decimal = Decimal(0)
+
+    @classmethod
+    def parse(cls, value: bool | int | str) -> "Allowance":
+        """
+        From ``true`` (any number), ``false`` (none), a number, or a share such as ``"1%"``; numbers may be text.
+        Raises ValueError otherwise.
+        """
+        text = str(value).strip().lower()
+        if text in ("true", "false"):
+            return cls(share=Decimal(text == "true"))
+        found = re.fullmatch(r"(\d{1,9})|(\d{1,3}(?:\.\d{1,6})?)\s*%", text, re.ASCII)
+        if found is None or Decimal(found[2] or 0) > 100:
+            raise ValueError(f'expected true, a number of records, or a share such as "1%", found {text!r}')
+        return cls(most=int(found[1])) if found[1] else cls(share=Decimal(found[2]) / 100)
+
+    def covers(self, set_aside: int, fetched: int) -> bool:
+        """Whether this many of the fetched records are accepted."""
+        return set_aside <= self.most or set_aside <= self.share * fetched or self.share == 1
+
+
+NONE_ALLOWED = Allowance()
+
+
 @define
 class RunReport:
     """
-    Everything a run has to say. Counters are added to from fetching threads, hence the lock.
+    The result of a run. Fetching threads add to the counters, hence the lock.
     """
 
     run_id: str
     strict: bool = False
+    allowed: Allowance = NONE_ALLOWED
     seconds: float = 0.0
     streams: dict[tuple[str, str], StreamCounts] = field(factory=dict)
     errors: list[dict[str, Any]] = field(factory=list)
@@ -69,7 +106,7 @@ class RunReport:
     refused: bool = False  # credentials
     deadline: bool = False
     interrupted: bool = False
-    output_closed: bool = False  # whoever read stdout had enough: the end of the run, and no fault
+    output_closed: bool = False  # the reader of stdout closed it: the end of the run, and no fault
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     STATUS: ClassVar[Mapping[int, str]] = {
@@ -107,7 +144,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """The first that applies of 130, 3, 1, 4, 5; else 0."""
+        """The first that applies of 130, 3, 1, 4, 5; else 0. A command that finds a lock held ends with 6 itself."""
         counts = self.streams.values()
         if self.interrupted:
             return 130
@@ -117,9 +154,38 @@ class RunReport:
             return 1
         if self.deadline:
             return 4
-        if self.strict and any(one.rejected or one.unknown_members for one in counts):
+        if not self.allowed.covers(self.set_aside, self.fetched):
+            return 5
+        if self.strict and any(one.unknown_members for one in counts):
             return 5
         return 0
+
+    @property
+    def set_aside(self) -> int:
+        """Records set aside, and values not read, over all streams."""
+        return self.total("rejected") + self.total("unread_values")
+
+    @property
+    def fetched(self) -> int:
+        """The records of all delivered partitions as they were fetched: written, set aside or repeated."""
+        return self.total("records") + self.total("rejected") + self.total("repeated")
+
+    @property
+    def set_aside_line(self) -> str | None:
+        """How many records were set aside and values not read, where, and the command that shows them."""
+        if not self.set_aside:
+            return None
+        places = [
+            f"{source}.{stream}: "
+            + " and ".join(
+                _counted(number, what)
+                for number, what in ((one.rejected, "record set aside"), (one.unread_values, "value not read"))
+                if number
+            )
+            for (source, stream), one in self.streams.items()
+            if one.rejected or one.unread_values
+        ]
+        return f"{'; '.join(places)}. `penstock rejected list` shows why"
 
     @property
     def status(self) -> str:
@@ -140,8 +206,10 @@ class RunReport:
         ]
         if self.total("final"):
             parts.append(f"{self.total('final')} final")
-        told = ("failed", "rejected", "repeated", "truncated")
-        parts.extend(f"{self.total(name)} {name}" for name in told if self.total(name))
+        named = ("failed", "rejected", "repeated", "truncated")
+        parts.extend(f"{self.total(name)} {name}" for name in named if self.total(name))
+        if self.total("unread_values"):
+            parts.append(f"{_counted(self.total('unread_values'), 'value')} not read")
         if retries := self.total("retries"):
             parts.append(f"{retries} retr{'y' if retries == 1 else 'ies'}")
         unknown = sorted({name for one in self.streams.values() for name in one.unknown_members})
@@ -170,4 +238,6 @@ class RunReport:
 
 
 def _counted(number: int, what: str) -> str:
-    return f"{number} {what}{'' if number == 1 else 's'}"
+    """``1 record set aside``, ``2 records set aside``: the first word takes the plural."""
+    noun, _, rest = what.partition(" ")
+    return f"{number} {noun}{'' if number == 1 else 's'}{' ' if rest else ''}{rest}"

@@ -2,20 +2,22 @@
 Load the pages of one planned slice: decode them, write each row with its partition, count everything.
 """
 
+import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date, tzinfo
+from decimal import Decimal
 from typing import Any
 
 from attrs import define, field
 
 from penstock._decode import Compiled, Decoded, SeenKeys, split_by_day, sums
+from penstock._decode.coerce import coerce, days_of
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
-from penstock._read.reconcile import PartitionCounts
+from penstock._read.reconcile import PartitionCounts, as_broken_page, check_rejected
 from penstock.errors import BrokenBodyError, BrokenPageError
-from penstock.model import Answer, Batch, Partition, Request, Slice
-from penstock.records import snake
+from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.sinks import Target, Writer
 
 
@@ -45,6 +47,7 @@ class Loader:
     on_unknown: Callable[[str, tuple[str, ...]], None] = lambda stream, names: None
 
     partitions: dict[Partition, LoadedPartition] = field(factory=dict, init=False)
+    undated: list[Rejected] = field(factory=list, init=False)  # set aside, of no requested day that can be read
     _occurrences: Counter[Any] = field(factory=Counter, init=False)  # of equal rows that have no key
 
     def begin(self) -> None:
@@ -59,6 +62,7 @@ class Loader:
             if one.writer is not None:
                 one.writer.abort()
         self.partitions = {}
+        self.undated = []
         self._occurrences.clear()
         self.dependencies.forget(self.planned)
 
@@ -83,18 +87,16 @@ class Loader:
 
     def check_days(self) -> None:
         """
-        Raises BrokenBodyError where rows hold their own day and not one day could be read: the days are in another
-        format, and replacing the partitions by nothing would lose them all.
+        Raises BrokenBodyError where one request covers several days and no record has a requested day that can be read:
+        the days are in another member or format, and replacing the partitions by nothing would lose them all.
         """
         counts = [one.counts for one in self.partitions.values()]
-        if self.day_of is None or any(count.rows or count.repeated for count in counts):
+        if not self.undated or any(count.rows or count.repeated or count.rejected for count in counts):
             return
-        rejected = [one for count in counts for one in count.rejected]
-        if not rejected or any(snake(one.path.rpartition(".")[2]) != self.day_of for one in rejected):
-            return
+        first = self.undated[0]
         raise BrokenBodyError(
-            f"{self.planned}: none of {len(rejected)} records has a day that was requested, the first because "
-            f"{rejected[0].path}: {rejected[0].reason}. The days are in another member or format; nothing was replaced."
+            f"{self.planned}: none of {len(self.undated)} records has a day that was requested, the first because "
+            f"{first.path}: {first.reason}. The days are in another member or format; nothing was replaced."
         )
 
     # --- pages --------------------------------------------------------------------------------------------------------
@@ -146,7 +148,7 @@ class Loader:
 
     @property
     def _first(self) -> LoadedPartition:
-        """The first partition. It also counts what has no day of its own: rejected, repeated and derived records."""
+        """The first partition. It also counts what has no day of its own: repeated and derived records."""
         return self.partitions[self.planned.partitions[0]]
 
     def _deliver(self, decoded: Decoded) -> None:
@@ -155,8 +157,8 @@ class Loader:
         batch, first = decoded.batch, self._first
         if batch.unknown:
             self.on_unknown(stream.name, batch.unknown)
-        repeated = decoded.repeated + decoded.repeated_across
-        first.counts.add(rows=0, repeated=repeated, rejected=batch.rejected, sums={})
+        first.counts.add(rows=0, repeated=decoded.repeated + decoded.repeated_across, rejected=(), sums={})
+        self._set_aside(batch.rejected)
         if len(partitions) == 1:
             self._write(first, batch)
         else:
@@ -170,6 +172,33 @@ class Loader:
             counts.derived_rejected.extend(derived.rejected)
             if len(derived) and first.writer is not None:
                 first.writer.write(self._hooked(derived))
+
+    def _set_aside(self, rejected: Sequence[Rejected]) -> None:
+        """Count each record that was set aside with its partition, or as ``undated``."""
+        if len(self.partitions) == 1:
+            self._first.counts.add(rows=0, repeated=0, rejected=rejected, sums={})
+            return
+        by_day = dict(zip(self.planned.slice.days, self.planned.partitions, strict=True))
+        for one in rejected:
+            day = self._day_of_rejected(one)
+            if day in by_day:
+                self.partitions[by_day[day]].counts.add(rows=0, repeated=0, rejected=(one,), sums={})
+            else:
+                self.undated.append(one)
+        check_rejected(self.undated)
+
+    def _day_of_rejected(self, rejected: Rejected) -> date | None:
+        """The day of a record that was set aside, where it can be read all the same."""
+        name = self.day_of or self.planned.stream.day
+        column = self.shape.columns.get(name) if name is not None else None
+        if column is None or column.member is None:
+            return None
+        try:
+            record = json.loads(rejected.raw, parse_float=Decimal)
+            value = coerce(column, record[column.member])
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return None
+        return days_of([value], self.zone)[0]
 
     def _write(self, partition: LoadedPartition, batch: Batch) -> None:
         batch = self._hooked(batch)
@@ -199,9 +228,5 @@ class ListingLoader:
         BrokenPageError for a page that cannot be decoded or is of days that were not requested, and what hooks and
         writers raise.
         """
-        try:
+        with as_broken_page():
             return self.loader.take(request, answer, self.seen, repeat=repeat)
-        except BrokenPageError:
-            raise
-        except BrokenBodyError as error:
-            raise BrokenPageError(str(error)) from None

@@ -21,7 +21,7 @@ from penstock._read.loader import LoadedPartition, Loader
 from penstock._read.reports import ReportLostError, Reports, answered
 from penstock._util.clock import Clock
 from penstock.errors import InconsistentReadError
-from penstock.model import Partition, Request, Response, Slice
+from penstock.model import Partition, Rejected, Request, Response, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, Skip
 
 # How often a slice is read again from its start because its pages did not fit together.
@@ -47,7 +47,9 @@ class ReadResult:
     What the read of a planned slice brought: of each partition its writer, which waits for the commit, and its counts.
 
     ``read_at``: when the read began; of reports on demand, when the first was submitted. ``reports``: those that the
-    rows are from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records.
+    rows are from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records. ``undated``:
+    records that were set aside and have no requested day that can be read. Where there are any, the partitions stay
+    open.
     """
 
     planned: PlannedSlice
@@ -55,6 +57,7 @@ class ReadResult:
     read_at: datetime
     reports: Reports | None = None
     truncated: bool = False
+    undated: Sequence[Rejected] = ()
 
 
 @define(eq=False, kw_only=True)
@@ -116,6 +119,7 @@ class Reader:
             read_at=self._read_at or started_at,
             reports=self.reports,
             truncated=self._truncated,
+            undated=tuple(self.loader.undated),
         )
 
     def _read_slice(self, slice_: Slice) -> Reading:

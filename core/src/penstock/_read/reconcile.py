@@ -2,12 +2,13 @@
 The counts of a partition and of a listing, and the checks that they agree.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from decimal import Decimal, localcontext
 
 from attrs import define, field
 
-from penstock.errors import BoundExceededError, CountMismatchError, PagingError
+from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
 from penstock.model import Answer, Rejected
 from penstock.sinks import MOST_REJECTED
 
@@ -22,26 +23,46 @@ class PartitionCounts:
     rows: int = 0
     repeated: int = 0
     rejected: list[Rejected] = field(factory=list)
+    unread_values: int = 0  # values that did not fit a nullable column: null there
     promised: int | None = None
     sums: dict[str, Decimal] = field(factory=dict)
     derived_rows: dict[str, int] = field(factory=dict)
     derived_rejected: list[Rejected] = field(factory=list)  # of derived streams: no part of the sum above
 
-    def add(self, *, rows: int, repeated: int, rejected: tuple[Rejected, ...], sums: Mapping[str, Decimal]) -> None:
+    def add(self, *, rows: int, repeated: int, rejected: Sequence[Rejected], sums: Mapping[str, Decimal]) -> None:
         """Count elements; raises BoundExceededError when too many were rejected."""
         self.fetched += rows + repeated + len(rejected)
         self.rows += rows
         self.repeated += repeated
         self.rejected.extend(rejected)
-        if len(self.rejected) > MOST_REJECTED:
-            first = self.rejected[0]
-            raise BoundExceededError(
-                f"more than {MOST_REJECTED} records of one partition could not be shaped, the first because "
-                f"{first.path}: {first.reason}. The provider's format is not the declared one; nothing was replaced."
-            )
+        check_rejected(self.rejected)
         with localcontext(prec=1000):  # the usual 28 digits would round a sum of long numbers
             for column, amount in sums.items():
                 self.sums[column] = self.sums.get(column, Decimal(0)) + amount
+
+
+def check_rejected(rejected: Sequence[Rejected]) -> None:
+    """Raises BoundExceededError when too many records were set aside."""
+    if len(rejected) > MOST_REJECTED:
+        first = rejected[0]
+        raise BoundExceededError(
+            f"more than {MOST_REJECTED} records of one partition could not be shaped, the first because "
+            f"{first.path}: {first.reason}. The provider's format is not the declared one; nothing was replaced."
+        )
+
+
+@contextmanager
+def as_broken_page() -> Iterator[None]:
+    """
+    Raise a BrokenBodyError as a BrokenPageError, which a second read may cure: the client accepted this answer. A body
+    that the client could not accept was retried already, and its BrokenBodyError ends the read.
+    """
+    try:
+        yield
+    except BrokenPageError:
+        raise
+    except BrokenBodyError as error:
+        raise BrokenPageError(str(error)) from None
 
 
 @define

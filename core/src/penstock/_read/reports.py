@@ -10,6 +10,7 @@ from attrs import define, evolve, field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.planner import PlannedSlice
+from penstock._read.reconcile import as_broken_page
 from penstock._util.clock import Clock
 from penstock.connector import SourceSettings, Stream
 from penstock.errors import InconsistentReadError, ReportError
@@ -144,10 +145,12 @@ class Reports:
         if isinstance(outcome.verdict, Refuse):
             raise outcome.verdict.error
         assert outcome.response is not None
+        with as_broken_page():
+            handle = self.poller.handle(outcome.response)
         report = PendingReport(
             source=self.source.name,
             stream=self.planned.stream.name,
-            handle=self.poller.handle(outcome.response),
+            handle=handle,
             request=submission_text(submission),
             partitions=self.planned.partitions,
             submitted_at=self.clock.now(),
@@ -194,7 +197,8 @@ class Reports:
             if isinstance(outcome.verdict, Refuse) and outcome.response.status not in UNKNOWN:
                 raise outcome.verdict.error
             age_s = self._age_s(report)
-            state = self.poller.state(outcome.response, age_s)
+            with as_broken_page():
+                state = self.poller.state(outcome.response, age_s)
             if not isinstance(state, Waiting):
                 return outcome, state
             if state.note and state.note != noted:

@@ -3,7 +3,7 @@ Commit what was read, in the order that the stream requires, or record why a rea
 """
 
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -24,7 +24,7 @@ from penstock.errors import (
     StoppedError,
 )
 from penstock.fault_points import fault_point
-from penstock.model import Partition
+from penstock.model import Partition, Rejected
 from penstock.redact import mask
 from penstock.report import RunReport
 from penstock.sinks import LedgerEntry, RunRecord, Target, WholeStream
@@ -127,16 +127,20 @@ class Delivery:
 
     def _commit_slice(self, result: ReadResult) -> None:
         """Commit the partitions one by one: where one cannot be committed, the others still are."""
-        committed = [partition for partition in result.partitions if self._commit(result, partition)]
+        undated, committed = result.undated, False  # what has no day is recorded with the first that is committed
+        for partition in result.partitions:
+            if self._commit(result, partition, undated):
+                undated, committed = (), True
         if committed and result.reports is not None:  # else the next run adopts them
             result.reports.delivered()
 
-    def _commit(self, result: ReadResult, partition: Partition) -> bool:
+    def _commit(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> bool:
         """The way of a commit. Whether the partition was committed; else the failure was reported."""
         loaded, former = result.partitions[partition], result.planned.entries.get(partition)
         assert loaded.writer is not None
-        entry = self._entry(result, partition)  # 1. Its new row in the ledger.
-        if len(result.partitions) == 1 and (refusal := emptied(former, entry)) is not None:  # 2. Is it fit to replace?
+        entry = self._entry(result, partition, undated)  # 1. Its new row in the ledger.
+        refusal = unreadable(partition, loaded.counts, former, result.undated)  # 2. Is it fit to replace what is there?
+        if refusal is not None:
             loaded.writer.abort()
             self._failed(result.planned, (partition,), refusal)
             return False
@@ -150,26 +154,27 @@ class Delivery:
         self._notify(entry, former)  # 5. What the new read changed, and the listeners.
         return True
 
-    def _entry(self, result: ReadResult, partition: Partition) -> LedgerEntry:
+    def _entry(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry:
         planned, counts = result.planned, result.partitions[partition].counts
-        former = planned.entries.get(partition)
+        former, rejected = planned.entries.get(partition), (*counts.rejected, *undated)
+        closes = open_until(planned.stream, self.source.settings, partition, self.source.zone)
         return LedgerEntry(
             source=self.source.name,
             partition=partition,
             state="delivered",
             run_id=self.report.run_id,
             read_at=result.read_at,
-            open_until=open_until(planned.stream, self.source.settings, partition, self.source.zone),
+            open_until=None if result.undated else closes,
             fingerprint=planned.fingerprint,
             rows=counts.rows,
             promised=counts.promised,
-            rejected=len(counts.rejected),
+            rejected=len(rejected),
             repeated=counts.repeated,
             truncated=result.truncated,
             sums=counts.sums,
             derived_rows=counts.derived_rows,
             version=former.version if former is not None else 0,
-            rejected_records=(*counts.rejected, *counts.derived_rejected),
+            rejected_records=(*rejected, *counts.derived_rejected),
             kind=planned.stream.kind,
         )
 
@@ -180,6 +185,7 @@ class Delivery:
         counts.delivered += 1
         counts.records += entry.rows
         counts.rejected += entry.rejected
+        counts.unread_values += count.unread_values
         counts.repeated += entry.repeated
         counts.truncated += entry.truncated
         if count.promised is not None:
@@ -189,6 +195,8 @@ class Delivery:
             derived.records += rows
             derived.planned += 1
             derived.delivered += 1
+        for one in count.derived_rejected:
+            self.report.stream(self.source.name, one.stream).rejected += 1
 
     def _notify(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         partition = entry.partition
@@ -258,17 +266,22 @@ class Delivery:
         )
 
 
-def emptied(former: LedgerEntry | None, entry: LedgerEntry) -> BrokenBodyError | None:
+def unreadable(
+    partition: Partition, counts: PartitionCounts, former: LedgerEntry | None, undated: Sequence[Rejected]
+) -> BrokenBodyError | None:
     """
-    The error of a reading in which every record was rejected where good rows would make way for nothing: the
-    provider's format is another one, and what was delivered before is worth more than an empty partition.
+    The error of a read that must not replace a partition: every record of it was set aside; or it has no record where
+    there were rows before, and ``undated`` records, whose day cannot be read, may be its own.
     """
-    if former is None or not former.delivered or not former.rows or entry.rows or not entry.rejected:
+    before = former.rows if former is not None and former.delivered else 0
+    rejected = counts.rejected or (undated if before else ())
+    if counts.rows or not rejected:
         return None
-    first = entry.rejected_records[0]
+    first, number = rejected[0], len(rejected)
+    what = f"all {number} records were" if counts.rejected else f"no record was found, and {number} without a day were"
+    kept = f"The {before} rows delivered before stay; nothing" if before else "Nothing"
     return BrokenBodyError(
-        f"{entry.partition}: all {entry.rejected} records were rejected, the first because {first.path}: "
-        f"{first.reason}. The {former.rows} rows delivered before stay; nothing was replaced."
+        f"{partition}: {what} set aside, the first because {first.path}: {first.reason}. {kept} was replaced."
     )
 
 

@@ -1,0 +1,106 @@
+"""The exit code of a run, and the line about what was set aside."""
+
+from decimal import Decimal
+
+import pytest
+from penstock.report import Allowance, RunReport, StreamCounts
+
+
+def a_report(allowed: Allowance | None = None, *, strict: bool = False, **counts: object) -> RunReport:
+    report = RunReport(run_id="r", strict=strict, allowed=allowed or Allowance())
+    report.streams["shop", "orders"] = StreamCounts(**counts)  # type: ignore[arg-type]
+    return report
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (True, Allowance(share=Decimal(1))),
+        ("true", Allowance(share=Decimal(1))),
+        (False, Allowance()),
+        (7, Allowance(most=7)),
+        ("7", Allowance(most=7)),
+        ("1%", Allowance(share=Decimal("0.01"))),
+        ("0.5 %", Allowance(share=Decimal("0.005"))),
+    ],
+)
+def test_allowance_is_true_a_number_or_a_share(value: bool | int | str, expected: Allowance) -> None:
+    """
+    A pipeline accepts any number of records that are set aside, a number, or a share.
+    """
+    assert Allowance.parse(value) == expected
+
+
+@pytest.mark.parametrize("value", ["", "some", "-1", "1.5", "101%", "%", "1 %%", "nan%"])
+def test_anything_else_is_no_allowance(value: str) -> None:
+    """
+    What is none of these is refused, with what is expected.
+    """
+    with pytest.raises(ValueError, match="expected true, a number of records, or a share"):
+        Allowance.parse(value)
+
+
+@pytest.mark.parametrize(
+    ("counts", "allowed", "strict", "code"),
+    [
+        ({"records": 100}, False, True, 0),
+        ({"records": 99, "rejected": 1}, False, False, 5),
+        ({"records": 99, "unread_values": 1}, False, False, 5),
+        ({"records": 99, "rejected": 1}, True, False, 0),
+        ({"records": 99, "rejected": 1}, 1, False, 0),
+        ({"records": 98, "rejected": 2}, 1, False, 5),
+        ({"records": 99, "rejected": 1}, "1%", False, 0),
+        ({"records": 98, "rejected": 2}, "1%", False, 5),
+        ({"records": 98, "rejected": 1, "unread_values": 1}, "1%", False, 5),
+        ({"records": 100, "unread_values": 500}, True, False, 0),
+        ({"records": 100, "unknown_members": {"new"}}, False, False, 0),
+        ({"records": 100, "unknown_members": {"new"}}, True, True, 5),
+        ({"records": 99, "rejected": 1, "failed": 1}, True, False, 1),
+        ({"records": 99, "rejected": 1, "truncated": 1}, False, False, 1),
+    ],
+)
+def test_what_is_set_aside_decides_the_exit_code(
+    counts: dict[str, object], allowed: bool | int | str, strict: bool, code: int
+) -> None:
+    """
+    Records set aside and values not read give 5 unless they are allowed; unknown members only with ``strict``. A
+    partition that failed gives 1, whatever is allowed.
+    """
+    assert a_report(Allowance.parse(allowed), strict=strict, **counts).exit_code == code
+
+
+@pytest.mark.parametrize(
+    ("interrupted", "refused", "errors", "deadline", "code"),
+    [
+        (True, True, True, True, 130),
+        (False, True, True, True, 3),
+        (False, False, True, True, 1),
+        (False, False, False, True, 4),
+        (False, False, False, False, 5),
+    ],
+)
+def test_the_first_exit_code_that_applies_is_returned(
+    interrupted: bool, refused: bool, errors: bool, deadline: bool, code: int
+) -> None:
+    """
+    In the order 130, 3, 1, 4, 5.
+    """
+    report = a_report(rejected=1)
+    report.interrupted, report.refused, report.deadline = interrupted, refused, deadline
+    if errors:
+        report.error("shop", "orders", None, ValueError("broken"))
+
+    assert report.exit_code == code
+
+
+def test_the_line_has_the_number_the_place_and_the_command() -> None:
+    """
+    What was set aside is named by stream, with the command that shows it; without any there is no line.
+    """
+    report = a_report(rejected=1, unread_values=2)
+    report.streams["shop", "items"] = StreamCounts(records=7)
+
+    assert report.set_aside_line == (
+        "shop.orders: 1 record set aside and 2 values not read. `penstock rejected list` shows why"
+    )
+    assert a_report(records=7).set_aside_line is None

@@ -1,0 +1,105 @@
+"""
+A small provider for tests of a read: streams declared by the test, answers given by one function of the request.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import penstock_plugins
+from attrs import define, field
+from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job, Plan, plan
+from penstock._plugins.registry import Registry
+from penstock._run.runner import run
+from penstock.report import NONE_ALLOWED, Allowance, RunReport
+from penstock.sandbox.server import serve
+from penstock.sinks import LedgerEntry
+from penstock.testing import FakeClock
+from penstock.testing.memory import MemorySink
+
+NOW = datetime(2026, 6, 17, 12, tzinfo=UTC)
+
+Answer = Callable[[SandboxRequest], Any]
+
+
+@define(kw_only=True, eq=False)
+class Small:
+    """
+    The source ``shop``, read into memory. ``answer`` gives JSON-like data, a status, or bytes. ``notes`` are those of
+    the last run, ``requests`` all that the provider received in it.
+    """
+
+    folder: Path
+    streams: Sequence[Stream]
+    answer: Answer
+    now: datetime = NOW
+    sink: MemorySink = field(init=False)
+    requests: list[SandboxRequest] = field(factory=list, init=False)
+    notes: list[str] = field(factory=list, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.sink = MemorySink(self.folder / "ledger.sqlite")
+
+    def run(
+        self, *, since: str = "2026-06-14", until: str = "2026-06-16", allowed: Allowance = NONE_ALLOWED, **more: Any
+    ) -> RunReport:
+        """Run all streams for these days."""
+        self.requests, self.notes = [], []
+        with serve(self._app) as server:
+            return run(
+                [self._job(server.base_url, since, until, more)],
+                clock=FakeClock(self.now),
+                allowed=allowed,
+                on_event=self._heard,
+            )
+
+    def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:
+        """What a run would read."""
+        return plan(self._job("http://127.0.0.1:1", since, until, {}), self.now)
+
+    def rows(self, stream: str) -> list[dict[str, Any]]:
+        """The delivered rows, partition by partition."""
+        return self.sink.all(stream)
+
+    def entries(self, stream: str) -> dict[str, LedgerEntry]:
+        """The rows of the ledger, by the last value of their partition."""
+        target = self.sink.open_readonly("shop")
+        assert target is not None
+        try:
+            found = target.ledger.entries("shop", stream)
+            return {(partition.values or (("", ""),))[-1][1]: entry for partition, entry in found.items()}
+        finally:
+            target.close()
+
+    def _job(self, base_url: str, since: str, until: str, more: dict[str, Any]) -> Job:
+        settings = SourceSettings(base_url=base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02, **more)
+        return Job(
+            source=ConfiguredSource.of(Registry([self, penstock_plugins]), "shop", settings),
+            streams=tuple(stream.name for stream in self.streams),
+            sink=self.sink,
+            since=date.fromisoformat(since),
+            until=date.fromisoformat(until),
+        )
+
+    def _app(self, request: SandboxRequest) -> SandboxResponse:
+        self.requests.append(request)
+        answer = self.answer(request)
+        if isinstance(answer, int):
+            return SandboxResponse(status=answer)
+        return SandboxResponse(body=answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+
+    def _heard(self, event: Any) -> None:
+        if event["event"] == "note":
+            self.notes.append(event["message"])
+
+    @hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        return [Connector(name="shop", summary="a shop", settings=SourceSettings)]
+
+    @hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        return self.streams if source == "shop" else ()

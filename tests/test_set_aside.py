@@ -1,0 +1,230 @@
+"""
+Records that are set aside: what becomes of their partition, of the rows before them, and of the exit code.
+"""
+
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penstock import Derived, Envelope, OpenFor, Request, SandboxRequest, Slice, Stream, added, column, record
+from penstock.report import Allowance
+from small import Small
+
+DAYS = ("2026-06-14", "2026-06-15", "2026-06-16")
+
+
+@record()
+class Spend:
+    """The spend of a campaign on a day."""
+
+    spent_on: date = column(member="Date", default=...)
+    campaign: str = column(member="Campaign", default=...)
+    spend: Decimal = column(member="Spend", default=...)
+
+
+def a_row(day: str, campaign: str = "a", **changes: Any) -> dict[str, Any]:
+    return {"Date": day, "Campaign": campaign, "Spend": "1.50", **changes}
+
+
+def spend_of(settings: Any, slice_: Slice) -> list[Request]:
+    params = (("from", slice_.since.isoformat()), ("to", slice_.until.isoformat()))
+    return [Request(url=f"{settings.base_url}/spend", params=params)]
+
+
+def a_shop(folder: Path, days: dict[str, list[dict[str, Any]]], *, per_request: int = 1, open_days: int = 0) -> Small:
+    """A shop whose ``days`` hold the records that it sends for each day."""
+
+    def answer(request: SandboxRequest) -> Any:
+        first, last = request.params["from"], request.params["to"]
+        return {"data": [row for day in sorted(days) if first <= day <= last for row in days[day]]}
+
+    stream = Stream(
+        name="spend",
+        summary="spend",
+        record=Spend,
+        kind="report",
+        key="campaign",
+        day="report_date",
+        day_of="spent_on",
+        days_per_request=per_request,
+        requests=spend_of,
+        envelope=Envelope(items="data"),
+        open_for=OpenFor(open_days),
+    )
+    return Small(folder=folder, streams=[stream], answer=answer)
+
+
+def good() -> dict[str, list[dict[str, Any]]]:
+    return {day: [a_row(day), a_row(day, "b")] for day in DAYS}
+
+
+# What a provider changes so that not one record of a day can be read.
+BROKEN = {
+    "another member": lambda row: {("Cost" if name == "Spend" else name): value for name, value in row.items()},
+    "another format of the day": lambda row: {**row, "Date": f"{row['Date'][5:7]}/{row['Date'][8:]}/{row['Date'][:4]}"},
+    "no key": lambda row: {name: value for name, value in row.items() if name != "Campaign"},
+    "a day that was not requested": lambda row: {**row, "Date": "2020-01-01"},
+}
+
+
+@pytest.mark.parametrize("per_request", [1, 2, 31])
+@pytest.mark.parametrize("how", BROKEN)
+def test_partitions_of_which_nothing_can_be_read_fail(how: str, per_request: int, tmp_path: Path) -> None:
+    """
+    Every day fails, on a first read too; the rows delivered before stay, and the next run reads the days again.
+    """
+    days = good()
+    bad = {day: [BROKEN[how](row) for row in rows] for day, rows in days.items()}
+    shop = a_shop(tmp_path, bad, per_request=per_request, open_days=30)
+    first = shop.run(allowed=Allowance.parse(True))
+
+    assert (first.exit_code, first.total("failed"), shop.rows("spend")) == (1, 3, [])
+    assert {planned.reason for planned in shop.plan().partitions} == {"failed"}
+
+    broken, shop.answer = shop.answer, a_shop(tmp_path, days).answer
+    assert shop.run().exit_code == 0
+    shop.answer = broken
+
+    again = shop.run(allowed=Allowance.parse(True))
+
+    assert (again.exit_code, again.total("failed")) == (1, 3)
+    assert len(shop.rows("spend")) == 6
+    assert {planned.reason for planned in shop.plan().partitions} == {"failed"}
+
+
+@pytest.mark.parametrize("per_request", [1, 31])
+def test_only_the_unreadable_day_fails(per_request: int, tmp_path: Path) -> None:
+    """
+    A day of which every record was set aside, and whose records still show their day, fails alone.
+    """
+    days = good()
+    days[DAYS[1]] = [BROKEN["another member"](row) for row in days[DAYS[1]]]
+    shop = a_shop(tmp_path, days, per_request=per_request)
+
+    report = shop.run()
+
+    assert report.exit_code == 1
+    assert [error["partition"] for error in report.errors] == [{"report_date": DAYS[1]}]
+    assert "all 2 records were set aside, the first because $.data" in report.errors[0]["message"]
+    assert {row["report_date"] for row in shop.rows("spend")} == {DAYS[0], DAYS[2]}
+
+
+def test_a_day_without_records_is_empty_beside_a_day_with_bad_ones(tmp_path: Path) -> None:
+    """
+    A record that shows its day harms no other day of the same request: one without records is delivered empty.
+    """
+    days = good()
+    days[DAYS[0]] = [a_row(DAYS[0]), a_row(DAYS[0], "b", Spend="free")]
+    days[DAYS[2]] = []
+    shop = a_shop(tmp_path, days, per_request=31)
+
+    report = shop.run()
+
+    assert (report.exit_code, report.total("rejected"), report.total("delivered")) == (5, 1, 3)
+    assert {day: entry.rejected for day, entry in shop.entries("spend").items()} == {DAYS[0]: 1, DAYS[1]: 0, DAYS[2]: 0}
+    assert shop.plan().partitions == ()
+
+
+def test_days_stay_open_where_the_day_of_some_records_cannot_be_read(tmp_path: Path) -> None:
+    """
+    Such records may belong to any day of their request: they are set aside, and every day of it is read again.
+    """
+    days = good()
+    days[DAYS[0]].append(a_row("14 June", "c"))
+    shop = a_shop(tmp_path, days, per_request=2)
+
+    report = shop.run()
+
+    assert (report.exit_code, report.total("rejected"), report.total("delivered")) == (5, 1, 3)
+    assert len(shop.rows("spend")) == 6
+    planned = {partition.partition.as_dict()["report_date"]: partition.reason for partition in shop.plan().partitions}
+    assert planned == {DAYS[0]: "open", DAYS[1]: "open"}
+
+
+def test_a_day_keeps_its_rows_where_they_may_be_among_those_without_a_day(tmp_path: Path) -> None:
+    """
+    A day that had rows, and has none while records without a readable day came, fails and keeps them.
+    """
+    days = good()
+    shop = a_shop(tmp_path, days, per_request=31, open_days=30)
+    assert shop.run().exit_code == 0
+    days[DAYS[1]] = [a_row("15 June")]
+
+    report = shop.run()
+
+    assert [error["partition"] for error in report.errors] == [{"report_date": DAYS[1]}]
+    assert "no record was found, and 1 without a day were set aside" in report.errors[0]["message"]
+    assert "The 2 rows delivered before stay" in report.errors[0]["message"]
+    assert len(shop.rows("spend")) == 6
+
+
+@pytest.mark.parametrize("kind", ["snapshot", "changes"])
+def test_every_kind_of_stream_fails_when_nothing_can_be_read(kind: str, tmp_path: Path) -> None:
+    """
+    A snapshot and changes of which every record was set aside fail on their first read, too.
+    """
+    stream = Stream(
+        name="spend",
+        summary="spend",
+        record=Spend,
+        kind=kind,  # type: ignore[arg-type]
+        key="campaign",
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/spend")],
+        envelope=Envelope(items="data"),
+        **({} if kind == "snapshot" else {"day": "changed_on"}),
+    )
+    shop = Small(folder=tmp_path, streams=[stream], answer=lambda request: {"data": [a_row("never")]})
+
+    report = shop.run(since=DAYS[2], allowed=Allowance.parse(True))
+
+    assert (report.exit_code, report.total("failed"), report.total("delivered")) == (1, 1, 0)
+
+
+@record()
+class Order:
+    """An order with its lines."""
+
+    id: int = column(default=...)
+    lines: Any = None
+
+
+@record()
+class Line:
+    """A line of an order."""
+
+    order_id: int = added()
+    number: int = column(default=...)
+
+
+def test_a_derived_record_that_is_set_aside_counts(tmp_path: Path) -> None:
+    """
+    The record of a derived stream is counted with that stream, and gives exit code 5.
+    """
+    orders = Stream(
+        name="orders",
+        summary="orders",
+        record=Order,
+        kind="snapshot",
+        key="id",
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/orders")],
+        envelope=Envelope(items="data"),
+    )
+    lines = Stream(
+        name="lines",
+        summary="lines",
+        record=Line,
+        kind="snapshot",
+        key=("order_id", "number"),
+        derived=Derived(stream="orders", column="lines", stamps={"order_id": "id"}),
+    )
+    answer = {"data": [{"id": 1, "lines": [{"number": 1}, {"number": "one"}]}]}
+    shop = Small(folder=tmp_path, streams=[orders, lines], answer=lambda request: answer)
+
+    report = shop.run()
+
+    assert report.exit_code == 5
+    assert report.stream("shop", "lines").rejected == 1
+    assert report.set_aside_line is not None
+    assert "shop.lines: 1 record set aside" in report.set_aside_line
