@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-import connector_convertr.sandbox
 import connector_joveo.sandbox
+import imitation_convertr
 import imitation_talroo
 import pytest
 from attrs import define, evolve, field
@@ -110,7 +110,7 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(redact, "_known", redact._Known())
     # The imitation expects the marked secrets.
     monkeypatch.setattr(imitation_talroo, "CUSTOMER_SECRET", MARKS["talroo"]["customer_secret"])
-    monkeypatch.setattr(connector_convertr.sandbox, "PASSWORD", MARKS["convertr"]["password"])
+    monkeypatch.setattr(imitation_convertr, "PASSWORD", MARKS["convertr"]["password"])
     monkeypatch.setattr(connector_joveo.sandbox, "API_KEY", MARKS["joveo"]["api_key"])
     monkeypatch.setattr(connector_joveo.sandbox, "API_CLIENT_ID", MARKS["joveo"]["api_client_id"])
     with serve() as server:
@@ -128,7 +128,7 @@ every = pytest.mark.parametrize("bench", PROVIDERS.values(), ids=PROVIDERS, indi
 def tokens_of(bench: Bench) -> set[str]:
     """What the imitation granted: as secret as what it was granted for."""
     if bench.provider is CONVERTR:
-        granted: set[str] = set(bench.app._tokens)
+        granted: set[str] = set(bench.app.tokens.issued)
         return granted | {token.replace("token", "refresh") for token in granted}
     return set(bench.app._tokens) if bench.provider is JOVEO else set()
 

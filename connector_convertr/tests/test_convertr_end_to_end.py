@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from connector_convertr.config import ConvertrSettings
-from connector_convertr.sandbox import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
+from imitation_convertr import CLIENT_ID, CLIENT_SECRET, PASSWORD, USERNAME, ConvertrSandbox
 from penstock import AuthenticationError, SandboxRequest, Secret
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job

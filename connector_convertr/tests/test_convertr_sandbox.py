@@ -8,11 +8,10 @@ from typing import Any
 from urllib.parse import quote, urlencode
 
 import pytest
-from connector_convertr.sandbox import (
+from imitation_convertr import (
     CLIENT_ID,
     CLIENT_SECRET,
     PASSWORD,
-    SANDBOX,
     USERNAME,
     ConvertrSandbox,
     _leads,
@@ -384,8 +383,7 @@ def test_the_data_does_not_depend_on_chance() -> None:
     made = []
     for _ in range(2):
         _leads.cache_clear()
-        app = SANDBOX.make("http://127.0.0.1:9", TODAY)
-        assert isinstance(app, ConvertrSandbox)
+        app = ConvertrSandbox("http://127.0.0.1:9", TODAY)
         made.append(app.truth("leads"))
 
     assert made[0] == made[1]

@@ -57,13 +57,13 @@ class Tokens:
     """The tokens that a sandbox has issued. A token ends with its lifetime, its last use, or :meth:`revoke`."""
 
     _clock: Callable[[], float]
-    issued: int = field(default=0, init=False)
+    issued: list[str] = field(factory=list, init=False)  # every token, valid or not, in order
     _ends: dict[str, float] = field(factory=dict, init=False)
     _uses: Counter[str] = field(factory=Counter, init=False)
 
     def issue(self, token: str, *, life_s: float = 3600.0) -> str:
         """Make ``token`` valid for ``life_s`` seconds, and return it."""
-        self.issued += 1
+        self.issued.append(token)
         self._ends[token] = self._clock() + life_s
         return token
 
