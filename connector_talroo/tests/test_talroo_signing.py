@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from connector_talroo.config import TalrooSettings
-from connector_talroo.source import Ticket, authenticator, click_report
+from connector_talroo.source import CONNECTOR, Ticket, click_report
 from penstock import Request, Secret, encode_query
 
 MADE = json.loads((Path(__file__).parent / "fixtures" / "ticket_vectors.json").read_text())
@@ -23,6 +23,9 @@ def vectors(serializer: str = "jquery") -> list[Any]:
         for vector in MADE["vectors"]
         if vector["serializer"].startswith(serializer)
     ]
+
+
+authenticator: Any = CONNECTOR.authenticator
 
 
 def settings(**more: Any) -> TalrooSettings:

@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from attrs import frozen
 from penstock import Secret, SourceSettings, setting
 
-# Characters that every way of writing a query leaves as they are. With any other one (a blank as "+" or as "%20") the
-# string we sign might not be the string that Talroo checks.
+# Characters that no way of writing a query encodes. With any other one (a blank as "+" or as "%20") the string that is
+# signed might not be the string that Talroo checks.
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]+")
-_WANTED = "wanted letters, digits and . _ ~ - only"
+_PLAIN_HELP = "expected letters, digits and . _ ~ - only"
 
 
 def _report_url(url: str) -> str:
@@ -21,17 +21,17 @@ def _report_url(url: str) -> str:
 
 
 def _plain(settings: Any, attribute: Any, value: str) -> None:
-    """The value is not shown: it is half of the credentials, and could be the other half in the wrong place."""
+    """The message does not show the value: it is half of the credentials, or the other half in the wrong place."""
     if not _PLAIN.fullmatch(value):
-        raise ValueError(f"{_WANTED} (the value is not shown)")
+        raise ValueError(f"{_PLAIN_HELP} (the value is not shown)")
 
 
 def _plain_ids(settings: Any, attribute: Any, value: tuple[str, ...]) -> None:
     if not value:
-        raise ValueError('found none, wanted one advertiser at least, such as ["2112"]')
+        raise ValueError('found none, expected at least one advertiser, such as ["2112"]')
     for one in value:
         if not _PLAIN.fullmatch(one):
-            raise ValueError(f"found {one!r}, {_WANTED}")
+            raise ValueError(f"found {one!r}, {_PLAIN_HELP}")
 
 
 @frozen(kw_only=True)
@@ -44,7 +44,7 @@ class TalrooSettings(SourceSettings):
 
     base_url: str = setting(
         "https://www.jobs2careers.com/reporting/",
-        help="where the report is asked for; requests and credentials go to this origin only",
+        help="where the report is; requests and credentials go to this origin only",
         converter=_report_url,
     )
     customer_reference: str = setting(help="names the customer; Talroo issues it", validator=_plain)
@@ -60,9 +60,9 @@ class TalrooSettings(SourceSettings):
         try:
             self.key()
         except ValueError:
-            raise ValueError('secret_encoding is "hex", but customer_secret is no pairs of hex digits') from None
+            raise ValueError('secret_encoding is "hex", but customer_secret is not pairs of hex digits') from None
 
     def key(self) -> bytes:
-        """The key of the signature; ValueError when the secret is not what ``secret_encoding`` says."""
+        """The key of the signature; ValueError when the secret is not in ``secret_encoding``."""
         text = self.customer_secret.reveal()
         return text.encode() if self.secret_encoding == "utf8" else bytes.fromhex(text)  # noqa: S105

@@ -1,8 +1,5 @@
 """
-The provider as a whole: how its requests are signed, and what its answers mean.
-
-Everything here is a value or a pure function. The core calls them at the right moment: it signs each attempt anew,
-reads the envelope, asks the judge, waits, and asks again.
+The provider as a whole: how its requests are signed, and what its responses mean.
 """
 
 import hashlib
@@ -21,14 +18,14 @@ from penstock import (
     Connector,
     Grant,
     Limits,
-    Refuse,
-    RefusedError,
+    OpenFor,
+    Refusal,
     Request,
     Response,
     Retry,
-    ServerError,
     Slice,
-    ThrottledError,
+    Throttle,
+    Unavailable,
     Unsigned,
     Verdict,
     clip,
@@ -38,6 +35,18 @@ from penstock import (
 
 from connector_talroo.config import TalrooSettings
 
+# --- assumptions: the document does not state these -----------------------------------------------------------------
+
+# "too many requests" exists, its number is not stated: one request at a time, one a second, and a pause of a minute
+# after that message (less if throttle_wait_s is less).
+LIMITS = Limits(requests_per_second=1.0, concurrency=1, cool_down_s=60.0)
+
+# Networks of this kind withdraw and reprice clicks for some days.
+OPEN_FOR = OpenFor(3)
+
+# A range of days is allowed. A day bounds the size of a response and the cost of a failed one.
+DAYS_PER_REQUEST = 1
+
 # --- requests -------------------------------------------------------------------------------------------------------
 
 
@@ -45,8 +54,8 @@ def click_report(settings: TalrooSettings, advertiser_id: str, start: date, end:
     """
     The report of the days ``start`` to ``end``, both included, unsigned.
 
-    The order is that of the provider's example and of its sample code; whether another would be accepted is unknown.
-    Both dates are always sent: whether absent ones are part of what is signed is unknown too.
+    Parameters are in the order of the provider's example and sample code; whether another is accepted is unknown. Both
+    dates are always sent; whether absent ones are part of what is signed is unknown too.
 
     Source: Reporting API, ``get_clicks``; that it is a GET is inferred.
     """
@@ -64,7 +73,7 @@ def click_report(settings: TalrooSettings, advertiser_id: str, start: date, end:
 
 
 def check(settings: TalrooSettings, slice_: Slice) -> Request:
-    """Yesterday of the first advertiser. Nothing cheaper is offered, and reading records nothing."""
+    """Yesterday of the first advertiser: the cheapest request there is, and reading records nothing."""
     yesterday = slice_.now.astimezone(ZoneInfo(settings.timezone)).date() - timedelta(days=1)
     return click_report(settings, settings.advertiser_ids[0], yesterday, yesterday)
 
@@ -79,8 +88,8 @@ class Ticket(Unsigned):
     """
     A signature over the query, made for each attempt with that attempt's time.
 
-    ``timestamp`` (milliseconds since 1970) goes behind ``action``. What is signed is the query as it is sent, byte for
-    byte; the ticket, HMAC-SHA256 in lower-case hex, follows as the last parameter and is not part of it.
+    ``timestamp`` (milliseconds since 1970) follows ``action``. The query is signed as it is sent, byte for byte; the
+    ticket, HMAC-SHA256 in lower-case hex, follows as the last parameter and is not part of it.
 
     Source: Reporting API, authentication and its sample code (jQuery's ``param``, CryptoJS' ``HmacSHA256``).
     """
@@ -105,25 +114,37 @@ class Ticket(Unsigned):
 
 
 def _stamped(request: Request, now: datetime) -> Request:
-    milliseconds = (now - _EPOCH) // timedelta(milliseconds=1)
-    params: list[tuple[str, str]] = []
-    for name, value in request.params:
-        if name not in ("timestamp", "ticket"):
-            params.append((name, value))
-        if name == "action":
-            params.append(("timestamp", str(milliseconds)))
-    return evolve(request, params=params)
+    timestamp = ("timestamp", str((now - _EPOCH) // timedelta(milliseconds=1)))
+    bare = [pair for pair in request.params if pair[0] not in ("timestamp", "ticket")]
+    place = [name for name, _ in bare].index("action") + 1
+    return evolve(request, params=(*bare[:place], timestamp, *bare[place:]))
 
 
-# --- judges ---------------------------------------------------------------------------------------------------------
+# --- responses ------------------------------------------------------------------------------------------------------
+
+_DEFECT = Refusal("This connector sends what is documented, so the API changed, or the connector has a defect.")
+
+# Source: Reporting API, error codes; what to do about each is inferred.
+MESSAGES: Mapping[str, Refusal | Throttle | Unavailable] = {
+    "server is busy": Unavailable(),
+    "too many requests": Throttle(),
+    "missing required params": _DEFECT,
+    "format error": _DEFECT,
+    "date format error": _DEFECT,
+    "not found": Refusal(
+        "This customer has no such advertiser. Check advertiser_ids: each must be in the advertiser_id tag of jobs in "
+        "the feed."
+    ),
+    "invalid date range": Refusal(
+        "The day is before the previous two full calendar months, or in the future. Check start, and this host's clock."
+    ),
+}
+UNDOCUMENTED = Refusal("This message is not documented. If it does not state what to change, ask Talroo.")
 
 
 def judge(response: Response, answer: Answer | None) -> Verdict | None:
     """
-    ``status`` in the body: 1 is good, 0 comes with a ``message``. The HTTP status counts only where the body says
-    neither: which one goes with an error is not stated.
-
-    Source: Reporting API, error codes; what to do about each is inferred.
+    ``status`` in the body: 1 is good, 0 comes with a ``message``. The HTTP status decides only if the body has neither.
     """
     head = _head(response, answer)
     status = _status(head)
@@ -138,55 +159,25 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
             )
         )
     message = str((head or {}).get("message") or "").strip()
-    seen = f"{clip(message, 200)!r}, HTTP {response.status}"
-    match message.lower():
-        case "unauthorized request":
-            return Retry(
-                AuthenticationError(f"Talroo refused the ticket ({seen}); {_clocks(response)}."), correct_clock=True
-            )
-        case "server is busy":
-            return Retry(ServerError(f"Talroo says that it is busy ({seen}); it may be better later."))
-        case "too many requests":
-            error = ThrottledError(f"Talroo says that it is asked too often ({seen}); lower requests_per_second.")
-            return Retry(error, throttle=True)
-        case documented if documented in _REFUSALS:
-            return Refuse(RefusedError(f"Talroo refused the request ({seen}); {_REFUSALS[documented]}."))
-    if response.status == 429 or response.status >= 500:
+    seen = f"Talroo answered HTTP {response.status} with status 0 and the message {clip(message, 200)!r}"
+    if message.lower() == "unauthorized request":
+        advice = f"The ticket was refused; {_clocks(response)}."
+        return Retry(AuthenticationError(f"{seen}. {advice}"), correct_clock=True)
+    rule = MESSAGES.get(message.lower())
+    if rule is None and (response.status == 429 or response.status >= 500):
         return None
-    return Refuse(
-        RefusedError(
-            f"Talroo refused the request with a message that is not documented ({seen}). If it does not say what to "
-            "change, ask Talroo."
-        )
-    )
-
-
-_DEFECT = "this connector sends what is documented, so the API changed, or the connector has a defect"
-
-_REFUSALS = {
-    "missing required params": _DEFECT,
-    "not found": (
-        "it knows no such advertiser of this customer. Check advertiser_ids: each must stand in the advertiser_id tag "
-        "of jobs in the feed"
-    ),
-    "format error": _DEFECT,
-    "date format error": _DEFECT,
-    "invalid date range": (
-        "the day lies before the previous two full calendar months, or in the future. Check start, and this host's "
-        "clock"
-    ),
-}
+    return (rule or UNDOCUMENTED).verdict(seen)
 
 
 def states_its_total(response: Response, answer: Answer | None) -> Verdict | None:
     """
-    Of a report: without ``total_clicks`` nobody says that an empty one is empty, or that a full one is whole.
+    A report states ``total_clicks``: without it an empty report could be a cut one.
     """
     if answer is None or answer.problem is not None or answer.total is not None or _status(answer.head) != "1":
         return None
     return Retry(
         BrokenBodyError(
-            f"Talroo sent a report without total_clicks (HTTP {response.status}), so nothing says whether it is whole. "
+            f"Talroo sent a report without total_clicks (HTTP {response.status}), so it may not be whole. "
             "It was not taken; if it stays so, the API changed."
         )
     )
@@ -214,31 +205,22 @@ def _status(head: Mapping[str, Any] | None) -> str | None:
 
 def _head(response: Response, answer: Answer | None) -> Mapping[str, Any] | None:
     """
-    What the envelope read of the outside, or the body itself where it read none (``penstock check``); None for a body
-    that is no JSON object.
+    The members outside of the records, as the envelope read them, or those of the body where no envelope did
+    (``penstock check``); None for a body that is no JSON object.
     """
-    if answer is not None and "status" in answer.head:
-        return answer.head
-    return response.members()
+    return answer.head if answer is not None and "status" in answer.head else response.members()
 
 
 # --- the connector --------------------------------------------------------------------------------------------------
-
-
-def authenticator(settings: TalrooSettings) -> Ticket:
-    return Ticket(key=settings.key())
-
 
 CONNECTOR = Connector(
     name="talroo",
     title="Talroo",
     summary="Click reports of the advertisers of a Talroo customer",
     settings=TalrooSettings,
-    authenticator=authenticator,
+    authenticator=lambda settings: Ticket(key=settings.key()),
     judge=judge,
-    # "too many requests" exists, its number is not stated: one request at a time, a second apart, and a minute's
-    # silence once it was said (less if throttle_wait_s is less).
-    limits=Limits(requests_per_second=1.0, concurrency=1, cool_down_s=60.0),
+    limits=LIMITS,
     check=check,
     streams="connector_talroo.streams:STREAMS",
     sandbox="connector_talroo.sandbox:SANDBOX",

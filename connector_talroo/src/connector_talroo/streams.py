@@ -5,11 +5,11 @@ The one stream: clicks, by advertiser and day.
 from collections.abc import Iterable
 from datetime import date, timedelta
 
-from penstock import Envelope, OpenFor, Request, Slice, Stream
+from penstock import Envelope, Request, Slice, Stream
 
 from connector_talroo.config import TalrooSettings
 from connector_talroo.records import Click
-from connector_talroo.source import click_report, states_its_total
+from connector_talroo.source import DAYS_PER_REQUEST, OPEN_FOR, click_report, states_its_total
 
 REPORT = Envelope(
     items="clicks_report", keyed_by="report_date", optional=True, total="total_clicks", head=("status", "message")
@@ -17,7 +17,7 @@ REPORT = Envelope(
 """
 ``{status, start_day, end_day, total_clicks, clicks_report: {day: [click, ...]}}``; of an error ``{status, message}``.
 
-``end_day`` is the day after the last one, although the request's ``end`` is included: it is not looked at. A day
+``end_day`` is the day after the last one, although the request's ``end`` is included: it is not read. A day
 without clicks may be missing, and a report without any may be ``{}``, ``[]`` (PHP prints an empty map so), null or
 absent. Source: Reporting API, sample answer; the empty forms are inferred.
 """
@@ -52,10 +52,8 @@ STREAMS = (
         requests=requests,
         envelope=REPORT,
         judge=states_its_total,
-        # A range is allowed, but a day bounds the size of an answer and what a failed one costs.
-        days_per_request=1,
+        days_per_request=DAYS_PER_REQUEST,
         earliest=earliest,
-        # Nothing is stated. Networks of this kind withdraw and reprice clicks for some days.
-        open_for=OpenFor(3),
+        open_for=OPEN_FOR,
     ),
 )
