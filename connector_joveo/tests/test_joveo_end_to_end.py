@@ -483,7 +483,7 @@ def test_downloads_from_another_host_carry_no_credentials(reading: Reading, app:
     [
         ({"final_status": "FAILED"}, "failed twice", 2),
         ({"final_status": "STUCK"}, "was not ready", 1),
-        ({"id_in": "nowhere"}, "gave no id", 1),
+        ({"id_in": "nowhere"}, "without an id of the report", 1),
     ],
     ids=["failed", "never-ready", "no-id"],
 )

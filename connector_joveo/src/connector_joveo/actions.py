@@ -13,13 +13,23 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
-from penstock import Action, Field, FieldType, Receipt, Response, Retry, ServerError, Values, Verdict, answer_of, camel
+from penstock import (
+    Action,
+    Field,
+    FieldType,
+    Receipt,
+    Response,
+    Retry,
+    ServerError,
+    Values,
+    Verdict,
+    answer_of,
+    camel,
+    placeholders,
+)
 
-from connector_joveo.endpoints import CLIENT_HEADER, ENDPOINTS, endpoint, parameters
-from connector_joveo.source import JoveoJudge
-
-# The page gives no limit to a list of candidates; this is ours.
-CANDIDATES_PER_REQUEST = 100
+from connector_joveo.endpoints import CLIENT_HEADER, ENDPOINTS, endpoint
+from connector_joveo.source import CANDIDATES_PER_REQUEST, judge, statuses
 
 _PARAMETERS = {"job_reference": "the refNumber of a job"}
 
@@ -49,7 +59,7 @@ _CONFIG_BODY = (
 )
 
 
-# --- what is looked at before sending -------------------------------------------------------------------------------
+# --- checks before sending ------------------------------------------------------------------------------------------
 
 
 def _changes(names: Sequence[str], settings: Any, values: Values) -> None:
@@ -60,44 +70,46 @@ def _changes(names: Sequence[str], settings: Any, values: Values) -> None:
 def _days(settings: Any, values: Values) -> None:
     for name in ("start_date", "end_date"):
         if name in values and not re.fullmatch(r"\d\d/\d\d/\d{4}", values[name]):
-            raise ValueError(f"{name}: found {values[name]!r}, wanted {_DAY} such as 01/31/2026")
+            raise ValueError(f"{name}: found {values[name]!r}, expected {_DAY} such as 01/31/2026")
 
 
 # --- the table ------------------------------------------------------------------------------------------------------
 
 
-def _judge(
-    name: str, by_client: bool, says: str | None, response: Response, rows: Sequence[Values]
-) -> Sequence[Receipt] | Verdict | None:
+def _outcome(member: str, response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Verdict | None:
     """
-    As for reads: the keys, the token of a day, and a body that contradicts its status.
-
-    ``says``: the member that holds the outcome, where the page shows the status to be that of a gateway before it. An
-    answer without it says nothing of the write.
+    A good status without ``member``, which holds the outcome, is the status of a gateway before it: the outcome of the
+    write is unknown.
     """
-    said = JoveoJudge(operation=name, chosen_by="client_id" if by_client else "")(response, None)
-    if said is None and says is not None and 200 <= response.status < 300:
-        answer = answer_of(response, whole=True)
-        if not isinstance(answer, dict) or answer.get(says) is None:
-            seen = response.text(120) or "an empty body"
-            return Retry(ServerError(f"Joveo answered {name} with HTTP {response.status}, but without {says}: {seen}"))
-    return said
+    verdict = judge(response, None)
+    if verdict is not None or not 200 <= response.status < 300:
+        return verdict
+    body = answer_of(response, whole=True)
+    if isinstance(body, dict) and body.get(member) is not None:
+        return None
+    seen = response.text(120) or "an empty body"
+    return Retry(ServerError(f"Joveo answered HTTP {response.status} without {member}: {seen}"))
 
 
-def _action(name: str, summary: str, *body: Field, says: str | None = None, **more: Any) -> Action:
+def _action(name: str, summary: str, *body: Field, outcome: str = "", **more: Any) -> Action:
+    """
+    An action at its endpoint, with the fields of its path or header. ``outcome``: the member that holds the outcome.
+    """
     method, path = ENDPOINTS[name]
     place = [
-        Field(name=one, place="path", required=True, description=_PARAMETERS.get(one, "")) for one in parameters(path)
+        Field(name=one, place="path", required=True, description=_PARAMETERS.get(one, "")) for one in placeholders(path)
     ]
     if header := CLIENT_HEADER.get(name):
-        told = "a client of the agency"
-        place.append(Field(name="client_id", member=header, place="header", required=True, description=told))
+        client = "a client of the agency"
+        place.append(Field(name="client_id", member=header, place="header", required=True, description=client))
     verb = name.partition("_")[0]
     if verb == "update" and not header:
         more["prepare"] = partial(_changes, [field.name for field in body])
     elif any(field.name == "start_date" and field.description == _DAY for field in body):
         more["prepare"] = _days
     by_client = any(field.name == "client_id" for field in place)
+    if outcome:
+        more["judge"] = partial(_outcome, outcome)
     return Action(
         name=name,
         summary=summary,
@@ -105,7 +117,7 @@ def _action(name: str, summary: str, *body: Field, says: str | None = None, **mo
         path=path,
         endpoint=lambda settings: endpoint(settings.endpoints, name),
         fields=(*place, *body),
-        judge=partial(_judge, name, by_client, says),
+        statuses=statuses(name, "client_id" if by_client else ""),
         # To set a state or to remove something twice is the same as once.
         repeatable=verb in ("update", "delete", "pause", "enable") and more.get("rows_per_request", 1) == 1,
         destroys=verb == "delete",
@@ -214,11 +226,11 @@ ACTIONS = (
     ),
     _action(
         "update_candidate_status",
-        "tell the new stage of job applications",
-        *_body("text", "job_application_id", required=True, description="the id that Joveo's pixels were given"),
+        "report the new stage of job applications",
+        *_body("text", "job_application_id", required=True, description="the id that was given to Joveo's pixels"),
         *_body("text", "candidate_status", required=True, description="the new stage"),
         *_body("text", "timestamp", description="when the stage was reached, ISO 8601 UTC"),
-        says="success",
+        outcome="success",
         rows_per_request=CANDIDATES_PER_REQUEST,
         open_body=True,
     ),
@@ -229,7 +241,7 @@ ACTIONS = (
         Field(name="a", required=True, choices=("1", "2", "3"), description="1 view, 2 apply started, 3 applied"),
         *_body("text", "candidate_id"),
         *_body("text", "job_application_id", description="unique for each application"),
-        says="statusCode",
+        outcome="statusCode",
         open_body=True,
     ),
 )

@@ -1,15 +1,15 @@
 """
-Where each operation of Joveo is asked: methods and paths as data, since the provider's page prints neither.
+The method and path of each operation of Joveo, as a table: the provider's page prints neither.
 
-Every entry but that of ``send_s2s_event`` is our reading of the operations' titles and parameters. The setting
-``endpoints`` puts another method or path in its place.
+Every entry but that of ``send_s2s_event`` is inferred from the operation's title and parameters. The setting
+``endpoints`` replaces a method or a path.
 """
 
-import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from typing import Any, NamedTuple
-from urllib.parse import quote
+
+from penstock import placeholders
 
 
 class Endpoint(NamedTuple):
@@ -91,7 +91,7 @@ ENDPOINTS: Mapping[str, Endpoint] = {
     "publisher_report_poll": Endpoint("GET", _PUBLISHER + "/{report_id}"),
 }
 
-# The header in which these operations take the client; the others take it in the path.
+# The header that carries the client in these operations; in the others the path does.
 CLIENT_HEADER: Mapping[str, str] = {
     **dict.fromkeys(("stats", "stats_poll", "client_metadata", "ip_report", "ip_report_poll"), "x-client-id"),
     **dict.fromkeys(("apply_job_rules", "update_candidate_status"), "x-client-id"),
@@ -99,52 +99,37 @@ CLIENT_HEADER: Mapping[str, str] = {
 }
 
 _METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
-_NAME = re.compile(r"\{([^{}]*)\}")
 
 
-def override(operation: str, said: Any) -> Endpoint:
+def override(operation: str, configured: Any) -> Endpoint:
     """
     The endpoint that the configuration gives for an operation: ``{ method = "GET", path = "/v2/clients" }``, either
-    of the two, or ``"GET /v2/clients"``. ValueError, in words for a user, for anything else.
+    of the two, or ``"GET /v2/clients"``. ValueError for anything else.
     """
     if operation not in ENDPOINTS:
         near = get_close_matches(operation, ENDPOINTS, n=1)
-        raise ValueError(f"{operation!r} is no operation of Joveo" + (f"; did you mean {near[0]}?" if near else ""))
+        raise ValueError(f"{operation!r} is not an operation of Joveo" + (f"; did you mean {near[0]}?" if near else ""))
     default = ENDPOINTS[operation]
-    if isinstance(said, str):
-        method, _, path = said.strip().partition(" ")
-        said = {"method": method, "path": path.strip()}
-    if not isinstance(said, Mapping) or not said or set(said) - {"method", "path"}:
-        raise ValueError(f'{operation}: wanted {{ method = "{default.method}", path = "{default.path}" }}')
-    method, path = str(said.get("method", default.method)).upper(), str(said.get("path", default.path))
+    if isinstance(configured, str):
+        method, _, path = configured.strip().partition(" ")
+        configured = {"method": method, "path": path.strip()}
+    if not isinstance(configured, Mapping) or not configured or set(configured) - {"method", "path"}:
+        raise ValueError(f'{operation}: expected {{ method = "{default.method}", path = "{default.path}" }}')
+    method = str(configured.get("method", default.method)).upper()
+    path = str(configured.get("path", default.path))
     if method not in _METHODS:
-        raise ValueError(f"{operation}: found the method {method!r}, wanted one of {', '.join(_METHODS)}")
+        raise ValueError(f"{operation}: found the method {method!r}, expected one of {', '.join(_METHODS)}")
     if not path.startswith("/") or "?" in path or "#" in path:
-        raise ValueError(f"{operation}: found the path {path!r}, wanted one that begins with / and has no ? or #")
-    given, wanted = set(parameters(path)), parameters(default.path)
-    if unknown := given - {*wanted, "client_id"}:
-        known = ", ".join(sorted({*wanted, "client_id"}))
+        raise ValueError(f"{operation}: found the path {path!r}, expected one that begins with / and has no ? or #")
+    given, needed = set(placeholders(path)), placeholders(default.path)
+    if unknown := given - {*needed, "client_id"}:
+        known = ", ".join(sorted({*needed, "client_id"}))
         raise ValueError(f"{operation}: the path names {', '.join(sorted(unknown))}, which is not one of {known}")
-    if missing := [f"{{{name}}}" for name in wanted if name not in given]:
-        # Else each client, or each job, would be asked for in the same words and get the same answer.
-        raise ValueError(f"{operation}: the path lacks {' and '.join(missing)}, which says what is asked for")
+    if missing := [f"{{{name}}}" for name in needed if name not in given]:
+        # Without it, the requests for each client, or each job, would be the same.
+        raise ValueError(f"{operation}: the path lacks {' and '.join(missing)}, which names the resource")
     return Endpoint(method, path)
 
 
 def endpoint(overrides: Mapping[str, Any], operation: str) -> Endpoint:
     return override(operation, overrides[operation]) if operation in overrides else ENDPOINTS[operation]
-
-
-def parameters(path: str) -> list[str]:
-    """The names between braces."""
-    return _NAME.findall(path)
-
-
-def filled(path: str, values: Mapping[str, Any]) -> str:
-    """``path`` with its names replaced, each value percent-encoded whole, ``/`` included."""
-    return _NAME.sub(lambda name: _segment(str(values[name[1]])), path)
-
-
-def _segment(value: str) -> str:
-    # "." and ".." would be taken out of a path on the way; no other text needs more than quote().
-    return quote(value, safe="") if value.strip(".") else value.replace(".", "%2E")

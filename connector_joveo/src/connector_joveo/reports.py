@@ -2,7 +2,7 @@
 Joveo's asynchronous reports: where the report's id is, what its states mean, where its files lie.
 
 Source: operations 49 and 50 (``stats``), 55 and 56 (``ip_report``), 59 and 60 (``publisher_report``). The page shows a
-submission that answers ``NO_CONTENT`` and a poll that takes a task id, and not where the one gives the other.
+submission that answers ``NO_CONTENT`` and a poll that takes a task id; where that id is read from is assumed.
 """
 
 import re
@@ -13,24 +13,19 @@ from attrs import evolve, frozen
 from penstock import BrokenBodyError, Empty, Gone, Ready, ReportError, ReportState, Request, Response, Waiting
 
 from connector_joveo.config import JoveoSettings
-from connector_joveo.source import joveo_request
+from connector_joveo.source import (
+    FAILED,
+    ID_HEADERS,
+    ID_MEMBERS,
+    LINK_MEMBERS,
+    UNDER_WAY,
+    UNKNOWN_AT_FIRST_S,
+    joveo_request,
+)
 
 DONE = "SUCCESS"
 NOTHING = "NO_RECORDS_FOUND"
-FAILED = frozenset({"FAILED", "FAILURE", "ERROR", "CANCELLED", "EXPIRED"})  # but for FAILED inferred
-# Not one is printed by Joveo. Any other word means the same, but is told.
-UNDER_WAY = frozenset(
-    {
-        *("ACCEPTED", "CREATED", "INITIATED", "IN_PROGRESS", "NEW", "PENDING"),
-        *("PROCESSING", "QUEUED", "RUNNING", "SCHEDULED", "STARTED", "SUBMITTED"),
-    }
-)
 
-# A report that was just submitted may not be known yet to whoever answers the poll.
-UNKNOWN_AT_FIRST_S = 60.0
-
-_ID_MEMBERS = ("taskId", "task_id", "reportId", "report_id", "id", "result")
-_LINK_MEMBERS = ("location", "url", "reportUrl", "downloadUrl", "link")
 _TOKEN = re.compile(r"(?=[^\d]*\d)[A-Za-z0-9._~-]{1,200}")  # with a digit: no word such as NO_CONTENT or OK
 
 
@@ -48,9 +43,9 @@ class JoveoReport:
         """
         found = (
             _from_location(response)
-            or _from_header(response, "task-?id")
+            or _from_header(response, ID_HEADERS[0])
             or _from_body(response)
-            or _from_header(response, "^(?!x-amz).*request-?id")  # Amazon's gateway gives every request an id
+            or _from_header(response, ID_HEADERS[1])
         )
         if found is None:
             names = ", ".join(name for name, _ in response.headers) or "none"
@@ -60,8 +55,8 @@ class JoveoReport:
             if response.status == 200 and (cut or broken or text.startswith("<")):
                 raise BrokenBodyError(f"Joveo answered the submission of {self.operation} with {text!r}")
             raise ReportError(
-                f"Joveo took the submission of {self.operation} (HTTP {response.status}) and gave no id to ask for it: "
-                f"the headers were {names}, the body {text!r}. Tell Joveo; without the id the report "
+                f"Joveo accepted the submission of {self.operation} (HTTP {response.status}) without an id of the "
+                f"report: the headers were {names}, the body {text!r}. Report it to Joveo; without the id the report "
                 "cannot be fetched."
             )
         return found
@@ -75,7 +70,7 @@ class JoveoReport:
     def state(self, response: Response, age_s: float) -> ReportState:
         if response.status == 404:
             early = age_s < UNKNOWN_AT_FIRST_S
-            return Waiting("unknown so far (HTTP 404)") if early else Gone("Joveo does not know the report (HTTP 404)")
+            return Waiting("unknown so far (HTTP 404)") if early else Gone("Joveo has no such report (HTTP 404)")
         body = _decoded(response)
         if not isinstance(body, dict):
             raise BrokenBodyError(
@@ -85,18 +80,18 @@ class JoveoReport:
         if status == NOTHING:
             return Empty()
         if status in FAILED:
-            return Gone(f"Joveo says {status}")
+            return Gone(f"Joveo states {status}")
         if status != DONE:
             return Waiting("" if status in UNDER_WAY else f"status {status or 'missing'}")
-        links = [link for name in _LINK_MEMBERS for link in _links(body.get(name))]
+        links = [link for name in LINK_MEMBERS for link in _links(body.get(name))]
         if not links:
-            # Only NO_RECORDS_FOUND says that there is nothing.
-            return Gone("Joveo says SUCCESS without a location to download from")
+            # Only NO_RECORDS_FOUND means that there is nothing.
+            return Gone("Joveo states SUCCESS without a location to download from")
         base = self.settings.base_url.rstrip("/") + "/"
         return Ready(tuple(_download(base, link) for link in dict.fromkeys(links)))
 
     def lost(self, response: Response) -> bool:
-        """A download link that is refused has expired: the report is asked for anew."""
+        """A download link that is refused has expired: the report is submitted again."""
         return response.status in (403, 404, 410)
 
 
@@ -110,7 +105,7 @@ def _links(found: Any) -> list[str]:
     if isinstance(found, str):
         return [found] if found.strip() else []
     if isinstance(found, dict):
-        return [link for name in _LINK_MEMBERS for link in _links(found.get(name))]
+        return [link for name in LINK_MEMBERS for link in _links(found.get(name))]
     return [link for one in found for link in _links(one)] if isinstance(found, list) else []
 
 
@@ -134,7 +129,7 @@ def _from_body(response: Response) -> str | None:
     body = _decoded(response)
     if isinstance(body, dict):
         inner = (body, body.get("data"), body.get("result"))
-        found = (one[name] for one in inner if isinstance(one, dict) for name in _ID_MEMBERS if name in one)
+        found = (one[name] for one in inner if isinstance(one, dict) for name in ID_MEMBERS if name in one)
         texts = (str(one) for one in found if isinstance(one, (str, int)) and not isinstance(one, bool))
     else:
         texts = (str(one) for one in (body if isinstance(body, (str, int)) else response.text(),))

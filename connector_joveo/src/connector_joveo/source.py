@@ -1,43 +1,85 @@
 """
-Joveo as a whole: its credentials, what its answers mean, how often it may be asked.
+Joveo as a whole: its credentials, what its responses mean, its pace.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
-from attrs import frozen
 from penstock import (
     Answer,
     AuthenticationError,
     Authenticator,
     Connector,
     Limits,
+    Refusal,
     Refuse,
     RefusedError,
     Request,
     Response,
-    Retry,
-    ServerError,
     Skip,
     Slice,
+    StatusRule,
+    Unavailable,
     Verdict,
-    clip,
+    named,
 )
 
 from connector_joveo.config import JoveoSettings
-from connector_joveo.endpoints import CLIENT_HEADER, endpoint, filled
+from connector_joveo.endpoints import CLIENT_HEADER, endpoint
 
-# Members by which a body says that it is a failure, under whatever status, and those that say why.
+# --- assumptions: Joveo's page does not state these (paths: endpoints.py) -------------------------------------------
+
+LIMITS = Limits(requests_per_second=2.0, concurrency=4)  # no limit is stated; this is polite
+
+# The number of the first page is stated for jobs only, and the general text contradicts it. The most records of a page
+# are not stated.
+PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True, page_size_may_be_capped=True)
+JOB_PAGES = named(
+    "page_number",
+    size_param="limit",
+    size=1000,
+    first_page=1,
+    probe_previous_page=True,
+    ceiling=10_000,
+    page_size_may_be_capped=True,
+)
+
+# Members by which a body may state a failure under any status, and those that may give the reason.
 FLAGS = ("success", "result", "statusCode", "message", "errorMessage", "error", "body")
+REASON = ("message", "errorMessage", "error", "body")
+
+# Where the id of a report is, in this order: the page shows a submission that answers NO_CONTENT and a poll that takes
+# a task id, and not where the one gives the other.
+ID_HEADERS = ("task-?id", "^(?!x-amz).*request-?id")  # Amazon's gateway gives every request an id
+ID_MEMBERS = ("taskId", "task_id", "reportId", "report_id", "id", "result")
+LINK_MEMBERS = ("location", "url", "reportUrl", "downloadUrl", "link")
+
+# States of a report. SUCCESS, NO_RECORDS_FOUND and FAILED are stated. Any other state means under way, with a note.
+FAILED = frozenset({"FAILED", "FAILURE", "ERROR", "CANCELLED", "EXPIRED"})
+UNDER_WAY = frozenset(
+    {
+        *("ACCEPTED", "CREATED", "INITIATED", "IN_PROGRESS", "NEW", "PENDING"),
+        *("PROCESSING", "QUEUED", "RUNNING", "SCHEDULED", "STARTED", "SUBMITTED"),
+    }
+)
+
+# A report may be unknown to the server that answers the poll for as long as this after its submission.
+UNKNOWN_AT_FIRST_S = 60.0
+
+# The page gives no limit to a list of candidates.
+CANDIDATES_PER_REQUEST = 100
+
+# --- requests -------------------------------------------------------------------------------------------------------
 
 
 def joveo_request(
     settings: JoveoSettings, operation: str, *, client: str | None = None, body: Any = None, **path: Any
 ) -> Request:
     """
-    The request of an operation; ``client`` goes where the operation takes it and is stamped as ``client_id``.
+    The request of an operation; ``client`` is in its path or header, and on every record as ``client_id``.
     """
     method, template = endpoint(settings.endpoints, operation)
-    url = settings.base_url.rstrip("/") + filled(template, {"client_id": client, **path})
+    url = settings.url(template, client_id=client, **path)
     stamped = {} if client is None else {"client_id": client}
     headers = ((CLIENT_HEADER[operation], client),) if client is not None and operation in CLIENT_HEADER else ()
     if body is None:
@@ -45,16 +87,21 @@ def joveo_request(
     return Request.json(method, url, body, headers=headers, columns=stamped)
 
 
+def check(settings: JoveoSettings, slice_: Slice) -> Request:
+    """One client of the list: every key may read it, and it takes both credentials."""
+    return joveo_request(settings, "clients").with_param("page", "1").with_param("limit", "1")
+
+
 def authenticator(settings: JoveoSettings) -> Authenticator:
     """
     ``x-api-key`` on every call and, bare, the token of a day in ``x-authorization-key``.
 
-    Source: operation 1 and the section on authentication; that no ``Bearer`` goes before the token is inferred.
+    Source: operation 1 and the section on authentication; that no ``Bearer`` precedes the token is inferred.
     """
     from penstock_plugins.tokens import GrantedToken
 
     method, path = endpoint(settings.endpoints, "token")
-    login = Request.json(method, settings.base_url.rstrip("/") + path, {"client_id": settings.api_client_id.reveal()})
+    login = Request.json(method, settings.url(path), {"client_id": settings.api_client_id.reveal()})
     return GrantedToken(
         provider="Joveo",
         login=login,
@@ -64,97 +111,76 @@ def authenticator(settings: JoveoSettings) -> Authenticator:
     )
 
 
-@frozen(kw_only=True)
-class JoveoJudge:
+# --- responses ------------------------------------------------------------------------------------------------------
+
+
+def statuses(operation: str = "", chosen_by: str = "", *, detail: bool = False) -> Mapping[int, StatusRule]:
     """
-    What an answer to ``operation`` means.
+    What 403 and 404 mean to an operation. Source: the table of status codes.
 
-    401: the API key is wrong. 403: the token ran out (it does not say so with 401), or the keys have no right to this
-    client; one new token tells which. ``chosen_by``: the setting that names whose data these are, so that a refusal
-    concerns them and not the source. 404: nothing there, which ends a ``detail`` quietly and a listing loudly, for a
-    wrong path looks the same.
-
-    Source: the table of status codes; that a body may say ``success``, ``result`` or ``statusCode`` otherwise than
-    its status: operations 53, 57 to 59.
+    403: the token ran out (it does not answer 401), or the keys have no right; one new token decides. ``chosen_by``:
+    the setting that names whose data these are, so that a refusal is theirs and not the source's. 404: nothing is
+    there, which is no failure of a ``detail``; of a listing it is one, since a wrong path looks the same.
     """
-
-    operation: str
-    chosen_by: str = ""
-    detail: bool = False
-
-    def __call__(self, response: Response, answer: Answer | None) -> Verdict | None:
-        status = response.status
-        if 200 <= status < 300:
-            return self._in_body(response, answer)
-        said = f"HTTP {status}: {text}" if (text := reason_of(response, answer)) else f"HTTP {status}"
-        if status == 401:
-            return Refuse(
-                AuthenticationError(
-                    f"Joveo refused the API key at {self.operation} ({said}); check api_key, and that base_url is the "
-                    "environment it was issued for."
-                )
-            )
-        if status == 403:
-            return Retry(self._forbidden(said), renew=True)
-        if status == 404 and self.detail:
-            return Skip(f"Joveo has no such {self.operation} (HTTP 404)")
-        if status == 404:
-            return Refuse(
-                RefusedError(
-                    f"Joveo knows nothing at the path of {self.operation} ({said}). Either what it names is gone, or "
-                    f"Joveo serves it elsewhere: its paths are not public, correct it under endpoints.{self.operation}."
-                )
-            )
-        return None
-
-    def _forbidden(self, said: str) -> AuthenticationError | RefusedError:
-        # Told before a new token is tried as well as after.
-        seen = f"Joveo refused {self.operation} ({said}): the token ran out or, if a new one does not help,"
-        if not self.chosen_by:
-            return AuthenticationError(
-                f"{seen} these keys have no right to it. Slice Joveo for the right, and check that base_url is right."
-            )
-        return RefusedError(
-            f"{seen} these keys have no right to what was asked for, or its id is wrong. Check {self.chosen_by}, or "
-            "ask Joveo for the right."
+    expired = "The token ran out or, if a new one does not help, these keys have no right to"
+    place = f"endpoints.{operation}" if operation else "endpoints"
+    return {
+        403: Refusal(
+            f"{expired} this data, or its id is wrong. Check {chosen_by}, or ask Joveo for the right.", renew=True
         )
+        if chosen_by
+        else Refusal(
+            f"{expired} this operation. Ask Joveo for the right, and check that base_url is right.",
+            AuthenticationError,
+            renew=True,
+        ),
+        404: Skip(f"Joveo has no such {operation} (HTTP 404)")
+        if detail
+        else Refusal(
+            "Either what the path names is gone, or Joveo serves it elsewhere: its paths are not public, correct it "
+            f"under {place}."
+        ),
+    }
 
-    def _in_body(self, response: Response, answer: Answer | None) -> Verdict | None:
-        head = said_in(response, answer)
-        code = head.get("statusCode")
-        bad_code = isinstance(code, int) and not isinstance(code, bool) and code != 200
-        if head.get("success") is not False and head.get("result") is not False and not bad_code:
-            return None
-        no = [name for name in ("success", "result") if head.get(name) is False]
-        flag = f"{no[0]} false" if no else f"statusCode {code}"
-        text = f"Joveo answered {self.operation} with HTTP {response.status}, but says {flag}"
-        text = f"{text}: {reason}" if (reason := reason_of(response, answer)) else text
-        if isinstance(code, int) and code >= 500:
-            return Retry(ServerError(f"{text}; it may be better later."))
-        return Refuse(RefusedError(f"{text}."))
+
+STATUSES: Mapping[int, StatusRule] = {
+    401: Refusal(
+        "The API key was refused. Check api_key, and that base_url is the environment it was issued for.",
+        AuthenticationError,
+    ),
+    **statuses(),
+}
 
 
-def said_in(response: Response, answer: Answer | None) -> dict[str, Any]:
-    """The members of the body that may say how it went; of a body that no envelope read, if it is a small object."""
+def judge(response: Response, answer: Answer | None) -> Verdict | None:
+    """
+    A body that contradicts its good status, by ``success``, ``result`` or ``statusCode``.
+
+    Source: operations 53, 57 to 59.
+    """
+    if not 200 <= response.status < 300:
+        return None
+    head = _flags(response, answer)
+    code = head.get("statusCode")
+    bad_code = isinstance(code, int) and not isinstance(code, bool) and code != 200
+    refused = [name for name in ("success", "result") if head.get(name) is False]
+    if not refused and not bad_code:
+        return None
+    flag = f"{refused[0]} false" if refused else f"statusCode {code}"
+    seen = f"Joveo answered HTTP {response.status}, but the body states {flag}: {response.reason(REASON)}".rstrip(": .")
+    return Unavailable().verdict(seen) if isinstance(code, int) and code >= 500 else Refuse(RefusedError(f"{seen}."))
+
+
+def _flags(response: Response, answer: Answer | None) -> Mapping[str, Any]:
+    """The members that may state a failure; of a body that no envelope read, if it is a small object."""
     if answer is not None and answer.head:
-        return dict(answer.head)
+        return answer.head
     if len(response.body) > 65536 or not response.body.lstrip().startswith(b"{"):
         return {}
-    body = response.members() or {}
-    return {name: body[name] for name in FLAGS if name in body}
+    return response.members() or {}
 
 
-def reason_of(response: Response, answer: Answer | None) -> str:
-    """What the answer says, in its own words, as short text."""
-    head = said_in(response, answer)
-    words = next((head[name] for name in ("message", "errorMessage", "error", "body") if head.get(name)), None)
-    return clip(" ".join(str(words).split()), 200) if words is not None else response.text(120)
-
-
-def check(settings: JoveoSettings, slice_: Slice) -> Request:
-    """One client of the list: every key can do that, and it takes both credentials."""
-    return joveo_request(settings, "clients").with_param("page", "1").with_param("limit", "1")
-
+# --- the connector --------------------------------------------------------------------------------------------------
 
 CONNECTOR = Connector(
     name="joveo",
@@ -162,8 +188,10 @@ CONNECTOR = Connector(
     summary="clients, campaigns, jobs, postings and stats of the Joveo programmatic job-ad platform",
     settings=JoveoSettings,
     authenticator=authenticator,
-    judge=JoveoJudge(operation="a request"),
-    limits=Limits(requests_per_second=2.0, concurrency=4),  # Joveo states no limit; this is polite
+    judge=judge,
+    statuses=STATUSES,
+    reason=REASON,
+    limits=LIMITS,
     check=check,
     streams="connector_joveo.streams:STREAMS",
     actions="connector_joveo.actions:ACTIONS",

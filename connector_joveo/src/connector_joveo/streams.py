@@ -22,28 +22,15 @@ from penstock import (
     Slice,
     Stream,
     columns_of,
-    named,
 )
 
 from connector_joveo import records
 from connector_joveo.config import JoveoSettings, day_column, fill, has_date_level, stats_columns
 from connector_joveo.reports import JoveoReport
-from connector_joveo.source import FLAGS, JoveoJudge, joveo_request
+from connector_joveo.source import FLAGS, JOB_PAGES, PAGES, joveo_request, statuses
 
 RETENTION_DAYS = 60
 OPEN = OpenFor(40, month_day=8)  # a month is frozen by the 8th of the next; Joveo's advice is 40 days
-
-# Where pages start is told for jobs only; the general text contradicts it. So is how many records a page may hold.
-PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True, page_size_may_be_capped=True)
-JOB_PAGES = named(
-    "page_number",
-    size_param="limit",
-    size=1000,
-    first_page=1,
-    probe_previous_page=True,
-    ceiling=10_000,
-    page_size_may_be_capped=True,
-)
 
 LISTED = Envelope(items=("data", ""), head=FLAGS)
 _JOBS = Envelope(items=("data", ""), head=("summary", *FLAGS))
@@ -59,16 +46,16 @@ class ListedJobs:
     """
     A page of jobs, with ``summary`` as the number of all.
 
-    That it is this number is inferred. One that is not above what the page itself holds may be the page's own, so it
-    tells nothing of other pages (an empty page after the last one settles it); what is no number tells nothing at all.
+    That it is this number is inferred. A number that is not above the page's own count may be that count, and states
+    nothing of other pages (an empty page after the last one ends the listing); any other text is ignored.
     """
 
     def __call__(self, response: Response) -> Answer:
         answer = _JOBS(response)
-        said = str(answer.head.get("summary"))
+        summary = str(answer.head.get("summary"))
         here = sum(len(_ELEMENTS.decode(items.raw)) if items.format == "array" else 1 for items in answer.items)
-        counts = re.fullmatch("[0-9]{1,18}", said) is not None and int(said) > here
-        return evolve(answer, total=int(said)) if counts else answer
+        counts = re.fullmatch("[0-9]{1,18}", summary) is not None and int(summary) > here
+        return evolve(answer, total=int(summary)) if counts else answer
 
 
 @frozen
@@ -114,7 +101,7 @@ def _parents(path: Mapping[str, str]) -> Rows:
 
 
 def _nameable(parent: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
-    """The parent row itself, unless a column that names it in a path is empty: then it cannot be asked for."""
+    """The parent row itself, unless a column that names it in a path is empty: then it has no path."""
     return () if {None, ""}.intersection(parent.values()) else (parent,)
 
 
@@ -146,7 +133,7 @@ def _stats(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
 
 
 def _ips(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
-    # No callBackUrl: Joveo would send the addresses to it; the report is polled for instead.
+    # No callBackUrl: Joveo would send the addresses to it; the report is polled instead.
     body = {"filterBy": fill(settings.stats_filters, slice_.since, slice_.until)}
     yield joveo_request(settings, "ip_report", client=slice_.account, body=body)
 
@@ -181,7 +168,7 @@ def _stream(
     """
     A stream of each client, read whole each time, unless ``more`` says otherwise.
 
-    ``of``: it is asked for with each row of this stream; ``path``: parameter of the path -> column of that row.
+    ``of``: one request for each row of this stream; ``path``: parameter of the path -> column of that row.
     """
     given: dict[str, Any] = {
         "kind": "snapshot",
@@ -190,7 +177,7 @@ def _stream(
         "accounts": lambda settings: settings.client_ids or None,
         "accounts_from": ("clients", "id"),
         "envelope": LISTED,
-        "judge": JoveoJudge(operation=name, chosen_by="client_ids"),
+        "statuses": statuses(name, "client_ids"),
     }
     if path is not None:
         rows, given["parent"] = _parents(path), Parent(stream=of, columns=tuple(path.values()), links=_nameable)
@@ -200,8 +187,8 @@ def _stream(
 
 def _detail(name: str, summary: str, record: type, **more: Any) -> Stream:
     """One object per request; off by default, since each costs a request that the listing does not."""
-    judge = JoveoJudge(operation=name, chosen_by="client_ids", detail=True)
-    return _stream(name, summary, record, **{"envelope": SINGLE, "judge": judge, "on_by_default": False, **more})
+    own = {"envelope": SINGLE, "statuses": statuses(name, "client_ids", detail=True), "on_by_default": False}
+    return _stream(name, summary, record, **{**own, **more})
 
 
 def _report(name: str) -> dict[str, Any]:
@@ -231,7 +218,7 @@ STREAMS: tuple[Stream, ...] = (
         accounts=None,
         accounts_from=None,
         paginator=PAGES,
-        judge=JoveoJudge(operation="clients"),
+        statuses=statuses("clients"),
     ),
     _stream(
         "jobs",
@@ -319,7 +306,7 @@ STREAMS: tuple[Stream, ...] = (
         accounts=lambda settings: (settings.publisher_family_id,) if settings.publisher_family_id else (),
         accounts_from=None,
         required_settings=("publisher_family_id",),
-        judge=JoveoJudge(operation="publisher_report", chosen_by="publisher_family_id"),
+        statuses=statuses("publisher_report", "publisher_family_id"),
         **_report("publisher_report"),
     ),
     _detail("client_details", "one client", records.Client),

@@ -62,6 +62,6 @@ class TargetCircleSettings(SourceSettings):
         affects_data=True,
     )
 
-    def url(self, path: str, **values: Any) -> str:
+    def url(self, path: str, /, **values: Any) -> str:
         """The absolute URL of a path below the prefix; each value is encoded as one segment."""
         return self.base_url.rstrip("/") + self.path_prefix + fill_path(path, values)

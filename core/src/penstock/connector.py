@@ -211,7 +211,7 @@ class SourceSettings:
         validator=validators.optional(_is_readable_file),
     )
 
-    def url(self, path: str, **values: Any) -> str:
+    def url(self, path: str, /, **values: Any) -> str:
         """
         The absolute URL of a path below ``base_url``; each value replaces its name in braces, encoded as one segment.
         """
