@@ -40,6 +40,7 @@ class Small:
     sink: MemorySink = field(init=False)
     requests: list[SandboxRequest] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
+    _port: int = field(default=0, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.sink = MemorySink(self.folder / "ledger.sqlite")
@@ -49,7 +50,8 @@ class Small:
     ) -> RunReport:
         """Run all streams for these days."""
         self.requests, self.notes = [], []
-        with serve(self._app) as server:
+        with serve(self._app, port=self._port) as server:
+            self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             return run(
                 [self._job(server.base_url, since, until, more)],
                 clock=FakeClock(self.now),

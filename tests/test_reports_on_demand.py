@@ -4,7 +4,7 @@ Reports that a provider makes on demand: wherever their rows lie, all pages of t
 
 import json
 from collections.abc import Callable, Iterable
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from penstock import (
     Envelope,
     Grant,
     Ready,
+    ReportState,
     Request,
     Response,
     SandboxRequest,
@@ -23,6 +24,7 @@ from penstock import (
     SourceSettings,
     Stream,
     Unsigned,
+    Waiting,
     hookimpl,
     named,
     record,
@@ -34,6 +36,7 @@ from penstock._run.runner import run
 from penstock.report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink
+from small import Small
 from worlds import then
 
 ROWS = [{"id": number} for number in range(1, 6)]
@@ -146,3 +149,64 @@ def test_every_page_of_a_report_arrives(place: Callable[[str], Ready], signed: b
     pages = [request for request in asked if "/rows" in request.path]
     assert len(pages) == 3
     assert {"x-key" in request.headers for request in pages} == {signed}
+
+
+@frozen
+class Slow:
+    """A poller whose report is ready when the answer to the poll holds rows."""
+
+    def handle(self, response: Response) -> str:
+        return str((response.members() or {})["id"])
+
+    def poll(self, submitted: Request, handle: str) -> Request:
+        return Request(url=f"{submitted.url}/{handle}")
+
+    def state(self, response: Response, age_s: float) -> ReportState:
+        return Ready() if "data" in (response.members() or {}) else Waiting()
+
+    def lost(self, response: Response) -> bool:
+        return False
+
+
+@pytest.mark.parametrize(("ready", "submitted"), [(True, 1), (False, 2)], ids=["ready by then", "still not ready"])
+def test_a_report_past_its_deadline_is_polled_once_more_by_the_next_run(
+    ready: bool, submitted: int, tmp_path: Path
+) -> None:
+    """
+    A report that was not ready in time fails its partition. The next run polls it before it submits another.
+    """
+    made: list[str] = []
+    done: set[str] = set()
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            made.append(f"r{len(made) + 1}")
+            return {"id": made[-1]}
+        return {"data": ROWS} if request.path.rpartition("/")[2] in done else {}
+
+    stream = Stream(
+        name="sales",
+        summary="sales",
+        record=Sale,
+        kind="snapshot",
+        key="id",
+        requests=lambda settings, slice_: [Request(method="POST", url=f"{settings.base_url}/orders", body=b"{}")],
+        envelope=Envelope(items="data"),
+        poller=Slow(),
+        poll_first_s=1.0,
+    )
+    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    first = shop.run(poll_deadline_s=5)
+
+    assert (first.exit_code, made) == (1, ["r1"])
+    assert "The next run polls it once more" in first.errors[0]["message"]
+
+    done.update(["r1"] if ready else ["r2"])
+    shop.now += timedelta(hours=2)
+    second = shop.run(poll_deadline_s=5)
+
+    assert (second.exit_code, len(made), len(shop.rows("sales"))) == (0, submitted, 5)
+    target = shop.sink.open_readonly("shop")
+    assert target is not None
+    assert target.ledger.pending("shop", "sales") == ()
+    target.close()

@@ -8,7 +8,7 @@ import pytest
 from attrs import define, evolve, field, frozen
 from hypothesis import given, strategies as st
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job, Planner, fingerprint, grouped, plan
+from penstock._plan.planner import Job, Planner, fingerprint, grouped, plan, read_by
 from penstock._plan.selection import chosen_streams
 from penstock.connector import Connector, OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError
@@ -72,8 +72,10 @@ class FakeLedger:
     held: dict[Partition, LedgerEntry] = field(factory=dict)
     reports: tuple[PendingReport, ...] = ()
     known: tuple[str, ...] = ()
+    queries: list[dict[str, Any]] = field(factory=list)
 
-    def entries(self, source: str, stream: str) -> dict[Partition, LedgerEntry]:
+    def entries(self, source: str, stream: str, **window: Any) -> dict[Partition, LedgerEntry]:
+        self.queries.append(window)
         return {key: entry for key, entry in self.held.items() if key.stream == stream}
 
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
@@ -399,3 +401,82 @@ def test_a_snapshot_is_always_planned():
     """
     planned = plan(a_job(streams=("accounts",)), NOW).partitions
     assert [(one.partition, one.reason, one.requests) for one in planned] == [(Partition("accounts"), "snapshot", 1)]
+
+
+def test_the_ledger_is_read_for_the_window_only() -> None:
+    """
+    A plan reads the ledger's rows of its own days and accounts, however long the history is.
+    """
+    ledger = FakeLedger()
+    job = a_job(FakeTarget(ledger), since=date(2026, 8, 10), until=date(2026, 8, 11), settings=Settings(ids=("1", "2")))
+
+    plan(job, NOW)
+
+    assert ledger.queries == [{"since": date(2026, 8, 10), "until": date(2026, 8, 11), "accounts": ["1", "2"]}]
+
+
+@pytest.mark.parametrize(
+    ("bad", "reader", "reasons"),
+    [
+        ({"rejected": 1}, "today's", []),
+        ({"rejected": 1}, "another", ["changed"]),
+        ({"rejected": 1}, "", ["changed"]),
+        ({"unread_values": 1}, "another", ["changed"]),
+        ({}, "another", []),
+    ],
+    ids=["same reader", "another reader", "unknown reader", "unread values", "nothing set aside"],
+)
+def test_a_day_with_records_set_aside_is_read_again_when_its_reader_changes(
+    bad: dict[str, int], reader: str, reasons: list[str]
+) -> None:
+    """
+    The reader is the record class and the connector's version: what it could not read, another may.
+    """
+    day = "2026-08-05"
+    job = a_job(since=date.fromisoformat(day), until=date.fromisoformat(day))
+    known = read_by(job.source, CLICKS) if reader == "today's" else reader
+    held = dict([read(day, datetime(2026, 8, 12, 1, tzinfo=UTC), read_by=known, **bad)])
+    job = evolve(job, sink=FakeSink(FakeTarget(FakeLedger(held))))
+
+    assert [one.reason for one in plan(job, NOW).partitions] == reasons
+
+
+def test_the_reader_is_the_record_class_and_the_version() -> None:
+    """
+    Another column, or another version of the connector, is another reader.
+    """
+
+    @record()
+    class Wider:
+        id: str
+        name: str | None = None
+
+    source = a_job().source
+    assert read_by(source, CLICKS) == read_by(a_job().source, CLICKS)
+    assert read_by(source, evolve(CLICKS, record=Wider)) != read_by(source, CLICKS)
+    assert read_by(evolve(source, version="2"), CLICKS) != read_by(source, CLICKS)
+
+
+def test_reports_under_way_are_looked_up_by_account() -> None:
+    """
+    The days of a report stay together as submitted, for its own account; another account's reports do not matter.
+    """
+
+    def days(account: str, *numbers: int) -> tuple[Partition, ...]:
+        return tuple(Partition("clicks", (("account_id", account), ("report_date", f"2026-08-0{n}"))) for n in numbers)
+
+    reports = tuple(
+        PendingReport(
+            source="s", stream="clicks", handle=str(at), request="", partitions=one, submitted_at=NOW, fingerprint=""
+        )
+        for at, one in enumerate((days("1", 2, 3), days("2", 1, 2)))
+    )
+    settings = Settings(ids=("1", "2"))
+    job = a_job(since=date(2026, 8, 1), until=date(2026, 8, 3), settings=settings)
+    stream = evolve(CLICKS, poller=object(), days_per_request=3)
+    planner = Planner(job, NOW, FakeTarget(FakeLedger(reports=reports)))
+
+    slices = planner.slices(stream, ["1", "2"])
+
+    found = [[partition.as_dict()["report_date"][-1] for partition in planned.partitions] for planned in slices]
+    assert found == [["1"], ["2", "3"], ["1", "2"], ["3"]]

@@ -61,15 +61,15 @@ def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
     )
     planned: Any = SimpleNamespace(stream=stream, fingerprint="f", partitions=())
     source: Any = SimpleNamespace(name="s", settings=SourceSettings(base_url="https://api.example.com"))
-    ledger: Any = SimpleNamespace(pending=lambda source, stream: (pending,))
     nothing: Any = None
     reports = Reports(
         source=source,
         planned=planned,
         poller=nothing,
         read=nothing,
-        ledger=ledger,
+        ledger=None,
         clock=FakeClock(now),
+        adoptable={pending.request: pending},
         on_note=lambda text: None,
     )
 

@@ -103,7 +103,7 @@ class LedgerEntry:
     fingerprint: str = ""  # of the settings that shape the answer
     rows: int = 0
     promised: int | None = None
-    rejected: int = 0
+    rejected: int = 0  # records set aside, those of derived streams included
     unread_values: int = 0  # values that did not fit a nullable column: null there, kept in ``_extra``
     repeated: int = 0
     truncated: bool = False

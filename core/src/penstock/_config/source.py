@@ -20,6 +20,7 @@ class ConfiguredSource:
     settings: SourceSettings
     streams: tuple[Stream, ...]
     registry: Registry
+    version: str = ""  # of the connector's distribution
 
     @classmethod
     def of(
@@ -35,6 +36,7 @@ class ConfiguredSource:
             settings=settings,
             streams=registry.streams(connector),
             registry=registry,
+            version=registry.origin(connector).version,
         )
 
     @property

@@ -9,7 +9,7 @@ from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any, Literal
 
 import attrs
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.selection import matches
@@ -57,6 +57,7 @@ class PlannedSlice:
     reasons: tuple[Reason, ...]
     slice: Slice
     fingerprint: str  # of the settings that affect the answer
+    read_by: str = ""  # fingerprint of the record class and the connector's version
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned
 
     @property
@@ -164,11 +165,12 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
 
 @frozen(kw_only=True)
 class _Known:
-    """What the ledger holds of a stream, and the fingerprint of the current settings."""
+    """What the ledger holds of a stream's window, and the current fingerprints."""
 
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict)
-    reports: Sequence[PendingReport] = ()  # under way
+    reports: Mapping[str | None, Sequence[PendingReport]] = field(factory=dict)  # under way, by account
     fingerprint: str
+    read_by: str
 
 
 @define
@@ -180,9 +182,7 @@ class Planner:
     target: Target | None
     notices: list[str] = field(factory=list, init=False)
     final: dict[str, int] = field(factory=dict, init=False)
-    _parents: frozenset[str] = field(
-        init=False
-    )  # streams whose rows are needed to request their children, also of final days
+    _parents: frozenset[str] = field(init=False)  # whose rows their children are requested by, also of final days
 
     @_parents.default
     def _parents_of_chosen(self) -> frozenset[str]:
@@ -210,11 +210,13 @@ class Planner:
         """The slices to read of a stream, account by account, days ascending."""
         if self.job.accounts:  # a stream without accounts, which others may depend on, is read all the same
             accounts = [one for one in accounts if one is None or matches(one, self.job.accounts)]
-        known = self._known(stream)
+        accounts = list(accounts)
         if stream.kind == "snapshot":
+            known = self._known(stream, accounts)
             wholes = [(account, _snapshot(stream, account)) for account in accounts]
             return [self._slice(stream, account, {whole: "snapshot"}, known) for account, whole in wholes]
-        days = self.window(stream).days()
+        window = self.window(stream)
+        known, days = self._known(stream, accounts, window), window.days()
         return [planned for account in accounts for planned in self._slices_of_days(stream, account, days, known)]
 
     def window(self, stream: Stream) -> Window:
@@ -251,16 +253,24 @@ class Planner:
             start = floor
         return Window(since=start, until=until)
 
-    def _known(self, stream: Stream) -> _Known:
+    def _known(self, stream: Stream, accounts: Sequence[str | None], window: Window | None = None) -> _Known:
+        """Reads the ledger's rows of these accounts and this window only: the cost does not grow with the history."""
         ledger, source = self.ledger, self.job.source
-        today = fingerprint(source.settings, stream)
+        known = _Known(fingerprint=fingerprint(source.settings, stream), read_by=read_by(source, stream))
         if ledger is None:
-            return _Known(fingerprint=today)
-        return _Known(
-            entries=ledger.entries(source.name, stream.name),
-            reports=ledger.pending(source.name, stream.name) if stream.poller is not None else (),
-            fingerprint=today,
+            return known
+        reports: dict[str | None, list[PendingReport]] = {}
+        for report in ledger.pending(source.name, stream.name) if stream.poller is not None else ():
+            values = report.partitions[0].as_dict() if report.partitions else {}
+            reports.setdefault(values.get(stream.account or ""), []).append(report)
+        entries = ledger.entries(
+            source.name,
+            stream.name,
+            since=window.since if window is not None else None,
+            until=window.until if window is not None else None,
+            accounts=[one for one in accounts if one is not None] if stream.account is not None else None,
         )
+        return evolve(known, entries=entries, reports=reports)
 
     def _slices_of_days(
         self, stream: Stream, account: str | None, days: Sequence[date], known: _Known
@@ -273,7 +283,7 @@ class Planner:
                 self.final[stream.name] = self.final.get(stream.name, 0) + 1
             else:
                 wanted[partition] = reason
-        for group in grouped(list(wanted), known.reports, self.job.source.days_per_request(stream)):
+        for group in grouped(list(wanted), known.reports.get(account, ()), self.job.source.days_per_request(stream)):
             yield self._slice(stream, account, {partition: wanted[partition] for partition in group}, known)
 
     def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
@@ -289,6 +299,8 @@ class Planner:
             return "missing"
         if entry.fingerprint != known.fingerprint:
             return "changed"
+        if (entry.rejected or entry.unread_values) and entry.read_by != known.read_by:
+            return "changed"  # what could not be read may be readable now
         return None if entry.final(known.fingerprint) and self._closed(stream, entry) else "open"
 
     def _closed(self, stream: Stream, entry: LedgerEntry) -> bool:
@@ -316,6 +328,7 @@ class Planner:
             reasons=tuple(reasons.values()),
             slice=Slice(now=self.now, account=account, days=days, start=start, end=end),
             fingerprint=known.fingerprint,
+            read_by=known.read_by,
             entries={partition: known.entries[partition] for partition in reasons if partition in known.entries},
         )
 
@@ -386,4 +399,18 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
         if affects_data(attribute) and value != attribute.default and value not in ((), {}, None):
             values[attribute.name] = value
     text = json.dumps([stream.name, values], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+def read_by(source: ConfiguredSource, stream: Stream) -> str:
+    """
+    A hash of what reads a stream: its record class, those of streams derived from it, and the connector's version. A
+    day with records that were set aside, or values that could not be read, is read again when it changes.
+    """
+    columns = [
+        attrs.asdict(column)
+        for one in (stream, *source.derived_from(stream.name))
+        for column in one.all_columns(one.extra_columns(source.settings) if one.extra_columns is not None else ())
+    ]
+    text = json.dumps([source.version, columns], sort_keys=True, default=str)
     return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

@@ -103,7 +103,7 @@ class Reader:
         self._read_at = None
         self._truncated = False
         if self.reports is not None:
-            self.reports.under_way.clear()
+            self.reports.restart()
         started_at = self.clock.now()
         self.loader.begin()
         try:

@@ -16,7 +16,7 @@ from penstock.connector import SourceSettings, Stream
 from penstock.errors import InconsistentReadError, ReportError
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
-from penstock.protocols import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, Waiting
+from penstock.protocols import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, ReportState, Waiting
 from penstock.sinks import Ledger, PendingReport
 
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
@@ -95,26 +95,41 @@ class Reports:
     read: BodyDecoder  # for the answer to a poll, which may hold the records
     ledger: Ledger | None
     clock: Clock
+    adoptable: dict[str, PendingReport]  # those of earlier runs, by their request; one that is taken up is removed
     on_note: Callable[[str], None]
     under_way: list[PendingReport] = field(factory=list, init=False)
 
     def finished(self, submission: Request) -> Generator[Step, Outcome | None, Finished]:
         """
-        Wait until the report of this submission is ready. One that is gone is submitted anew, once.
+        Wait until the report of this submission is ready. It is submitted anew, once, where it is gone, or where it was
+        adopted past its deadline and is still not ready.
 
         Raises ReportError when it is gone again or not ready in time, and the provider's own refusal.
         """
         report = yield from self._begun(submission)
+        late = self._age_s(report) >= self._times.deadline_s
         outcome, state = yield from self._polled(submission, report)
-        if isinstance(state, Gone):
+        if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
             self._drop(report)
-            self.on_note(f"{self.planned}: {state.reason}; submitting the report anew")
+            reason = state.reason if isinstance(state, Gone) else "the report of an earlier run is still not ready"
+            self.on_note(f"{self.planned}: {reason}; submitting the report anew")
             report = yield from self._submitted(submission)
             outcome, state = yield from self._polled(submission, report)
+        if isinstance(state, Waiting):
+            raise ReportError(
+                f"{self.source.name}: the report for {self.planned} was not ready {self._age_s(report):.0f} s after it "
+                f"was submitted. The next run polls it once more before it submits it anew; poll_deadline_s allows "
+                f"more time."
+            )
         if isinstance(state, Gone):
             self._drop(report)
             raise ReportError(f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}")
         return Finished(report=report, outcome=outcome, state=state)
+
+    def restart(self) -> None:
+        """A new read begins: it takes up the reports of the one before, if it submits the same requests."""
+        self.adoptable.update({report.request: report for report in self.under_way})
+        self.under_way.clear()
 
     def lost(self, response: Response) -> bool:
         """Whether this refused answer to a page or download means that a report expired meanwhile."""
@@ -163,17 +178,15 @@ class Reports:
         return report
 
     def _adopted(self, text: str) -> PendingReport | None:
-        """The report that an earlier run submitted with the same request, unless its time is over."""
-        if self.ledger is None:
+        """The report that an earlier run submitted with the same request and settings."""
+        report = self.adoptable.pop(text, None)
+        if report is None:
             return None
-        for report in self.ledger.pending(self.source.name, self.planned.stream.name):
-            if report.request != text:
-                continue
-            if report.fingerprint == self.planned.fingerprint and self._age_s(report) < self._times.deadline_s:
-                self.under_way.append(report)
-                return report
+        if report.fingerprint != self.planned.fingerprint:
             self._drop(report)
-        return None
+            return None
+        self.under_way.append(report)
+        return report
 
     def _drop(self, report: PendingReport) -> None:
         if self.ledger is not None:
@@ -185,7 +198,7 @@ class Reports:
 
     def _polled(
         self, submission: Request, report: PendingReport
-    ) -> Generator[Step, Outcome | None, tuple[Outcome, Ready | Empty | Gone]]:
+    ) -> Generator[Step, Outcome | None, tuple[Outcome, ReportState]]:
         """Poll the report's state until it is not waiting any more; the pauses between grow by half."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
@@ -205,11 +218,7 @@ class Reports:
                 noted = state.note
                 self.on_note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
-                self._drop(report)
-                raise ReportError(
-                    f"{self.source.name}: the report for {self.planned} was not ready {age_s:.0f} s after it was "
-                    f"submitted. It is submitted anew by the next run; poll_deadline_s allows more time."
-                )
+                return outcome, state
             pause_s = min(times.longest_s, pause_s * 1.5)
             yield Pause(min(pause_s, max(0.0, times.deadline_s - age_s)))
 

@@ -156,7 +156,8 @@ class Delivery:
 
     def _entry(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry:
         planned, counts = result.planned, result.partitions[partition].counts
-        former, rejected = planned.entries.get(partition), (*counts.rejected, *undated)
+        former = planned.entries.get(partition)
+        rejected = (*counts.rejected, *undated, *counts.derived_rejected)
         closes = open_until(planned.stream, self.source.settings, partition, self.source.zone)
         return LedgerEntry(
             source=self.source.name,
@@ -166,15 +167,17 @@ class Delivery:
             read_at=result.read_at,
             open_until=None if result.undated else closes,
             fingerprint=planned.fingerprint,
+            read_by=planned.read_by,
             rows=counts.rows,
             promised=counts.promised,
             rejected=len(rejected),
+            unread_values=counts.unread_values,
             repeated=counts.repeated,
             truncated=result.truncated,
             sums=counts.sums,
             derived_rows=counts.derived_rows,
             version=former.version if former is not None else 0,
-            rejected_records=(*rejected, *counts.derived_rejected),
+            rejected_records=rejected,
             kind=planned.stream.kind,
         )
 
@@ -184,7 +187,7 @@ class Delivery:
         counts = self.report.stream(self.source.name, stream)
         counts.delivered += 1
         counts.records += entry.rows
-        counts.rejected += entry.rejected
+        counts.rejected += entry.rejected - len(count.derived_rejected)
         counts.unread_values += count.unread_values
         counts.repeated += entry.repeated
         counts.truncated += entry.truncated

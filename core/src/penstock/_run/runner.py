@@ -6,7 +6,8 @@ import secrets
 import threading
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime, timedelta
+from contextlib import suppress
+from datetime import datetime
 from functools import partial
 from typing import Any
 
@@ -26,9 +27,9 @@ from penstock._read.reports import Reports, poll_times
 from penstock._run.commit import Delivery
 from penstock._util.clock import Clock
 from penstock.connector import Stream
-from penstock.errors import AuthenticationError, DeadlineReachedError, ProviderError, StoppedError
+from penstock.errors import AuthenticationError, DeadlineReachedError, PenstockError, ProviderError, StoppedError
 from penstock.report import NONE_ALLOWED, Allowance, RunReport
-from penstock.sinks import Checks, Target
+from penstock.sinks import Checks, PendingReport, Target
 
 
 def run(
@@ -118,6 +119,7 @@ class SourceRun:
     _first: list[Stream] = field(init=False)  # what can be read at once, parents first
     _client: SourceClient = field(init=False)
     _components: dict[str, Components] = field(factory=dict, init=False)
+    _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
     _refused: AuthenticationError | None = field(default=None, init=False)
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
@@ -166,8 +168,10 @@ class SourceRun:
             self._add(stream, self._planner.accounts(stream) or ())
 
     def finish(self) -> None:
-        """After the last reading: let the target complete its streams, and remember the run."""
+        """After the last read: let the target complete its streams, and record the run."""
         self.delivery.finish()
+        if not self.report.interrupted and not self.report.deadline:
+            self._drop_stale_reports()
         self.report.notices.extend(dict.fromkeys(self._planner.notices))
         self.delivery.record_run()
 
@@ -180,9 +184,11 @@ class SourceRun:
 
     def _add(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Plan a stream's slices and give them to the scheduler."""
-        self._drop_stale_reports(stream)
         slices = self._planner.slices(stream, accounts)
         hidden = stream not in self._chosen
+        if not hidden and stream.poller is not None and self.delivery.target.ledger is not None:
+            pending = self.delivery.target.ledger.pending(self.source.name, stream.name)
+            self._adoptable.setdefault(stream.name, {report.request: report for report in pending})
         if not hidden:
             self._count_planned(stream, slices)
         for planned in slices:
@@ -205,15 +211,15 @@ class SourceRun:
             }
         )
 
-    def _drop_stale_reports(self, stream: Stream) -> None:
-        """Drop reports under way that are too old to be adopted, and whose days may not be read again."""
+    def _drop_stale_reports(self) -> None:
+        """After a run that was not ended early: drop reports that are past their deadline and belong to no slice."""
         ledger = self.delivery.target.ledger
-        if ledger is None or stream.poller is None:
-            return
-        oldest = self.clock.now() - timedelta(seconds=poll_times(self.source.settings, stream).deadline_s)
-        for pending in ledger.pending(self.source.name, stream.name):
-            if pending.submitted_at <= oldest:
-                ledger.drop(pending)
+        for name, reports in self._adoptable.items():
+            deadline_s = poll_times(self.source.settings, self.source.stream(name)).deadline_s
+            for report in reports.values():
+                if ledger is not None and (self.clock.now() - report.submitted_at).total_seconds() >= deadline_s:
+                    with suppress(PenstockError):  # a target that is gone; the next run drops it
+                        ledger.drop(report)
 
     def _task(self, planned: PlannedSlice, hidden: bool) -> Task:
         parent = self._parent_of(planned)
@@ -281,6 +287,7 @@ class SourceRun:
             read=components.read,
             ledger=target.ledger if target is not None else None,
             clock=self.clock,
+            adoptable=self._adoptable.get(planned.stream.name, {}),
             on_note=self.delivery.note,
         )
 
