@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from attrs import evolve
 from penstock._write.requests import Row, WriteRequest, built, checked, decided, packed, typed
-from penstock.actions import Action, Field, Grouping
+from penstock.actions import Action, Field, MostValues
 from penstock.connector import Connector, SourceSettings
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
-from penstock.model import Receipt, Response, answer_of
+from penstock.model import Receipt, Response
 from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, Throttle
 from penstock.testing import a_response
 
@@ -58,7 +58,7 @@ SEEN = Action(
     method="GET",
     path="/seen",
     fields=(Field(name="user", place="query"), Field(name="id", place="query", repeated=True), Field(name="content")),
-    grouping=Grouping(field="id", most=3, most_url=120, never_with=("content",)),
+    most_values=MostValues(field="id", most=3, most_url=120),
 )
 
 
@@ -216,7 +216,7 @@ def test_bodies(action: Action, given: dict[str, Any], body: Any) -> None:
     """
     values = checked(action, SETTINGS, typed(action, {**(PLACE if action is not EVENTS else {}), **given}))
 
-    assert answer_of(a_response(built(action, SETTINGS, [values]).body)) == body
+    assert a_response(built(action, SETTINGS, [values]).body).json(exact=True) == body
 
 
 @pytest.mark.parametrize(
@@ -238,10 +238,10 @@ def test_bodies_are_looked_at(action: Action, given: dict[str, Any], told: str) 
         checked(action, SETTINGS, typed(action, given))
 
 
-def parcels(action: Action, values: list[dict[str, Any]], grouped: bool = True) -> list[Any]:
+def parcels(action: Action, values: list[dict[str, Any]]) -> list[Any]:
     """Numbers of the rows of each request, or the reason of a refusal."""
     rows = [Row(number=number, values=one) for number, one in enumerate(values)]
-    found = packed(action, SETTINGS, rows, grouped=grouped, length=lambda request: len(request.full_url))
+    found = packed(action, SETTINGS, rows, length=lambda request: len(request.full_url))
     return [list(one.numbers) if isinstance(one, WriteRequest) else one.reason for one in found]
 
 
@@ -253,41 +253,52 @@ def test_rows_of_one_list_share_a_request() -> None:
     rows: list[dict[str, Any]] = [{"account": account, "event_id": str(n)} for n, account in enumerate(accounts)]
     rows.append({"account": "b", "body": [{"eventId": "x"}, {"eventId": "y"}]})
 
-    assert parcels(EVENTS, rows, grouped=False) == [[0, 1, 3], [2, 5], [4], [6]]
+    assert parcels(EVENTS, rows) == [[0, 1, 3], [2, 5], [4], [6]]
 
 
-@pytest.mark.parametrize(
-    ("rows", "grouped", "wanted"),
-    [
-        ([("u", "a"), ("u", "b")], False, [[0], [1]]),
-        ([("u", "a"), ("v", "b"), ("u", "c")], True, [[0, 2], [1]]),
-        ([("u", "a"), ("u", "b"), ("u", "c"), ("u", "d")], True, [[0, 1, 2], [3]]),
-        ([("u", "a"), ("u", "a")], True, [[0], [1]]),
-        ([("u", "a" * 40), ("u", "b" * 40), ("u", "c")], True, [[0], [1, 2]]),
-        ([("u", "a" * 200), ("u", "b")], True, ["its URL would have", [1]]),
-    ],
-    ids=["not asked for", "one user each", "at most", "never twice", "url", "too long alone"],
-)
-def test_rows_that_differ_in_one_field_share_a_request(
-    rows: list[tuple[str, str]], grouped: bool, wanted: list[Any]
-) -> None:
+def test_a_row_with_several_values_is_bounded() -> None:
     """
-    When asked for, within the bounds that the action states.
+    In their number and in the characters of the URL; the same value twice could be counted once.
     """
-    found = parcels(SEEN, [{"user": user, "id": [one]} for user, one in rows], grouped)
+    rows: list[dict[str, Any]] = [
+        {"user": "u", "id": ["a"]},
+        {"user": "u", "id": ["a", "b", "c"]},
+        {"user": "u", "id": list("abcd")},
+        {"user": "u", "id": ["a", "a"]},
+        {"user": "u", "id": ["a" * 200]},
+    ]
 
-    assert [one[:18] if isinstance(one, str) else one for one in found] == wanted
-
-
-def test_rows_that_must_travel_alone_do() -> None:
-    """
-    One that has a field which the action names.
-    """
-    assert parcels(SEEN, [{"id": ["a"], "content": "x"}, {"id": ["b"], "content": "x"}]) == [[0], [1]]
-    assert parcels(SEEN, [{"id": list("abcd")}, {"id": ["a", "a"]}]) == [
+    length = len(built(SEEN, SETTINGS, [rows[-1]]).full_url)
+    assert parcels(SEEN, rows) == [
+        [0],
+        [1],
         "id: 4 in one row, at most 3 fit one request; split the row",
         "id: the same value twice in one row",
+        f"its URL would have {length} characters, more than 120; split the row",
     ]
+
+
+def test_a_request_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    However many rows share it, and whatever is measured of it.
+    """
+    calls = []
+    monkeypatch.setattr("penstock._write.requests.built", lambda *args: calls.append(args) or built(*args))
+    rows: list[dict[str, Any]] = [{"account": "a", "event_id": str(number)} for number in range(9)]
+
+    assert len(parcels(EVENTS, rows)) == len(calls) == 3
+
+
+def test_one_row_that_cannot_be_written_does_not_stop_those_it_would_share_a_request_with() -> None:
+    """
+    Each of them is sent alone.
+    """
+    rows: list[dict[str, Any]] = [{"account": "a", "event_id": one} for one in ("x", "\ud83d", "y")]
+
+    first, second, third = parcels(EVENTS, rows)
+
+    assert (first, third) == ([0], [2])
+    assert second.startswith("cannot be written as JSON")
 
 
 # --- answers ----------------------------------------------------------------------------------------------------------

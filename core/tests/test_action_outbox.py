@@ -10,7 +10,20 @@ from pathlib import Path
 
 import pytest
 from attrs import evolve
-from penstock._write.outbox import CALL, DIED, KEPT_DAYS, STDIN, JobKey, Outbox, OutboxJob
+from penstock._write.outbox import (
+    CALL,
+    DIED,
+    KEPT_DAYS,
+    STDIN,
+    JobKey,
+    Outbox,
+    OutboxJob,
+    PreviousJob,
+    Refused,
+    Resume,
+    Start,
+    decide,
+)
 from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.model import Receipt
 from penstock.redact import Secret
@@ -188,7 +201,9 @@ def test_rows_that_went_to_another_address_are_asked_about(moved: Outbox, option
     Going on would leave out what only the other system has; the message names both addresses and both ways on.
     """
     for _ in range(2):
-        with pytest.raises(UsageError, match=r"test\.example\.com/send \(1 done\).*prod\.example.*--anew.*--moved"):
+        with pytest.raises(
+            UsageError, match=r"test\.example\.com/send \(1 done\).*prod\.example.*--yes.*--resume --yes"
+        ):
             moved.open(ELSEWHERE, NOW, **options)
 
 
@@ -196,8 +211,8 @@ def test_the_same_system_under_a_new_address_is_gone_on_with(moved: Outbox) -> N
     """
     When a person says so, once.
     """
-    for options in ({"moved": True}, {}):
-        job = moved.open(ELSEWHERE, NOW, resume=True, **options)
+    for confirmed in (True, False):
+        job = moved.open(ELSEWHERE, NOW, resume=True, confirmed=confirmed)
         assert (job.fresh, job.settled(0, 1)) == (False, {0})
         job.close()
 
@@ -206,13 +221,13 @@ def test_another_system_gets_all_rows(moved: Outbox) -> None:
     """
     When a person says so; the same system does not get them by this word.
     """
-    job = moved.open(ELSEWHERE, NOW, anew=True)
+    job = moved.open(ELSEWHERE, NOW, confirmed=True)
     assert (job.fresh, job.settled(0, 1)) == (True, set())
     job.settle([done(0)])
     job.close()
 
     with pytest.raises(UsageError, match="did not come to its end"):
-        moved.open(ELSEWHERE, NOW, anew=True)
+        moved.open(ELSEWHERE, NOW, confirmed=True)
 
 
 def test_a_job_of_a_former_version_has_no_address(crashed: Outbox) -> None:
@@ -293,6 +308,64 @@ def test_secrets_and_rows_are_not_kept(outbox: Outbox) -> None:
     assert (found.reason, found.answer) == ("no ***", {"echo": "***"})
     job.close()
     assert outbox.path.stat().st_mode & 0o077 == 0
+
+
+DONE, NONE = {"done": 1, "refused": 2}, {"refused": 2}
+
+
+def previous(counts: dict[str, int], *, finished: bool = False, at: str = "") -> PreviousJob:
+    return PreviousJob(
+        number=7, started_at="2026-03-01T08:00:00+00:00", finished=finished, destination=at, counts=counts
+    )
+
+
+@pytest.mark.parametrize(
+    ("before", "options", "decision"),
+    [
+        pytest.param(None, "", Start(), id="nothing before"),
+        pytest.param(None, "resume", Start(), id="nothing to go on with"),
+        pytest.param(None, "other", Start(), id="other rows of the same name"),
+        pytest.param(None, "resume other", "nothing to go on with", id="resume, other rows of the same name"),
+        pytest.param(previous(DONE), "", "did not come to its end", id="unfinished"),
+        pytest.param(previous(DONE), "confirmed", "did not come to its end", id="unfinished, --yes"),
+        pytest.param(previous(DONE), "resume", Resume(7, over=False), id="unfinished, resume"),
+        pytest.param(previous(NONE), "", Start(7), id="nothing captured"),
+        pytest.param(previous(NONE), "resume", Resume(7, over=False), id="nothing captured, resume"),
+        pytest.param(previous(DONE, finished=True), "", Start(7), id="finished"),
+        pytest.param(previous(DONE, finished=True), "resume", Resume(7, over=True), id="finished, resume"),
+        pytest.param(previous(DONE, at="test"), "", "went to test", id="elsewhere"),
+        pytest.param(previous(DONE, at="test"), "confirmed", Start(7), id="elsewhere, --yes"),
+        pytest.param(previous(DONE, at="test"), "resume", "went to test", id="elsewhere, resume"),
+        pytest.param(
+            previous(DONE, at="test"), "resume confirmed", Resume(7, over=False), id="elsewhere, resume, --yes"
+        ),
+        pytest.param(previous(NONE, at="test"), "", Start(7), id="elsewhere, nothing captured"),
+        pytest.param(previous(NONE, at="test"), "resume", Start(7), id="elsewhere, nothing captured, resume"),
+        pytest.param(previous(DONE, finished=True, at="test"), "", Start(7), id="elsewhere, finished"),
+        pytest.param(previous(DONE, finished=True, at="test"), "resume", "went to test", id="elsewhere, over, resume"),
+        pytest.param(previous({"unknown": 1}), "", "1 unknown", id="an unknown row is captured"),
+        pytest.param(previous(DONE, at="prod"), "resume", Resume(7, over=False), id="the same address"),
+    ],
+)
+def test_what_a_command_does_about_a_job(
+    before: PreviousJob | None, options: str, decision: Start | Resume | str
+) -> None:
+    """
+    Of the job as it was found and the options alone; a text is the reason of a refusal.
+    """
+    found = decide(
+        evolve(KEY, destination="prod"),
+        before,
+        other_begun_at="2026-03-01T08:00:00+00:00" if "other" in options else None,
+        resume="resume" in options,
+        confirmed="confirmed" in options,
+    )
+
+    if isinstance(decision, str):
+        assert isinstance(found, Refused)
+        assert decision in found.reason
+    else:
+        assert found == decision
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ import pytest
 from attrs import frozen
 from penstock._cli import main
 from penstock._plugins.registry import Registry
-from penstock.actions import Action, Field, Grouping
+from penstock.actions import Action, Field, MostValues
 from penstock.connector import Connector, Derived, Parent, Registration, SourceSettings, Stream, setting
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
@@ -240,7 +240,7 @@ ACTION: dict[str, Any] = {"name": "pause", "summary": "", "method": "POST", "pat
         ({"fields": (FIELD, Field(name="x", place="cookie"))}, "field x: place 'cookie' is none of path, query"),  # type: ignore[arg-type]
         ({"fields": (FIELD, Field(name="x", type="int"))}, "field x: type 'int' is none of text, integer"),  # type: ignore[arg-type]
         ({"rows_per_request": 0}, "rows_per_request is 0; write 1 or more"),
-        ({"grouping": Grouping(field="x", most=2, most_url=100)}, "grouping names the field 'x'"),
+        ({"most_values": MostValues(field="x", most=2, most_url=100)}, "most_values names the field 'x'"),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )

@@ -23,7 +23,6 @@ from penstock import (
     ServerError,
     Values,
     Verdict,
-    answer_of,
     camel,
     placeholders,
 )
@@ -84,7 +83,7 @@ def _outcome(member: str, response: Response, rows: Sequence[Values]) -> Sequenc
     verdict = judge(response, None)
     if verdict is not None or not 200 <= response.status < 300:
         return verdict
-    body = answer_of(response, whole=True)
+    body = response.json(exact=True)
     if isinstance(body, dict) and body.get(member) is not None:
         return None
     seen = response.text(120) or "an empty body"

@@ -12,7 +12,7 @@ from penstock import (
     Action,
     BrokenBodyError,
     Field,
-    Grouping,
+    MostValues,
     Receipt,
     ReceiptStatus,
     Refuse,
@@ -22,7 +22,6 @@ from penstock import (
     ServerError,
     Values,
     Verdict,
-    answer_of,
     flag,
 )
 
@@ -76,7 +75,7 @@ def judge(response: Response, rows: Sequence[Values]) -> Sequence[Receipt] | Ver
 
     The connector's judge and statuses decide what the gateway answers itself. Source: the table of codes.
     """
-    body = answer_of(response, whole=True)
+    body = response.json(exact=True)
     code = flag(body.get("code")) if isinstance(body, dict) else None
     if not isinstance(body, dict) or isinstance(code, bool) or not isinstance(code, int):
         if 200 <= response.status < 300:
@@ -222,7 +221,7 @@ ACTIONS = (
                 description="with exactly one id; dial needs it (the number) and sendEmail (the address)",
             ),
         ),
-        grouping=Grouping(field="id", most=MOST_IDS, most_url=MOST_URL, never_with=("content",)),
+        most_values=MostValues(field="id", most=MOST_IDS, most_url=MOST_URL),
         prepare=prepare,
         judge=judge,
         # There is no key by which the provider could tell that an event comes again.

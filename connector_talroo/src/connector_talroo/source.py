@@ -30,7 +30,6 @@ from penstock import (
     Verdict,
     clip,
     encode_query,
-    http_date,
 )
 
 from connector_talroo.config import TalrooSettings
@@ -185,7 +184,7 @@ def states_its_total(response: Response, answer: Answer | None) -> Verdict | Non
 
 def _clocks(response: Response) -> str:
     """What to do about a refused ticket. The core signs with the provider's time once, if the clocks differ."""
-    theirs = http_date(response.header("date"))
+    theirs = response.date
     if theirs is None:
         return "check customer_reference, customer_secret and secret_encoding, and this host's clock"
     ahead_s = round((theirs - response.received_at).total_seconds())

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
         ActionJudge as ActionJudge,
         Field as Field,
         FieldType as FieldType,
-        Grouping as Grouping,
+        MostValues as MostValues,
         Place as Place,
         Values as Values,
     )
@@ -77,12 +77,9 @@ if TYPE_CHECKING:
         Request as Request,
         Response as Response,
         Slice as Slice,
-        answer_of as answer_of,
         encode_query as encode_query,
         fill_path as fill_path,
         flag as flag,
-        from_json as from_json,
-        http_date as http_date,
         origin_of as origin_of,
         placeholders as placeholders,
     )
@@ -168,7 +165,7 @@ hookspec = pluggy.HookspecMarker("penstock")
 hookimpl = pluggy.HookimplMarker("penstock")
 
 PUBLIC = {
-    "penstock.actions": ("Action", "ActionJudge", "Field", "FieldType", "Grouping", "Place", "Values"),
+    "penstock.actions": ("Action", "ActionJudge", "Field", "FieldType", "MostValues", "Place", "Values"),
     "penstock.commands": ("Command",),
     "penstock.connector": (
         "Connector",
@@ -226,12 +223,9 @@ PUBLIC = {
         "Request",
         "Response",
         "Slice",
-        "answer_of",
         "encode_query",
         "fill_path",
         "flag",
-        "from_json",
-        "http_date",
         "origin_of",
         "placeholders",
     ),

@@ -51,17 +51,16 @@ class Field:
 
 
 @frozen(kw_only=True)
-class Grouping:
+class MostValues:
     """
-    How rows may share a request: those that differ in ``field``, a repeated one, and in nothing else.
+    Limits of a row with several values in the repeated field ``field``, which share one request.
 
-    ``most`` values of it, ``most_url`` characters of the URL; a row that has one of ``never_with`` travels alone.
+    ``most`` values, each once, and ``most_url`` characters of the URL as sent.
     """
 
     field: str
     most: int
     most_url: int
-    never_with: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True, eq=False)
@@ -94,7 +93,7 @@ class Action:
     endpoint: Callable[[Any], tuple[str, str]] | None = None
     fields: tuple[Field, ...] = ()
     rows_per_request: int = 1
-    grouping: Grouping | None = None
+    most_values: MostValues | None = None
     open_body: bool = False
     prepare: Callable[[Any, Values], None] = lambda settings, values: None
     judge: ActionJudge | None = None

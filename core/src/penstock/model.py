@@ -256,12 +256,26 @@ class Response:
         name = name.lower()
         return next((value for known, value in self.headers if known == name), None)
 
-    def members(self) -> dict[str, Any] | None:
-        """The members of the JSON object that the body is, for a judge; None when it is anything else."""
+    def json(self, *, exact: bool = False) -> Any:
+        """
+        The body as JSON; None when it is none.
+
+        ``exact``: numbers keep their digits (Decimal), and a body with a member that comes twice, or with text that
+        UTF-8 cannot hold, is none.
+        """
         try:
-            value = json.loads(self.body)
+            return exact_json(self.body.decode()) if exact else json.loads(self.body)
         except (ValueError, RecursionError):
             return None
+
+    @property
+    def date(self) -> datetime | None:
+        """The provider's time, aware, from the ``Date`` header; None without one or with a broken one."""
+        return http_date(self.header("date"))
+
+    def members(self) -> dict[str, Any] | None:
+        """The members of the JSON object that the body is, for a judge; None when it is anything else."""
+        value = self.json()
         return value if isinstance(value, dict) else None
 
     def reason(self, paths: Sequence[str] = (), limit: int = 200) -> str:
@@ -408,17 +422,14 @@ class Receipt:
 
 # --- texts of answers ---
 
-# An answer is kept with its receipt up to this size.
-KEPT_ANSWER_BYTES = 256 * 1024
-
 _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 
-def from_json(text: str) -> Any:
+def exact_json(text: str) -> Any:
     """
-    JSON with its digits kept; members that come twice, and text that no UTF-8 can hold, are refused.
+    JSON with its digits kept; members that come twice, and text that UTF-8 cannot hold, are refused.
 
-    ValueError says what is wrong.
+    Raises ValueError with what is wrong.
     """
 
     def refuse(constant: str) -> Any:
@@ -445,22 +456,12 @@ def from_json(text: str) -> Any:
 
 
 def flag(value: Any) -> Any:
-    """A member that says how it went, also where it is written as text (``"false"``, ``"400"``) or as ``400.0``."""
+    """A member that states success or a status, also as text (``"false"``, ``"400"``) or as ``400.0``."""
     if isinstance(value, Decimal) and value.is_finite() and value == value.to_integral_value():
         return int(value)
     if isinstance(value, str) and value.strip().lower() in ("true", "false", "null"):
         return {"true": True, "false": False, "null": None}[value.strip().lower()]
     return int(value) if isinstance(value, str) and re.fullmatch(r"[1-5][0-9]{2}", value.strip()) else value
-
-
-def answer_of(response: Response, *, whole: bool = False) -> Any:
-    """The body's JSON, None when it is none or too large to be kept (unless ``whole``)."""
-    if not response.body.strip() or (len(response.body) > KEPT_ANSWER_BYTES and not whole):
-        return None
-    try:
-        return from_json(response.body.decode())
-    except ValueError:
-        return None
 
 
 def http_date(text: str | None) -> datetime | None:

@@ -2,16 +2,12 @@
 ``act``: write to a provider, and print a receipt for each row.
 """
 
-import hashlib
 import json
-import shutil
 import sys
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
-from functools import partial
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TextIO
+from typing import TYPE_CHECKING, Any
 
 import click
 from attrs import frozen
@@ -25,11 +21,7 @@ from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.project.setup import blamed
 
 if TYPE_CHECKING:
-    from penstock._config import SinkChoice
-    from penstock._config.source import ConfiguredSource
-    from penstock._util.clock import Clock
-    from penstock._write.outbox import JobKey, OutboxJob
-    from penstock._write.rows import Rows
+    from penstock._write.job import ActionJob, Input, OpenJob
     from penstock._write.sender import Finished
     from penstock.actions import Action, Field
     from penstock.connector import Connector
@@ -46,15 +38,12 @@ PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", 
 @as_json
 @click.option("--from", "from_", metavar="FILE|SINK", help="A row each: JSON lines or CSV (- is stdin), or a sink.")
 @click.option("--query", metavar="QUERY", help="Rows of the sink that --from names.")
-@click.option("--yes", is_flag=True, help="Do what destroys.")
+@click.option("--yes", is_flag=True, help="Confirm a destructive action, or another address of an unfinished job.")
 @click.option("--dry-run", is_flag=True, help="Print the requests, secrets masked, and send nothing.")
 @click.option("--resume", is_flag=True, help="Go on with a job that did not come to its end: send what never left.")
 @click.option(
     "--retry-unknown", is_flag=True, help="Also send again what may have arrived. It may then be there twice."
 )
-@click.option("--moved", is_flag=True, help="With --resume: the address changed since, the system behind it did not.")
-@click.option("--anew", is_flag=True, help="The unfinished job went to another address: send this one all of its rows.")
-@click.option("--group-ids", is_flag=True, help="Rows that differ in the repeated field only share a request.")
 @click.option("--receipts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Receipts there too.")
 @click.option(
     "--refused", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Refused rows, to be corrected."
@@ -155,7 +144,6 @@ def described(action: "Action") -> dict[str, Any]:
         "destroys": action.destroys,
         "repeatable": action.repeatable,
         "rows_per_request": action.rows_per_request,
-        "groups_by": action.grouping.field if action.grouping is not None else None,
         "open_body": action.open_body,
         "not_built": action.not_built or None,
         "fields": [
@@ -185,8 +173,9 @@ def _describe(source: str, action: "Action", json_: bool) -> None:
         print(mark)
     if action.bulk:
         print(f"the body is a list: rows that share all else travel together, up to {action.rows_per_request}")
-    if action.grouping is not None:
-        print(f"--group-ids: rows that differ in {action.grouping.field} only travel together")
+    if action.most_values is not None:
+        limits = action.most_values
+        print(f"one row is one request: up to {limits.most} of {limits.field}, {limits.most_url} characters of URL")
     if action.bulk or action.open_body:
         kind = "a list of objects" if action.bulk else "an object"
         print(f"body=JSON: {kind}, instead of its members one by one")
@@ -216,7 +205,7 @@ def _example(field: "Field") -> str:
 
 @frozen(kw_only=True)
 class _Options:
-    """How a write is asked for, beside its parameters; see the help of ``act``."""
+    """The options of ``act`` that send something; see its help."""
 
     json_: bool
     from_: str | None
@@ -225,123 +214,52 @@ class _Options:
     dry_run: bool
     resume: bool
     retry_unknown: bool
-    moved: bool
-    anew: bool
-    group_ids: bool
     receipts: Path | None
     refused: Path | None
 
     @property
     def goes_on(self) -> bool:
-        """Whether a job that was begun before is meant."""
+        """Whether the command goes on with a job that was begun before."""
         return self.resume or self.retry_unknown
-
-    @property
-    def file(self) -> str | None:
-        """What ``--from`` names, unless it is a sink."""
-        return self.from_ if self.query is None else None
-
-    def check(self) -> None:
-        """Raises UsageError where one contradicts another."""
-        if self.query is not None and self.from_ is None:
-            raise UsageError("--query needs --from SINK: where it is asked")
-        if self.goes_on and self.dry_run:
-            raise UsageError("--dry-run sends nothing, so there is nothing to go on with")
-        if self.anew and self.goes_on:
-            raise UsageError("--anew begins again, --resume and --retry-unknown go on: choose one")
-        if self.moved and not self.goes_on:
-            raise UsageError("--moved says something of a job to go on with: it needs --resume or --retry-unknown")
-
-
-@frozen(kw_only=True, eq=False)
-class _Work:
-    """What is sent, or only shown: an action's rows, over the parameters that all of them share."""
-
-    session: Session
-    source: "ConfiguredSource"
-    action: "Action"
-    rows: "Rows"
-    defaults: Mapping[str, Any]
-    grouped: bool  # rows that may share a request do
-    clock: "Clock"
 
 
 def _act(session: Session, name: str, action: "Action", parameters: Sequence[str], options: _Options) -> int:
-    from penstock._util.clock import Clock
+    from penstock._write.job import ActionJob
     from penstock._write.outbox import Outbox
 
     if action.not_built:
         raise UsageError(f"{action.name} is not built: {action.not_built}")
-    options.check()
+    if options.goes_on and options.dry_run:
+        raise UsageError("--dry-run sends nothing, so there is nothing to go on with")
     given = _pairs(action, parameters)
-    grouped = options.group_ids
-    if action.grouping is not None and "group_ids" in given:
-        grouped = grouped or str(given.pop("group_ids")).lower() == "true"
-    if grouped and action.grouping is None:
-        raise UsageError(f"--group-ids: rows of {action.name} cannot share a request")
     (source,) = session.configured([name])
-    _check_allowed(source, action, options)
-    if options.file is not None:
-        _check_no_sink(session, options.file)
-    _check_files(options.file, options.receipts, options.refused)
-    clock = Clock()
-    folder = session.config.folder / ".penstock"
+    rows = _input(session, options)
+    _check_files(options)
     with blamed(source.connector), ExitStack() as stack:
-        defaults, key, read = _input(session, stack, source, action, given, options)
-
-        def work(place: Path, *, fresh: bool) -> _Work:
-            rows = read(place, fresh)
-            return _Work(
-                session=session,
-                source=source,
-                action=action,
-                rows=rows,
-                defaults=defaults,
-                grouped=grouped,
-                clock=clock,
-            )
-
+        job = ActionJob(source=source, action=action, parameters=given, input=rows)
+        stack.callback(job.close)
         if options.dry_run:
-            place = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
-            return _print_dry_run(work(place, fresh=True), options.json_)
-        job = Outbox(folder).open(
-            key,
-            clock.now(),
+            return _print_dry_run(session, job, options.json_)
+        job.check_allowed(confirmed=options.yes)
+        opened = job.open(
+            Outbox(session.config.folder / ".penstock"),
             resume=options.resume,
             retry_unknown=options.retry_unknown,
-            moved=options.moved,
-            anew=options.anew,
+            confirmed=options.yes,
         )
-        if options.goes_on and job.fresh:
+        if options.goes_on and opened.noted.fresh:
             session.notice("there is no job of these rows and parameters to go on with: all of them are sent")
-        elif job.over:
+        elif opened.noted.over:
             session.notice("this job came to its end before: its receipts are printed again, and nothing is sent")
-        stack.callback(job.close)
-        sent = work(folder, fresh=job.fresh)
-        if options.refused is not None:
-            _check_form(options.refused, sent.rows)
-        receipts = options.receipts
-        copy = stack.enter_context(_written(receipts, "--receipts")) if receipts is not None else None
-        return _send(sent, job, copy, options.refused)
+        return _send(session, stack, opened, options)
 
 
-def _check_allowed(source: "ConfiguredSource", action: "Action", options: _Options) -> None:
-    """Raises UsageError where nothing may be sent, unless only the requests are shown."""
-    if options.dry_run:
-        return
-    if not source.settings.allow_writes:
-        raise UsageError(
-            f"writes to {source.name} are off: nothing was sent. Set allow_writes = true under "
-            f"[source.{source.name}]; --dry-run shows the request without it"
-        )
-    if action.destroys and not options.yes:
-        raise UsageError(f"{action.name} destroys something at the provider: nothing was sent. Add --yes to do it")
+def _send(session: Session, stack: ExitStack, opened: "OpenJob", options: _Options) -> int:
+    from penstock._write.job import written
 
-
-def _send(work: _Work, job: "OutboxJob", copy: TextIO | None, refused: Path | None) -> int:
-    from penstock._write.sender import Writer
-
-    session = work.session
+    if options.refused is not None:
+        opened.check_refused_file(options.refused)
+    copy = stack.enter_context(written(options.receipts, "--receipts")) if options.receipts is not None else None
 
     def print_receipt(receipt: "Receipt") -> None:
         line = _line(receipt)
@@ -363,28 +281,19 @@ def _send(work: _Work, job: "OutboxJob", copy: TextIO | None, refused: Path | No
         if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
             session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")
 
-    with stopping(session, work.clock, "stopping after the request under way. Once more ends it at once"):
-        writer = Writer(
-            source=work.source,
-            action=work.action,
-            job=job,
-            clock=work.clock,
-            on_receipt=print_receipt,
-            emit=follow,
-            grouped=work.grouped,
-        )
-        finished = writer.run(work.rows, work.defaults)
-    if refused is not None:
-        _write_refused(refused, work.rows, job)
+    with stopping(session, opened.job.clock, "stopping after the request under way. Once more ends it at once"):
+        finished = opened.send(print_receipt, follow)
+    if options.refused is not None:
+        opened.write_refused(options.refused)
     if finished.error is None:
-        work.rows.forget()
-    _sum_up(work, finished)
+        opened.rows.forget()
+    _sum_up(session, opened.job, finished)
     return finished.exit_code
 
 
-def _sum_up(work: _Work, finished: "Finished") -> None:
-    """What is left to say of a job: to plugins, why it ended early, and its counts."""
-    session, name, action = work.session, work.source.name, work.action.name
+def _sum_up(session: Session, job: "ActionJob", finished: "Finished") -> None:
+    """The end of a job: an event for plugins, why it ended early, and its counts."""
+    name, action = job.source.name, job.action.name
     session.registry.event(
         {
             "event": "act_finished",
@@ -414,13 +323,10 @@ def _sum_up(work: _Work, finished: "Finished") -> None:
         session.say("unknown: sent, and nobody knows whether it arrived. --retry-unknown sends those rows again")
 
 
-def _print_dry_run(work: _Work, json_: bool) -> int:
-    from penstock._write.sender import dry_run
-    from penstock.model import Receipt
-
-    session, requests, refused = work.session, 0, 0
-    for one in dry_run(work.source, work.action, work.rows, work.defaults, grouped=work.grouped, clock=work.clock):
-        if isinstance(one, Receipt):
+def _print_dry_run(session: Session, job: "ActionJob", json_: bool) -> int:
+    requests, refused = 0, 0
+    for one in job.dry_run():
+        if not isinstance(one, Mapping):
             refused += 1
             session.say(f"row {one.row} would be refused: {one.reason}")
             continue
@@ -428,7 +334,8 @@ def _print_dry_run(work: _Work, json_: bool) -> int:
         if json_:
             _put(json.dumps(one, ensure_ascii=False))
             continue
-        _put("" if requests > 1 else None)
+        if requests > 1:
+            _put("")
         _put(one["request"])
         for name, value in one["headers"].items():
             _put(f"{name}: {value}")
@@ -439,9 +346,8 @@ def _print_dry_run(work: _Work, json_: bool) -> int:
     return 1 if refused else 0
 
 
-def _put(line: str | None) -> None:
-    if line is not None:
-        print(harmless(line), flush=True)
+def _put(line: str) -> None:
+    print(harmless(line), flush=True)
 
 
 def _line(receipt: "Receipt") -> str:
@@ -465,7 +371,7 @@ def _pairs(action: "Action", parameters: Sequence[str]) -> dict[str, Any]:
             raise UsageError(f"{text!a}: holds bytes that are no UTF-8 text")
         name, equals, value = text.partition("=")
         if not equals or not name:
-            raise UsageError(f"{text!r}: wanted KEY=VALUE; `--help` behind the action's name lists its parameters")
+            raise UsageError(f"{text!r}: expected KEY=VALUE; `--help` behind the action's name lists its parameters")
         if name not in given:
             given[name] = [value] if name in repeated else value
         elif name in repeated:
@@ -476,122 +382,6 @@ def _pairs(action: "Action", parameters: Sequence[str]) -> dict[str, Any]:
     return {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in given.items()}
 
 
-def _input(
-    session: Session,
-    stack: ExitStack,
-    source: "ConfiguredSource",
-    action: "Action",
-    given: Mapping[str, Any],
-    options: _Options,
-) -> "tuple[Mapping[str, Any], JobKey, Callable[[Path, bool], Rows]]":
-    """
-    Typed parameters of the command line, what makes the job, and how its rows are read: given a place for copies, and
-    whether the job is a new one.
-    """
-    from penstock._write.outbox import CALL, STDIN, JobKey
-    from penstock._write.requests import checked, destination, typed
-    from penstock._write.rows import RowFile, SingleRow
-
-    from_, query = options.from_, options.query
-    try:
-        defaults = typed(action, given, text=True)
-        if from_ is None:
-            checked(action, source.settings, defaults)
-    except ValueError as error:
-        help_ = f"`penstock act {source.name} {action.name} --help` lists the parameters"
-        stop = "" if str(error).endswith(("?", ".")) else "."
-        raise UsageError(f"{action.name}: {error}{stop} {help_}") from None
-
-    def key(digest: str, what: str) -> "JobKey":
-        said = _digest(json.dumps([digest, sorted(defaults.items())], default=str))
-        address = destination(action, source.settings)
-        return JobKey(source=source.name, action=action.name, digest=said, what=what, destination=address)
-
-    if from_ is None:
-        single = SingleRow(defaults)
-        return {}, key("parameters", CALL), lambda place, fresh: single
-    if query is not None:
-        choice = session.config.sink_for(from_, session.registry)
-        for text in choice.notices:
-            session.notice(text)
-        if choice.kind.query is None:
-            raise UsageError(f"--query: the sink {choice.shown} ({choice.kind.name}) cannot be asked; use --from FILE")
-        digest = _digest(f"{choice.shown}\0{query}")
-        read = partial(_queried, choice, query, f"query-{source.name}-{action.name}-{digest[:16]}.jsonl")
-        return defaults, key(digest, f"this query of {choice.shown}"), read
-    if from_ == "-":
-        copy = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-"))) / "stdin"
-        with copy.open("wb") as out:
-            shutil.copyfileobj(sys.stdin.buffer, out)
-        file = RowFile.at(copy, STDIN)
-    else:
-        file = RowFile.at(Path(from_))
-    return defaults, key(file.digest, file.shown), lambda place, fresh: file
-
-
-def _check_no_sink(session: Session, from_: str) -> None:
-    """A sink without ``--query`` is told as that, and its password not as part of a path."""
-    from penstock._config import shown_target
-
-    named = from_ in session.config.sinks or from_.partition(":")[0] in session.registry.sinks()
-    if (named or shown_target(from_) != from_ or "://" in from_) and not Path(from_).exists():
-        raise UsageError(f"--from {shown_target(from_)} is a sink and no file: --query says which of its rows to take")
-
-
-def _queried(choice: "SinkChoice", query: str, name: str, place: Path, fresh: bool) -> "Rows":
-    """
-    The rows of a query, from a copy: a job that is gone on with must see the rows it began with.
-
-    Called with the job locked. A job that came to its end leaves no copy.
-    """
-    import msgspec
-
-    from penstock._write.rows import RowFile
-
-    copy = place / name
-    if fresh or not copy.exists():
-        assert choice.kind.query is not None
-        encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
-        draft = copy.with_suffix(".part")
-        try:
-            with _written(draft, "--query", private=True) as out:
-                for row in choice.kind.query(choice.settings, query):
-                    out.write(encode(dict(row)).decode() + "\n")
-            draft.replace(copy)
-        finally:
-            draft.unlink(missing_ok=True)
-    return RowFile.at(copy, f"a query of {choice.shown}", temporary=True)
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-# --- files ----------------------------------------------------------------------------------------------------------
-
-
-@contextmanager
-def _written(path: Path, option: str, *, private: bool = False) -> Iterator[TextIO]:
-    try:
-        with path.open("w", encoding="utf-8") as file:
-            if private:
-                path.chmod(0o600)
-            yield file
-    except OSError as error:
-        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
-
-
-def _check_files(from_: str | None, receipts: Path | None, refused: Path | None) -> None:
-    """No file is written over another one that this command names: its rows would be lost."""
-    named = [("--from", Path(from_))] if from_ not in (None, "-") else []
-    named += [("--receipts", receipts)] if receipts is not None else []
-    named += [("--refused", refused)] if refused is not None else []
-    seen: dict[Path, str] = {}
-    for option, path in named:
-        if (other := seen.setdefault(path.resolve(), option)) != option:
-            raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")
-
-
 def _is_text(text: str) -> bool:
     try:
         text.encode()
@@ -600,24 +390,36 @@ def _is_text(text: str) -> bool:
     return True
 
 
-def _check_form(path: Path, rows: "Rows") -> None:
-    """The file of refused rows has the form of the input; a name that says otherwise would mislead its next reader."""
-    if not path.absolute().parent.is_dir():
-        raise UsageError(f"--refused {path}: there is no directory {path.parent}")
-    if rows.header and path.suffix.lower() != ".csv":
-        raise UsageError(f"--refused {path}: the rows come from CSV, so name it .csv")
-    if not rows.header and path.suffix.lower() in (".csv", ".gz"):
-        raise UsageError(f"--refused {path}: the rows are written as JSON lines, so name it .jsonl")
+def _input(session: Session, options: _Options) -> "Input":
+    """Where the rows come from, by ``--from`` and ``--query``."""
+    from penstock._config import shown_target
+    from penstock._write.job import Query
+
+    from_ = options.from_
+    if options.query is not None:
+        if from_ is None:
+            raise UsageError("--query needs --from SINK: the sink that answers it")
+        choice = session.config.sink_for(from_, session.registry)
+        session.notices(choice.notices)
+        return Query(choice, options.query)
+    if from_ is None:
+        return None
+    if from_ == "-":
+        return sys.stdin.buffer
+    named = from_ in session.config.sinks or from_.partition(":")[0] in session.registry.sinks()
+    if (named or shown_target(from_) != from_ or "://" in from_) and not Path(from_).exists():
+        raise UsageError(f"--from {shown_target(from_)} is a sink and no file: --query names which of its rows to take")
+    return Path(from_)
 
 
-def _write_refused(path: Path, rows: "Rows", job: "OutboxJob") -> None:
-    """The rows that were refused, as they stood in the input; those that were not sent are not among them."""
-    try:
-        with path.open("wb") as file:
-            file.write(rows.header)
-            for given in rows:
-                receipt = job.receipt(given.number)
-                if receipt is not None and receipt.status == "refused":
-                    file.write(given.raw)
-    except OSError as error:
-        raise UsageError(f"--refused {path}: cannot be written: {error.strerror}") from None
+def _check_files(options: _Options) -> None:
+    """No file is written over another one that this command names: its rows would be lost."""
+    named: list[tuple[str, Path]] = []
+    if options.from_ not in (None, "-") and options.query is None:
+        named.append(("--from", Path(str(options.from_))))
+    named += [("--receipts", options.receipts)] if options.receipts is not None else []
+    named += [("--refused", options.refused)] if options.refused is not None else []
+    seen: dict[Path, str] = {}
+    for option, path in named:
+        if (other := seen.setdefault(path.resolve(), option)) != option:
+            raise UsageError(f"{option} {path} is the file of {other}, which would be written over. Name another file")

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 from penstock._fetch.origin import sendable
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError
-from penstock.model import Request, Response, http_date
+from penstock.model import Request, Response
 from penstock.protocols import Authenticator, Exchange, Grant
 from penstock.redact import mask_temporarily
 
@@ -91,7 +91,7 @@ class SignedExchange:
         The skew is whole seconds, as the header is: our fraction of a second stays in what is signed, so that two
         attempts of one second never carry the same time, which a provider would take for a replay.
         """
-        theirs = http_date(response.header("date"))
+        theirs = response.date
         if theirs is None:
             return False
         skew = timedelta(seconds=round((theirs - response.received_at).total_seconds()))

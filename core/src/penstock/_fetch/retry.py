@@ -140,7 +140,7 @@ def stated_wait(response: Response) -> float | None:
     when = http_date(text)
     if when is None:
         return None
-    now = http_date(response.header("date")) or response.received_at
+    now = response.date or response.received_at
     return max(0.0, (when - now).total_seconds())
 
 

@@ -326,10 +326,10 @@ def _of_action(action: Action) -> Iterator[str]:
     yield from _twice("field", [field.name for field in action.fields])
     if action.rows_per_request < 1:
         yield f"rows_per_request is {action.rows_per_request}; write 1 or more"
-    if action.grouping is not None:
-        grouped = names.get(action.grouping.field)
-        if grouped is None or not grouped.repeated:
-            yield f"grouping names the field {action.grouping.field!r}, which is no repeated one; write repeated=True"
+    if action.most_values is not None:
+        several, name = names.get(action.most_values.field), action.most_values.field
+        if several is None or not several.repeated:
+            yield f"most_values names the field {name!r}, which is no repeated one; write repeated=True"
 
 
 def _in_braces(path: str) -> set[str]:

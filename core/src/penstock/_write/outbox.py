@@ -1,28 +1,31 @@
 """
-The write ledger: what became of every row that was sent to a provider, in ``.penstock/writes.sqlite``.
+The outbox: what became of every row that was sent to a provider, in ``.penstock/writes.sqlite``.
 
 A job is one input for one action of one source. A row that is not in it never left; ``sending`` is durable before the
-request leaves; a row found ``sending`` when nobody holds the job may or may not have arrived, and becomes unknown.
-The rows' own values are not kept, only their numbers and what was said of them.
+request leaves; a row found ``sending`` when no process holds the job may or may not have arrived, and becomes unknown.
+The rows' own values are not kept, only their numbers, outcomes and the provider's answers.
+
+Whether a command begins a job, goes on with one or is refused is decided by :func:`decide`, a pure function of the job
+as it was loaded.
 """
 
+import contextlib
 import json
 import os
+import sqlite3
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
+import msgspec
 from attrs import define, field, frozen
 
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.model import Receipt, ReceiptStatus
 from penstock.redact import mask, mask_json
-
-if TYPE_CHECKING:
-    import sqlite3
 
 RowState = Literal["sending", "done", "partial", "refused", "unknown"]
 
@@ -51,10 +54,11 @@ _TABLES = (
 @frozen(kw_only=True)
 class JobKey:
     """
-    What makes two invocations the same job: source, action, and a digest of what is sent. ``what`` names it to people.
+    What makes two invocations the same job: source, action, and a digest of what is sent. ``what``: its name in
+    messages.
 
-    ``destination``, the address without the row's own values, is no part of it: the same rows sent to another address
-    are asked about, not sent there as if nothing had happened.
+    ``destination``, the address without the row's own values, is not part of the key: sending the rows of an unfinished
+    job to another address requires confirmation.
     """
 
     source: str
@@ -81,34 +85,38 @@ class Outbox:
         *,
         resume: bool = False,
         retry_unknown: bool = False,
-        moved: bool = False,
-        anew: bool = False,
+        confirmed: bool = False,
     ) -> "OutboxJob":
         """
         The job to go on with, locked: a new one, or with ``resume`` or ``retry_unknown`` the last one of this key.
 
-        ``moved``: go on although its address is another one now. ``anew``: begin again at the new address.
-
-        Raises LockHeldError when another process sends it, UsageError when the last one did not come to its end or
-        went to another address and nothing says what to do about it, TargetError when the ledger cannot be used.
+        ``confirmed``: also at an address that is not the one the job was begun at. Raises LockHeldError when another
+        process sends it, UsageError when :func:`decide` refuses, TargetError when the outbox cannot be used.
         """
-        lock = self._lock(key)
-        try:
-            connection = self._connect()
+        with contextlib.ExitStack() as stack:
+            lock = stack.enter_context(self._lock(key))
+            connection = stack.enter_context(contextlib.closing(self._connect()))
             try:
-                number, fresh, over = _taken_up(
-                    connection, key, now, again=resume or retry_unknown, moved=moved, anew=anew
+                connection.execute("begin immediate")
+                decision = decide(
+                    key,
+                    load(connection, key),
+                    other_begun_at=load_other(connection, key),
+                    resume=resume or retry_unknown,
+                    confirmed=confirmed,
                 )
-            except BaseException:
-                connection.close()
-                raise
-        except BaseException:
-            lock.close()
-            raise
+                if isinstance(decision, Refused):
+                    raise UsageError(decision.reason)
+                number = apply(connection, decision, key, now)
+                forget_old(connection, now)
+                connection.execute("commit")
+            except sqlite3.Error as error:
+                raise _explained(self.path, error) from error
+            stack.pop_all()
         return OutboxJob(
             number=number,
-            fresh=fresh,
-            over=over and not retry_unknown,
+            fresh=isinstance(decision, Start),
+            over=isinstance(decision, Resume) and decision.over and not retry_unknown,
             retry_unknown=retry_unknown,
             connection=connection,
             lock=lock,
@@ -139,9 +147,7 @@ class Outbox:
             raise _unusable(path, error) from error
         return file
 
-    def _connect(self) -> "sqlite3.Connection":
-        import sqlite3
-
+    def _connect(self) -> sqlite3.Connection:
         try:
             if not self.path.exists():
                 self.path.touch(mode=0o600)
@@ -176,99 +182,154 @@ class Outbox:
         return connection
 
 
-def _taken_up(
-    connection: "sqlite3.Connection", key: JobKey, now: datetime, *, again: bool, moved: bool, anew: bool
-) -> tuple[int, bool, bool]:
-    """The number of the job to go on with, whether it is a new one, and whether it is over; see :meth:`Outbox.open`."""
-    import sqlite3
-
-    try:
-        connection.execute("begin immediate")
-        found = connection.execute(
-            "select id, started_at, finished_at, destination from jobs where source = ? and action = ? and digest = ? "
-            "order by id desc limit 1",
-            (key.source, key.action, key.digest),
-        ).fetchone()
-        if found is None and again and (other := _begun_otherwise(connection, key)) is not None:
-            connection.execute("rollback")
-            raise UsageError(other)
-        if found is not None:
-            number, started_at, finished_at, destination = found
-            connection.execute(
-                "update rows set state = 'unknown', reason = ? where job = ? and state = 'sending'", (DIED, number)
-            )
-            counts: dict[str, int] = dict(
-                connection.execute("select state, count(*) from rows where job = ? group by state", (number,))
-            )
-            captured = sum(count for state, count in counts.items() if state != "refused")
-            elsewhere = bool(destination) and destination != mask(key.destination)
-            if again and (moved or not elsewhere):
-                connection.execute(
-                    "update jobs set what = ?, destination = ? where id = ?",
-                    (mask(key.what), mask(key.destination), number),
-                )
-                connection.execute("commit")
-                return int(number), False, finished_at is not None
-            if captured and (again or (finished_at is None and not (elsewhere and anew))):
-                connection.execute("commit")
-                if elsewhere:
-                    raise UsageError(_elsewhere(key, str(started_at), counts, str(destination)))
-                raise UsageError(_unfinished(key, str(started_at), counts))
-        if found is not None:  # over, or nothing of it ever arrived: this is a new job
-            connection.execute("delete from rows where job = ?", (found[0],))
-            connection.execute("delete from jobs where id = ?", (found[0],))
-        forgotten = (now - timedelta(days=KEPT_DAYS)).astimezone(UTC).isoformat()
-        old = "select id from jobs where finished_at is not null and finished_at < ?"
-        connection.execute(f"delete from rows where job in ({old})", (forgotten,))  # noqa: S608  our own text
-        connection.execute("delete from jobs where finished_at is not null and finished_at < ?", (forgotten,))
-        made = connection.execute(
-            "insert into jobs (source, action, digest, what, started_at, destination) values (?, ?, ?, ?, ?, ?)",
-            (
-                key.source,
-                key.action,
-                key.digest,
-                mask(key.what),
-                now.astimezone(UTC).isoformat(),
-                mask(key.destination),
-            ),
-        ).lastrowid
-        connection.execute("commit")
-        assert made is not None
-        return made, True, False
-    except sqlite3.Error as error:
-        raise _explained(Path("the write ledger"), error) from error
+# --- which job it is ------------------------------------------------------------------------------------------------
 
 
-def _unfinished(key: JobKey, started_at: str, counts: Mapping[str, int]) -> str:
-    return (
-        f"{key.what} was begun at {started_at[:19]} UTC for {key.source} {key.action} and did not come to its end "
-        f"({_states(counts)}). Nothing was sent now. --resume sends what never left; --retry-unknown also sends again "
-        "what may have arrived."
-    )
+@frozen(kw_only=True)
+class PreviousJob:
+    """The last job of a key, as the outbox has it. ``counts``: rows by state; those found ``sending`` are unknown."""
+
+    number: int
+    started_at: str
+    finished: bool
+    destination: str
+    counts: Mapping[str, int]
+
+    @property
+    def captured(self) -> bool:
+        """Whether the provider may have some of its rows."""
+        return any(count for state, count in self.counts.items() if state != "refused")
 
 
-def _elsewhere(key: JobKey, started_at: str, counts: Mapping[str, int], destination: str) -> str:
-    return (
-        f"{key.what} was begun at {started_at[:19]} UTC for {key.source} {key.action}, and its rows went to "
-        f"{destination} ({_states(counts)}). Now they would go to {key.destination}. Nothing was sent. If that is "
-        "another system (prod after test), --anew without --resume sends it all rows; if it is the same one under a "
-        "new address, add --moved to --resume; else set base_url and the like back."
-    )
+@frozen
+class Start:
+    """Begin a new job, in place of the one with this number."""
+
+    replaces: int | None = None
 
 
-def _begun_otherwise(connection: "sqlite3.Connection", key: JobKey) -> str | None:
-    """What to say of a job of the same name that was begun with other rows or parameters; None if there is none."""
-    if key.what in (CALL, STDIN):
-        return None
+@frozen
+class Resume:
+    """Go on with the job of this number. ``over``: it came to its end before."""
+
+    number: int
+    over: bool
+
+
+@frozen
+class Refused:
+    """Send nothing, for this reason."""
+
+    reason: str
+
+
+def decide(
+    key: JobKey, previous: PreviousJob | None, *, other_begun_at: str | None, resume: bool, confirmed: bool
+) -> Start | Resume | Refused:
+    """
+    What a command does about a job of this key. Nothing that the provider may have is sent twice without a word.
+
+    ``other_begun_at``: when an unfinished job of the same name with other rows or parameters was begun. ``resume``: the
+    command goes on with a job. ``confirmed``: it does what it says at another address, too.
+    """
+    if previous is None:
+        if resume and other_begun_at is not None:
+            return Refused(_begun_otherwise(key, other_begun_at))
+        return Start()
+    elsewhere = previous.destination not in ("", mask(key.destination))
+    if not previous.captured:
+        return Resume(previous.number, previous.finished) if resume and not elsewhere else Start(previous.number)
+    if elsewhere and not confirmed and (resume or not previous.finished):
+        return Refused(_elsewhere(key, previous))
+    if resume:
+        return Resume(previous.number, previous.finished)
+    return Start(previous.number) if previous.finished or elsewhere else Refused(_unfinished(key, previous))
+
+
+def load(connection: sqlite3.Connection, key: JobKey) -> PreviousJob | None:
+    """The last job of this key, unchanged."""
     found = connection.execute(
-        "select started_at from jobs where source = ? and action = ? and what = ? and finished_at is null and exists "
-        "(select 1 from rows where job = jobs.id and state <> 'refused') order by id desc limit 1",
-        (key.source, key.action, mask(key.what)),
+        "select id, started_at, finished_at, destination from jobs where source = ? and action = ? and digest = ? "
+        "order by id desc limit 1",
+        (key.source, key.action, key.digest),
     ).fetchone()
     if found is None:
         return None
+    number, started_at, finished_at, destination = found
+    counts: dict[str, int] = dict(
+        connection.execute("select state, count(*) from rows where job = ? group by state", (number,))
+    )
+    if died := counts.pop("sending", 0):
+        counts["unknown"] = counts.get("unknown", 0) + died
+    return PreviousJob(
+        number=number,
+        started_at=started_at,
+        finished=finished_at is not None,
+        destination=destination,
+        counts=counts,
+    )
+
+
+def load_other(connection: sqlite3.Connection, key: JobKey) -> str | None:
+    """When the last unfinished job of the same name but another digest was begun."""
+    if key.what in (CALL, STDIN):
+        return None
+    found = connection.execute(
+        "select started_at from jobs where source = ? and action = ? and what = ? and digest <> ? and finished_at is "
+        "null and exists (select 1 from rows where job = jobs.id and state <> 'refused') order by id desc limit 1",
+        (key.source, key.action, mask(key.what), key.digest),
+    ).fetchone()
+    return None if found is None else str(found[0])
+
+
+def apply(connection: sqlite3.Connection, decision: Start | Resume, key: JobKey, now: datetime) -> int:
+    """Carry out a decision; the number of the job to go on with."""
+    what, destination = mask(key.what), mask(key.destination)
+    if isinstance(decision, Resume):
+        connection.execute(
+            "update rows set state = 'unknown', reason = ? where job = ? and state = 'sending'", (DIED, decision.number)
+        )
+        connection.execute(
+            "update jobs set what = ?, destination = ? where id = ?", (what, destination, decision.number)
+        )
+        return decision.number
+    connection.execute("delete from rows where job = ?", (decision.replaces,))
+    connection.execute("delete from jobs where id = ?", (decision.replaces,))
+    made = connection.execute(
+        "insert into jobs (source, action, digest, what, started_at, destination) values (?, ?, ?, ?, ?, ?)",
+        (key.source, key.action, key.digest, what, now.astimezone(UTC).isoformat(), destination),
+    ).lastrowid
+    assert made is not None
+    return made
+
+
+def forget_old(connection: sqlite3.Connection, now: datetime) -> None:
+    """Delete what is known of jobs that were finished ``KEPT_DAYS`` ago."""
+    before = ((now - timedelta(days=KEPT_DAYS)).astimezone(UTC).isoformat(),)
+    connection.execute("delete from rows where job in (select id from jobs where finished_at < ?)", before)
+    connection.execute("delete from jobs where finished_at < ?", before)
+
+
+def _unfinished(key: JobKey, previous: PreviousJob) -> str:
     return (
-        f"{key.what} or the parameters beside it are not those of the job that was begun at {found[0][:19]} UTC for "
+        f"{key.what} was begun at {previous.started_at[:19]} UTC for {key.source} {key.action} and did not come to its "
+        f"end ({_states(previous.counts)}). Nothing was sent now. --resume sends what never left; --retry-unknown also "
+        "sends again what may have arrived."
+    )
+
+
+def _elsewhere(key: JobKey, previous: PreviousJob) -> str:
+    return (
+        f"{key.what} was begun at {previous.started_at[:19]} UTC for {key.source} {key.action}, and its rows went to "
+        f"{previous.destination} ({_states(previous.counts)}). Now they would go to {key.destination}. Nothing was "
+        "sent. If that is another system (prod after test), --yes without --resume sends it all rows; if it is the "
+        "same one under a new address, --resume --yes sends what never left; else set base_url and the like back."
+    )
+
+
+def _begun_otherwise(key: JobKey, started_at: str) -> str:
+    return (
+        f"{key.what} or the parameters beside it are not those of the job that was begun at {started_at[:19]} UTC for "
         f"{key.source} {key.action}, so there is nothing to go on with. Nothing was sent. Bring back what it was begun "
         "with; without the option all rows are sent as a job of their own, also those that were sent then."
     )
@@ -281,14 +342,14 @@ def _states(counts: Mapping[str, int]) -> str:
 @define(eq=False)
 class OutboxJob:
     """
-    One job of the ledger, locked until it is closed.
+    One job of the outbox, locked until it is closed.
     """
 
     number: int
-    fresh: bool  # nothing was noted of it before
+    fresh: bool  # it is a new one
     over: bool  # it came to its end before, and nothing is to be sent again
     retry_unknown: bool
-    connection: "sqlite3.Connection"
+    connection: sqlite3.Connection
     lock: BinaryIO
     path: Path
     _retried: set[int] = field(factory=set, init=False)  # unknown rows that were sent again by this process
@@ -388,8 +449,6 @@ class OutboxJob:
 
     @contextmanager
     def _statements(self) -> Iterator[None]:
-        import sqlite3
-
         try:
             yield
         except sqlite3.Error as error:
@@ -404,8 +463,6 @@ def _receipt(row: int, state: str, reason: str, answer: str | None) -> Receipt:
 
 
 def _json(value: Any) -> str:
-    import msgspec
-
     # Exact numbers, as the provider wrote them.
     return msgspec.json.Encoder(decimal_format="number").encode(mask_json(value)).decode()
 
@@ -417,7 +474,7 @@ def _unusable(path: Path, error: OSError) -> TargetError:
     )
 
 
-def _explained(path: Path, error: "sqlite3.Error") -> PenstockError:
+def _explained(path: Path, error: sqlite3.Error) -> PenstockError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return TargetError(

@@ -8,20 +8,24 @@ without a word of the provider that says so.
 import contextlib
 import json
 import re
-from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
+import msgspec
 from attrs import evolve, frozen
 
 from penstock._fetch.verdict import status_judge
 from penstock._util.text import nearest
-from penstock.actions import Action, Field, Grouping, Values
+from penstock.actions import Action, Field, MostValues, Values
 from penstock.connector import Connector
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, ThrottledError
-from penstock.model import Receipt, ReceiptStatus, Request, Response, answer_of, fill_path, flag, from_json
+from penstock.model import Receipt, ReceiptStatus, Request, Response, exact_json, fill_path, flag
 from penstock.protocols import Accept, Refuse, Retry, Skip, Verdict
 from penstock.redact import clip, mask
+
+# An answer is kept with its receipts up to this size.
+KEPT_ANSWER_BYTES = 256 * 1024
 
 BODY = "body"  # the parameter that is a body, or a part of one, as it stands
 
@@ -207,7 +211,7 @@ _TYPES: dict[str, Callable[[Any, bool], Any]] = {
 
 def _json(text: Any) -> Any:
     try:
-        return from_json(str(text))
+        return exact_json(str(text))
     except ValueError as error:
         raise ValueError(f"is not JSON: {error}") from None
 
@@ -304,8 +308,6 @@ def _written(value: Any) -> str:
 
 
 def _encoded(value: Any) -> bytes:
-    import msgspec
-
     try:
         return msgspec.json.Encoder(decimal_format="number").encode(value)
     except (TypeError, OverflowError, RecursionError, UnicodeEncodeError, msgspec.MsgspecError) as error:
@@ -313,70 +315,55 @@ def _encoded(value: Any) -> bytes:
 
 
 def packed(
-    action: Action, settings: Any, rows: Iterable[Row], *, grouped: bool, length: Callable[[Request], int]
+    action: Action, settings: Any, rows: Iterable[Row], *, length: Callable[[Request], int]
 ) -> Iterator[WriteRequest | Receipt]:
     """
     The rows in requests, in the order of their first rows; a receipt for a row that no request can carry.
 
-    ``grouped``: rows may share a request where the action allows it. ``length``: characters of a request's URL as
-    sent.
+    ``length``: characters of a request's URL as sent.
     """
-    limit = action.rows_per_request
-    grouping = action.grouping
-    under_way: dict[Hashable, list[Row]] = {}
-    order: list[list[Row]] = []
-    for row in rows:
+    for mates in _batches(action, rows) if action.bulk else ([row] for row in rows):
         try:
-            alone = built(action, settings, [row.values])
+            request = built(action, settings, [row.values for row in mates])
         except ValueError as error:
-            yield Receipt(row=row.number, status="refused", reason=str(error))
+            if len(mates) > 1:  # one of them cannot be written: each alone
+                for row in mates:
+                    yield from packed(action, settings, [row], length=length)
+            else:
+                yield Receipt(row=mates[0].number, status="refused", reason=str(error))
             continue
-        if grouping is not None and (problem := _beyond(grouping, row.values, length(alone))):
-            yield Receipt(row=row.number, status="refused", reason=problem)
-            continue
-        key = _shared(action, row.values, grouped)
-        mates = under_way.get(key) if key is not None else None
-        if mates is not None and _fits(action, settings, [*mates, row], limit, length):
-            mates.append(row)
-            continue
-        fresh = [row]
-        order.append(fresh)
-        if key is not None:
-            under_way[key] = fresh
-    for mates in order:
-        yield WriteRequest(rows=tuple(mates), request=built(action, settings, [mate.values for mate in mates]))
+        problem = _beyond(action.most_values, mates[0].values, length(request)) if action.most_values else ""
+        if problem:
+            yield Receipt(row=mates[0].number, status="refused", reason=problem)
+        else:
+            yield WriteRequest(rows=tuple(mates), request=request)
 
 
-def _shared(action: Action, values: Values, grouped: bool) -> Hashable | None:
-    """What rows must have in common to share a request; None for a row that travels alone."""
-    if action.bulk:
-        inside = {field.name for field in action.fields if field.place == "body"} | {BODY}
-    elif grouped and action.grouping is not None and not any(name in values for name in action.grouping.never_with):
-        inside = {action.grouping.field}
-    else:
-        return None
-    return json.dumps([(name, value) for name, value in values.items() if name not in inside], default=str)
+def _batches(action: Action, rows: Iterable[Row]) -> Iterable[list[Row]]:
+    """The rows of a body that is a list: those that share all else travel together, up to ``rows_per_request``."""
+    inside = {field.name for field in action.fields if field.place == "body"} | {BODY}
+    batches: list[list[Row]] = []
+    open_batches: dict[str, tuple[list[Row], int]] = {}
+    for row in rows:
+        key = json.dumps([pair for pair in row.values.items() if pair[0] not in inside], default=str)
+        size = len(row.values.get(BODY, ("one",)))
+        batch, count = open_batches.get(key, ([], action.rows_per_request))
+        if count + size > action.rows_per_request:
+            batch, count = [], 0
+            batches.append(batch)
+        batch.append(row)
+        open_batches[key] = batch, count + size
+    return batches
 
 
-def _fits(action: Action, settings: Any, rows: Sequence[Row], limit: int, length: Callable[[Request], int]) -> bool:
-    if action.bulk:
-        return sum(len(row.values.get(BODY, ("one",))) for row in rows) <= limit
-    assert action.grouping is not None
-    several = [one for row in rows for one in row.values[action.grouping.field]]
-    # The same value twice in one request could be counted once.
-    if len(several) > action.grouping.most or len(set(several)) < len(several):
-        return False
-    return length(built(action, settings, [row.values for row in rows])) <= action.grouping.most_url
-
-
-def _beyond(grouping: Grouping, values: Values, length: int) -> str:
-    several = values.get(grouping.field, ())
-    if len(several) > grouping.most:
-        return f"{grouping.field}: {len(several)} in one row, at most {grouping.most} fit one request; split the row"
+def _beyond(limits: MostValues, values: Values, length: int) -> str:
+    several = values.get(limits.field, ())
+    if len(several) > limits.most:
+        return f"{limits.field}: {len(several)} in one row, at most {limits.most} fit one request; split the row"
     if len(set(several)) < len(several):
-        return f"{grouping.field}: the same value twice in one row"
-    if length > grouping.most_url:
-        return f"its URL would have {length} characters, more than {grouping.most_url}; split the row"
+        return f"{limits.field}: the same value twice in one row"
+    if length > limits.most_url:
+        return f"its URL would have {length} characters, more than {limits.most_url}; split the row"
     return ""
 
 
@@ -405,17 +392,17 @@ def decided(
     if isinstance(said, Accept):
         said = _by_body(connector, action, response)
     if isinstance(said, _Done):
-        return _all(rows, "done", said.reason, answer_of(response))
+        return _all(rows, "done", said.reason, _kept(response))
     if isinstance(said, Skip):
         return _all(rows, "refused", said.reason)
     if isinstance(said, Refuse):
         if not isinstance(said.error, RefusedError):
             return said
-        return _all(rows, "refused", str(said.error), answer_of(response))
+        return _all(rows, "refused", str(said.error), _kept(response))
     if isinstance(said, Retry):
         if said.throttle or said.renew or said.correct_clock:
             return said
-        return _all(rows, "unknown", str(said.error), answer_of(response))
+        return _all(rows, "unknown", str(said.error), _kept(response))
     return said
 
 
@@ -450,7 +437,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     provider = connector.title
     if response.status == 204:
         return _Done()
-    answer = answer_of(response, whole=True)
+    answer = response.json(exact=True)
     if answer is None:
         what = response.text(80) or "an empty body"
         return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
@@ -482,6 +469,11 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
 
 def _all(rows: Sequence[Values], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
     return [Receipt(row=number, status=status, reason=reason, answer=answer) for number in range(len(rows))]
+
+
+def _kept(response: Response) -> Any:
+    """The body's JSON to be kept with the receipts; None when it is none or too large."""
+    return response.json(exact=True) if len(response.body) <= KEPT_ANSWER_BYTES else None
 
 
 def one_line(error: PenstockError) -> str:

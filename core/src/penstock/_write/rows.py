@@ -14,10 +14,11 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Protocol
 
+import msgspec
 from attrs import frozen
 
 from penstock.errors import UsageError
-from penstock.model import from_json
+from penstock.model import exact_json
 
 MOST_LINE_BYTES = 16 * 1024 * 1024
 
@@ -27,13 +28,14 @@ class InputRow:
     """
     One input row: its 0-based number, and its parameters as they stand there or what is wrong with it.
 
-    ``text``: the values are text without a type. ``raw``: the row as bytes, line end included, to be written to a file
-    of refused rows (CSV: without the header).
+    ``text``: the values are text without a type. ``typed``: they are typed and checked. ``raw``: the row as bytes, line
+    end included, to be written to a file of refused rows (CSV: without the header).
     """
 
     number: int
     values: Mapping[str, Any]
     text: bool = False
+    typed: bool = False
     problem: str = ""
     raw: bytes = b""
 
@@ -53,16 +55,14 @@ class Rows(Protocol):
 
 @frozen
 class SingleRow:
-    """The parameters of the command line."""
+    """The parameters of the command line, typed and checked."""
 
     values: Mapping[str, Any]
     header: bytes = b""
 
     def __iter__(self) -> Iterator[InputRow]:
-        import msgspec
-
         raw = msgspec.json.Encoder(decimal_format="number").encode(self.values) + b"\n"
-        yield InputRow(number=0, values=self.values, raw=raw)
+        yield InputRow(number=0, values=self.values, typed=True, raw=raw)
 
     def forget(self) -> None:
         """Nothing is kept."""
@@ -134,7 +134,7 @@ class RowFile:
                 continue
             problem, values = "", {}
             try:
-                found = from_json(line.decode("utf-8-sig" if number == 0 else "utf-8"))
+                found = exact_json(line.decode("utf-8-sig" if number == 0 else "utf-8"))
                 if not isinstance(found, dict):
                     problem = "the line is no JSON object"
                 else:

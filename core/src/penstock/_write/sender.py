@@ -57,9 +57,14 @@ class Finished:
 
 
 def prepared(action: Action, settings: Any, given: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
-    """The row ready to be sent, or refused with everything that is wrong with it. ``defaults`` are typed already."""
+    """
+    The row ready to be sent, or refused with everything that is wrong with it. ``defaults`` are typed already, and so
+    are the values of a row that is ``typed``.
+    """
     if given.problem:
         return Receipt(row=given.number, status="refused", reason=given.problem)
+    if given.typed:
+        return Row(number=given.number, values=given.values)
     try:
         values = checked(action, settings, {**defaults, **typed(action, given.values, text=given.text)})
     except ValueError as error:
@@ -83,7 +88,7 @@ def blocks(rows: Iterable[InputRow]) -> Iterator[list[InputRow]]:
 
 
 def dry_run(
-    source: ConfiguredSource, action: Action, rows: Rows, defaults: Mapping[str, Any], *, grouped: bool, clock: Clock
+    source: ConfiguredSource, action: Action, rows: Rows, defaults: Mapping[str, Any], *, clock: Clock
 ) -> Iterator[Mapping[str, Any] | Receipt]:
     """
     What would be sent, as JSON-like values with every secret masked; a receipt for each row that would be refused.
@@ -98,7 +103,7 @@ def dry_run(
             ready = [prepared(action, source.settings, given, defaults) for given in block]
             yield from (one for one in ready if isinstance(one, Receipt))
             these = [one for one in ready if isinstance(one, Row)]
-            for parcel in packed(action, source.settings, these, grouped=grouped, length=url_length(client)):
+            for parcel in packed(action, source.settings, these, length=url_length(client)):
                 if isinstance(parcel, Receipt):
                     yield parcel
                     continue
@@ -118,7 +123,7 @@ class Writer:
     """
     One job under way: one request after the other, since rows may depend on those before them.
 
-    ``on_receipt`` hears of every row in order, as soon as it and all before it are settled.
+    ``on_receipt`` gets the receipt of every row in order, as soon as it and all before it are settled.
     """
 
     source: ConfiguredSource
@@ -127,7 +132,6 @@ class Writer:
     clock: Clock
     on_receipt: Callable[[Receipt], None]
     emit: Emit = lambda event: None
-    grouped: bool = False
     random_fraction: Callable[[], float] = random.random
     _client: SourceClient = field(init=False)
     _halted: PenstockError | None = field(default=None, init=False)
@@ -137,9 +141,9 @@ class Writer:
 
     def run(self, rows: Rows, defaults: Mapping[str, Any]) -> Finished:
         """
-        Send every row that is not settled in the ledger yet, and hand on the receipts of all of them.
+        Send every row that is not settled in the outbox yet, and pass on the receipts of all of them.
 
-        A row that was not sent because the job ended early is told as refused, and stays unsent in the ledger.
+        The receipt of a row that was not sent because the job ended early is refused; in the outbox it stays unsent.
         """
         settings = self.source.settings
         self._client = SourceClient(
@@ -159,7 +163,7 @@ class Writer:
                     fresh = [given for given in block if given.number not in over]
                     ready = [prepared(self.action, settings, given, defaults) for given in fresh]
                     these = [one for one in ready if isinstance(one, Row)]
-                    parcels = list(packed(self.action, settings, these, grouped=self.grouped, length=length))
+                    parcels = list(packed(self.action, settings, these, length=length))
                     refused = [one for one in (*ready, *parcels) if isinstance(one, Receipt)]
                     self.job.settle(refused)
                     self._tell()

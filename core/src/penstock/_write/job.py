@@ -1,0 +1,212 @@
+"""
+One action job: its rows from the command line, a file, standard input or a query, and what is sent or only shown.
+"""
+
+import hashlib
+import json
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, TextIO
+
+import msgspec
+from attrs import define, field, frozen
+
+from penstock._config import SinkChoice
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import Emit
+from penstock._util.clock import Clock
+from penstock._write.outbox import CALL, STDIN, JobKey, Outbox, OutboxJob
+from penstock._write.requests import checked, destination, typed
+from penstock._write.rows import RowFile, Rows, SingleRow
+from penstock._write.sender import Finished, Writer, dry_run
+from penstock.actions import Action
+from penstock.errors import UsageError
+from penstock.model import Receipt
+
+
+@frozen
+class Query:
+    """The rows that a sink returns for a query."""
+
+    choice: SinkChoice
+    text: str
+
+
+Input = Path | BinaryIO | Query | None
+"""Where an action's rows come from: a file, standard input, a sink; None: the parameters are the one row."""
+
+
+@define(eq=False, kw_only=True)
+class ActionJob:
+    """
+    An action's rows over the parameters that all of them share. Close it when it is done; it removes its copies.
+
+    ``parameters``: text by name, as on the command line. Raises UsageError for parameters that cannot be sent.
+    """
+
+    source: ConfiguredSource
+    action: Action
+    parameters: Mapping[str, Any]
+    input: Input
+    clock: Clock = field(factory=Clock)
+    key: JobKey = field(init=False)
+    _defaults: Mapping[str, Any] = field(init=False)
+    _rows: Rows | None = field(default=None, init=False)
+    _stack: ExitStack = field(factory=ExitStack, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        action, settings = self.action, self.source.settings
+        try:
+            given = typed(action, self.parameters, text=True)
+            given = checked(action, settings, given) if self.input is None else given
+        except ValueError as error:
+            help_ = f"`penstock act {self.source.name} {action.name} --help` lists the parameters"
+            stop = "" if str(error).endswith(("?", ".")) else "."
+            raise UsageError(f"{action.name}: {error}{stop} {help_}") from None
+        self._defaults = {} if self.input is None else given
+        digest, what = self._identified(given)
+        self.key = JobKey(
+            source=self.source.name,
+            action=action.name,
+            digest=_digest(json.dumps([digest, sorted(given.items())], default=str)),
+            what=what,
+            destination=destination(action, settings),
+        )
+
+    def _identified(self, given: Mapping[str, Any]) -> tuple[str, str]:
+        """A digest of the input, and its name in messages."""
+        match self.input:
+            case None:
+                self._rows = SingleRow(given)
+                return "parameters", CALL
+            case Query(choice, text):
+                if choice.kind.query is None:
+                    raise UsageError(
+                        f"--query: the sink {choice.shown} ({choice.kind.name}) cannot be queried; use --from FILE"
+                    )
+                return _digest(f"{choice.shown}\0{text}"), f"this query of {choice.shown}"
+            case Path() as path:
+                file = RowFile.at(path)
+            case stream:
+                copy = self._folder() / "stdin"
+                with copy.open("wb") as out:
+                    shutil.copyfileobj(stream, out)
+                file = RowFile.at(copy, STDIN)
+        self._rows = file
+        return file.digest, file.shown
+
+    def check_allowed(self, *, confirmed: bool) -> None:
+        """Raises UsageError where nothing may be sent. ``confirmed``: a destructive action may be."""
+        if not self.source.settings.allow_writes:
+            raise UsageError(
+                f"writes to {self.source.name} are off: nothing was sent. Set allow_writes = true under "
+                f"[source.{self.source.name}]; --dry-run shows the request without it"
+            )
+        if self.action.destroys and not confirmed:
+            raise UsageError(
+                f"{self.action.name} destroys something at the provider: nothing was sent. Add --yes to do it"
+            )
+
+    def dry_run(self) -> Iterator[Mapping[str, Any] | Receipt]:
+        """The requests that would be sent, secrets masked, and a receipt for each row that would be refused."""
+        return dry_run(
+            self.source, self.action, self._read(self._folder(), fresh=True), self._defaults, clock=self.clock
+        )
+
+    def open(self, outbox: Outbox, *, resume: bool, retry_unknown: bool, confirmed: bool) -> "OpenJob":
+        """The job with its place in the outbox, locked; see :meth:`Outbox.open`."""
+        job = outbox.open(self.key, self.clock.now(), resume=resume, retry_unknown=retry_unknown, confirmed=confirmed)
+        self._stack.callback(job.close)
+        return OpenJob(self, job, self._read(outbox.folder, fresh=job.fresh))
+
+    def close(self) -> None:
+        self._stack.close()
+
+    def _folder(self) -> Path:
+        """A directory that is removed with the job."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="penstock-")))
+
+    def _read(self, place: Path, *, fresh: bool) -> Rows:
+        """
+        The rows. Those of a query are copied to ``place``, unless the job is not ``fresh`` and they are there already:
+        a job that is gone on with must see the rows it began with. A job that came to its end leaves no copy.
+        """
+        if self._rows is not None:
+            return self._rows
+        assert isinstance(self.input, Query)
+        choice = self.input.choice
+        assert choice.kind.query is not None
+        digest, _ = self._identified({})
+        copy = place / f"query-{self.source.name}-{self.action.name}-{digest[:16]}.jsonl"
+        if fresh or not copy.exists():
+            encode = msgspec.json.Encoder(decimal_format="number", enc_hook=str).encode
+            draft = copy.with_suffix(".part")
+            try:
+                with written(draft, "--query", private=True) as out:
+                    for row in choice.kind.query(choice.settings, self.input.text):
+                        out.write(encode(dict(row)).decode() + "\n")
+                draft.replace(copy)
+            finally:
+                draft.unlink(missing_ok=True)
+        return RowFile.at(copy, f"a query of {choice.shown}", temporary=True)
+
+
+@frozen(eq=False)
+class OpenJob:
+    """A job whose rows are being sent."""
+
+    job: ActionJob
+    noted: OutboxJob
+    rows: Rows
+
+    def send(self, on_receipt: Callable[[Receipt], None], emit: Emit) -> Finished:
+        """Send what is not settled yet; ``on_receipt`` gets the receipt of every row, in order."""
+        writer = Writer(
+            source=self.job.source,
+            action=self.job.action,
+            job=self.noted,
+            clock=self.job.clock,
+            on_receipt=on_receipt,
+            emit=emit,
+        )
+        return writer.run(self.rows, self.job._defaults)
+
+    def check_refused_file(self, path: Path) -> None:
+        """The file of refused rows has the format of the input; another suffix would mislead its next reader."""
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"--refused {path}: there is no directory {path.parent}")
+        if self.rows.header and path.suffix.lower() != ".csv":
+            raise UsageError(f"--refused {path}: the rows come from CSV, so name it .csv")
+        if not self.rows.header and path.suffix.lower() in (".csv", ".gz"):
+            raise UsageError(f"--refused {path}: the rows are written as JSON lines, so name it .jsonl")
+
+    def write_refused(self, path: Path) -> None:
+        """The rows that were refused, as they stood in the input; those that were not sent are not among them."""
+        try:
+            with path.open("wb") as file:
+                file.write(self.rows.header)
+                for given in self.rows:
+                    receipt = self.noted.receipt(given.number)
+                    if receipt is not None and receipt.status == "refused":
+                        file.write(given.raw)
+        except OSError as error:
+            raise UsageError(f"--refused {path}: cannot be written: {error.strerror}") from None
+
+
+@contextmanager
+def written(path: Path, option: str, *, private: bool = False) -> Iterator[TextIO]:
+    """A file to write text to; ``private``: its owner's alone. UsageError names the option."""
+    try:
+        with path.open("w", encoding="utf-8") as file:
+            if private:
+                path.chmod(0o600)
+            yield file
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be written: {error.strerror}") from None
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
