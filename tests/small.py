@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import penstock_plugins
-from attrs import define, field
+from attrs import define, evolve, field
 from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job, Plan, plan
@@ -53,9 +53,8 @@ class Small:
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
             return run(
-                [self._job(server.base_url, since, until, more)],
+                [evolve(self._job(server.base_url, since, until, more), allowed=allowed)],
                 clock=FakeClock(self.now),
-                allowed=allowed,
                 on_event=self._heard,
             )
 

@@ -892,6 +892,38 @@ def test_rejected_records_are_counted_and_shown(here: Here, server: Server) -> N
     assert '{"id":"2","paid":12.50}' in here.out
 
 
+def test_what_is_set_aside_is_reported_also_quietly(here: Here, server: Server) -> None:
+    """
+    One line with the number, the place and the command, also with ``-q``; the exit code is 5, unless it is allowed.
+    """
+    here.configure(server, ["13"])
+    line = "shop.sales: 2 records set aside. `penstock rejected list` shows why"
+
+    here("-q", "run", "daily", *days(2), code=5)
+    assert here.err == f"penstock: {line}\n"
+
+    here("run", "daily", *days(2), "--full", "--allow-rejected", "2")
+    assert line in here.err
+    here("run", "daily", *days(2), "--full", "--allow-rejected", "1", code=5)
+    here("run", "daily", *days(2), "--full", "--allow-rejected", "some", code=2)
+    assert "allow_rejected: expected true, a number of records, or a share such as" in here.err
+
+
+def test_a_pipeline_allows_records_to_be_set_aside(here: Here, server: Server) -> None:
+    """
+    ``allow_rejected`` of the pipeline holds for its runs. A value that is no number or share is a named problem.
+    """
+    here.configure(server, ["13"])
+    file = here.folder / "penstock.toml"
+    text = file.read_text()
+
+    file.write_text(text.replace("[pipeline.daily]", '[pipeline.daily]\nallow_rejected = "100%"'))
+    here("run", "daily", *days(2))
+    file.write_text(text.replace("[pipeline.daily]", "[pipeline.daily]\nallow_rejected = -1"))
+    here("run", "daily", *days(2), "--full", code=2)
+    assert "pipeline.daily.allow_rejected: expected true, a number of records" in here.err
+
+
 def test_nothing_used_yet_is_told(here: Here) -> None:
     """
     Without any target, ``status`` of an unknown place says what to give.

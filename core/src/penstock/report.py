@@ -106,6 +106,7 @@ class RunReport:
     refused: bool = False  # credentials
     deadline: bool = False
     interrupted: bool = False
+    locked: bool = False  # another run holds the lock of a source, which was left to it
     output_closed: bool = False  # the reader of stdout closed it: the end of the run, and no fault
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -115,6 +116,7 @@ class RunReport:
         3: "refused",
         4: "deadline",
         5: "rejected",
+        6: "locked",
         130: "interrupted",
     }
 
@@ -144,7 +146,7 @@ class RunReport:
 
     @property
     def exit_code(self) -> int:
-        """The first that applies of 130, 3, 1, 4, 5; else 0. A command that finds a lock held ends with 6 itself."""
+        """The first that applies of 130, 3, 1, 4, 6, 5; else 0."""
         counts = self.streams.values()
         if self.interrupted:
             return 130
@@ -154,6 +156,8 @@ class RunReport:
             return 1
         if self.deadline:
             return 4
+        if self.locked:
+            return 6
         if not self.allowed.covers(self.set_aside, self.fetched):
             return 5
         if self.strict and any(one.unknown_members for one in counts):

@@ -24,7 +24,8 @@ from penstock.project.results import RunResult
 @command("run")
 @click.argument("name", metavar="PIPELINE|SOURCE", required=False)
 @selection
-@click.option("--strict", is_flag=True, help="Exit 5 when records were rejected or unknown members came.")
+@click.option("--strict", is_flag=True, help="Exit 5 also when undeclared members came.")
+@click.option("--allow-rejected", metavar="N|N%|true", help="Exit 0 with at most so many records set aside.")
 @click.option("--deadline", "deadline_s", type=DURATION, metavar="TIME", help="Stop in time: 45, 45s, 30m or 2h.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as JSON.")
 def run(session: Session, name: str | None, *, report: Path | None, **options: Any) -> int:
@@ -86,6 +87,8 @@ def summarise(session: Session, result: RunResult) -> None:
         if error["partition"] is None:
             place = ".".join(error[key] for key in ("source", "stream") if error[key])
             session.say(f"error: {place}: {error['message']}")
+    if result.set_aside is not None:
+        session.say(result.set_aside)
     if not session.quiet:
         session.say(result.summary)
 

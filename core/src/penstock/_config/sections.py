@@ -19,9 +19,10 @@ from penstock._config.convert import split_list, toml
 from penstock._util.text import did_you_mean, shown
 from penstock.errors import ConfigError
 from penstock.redact import Secret
+from penstock.report import NONE_ALLOWED, Allowance
 
 SECTIONS = ("source", "sink", "pipeline")
-PIPELINE_KEYS = ("source", "streams", "sink")
+PIPELINE_KEYS = ("source", "streams", "sink", "allow_rejected")
 
 # Names become directories and database schemas, and parts of environment variables.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -31,12 +32,16 @@ Sections = dict[str, dict[str, dict[str, RawValue]]]
 
 @frozen(kw_only=True)
 class Pipeline:
-    """A named source -> sink. ``streams`` None: those that are on by default."""
+    """
+    A named source -> sink. ``streams`` None: those that are on by default. ``allowed``: how many records may be set
+    aside without exit code 5.
+    """
 
     name: str
     sources: tuple[str, ...]
     sink: str
     streams: tuple[str, ...] | None = None
+    allowed: Allowance = NONE_ALLOWED
 
 
 def read(
@@ -154,14 +159,26 @@ def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problem
         sources = _names(keys, "source", name, problems)
         streams = _names(keys, "streams", name, problems)
         sinks = _names(keys, "sink", name, problems)
+        allowed = _allowance(keys, name, problems)
         for key, value in (("source", sources), ("sink", sinks)):
             if value is None and key not in keys:
                 problems.append(f"{where}: pipeline.{name}.{key} is missing")
         if sinks is not None and len(sinks) != 1:
             problems.append(f"{keys['sink'].at(f'pipeline.{name}.sink')}: found a list, expected one sink's name")
         if len(problems) == before and sources and sinks:
-            made[name] = Pipeline(name=name, sources=sources, sink=sinks[0], streams=streams)
+            made[name] = Pipeline(name=name, sources=sources, sink=sinks[0], streams=streams, allowed=allowed)
     return made
+
+
+def _allowance(keys: Section, pipeline: str, problems: list[str]) -> Allowance:
+    given = keys.get("allow_rejected")
+    if given is None:
+        return NONE_ALLOWED
+    try:
+        return Allowance.parse(given.value)
+    except ValueError as error:
+        problems.append(f"{given.at(f'pipeline.{pipeline}.allow_rejected')}: {error}")
+        return NONE_ALLOWED
 
 
 def _names(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple[str, ...] | None:

@@ -16,6 +16,7 @@ from penstock._plan.selection import matches
 from penstock.connector import SourceSettings, Stream, affects_data
 from penstock.errors import UsageError
 from penstock.model import Partition, Slice
+from penstock.report import NONE_ALLOWED, Allowance
 from penstock.sinks import Ledger, LedgerEntry, PendingReport, Sink, Target
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
@@ -36,6 +37,7 @@ class Job:
     since: date | None = None
     until: date | None = None
     full: bool = False
+    allowed: Allowance = NONE_ALLOWED  # records that may be set aside without exit code 5
 
 
 @frozen(kw_only=True)

@@ -28,7 +28,7 @@ from penstock._run.commit import Delivery
 from penstock._util.clock import Clock
 from penstock.connector import Stream
 from penstock.errors import AuthenticationError, DeadlineReachedError, PenstockError, ProviderError, StoppedError
-from penstock.report import NONE_ALLOWED, Allowance, RunReport
+from penstock.report import NONE_ALLOWED, RunReport
 from penstock.sinks import Checks, PendingReport, Target
 
 
@@ -38,17 +38,15 @@ def run(
     clock: Clock,
     deadline_s: float | None = None,
     strict: bool = False,
-    allowed: Allowance = NONE_ALLOWED,
     on_event: Emit = lambda event: None,
 ) -> RunReport:
     """
     Run the jobs side by side and report. Errors of the configuration or the targets are raised before any request;
-    after that everything that fails is in the report. ``strict``: unknown members give exit code 5. ``allowed``: how
-    many records may be set aside without it.
+    after that everything that fails is in the report. ``strict``: unknown members give exit code 5.
     """
     on_event = heard_by_all(on_event, [job.source.registry for job in jobs])
     started = time.monotonic()
-    report = RunReport(run_id=run_id(clock.now()), strict=strict, allowed=allowed)
+    report = RunReport(run_id=run_id(clock.now()), strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
     scheduler = Scheduler(clock, deadline)
     budget = Budget(clock, deadline)

@@ -11,6 +11,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
 from typing import Any
 
+from attrs import evolve
+
 from penstock._config import SinkChoice
 from penstock._plan.planner import Job, plan
 from penstock._plan.selection import chosen_streams
@@ -35,6 +37,7 @@ from penstock.project.results import (
     run_order,
 )
 from penstock.project.setup import Notice, Setup, blamed
+from penstock.report import Allowance
 
 __all__ = ["Project", "Records"]
 
@@ -139,6 +142,7 @@ class Project:
         until: date | None = None,
         full: bool = False,
         strict: bool = False,
+        allow_rejected: bool | int | str | None = None,
         deadline_s: float | None = None,
         on_event: OnEvent = ignore,
         stop: threading.Event | None = None,
@@ -147,12 +151,20 @@ class Project:
         Fetch what is not final yet and deliver it, as ``penstock run`` does.
 
         ``name``: a pipeline, or a source with ``to``. ``since``, ``until``: days, both included. ``on_event``: called
-        with each event, from the threads of the run, one call at a time. ``stop``: when it is set, the run ends
+        with each event, from the threads of the run, one call at a time. ``allow_rejected``: how many records may be
+        set aside without exit code 5: True, a number, or a share such as "1%"; None: what the pipeline allows.
+        ``stop``: when it is set, the run ends
         cleanly.
         Failed partitions, and a lock that another run holds, are in the result.
         """
         notices, notice = _collected(on_event)
-        jobs, sink = jobs_for(self._setup, name, _choice(to, streams, accounts, since, until, full), notice)
+        choice = _choice(to, streams, accounts, since, until, full)
+        if allow_rejected is not None:
+            try:
+                choice = evolve(choice, allowed=Allowance.parse(allow_rejected))
+            except ValueError as error:
+                raise UsageError(f"allow_rejected: {error}") from None
+        jobs, sink = jobs_for(self._setup, name, choice, notice)
         assert sink is not None
         clock = self._clock(stop)
 

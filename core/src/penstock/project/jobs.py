@@ -13,6 +13,7 @@ from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams, missed_columns
 from penstock.errors import ConfigError, UsageError
 from penstock.project.setup import Notice, Setup
+from penstock.report import NONE_ALLOWED, Allowance
 from penstock.sinks import Sink, Target
 
 
@@ -26,6 +27,7 @@ class Choice:
     since: date | None = None
     until: date | None = None
     full: bool = False
+    allowed: Allowance | None = None  # records that may be set aside
 
 
 def jobs_for(
@@ -40,9 +42,11 @@ def jobs_for(
     to, streams = choice.to, choice.streams
     sources: tuple[str, ...] = (name,)
     named_by = "sink" if to is None else "--to"
+    allowed = choice.allowed
     if name in config.pipelines and (to is None or name not in config.sources):
         pipeline = config.pipeline(name)
         named_by = named_by if to is not None else f"{config.where}: pipeline.{name}.sink"
+        allowed = allowed or pipeline.allowed
         sources, streams, to = pipeline.sources, streams or pipeline.streams or (), to or pipeline.sink
     elif to is None and planning:
         to = next(iter(setup.history.targets([name])), None)
@@ -64,6 +68,7 @@ def jobs_for(
             since=choice.since,
             until=choice.until,
             full=choice.full,
+            allowed=allowed or NONE_ALLOWED,
         )
         for source in configured
     ], sink_choice

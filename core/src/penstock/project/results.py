@@ -34,6 +34,8 @@ class RunResult:
     How a run ended. ``report`` is what ``--report`` writes, masked; ``errors`` are its errors, each a mapping with
     ``source``, ``stream``, ``partition``, ``error`` (the class's name) and ``message``.
 
+    ``set_aside``: how many records were set aside and values not read, and where; None without any.
+
     ``reason``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
     """
 
@@ -43,6 +45,7 @@ class RunResult:
     report: Mapping[str, Any] = field(repr=False)
     notices: tuple[str, ...] = ()
     summary: str = ""
+    set_aside: str | None = None
     reason: PenstockError | None = None
 
     @property
@@ -58,6 +61,7 @@ class RunResult:
             report=report.as_dict(),
             notices=(*notices, *report.notices),
             summary=report.summary_line,
+            set_aside=report.set_aside_line,
         )
 
     @classmethod
