@@ -22,7 +22,7 @@ import attrs
 from penstock._cli.init import toml_value
 from penstock._cli.listing import described
 from penstock._plugins.registry import PART_KINDS, Registry
-from penstock.connector import SourceSettings, help_of
+from penstock.connector import SourceSettings, help_of, keys_of
 from penstock.redact import Secret
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -106,11 +106,11 @@ def generated(path: Path, registry: Registry) -> str:
 
 def config(connector: str, registry: Registry) -> list[str]:
     """The keys of one connector that the others do not have, and those with a default of its own."""
-    common = {attribute.name: attribute for attribute in attrs.fields(SourceSettings)}
+    common = {attribute.name: attribute for attribute in keys_of(SourceSettings)}
     own = [
         attribute
-        for attribute in attrs.fields(registry.connector(connector).settings)
-        if attribute.init and (attribute.name not in common or _default(attribute) != _default(common[attribute.name]))
+        for attribute in keys_of(registry.connector(connector).settings)
+        if attribute.name not in common or _default(attribute) != _default(common[attribute.name])
     ]
     own.sort(key=lambda attribute: attribute.default is not attrs.NOTHING)  # required ones first
     return [
@@ -121,11 +121,11 @@ def config(connector: str, registry: Registry) -> list[str]:
 
 
 def source_keys() -> list[str]:
-    return _keys(attrs.fields(SourceSettings), SourceSettings)
+    return _keys(keys_of(SourceSettings), SourceSettings)
 
 
 def bounds() -> list[str]:
-    return _keys([one for one in attrs.fields(SourceSettings) if one.name in BOUNDS], SourceSettings)
+    return _keys([one for one in keys_of(SourceSettings) if one.name in BOUNDS], SourceSettings)
 
 
 def fixed_bounds() -> list[str]:

@@ -417,6 +417,7 @@ def test_plan_asks_nobody_and_gives_reasons(here: Here, server: Server) -> None:
         "partition": {"shop_id": "7", "report_date": str(TODAY - timedelta(days=5))},
         "reason": "missing",
         "requests": 1,
+        "timezone": None,
     }
     assert {part["reason"] for part in after} == {"open", "snapshot"}
     found = f"{len(after)} partitions to read, {6 - len(after)} final, {len(after)} requests\n"

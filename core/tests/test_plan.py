@@ -165,13 +165,13 @@ def test_a_window_never_leaves_what_is_served(today: date, back: int, length: in
     planner = Planner(job, now, None)
     if until < floor:
         with pytest.raises(UsageError, match="nothing of it can be read"):
-            planner.window(CLICKS)
+            planner.window(CLICKS, UTC)
         return
     if since > today:
         with pytest.raises(UsageError, match="the last day that can be read"):
-            planner.window(CLICKS)
+            planner.window(CLICKS, UTC)
         return
-    days, last = planner.window(CLICKS).days(), min(until, today)
+    days, last = planner.window(CLICKS, UTC).days(), min(until, today)
     assert days == [max(since, floor) + timedelta(days=n) for n in range((last - max(since, floor)).days + 1)]
     assert len(planner.notices) == (since < floor) + (until > today)
 

@@ -150,7 +150,7 @@ MISTAKEN = [
     (clicks(key="parts"), "key 'parts' is a json column"),
     (clicks(key="pin"), "key 'pin' is secret"),
     (clicks(day_of="clicked"), "day_of names the column 'clicked', which Click does not have. Did"),
-    (clicks(accounts=None), "account 'account_id' without accounts; write accounts=lambda settings:"),
+    (clicks(zone_from="zone"), "zone_from without accounts_from; name the stream that lists"),
     (clicks(account=None), 'accounts without account; name the column of the account, account="account_id"'),
     (clicks(days_per_request=7), "days_per_request is 7, and no column holds a row's day; name one"),
     (clicks(days_per_request=0), "days_per_request is 0; write a number of days, 1 or more"),

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -30,9 +30,13 @@ from penstock.sandbox.app import Sandbox
 _METADATA = "penstock"
 
 
-def setting(default: Any = attrs.NOTHING, *, help: str, affects_data: bool = False, **more: Any) -> Any:
+def setting(
+    default: Any = attrs.NOTHING, *, help: str, affects_data: bool = False, per_account: bool = False, **more: Any
+) -> Any:
     """
     One configuration key. Without ``default`` it is required.
+
+    ``per_account``: an account may have a value of its own, in ``[source.NAME.accounts.ACCOUNT]``.
 
     ``affects_data``: the provider's answer depends on it; a changed value makes the next run read delivered partitions
     again.
@@ -40,7 +44,8 @@ def setting(default: Any = attrs.NOTHING, *, help: str, affects_data: bool = Fal
     """
     if default is not attrs.NOTHING:
         more["default"] = default
-    return attrs.field(metadata={_METADATA: {"help": help, "affects_data": affects_data}}, **more)
+    about = {"help": help, "affects_data": affects_data, "per_account": per_account}
+    return attrs.field(metadata={_METADATA: about}, **more)
 
 
 def help_of(attribute: "attrs.Attribute[Any]") -> str:
@@ -53,11 +58,28 @@ def affects_data(attribute: "attrs.Attribute[Any]") -> bool:
     return bool(attribute.metadata.get(_METADATA, {}).get("affects_data", False))
 
 
-def _is_zone(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+def is_per_account(attribute: "attrs.Attribute[Any]") -> bool:
+    """Whether an account may have its own value of this key."""
+    return bool(attribute.metadata.get(_METADATA, {}).get("per_account", False))
+
+
+def keys_of(settings: type) -> tuple["attrs.Attribute[Any]", ...]:
+    """The configuration keys of a settings class, in the order of their declaration."""
+    return tuple(one for one in attrs.fields(settings) if one.init and one.name != "account_tables")
+
+
+def zone_exists(name: str) -> bool:
+    """Whether this is the IANA name of a time zone."""
     try:
-        ZoneInfo(value)
+        ZoneInfo(name)
     except (KeyError, ValueError, OSError):  # OSError: a directory of the zone database, such as "Europe"
-        raise ValueError(f'found "{value}", expected an IANA name such as "Europe/Berlin" or "UTC"') from None
+        return False
+    return True
+
+
+def _is_zone(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    if not zone_exists(value):
+        raise ValueError(f'found "{value}", expected an IANA name such as "Europe/Berlin" or "UTC"')
 
 
 def _is_base_url(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
@@ -142,6 +164,7 @@ class SourceSettings:
     hold for the redefined one too.
 
     A default of None for a rate or a bound means the value that the connector declares in its ``Limits``.
+    ``account_tables`` is no key: it holds the tables ``[source.NAME.accounts.ACCOUNT]``, by account.
     """
 
     base_url: str = setting(
@@ -151,7 +174,11 @@ class SourceSettings:
         None, help="the first day to read; default: the provider's retention, else 90 days ago"
     )
     timezone: str = setting(
-        "UTC", help="IANA name of the zone in which days are cut", affects_data=True, validator=_is_zone
+        "UTC",
+        help="IANA name of the zone in which days are cut",
+        affects_data=True,
+        per_account=True,
+        validator=_is_zone,
     )
     open_for: OpenFor | None = setting(
         None,
@@ -211,11 +238,18 @@ class SourceSettings:
         validator=validators.optional(_is_readable_file),
     )
 
+    account_tables: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
+
     def url(self, path: str, /, **values: Any) -> str:
         """
         The absolute URL of a path below ``base_url``; each value replaces its name in braces, encoded as one segment.
         """
         return self.base_url.rstrip("/") + fill_path(path, values)
+
+    def for_account(self, account: str | None) -> Self:
+        """These settings with the values of the account's own table; unchanged for an account without one."""
+        own = self.account_tables.get(account) if account is not None else None
+        return attrs.evolve(self, **own) if own else self
 
     def notices(self) -> tuple[str, ...]:
         """Notices for the user of these settings; every command prints each once, before it sends anything."""
@@ -279,9 +313,10 @@ class Stream:
     ``account``, ``day``
         the columns of its partitions: an account times, unless it is a snapshot, a day. Where the record class lacks
         one it is added, and where nothing else fills it the slice's is stamped on every row.
-    ``accounts``, ``accounts_from``
+    ``accounts``, ``accounts_from``, ``zone_from``
         the configured accounts; where there are none (None), they are the values of a column of another stream, as
-        ``(stream, column)``, remembered by the ledger.
+        ``(stream, column)``, remembered by the ledger. ``zone_from``: the column of that stream with the IANA name of
+        each account's time zone. With neither, the accounts are those of the tables ``[source.NAME.accounts.ACCOUNT]``.
     ``days_per_request``, ``day_of``
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
     ``inexact_bounds``
@@ -320,6 +355,7 @@ class Stream:
     account: str | None = None
     accounts: Callable[[Any], Sequence[str] | None] | None = None
     accounts_from: tuple[str, str] | None = None
+    zone_from: str | None = None
     day: str | None = None
     day_of: str | Callable[[Any], str | None] | None = None
     inexact_bounds: bool = False

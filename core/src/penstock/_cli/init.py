@@ -16,7 +16,7 @@ import click
 
 from penstock._cli.session import Session, command
 from penstock._config import sample
-from penstock.connector import Limits, SourceSettings, help_of
+from penstock.connector import Limits, SourceSettings, help_of, is_per_account, keys_of
 from penstock.redact import Secret
 
 # Of keys that every source takes, that have no default of their own, and whose type alone says too little.
@@ -51,8 +51,8 @@ def template(name: str, summary: str, settings: type, *, limits: Limits | None =
     """
     limits = limits or Limits()
     defaults = {"requests_per_second": limits.requests_per_second, "concurrency": limits.concurrency}
-    common = {attribute.name: attribute for attribute in attrs.fields(SourceSettings)}
-    attributes = [attribute for attribute in attrs.fields(settings) if attribute.init]
+    common = {attribute.name: attribute for attribute in keys_of(SourceSettings)}
+    attributes = keys_of(settings)
     hints = typing.get_type_hints(settings)
     required = [one for one in attributes if one.default is attrs.NOTHING]
     own = [one for one in attributes if one not in required and one.name not in common]
@@ -72,6 +72,12 @@ def template(name: str, summary: str, settings: type, *, limits: Limits | None =
     lines += ["", "# --- keys that every source takes ---"]
     for attribute in shared:
         lines += _key(name, attribute, hints[attribute.name], defaults.get(attribute.name))
+    per_account = [one for one in attributes if is_per_account(one) and one.name not in common]
+    if per_account:
+        lines += ["", "# --- keys that an account may have for itself, one table for each account ---"]
+        lines += [f"# [source.{name}.accounts.ACCOUNT]", '# timezone = "..."']
+        variable = f"{name}_ACCOUNT".upper().replace("-", "_")
+        lines += [f"# {one.name} = {sample(hints[one.name], f'{variable}_{one.name.upper()}')}" for one in per_account]
     if not reads:
         return "\n".join(lines) + "\n"
     lines += [

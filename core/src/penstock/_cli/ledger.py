@@ -86,11 +86,15 @@ def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *,
     read = max((one.last_read for one in group if one.last_read), default=None)
     return [
         f"{source}.{group[0].stream}",
-        ", ".join(group[0].account.values()) if verbose else len(group) if group[0].account else None,
+        _account_text(group[0]) if verbose else len(group) if group[0].account else None,
         sum(one.rows for one in group),
         ago(read, now) if read else "never",
         ", ".join(states),
     ]
+
+
+def _account_text(one: "AccountStatus") -> str:
+    return ", ".join(one.account.values()) + (f" ({one.timezone})" if one.timezone is not None else "")
 
 
 def _run_row(run: "RunInfo") -> list[Any]:

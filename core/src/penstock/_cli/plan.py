@@ -41,6 +41,7 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> Non
                 "partition": part.partition.as_dict(),
                 "reason": part.reason,
                 "requests": part.requests,
+                "timezone": part.timezone,
             }
             for part in result.partitions
         ]
@@ -84,5 +85,6 @@ def _span_row(span: "Sequence[PlannedPartition]") -> list[Any]:
     text = ", ".join(f"{column}={value}" for column, value in first.partition.values)
     if len(span) > 1:
         text += f" to {last.partition.values[-1][1]} ({len(span)} days)"
+    text += f" ({first.timezone})" if first.timezone is not None else ""
     requests = None if first.requests is None else sum(part.requests or 0 for part in span)
     return [first.source, first.partition.stream, text, first.reason, "by parent" if requests is None else requests]

@@ -15,9 +15,17 @@ from typing import Any
 
 from attrs import evolve, field, frozen
 
-from penstock._config.checked import Checked, Offers, RawValue, Section, SectionContext, check_section, variable_of
+from penstock._config.checked import (
+    AccountSections,
+    Checked,
+    Offers,
+    Section,
+    SectionContext,
+    check_section,
+    variable_of,
+)
 from penstock._config.convert import sample
-from penstock._config.sections import Pipeline, pipelines, read
+from penstock._config.sections import Pipeline, pipelines, raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
 from penstock._util.text import did_you_mean, shown
 from penstock.errors import ConfigError, PenstockError
@@ -78,6 +86,12 @@ class Config:
     def connector_of(self, source: str) -> str:
         """The name of the source's connector: its key ``connector``, else its own name."""
         return self._word("source", source, "connector", self.sources.get(source, {})) or source
+
+    def account_zones(self, source: str) -> dict[str, str]:
+        """The time zones in the tables ``[source.NAME.accounts.ACCOUNT]``, by account, unchecked."""
+        raw = self.sources.get(source, {}).get("accounts")
+        sections = raw.value if raw is not None and isinstance(raw.value, AccountSections) else {}
+        return {name: str(keys["timezone"].value) for name, keys in sections.items() if "timezone" in keys}
 
     def source(self, name: str, offers: Offers) -> Checked:
         """
@@ -190,8 +204,9 @@ class Config:
         return tuple(problems)
 
     def with_values(self, source: str, values: Mapping[str, Any], where: str) -> "Config":
-        """The same with these keys of a source, typed as TOML would hold them; what is already there wins."""
-        keys = {key: RawValue(value, where) for key, value in values.items()} | dict(self.sources.get(source, {}))
+        """The same with these keys of a source, as TOML values. Keys that are there already are kept."""
+        keys = {key: raw_value("source", key, value, where) for key, value in values.items()}
+        keys |= self.sources.get(source, {})
         return evolve(self, sources={**self.sources, source: keys})
 
     def _context(self, path: str, further: str, offers: Offers) -> SectionContext:

@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import did_you_mean, shown, sort_of
-from penstock.connector import Connector, help_of
+from penstock.connector import Connector, help_of, is_per_account, keys_of
 from penstock.errors import ConfigError
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
@@ -36,6 +36,14 @@ class RawValue:
 
 
 Section = Mapping[str, RawValue]
+
+
+class AccountSections(dict[str, dict[str, RawValue]]):
+    """The tables ``[source.NAME.accounts.ACCOUNT]``, by account: each key with its own origin."""
+
+    def plain(self) -> dict[str, dict[str, Any]]:
+        """The values without their origins, for a connector that has a key ``accounts`` of its own."""
+        return {name: {key: raw.value for key, raw in section.items()} for name, section in self.items()}
 
 
 @frozen(kw_only=True)
@@ -88,7 +96,13 @@ def check_section(cls: type, keys: Section, context: SectionContext, problems: S
     notices: list[str] = []
     values: dict[str, Any] = {}
     hints = typing.get_type_hints(cls)
-    attributes = {attribute.name: attribute for attribute in attrs.fields(cls) if attribute.init}
+    attributes = {attribute.name: attribute for attribute in keys_of(cls)}
+    accounts = AccountSections()
+    if "accounts" in keys and isinstance(keys["accounts"].value, AccountSections):
+        accounts, keys = keys["accounts"].value, {key: raw for key, raw in keys.items() if key != "accounts"}
+        if "accounts" in attributes:
+            keys["accounts"] = RawValue(accounts.plain(), context.where)
+            accounts = AccountSections()
     for key, raw in keys.items():
         if key not in attributes:
             known = f"`{context.listing}` lists every key" if context.listing else f"There are {', '.join(attributes)}"
@@ -99,20 +113,61 @@ def check_section(cls: type, keys: Section, context: SectionContext, problems: S
             values[key] = _value(raw, hints[key], key, context, notices)
         except _InvalidError as error:
             found += [f"{raw.at(context.path)}.{key}{text}" for text in error.texts]
+    tables = _account_tables(cls, accounts, context, found, notices)
     for name, attribute in attributes.items():
         if name not in keys and attribute.default is attrs.NOTHING:
+            if is_per_account(attribute) and accounts:
+                # A request without an account is signed as the first account.
+                values[name] = next(iter(tables.values())).get(name)
+                found += [
+                    f"{context.where}: {context.path}.accounts.{account}.{name} is missing ({help_of(attribute)})"
+                    for account, section in accounts.items()
+                    if name not in section
+                ]
+                continue
             example = sample(hints[name], folded(context.path.partition(".")[2] + "_" + name))
             found.append(
                 f"{context.where}: {context.path}.{name} is missing ({help_of(attribute)}); write {name} = {example}"
             )
     if not found:  # validators may use the values of other keys, so they need all of them
+        if tables:
+            values["account_tables"] = tables
         settings, refused = _instance(cls, values)
+        for account, table in tables.items() if not refused else ():
+            for key, text in _instance(cls, {**values, **table})[1]:
+                own = accounts[account].get(key)
+                place = own.at(context.path) if own is not None else f"{context.where}: {context.path}"
+                found.append(f"{place}.accounts.{account}{f'.{key}' if key else ''}: {text}")
         for key, text in refused:
             place = keys[key].at(context.path) if key in keys else f"{context.where}: {context.path}"
             found.append(f"{place}.{key}: {text}" if key else f"{context.where}: {context.path}: {text}")
     if found or problems:
         raise ConfigError([*problems, *found])
     return Checked(settings=settings, notices=tuple(notices))
+
+
+def _account_tables(
+    cls: type, accounts: AccountSections, context: SectionContext, found: list[str], notices: list[str]
+) -> dict[str, dict[str, Any]]:
+    """The values of each account's table; problems and notices are appended."""
+    hints = typing.get_type_hints(cls)
+    known = [attribute.name for attribute in keys_of(cls) if is_per_account(attribute)]
+    tables: dict[str, dict[str, Any]] = {}
+    for account, section in accounts.items():
+        table = tables.setdefault(account, {})
+        for key, raw in section.items():
+            path = f"accounts.{account}.{key}"
+            if key not in known:
+                meant = did_you_mean(key, known)
+                found.append(
+                    f"{raw.at(context.path)}.{path}: not a key of an account.{meant} There are {', '.join(known)}"
+                )
+                continue
+            try:
+                table[key] = _value(raw, hints[key], path, context, notices)
+            except _InvalidError as error:
+                found += [f"{raw.at(context.path)}.{path}{text}" for text in error.texts]
+    return tables
 
 
 def _instance(cls: type, values: Mapping[str, Any]) -> tuple[Any, list[tuple[str, str]]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from attrs import frozen
 
-from penstock._config.checked import ENVIRONMENT, RawValue, Section, folded
+from penstock._config.checked import ENVIRONMENT, AccountSections, RawValue, Section, folded
 from penstock._config.convert import split_list, toml
 from penstock._util.text import did_you_mean, shown
 from penstock.errors import ConfigError
@@ -94,7 +94,7 @@ def _take(found: Mapping[str, Any], where: str, sections: Sections, problems: li
             continue
         for name, keys in names.items() if isinstance(names, Mapping) else [("", names)]:
             if isinstance(keys, Mapping):
-                sections[section][name] = {key: _raw(value, where) for key, value in keys.items()}
+                sections[section][name] = {key: raw_value(section, key, one, where) for key, one in keys.items()}
             else:
                 dotted = f"{section}.{name}" if name else section
                 problems.append(
@@ -103,8 +103,22 @@ def _take(found: Mapping[str, Any], where: str, sections: Sections, problems: li
                 )
 
 
-def _raw(value: Any, where: str) -> RawValue:
-    return RawValue(value.reveal(), where, text=True) if isinstance(value, Secret) else RawValue(value, where)
+def raw_value(section: str, key: str, value: Any, where: str) -> RawValue:
+    """A value of the file. The tables of accounts keep the origin of each of their keys."""
+    if isinstance(value, Secret):
+        return RawValue(value.reveal(), where, text=True)
+    accounts = section == "source" and key == "accounts" and isinstance(value, Mapping)
+    if not accounts or not all(isinstance(table, Mapping) for table in value.values()):
+        return RawValue(value, where)
+    return RawValue(
+        AccountSections(
+            {
+                name: {key: raw_value("account", key, one, where) for key, one in table.items()}
+                for name, table in value.items()
+            }
+        ),
+        where,
+    )
 
 
 def _read_environment(environ: Mapping[str, str], sections: Sections) -> None:
@@ -133,6 +147,14 @@ def _read_sets(sets: Sequence[str], sections: Sections, problems: list[str]) -> 
 
 def _put(keys: dict[str, RawValue], path: Sequence[str], text: str, where: str) -> None:
     """Put a text at a key, or at a key inside a table, whose other keys stay."""
+    if path[0] == "accounts" and len(path) > 2:
+        accounts = keys[path[0]].value if path[0] in keys else None
+        if not isinstance(accounts, AccountSections):
+            accounts = AccountSections()
+            keys[path[0]] = RawValue(accounts, where)
+        name = next((known for known in accounts if folded(known) == folded(path[1])), path[1])
+        _put(accounts.setdefault(name, {}), path[2:], text, where)
+        return
     if len(path) == 1:
         keys[path[0]] = RawValue(text, where, text=True)
         return

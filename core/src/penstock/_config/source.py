@@ -5,7 +5,7 @@ A source as configured, and what its settings make of a stream's declaration.
 from datetime import tzinfo
 from zoneinfo import ZoneInfo
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, SourceSettings, Stream
@@ -41,8 +41,23 @@ class ConfiguredSource:
 
     @property
     def zone(self) -> tzinfo:
-        """The zone in which its days are cut."""
+        """The zone in which its days are cut. An account may have another one: see :meth:`for_account`."""
         return ZoneInfo(self.settings.timezone)
+
+    def for_account(self, account: str | None, listed_zone: str | None = None) -> "ConfiguredSource":
+        """
+        The source as this account sees it: with its own settings, if it has a table of its own. ``listed_zone``: the
+        zone that the provider states for the account; a zone in the table overrides it.
+        """
+        settings = self.settings.for_account(account)
+        if listed_zone is not None and "timezone" not in self.settings.account_tables.get(account or "", {}):
+            settings = evolve(settings, timezone=listed_zone)
+        return self if settings is self.settings else evolve(self, settings=settings)
+
+    def credentials_of(self, account: str | None) -> str | None:
+        """The account whose own credentials sign its requests; None for those of the source."""
+        own = self.settings.account_tables.get(account or "", {})
+        return account if own.keys() - {"timezone"} else None
 
     def stream(self, name: str) -> Stream:
         """The stream of this name; StopIteration when there is none."""
@@ -53,8 +68,13 @@ class ConfiguredSource:
         return tuple(one for one in self.streams if one.derived is not None and one.derived.stream == name)
 
     def accounts_of(self, stream: Stream) -> tuple[str, ...] | None:
-        """The configured accounts of a stream, each once; None where its provider lists them itself."""
+        """
+        The configured accounts of a stream, each once; None where its provider lists them itself. Those of the tables
+        ``[source.NAME.accounts.ACCOUNT]`` where the connector has no list of its own.
+        """
         configured = stream.accounts(self.settings) if stream.accounts is not None else None
+        if not configured and stream.account is not None and stream.accounts_from is None:
+            configured = tuple(self.settings.account_tables)
         return None if configured is None else tuple(dict.fromkeys(configured))
 
     def accounts_from(self, stream: Stream) -> tuple[str, str] | None:

@@ -2,6 +2,7 @@
 The HTTP client of one source, for reads and writes: judge, retry, sign and transport, joined.
 """
 
+import threading
 import zlib
 from collections.abc import Callable, Mapping
 from functools import partial
@@ -38,10 +39,11 @@ class SourceClient:
     report: RunReport
     emit: Emit = lambda event: None
     concurrency: int = field(init=False)
-    exchange: SignedExchange = field(init=False)
     rate_limit: RateLimit = field(init=False)
     policy: RetryPolicy = field(init=False)
     _retrying: Retrying = field(init=False)
+    _exchanges: dict[str | None, Retrying] = field(factory=dict, init=False)  # by whose credentials sign
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
     _transport: Transport = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -58,10 +60,6 @@ class SourceClient:
             base_origin=origin_of(settings.base_url),
             clock=self.clock,
         )
-        authenticator = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
-        if isinstance(authenticator, Named):
-            authenticator = self.source.registry.part("authenticator", authenticator)
-        self.exchange = SignedExchange(authenticator, self._transport, self._log_in, self.clock)
         self.rate_limit = RateLimit(self.clock, settings.requests_per_second or limits.requests_per_second)
         self.policy = RetryPolicy(
             retries=settings.retries,
@@ -71,18 +69,41 @@ class SourceClient:
             cool_down_s=limits.cool_down_s,
         )
         self._retrying = Retrying(
-            exchange=self.exchange,
+            exchange=SignedExchange(Unsigned(), self._transport, self._log_in, self.clock),
             policy=self.policy,
             rate_limit=self.rate_limit,
             budget=self.budget,
             source=self.source.name,
         )
 
+    @property
+    def exchange(self) -> SignedExchange:
+        """The exchange that signs with the credentials of the source, for requests without an account."""
+        return self.exchange_for(None)
+
+    def exchange_for(self, account: str | None) -> SignedExchange:
+        """The exchange that signs for this account: with its own credentials, if its table has any."""
+        exchange = self._retrying_for(account).exchange
+        assert isinstance(exchange, SignedExchange)
+        return exchange
+
+    def _retrying_for(self, account: str | None) -> Retrying:
+        whose = self.source.credentials_of(account)
+        with self._lock:
+            if whose not in self._exchanges:
+                connector, settings = self.source.connector, self.source.settings.for_account(whose)
+                signer = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
+                if isinstance(signer, Named):
+                    signer = self.source.registry.part("authenticator", signer)
+                exchange = SignedExchange(signer, self._transport, self._log_in, self.clock)
+                self._exchanges[whose] = evolve(self._retrying, exchange=exchange)
+            return self._exchanges[whose]
+
     def make(self, call: Call) -> Outcome:
         """One call, judged and retried; never raises."""
         stream = call.stream
         try:
-            response, verdict, answer = self._retrying(
+            response, verdict, answer = self._retrying_for(call.account)(
                 call.request,
                 partial(self._judged, call),
                 partial(self._again, call.request, stream),
@@ -112,9 +133,7 @@ class SourceClient:
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone; the authenticator reads what is final."""
-        retrying = evolve(
-            self._retrying, exchange=SignedExchange(Unsigned(), self._transport, self._log_in, self.clock)
-        )
+        retrying = evolve(self._retrying)  # unsigned, and without what other requests proved
         response, _, _ = retrying(request, partial(self._judged_login, request), partial(self._again, request, None))
         return response
 

@@ -58,6 +58,7 @@ class Call:
     stream: Stream | None = None
     lenient: bool = False
     digest: bool = False
+    account: str | None = None  # whose credentials sign it, where accounts have their own
 
 
 @frozen(kw_only=True, eq=False)

@@ -79,6 +79,7 @@ class Dependencies:
         dependents = self.dependents.get(stream.name)
         if dependents and dependents[0].accounts_from is not None:
             wanted.add(dependents[0].accounts_from[1])
+            wanted.update(one.zone_from for one in dependents if one.zone_from is not None)
         return tuple(sorted(wanted))
 
     # --- rows that are kept -------------------------------------------------------------------------------------------

@@ -42,12 +42,16 @@ class Job:
 
 @frozen(kw_only=True)
 class PlannedPartition:
-    """One partition that a run would read, the reason, and the least number of requests it takes."""
+    """
+    One partition that a run would read, the reason, and the least number of requests it takes. ``timezone``: the zone
+    of its account's days, where that is not the zone of the source.
+    """
 
     source: str
     partition: Partition
     reason: Reason
     requests: int | None  # None: one per parent row; their number is not known before the parent was read
+    timezone: str | None = None
 
 
 @frozen(kw_only=True, eq=False)
@@ -58,6 +62,7 @@ class PlannedSlice:
     partitions: tuple[Partition, ...]
     reasons: tuple[Reason, ...]
     slice: Slice
+    source: ConfiguredSource  # as the account sees it
     fingerprint: str  # of the settings that affect the answer
     read_by: str = ""  # fingerprint of the record class and the connector's version
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned
@@ -93,6 +98,12 @@ class Window:
     since: date
     until: date
 
+    @classmethod
+    def around(cls, windows: "Iterable[Window | None]") -> "Window":
+        """From the first day of all windows to the last."""
+        known = [window for window in windows if window is not None]
+        return cls(since=min(one.since for one in known), until=max(one.until for one in known))
+
     def days(self) -> list[date]:
         """Every day, ascending."""
         return [self.since + timedelta(days=number) for number in range((self.until - self.since).days + 1)]
@@ -120,8 +131,10 @@ def plan(job: Job, now: datetime) -> Plan:
                 lister = stream.accounts_from[0] if stream.accounts_from else "?"
                 waiting.append(f"{stream.name}: one partition per account of {lister}, which was not read yet")
                 continue
+            if stream.kind != "snapshot":
+                planner.check_window(stream, accounts)
             for slice_ in planner.slices(stream, accounts):
-                count = requests_of(job.source, slice_)
+                count, zone = requests_of(slice_), slice_.source.settings.timezone
                 for place, (partition, reason) in enumerate(zip(slice_.partitions, slice_.reasons, strict=True)):
                     planned.append(
                         PlannedPartition(
@@ -129,6 +142,7 @@ def plan(job: Job, now: datetime) -> Plan:
                             partition=partition,
                             reason=reason,
                             requests=count if count is None or place == 0 else 0,
+                            timezone=zone if zone != job.source.settings.timezone else None,
                         )
                     )
             if stream.parent is not None:
@@ -145,11 +159,11 @@ def plan(job: Job, now: datetime) -> Plan:
             target.close()
 
 
-def requests_of(source: ConfiguredSource, planned: PlannedSlice) -> int | None:
+def requests_of(planned: PlannedSlice) -> int | None:
     """The least number of requests that a slice takes; a report is submitted, polled and read."""
     if planned.stream.parent is not None:
         return None
-    firsts = sum(1 for _ in planned.stream.requests(source.settings, planned.slice))
+    firsts = sum(1 for _ in planned.stream.requests(planned.source.settings, planned.slice))
     return 3 * firsts if planned.stream.poller is not None else firsts
 
 
@@ -167,8 +181,12 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
 
 @frozen(kw_only=True)
 class _Known:
-    """What the ledger holds of a stream's window, and the current fingerprints."""
+    """
+    What the ledger holds of a stream's window, the source as an account sees it, and the fingerprints of its settings
+    and of what reads its records.
+    """
 
+    source: ConfiguredSource
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict)
     reports: Mapping[str | None, Sequence[PendingReport]] = field(factory=dict)  # under way, by account
     fingerprint: str
@@ -184,6 +202,8 @@ class Planner:
     target: Target | None
     notices: list[str] = field(factory=list, init=False)
     final: dict[str, int] = field(factory=dict, init=False)
+    zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # (listing stream, account) -> its stated zone
+    _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
     _parents: frozenset[str] = field(init=False)  # whose rows their children are requested by, also of final days
 
     @_parents.default
@@ -203,10 +223,25 @@ class Planner:
         if stream.account is None:
             return [None]
         if (configured := self.job.source.accounts_of(stream)) is not None:
+            if not configured and stream.accounts is None:
+                raise UsageError(
+                    f"{self.job.source.name} has no accounts, and {stream.name} is read account by account: write a "
+                    f"table [source.{self.job.source.name}.accounts.ACCOUNT] for each, empty if need be"
+                )
             return configured
         if self.ledger is None or stream.accounts_from is None:
             return None
+        if stream.zone_from is not None:
+            remembered = self.ledger.accounts(self.job.source.name, zone_memory(stream))
+            self.zones.update(((stream.accounts_from[0], account), zone) for account, zone in map(zone_of, remembered))
         return self.ledger.accounts(self.job.source.name, stream.accounts_from[0]) or None
+
+    def source_of(self, stream: Stream, account: str | None) -> ConfiguredSource:
+        """The source as an account of this stream sees it: its own settings and zone. One object per account."""
+        zone = self.zones.get((stream.accounts_from[0], account)) if stream.accounts_from and account else None
+        if (account, zone) not in self._sources:
+            self._sources[account, zone] = self.job.source.for_account(account, zone)
+        return self._sources[account, zone]
 
     def slices(self, stream: Stream, accounts: Iterable[str | None]) -> list[PlannedSlice]:
         """The slices to read of a stream, account by account, days ascending."""
@@ -216,16 +251,49 @@ class Planner:
         if stream.kind == "snapshot":
             known = self._known(stream, accounts)
             wholes = [(account, _snapshot(stream, account)) for account in accounts]
-            return [self._slice(stream, account, {whole: "snapshot"}, known) for account, whole in wholes]
-        window = self.window(stream)
-        known, days = self._known(stream, accounts, window), window.days()
-        return [planned for account in accounts for planned in self._slices_of_days(stream, account, days, known)]
+            return [
+                self._slice(stream, account, {whole: "snapshot"}, self._seen_by(known, stream, account))
+                for account, whole in wholes
+            ]
+        windows = self._windows(stream, accounts)
+        if not any(windows.values()):
+            return []
+        known = self._known(stream, accounts, Window.around(windows.values()))
+        return [
+            planned
+            for account, window in windows.items()
+            for planned in self._slices_of_days(stream, account, window, self._seen_by(known, stream, account))
+        ]
 
-    def window(self, stream: Stream) -> Window:
+    def check_window(self, stream: Stream, accounts: Iterable[str | None]) -> None:
+        """Raises UsageError where no account of this stream has a day to read in the requested window."""
+        self._windows(stream, list(accounts) or [None], strict=True)
+
+    def _windows(
+        self, stream: Stream, accounts: Iterable[str | None], *, strict: bool = False
+    ) -> dict[str | None, Window | None]:
+        """The window of each account, in its zone; None where it holds no day, although others' may."""
+        found: dict[str | None, Window | None] = {}
+        by_zone: dict[tzinfo, Window | None] = {}
+        refused: UsageError | None = None
+        for account in accounts:
+            zone = self.source_of(stream, account).zone
+            if zone not in by_zone:
+                try:
+                    by_zone[zone] = self.window(stream, zone)
+                except UsageError as error:
+                    by_zone[zone], refused = None, refused or error
+            found[account] = by_zone[zone]
+        if strict and refused is not None and not any(by_zone.values()):
+            raise refused
+        return found
+
+    def window(self, stream: Stream, zone: tzinfo) -> Window:
         """
-        The requested days of a stream, clamped to those that the provider still serves.
+        The requested days of a stream, clamped to those that the provider still serves. ``zone``: in which today is
+        determined. Raises UsageError for a window without a day.
         """
-        job, zone = self.job, self.job.source.zone
+        job = self.job
         today = self.now.astimezone(zone).date()
         floor = stream.earliest(today) if stream.earliest is not None else None
         start = job.since or job.source.settings.start
@@ -258,7 +326,7 @@ class Planner:
     def _known(self, stream: Stream, accounts: Sequence[str | None], window: Window | None = None) -> _Known:
         """Reads the ledger's rows of these accounts and this window only: the cost does not grow with the history."""
         ledger, source = self.ledger, self.job.source
-        known = _Known(fingerprint=fingerprint(source.settings, stream), read_by=read_by(source, stream))
+        known = _Known(source=source, fingerprint=fingerprint(source.settings, stream), read_by=read_by(source, stream))
         if ledger is None:
             return known
         reports: dict[str | None, list[PendingReport]] = {}
@@ -274,18 +342,25 @@ class Planner:
         )
         return evolve(known, entries=entries, reports=reports)
 
+    def _seen_by(self, known: _Known, stream: Stream, account: str | None) -> _Known:
+        """The same, as this account sees the source."""
+        source = self.source_of(stream, account)
+        if source is known.source:
+            return known
+        return evolve(known, source=source, fingerprint=fingerprint(source.settings, stream))
+
     def _slices_of_days(
-        self, stream: Stream, account: str | None, days: Sequence[date], known: _Known
+        self, stream: Stream, account: str | None, window: Window | None, known: _Known
     ) -> Iterator[PlannedSlice]:
         """The slices of one account's days; final days are only counted."""
         wanted: dict[Partition, Reason] = {}
-        for partition in _days(stream, account, days):
+        for partition in _days(stream, account, window.days() if window is not None else ()):
             reason = self._reason(stream, partition, known)
             if reason is None:
                 self.final[stream.name] = self.final.get(stream.name, 0) + 1
             else:
                 wanted[partition] = reason
-        for group in grouped(list(wanted), known.reports.get(account, ()), self.job.source.days_per_request(stream)):
+        for group in grouped(list(wanted), known.reports.get(account, ()), known.source.days_per_request(stream)):
             yield self._slice(stream, account, {partition: wanted[partition] for partition in group}, known)
 
     def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
@@ -303,20 +378,20 @@ class Planner:
             return "changed"
         if (entry.rejected or entry.unread_values) and entry.read_by != known.read_by:
             return "changed"  # what could not be read may be readable now
-        return None if entry.final(known.fingerprint) and self._closed(stream, entry) else "open"
+        return None if entry.final(known.fingerprint) and self._closed(stream, entry, known) else "open"
 
-    def _closed(self, stream: Stream, entry: LedgerEntry) -> bool:
+    def _closed(self, stream: Stream, entry: LedgerEntry, known: _Known) -> bool:
         """
         Whether the day is still final: false if the provider's restatement period (``open_for``) was since extended, or
         if the ledger's timestamp is in the future, since then the clock of that run was ahead.
         """
-        closes = open_until(stream, self.job.source.settings, entry.partition, self.job.source.zone)
+        closes = open_until(stream, known.source.settings, entry.partition, known.source.zone)
         return entry.read_at is not None and closes is not None and closes <= entry.read_at <= self.now + SKEW
 
     def _slice(
         self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], known: _Known
     ) -> PlannedSlice:
-        zone = self.job.source.zone
+        zone = known.source.zone
         days = () if stream.kind == "snapshot" else tuple(filter(None, (partition.day for partition in reasons)))
         start = end = None
         if days:
@@ -329,10 +404,28 @@ class Planner:
             partitions=tuple(reasons),
             reasons=tuple(reasons.values()),
             slice=Slice(now=self.now, account=account, days=days, start=start, end=end),
+            source=known.source,
             fingerprint=known.fingerprint,
             read_by=known.read_by,
             entries={partition: known.entries[partition] for partition in reasons if partition in known.entries},
         )
+
+
+def zone_memory(stream: Stream) -> str:
+    """The name under which the ledger remembers the zones of a stream's accounts, as :func:`zone_text` writes them."""
+    assert stream.accounts_from is not None
+    return f"{stream.accounts_from[0]}.{stream.zone_from}"
+
+
+def zone_text(account: str, zone: str) -> str:
+    """An account and its zone as one text. Names of zones have no blanks."""
+    return f"{zone} {account}"
+
+
+def zone_of(text: str) -> tuple[str, str]:
+    """The account and its zone."""
+    zone, _, account = text.partition(" ")
+    return account, zone
 
 
 def _snapshot(stream: Stream, account: str | None) -> Partition:

@@ -67,6 +67,20 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
     ]
 
 
+def strange_accounts(source: ConfiguredSource) -> list[str]:
+    """One problem per table ``[source.NAME.accounts.ACCOUNT]`` whose account no stream has: nothing would read it."""
+    tables = source.settings.account_tables
+    if not tables or any(source.accounts_from(stream) for stream in source.streams):
+        return []  # the provider lists the accounts
+    known = dict.fromkeys(account for stream in source.streams for account in source.accounts_of(stream) or ())
+    return [
+        f"source.{source.name}.accounts.{account}: no stream of this source has the account {account!r}."
+        f"{did_you_mean(account, known)}"
+        for account in tables
+        if account not in known
+    ]
+
+
 def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
     """
     One problem per column that the settings leave out and that a run of these streams needs: a key, a partition, a

@@ -176,11 +176,8 @@ def _needs_a_value(column: Column) -> bool:
 def _of_division(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
     if stream.derived is None:
         given = [name for name in ("accounts", "accounts_from") if getattr(stream, name) is not None]
-        if stream.account is not None and not given:
-            yield (
-                f"account {stream.account!r} without accounts; write accounts=lambda settings: settings.account_ids, "
-                'or accounts_from=("stream", "column") where another stream lists them'
-            )
+        if stream.zone_from is not None and stream.accounts_from is None:
+            yield "zone_from without accounts_from; name the stream that lists the accounts and their zones"
         if stream.account is None and given:
             yield f'{given[0]} without account; name the column of the account, account="account_id"'
     days = stream.days_per_request
@@ -206,7 +203,8 @@ def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
         if not (isinstance(stream.accounts_from, tuple) and len(stream.accounts_from) == 2):
             yield f'accounts_from is {stream.accounts_from!r}; write accounts_from=("stream", "column")'
             return
-        needed.append(("accounts_from", stream.accounts_from[0], stream.accounts_from[1:]))
+        zone = [stream.zone_from] if stream.zone_from is not None else []
+        needed.append(("accounts_from", stream.accounts_from[0], (*stream.accounts_from[1:], *zone)))
     if stream.derived is not None:
         needed.append(("derived", stream.derived.stream, (stream.derived.column, *stream.derived.stamps.values())))
     for what, name, columns in needed:

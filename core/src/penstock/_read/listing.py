@@ -45,7 +45,8 @@ class Listing:
         if self._first is not None and request.credentials != self._first.request.credentials:
             request = evolve(request, credentials=self._first.request.credentials)
         digest = type(self.paginator) is not SinglePage
-        return Call(request=request, read=self.read, stream=self.planned.stream, digest=digest)
+        planned = self.planned
+        return Call(request=request, read=self.read, stream=planned.stream, digest=digest, account=planned.account)
 
     def check(self, outcome: Outcome) -> bool:
         """

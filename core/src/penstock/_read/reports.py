@@ -155,7 +155,9 @@ class Reports:
         return report or (yield from self._submitted(submission))
 
     def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
-        outcome = yield (Call(request=submission, read=None, stream=self.planned.stream, lenient=True),)
+        outcome = yield (
+            Call(request=submission, read=None, stream=self.planned.stream, lenient=True, account=self.planned.account),
+        )
         outcome = answered(outcome)
         if isinstance(outcome.verdict, Refuse):
             raise outcome.verdict.error
@@ -225,7 +227,14 @@ class Reports:
     def _poll(self, submission: Request, report: PendingReport) -> Call:
         poll = self.poller.poll(submission, report.handle)
         poll = evolve(poll, columns={**submission.columns, **poll.columns})
-        return Call(request=poll, read=self.read, stream=self.planned.stream, lenient=True, digest=True)
+        return Call(
+            request=poll,
+            read=self.read,
+            stream=self.planned.stream,
+            lenient=True,
+            digest=True,
+            account=self.planned.account,
+        )
 
     @property
     def _times(self) -> PollTimes:

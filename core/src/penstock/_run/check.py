@@ -7,7 +7,7 @@ from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Call
 from penstock._util.clock import Clock
-from penstock.errors import AuthenticationError, ServerError, ThrottledError
+from penstock.errors import AuthenticationError, PenstockError, ServerError, ThrottledError
 from penstock.model import Slice
 from penstock.protocols import Refuse
 from penstock.redact import mask
@@ -16,7 +16,8 @@ from penstock.report import RunReport
 
 def check(source: ConfiguredSource, clock: Clock) -> str:
     """
-    Try the credentials with one cheap request that records nothing, and say in a line what was seen.
+    Try the credentials with one cheap request that records nothing; those of each account that has its own. Returns a
+    line for each. Raises AuthenticationError for the first that is refused, after all were tried.
     """
     if source.connector.check is None:
         return (
@@ -26,19 +27,36 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
     report = RunReport(run_id="check")
     # One request and an answer at once: who waits for a check would rather hear that the provider is busy.
     client = SourceClient(source, clock=clock, budget=Budget(clock, retries=0), report=report)
+    own: list[str | None] = [
+        account for account in source.settings.account_tables if source.credentials_of(account) is not None
+    ]
+    lines: list[str] = []
+    refused: PenstockError | None = None
     try:
-        zone = source.zone
-        slice_ = Slice(now=clock.now(), days=(clock.now().astimezone(zone).date(),))
-        request = source.connector.check(source.settings, slice_)
-        outcome = client.make(Call(request=request, read=None, lenient=True))
-        if isinstance(outcome.error, AuthenticationError) and (signed := client.exchange.explain(request)):
-            raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
-        if isinstance(outcome.error, (ThrottledError, ServerError)):
-            return f"{source.name}: not disproved, the provider has no time for us now ({outcome.error})"
-        if outcome.error is not None:
-            raise outcome.error
-        if isinstance(outcome.verdict, Refuse):
-            raise outcome.verdict.error
-        return f"{source.name}: credentials work ({request.method} {mask(request.url)} was answered)"
+        for account in own or [None]:
+            try:
+                lines.append(_check_account(source.for_account(account), client, account, clock))
+            except PenstockError as error:
+                refused = refused or (error if account is None else type(error)(f"account {account}: {error}"))
     finally:
         client.close()
+    if refused is not None:
+        raise refused
+    return "\n".join(lines)
+
+
+def _check_account(source: ConfiguredSource, client: SourceClient, account: str | None, clock: Clock) -> str:
+    assert source.connector.check is not None
+    name = source.name if account is None else f"{source.name}, account {account}"
+    slice_ = Slice(now=clock.now(), account=account, days=(clock.now().astimezone(source.zone).date(),))
+    request = source.connector.check(source.settings, slice_)
+    outcome = client.make(Call(request=request, read=None, lenient=True, account=account))
+    if isinstance(outcome.error, AuthenticationError) and (signed := client.exchange_for(account).explain(request)):
+        raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
+    if isinstance(outcome.error, (ThrottledError, ServerError)):
+        return f"{name}: not disproved, the provider has no time for us now ({outcome.error})"
+    if outcome.error is not None:
+        raise outcome.error
+    if isinstance(outcome.verdict, Refuse):
+        raise outcome.verdict.error
+    return f"{name}: credentials work ({request.method} {mask(request.url)} was answered)"

@@ -158,7 +158,7 @@ class Delivery:
         planned, counts = result.planned, result.partitions[partition].counts
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        closes = open_until(planned.stream, self.source.settings, partition, self.source.zone)
+        closes = open_until(planned.stream, planned.source.settings, partition, planned.source.zone)
         return LedgerEntry(
             source=self.source.name,
             partition=partition,

@@ -18,7 +18,7 @@ from penstock._fetch.client import Emit, SourceClient
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Reading, Scheduler, Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
-from penstock._plan.planner import Job, PlannedSlice, Planner, ordered
+from penstock._plan.planner import Job, PlannedSlice, Planner, ordered, zone_memory, zone_text
 from penstock._plugins.registry import Registry
 from penstock._read.components import Components, components_of
 from penstock._read.loader import Loader
@@ -26,7 +26,7 @@ from penstock._read.reader import Reader
 from penstock._read.reports import Reports, poll_times
 from penstock._run.commit import Delivery
 from penstock._util.clock import Clock
-from penstock.connector import Stream
+from penstock.connector import Stream, zone_exists
 from penstock.errors import AuthenticationError, DeadlineReachedError, PenstockError, ProviderError, StoppedError
 from penstock.report import NONE_ALLOWED, RunReport
 from penstock.sinks import Checks, PendingReport, Target
@@ -116,9 +116,9 @@ class SourceRun:
     _chosen: list[Stream] = field(init=False)
     _first: list[Stream] = field(init=False)  # what can be read at once, parents first
     _client: SourceClient = field(init=False)
-    _components: dict[str, Components] = field(factory=dict, init=False)
+    _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
     _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
-    _refused: AuthenticationError | None = field(default=None, init=False)
+    _refused: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by whose credentials
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
     @property
@@ -148,7 +148,7 @@ class SourceRun:
         self._planner = Planner(self.job, started_at, target)
         for stream in self._chosen:
             if stream.kind != "snapshot":
-                self._planner.window(stream)
+                self._planner.check_window(stream, self._planner.accounts(stream) or ())
         self._dependencies = Dependencies(self.source)
         self._first = self._dependencies.start_with(self._chosen)
         if isinstance(target, Checks):
@@ -230,8 +230,8 @@ class SourceRun:
 
     def _read_and_commit(self, planned: PlannedSlice, hidden: bool) -> Reading:
         """One task: read a slice, then commit its partitions. A hidden stream is read for others, not written."""
-        if self._refused is not None:
-            raise self._refused
+        if refused := self._refused.get(self.source.credentials_of(planned.account)):
+            raise refused
         parent = self._parent_of(planned)
         if parent is not None and not self._dependencies.is_well(parent):
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
@@ -246,7 +246,7 @@ class SourceRun:
         return (parent.stream, planned.account) if parent is not None else None
 
     def _reader(self, planned: PlannedSlice, hidden: bool) -> Reader:
-        source, components = self.source, self._components_of(planned.stream)
+        source, components = planned.source, self._components_of(planned.stream, planned.source)
         target = None if hidden else self.delivery.target
         loader = Loader(
             planned=planned,
@@ -269,11 +269,13 @@ class SourceRun:
             on_note=self.delivery.note,
         )
 
-    def _components_of(self, stream: Stream) -> Components:
-        """The stream's components, made when they are first needed."""
-        if stream.name not in self._components:
-            self._components[stream.name] = components_of(self.source, stream, self._dependencies.columns(stream))
-        return self._components[stream.name]
+    def _components_of(self, stream: Stream, source: ConfiguredSource | None = None) -> Components:
+        """The stream's components, made when they are first needed. ``source``: as an account sees it."""
+        source = source or self.source
+        key = (stream.name, id(source))  # the planner keeps the sources that it made
+        if key not in self._components:
+            self._components[key] = components_of(source, stream, self._dependencies.columns(stream))
+        return self._components[key]
 
     def _reports(self, planned: PlannedSlice, components: Components, target: Target | None) -> Reports | None:
         if components.poller is None:
@@ -298,7 +300,7 @@ class SourceRun:
             seconds = time.monotonic() - self._began[stream.name]
             self.report.stream(self.source.name, stream.name).seconds = seconds
         if isinstance(error, AuthenticationError):
-            self._refused = error
+            self._refused[self.source.credentials_of(planned.account)] = error
             self.report.refused = True
         if error is not None:
             self.delivery.fail(planned, error, hidden=hidden)
@@ -310,12 +312,41 @@ class SourceRun:
     def _accounts_listed(self, planned: PlannedSlice, dependents: list[Stream], *, failed: bool) -> None:
         """The accounts are known: remember them, and read the streams that are divided by them."""
         name, ledger = planned.stream.name, self.delivery.target.ledger
-        if not failed:
-            column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
-            accounts = tuple(dict.fromkeys(str(row[column]) for row in self._dependencies.rows(key_of(planned))))
-            if ledger is not None:
-                ledger.remember_accounts(self.source.name, name, accounts)
-        else:
-            accounts = ledger.accounts(self.source.name, name) if ledger is not None else ()
+        if failed:
+            for one in dependents:
+                self._add(one, self._planner.accounts(one) or ())
+            return
+        rows = self._dependencies.rows(key_of(planned))
+        column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
+        accounts = tuple(dict.fromkeys(str(row[column]) for row in rows))
+        if ledger is not None:
+            ledger.remember_accounts(self.source.name, name, accounts)
         for one in dependents:
-            self._add(one, accounts)
+            self._add(one, accounts if one.zone_from is None else self._with_zones(one, accounts, rows))
+
+    def _with_zones(self, stream: Stream, accounts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
+        """
+        The accounts whose listed zone is known or absent, and the ledger's memory of the zones. An account with a zone
+        that does not exist fails: days in another zone would be other rows.
+        """
+        assert stream.accounts_from is not None
+        assert stream.zone_from is not None
+        lister, column = stream.accounts_from
+        zones = {str(row[column]): str(row[stream.zone_from]) for row in rows if row[stream.zone_from]}
+        wrong = {account: zone for account, zone in zones.items() if not zone_exists(zone)}
+        for account, zone in wrong.items():
+            error = ProviderError(
+                f"{stream.name}: {lister}.{stream.zone_from} of the account {account} is {zone!r}, which is no IANA "
+                f"name of a time zone; its days cannot be cut. Write timezone in [source.{self.source.name}.accounts."
+                f"{account}]."
+            )
+            if "timezone" not in self.source.settings.account_tables.get(account, {}):
+                self.report.count(self.source.name, stream.name, planned=1, failed=1)
+                self.report.error(self.source.name, stream.name, {stream.account or "account": account}, error)
+                accounts = [one for one in accounts if one != account]
+            del zones[account]
+        self._planner.zones.update({(lister, account): zone for account, zone in zones.items()})
+        if (ledger := self.delivery.target.ledger) is not None:
+            texts = [zone_text(account, zone) for account, zone in zones.items()]
+            ledger.remember_accounts(self.source.name, zone_memory(stream), texts)
+        return list(accounts)

@@ -240,7 +240,7 @@ class Project:
         found = []
         for viewed in ledgers.targets(self._setup, name, to, notice):
             with ledgers.ledgers(viewed) as opened:
-                sources = tuple(ledgers.source_status(ledger, source, now) for source, ledger in opened)
+                sources = tuple(ledgers.source_status(self._setup, ledger, source, now) for source, ledger in opened)
             found.append(TargetStatus(target=viewed.choice.shown, sources=sources))
         return StatusResult(targets=tuple(found), notices=tuple(notices))
 

@@ -3,17 +3,18 @@ What the ledgers of the targets hold: how far each account got, runs, changes, r
 """
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, time
 
 from attrs import evolve, frozen
 
 from penstock._config import SinkChoice
+from penstock._plan.planner import zone_memory, zone_of
 from penstock._plan.selection import matches
 from penstock._run.runner import run_id
 from penstock._util.text import did_you_mean
-from penstock.errors import UsageError
+from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
 from penstock.project.results import AccountStatus, Change, Forgotten, RejectedRecord, RunInfo, SourceStatus
 from penstock.project.setup import Notice, Setup
@@ -93,16 +94,30 @@ def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
-def source_status(ledger: Ledger, source: str, now: datetime) -> SourceStatus:
+def source_status(setup: Setup, ledger: Ledger, source: str, now: datetime) -> SourceStatus:
     """How far a source got in one target."""
+    zones = _zones(setup, ledger, source)
     return SourceStatus(
         source=source,
-        streams=tuple(_account_status(one, now) for one in ledger.counts(source)),
+        streams=tuple(_account_status(one, now, zones) for one in ledger.counts(source)),
         runs=tuple(map(run_info, ledger.runs(source, RUNS_SHOWN))),
     )
 
 
-def _account_status(counts: AccountCounts, now: datetime) -> AccountStatus:
+def _zones(setup: Setup, ledger: Ledger, source: str) -> dict[str, str]:
+    """The time zones of accounts that have their own: those that the provider listed, and those of the tables."""
+    try:
+        streams = setup.registry.streams(setup.config.connector_of(source))
+    except PenstockError:  # the ledger also tells of sources whose connector is gone
+        streams = ()
+    zones: dict[str, str] = {}
+    for stream in streams:
+        if stream.zone_from is not None:
+            zones.update(map(zone_of, ledger.accounts(source, zone_memory(stream))))
+    return zones | setup.config.account_zones(source)
+
+
+def _account_status(counts: AccountCounts, now: datetime, zones: Mapping[str, str]) -> AccountStatus:
     return AccountStatus(
         stream=counts.stream,
         account=counts.account,
@@ -118,6 +133,7 @@ def _account_status(counts: AccountCounts, now: datetime) -> AccountStatus:
         last_read=counts.last_read,
         age_s=int((now - counts.last_read).total_seconds()) if counts.last_read else None,
         error=counts.last_error,
+        timezone=next((zones[one] for one in counts.account.values() if one in zones), None),
     )
 
 

@@ -139,7 +139,7 @@ class AccountStatus:
     How far one account of one stream got; ``account`` is empty for a stream without accounts.
 
     Counts of partitions: ``final``, ``open``, ``failed``, and ``missing``, the days between the first and the last day
-    that have no entry. ``error`` is the last one.
+    that have no entry. ``error`` is the last one. ``timezone``: the zone of the account's days, where it has its own.
     """
 
     stream: str
@@ -156,6 +156,7 @@ class AccountStatus:
     last_read: datetime | None = None
     age_s: int | None = None
     error: str | None = None
+    timezone: str | None = None
 
 
 @frozen(kw_only=True)

@@ -63,7 +63,7 @@ class Setup:
     ) -> "tuple[list[ConfiguredSource], SinkChoice | None]":
         """The sources and the sink of these names; one ConfigError with the problems of all of them."""
         from penstock._config.source import ConfiguredSource
-        from penstock._plan.selection import strange_exclusions
+        from penstock._plan.selection import strange_accounts, strange_exclusions
 
         problems: list[str] = []
         made: list[ConfiguredSource] = []
@@ -78,7 +78,9 @@ class Setup:
                 notice(text)
             connector = self.config.connector_of(name)
             made.append(ConfiguredSource.of(self.registry, connector, checked.settings, name=name))
-            problems.extend(f"{self.config.where}: {problem}" for problem in strange_exclusions(made[-1]))
+            with blamed(made[-1].connector):
+                strange = (*strange_exclusions(made[-1]), *strange_accounts(made[-1]))
+            problems.extend(f"{self.config.where}: {problem}" for problem in strange)
         if sink is not None:
             try:
                 choice = self.config.sink_for(sink, self.registry, sink_named_by)

@@ -1,0 +1,435 @@
+"""
+Accounts with credentials and time zones of their own, in tables ``[source.NAME.accounts.ACCOUNT]`` or listed by a
+stream.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import penstock_plugins
+import pytest
+from attrs import evolve, frozen
+from penstock import (
+    Connector,
+    Envelope,
+    Grant,
+    Request,
+    SandboxRequest,
+    SandboxResponse,
+    Secret,
+    Slice,
+    SourceSettings,
+    Stream,
+    Unsigned,
+    hookimpl,
+    record,
+    setting,
+)
+from penstock._cli import main
+from penstock._config import load
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job, plan
+from penstock._plan.selection import strange_accounts
+from penstock._plugins.registry import Registry
+from penstock._run.check import check
+from penstock._run.runner import run
+from penstock.connector import OpenFor
+from penstock.errors import AuthenticationError, ConfigError, UsageError
+from penstock.report import RunReport
+from penstock.sandbox.server import serve
+from penstock.testing.clock import FakeClock
+from penstock.testing.memory import MemorySink
+
+# 05:30 of the 3rd in Auckland, where the 2nd is over; 08:30 of the 2nd in Los Angeles, where it is not.
+NOW = datetime(2026, 3, 2, 16, 30, tzinfo=UTC)
+
+
+@frozen(kw_only=True)
+class ShopSettings(SourceSettings):
+    base_url: str = setting(help="where the shop answers")
+    token: Secret = setting(help="the token of a seller", per_account=True)
+    site: str = setting("main", help="the site of a seller", per_account=True)
+    note: str = setting("", help="of the source only")
+
+
+@frozen
+class Bearer(Unsigned):
+    token: Secret
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return request.with_headers(("Authorization", self.token.reveal()))
+
+
+@record()
+class Sale:
+    seller: str
+    day: date
+    id: int
+
+
+@record()
+class Seller:
+    name: str
+    zone: str | None
+
+
+def requests(settings: ShopSettings, slice_: Slice) -> Iterable[Request]:
+    assert slice_.start is not None
+    params = {"seller": slice_.account, "day": slice_.since, "from": slice_.start.isoformat(), "site": settings.site}
+    return [Request(url=f"{settings.base_url}/sales", params=tuple((name, str(one)) for name, one in params.items()))]
+
+
+class Shop:
+    """A connector with a report by seller, and a list of sellers with their zones."""
+
+    def __init__(self, **stream: Any) -> None:
+        self.stream = stream
+
+    @hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        return [
+            Connector(
+                name="shop",
+                summary="a shop",
+                settings=ShopSettings,
+                authenticator=lambda settings: Bearer(settings.token),
+                check=lambda settings, slice_: Request(url=f"{settings.base_url}/sales", params=(("seller", "x"),)),
+            )
+        ]
+
+    @hookimpl
+    def penstock_record_streams(self, source: str) -> Iterable[Stream]:
+        sellers = Stream(
+            name="sellers",
+            summary="sellers",
+            record=Seller,
+            kind="snapshot",
+            key="name",
+            requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/sellers")],
+            envelope=Envelope(items="data"),
+        )
+        sales = Stream(
+            name="sales",
+            summary="sales",
+            record=Sale,
+            kind="report",
+            key="id",
+            account="seller",
+            day="day",
+            open_for=OpenFor(0),
+            requests=requests,
+            envelope=Envelope(items="data"),
+        )
+        return [sellers, evolve(sales, **self.stream)]
+
+
+class Provider:
+    """Answers with one sale per seller and day; ``seen`` are the parameters of each request and its token."""
+
+    def __init__(self, refused: Iterable[str] = (), sellers: Mapping[str, str | None] | None = None) -> None:
+        self.refused = set(refused)
+        self.sellers = sellers or {}
+        self.seen: list[dict[str, str]] = []
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        token = request.headers.get("authorization", "")
+        if token in self.refused:
+            return SandboxResponse(status=401, body=b"{}")
+        if request.target.startswith("/sellers"):
+            data: list[Any] = [{"name": name, "zone": zone} for name, zone in self.sellers.items()]
+        else:
+            params = dict(parse_qsl(request.target.partition("?")[2]))
+            self.seen.append({**params, "token": token})
+            data = [{"seller": params["seller"], "day": params.get("day"), "id": len(self.seen)}]
+        return SandboxResponse(body=json.dumps({"data": data}).encode())
+
+
+TWO = """
+[source.shop.accounts.alpha]
+token = { env = "ALPHA" }
+timezone = "America/Los_Angeles"
+[source.shop.accounts.beta]
+token = { env = "BETA" }
+timezone = "Pacific/Auckland"
+"""
+ENVIRON = {"ALPHA": "token-of-alpha", "BETA": "token-of-beta", "ALL": "token-of-all"}
+
+
+def source(folder: Path, text: str, base_url: str = "https://shop.example", **stream: Any) -> ConfiguredSource:
+    file = folder / "penstock.toml"
+    file.write_text(f'[source.shop]\nbase_url = "{base_url}"\nretries = 0\nstart = 2026-03-01\n{text}')
+    registry = Registry([Shop(**stream), penstock_plugins], strict=True)
+    return ConfiguredSource.of(registry, "shop", load(file, (), ENVIRON).source("shop", registry).settings)
+
+
+def read(folder: Path, text: str, provider: Provider, sink: MemorySink, **stream: Any) -> RunReport:
+    with serve(provider) as server:
+        job = Job(source=source(folder, text, server.base_url, **stream), streams=("sales",), sink=sink)
+        return run([job], clock=FakeClock(NOW))
+
+
+def days(sink: MemorySink) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for row in sink.all("sales"):
+        found.setdefault(row["seller"], []).append(str(row["day"]))
+    return {account: sorted(several) for account, several in found.items()}
+
+
+def test_each_account_signs_with_its_own_credentials_and_cuts_days_in_its_own_zone(tmp_path: Path) -> None:
+    """
+    A day is read when it is over in the zone of its account, and begins at midnight of that zone.
+    """
+    provider, sink = Provider(), MemorySink(tmp_path / "ledger.db")
+
+    report = read(tmp_path, TWO, provider, sink)
+
+    assert report.exit_code == 0
+    assert days(sink) == {"alpha": ["2026-03-01"], "beta": ["2026-03-01", "2026-03-02"]}
+    assert {(one["seller"], one["token"]) for one in provider.seen} == {
+        ("alpha", "token-of-alpha"),
+        ("beta", "token-of-beta"),
+    }
+    assert {(one["seller"], one["day"], one["from"]) for one in provider.seen} == {
+        ("alpha", "2026-03-01", "2026-03-01T00:00:00-08:00"),
+        ("beta", "2026-03-01", "2026-03-01T00:00:00+13:00"),
+        ("beta", "2026-03-02", "2026-03-02T00:00:00+13:00"),
+    }
+
+
+def test_days_are_final_when_they_are_over_in_the_zone_of_their_account(tmp_path: Path) -> None:
+    """
+    The ledger keeps the moment from which a read is final, in the zone of the account; the next run reads nothing.
+    """
+    provider, sink = Provider(), MemorySink(tmp_path / "ledger.db")
+    read(tmp_path, TWO, provider, sink)
+
+    planned = plan(Job(source=source(tmp_path, TWO), streams=("sales",), sink=sink), NOW)
+
+    assert planned.partitions == ()
+    assert planned.final == {"sales": 3}
+    other = TWO.replace("Pacific/Auckland", "Europe/Berlin")
+    planned = plan(Job(source=source(tmp_path, other), streams=("sales",), sink=sink), NOW)
+    assert [one.partition.values[0][1] for one in planned.partitions] == ["beta"]
+    assert [one.reason for one in planned.partitions] == ["changed"]
+
+
+def test_an_account_whose_token_is_refused_fails_alone(tmp_path: Path) -> None:
+    """
+    The other accounts are delivered; the run ends with 3.
+    """
+    provider, sink = Provider(refused=["token-of-alpha"]), MemorySink(tmp_path / "ledger.db")
+
+    report = read(tmp_path, TWO, provider, sink)
+
+    assert report.exit_code == 3
+    assert days(sink) == {"beta": ["2026-03-01", "2026-03-02"]}
+    assert [error["partition"]["seller"] for error in report.errors] == ["alpha"]
+
+
+def test_accounts_without_credentials_share_those_of_the_source(tmp_path: Path) -> None:
+    """
+    A refusal of shared credentials ends every account that shares them; an empty table is an account, too.
+    """
+    text = 'token = { env = "ALL" }\n[source.shop.accounts.alpha]\n[source.shop.accounts.beta]\n'
+    text += '[source.shop.accounts.gamma]\ntoken = { env = "BETA" }\nsite = "other"'
+    provider, sink = Provider(refused=["token-of-all"]), MemorySink(tmp_path / "ledger.db")
+
+    report = read(tmp_path, text, provider, sink)
+
+    assert report.exit_code == 3
+    assert days(sink) == {"gamma": ["2026-03-01"]}
+    assert [one["site"] for one in provider.seen] == ["other"]
+
+
+def test_a_list_of_the_connector_comes_before_the_tables(tmp_path: Path) -> None:
+    """
+    The tables are the stream's accounts only where the connector has no list of its own.
+    """
+    provider, sink = Provider(), MemorySink(tmp_path / "ledger.db")
+
+    read(tmp_path, TWO, provider, sink, accounts=lambda settings: ["beta"])
+
+    assert set(days(sink)) == {"beta"}
+
+
+LISTED: dict[str, Any] = {"accounts_from": ("sellers", "name"), "zone_from": "zone"}
+
+
+def test_listed_accounts_bring_their_zone(tmp_path: Path) -> None:
+    """
+    A column of the listing states the zone; a table overrides it; the plan remembers it without a request.
+    """
+    zones = {"a": "America/Los_Angeles", "b": "Pacific/Auckland", "c": None, "d": "Pacific/Auckland"}
+    provider, sink = Provider(sellers=zones), MemorySink(tmp_path / "ledger.db")
+    text = 'token = { env = "ALL" }\n[source.shop.accounts.d]\ntimezone = "America/Los_Angeles"\n'
+
+    report = read(tmp_path, text, provider, sink, **LISTED)
+
+    assert report.exit_code == 0
+    both = ["2026-03-01", "2026-03-02"]
+    assert days(sink) == {"a": both[:1], "b": both, "c": both[:1], "d": both[:1]}
+    planned = plan(Job(source=source(tmp_path, text, **LISTED), streams=("sales",), sink=sink), NOW)
+    assert (planned.partitions, planned.final) == ((), {"sales": 5})
+
+
+def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> None:
+    """
+    Its days would be other days in any other zone, so they are not read; the other accounts are.
+    """
+    provider, sink = Provider(sellers={"a": "Mars/Olympus", "b": "UTC"}), MemorySink(tmp_path / "ledger.db")
+
+    report = read(tmp_path, 'token = { env = "ALL" }', provider, sink, **LISTED)
+
+    assert report.exit_code == 1
+    assert set(days(sink)) == {"b"}
+    (error,) = report.errors
+    assert error["partition"] == {"seller": "a"}
+    assert "'Mars/Olympus', which is no IANA name" in error["message"]
+
+
+def test_a_stream_by_account_without_any_account_is_refused(tmp_path: Path) -> None:
+    """
+    It would read nothing and end with 0.
+    """
+    sink = MemorySink(tmp_path / "ledger.db")
+    job = Job(source=source(tmp_path, 'token = { env = "ALL" }'), streams=("sales",), sink=sink)
+
+    with pytest.raises(UsageError, match=r"write a table \[source\.shop\.accounts\.ACCOUNT\] for each"):
+        plan(job, NOW)
+
+
+@pytest.mark.parametrize(
+    ("text", "problems"),
+    [
+        pytest.param(
+            '[source.shop.accounts.alpha]\ntoken = { env = "ALPHA" }\n[source.shop.accounts.beta]\n',
+            ["source.shop.accounts.beta.token is missing (the token of a seller)"],
+            id="missing",
+        ),
+        pytest.param(
+            TWO + "timezne = 1\nnote = 'x'",
+            [
+                'source.shop.accounts.beta.timezne: not a key of an account. Did you mean "timezone"? '
+                "There are timezone, token, site",
+                "source.shop.accounts.beta.note: not a key of an account. There are timezone, token, site",
+            ],
+            id="no such key",
+        ),
+        pytest.param(
+            TWO.replace("Pacific/Auckland", "Pacific/Oakland").replace('"BETA"', '"GAMMA"'),
+            ["source.shop.accounts.beta.token: the environment variable GAMMA is not set"],
+            id="a secret that is not set",
+        ),
+        pytest.param(
+            TWO.replace("Pacific/Auckland", "Pacific/Oakland"),
+            [
+                'source.shop.accounts.beta.timezone: found "Pacific/Oakland", expected an IANA name such as '
+                '"Europe/Berlin" or "UTC"'
+            ],
+            id="zone",
+        ),
+    ],
+)
+def test_problems_of_an_account_name_its_key(tmp_path: Path, text: str, problems: list[str]) -> None:
+    """
+    The message names file, account and key.
+    """
+    with pytest.raises(ConfigError) as caught:
+        source(tmp_path, text)
+
+    assert [one.partition("penstock.toml: ")[2] for one in caught.value.problems] == problems
+
+
+def test_a_key_of_an_account_may_come_from_the_environment(tmp_path: Path) -> None:
+    """
+    The variable is named like the key's path; the account is found in whatever case.
+    """
+    file = tmp_path / "penstock.toml"
+    file.write_text(f'[source.shop]\nbase_url = "https://shop.example"\n{TWO}')
+    registry = Registry([Shop(), penstock_plugins])
+    environ = {**ENVIRON, "PENSTOCK_SOURCE__SHOP__ACCOUNTS__BETA__TOKEN": "another-token"}
+
+    settings = load(file, ["source.shop.accounts.beta.timezone=UTC"], environ).source("shop", registry).settings
+
+    assert settings.for_account("beta").token.reveal() == "another-token"
+    assert settings.for_account("beta").timezone == "UTC"
+    assert settings.for_account("alpha").timezone == "America/Los_Angeles"
+    with pytest.raises(ConfigError, match="a secret on the command line"):
+        load(file, ["source.shop.accounts.beta.token=another"], ENVIRON).source("shop", registry)
+
+
+def test_plan_and_status_show_the_zone_of_an_account(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    ``plan`` beside the partition, ``status -v`` beside the account, both in JSON.
+    """
+    (tmp_path / "penstock.toml").write_text('[source.shop]\nbase_url = "http://127.0.0.1:1"\n' + TWO)
+    provider = Provider()
+
+    def penstock(*arguments: str, base_url: str = "http://127.0.0.1:1") -> str:
+        sets = ["--config", str(tmp_path / "penstock.toml"), "--set", f"source.shop.base_url={base_url}"]
+        assert main([*sets, *arguments], plugins=[Shop(), penstock_plugins], environ=ENVIRON) == 0
+        return capsys.readouterr().out
+
+    window = ["--streams", "sales", "--since", "2026-03-01", "--until", "2026-03-01"]
+    planned = penstock("plan", "shop", *window)
+    assert "seller=alpha, day=2026-03-01 (America/Los_Angeles)" in planned
+    with serve(provider) as server:
+        penstock("run", "shop", "--to", f"jsonl:{tmp_path / 'data'}", *window, base_url=server.base_url)
+    assert "beta (Pacific/Auckland)" in penstock("status", "shop", "-v")
+    (target,) = json.loads(penstock("status", "shop", "--json"))["targets"]
+    zones = {one["account"]["seller"]: one["timezone"] for one in target["sources"][0]["streams"]}
+    assert zones == {"alpha": "America/Los_Angeles", "beta": "Pacific/Auckland"}
+
+
+def test_check_tries_the_credentials_of_each_account(tmp_path: Path) -> None:
+    """
+    A line for each account with its own; a refused one is named after all were tried.
+    """
+    provider = Provider()
+    with serve(provider) as server:
+        assert check(source(tmp_path, TWO, server.base_url), FakeClock(NOW)).count("credentials work") == 2
+        provider.refused.add("token-of-alpha")
+        with pytest.raises(AuthenticationError, match="account alpha: "):
+            check(source(tmp_path, TWO, server.base_url), FakeClock(NOW))
+    assert [one["token"] for one in provider.seen] == ["token-of-alpha", "token-of-beta", "token-of-beta"]
+
+
+def test_a_table_of_an_account_that_no_stream_has_is_a_problem(tmp_path: Path) -> None:
+    """
+    A misspelt account would keep the credentials and the zone of the source, and nobody would notice.
+    """
+    problems = strange_accounts(source(tmp_path, TWO, accounts=lambda settings: ["alpha", "betta"]))
+
+    assert problems == [
+        "source.shop.accounts.beta: no stream of this source has the account 'beta'. Did you mean \"betta\"?"
+    ]
+    assert strange_accounts(source(tmp_path, TWO)) == []
+
+
+def test_init_shows_the_keys_of_an_account(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A commented table with the zone and the keys that the connector marks.
+    """
+    assert main(["init", "shop"], plugins=[Shop(), penstock_plugins], environ={}) == 0
+
+    printed = capsys.readouterr().out
+    table = (
+        '# [source.shop.accounts.ACCOUNT]\n# timezone = "..."\n# token = { env = "SHOP_ACCOUNT_TOKEN" }\n# site = "..."'
+    )
+    assert table in printed
+
+
+def test_a_window_may_hold_a_day_for_some_accounts_only(tmp_path: Path) -> None:
+    """
+    A day that is over in one zone only is read there. A day that is over nowhere is a mistake.
+    """
+    sink = MemorySink(tmp_path / "ledger.db")
+    job = Job(source=source(tmp_path, TWO), streams=("sales",), sink=sink, since=date(2026, 3, 2))
+
+    assert [str(one.partition) for one in plan(job, NOW).partitions] == ["sales[seller=beta, day=2026-03-02]"]
+    with pytest.raises(UsageError, match="--since 2026-03-04 is after"):
+        plan(evolve(job, since=date(2026, 3, 4)), NOW)
