@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote, quote_plus
 
-import connector_joveo.sandbox
 import imitation_convertr
+import imitation_joveo
 import imitation_talroo
 import pytest
 from attrs import define, evolve, field
@@ -111,8 +111,8 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     # The imitation expects the marked secrets.
     monkeypatch.setattr(imitation_talroo, "CUSTOMER_SECRET", MARKS["talroo"]["customer_secret"])
     monkeypatch.setattr(imitation_convertr, "PASSWORD", MARKS["convertr"]["password"])
-    monkeypatch.setattr(connector_joveo.sandbox, "API_KEY", MARKS["joveo"]["api_key"])
-    monkeypatch.setattr(connector_joveo.sandbox, "API_CLIENT_ID", MARKS["joveo"]["api_client_id"])
+    monkeypatch.setattr(imitation_joveo, "API_KEY", MARKS["joveo"]["api_key"])
+    monkeypatch.setattr(imitation_joveo, "API_CLIENT_ID", MARKS["joveo"]["api_client_id"])
     with serve() as server:
         app = provider.make(server.base_url, TODAY)
         if provider is TARGETCIRCLE:
@@ -130,7 +130,7 @@ def tokens_of(bench: Bench) -> set[str]:
     if bench.provider is CONVERTR:
         granted: set[str] = set(bench.app.tokens.issued)
         return granted | {token.replace("token", "refresh") for token in granted}
-    return set(bench.app._tokens) if bench.provider is JOVEO else set()
+    return set(bench.app.tokens.issued) if bench.provider is JOVEO else set()
 
 
 @every

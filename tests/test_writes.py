@@ -20,8 +20,8 @@ from typing import Any
 
 import pytest
 from attrs import define, field
-from connector_joveo.sandbox import JoveoSandbox
 from connector_sensis.sandbox import KEY, listing_id
+from imitation_joveo import JoveoSandbox
 from imitation_sensis import SensisSandbox
 from imitation_targetcircle import TargetCircle
 from penstock import SandboxRequest, SandboxResponse

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from attrs import field, frozen
-from connector_joveo.sandbox import JoveoSandbox
 from imitation_convertr import ConvertrSandbox
+from imitation_joveo import JoveoSandbox
 from imitation_talroo import TalrooSandbox
 from imitation_targetcircle import TargetCircle
 from penstock import SandboxRequest

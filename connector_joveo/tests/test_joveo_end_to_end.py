@@ -13,8 +13,9 @@ from urllib.parse import parse_qs
 
 import pytest
 from attrs import evolve
-from connector_joveo.sandbox import SANDBOX, JoveoSandbox
+from connector_joveo.sandbox import SANDBOX
 from connector_joveo.streams import STREAMS
+from imitation_joveo import JoveoSandbox
 from penstock import SandboxApp, SandboxRequest, SandboxResponse
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
@@ -570,7 +571,7 @@ def test_a_missing_detail_is_no_failure(reading: Reading, app: JoveoSandbox) -> 
     """
     client = client_ids(app)[0]
     ref = next(iter(app.jobs[client]))
-    app.fail_next(f"GET .*/jobs/{ref}$", 404, body=b'{"message": "Not Found"}')
+    app.fail_next(404, on=f"^GET .*/jobs/{ref}$")
 
     report = reading("job_details", client_ids=[client])
 
@@ -583,7 +584,7 @@ def test_secrets_and_signed_links_are_never_shown(reading: Reading, app: JoveoSa
     Neither keys, nor the token, nor the signature of a link appears in any event of a run.
     """
     client, day = client_ids(app)[0], TODAY - timedelta(days=1)
-    app.fail_next("/files/", 500, times=2)
+    app.fail_next(500, 2, on="/files/")
 
     reading("clients", "stats", since=day, until=day, client_ids=[client])
 

@@ -7,7 +7,8 @@ from datetime import date, timedelta
 from typing import Any
 
 import pytest
-from connector_joveo.sandbox import API_CLIENT_ID, API_KEY, FAMILY_ID, PUBLISHERS, JoveoSandbox
+from connector_joveo.sandbox import API_CLIENT_ID, API_KEY, FAMILY_ID, PUBLISHERS
+from imitation_joveo import JoveoSandbox
 from penstock import SandboxRequest, SandboxResponse
 
 TODAY = date(2026, 6, 17)

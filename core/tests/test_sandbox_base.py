@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from attrs import define, evolve
 from penstock import SandboxBase, SandboxError, SandboxRequest, SandboxResponse, json_response
-from penstock.sandbox import RateLimit, Tokens, draw, json_body
+from penstock.sandbox import RateLimit, Reports, Tokens, draw, json_body
 
 TODAY = date(2026, 3, 10)
 
@@ -37,8 +37,7 @@ class Shop(SandboxBase):
 
     routes: ClassVar = {
         "GET /shops/{shop}/sales/{sale}": sale,
-        "PUT /shops/{state:on|off}": switch,
-        "POST /shops/{state:on|off}": switch,
+        "PUT|POST /shops/{state:on|off}": switch,
         "GET /odd.path": odd,
     }
 
@@ -72,6 +71,7 @@ def test_a_route_passes_the_decoded_segments_by_name(shop: Shop) -> None:
         ("GET /shops/1/sales/2/3", 404),
         ("GET /shops//sales/2", 404),
         ("PUT /shops/on", 200),
+        ("POST /shops/on", 200),
         ("PUT /shops/maybe", 404),
         ("GET /shops/on", 405),
         ("GET /oddxpath", 404),
@@ -175,6 +175,20 @@ def test_tokens_have_a_clock_of_their_own() -> None:
     Without a sandbox, too.
     """
     assert Tokens(lambda: 5.0).accept("a") is False
+
+
+def test_a_report_is_ready_after_its_polls() -> None:
+    """
+    Each report counts its own polls; an unknown one is a 404.
+    """
+    reports = Reports(polls_until_ready=2)
+    first, second = reports.submit([1, 2]), reports.submit([])
+
+    assert [reports.poll(first) for _ in range(4)] == [False, False, True, True]
+    assert (reports.poll(second), reports.rows(first), reports.rows(second)) == (False, [1, 2], [])
+    for unknown in ("0", "3", "-1", "one", ""):
+        with pytest.raises(SandboxError, match="404"):
+            reports.poll(unknown)
 
 
 def test_a_rate_limit_slides() -> None:

@@ -10,7 +10,6 @@ from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from attrs import define, field
 from penstock import Sandbox, SandboxBase, SandboxError, SandboxRequest, SandboxResponse, json_response
 from penstock.sandbox import draw, json_body
 
@@ -66,12 +65,8 @@ def click(day: date, number: int) -> Row:
     return row | {"ip": f"10.100.{at % 256}.{at // 256 % 256}"}
 
 
-@define(eq=False)
 class TargetCircleDemo(SandboxBase):
     """One publisher account with two ad inventories. A report is in progress once, then ready on one page."""
-
-    _reports: list[list[Row]] = field(factory=list, init=False)
-    _polled: set[str] = field(factory=set, init=False)
 
     def admit(self, request: SandboxRequest) -> None:
         token = request.headers.get("x-api-token", "")
@@ -80,8 +75,8 @@ class TargetCircleDemo(SandboxBase):
             raise SandboxError(401, response=SandboxResponse(status=401, headers={}, body=text))
 
     def submit(self, request: SandboxRequest, kind: str) -> SandboxResponse:
-        self._reports.append(_TRADES if kind == "trades" else self._rows(kind, json_body(request)))
-        return SandboxResponse(status=202, headers={"Location": f"/api/{kind}/{len(self._reports)}?page=1"})
+        report = self.reports.submit(_TRADES if kind == "trades" else self._rows(kind, json_body(request)))
+        return SandboxResponse(status=202, headers={"Location": f"/api/{kind}/{report}?page=1"})
 
     def _rows(self, kind: str, options: Mapping[str, Any]) -> list[Row]:
         day, last, rows = date.fromisoformat(options["from"][:10]), date.fromisoformat(options["to"][:10]), list[Row]()
@@ -96,11 +91,8 @@ class TargetCircleDemo(SandboxBase):
         return rows
 
     def report(self, request: SandboxRequest, kind: str, report: str) -> SandboxResponse:
-        if not 0 < int(report) <= len(self._reports):
-            raise SandboxError(404, "Unknown report")
-        ready = report in self._polled
-        self._polled.add(report)
-        rows = self._reports[int(report) - 1] if ready else []
+        ready = self.reports.poll(report)
+        rows = self.reports.rows(report) if ready else []
         state = {"status": "READY" if ready else "IN_PROGRESS", "pagesNumber": 1 if rows else 0}
         return json_response({"data": rows, "token": REPORT_TOKEN, **state})
 
@@ -131,7 +123,7 @@ class TargetCircleDemo(SandboxBase):
 
     routes: ClassVar = {
         "POST /api/{kind:transactions|clicks|trades}": submit,
-        "GET /api/{kind:transactions|clicks|trades}/{report:[0-9]+}": report,
+        "GET /api/{kind:transactions|clicks|trades}/{report}": report,
         "GET /api/offers": offers,
         "GET /api/offers/{slug}": offer,
         "GET /api/offers/{slug}/ads": ads,

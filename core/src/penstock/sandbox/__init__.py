@@ -5,6 +5,7 @@ Local imitations of providers: their declaration, their common base, the server 
 from penstock.sandbox.app import Sandbox, SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.base import (
     RateLimit,
+    Reports,
     SandboxBase,
     SandboxError,
     Tokens,
@@ -20,6 +21,7 @@ __all__ = [
     "Fault",
     "Pause",
     "RateLimit",
+    "Reports",
     "Reset",
     "Sandbox",
     "SandboxApp",

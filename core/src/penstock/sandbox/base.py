@@ -9,7 +9,7 @@ import re
 import threading
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
 from hashlib import blake2b
 from http import HTTPStatus
@@ -80,6 +80,32 @@ class Tokens:
 
 
 @define(eq=False)
+class Reports:
+    """The asynchronous reports of a sandbox, named "1", "2", ...: each is in progress for some polls, then ready."""
+
+    polls_until_ready: int = 1
+    _rows: list[list[Any]] = field(factory=list, init=False)
+    _polls: Counter[str] = field(factory=Counter, init=False)
+
+    def submit(self, rows: Iterable[Any]) -> str:
+        """Keep the rows of a new report, and return its name."""
+        self._rows.append(list(rows))
+        return str(len(self._rows))
+
+    def poll(self, report: str) -> bool:
+        """Count one poll of a report. Whether it is ready. Raises :class:`SandboxError` 404 for an unknown one."""
+        self.rows(report)
+        self._polls[report] += 1
+        return self._polls[report] > self.polls_until_ready
+
+    def rows(self, report: str) -> list[Any]:
+        """The rows of a report. Raises :class:`SandboxError` 404 for an unknown one."""
+        if not report.isdecimal() or not 0 < int(report) <= len(self._rows):
+            raise SandboxError(404, "Unknown report")
+        return self._rows[int(report) - 1]
+
+
+@define(eq=False)
 class RateLimit:
     """Requests within a sliding window of ``window_s`` seconds. A refused request does not count."""
 
@@ -101,9 +127,10 @@ class SandboxBase:
     """
     A sandbox with a table of routes. It is safe to call from any thread: one request is handled at a time.
 
-    ``routes`` maps ``"METHOD /path/{name}"`` to a method of the class. ``{name}`` matches one segment of the path and
-    is passed to the method, decoded, by its name; ``{name:pattern}`` matches a regular expression. A request passes
-    :meth:`admit` (credentials), then the failures of :meth:`fail_next`, then its route.
+    ``routes`` maps ``"METHOD /path/{name}"`` (or ``"PUT|DELETE /path"``) to a method of the class; the first that fits
+    is taken. ``{name}`` matches one segment of the path and is passed to the method, decoded, by its name;
+    ``{name:pattern}`` matches a regular expression. A request passes :meth:`admit` (credentials), then the failures of
+    :meth:`fail_next`, then its route.
 
     ``today`` is the provider's current day, ``clock`` its seconds for lifetimes and limits. ``requests`` holds the last
     10,000 requests in their order of arrival.
@@ -117,6 +144,7 @@ class SandboxBase:
     clock: Callable[[], float] = field(default=time.monotonic, kw_only=True, repr=False)
     requests: deque[SandboxRequest] = field(factory=lambda: deque(maxlen=REMEMBERED), init=False, repr=False)
     tokens: Tokens = field(init=False)
+    reports: Reports = field(factory=Reports, init=False)
     lock: "threading.RLock" = field(factory=threading.RLock, init=False)
     _failures: list[tuple[str, Failure]] = field(factory=list, init=False)
     _restated: Counter[date] = field(factory=Counter, init=False)
@@ -127,7 +155,8 @@ class SandboxBase:
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)
-        cls._compiled = [(*_compile(route), handler) for route, handler in cls.routes.items()]
+        compiled = [(*_compile(route), handler) for route, handler in cls.routes.items()]
+        cls._compiled = [(method, path, call) for methods, path, call in compiled for method in methods.split("|")]
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         with self.lock:
