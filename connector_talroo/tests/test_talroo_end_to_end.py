@@ -325,9 +325,10 @@ def test_a_click_of_another_day_is_set_aside(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize("price", ["0.25", "25.00", "", "1_000"])
-def test_a_price_that_is_not_in_cents_is_set_aside(bench: Bench, price: str) -> None:
+def test_a_price_that_is_not_in_cents_has_no_amount(bench: Bench, price: str) -> None:
     """
-    A decimal point means dollars, of which a hundredth would be invoiced; a blank one would be invoiced as nothing.
+    A decimal point means dollars, of which a hundredth would be invoiced. The click is delivered with the price as it
+    came and without an amount, which is counted.
     """
     clicks = bench.sandbox.clicks("2112", UNTIL)
     odd = {**clicks[0], "click_id": "odd", "price": price}
@@ -337,8 +338,11 @@ def test_a_price_that_is_not_in_cents_is_set_aside(bench: Bench, price: str) -> 
     report = bench.run(advertiser_ids=("2112",), since=UNTIL, strict=True)
 
     assert report.exit_code == 5
-    assert report.stream("talroo", "clicks").rejected == 1
-    assert declared(bench.rows("2112", UNTIL)) == bench.truth("2112", UNTIL)
+    counts = report.stream("talroo", "clicks")
+    assert (counts.rejected, counts.unread_values) == (0, 1)
+    rows = bench.rows("2112", UNTIL)
+    assert [(row["price"], row["price_amount"]) for row in rows if row["click_id"] == "odd"] == [(price, None)]
+    assert declared([row for row in rows if row["click_id"] != "odd"]) == bench.truth("2112", UNTIL)
 
 
 def test_members_that_nobody_documented_are_kept(bench: Bench) -> None:

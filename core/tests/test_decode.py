@@ -19,7 +19,7 @@ from penstock._decode.nested import cleaner
 from penstock.connector import Derived, Stream
 from penstock.errors import BrokenBodyError, ConfigError, PluginError
 from penstock.model import Items
-from penstock.records import Column, added, column, derived, personal, record, row_key, secret
+from penstock.records import Column, added, column, derived, personal, record, row_key, secret, snake
 
 
 @record(members="camel")
@@ -168,8 +168,8 @@ def test_money_in_text_is_plain_or_nothing(form: str) -> None:
 
     decoded = compiled().decode(items)
 
-    assert [row.spend for row in decoded.batch.rows] == [Decimal("1.50"), Decimal("-2e2"), Decimal(".5")]
-    assert [reason for _, reason in reasons(decoded)][:2] == ["'1_000' is no number", "'٣' is no number"]
+    assert [row.spend for row in decoded.batch.rows] == [Decimal("1.50"), None, None, Decimal("-2e2"), Decimal(".5")]
+    assert (decoded.unread_values, decoded.unread_example) == (2, ("$[1].spend", "'1_000' is no number"))
 
 
 @record()
@@ -194,19 +194,26 @@ class Priced:
         (" ", "it is blank"),
     ],
 )
-def test_a_price_that_is_no_number_of_cents_is_rejected(price: str, reason: str) -> None:
+def test_a_price_that_is_no_number_of_cents_has_no_amount(price: str, reason: str) -> None:
     """
-    A point says that the unit is another one than declared: a hundredth would be invoiced. A price that must be there
-    is not blank.
+    A point says that the unit is another one than declared: a hundredth would be invoiced. The record is delivered with
+    the price as it came; its amount is null where it may be, and counted, else the record is set aside.
     """
-    shape = compile_stream("x", a_stream(Priced, key="id"))
 
-    decoded = shape.decode(
-        an_array({"id": "a", "price": "12"}, {"id": "b", "price": price}, {"id": "c", "price": "-7"})
-    )
+    @record()
+    class Billed(Priced):
+        amount: Decimal = derived(of="price", scale=-2, whole="cents")
 
-    assert [(row.id, row.amount) for row in decoded.batch.rows] == [("a", Decimal("0.12")), ("c", Decimal("-0.07"))]
-    assert reasons(decoded) == [("$[1].price", reason)]
+    page = an_array({"id": "a", "price": "12"}, {"id": "b", "price": price}, {"id": "c", "price": "-7"})
+
+    decoded = compile_stream("x", a_stream(Priced, key="id")).decode(page)
+    strict = compile_stream("x", a_stream(Billed, key="id")).decode(page)
+
+    assert [row.amount for row in decoded.batch.rows] == [Decimal("0.12"), None, Decimal("-0.07")]
+    assert [row.price for row in decoded.batch.rows] == ["12", price, "-7"]
+    assert (decoded.unread_values, decoded.unread_example) == (1, ("$[1].price", reason))
+    assert [row.amount for row in strict.batch.rows] == [Decimal("0.12"), Decimal("-0.07")]
+    assert (reasons(strict), strict.batch.rejected[0].column) == ([("$[1]", reason)], "amount")
 
 
 def test_an_amount_that_is_left_out_rejects_nothing() -> None:
@@ -242,8 +249,9 @@ def test_csv_that_does_not_fit() -> None:
 
     decoded = compiled().decode(Items(raw=raw, format="csv", header=("clickId", "clickedAt"), texts=True))
 
-    assert [row.clicked_at for row in decoded.batch.rows] == [datetime(2026, 3, 1)]  # noqa: DTZ001
-    assert [path for path, _ in reasons(decoded)] == ["$[1]", "$[2].clickedAt", "$[3]"]
+    assert [row.clicked_at for row in decoded.batch.rows] == [datetime(2026, 3, 1), None]  # noqa: DTZ001
+    assert [path for path, _ in reasons(decoded)] == ["$[1]", "$[3]"]
+    assert decoded.unread_example == ("$[2].clickedAt", "'1700000000' is no date and time")
     assert decoded.count == 4
 
 
@@ -317,6 +325,27 @@ def test_what_loses_nothing_is_taken(member: str, sent: str, column_name: str, v
         pytest.param('{"clickId": null}', "$[1].clickId", "it is null", id="null key"),
         pytest.param('{"clickId": true}', "$[1].clickId", "expected text, got a boolean", id="boolean as text"),
         pytest.param('{"clickId": {"a": 1}}', "$[1].clickId", "expected text, got an object", id="object as text"),
+        pytest.param('[{"clickId": "x"}]', "$[1]", "it is no object", id="an array"),
+        pytest.param("null", "$[1]", "it is no object", id="null"),
+    ],
+)
+def test_a_record_without_a_key_is_set_aside_with_path_and_reason(element: str, path: str, reason: str) -> None:
+    """
+    One bad record does not stop its neighbours, and says where it was, why, and what it was.
+    """
+    decoded = compiled().decode(Items(raw=f'[{{"clickId": "a"}}, {element}, {{"clickId": "b"}}]'.encode()))
+
+    assert [row.click_id for row in decoded.batch.rows] == ["a", "b"]
+    ((found, said),) = reasons(decoded)
+    assert (found, reason in said) == (path, True), said
+    assert (decoded.count, decoded.batch.rejected[0].raw) == (3, element)
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+@pytest.mark.parametrize("many", [1, 50], ids=["alone", "among others"])
+@pytest.mark.parametrize(
+    ("element", "path", "reason"),
+    [
         pytest.param('{"clickId": "x", "jobId": 1.5}', "$[1].jobId", "'1.5' is no whole number", id="half"),
         pytest.param('{"clickId": "x", "jobId": true}', "$[1].jobId", "expected a number, got a boolean", id="bool"),
         pytest.param('{"clickId": "x", "spend": "NaN"}', "$[1].spend", "finite", id="not a number"),
@@ -344,23 +373,92 @@ def test_what_loses_nothing_is_taken(member: str, sent: str, column_name: str, v
             '{"clickId": "x", "clickedAt": "2026-03-01T10:00:00Z"}', "$[1].clickedAt", "has a zone", id="zone"
         ),
         pytest.param('{"clickId": "x", "clickedAt": 1700000000}', "$[1].clickedAt", "no date and time", id="Unix time"),
-        pytest.param('[{"clickId": "x"}]', "$[1]", "it is no object", id="an array"),
-        pytest.param("null", "$[1]", "it is no object", id="null"),
         pytest.param(
             '{"clickId": "x", "jobId": %s}' % ("9" * 5000), "$[1].jobId", "beyond all bounds", id="5000 digits"
         ),
     ],
 )
-def test_what_would_lose_is_set_aside_with_path_and_reason(element: str, path: str, reason: str) -> None:
+def test_an_unreadable_value_costs_the_value_and_not_the_row(
+    element: str, path: str, reason: str, many: int, nested: Any
+) -> None:
     """
-    One bad record does not stop its neighbours, and says where it was, why, and what it was.
+    A nullable column whose value does not fit is null, on every road. The value as it came is in ``_extra`` under its
+    member's name, unless it is in a column already; it is counted, with path and reason of the first.
     """
-    decoded = compiled().decode(Items(raw=f'[{{"clickId": "a"}}, {element}, {{"clickId": "b"}}]'.encode()))
+    others = "".join(f', {{"clickId": "b{n}"}}' for n in range(many))
+    decoded = compiled(nested=nested).decode(Items(raw=f'[{{"clickId": "a"}}, {element}{others}]'.encode()))
 
-    assert [row.click_id for row in decoded.batch.rows] == ["a", "b"]
-    ((found, said),) = reasons(decoded)
-    assert (found, reason in said) == (path, True), said
-    assert (decoded.count, decoded.batch.rejected[0].raw) == (3, element)
+    row = written(decoded)[1]
+    member = path.rpartition(".")[2]
+    assert (len(decoded.batch), reasons(decoded), decoded.unread_values) == (many + 2, [], 1)
+    assert decoded.unread_example is not None
+    assert (decoded.unread_example[0], reason in decoded.unread_example[1]) == (path, True)
+    if member == "price":
+        assert (row["price"], row["price_amount"]) == (json.loads(element)["price"], None)
+        assert "_extra" not in row
+    else:
+        assert row[snake(member)] is None
+        assert set(row["_extra"]) == {member}
+        sent = json.loads(element, parse_int=str, parse_float=Decimal)[member]
+        assert str(row["_extra"][member]) == str(sent)
+
+
+@pytest.mark.parametrize("form", ["csv", "json", "json one by one"])
+def test_unreadable_values_of_columns_that_are_left_out_are_neither_kept_nor_counted(form: str) -> None:
+    """
+    A value of a column that the settings leave out, or of a secret one, is nowhere: not in ``_extra``, not in a reason.
+    """
+
+    @record()
+    class Person:
+        id: str
+        born: date | None = personal()
+        pin: int | None = secret()
+        seen: datetime | None
+        code: int = secret(default=0)
+
+    shape = compile_stream(
+        "s", Stream(name="x", summary="", record=Person, kind="snapshot", key="id"), Wanted(include_personal=False)
+    )
+    people = [["1", "the 5th", "p1n", "", "5"], ["2", "", "", "soon", "5"], ["3", "", "", "", "c0de"]]
+    header = ("id", "born", "pin", "seen", "code")
+    if form == "csv":
+        raw = "\n".join(map(",".join, people)).encode()
+        items = Items(raw=raw, format="csv", header=header, texts=True)
+    else:
+        items = an_array(
+            *({name: value or None for name, value in zip(header, one, strict=True)} for one in people),
+            *([1] if form == "json one by one" else []),
+        )
+
+    decoded = shape.decode(items)
+
+    assert [list(row) for row in written(decoded)] == [["id", "seen"], ["id", "seen", "_extra"]]
+    assert written(decoded)[1]["_extra"] == {"seen": "soon"}
+    assert (decoded.unread_values, decoded.unread_example) == (1, ("$[1].seen", "'soon' is no date and time"))
+    assert reasons(decoded)[0] == ("$[2].code", "its value does not fit a integer column")
+    shown = repr(decoded.batch.rejected) + repr(decoded.unread_example)
+    assert [text for text in ("the 5th", "p1n", "c0de") if text in shown] == []
+
+
+def test_columns_that_a_row_cannot_do_without_set_it_aside() -> None:
+    """
+    Key, partition, a row's day, and what other streams are read by: their record is set aside, nullable or not, and the
+    rejection carries the column.
+    """
+    shape = compiled(key=("click_id", "job_id"), account="price", day="day", day_of="clicked_at", needed=["valid"])
+
+    decoded = shape.decode(
+        an_array(
+            *(
+                {"clickId": "x", "jobId": 1, "price": "7", "clickedAt": "2026-03-01 00:00:00", **bad}
+                for bad in ({"jobId": "one"}, {"price": []}, {"clickedAt": "soon"}, {"valid": "so"}, {"spend": "much"})
+            )
+        )
+    )
+
+    assert [one.column for one in decoded.batch.rejected] == ["job_id", "price", "clicked_at", "valid"]
+    assert (len(decoded.batch), decoded.unread_values) == (1, 1)
 
 
 @record()
@@ -393,7 +491,7 @@ class Spelled:
 def test_days_of_another_form_are_read_as_declared(form: str, lost: list[Any], wanted: list[tuple[str, str]]) -> None:
     """
     On every road: month first or day first is never guessed, an ISO day that the form does not read is taken, and a
-    value of neither is set aside.
+    value of neither is not read.
     """
     sent: list[dict[str, Any]] = [
         {"id": 1, "day": "06/05/2026", "due": "2026-05-06"},
@@ -409,12 +507,12 @@ def test_days_of_another_form_are_read_as_declared(form: str, lost: list[Any], w
 
     decoded = compiled(Spelled, key="id").decode(items)
 
-    assert [(row.id, row.day, row.due) for row in decoded.batch] == [
+    assert [(row.id, row.day, row.due) for row in decoded.batch][:3] == [
         (1, date(2026, 6, 5), date(2026, 6, 5)),
         (2, date(2026, 6, 5), date(2026, 6, 13)),
         (3, None, date(2026, 5, 31)),
     ]
-    assert reasons(decoded) == wanted
+    assert [*reasons(decoded), *filter(None, [decoded.unread_example])] == wanted
 
 
 def test_only_dates_have_a_form() -> None:
@@ -445,16 +543,17 @@ def test_the_configuration_may_say_the_form_of_a_declared_day() -> None:
 
 def test_aware_times_need_a_zone() -> None:
     """
-    A column whose provider states a zone refuses a time without one, and keeps the offset of the others.
+    A column whose provider states a zone does not read a time without one, and keeps the offset of the others.
     """
     decoded = compiled(Lead).decode(
         an_array({"id": "a", "saved": "2026-03-01T10:00:00+02:00"}, {"id": "b", "saved": "2026-03-01 10:00"})
     )
 
-    (row,) = decoded.batch.rows
+    row, zoneless = decoded.batch.rows
     assert row.saved == datetime(2026, 3, 1, 10, tzinfo=timezone(timedelta(hours=2)))
     assert written(decoded)[0]["saved"].endswith("+02:00")
-    assert "has no zone" in reasons(decoded)[0][1]
+    assert zoneless.saved is None
+    assert "has no zone" in str(decoded.unread_example)
 
 
 JUNK = st.one_of(
@@ -485,12 +584,21 @@ def reference(element: Any, columns: Sequence[Column]) -> dict[str, Any]:
     row: dict[str, Any] = {}
     for one in columns:
         if one.member is not None:
-            row[one.name] = coerce(one, left.pop(one.member, None))
+            sent = left.pop(one.member, None)
+            try:
+                row[one.name] = coerce(one, sent)
+            except MisfitError:
+                if not one.nullable:
+                    raise
+                row[one.name], left[one.member] = None, sent
             if row[one.name] is None and not one.nullable:
                 raise MisfitError("null")
     text = (row["price"] or "").strip()
     amount = Column(name="amount", type="decimal")
-    row["price_amount"] = None if not text else coerce(amount, coerce(amount, text) * Decimal("0.01"))
+    try:
+        row["price_amount"] = None if not text else coerce(amount, coerce(amount, text) * Decimal("0.01"))
+    except MisfitError:
+        row["price_amount"] = None
     return {**row, "_extra": left or None}
 
 
@@ -510,15 +618,15 @@ def test_every_road_leads_to_the_same_rows(elements: list[Any], nested: Any, for
         except MisfitError:
             bad.append(place)
 
-    for _ in range(2):  # as the first page, and when the unknown members are known
-        decoded = shape.decode(Items(raw=raw, format=form))
+    decoded = shape.decode(Items(raw=raw, format=form))
 
-        columns = [one.name for one in shape.layout.columns]
-        plain = [{name: comparable(getattr(row, name)) for name in columns} for row in decoded.batch.rows]
-        assert plain == expected
-        assert sorted(one.path.partition("]")[0] for one in decoded.batch.rejected) == sorted(f"$[{n}" for n in bad)
-        assert decoded.count == len(elements)
-        assert set(decoded.batch.unknown) >= {name for row in expected for name in row["_extra"] or ()}
+    columns = [one.name for one in shape.layout.columns]
+    plain = [{name: comparable(getattr(row, name)) for name in columns} for row in decoded.batch.rows]
+    assert plain == expected
+    assert sorted(one.path.partition("]")[0] for one in decoded.batch.rejected) == sorted(f"$[{n}" for n in bad)
+    assert decoded.count == len(elements)
+    known = {one.member for one in shape.layout.columns}
+    assert set(decoded.batch.unknown) >= {name for row in expected for name in row["_extra"] or ()} - known
 
 
 def comparable(value: Any) -> Any:
@@ -597,11 +705,11 @@ def test_money_may_come_as_text_on_one_page_and_as_a_number_on_the_next() -> Non
     assert [[str(row.spend) for row in one.batch.rows] for one in read] == [
         ["0.10", "1.5", "None"],
         ["2", "0.25", "None"],
-        ["3.00", "4"],
-        ["7"],
+        ["3.00", "4", "None"],
+        ["None", "7"],
         ["1E+2"],
     ]
-    assert [path for one in read for path, _ in reasons(one)] == ["$[2].spend", "$[0].spend"]
+    assert [one.unread_example[0] for one in read if one.unread_example] == ["$[2].spend", "$[0].spend"]
 
 
 def test_a_large_array_comes_in_parts() -> None:
@@ -859,6 +967,72 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
     assert sum(one.repeated_across for one in apart) == 0
 
 
+@pytest.mark.parametrize("together", [True, False], ids=["on one page", "on two pages"])
+@pytest.mark.parametrize("kind", ["report", "changes"])
+def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
+    """
+    It is set aside with its reason, on the same page and on a later one. In ``changes`` the last one read wins: before
+    it is delivered it takes the place of the former, afterwards it is delivered too and counted as superseding.
+    """
+    shape = compile_stream("s", a_stream(kind=kind))
+    memory = SeenKeys()
+    sale, other = {"clickId": "7", "price": "20"}, {"clickId": "8"}
+    pages = [[sale, other], [{**sale, "price": "-20"}, other, {**sale, "price": "-20"}]]
+    runs = [an_array(*pages[0], *pages[1])] if together else [an_array(*one) for one in pages]
+
+    decoded = [shape.decode(one, memory=memory) for one in runs]
+
+    rows = [(row.click_id, row.price) for one in decoded for row in one.batch.rows]
+    assert sum(one.count for one in decoded) == 5
+    if kind == "report":
+        place, where = (2, "this page") if together else (0, "an earlier page")
+        assert rows == [("7", "20"), ("8", None)]
+        assert [said for one in decoded for said in reasons(one)] == [
+            (f"$[{place}].clickId", f"the key click_id 7 came before on {where}, with other values"),
+            (f"$[{place + 2}].clickId", f"the key click_id 7 came before on {where}, with other values"),
+        ]
+    else:
+        assert rows == ([("8", None), ("7", "-20")] if together else [("7", "20"), ("8", None), ("7", "-20")])
+        assert [reasons(one) for one in decoded] == [[] for _ in decoded]
+        assert sum(one.superseded for one in decoded) == (0 if together else 1)
+    assert sum(len(one.batch) + len(one.batch.rejected) + one.repeated + one.repeated_across for one in decoded) == 5
+
+
+def test_a_fraction_finer_than_a_microsecond_is_cut() -> None:
+    """
+    Nothing is rounded up into the next day, by every road.
+    """
+    fine = ["2026-11-03T23:59:59.9999999Z", "2026-11-03T23:59:59.999999999+00:00", "2026-11-04T00:00:00.0000001Z"]
+    rows = [{"id": str(n), "saved": text} for n, text in enumerate(fine)]
+    csv_rows = "".join(f"{one['id']},{one['saved']}\n" for one in rows).encode()
+    runs = [
+        an_array(*rows),
+        an_array(*rows, 1),
+        Items(raw=csv_rows, format="csv", texts=True, header=("id", "saved")),
+    ]
+    shape = compiled(Lead, day="report_date", day_of="saved", days_per_request=2)
+
+    for run in runs:
+        decoded = shape.decode(run, days={date(2026, 11, 3), date(2026, 11, 4)})
+        assert [row.report_date.day for row in decoded.batch.rows] == [3, 3, 4]
+        assert [row.saved.microsecond for row in decoded.batch.rows] == [999999, 999999, 0]
+
+
+@pytest.mark.parametrize("value", [["a"], {"slug": "a"}], ids=["array", "object"])
+def test_a_stamp_of_the_answer_that_is_no_scalar_sets_its_records_aside(value: Any) -> None:
+    """
+    A list where a slug was expected is the fault of its records, alone or joined with others.
+    """
+    shape = compiled(account="slug")
+    bad, good = an_array({"clickId": "a"}, columns={"slug": value}), an_array({"clickId": "b"}, columns={"slug": "s"})
+
+    alone, together = list(shape.decode_all([bad])), list(shape.decode_all([bad, good]))
+
+    assert [len(one.batch) for one in (*alone, *together)] == [0, 1]
+    assert [one.column for one in together[0].batch.rejected] == ["slug"]
+    assert "expected text, got" in reasons(alone[0])[0][1]
+
+
 # --- what does not leave --------------------------------------------------------------------------------------------
 
 SENSITIVE = {
@@ -883,13 +1057,76 @@ def test_secrets_and_personal_data_do_not_leave(
     A secret, alone or inside a nested part, leaves in no column and no rejected record; personal data only if wanted.
     """
     shape = compiled(Lead, include_personal=include_personal, nested=nested)
-    decoded = shape.decode(an_array(SENSITIVE if fits else {**SENSITIVE, "saved": "soon"}))
+    decoded = shape.decode(an_array(SENSITIVE if fits else {**SENSITIVE, "id": None}))
 
     seen = json.dumps(written(decoded), default=str) if fits else decoded.batch.rejected[0].raw
     assert len(decoded.batch) == fits
     assert [text for text in gone if text in seen] == []
     assert [text for text in kept if text in seen] == kept
     assert "token" not in {one.name for one in shape.layout.columns}
+
+
+@pytest.mark.parametrize(
+    "element",
+    [
+        {"id": None, "data": [[{"name": "hash", "value": "h4sh"}]]},
+        {"id": None, "data": {"0": [{"name": "hash", "value": "h4sh", "more": "h4sh"}]}},
+        {"id": None, "data": {"hash": "h4sh"}},
+        {"id": None, "more": [{"deep": {"name": "hash", "value": "h4sh"}}]},
+        {"id": None, "more": {"token": "h4sh", "secret": {"x": "h4sh"}}},
+        [[{"name": "hash", "value": "h4sh"}, {"id": "a", "token": "h4sh"}]],
+    ],
+    ids=["one more array", "a map", "by its name", "in another member", "secret members elsewhere", "in no object"],
+)
+def test_secrets_are_masked_at_every_depth_of_what_is_set_aside(element: Any) -> None:
+    """
+    By member name and by name and value pairs, whatever the shape of the element.
+    """
+    (rejected,) = compiled(Lead).decode(an_array(element)).batch.rejected
+
+    assert "h4sh" not in rejected.raw
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+def test_a_selected_secret_is_removed_at_every_depth(nested: Any) -> None:
+    """
+    Of what is delivered, too: one more array around the declared one hides nothing.
+    """
+    decoded = compiled(Lead, nested=nested).decode(
+        an_array({"id": "a", "data": [[{"name": "hash", "value": "h4sh"}, {"name": "city", "value": "Leeds"}]]})
+    )
+
+    assert written(decoded)[0]["data"] == [[{"name": "city", "value": "Leeds"}]]
+
+
+@pytest.mark.parametrize(
+    ("more", "kept"),
+    [({}, True), ({"include_personal": False}, False), ({"include_personal": False, "extra": True}, True)],
+    ids=["by default", "without personal data", "without, but extra"],
+)
+def test_unknown_members_may_be_personal(more: Any, kept: bool) -> None:
+    """
+    Without personal data, unknown members are named and not kept, delivered or rejected, unless the source says so.
+    """
+    page = an_array({"id": "a", "phone": "555"}, {"id": None, "phone": "555"}, ["555"])
+
+    decoded = compiled(Lead, **more).decode(page)
+
+    assert decoded.batch.unknown == ("phone",)
+    assert ("_extra" in written(decoded)[0]) == kept
+    assert ["555" in one.raw for one in decoded.batch.rejected] == [kept, kept]
+
+
+def test_the_column_of_unknown_members_may_be_left_out() -> None:
+    """
+    ``_extra`` may be excluded like any other column; what is unread is counted all the same.
+    """
+    shape = compiled(exclude=["_extra"])
+
+    decoded = shape.decode(an_array({"clickId": "a", "jobId": "x", "new": 1}))
+
+    assert "_extra" not in {one.name for one in shape.layout.columns} | written(decoded)[0].keys()
+    assert (decoded.unread_values, decoded.batch.unknown) == (1, ("new",))
 
 
 def test_excluded_columns_are_neither_delivered_nor_unknown() -> None:
@@ -964,7 +1201,7 @@ def test_a_derived_stream_is_cut_from_its_parents_page(nested: Any) -> None:
     shape = compiled(Lead, account="enterprise", derived=[child], nested=nested, exclude=["clicks.data"])
     page = an_array(
         SENSITIVE,
-        {"id": "broken", "saved": "soon", "data": [{"name": "lost"}]},
+        {"id": None, "data": [{"name": "lost"}]},
         {"id": "b", "data": None},
         {"id": "c", "data": {"0": {"name": "phone", "value": 5}}},
         {"id": "d", "data": [{"value": "?"}]},
@@ -1018,5 +1255,5 @@ def test_a_member_that_reads_like_a_message() -> None:
         an_array({"id": "a", "unknown field": "x", 'odd "name"': 1}, {"id": "b", "unknown field": "5"})
     )
 
-    assert [(row.id, row.count) for row in decoded.batch.rows] == [("b", 5)]
-    assert reasons(decoded) == [("$[0].unknown field", "'x' is no number")]
+    assert [(row.id, row.count) for row in decoded.batch.rows] == [("a", None), ("b", 5)]
+    assert decoded.unread_example == ("$[0].unknown field", "'x' is no number")

@@ -104,6 +104,25 @@ def test_another_shape_is_a_problem_that_names_what_is_there(envelope: Envelope,
     assert problem in (answer.problem or "")
 
 
+@pytest.mark.parametrize(
+    ("body", "provisional"),
+    [
+        ('{"data": [], "meta": {"golden": false}}', "meta.golden is False"),
+        ('{"data": [], "meta": {"golden": true}, "percent": "100"}', ""),
+        ('{"data": [], "meta": {"golden": "true"}, "percent": 40}', "percent is 40"),
+        ('{"data": [], "percent": 100.0}', ""),
+        ('{"data": [], "meta": null, "percent": null}', ""),
+    ],
+)
+def test_an_answer_may_be_provisional(body: str, provisional: str) -> None:
+    """
+    A member that has another value than the final one makes the answer provisional; one that is not there does not.
+    """
+    envelope = Envelope(items="data", provisional_unless={"meta.golden": True, "percent": 100})
+
+    assert envelope(an_answer(body)).provisional == provisional
+
+
 def test_the_head_reaches_the_judge_although_the_items_are_missing() -> None:
     """
     The members for the judge are read, as exact plain values, also from an answer without items.

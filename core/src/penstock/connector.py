@@ -222,6 +222,11 @@ class SourceSettings:
     max_body_mib: int = setting(256, help="largest answer, decompressed, in MiB", validator=_positive)
     max_pages: int = setting(100_000, help="most pages of one listing", validator=_positive)
     include_personal: bool = setting(True, help="whether columns with personal data are delivered", affects_data=True)
+    extra: bool | None = setting(
+        None,
+        help="whether members that no column declares are kept in _extra; default: as include_personal",
+        affects_data=True,
+    )
     exclude: tuple[str, ...] = setting(
         (), help='columns to leave out, as "column" or "stream.column"', affects_data=True
     )

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 import msgspec
-from attrs import field, frozen
+from attrs import evolve, field, frozen
 
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
@@ -55,6 +55,10 @@ class Envelope:
         the provider's count of records and of pages: a whole number, or one in text. Absent or null: not stated.
     ``head``
         more members for the judge, in ``Answer.head`` under their paths as plain values (exact decimals).
+    ``provisional_unless``
+        path -> the value it has once the numbers are final, such as ``{"isDataGolden": True}`` or
+        ``{"percent_calculated": 100}``. With another value there, the answer is delivered and its day stays open;
+        absent or null: not stated.
 
     Raises BrokenBodyError when the body is no JSON, BoundExceededError when it is nested too deeply; JSON of another
     shape gives an Answer with a ``problem``, since an error told in the body is the judge's to decide.
@@ -68,6 +72,7 @@ class Envelope:
     total: tuple[str, ...] = field(default=(), converter=_paths)
     pages: tuple[str, ...] = field(default=(), converter=_paths)
     head: tuple[str, ...] = field(default=(), converter=_paths)
+    provisional_unless: Mapping[str, Any] = field(factory=dict)
 
     def __call__(self, response: Response) -> Answer:
         return self.read(utf8_body(response), response)
@@ -95,7 +100,7 @@ class Envelope:
         return Answer(problem=f"the body is {kind}, not {self._wanted()}; it begins: {response.text(100)}")
 
     def _from_object(self, body: bytes, response: Response) -> Answer:
-        wanted = (*self.items, *self.total, *self.pages, *self.head)
+        wanted = (*self.items, *self.total, *self.pages, *self.head, *self.provisional_unless)
         names = tuple(dict.fromkeys(path.partition(".")[0] for path in wanted if path))
         read, fields = self._members(names, body, response)
         members = {
@@ -110,7 +115,13 @@ class Envelope:
                 head[path] = _plain(value)
         total, total_problem = _count(members, self.total)
         pages, pages_problem = _count(members, self.pages)
-        answer = Answer(total=total, pages=pages, head=head, problem=total_problem or pages_problem)
+        answer = Answer(
+            total=total,
+            pages=pages,
+            head=head,
+            problem=total_problem or pages_problem,
+            provisional=self._provisional(members),
+        )
         if answer.problem is not None:
             return answer
         if self.items == ("",):
@@ -124,9 +135,19 @@ class Envelope:
         there = ", ".join(list(_MEMBERS.decode(body))[:20]) or "nothing"
         return _broken(answer, f"the body has {there}, but not {self._wanted()}")
 
+    def _provisional(self, members: Mapping[str, msgspec.Raw]) -> str:
+        for path, final in self.provisional_unless.items():
+            raw = _follow(members, path)
+            if raw is None or raw == _NULL:
+                continue
+            value = _plain(raw)
+            if value != final and str(value).lower() != str(final).lower():
+                return f"{path} is {clip(str(value), 60)}"
+        return ""
+
     def _members(self, names: tuple[str, ...], body: bytes, response: Response) -> tuple[Any, tuple[str, ...]]:
         """The members of these names, and the attributes they are under; a map of arrays in one go, if it is one."""
-        others = {path.partition(".")[0] for path in (*self.total, *self.pages, *self.head)}
+        others = {path.partition(".")[0] for path in (*self.total, *self.pages, *self.head, *self.provisional_unless)}
         if self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items):
             decoder, fields = _reader(names, maps=frozenset(self.items))
             try:
@@ -152,7 +173,7 @@ class Envelope:
                 items = (_items(raw, path, {}),)
         except msgspec.ValidationError as error:
             return _broken(answer, f"what is in {path} is not {self._wanted()}: {error}")
-        return Answer(items=items, total=answer.total, pages=answer.pages, head=answer.head)
+        return evolve(answer, items=items)
 
     def _inner(self, within: str, raw: msgspec.Raw, path: str) -> Iterator[Items]:
         for index, outer in enumerate(_ELEMENTS.decode(raw)):
@@ -444,4 +465,4 @@ def _begun(raw: msgspec.Raw) -> str:
 
 
 def _broken(answer: Answer, problem: str) -> Answer:
-    return Answer(total=answer.total, pages=answer.pages, head=answer.head, problem=problem)
+    return evolve(answer, problem=problem)

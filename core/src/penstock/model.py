@@ -341,6 +341,9 @@ class Answer:
 
     ``problem``: the body is JSON but not the envelope that was declared. An answer without a judge's decision (an
     error told in the body, say) and with a problem is a BrokenBodyError of this text.
+
+    ``provisional``: why the provider's own numbers are not final yet; "": they are, or the answer does not say. It is
+    delivered, and its partition stays open.
     """
 
     items: tuple[Items, ...] = ()
@@ -348,6 +351,7 @@ class Answer:
     pages: int | None = None
     head: Mapping[str, Any] = field(factory=dict)
     problem: str | None = None
+    provisional: str = ""
 
 
 @frozen(kw_only=True)
@@ -376,6 +380,7 @@ class Rejected:
     path: str  # "$[3].price"
     reason: str
     raw: str
+    column: str = ""  # whose value was at fault; "": the whole element, or not known (read back from a ledger)
 
 
 @frozen(kw_only=True)

@@ -155,17 +155,11 @@ class ColumnRules:
     def _stamp_each(self, page: RawPage, name: str, given: list[Any]) -> None:
         """A value for each element."""
         column = self._stamped(name)
-        made: dict[Any, Any] = {}
-        for one in set(given) if column.type != "json" else ():
-            try:
-                made[one] = coerce(column, one)
-            except MisfitError as misfit:
-                made[one] = misfit
         values = page.at_rows(given)
-        if made:
-            values = list(map(made.__getitem__, values))
-        if any(isinstance(value, MisfitError) for value in made.values()):
-            bad: Misfits = {i: (name, str(one)) for i, one in enumerate(values) if isinstance(one, MisfitError)}
+        if column.type != "json":
+            made = {one: _fitted(column, one) for one in given if not isinstance(one, (list, dict))}
+            values = [_fitted(column, one) if isinstance(one, (list, dict)) else made[one] for one in values]
+            bad = {i: (name, str(one)) for i, one in enumerate(values) if isinstance(one, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
             self._rejects.reject(page, bad)
         if column.added:
@@ -208,14 +202,14 @@ class ColumnRules:
                 fine = _all_bounded([value for value in values if value is not None])
             if fine:
                 continue
-            self._rejects.reject(
-                page,
-                {
-                    i: (name, f"{value} is no finite number of at most {LARGEST_EXPONENT} digits")
-                    for i, value in enumerate(values)
-                    if value is not None and not bounded(value)
-                },
-            )
+            misfits: Misfits = {
+                i: f"{clip(str(value), 60)!r} is no finite number of at most {LARGEST_EXPONENT} digits"
+                for i, value in enumerate(values)
+                if value is not None and not bounded(value)
+            }
+            fill_each(page.rows, name, [None if i in misfits else value for i, value in enumerate(values)])
+            texts = [None if value is None else str(value) for value in values]  # as a number it could fill the memory
+            self._rejects.unfit(page, self._columns[name], misfits, texts)
 
     def _derive_numbers(self, page: RawPage) -> None:
         for column in self._numbers:
@@ -239,21 +233,22 @@ class ColumnRules:
             return list(map(Decimal, values))
         return whole_all(values) if column.whole else exact_all(values)
 
-    def _derive_each(self, page: RawPage, column: Column, of: str, values: list[Any]) -> None:
+    def _derive_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
         """
-        One by one, since there is a null, a blank, or no number among them. A null or blank has a null amount only
-        where both columns may be null: else an amount would be missing that the provider must send.
+        One by one, since there is a null, a blank, or no number among them. A null or blank is no amount where both
+        columns may be null; else it is a value that does not fit.
         """
-        nullable = column.nullable and self._columns[of].nullable
-        bad: Misfits = {}
+        of = self._columns[of_name]
+        misfits: Misfits = {}
         numbers: list[Decimal | None] = []
         for index, value in enumerate(values):
             try:
-                numbers.append(_shifted(value, column, nullable=nullable))
+                numbers.append(_shifted(value, column, nullable=column.nullable and of.nullable))
             except MisfitError as misfit:
-                bad[index] = (of, str(misfit))
-        self._rejects.reject(page, bad)
+                numbers.append(None)
+                misfits[index] = str(misfit)
         fill_each(page.rows, column.name, numbers)
+        self._rejects.unfit(page, column, misfits, values)
 
     # --- days -------------------------------------------------------------------------------------------------------
 
@@ -298,6 +293,14 @@ class ColumnRules:
                     if value not in days
                 },
             )
+
+
+def _fitted(column: Column, value: Any) -> Any:
+    """The value as the column's type, or the error that it is none."""
+    try:
+        return coerce(column, value)
+    except MisfitError as misfit:
+        return misfit
 
 
 def _all_bounded(numbers: list[Decimal]) -> bool:

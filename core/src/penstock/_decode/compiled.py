@@ -2,7 +2,7 @@
 The decoder of one stream: what is known of its columns before the first page, and the way of each page through it.
 """
 
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, tzinfo
 from operator import itemgetter
@@ -15,9 +15,9 @@ from msgspec import UNSET
 from penstock._decode import derived as of_derived
 from penstock._decode.columns import ColumnRules, DayRule, Nesting
 from penstock._decode.keys import Keys
-from penstock._decode.nested import cleaner
+from penstock._decode.nested import Masks, cleaner
 from penstock._decode.page import CHUNK_BYTES, RawPage, chunked, fill, joined, page_of
-from penstock._decode.rejects import Rejects
+from penstock._decode.rejects import Handling, Rejects
 from penstock._decode.seen import SeenKeys
 from penstock._decode.structs import Nested, RecordDecoder
 from penstock.connector import Stream
@@ -36,10 +36,16 @@ class Decoded:
     """
     What became of a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
 
-    ``repeated``: equal to an earlier row of the page; ``repeated_across``: their key was on an earlier page of the
+    ``repeated``: equal to an earlier row of the page; ``repeated_across``: equal to a row of an earlier page of the
     listing, which where a total was promised means that it shifted meanwhile, or their time is beyond the listing's
-    (:class:`SeenKeys`). Both are dropped. ``fresh``: elements whose key was not on an earlier page. ``derived``: the
-    batches of the derived streams, in their order.
+    (:class:`SeenKeys`). Both are dropped. ``fresh``: elements whose key was not on an earlier page.
+
+    ``superseded``: of ``changes``, rows delivered with earlier pages that rows of this one replace; they count as
+    repeated, so a target has ``superseded`` rows fewer than were delivered.
+
+    ``unread_values``: values that did not fit a nullable column, became null and are kept in ``_extra``;
+    ``unread_example`` is the path and the reason of the first. ``derived``: the batches of the derived streams, in
+    their order.
     """
 
     batch: Batch
@@ -47,6 +53,9 @@ class Decoded:
     fresh: int
     repeated: int = 0
     repeated_across: int = 0
+    superseded: int = 0
+    unread_values: int = 0
+    unread_example: tuple[str, str] | None = None
     derived: tuple[Batch, ...] = ()
 
 
@@ -57,11 +66,13 @@ class Wanted:
 
     ``exclude`` holds "column" or "stream.column"; ``needed`` names columns that other streams or the ledger read.
     ``nested``: json columns stay bytes (``raw``, msgspec.Raw), or become plain values with exact decimals (``plain``,
-    for hooks that look inside). ``zone``: in which a row's day is cut.
+    for hooks that look inside). ``zone``: in which a row's day is cut. ``extra``: whether unknown members are kept in
+    ``_extra``; default (None): as ``include_personal``, since nobody knows what is in them.
     """
 
     exclude: Collection[str] = ()
     include_personal: bool = True
+    extra: bool | None = None
     needed: Collection[str] = ()
     nested: Nested = "raw"
     zone: tzinfo = UTC
@@ -154,12 +165,24 @@ class Compiled:
         self._check_declaration(stream, (*read, *division.parent_key))
         self._hidden = self._to_hide(stream, wanted, {*read, *wanted.needed})
 
-        cleaners = _cleaners(columns, wanted.include_personal)
+        paths = _hidden_paths(columns, wanted.include_personal)
+        cleaners = {name: cleaner(those) for name, those in paths.items()}
+        keep_extra = EXTRA not in wanted.exclude and f"{stream.name}.{EXTRA}" not in wanted.exclude
+        keep_unknown = wanted.include_personal if wanted.extra is None else wanted.extra
         sent_json = [column.name for column in columns if column.type == "json" and not column.added]
         raw = tuple(name for name in sent_json if wanted.nested == "raw" and name not in cleaners)
         masked = frozenset(member for name in self._hidden if (member := self.columns[name].member) is not None)
-        rejects = Rejects(stream.name, self.columns, masked, cleaners)
-        self._wire = RecordDecoder(self.columns, raw=raw, nested=wanted.nested, rejects=rejects)
+        handling = Handling(
+            required=frozenset({*read, *wanted.needed, *division.parent_key}),
+            hidden=self._hidden,
+            masks=Masks.of(masked, (path for those in paths.values() for path in those)),
+            unknown=keep_unknown,
+            extra=keep_extra,
+        )
+        rejects = Rejects(stream.name, self.columns, handling)
+        self._wire = RecordDecoder(
+            self.columns, raw=raw, nested=wanted.nested, extra=keep_unknown and keep_extra, rejects=rejects
+        )
         self._rules = ColumnRules(
             self._name,
             self.columns,
@@ -170,14 +193,21 @@ class Compiled:
         )
         # Two days of one answer may have a row of one key each.
         identity = (*stream.key, day) if division.several_days and day and day not in stream.key else stream.key
-        self._keys = Keys(self.columns, key=stream.key, identity=identity, day=day, rejects=rejects)
+        self._keys = Keys(
+            self.columns,
+            key=stream.key,
+            identity=identity,
+            day=day,
+            last_wins=stream.kind == "changes" and stream.derived is None,
+            rejects=rejects,
+        )
         self.layout = Layout(
             source=source,
             stream=stream.name,
             kind=stream.kind,
             columns=(
                 *(column for column in columns if column.name not in self._hidden),
-                Column(name=EXTRA, type="json", description="members that the record class does not know"),
+                *((Column(name=EXTRA, type="json", description=_OF_EXTRA),) if keep_extra else ()),
             ),
             key=stream.key,
             partition_columns=division.partition,
@@ -305,6 +335,7 @@ class Compiled:
         self._rules.apply(page, columns or {}, days, memory.span)
         repeats = self._keys.check(page, memory, count)
         derived = tuple(one.cut(page) for one in self.derived)
+        examples = [*page.unread[:1], *(one.unread_example for one in derived if one.unread_example is not None)]
         for name in self._hidden:
             fill(page.rows, name, UNSET)
         fill(page.rows, "__class__", out)
@@ -319,7 +350,10 @@ class Compiled:
             fresh=repeats.fresh,
             repeated=repeats.repeated,
             repeated_across=repeats.repeated_across + page.beyond,
-            derived=derived,
+            superseded=repeats.superseded,
+            unread_values=len(page.unread) + sum(one.unread_values for one in derived),
+            unread_example=examples[0] if examples else None,
+            derived=tuple(one.batch for one in derived),
         )
 
     @contextmanager
@@ -341,18 +375,21 @@ class _Derived:
     column: Column
     stamps: Mapping[str, str] = field(factory=dict)
 
-    def cut(self, page: RawPage) -> Batch:
-        return self.compiled._decode(of_derived.cut(page, self.column, self.stamps), None, SeenKeys(), None).batch
+    def cut(self, page: RawPage) -> Decoded:
+        return self.compiled._decode(of_derived.cut(page, self.column, self.stamps), None, SeenKeys(), None)
 
 
-def _cleaners(columns: Iterable[Column], include_personal: bool) -> dict[str, Callable[[Any], Any]]:
-    """By column, what removes the secret and unwanted members inside its nested values."""
+_OF_EXTRA = "members that the record class does not know, and values that do not fit their column"
+
+
+def _hidden_paths(columns: Iterable[Column], include_personal: bool) -> dict[str, tuple[str, ...]]:
+    """By column, where in its nested values secret and unwanted members are."""
     hidden = {
         column.name: (*column.hidden, *(() if include_personal else column.hidden_personal))
         for column in columns
         if not column.added
     }
-    return {name: cleaner(paths) for name, paths in hidden.items() if paths}
+    return {name: paths for name, paths in hidden.items() if paths}
 
 
 def _value(said: Any, wanted: type[T]) -> T | None:

@@ -8,11 +8,11 @@ from itertools import repeat
 from operator import attrgetter
 from typing import Any
 
-from attrs import frozen
+from attrs import define, field, frozen
 from msgspec import Raw
 
 from penstock._decode.page import EXACT_JSON, PLAIN, RawPage, fill_each, nulls, values_of
-from penstock._decode.rejects import Misfits, Rejects
+from penstock._decode.rejects import Rejects
 from penstock._decode.seen import SeenKeys, fingerprints
 from penstock.records import Column
 
@@ -23,6 +23,7 @@ class Keys:
 
     ``key`` are the columns of the stream's key, ``identity`` those that tell two rows of one listing apart: the key,
     and the day where an answer covers several. ``day`` is the column within which equal rows are numbered.
+    ``last_wins``: a row replaces the one that came before it with other values, and is not set aside.
     """
 
     def __init__(
@@ -32,6 +33,7 @@ class Keys:
         key: tuple[str, ...],
         identity: Sequence[str],
         day: str | None,
+        last_wins: bool,
         rejects: Rejects,
     ) -> None:
         self._columns = columns
@@ -39,6 +41,7 @@ class Keys:
         self._identity = attrgetter(*identity) if key else None
         self._day = day if day in columns else None
         self._row_keys = tuple(column for column in columns.values() if column.hash_of)
+        self._last_wins = last_wins
         self._rejects = rejects
 
     def check(self, page: RawPage, memory: SeenKeys, count: int) -> "Repeats":
@@ -57,7 +60,7 @@ class Keys:
         unique = dict(zip(keys, prints, strict=True))
         on_page, earlier = memory.find(unique.keys())
         if len(unique) < len(keys) or on_page or earlier:
-            return self._drop_repeats(page, memory, count, _classify(keys, prints, on_page, earlier))
+            return self._drop_repeats(page, memory, count, _classify(keys, prints, on_page, earlier, self._last_wins))
         memory.add(unique)
         return Repeats(fresh=count)
 
@@ -69,15 +72,19 @@ class Keys:
 
     def _drop_repeats(self, page: RawPage, memory: SeenKeys, count: int, split: "_Split") -> "Repeats":
         """Count and take away what :func:`_classify` found, and remember the rest."""
-        misfits: Misfits = {}
+        bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
             shown = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self._key)
-            misfits[index] = (self._key[0], f"the key {shown} came before on {where}, with other values")
+            bad[index] = (self._key[0], f"the key {shown} came before on {where}, with other values")
         memory.add(split.fresh)
-        self._rejects.note(page, misfits)
-        page.drop(split.repeated | split.repeated_across | misfits.keys())
-        across = len(split.repeated_across) + sum(1 for where in split.conflicting.values() if where == EARLIER_PAGE)
-        return Repeats(fresh=count - across, repeated=len(split.repeated), repeated_across=len(split.repeated_across))
+        self._rejects.note(page, bad)
+        page.drop(split.repeated | split.repeated_across | bad.keys())
+        return Repeats(
+            fresh=count - len(split.known_earlier),
+            repeated=len(split.repeated),
+            repeated_across=len(split.repeated_across),
+            superseded=split.superseded,
+        )
 
     def _number_rows(self, page: RawPage, memory: SeenKeys) -> int:
         """Fill the row keys; how many rows had contents that no earlier page had."""
@@ -109,37 +116,51 @@ class Keys:
 
 @frozen
 class Repeats:
-    """How many elements had a key that no earlier page had, and how many were dropped as seen before."""
+    """How many elements had a key that no earlier page had, and what became of the others."""
 
     fresh: int
-    repeated: int = 0  # on their own page
-    repeated_across: int = 0  # on an earlier page
+    repeated: int = 0  # dropped: as they came before on their own page
+    repeated_across: int = 0  # dropped: as they came before on an earlier page
+    superseded: int = 0  # delivered before, with an earlier chunk or page, and replaced by rows of this one
 
 
 THIS_PAGE, EARLIER_PAGE = "this page", "an earlier page"
 
 
-@frozen
+@define
 class _Split:
-    """The rows of a page by index: dropped (seen before with these values), and conflicting (with others)."""
+    """What the rows of a page are, by index."""
 
-    fresh: dict[Any, int]  # key -> fingerprint
-    repeated: set[int]
-    repeated_across: set[int]
-    conflicting: dict[int, str]  # where the key came before
+    fresh: dict[Any, int] = field(factory=dict)  # key -> fingerprint of the row that is to be remembered
+    places: dict[Any, int] = field(factory=dict)  # key -> index of its row on this page
+    repeated: set[int] = field(factory=set)
+    repeated_across: set[int] = field(factory=set)
+    conflicting: dict[int, str] = field(factory=dict)  # where the key came before
+    known_earlier: set[int] = field(factory=set)  # the key is of an earlier page
+    superseded: int = 0
 
 
 def _classify(
-    keys: Sequence[Any], prints: Sequence[int], on_page: Mapping[Any, int], earlier: Mapping[Any, int]
+    keys: Sequence[Any],
+    prints: Sequence[int],
+    on_page: Mapping[Any, int],
+    earlier: Mapping[Any, int],
+    last_wins: bool,
 ) -> _Split:
-    split = _Split({}, set(), set(), {})
+    split = _Split()
     for index, (key, made) in enumerate(zip(keys, prints, strict=True)):
-        known = earlier.get(key)
-        before = known if known is not None else on_page.get(key, split.fresh.get(key))
-        if before is None:
+        before = split.fresh.get(key, on_page.get(key, earlier.get(key)))
+        if key in earlier:
+            split.known_earlier.add(index)
+        if before == made:
+            (split.repeated_across if key in earlier else split.repeated).add(index)
+        elif before is None or last_wins:
+            if key in split.places:  # replaced before it was delivered
+                split.repeated.add(split.places[key])
+            elif before is not None:
+                split.superseded += 1
             split.fresh[key] = made
-        elif before != made:
-            split.conflicting[index] = THIS_PAGE if known is None else EARLIER_PAGE
+            split.places[key] = index
         else:
-            (split.repeated if known is None else split.repeated_across).add(index)
+            split.conflicting[index] = EARLIER_PAGE if key in earlier else THIS_PAGE
     return split

@@ -68,6 +68,7 @@ class RawPage:
     positions: Sequence[int] = ()
     rejected: list[tuple[int, Rejected]] = field(factory=list)  # with their positions
     unknown: set[str] = field(factory=set)
+    unread: list[tuple[str, str]] = field(factory=list)  # path and reason of values that became null
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
     beyond: int = 0  # rows dropped, since they are of a later slice
     _elements: list[Raw] | None = None

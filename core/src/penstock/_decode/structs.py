@@ -44,14 +44,16 @@ class Shape:
 class RecordDecoder:
     """
     Reads the pages of one stream. ``raw`` are the json columns that stay bytes; ``nested`` is the same for ``_extra``.
+    ``extra``: whether unknown members are kept there, or only named.
     """
 
     def __init__(
-        self, columns: Mapping[str, Column], *, raw: Collection[str], nested: Nested, rejects: Rejects
+        self, columns: Mapping[str, Column], *, raw: Collection[str], nested: Nested, extra: bool, rejects: Rejects
     ) -> None:
         self._columns = columns
         self._raw = raw
         self._nested = nested
+        self._extra = extra
         self._rejects = rejects
         self._sent = tuple(column for column in columns.values() if not column.added)
         self._members = frozenset(column.member for column in self._sent if column.member is not None)
@@ -125,6 +127,8 @@ class RecordDecoder:
             return
         page.positions = range(len(page.rows))
         page.unknown |= unknown
+        if not self._extra:
+            return
         extras = page.read(_only(tuple(sorted(unknown)), self._nested))
         fill_each(page.rows, EXTRA, [extra or UNSET for extra in extras])
 
@@ -135,79 +139,89 @@ class RecordDecoder:
         positions: list[int] = []
         for position, element in enumerate(page.elements()):
             try:
-                rows.append(self._typed(element, shape, page))
+                rows.append(self._typed(page, position, element, shape))
                 positions.append(position)
             except _UnfitError as unfit:
-                self._rejects.set_aside(page, position, unfit.member, unfit.reason)
+                self._rejects.set_aside(page, position, unfit.column, unfit.reason)
         page.rows, page.positions = rows, positions
 
-    def _typed(self, element: Raw, shape: Shape, page: RawPage) -> Any:
+    def _typed(self, page: RawPage, position: int, element: Raw, shape: Shape) -> Any:
         try:
             members = DICTS[1].decode(element)
         except ValidationError:
             raise _UnfitError(None, "it is no object") from None
+        unread: list[tuple[Column, str, Any]] = []
         try:
             row = shape.loose[1].decode(element)
         except ValidationError:
-            row = shape.wire(**{one.name: self._fitted(one, members.get(one.member or "")) for one in self._sent})
+            fitted = {one.name: self._fitted(one, members.get(one.member or ""), unread) for one in self._sent}
+            row = shape.wire(**fitted)
         extra = {name: value for name, value in members.items() if name not in self._members}
-        if extra:
-            page.unknown |= extra.keys()
+        page.unknown |= extra.keys()
+        if extra and self._extra:
             plain = extra if self._nested == "raw" else {name: PLAIN.decode(value) for name, value in extra.items()}
             setattr(row, EXTRA, plain)
+        for column, reason, value in unread:
+            self._rejects.unread(page, position, column, reason, row, value)
         return row
 
-    def _fitted(self, column: Column, raw: Raw | None) -> Any:
-        """One member's value as its column's type; that of a converted column as it is."""
+    def _fitted(self, column: Column, raw: Raw | None, unread: list[tuple[Column, str, Any]]) -> Any:
+        """One member's value as its column's type, that of a converted column as it is; null where it is not read."""
         if raw is None:
             if not column.nullable:
-                raise _UnfitError(column.member, f"the member {column.member!r} is missing")
+                raise _UnfitError(column, f"the member {column.member!r} is missing")
             return None
         if column.name in self._raw:
             return raw
+        value: Any = bytes(raw).decode()
         try:
             value = PLAIN.decode(raw)
-            value = value if column in self._converted else coerce(column, value)
-        except MisfitError as misfit:
-            raise _UnfitError(column.member, str(misfit)) from None
-        except ValidationError as error:
-            raise _UnfitError(column.member, f"a value beyond all bounds: {error}") from None
-        if value is None and not column.nullable:
-            raise _UnfitError(column.member, "it is null")
-        return value
+            made = value if column in self._converted else coerce(column, value)
+        except (MisfitError, ValidationError) as error:
+            reason = str(error) if isinstance(error, MisfitError) else f"a value beyond all bounds: {error}"
+            if self._rejects.is_required(column):
+                raise _UnfitError(column, reason) from None
+            unread.append((column, reason, value))
+            return None
+        if made is None and not column.nullable:
+            raise _UnfitError(column, "it is null")
+        return made
 
     # --- whole columns ----------------------------------------------------------------------------------------------
 
     def _convert(self, page: RawPage, column: Column) -> None:
-        """Take a column's values to its type; the rows of those that do not fit are set aside."""
+        """Take a column's values to its type."""
         values = values_of(page.rows, column.name)
         made = all_at_once(column, values)
-        if made is None:
-            made, misfits = _one_at_a_time(column, values)
-            self._rejects.reject(page, misfits)
-        if made is not values:
-            fill_each(page.rows, column.name, made)
+        if made is not None:
+            if made is not values:
+                fill_each(page.rows, column.name, made)
+            return
+        made, misfits = _one_at_a_time(column, values)
+        fill_each(page.rows, column.name, made)
+        self._rejects.unfit(page, column, misfits, values)
 
 
 def _one_at_a_time(column: Column, values: list[Any]) -> tuple[list[Any], Misfits]:
-    made = []
+    """The values as the column's type, null in place of those that do not fit; and why these do not."""
+    made: list[Any] = []
     misfits: Misfits = {}
     for index, value in enumerate(values):
         try:
-            fitted = coerce(column, value)
-            if fitted is None and not column.nullable:
-                raise MisfitError("it is null")
-            made.append(fitted)
+            made.append(coerce(column, value))
+            if made[-1] is None and not column.nullable:
+                misfits[index] = "it is null"
         except MisfitError as misfit:
-            misfits[index] = (column.name, str(misfit))
+            made.append(None)
+            misfits[index] = str(misfit)
     return made, misfits
 
 
 class _UnfitError(Exception):
-    """An element that cannot become a row; ``member`` None: the whole of it."""
+    """An element that cannot become a row, for the value of ``column``; None: for the whole of it."""
 
-    def __init__(self, member: str | None, reason: str) -> None:
-        self.member = member
+    def __init__(self, column: Column | None, reason: str) -> None:
+        self.column = column
         self.reason = reason
         super().__init__(reason)
 

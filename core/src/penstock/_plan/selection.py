@@ -9,6 +9,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._util.text import did_you_mean
 from penstock.connector import Stream
 from penstock.errors import UsageError
+from penstock.sinks import EXTRA
 
 
 def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tuple[str, ...]:
@@ -57,7 +58,7 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
     names: set[str] = set()
     for stream in source.streams:
         extra = stream.extra_columns(source.settings) if stream.extra_columns is not None else ()
-        columns = [column.name for column in stream.all_columns(extra)]
+        columns = [*(column.name for column in stream.all_columns(extra)), EXTRA]
         names.update(columns, (f"{stream.name}.{column}" for column in columns))
     return [
         f"source.{source.name}.exclude: {name!r} is no column of {source.connector.name}."

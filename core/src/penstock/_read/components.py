@@ -60,6 +60,7 @@ def _shape_of(source: ConfiguredSource, stream: Stream, needed: Collection[str])
         Wanted(
             exclude=settings.exclude,
             include_personal=settings.include_personal,
+            extra=settings.extra,
             needed=needed,
             nested="plain" if hooked else "raw",
             zone=source.zone,

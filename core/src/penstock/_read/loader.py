@@ -136,12 +136,11 @@ class Loader:
     def _check_envelope_days(self, request: Request, answer: Answer) -> None:
         """Where the envelope states the days of its records, at least one must be a requested one."""
         requested, column = self._days(), self.planned.stream.day
-        stated = {items.columns[column] for items in answer.items if column and column in items.columns}
+        stated = {str(items.columns[column]) for items in answer.items if column and column in items.columns}
         if requested is None or not stated or stated & {str(day) for day in requested}:
             return
         raise BrokenPageError(
-            f"{self.planned}: the answer to {request} is of {', '.join(sorted(map(str, stated))[:3])}, not of the "
-            "requested days"
+            f"{self.planned}: the answer to {request} is of {', '.join(sorted(stated)[:3])}, not of the requested days"
         )
 
     # --- rows ---------------------------------------------------------------------------------------------------------
@@ -157,7 +156,10 @@ class Loader:
         batch, first = decoded.batch, self._first
         if batch.unknown:
             self.on_unknown(stream.name, batch.unknown)
-        first.counts.add(rows=0, repeated=decoded.repeated + decoded.repeated_across, rejected=(), sums={})
+        # Rows that replace ones delivered before (of changes): those are no rows of the target any more.
+        repeated = decoded.repeated + decoded.repeated_across + decoded.superseded
+        first.counts.add(rows=-decoded.superseded, repeated=repeated, rejected=(), sums={})
+        first.counts.unread_values += decoded.unread_values
         self._set_aside(batch.rejected)
         if len(partitions) == 1:
             self._write(first, batch)
