@@ -66,7 +66,7 @@ def sample(name: str) -> Any:
 
 def asked(name: str, using: JoveoSettings | None = None, **ask: Any) -> list[Request]:
     given: dict[str, Any] = {"now": NOW, "account": CLIENT, **ask}
-    return list(STREAM[name].requests(using or settings(), Slice(**given)))
+    return list(STREAM[name].first_requests(using or settings(), Slice(**given)))
 
 
 # --- what is offered --------------------------------------------------------------------------------------------------

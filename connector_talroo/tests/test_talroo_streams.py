@@ -89,7 +89,7 @@ def test_a_day_is_one_request_with_both_dates() -> None:
     """
     Advertiser and day of the slice, in the documented order, for the account that was asked for.
     """
-    (request,) = CLICKS.requests(settings(), Slice(now=NOW, account="2113", days=(date(2026, 3, 9),)))
+    (request,) = CLICKS.first_requests(settings(), Slice(now=NOW, account="2113", days=(date(2026, 3, 9),)))
 
     assert (request.method, request.url) == ("GET", "https://www.jobs2careers.com/reporting/")
     assert request.params == (
@@ -106,8 +106,7 @@ def test_the_accounts_are_the_configured_advertisers() -> None:
     """
     In their order.
     """
-    assert CLICKS.accounts is not None
-    assert CLICKS.accounts(settings()) == ("2112", "2113")
+    assert CLICKS.configured_accounts(settings()) == ("2112", "2113")
 
 
 @pytest.mark.parametrize(

@@ -72,7 +72,7 @@ def a_slice(*days: date, parent: Mapping[str, Any] | None = None, zone: str = "U
 
 
 def requests_of(stream: str, slice_: Slice | None = None, **settings: Any) -> list[Request]:
-    return list(BY_NAME[stream].requests(some_settings(**settings), slice_ or a_slice()))
+    return list(BY_NAME[stream].first_requests(some_settings(**settings), slice_ or a_slice()))
 
 
 def verdict_of(stream: str, response: Response) -> Any:
@@ -270,8 +270,8 @@ OFFER_ROW = {"ad_inventory_id": 122, "ad_inventory_name": "zedge & co", "ad_inve
     [
         ("offers", None, {}, "/offers", {}),
         ("offers", None, {"filters": {"offers": {"provider": "A,B"}}}, "/offers?provider=A%2CB", {}),
-        ("offer_details", {"slug": "691a1d"}, {}, "/offers/691a1d", {}),
-        ("offer_ads", {"slug": "a b"}, {}, "/offers/a%20b/ads", {"offer_slug": "a b"}),
+        ("offer_details", {"offer_slug": "691a1d"}, {}, "/offers/691a1d", {}),
+        ("offer_ads", {"offer_slug": "a b"}, {}, "/offers/a%20b/ads", {"offer_slug": "a b"}),
         (
             *("codes", OFFER_ROW, {}, "/codes?offerId=11014&adInventory=122"),
             {"offer_id": 11014, "ad_inventory": "122"},
@@ -322,7 +322,7 @@ def test_slug_of_trade(offer: Any, slugs: list[str]) -> None:
     """
     A trade leads to its offer's slug, or to nothing.
     """
-    assert [link["slug"] for link in slug_of_trade({"offer": offer})] == slugs
+    assert [link["offer_slug"] for link in slug_of_trade({"offer": offer})] == slugs
 
 
 @pytest.mark.parametrize(("count", "capped"), [(999, False), (1000, True)], ids=["short", "full"])

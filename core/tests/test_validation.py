@@ -16,12 +16,14 @@ from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.protocols import SinglePage, named
 from penstock.records import Json, added, derived, record, row_key, secret
+from penstock.redact import Secret
 
 
 @frozen(kw_only=True)
 class AcmeSettings(SourceSettings):
     base_url: str = setting("http://127.0.0.1:1", help="where Acme answers")
     account_ids: tuple[str, ...] = setting(("17",), help="the accounts to read")
+    api_key: Secret = setting(Secret("a key of theirs"), help="the key")
 
 
 @record()
@@ -151,6 +153,22 @@ MISTAKEN = [
     (clicks(key="pin"), "key 'pin' is secret"),
     (clicks(day_of="clicked"), "day_of names the column 'clicked', which Click does not have. Did"),
     (clicks(zone_from="zone"), "zone_from without accounts_from; name the stream that lists"),
+    (clicks(requests=None), "it has no requests, so nothing would be fetched; write path= or requests="),
+    (clicks(path="/clicks"), "it has requests, which replace path and params; write one of the two"),
+    (clicks(requests=None, path="clicks"), "path is 'clicks'; write a path below base_url"),
+    (clicks(requests=None, path="/{acount}"), "path names {acount}, which is no value of a request. Did you mean"),
+    (
+        clicks(requests=None, path="/c", params={"k": "{api_key}"}),
+        "params['k'] names the secret api_key; the authenticator sends it, not a template",
+    ),
+    (
+        clicks(requests=None, path="/c", kind="snapshot", day=None, params={"d": "{since:%Y}"}),
+        "params['d'] names {since}, and the stream has no day",
+    ),
+    (
+        clicks(requests=None, path="/c/{id}", parent=Parent(stream="x", columns=("id",), per_request=9)),
+        "path takes one parent row, and per_request is 9; write requests=",
+    ),
     (clicks(account=None), 'accounts without account; name the column of the account, account="account_id"'),
     (clicks(days_per_request=7), "days_per_request is 7, and no column holds a row's day; name one"),
     (clicks(days_per_request=0), "days_per_request is 0; write a number of days, 1 or more"),

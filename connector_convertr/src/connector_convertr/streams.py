@@ -2,7 +2,6 @@
 The streams: four collections, the single objects behind them, and the parts cut from their records.
 """
 
-from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -69,12 +68,12 @@ COLLECTION = "/api/v4/{collection}"
 SINGLE = "/api/v4/{collection}/{id}"
 
 
-def listing(collection: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[Request]:
+def listing(collection: str, settings: ConvertrSettings, slice_: Slice) -> Request:
     """A collection: the leads of a window of time, all of any other."""
     filters = tuple(parameters(settings.filters.get(collection, {})))
     # Pages are only stable in an order that has no ties.
     ordered = () if any(name == _ORDER for name, _ in filters) else ((_ORDER, "asc"),)
-    yield Request(
+    return Request(
         url=settings.url(COLLECTION, collection=_path_name(collection)),
         params=(*_window(settings, slice_), *filters, *ordered),
         headers=(ACCEPT,),
@@ -83,9 +82,9 @@ def listing(collection: str, settings: ConvertrSettings, slice_: Slice) -> Itera
     )
 
 
-def single(collection: str, settings: ConvertrSettings, slice_: Slice) -> Iterable[Request]:
+def single(collection: str, settings: ConvertrSettings, slice_: Slice) -> Request:
     """One object of a collection, by its id."""
-    yield Request(
+    return Request(
         url=settings.url(SINGLE, collection=_path_name(collection), id=slice_.parent["id"]), headers=(ACCEPT,)
     )
 

@@ -119,23 +119,23 @@ def _requests(operation: str, rows: Rows, record: type) -> Callable[[JoveoSettin
     return requests
 
 
-def _by_id(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
+def _by_id(settings: JoveoSettings, slice_: Slice) -> Request:
     ids = [parent["job_id"] for parent in slice_.parents]
-    yield joveo_request(settings, "jobs_by_id", client=slice_.account, body=ids).with_param(
+    return joveo_request(settings, "jobs_by_id", client=slice_.account, body=ids).with_param(
         "client_id", str(slice_.account)
     )
 
 
-def _stats(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
+def _stats(settings: JoveoSettings, slice_: Slice) -> Request:
     filters = fill(settings.stats_filters, slice_.since, slice_.until)
     body = {"filters": filters, "aggregationLevel": settings.aggregation_level}
-    yield joveo_request(settings, "stats", client=slice_.account, body=body)
+    return joveo_request(settings, "stats", client=slice_.account, body=body)
 
 
-def _ips(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
+def _ips(settings: JoveoSettings, slice_: Slice) -> Request:
     # No callBackUrl: Joveo would send the addresses to it; the report is polled instead.
     body = {"filterBy": fill(settings.stats_filters, slice_.since, slice_.until)}
-    yield joveo_request(settings, "ip_report", client=slice_.account, body=body)
+    return joveo_request(settings, "ip_report", client=slice_.account, body=body)
 
 
 def _publisher_report(settings: JoveoSettings, slice_: Slice) -> Iterable[Request]:
@@ -174,7 +174,6 @@ def _stream(
         "kind": "snapshot",
         "key": "id",
         "account": "client_id",
-        "accounts": lambda settings: settings.client_ids or None,
         "accounts_from": ("clients", "id"),
         "envelope": LISTED,
         "statuses": statuses(name, "client_ids"),
@@ -215,7 +214,6 @@ STREAMS: tuple[Stream, ...] = (
         "the clients of the agency",
         records.Client,
         account=None,
-        accounts=None,
         accounts_from=None,
         paginator=PAGES,
         statuses=statuses("clients"),

@@ -8,7 +8,7 @@ from decimal import Decimal
 from penstock import added, column, derived, personal, record
 
 
-@record()
+@record(kind="report", key="click_id", account="advertiser_id", day="report_date")
 class Click:
     """
     One click that an advertiser pays for.

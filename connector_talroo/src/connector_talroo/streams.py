@@ -2,12 +2,10 @@
 The one stream: clicks, by advertiser and day.
 """
 
-from collections.abc import Iterable
 from datetime import date, timedelta
 
-from penstock import Envelope, Request, Slice, Stream
+from penstock import Envelope, Stream
 
-from connector_talroo.config import TalrooSettings
 from connector_talroo.records import Click
 from connector_talroo.source import DAYS_PER_REQUEST, OPEN_FOR, click_report, states_its_total
 
@@ -21,12 +19,6 @@ REPORT = Envelope(
 without clicks may be missing, and a report without any may be ``{}``, ``[]`` (PHP prints an empty map so), null or
 absent. Source: Reporting API, sample answer; the empty forms are inferred.
 """
-
-
-def requests(settings: TalrooSettings, slice_: Slice) -> Iterable[Request]:
-    """One report: all days of the slice, which are one unless the declaration below says otherwise."""
-    assert slice_.account is not None
-    return [click_report(settings, slice_.account, slice_.since, slice_.until)]
 
 
 def earliest(today: date) -> date:
@@ -44,12 +36,7 @@ STREAMS = (
         name="clicks",
         summary="Every click that an advertiser pays for, with its price",
         record=Click,
-        kind="report",
-        key="click_id",
-        account="advertiser_id",
-        accounts=lambda settings: settings.advertiser_ids,
-        day="report_date",
-        requests=requests,
+        requests=lambda settings, slice_: click_report(settings, str(slice_.account), slice_.since, slice_.until),
         envelope=REPORT,
         judge=states_its_total,
         days_per_request=DAYS_PER_REQUEST,

@@ -49,11 +49,11 @@ def reports(settings: TargetCircleSettings) -> Reports:
     return Reports(settings.base_url)
 
 
-def submission(stream: str, settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
+def submission(stream: str, settings: TargetCircleSettings, slice_: Slice) -> Request:
     """The request for a report: unused options are sent as null, as in the document's examples."""
     required = period(slice_) | ({"currency": settings.currency} if stream == "transactions" else {})
     options = dict.fromkeys(FILTERS[stream]) | dict(settings.filters.get(stream, {}))
-    yield Request.json("POST", settings.url(f"/{stream}"), {**required, **options, "limit": LIMIT})
+    return Request.json("POST", settings.url(f"/{stream}"), {**required, **options, "limit": LIMIT})
 
 
 def period(slice_: Slice) -> dict[str, str]:
@@ -72,8 +72,8 @@ def period(slice_: Slice) -> dict[str, str]:
 # --- offers and what hangs below them -------------------------------------------------------------------------------
 
 
-def offers(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
-    yield Request(url=settings.url("/offers"), params=tuple(settings.filters.get("offers", {}).items()))
+def offers(settings: TargetCircleSettings, slice_: Slice) -> Request:
+    return Request(url=settings.url("/offers"), params=tuple(settings.filters.get("offers", {}).items()))
 
 
 def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
@@ -81,19 +81,10 @@ def slug_of_trade(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
     offer = row["offer"]
     href = offer.get("href") if isinstance(offer, Mapping) else None
     if isinstance(href, str) and (slug := unquote(href.partition("?")[0].rstrip("/").rpartition("/")[2])):
-        yield {"slug": slug}
+        yield {"offer_slug": slug}
 
 
-def offer_details(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
-    yield Request(url=settings.url("/offers/{slug}", slug=slice_.parent["slug"]))
-
-
-def offer_ads(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
-    slug = slice_.parent["slug"]
-    yield Request(url=settings.url("/offers/{slug}/ads", slug=slug), columns={"offer_slug": slug})
-
-
-def codes(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
+def codes(settings: TargetCircleSettings, slice_: Slice) -> Request:
     """Raises ConfigError where the inventory has no such field (offers, as documented, have no slug)."""
     inventory = slice_.parent[f"ad_inventory_{settings.codes_inventory_field}"]
     if inventory is None:
@@ -102,7 +93,7 @@ def codes(settings: TargetCircleSettings, slice_: Slice) -> Iterable[Request]:
             f"inventory {slice_.parent['ad_inventory_id']}; use id or name."
         )
     offer = slice_.parent["id"]
-    yield Request(
+    return Request(
         url=settings.url("/codes"),
         params=(
             ("offerId", str(offer)),
@@ -176,14 +167,14 @@ STREAMS = (
         summary="the offers that trades name, one by one",
         record=records.OfferDetails,
         key="slug",
-        requests=offer_details,
+        path="/offers/{offer_slug}",
     ),
     by_slug(
         name="offer_ads",
         summary="banners and texts of the offers that trades name",
         record=records.OfferAd,
         key=("offer_slug", "slug"),
-        requests=offer_ads,
+        path="/offers/{offer_slug}/ads",
     ),
     Stream(
         name="codes",

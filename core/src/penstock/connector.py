@@ -19,7 +19,7 @@ from attrs import field, frozen, validators
 
 from penstock import hookimpl
 from penstock.actions import Action
-from penstock.model import Kind, Request, Slice, fill_path, plain_http_problem
+from penstock.model import Kind, Request, Slice, fill, fill_path, placeholders, plain_http_problem
 from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
@@ -302,8 +302,21 @@ class Derived:
     stamps: Mapping[str, str]
 
 
-def _names(names: str | Iterable[str]) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names)
+def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
+def _of_record(name: str) -> Any:
+    """The default that the record class declares for this field of a stream, else None."""
+    return attrs.Factory(lambda stream: getattr(stream.record, "__penstock_stream__", {}).get(name), takes_self=True)
+
+
+def _open_for(rule: Any) -> Any:
+    return OpenFor(rule) if isinstance(rule, int) and not isinstance(rule, bool) else rule
+
+
+SLICE_VALUES = ("account", "since", "until", "start", "end")
+"""The names of a slice's own values in the templates of a stream."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -312,16 +325,24 @@ class Stream:
     One kind of record that a source offers. Functions take the source's ``settings``; all are pure.
 
     ``record``, ``kind``, ``key``
-        the record class; ``report``, ``changes`` or ``snapshot``; the columns that tell its rows apart.
+        the record class; ``report``, ``changes`` or ``snapshot``; the columns that tell its rows apart. ``kind``,
+        ``key``, ``account`` and ``day`` are those of ``@record(...)`` unless given here.
+    ``path``, ``params``
+        the one request of a slice, a GET, as templates: ``path="/v1/clicks"``, ``params={"day": "{since}"}``. A name in
+        braces is a column of the parent row, one of ``SLICE_VALUES``, or a setting; see :func:`penstock.fill`. A
+        parameter that is one name without a value (None) is left out. Columns of the parent row that the record class
+        adds are stamped on every record.
     ``requests(settings, slice_)``
-        the first requests of an slice, each the head of a listing of its own; a poller makes of each a submission.
+        in place of ``path``: the first request of a slice, or several, each the head of a listing of its own; a poller
+        makes of each a submission.
     ``account``, ``day``
         the columns of its partitions: an account times, unless it is a snapshot, a day. Where the record class lacks
         one it is added, and where nothing else fills it the slice's is stamped on every row.
     ``accounts``, ``accounts_from``, ``zone_from``
-        the configured accounts; where there are none (None), they are the values of a column of another stream, as
-        ``(stream, column)``, remembered by the ledger. ``zone_from``: the column of that stream with the IANA name of
-        each account's time zone. With neither, the accounts are those of the tables ``[source.NAME.accounts.ACCOUNT]``.
+        the configured accounts (default: the setting named like ``account`` with an s, such as ``account_ids``); where
+        there are none (None), they are the values of a column of another stream, as ``(stream, column)``, remembered by
+        the ledger. ``zone_from``: the column of that stream with the IANA name of each account's time zone. With
+        neither, the accounts are those of the tables ``[source.NAME.accounts.ACCOUNT]``.
     ``days_per_request``, ``day_of``
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
     ``inexact_bounds``
@@ -340,7 +361,7 @@ class Stream:
     ``earliest(today)``
         the first day that the provider still serves; default: all of them.
     ``open_for``
-        how long after its end a day of a report may be restated.
+        how long after its end a day of a report may be restated; a number is a number of days.
     ``lookback``, ``lag``
         of changes: how far a window reaches back before its start, and how long before now it must end.
     ``extra_columns``
@@ -354,14 +375,16 @@ class Stream:
     name: str
     summary: str
     record: type
-    kind: Kind
-    key: tuple[str, ...] = field(default=(), converter=_names)
-    requests: Callable[[Any, Slice], Iterable[Request]] = lambda settings, slice_: ()
-    account: str | None = None
+    kind: Kind = field(default=_of_record("kind"))
+    key: tuple[str, ...] = field(default=_of_record("key"), converter=_names)
+    path: str = ""
+    params: Mapping[str, str] = field(factory=dict)
+    requests: Callable[[Any, Slice], Request | Iterable[Request]] | None = None
+    account: str | None = field(default=_of_record("account"))
     accounts: Callable[[Any], Sequence[str] | None] | None = None
     accounts_from: tuple[str, str] | None = None
     zone_from: str | None = None
-    day: str | None = None
+    day: str | None = field(default=_of_record("day"))
     day_of: str | Callable[[Any], str | None] | None = None
     inexact_bounds: bool = False
     parent: Parent | None = None
@@ -372,7 +395,7 @@ class Stream:
     downloads: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None
     days_per_request: int | Callable[[Any], int] = 1
     earliest: Callable[[date], date] | None = None
-    open_for: OpenFor = OpenFor(0)
+    open_for: OpenFor = field(default=OpenFor(0), converter=_open_for)
     lookback: timedelta = timedelta(0)
     lag: timedelta = timedelta(0)
     extra_columns: Callable[[Any], Sequence[Column]] | None = None
@@ -406,6 +429,35 @@ class Stream:
             for name in self.partition_columns
             if name not in own
         )
+
+    def first_requests(self, settings: Any, slice_: Slice) -> list[Request]:
+        """The first requests of a slice, from ``requests`` or from ``path`` and ``params``."""
+        if self.requests is not None:
+            made = self.requests(settings, slice_)
+            return [made] if isinstance(made, Request) else list(made)
+        if not self.path:
+            return []
+        parent = slice_.parents[0] if slice_.parents else {}
+        names = {name for template in (self.path, *self.params.values()) for name in placeholders(template)}
+        values = {
+            name: parent[name] if name in parent else getattr(slice_ if name in SLICE_VALUES else settings, name)
+            for name in names
+        }
+        params = [
+            (name, fill(template, values))
+            for name, template in self.params.items()
+            if not (template.startswith("{") and values.get(template[1:-1], "") is None)
+        ]
+        added = {column.name for column in self.columns if column.added}
+        stamps = {name: value for name, value in parent.items() if name in added}
+        return [Request(url=settings.url(self.path, **values), params=params, columns=stamps)]
+
+    def configured_accounts(self, settings: Any) -> Sequence[str] | None:
+        """The accounts that the settings name; None where they name none and ``accounts_from`` lists them."""
+        if self.accounts is not None:
+            return self.accounts(settings)
+        found: Sequence[str] | None = getattr(settings, f"{self.account}s", None) if self.account else None
+        return found or None if self.accounts_from is not None else found
 
     def all_columns(self, extra: Sequence[Column] = ()) -> tuple[Column, ...]:
         """

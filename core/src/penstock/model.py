@@ -18,7 +18,7 @@ from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
 from attrs import evolve, field, frozen
 
-from penstock.redact import MASK, clip, mask
+from penstock.redact import MASK, Secret, clip, mask
 
 Kind = Literal["report", "changes", "snapshot"]
 Pairs = tuple[tuple[str, str], ...]
@@ -31,12 +31,20 @@ def encode_query(params: Sequence[tuple[str, str]]) -> str:
     return "&".join(f"{quote(name, safe=_UNRESERVED)}={quote(value, safe=_UNRESERVED)}" for name, value in params)
 
 
-_PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
+_PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
 
 
 def placeholders(template: str) -> list[str]:
-    """The names between braces in a path template, in their order."""
-    return _PLACEHOLDER.findall(template)
+    """The names between braces in a template, in their order, without the form that may follow a colon."""
+    return [name for name, _ in _PLACEHOLDER.findall(template)]
+
+
+def fill(template: str, values: Mapping[str, Any]) -> str:
+    """
+    ``template`` with each ``{name}`` replaced by its value: days and times in ISO 8601, or in the form that follows a
+    colon (``{since:%m/%d/%Y}``). KeyError for a name without a value.
+    """
+    return _PLACEHOLDER.sub(lambda place: _text_of(values[place[1]], place[2] or ""), template)
 
 
 def fill_path(template: str, values: Mapping[str, Any]) -> str:
@@ -46,11 +54,19 @@ def fill_path(template: str, values: Mapping[str, Any]) -> str:
     ``.`` and ``..`` are encoded too: a URL parser would remove such a segment. KeyError for a name without a value.
     """
 
-    def segment(name: "re.Match[str]") -> str:
-        text = str(values[name[1]])
+    def segment(place: "re.Match[str]") -> str:
+        text = _text_of(values[place[1]], place[2] or "")
         return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
 
     return _PLACEHOLDER.sub(segment, template)
+
+
+def _text_of(value: Any, form: str) -> str:
+    if isinstance(value, Secret):
+        raise TypeError("a secret does not belong in a template; the authenticator sends it")
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return format(value, form) if form else value.isoformat() if isinstance(value, datetime) else str(value)
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:

@@ -177,12 +177,21 @@ T = TypeVar("T", bound=type)
 @dataclass_transform(
     kw_only_default=True, frozen_default=True, field_specifiers=(column, personal, secret, derived, added, row_key)
 )
-def record(*, members: Literal["same", "camel"] = "same") -> Callable[[T], T]:
+def record(
+    *,
+    members: Literal["same", "camel"] = "same",
+    kind: str | None = None,
+    key: str | tuple[str, ...] | None = None,
+    account: str | None = None,
+    day: str | None = None,
+) -> Callable[[T], T]:
     """
     Declare a record class. ``members``: how a column's name becomes the provider's member name.
 
+    ``kind``, ``key``, ``account``, ``day``: the defaults of a :class:`~penstock.connector.Stream` of this record.
     Every column gets a default, so that a class may list nullable and required ones in the provider's order.
     """
+    defaults = {"kind": kind, "key": key, "account": account, "day": day}
 
     def declare(cls: T) -> T:
         for name, annotation in cls.__annotations__.items():
@@ -190,6 +199,7 @@ def record(*, members: Literal["same", "camel"] = "same") -> Callable[[T], T]:
                 setattr(cls, name, None)
         made = frozen(cls, kw_only=True)
         made.__penstock_columns__ = _columns(made, _RULES[members])  # type: ignore[attr-defined]
+        made.__penstock_stream__ = defaults  # type: ignore[attr-defined]
         return made
 
     return declare

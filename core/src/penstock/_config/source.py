@@ -72,7 +72,7 @@ class ConfiguredSource:
         The configured accounts of a stream, each once; None where its provider lists them itself. Those of the tables
         ``[source.NAME.accounts.ACCOUNT]`` where the connector has no list of its own.
         """
-        configured = stream.accounts(self.settings) if stream.accounts is not None else None
+        configured = stream.configured_accounts(self.settings)
         if not configured and stream.account is not None and stream.accounts_from is None:
             configured = tuple(self.settings.account_tables)
         return None if configured is None else tuple(dict.fromkeys(configured))

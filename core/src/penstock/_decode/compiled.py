@@ -125,8 +125,8 @@ def compile_stream(
 
 
 def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[Column, ...]:
-    forms = {column.name: column for column in more if column.format}
-    own = tuple(_in_form(column, forms) for column in stream.columns)
+    configured = {column.name: column for column in more}
+    own = tuple(_refined(column, configured.get(column.name)) for column in stream.columns)
     more = tuple(column for column in more if column not in own)
     names = {column.name for column in own}
     taken = [column.name for column in more if column.name in names]
@@ -137,10 +137,14 @@ def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[C
     return (*stream.stamped_columns, *own, *more)
 
 
-def _in_form(own: Column, forms: Mapping[str, Column]) -> Column:
-    """A declared column; where the configuration says of the same one in which form it is spelled, with that form."""
-    spelled = evolve(own, format=forms[own.name].format) if own.name in forms else own
-    return spelled if spelled == forms.get(own.name) else own
+def _refined(own: Column, configured: Column | None) -> Column:
+    """
+    A declared column, or the configured one of its name if that differs in the form or the scale of the value only.
+    """
+    if configured is None:
+        return own
+    given = evolve(own, format=configured.format, scale=configured.scale, whole=configured.whole)
+    return given if given == configured else own
 
 
 class Compiled:

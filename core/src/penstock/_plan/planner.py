@@ -163,7 +163,7 @@ def requests_of(planned: PlannedSlice) -> int | None:
     """The least number of requests that a slice takes; a report is submitted, polled and read."""
     if planned.stream.parent is not None:
         return None
-    firsts = sum(1 for _ in planned.stream.requests(planned.source.settings, planned.slice))
+    firsts = len(planned.stream.first_requests(planned.source.settings, planned.slice))
     return 3 * firsts if planned.stream.poller is not None else firsts
 
 

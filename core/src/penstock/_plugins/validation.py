@@ -14,9 +14,9 @@ from attrs import evolve
 
 from penstock._util.text import did_you_mean, nearest
 from penstock.actions import Action, FieldType, Place
-from penstock.connector import OpenFor, Stream
+from penstock.connector import SLICE_VALUES, OpenFor, Parent, Stream
 from penstock.errors import PluginError
-from penstock.model import Kind
+from penstock.model import Kind, placeholders
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
 
@@ -29,7 +29,7 @@ _ColumnsOf = Mapping[str, Mapping[str, Column] | None]  # by stream
 Lookup = Callable[[Any, Named], object]
 """(kind of part, its name and options) -> the part; raises PluginError."""
 
-_NO_REQUESTS = attrs.fields(Stream).requests.default
+_NO_LINKS = attrs.fields(Parent).links.default
 _PAGES = tuple(name for name in vars(SinglePage) if not name.startswith("_"))
 _REPORTS = ("handle", "poll", "state", "lost")
 _PARTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind of part, the methods that it must have
@@ -63,8 +63,12 @@ def problems_in_streams(
             continue
         checks = [_of_record(stream, known), _of_shape(stream)]
         if not stream.not_built:
-            checks += [_of_columns(stream, known), _of_division(stream, known), _of_others(stream, others, columns)]
-            checks += [_of_parts(stream, part), _of_needs(stream, settings)]
+            checks += [
+                _of_columns(stream, known),
+                _of_division(stream, known),
+                _of_others(stream, others, columns),
+            ]
+            checks += [_of_parts(stream, part), _of_needs(stream, settings), _of_templates(stream, settings)]
         found += [f"stream {stream.name}: {problem}" for check in checks for problem in check]
     return found
 
@@ -118,8 +122,12 @@ def _of_shape(stream: Stream) -> Iterator[str]:
         yield "it has changes without a key, by which they are merged; name the key's columns, key=..."
     if stream.kind == "snapshot" and stream.day is not None:
         yield f"it is a snapshot, which has no days, with day {stream.day!r}; leave day out, or write kind='report'"
-    if stream.requests is _NO_REQUESTS and stream.derived is None:
-        yield "it has no requests, so nothing would be fetched; write requests=, or not_built= and the reason"
+    if stream.requests is None and not stream.path and stream.derived is None:
+        yield "it has no requests, so nothing would be fetched; write path= or requests=, or not_built= and the reason"
+    if stream.requests is not None and (stream.path or stream.params):
+        yield "it has requests, which replace path and params; write one of the two"
+    if stream.path and not stream.path.startswith("/"):
+        yield f'path is {stream.path!r}; write a path below base_url that begins with "/"'
 
 
 _EXAMPLES = {
@@ -269,6 +277,32 @@ def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
         if name not in known and not hasattr(settings, name):
             meant = did_you_mean(name, known)
             yield f"required_settings names {name!r}, which is no setting of {settings.__name__}.{meant}"
+
+
+def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
+    """The names in the templates of ``path`` and ``params``."""
+    parent = stream.parent
+    if parent is not None and stream.path and parent.per_request != 1:
+        yield f"path takes one parent row, and per_request is {parent.per_request}; write requests="
+    if parent is not None and parent.links is not _NO_LINKS:
+        return  # the names that links gives a row are not known
+    fields = {one.name: one for one in attrs.fields(settings)} if settings is not None else {}
+    for what, template in (
+        ("path", stream.path),
+        *((f"params[{name!r}]", text) for name, text in stream.params.items()),
+    ):
+        for name in placeholders(template):
+            if parent is not None and name in parent.columns:
+                continue
+            if name in SLICE_VALUES:
+                if (stream.account if name == "account" else stream.day) is None:
+                    yield f"{what} names {{{name}}}, and the stream has no {'account' if name == 'account' else 'day'}"
+            elif name in fields:
+                if "Secret" in str(fields[name].type):
+                    yield f"{what} names the secret {name}; the authenticator sends it, not a template"
+            elif settings is not None and not hasattr(settings, name):
+                known = (*SLICE_VALUES, *fields, *(parent.columns if parent is not None else ()))
+                yield f"{what} names {{{name}}}, which is no value of a request.{did_you_mean(name, known)}".rstrip(".")
 
 
 def _no_column(stream: Stream, name: str, known: Iterable[str]) -> str:

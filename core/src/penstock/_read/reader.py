@@ -148,13 +148,13 @@ class Reader:
     def _requests(self, slice_: Slice) -> list[Request]:
         stream, settings = self.planned.stream, self.source.settings
         if stream.parent is None:
-            return list(stream.requests(settings, slice_))
+            return stream.first_requests(settings, slice_)
         rows = self.dependencies.rows((stream.parent.stream, self.planned.account))
         links = [link for row in rows for link in stream.parent.links(row)]
         distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
         step = stream.parent.per_request
         chunks = [tuple(distinct[at : at + step]) for at in range(0, len(distinct), step)]
-        return [request for chunk in chunks for request in stream.requests(settings, evolve(slice_, parents=chunk))]
+        return [one for chunk in chunks for one in stream.first_requests(settings, evolve(slice_, parents=chunk))]
 
     def _listings(
         self, slice_: Slice, requests: Sequence[Request]

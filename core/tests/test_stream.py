@@ -1,0 +1,145 @@
+"""
+What a stream takes from its record class, its settings and its templates.
+"""
+
+from datetime import UTC, date, datetime
+from typing import Any
+
+import pytest
+from attrs import frozen
+from penstock import (
+    OpenFor,
+    Parent,
+    Request,
+    Secret,
+    Slice,
+    SourceSettings,
+    Stream,
+    added,
+    fill,
+    record,
+    setting,
+)
+
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+DAY = Slice(
+    now=NOW,
+    account="a/1",
+    days=(date(2026, 3, 1),),
+    start=datetime(2026, 3, 1, tzinfo=UTC),
+    end=datetime(2026, 3, 2, tzinfo=UTC),
+)
+
+
+@frozen(kw_only=True)
+class ShopSettings(SourceSettings):
+    base_url: str = setting("https://shop.example/v1/", help="where it answers")
+    account_ids: tuple[str, ...] = setting(("1", "2"), help="the accounts to read")
+    currency: str = setting("EUR", help="of amounts")
+    tag: str | None = setting(None, help="a filter")
+    key: Secret = setting(Secret("a shop key"), help="the key")
+
+
+SETTINGS = ShopSettings()
+
+
+@record(kind="report", key="id", account="account_id", day="report_date")
+class Order:
+    account_id: str = added()
+    report_date: date = added()
+    shop: str | None = added()
+    id: str
+
+
+def a_stream(**more: Any) -> Stream:
+    return Stream(name="orders", summary="", record=Order, **more)
+
+
+def test_the_record_class_declares_the_defaults_of_its_stream():
+    """
+    A stream may still name others.
+    """
+    stream = a_stream(path="/orders")
+
+    assert (stream.kind, stream.key, stream.account, stream.day) == ("report", ("id",), "account_id", "report_date")
+    assert a_stream(key=("shop", "id")).key == ("shop", "id")
+    assert a_stream(open_for=3).open_for == OpenFor(3)
+
+
+def test_the_accounts_are_the_setting_named_like_the_account():
+    """
+    Unless a function names them. None where there are none, and another stream lists them.
+    """
+    nothing = ShopSettings(account_ids=())
+
+    assert a_stream().configured_accounts(SETTINGS) == ("1", "2")
+    assert a_stream(accounts=lambda settings: ("3",)).configured_accounts(SETTINGS) == ("3",)
+    assert a_stream().configured_accounts(nothing) == ()
+    assert a_stream(accounts_from=("shops", "id")).configured_accounts(nothing) is None
+
+
+def test_a_request_is_made_of_templates():
+    """
+    Values of the slice and settings, days in ISO form or the one that is named; a parameter without a value is left
+    out. A value in the path is one segment.
+    """
+    stream = a_stream(
+        path="/{account}/orders",
+        params={
+            "from": "{since}",
+            "to": "{until:%d.%m.%Y}",
+            "at": "{start}",
+            "in": "{currency}",
+            "tag": "{tag}",
+            "n": "9",
+        },
+    )
+
+    (request,) = stream.first_requests(SETTINGS, DAY)
+
+    assert (request.method, request.url) == ("GET", "https://shop.example/v1/a%2F1/orders")
+    assert request.params == (
+        ("from", "2026-03-01"),
+        ("to", "01.03.2026"),
+        ("at", "2026-03-01T00:00:00+00:00"),
+        ("in", "EUR"),
+        ("n", "9"),
+    )
+
+
+def test_the_columns_of_a_parent_row_are_filled_in_and_stamped():
+    """
+    Those that the record class adds are stamped on the records.
+    """
+    stream = a_stream(path="/{shop}/orders/{number}", parent=Parent(stream="shops", columns=("shop", "number")))
+
+    (request,) = stream.first_requests(SETTINGS, Slice(now=NOW, account="1", parents=({"shop": "..", "number": 7},)))
+
+    assert request.url == "https://shop.example/v1/%2E%2E/orders/7"
+    assert request.columns == {"shop": ".."}
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one", "several"])
+def test_requests_may_be_one_request(several: bool):
+    """
+    Or any iterable of them.
+    """
+    asked = Request(url="https://shop.example/x")
+    stream = a_stream(requests=lambda settings, slice_: iter([asked, asked]) if several else asked)
+
+    assert stream.first_requests(SETTINGS, DAY) == ([asked, asked] if several else [asked])
+
+
+def test_a_secret_is_no_part_of_a_template():
+    """
+    It would be sent as ``***``; the authenticator sends it.
+    """
+    with pytest.raises(TypeError, match="the authenticator sends it"):
+        a_stream(path="/orders", params={"key": "{key}"}).first_requests(SETTINGS, DAY)
+
+
+def test_a_value_with_braces_is_not_filled_again():
+    """
+    A template is filled once.
+    """
+    assert fill("{a}-{b}", {"a": "{b}", "b": True}) == "{b}-true"
