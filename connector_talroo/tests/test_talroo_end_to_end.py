@@ -65,7 +65,12 @@ class Bench:
 
     def rows(self, advertiser_id: str, day: date) -> list[dict[str, Any]]:
         file = (
-            self.folder / "talroo" / "clicks" / f"advertiser_id={advertiser_id}" / f"report_date={day}" / "data.jsonl"
+            self.folder
+            / "talroo"
+            / "clicks"
+            / f"by_advertiser_id={advertiser_id}"
+            / f"by_report_date={day}"
+            / "data.jsonl"
         )
         if not file.exists():
             return []

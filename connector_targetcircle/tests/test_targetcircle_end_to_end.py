@@ -62,7 +62,7 @@ class World:
 
     def rows(self, stream: str, day: date | None = None) -> list[dict[str, Any]]:
         """What lies in the files of a stream, or of one of its days, without what no sandbox can know."""
-        files = (self.folder / "tc" / stream).glob(f"report_date={day}/data.jsonl" if day else "**/data.jsonl")
+        files = (self.folder / "tc" / stream).glob(f"by_report_date={day}/data.jsonl" if day else "**/data.jsonl")
         lines = [line for file in sorted(files) for line in file.read_text().splitlines()]
         found = [json.loads(line, parse_float=Decimal) for line in lines]
         return [{column: row[column] for column in row if column not in ("row_key", "_extra")} for row in found]

@@ -391,7 +391,7 @@ def test_a_run_delivers_and_the_next_reads_only_what_is_open(here: Here, server:
 
     assert here.out == ""
     assert "penstock: delivered: 13 records, 6 of 6 partitions delivered" in here.err
-    file = here.folder / "data" / "shop" / "sales" / "shop_id=7" / f"report_date={YESTERDAY}" / "data.jsonl"
+    file = here.folder / "data" / "shop" / "sales" / "by_shop_id=7" / f"by_report_date={YESTERDAY}" / "data.jsonl"
     assert [json.loads(line)["price_amount"] for line in file.read_text().splitlines()] == [1.5, 0.25]
     assert "run_started" in here.following.events
     assert here.following.events.count("partition_delivered") == 6
@@ -722,7 +722,7 @@ def test_a_run_goes_on_when_nobody_reads_what_it_says(
         monkeypatch.setattr("sys.stderr", unread)
         here("run", "daily", *days(2), *options)
 
-    assert len(list((here.folder / "data").rglob("report_date=*/data.jsonl"))) == 2
+    assert len(list((here.folder / "data").rglob("by_report_date=*/data.jsonl"))) == 2
 
 
 def test_json_logs_are_one_object_a_line(here: Here) -> None:

@@ -47,7 +47,7 @@ class FileSuite(SinkSuite):
     def rows(self, place: Path, layout: Layout) -> list[dict[str, Any]]:
         found = []
         for path in (place / SOURCE / layout.stream).rglob("*"):
-            if path.is_file() and path.name != "datapackage.json":
+            if path.is_file() and path.name != ".penstock":
                 assert path.name == f"data.{self.suffix}"
                 content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
                 found += self.parse(content.decode(), layout)

@@ -30,8 +30,9 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
+from penstock_plugins.files import sink as files_sink
 from penstock_plugins.files.csvfile import Csv
-from penstock_plugins.files.disk import file_name, pair_name
+from penstock_plugins.files.disk import file_name, former_pair_name, pair_name
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
 
@@ -44,7 +45,15 @@ def sink(tmp_path: Path) -> FileSink:
 
 
 def day_file(sink: FileSink, day: int = 1) -> Path:
-    return sink.directory / SOURCE / "clicks" / "advertiser_id=2112" / f"report_date=2026-03-{day:02d}" / "data.jsonl"
+    clicks = sink.directory / SOURCE / "clicks" / "by_advertiser_id=2112"
+    return clicks / f"by_report_date=2026-03-{day:02d}" / "data.jsonl"
+        sink.directory
+        / SOURCE
+        / "clicks"
+        / "by_advertiser_id=2112"
+        / f"by_report_date=2026-03-{day:02d}"
+        / "data.jsonl"
+    )
 
 
 def ids(path: Path) -> list[str]:
@@ -110,10 +119,11 @@ def test_where_things_are(sink):
     assert found == [
         ".penstock/acme.lock",
         ".penstock/ledger.sqlite",
-        "acme/click_tags/advertiser_id=2112/report_date=2026-03-01/data.jsonl",
-        "acme/click_tags/datapackage.json",
-        "acme/clicks/advertiser_id=2112/report_date=2026-03-01/data.jsonl",
-        "acme/clicks/datapackage.json",
+        "acme/click_tags/.penstock",
+        "acme/click_tags/by_advertiser_id=2112/by_report_date=2026-03-01/data.jsonl",
+        "acme/clicks/.penstock",
+        "acme/clicks/by_advertiser_id=2112/by_report_date=2026-03-01/data.jsonl",
+        "acme/datapackage.json",
     ]
     modes = [stat.S_IMODE((sink.directory / name).stat().st_mode) for name in (".penstock", *found[:2])]
     assert modes == [0o700, 0o600, 0o600]
@@ -121,17 +131,21 @@ def test_where_things_are(sink):
 
 def test_the_data_package_describes_the_files(sink):
     """
-    Types, key, units and meaning of every column; rewritten only when they change.
+    Types, key, units and meaning of every column, and the files that are there; rewritten when a file comes or goes.
     """
     run(sink, a_day(), (CLICKS, [click(1)]))
-    path = sink.directory / SOURCE / "clicks" / "datapackage.json"
-    before = path.stat()
     run(sink, a_day(2), (CLICKS, [click(1)]))
+    path = sink.directory / SOURCE / "datapackage.json"
+    before = path.stat()
+    run(sink, a_day(2), (CLICKS, [click(2)]))
 
     package = json.loads(path.read_text())
     (resource_,) = package["resources"]
     fields = {field["name"]: field for field in resource_["schema"]["fields"]}
-    assert (resource_["path"], resource_["description"]) == ("**/data.jsonl", "Clicks on jobs")
+    assert (resource_["path"], resource_["description"]) == (
+        [f"clicks/by_advertiser_id=2112/by_report_date=2026-03-0{day}/data.jsonl" for day in (1, 2)],
+        "Clicks on jobs",
+    )
     assert resource_["schema"]["primaryKey"] == ["advertiser_id", "report_date", "click_id"]
     assert fields["price"] == {"name": "price", "type": "number", "unit": "USD", "additive": True}
     assert fields["click_id"] == {
@@ -142,6 +156,62 @@ def test_the_data_package_describes_the_files(sink):
     }
     assert fields["url"]["description"] == "Where it led"
     assert path.stat().st_ino == before.st_ino
+
+    run(sink, a_day(1), (CLICKS, []))
+    (resource_,) = json.loads(path.read_text())["resources"]
+    assert resource_["path"] == "clicks/by_advertiser_id=2112/by_report_date=2026-03-02/data.jsonl"
+    run(sink, a_day(2), (CLICKS, []))
+    assert not path.exists()
+
+
+def a_target_of_the_first_layout(sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Directories named <column>=<value>, a data package in each stream's directory, a day of changes not merged."""
+    with monkeypatch.context() as former:
+        former.setattr(files_sink, "pair_name", former_pair_name)
+        run(sink, a_day(1), (CLICKS, [click(1)]), (TAGS, [TAG]))
+        run(sink, a_day(2, advertiser="x" * 300), (CLICKS, [click(2)]))
+        run(sink, a_lead_day(1), (LEADS, [lead(1)]))
+        target = sink.open(SOURCE, "r1")
+        deliver(target, a_lead_day(2), [(LEADS, [lead(2)])])
+        target.ledger.set_fact(f"layout of {SOURCE}", "1")
+        target.close()
+    (sink.directory / SOURCE / "datapackage.json").unlink()
+    for stream in ("clicks", "click_tags", "leads"):
+        (sink.directory / SOURCE / stream / ".penstock").unlink()
+        (sink.directory / SOURCE / stream / "datapackage.json").write_text('{"made_by": "penstock"}')
+
+
+def lines(sink: FileSink, stream: str) -> list[str]:
+    return sorted(
+        line
+        for path in (sink.directory / SOURCE / stream).rglob("data.jsonl")
+        for line in path.read_text().splitlines()
+    )
+
+
+@pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed in between"])
+def test_a_target_of_the_first_layout_is_moved(sink, monkeypatch, killed):
+    """
+    Its files go to their new places when it is opened; every final day stays final, and no row is there twice.
+    """
+    a_target_of_the_first_layout(sink, monkeypatch)
+    before = {stream: lines(sink, stream) for stream in ("clicks", "click_tags")}
+    assert (sink.directory / SOURCE / "clicks" / "advertiser_id=2112").is_dir()
+    if killed:
+        assert killed_at("files.moved", lambda: sink.open(SOURCE, "r2"))
+
+    target = sink.open(SOURCE, "r2")
+    entries = target.ledger.entries(SOURCE, "clicks") | target.ledger.entries(SOURCE, "leads")
+    intact = [target.is_intact(entry) for entry in entries.values()]
+    target.close()
+
+    assert intact == [True] * 4
+    assert {stream: lines(sink, stream) for stream in before} == before
+    assert len(lines(sink, "leads")) == 2
+    assert [path.name for path in (sink.directory / SOURCE).rglob("*=*") if not path.name.startswith("by_")] == []
+    run(sink, a_day(1), (CLICKS, [click(1)]), (TAGS, [TAG]))
+    run(sink, a_day(2, advertiser="x" * 300), (CLICKS, [click(2)]))
+    assert {stream: lines(sink, stream) for stream in before} == before
 
 
 def test_gzip_may_be_switched(sink):
@@ -156,7 +226,7 @@ def test_gzip_may_be_switched(sink):
         assert only.suffix == (".gz" if opened.compress else ".jsonl")
         assert state_of(opened, a_day()) == ("delivered", run_id, True)
         run(opened, a_lead_day(1), (LEADS, [lead(1), lead(2, run_id)]))
-        (merged,) = (sink.directory / SOURCE / "leads" / "campaign=7").iterdir()
+        (merged,) = (sink.directory / SOURCE / "leads" / "by_campaign=7").iterdir()
         content = gzip.decompress(merged.read_bytes()) if opened.compress else merged.read_bytes()
         assert content.count(b"\n") == 2
 
@@ -273,7 +343,7 @@ def test_an_account_whose_file_is_gone_is_read_again_whole(sink, staged):
     run(sink, a_lead_day(1, "8"), (LEADS, [lead(3)]))
     if staged:
         crash(sink, "day.staged", a_lead_day(3), (LEADS, [lead(4)]))
-    (sink.directory / SOURCE / "leads" / "campaign=7" / "data.jsonl").unlink()
+    (sink.directory / SOURCE / "leads" / "by_campaign=7" / "data.jsonl").unlink()
     target = sink.open(SOURCE, "r2")
     known = set(target.ledger.entries(SOURCE, "leads"))
     target.close()
@@ -286,7 +356,7 @@ def test_a_merged_file_that_was_damaged_is_named(sink):
     Lines that are no records stop the merge with the file's name; the file and the staged day stay.
     """
     run(sink, a_lead_day(1), (LEADS, [lead(1)]))
-    path = sink.directory / SOURCE / "leads" / "campaign=7" / "data.jsonl"
+    path = sink.directory / SOURCE / "leads" / "by_campaign=7" / "data.jsonl"
     path.write_bytes(path.read_bytes() + b'{"lead_id": 9, "sta')
     before = path.read_bytes()
     with pytest.raises(SinkError, match=r"data\.jsonl cannot be read back"):
@@ -309,7 +379,7 @@ def test_derived_rows_that_are_not_asked_for_stay(sink):
 
     assert state_of(sink, a_day()) == ("delivered", "r2", True)
     assert state_of(sink, a_lead_day(2)) == ("delivered", "r2", True)
-    assert (sink.directory / SOURCE / "lead_data" / "campaign=7" / "data.jsonl").exists()
+    assert (sink.directory / SOURCE / "lead_data" / "by_campaign=7" / "data.jsonl").exists()
 
 
 # --- what is in the way -----------------------------------------------------------------------------------------------

@@ -11,6 +11,15 @@ Free text (errors, rejected records, reports, requests) is masked on its way in;
 
 from penstock.ledger.sql import SCHEMA_VERSION, STANDING, UNSETTLED, SqlLedger
 from penstock.ledger.sqlite import SqliteLedger
-from penstock.ledger.texts import files_from, files_text
+from penstock.ledger.texts import files_from, files_text, partition_of
 
-__all__ = ["SCHEMA_VERSION", "STANDING", "UNSETTLED", "SqlLedger", "SqliteLedger", "files_from", "files_text"]
+__all__ = [
+    "SCHEMA_VERSION",
+    "STANDING",
+    "UNSETTLED",
+    "SqlLedger",
+    "SqliteLedger",
+    "files_from",
+    "files_text",
+    "partition_of",
+]

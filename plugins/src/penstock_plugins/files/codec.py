@@ -28,6 +28,9 @@ class Codec(Protocol):
     @property
     def name(self) -> str: ...
 
+    def description(self) -> dict[str, Any]:
+        """What a data package says of the format: ``format``, ``mediatype`` and ``dialect``."""
+
     def header(self, layout: Layout) -> bytes:
         """What a file with records begins with."""
 

@@ -52,6 +52,10 @@ class Csv:
     bom: bool = False
     name: str = "csv"
 
+    def description(self) -> dict[str, Any]:
+        dialect = {"delimiter": self.delimiter, "lineTerminator": "\r\n", "quoteChar": '"', "doubleQuote": True}
+        return {"format": "csv", "mediatype": "text/csv", "dialect": dialect}
+
     def header(self, layout: Layout) -> bytes:
         names = self.delimiter.join(f'"{column.name}"' for column in layout.columns)
         return (codecs.BOM_UTF8 if self.bom else b"") + names.encode() + b"\r\n"

@@ -1,51 +1,48 @@
 """
-``datapackage.json``: what the files of a stream hold, as a Frictionless Data Package (types, key, units, meaning).
+``datapackage.json``: what the files of a source hold, as a Frictionless Data Package (types, keys, units, meaning).
+
+A resource per stream. It lists the stream's files by name, since a path in a data package is no pattern.
 """
 
 import json
+import re
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from penstock import Column, Layout
 
+from penstock_plugins.files.codec import Codec
+
 FILE_NAME = "datapackage.json"
+MOST_FILES = 10_000
+"""A resource lists so many files at most: a run's cost must not grow with a target's history."""
+
 _MARK = "made_by"
 _PENSTOCK = "penstock"
-
 _TYPES = {"text": "string", "decimal": "number", "json": "any"}
 
 
-def datapackage(layout: Layout, path: str, *, format: str, compressed: bool) -> bytes:
+def with_resources(
+    former: bytes, source: str, codec: Codec, resources: Mapping[str, tuple[Layout, Sequence[str]]]
+) -> bytes:
     """
-    The description of a stream's files; ``path`` is relative to it and may hold ``**`` (a file per partition).
+    The package ``former`` (empty: none yet) with these streams in place of theirs; one without files has no resource.
+    Empty where no stream has a file: a package must have a resource.
+
+    The files of a stream are paths relative to the package's directory.
     """
-    columns = [column.name for column in layout.columns]
-    key = [name for name in dict.fromkeys((*layout.partition_columns, *layout.key)) if name in columns]
-    if layout.kind == "changes":
-        key = [name for name in key if name in layout.key]
-    schema: dict[str, Any] = {"fields": [_field(column) for column in layout.columns]}
-    if layout.key:
-        schema["primaryKey"] = key
-    resource: dict[str, Any] = {
-        "name": layout.stream,
-        "description": layout.summary,
-        "path": path,
-        "format": format,
-        "mediatype": "text/csv" if format == "csv" else "application/jsonl",
-        "encoding": "utf-8",
-        "schema": schema,
-    }
-    if compressed:
-        resource["compression"] = "gz"
-    if format == "csv":
-        resource["dialect"] = {"delimiter": ",", "lineTerminator": "\r\n", "quoteChar": '"', "doubleQuote": True}
+    found = json.loads(former)["resources"] if former else []
+    kept = {one["name"]: one for one in found if one["name"] not in resources}
+    made = {stream: _resource(layout, files, codec) for stream, (layout, files) in resources.items() if files}
     package = {
-        "name": layout.stream,
-        "title": f"{layout.stream} of {layout.source}",
+        "name": re.sub(r"[^-a-z0-9._]", "-", source.lower()),  # as the specification wants it
+        "title": f"{source}, as penstock delivered it",
         _MARK: _PENSTOCK,
-        "kind": layout.kind,
-        "resources": [{name: value for name, value in resource.items() if value != ""}],
+        "resources": [one for _, one in sorted({**kept, **made}.items())],
     }
-    return json.dumps(package, indent=2, ensure_ascii=False).encode() + b"\n"
+    if not package["resources"]:
+        return b""
+    return json.dumps(package, indent=1, ensure_ascii=False).encode() + b"\n"
 
 
 def is_ours(content: bytes) -> bool:
@@ -57,22 +54,48 @@ def is_ours(content: bytes) -> bool:
     return isinstance(found, dict) and found.get(_MARK) == _PENSTOCK
 
 
+def _resource(layout: Layout, files: Sequence[str], codec: Codec) -> dict[str, Any]:
+    columns = [column.name for column in layout.columns]
+    key = [name for name in dict.fromkeys((*layout.partition_columns, *layout.key)) if name in columns]
+    if layout.kind == "changes":
+        key = [name for name in key if name in layout.key]
+    schema: dict[str, Any] = {
+        # A member of JSON lines that is absent is null: ``_extra`` is there only where it holds something.
+        "fieldsMatch": "superset",
+        "fields": [_field(column) for column in layout.columns],
+        **({"primaryKey": key} if layout.key else {}),
+    }
+    resource: dict[str, Any] = {
+        "name": layout.stream,
+        "type": "table",
+        "description": layout.summary,
+        "kind": layout.kind,
+        "path": list(files) if len(files) > 1 else files[0],
+        "encoding": "utf-8",
+        **codec.description(),
+        "schema": schema,
+    }
+    if files[0].endswith(".gz"):
+        resource["compression"] = "gz"
+    return {name: value for name, value in resource.items() if value != ""}
+
+
 def _field(column: Column) -> dict[str, Any]:
-    said: dict[str, Any] = {"name": column.name, "type": _TYPES.get(column.type, column.type)}
+    field: dict[str, Any] = {"name": column.name, "type": _TYPES.get(column.type, column.type)}
     if column.type == "datetime":
-        said["format"] = "any"
+        field["format"] = "any"
         if column.zone == "naive":
-            said["zone"] = "not stated by the provider"
+            field["zone"] = "not stated by the provider"
     if column.description:
-        said["description"] = column.description
+        field["description"] = column.description
     if column.unit:
-        said["unit"] = column.unit
+        field["unit"] = column.unit
     if column.member is not None and column.member != column.name:
-        said["member"] = column.member
+        field["member"] = column.member
     if column.type in ("integer", "decimal"):
-        said["additive"] = column.additive
+        field["additive"] = column.additive
     if column.personal:
-        said["personal"] = True
+        field["personal"] = True
     if not column.nullable:
-        said["constraints"] = {"required": True}
-    return said
+        field["constraints"] = {"required": True}
+    return field

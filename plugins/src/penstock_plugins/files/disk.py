@@ -37,7 +37,17 @@ def file_name(text: str) -> str:
 
 
 def pair_name(column: str, value: str) -> str:
-    """``column=value`` as the name of a directory, each encoded as :func:`file_name` does."""
+    """
+    ``by_column=value`` as the name of a directory, each encoded as :func:`file_name` does.
+
+    The key is not the column's name, which is in the rows, too: a query engine guesses the type of a path's value, and
+    two types of one column would contradict each other.
+    """
+    return _bounded(f"by_{_encoded(column)}={_encoded(value)}", f"by_{column}={value}")
+
+
+def former_pair_name(column: str, value: str) -> str:
+    """The name that :func:`pair_name` gave in a target of the first layout: ``column=value``."""
     return _bounded(f"{_encoded(column)}={_encoded(value)}", f"{column}={value}")
 
 

@@ -23,6 +23,9 @@ class JsonLines:
 
     name: str = "jsonl"
 
+    def description(self) -> dict[str, Any]:
+        return {"format": "jsonl", "mediatype": "application/jsonl"}
+
     def header(self, layout: Layout) -> bytes:
         return b""
 

@@ -5,13 +5,16 @@ A ``changes`` stream has one file per account, made of many partitions. Its size
 replace it, are kept per account in ``merges``; ``layouts`` holds what it takes to merge without the connector.
 """
 
+# The only names put into statements are those of this module; values are parameters.
+# ruff: noqa: S608
+
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
 from penstock import Column, Layout, LedgerEntry, LedgerFile, Partition
-from penstock.ledger import UNSETTLED, SqliteLedger, files_from, files_text
+from penstock.ledger import UNSETTLED, SqliteLedger, files_from, files_text, partition_of
 
 
 @frozen(kw_only=True)
@@ -30,6 +33,14 @@ def account_of(partition: Partition) -> Partition:
     return Partition(partition.stream, partition.values[:-1])
 
 
+PlaceOf = Callable[[str, Partition], str]
+"""A file's place and the partition (or the account) that it holds, to its new place."""
+
+
+def _all(texts: Iterable[str | None]) -> list[LedgerFile]:
+    return [file for text in texts if text is not None for file in files_from(text)]
+
+
 class FileLedger(SqliteLedger):
     more_tables = (
         """create table if not exists {t}merges (
@@ -44,6 +55,52 @@ class FileLedger(SqliteLedger):
         found = self._entries(f"source = ? and {UNSETTLED}", source)
         return [entry for entry, _ in found]
 
+    # --- places -----------------------------------------------------------------------------------------------------
+
+    def places(self, source: str, stream: str, directory: str, limit: int) -> list[str]:
+        """
+        The files below ``directory`` of the partitions of ``stream``, in the order of these, ``limit`` at most.
+
+        A derived stream's files are in the rows of the stream that it is derived from.
+        """
+        where = "source = ? and stream = ? and files <> '[]' order by source, stream"
+        texts = [
+            text
+            for table, key in (("partitions", "partition"), ("merges", "account"))
+            for (text,) in self._sql(
+                f"select files from {{t}}{table} where {where}, {key} limit ?", source, stream, limit
+            ).fetchall()
+        ]
+        found = [file.path for file in _all(texts) if file.size is not None]
+        return [path for path in found if path.startswith(directory)][:limit]
+
+    def moves(self, source: str, place_of: PlaceOf) -> list[tuple[str, str]]:
+        """Every file of a source whose place is another one by ``place_of``: the old place, the new one."""
+        files = [(file.path, place_of(file.path, of)) for _, of, texts in self._files(source) for file in _all(texts)]
+        return [(old, new) for old, new in files if old != new]
+
+    def move(self, source: str, place_of: PlaceOf, fact: str, value: str) -> None:
+        """Record all moves, and the fact that they were made, at once."""
+        with self._transaction():
+            for statement, of, texts in self._files(source):
+                moved = [
+                    text and files_text(evolve(file, path=place_of(file.path, of)) for file in files_from(text))
+                    for text in texts
+                ]
+                self._sql(statement, *moved, source, of.stream, of.text)
+            self.set_fact(fact, value)
+
+    def _files(self, source: str) -> list[tuple[str, Partition, tuple[str | None, ...]]]:
+        """What sets the files of a row, the row's partition (or account), and the texts of its files."""
+        found: list[tuple[str, Partition, tuple[str | None, ...]]] = []
+        for table, key, columns in (("partitions", "partition", ["files"]), ("merges", "account", ["files", "meant"])):
+            where = f"source = ? and stream = ? and {key} = ?"
+            statement = f"update {{t}}{table} set {', '.join(f'{one} = ?' for one in columns)} where {where}"
+            names = ", ".join(("stream", key, *columns))
+            rows = self._sql(f"select {names} from {{t}}{table} where source = ? and files <> '[]'", source).fetchall()
+            found += [(statement, partition_of(stream, text), tuple(texts)) for stream, text, *texts in rows]
+        return found
+
     # --- changes ----------------------------------------------------------------------------------------------------
 
     def merges(self, source: str) -> list[Merge]:
@@ -55,7 +112,7 @@ class FileLedger(SqliteLedger):
 
     def _merges(self, where: str, *values: str) -> list[Merge]:
         rows = self._sql(
-            f"select source, stream, account, files, meant from {{t}}merges where {where}",  # noqa: S608
+            f"select source, stream, account, files, meant from {{t}}merges where {where}",
             *values,
         ).fetchall()
         return [

@@ -3,9 +3,11 @@ A directory of record files, one per partition, with its ledger beside them; sha
 
 ::
 
-    DIR/<source>/<stream>/<column>=<value>/.../data.jsonl     whole or not there, never half
-    DIR/<source>/<stream>/datapackage.json                    what the columns are
-    DIR/.penstock/ledger.sqlite, <source>.lock, staged/       mode 0700; nothing for readers in it
+    DIR/<source>/<stream>/by_<column>=<value>/.../data.jsonl  whole or not there, never half
+    DIR/<source>/<stream>/.penstock                           the mark of a stream's directory
+    DIR/<source>/datapackage.json                             what the columns are, and which files there are
+    DIR/.penstock/ledger.sqlite, <source>.lock                mode 0700; nothing for readers in it
+    DIR/.penstock/staged/<source>/                            files on their way to their places
 
 **A commit.** Staged files are written and synced; the ledger records the intent (places, sizes, checksums); the files
 are renamed into place and the directories synced; the ledger records the delivery. Whatever a crash leaves between is
@@ -31,12 +33,13 @@ from attrs import evolve, frozen
 from penstock import Batch, Layout, LedgerEntry, LedgerFile, Partition, SinkError, TargetError, fault_point
 
 from penstock_plugins.files.codec import Codec, Encode
-from penstock_plugins.files.datapackage import FILE_NAME, datapackage, is_ours
+from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
 from penstock_plugins.files.disk import (
     Draft,
     checksum_of,
     file_errors,
     file_name,
+    former_pair_name,
     locked,
     make_directories,
     pair_name,
@@ -47,6 +50,9 @@ from penstock_plugins.files.ledger import FileLedger, Merge, account_of
 from penstock_plugins.files.merge import Latest, merge, merge_derived
 
 STATE = ".penstock"
+MARK = ".penstock"
+MARK_TEXT = b"penstock writes and replaces the files of this directory\n"
+LAYOUT = "2"  # of the directories, see :meth:`FileTarget._move_to_this_layout`
 LEDGER = "ledger.sqlite"
 
 
@@ -113,7 +119,8 @@ class FileTarget:
         self._lock = lock
         self._drafts = sink.directory / STATE / "staged" / file_name(source)
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
-        self._claimed: set[str] = set()
+        self._claimed: dict[str, Layout] = {}
+        self._changed: set[str] = set()  # directories of streams in which a file came or went
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "FileWriter":
         first = layouts[0]
@@ -125,7 +132,7 @@ class FileTarget:
                 self.ledger.keep_layouts(self.source, first.stream, layouts)
         self._layouts[first.stream] = layouts
         for layout in layouts:
-            self._claim(layout, account_of(partition) if first.kind == "changes" else partition)
+            self._claim(layout)
         return FileWriter(self, layouts, partition)
 
     def is_intact(self, entry: LedgerEntry) -> bool:
@@ -149,6 +156,12 @@ class FileTarget:
             self._merge(account, entries)
 
     def close(self) -> None:
+        try:
+            self._describe()
+        finally:
+            self._close()
+
+    def _close(self) -> None:
         self.ledger.close()
         if self._lock is not None:
             self._lock.close()
@@ -181,27 +194,82 @@ class FileTarget:
 
     def _check_ours(self, directory: Path) -> None:
         """Raises TargetError for a stream's directory that somebody else's files are in."""
-        path = directory / FILE_NAME
         others = any(one.name[:1] != "." for one in directory.iterdir())
-        if others and not (path.is_file() and is_ours(path.read_bytes())):
+        if others and not (directory / MARK).is_file():
             raise TargetError(
                 f"{directory} holds files that penstock did not make. Move them away, or name another target; "
                 "they were not touched."
             )
 
-    def _claim(self, layout: Layout, partition: Partition) -> None:
-        """Describe a stream's directory, unless somebody else's files are in it."""
+    def _claim(self, layout: Layout) -> None:
+        """Mark a stream's directory, unless somebody else's files are in it."""
         if layout.stream in self._claimed:
             return
         directory = self._directory(layout.stream)
         with file_errors(directory):
             make_directories(directory)
             self._check_ours(directory)
-            data = self._data_name(self._compress)
-            where = f"**/{data}" if partition.values else data
-            text = datapackage(layout, where, format=self.codec.name, compressed=self._compress)
-            replace_text(directory / FILE_NAME, text)
-        self._claimed.add(layout.stream)
+            replace_text(directory / MARK, MARK_TEXT)
+        self._claimed[layout.stream] = layout
+
+    def _describe(self) -> None:
+        """Bring the source's data package up to the files that this run left."""
+        path = self.directory / file_name(self.source) / FILE_NAME
+        with file_errors(path), suppress(FileNotFoundError):
+            former = path.read_bytes() if path.exists() else b""
+            if former and not is_ours(former):
+                return
+            resources = {
+                stream: (self._claimed[stream], self._listed(stream))
+                for stream in sorted(self._claimed)
+                if file_name(stream) in self._changed or not former
+            }
+            if resources and (package := with_resources(former, self.source, self.codec, resources)):
+                replace_text(path, package)
+            elif resources:
+                path.unlink(missing_ok=True)
+
+    def _listed(self, stream: str) -> list[str]:
+        """The stream's files, relative to the source's directory, in the order of their partitions."""
+        prefix = f"{file_name(self.source)}/"
+        parent = next(first for first, layouts in self._layouts.items() if stream in {one.stream for one in layouts})
+        found = self.ledger.places(self.source, parent, f"{prefix}{file_name(stream)}/", MOST_FILES)
+        return [place.removeprefix(prefix) for place in found]
+
+    # --- targets of earlier versions --------------------------------------------------------------------------------
+
+    def _move_to_this_layout(self) -> None:
+        """
+        Move the files of a target of an earlier version, whose directories were named ``<column>=<value>``.
+
+        Killed in between, it is simply done again: what was moved is at its new place already.
+        """
+        fact = f"layout of {self.source}"
+        if self.ledger.fact(fact) == LAYOUT:
+            return
+        with file_errors(self.directory):
+            emptied: set[Path] = set()
+            for old, new in self.ledger.moves(self.source, self._place_of):
+                if (self.directory / old).exists():
+                    make_directories((self.directory / new).parent)
+                    (self.directory / old).replace(self.directory / new)
+                    sync_directory((self.directory / new).parent)
+                    emptied.add((self.directory / old).parent)
+            for directory in sorted(emptied, reverse=True):
+                for path in (directory, *directory.parents[: len(directory.relative_to(self.directory).parts) - 3]):
+                    with suppress(OSError):
+                        path.rmdir()
+            for package in (self.directory / file_name(self.source)).glob(f"*/{FILE_NAME}"):
+                if is_ours(package.read_bytes()):
+                    replace_text(package.with_name(MARK), MARK_TEXT)
+                    package.unlink()
+        fault_point("files.moved")
+        self.ledger.move(self.source, self._place_of, fact, LAYOUT)
+
+    def _place_of(self, place: str, partition: Partition) -> str:
+        """Where the file of a partition, or of an account, of an earlier version is to go."""
+        names = {former_pair_name(column, value): pair_name(column, value) for column, value in partition.values}
+        return "/".join(names.get(name, name) for name in place.split("/"))
 
     def _there(self, file: LedgerFile) -> bool:
         """Whether a file's place looks as it should, by its size."""
@@ -267,8 +335,11 @@ class FileTarget:
                     if path.exists():
                         path.unlink()
                         changed[path.parent] = None
+                        self._changed.add(file.path.split("/")[1])
                 elif file.staged is not None and (self.directory / file.staged).exists():
                     make_directories(path.parent)
+                    if not path.exists():
+                        self._changed.add(file.path.split("/")[1])
                     (self.directory / file.staged).replace(path)
                     changed[path.parent] = None
             fault_point("file.renamed")
@@ -380,6 +451,7 @@ class FileTarget:
         for entry in self.ledger.unsettled(self.source):
             if entry.state == "intended":
                 self._settle_intent(entry)
+        self._move_to_this_layout()
         for merged in self.ledger.merges(self.source):
             self._check_merge(merged)
         waiting: dict[str, None] = {}
