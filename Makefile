@@ -41,6 +41,7 @@ dates: setup  ## the quick tests on the days of DATES
 	    $(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket --at $$at:00+00:00 || exit 1; done
 
 test-all: test dates  ## all tests, the quick ones on several days, and those that need a pooler, a browser or many rounds
+	@$(UV) sync -q --all-packages --group readers --python $(PYTHON)
 	@$(BIN)/pytest -n $(WORKERS) -m "large" -o addopts="--import-mode=importlib -q" --timeout 900 $(PYTEST) || test $$? -eq 5
 
 lint: setup

@@ -209,3 +209,10 @@ def command(
         stderr=subprocess.PIPE,
         preexec_fn=in_the_child,
     )
+
+
+def finished(folder: Path, *words: str) -> tuple[int, str]:
+    """Exit code of ``penstock WORDS``, and what it printed on stderr."""
+    process = command(folder, *words)
+    _, printed = process.communicate(timeout=120)
+    return process.returncode, printed.decode()

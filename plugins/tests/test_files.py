@@ -47,13 +47,6 @@ def sink(tmp_path: Path) -> FileSink:
 def day_file(sink: FileSink, day: int = 1) -> Path:
     clicks = sink.directory / SOURCE / "clicks" / "by_advertiser_id=2112"
     return clicks / f"by_report_date=2026-03-{day:02d}" / "data.jsonl"
-        sink.directory
-        / SOURCE
-        / "clicks"
-        / "by_advertiser_id=2112"
-        / f"by_report_date=2026-03-{day:02d}"
-        / "data.jsonl"
-    )
 
 
 def ids(path: Path) -> list[str]:

@@ -1,0 +1,97 @@
+"""
+The files of a target as query engines read them: the recipes of the guide, and the data packages.
+
+Needs the dependency group ``readers`` (make test-all installs it).
+"""
+
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penstock.sandbox.server import serve
+from worlds import CONVERTR, TALROO, TODAY, Provider, configure, finished
+
+pytestmark = pytest.mark.large
+
+GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
+RECIPES = re.findall(r"<!-- readers -->\n```python\n(# (\w+).*?)```", GUIDE.read_text(), re.DOTALL)
+
+
+AS_ROWS: dict[str, Callable[[Any], list[dict[str, Any]]]] = {
+    "DuckDB": lambda found: [dict(zip(found.columns, row, strict=True)) for row in found.fetchall()],
+    "Polars": lambda found: found.collect().to_dicts(),
+    "pyarrow": lambda found: found.to_pylist(),
+    "pandas": lambda found: found.to_dict("records"),
+}
+
+
+def delivered(folder: Path, provider: Provider) -> Any:
+    """The provider's imitation, after its records were delivered to ``data`` (JSON lines) and ``csv``."""
+    with serve() as server:
+        app = provider.make(server.base_url, TODAY)
+        server.app = app
+        configure(folder, provider, server.base_url)
+        days = provider.window(TODAY)
+        window = ("--since", str(days[0]), "--until", str(days[-1]), "--streams", ",".join(provider.streams))
+        for target in ("jsonl:data", "csv:csv"):
+            code, said = finished(folder, "run", provider.name, "--to", target, *window)
+            assert code == 0, said
+    return app
+
+
+@pytest.mark.parametrize(("recipe", "name"), RECIPES, ids=[name for _, name in RECIPES])
+def test_a_recipe_of_the_guide_reads_every_click(
+    recipe: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Each recipe gives all clicks, with text for ids, a date for the day and the exact sum of the money.
+    """
+    app = delivered(tmp_path, TALROO)
+    truth = [row for rows in TALROO.expected(app, TALROO.window(TODAY)).values() for row in rows]
+    monkeypatch.chdir(tmp_path)
+
+    scope: dict[str, Any] = {}
+    exec(recipe, scope)
+    rows = AS_ROWS[name](scope["clicks"])
+
+    assert len(rows) == len(truth)
+    assert {row["advertiser_id"] for row in rows} == set(app.advertisers)
+    assert all(str(row["report_date"])[:10] in {str(day) for day in TALROO.window(TODAY)} for row in rows)
+    assert sum(row["price_amount"] for row in rows) == sum(Decimal(row["price"]) for row in truth) / 100
+
+
+@pytest.mark.parametrize("provider", [TALROO, CONVERTR], ids=lambda one: one.name)
+@pytest.mark.parametrize("target", ["data", "csv"])
+def test_every_data_package_is_valid(provider: Provider, target: str, tmp_path: Path) -> None:
+    """
+    frictionless finds every file of a package, and each record as its schema declares it.
+    """
+    import frictionless
+
+    delivered(tmp_path, provider)
+    packages = sorted((tmp_path / target).rglob("datapackage.json"))
+    reports = [frictionless.validate(str(package)) for package in packages]
+    read = sum(task.stats["rows"] for report in reports for task in report.tasks)
+
+    assert len(packages) == 1
+    assert [report.flatten(["type", "message"]) for report in reports] == [[]]
+    assert read == sum(len(file.read_text().splitlines()) for file in (tmp_path / "data").rglob("data.jsonl")) > 0
+
+
+@pytest.mark.parametrize("target", ["data", "csv"])
+def test_plain_hive_partitioning_works(target: str, tmp_path: Path) -> None:
+    """
+    pyarrow reads a stream's directory as it stands: the rows' own columns, and the directories' beside them.
+    """
+    import pyarrow.dataset
+
+    app = delivered(tmp_path, TALROO)
+    truth = [row for rows in TALROO.expected(app, TALROO.window(TODAY)).values() for row in rows]
+    format_ = "json" if target == "data" else "csv"
+    found = pyarrow.dataset.dataset(tmp_path / target / "talroo" / "clicks", format=format_, partitioning="hive")
+
+    assert found.count_rows() == len(truth)
+    assert {"advertiser_id", "by_advertiser_id", "report_date", "by_report_date"} <= set(found.schema.names)
