@@ -2,9 +2,15 @@
 The demos in the connectors' wheels: what ``penstock demo`` and ``penstock sandbox`` serve.
 """
 
+from collections.abc import Iterable
 from pathlib import Path
 
+import penstock
 import pytest
+from attrs import evolve
+from penstock import Connector
+from penstock._cli.sandbox import left_out
+from penstock._plugins.registry import Registry
 from penstock.testing.conformance import Subject, first_run, wrong_credentials
 from worlds import REGISTRY
 
@@ -36,3 +42,29 @@ def test_a_demo_refuses_wrong_credentials(name: str, tmp_path: Path) -> None:
     Whoever tries it sees what a wrong secret does: exit 3, and nothing shown.
     """
     assert wrong_credentials(demo_of(name), tmp_path) == []
+
+
+class Bare:
+    """A connector without a sandbox."""
+
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        yield evolve(REGISTRY.connector("talroo"), name="bare")
+
+
+class Mistaken:
+    """A plugin with a hook that does not exist."""
+
+    @penstock.hookimpl
+    def penstock_nonsense(self) -> None:
+        return None
+
+
+def test_what_the_demo_leaves_out_has_a_reason() -> None:
+    """
+    A connector without streams, one without a sandbox, and a broken plugin.
+    """
+    assert left_out(REGISTRY) == {"sensis": "has no streams, only writes: penstock act sensis --list"}
+    reasons = left_out(Registry([Bare(), Mistaken()]))
+    assert reasons.pop("bare") == "brings no local imitation of its provider"
+    assert [reason[:7] for reason in reasons.values()] == ["broken:"]

@@ -978,6 +978,7 @@ def test_demo_runs_every_imitation(here: Here) -> None:
 
     assert re.search(r"shop +sales +60 +0 +120 +60", out)
     assert "penstock init shop > penstock.toml" in out
+    assert "notice" not in here.err
     assert len(list((here.folder / "penstock-demo").rglob("data.jsonl"))) == 61
     assert not (here.folder / ".penstock").exists()
 

@@ -1,8 +1,12 @@
 """
-``demo`` and ``sandbox``: local imitations of the providers, over real HTTP.
+``demo`` and ``sandbox``: local imitations of providers, over real HTTP.
 """
 
+import shlex
+import shutil
 import sys
+import typing
+from collections.abc import Mapping
 from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
@@ -15,23 +19,28 @@ from penstock._cli.output import print_table
 from penstock._cli.run import followed
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
+from penstock._config.convert import bare_type
 from penstock._util.clock import Clock
 from penstock.errors import PluginError, UsageError
+from penstock.redact import Secret
 
 if TYPE_CHECKING:
+    from penstock._plugins.registry import Registry
     from penstock.project.results import RunResult
 
 DEMO = Path("penstock-demo")
 DEMO_DAYS = 30
 
-# The imitation is on this machine: nobody has to be spared, and a report is ready at once.
+# Pace for a provider on this machine.
 DEMO_PACE = {"requests_per_second": 1000.0, "poll_first_s": 0.05, "poll_max_s": 0.2, "retry_first_s": 0.05}
 
 
 @command()
 def demo(session: Session) -> int:
     """
-    Run every installed connector against a local imitation of its provider, into ./penstock-demo. Needs no credentials.
+    Run every installed connector against a local imitation of its provider, into ./penstock-demo.
+
+    Needs no credentials.
     """
     from penstock.project import Project
     from penstock.sandbox.server import serve
@@ -53,7 +62,8 @@ def demo(session: Session) -> int:
         for name, sandbox in sandboxes.items():
             server = stack.enter_context(serve())
             server.app = sandbox.make(server.base_url, today)
-            sources[name] = {**DEMO_PACE, **sandbox.settings, "base_url": server.base_url}
+            settings = with_secrets(registry.connector(name).settings, sandbox.settings)
+            sources[name] = {**DEMO_PACE, **settings, "base_url": server.base_url}
         config = {
             "source": sources,
             "sink": {"files": {"kind": "jsonl", "path": str(DEMO)}},
@@ -63,11 +73,29 @@ def demo(session: Session) -> int:
         since = today - timedelta(days=DEMO_DAYS)
         finished = followed(session, lambda follow, stop: project.run("demo", since=since, on_event=follow, stop=stop))
     if not session.quiet:
-        _summary(finished)
+        _summary(finished, left_out(registry))
     return finished.exit_code
 
 
-def _summary(finished: "RunResult") -> None:
+def with_secrets(settings_class: type, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings of a sandbox, secrets as :class:`Secret`: a notice about secrets in a file would mislead here."""
+    hints = typing.get_type_hints(settings_class)
+    return {name: Secret(value) if bare_type(hints[name]) is Secret else value for name, value in settings.items()}
+
+
+def left_out(registry: "Registry") -> dict[str, str]:
+    """The installed connectors that the demo does not run, each with the reason."""
+    sandboxes = registry.sandboxes()
+    reasons = {}
+    for name in registry.connectors():
+        if name not in sandboxes:
+            reasons[name] = "brings no local imitation of its provider"
+        elif not registry.streams(name):
+            reasons[name] = f"has no streams, only writes: penstock act {name} --list"
+    return reasons | {one.plugin.distribution: f"broken: {one.reason}" for one in registry.broken()}
+
+
+def _summary(finished: "RunResult", left_out: Mapping[str, str]) -> None:
     rows = []
     for source, one in sorted(finished.report["sources"].items()):
         for stream, counts in sorted(one["streams"].items()):
@@ -77,6 +105,9 @@ def _summary(finished: "RunResult") -> None:
             rows.append([source, stream, partitions["delivered"], partitions["skipped"], counts["records"], files])
     print()
     print_table(["connector", "stream", "partitions", "final before", "rows", "files"], rows)
+    if left_out:
+        print()
+        print_table(["not in the demo", "reason"], sorted(left_out.items()))
     first = rows[0][0] if rows else "CONNECTOR"
     print(f"\nThe data is in ./{DEMO}. Next:")
     penstock = as_typed(Path(sys.argv[0]))
@@ -91,10 +122,7 @@ def _summary(finished: "RunResult") -> None:
 
 
 def as_typed(started: Path) -> str:
-    """What to type to get the command that was ``started`` once more: its name, or where it is (``make demo``)."""
-    import shlex
-    import shutil
-
+    """The words that start the command ``started`` again: its name, or its path (``make demo``)."""
     found = shutil.which("penstock")
     if started.name != "penstock" or not started.is_file() or (found and Path(found).samefile(started)):
         return "penstock"
@@ -104,8 +132,8 @@ def as_typed(started: Path) -> str:
 @command()
 @click.argument("connector")
 @click.option("--port", type=click.IntRange(0, 65535), default=0, help="Default: any free one.", metavar="N")
-@click.option("--faults", metavar="A,B", help="Let it fail: names of faults; --faults list shows them.")
-@click.option("--seed", type=int, default=0, metavar="N", help="Another order of the faults.")
+@click.option("--faults", metavar="A,B", help="Faults of the provider, by name; --faults list prints them.")
+@click.option("--seed", type=int, default=0, metavar="N", help="Seed of the order of faults.")
 def sandbox(session: Session, connector: str, port: int, faults: str | None, seed: int) -> None:
     """
     Serve a local imitation of a provider until Ctrl-C, and print the configuration that reads it.
