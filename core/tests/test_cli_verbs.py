@@ -17,7 +17,7 @@ import pytest
 from attrs import evolve, frozen
 from penstock._cli import main
 from penstock._cli.follow import following, in_words, restated
-from penstock._cli.init import template, toml_value
+from penstock._cli.init import source_lines, toml_value
 from penstock._cli.ledger import cut
 from penstock._cli.sandbox import as_typed
 from penstock._cli.session import Session
@@ -67,6 +67,9 @@ def sales_requests(settings: ShopSettings, slice_: Slice) -> Iterable[Request]:
 
 def item_requests(settings: ShopSettings, slice_: Slice) -> Iterable[Request]:
     yield Request(url=f"{settings.base_url}/items")
+
+
+SHOP = Connector(name="shop", summary="Sales of a shop", settings=ShopSettings)
 
 
 class Shop:
@@ -250,9 +253,12 @@ def test_what_init_prints_loads_again(here: Here, tmp_path: Path) -> None:
     With the secret in the environment and what is open filled in, the printed configuration is complete, and also with
     every default written out.
     """
+    (here.folder / "penstock.toml").unlink()
     text = here("init", "shop").replace('"..."', '"filled in"')
-    every_key = re.sub(r"^# (\w+ = )", r"\1", text, flags=re.M)
-    every_key = re.sub(r"^(ca_file|streams) = .*$", "", every_key, flags=re.M)  # name things that are not here
+    every_key = re.sub(r"^# (\w+ = |\[)", r"\1", text, flags=re.M)
+    every_key = re.sub(
+        r"^(ca_file|streams|exclude_streams) = .*$", "", every_key, flags=re.M
+    )  # name things that are not here
     registry = Registry([ShopPlugin(), penstock_plugins])
 
     for name, one in (("as_printed.toml", text), ("every_key.toml", every_key)):
@@ -267,11 +273,29 @@ def test_what_init_prints_loads_again(here: Here, tmp_path: Path) -> None:
     assert settings.retries == 5
 
 
+def test_init_writes_several_sources_into_one_file(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Several connectors share a pipeline; what is appended later repeats no section, and the file stays valid.
+    """
+    (here.folder / "penstock.toml").unlink()
+    text = here("init", "shop", "shop")
+    assert tomllib.loads(text)["pipeline"]["daily"]["source"] == "shop"
+    assert text.startswith("# Completion and checks in an editor: penstock schema")
+    assert '\n# [sink.postgres]\n# kind = "postgres"\n# required, secret: ' in text
+    (here.folder / "penstock.toml").write_text(text)
+
+    more = here("init", "shop")
+
+    both = tomllib.loads(text + "\n" + more)
+    assert both["source"]["shop_2"]["connector"] == "shop"
+    assert '# To read it every day, add "shop_2" to the key source of [pipeline.daily].' in more
+
+
 def test_init_marks_what_is_required_and_secret() -> None:
     """
     Required keys stand open, all others behind ``#`` with their default; the help is the comment.
     """
-    text = template("shop", "Sales of a shop", ShopSettings)
+    text = "\n".join(source_lines(SHOP))
 
     assert '# required, secret: the shop\'s key\nkey = { env = "SHOP_KEY" }' in text
     assert '# required: the shops to read\nshop_ids = ["..."]' in text
@@ -283,13 +307,13 @@ def test_init_tells_an_example_from_a_default() -> None:
     """
     What a connector declares as its limits is the default of the keys that change them.
     """
-    text = template("shop", "Sales of a shop", ShopSettings, limits=Limits(requests_per_second=4.0, concurrency=3))
+    text = "\n".join(source_lines(evolve(SHOP, limits=Limits(requests_per_second=4.0, concurrency=3))))
 
     assert "\n# requests_per_second = 4.0\n" in text
     assert "\n# concurrency = 3\n" in text
     assert "\n# poll_first_s = 5.0  # an example\n" in text
     assert "\n# retries = 5\n" in text
-    assert "\n# requests_per_second = 1.0  # an example\n" in template("shop", "Sales of a shop", ShopSettings)
+    assert "\n# requests_per_second = 1.0  # an example\n" in "\n".join(source_lines(SHOP))
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from typing import Any
 import penstock
 import penstock_plugins
 import pytest
-from attrs import exceptions, frozen
+from attrs import evolve, exceptions, frozen
 from penstock import (
     AuthenticationError,
     ConfigError,
@@ -262,6 +262,126 @@ def test_check_reports_what_was_seen(project: Project, shop: Shop) -> None:
     (checked,) = project.check("shop").checked
 
     assert (checked.name, checked.kind, checked.exit_code) == ("shop", "source", 3)
+
+
+def test_check_tries_everything_side_by_side(server: Server, tmp_path: Path) -> None:
+    """
+    Every source and sink of the configuration, or those of a pipeline; what is wrong with one does not hide the others.
+    """
+    values = config(server, tmp_path)
+    values["source"]["broken"] = {"connector": "shop", "base_url": server.base_url}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+
+    everything, daily = project.check(), project.check("daily")
+
+    assert [(one.name, one.kind, one.exit_code) for one in everything.checked] == [
+        ("shop", "source", 0),
+        ("broken", "source", 2),
+        ("files", "target", 0),
+    ]
+    assert everything.exit_code == 2
+    assert "source.broken.key is missing" in everything.checked[1].message
+    assert [one.name for one in daily.checked] == ["shop", "files"]
+    with pytest.raises(ConfigError, match="key is missing"):
+        project.check("broken")
+
+
+TWO = (
+    *PLUGINS[:1],
+    ConnectorPlugin(
+        Connector(
+            name="mall",
+            summary="",
+            settings=Settings,
+            streams=[SALES, evolve(SALES, name="visits"), evolve(SALES, name="later", on_by_default=False)],
+        )
+    ),
+    penstock_plugins,
+)
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "options", "selected"),
+    [
+        pytest.param({}, {}, {"shop.sales", "mall.sales", "mall.visits"}, id="default"),
+        pytest.param(
+            {"streams": ["shop.sales", "mall.*"]},
+            {},
+            {"shop.sales", "mall.sales", "mall.visits", "mall.later"},
+            id="patterns",
+        ),
+        pytest.param(
+            {"streams": ["sales", "visits"]}, {}, {"shop.sales", "mall.sales", "mall.visits"}, id="not in all"
+        ),
+        pytest.param({"exclude_streams": ["mall.v*"]}, {}, {"shop.sales", "mall.sales"}, id="without"),
+        pytest.param({"streams": ["*"]}, {"streams": ["mall.visits"]}, {"mall.visits"}, id="call"),
+        pytest.param({}, {"exclude_streams": ["sales"]}, {"mall.visits"}, id="call without"),
+    ],
+)
+def test_streams_are_chosen_by_source_and_pattern(
+    server: Server, tmp_path: Path, pipeline: dict[str, Any], options: dict[str, Any], selected: set[str]
+) -> None:
+    """
+    A pipeline's and a call's selection, with names of streams that only some of the sources have.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = values["source"]["shop"]
+    values["pipeline"]["daily"] |= {"source": ["shop", "mall"], **pipeline}
+    project = Project(values, plugins=TWO, environ={}, clock=Stopped)
+
+    plan = project.plan("daily", **DAYS, **options)
+
+    assert {f"{one.source}.{one.partition.stream}" for one in plan.partitions} == selected
+
+
+@pytest.mark.parametrize(
+    ("pipeline", "text"),
+    [
+        pytest.param(
+            {"streams": ["shop.sale", "mall.*"]},
+            "no stream of shop, mall matches 'shop.sale'. Did you mean \"shop.sales\"?",
+            id="slip",
+        ),
+        pytest.param(
+            {"streams": ["visits"]}, "no stream of shop is selected; add shop.STREAM to streams", id="source left out"
+        ),
+        pytest.param({"exclude_streams": ["clicks"]}, "matches 'clicks'", id="nothing to leave out"),
+    ],
+)
+def test_a_selection_that_misses_is_refused(
+    server: Server, tmp_path: Path, pipeline: dict[str, Any], text: str
+) -> None:
+    """
+    A pipeline's name of no stream, or a source that it would never read.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = values["source"]["shop"]
+    values["pipeline"]["daily"] |= {"source": ["shop", "mall"], **pipeline}
+
+    with pytest.raises(UsageError) as raised:
+        Project(values, plugins=TWO, environ={}).plan("daily")
+
+    assert text in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("since", "until", "days"),
+    [
+        ("2026-03-08", None, (date(2026, 3, 8), date(2026, 3, 9))),
+        ("yesterday", "yesterday", (date(2026, 3, 9),) * 2),
+        ("-3d", "-2d", (date(2026, 3, 7), date(2026, 3, 8))),
+        ("2026-02", None, (date(2026, 2, 1), date(2026, 2, 28))),
+        ("last-month", "2026-03-02", (date(2026, 2, 1), date(2026, 3, 2))),
+        ("2026-01", "2026-02", (date(2026, 1, 1), date(2026, 2, 28))),
+    ],
+)
+def test_days_have_names(project: Project, since: str, until: str | None, days: tuple[date, date]) -> None:
+    """
+    Relative to today in the source's zone; a month as the first day alone is the whole month.
+    """
+    planned = {one.partition.values[-1][1] for one in project.plan("daily", since=since, until=until).partitions}
+
+    assert (min(planned), max(planned)) == tuple(map(str, days))
 
 
 @pytest.mark.parametrize(

@@ -1,13 +1,14 @@
 """
-``init``: a commented configuration with every key of a connector.
+``init``: a commented configuration with every key of connectors and sinks.
 """
 
 import json
 import textwrap
 import typing
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date
 from decimal import Decimal
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ import click
 
 from penstock._cli.session import Session, command
 from penstock._config import sample
-from penstock.connector import Limits, SourceSettings, help_of, is_per_account, keys_of
+from penstock.connector import Connector, SourceSettings, help_of, is_per_account, keys_of
+from penstock.errors import ConfigError
 from penstock.redact import Secret
+from penstock.sinks import SinkKind
 
 # Of keys that every source takes, that have no default of their own, and whose type alone says too little.
 _EXAMPLES = {
@@ -30,26 +33,60 @@ _EXAMPLES = {
 }
 
 
+# The line by which editors (taplo, Even Better TOML) find the schema.
+_SCHEMA = "#:schema ./penstock.schema.json"
+
+
 @command()
-@click.argument("connector")
-def init(session: Session, connector: str) -> None:
+@click.argument("connectors", nargs=-1, required=True, metavar="CONNECTOR ...")
+def init(session: Session, connectors: tuple[str, ...]) -> None:
     """
-    Print a commented configuration for a connector, every key with its default: penstock init talroo > penstock.toml
+    Print a commented configuration for connectors, every key with its default: penstock init talroo > penstock.toml
+
+    Sections that ./penstock.toml already has are not printed again, so that the output can be appended to it.
     """
-    found = session.registry.connector(connector)
-    reads = bool(session.registry.streams(found.name))
-    print(template(found.name, found.summary, found.settings, limits=found.limits, reads=reads), end="")
+    found = [session.registry.connector(name) for name in dict.fromkeys(connectors)]
+    reads = [connector.name for connector in found if session.registry.streams(connector.name)]
+    known = _known(session)
+    lines: list[str] = []
+    if not known["source"]:
+        lines += ["# Completion and checks in an editor: penstock schema > penstock.schema.json", _SCHEMA, ""]
+    names = []
+    for number, connector in enumerate(found):
+        name = _free(connector.name, known["source"])
+        names += [name] if connector.name in reads else []
+        lines += source_lines(connector, name=name, brief=number > 0)
+        lines.append("")
+    if reads and "daily" in known["pipeline"]:
+        listed = ", ".join(f'"{name}"' for name in names)
+        lines += [f"# To read it every day, add {listed} to the key source of [pipeline.daily].", ""]
+    elif reads:
+        lines += sink_lines(session.registry.sinks(), known["sink"]) + pipeline_lines(names)
+    print("\n".join(lines).rstrip("\n"))
 
 
-def template(name: str, summary: str, settings: type, *, limits: Limits | None = None, reads: bool = True) -> str:
+def _known(session: Session) -> dict[str, list[str]]:
+    """The names that the configuration already has, by section; none, if it cannot be read."""
+    try:
+        config = session.config
+    except ConfigError:
+        return {"source": [], "sink": [], "pipeline": []}
+    return {"source": [*config.sources], "sink": [*config.sinks], "pipeline": [*config.pipelines]}
+
+
+def _free(name: str, taken: Collection[str]) -> str:
+    """``name``, or the first of ``name_2``, ``name_3``, ... that is not taken."""
+    return next(one for one in chain([name], (f"{name}_{number}" for number in count(2))) if one not in taken)
+
+
+def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -> list[str]:
     """
-    The text of a configuration: required keys to fill in, all others commented out with their defaults, or with an
+    The section of one source: required keys to fill in, all others commented out with their defaults, or with an
     example, marked as one, where there is none.
 
-    ``limits``: the connector's, which are the defaults of two keys. ``reads``: it has streams, so that a sink and a
-    pipeline belong to it.
+    ``brief``: without the keys that every source takes.
     """
-    limits = limits or Limits()
+    name, settings, limits = name or connector.name, connector.settings, connector.limits
     defaults = {"requests_per_second": limits.requests_per_second, "concurrency": limits.concurrency}
     common = {attribute.name: attribute for attribute in keys_of(SourceSettings)}
     attributes = keys_of(settings)
@@ -57,20 +94,24 @@ def template(name: str, summary: str, settings: type, *, limits: Limits | None =
     required = [one for one in attributes if one.default is attrs.NOTHING]
     own = [one for one in attributes if one not in required and one.name not in common]
     shared = [one for one in attributes if one not in required and one.name in common]
-    secret = next((one.name for one in required if _is_secret(hints[one.name])), None)
+    secret = any(_is_secret(hints[one.name]) for one in required)
     lines = [
-        f"# {summary}",
+        f"# {connector.summary}",
         "#",
         "# Fill in what is marked required. A key behind # shows its default; one without says that it is an example.",
-        f"# Then: penstock check {name}, and: {'penstock run daily' if reads else f'penstock act {name} --list'}",
+        f"# Then: penstock check {name}",
     ]
     if secret:
         lines.append(f'# A secret may also be written as {{ file = "/run/secrets/{name}" }}.')
-    lines += ["", f"[source.{name}]", f'# connector = "{name}"  # may be left out when it equals the name']
+    lines += ["", f"[source.{name}]"]
+    if name == connector.name:
+        lines.append(f'# connector = "{name}"  # may be left out when it equals the name')
+    else:
+        lines.append(f'connector = "{connector.name}"')
     for attribute in (*required, *own):
         lines += _key(name, attribute, hints[attribute.name])
-    lines += ["", "# --- keys that every source takes ---"]
-    for attribute in shared:
+    lines += ["", f"# --- keys that every source takes{', as above' if brief else ''} ---"]
+    for attribute in () if brief else shared:
         lines += _key(name, attribute, hints[attribute.name], defaults.get(attribute.name))
     per_account = [one for one in attributes if is_per_account(one) and one.name not in common]
     if per_account:
@@ -78,20 +119,42 @@ def template(name: str, summary: str, settings: type, *, limits: Limits | None =
         lines += [f"# [source.{name}.accounts.ACCOUNT]", '# timezone = "..."']
         variable = f"{name}_ACCOUNT".upper().replace("-", "_")
         lines += [f"# {one.name} = {sample(hints[one.name], f'{variable}_{one.name.upper()}')}" for one in per_account]
-    if not reads:
-        return "\n".join(lines) + "\n"
-    lines += [
-        "",
-        "[sink.files]",
-        'kind = "jsonl"',
-        'path = "data"',
-        "",
+    return lines
+
+
+def sink_lines(kinds: Mapping[str, SinkKind], taken: Collection[str]) -> list[str]:
+    """
+    A sink for each kind that keeps something, with all keys: one of JSON lines in use, the others commented out.
+    """
+    lines: list[str] = []
+    for kind in kinds.values():
+        if kind.scheme == "-":
+            continue
+        used = kind.name == "jsonl" and "files" not in taken
+        name = "files" if kind.name == "jsonl" else kind.name
+        section = [f"[sink.{name}]", f'kind = "{kind.name}"']
+        hints = typing.get_type_hints(kind.settings)
+        for attribute in attrs.fields(kind.settings):
+            if attribute.init:
+                section += _key(name, attribute, hints[attribute.name])[1:]
+        section = [line.replace('path = "..."', 'path = "data"') for line in section]
+        lines += [f"# {kind.summary}"]
+        lines += section if used else [line if line.startswith("#") else f"# {line}" for line in section]
+        lines.append("")
+    return lines
+
+
+def pipeline_lines(sources: Sequence[str]) -> list[str]:
+    """The pipeline that reads all of these sources into the files."""
+    names = ", ".join(f'"{name}"' for name in sources)
+    return [
+        "# Then: penstock run daily",
         "[pipeline.daily]",
-        f'source = "{name}"',
+        f"source = [{names}]" if len(sources) > 1 else f"source = {names}",
         'sink = "files"',
-        '# streams = ["..."]  # default: all that are on by default; `penstock streams ' + name + "` lists them",
+        '# streams = ["..."]  # STREAM, SOURCE.STREAM or patterns; default: all that are on by default',
+        '# exclude_streams = ["..."]  # the same; `penstock streams CONNECTOR` lists them',
     ]
-    return "\n".join(lines) + "\n"
 
 
 def _key(source: str, attribute: "attrs.Attribute[Any]", hint: Any, otherwise: Any = None) -> list[str]:

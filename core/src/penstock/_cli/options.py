@@ -21,9 +21,20 @@ def selection(function: F) -> F:
             click.option(
                 "--to", metavar="SINK", help="A sink of the configuration, jsonl:DIR, csv:DIR, postgresql://... or -"
             ),
-            click.option("--streams", type=NAMES, metavar="A,B", help="Only these.  [default: those on by default]"),
+            click.option(
+                "--streams",
+                type=NAMES,
+                metavar="A,B",
+                help="Only these: STREAM or SOURCE.STREAM, or patterns such as joveo.*  [default: those on by default]",
+            ),
+            click.option("--exclude-streams", type=NAMES, metavar="A,B", help="Not these; patterns as for --streams."),
             click.option("--accounts", type=NAMES, metavar="A,B", help="Only these, or patterns such as 21*."),
-            click.option("--since", type=DAY, metavar="DAY", help="First day.  [default: start, else all there is]"),
+            click.option(
+                "--since",
+                type=DAY,
+                metavar="DAY",
+                help="First day: 2026-01-31, yesterday, -3d, 2026-10, last-month.  [default: start, else all there is]",
+            ),
             click.option("--until", type=DAY, metavar="DAY", help="Last day, included.  [default: yesterday]"),
             click.option("--full", is_flag=True, help="Read days that are final too."),
         ]

@@ -8,21 +8,22 @@ from typing import Any
 
 import click
 
+from penstock._util.days import EXAMPLES, first_and_last
+
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
 
 class Day(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
-    """``2026-01-31``"""
+    """A text that names a day or a month; which one, depends on the time zone of a source."""
 
     name = "day"
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> date:
-        if isinstance(value, date):
-            return value
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
-            return date.fromisoformat(value)
-        except ValueError:
-            self.fail(f"found {value!r}, wanted a day such as 2026-01-31", param, ctx)
+            first_and_last(value, date(2000, 1, 31))
+        except (ValueError, OverflowError):
+            self.fail(f"found {value!r}, expected a day: {EXAMPLES}", param, ctx)
+        return str(value)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer versions of click only
@@ -35,7 +36,7 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic in newer v
             return float(value)
         found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", value)
         if found is None or found[2] not in _UNITS or not float(found[1]):
-            self.fail(f"found {value!r}, wanted a time such as 45, 45s, 30m or 2h", param, ctx)
+            self.fail(f"found {value!r}, expected a time such as 45, 45s, 30m or 2h", param, ctx)
         return float(found[1]) * _UNITS[found[2]]
 
 
@@ -49,7 +50,7 @@ class Names(click.ParamType):  # type: ignore[type-arg]  # generic in newer vers
             return value
         names = tuple(dict.fromkeys(one.strip() for one in value.split(",") if one.strip()))
         if not names:
-            self.fail("found nothing, wanted names such as a,b", param, ctx)
+            self.fail("found nothing, expected names such as a,b", param, ctx)
         return names
 
 

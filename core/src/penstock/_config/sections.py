@@ -22,7 +22,7 @@ from penstock.redact import Secret
 from penstock.report import NONE_ALLOWED, Allowance
 
 SECTIONS = ("source", "sink", "pipeline")
-PIPELINE_KEYS = ("source", "streams", "sink", "allow_rejected")
+PIPELINE_KEYS = ("source", "streams", "exclude_streams", "sink", "allow_rejected")
 
 # Names become directories and database schemas, and parts of environment variables.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -33,14 +33,15 @@ Sections = dict[str, dict[str, dict[str, RawValue]]]
 @frozen(kw_only=True)
 class Pipeline:
     """
-    A named source -> sink. ``streams`` None: those that are on by default. ``allowed``: how many records may be set
-    aside without exit code 5.
+    A named source -> sink. ``streams``, ``exclude_streams``: ``STREAM`` or ``SOURCE.STREAM``, with ``*`` as in a shell;
+    ``streams`` None: those that are on by default. ``allowed``: how many records may be set aside without exit code 5.
     """
 
     name: str
     sources: tuple[str, ...]
     sink: str
     streams: tuple[str, ...] | None = None
+    exclude_streams: tuple[str, ...] = ()
     allowed: Allowance = NONE_ALLOWED
 
 
@@ -180,6 +181,7 @@ def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problem
                 )
         sources = _names(keys, "source", name, problems)
         streams = _names(keys, "streams", name, problems)
+        excluded = _names(keys, "exclude_streams", name, problems) or ()
         sinks = _names(keys, "sink", name, problems)
         allowed = _allowance(keys, name, problems)
         for key, value in (("source", sources), ("sink", sinks)):
@@ -188,7 +190,14 @@ def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problem
         if sinks is not None and len(sinks) != 1:
             problems.append(f"{keys['sink'].at(f'pipeline.{name}.sink')}: found a list, expected one sink's name")
         if len(problems) == before and sources and sinks:
-            made[name] = Pipeline(name=name, sources=sources, sink=sinks[0], streams=streams, allowed=allowed)
+            made[name] = Pipeline(
+                name=name,
+                sources=sources,
+                sink=sinks[0],
+                streams=streams,
+                exclude_streams=excluded,
+                allowed=allowed,
+            )
     return made
 
 

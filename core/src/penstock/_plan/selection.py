@@ -41,6 +41,61 @@ def chosen_streams(source: ConfiguredSource, names: Sequence[str] | None) -> tup
     return tuple(stream.name for stream in source.streams if stream.name in chosen)
 
 
+def select_streams(
+    sources: Sequence[ConfiguredSource], include: Sequence[str], exclude: Sequence[str] = ()
+) -> dict[str, tuple[str, ...]]:
+    """
+    The streams to run, by source. ``include`` and ``exclude``: ``STREAM`` or ``SOURCE.STREAM``, where each may hold
+    ``*``, ``?`` and ``[...]``; without ``include``, the streams that are on by default.
+
+    A name without a pattern must exist in one of the sources at least, and be readable there. A source of which
+    nothing is selected has no streams. Raises UsageError.
+    """
+    chosen: dict[str, tuple[str, ...]] = {}
+    for source in sources:
+        names = _matching(source, include)
+        chosen[source.name] = chosen_streams(source, names) if names or not include else ()
+    for pattern in (*include, *exclude):
+        if not any(_matching(source, [pattern]) for source in sources):
+            raise _no_such_stream(sources, pattern)
+    for source in sources:
+        left_out = set(_matching(source, exclude))
+        for name in left_out:
+            derived = source.stream(name).derived
+            if derived is not None and derived.stream in chosen[source.name] and derived.stream not in left_out:
+                raise UsageError(f"{source.name}.{name} travels with {derived.stream} and cannot be left out alone")
+        chosen[source.name] = tuple(name for name in chosen[source.name] if name not in left_out)
+    return chosen
+
+
+def _matching(source: ConfiguredSource, patterns: Sequence[str]) -> list[str]:
+    """The source's streams that are named by a pattern; a pattern with signs names only those that can be read."""
+    found = []
+    for stream in source.streams:
+        readable = not stream.not_built and not lacking(source, stream)
+        for pattern in patterns:
+            owner, dot, name = pattern.rpartition(".")
+            if dot and not fnmatchcase(source.name, owner):
+                continue
+            if stream.name == name or (readable and fnmatchcase(stream.name, name)):
+                found.append(stream.name)
+                break
+    return found
+
+
+def _no_such_stream(sources: Sequence[ConfiguredSource], pattern: str) -> UsageError:
+    known = [stream.name for source in sources for stream in source.streams]
+    if len(sources) == 1 and "." not in pattern:
+        meant = did_you_mean(pattern, known) or f" There are {', '.join(known)}"
+        return UsageError(f"{sources[0].connector.name} has no stream {pattern!r}.{meant}")
+    names = [f"{source.name}.{stream.name}" for source in sources for stream in source.streams]
+    meant = did_you_mean(pattern, names if "." in pattern else known)
+    return UsageError(
+        f"no stream of {', '.join(source.name for source in sources)} matches {pattern!r}.{meant}".rstrip(".")
+        + ". `penstock streams CONNECTOR` lists them"
+    )
+
+
 def matches(name: str, patterns: Iterable[str]) -> bool:
     """Whether a name is one of ``patterns``: names, or with ``*``, ``?`` and ``[...]`` as in a shell."""
     return any(name == pattern or fnmatchcase(name, pattern) for pattern in patterns)

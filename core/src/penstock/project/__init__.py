@@ -8,7 +8,9 @@ They may be called from any thread, several at a time.
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from functools import partial
 from typing import Any
 
 from attrs import evolve
@@ -21,7 +23,7 @@ from penstock._run.check import check
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError, UsageError
 from penstock.project import ledgers
-from penstock.project.jobs import Choice, Nowhere, jobs_for, refuse_missed
+from penstock.project.jobs import Choice, Nowhere, jobs_for, refuse_missed, window_of
 from penstock.project.records import Records
 from penstock.project.results import (
     ChangesResult,
@@ -43,6 +45,7 @@ __all__ = ["Project", "Records"]
 
 Event = Mapping[str, Any]
 OnEvent = Callable[[Event], None]
+_Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
 Clocks = Callable[[threading.Event | None], Clock]
 
 
@@ -97,9 +100,10 @@ class Project:
         *,
         to: str | None = None,
         streams: Sequence[str] | None = None,
+        exclude_streams: Sequence[str] | None = None,
         accounts: Sequence[str] | None = None,
-        since: date | None = None,
-        until: date | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
         full: bool = False,
     ) -> PlanResult:
         """
@@ -108,9 +112,9 @@ class Project:
         Without ``to``, the target that was used last for the source decides what is final.
         """
         notices, notice = _collected()
-        choice = _choice(to, streams, accounts, since, until, full)
-        jobs, sink = jobs_for(self._setup, name, choice, notice, planning=True)
         now = self._clock(None).now()
+        choice = _choice(to, streams, exclude_streams, accounts, since, until, full)
+        jobs, sink = jobs_for(self._setup, name, choice, now, notice, planning=True)
         if sink is None:
             notice("no target was used for this yet and none is given with --to: everything counts as missing")
         plans = []
@@ -137,9 +141,10 @@ class Project:
         *,
         to: str | None = None,
         streams: Sequence[str] | None = None,
+        exclude_streams: Sequence[str] | None = None,
         accounts: Sequence[str] | None = None,
-        since: date | None = None,
-        until: date | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
         full: bool = False,
         strict: bool = False,
         allow_rejected: bool | int | str | None = None,
@@ -150,23 +155,23 @@ class Project:
         """
         Fetch what is not final yet and deliver it, as ``penstock run`` does.
 
-        ``name``: a pipeline, or a source with ``to``. ``since``, ``until``: days, both included. ``on_event``: called
-        with each event, from the threads of the run, one call at a time. ``allow_rejected``: how many records may be
-        set aside without exit code 5: True, a number, or a share such as "1%"; None: what the pipeline allows.
-        ``stop``: when it is set, the run ends
-        cleanly.
+        ``name``: a pipeline, or a source with ``to``. ``since``, ``until``: days, both included, or a text such as
+        ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
+        from the threads of the run, one call at a time. ``allow_rejected``: how many records may be set aside without
+        exit code 5: True, a number, or a share such as "1%"; None: what the pipeline allows. ``stop``: when it is set,
+        the run ends cleanly.
         Failed partitions, and a lock that another run holds, are in the result.
         """
         notices, notice = _collected(on_event)
-        choice = _choice(to, streams, accounts, since, until, full)
+        choice = _choice(to, streams, exclude_streams, accounts, since, until, full)
         if allow_rejected is not None:
             try:
                 choice = evolve(choice, allowed=Allowance.parse(allow_rejected))
             except ValueError as error:
                 raise UsageError(f"allow_rejected: {error}") from None
-        jobs, sink = jobs_for(self._setup, name, choice, notice)
-        assert sink is not None
         clock = self._clock(stop)
+        jobs, sink = jobs_for(self._setup, name, choice, clock.now(), notice)
+        assert sink is not None
 
         def heard(event: Event) -> None:
             if event["event"] == "run_started":  # a target that could not be opened is none to look at later
@@ -186,8 +191,8 @@ class Project:
         source: str,
         stream: str,
         *,
-        since: date | None = None,
-        until: date | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
         accounts: Sequence[str] | None = None,
         allow_rejected: bool = False,
         on_event: OnEvent = ignore,
@@ -200,32 +205,56 @@ class Project:
         (configured,), _ = self._setup.configured([source], notice=_collected(on_event)[1])
         streams = chosen_streams(configured, [stream])
         refuse_missed(self._setup.config, [configured], {source: streams})
+        today = self._clock(None).now().astimezone(configured.zone).date()
+        first, last = window_of(since, until, today)
         job = Job(
             source=configured,
             streams=streams,
             accounts=tuple(accounts or ()),
             sink=Nowhere(),
-            since=since,
-            until=until,
+            since=first,
+            until=last,
             full=True,
         )
         return Records(job=job, stream=stream, allow_rejected=allow_rejected, on_event=on_event, clock=self._clock)
 
-    def check(self, source: str) -> CheckResult:
-        """Try a source's credentials with one cheap request that records nothing at the provider."""
-        notices, notice = _collected()
-        (configured,), _ = self._setup.configured([source], notice=notice)
-        refuse_missed(self._setup.config, [configured], {source: chosen_streams(configured, None)})
-        return CheckResult(checked=(self._tried(configured),), notices=tuple(notices))
+    def check(self, name: str | None = None) -> CheckResult:
+        """
+        Try credentials with one cheap request per source that records nothing at the provider, and open targets.
 
-    def _tried(self, source: Any) -> Checked:
-        try:
-            with blamed(source.connector):
-                return Checked(name=source.name, kind="source", message=check(source, self._clock(None)))
-        except UsageError:
-            raise
-        except PenstockError as error:
-            return Checked(name=source.name, kind="source", message=str(error), exit_code=error.exit_code)
+        ``name``: a source; a pipeline, with its sources and its sink; None: every source and sink of the configuration,
+        side by side. A configuration error of one of several is in the result.
+        """
+        config = self._setup.config
+        sources, sinks = (name,) if name is not None else tuple(config.sources), tuple(config.sinks)
+        if name is not None:
+            pipeline = config.pipelines.get(name)
+            sources, sinks = (pipeline.sources, (pipeline.sink,)) if pipeline is not None else ((name,), ())
+        if not sources and not sinks:
+            raise UsageError("nothing is configured that could be checked: `penstock init CONNECTOR` prints a source")
+        notices, notice = _collected()
+        tries: list[_Try] = [(one, "source", partial(self._check_source, one, notice)) for one in sources]
+        tries += [(one, "target", partial(self._check_sink, one, notice)) for one in sinks]
+        if len(tries) == 1:
+            return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices))
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            checked = tuple(pool.map(_checked, tries))
+        return CheckResult(checked=checked, notices=tuple(notices))
+
+    def _check_source(self, name: str, notice: Notice) -> str:
+        (configured,), _ = self._setup.configured([name], notice=notice)
+        refuse_missed(self._setup.config, [configured], {name: chosen_streams(configured, None)})
+        with blamed(configured.connector):
+            return check(configured, self._clock(None))
+
+    def _check_sink(self, name: str, notice: Notice) -> str:
+        _, choice = self._setup.configured([], name, notice=notice)
+        assert choice is not None
+        target = choice.kind.open(choice.settings).open_readonly("")
+        if target is None:
+            return f"{choice.shown}: nothing was written yet"
+        target.close()
+        return f"{choice.shown}: can be read"
 
     # --- what was delivered -----------------------------------------------------------------------------------------
 
@@ -250,8 +279,8 @@ class Project:
         stream: str,
         *,
         to: str | None = None,
-        since: date | None = None,
-        until: date | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
         accounts: Sequence[str] | None = None,
     ) -> ForgetResult:
         """
@@ -260,7 +289,8 @@ class Project:
         ``since`` and ``until`` are required for a stream that is divided by days.
         """
         notices, notice = _collected()
-        days = ledgers.Days(since=since, until=until, accounts=tuple(accounts or ()))
+        first, last = window_of(since, until, self._clock(None).now().date())
+        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
         forgotten = ledgers.forget(self._setup, source, stream, to, days, notice)
         return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
 
@@ -283,18 +313,20 @@ class Project:
                 found += [ledgers.run_info(run) for source, ledger in opened for run in ledger.runs(source, limit)]
         return RunsResult(runs=tuple(sorted(found, key=run_order, reverse=True)), notices=tuple(notices))
 
-    def changes(self, name: str | None = None, *, since: date, to: str | None = None) -> ChangesResult:
+    def changes(self, name: str | None = None, *, since: date | str, to: str | None = None) -> ChangesResult:
         """
         What changed in delivered partitions since that day: rows and sums before and after, per account and day.
 
         As far back as the ledger keeps runs.
         """
         notices, notice = _collected()
+        first, _ = window_of(since, None, self._clock(None).now().date())
+        assert first is not None
         found = []
         for viewed in ledgers.targets(self._setup, name, to, notice):
             with ledgers.ledgers(viewed) as opened:
                 for source, ledger in opened:
-                    found += ledgers.changes_of(ledger, source, viewed.choice.shown, since)
+                    found += ledgers.changes_of(ledger, source, viewed.choice.shown, first)
         return ChangesResult(changes=tuple(found), notices=tuple(notices))
 
     # --- shared -----------------------------------------------------------------------------------------------------
@@ -315,17 +347,35 @@ class Project:
 def _choice(
     to: str | None,
     streams: Sequence[str] | None,
+    exclude_streams: Sequence[str] | None,
     accounts: Sequence[str] | None,
-    since: date | None,
-    until: date | None,
+    since: date | str | None,
+    until: date | str | None,
     full: bool,
 ) -> Choice:
-    for name, value in (("streams", streams), ("accounts", accounts)):
+    for name, value in (("streams", streams), ("exclude_streams", exclude_streams), ("accounts", accounts)):
         if isinstance(value, str):
             raise UsageError(f"{name}: found the text {value!r}, expected a list of names")
     return Choice(
-        to=to, streams=tuple(streams or ()), accounts=tuple(accounts or ()), since=since, until=until, full=full
+        to=to,
+        streams=tuple(streams or ()),
+        exclude_streams=tuple(exclude_streams or ()),
+        accounts=tuple(accounts or ()),
+        since=since,
+        until=until,
+        full=full,
     )
+
+
+def _checked(one: _Try, *, alone: bool = False) -> Checked:
+    """The result of one try. ``alone``: a usage or configuration error is raised."""
+    name, kind, attempt = one
+    try:
+        return Checked(name=name, kind=kind, message=attempt())
+    except PenstockError as error:
+        if alone and isinstance(error, UsageError):
+            raise
+        return Checked(name=name, kind=kind, message=str(error), exit_code=error.exit_code)
 
 
 def _collected(on_event: OnEvent = ignore) -> tuple[list[str], Notice]:

@@ -3,14 +3,16 @@ Which jobs a call of ``plan`` or ``run`` means: the sources and streams of a pip
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 
 from attrs import frozen
 
 from penstock._config import Config, SinkChoice
+from penstock._config.sections import Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
-from penstock._plan.selection import chosen_streams, missed_columns
+from penstock._plan.selection import missed_columns, select_streams
+from penstock._util.days import EXAMPLES, window
 from penstock.errors import ConfigError, UsageError
 from penstock.project.setup import Notice, Setup
 from penstock.report import NONE_ALLOWED, Allowance
@@ -23,55 +25,106 @@ class Choice:
 
     to: str | None = None
     streams: tuple[str, ...] = ()
+    exclude_streams: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
-    since: date | None = None
-    until: date | None = None
+    since: date | str | None = None
+    until: date | str | None = None
     full: bool = False
     allowed: Allowance | None = None  # records that may be set aside
 
 
 def jobs_for(
-    setup: Setup, name: str, choice: Choice, notice: Notice, *, planning: bool = False
+    setup: Setup, name: str, choice: Choice, now: datetime, notice: Notice, *, planning: bool = False
 ) -> tuple[list[Job], SinkChoice | None]:
     """
-    A job for each source of the pipeline or source ``name``, and their sink.
+    A job for each source of the pipeline or source ``name`` of which a stream is selected, and their sink.
 
     ``planning``: a source without ``to`` takes its last target, or none. Raises UsageError and ConfigError.
     """
     config = setup.config
-    to, streams = choice.to, choice.streams
+    to, allowed = choice.to, choice.allowed
     sources: tuple[str, ...] = (name,)
+    pipeline = config.pipelines.get(name) if to is None or name not in config.sources else None
     named_by = "sink" if to is None else "--to"
-    allowed = choice.allowed
-    if name in config.pipelines and (to is None or name not in config.sources):
-        pipeline = config.pipeline(name)
+    if pipeline is not None:
         named_by = named_by if to is not None else f"{config.where}: pipeline.{name}.sink"
         allowed = allowed or pipeline.allowed
-        sources, streams, to = pipeline.sources, streams or pipeline.streams or (), to or pipeline.sink
+        sources, to = config.pipeline(name).sources, to or pipeline.sink
     elif to is None and planning:
         to = next(iter(setup.history.targets([name])), None)
     elif to is None:
         raise _no_place(setup, name)
     configured, sink_choice = setup.configured(sources, to, sink_named_by=named_by, notice=notice)
-    chosen = {source.name: chosen_streams(source, streams) for source in configured}
+    chosen = _selected(config, configured, choice, pipeline, notice)
     refuse_missed(config, configured, chosen)
-    for source in configured:
-        if not chosen[source.name]:
-            raise _no_stream(source)
     sink: Sink = Nowhere() if sink_choice is None else sink_choice.kind.open(sink_choice.settings)
-    return [
-        Job(
-            source=source,
-            streams=chosen[source.name],
-            accounts=choice.accounts,
-            sink=sink,
-            since=choice.since,
-            until=choice.until,
-            full=choice.full,
-            allowed=allowed or NONE_ALLOWED,
-        )
-        for source in configured
-    ], sink_choice
+    jobs = []
+    for source in configured:
+        since, until = window_of(choice.since, choice.until, now.astimezone(source.zone).date())
+        if chosen[source.name]:
+            jobs.append(
+                Job(
+                    source=source,
+                    streams=chosen[source.name],
+                    accounts=choice.accounts,
+                    sink=sink,
+                    since=since,
+                    until=until,
+                    full=choice.full,
+                    allowed=allowed or NONE_ALLOWED,
+                )
+            )
+    return jobs, sink_choice
+
+
+def window_of(since: date | str | None, until: date | str | None, today: date) -> tuple[date | None, date | None]:
+    """The days of two options. Raises UsageError for a text that names no day."""
+    try:
+        return window(since, until, today)
+    except ValueError:
+        raise UsageError(f"found {since or until!r}, expected a day: {EXAMPLES}") from None
+
+
+def _selected(
+    config: Config,
+    sources: Sequence[ConfiguredSource],
+    choice: Choice,
+    pipeline: Pipeline | None,
+    notice: Notice,
+) -> dict[str, tuple[str, ...]]:
+    """
+    The streams of each source. A pipeline's own selection must reach each of its sources; that of a call may leave
+    sources out, with a notice.
+    """
+    include, exclude = choice.streams, choice.exclude_streams
+    if pipeline is not None:
+        include = include or pipeline.streams or ()
+        exclude = (*exclude, *pipeline.exclude_streams)
+    for source in sources:
+        if not source.streams:
+            raise _no_stream(source)
+    try:
+        chosen = select_streams(sources, include, exclude)
+    except UsageError as error:
+        if pipeline is None or choice.streams or choice.exclude_streams:
+            raise
+        raise UsageError(f"{config.where}: pipeline.{pipeline.name}: {error}") from None
+    for source in sources:
+        if chosen[source.name]:
+            continue
+        if len(sources) == 1 and not include:
+            raise _no_stream(source)
+        if choice.streams or choice.exclude_streams:
+            notice(f"{source.name} is not read: none of its streams is selected")
+        else:
+            where = f"{config.where}: pipeline.{pipeline.name}" if pipeline is not None else source.name
+            raise UsageError(
+                f"{where}: no stream of {source.name} is selected; add {source.name}.STREAM to streams, or take "
+                f"{source.name} out of source"
+            )
+    if not any(chosen.values()):
+        raise UsageError("no stream is left to read: --exclude-streams leaves out all that are selected")
+    return chosen
 
 
 def refuse_missed(config: Config, sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]]) -> None:
