@@ -206,7 +206,7 @@ def test_the_guide_prints_what_it_says(shell: Shell, talroo: Server, clock: Any)
             response: SandboxResponse = sandbox(request)
             if "advertiser_id=2112" not in request.target or "start=2026-11-21" not in request.target:
                 return response
-            return SandboxResponse(body=re.sub(rb'"price": "\d+"', b'"price": null', response.body, count=1))
+            return SandboxResponse(body=re.sub(rb'"click_id": "[^"]+"', b'"click_id": null', response.body, count=1))
 
         talroo.app = answer
 

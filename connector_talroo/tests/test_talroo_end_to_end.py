@@ -329,25 +329,64 @@ def test_a_click_of_another_day_is_set_aside(bench: Bench) -> None:
     assert declared(bench.rows("2112", UNTIL)) == bench.truth("2112", UNTIL)
 
 
-@pytest.mark.parametrize("price", ["0.25", "25.00", "", "1_000"])
-def test_a_price_that_is_not_in_cents_has_no_amount(bench: Bench, price: str) -> None:
-    """
-    A decimal point means dollars, of which a hundredth would be invoiced. The click is delivered with the price as it
-    came and without an amount, which is counted.
-    """
+def priced(bench: Bench, price: str | None, **settings: Any) -> tuple[RunReport, Any]:
+    """The report of a run in which one more click has this price, and the amount of that click."""
     clicks = bench.sandbox.clicks("2112", UNTIL)
     odd = {**clicks[0], "click_id": "odd", "price": price}
     answer = {"status": 1, "total_clicks": len(clicks) + 1, "clicks_report": {f"{UNTIL}": [odd, *clicks]}}
     bench.sandbox.fail_next(SandboxResponse(body=json.dumps(answer).encode()))
+    report = bench.run(advertiser_ids=("2112",), since=UNTIL, strict=True, **settings)
+    rows = bench.rows("2112", UNTIL)
+    (row,) = (row for row in rows if row["click_id"] == "odd")
+    assert row["price"] == price
+    if not settings:
+        assert declared([row for row in rows if row["click_id"] != "odd"]) == bench.truth("2112", UNTIL)
+    return report, row["price_amount"]
 
-    report = bench.run(advertiser_ids=("2112",), since=UNTIL, strict=True)
 
-    assert report.exit_code == 5
+@pytest.mark.parametrize("price", ["0.25", "25.00", "", "1_000", None])
+def test_a_price_whose_unit_is_not_certain_has_no_amount(bench: Bench, price: str | None) -> None:
+    """
+    A decimal point may mean dollars, of which a hundredth would be invoiced. The click is delivered with its price and
+    without an amount, which is counted.
+    """
+    report, amount = priced(bench, price)
+
+    assert (report.exit_code, amount) == (5, None)
     counts = report.stream("talroo", "clicks")
     assert (counts.rejected, counts.unread_values) == (0, 1)
-    rows = bench.rows("2112", UNTIL)
-    assert [(row["price"], row["price_amount"]) for row in rows if row["click_id"] == "odd"] == [(price, None)]
-    assert declared([row for row in rows if row["click_id"] != "odd"]) == bench.truth("2112", UNTIL)
+
+
+@pytest.mark.parametrize(
+    ("unit", "price", "amount"),
+    [
+        (None, "1234567890123456789", "12345678901234567.89"),
+        ("cents", "12.50", "0.125"),
+        ("cents", "25", "0.25"),
+        ("cents", "1234567890123456789", "12345678901234567.89"),
+        ("dollars", "12.50", "12.50"),
+        ("dollars", "25", "25"),
+        ("dollars", "1234567890123456.789", "1234567890123456.789"),
+    ],
+)
+def test_the_unit_of_prices_may_be_configured(bench: Bench, unit: str | None, price: str, amount: str) -> None:
+    """
+    Amounts are exact, also those of nineteen digits; with a unit, a decimal point has one meaning.
+    """
+    report, found = priced(bench, price, **({} if unit is None else {"price_unit": unit}))
+
+    assert (report.exit_code, found) == (0, Decimal(amount))
+    assert report.stream("talroo", "clicks").unread_values == 0
+
+
+@pytest.mark.parametrize("price", ["", None, "free"])
+def test_a_click_without_a_price_is_counted_in_any_unit(bench: Bench, price: str | None) -> None:
+    """
+    A price that is missing would be invoiced as nothing.
+    """
+    report, amount = priced(bench, price, price_unit="dollars")
+
+    assert (report.exit_code, amount, report.stream("talroo", "clicks").unread_values) == (5, None, 1)
 
 
 def test_members_that_nobody_documented_are_kept(bench: Bench) -> None:

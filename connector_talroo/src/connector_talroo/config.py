@@ -52,6 +52,11 @@ class TalrooSettings(SourceSettings):
     advertiser_ids: tuple[str, ...] = setting(
         help="the advertisers to read, as in the advertiser_id tag of the jobs in the feed", validator=_plain_ids
     )
+    price_unit: Literal["cents", "dollars"] | None = setting(
+        None,
+        help="unit of price; default: a whole number is cents, and any other price has no price_amount and is counted",
+        affects_data=True,
+    )
     secret_encoding: Literal["utf8", "hex"] = setting(
         "utf8", help="whether the secret is the key as text, or hex digits of its bytes"
     )

@@ -13,9 +13,9 @@ class Click:
     """
     One click that an advertiser pays for.
 
-    ``price`` is what the provider sends, US cents as text; ``price_amount`` is the same in dollars, exact. A price
-    with a decimal point would be in dollars after all, so its record is rejected. ``time`` has no zone: the provider
-    states none, and cuts its days in the same unknown one.
+    ``price`` is what the provider sends, presumably US cents as text; ``price_amount`` is the same in dollars, exact.
+    A price with a decimal point may be in dollars, so its unit is not certain: it has no amount, unless the setting
+    ``price_unit`` decides. ``time`` has no zone: the provider states none, and cuts its days in the same unknown one.
 
     Source: Reporting API, ``get_clicks``; that prices are US cents is inferred from the provider's other APIs.
     """
@@ -24,9 +24,9 @@ class Click:
     report_date: date = added(description="the day under which the provider lists the click, in the provider's zone")
     click_id: str
     bid_type: str | None = column(description="what is paid for, such as cpc")
-    price: str = column(description="US cents, as sent")
+    price: str | None = column(description="as sent; US cents, unless price_unit is dollars")
     price_amount: Decimal | None = derived(
-        of="price", scale=-2, whole="cents", unit="USD", additive=True, description="what is paid"
+        of="price", scale=-2, whole="cents", expected=True, unit="USD", additive=True, description="what is paid"
     )
     time: datetime | None = column(zone="naive", description="when it was clicked, in the provider's zone")
     job_reference: str | None = column(description="the customer's own reference of the job")

@@ -4,8 +4,10 @@ The one stream: clicks, by advertiser and day.
 
 from datetime import date, timedelta
 
-from penstock import Envelope, Stream
+from attrs import evolve
+from penstock import Column, Envelope, Stream, columns_of
 
+from connector_talroo.config import TalrooSettings
 from connector_talroo.records import Click
 from connector_talroo.source import DAYS_PER_REQUEST, OPEN_FOR, click_report, states_its_total
 
@@ -31,6 +33,14 @@ def earliest(today: date) -> date:
     return (last_month.replace(day=1) - timedelta(days=1)).replace(day=1)
 
 
+def amounts(settings: TalrooSettings) -> tuple[Column, ...]:
+    """``price_amount`` in the unit that the settings name; without one, whole numbers are cents."""
+    if settings.price_unit is None:
+        return ()
+    scale = -2 if settings.price_unit == "cents" else 0
+    return tuple(evolve(one, scale=scale, whole="") for one in columns_of(Click) if one.name == "price_amount")
+
+
 STREAMS = (
     Stream(
         name="clicks",
@@ -41,6 +51,7 @@ STREAMS = (
         judge=states_its_total,
         days_per_request=DAYS_PER_REQUEST,
         earliest=earliest,
+        extra_columns=amounts,
         open_for=OPEN_FOR,
     ),
 )

@@ -66,6 +66,7 @@ class Column:
     derived_of: str | None = None  # the column whose number this one holds, shifted by ``scale`` decimal places
     scale: int = 0
     whole: str = ""  # what ``derived_of`` counts in whole numbers ("cents"); "": a fraction is as good
+    expected: bool = False  # whether a null or blank ``derived_of`` counts as a value that was not read
     hash_of: tuple[str, ...] = ()  # the columns a row key is made of
     hidden: tuple[str, ...] = ()  # nested paths ("advertiser.email", "*.value") never let out
     hidden_personal: tuple[str, ...] = ()  # nested paths left out when include_personal is false
@@ -112,16 +113,24 @@ def secret(*, default: Any = None, **more: Any) -> Any:
 
 
 def derived(
-    *, of: str, scale: int = 0, whole: str = "", unit: str = "", additive: bool = False, description: str = ""
+    *,
+    of: str,
+    scale: int = 0,
+    whole: str = "",
+    expected: bool = False,
+    unit: str = "",
+    additive: bool = False,
+    description: str = "",
 ) -> Any:
     """
     An added exact number: the number in column ``of``, times ten to the power ``scale``. Null where that is null or
-    blank and may be; a record whose text is no plain decimal number is rejected.
+    blank. A text that is no plain decimal number is a value that does not fit.
 
-    ``whole``: what ``of`` counts in whole numbers, such as "cents". A point in it says that the unit is another one,
-    and a hundredth of the price would be invoiced: the record is rejected.
+    ``whole``: what ``of`` counts in whole numbers, such as "cents". A decimal point in it means another unit, and a
+    hundredth of the price would be invoiced: such a value does not fit. ``expected``: neither does null or blank, so
+    that a price that is missing is counted.
     """
-    more = _only(locals(), "scale", "whole", "unit", "additive", "description")
+    more = _only(locals(), "scale", "whole", "expected", "unit", "additive", "description")
     return _field(None, {"derived_of": of, "added": True, **more})
 
 

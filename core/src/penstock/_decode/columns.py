@@ -236,14 +236,16 @@ class ColumnRules:
     def _derive_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
         """
         One by one, since there is a null, a blank, or no number among them. A null or blank is no amount where both
-        columns may be null; else it is a value that does not fit.
+        columns may be null and the amount is not expected; else it is a value that does not fit.
         """
         of = self._columns[of_name]
         misfits: Misfits = {}
         numbers: list[Decimal | None] = []
         for index, value in enumerate(values):
             try:
-                numbers.append(_shifted(value, column, nullable=column.nullable and of.nullable))
+                numbers.append(
+                    _shifted(value, column, nullable=column.nullable and of.nullable and not column.expected)
+                )
             except MisfitError as misfit:
                 numbers.append(None)
                 misfits[index] = str(misfit)
