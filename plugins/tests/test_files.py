@@ -7,8 +7,10 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import signal
 import stat
+from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
 
@@ -182,6 +184,22 @@ def lines(sink: FileSink, stream: str) -> list[str]:
     )
 
 
+def test_what_cannot_be_completed_concerns_its_partition_only(sink):
+    """
+    After a kill between intent and place, a directory stands where a file must go: the other partitions go on.
+    """
+    run(sink, a_day(1), (CLICKS, [click(1)]))
+    assert killed_at("files.intended", lambda: run(sink, a_day(2), (CLICKS, [click(2)])))
+    day_file(sink, 2).mkdir(parents=True)
+
+    run(sink, a_day(3), (CLICKS, [click(3)]))
+
+    target = sink.open(SOURCE, "r2")
+    states = {entry.partition: entry.state for entry in target.ledger.entries(SOURCE, "clicks").values()}
+    target.close()
+    assert states == {a_day(1): "delivered", a_day(3): "delivered"}
+
+
 @pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed in between"])
 def test_a_target_of_the_first_layout_is_moved(sink, monkeypatch, killed):
     """
@@ -205,6 +223,38 @@ def test_a_target_of_the_first_layout_is_moved(sink, monkeypatch, killed):
     run(sink, a_day(1), (CLICKS, [click(1)]), (TAGS, [TAG]))
     run(sink, a_day(2, advertiser="x" * 300), (CLICKS, [click(2)]))
     assert {stream: lines(sink, stream) for stream in before} == before
+
+
+@pytest.fixture
+def other_volume(tmp_path: Path) -> Iterator[Path]:
+    """A directory of a file system that is not the one of ``tmp_path``."""
+    place = Path("/dev/shm") / f"penstock-{os.getpid()}"
+    place.mkdir()
+    assert place.stat().st_dev != tmp_path.stat().st_dev
+    yield place
+    shutil.rmtree(place)
+
+
+@pytest.mark.parametrize("link", ["acme", "acme/clicks", "acme/clicks/by_advertiser_id=2112"])
+def test_a_directory_on_another_volume(sink, other_volume, link):
+    """
+    A file appears whole behind a symlink to another volume, also where a run was killed between intent and place.
+    """
+    (sink.directory / link).parent.mkdir(parents=True)
+    (sink.directory / link).symlink_to(other_volume)
+    (sink.directory / "acme/clicks").mkdir(parents=True, exist_ok=True)
+    (sink.directory / "acme/clicks" / ".penstock").write_text("")
+    run(sink, a_day(1), (CLICKS, [click(1)]))
+    assert killed_at("files.intended", lambda: run(sink, a_day(2), (CLICKS, [click(2)])))
+
+    target = sink.open(SOURCE, "r2")
+    entries = target.ledger.entries(SOURCE, "clicks")
+    states = [(entry.state, target.is_intact(entry)) for entry in entries.values()]
+    target.close()
+
+    assert states == [("delivered", True)] * 2
+    found = sorted(path.name for path in other_volume.rglob("*") if path.is_file())
+    assert [name for name in found if name not in (".penstock", "datapackage.json")] == ["data.jsonl"] * 2
 
 
 def test_gzip_may_be_switched(sink):

@@ -6,6 +6,7 @@ import gzip
 import io
 import json
 import os
+import stat
 import subprocess
 import sys
 import textwrap
@@ -67,6 +68,28 @@ def test_one_file_appears_whole_at_the_end(tmp_path):
     target.close()
 
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_a_file_behind_a_symlink_is_replaced_at_its_place(tmp_path):
+    """
+    The link stays, and the file keeps its mode.
+    """
+    place = tmp_path / "elsewhere" / "clicks.jsonl"
+    place.parent.mkdir()
+    place.write_text(FORMER)
+    place.chmod(0o640)
+    link = tmp_path / "clicks.jsonl"
+    link.symlink_to(place)
+
+    target = a_sink(f"jsonl:{link}").open(SOURCE, "r1", ["clicks"])
+    deliver(target, a_day(1), [(CLICKS, [click(1)])])
+    target.finish("clicks")
+    target.close()
+
+    assert link.is_symlink()
+    assert ids(place.read_bytes()) == ["c1"]
+    assert stat.S_IMODE(place.stat().st_mode) == 0o640
+    assert list(place.parent.iterdir()) == [place]
 
 
 def test_a_run_that_ends_early_leaves_the_former_file(tmp_path):

@@ -4,6 +4,7 @@ Files done carefully: names that cannot escape, writes that survive a power cut,
 
 import errno
 import os
+import shutil
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -119,6 +120,27 @@ def replace_text(path: Path, content: bytes) -> None:
         os.fsync(file.fileno())
     draft.replace(path)
     sync_directory(path.parent)
+
+
+def move(path: Path, place: Path) -> None:
+    """
+    Let a file appear at ``place``, whole, in place of what is there. The directory of ``place`` is not synced.
+
+    A directory may be on another volume than the target's state, as a mount or behind a symlink: the file is then
+    copied beside its place first.
+    """
+    try:
+        path.replace(place)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        draft = place.with_name(f".{place.name}.part")
+        with path.open("rb") as source, draft.open("wb") as target:
+            shutil.copyfileobj(source, target, 1 << 20)
+            target.flush()
+            os.fsync(target.fileno())
+        draft.replace(place)
+        path.unlink()
 
 
 def checksum_of(path: Path) -> str:

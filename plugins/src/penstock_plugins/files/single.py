@@ -6,7 +6,9 @@ draft when it is committed, so that an aborted one leaves no trace; a ``changes`
 """
 
 import gzip
+import os
 import shutil
+import stat
 import zlib
 from collections.abc import Sequence
 from contextlib import suppress
@@ -58,10 +60,10 @@ class SingleFileTarget:
 
     def __init__(self, sink: SingleFileSink, run_id: str) -> None:
         self.codec = sink.codec
-        self._path = sink.path
+        self._path = Path(os.path.realpath(sink.path))  # a symlink stays, and leads to the new file
         self._compress = sink.compress
         self._layout: Layout | None = None
-        self._work = sink.path.with_name(f".{sink.path.name}.part")
+        self._work = self._path.with_name(f".{self._path.name}.part")
         self._number = 0
         self._committed: dict[Partition, Path | None] = {}
         with file_errors(self._work):
@@ -129,6 +131,8 @@ class SingleFileTarget:
                 part.unlink()
         whole.finish()
         with file_errors(self._path):
+            with suppress(FileNotFoundError):
+                whole.path.chmod(stat.S_IMODE(self._path.stat().st_mode))
             whole.path.replace(self._path)
             sync_directory(self._path.parent)
         self._committed = {}

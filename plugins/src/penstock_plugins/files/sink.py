@@ -42,6 +42,7 @@ from penstock_plugins.files.disk import (
     former_pair_name,
     locked,
     make_directories,
+    move,
     pair_name,
     replace_text,
     sync_directory,
@@ -252,7 +253,7 @@ class FileTarget:
             for old, new in self.ledger.moves(self.source, self._place_of):
                 if (self.directory / old).exists():
                     make_directories((self.directory / new).parent)
-                    (self.directory / old).replace(self.directory / new)
+                    move(self.directory / old, self.directory / new)
                     sync_directory((self.directory / new).parent)
                     emptied.add((self.directory / old).parent)
             for directory in sorted(emptied, reverse=True):
@@ -340,7 +341,7 @@ class FileTarget:
                     make_directories(path.parent)
                     if not path.exists():
                         self._changed.add(file.path.split("/")[1])
-                    (self.directory / file.staged).replace(path)
+                    move(self.directory / file.staged, path)
                     changed[path.parent] = None
             fault_point("file.renamed")
         for directory in changed:
@@ -466,7 +467,9 @@ class FileTarget:
 
     def _settle_intent(self, entry: LedgerEntry) -> None:
         if self._can_be_put(entry.files):
-            self.deliver(entry)
+            # What cannot be completed concerns its partition only, which is not delivered then and is read again.
+            with suppress(SinkError, TargetError):
+                self.deliver(entry)
             return
         former = self.ledger.take_back(self.source, entry.partition)
         if former is not None and not all(self._is(file.path, file) for file in former.files):
