@@ -11,10 +11,19 @@ from attrs import frozen
 from penstock._cli import main
 from penstock._plugins.registry import Registry
 from penstock.actions import Action, Field, MostValues
-from penstock.connector import Connector, Derived, Parent, Registration, SourceSettings, Stream, setting
+from penstock.connector import (
+    Connector,
+    ConnectorPlugin,
+    Derived,
+    Parent,
+    Registration,
+    SourceSettings,
+    Stream,
+    setting,
+)
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
-from penstock.protocols import SinglePage, named
+from penstock.protocols import SinglePage, Unsigned, named
 from penstock.records import Json, added, derived, record, row_key, secret
 from penstock.redact import Secret
 
@@ -307,3 +316,55 @@ def test_every_verb_tells_the_mistake(words: str, capsys: pytest.CaptureFixture[
     if code:
         assert "If you wrote it, correct that (`penstock connectors --debug`" in err
         assert "Otherwise install another version of connector-acme and report the fault to its publisher" in err
+
+
+# --- connectors -------------------------------------------------------------------------------------------------------
+
+
+class Undecorated(SourceSettings):
+    token: Secret = setting(help="the token")
+
+
+@frozen(kw_only=True)
+class Untyped(SourceSettings):
+    account_ids = setting((), help="accounts")
+
+
+@frozen(kw_only=True)
+class Open(SourceSettings):
+    api_token: str | None = setting(None, help="the token")
+    page_token: str = setting("", help="the name of the parameter with the page's token", secret=False)
+
+
+@frozen
+class Signs(Unsigned):
+    pass
+
+
+NO_TYPE: Any = {"authenticator": Signs(), "judge": "ok", "limits": 3, "settings": "acme"}
+CONNECTORS: list[tuple[dict[str, Any], str]] = [
+    ({"settings": Undecorated}, "Undecorated (test_validation.py, line "),
+    ({"settings": Undecorated}, "has no decorator; put @frozen(kw_only=True) above it"),
+    ({"settings": Untyped}, "has no type; write account_ids: str = setting(...)"),
+    ({"settings": Open}, "looks like a secret and is a text, which logs may show; write api_token: Secret = "),
+    ({"settings": NO_TYPE["settings"]}, "settings is str ('acme'); write a class that extends SourceSettings"),
+    ({"authenticator": NO_TYPE["authenticator"]}, "authenticator is Signs; write a function, such as authenticator="),
+    ({"judge": NO_TYPE["judge"]}, "judge is str ('ok'); write a function, such as judge=judge(response, answer)"),
+    ({"limits": NO_TYPE["limits"]}, "limits is int (3); write Limits("),
+]
+
+
+@pytest.mark.parametrize(("fields", "said"), CONNECTORS, ids=[said[:60] for _, said in CONNECTORS])
+def test_a_mistake_in_a_connector_breaks_its_plugin(fields: dict[str, Any], said: str) -> None:
+    """
+    The plugin is listed with the connector, and its file where a class is wrong; the connector cannot be used.
+    """
+    connector = Connector(**{"name": "acme", "summary": "", "settings": AcmeSettings, "streams": (OFFERS,), **fields})
+    registry = Registry([ConnectorPlugin(connector)])
+
+    reasons = [broken.reason for broken in registry.broken()]
+    assert len(reasons) == 1
+    assert reasons[0].startswith("connector acme: ")
+    assert said in reasons[0]
+    with pytest.raises(PluginError, match="the connector 'acme' is missing because acme is broken: "):
+        registry.connector("acme")

@@ -31,11 +31,18 @@ _METADATA = "penstock"
 
 
 def setting(
-    default: Any = attrs.NOTHING, *, help: str, affects_data: bool = False, per_account: bool = False, **more: Any
+    default: Any = attrs.NOTHING,
+    *,
+    help: str,
+    affects_data: bool = False,
+    per_account: bool = False,
+    secret: bool | None = None,
+    **more: Any,
 ) -> Any:
     """
     One configuration key. Without ``default`` it is required.
 
+    ``secret``: False states that a key is no secret, although its name looks like one; a secret is a ``Secret``.
     ``per_account``: an account may have a value of its own, in ``[source.NAME.accounts.ACCOUNT]``.
 
     ``affects_data``: the provider's answer depends on it; a changed value makes the next run read delivered partitions
@@ -44,7 +51,7 @@ def setting(
     """
     if default is not attrs.NOTHING:
         more["default"] = default
-    about = {"help": help, "affects_data": affects_data, "per_account": per_account}
+    about = {"help": help, "affects_data": affects_data, "per_account": per_account, "secret": secret}
     return attrs.field(metadata={_METADATA: about}, **more)
 
 
@@ -61,6 +68,11 @@ def affects_data(attribute: "attrs.Attribute[Any]") -> bool:
 def is_per_account(attribute: "attrs.Attribute[Any]") -> bool:
     """Whether an account may have its own value of this key."""
     return bool(attribute.metadata.get(_METADATA, {}).get("per_account", False))
+
+
+def is_declared_public(attribute: "attrs.Attribute[Any]") -> bool:
+    """Whether the key is declared to be no secret."""
+    return attribute.metadata.get(_METADATA, {}).get("secret") is False
 
 
 def keys_of(settings: type) -> tuple["attrs.Attribute[Any]", ...]:
@@ -82,7 +94,7 @@ def _is_zone(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> No
         raise ValueError(f'found "{value}", expected an IANA name such as "Europe/Berlin" or "UTC"')
 
 
-def _is_base_url(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+def is_base_url(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
     """A URL with neither credentials nor a query. Plain http beyond this machine needs ``allow_http``."""
     if not value:
         return
@@ -168,7 +180,7 @@ class SourceSettings:
     """
 
     base_url: str = setting(
-        help="where the provider answers; requests and credentials go to this origin only", validator=_is_base_url
+        help="where the provider answers; requests and credentials go to this origin only", validator=is_base_url
     )
     start: date | None = setting(
         None, help="the first day to read; default: the provider's retention, else 90 days ago"
@@ -482,6 +494,9 @@ class Connector:
     ``judge``, ``statuses``, ``reason``
         what a response means. A stream's ``judge`` and ``statuses`` come first, then these, then the HTTP status
         alone. ``reason``: the paths at which an error body states its reason, see :meth:`Response.reason`.
+    ``origins``
+        settings keys with URLs whose origins may receive credentials, too, such as a login host; any other origin than
+        these and that of ``base_url`` is refused.
     ``check``
         one cheap request that records nothing at the provider. Without it ``penstock check`` checks the configuration
         only and reports that.
@@ -495,6 +510,7 @@ class Connector:
     statuses: Mapping[int, StatusRule] = field(factory=dict)
     reason: tuple[str, ...] = field(default=(), converter=_names)
     limits: Limits = Limits()
+    origins: tuple[str, ...] = field(default=(), converter=_names)
     check: Callable[[Any, Slice], Request] | None = None
     streams: Iterable[Stream] | str = ()
     actions: Iterable[Action] | str = ()

@@ -102,6 +102,15 @@ def is_loopback(host: str) -> bool:
         return host == "localhost" or host.endswith(".localhost")
 
 
+def same_host(url: str, base: str) -> bool:
+    """Whether two URLs have one host and one port, or each the port of its own scheme."""
+    try:
+        parts, own = urlsplit(url), urlsplit(base)
+        return parts.hostname == own.hostname and parts.port == own.port
+    except ValueError:  # a port that is no number
+        return False
+
+
 def plain_http_problem(url: str, *, allow_http: bool) -> str:
     """Why ``url`` may not be used: plain http beyond this machine needs ``allow_http``. Empty if it may."""
     parts = urlsplit(url)
@@ -207,11 +216,15 @@ class Request:
         return cls(method=method, url=url, body=body, headers=headers, **more)
 
     @classmethod
-    def link(cls, base: str, link: str, **more: Any) -> "Request":
+    def link(cls, base: str, link: str, *, keep_scheme: bool = False, **more: Any) -> "Request":
         """
         A GET of ``link`` as an answer gave it (absolute, or relative to ``base``), its query split into ``params``.
+        ``keep_scheme``: a link to the host of ``base`` gets the scheme of ``base``, where a provider behind a proxy
+        writes http for https.
         """
         whole = urljoin(base, link)
+        if keep_scheme and same_host(whole, base):
+            whole = urlsplit(whole)._replace(scheme=urlsplit(base).scheme, netloc=urlsplit(base).netloc).geturl()
         url, _, query = whole.partition("#")[0].partition("?")
         return cls(url=url, params=tuple(parse_qsl(query, keep_blank_values=True)), **more)
 

@@ -107,7 +107,7 @@ class Config:
             self._context(f"source.{name}", "connector", offers), listing=f"penstock init {connector.name}"
         )
         try:
-            return check_section(connector.settings, keys, context, self.problems)
+            return check_section(connector.settings, keys, context, self.problems, connector.origins)
         except ConfigError as error:
             if name in self.sources:
                 raise

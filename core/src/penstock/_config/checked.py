@@ -14,7 +14,7 @@ from attrs import field, frozen
 
 from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import did_you_mean, shown, sort_of
-from penstock.connector import Connector, help_of, is_per_account, keys_of
+from penstock.connector import Connector, help_of, is_base_url, is_per_account, keys_of
 from penstock.errors import ConfigError
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
@@ -86,11 +86,14 @@ class SectionContext:
     listing: str = ""  # the command that lists every key
 
 
-def check_section(cls: type, keys: Section, context: SectionContext, problems: Sequence[str] = ()) -> Checked:
+def check_section(
+    cls: type, keys: Section, context: SectionContext, problems: Sequence[str] = (), urls: Sequence[str] = ()
+) -> Checked:
     """
     ``keys`` made into an instance of the attrs class ``cls``.
 
-    Raises ConfigError with ``problems``, which were found elsewhere, and all problems of this section.
+    ``urls``: keys that are checked as ``base_url`` is. Raises ConfigError with ``problems``, which were found
+    elsewhere, and all problems of this section.
     """
     found: list[str] = []
     notices: list[str] = []
@@ -132,9 +135,9 @@ def check_section(cls: type, keys: Section, context: SectionContext, problems: S
     if not found:  # validators may use the values of other keys, so they need all of them
         if tables:
             values["account_tables"] = tables
-        settings, refused = _instance(cls, values)
+        settings, refused = _instance(cls, values, urls)
         for account, table in tables.items() if not refused else ():
-            for key, text in _instance(cls, {**values, **table})[1]:
+            for key, text in _instance(cls, {**values, **table}, urls)[1]:
                 own = accounts[account].get(key)
                 place = own.at(context.path) if own is not None else f"{context.where}: {context.path}"
                 found.append(f"{place}.accounts.{account}{f'.{key}' if key else ''}: {text}")
@@ -170,7 +173,7 @@ def _account_tables(
     return tables
 
 
-def _instance(cls: type, values: Mapping[str, Any]) -> tuple[Any, list[tuple[str, str]]]:
+def _instance(cls: type, values: Mapping[str, Any], urls: Sequence[str] = ()) -> tuple[Any, list[tuple[str, str]]]:
     """An instance of ``cls``, and (key, problem) for every validator that refuses a value, not only for the first."""
     try:
         with attrs.validators.disabled():
@@ -179,7 +182,8 @@ def _instance(cls: type, values: Mapping[str, Any]) -> tuple[Any, list[tuple[str
         return None, [(_refused_by_converter(cls, values), str(error))]
     refused: list[tuple[str, str]] = []
     for attribute in attrs.fields(cls):
-        for validator in _validators(cls, attribute.name):
+        validators = _validators(cls, attribute.name) + ([is_base_url] if attribute.name in urls else [])
+        for validator in validators:
             try:
                 validator(settings, attribute, getattr(settings, attribute.name))
             except (ValueError, TypeError) as error:

@@ -58,6 +58,7 @@ class SourceClient:
             ca_file=settings.ca_file,
             allow_http=settings.allow_http,
             base_origin=origin_of(settings.base_url),
+            origins=[origin_of(url) for key in connector.origins if (url := getattr(settings, key))],
             clock=self.clock,
         )
         self.rate_limit = RateLimit(self.clock, settings.requests_per_second or limits.requests_per_second)

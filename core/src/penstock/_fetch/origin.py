@@ -5,6 +5,7 @@ Where a request goes, and whether it may: URLs taken apart, and the rules for le
 import ipaddress
 import re
 import socket
+from collections.abc import Iterable
 from urllib.parse import quote, urljoin, urlsplit
 
 from penstock.errors import ConfigError, ForeignOriginError
@@ -20,18 +21,22 @@ _PRINTABLE = "".join(map(chr, range(0x21, 0x7F)))
 
 class Boundary:
     """
-    The source's origin, and what may be asked beyond it: downloads, without credentials, never from https to http, at
-    private addresses only if the source is at one itself. Plain http beyond this machine needs ``allow_http``.
+    The origins of a source, and what may be requested beyond them: downloads, without credentials, never from https to
+    http, at private addresses only if the source is at one itself. Plain http beyond this machine needs ``allow_http``.
+
+    ``further``: URLs whose origins may receive credentials, too (a login host).
     """
 
-    def __init__(self, base: str, *, allow_http: bool) -> None:
+    def __init__(self, base: str, *, allow_http: bool, further: Iterable[str] = ()) -> None:
         self.base = origin_of(base)
+        self.trusted = frozenset({self.base, *map(origin_of, further)})
         self._allow_http = allow_http
         # How nearly every address begins: nothing can stand between this and its path that would lead elsewhere.
         self._own = f"{self.base.removesuffix(':443' if self.base.startswith('https') else ':80')}/"
         self._base_is_private: bool | None = None
-        if problem := plain_http_problem(base, allow_http=allow_http):
-            raise ConfigError(f"base_url: {problem}.")
+        for url in (self.base, *sorted(self.trusted - {self.base})):
+            if problem := plain_http_problem(url, allow_http=allow_http):
+                raise ConfigError(f"{'base_url' if url == self.base else url}: {problem}.")
 
     def origin(self, request: Request, url: str, *, before: str) -> str:
         """The origin of ``url``; ForeignOriginError where it must not be asked. ``before`` is what led there."""
@@ -45,13 +50,10 @@ class Boundary:
         # Of what stands behind an address in brackets Python says nothing, but it would be sent as Host.
         if scheme not in ("http", "https") or not host or _LOOSE.match(url):
             raise ForeignOriginError(f"{host_of(before)} names an address that is no http(s) URL ({shown(request)}).")
-        if origin == self.base:
+        if origin in self.trusted:
             return origin
         if request.credentials:
-            raise ForeignOriginError(
-                f"{shown(request)} leads to {origin}, but credentials go to {self.base} only: nothing was sent there. "
-                "If the provider moved, set base_url to its new address."
-            )
+            raise self._foreign(request, origin, host)
         if scheme == "http" and "https" in (urlsplit(before).scheme, urlsplit(self.base).scheme):
             raise ForeignOriginError(
                 f"a download leads from https to plain {origin} ({shown(request)}); it is not followed."
@@ -64,9 +66,22 @@ class Boundary:
             raise _private(host, request)
         return origin
 
+    def _foreign(self, request: Request, origin: str, host: str) -> ForeignOriginError:
+        secure = [one for one in self.trusted if one.startswith("https:") and host_of(one) == host]
+        if origin.startswith("http:") and secure:
+            return ForeignOriginError(
+                f"{shown(request)} leads to plain http at {host}, which is configured with https: nothing was sent "
+                "there. Where a provider's links name the wrong scheme, its connector reads them with "
+                "Request.link(..., keep_scheme=True)."
+            )
+        return ForeignOriginError(
+            f"{shown(request)} leads to {origin}, but credentials go to {' and '.join(sorted(self.trusted))} only: "
+            "nothing was sent there. If the provider moved, set base_url to its new address."
+        )
+
     def check_peer(self, origin: str, peer: str, request: Request) -> None:
         """The address connected to is checked as well: the name may mean another one now than when it was asked for."""
-        if origin != self.base and not self._private_allowed() and not _is_public(_address(peer)):
+        if origin not in self.trusted and not self._private_allowed() and not _is_public(_address(peer)):
             raise _private(host_of(origin), request)
 
     def _private_allowed(self) -> bool:

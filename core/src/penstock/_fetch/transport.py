@@ -18,6 +18,7 @@ import ssl
 import threading
 import time
 import zlib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -63,7 +64,8 @@ class Transport:
     """
     An exchange over HTTP/1.1 with keep-alive: request in, whole response out. Safe to call from several threads.
 
-    ``base_origin`` is where credentials may go (:func:`penstock.model.origin_of` of the source's ``base_url``).
+    ``base_origin`` is where credentials may go (:func:`penstock.model.origin_of` of the source's ``base_url``), and so
+    are ``origins``.
     ``total_timeout_s`` bounds one attempt from the first packet to the last, redirects included; None: ten times
     ``timeout_s``, which bounds the wait for a connection and for each next byte. ``proxy`` is a URL; None:
     ``HTTPS_PROXY`` and its kin, minus ``NO_PROXY`` and this machine. ``ca_file``: None: ``SSL_CERT_FILE`` or
@@ -83,6 +85,7 @@ class Transport:
         ca_file: str | None,
         allow_http: bool,
         base_origin: str,
+        origins: Iterable[str] = (),
         clock: Clock,
         total_timeout_s: float | None = None,
     ) -> None:
@@ -95,7 +98,7 @@ class Transport:
         self._proxies = {} if proxy else getproxies()
         self._ca_file = ca_file
         self._clock = clock
-        self._boundary = Boundary(base_origin, allow_http=allow_http)
+        self._boundary = Boundary(base_origin, allow_http=allow_http, further=origins)
         self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
         self._attempts: set[_Attempt] = set()
         self._lock = threading.Lock()
@@ -142,7 +145,7 @@ class Transport:
         try:
             if stopping := self._stopping():
                 raise stopping
-            if origin != self._boundary.base:
+            if origin not in self._boundary.trusted:
                 attempt.check_peer = lambda peer: self._boundary.check_peer(origin, peer, request)
             headers = self._headers(request, origin)
             pool = self._pool(url)
@@ -211,7 +214,7 @@ class Transport:
             "accept-encoding": ("Accept-Encoding", "gzip"),
         }
         for name, value in request.headers:
-            if name.lower() in _WRITTEN_HERE or (origin != self._boundary.base and name.lower() not in _CARRIED):
+            if name.lower() in _WRITTEN_HERE or (origin not in self._boundary.trusted and name.lower() not in _CARRIED):
                 continue
             if "\n" in value or "\r" in value or any(ord(letter) > 255 for letter in value):
                 raise ConfigError(

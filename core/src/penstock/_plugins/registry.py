@@ -18,7 +18,7 @@ import pluggy
 from attrs import field, frozen
 
 from penstock import hookspecs
-from penstock._plugins.validation import problems_in_actions, problems_in_streams
+from penstock._plugins.validation import problems_in_actions, problems_in_connector, problems_in_streams
 from penstock._util.text import did_you_mean
 from penstock.actions import Action
 from penstock.commands import BUILT_IN, Command
@@ -338,7 +338,7 @@ class Registry:
                     failed.append(self._break(plugin, f"the command {name!r} is one of penstock's own; rename it"))
                     continue
                 offers.setdefault(name, []).append(Offer(value, plugin))
-        if source:
+        if source or hook == "penstock_sources":
             failed += self._validate(hook, source, offers)
             refused = {one.plugin for one in failed}
             kept = {
@@ -354,17 +354,19 @@ class Registry:
         return _Offers(usable, clashes, tuple(failed))
 
     def _validate(self, hook: str, source: str, offers: Mapping[str, Sequence[Offer]]) -> list[Broken]:
-        """The problems of the streams or actions of one connector. A plugin with a problem offers none of its own."""
+        """The problems of connectors, or of one connector's streams or actions. Their plugin offers none of them."""
         by_plugin: dict[Plugin, list[Any]] = {}
         for offer in (offer for several in offers.values() for offer in several):
             by_plugin.setdefault(offer.plugin, []).append(offer.value)
-        connector = self._offers("penstock_sources").usable.get(source)
+        connector = self._offers("penstock_sources").usable.get(source) if source else None
         settings = connector.value.settings if connector is not None else None
         all_ = {name: several[0].value for name, several in offers.items()}
         broken: list[Broken] = []
         for plugin, values in by_plugin.items():
             try:
-                if hook == "penstock_actions":
+                if hook == "penstock_sources":
+                    problems = [problem for value in values for problem in problems_in_connector(value)]
+                elif hook == "penstock_actions":
                     problems = problems_in_actions(values)
                 else:
                     problems = problems_in_streams(values, all_, settings, self.part)

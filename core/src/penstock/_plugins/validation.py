@@ -1,12 +1,15 @@
 """
-Validation of the streams and actions that a plugin declares, before any request is sent.
+Validation of the connectors, streams and actions that a plugin declares, before any request is sent.
 
 Each problem is one line: the stream or action, what was found, and what to write instead. All problems are reported at
 once. No record class is compiled here, because this runs whenever a connector is used.
 """
 
+import inspect
+import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, get_args
 
 import attrs
@@ -14,7 +17,17 @@ from attrs import evolve
 
 from penstock._util.text import did_you_mean, nearest
 from penstock.actions import Action, FieldType, Place
-from penstock.connector import SLICE_VALUES, OpenFor, Parent, Stream
+from penstock.connector import (
+    SLICE_VALUES,
+    Connector,
+    Limits,
+    OpenFor,
+    Parent,
+    SourceSettings,
+    Stream,
+    is_declared_public,
+    keys_of,
+)
 from penstock.errors import PluginError
 from penstock.model import Kind, placeholders
 from penstock.protocols import Named, SinglePage
@@ -38,6 +51,70 @@ _PARTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind of part, 
     "paginator": ("paginator", _PAGES),
     "poller": ("poller", _REPORTS),
 }
+
+
+# --- connectors -----------------------------------------------------------------------------------------------------
+
+
+# Names of keys that hold a secret more often than not.
+_SECRET_NAME = re.compile(r"(^|_)(secret|password|passphrase|token|(api|private|access|signing)_?key)$", re.IGNORECASE)
+_TEXTS = (str, str | None, "str", "str | None")
+
+
+def problems_in_connector(connector: Connector) -> list[str]:
+    """The problems of a connector's own fields and of its settings class."""
+    found = [*_of_settings(connector.settings), *_of_source(connector)]
+    return [f"connector {connector.name}: {problem}" for problem in found]
+
+
+def _of_settings(settings: Any) -> Iterator[str]:
+    if not (isinstance(settings, type) and issubclass(settings, SourceSettings)):
+        yield f"settings is {_sort(settings)}; write a class that extends SourceSettings"
+        return
+    name = settings.__name__
+    if "__attrs_attrs__" not in vars(settings):
+        yield f"{name} ({_place(settings)}) has no decorator; put @frozen(kw_only=True) above it"
+        return
+    for attribute in keys_of(settings):
+        at = f"{name}.{attribute.name} ({_place(settings)})"
+        if attribute.type is None:
+            yield f"{at} has no type; write {attribute.name}: str = setting(...)"
+        elif attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and not is_declared_public(attribute):
+            yield (
+                f"{at} looks like a secret and is a text, which logs may show; write {attribute.name}: Secret = "
+                "setting(...), or setting(..., secret=False) if it is none"
+            )
+
+
+def _of_source(connector: Connector) -> Iterator[str]:
+    for name, example in (
+        ("authenticator", "lambda settings: HeaderTokens(headers={...: settings.token})"),
+        ("judge", "judge(response, answer)"),
+        ("check", "lambda settings, slice_: Request(url=...)"),
+    ):
+        value = getattr(connector, name)
+        if value is not None and not callable(value):
+            yield f"{name} is {_sort(value)}; write a function, such as {name}={example}"
+    if not isinstance(connector.limits, Limits):
+        yield f"limits is {_sort(connector.limits)}; write Limits(requests_per_second=2, concurrency=4)"
+    if isinstance(connector.settings, type) and attrs.has(connector.settings):
+        yield from _unknown_settings(connector.settings, "origins", connector.origins)
+
+
+def _unknown_settings(settings: type, what: str, names: Iterable[str]) -> Iterator[str]:
+    known = {attribute.name for attribute in keys_of(settings)}
+    for name in names:
+        if name not in known and not hasattr(settings, name):
+            meant = did_you_mean(name, known)
+            yield f"{what} names {name!r}, which is no setting of {settings.__name__}.{meant}"
+
+
+def _place(value: Any) -> str:
+    """File and line of a class or function, for a message; its module where the source is not at hand."""
+    try:
+        return f"{Path(inspect.getsourcefile(value) or '?').name}, line {inspect.getsourcelines(value)[1]}"
+    except (OSError, TypeError):
+        return str(getattr(value, "__module__", "?"))
 
 
 # --- streams --------------------------------------------------------------------------------------------------------
@@ -272,11 +349,7 @@ def _of_parts(stream: Stream, part: Lookup) -> Iterator[str]:
 def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
     if not stream.required_settings or settings is None:
         return
-    known = {attribute.name for attribute in attrs.fields(settings)}
-    for name in stream.required_settings:
-        if name not in known and not hasattr(settings, name):
-            meant = did_you_mean(name, known)
-            yield f"required_settings names {name!r}, which is no setting of {settings.__name__}.{meant}"
+    yield from _unknown_settings(settings, "required_settings", stream.required_settings)
 
 
 def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
