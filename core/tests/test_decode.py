@@ -519,7 +519,7 @@ def test_only_dates_have_a_form() -> None:
     """
     A form that nobody would read by is a mistake of the record class.
     """
-    with pytest.raises(TypeError, match="only a date has a form"):
+    with pytest.raises(TypeError, match="only a date or a time has a format"):
 
         @record()
         class Wrong:

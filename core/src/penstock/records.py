@@ -62,7 +62,13 @@ class Column:
     personal: bool = False
     secret: bool = False  # read, so that it is known, and never let out
     zone: Zone = "aware"  # of a datetime: whether the provider states one
-    format: str = ""  # of a date: how the provider spells it, for strptime; one in ISO form is read too
+    format: str = ""  # of a date or time: how the provider writes it (see column()); one in ISO form is read too
+    path: tuple[str, ...] = ()  # of a nested value: the members that lead to it; ``member`` is then their dotted form
+    null: tuple[str, ...] = ()  # texts that mean null, besides a blank one
+    true: tuple[str, ...] = ()  # texts that mean true or false, in any case, besides "true", "false", "1", "0"
+    false: tuple[str, ...] = ()
+    number: str = ""  # how the provider writes numbers in text: one of NUMBER_FORMATS
+    unit_of: str = ""  # the column that holds the unit of this one, row by row (the currency of an amount)
     derived_of: str | None = None  # the column whose number this one holds, shifted by ``scale`` decimal places
     scale: int = 0
     whole: str = ""  # what ``derived_of`` counts in whole numbers ("cents"); "": a fraction is as good
@@ -76,15 +82,32 @@ class Column:
         """Whether penstock adds it, and no member of the provider fills it."""
         return self.member is None
 
+    @property
+    def top_member(self) -> str | None:
+        """The member of the record itself that the value is in; None for an added column."""
+        return self.path[0] if self.path else self.member
+
+
+NUMBER_FORMATS = ("1,234.5", "1.234,5", "1 234,5", "1'234.5", "1234,5")
+"""
+How numbers are written in text, by example. Each takes currency signs, a sign in front or behind, brackets for a
+negative number, and numbers without separators of thousands.
+"""
+
 
 def column(
     *,
     member: str | None = None,
+    path: str | None = None,
     description: str = "",
     unit: str = "",
     additive: bool = False,
     zone: Zone = "aware",
     format: str = "",
+    null: tuple[str, ...] = (),
+    true: tuple[str, ...] = (),
+    false: tuple[str, ...] = (),
+    number: str = "",
     hidden: tuple[str, ...] = (),
     hidden_personal: tuple[str, ...] = (),
     personal: bool = False,
@@ -94,12 +117,36 @@ def column(
     """
     A column with more to say than its name and type.
 
-    ``member``: the provider's name where the rule of the class does not give it. ``format``: of a date that is not
-    spelled as 2026-01-31, how it is ("%m/%d/%Y"). ``hidden``: paths inside a nested
-    value that hold secrets, dotted, ``*`` for every member or element, ``[name=leadHash]`` for the elements of an
-    array with that member.
+    ``member``: the provider's name where the rule of the class does not give it. ``path``: the dotted members of a
+    nested value ("amount.value"); what else the outer member holds is kept in ``_extra``, unless other columns read it.
+
+    ``format``: of a date or time that is not in ISO form (2026-01-31, 2026-01-31T10:00:00Z), the form for ``strptime``
+    ("%m/%d/%Y"). Of a time also "epoch_s" and "epoch_ms" for seconds and milliseconds since 1970, or "epoch" for
+    whichever of them a number must be (below 10^11 it is seconds). A form without "%z" needs ``zone="naive"``.
+
+    ``null``: texts that mean null ("--", "N/A", "0000-00-00"). ``true``, ``false``: words for a boolean ("Y", "no").
+    ``number``: how numbers are written in text, one of ``NUMBER_FORMATS`` ("1,234.5", "1.234,5", ...).
+
+    ``hidden``: paths inside a nested value that hold secrets, dotted, ``*`` for every member or element,
+    ``[name=leadHash]`` for the objects with that member.
     """
-    return _field(default, locals())
+    return _declared(default, locals())
+
+
+def money(path: str = "", *, currency: str = "", additive: bool = True, default: Any = None, **more: Any) -> Any:
+    """
+    An amount whose currency is in another member of the record, so that the unit may differ from row to row. Sums are
+    kept per currency.
+
+    ``money()`` and ``money("cost")`` read an object such as ``{"value": "12.50", "currency": "EUR"}``, in the member of
+    the column's name or of that path. Where the members have other names or places, ``path`` is the amount's and
+    ``currency`` the currency's, both dotted: ``money("price", currency="currencyCode")``.
+
+    The column that reads the currency's member holds the currency; where the class has none, ``<name>_currency`` is
+    added behind the amount.
+    """
+    more["money"] = {"path": path, "currency": currency}
+    return _declared(default, {**more, "additive": additive})
 
 
 def personal(*, default: Any = None, **more: Any) -> Any:
@@ -131,12 +178,12 @@ def derived(
     that a price that is missing is counted.
     """
     more = _only(locals(), "scale", "whole", "expected", "unit", "additive", "description")
-    return _field(None, {"derived_of": of, "added": True, **more})
+    return _declared(None, {"derived_of": of, "added": True, **more})
 
 
 def added(*, description: str = "", personal: bool = False, unit: str = "") -> Any:
     """A column stamped from the request or the envelope: an account, a parent's key, the report day."""
-    return _field(None, {"added": True, **_only(locals(), "description", "personal", "unit")})
+    return _declared(None, {"added": True, **_only(locals(), "description", "personal", "unit")})
 
 
 def row_key(*of: str) -> Any:
@@ -145,15 +192,34 @@ def row_key(*of: str) -> Any:
     the partition (in the provider's order).
     """
     described = f"hash of {', '.join(of)} and the number of its occurrence in the partition"
-    return _field(None, {"hash_of": of, "added": True, "description": described})
+    return _declared(None, {"hash_of": of, "added": True, "description": described})
 
 
 def _only(values: Mapping[str, Any], *names: str) -> dict[str, Any]:
     return {name: values[name] for name in names}
 
 
-def _field(default: Any, said: Mapping[str, Any]) -> Any:
-    return attrs.field(default=default, metadata={_METADATA: {k: v for k, v in said.items() if k != "default"}})
+class _Declared:
+    """A column as a record class declares it, until :func:`record` makes an attrs field of it."""
+
+    def __init__(self, field: Any) -> None:
+        self.field = field
+
+    def __or__(self, other: object) -> Any:
+        raise TypeError(_SHADOWED)
+
+
+_SHADOWED = (
+    "a column has the name of the type in its annotation (date: date | None = column(...)), so Python takes that name "
+    "for the column itself. Name the column otherwise, and its member as it is sent: "
+    "day: date | None = column(member='date'); or import the type under another name: from datetime import date as Date"
+)
+
+
+def _declared(default: Any, given: Mapping[str, Any]) -> Any:
+    return _Declared(
+        attrs.field(default=default, metadata={_METADATA: {k: v for k, v in given.items() if k != "default"}})
+    )
 
 
 def same(name: str) -> str:
@@ -184,7 +250,9 @@ T = TypeVar("T", bound=type)
 
 
 @dataclass_transform(
-    kw_only_default=True, frozen_default=True, field_specifiers=(column, personal, secret, derived, added, row_key)
+    kw_only_default=True,
+    frozen_default=True,
+    field_specifiers=(column, personal, secret, derived, added, row_key, money),
 )
 def record(
     *,
@@ -193,9 +261,12 @@ def record(
     key: str | tuple[str, ...] | None = None,
     account: str | None = None,
     day: str | None = None,
+    null: tuple[str, ...] = (),
+    number: str = "",
 ) -> Callable[[T], T]:
     """
-    Declare a record class. ``members``: how a column's name becomes the provider's member name.
+    Declare a record class. ``members``: how a column's name becomes the provider's member name. ``null`` and
+    ``number`` are the defaults of its columns (see :func:`column`): ``null`` of all but text and nested ones.
 
     ``kind``, ``key``, ``account``, ``day``: the defaults of a :class:`~penstock.connector.Stream` of this record.
     Every column gets a default, so that a class may list nullable and required ones in the provider's order.
@@ -204,10 +275,14 @@ def record(
 
     def declare(cls: T) -> T:
         for name, annotation in cls.__annotations__.items():
-            if not hasattr(cls, name) and _nullable(annotation):
+            if isinstance(annotation, _Declared):
+                raise TypeError(_SHADOWED)
+            if isinstance(given := getattr(cls, name, None), _Declared):
+                setattr(cls, name, given.field)
+            elif not hasattr(cls, name) and _nullable(annotation):
                 setattr(cls, name, None)
         made = frozen(cls, kw_only=True)
-        made.__penstock_columns__ = _columns(made, _RULES[members])  # type: ignore[attr-defined]
+        made.__penstock_columns__ = _columns(made, _RULES[members], null, number)  # type: ignore[attr-defined]
         made.__penstock_stream__ = defaults  # type: ignore[attr-defined]
         return made
 
@@ -222,29 +297,108 @@ def columns_of(cls: type) -> tuple[Column, ...]:
         raise TypeError(f"{cls.__name__} is no record class: put @record() above it") from None
 
 
-def _columns(cls: type, rule: Callable[[str], str]) -> tuple[Column, ...]:
-    hints = typing.get_type_hints(cls)
+def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], number: str) -> tuple[Column, ...]:
+    try:
+        hints = typing.get_type_hints(cls)
+    except TypeError as error:
+        shadowing = {"date", "datetime", "Decimal"} & {attribute.name for attribute in attrs.fields(cls)}
+        raise TypeError(f"{cls.__name__}: {_SHADOWED if shadowing else error}") from None
     made: list[Column] = []
+    currencies: dict[str, str] = {}
     for attribute in attrs.fields(cls):
-        said = dict(attribute.metadata.get(_METADATA, {}))
-        is_added = said.pop("added", False)
-        member = said.pop("member", None) or rule(attribute.name)
+        at = f"{cls.__name__}.{attribute.name}"
+        given = dict(attribute.metadata.get(_METADATA, {}))
+        is_added = given.pop("added", False)
+        amount = given.pop("money", None)
+        member, path = given.pop("member", None) or rule(attribute.name), given.pop("path", None)
         bare = _bare(hints[attribute.name])
         if bare not in _TYPES:
-            raise TypeError(f"{cls.__name__}.{attribute.name}: {hints[attribute.name]!r} is no column type")
-        if said.get("format") and bare is not date:
-            raise TypeError(f"{cls.__name__}.{attribute.name}: only a date has a form")
-        nullable = bare is Any or _nullable(hints[attribute.name])
-        made.append(
-            Column(
-                name=attribute.name, type=_TYPES[bare], nullable=nullable, member=None if is_added else member, **said
-            )
+            raise TypeError(f"{at}: {hints[attribute.name]!r} is no column type")
+        type_ = _TYPES[bare]
+        if null and type_ not in ("text", "json") and not is_added:
+            given["null"] = given.get("null") or null
+        if number and type_ in ("integer", "decimal") and not is_added:
+            given["number"] = given.get("number") or number
+        if amount is not None:
+            path, currencies[attribute.name] = _of_money(member, amount)
+        column = Column(
+            name=attribute.name,
+            type=type_,
+            nullable=bare is Any or _nullable(hints[attribute.name]),
+            member=None if is_added else path or member,
+            path=_steps(path),
+            **given,
         )
+        if mistake := _mistake(column):
+            raise TypeError(f"{at}: {mistake}")
+        made.append(column)
+    for name, currency in currencies.items():
+        _join_currency(made, name, currency)
+    return _checked(cls, made)
+
+
+def _steps(path: str | None) -> tuple[str, ...]:
+    return tuple(path.split(".")) if path and "." in path else ()
+
+
+def _of_money(member: str, amount: Mapping[str, str]) -> tuple[str, str]:
+    """The paths of an amount and of its currency."""
+    path = amount["path"] or member
+    return (path, amount["currency"]) if amount["currency"] else (f"{path}.value", f"{path}.currency")
+
+
+def _join_currency(columns: list[Column], name: str, currency: str) -> None:
+    """Name the column that holds the currency of the amount ``name``; where no column reads it, add one behind."""
+    place = [one.name for one in columns].index(name)
+    holder = next((one.name for one in columns if one.member == currency), None)
+    if holder is None:
+        holder = f"{name}_currency"
+        described = f"the currency of {name}"
+        columns.insert(
+            place + 1,
+            Column(name=holder, type="text", member=currency, path=_steps(currency), description=described),
+        )
+    columns[place] = attrs.evolve(columns[place], unit_of=holder)
+
+
+_FORMATTED = ("date", "datetime")
+EPOCHS = ("epoch", "epoch_s", "epoch_ms")
+
+
+def _mistake(column: Column) -> str:
+    """What its options do not fit; empty if they do."""
+    if column.format and column.type not in _FORMATTED:
+        return "only a date or a time has a format"
+    if column.format in EPOCHS and (column.type != "datetime" or column.zone != "aware"):
+        return f"the format {column.format!r} is of a datetime, which is aware: without zone='naive'"
+    written = column.type == "datetime" and column.format and column.format not in EPOCHS
+    if written and ("%z" in column.format) != (column.zone == "aware"):
+        return "a time whose format has no %z states no zone: write zone='naive' (and only then)"
+    if column.number and column.number not in NUMBER_FORMATS:
+        return f"the number format {column.number!r} is none of {', '.join(map(repr, NUMBER_FORMATS))}"
+    if column.number and column.type not in ("integer", "decimal"):
+        return "only an int or a Decimal has a number format"
+    if (column.true or column.false) and column.type != "boolean":
+        return "only a bool has words for true and false"
+    return ""
+
+
+def _checked(cls: type, columns: list[Column]) -> tuple[Column, ...]:
     taken: dict[str, str] = {}
-    for one in made:
+    for one in columns:
         if one.member is not None and taken.setdefault(one.member, one.name) != one.name:
             raise TypeError(f"{cls.__name__}: {taken[one.member]} and {one.name} both claim the member {one.member!r}")
-    return tuple(made)
+    names = [one.name for one in columns]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise TypeError(f"{cls.__name__}: there are two columns {twice[0]}")
+    whole = {one.member: one for one in columns if not one.path}
+    for one in columns:
+        outer = whole.get(one.top_member) if one.path else None
+        if outer is not None and outer.type != "json":
+            raise TypeError(
+                f"{cls.__name__}: {one.name} reads inside of {one.top_member!r}, which {outer.name} reads whole"
+            )
+    return tuple(columns)
 
 
 def _bare(annotation: Any) -> Any:

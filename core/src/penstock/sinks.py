@@ -49,8 +49,8 @@ class Layout:
 
     @property
     def measures(self) -> tuple[str, ...]:
-        """The columns that may be summed."""
-        return tuple(column.name for column in self.columns if column.additive)
+        """The columns that may be summed over all rows. An amount with a currency of its own in each row is none."""
+        return tuple(column.name for column in self.columns if column.additive and not column.unit_of)
 
 
 State = Literal["intended", "staged", "delivered", "failed"]

@@ -2,10 +2,12 @@
 What a batch is asked after it was decoded: its sums, and its rows by day.
 """
 
+from collections.abc import Iterator
 from datetime import UTC, date, tzinfo
 from decimal import Decimal, localcontext
-from itertools import compress
-from operator import attrgetter
+from itertools import compress, repeat
+from operator import attrgetter, eq
+from typing import Any
 
 from attrs import evolve
 
@@ -15,11 +17,26 @@ from penstock.model import Batch
 
 
 def sums(batch: Batch) -> dict[str, Decimal]:
-    """The sum over the rows of every measure, nulls skipped, exact to 1000 digits."""
+    """
+    The sum over the rows of every measure, nulls skipped, exact to 1000 digits.
+
+    An amount with a currency in each row has a sum for each currency, as ``amount[EUR]``, ``amount[]`` without one.
+    """
     with localcontext(prec=1000):
-        return {
+        totals = {
             name: sum(filter(None, map(attrgetter(name), batch.rows)), Decimal(0)) for name in batch.layout.measures
         }
+        for column in batch.layout.columns:
+            if column.additive and column.unit_of:
+                totals.update(
+                    _by_unit(column.name, *(values_of(batch.rows, one) for one in (column.name, column.unit_of)))
+                )
+        return totals
+
+
+def _by_unit(name: str, values: list[Any], units: list[Any]) -> Iterator[tuple[str, Decimal]]:
+    for unit in set(units):
+        yield f"{name}[{unit or ''}]", sum(filter(None, compress(values, map(eq, repeat(unit), units))), Decimal(0))
 
 
 def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Batch]:

@@ -6,13 +6,16 @@ lose something is refused with a reason. Nothing here is called for a record tha
 """
 
 import re
+import unicodedata
 from collections.abc import Callable
-from datetime import UTC, date, datetime, time, tzinfo
-from decimal import Decimal, InvalidOperation
+from datetime import UTC, date, datetime, time, timedelta, tzinfo
+from decimal import ROUND_FLOOR, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import Any
 
-from penstock.records import Column
+from attrs import frozen
+
+from penstock.records import EPOCHS, Column
 from penstock.redact import clip
 
 LARGEST_EXPONENT = 308
@@ -20,13 +23,25 @@ LARGEST_EXPONENT = 308
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATETIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?")
+_THOUSANDS = re.compile(r"[+-]?\d{1,3}(?:\.\d{3})+", re.ASCII)  # 1.000 is one or a thousand
 _DIGITS = re.compile(r"[+-]?\d{1,400}", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # of JSON, and +1, 1. and .5
 _TRUE_FALSE = {"true": True, "1": True, "false": False, "0": False}
 
 
+FIRST_MILLISECONDS = 10**11
+"""A time since 1970 of the format "epoch" is in seconds below this (the year 5138), else in milliseconds."""
+
+
 class MisfitError(ValueError):
     """The value does not fit its column; the text says why."""
+
+
+@frozen
+class NoObject:
+    """What came where an object with the value was expected."""
+
+    value: Any
 
 
 def coerce(column: Column, value: Any) -> Any:
@@ -36,6 +51,10 @@ def coerce(column: Column, value: Any) -> Any:
     Blank text is null for every column but text and json. Raises MisfitError.
     """
     if value is None:
+        return None
+    if isinstance(value, NoObject):
+        raise MisfitError(f"expected an object with the member {column.path[-1]!r}, got {_kind(value.value)}")
+    if isinstance(value, str) and column.null and value.strip() in column.null:
         return None
     if column.type == "json":
         return value
@@ -62,8 +81,12 @@ def _text(column: Column, value: Any) -> str:
 def _integer(column: Column, value: Any) -> int:
     if isinstance(value, int) and not isinstance(value, bool):
         return value
+    if isinstance(value, str) and column.number:
+        value = plain_number(value, column.number)
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
+    if isinstance(value, str) and _THOUSANDS.fullmatch(value):
+        raise MisfitError(f"{_shown(value)} may be thousands or a fraction: declare the column's number format")
     number = exact(value)
     if number != number.to_integral_value():
         raise MisfitError(f"{_shown(value)} is no whole number")
@@ -71,7 +94,36 @@ def _integer(column: Column, value: Any) -> int:
 
 
 def _decimal(column: Column, value: Any) -> Decimal:
-    return exact(value)
+    return exact(plain_number(value, column.number) if isinstance(value, str) and column.number else value)
+
+
+def plain_number(text: str, form: str) -> str:
+    """The number in ``text``, written as ``form`` (of ``NUMBER_FORMATS``), in plain digits. Raises MisfitError."""
+    number = re.sub(r"[\u00a0\u202f]", " ", text).strip()
+    negative = number.startswith("(") and number.endswith(")")
+    number = "".join(sign for sign in number.strip("()") if unicodedata.category(sign) != "Sc").strip()
+    number = number.replace("\u2212", "-")
+    if number[-1:] in ("-", "+"):
+        number = number[-1] + number[:-1].strip()
+    sign = number[:1] if number[:1] in ("-", "+") else ""
+    digits = number.removeprefix(sign).strip()
+    if _number_form(form).fullmatch(digits) is None or (negative and sign):
+        raise MisfitError(f"{_shown(text)} is no number such as {form}")
+    thousands, mark = _marks(form)
+    plain = digits.replace(thousands, "") if thousands else digits
+    return ("-" if negative else sign) + plain.replace(mark, ".")
+
+
+def _marks(form: str) -> tuple[str, str]:
+    """The separator of thousands (may be empty) and the decimal mark."""
+    return (form[1] if not form[1].isdigit() else ""), form[-2]
+
+
+@lru_cache
+def _number_form(form: str) -> "re.Pattern[str]":
+    thousands, mark = map(re.escape, _marks(form))
+    grouped = rf"\d{{1,3}}(?:{thousands}\d{{2,3}})*{thousands}\d{{3}}|" if thousands else ""
+    return re.compile(rf"(?:{grouped}\d+)(?:{mark}\d*)?|{mark}\d+", re.ASCII)
 
 
 def exact(value: Any) -> Decimal:
@@ -108,7 +160,12 @@ def bounded(number: Decimal) -> bool:
 def _boolean(column: Column, value: Any) -> bool:
     if isinstance(value, bool):
         return value
-    known = _TRUE_FALSE.get(str(value).lower()) if isinstance(value, (str, int)) else None
+    word = str(value).lower() if isinstance(value, (str, int)) else ""
+    if word in map(str.lower, column.true):
+        return True
+    if word in map(str.lower, column.false):
+        return False
+    known = _TRUE_FALSE.get(word)
     if known is None:
         raise MisfitError(f"{_shown(value)} is neither true nor false")
     return known
@@ -139,7 +196,11 @@ def spelled_day(text: str, form: str) -> date | None:
 
 
 def _datetime(column: Column, value: Any) -> datetime:
+    if column.format in EPOCHS:
+        return since_epoch(exact(value), column.format)
     naive = column.zone == "naive"
+    if isinstance(value, str) and column.format and (written := spelled_moment(value, column.format)) is not None:
+        return written
     if naive and isinstance(value, str) and _DATE.fullmatch(value):
         return datetime.combine(date.fromisoformat(value), time())  # a day without its time is its start
     moment = value if isinstance(value, datetime) else _moment(value)
@@ -150,13 +211,28 @@ def _datetime(column: Column, value: Any) -> datetime:
     return moment
 
 
+@lru_cache(maxsize=4096)
+def spelled_moment(text: str, form: str) -> datetime | None:
+    """The time in a text of this form (of ``strptime``); None where it is of another."""
+    try:
+        return datetime.strptime(text, form)  # noqa: DTZ007  the form has a zone where the column has
+    except ValueError:
+        return None
+
+
+def since_epoch(number: Decimal, form: str) -> datetime:
+    """The time, in UTC, so many seconds or milliseconds after 1970; what is finer than a microsecond is cut."""
+    if form == "epoch":
+        form = "epoch_s" if abs(number) < FIRST_MILLISECONDS else "epoch_ms"
+    micros = number.scaleb(6 if form == "epoch_s" else 3).to_integral_value(ROUND_FLOOR)
+    return datetime(1970, 1, 1, tzinfo=UTC) + timedelta(microseconds=int(micros))
+
+
 def _moment(value: Any) -> datetime:
     found = _DATETIME.fullmatch(value) if isinstance(value, str) else None
     if found is None:
         raise MisfitError(f"{_shown(value)} is no date and time")
     day, minute, second, fraction, zone = found.groups(default="")
-    if fraction.rstrip("0")[6:]:
-        raise MisfitError(f"{_shown(value)} is finer than a microsecond")
     zone = "+00:00" if zone.upper() in ("Z", "UTC") else zone
     return datetime.fromisoformat(f"{day}T{minute}{second or ':00'}.{fraction[:6].ljust(6, '0')}{zone}")
 

@@ -175,7 +175,8 @@ class Compiled:
         keep_unknown = wanted.include_personal if wanted.extra is None else wanted.extra
         sent_json = [column.name for column in columns if column.type == "json" and not column.added]
         raw = tuple(name for name in sent_json if wanted.nested == "raw" and name not in cleaners)
-        masked = frozenset(member for name in self._hidden if (member := self.columns[name].member) is not None)
+        hidden = [self.columns[name] for name in self._hidden]
+        masked = [one.path[-1] if one.path else one.member for one in hidden if one.member is not None]
         handling = Handling(
             required=frozenset({*read, *wanted.needed, *division.parent_key}),
             hidden=self._hidden,
@@ -245,6 +246,12 @@ class Compiled:
             raise ConfigError(
                 f"exclude: {stream.name}.{name} cannot be left out; it is (part of) the key, the partition, or what "
                 f"another stream is asked by."
+            )
+        units = {one.unit_of for one in self.columns.values() if one.unit_of and one.name not in excluded}
+        for name in sorted(excluded & units):
+            raise ConfigError(
+                f"exclude: {stream.name}.{name} cannot be left out; it is the currency of a column that is not. Leave "
+                "out both."
             )
         secret = {column.name for column in self.columns.values() if column.secret}
         if unfit := secret & needed:

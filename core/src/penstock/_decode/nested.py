@@ -3,11 +3,15 @@ What must not be let out of nested values: removed at declared paths, or masked 
 """
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
+from msgspec import UNSET, Raw
 
+from penstock._decode.coerce import NoObject
+from penstock._decode.page import PLAIN
+from penstock.records import Column
 from penstock.redact import MASK
 
 
@@ -93,3 +97,62 @@ class Masks:
         if marks:
             return {name: item if name in marks else MASK for name, item in value.items()}
         return {name: MASK if name in self.names else self.apply(item) for name, item in value.items()}
+
+
+# --- columns inside of other members --------------------------------------------------------------------------------
+
+
+@frozen
+class Outer:
+    """
+    The members that columns are read from inside of: each is held in an attribute of the row until they are filled.
+
+    A member that a json column holds whole needs no attribute, and nothing of it is left over.
+    """
+
+    columns: tuple[Column, ...]
+    attributes: Mapping[str, str]  # attribute -> member
+    holders: Mapping[str, str]  # member -> the attribute or json column that holds it
+    claims: Mapping[str, Any]  # member -> what columns read inside: names of members, each with what is read in them
+
+    @classmethod
+    def of(cls, columns: Iterable[Column]) -> "Outer":
+        columns = tuple(columns)
+        nested = tuple(column for column in columns if column.path)
+        whole = {str(column.member): column.name for column in columns if column.member is not None and not column.path}
+        claims: dict[str, Any] = {}
+        for column in nested:
+            place = claims
+            for step in column.path:
+                place = place.setdefault(step, {})
+        attributes = {f"_outer_{number}": member for number, member in enumerate(claims) if member not in whole}
+        holders = {**whole, **{member: attribute for attribute, member in attributes.items()}}
+        return cls(nested, attributes, holders, claims)
+
+    def place(self, column: Column) -> tuple[str, tuple[str, ...]]:
+        """The attribute that a column's value is in, and the members that lead to it."""
+        return self.holders[column.path[0]], column.path[1:]
+
+
+def found(value: Any, steps: Sequence[str]) -> Any:
+    """What is at the end of ``steps``; None where a member is missing or null, NoObject where there is no object."""
+    if isinstance(value, Raw):
+        value = PLAIN.decode(value)
+    for step in steps:
+        if value is None or value is UNSET:
+            return None
+        if not isinstance(value, dict):
+            return NoObject(value)
+        value = value.get(step)
+    return value
+
+
+def left_over(value: Any, claims: Mapping[str, Any]) -> dict[str, Any]:
+    """What an object holds besides what is claimed of it."""
+    left: dict[str, Any] = {}
+    for name, item in value.items() if isinstance(value, dict) else ():
+        if name not in claims:
+            left[name] = item
+        elif claims[name] and (inner := left_over(item, claims[name])):
+            left[name] = inner
+    return left

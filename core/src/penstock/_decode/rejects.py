@@ -8,6 +8,7 @@ from typing import Any
 from attrs import field, frozen
 from msgspec import UNSET, Raw, ValidationError
 
+from penstock._decode.coerce import NoObject
 from penstock._decode.nested import Masks
 from penstock._decode.page import EXACT_JSON, PLAIN, RawPage
 from penstock.model import Rejected
@@ -39,6 +40,12 @@ class Handling:
     extra: bool = True
 
 
+def add_extra(row: Any, member: str, value: Any) -> None:
+    """Keep a value in the row's ``_extra``."""
+    extra = getattr(row, EXTRA)
+    setattr(row, EXTRA, {**(extra if extra is not UNSET else {}), member: value})
+
+
 class Rejects:
     """Handles what does not fit, for the pages of one stream: values that become null, records that are set aside."""
 
@@ -46,7 +53,7 @@ class Rejects:
         self._stream = stream
         self._columns = columns
         self._handling = handling
-        self._members = {column.member for column in columns.values()}
+        self._members = {column.top_member for column in columns.values()}
 
     def is_required(self, column: Column) -> bool:
         """Whether a record is set aside if it has no value that fits this column."""
@@ -69,8 +76,7 @@ class Rejects:
         if column.name in self._handling.hidden:
             return
         if column.member is not None and self._handling.extra:
-            extra = getattr(row, EXTRA)
-            setattr(row, EXTRA, {**(extra if extra is not UNSET else {}), column.member: value})
+            add_extra(row, column.member, value.value if isinstance(value, NoObject) else value)
         path, index = page.locate(position)
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
 

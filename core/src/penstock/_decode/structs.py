@@ -18,8 +18,9 @@ from attrs import frozen
 from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.coerce import MisfitError, coerce
-from penstock._decode.page import DICTS, PLAIN, Pair, RawPage, fill_each, pair, values_of
-from penstock._decode.rejects import Misfits, Rejects
+from penstock._decode.nested import Outer, found, left_over
+from penstock._decode.page import DICTS, PLAIN, Pair, RawPage, fill, fill_each, pair, values_of
+from penstock._decode.rejects import Misfits, Rejects, add_extra
 from penstock._decode.values import all_at_once, is_converted
 from penstock.records import Column
 from penstock.sinks import EXTRA
@@ -55,9 +56,10 @@ class RecordDecoder:
         self._nested = nested
         self._extra = extra
         self._rejects = rejects
-        self._sent = tuple(column for column in columns.values() if not column.added)
-        self._members = frozenset(column.member for column in self._sent if column.member is not None)
-        self._converted = tuple(column for column in self._sent if is_converted(column))
+        self._sent = tuple(column for column in columns.values() if not column.added and not column.path)
+        self._members = frozenset(column.top_member for column in columns.values() if column.top_member is not None)
+        self._outer = Outer.of(columns.values())
+        self._converted = tuple(column for column in columns.values() if not column.added and is_converted(column))
         self._shapes = {texts: self._shape(texts=texts) for texts in (False, True)}
 
     def read(self, page: RawPage) -> type:
@@ -77,6 +79,7 @@ class RecordDecoder:
         if page.lines and self._has_line_ends(page):
             page.to_array()
             return self.read(page)
+        self._read_nested(page)
         for column in self._converted:
             self._convert(page, column)
         return shape.out
@@ -91,14 +94,18 @@ class RecordDecoder:
     # --- Structs ----------------------------------------------------------------------------------------------------
 
     def _shape(self, *, texts: bool) -> Shape:
-        # A column that penstock adds has a place in the Struct. Its name there is random, so that no member sets it.
+        # A column that penstock adds, or that is read from inside another member, has a place in the Struct. Its name
+        # there is random, so that no member sets it.
         token = secrets.token_hex(16)
         fields: list[Any] = []
         rename = {}
         for column in self._columns.values():
-            required = not column.added and not column.nullable
+            required = column in self._sent and not column.nullable
             fields.append((column.name, self._annotation(column), *([] if required else [None])))
-            rename[column.name] = column.member if column.member is not None else f"{token} {column.name}"
+            rename[column.name] = str(column.member) if column in self._sent else f"{token} {column.name}"
+        for attribute, member in self._outer.attributes.items():
+            fields.append((attribute, Any, UNSET))
+            rename[attribute] = member
         fields.append((EXTRA, Any, UNSET))
         rename[EXTRA] = f"{token} {EXTRA}"
         strict, loose = (
@@ -114,6 +121,23 @@ class RecordDecoder:
         if column.type == "json":
             return Raw if column.name in self._raw else Any
         return _TYPES[column.type] | None if column.nullable else _TYPES[column.type]
+
+    # --- nested members ---------------------------------------------------------------------------------------------
+
+    def _read_nested(self, page: RawPage) -> None:
+        """Fill the columns that are inside of another member; what else is in it goes to ``_extra``."""
+        for column in self._outer.columns:
+            source, steps = self._outer.place(column)
+            values = [found(value, steps) for value in values_of(page.rows, source)]
+            fill_each(page.rows, column.name, values)
+        for attribute, member in self._outer.attributes.items():
+            lefts = [left_over(value, self._outer.claims[member]) for value in values_of(page.rows, attribute)]
+            for row, left in zip(page.rows, lefts, strict=True):
+                if left:
+                    page.unknown |= {f"{member}.{name}" for name in left}
+                    if self._extra:
+                        add_extra(row, member, left)
+            fill(page.rows, attribute, UNSET)
 
     # --- unknown members --------------------------------------------------------------------------------------------
 
@@ -155,6 +179,8 @@ class RecordDecoder:
             row = shape.loose[1].decode(element)
         except ValidationError:
             fitted = {one.name: self._fitted(one, members.get(one.member or ""), unread) for one in self._sent}
+            for attribute, member in self._outer.attributes.items():
+                fitted[attribute] = PLAIN.decode(members[member]) if member in members else UNSET
             row = shape.wire(**fitted)
         extra = {name: value for name, value in members.items() if name not in self._members}
         page.unknown |= extra.keys()

@@ -25,12 +25,17 @@ _FINER = re.compile(r"(\d\d:\d\d:\d\d\.\d{6})\d+")
 
 def is_converted(column: Column) -> bool:
     """Whether the values of this column are read as they are, and then taken to its type by this module."""
-    return column.type in ("decimal", "datetime") or bool(column.format)
+    return column.type in ("decimal", "datetime") or bool(column.path) or _has_form(column)
+
+
+def _has_form(column: Column) -> bool:
+    """Whether its values are written in a form of their own, which C code does not know."""
+    return bool(column.format or column.null or column.true or column.false or column.number)
 
 
 def all_at_once(column: Column, values: list[Any]) -> list[Any] | None:
     """The values as the column's type (the same list where they are so already), or None: one needs a closer look."""
-    convert = _distinct if column.format else _CONVERT[column.type]
+    convert = _distinct if _has_form(column) else _CONVERT.get(column.type, _distinct)
     try:
         made = convert(column, values)
     except (MisfitError, TypeError, ValueError, InvalidOperation, ValidationError):
@@ -88,11 +93,14 @@ def _cut(values: list[Any]) -> list[Any]:
 
 
 def _distinct(column: Column, values: list[Any]) -> list[Any]:
-    """Few values in many rows, such as the days of a report: each is looked at once."""
-    made = {value: coerce(column, value) for value in set(values)}
+    """Where few values are in many rows, as the days of a report are: each is looked at once."""
+    if column.type == "json":
+        return values
+    typed = list(zip(map(type, values), values, strict=True))  # True and 1 are equal, and not the same
+    made = {one: coerce(column, one[1]) for one in set(typed)}
     if not column.nullable and None in made.values():
         raise MisfitError("it is null")
-    return list(map(made.__getitem__, values))
+    return list(map(made.__getitem__, typed))
 
 
 _CONVERT: dict[str, Callable[[Column, list[Any]], list[Any]]] = {"decimal": _decimals, "datetime": _moments}
