@@ -1,8 +1,8 @@
 """
-What a failing or hostile provider does, as data: put in front of any sandbox by name.
+The faults of a failing or hostile provider, by name, for any sandbox.
 
-``with_faults(app, faults_named("throttled,cut"), seed=1)`` is a sandbox, too. Each fault is one of the
-:mod:`penstock.sandbox.changes`, and when it strikes.
+``with_faults(app, faults_named("throttled,cut"), seed=1)`` is a sandbox, too. A fault is one of the
+:mod:`penstock.sandbox.changes`, and the requests to which it applies.
 """
 
 import random
@@ -61,8 +61,8 @@ _TOKEN = re.compile("token|ticket|authorization", re.I)
 
 def carries_token(request: SandboxRequest) -> bool:
     """
-    Whether a request shows a token, in a header or in its query, as one that asks for a token does not: a login has its
-    credentials in the body, in a key, or in ``Basic``.
+    Whether a request has a token in a header or in its query. A login has none: its credentials are in the body, in a
+    key, or in ``Basic``.
     """
     headers = {name for name, value in request.headers.items() if not value.lower().startswith("basic ")}
     params = {pair.partition("=")[0] for pair in request.query.split("&")}
@@ -72,11 +72,11 @@ def carries_token(request: SandboxRequest) -> bool:
 @frozen(kw_only=True)
 class Fault:
     """
-    One thing that goes wrong.
+    A change of the provider's responses.
 
-    ``transient``: each request (see ``logical_request``) is struck the first ``times`` times it is made, then it is
-    answered. ``fatal``: it is struck as often as it is made. Either way only requests for which ``when`` holds, after
-    the first ``after`` of these were let through. ``change`` gives None where the fault has nothing to bite on.
+    ``transient``: it applies to the first ``times`` attempts of each request (see :func:`logical_request`). ``fatal``:
+    it applies to every attempt. Only requests for which ``when`` holds are affected, and not the first ``after`` of
+    them. ``change`` returns None for a response that it cannot change.
     """
 
     name: str
@@ -94,7 +94,7 @@ _MEMBER_PER_ATTEMPT = re.compile(rf'"[^"]*(?:{_VOLATILE})[^"]*"\s*:\s*(?:"[^"]*"
 
 
 def logical_request(request: SandboxRequest) -> Hashable:
-    """What stays the same when a request is tried again: not its signature, timestamp or token."""
+    """The part of a request that is equal in each of its attempts: without signature, timestamp and token."""
     pairs = [pair for pair in request.query.split("&") if not _PER_ATTEMPT.search(pair.partition("=")[0])]
     return request.method, request.path, tuple(pairs), _MEMBER_PER_ATTEMPT.sub(b"", request.body)
 
@@ -108,11 +108,11 @@ def with_faults(
     share: float = 1.0,
 ) -> SandboxApp:
     """
-    ``app`` behind ``faults``. ``share``: of all requests (told apart by ``same``) this part is ever struck.
+    ``app`` behind ``faults``. ``share`` is the part of all requests that is affected; ``same`` identifies a request.
 
-    Of several transient faults each request meets one after the other, in an order that depends on ``seed`` and the
-    request only, with an unharmed answer in between: no request fails more often in a row than one fault says, so a
-    client that retries must end with everything.
+    Several transient faults apply to a request one after the other, in an order that depends on ``seed`` and the
+    request only, with one regular response between two of them. So no request fails more often in a row than one fault
+    states, and a client that retries must get everything.
     """
     return _Faulty(app, tuple(faults), seed, same, share)
 
@@ -133,8 +133,10 @@ class _Faulty:
         self._share = share
         self._lock = threading.Lock()
         self._let_through = [0] * len(faults)
-        self._to_come: dict[Hashable, list[int]] = {}  # per request the transient faults ahead; _PASS: none right now
-        self._good: dict[tuple[str, str], SandboxResponse] = {}  # per method and path the last good answer
+        self._to_come: dict[
+            Hashable, list[int]
+        ] = {}  # per request the transient faults to come; _PASS: a regular response
+        self._good: dict[tuple[str, str], SandboxResponse] = {}  # per method and path the last regular response
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         key = self._same(request)
@@ -143,7 +145,7 @@ class _Faulty:
         for index in self._candidates(request, key):
             changed = self._faults[index].change(moment)
             if changed is not None:
-                self._struck(key, index)
+                self._applied(key, index)
                 return changed
         answer = moment.answer
         with self._lock:
@@ -154,16 +156,16 @@ class _Faulty:
 
     def _candidates(self, request: SandboxRequest, key: Hashable) -> list[int]:
         """
-        The faults that may strike now: the fatal ones, then the transient ones whose turn it is. One that is not due
-        yet, or finds nothing to bite on, does not hold up those behind it.
+        The faults that may apply now: the fatal ones, then the transient ones in their order. A fault that does not
+        apply yet, or cannot change the response, does not delay the next one.
         """
         with self._lock:
             if key not in self._to_come:
                 chance = random.Random(f"{self._seed} {key!r}")  # noqa: S311
                 turns = [[at] * fault.times for at, fault in enumerate(self._faults) if fault.kind == "transient"]
                 chance.shuffle(turns)
-                struck = chance.random() < self._share
-                self._to_come[key] = [at for turn in turns for at in turn] if struck else []
+                affected = chance.random() < self._share
+                self._to_come[key] = [at for turn in turns for at in turn] if affected else []
             due = []
             for at, fault in enumerate(self._faults):
                 if not fault.when(request):
@@ -178,7 +180,7 @@ class _Faulty:
                 return fatal
             return fatal + [at for at in dict.fromkeys(turns_left) if at in due]
 
-    def _struck(self, key: Hashable, index: int) -> None:
+    def _applied(self, key: Hashable, index: int) -> None:
         with self._lock:
             turns_left = self._to_come[key]
             if index in turns_left:
@@ -208,7 +210,7 @@ FAULTS: dict[str, Fault] = _table(
     _fault("throttled_date", "429, Retry-After as an HTTP date", status(429, "{}", retry_after=1, dated=True)),
     _fault("throttled_bare", "429 without Retry-After", status(429, "{}")),
     _fault("throttled_hours", "429, Retry-After of six hours", status(429, "{}", retry_after=21600)),
-    _fault("throttled_nonsense", "429, Retry-After that is neither", status(429, "{}", retry_after="soon")),
+    _fault("throttled_nonsense", "429, Retry-After that is nonsense", status(429, "{}", retry_after="soon")),
     _fault("server_error", "500 with an HTML page", status(500, "<html>Internal Server Error</html>")),
     _fault("bad_gateway", "502 with an HTML page", status(502, "<html>Bad Gateway</html>")),
     _fault("unavailable", "503, Retry-After in seconds", status(503, "{}", retry_after=1)),
@@ -217,42 +219,42 @@ FAULTS: dict[str, Fault] = _table(
     _fault("expired", "401 for a token that was good before", status(401, "{}"), after=1, when=carries_token),
     _fault("unauthorized", "401, always", status(401, "{}"), "fatal"),
     _fault("forbidden", "403 from the second request on", status(403, "{}"), "fatal", after=1),
-    _fault("reset", "connection reset before the answer, the request was carried out", reset),
-    _fault("silent_close", "connection closed before the answer", silent_close),
+    _fault("reset", "connection reset before the response; the request was processed", reset),
+    _fault("silent_close", "connection closed before the response", silent_close),
     _fault("reset_in_body", "connection reset in the middle of the body", reset_in_body),
-    _fault("cut_head", "answer ends behind its status line, without a header", cut_head),
-    _fault("cut", "body ends half-way, Content-Length says so", cut),
+    _fault("cut_head", "response ends after its status line", cut_head),
+    _fault("cut", "half of the body that Content-Length announces", cut),
     _fault("cut_chunk", "chunked body ends inside a chunk", cut_chunk),
     _fault("cut_between_chunks", "chunked body ends between two chunks", cut_between_chunks),
-    _fault("cut_json", "JSON ends half-way, correctly announced", with_body(None)),
+    _fault("cut_json", "half of the JSON, with a Content-Length to match", with_body(None)),
     _fault("length_too_long", "Content-Length larger than the body", wrong_length(+100)),
     _fault("length_too_short", "Content-Length smaller than the body", wrong_length(-1)),
     _fault("two_lengths", "two Content-Length headers that disagree", two_lengths),
-    _fault("no_http", "an answer that is not HTTP", no_http),
-    _fault("slow", "half a second before the answer", stall(0.5)),
-    _fault("stall", "20 seconds without a byte before the answer", stall(20)),
+    _fault("no_http", "bytes that are not HTTP", no_http),
+    _fault("slow", "half a second before the response", stall(0.5)),
+    _fault("stall", "20 seconds without a byte before the response", stall(20)),
     _fault("stall_in_body", "20 seconds without a byte inside the body", stall(20, in_body=True)),
     _fault("drip", "the body byte by byte, 30 seconds at most", drip(0.05, most_s=30)),
     _fault("drip_head", "the headers byte by byte, 30 seconds at most", drip(0.05, most_s=30, of_head=True)),
-    _fault("huge", "a body of 300 MiB, announced", huge(300, chunked=False)),
+    _fault("huge", "a body of 300 MiB, with Content-Length", huge(300, chunked=False)),
     _fault("huge_chunked", "a body of 300 MiB, in chunks", huge(300, chunked=True)),
-    _fault("bomb", "a gzip body of 0.3 MiB that grows to 300 MiB", bomb(300)),
+    _fault("bomb", "a gzip body of 0.3 MiB, 300 MiB decompressed", bomb(300)),
     _fault("corrupt_gzip", "a gzip body that is damaged", gzip_broken(cut_off=False)),
-    _fault("cut_gzip", "a gzip body that ends half-way, correctly announced", gzip_broken(cut_off=True)),
+    _fault("cut_gzip", "half of a gzip body, with a Content-Length to match", gzip_broken(cut_off=True)),
     _fault("html", "a login page with status 200", with_body(LOGIN_PAGE.encode(), "text/html")),
     _fault("html_as_json", "a login page that claims to be JSON", with_body(LOGIN_PAGE.encode())),
     _fault("empty", "no body with status 200", with_body(b"")),
     _fault("wrong_charset", "a charset it does not have", with_header("Content-Type", "text/json; charset=utf-16")),
-    _fault("invalid_utf8", "a byte that is no UTF-8 inside a text", in_record(invalid_utf8), "fatal"),
+    _fault("invalid_utf8", "a byte in a text that is not UTF-8", in_record(invalid_utf8), "fatal"),
     _fault("not_a_number", "NaN for a number", in_record(other_number(b"NaN")), "fatal"),
     _fault("infinity", "Infinity for a number", in_record(other_number(b"Infinity")), "fatal"),
     _fault("too_large_number", "1e999 for a number", in_record(other_number(b"1e999")), "fatal"),
     _fault("deep", "a member nested 100,000 deep", in_record(deep), "fatal"),
-    _fault("duplicate_member", "a member that a record has twice", in_record(second_key), "fatal"),
-    _fault("bad_record", "a text for the record in the middle", in_record(lambda record: b'"broken"'), "fatal"),
+    _fault("duplicate_member", "a record with a member twice", in_record(second_key), "fatal"),
+    _fault("bad_record", "a text in place of a record", in_record(lambda record: b'"broken"'), "fatal"),
     _fault("ids_change_type", "ids as text for numbers and the reverse", in_every_second(ids_as_other_type), "fatal"),
-    _fault("repeated_page", "a page that is the one before again", repeated_page),
-    _fault("circular_link", "a next link that leads to its own page", next_links(itself), "fatal"),
+    _fault("repeated_page", "the previous page again", repeated_page),
+    _fault("circular_link", "a next link to its own page", next_links(itself), "fatal"),
     _fault("foreign_link", "a next link to another host", next_links(foreign("https")), "fatal"),
     _fault("plain_link", "a next link to another host by plain http", next_links(foreign("http")), "fatal"),
     _fault("foreign_redirect", "a redirect to another host", redirect(foreign("https")), "fatal"),
