@@ -1,5 +1,5 @@
 """
-Every reading connector with its imitation, as one kind of thing: what is asked for, and what a reader must end up with.
+Every reading connector with its exact imitation: its partitions, and the rows that a reader must deliver.
 """
 
 import json
@@ -34,7 +34,7 @@ class Provider(Subject):
     """
     A connector and its imitation. ``parts`` names every partition that a run over ``days`` must deliver.
 
-    ``submits`` tells whether a request asks for a report; ``login`` is the path of the token call.
+    ``submits``: whether a request submits a report; ``login`` is the path of the token call.
     """
 
     parts: Callable[[Any, list[date]], list[Key]]

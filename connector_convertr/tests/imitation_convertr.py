@@ -261,7 +261,7 @@ class ConvertrSandbox(SandboxBase):
             elif name in DOCUMENTED[stream]:
                 wanted.setdefault(name, []).append(value)
             elif name != "access_token":
-                # The provider ignores such a parameter; here it is told, since it would filter nothing.
+                # The provider ignores such a parameter; a test must notice that it filters nothing.
                 raise SandboxError(400, f"unknown parameter {name}")
         found = [item for item in self._items[stream].values() if self._matches(stream, item, wanted)]
         found.sort(key=lambda item: int(item["id"]))

@@ -43,7 +43,7 @@ _encode = msgspec.json.Encoder(decimal_format="number").encode
 
 @define(kw_only=True)
 class Report:
-    """A report that was asked for."""
+    """A submitted report."""
 
     kind: str
     owner: str
@@ -57,7 +57,8 @@ class JoveoSandbox(SandboxBase):
     The imitation, served at ``base_url``. Any attribute may be changed while it is served.
 
     ``page_zero``: what page 0 of a listing is: ``first`` (pages count from 0), ``same`` (as page 1), ``refused``.
-    ``id_in``: where a submission tells the report's id. ``file_format``: of downloads, with ``.gz`` packed.
+    ``id_in``: the place of the report's id in the response to a submission. ``file_format``: of downloads, ``.gz`` for
+    compressed ones.
     ``unpaged``: how the two unpaged listings answer; ``mixed`` is one object for one row, else an array.
     """
 

@@ -165,9 +165,9 @@ class TargetCircle(SandboxBase):
     polls_until_ready: int = 1  # answers IN_PROGRESS before READY
     reads_until_gone: int | None = None  # READY answers after which a report is forgotten
     limit_is_total: bool = False  # the other reading of ``limit``: rows of the whole report
-    rows_per_page: int | None = None  # whatever ``limit`` says
+    rows_per_page: int | None = None  # instead of ``limit``
     whole_days: bool = False  # whether the times in ``from`` and ``to`` are passed over
-    inventory_field: Literal["id", "name", "slug"] = "id"  # how GET /codes wants an ad inventory
+    inventory_field: Literal["id", "name", "slug"] = "id"  # the form of an ad inventory in GET /codes
     transactions_per_day: int | None = None  # None: 0 to 8, by the day
     clicks_per_day: int | None = None  # None: 0 to 30, by the day
     offer_count: int = 6  # per ad inventory; the last one's page is gone
@@ -229,7 +229,7 @@ class TargetCircle(SandboxBase):
             count = 0 if _draw(day, "none") % 9 == 0 else 1 + _draw(day, "transactions") % 8
         rows = [self._transaction(day, index, currency) for index in range(self._existing(day, count))]
         if len(rows) > 3:
-            rows[-2] = rows[-1]  # the provider has rows that nothing tells apart
+            rows[-2] = rows[-1]  # the provider has equal rows
         return sorted(rows, key=lambda row: str(row["saved"]))
 
     def _transaction(self, day: date, index: int, currency: str) -> Row:

@@ -18,7 +18,7 @@ TODAY = date(2026, 3, 10)
 
 @define(eq=False)
 class Shop(SandboxBase):
-    """A provider that a test asks; ``colour`` is an attribute of its own."""
+    """A provider with an attribute of its own, ``colour``."""
 
     colour: str = "red"
 
@@ -139,7 +139,7 @@ def test_requests_are_remembered(shop: Shop) -> None:
     send(shop, "PUT /shops/on", b"{}")
 
     assert [request.path for request in shop.requests] == ["/shops/1/sales/2", "/shops/1/sales/3", "/shops/on"]
-    assert [request.path for request in shop.asked("GET .*/3$")] == ["/shops/1/sales/3"]
+    assert [request.path for request in shop.requests_to("GET .*/3$")] == ["/shops/1/sales/3"]
 
 
 def test_a_day_counts_its_restatements(shop: Shop) -> None:

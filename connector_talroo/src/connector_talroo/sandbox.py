@@ -120,7 +120,7 @@ SANDBOX = Sandbox(
         "customer_reference": CUSTOMER_REFERENCE,
         "customer_secret": CUSTOMER_SECRET,
         "advertiser_ids": list(ADVERTISERS),
-        # The real one is asked once a second; nobody waits for an imitation.
+        # Talroo itself gets one request a second; a demo needs no pause.
         "requests_per_second": 200.0,
         "concurrency": 4,
     },

@@ -216,7 +216,7 @@ class SandboxBase:
         with self.lock:
             self.tokens.revoke()
 
-    def asked(self, pattern: str) -> list[SandboxRequest]:
+    def requests_to(self, pattern: str) -> list[SandboxRequest]:
         """The remembered requests whose ``METHOD /path`` matches the regular expression ``pattern``."""
         with self.lock:
             return [request for request in self.requests if re.search(pattern, _line(request))]

@@ -1,8 +1,8 @@
 """
-What can be done to an answer of a provider: each :data:`Change` spoils one, on the wire or in its body.
+Changes of a provider's response: each :data:`Change` damages it, on the wire or in its body.
 
-A change that looks into the body takes the first JSON array of objects in it (or JSON lines) for its records, and
-leaves a body without one alone. Those of the wire (resets, cut bodies, drips) need :mod:`penstock.sandbox.server`;
+A change of records takes the first JSON array of objects in the body (or JSON lines) for the records; a body without
+one is not changed. Those of the wire (resets, cut bodies, drips) need :mod:`penstock.sandbox.server`;
 the others change status, headers or body and work with direct calls.
 """
 
@@ -25,17 +25,17 @@ FOREIGN = "collector.example.net"  # a host that must never see a request
 
 
 class Moment:
-    """One request at which a fault strikes, and what it may need for that."""
+    """A request to which a fault may apply, with the regular responses that the fault may use."""
 
     def __init__(self, request: SandboxRequest, app: SandboxApp, before: SandboxResponse | None) -> None:
         self.request = request
-        self.before = before  # the app's last good answer on this path
+        self.before = before  # the last regular response of this path
         self._app = app
         self._answer: SandboxResponse | None = None
 
     @property
     def answer(self) -> SandboxResponse:
-        """The app's own answer. A fault that does not look at it keeps the request from the app."""
+        """The regular response. The app gets the request only if a fault reads this."""
         if self._answer is None:
             self._answer = self._app(self.request)
         return self._answer
@@ -48,7 +48,7 @@ Change = Callable[[Moment], SandboxResponse | None]
 
 
 def status(code: int, body: str = "", *, retry_after: str | float | None = None, dated: bool = False) -> Change:
-    """Answer ``code`` without asking the app; ``retry_after`` in seconds, ``dated``: as an HTTP date that far ahead."""
+    """Respond with ``code``; the app gets no request. ``retry_after``: seconds; ``dated``: as an HTTP date."""
 
     def change(moment: Moment) -> SandboxResponse:
         headers = {"Content-Type": "text/html" if body.startswith("<") else "application/json"}
@@ -64,7 +64,7 @@ def status(code: int, body: str = "", *, retry_after: str | float | None = None,
 
 
 def redirect(location: Callable[[SandboxRequest], str], code: int = 302) -> Change:
-    """To the place that ``location`` gives, without asking the app."""
+    """Redirect to the URL that ``location`` returns; the app gets no request."""
 
     def change(moment: Moment) -> SandboxResponse:
         return SandboxResponse(status=code, headers={"Location": location(moment.request)})
@@ -73,7 +73,7 @@ def redirect(location: Callable[[SandboxRequest], str], code: int = 302) -> Chan
 
 
 def with_header(name: str, value: str) -> Change:
-    """The app's answer with this header in place of its own."""
+    """The regular response with this header in place of its own."""
 
     def change(moment: Moment) -> SandboxResponse:
         kept = {known: old for known, old in moment.answer.headers.items() if known.lower() != name.lower()}
@@ -90,23 +90,23 @@ def _scripted(answer: SandboxResponse, steps: Iterable[Step]) -> Scripted:
 
 
 def _head(answer: SandboxResponse, length: int | None) -> bytes:
-    # A script ends with its connection; said beforehand, so that no client takes it for its next request.
+    # A script ends with its connection: the header keeps a client from using it for its next request.
     framing = ("Transfer-Encoding", "chunked") if length is None else ("Content-Length", str(length))
     return head_of(answer, framing, ("Connection", "close"))
 
 
 def reset(moment: Moment) -> SandboxResponse:
-    """The request arrives and is worked on; the connection is reset before the answer."""
+    """The request is processed; the connection is reset before the response."""
     return _scripted(moment.answer, (Reset(),))
 
 
 def silent_close(moment: Moment) -> SandboxResponse:
-    """The connection is closed instead of an answer."""
+    """The connection is closed without a response."""
     return _scripted(moment.answer, ())
 
 
 def cut_head(moment: Moment) -> SandboxResponse:
-    """The status line, then the end of the connection: a client may take it for an answer without headers."""
+    """The status line, then the end of the connection: it resembles a response without headers."""
     head = _head(moment.answer, len(moment.answer.body))
     return _scripted(moment.answer, (head[: head.index(b"\r\n") + 2],))
 
@@ -131,7 +131,7 @@ def cut_chunk(moment: Moment) -> SandboxResponse:
 
 
 def cut_between_chunks(moment: Moment) -> SandboxResponse:
-    """Every chunk is whole, but the last one, which says that the body is at its end, never comes."""
+    """Whole chunks; the empty chunk that ends the body is missing."""
     body = moment.answer.body
     half = body[: len(body) // 2 + 1]
     return _scripted(moment.answer, (_head(moment.answer, None) + b"%x\r\n%b\r\n" % (len(half), half),))
@@ -253,7 +253,7 @@ LOGIN_PAGE = (
 
 
 def with_body(new: bytes | None, content_type: str = "application/json") -> Change:
-    """Another body with status 200; None: the first half of the app's, correctly announced."""
+    """Another body with status 200; None: the first half of the app's, with a length to match."""
 
     def change(moment: Moment) -> SandboxResponse:
         raw = moment.answer.body[: len(moment.answer.body) // 2] if new is None else new
@@ -377,5 +377,5 @@ def foreign(scheme: str) -> Callable[[SandboxRequest], str]:
 
 
 def itself(request: SandboxRequest) -> str:
-    """The place that was asked for."""
+    """The URL of the request itself."""
     return request.target

@@ -88,8 +88,8 @@ def serve(
 
 class Server:
     """
-    A running imitation. ``app`` may be replaced at any time; ``requests`` lists what was asked, in order of arrival;
-    ``errors`` what the app raised (the client got a 500 that says so).
+    A running imitation. ``app`` may be replaced at any time. ``requests`` has the requests in order of arrival,
+    ``errors`` the exceptions of the app (the client got a 500 with the reason).
     """
 
     def __init__(
@@ -157,7 +157,7 @@ class _Listener(http.server.ThreadingHTTPServer):
         super().__init__((host, port), _Handler)
 
     def server_bind(self) -> None:
-        # Not the parent's: it asks the name service for this host's name, which may take seconds.
+        # Not the parent's: it resolves this host's name, which may take seconds.
         import socketserver
 
         socketserver.TCPServer.server_bind(self)
@@ -209,7 +209,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
             length = -1
         if length < 0 or "Transfer-Encoding" in self.headers:
             self.close_connection = True
-            response = SandboxResponse(status=411, headers={}, body=b"Content-Length wanted")
+            response = SandboxResponse(status=411, headers={}, body=b"Content-Length required")
         else:
             request = SandboxRequest(
                 method=self.command,

@@ -46,9 +46,9 @@ def verdict_on(
 
 class ScriptedExchange:
     """
-    Gives its answers in order: a response is returned, an exception raised, a callable asked.
+    Takes its answers in order: a response is returned, an exception raised, a callable called with the request.
 
-    ``requests`` lists what was asked. Being asked once more than written is an AssertionError that names the request.
+    ``requests`` has the requests so far. One request more than answers is an AssertionError that names it.
     """
 
     def __init__(self, answers: Iterable[Scripted]) -> None:

@@ -183,7 +183,7 @@ def _reachable(directory: Path, home: Path, more: dict[str, Any]) -> Path:
 
 
 def _wait(process: "subprocess.Popen[bytes]", data: Path) -> None:
-    """Until the server says in its pid file that it is ready."""
+    """Wait until the server's pid file has the status ready."""
     until = time.monotonic() + _START_SECONDS
     while time.monotonic() < until and process.poll() is None:
         with suppress(OSError):

@@ -1,5 +1,5 @@
 """
-What every sink must pass. Subclass :class:`SinkSuite` in a test module, say how to make the sink and how to read back
+What every sink must pass. Subclass :class:`SinkSuite` in a test module, define how to make the sink and to read
 what it delivered, and name the points at which it may be killed::
 
     class TestJsonl(SinkSuite):
