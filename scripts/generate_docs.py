@@ -116,7 +116,7 @@ def config(connector: str, registry: Registry) -> list[str]:
     return [
         *_keys(own, registry.connector(connector).settings),
         "",
-        "All other keys are those that [every source takes](../docs/guide.md#keys-of-every-source).",
+        f"The other keys are those of every source; `penstock init {connector}` prints them all.",
     ]
 
 

@@ -127,17 +127,25 @@ def test_top_module_costs_nothing(member: str) -> None:
 def test_member_has_its_shape(member: str) -> None:
     """
     src layout, a project file that names package and licence, a README; a plugin is found by its entry point.
+
+    What a wheel shows is whole without the repository: the licence is in it, and no link of its README leads out of it.
     """
     project = tomllib.loads((ROOT / member / "pyproject.toml").read_text())
     packages = [path.name for path in (ROOT / member / "src").iterdir() if (path / "__init__.py").exists()]
 
     assert len(packages) == 1
     assert project["project"]["license"] == "MIT"
-    assert (ROOT / member / project["project"]["readme"]).is_file()
+    assert project["project"]["license-files"] == ["LICENSE"]
+    assert (ROOT / member / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert project["project"]["authors"] == [{"name": "penstock contributors"}]
+    assert "Typing :: Typed" in project["project"]["classifiers"]
+    assert project["project"]["keywords"]
+    readme = (ROOT / member / project["project"]["readme"]).read_text()
+    assert [link for link in re.findall(r"\]\(([^)\s]+)\)", readme) if not re.match(r"https://|#", link)] == []
     if member != "core":
         named = packages[0] if member == "plugins" else f"{packages[0]}:plugin"
         assert project["project"]["entry-points"]["penstock"] == {packages[0]: named}
-        assert any(one.startswith("penstock-core") for one in project["project"]["dependencies"])
+        assert "penstock-core>=0.1,<0.2" in project["project"]["dependencies"]
     assert not [one for one in project["project"]["dependencies"] if one.startswith("connector")]
 
 
