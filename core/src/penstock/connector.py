@@ -255,6 +255,10 @@ class SourceSettings:
         validator=validators.optional(_is_readable_file),
     )
 
+    token_store: Path | None = setting(
+        None, help="file for tokens that change with every grant; default: .penstock/tokens/SOURCE.json"
+    )
+
     account_tables: Mapping[str, Mapping[str, Any]] = field(factory=dict, repr=False)
 
     def url(self, path: str, /, **values: Any) -> str:

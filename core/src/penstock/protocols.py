@@ -5,7 +5,7 @@ A part is a frozen value whose methods are pure: values in, value out. It never 
 the core does, and asks the part at each turn.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -142,10 +142,16 @@ class Judge(Protocol):
 
 @frozen
 class Grant:
-    """A token and how long it lives (None: until it is refused)."""
+    """
+    A token and how long it lives (None: until it is refused).
+
+    ``keep``: what the next grant needs, by name, such as a refresh token that is good for one use. It is written to the
+    source's token store before the grant is used; the authenticator is then a :class:`Renewing` one.
+    """
 
     token: Secret
     life_s: float | None = None
+    keep: Mapping[str, Secret] = field(factory=dict)
 
 
 class Authenticator(Protocol):
@@ -164,6 +170,13 @@ class Authenticator(Protocol):
 
     def explain(self, request: Request, now: datetime) -> str:
         """What was signed, for the message of a refused signature; secrets are masked by the caller."""
+
+
+class Renewing(Authenticator, Protocol):
+    """An authenticator whose grants keep something for the next one (``Grant.keep``)."""
+
+    def renew_request(self, kept: Mapping[str, Secret]) -> Request:
+        """The token call made with what the last grant kept, in place of ``grant_request``."""
 
 
 @frozen

@@ -24,11 +24,12 @@ def penstock_sinks() -> "Iterable[SinkKind]":
 def penstock_authenticators() -> "Iterable[Registration]":
     from penstock import Registration
 
-    from penstock_plugins.tokens import GrantedToken, HeaderTokens, ParamTokens
+    from penstock_plugins.tokens import GrantedToken, HeaderTokens, OAuthRefresh, ParamTokens
 
     yield Registration(name="header_tokens", factory=HeaderTokens, summary="fixed secrets in headers")
     yield Registration(name="param_tokens", factory=ParamTokens, summary="fixed secrets as query parameters")
     yield Registration(name="granted_token", factory=GrantedToken, summary="a token that a login call grants")
+    yield Registration(name="oauth_refresh", factory=OAuthRefresh, summary="OAuth 2.0: a token for a refresh token")
 
 
 @hookimpl

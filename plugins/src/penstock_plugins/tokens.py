@@ -2,9 +2,11 @@
 Authenticators that more than one provider uses: fixed tokens in headers or parameters, and a token that a login grants.
 """
 
+from base64 import b64encode
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import quote, urlencode
 
 import msgspec
 from attrs import evolve, field, frozen
@@ -96,3 +98,56 @@ class GrantedToken(Unsigned):
 
     def _with_fixed(self, request: Request) -> Request:
         return request.with_headers(*((name, value.reveal()) for name, value in self.fixed.items()))
+
+
+@frozen(kw_only=True)
+class OAuthRefresh(Unsigned):
+    """
+    The refresh token grant of OAuth 2.0 (RFC 6749, section 6): a token for ``Authorization: Bearer``.
+
+    A provider may answer with a new refresh token in place of the former one. It is then kept in the source's token
+    store and used for the next grant; the configured one begins the chain.
+
+    ``url``: the token endpoint; at another origin than ``base_url`` the connector names its key in ``origins``.
+    ``client_in``: whether the client's id and secret are sent in the body or by HTTP Basic.
+    """
+
+    provider: str
+    url: str
+    refresh_token: Secret
+    client_id: str
+    client_secret: Secret | None = None
+    scope: str | None = None
+    client_in: Literal["body", "basic"] = "body"
+    refused: tuple[int, ...] = (400, 401, 403)
+    advice: str = "authorise penstock at the provider again and set refresh_token anew"
+
+    def grant_request(self) -> Request:
+        return self._request(self.refresh_token)
+
+    def renew_request(self, kept: Mapping[str, Secret]) -> Request:
+        return self._request(kept.get("refresh_token", self.refresh_token))
+
+    def read_grant(self, response: Response) -> Grant:
+        granted = GrantedToken(
+            provider=self.provider, login=Request(url=self.url), refused=self.refused, advice=self.advice
+        ).read_grant(response)
+        renewed = (response.members() or {}).get("refresh_token")
+        return evolve(granted, keep={"refresh_token": Secret(renewed)} if isinstance(renewed, str) and renewed else {})
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        assert grant is not None, "it has a grant_request"
+        return request.with_headers(("Authorization", f"Bearer {grant.token.reveal()}"))
+
+    def _request(self, refresh_token: Secret) -> Request:
+        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
+        if self.scope is not None:
+            form["scope"] = self.scope
+        headers = [("Content-Type", "application/x-www-form-urlencoded")]
+        secret = self.client_secret.reveal() if self.client_secret is not None else ""
+        if self.client_in == "basic":
+            pair = f"{quote(self.client_id, safe='')}:{quote(secret, safe='')}"
+            headers.append(("Authorization", f"Basic {b64encode(pair.encode()).decode()}"))
+        else:
+            form |= {"client_id": self.client_id, **({"client_secret": secret} if secret else {})}
+        return Request(method="POST", url=self.url, headers=headers, body=urlencode(form).encode())

@@ -26,6 +26,7 @@ from penstock.sinks import SinkKind
 _EXAMPLES = {
     "open_for": '"3 days"',
     "proxy": '"http://proxy.example.com:3128"',
+    "token_store": '"/var/lib/penstock/tokens.json"',
     "ca_file": '"/etc/ssl/own-ca.pem"',
     "poll_first_s": "5.0",
     "poll_max_s": "60.0",

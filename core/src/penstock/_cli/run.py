@@ -14,8 +14,8 @@ from penstock._cli.options import selection
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
 from penstock._cli.types import DURATION
-from penstock._run.history import write_json
 from penstock._util.clock import Clock
+from penstock._util.files import write_json
 from penstock.errors import PenstockError, UsageError
 from penstock.project.jobs import unnamed
 from penstock.project.results import RunResult

@@ -63,7 +63,8 @@ def demo(session: Session) -> int:
             server = stack.enter_context(serve())
             server.app = sandbox.make(server.base_url, today)
             settings = with_secrets(registry.connector(name).settings, sandbox.settings)
-            sources[name] = {**DEMO_PACE, **settings, "base_url": server.base_url}
+            tokens = str(DEMO / ".penstock" / "tokens" / f"{name}.json")
+            sources[name] = {**DEMO_PACE, **settings, "base_url": server.base_url, "token_store": tokens}
         config = {
             "source": sources,
             "sink": {"files": {"kind": "jsonl", "path": str(DEMO)}},

@@ -3,6 +3,7 @@ A source as configured, and what its settings make of a stream's declaration.
 """
 
 from datetime import tzinfo
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
@@ -20,11 +21,18 @@ class ConfiguredSource:
     settings: SourceSettings
     streams: tuple[Stream, ...]
     registry: Registry
+    folder: Path = Path()  # of the configuration: state is kept in .penstock there
     version: str = ""  # of the connector's distribution
 
     @classmethod
     def of(
-        cls, registry: Registry, connector: str, settings: SourceSettings, *, name: str | None = None
+        cls,
+        registry: Registry,
+        connector: str,
+        settings: SourceSettings,
+        *,
+        name: str | None = None,
+        folder: Path = Path(),
     ) -> "ConfiguredSource":
         """
         A source of an installed connector, called as its connector if it has no ``name``. Raises PluginError where
@@ -37,7 +45,13 @@ class ConfiguredSource:
             streams=registry.streams(connector),
             registry=registry,
             version=registry.origin(connector).version,
+            folder=folder,
         )
+
+    @property
+    def token_store(self) -> Path:
+        """The file with the tokens that change with every grant."""
+        return self.settings.token_store or self.folder / ".penstock" / "tokens" / f"{self.name}.json"
 
     @property
     def zone(self) -> tzinfo:

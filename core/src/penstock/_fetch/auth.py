@@ -5,14 +5,16 @@ Sign each attempt: the stage that puts credentials on a request, innermost, so t
 import threading
 from collections.abc import Callable
 from datetime import datetime, timedelta
+from typing import cast
 
 from attrs import define, evolve, field
 
 from penstock._fetch.origin import sendable
+from penstock._fetch.token_store import TokenStore
 from penstock._util.clock import Clock
-from penstock.errors import AuthenticationError
+from penstock.errors import AuthenticationError, PluginError
 from penstock.model import Request, Response
-from penstock.protocols import Authenticator, Exchange, Grant
+from penstock.protocols import Authenticator, Exchange, Grant, Renewing
 from penstock.redact import mask_temporarily
 
 # A smaller difference between two clocks is no reason to refuse a signature.
@@ -39,6 +41,8 @@ class SignedExchange:
     send: Exchange
     login: Callable[[Request], Response]
     clock: Clock
+    store: TokenStore | None = None  # for an authenticator whose grants keep something
+    account: str | None = None  # whose credentials these are, where accounts have their own
     _skew: timedelta = timedelta(0)
     _grant: Grant | None = field(default=None, init=False)
     _renew_at: float | None = field(default=None, init=False)
@@ -111,7 +115,17 @@ class SignedExchange:
         if self._refused is not None:
             raise self._refused
         try:
-            self._grant = self.authenticator.read_grant(self.login(request))
+            if hasattr(self.authenticator, "renew_request"):
+                assert self.store is not None, "a source has a token store"
+                renewing = cast("Renewing", self.authenticator)
+                self._grant = self.store.log_in(self.account, renewing, self.login)
+            else:
+                self._grant = self.authenticator.read_grant(self.login(request))
+                if self._grant.keep:
+                    raise PluginError(
+                        f"{type(self.authenticator).__name__} returned Grant(keep=...) and has no renew_request, so "
+                        "what is kept would never be used; write renew_request(kept)."
+                    )
         except AuthenticationError as error:
             self._refused = error
             raise

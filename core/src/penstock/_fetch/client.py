@@ -15,6 +15,7 @@ from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
 from penstock._fetch.scheduler import Call, Outcome
+from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
@@ -96,7 +97,8 @@ class SourceClient:
                 signer = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
                 if isinstance(signer, Named):
                     signer = self.source.registry.part("authenticator", signer)
-                exchange = SignedExchange(signer, self._transport, self._log_in, self.clock)
+                store = TokenStore(self.source.token_store, self.clock)
+                exchange = SignedExchange(signer, self._transport, self._log_in, self.clock, store=store, account=whose)
                 self._exchanges[whose] = evolve(self._retrying, exchange=exchange)
             return self._exchanges[whose]
 

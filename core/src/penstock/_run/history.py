@@ -6,13 +6,13 @@ where it cannot be written, a run goes on without it.
 """
 
 import json
-import os
 from collections.abc import Iterable
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from attrs import field, frozen
+
+from penstock._util.files import write_atomically
 
 
 @frozen
@@ -57,23 +57,3 @@ class History:
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
             return {}  # absent, or not ours: it is written anew
-
-
-def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """The file is there whole or not at all, readable by its owner only."""
-    draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(handle, "w", encoding="utf-8") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        draft.chmod(mode)
-        draft.replace(path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
-
-
-def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")

@@ -77,7 +77,9 @@ class Setup:
             for text in (*checked.notices, *checked.settings.notices()):
                 notice(text)
             connector = self.config.connector_of(name)
-            made.append(ConfiguredSource.of(self.registry, connector, checked.settings, name=name))
+            made.append(
+                ConfiguredSource.of(self.registry, connector, checked.settings, name=name, folder=self.config.folder)
+            )
             with blamed(made[-1].connector):
                 strange = (*strange_exclusions(made[-1]), *strange_accounts(made[-1]))
             problems.extend(f"{self.config.where}: {problem}" for problem in strange)

@@ -10,6 +10,8 @@ The sandbox is served on this machine, and read into memory by the runner itself
 """
 
 import json
+import os
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -124,7 +126,8 @@ def source_of(connector: str, values: Mapping[str, Any], registry: Registry | No
     """A source as the configuration would make it of these values. ``registry``: default: what is installed."""
     registry = registry or Registry()
     checked = Config().with_values(connector, dict(values), "test").source(connector, registry)
-    return ConfiguredSource.of(registry, connector, checked.settings)
+    folder = Path(tempfile.gettempdir()) / f"penstock-kit-{os.getpid()}"  # for tokens that change with every grant
+    return ConfiguredSource.of(registry, connector, checked.settings, folder=folder)
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
