@@ -201,20 +201,18 @@ def test_a_table_that_cannot_be_used_ends_the_run_before_anything_is_asked(bench
 
         assert code == 2, said
         assert "talroo.clicks" in said
-        assert "was not made by penstock. Rename it" in said
+        assert "was not made by penstock." in said
         assert bench.asked == asked
 
 
 @benches(TALROO)
 def test_the_server_ends_the_session(bench: Bench) -> None:
     """
-    A session that the server ends fails the rest of the run by name, and loses nothing that was there.
+    A session that the server ends is opened again, and the run goes on and delivers all.
     """
     code, said = cut_off_at_request(bench, 3)
 
-    assert code == 1, said
-    assert "connection to Postgres" in said
-    assert bench.run()[0] == 0
+    assert code == 0, said
     bench.assert_true()
 
 

@@ -19,6 +19,7 @@ from typing import Any, Literal, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
+from penstock.errors import PenstockError
 from penstock.model import Batch, Kind, Partition, Rejected
 from penstock.records import Column
 
@@ -46,6 +47,7 @@ class Layout:
     partition_columns: tuple[str, ...] = ()
     summary: str = ""
     derived_by: tuple[str, ...] = ()
+    connector: str = ""
 
     @property
     def measures(self) -> tuple[str, ...]:
@@ -90,8 +92,9 @@ class LedgerEntry:
     ``version`` is the row's version when the partition was planned. A commit is refused where the ledger holds another
     one by then.
 
-    ``kind`` is the kind of the stream. It is not stored: a ledger that compares readings records a restatement for a
-    dated partition of a ``report`` only.
+    Not stored: ``kind`` is the kind of the stream (a ledger that compares readings records a restatement for a dated
+    partition of a ``report`` only); ``replaces`` is the partition's row when it was planned, None where it had none or
+    where it is not known.
     """
 
     source: str
@@ -118,6 +121,7 @@ class LedgerEntry:
     changes: Mapping[str, int] | None = None
     rejected_records: tuple[Rejected, ...] = field(default=(), repr=False)  # written with a delivery, not read back
     kind: Kind = field(default="report", eq=False)
+    replaces: "LedgerEntry | None" = field(default=None, eq=False, repr=False)
 
     @property
     def delivered(self) -> bool:
@@ -358,7 +362,19 @@ class Checks(Protocol):
     def check(self, layouts: Sequence[Layout]) -> None:
         """
         Raises TargetError where one of these streams cannot be written as it is declared. Called once a run, before
-        anything is asked for, with all streams that the run may write. Changes nothing.
+        anything is asked for, with all streams that the run may write. What is there may be brought up to date, such as
+        a table to which a column is added.
+        """
+
+
+@runtime_checkable
+class Interruptible(Protocol):
+    """Of a target that may wait for somebody else, such as for a lock of a database."""
+
+    def interrupt(self, reason: PenstockError) -> None:
+        """
+        The run is to end: whatever waits raises ``reason``. Called from another thread, every second until the run has
+        ended. What takes no longer than a few seconds may be completed.
         """
 
 

@@ -67,7 +67,8 @@ class Wanted:
     ``exclude`` holds "column" or "stream.column"; ``needed`` names columns that other streams or the ledger read.
     ``nested``: json columns stay bytes (``raw``, msgspec.Raw), or become plain values with exact decimals (``plain``,
     for hooks that look inside). ``zone``: in which a row's day is cut. ``extra``: whether unknown members are kept in
-    ``_extra``; default (None): as ``include_personal``, since nobody knows what is in them.
+    ``_extra``; default (None): as ``include_personal``, since nobody knows what is in them. ``connector``: whose
+    streams they are.
     """
 
     exclude: Collection[str] = ()
@@ -76,6 +77,7 @@ class Wanted:
     needed: Collection[str] = ()
     nested: Nested = "raw"
     zone: tzinfo = UTC
+    connector: str = ""
 
 
 EVERYTHING = Wanted()
@@ -218,6 +220,7 @@ class Compiled:
             partition_columns=division.partition,
             summary=stream.summary,
             derived_by=division.parent_key,
+            connector=wanted.connector,
         )
         self.derived = tuple(self._derived(child, division, wanted) for child in derived)
 

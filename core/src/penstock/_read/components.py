@@ -64,6 +64,7 @@ def _shape_of(source: ConfiguredSource, stream: Stream, needed: Collection[str])
             needed=needed,
             nested="plain" if hooked else "raw",
             zone=source.zone,
+            connector=source.connector.name,
         ),
         columns=stream.extra_columns(settings) if stream.extra_columns is not None else (),
         derived=source.derived_from(stream.name),

@@ -179,6 +179,7 @@ class Delivery:
             version=former.version if former is not None else 0,
             rejected_records=rejected,
             kind=planned.stream.kind,
+            replaces=former,
         )
 
     def _count(self, entry: LedgerEntry, count: PartitionCounts) -> None:

@@ -29,7 +29,9 @@ from penstock._util.clock import Clock
 from penstock.connector import Stream, zone_exists
 from penstock.errors import AuthenticationError, DeadlineReachedError, PenstockError, ProviderError, StoppedError
 from penstock.report import NONE_ALLOWED, RunReport
-from penstock.sinks import Checks, PendingReport, Target
+from penstock.sinks import Checks, Interruptible, PendingReport, Target
+
+INTERRUPT_EVERY_S = 1.0
 
 
 def run(
@@ -52,6 +54,9 @@ def run(
     budget = Budget(clock, deadline)
     running: list[SourceRun] = []
     clients: dict[str, SourceClient] = {}  # two jobs of one source share its pace
+    over_now = threading.Event()
+    watch = threading.Thread(target=_interrupt_targets, args=(clock, deadline, running, over_now), daemon=True)
+    watch.start()
     try:
         for job in jobs:
             one = SourceRun(
@@ -70,12 +75,30 @@ def run(
             one.finish()
     finally:
         report.seconds = time.monotonic() - started
+        over_now.set()
+        watch.join()
         for client in clients.values():
             client.close()
         for one in running:
             one.close()
     on_event({"event": "run_finished", **report.as_dict()})
     return report
+
+
+def _interrupt_targets(
+    clock: Clock, deadline: float | None, running: "Sequence[SourceRun]", over: threading.Event
+) -> None:
+    """Once the run is to end, let no target wait for somebody else's lock. Runs in a thread until the run is over."""
+    while not over.wait(INTERRUPT_EVERY_S):
+        reason: PenstockError
+        if clock.stop.is_set():
+            reason = StoppedError("stopped while the target was waited for; the next run goes on from what it has")
+        elif deadline is not None and clock.monotonic() >= deadline:
+            reason = DeadlineReachedError("the deadline was reached while the target was waited for")
+        else:
+            continue
+        for one in running:
+            one.interrupt(reason)
 
 
 def heard_by_all(on_event: Emit, registries: Sequence[Registry]) -> Emit:
@@ -172,6 +195,11 @@ class SourceRun:
             self._drop_stale_reports()
         self.report.notices.extend(dict.fromkeys(self._planner.notices))
         self.delivery.record_run()
+
+    def interrupt(self, reason: PenstockError) -> None:
+        """Let the target wait no longer; called from another thread."""
+        if self._delivery is not None and isinstance(self._delivery.target, Interruptible):
+            self._delivery.target.interrupt(reason)
 
     def close(self) -> None:
         """Give the target's lock back, however far the job came."""

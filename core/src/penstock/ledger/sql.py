@@ -357,26 +357,30 @@ class SqlLedger:
         """
         Make ``changes`` to the entry's row, or insert ``first``; False where the row's version is not the entry's.
         """
+        statement, values = self._put_sql(entry, changes, first)
+        return self._sql(statement, *values).rowcount == 1
+
+    def _put_sql(
+        self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]
+    ) -> tuple[str, list[Any]]:
         key = (entry.source, entry.partition.stream, entry.partition.text)
         if entry.version:
-            done = self._sql(
+            return (
                 f"update {{t}}partitions set {', '.join(f'{name} = ?' for name in changes)}, version = ? "
                 f"where {_HERE} and version = ?",
-                *(*changes.values(), entry.version + 1, *key, entry.version),
+                [*changes.values(), entry.version + 1, *key, entry.version],
             )
-        else:  # a row of version 0 holds failures only
-            done = self._sql(
-                f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
-                f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update "
-                f"set {', '.join(f'{name} = excluded.{name}' for name in changes)}, version = excluded.version "
-                "where {t}partitions.version = ?",
-                *(*key, 1, *first.values(), 0),
-            )
-        return done.rowcount == 1
+        return (  # a row of version 0 holds failures only
+            f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
+            f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update "
+            f"set {', '.join(f'{name} = excluded.{name}' for name in changes)}, version = excluded.version "
+            "where {t}partitions.version = ?",
+            [*key, 1, *first.values(), 0],
+        )
 
     def _store_rejected(self, entry: LedgerEntry) -> None:
         key = (entry.source, entry.partition.stream, entry.partition.text)
-        self._sql(f"delete from {{t}}rejected where {_HERE}", *key)
+        self._drop_rejected(entry)
         for number, one in enumerate(entry.rejected_records):
             said = rejected_texts(one)
             self._sql(
@@ -384,6 +388,11 @@ class SqlLedger:
                 "values (?, ?, ?, ?, ?, ?, ?, ?)",
                 *(*key, number, said["stream"], said["path"], said["reason"], said["raw"]),
             )
+
+    def _drop_rejected(self, entry: LedgerEntry) -> None:
+        """The records that the former reading set aside."""
+        key = (entry.source, entry.partition.stream, entry.partition.text)
+        self._sql(f"delete from {{t}}rejected where {_HERE}", *key)
 
     def take_back(self, source: str, partition: Partition) -> LedgerEntry | None:
         """Drop an intent whose files are lost; the former delivery (None: there was none) counts again."""

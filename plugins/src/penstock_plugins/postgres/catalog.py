@@ -8,7 +8,6 @@ from typing import Any
 from attrs import field, frozen
 
 from penstock_plugins.postgres.database import Database, short
-from penstock_plugins.postgres.ledger import Known
 
 # Rights are asked of the catalog, which shows them to everybody; nothing is locked by it.
 _LOOK = """
@@ -33,7 +32,10 @@ _LOOK = """
             select jsonb_agg(a.attname) as names from pg_index i
             join pg_attribute a on a.attrelid = i.indrelid and a.attnum = any (i.indkey)
             where i.indrelid = t.oid and i.indisunique and i.indisvalid and i.indpred is null and i.indexprs is null
-            group by i.indexrelid) k)
+            group by i.indexrelid) k),
+        coalesce(row_security_active(t.oid), false),
+        coalesce(t.relkind in ('r', 'p'), false),
+        coalesce(pg_has_role(s.nspowner, 'usage'), false)
     from unnest(%s::text[], %s::text[]) with ordinality as place (schema, name, number)
     left join pg_namespace s on s.nspname = place.schema
     left join pg_class t on t.relnamespace = s.oid and t.relname = place.name
@@ -60,16 +62,20 @@ class Seen:
     types: Mapping[str, str] = field(repr=False)  # by column, as format_type names them
     required: tuple[str, ...]  # columns that want a value in each row
     keys: tuple[frozenset[str], ...]  # the columns of each unique index
+    guarded: bool  # row-level security holds for this user
+    table: bool  # it is a table, be it divided into partitions, and no view or the like
+    schema_owned: bool
 
 
-def look(database: Database, places: Sequence[Known]) -> list[Seen]:
-    """What is at each of these places, in their order."""
-    schemas, names = [short(one.schema) for one in places], [short(one.table) for one in places]
+def look(database: Database, places: Sequence[tuple[str, str]]) -> list[Seen]:
+    """What is at each of these places (schema and table), in their order."""
+    schemas, names = [short(schema) for schema, _ in places], [short(table) for _, table in places]
     return [_seen(*row) for row in database.run(_LOOK, (schemas, names)).fetchall()]
 
 
 def _seen(*row: Any) -> Seen:
-    there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys = row
+    there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
+    guarded, table, schema_owned = more
     return Seen(
         schema=there,
         may_create=create,
@@ -85,4 +91,7 @@ def _seen(*row: Any) -> Seen:
         types=types or {},
         required=tuple(required),
         keys=tuple(map(frozenset, keys or ())),
+        guarded=guarded,
+        table=table,
+        schema_owned=schema_owned,
     )

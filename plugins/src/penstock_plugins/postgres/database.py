@@ -3,6 +3,8 @@ One session with a Postgres server: statements, transactions, COPY, the lock of 
 """
 
 import re
+import threading
+import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
@@ -15,6 +17,9 @@ from psycopg.types.string import BytesBinaryDumper
 
 OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # how long a statement waits for somebody else's lock on a table
+POOLER_PROBES = 3
+REOPEN_TRIES, REOPEN_PAUSE_S = 12, 2.0  # for a session that was lost: a server restarts in less
+INTERRUPTED_AFTER_S = 2.0  # a statement that is as old is cancelled when the run is to end
 
 # A host that vanished is noticed after 30 s + 3 x 10 s, on both sides, so that its lock on the source goes too.
 _KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
@@ -53,16 +58,33 @@ def lock_key(source: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
+class LostSessionError(SinkError):
+    """The session ended: the server restarted, or somebody or something in between closed the connection."""
+
+
 class Database:
     """
     A session in autocommit mode. ``run`` raises psycopg's errors; :meth:`explained` turns them into penstock's.
+
+    :meth:`interrupt` may be called from any thread, everything else from one at a time.
     """
 
     def __init__(self, dsn: Secret, *, application: str, readonly: bool = False) -> None:
         self.place = "Postgres"
+        self.opened = 0  # sessions so far: what lived in a former one (temporary tables) is gone
+        self.pid = 0  # of the server's process for this session
+        self._readonly = readonly
+        self._settings: dict[str, str] = {}
+        self._locked: tuple[str, int] | None = None
+        self._began: float | None = None  # when the statement under way began
+        self._interrupted = threading.Event()
+        self._reason: PenstockError | None = None
         try:
-            parameters = self._parameters(dsn, application)
-            self.connection = psycopg.connect(autocommit=True, prepare_threshold=None, **parameters)
+            self._parameters = self._read(dsn, application)
+        except psycopg.Error as error:
+            raise TargetError(f"{self.place}: {_said(error)}. Check the DSN.") from error
+        try:
+            self.connection = self._connect()
         except psycopg.Error as error:
             raise TargetError(
                 f"{self.place} cannot be reached: {_said(error)}. Check the DSN (host, port, database, user, password) "
@@ -70,12 +92,46 @@ class Database:
             ) from error
         try:
             with self.explained():
-                self._set_up(readonly)
+                self._set_up()
         except BaseException:
             self.close()
             raise
 
-    def _parameters(self, dsn: Secret, application: str) -> dict[str, Any]:
+    def _connect(self) -> "psycopg.Connection[Row]":
+        connection = psycopg.connect(autocommit=True, prepare_threshold=None, **self._parameters)
+        self.opened += 1
+        return connection
+
+    def reopen(self) -> None:
+        """
+        Open a session again in place of one that was lost: with its settings, and with the lock of its source.
+
+        Raises LostSessionError when the server cannot be reached for half a minute, LockHeldError when another run took
+        the source meanwhile.
+        """
+        self.connection.close()
+        for left in reversed(range(REOPEN_TRIES)):
+            self._interrupted.wait(REOPEN_PAUSE_S if left < REOPEN_TRIES - 1 else 0.2)
+            if self._reason is not None:
+                raise self._reason
+            try:
+                self.connection = self._connect()
+                with self.explained():
+                    self._set_up()
+                    for name, value in self._settings.items():
+                        self.set(name, value)
+                    if self._locked is not None:
+                        source, wait_ms = self._locked
+                        self.lock(source, wait_ms=max(wait_ms, 1000))
+                return
+            except (psycopg.OperationalError, LostSessionError) as error:
+                last = error
+        raise LostSessionError(
+            f"the connection to {self.place} was lost, and the server could not be reached again: {last}. All that was "
+            "delivered stays. Run again once it can be reached."
+        )
+
+    def _read(self, dsn: Secret, application: str) -> dict[str, Any]:
         found: dict[str, Any]
         try:
             found = dict(conninfo.conninfo_to_dict(dsn.reveal()))
@@ -94,7 +150,7 @@ class Database:
         found.setdefault("tcp_user_timeout", 60_000)
         return {**found, "client_encoding": "utf8", "application_name": short(application)}
 
-    def _set_up(self, readonly: bool) -> None:
+    def _set_up(self) -> None:
         # By default bytes (nested values) go through a dumper in Python that also knows a class of DB-API 2.0.
         self.connection.adapters.register_dumper(bytes, BytesBinaryDumper)
         version = self.connection.info.server_version // 10_000
@@ -106,44 +162,85 @@ class Database:
                 f"{self.place} stores text as {encoding}, which cannot hold every record. Create a database with "
                 "encoding UTF8."
             )
-        settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s", "default_transaction_read_only": "on" if readonly else "off"}
-        if not readonly:
+        settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s"}
+        if self._readonly:
+            settings["default_transaction_read_only"] = "on"
+        else:
             settings |= {f"tcp_keepalives_{name}": str(value) for name, value in _KEEPALIVES.items()}
             # A server in the middle of a long statement looks now and then whether its client is still there.
             settings |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
         for name, value in settings.items():
             with suppress(errors.InvalidParameterValue):  # not on every platform
                 self.run("select set_config(%s, %s, false)", (name, value))
+        self.pid = self.one("select pg_backend_pid()")
+
+    def set(self, name: str, value: str) -> None:
+        """A setting of the session, kept when it is opened again."""
+        self._settings[name] = value
+        self.run("select set_config(%s, %s, false)", (name, value))
 
     # --- statements -------------------------------------------------------------------------------------------------
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> "psycopg.Cursor[Row]":
         """One statement; its parameters are written ``%s``. Names in it come from :func:`quoted`, nothing else."""
-        return self.connection.execute(statement, values)
+        with self._timed():
+            return self.connection.execute(statement, values)
+
+    @contextmanager
+    def _timed(self) -> Iterator[None]:
+        self._began = time.monotonic()
+        try:
+            yield
+        finally:
+            self._began = None
+
+    def interrupt(self, reason: PenstockError) -> None:
+        """
+        The run is to end: cancel the statement under way if it has run for :data:`INTERRUPTED_AFTER_S`, which then
+        raises ``reason``. A shorter one is left to end; to be called again until the run has ended.
+        """
+        self._reason = reason
+        self._interrupted.set()
+        began = self._began
+        if began is not None and time.monotonic() - began >= INTERRUPTED_AFTER_S:
+            with suppress(psycopg.Error):
+                self.connection.cancel_safe(timeout=5.0)
+
+    def pause(self, seconds: float) -> None:
+        """Wait outside of any statement; raises the reason of :meth:`interrupt` at once."""
+        if self._interrupted.wait(seconds) and self._reason is not None:
+            raise self._reason
 
     def one(self, statement: str, values: Sequence[Any] = ()) -> Any:
         """The first value of the first row, None without a row."""
         row = self.run(statement, values).fetchone()
         return row[0] if row is not None else None
 
-    def copy(self, statement: str, blocks: Iterable[bytes | bytearray]) -> None:
-        with self.connection.cursor() as cursor, cursor.copy(statement) as copy:
-            for block in blocks:
-                copy.write(block)
+    def copy(self, statement: str, blocks: Iterable[bytes | bytearray]) -> int:
+        """COPY into a table; the number of rows that the server stored."""
+        with self._timed(), self.connection.cursor() as cursor:
+            with cursor.copy(statement) as copy:
+                for block in blocks:
+                    copy.write(block)
+            return cursor.rowcount
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All within takes effect at its end, or nothing; one inside of another is part of it."""
-        if self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE:
+        if self.in_transaction:
             yield
             return
         with self.connection.transaction():
             yield
 
+    @property
+    def in_transaction(self) -> bool:
+        return self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
+
     def check(self) -> None:
-        """Raises SinkError when the session is known to be lost, before anything is fetched in vain."""
+        """Open the session again when it is known to be lost, before anything is fetched in vain."""
         if self.connection.closed:
-            raise SinkError(f"the connection to {self.place} was lost earlier in this run. Run again.")
+            self.reopen()
 
     def close(self) -> None:
         self.connection.close()
@@ -155,8 +252,11 @@ class Database:
         Take the source's lock for the rest of the session, that is, of this process at the most. Waits a little, since
         a server may need a moment to notice that a killed client is gone.
 
-        Raises LockHeldError.
+        Raises LockHeldError, and TargetError where a pooler gives each transaction another session, which keeps no
+        lock.
         """
+        self._refuse_transaction_pooler()
+        self._locked = (source, wait_ms)
         key = lock_key(source)
         if self.one("select pg_try_advisory_lock(%s)", (key,)):
             return
@@ -170,6 +270,48 @@ class Database:
             ) from None
         finally:
             self.run("select set_config('lock_timeout', %s, false)", (f"{LOCK_TIMEOUT_S}s",))
+
+    def owns_sql(self, source: str) -> str:
+        """
+        A condition, without parameters: this statement runs in the session that was opened, and the session holds the
+        lock of the source.
+        """
+        bits = lock_key(source) % 2**64
+        return (
+            f"(pg_backend_pid() = {self.pid} and exists (select from pg_catalog.pg_locks where locktype = 'advisory' "
+            f"and granted and objsubid = 1 and pid = pg_backend_pid() and classid = {bits >> 32}::bigint::oid "
+            f"and objid = {bits % 2**32}::bigint::oid))"
+        )
+
+    def pooled(self) -> TargetError:
+        return TargetError(
+            f"{self.place} is reached through a pooler that gives each transaction another session (pgbouncer: "
+            "pool_mode = transaction or statement; often port 6543). The lock of a source lives in a session, so two "
+            "runs could write at once. Name the port of the server itself, or of a pool with pool_mode = session."
+        )
+
+    def _refuse_transaction_pooler(self) -> None:
+        """
+        A server names its process when the connection is made; a pooler makes up another number. Where they differ, a
+        second connection finds out whether it can get the session of the first one, which is connected all the while.
+        """
+        if self.one("select pg_backend_pid()") != self.pid:
+            raise self.pooled()
+        if self.connection.info.backend_pid == self.pid:
+            return
+        parameters = {**self._parameters, "connect_timeout": 5}
+        for _ in range(POOLER_PROBES):
+            try:
+                with psycopg.connect(autocommit=False, prepare_threshold=None, **parameters) as other:
+                    other.execute("set local statement_timeout = '5s'")
+                    row = other.execute("select pg_backend_pid()").fetchone()
+                    # The other one is in a transaction: in a pool of transactions this one now gets another session.
+                    if row == (self.pid,) or self.one("select pg_backend_pid()") != self.pid:
+                        raise self.pooled()
+            except errors.ProtocolViolation:  # a pooler of statements refuses transactions
+                raise self.pooled() from None
+            except psycopg.OperationalError:  # no second connection is to be had: each commit looks again
+                return
 
     def _holder(self, key: int) -> str:
         """Who holds the lock, as far as this user may know."""
@@ -200,8 +342,10 @@ class Database:
     def explanation(self, error: psycopg.Error) -> PenstockError:
         said, state = _said(error), error.sqlstate or ""
         seen = f"{self.place}: {said}"
+        if state == "57014" and self._reason is not None:
+            return self._reason
         if self.connection.closed or state.startswith(("08", "57P")):
-            return SinkError(
+            return LostSessionError(
                 f"the connection to {seen}. It is lost, and with it what was not committed; all that was delivered "
                 "stays. Run again once the server can be reached."
             )
@@ -216,9 +360,27 @@ class Database:
             )
         if state.startswith("53"):
             return SinkError(f"{seen}. The server has run out of something; what was there stays. Run again after.")
+        if state == "0A000" and "RETURNING" in said:
+            return TargetError(f"{seen}. A rule on the table is in the way: drop it, or use a trigger; then run again.")
         if state == "0A000" or state.startswith("2BP"):
             return TargetError(f"{seen}. Drop what depends on it, run again, and create it anew.")
         return SinkError(f"{seen} (SQLSTATE {state or 'none'}). What was there before stays.")
+
+
+def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> None:
+    """
+    Let a role read these tables. Nothing is run where it may already.
+
+    Raises TargetError where there is no such role.
+    """
+    if not database.one("select exists (select from pg_roles where rolname = %s)", (role,)):
+        raise TargetError(f"grant_to: {database.place} has no role {role}. Create it, or correct the name.")
+    if not database.one("select has_schema_privilege(%s, %s, 'usage')", (role, short(schema))):
+        database.run(f"grant usage on schema {quoted(schema)} to {quoted(role)}")
+    for table in tables:
+        name = f"{quoted(schema)}.{quoted(table)}"
+        if not database.one("select has_table_privilege(%s, %s, 'select')", (role, name)):
+            database.run(f"grant select on {name} to {quoted(role)}")
 
 
 def _torn(dsn: str) -> bool:
@@ -240,7 +402,7 @@ def columns_sql(names: Iterable[str], prefix: str = "") -> str:
     return ", ".join(f"{prefix}{quoted(name)}" for name in names)
 
 
-def where_sql(values: Mapping[str, str], types: Mapping[str, str]) -> tuple[str, list[Any]]:
+def where_sql(values: Mapping[str, str], types: Mapping[str, str], prefix: str = "") -> tuple[str, list[Any]]:
     """``a = x and b = y`` for columns and their texts, and the parameters; ``true`` for none."""
-    parts = [f"{quoted(name)} = %s::{types[name]}" for name in values]
+    parts = [f"{prefix}{quoted(name)} = %s::{types[name]}" for name in values]
     return " and ".join(parts) or "true", list(values.values())

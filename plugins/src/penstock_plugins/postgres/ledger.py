@@ -4,18 +4,19 @@ The ledger in the schema ``penstock`` of the database itself, written in the tra
 Besides the core's tables: ``tables`` says which table holds which stream, ``restatements`` what new readings changed.
 """
 
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from attrs import frozen
-from penstock import SinkError, TargetError
+from penstock import LedgerEntry, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
 
-from penstock_plugins.postgres.database import Database, Row, lock_key
+from penstock_plugins.postgres.database import Database, LostSessionError, Row, grant, lock_key, quoted, short
 
 SCHEMA = "penstock"
-LAYOUT = "2"  # of the tables below
+LAYOUT = "3"  # of the tables below
 _TIMES = {  # that were text in version 1
     "partitions": ("read_at", "open_until"),
     "reports": ("submitted_at",),
@@ -35,6 +36,77 @@ class Known:
     table: str
 
 
+TABLE_COMMENTS = {
+    "meta": "Versions of the ledger",
+    "partitions": "One row per partition (an account's day, or an account of a snapshot): how far its delivery got",
+    "days": "The partitions in plain words, for people",
+    "rejected": "Records that were set aside, with the reason, by the partition they came with",
+    "reports": "Reports that were asked of a provider and not delivered yet",
+    "accounts": "The accounts that a stream of accounts listed last",
+    "runs": "Runs of each source, newest last; old ones are deleted",
+    "restatements": "What a new reading of a day changed: rows that came, went and changed, sums before and after",
+    "tables": "The table of each stream",
+}
+COLUMN_COMMENTS = {
+    "source": "The source, as the configuration names it",
+    "stream": "The stream",
+    "partition": "The partition's columns and values, as JSON: the account first, then the day",
+    "account": "The account; empty for a stream without accounts",
+    "day": "The day, YYYY-MM-DD; empty for a snapshot",
+    "state": "delivered, also if a later reading failed; failed: tried, and never delivered",
+    "standing": "final: read after the day closed; open: to be read again; failed: an error since the last delivery",
+    "run_id": "The run that wrote this",
+    "read_at": "When the delivered rows were read; of a report, when it was asked for",
+    "open_until": "From when on a reading is final; null: never",
+    "fingerprint": "Of the settings that shape the answer",
+    "rows": "Rows delivered",
+    "promised": "Records that the provider stated; null: none",
+    "rejected": "Records set aside",
+    "unread_values": "Values that did not fit their column: null there, kept in _extra",
+    "repeated": "Records that had come before in the same reading",
+    "truncated": "1: the provider cut the answer at a documented ceiling",
+    "read_by": "Fingerprint of the record class and the connector's version",
+    "sums": "The sum of each measure over the rows, as JSON text",
+    "restatements.sums": "The measures whose sum changed: before and after",
+    "derived_rows": "Rows of the streams derived from this one",
+    "files": "Of a target of files only",
+    "error": "The last failure since the last delivery",
+    "attempts": "Failures since the last delivery",
+    "version": "Counts the deliveries",
+    "intent": "Of a target of files only",
+    "day_was": "closed: read after the day closed; open: before; null: not delivered, or never closes",
+    "restated_at": "When it was delivered",
+    "rows_before": "Rows of the former reading",
+    "rows_after": "Rows of this reading",
+    "came": "Rows that were new",
+    "went": "Rows that were gone",
+    "changed": "Rows that had other values",
+    "number": "Counts the records of a partition",
+    "of_stream": "The stream whose record it is, or whose partitions bring the rows",
+    "path": "Where in the answer it was",
+    "reason": "Why it was set aside",
+    "raw": "The record as it came, secrets masked",
+    "handle": "The provider's name of the report",
+    "request": "The submission, without credentials",
+    "reports.partitions": "The partitions that its answer will hold, as JSON",
+    "submitted_at": "When it was asked for",
+    "position": "Counts the accounts",
+    "started_at": "When the run began",
+    "finished_at": "When it ended; null: it did not, or not properly",
+    "exit_code": "0: all delivered",
+    "report": "The run's report on this source, as JSON text",
+    "relation": "The table's number in the catalog: a hint",
+    "schema_name": "The table's schema",
+    "table_name": "The table's name",
+    "name": "Of the fact",
+    "value": "Of the fact",
+}
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
 _DAY = """coalesce(substring(partition from ':"(\\d{4}-\\d\\d-\\d\\d)"}$'), '')"""
 _FIRST = (
@@ -48,7 +120,11 @@ class OutdatedLedgerError(Exception):
 
 
 class PostgresLedger(SqlLedger):
-    prefix = f"{SCHEMA}."
+    """
+    ``guard`` makes every delivery look, in its own transaction, whether the session is still the one that holds the
+    lock of the source.
+    """
+
     create_view = "create or replace view"
     words: ClassVar = {
         "time": "timestamptz",
@@ -59,47 +135,128 @@ class PostgresLedger(SqlLedger):
     }
     in_texts = "in (select jsonb_array_elements_text(?::jsonb))"
     compares = False  # the writer does, row by row
+    _depth = 0
     more_tables = (
         """create table if not exists {t}tables (
             source text not null, stream text not null, of_stream text not null, relation oid not null,
-            schema_name text not null, table_name text not null,
-            primary key (source, stream), unique (schema_name, table_name))""",
-        "comment on schema penstock is 'The ledger of penstock: which partitions were delivered, and when'",
-        """comment on table {t}restatements is
-            'What a new reading of a partition changed: rows that came, went and changed, sums before and after'""",
+            schema_name text not null, table_name text not null, primary key (source, stream))""",
+        "alter table {t}tables drop constraint if exists tables_schema_name_table_name_key",  # of layouts 1 and 2
+        "alter table {t}partitions set (autovacuum_vacuum_scale_factor = 0.05)",
     )
 
-    def __init__(self, database: Database, *, readonly: bool = False) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        readonly: bool = False,
+        schema: str = SCHEMA,
+        grant_to: Sequence[str] = (),
+        guard: Callable[[], str] = lambda: "true",
+    ) -> None:
+        if not re.fullmatch(r"[^?%\0{}]+", schema):
+            raise TargetError(f"{schema!r} cannot be the name of the ledger's schema. Choose letters and digits.")
         self._database = database
+        self._guard = guard
+        self.schema = schema
+        self.prefix = f"{quoted(schema)}."
         if not readonly:
-            self._prepare_once()
-        elif self._exists():
+            with database.explained():
+                self._prepare_once()
+                for role in grant_to:
+                    self._grant(role)
+        elif self.exists():
             self._check_version()
             if self.outdated:
                 raise OutdatedLedgerError
 
-    def _exists(self) -> bool:
-        return self._database.one("select to_regclass('penstock.meta')") is not None
+    def exists(self) -> bool:
+        return self._database.one("select to_regclass(%s) is not null", (f"{self.prefix}meta",)) is True
 
     def _prepare_once(self) -> None:
         """Make the tables unless they are there; a user without the right to make any can use those that are."""
         with self._transaction():
             # Two runs that both find an empty database would make everything twice.
             self._sql("select pg_advisory_xact_lock(?)", lock_key(""))
-            if self._exists():
+            if self.exists():
                 self._check_version()
                 if (self.fact("schema"), self.fact("postgres")) == (str(SCHEMA_VERSION), LAYOUT):
                     self._check_rights()
                     return
-            elif self._database.one("select count(*) from pg_tables where schemaname = %s", (SCHEMA,)):
+            elif self._database.one("select count(*) from pg_tables where schemaname = %s", (short(self.schema),)):
                 raise TargetError(
-                    f"{self._database.place} has a schema {SCHEMA} that penstock did not make, and its ledger needs "
-                    "this name. Rename that schema, or name another database; it was not changed."
+                    f"{self._database.place} has a schema {self.schema} that penstock did not make, and its ledger "
+                    "needs this name. Set another ledger_schema, rename that schema, or name another database; it was "
+                    "not changed."
                 )
-            if self._database.one("select to_regnamespace(%s)", (SCHEMA,)) is None:
-                self._sql(f"create schema {SCHEMA}")
+            self._make_schema()
             self._prepare()
+            self._comment()
             self.set_fact("postgres", LAYOUT)
+
+    def _make_schema(self) -> None:
+        """Unless the DBA made it: then USAGE and CREATE on it are enough."""
+        found = self._database.run(
+            "select has_schema_privilege(oid, 'usage') and has_schema_privilege(oid, 'create'), "
+            "current_user::text from pg_namespace where nspname = %s",
+            (short(self.schema),),
+        ).fetchone()
+        if found is None:
+            allowed, user, name = self._database.run(
+                "select has_database_privilege(current_database(), 'create'), current_user::text, "
+                "current_database()::text"
+            ).fetchone() or (False, "", "")
+            if not allowed:
+                raise TargetError(
+                    f"there is no schema {self.schema} for the ledger in the database {name}, and {user} may not "
+                    f"create it. Let the database's owner say: create schema {quoted(self.schema)} authorization "
+                    f"{quoted(user)}."
+                )
+            self._sql(f"create schema {quoted(self.schema)}")
+            self._sql(
+                f"comment on schema {quoted(self.schema)} is "
+                "'The ledger of penstock: which partitions were delivered, and when'"
+            )
+        elif not found[0]:
+            raise TargetError(
+                f"{found[1]} may not make or use tables in the schema {self.schema}, which is to hold the ledger. Let "
+                f"its owner say: grant usage, create on schema {quoted(self.schema)} to {quoted(found[1])}."
+            )
+
+    def _comment(self) -> None:
+        for table, text in TABLE_COMMENTS.items():
+            kind = "view" if table == "days" else "table"
+            self._sql(f"comment on {kind} {{t}}{table} is {_literal(text)}")
+        found = self._database.run(
+            "select c.relname::text, a.attname::text from pg_attribute a join pg_class c on c.oid = a.attrelid "
+            "join pg_namespace n on n.oid = c.relnamespace where n.nspname = %s and a.attnum > 0 "
+            "and not a.attisdropped and c.relkind in ('r', 'v')",
+            (short(self.schema),),
+        ).fetchall()
+        for table, column in found:
+            words = COLUMN_COMMENTS.get(f"{table}.{column}", COLUMN_COMMENTS.get(column))
+            if table in TABLE_COMMENTS and words:
+                self._sql(f"comment on column {{t}}{table}.{quoted(column)} is {_literal(words)}")
+
+    def _grant(self, role: str) -> None:
+        grant(self._database, role, self.schema, [*_WRITTEN, "meta", "days"])
+
+    # --- deliveries -------------------------------------------------------------------------------------------------
+
+    def _put(self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
+        """As of every ledger, with the records of the former reading dropped by the same statement."""
+        statement, values = self._put_sql(entry, changes, first)
+        key = (entry.source, entry.partition.stream, entry.partition.text)
+        row = self._sql(
+            "with dropped as (delete from {t}rejected where source = ? and stream = ? and partition = ?) "  # noqa: S608
+            f"{statement} returning {self._guard()}",
+            *(*key, *values),
+        ).fetchall()
+        if row == [(False,)]:
+            raise self._database.pooled()
+        return bool(row)
+
+    def _drop_rejected(self, entry: LedgerEntry) -> None:
+        """:meth:`_put` did."""
 
     def _migrate(self, found: int) -> None:
         """From version 1: times were text, and accounts and days in the partition's text only."""
@@ -121,33 +278,47 @@ class PostgresLedger(SqlLedger):
     def _check_rights(self) -> None:
         """Before anything is asked for: whether this user may write what every delivery writes."""
         closed = self._database.run(
-            "select relname from pg_class where relnamespace = to_regnamespace(%s) and relname = any(%s) "
-            "and not (has_table_privilege(oid, 'insert') and has_table_privilege(oid, 'update') "
-            "and has_table_privilege(oid, 'delete')) order by relname",
-            (SCHEMA, list(_WRITTEN)),
+            "select relname from pg_class c join pg_namespace n on n.oid = relnamespace "
+            "where nspname = %s and relname = any(%s) "
+            "and not (has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update') "
+            "and has_table_privilege(c.oid, 'delete')) order by relname",
+            (short(self.schema), list(_WRITTEN)),
         ).fetchall()
         if closed:
             names = ", ".join(name for (name,) in closed)
             user = self._database.one("select current_user")
             raise TargetError(
                 f"{self._database.place}: {user} may read the ledger and not write it "
-                f"({names} in the schema {SCHEMA}). Grant insert, update and delete on all its tables, or name another "
-                "user."
+                f"({names} in the schema {self.schema}). Let its owner say: grant select, insert, update, delete on "
+                f"all tables in schema {quoted(self.schema)} to {quoted(user)}; or name another user."
             )
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         # A text of Postgres cannot hold NUL; what is masked or shown here may.
         texts = tuple(value.replace("\0", "\ufffd") if isinstance(value, str) else value for value in values)
+        try:
+            return self._run(statement.replace("?", "%s"), texts)
+        except LostSessionError:
+            if self._depth:  # what was done before in the transaction is lost, too
+                raise
+            self._database.reopen()
+            return self._run(statement.replace("?", "%s"), texts)
+
+    def _run(self, statement: str, values: Sequence[Any]) -> Any:
         with self._database.explained():
             try:
-                return self._database.run(statement.replace("?", "%s"), texts)
+                return self._database.run(statement, values)
             except UnicodeEncodeError as error:
                 raise SinkError(f"the ledger cannot hold a text that is no Unicode: {error}") from error
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with self._database.explained(), self._database.transaction():
-            yield
+            self._depth += 1
+            try:
+                yield
+            finally:
+                self._depth -= 1
 
     def close(self) -> None:
         self._database.close()
@@ -157,10 +328,10 @@ class PostgresLedger(SqlLedger):
     def known(self, source: str) -> list[Known]:
         return [self._known(row) for row in self._known_rows("source = ?", source)]
 
-    def at(self, schema: str, table: str) -> tuple[str, Known] | None:
-        """The source and stream that this table was made for."""
+    def at(self, schema: str, table: str) -> list[tuple[str, Known]]:
+        """The sources and streams that are kept in this table."""
         rows = self._known_rows("schema_name = ? and table_name = ?", schema, table)
-        return (rows[0][0], self._known(rows[0])) if rows else None
+        return [(row[0], self._known(row)) for row in rows]
 
     def _known_rows(self, where: str, *values: str) -> list[Row]:
         rows: list[Row] = self._sql(
@@ -184,6 +355,3 @@ class PostgresLedger(SqlLedger):
 
     def forget_table(self, source: str, stream: str) -> None:
         self._sql("delete from {t}tables where source = ? and stream = ?", source, stream)
-
-    def transaction(self) -> AbstractContextManager[None]:
-        return self._transaction()

@@ -1,9 +1,9 @@
 """
 Rows to the bytes of a binary COPY, and, when the server takes offence at some, back to the records they were.
 
-psycopg's C code formats a row that it is given as a tuple; the tuples are made by ``attrgetter`` and ``zip``, so no
-Python statement runs per row. Nothing is checked on this road. What Postgres cannot hold is noticed by the formatter
-(an integer beyond 64 bits) or by the server (NUL in a text), and only then looked for.
+``psycopg.Copy.write_row`` formats a row that it is given as a tuple; the tuples are made by ``attrgetter`` and ``zip``,
+so no statement of ours runs per row. Nothing is checked on this road. What Postgres cannot hold is noticed by the
+formatter (an integer beyond 64 bits) or by the server (NUL in a text), and only then looked for.
 """
 
 import re
@@ -12,19 +12,16 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime, time
 from decimal import Decimal
-from itertools import repeat
 from operator import attrgetter
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 import psycopg
 from attrs import define, field, frozen
 from msgspec import UNSET, Raw
 from penstock import EXTRA, Rejected
-
-# What psycopg's own Copy.write_row calls, without the two Python functions around it: a fifth of the time of a row.
-from psycopg._copy_base import format_row_binary
 from psycopg.adapt import PyFormat, Transformer
+from psycopg.copy import Copy, Writer
 from psycopg.pq import Format
 
 from penstock_plugins.postgres.database import Database
@@ -43,7 +40,26 @@ _FORMATS = {NAIVE: "timestamp", AWARE: "timestamptz", "jsonb": "bytea"}
 
 _MISFITS = (ArithmeticError, ValueError, TypeError, struct.error, psycopg.Error)
 
-_ESCAPED_NUL = re.compile(rb"(?<!\\)(?:\\\\)*\\u0000")
+_ESCAPED_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+Nul = Literal["reject", "strip", "replace"]
+"""What becomes of a record with a NUL character in a text, which Postgres cannot store."""
+
+_TEXTS = ("text", "character varying")
+
+
+class _Blocks(Writer):
+    """Takes what a ``Copy`` formats, in place of the server."""
+
+    def __init__(self) -> None:
+        self.blocks: list[bytes | bytearray | memoryview] = []
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.blocks.append(data)
+
+    def rows(self) -> bytes:
+        """The formatted rows, without the frame of a COPY."""
+        return b"".join(self.blocks)[len(SIGNATURE) : -len(TRAILER)]
 
 
 @frozen
@@ -75,8 +91,9 @@ class Chunk:
 class Encoder:
     """Makes chunks of one table's rows."""
 
-    def __init__(self, database: Database, table: Table) -> None:
+    def __init__(self, database: Database, table: Table, nul: Nul = "reject") -> None:
         self._database = database
+        self._nul_in_a_text = nul
         self._table = table
         self._stream = table.layout.stream
         self._declared = {column.name: column for column in table.layout.columns}
@@ -106,15 +123,17 @@ class Encoder:
         return self._short if extras.count(UNSET) + extras.count(None) == len(extras) else self._whole
 
     def _formatted(self, columns: tuple[str, ...], rows: list[Any]) -> Chunk:
-        transformer = Transformer(self._database.connection)
-        registry = self._database.connection.adapters.types
         packed = {name: values for name in self._numbers.intersection(columns) if (values := self._packed(name, rows))}
         types = {**self._table.types, **dict.fromkeys(packed, "bytea")}
         formats = [_FORMATS.get(types[name], types[name]) for name in columns]
-        transformer.set_dumper_types([registry.get_oid(name) for name in formats], Format.BINARY)
-        block = bytearray()
-        tuples = self._tuples(columns, rows, packed)
-        deque(map(format_row_binary, tuples, repeat(transformer), repeat(block)), maxlen=0)
+        blocks = _Blocks()
+        with (
+            self._database.connection.cursor() as cursor,
+            Copy(cursor, binary=True, writer=blocks) as copy,
+        ):
+            copy.set_types(formats)
+            deque(map(copy.write_row, self._tuples(columns, rows, packed)), maxlen=0)
+        block = blocks.rows()
         return Chunk(columns, [block], len(rows), len(block))
 
     def _tuples(
@@ -211,35 +230,61 @@ class Encoder:
 
     def sifted(self, chunk: Chunk, error: psycopg.Error) -> tuple[Chunk, list[Unfit]]:
         """
-        The chunk without the rows that the server refuses, which are those with a NUL, or else the one it named.
+        The chunk without the rows that the server refuses, which are those with a NUL, or else the one it named. Where
+        NUL is stripped or replaced, rows with one outside of the key are kept, without it.
 
-        Raises ``error`` when that is none: it was not about a row.
+        Raises ``error`` when no row was refused: it was not about a row.
         """
         rows = list(_rows(b"".join(chunk.blocks)))
-        unfit: dict[int, tuple[str | None, str]] = {
-            number: found for number, (_, cells) in enumerate(rows) if (found := self._nul(chunk, cells))
-        }
-        if not unfit:
-            number = _line(error)
-            if number is None or not 0 < number <= len(rows):
+        unfit: dict[int, tuple[str | None, str]] = {}
+        mended = False
+        for number, (_, cells) in enumerate(rows):
+            if (found := self._nul(chunk, cells)) is None:
+                continue
+            if self._nul_in_a_text != "reject" and found[0] not in self._table.key:
+                rows[number] = _row([self._without_nul(*cell) for cell in zip(chunk.columns, cells, strict=True)])
+                found, mended = self._nul(chunk, rows[number][1]), True
+            if found is not None:
+                unfit[number] = found
+        if not unfit and not mended:
+            line = _line(error)
+            if line is None or not 0 < line <= len(rows):
                 raise error
             said = error.diag.message_primary or str(error)
             detail = error.diag.message_detail
-            unfit[number - 1] = (_column(error, chunk.columns), f"{said} ({detail})" if detail else said)
+            unfit[line - 1] = (_column(error, chunk.columns), f"{said} ({detail})" if detail else said)
         kept: list[bytes | bytearray] = [raw for number, (raw, _) in enumerate(rows) if number not in unfit]
         bad = [self._unfit(self._read(chunk, rows[number][1]), *why) for number, why in unfit.items()]
         return Chunk(chunk.columns, kept, len(kept), sum(map(len, kept))), bad
 
     def _nul(self, chunk: Chunk, cells: Sequence[bytes | None]) -> tuple[str, str] | None:
+        """The column and the reason of a row with a NUL; one in the key first."""
+        found = None
         for name, cell in zip(chunk.columns, cells, strict=True):
             if cell is None:
                 continue
             type_ = self._table.types[name]
-            if type_ in ("text", "character varying") and b"\0" in cell:
-                return name, "the text holds a NUL character, which Postgres cannot store"
-            if type_ == "jsonb" and _ESCAPED_NUL.search(cell):
-                return name, "a text inside holds a NUL character (\\u0000), which Postgres cannot store"
-        return None
+            if type_ in _TEXTS and b"\0" in cell:
+                reason = "the text holds a NUL character, which Postgres cannot store"
+            elif type_ == "jsonb" and _ESCAPED_NUL.search(cell):
+                reason = "a text inside holds a NUL character (\\u0000), which Postgres cannot store"
+            else:
+                continue
+            if name in self._table.key:
+                return name, reason
+            found = found or (name, reason)
+        return found
+
+    def _without_nul(self, name: str, cell: bytes | None) -> bytes | None:
+        if cell is None:
+            return None
+        replaced = self._nul_in_a_text == "replace"
+        type_ = self._table.types[name]
+        if type_ in _TEXTS:
+            return cell.replace(b"\0", "\ufffd".encode() if replaced else b"")
+        if type_ == "jsonb":
+            return _ESCAPED_NUL.sub(rb"\1\\ufffd" if replaced else rb"\1", cell)
+        return cell
 
     def _read(self, chunk: Chunk, cells: Sequence[bytes | None]) -> dict[str, Any]:
         """The values of a formatted row."""
@@ -251,7 +296,7 @@ class Encoder:
                 values[name] = None
             elif type_ == "jsonb":
                 values[name] = Raw(cell[1:])
-            elif type_ in ("text", "character varying"):
+            elif type_ in _TEXTS:
                 values[name] = cell.decode()
             else:
                 oid = self._database.connection.adapters.types.get_oid(_FORMATS.get(type_, type_))
@@ -292,6 +337,12 @@ def _rows(data: bytes) -> Iterator[tuple[bytes, list[bytes | None]]]:
             cells.append(data[at : at + size])
             at += size
         yield data[start:at], cells
+
+
+def _row(cells: Sequence[bytes | None]) -> tuple[bytes, list[bytes | None]]:
+    """A row as :func:`_rows` gives it."""
+    packed = [_NULL if cell is None else struct.pack("!i", len(cell)) + cell for cell in cells]
+    return struct.pack("!h", len(cells)) + b"".join(packed), list(cells)
 
 
 def _line(error: psycopg.Error) -> int | None:

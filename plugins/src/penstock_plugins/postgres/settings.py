@@ -3,7 +3,7 @@ The keys of a Postgres sink, and how ``--to postgresql://...`` becomes one. Impo
 """
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from attrs import field, frozen
 from penstock import PluginError, Secret, SinkKind, setting
@@ -15,8 +15,19 @@ if TYPE_CHECKING:
 @frozen(kw_only=True)
 class PostgresSettings:
     dsn: Secret = setting(help="postgresql://user:password@host/database, or host=... dbname=...", repr=False)
-    schema: str | None = setting(None, help="where the tables are; default: the source's name")
-    table: Mapping[str, str] = setting(help="names of tables by stream; default: the stream's name", factory=dict)
+    schema: str = setting(
+        "{source}", help="where the tables are; may hold {source} and {connector}; without {source}, sources share them"
+    )
+    table: Mapping[str, str] = setting(
+        help="names of tables by stream, * for all others; may hold {source}, {connector}, {stream}; default: {stream}",
+        factory=dict,
+    )
+    ledger_schema: str = setting("penstock", help="where the ledger's tables are")
+    grant_to: tuple[str, ...] = setting(help="roles that may read all tables and the ledger", factory=tuple)
+    day_index: bool = setting(default=True, help="new tables get an index on the day, across accounts")
+    nul: Literal["reject", "strip", "replace"] = setting(
+        "reject", help="a record with a NUL character in a text: reject it, or strip or replace the character"
+    )
 
 
 @frozen
@@ -43,7 +54,15 @@ def _open(settings: PostgresSettings) -> "Sink":
     _installed()
     from penstock_plugins.postgres.sink import PostgresSink
 
-    return PostgresSink(dsn=settings.dsn, schema=settings.schema, tables=dict(settings.table))
+    return PostgresSink(
+        dsn=settings.dsn,
+        schema=settings.schema,
+        tables=dict(settings.table),
+        ledger_schema=settings.ledger_schema,
+        grant_to=settings.grant_to,
+        day_index=settings.day_index,
+        nul=settings.nul,
+    )
 
 
 def _query(settings: PostgresSettings, text: str) -> "Iterator[Mapping[str, Any]]":
@@ -65,5 +84,5 @@ POSTGRES = SinkKind(
     parse=lambda text: PostgresSettings(dsn=Secret(text)),
     open=_open,
     query=_query,
-    named_streams=lambda settings: {"table": settings.table},
+    named_streams=lambda settings: {"table": [name for name in settings.table if name != "*"]},
 )

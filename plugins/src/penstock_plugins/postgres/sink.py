@@ -1,15 +1,17 @@
 """
 A schema of a Postgres database per source, a table per stream, and the ledger in the schema ``penstock`` beside them.
 
-**A commit** is one short transaction: the partition's old rows go, the new ones come, and the ledger's row with them.
+**A commit** is one short transaction: the partition's rows come to their new state, and the ledger's row with them.
 Nothing is open while pages are fetched: rows wait as formatted bytes, up to :data:`MEMORY_BYTES` over all partitions
-under way, and beyond that in a temporary table of this session, which nobody else sees and which ends with it.
+under way, and beyond that in a temporary table of the partition's own, which nobody else sees.
 
-A partition that has no rows yet is copied right into its table. One that has rows goes through a temporary table too,
-so that the same transaction can say what came, went and changed. Rows of a ``changes`` stream are merged by key.
+A partition that has no rows yet is copied right into its table. One that has rows is copied into a temporary table that
+the run makes once per stream, and changed by its differences (:mod:`.differences`). Rows of a ``changes`` stream are
+merged by key.
 
-**The lock** of a source is a session advisory lock: it ends with the connection, so with the process. (A pooler that
-gives each transaction another connection cannot keep it; connect to the server itself, or to a pool of sessions.)
+**The lock** of a source is a session advisory lock: it ends with the connection, so with the process. Every commit
+looks, in its own transaction, whether its session is the one that holds the lock. A session that was lost is opened
+again.
 
 The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
@@ -19,11 +21,12 @@ import socket
 from collections.abc import Mapping, Sequence
 
 from attrs import field, frozen
-from penstock import Layout, LedgerEntry, Partition, Secret, SinkError, TargetError
+from penstock import Layout, LedgerEntry, Partition, PenstockError, Secret, SinkError, TargetError
 
-from penstock_plugins.postgres.database import Database, quoted
-from penstock_plugins.postgres.ledger import Known, OutdatedLedgerError, PostgresLedger
-from penstock_plugins.postgres.tables import Table, checked, exists, prepared
+from penstock_plugins.postgres.database import Database, columns_sql
+from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger
+from penstock_plugins.postgres.rows import Nul
+from penstock_plugins.postgres.tables import SOURCE_COLUMN, Located, Place, Table, Tables, located
 from penstock_plugins.postgres.writer import PostgresWriter
 
 MEMORY_BYTES = 32 * 2**20
@@ -32,11 +35,18 @@ LOCK_WAIT_MS = 3000
 
 @frozen(kw_only=True)
 class PostgresSink:
-    """``schema``: default the source's name; ``tables``: names of tables by stream, default the stream's name."""
+    """
+    ``schema`` and the names in ``tables`` (by stream, ``*`` for all others) may hold ``{source}``, ``{connector}`` and
+    ``{stream}``. Where neither has ``{source}``, the sources that are written there share the table.
+    """
 
     dsn: Secret
-    schema: str | None = None
-    tables: Mapping[str, str] = field(factory=dict)
+    schema: str | None = None  # the source's name
+    tables: Mapping[str, str] = field(factory=dict)  # the stream's name
+    ledger_schema: str = SCHEMA
+    grant_to: tuple[str, ...] = ()
+    day_index: bool = True
+    nul: Nul = "reject"
     memory_bytes: int = MEMORY_BYTES
     lock_wait_ms: int = LOCK_WAIT_MS
 
@@ -46,8 +56,11 @@ class PostgresSink:
         try:
             with database.explained():
                 database.lock(source, wait_ms=self.lock_wait_ms)
-                ledger = PostgresLedger(database)
-                database.run("select set_config('penstock.run_id', %s, false)", (run_id,))
+                database.set("penstock.run_id", run_id)
+                database.set("penstock.source", source)
+            ledger = PostgresLedger(
+                database, schema=self.ledger_schema, grant_to=self.grant_to, guard=lambda: database.owns_sql(source)
+            )
             target = PostgresTarget(self, database, ledger, source)
             target.settle()
         except BaseException:
@@ -58,37 +71,45 @@ class PostgresSink:
     def open_readonly(self, source: str) -> "PostgresTarget | None":
         database = Database(self.dsn, application="penstock (looking)", readonly=True)
         try:
-            with database.explained():
-                if database.one("select to_regclass('penstock.meta')") is None:
-                    database.close()
-                    return None
-            return PostgresTarget(self, database, self._ledger(database), source)
+            ledger = self._ledger(database)
+            if ledger is None:
+                database.close()
+                return None
+            return PostgresTarget(self, database, ledger, source)
         except BaseException:
             database.close()
             raise
 
-    def _ledger(self, database: Database) -> PostgresLedger:
+    def _ledger(self, database: Database) -> PostgresLedger | None:
         """For a reader; a ledger of an older penstock is brought up to date by a session that may write."""
         try:
-            return PostgresLedger(database, readonly=True)
+            found = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
         except OutdatedLedgerError:
             writing = Database(self.dsn, application="penstock (migrating)")
             try:
-                with writing.explained():
-                    PostgresLedger(writing)
+                PostgresLedger(writing, schema=self.ledger_schema)
             finally:
                 writing.close()
-            return PostgresLedger(database, readonly=True)
+            found = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
+        return found if found.exists() else None
 
-    def place(self, source: str, stream: str) -> Known:
+    def place(self, source: str, stream: str, connector: str = "", of_stream: str = "") -> Place:
         """Where a stream's rows are to be."""
-        return Known(
-            stream=stream, of_stream="", oid=0, schema=self.schema or source, table=self.tables.get(stream, stream)
+        schema = self.schema if self.schema is not None else "{source}"
+        table = self.tables.get(stream, self.tables.get("*", "{stream}"))
+        words = {"source": source, "connector": connector, "stream": stream}
+        return Place(
+            schema=_filled(schema, words),
+            table=_filled(table, words),
+            of_stream=of_stream or stream,
+            shared="{source}" not in schema + table,
+            day_index=self.day_index,
+            grant_to=self.grant_to,
         )
 
     def _check_names(self, source: str, streams: Sequence[str]) -> None:
         taken: dict[tuple[str, str], str] = {}
-        for stream in dict.fromkeys([*streams, *self.tables]):
+        for stream in dict.fromkeys([*streams, *(name for name in self.tables if name != "*")]):
             place = self.place(source, stream)
             other = taken.setdefault((place.schema, place.table), stream)
             if other != stream:
@@ -98,6 +119,12 @@ class PostgresSink:
                 )
 
 
+def _filled(template: str, words: Mapping[str, str]) -> str:
+    for word, value in words.items():
+        template = template.replace(f"{{{word}}}", value)
+    return template
+
+
 class PostgresTarget:
     """A database opened for one source. Without a lock (from ``open_readonly``) it is for looking only."""
 
@@ -105,19 +132,28 @@ class PostgresTarget:
         self.ledger = ledger
         self.database = database
         self.source = source
+        self.nul = sink.nul
         self._sink = sink
-        self._tables: dict[str, tuple[Layout, Table]] = {}
+        self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions bring its rows
+        self._tables = Tables(database, ledger, source, self._place)
         self._there: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
         self._stages = 0
+        self._shared_stages: dict[tuple[int, str, tuple[str, ...]], str] = {}
+
+    def _place(self, layout: Layout) -> Place:
+        of_stream = self._of_stream.get(layout.stream, layout.stream)
+        return self._sink.place(self.source, layout.stream, layout.connector, of_stream)
 
     def settle(self) -> None:
         """
-        Take back what the ledger says of tables that somebody dropped or emptied: it is missing, and read again.
+        Take back what the ledger says of tables that somebody dropped or emptied: it is missing, and read again. A
+        table that is there and that we do not recognise stays as it is recorded: :meth:`check` refuses it.
         """
         with self.database.explained(), self.database.transaction():
             for known in self.ledger.known(self.source):
-                if self._holds_rows(known):
+                found = located(self.database, self.source, known)
+                if found is not None and (not found.ours or self._holds_rows(found)):
                     continue
                 lost = [
                     partition
@@ -125,12 +161,15 @@ class PostgresTarget:
                     if _rows_in(entry, known.stream)
                 ]
                 self.ledger.forget(self.source, lost)
-                if not exists(self.database, known):
+                if found is None:
                     self.ledger.forget_table(self.source, known.stream)
 
     def check(self, layouts: Sequence[Layout]) -> None:
-        """Raises TargetError where a table cannot take its stream; nothing is made or changed yet."""
-        checked(self.database, self.ledger, layouts, [self._sink.place(self.source, one.stream) for one in layouts])
+        """
+        Raises TargetError where a table cannot take its stream. A table that is there gets the columns that it lacks,
+        none is made yet.
+        """
+        self._tables.check(layouts)
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "PostgresWriter":
         first = layouts[0]
@@ -139,7 +178,10 @@ class PostgresTarget:
             if unmergeable:
                 raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
         self.database.check()
-        tables = [self._table(layout, first.stream) for layout in layouts]
+        for layout in layouts:
+            self._of_stream[layout.stream] = first.stream
+        tables = [self._tables.table(layout) for layout in layouts]
+        self._there.clear()
         writer = PostgresWriter(self, tables, partition)
         self._writers.add(writer)
         return writer
@@ -149,8 +191,14 @@ class PostgresTarget:
         streams = [entry.partition.stream, *entry.derived_rows]
         with self.database.explained():
             if not self._there:
-                self._there = {known.stream: self._holds_rows(known) for known in self.ledger.known(self.source)}
+                for known in self.ledger.known(self.source):
+                    found = located(self.database, self.source, known)
+                    self._there[known.stream] = found is not None and (not found.ours or self._holds_rows(found))
         return all(self._there.get(stream, False) for stream in streams if _rows_in(entry, stream))
+
+    def interrupt(self, reason: PenstockError) -> None:
+        """Cancel the statement that waits, for the run is to end; called from another thread, until it has ended."""
+        self.database.interrupt(reason)
 
     def finish(self, stream: str) -> None:
         """Nothing is left to do: every commit is complete."""
@@ -169,26 +217,25 @@ class PostgresTarget:
         self._stages += 1
         return f"pg_temp.penstock_stage_{self._stages}"
 
+    def shared_stage(self, table: Table) -> str:
+        """
+        A temporary table for one partition after the other, made once a session and table: each commit empties it. One
+        for each partition would bloat the catalog, and cost more than a small partition does.
+        """
+        key = (self.database.opened, table.sql, table.columns)
+        if key not in self._shared_stages:
+            name = self.stage_name()
+            rows = f"select {columns_sql(table.columns)} from {table.sql} with no data"  # noqa: S608
+            self.database.run(f"create temporary table {name} on commit delete rows as {rows}")
+            self._shared_stages[key] = name
+        return self._shared_stages[key]
+
     def ended(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)
 
-    def _table(self, layout: Layout, of_stream: str) -> Table:
-        known = self._tables.get(layout.stream)
-        if known is None or known[0] != layout:
-            table = prepared(
-                self.database, self.ledger, layout, of_stream, self._sink.place(self.source, layout.stream)
-            )
-            known = self._tables[layout.stream] = (layout, table)
-            self._there.clear()
-        return known[1]
-
-    def _holds_rows(self, known: Known) -> bool:
-        if not exists(self.database, known):
-            return False
-        name = self.database.one("select %s::bigint::oid::regclass::text", (known.oid,))
-        if name.isdigit():  # restored from a dump: known by its name
-            name = f"{quoted(known.schema)}.{quoted(known.table)}"
-        return bool(self.database.one(f"select exists (select from {name.replace('%', '%%')})"))  # noqa: S608
+    def _holds_rows(self, found: Located) -> bool:
+        where, values = (f"{SOURCE_COLUMN} = %s", [self.source]) if found.shared else ("true", [])
+        return bool(self.database.one(f"select exists (select from {found.sql} where {where})", values))  # noqa: S608
 
 
 def _rows_in(entry: LedgerEntry, stream: str) -> int:

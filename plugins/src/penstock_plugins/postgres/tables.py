@@ -4,22 +4,37 @@ The table of a stream: made, recognised as ours, and brought up to what its reco
 What is there is never dropped, and never rewritten but to a type that holds every value it had.
 """
 
-from collections.abc import Mapping, Sequence
+# Names in statements come from quoted(); values are parameters.
+
+from collections.abc import Callable, Mapping, Sequence
 
 from attrs import field, frozen
-from penstock import Column, Layout, TargetError
+from penstock import EXTRA, Column, Layout, SinkError, TargetError
+from psycopg import errors
 
 from penstock_plugins.postgres.catalog import Seen, look
-from penstock_plugins.postgres.database import Database, columns_sql, quoted, short
-from penstock_plugins.postgres.ledger import SCHEMA, Known, PostgresLedger
+from penstock_plugins.postgres.database import Database, columns_sql, grant, lock_key, quoted, short
+from penstock_plugins.postgres.ledger import Known, PostgresLedger
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
 
 # Added to every table. Their defaults are the same for all rows of a commit, so that no row has to carry them.
 STAMPS = {
     "_run_id": ("text", "current_setting('penstock.run_id', true)", "the run that wrote this row"),
-    "_loaded_at": (AWARE, "now()", "when this row was written"),
+    "_loaded_at": (AWARE, "now()", "when this row last changed"),
 }
+
+SOURCE_COLUMN = "_source"
+"""Of a table that several sources share: whose row it is. Part of the key; its default is a setting of the session."""
+
+# Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.
+_STORAGE = (
+    "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05, "
+    "autovacuum_analyze_scale_factor = 0.02"
+)
+
+# A change of a table waits for whoever reads it, and all who read it later wait behind the change: short tries.
+TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
 
 _TYPES = {
     "text": "text",
@@ -51,8 +66,9 @@ def type_of(column: Column) -> str:
 class Table:
     """
     A stream's table. ``types``: of the delivered columns, in order, what the table has (which may be wider than what
-    is declared). ``key``: the columns of its unique index, none for a stream without a key. ``added``: columns that
-    came to the table when it was prepared, so that no earlier row has a value in them.
+    is declared). ``key``: the columns that tell the rows of the source apart, none for a stream without a key.
+    ``added``: columns that came to the table in this run, so that no earlier row has a value in them. ``shared``: by
+    several sources, each row with its source in :data:`SOURCE_COLUMN`.
     """
 
     schema: str
@@ -61,6 +77,17 @@ class Table:
     types: Mapping[str, str]
     key: tuple[str, ...]
     added: frozenset[str] = frozenset()
+    shared: bool = False
+
+    @property
+    def unique(self) -> tuple[str, ...]:
+        """The columns of its unique index."""
+        return (SOURCE_COLUMN, *self.key) if self.shared and self.key else self.key
+
+    @property
+    def comparable(self) -> bool:
+        """Whether its rows can be told apart by the key: there is one, and no part of it may be null."""
+        return bool(self.key) and not _nullable_key(self.layout)
 
     @property
     def sql(self) -> str:
@@ -80,54 +107,202 @@ def key_of(layout: Layout) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*layout.partition_columns, *layout.key)))
 
 
-def prepared(database: Database, ledger: PostgresLedger, layout: Layout, of_stream: str, place: Known) -> Table:
-    """
-    The table for ``layout``, made or brought up to date in one transaction.
+def _nullable_key(layout: Layout) -> bool:
+    # A key of None is rejected before, but for derived rows, which a provider may send without a name.
+    key = key_of(layout)
+    return bool(layout.derived_by) and any(column.nullable for column in layout.columns if column.name in key)
 
-    Raises TargetError, as :func:`checked` does.
-    """
-    with database.explained(), database.transaction():
-        (seen,) = look(database, [place])
-        known = next((one for one in ledger.known(layout.source) if one.stream == layout.stream), None)
-        steps = _needed(database, ledger, layout, known, place, seen)
-        if seen.oid is None:
-            _create(database, layout, place, schema=not seen.schema)
-        else:
-            _evolve(database, place, steps)
-        if seen.oid is None or steps:
-            (seen,) = look(database, [place])
-        assert seen.oid is not None
-        ledger.keep_table(
-            layout.source,
-            Known(stream=layout.stream, of_stream=of_stream, oid=seen.oid, schema=place.schema, table=place.table),
+
+@frozen(kw_only=True)
+class Place:
+    """Where a stream's rows are to be, and how a table that is made there is made."""
+
+    schema: str
+    table: str
+    of_stream: str = ""  # the stream whose partitions bring the rows
+    shared: bool = False  # by several sources
+    day_index: bool = True
+    grant_to: tuple[str, ...] = ()
+
+    @property
+    def name(self) -> str:
+        return f"{self.schema}.{self.table}"
+
+    @property
+    def sql(self) -> str:
+        return f"{quoted(self.schema)}.{quoted(self.table)}"
+
+
+class Tables:
+    """The tables of one source in one run: looked at before the run asks for anything, made when they are needed."""
+
+    def __init__(
+        self, database: Database, ledger: PostgresLedger, source: str, place_of: Callable[[Layout], Place]
+    ) -> None:
+        self._database = database
+        self._ledger = ledger
+        self._source = source
+        self._place_of = place_of
+        self._tables: dict[str, tuple[Layout, Table]] = {}
+        self._added: dict[str, frozenset[str]] = {}
+        self._refused: dict[str, SinkError] = {}
+
+    def check(self, layouts: Sequence[Layout]) -> None:
+        """
+        Look whether all these streams can be written. Tables that are there get the columns that they lack; none is
+        made yet.
+
+        Raises TargetError, which names all that cannot be written: a schema or table that may not be made or written,
+        that is not penstock's or belongs to another stream, or that contradicts the declaration.
+        """
+        found = []
+        places = [self._place_of(layout) for layout in layouts]
+        changes = []
+        with self._database.explained():
+            known = {one.stream: one for one in self._ledger.known(self._source)}
+            for layout, place, seen in zip(layouts, places, look(self._database, _names(places)), strict=True):
+                try:
+                    if seen.oid is not None and self._needed(layout, known.get(layout.stream), place, seen):
+                        changes.append(layout)
+                    elif seen.oid is None:
+                        self._needed(layout, known.get(layout.stream), place, seen)
+                except TargetError as error:
+                    found.append(str(error))
+        if found:
+            raise TargetError("\n".join(dict.fromkeys(found)))
+        for layout in changes:
+            try:
+                self.table(layout)
+            except SinkError as error:
+                self._refused[layout.stream] = error
+
+    def table(self, layout: Layout) -> Table:
+        """
+        The table for a layout, made or brought up to date once in a run.
+
+        Raises TargetError, as :meth:`check` does, and SinkError where the table stays locked; both at once when asked
+        for the same stream again.
+        """
+        if (refused := self._refused.get(layout.stream)) is not None:
+            raise refused
+        known = self._tables.get(layout.stream)
+        if known is None or known[0] != layout:
+            known = self._tables[layout.stream] = (layout, self._prepared(layout))
+        return known[1]
+
+    def _prepared(self, layout: Layout) -> Table:
+        place = self._place_of(layout)
+        for _ in range(TRIES):
+            try:
+                with self._database.explained(), self._database.transaction():
+                    self._database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
+                    # Sources of one fresh run must not both make the table.
+                    self._database.run("select pg_advisory_xact_lock(%s)", (lock_key(""),))
+                    return self._made(layout, place)
+            except SinkError as error:
+                if not isinstance(error.__cause__, errors.LockNotAvailable):
+                    raise
+            self._database.pause(BETWEEN_TRIES_S)
+        self._refused[layout.stream] = SinkError(
+            f"the table {place.name} is to be changed for {layout.source}.{layout.stream}, and others hold it "
+            f"({self._holders(place)}): {TRIES} tries of {TRY_MS / 1000} s were in vain. What was there stays. End "
+            "these sessions, and run again."
         )
+        raise self._refused[layout.stream]
+
+    def _holders(self, place: Place) -> str:
+        rows = self._database.run(
+            "select distinct a.pid, a.state, a.usename from pg_locks l join pg_stat_activity a using (pid) "
+            "where l.relation = to_regclass(%s) and l.granted and l.pid <> pg_backend_pid() order by 1 limit 5",
+            (place.sql,),
+        ).fetchall()
+        return ", ".join(f"session {pid} of {user}, {state}" for pid, state, user in rows) or "who, cannot be seen"
+
+    def _made(self, layout: Layout, place: Place) -> Table:
+        (seen,) = look(self._database, _names([place]))
+        known = next((one for one in self._ledger.known(layout.source) if one.stream == layout.stream), None)
+        steps = self._needed(layout, known, place, seen)
+        if seen.oid is None:
+            _create(self._database, layout, place, schema=not seen.schema)
+        else:
+            _evolve(self._database, place, steps)
+        if seen.oid is None or steps:
+            (seen,) = look(self._database, _names([place]))
+        assert seen.oid is not None
+        kept = Known(
+            stream=layout.stream,
+            of_stream=place.of_stream or layout.stream,
+            oid=seen.oid,
+            schema=place.schema,
+            table=place.table,
+        )
+        if kept != known:
+            self._ledger.keep_table(layout.source, kept)
+        self._grant(place)
+        added = {step.column.name for step in steps if step.column is not None and step.adds}
+        self._added[layout.stream] = self._added.get(layout.stream, frozenset()) | added
         return Table(
             schema=place.schema,
             name=place.table,
             layout=layout,
             types={column.name: seen.types[short(column.name)] for column in layout.columns},
             key=key_of(layout),
-            added=frozenset(step.column.name for step in steps if step.column is not None and step.adds),
+            added=self._added[layout.stream],
+            shared=_is_shared(layout, place, seen),
         )
 
+    def _grant(self, place: Place) -> None:
+        for role in place.grant_to:
+            grant(self._database, role, place.schema, [place.table])
 
-def checked(database: Database, ledger: PostgresLedger, layouts: Sequence[Layout], places: Sequence[Known]) -> None:
-    """
-    Look whether all these streams, which are of one source, can be written, and change nothing.
+    def _needed(self, layout: Layout, known: Known | None, place: Place, seen: Seen) -> "list[_Step]":
+        """
+        What is to be done to the table that is there before ``layout`` fits it; raises TargetError where it never will,
+        or where this user may not do it.
+        """
+        _check_names(layout, place, self._ledger.schema)
+        if seen.oid is None:
+            if known is not None and located(self._database, self._source, known) is not None:
+                raise TargetError(_elsewhere(layout, known, place))
+            _check_rights(layout, place, seen)
+            return []
+        self._ours(layout, known, place, seen)
+        _check_key(layout, place, seen)
+        _check_others(layout, place, seen)
+        steps = _steps(layout, place, seen)
+        _check_rights(layout, place, seen, steps)
+        return steps
 
-    Raises TargetError, which tells of all that cannot: a schema or table that may not be made or written, that is not
-    penstock's or belongs to another stream, or that contradicts the declaration.
-    """
-    found = []
-    with database.explained():
-        known = {one.stream: one for one in ledger.known(layouts[0].source)} if layouts else {}
-        for layout, place, seen in zip(layouts, places, look(database, places), strict=True):
-            try:
-                _needed(database, ledger, layout, known.get(layout.stream), place, seen)
-            except TargetError as error:
-                found.append(str(error))
-    if found:
-        raise TargetError("\n".join(dict.fromkeys(found)))
+    def _ours(self, layout: Layout, known: Known | None, place: Place, seen: Seen) -> None:
+        """
+        Refuse a table of somebody else's, or of another stream. A table is known by its place and by the mark in its
+        comment; its number in the catalog is another one after a dump, and counts only at the place where it was.
+        """
+        others = [one for one in self._ledger.at(place.schema, place.table) if one[0] != layout.source]
+        same = [one for of, one in self._ledger.at(place.schema, place.table) if of == layout.source]
+        shared = _is_shared(layout, place, seen)
+        for source, other in (*others, *((layout.source, one) for one in same if one.stream != layout.stream)):
+            if other.stream != layout.stream or not shared:
+                raise TargetError(_taken(layout, place, source, other, seen))
+        marked = is_marked(seen.comment, layout.source, layout.stream, shared=shared)
+        if seen.table and (marked or (same and same[0].oid == seen.oid)):
+            if known is not None and (known.schema, known.table) != (place.schema, place.table):
+                old = located(self._database, self._source, known)
+                if old is not None and old.oid != seen.oid:
+                    raise TargetError(_elsewhere(layout, known, place))
+            return
+        raise TargetError(_foreign(layout, place, seen, shared=shared))
+
+
+def _names(places: Sequence[Place]) -> list[tuple[str, str]]:
+    return [(place.schema, place.table) for place in places]
+
+
+def _is_shared(layout: Layout, place: Place, seen: Seen) -> bool:
+    """A table that is there is shared if it has the column; one that is not there yet, if it is to be."""
+    if any(column.name == SOURCE_COLUMN for column in layout.columns):
+        return False
+    return SOURCE_COLUMN in seen.types if seen.oid is not None else place.shared
 
 
 @frozen
@@ -139,38 +314,22 @@ class _Step:
     adds: bool = False
 
 
-def _needed(
-    database: Database, ledger: PostgresLedger, layout: Layout, known: Known | None, place: Known, seen: Seen
-) -> list[_Step]:
-    """
-    What is to be done to the table that is there before ``layout`` fits it; raises TargetError where it never will, or
-    where this user may not do it.
-    """
-    _check_names(layout, place)
-    if seen.oid is None:
-        if known is not None and exists(database, known):
-            raise TargetError(_elsewhere(layout, known, place))
-        _check_rights(layout, place, seen)
-        return []
-    _ours(ledger, layout, known, place, seen)
-    _check_key(layout, place, seen)
-    _check_others(layout, place, seen)
-    steps = _steps(layout, place, seen)
-    _check_rights(layout, place, seen, steps)
-    return steps
-
-
-def _check_names(layout: Layout, place: Known) -> None:
+def _check_names(layout: Layout, place: Place, ledger_schema: str) -> None:
     """Refuse names that Postgres, or the ledger, keeps for itself."""
     for name in (place.schema, place.table, *(column.name for column in layout.columns)):
         quoted(name)
-    if place.schema == SCHEMA:
-        raise TargetError(f"the schema {SCHEMA} holds the ledger. Set another schema for {layout.source}.")
+    if place.schema == ledger_schema:
+        raise TargetError(f"the schema {ledger_schema} holds the ledger. Set another schema for {layout.source}.")
+    if place.shared and any(column.name == SOURCE_COLUMN for column in layout.columns):
+        raise TargetError(
+            f"{layout.source}.{layout.stream} has a column {SOURCE_COLUMN} of its own, so that its table cannot be "
+            "shared by several sources. Set a schema with {source} in it."
+        )
     if place.schema.startswith("pg_") or place.schema == "information_schema":
         raise TargetError(f"Postgres keeps the schema {place.schema} for itself. Set another one for {layout.source}.")
 
 
-def _check_rights(layout: Layout, place: Known, seen: Seen, steps: Sequence[_Step] = ()) -> None:
+def _check_rights(layout: Layout, place: Place, seen: Seen, steps: Sequence[_Step] = ()) -> None:
     """Refuse what this user may not do, with the statement that would allow it."""
     user, database, schema, table = map(_as_sql, (seen.user, seen.database, short(place.schema), short(place.table)))
     if not seen.schema and not seen.may_create:
@@ -189,13 +348,17 @@ def _check_rights(layout: Layout, place: Known, seen: Seen, steps: Sequence[_Ste
             f"Let its owner say: grant temporary on database {database} to {user}."
         )
     name = f"{place.schema}.{place.table}"
-    rights = ["select", "insert", "delete"]
-    if layout.kind == "changes" and not layout.derived_by:
-        rights.append("update")
+    rights = ["select", "insert", "update", "delete"]
     if missing := [right for right in rights if right in seen.lacking]:
         raise TargetError(
             f"{seen.user} may not {', '.join(missing)} in the table {name}. Let its owner {seen.owner} say: grant "
             f"{', '.join(rights)} on {schema}.{table} to {user}."
+        )
+    if seen.guarded:
+        raise TargetError(
+            f"row-level security of the table {name} holds for {seen.user}: rows that are there may be hidden from it. "
+            f"Let its owner {seen.owner} say: alter table {schema}.{table} disable row level security; or a "
+            f"superuser: alter role {user} bypassrls."
         )
     if steps and not seen.owned:
         raise TargetError(
@@ -205,7 +368,7 @@ def _check_rights(layout: Layout, place: Known, seen: Seen, steps: Sequence[_Ste
         )
 
 
-def _elsewhere(layout: Layout, known: Known, place: Known) -> str:
+def _elsewhere(layout: Layout, known: Known, place: Place) -> str:
     return (
         f"{layout.source}.{layout.stream} is kept in the table {known.schema}.{known.table}, and is now to be in "
         f"{place.schema}.{place.table}. Either move it (alter table ... set schema ..., rename to ...) and run again, "
@@ -213,40 +376,64 @@ def _elsewhere(layout: Layout, known: Known, place: Known) -> str:
     )
 
 
-def exists(database: Database, known: Known) -> bool:
-    """Whether the table is there, where it was or where somebody moved it."""
-    return _oid(database, known) is not None or bool(
-        database.one("select true from pg_class where oid = %s::bigint::oid and relkind in ('r', 'p')", (known.oid,))
+@frozen(kw_only=True)
+class Located:
+    """Where a table that penstock made is now. ``ours``: it is known to be the one; ``shared``: by several sources."""
+
+    oid: int
+    sql: str
+    ours: bool
+    shared: bool
+
+
+def located(database: Database, source: str, known: Known) -> Located | None:
+    """
+    The table at the place where it was, or where somebody moved it: then it bears our mark. None: it is gone.
+    """
+    rows = database.run(
+        "select c.oid::bigint, n.nspname::text, c.relname::text, coalesce(obj_description(c.oid, 'pg_class'), ''), "
+        "exists (select from pg_attribute where attrelid = c.oid and attname = %s and not attisdropped), "
+        "(n.nspname, c.relname) = (%s, %s) as here from pg_class c join pg_namespace n on n.oid = c.relnamespace "
+        "where c.relkind in ('r', 'p') and ((n.nspname, c.relname) = (%s, %s) or c.oid = %s::bigint::oid) "
+        "order by here desc",
+        (SOURCE_COLUMN, *(short(known.schema), short(known.table)) * 2, known.oid),
+    ).fetchall()
+    for oid, schema, table, comment, shared, here in rows:
+        marked = is_marked(comment, source, known.stream, shared=shared)
+        if here or marked:
+            sql = f"{_as_sql(schema)}.{_as_sql(table)}".replace("%", "%%")
+            return Located(oid=oid, sql=sql, ours=marked or oid == known.oid, shared=shared)
+    return None
+
+
+def _taken(layout: Layout, place: Place, source: str, other: Known, seen: Seen) -> str:
+    ours = f"{layout.source}.{layout.stream}"
+    said = f"the table {place.name} holds {source}.{other.stream}, and {ours} is to be there too. "
+    if other.stream != layout.stream or not place.shared:
+        return said + "Give them different tables: set schema or table of the sink."
+    schema, table = _as_sql(short(place.schema)), _as_sql(short(place.table))
+    key = ", ".join(map(_as_sql, (SOURCE_COLUMN, *key_of(layout))))
+    literal = "'" + source.replace("'", "''") + "'"
+    index = f"; create unique index on {schema}.{table} ({key})" if key_of(layout) else ""
+    comment = _comment_of(layout, shared=True).replace("'", "''")
+    return said + (
+        f"It was made for one source only. To share it, drop its primary key, and say: alter table {schema}.{table} "
+        f"add column {SOURCE_COLUMN} text not null default {literal}, alter column {SOURCE_COLUMN} set default "
+        f"{_SOURCE_DEFAULT}{index}; comment on table {schema}.{table} is '{comment}'. Or give them different tables: "
+        "set schema or table of the sink."
     )
 
 
-def _oid(database: Database, place: Known) -> int | None:
-    found = database.one(
-        "select c.oid::bigint from pg_class c join pg_namespace n on n.oid = c.relnamespace "
-        "where n.nspname = %s and c.relname = %s",
-        (short(place.schema), short(place.table)),
+def _foreign(layout: Layout, place: Place, seen: Seen, *, shared: bool) -> str:
+    name = f"{_as_sql(short(place.schema))}.{_as_sql(short(place.table))}"
+    adopt = (
+        f"If it is the table of {layout.source}.{layout.stream} (restored without comments, or made anew by you), "
+        f"adopt it: comment on table {name} is '{mark_of(layout.source, layout.stream, shared=shared)}'. "
+        if seen.table
+        else ""
     )
-    return int(found) if found is not None else None
-
-
-def _ours(ledger: PostgresLedger, layout: Layout, known: Known | None, place: Known, seen: Seen) -> None:
-    """Refuse a table of somebody else's, or of another stream."""
-    name = f"{place.schema}.{place.table}"
-    if known is not None:
-        if known.oid == seen.oid:
-            return
-        # Restored from a dump: another number, the same name, and our comment.
-        if (known.schema, known.table) == (place.schema, place.table) and _mark(layout) in seen.comment:
-            return
-    claimed = ledger.at(place.schema, place.table)
-    if claimed is not None and (claimed[0], claimed[1].stream) != (layout.source, layout.stream):
-        source, other = claimed
-        raise TargetError(
-            f"the table {name} holds {source}.{other.stream}, and {layout.source}.{layout.stream} is to be there too. "
-            "Give them different tables: set schema or table of the sink."
-        )
-    raise TargetError(
-        f"the table {name} was not made by penstock. Rename it, or set another schema or table for "
+    return (
+        f"the table {place.name} was not made by penstock. {adopt}Rename it, or set another schema or table for "
         f"{layout.source}.{layout.stream}; it was not touched."
     )
 
@@ -259,48 +446,71 @@ def _as_sql(name: str) -> str:
 # --- making ---------------------------------------------------------------------------------------------------------
 
 
-def _create(database: Database, layout: Layout, place: Known, *, schema: bool) -> None:
+_SOURCE_DEFAULT = "current_setting('penstock.source')"
+
+
+def _create(database: Database, layout: Layout, place: Place, *, schema: bool) -> None:
     if schema:
         database.run(f"create schema {quoted(place.schema)}")
-    table = f"{quoted(place.schema)}.{quoted(place.table)}"
     lines = [f"{quoted(column.name)} {type_of(column)}" for column in layout.columns]
     lines += [f"{quoted(name)} {type_} default {default}" for name, (type_, default, _) in STAMPS.items()]
-    key = key_of(layout)
-    # A key of None is rejected before, but for derived rows, which a provider may send without a name.
-    nullable = layout.derived_by and any(column.nullable for column in layout.columns if column.name in key)
-    if key and not nullable:
-        lines.append(f"primary key ({columns_sql(key)})")
-    database.run(f"create table {table} ({', '.join(lines)})")
-    if key and nullable:
-        database.run(f"create unique index on {table} ({columns_sql(key)})")
-    for columns in _indexes(layout, key):
-        database.run(f"create index on {table} ({columns_sql(columns)})")
-    summary = layout.summary or layout.stream
-    _comment(database, f"table {table}", f"{summary}\n\n{_mark(layout)}")
+    key: tuple[str, ...] = key_of(layout)
+    by_source: tuple[str, ...] = ()
+    if place.shared:
+        by_source = (SOURCE_COLUMN,)
+        lines.append(f"{quoted(SOURCE_COLUMN)} text not null default {_SOURCE_DEFAULT}")
+    if key and not _nullable_key(layout):
+        lines.append(f"primary key ({columns_sql((*by_source, *key))})")
+    database.run(f"create table {place.sql} ({', '.join(lines)}) with ({_STORAGE})")
+    if key and _nullable_key(layout):
+        database.run(f"create unique index on {place.sql} ({columns_sql((*by_source, *key))})")
+    for columns in _indexes(layout, key, day_index=place.day_index):
+        database.run(f"create index on {place.sql} ({columns_sql(columns)})")
+    _comment(database, f"table {place.sql}", _comment_of(layout, shared=place.shared))
     for column in layout.columns:
-        _describe(database, table, column)
+        _describe(database, place.sql, column)
     for name, (_, _, description) in STAMPS.items():
-        _comment(database, f"column {table}.{quoted(name)}", description)
+        _comment(database, f"column {place.sql}.{quoted(name)}", description)
+    if place.shared:
+        _comment(database, f"column {place.sql}.{quoted(SOURCE_COLUMN)}", "the source whose row it is")
 
 
-def _mark(layout: Layout) -> str:
-    return f"Written by penstock: {layout.source}.{layout.stream}"
+def _comment_of(layout: Layout, *, shared: bool) -> str:
+    return f"{layout.summary or layout.stream}\n\n{mark_of(layout.source, layout.stream, shared=shared)}"
 
 
-def _indexes(layout: Layout, key: Sequence[str]) -> list[tuple[str, ...]]:
-    """What rows are replaced by and the key's index does not begin with."""
+def mark_of(source: str, stream: str, *, shared: bool) -> str:
+    """The line of a table's comment that says whose it is."""
+    return f"Written by penstock: {'*' if shared else source}.{stream}"
+
+
+def is_marked(comment: str, source: str, stream: str, *, shared: bool) -> bool:
+    """Whether a table's comment says that it is the stream's."""
+    return mark_of(source, stream, shared=shared) in (line.strip() for line in comment.splitlines())
+
+
+def _indexes(layout: Layout, key: Sequence[str], *, day_index: bool) -> list[tuple[str, ...]]:
+    """
+    What rows are replaced by and the key's index does not begin with; and the day, for who reads it across accounts.
+    """
     names = [column.name for column in layout.columns]
     found = layout.derived_by if layout.kind == "changes" else layout.partition_columns
     by = tuple(name for name in found if name in names)
-    return [by] if by and tuple(key[: len(by)]) != by else []
+    indexes = [by] if by and tuple(key[: len(by)]) != by else []
+    days = [column.name for column in layout.columns if column.type == "date" and column.name in by[-1:]]
+    if day_index and layout.kind == "report" and days and len(by) > 1:
+        indexes.append(tuple(days))
+    return indexes
 
 
 def _describe(database: Database, table: str, column: Column) -> None:
     parts = [column.description, f"Unit: {column.unit}" if column.unit else ""]
     if column.type == "datetime" and column.zone == "naive":
         parts.append("The provider states no time zone")
-    if text := ". ".join(part.rstrip(".") for part in parts if part):
-        _comment(database, f"column {table}.{quoted(column.name)}", text)
+    text = ". ".join(part.rstrip(".") for part in parts if part)
+    if not text and column.name != EXTRA:
+        text = f"The provider's {column.member}" if column.member and not column.added else "Added by penstock"
+    _comment(database, f"column {table}.{quoted(column.name)}", text or "members that the record class does not know")
 
 
 def _comment(database: Database, on: str, text: str) -> None:
@@ -312,7 +522,7 @@ def _comment(database: Database, on: str, text: str) -> None:
 # --- evolving -------------------------------------------------------------------------------------------------------
 
 
-def _steps(layout: Layout, place: Known, seen: Seen) -> list[_Step]:
+def _steps(layout: Layout, place: Place, seen: Seen) -> list[_Step]:
     """
     Columns to be added and widened; raises TargetError for one that contradicts. One that is declared no more stays,
     and stays null.
@@ -334,8 +544,8 @@ def _steps(layout: Layout, place: Known, seen: Seen) -> list[_Step]:
     return steps
 
 
-def _evolve(database: Database, place: Known, steps: Sequence[_Step]) -> None:
-    table = f"{quoted(place.schema)}.{quoted(place.table)}"
+def _evolve(database: Database, place: Place, steps: Sequence[_Step]) -> None:
+    table = place.sql
     if steps:
         database.run(f"alter table {table} {', '.join(step.sql for step in steps)}")
     for step in steps:
@@ -348,7 +558,7 @@ def _narrower(there: str) -> tuple[str, ...]:
     return {"numeric": ("bigint",), NAIVE: ("date",)}.get(there, ())
 
 
-def _contradiction(layout: Layout, place: Known, column: Column, there: str, wanted: str) -> str:
+def _contradiction(layout: Layout, place: Place, column: Column, there: str, wanted: str) -> str:
     name = f"{place.schema}.{place.table}.{column.name}"
     return (
         f"the column {name} has the type {there}, and {layout.source}.{layout.stream} declares {wanted}, which is "
@@ -358,8 +568,10 @@ def _contradiction(layout: Layout, place: Known, column: Column, there: str, wan
     )
 
 
-def _check_key(layout: Layout, place: Known, seen: Seen) -> None:
+def _check_key(layout: Layout, place: Place, seen: Seen) -> None:
     wanted = key_of(layout)
+    if wanted and _is_shared(layout, place, seen):
+        wanted = (SOURCE_COLUMN, *wanted)
     if wanted and {short(name) for name in wanted} not in seen.keys:
         unique = " or ".join(f"({', '.join(sorted(names))})" for names in seen.keys)
         found = f"is unique by {unique}" if seen.keys else "has no unique index"
@@ -370,7 +582,7 @@ def _check_key(layout: Layout, place: Known, seen: Seen) -> None:
         )
 
 
-def _check_others(layout: Layout, place: Known, seen: Seen) -> None:
+def _check_others(layout: Layout, place: Place, seen: Seen) -> None:
     """Refuse a column of the user's that wants a value in each row: no row could be written, nor set aside for it."""
     ours = {*(short(column.name) for column in layout.columns), *STAMPS}
     if others := [name for name in seen.required if name not in ours]:

@@ -15,10 +15,11 @@ from attrs import define, evolve, field
 from penstock import MOST_REJECTED, Batch, Layout, LedgerEntry, Partition, SinkError, fault_point
 from psycopg import errors
 
-from penstock_plugins.postgres.database import Database, columns_sql, quoted, where_sql
+from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql, quoted, where_sql
+from penstock_plugins.postgres.differences import Difference, NotStoredError, Scope, bring_up_to_date, differ
 from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.rows import Chunk, Encoder, Unfit
-from penstock_plugins.postgres.tables import AWARE, STAMPS, Table
+from penstock_plugins.postgres.rows import Chunk, Encoder, Nul, Unfit
+from penstock_plugins.postgres.tables import AWARE, SOURCE_COLUMN, STAMPS, Table
 
 # What a server says of a value, not of itself: it cannot be stored (class 22), or is too long for an index.
 _OF_A_ROW = (
@@ -30,31 +31,6 @@ _OF_A_ROW = (
 )
 _TWICE = (errors.UniqueViolation, errors.CardinalityViolation)
 
-# In a report no part of the key is null, so a key that is null says that the row is on the other side only.
-_COMPARE_BY_KEY = """select count(o.{first}), count(n.{first}), count(*) filter (where o.{first} is null),
-    count(*) filter (where n.{first} is null),
-    count(*) filter (where o.{first} is not null and n.{first} is not null and {differ})
-    from {old} o full join {new} n on {equal}"""
-_COMPARE_ROWS = """with o as {old}, n as (select {names} from {new})
-    select (select count(*) from o), (select count(*) from n),
-    (select count(*) from (select * from n except all select * from o) came),
-    (select count(*) from (select * from o except all select * from n) went), 0"""
-
-
-def _words(table: Table, columns: Sequence[str]) -> dict[str, str]:
-    """What :data:`_COMPARE_BY_KEY` needs to know of a table, and of the columns to be compared."""
-    if not table.key:
-        return {}
-    return {
-        "first": quoted(table.key[0]),
-        "equal": " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in table.key),
-        "differ": _differ([name for name in columns if name not in table.key], "o.", "n."),
-    }
-
-
-def _differ(columns: Sequence[str], left: str, right: str) -> str:
-    return f"({columns_sql(columns, left)}) is distinct from ({columns_sql(columns, right)})" if columns else "false"
-
 
 def _readable(name: str, type_: str) -> str:
     """A column as psycopg can read it back whatever it holds: Python knows no time before year 1 or after 9999."""
@@ -63,19 +39,24 @@ def _readable(name: str, type_: str) -> str:
 
 @define(eq=False)
 class _Part:
-    """One stream's share of a partition: bytes that wait, and the temporary table they went to."""
+    """One stream's share of a partition: bytes that wait, and the temporary table of its own that they went to."""
 
     table: Table
     encoder: Encoder
     chunks: list[Chunk] = field(factory=list)
     stage: str | None = None
     held: int = 0
+    staged: int = 0  # rows in ``stage``
     unfit: list[Unfit] = field(factory=list)
     repeated: int = 0  # rows of a key that had come before
 
     @property
     def layout(self) -> Layout:
         return self.table.layout
+
+    @property
+    def rows(self) -> int:
+        return self.staged + sum(chunk.rows for chunk in self.chunks)
 
     def add(self, chunk: Chunk) -> None:
         if not chunk.rows:
@@ -90,7 +71,15 @@ class _Part:
         self.held += chunk.size
 
 
-class Around(Protocol):
+class _RefusedError(Exception):
+    """The server refuses a row of a chunk that is on its way."""
+
+    def __init__(self, part: _Part, number: int, error: psycopg.Error) -> None:
+        super().__init__(str(error))
+        self.part, self.number, self.error = part, number, error
+
+
+class TargetOfWriters(Protocol):
     """What a writer needs of its target."""
 
     @property
@@ -99,9 +88,17 @@ class Around(Protocol):
     @property
     def ledger(self) -> PostgresLedger: ...
 
+    @property
+    def source(self) -> str: ...
+
+    @property
+    def nul(self) -> Nul: ...
+
     def make_room(self) -> None: ...
 
     def stage_name(self) -> str: ...
+
+    def shared_stage(self, table: Table) -> str: ...
 
     def ended(self, writer: "PostgresWriter") -> None: ...
 
@@ -109,12 +106,17 @@ class Around(Protocol):
 class PostgresWriter:
     """One partition on its way into its tables."""
 
-    def __init__(self, target: Around, tables: Sequence[Table], partition: Partition) -> None:
+    def __init__(self, target: TargetOfWriters, tables: Sequence[Table], partition: Partition) -> None:
         self._target = target
         self._database = target.database
         self._partition = partition
         self._merged = tables[0].layout.kind == "changes"
-        self._parts = {table.layout.stream: _Part(table, Encoder(target.database, table)) for table in tables}
+        self._parts = {
+            table.layout.stream: _Part(table, Encoder(target.database, table, target.nul)) for table in tables
+        }
+        self._main = self._parts[tables[0].layout.stream]
+        self._session = target.database.opened
+        self._in_order = False
 
     @property
     def held(self) -> int:
@@ -131,7 +133,8 @@ class PostgresWriter:
         self._target.make_room()
 
     def spill(self) -> None:
-        """Put what waits into temporary tables."""
+        """Put what waits into temporary tables of this partition's own."""
+        self._database.check()
         with self._database.explained():
             for part in self._parts.values():
                 if part.chunks:
@@ -139,8 +142,10 @@ class PostgresWriter:
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         try:
-            with self._database.explained():
+            try:
                 committed = self._committed(entry)
+            except LostSessionError:
+                committed = self._committed_again(entry)
         finally:
             self.abort()
         fault_point("postgres.committed")
@@ -149,85 +154,146 @@ class PostgresWriter:
     def abort(self) -> None:
         for part in self._parts.values():
             part.chunks.clear()
-            part.held = 0
+            part.held = part.staged = 0
             if part.stage is not None:
                 # A session that is lost has dropped it already.
-                with suppress(psycopg.Error):
-                    self._database.run(f"drop table if exists {part.stage}")
+                if self._session == self._database.opened:
+                    with suppress(psycopg.Error):
+                        self._database.run(f"drop table if exists {part.stage}")
                 part.stage = None
         self._target.ended(self)
+
+    # --- a session that was lost ------------------------------------------------------------------------------------
+
+    def _committed_again(self, entry: LedgerEntry) -> LedgerEntry:
+        """
+        In a new session. Where the former one was lost in the middle of its COMMIT, the ledger says if it was done.
+        """
+        self._database.reopen()
+        found = self._target.ledger.entry(entry.source, self._partition)
+        if found is not None and (found.version, found.run_id) == (entry.version + 1, entry.run_id) and found.delivered:
+            return evolve(self._as_held(entry), rows=found.rows, sums=found.sums)
+        return self._committed(entry)
+
+    def _check_session(self) -> None:
+        """Raises SinkError where rows waited in temporary tables of a session that was lost."""
+        if self._session == self._database.opened:
+            return
+        if any(part.stage is not None for part in self._parts.values()):
+            raise SinkError(
+                f"the rows of {self._partition} waited in temporary tables of {self._database.place}, and were lost "
+                "with the connection. What was there before stays; run again."
+            )
+        self._session = self._database.opened
 
     # --- temporary tables -------------------------------------------------------------------------------------------
 
     def _stage(self, part: _Part) -> None:
-        """Move what waits into the part's temporary table; outside of a transaction."""
+        """Move what waits into a temporary table of the part's own; outside of a transaction."""
+        self._check_session()
         if part.stage is None:
             stage = self._target.stage_name()
             columns = columns_sql(part.table.columns)
             self._database.run(f"create temporary table {stage} as select {columns} from {part.table.sql} with no data")
             part.stage = stage
-        for chunk in part.chunks:
-            self._copy(part, chunk, part.stage)
-        part.chunks.clear()
+        while part.chunks:
+            try:
+                part.staged += self._send(part, 0, part.stage)
+                part.chunks.pop(0)
+            except _RefusedError as refused:
+                self._sift(refused)
         part.held = 0
         fault_point("postgres.staged")
 
-    def _copy(self, part: _Part, chunk: Chunk, into: str) -> None:
-        """COPY; rows that the server refuses are set aside, and the others sent again."""
-        while chunk.rows:
-            try:
-                self._send(chunk, into)
-                return
-            except _OF_A_ROW as error:
-                chunk, unfit = part.encoder.sifted(chunk, error)
-                self._set_aside(part, unfit)
+    def _send(self, part: _Part, number: int, into: str) -> int:
+        chunk = part.chunks[number]
+        statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format binary)"
+        try:
+            stored = self._database.copy(statement, iter(chunk.stream()))
+        except _OF_A_ROW as error:
+            if into == part.table.sql:  # perhaps a constraint, and many such rows: they are looked for by halving
+                raise
+            raise _RefusedError(part, number, error) from error
+        if stored != chunk.rows:
+            raise NotStoredError
+        return stored
 
-    def _send(self, chunk: Chunk, into: str) -> None:
-        self._database.copy(
-            f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format binary)", iter(chunk.stream())
-        )
+    def _sift(self, refused: _RefusedError) -> None:
+        """Set aside the rows of a chunk that the server refuses; raises its error where it was not about a row."""
+        part = refused.part
+        chunk, unfit = part.encoder.sifted(part.chunks[refused.number], refused.error)
+        part.held += chunk.size - part.chunks[refused.number].size
+        if chunk.rows:
+            part.chunks[refused.number] = chunk
+        else:
+            del part.chunks[refused.number]
+        self._set_aside(part, unfit)
 
     def _set_aside(self, part: _Part, unfit: Sequence[Unfit]) -> None:
         part.unfit += unfit
         if len(part.unfit) > MOST_REJECTED:
             first = part.unfit[0].rejected
             raise SinkError(
-                f"{part.table.sql} cannot hold more than {MOST_REJECTED} records of {self._partition}, the first for "
-                f"this reason: {first.path}: {first.reason}. Nothing was replaced."
+                f"{part.table.sql} cannot hold more than {MOST_REJECTED} records of {self._partition}, the first "
+                f"because {first.path}: {first.reason}. Nothing was replaced."
             )
 
     # --- the transaction --------------------------------------------------------------------------------------------
 
     def _committed(self, entry: LedgerEntry) -> LedgerEntry:
-        former = self._target.ledger.entry(entry.source, self._partition) if entry.version else None
-        had_rows = {stream: self._has_rows(part) for stream, part in self._parts.items()}
-        for stream, part in self._parts.items():
-            if part.stage is not None or (self._merged and part.chunks) or had_rows[stream]:
-                self._stage(part)
-        while True:
-            held = self._as_held(entry)
-            if had_rows[self._partition.stream]:
-                self._refuse_emptying(held)
-            try:
-                with self._database.transaction():
-                    fault_point("postgres.begun")
-                    held = self._replace(held, former, had_rows)
-                    fault_point("postgres.written")
-                    self._target.ledger.deliver(held)
-                    fault_point("postgres.recorded")
-                return held
-            except _TWICE as error:
-                if not self._without_repeats():
-                    raise error
-            except _OF_A_ROW as error:
-                if not self._without_unfit():
-                    raise error
+        with self._database.explained():
+            self._check_session()
+            former = entry.replaces
+            if former is None and entry.version:
+                former = self._target.ledger.entry(entry.source, self._partition)
+            had_rows = {stream: self._has_rows(part, former) for stream, part in self._parts.items()}
+            for part in self._parts.values():
+                if part.stage is not None and part.chunks:
+                    self._stage(part)
+            while True:
+                held = self._as_held(entry)
+                if had_rows[self._partition.stream] and (former is None or former.rows or not former.delivered):
+                    self._refuse_emptying(held)
+                stages = {
+                    stream: part.stage or self._target.shared_stage(part.table)
+                    for stream, part in self._parts.items()
+                    if part.stage is not None or self._merged or had_rows[stream]
+                }
+                try:
+                    with self._database.transaction():
+                        fault_point("postgres.begun")
+                        held = self._replace(held, former, had_rows, stages)
+                        fault_point("postgres.written")
+                        self._target.ledger.deliver(held)
+                        fault_point("postgres.recorded")
+                    return held
+                except _RefusedError as refused:
+                    self._sift(refused)
+                except (NotStoredError, *_TWICE) as error:
+                    if self._without_repeats():
+                        continue
+                    if isinstance(error, NotStoredError):
+                        raise self._not_stored() from None
+                    if self._in_order:
+                        raise
+                    self._in_order = True
+                except _OF_A_ROW:
+                    if not self._without_unfit():
+                        raise
+
+    def _not_stored(self) -> SinkError:
+        names = ", ".join(part.table.sql for part in self._parts.values())
+        return SinkError(
+            f"{names}: the database stored other rows of {self._partition} than were sent, without an error: a trigger "
+            "or a rule on the table leaves rows out, or row-level security hides some. Nothing was replaced. Drop it, "
+            "or let it pass all rows of penstock, and run again."
+        )
 
     def _refuse_emptying(self, held: LedgerEntry) -> None:
         """
         Raises SinkError where the table refuses every record: rows that are there do not make way for nothing.
         """
-        part = self._parts[self._partition.stream]
+        part = self._main
         if held.rows or not part.unfit:
             return
         first = part.unfit[0].rejected
@@ -237,92 +303,143 @@ class PostgresWriter:
             "of yours, correct it, and run again."
         )
 
-    def _has_rows(self, part: _Part) -> bool:
-        """Whether the partition has rows in the table. Only this run writes it, so that stays true until it does."""
+    def _has_rows(self, part: _Part, former: LedgerEntry | None) -> bool:
+        """
+        Whether the partition may have rows in the table. Only this run writes it, so that stays true until it does.
+        """
         if self._merged:
             return False
-        where, values = self._where(part)
-        return bool(self._database.one(f"select exists (select from {part.table.sql} where {where})", values))
+        if former is not None and former.delivered:
+            return True
+        scope = self._scope(part)
+        return bool(
+            self._database.one(f"select exists (select from {part.table.sql} o where {scope.where})", scope.values)
+        )
 
-    def _where(self, part: _Part) -> tuple[str, list[Any]]:
-        own = {name: value for name, value in self._partition.values if name in part.table.types}
-        return where_sql(own, part.table.types)
+    def _scope(self, part: _Part) -> Scope:
+        """The rows that the partition replaces; of a merged stream those of the source."""
+        own = {name: value for name, value in self._partition.values if name in part.table.types and not self._merged}
+        types = part.table.types
+        if part.table.shared:
+            own, types = {SOURCE_COLUMN: self._target.source, **own}, {SOURCE_COLUMN: "text", **types}
+        where, values = where_sql(own, types, "o.")
+        return Scope(where=where, values=values)
 
-    def _replace(self, entry: LedgerEntry, former: LedgerEntry | None, had_rows: Mapping[str, bool]) -> LedgerEntry:
-        parts = list(self._parts.values())
-        main = parts[0]
+    def _replace(
+        self,
+        entry: LedgerEntry,
+        former: LedgerEntry | None,
+        had_rows: Mapping[str, bool],
+        stages: Mapping[str, str],
+    ) -> LedgerEntry:
+        for stream, part in self._parts.items():
+            for number in range(len(part.chunks)):
+                self._send(part, number, stages.get(stream, part.table.sql))
+        if stages and any(part.chunks for part in self._parts.values()):
+            fault_point("postgres.staged")
+        if self._merged:
+            self._merge(stages)
+            return entry
         changes = None
-        if main.layout.kind == "report" and (had_rows[main.layout.stream] or (former is not None and former.delivered)):
-            reshaped = former is not None and former.fingerprint != entry.fingerprint
-            changes = self._compare(main, entry, reshaped=reshaped)
-        if self._merged and main.stage is not None:
-            for part in parts[1:]:
-                self._drop_children(main, part)
-        for part in parts:
-            if had_rows[part.layout.stream]:
-                self._drop_old(part)
-            if part.stage is not None:
-                self._insert(part)
-            for chunk in part.chunks:
-                self._send(chunk, part.table.sql)
+        for stream, part in self._parts.items():
+            if had_rows[stream]:
+                found = self._differences(part, stages[stream], entry, former)
+                changes = found if part is self._main else changes
+            elif stream in stages:
+                self._insert(part, stages[stream])
         return entry if changes is None else evolve(entry, changes=changes)
 
-    def _insert(self, part: _Part, *, where: str = "true") -> None:
-        """The staged rows into their table; those of a merged stream in place of the rows of their keys."""
-        columns = part.table.columns
-        listed = columns_sql(columns)
-        statement = f"insert into {part.table.sql} as old ({listed}) select {listed} from {part.stage} where {where}"
-        if self._merged and not part.layout.derived_by:
-            others = [name for name in columns if name not in part.table.key]
-            updated = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in (*others, *STAMPS))
-            statement += f" on conflict ({columns_sql(part.table.key)}) do update set {updated}"
-            statement += f" where {_differ(others, 'old.', 'excluded.')}"
-        self._database.run(statement)
+    def _insert(self, part: _Part, stage: str) -> None:
+        columns = columns_sql(part.table.columns)
+        done = self._database.run(f"insert into {part.table.sql} ({columns}) select {columns} from {stage}")
+        if done.rowcount != part.rows:
+            raise NotStoredError
 
-    def _drop_old(self, part: _Part) -> None:
-        if not self._merged:
-            where, values = self._where(part)
-            self._database.run(f"delete from {part.table.sql} where {where}", values)
+    # --- changes ----------------------------------------------------------------------------------------------------
 
-    def _drop_children(self, parent: _Part, child: _Part) -> None:
-        """A parent that was read again brings all its derived rows anew."""
-        pairs = zip(child.layout.derived_by, parent.layout.key, strict=True)
-        equal = " and ".join(f"c.{quoted(own)} = p.{quoted(theirs)}" for own, theirs in pairs)
-        self._database.run(f"delete from {child.table.sql} c using {parent.stage} p where {equal}")
+    def _merge(self, stages: Mapping[str, str]) -> None:
+        """The rows of a merged stream in place of those of their keys; derived rows by the parents."""
+        main = stages[self._partition.stream]
+        for stream, part in self._parts.items():
+            if part is not self._main:
+                self._bring_up_to_date(part, stages[stream], self._children(part, main))
+        self._upsert(self._main, main)
+
+    def _upsert(self, part: _Part, stage: str) -> None:
+        table, scope = part.table, self._scope(part)
+        key, columns = columns_sql(table.unique), columns_sql(table.columns)
+        others = [name for name in table.columns if name not in table.key]
+        updates = [f"{quoted(name)} = excluded.{quoted(name)}" for name in others]
+        updates += [f"{quoted(name)} = excluded.{quoted(name)}" for name in STAMPS]
+        equal = " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in table.key)
+        row = self._row(
+            f"with same as (select from {table.sql} o join {stage} n on {equal} where {scope.where} "
+            f"and not {differ(others, 'o.', 'n.')}), "
+            f"done as (insert into {table.sql} as o ({columns}) select {columns} from {stage} "
+            f"on conflict ({key}) do update set {', '.join(updates)} where {differ(others, 'o.', 'excluded.')} "
+            f"returning 1) select (select count(*) from {stage}), (select count(*) from same), "
+            "(select count(*) from done)",
+            scope.values,
+        )
+        staged, same, done = row
+        if (staged, same + done) != (part.rows, part.rows):
+            raise NotStoredError
+
+    def _children(self, child: _Part, parents: str) -> Scope:
+        """The derived rows of the parents that came: a parent that was read again brings all of its own anew."""
+        pairs = zip(child.layout.derived_by, self._main.layout.key, strict=True)
+        equal = " and ".join(f"o.{quoted(own)} = p.{quoted(theirs)}" for own, theirs in pairs)
+        scope = self._scope(child)
+        return Scope(where=f"{scope.where} and exists (select from {parents} p where {equal})", values=scope.values)
 
     # --- what changed -----------------------------------------------------------------------------------------------
 
-    def _compare(self, part: _Part, entry: LedgerEntry, *, reshaped: bool) -> dict[str, int]:
-        """
-        Rows that came, went and changed against what the table holds; written to ``penstock.restatements``.
+    def _bring_up_to_date(
+        self, part: _Part, stage: str, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
+    ) -> Difference:
+        found = bring_up_to_date(
+            self._database,
+            part.table,
+            stage,
+            scope,
+            compared=compared or part.table.columns,
+            measures=measures,
+            in_order=self._in_order,
+        )
+        if found.after != part.rows:
+            raise NotStoredError
+        return found
 
-        ``reshaped``: the former reading was made with other settings, such as ``exclude``.
+    def _differences(
+        self, part: _Part, stage: str, entry: LedgerEntry, former: LedgerEntry | None
+    ) -> dict[str, int] | None:
         """
-        table, measures = part.table, part.layout.measures
-        before: Sequence[Any] = ()
-        after: Sequence[Any] = ()
-        if part.stage is None:  # nothing was there: all that comes is new
-            rows_before, rows_after, came, went, changed = 0, entry.rows, entry.rows, 0, 0
-            before = [0] * len(measures)
-            after = [entry.sums.get(name, 0) for name in measures]
-        else:
-            where, values = self._where(part)
-            columns = self._told_before(part, table.columns if reshaped else table.added)
-            measures = tuple(name for name in measures if name in columns)
-            names = columns_sql(columns)
-            old = f"(select {names} from {table.sql} where {where})"
-            compared = _COMPARE_BY_KEY if table.key else _COMPARE_ROWS
-            words = _words(table, columns)
-            found = self._row(compared.format(old=old, new=part.stage, names=names, **words), values)
-            rows_before, rows_after, came, went, changed = found
-            if measures:
-                totals = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in measures)
-                before = self._row(f"select {totals} from {old} o", values)
-                after = self._row(f"select {totals} from {part.stage}")
-        changes = {"came": came, "went": went, "changed": changed}
-        if any(changes.values()):
-            moved = {name: (old, new) for name, old, new in zip(measures, before, after, strict=True) if old != new}
-            self._target.ledger.restate(entry, (rows_before, rows_after), moved, changes)
+        Bring the rows of the partition up to date. Of a report's stream: how many came, went and changed, which is
+        also written to the ledger's restatements.
+        """
+        scope = self._scope(part)
+        if part is not self._main or part.layout.kind != "report":
+            self._bring_up_to_date(part, stage, scope)
+            return None
+        reshaped = former is not None and former.fingerprint != entry.fingerprint
+        compared = self._told_before(part, part.table.columns if reshaped else part.table.added)
+        measures = tuple(name for name in part.layout.measures if name in compared)
+        found = self._bring_up_to_date(part, stage, scope, compared, measures)
+        after = dict(zip(measures, found.sums_after, strict=True))
+        return self._restate(
+            evolve(entry, sums={**entry.sums, **after}),
+            (found.before, found.after),
+            (found.came, found.went, found.restated),
+            dict(zip(measures, found.sums_before, strict=True)),
+        )
+
+    def _restate(
+        self, entry: LedgerEntry, rows: tuple[int, int], moved: tuple[int, int, int], before: Mapping[str, Decimal]
+    ) -> dict[str, int]:
+        changes = dict(zip(("came", "went", "changed"), moved, strict=True))
+        if any(moved):
+            sums = {name: (old, entry.sums[name]) for name, old in before.items() if old != entry.sums[name]}
+            self._target.ledger.restate(entry, rows, sums, changes)
         return changes
 
     def _told_before(self, part: _Part, doubtful: Collection[str]) -> Sequence[str]:
@@ -333,9 +450,9 @@ class PostgresWriter:
         asked = [name for name in part.table.columns if name in doubtful]
         if not asked:
             return part.table.columns
-        where, values = self._where(part)
+        scope = self._scope(part)
         filled = ", ".join(f"count({quoted(name)}) > 0" for name in asked)
-        found = self._row(f"select {filled} from {part.table.sql} where {where}", values)
+        found = self._row(f"select {filled} from {part.table.sql} o where {scope.where}", scope.values)
         empty = {name for name, any_value in zip(asked, found, strict=True) if not any_value}
         return [name for name in part.table.columns if name not in empty] or part.table.columns
 
@@ -396,6 +513,7 @@ class PostgresWriter:
                 f"group by {columns_sql(part.table.key)} having count(*) > 1) b where {same} and a.ctid <> b.kept"
             ).rowcount
             found += repeated
+            part.staged -= repeated
             if not self._merged:
                 part.repeated += repeated
         return found > 0
@@ -411,23 +529,30 @@ class PostgresWriter:
             self._stage(part)
             places = [row[0] for row in self._database.run(f"select ctid::text from {part.stage}").fetchall()]
             with self._database.connection.transaction(force_rollback=True):
-                self._drop_old(part)
+                if not self._merged and not part.table.comparable:
+                    scope = self._scope(part)
+                    self._database.run(f"delete from {part.table.sql} o where {scope.where}", scope.values)
                 bad = self._refused(part, places)
             for place, reason in bad:
                 listed = ", ".join(_readable(quoted(name), type_) for name, type_ in part.table.types.items())
                 row = self._row(f"delete from {part.stage} where ctid = %s::tid returning {listed}", (place,))
+                part.staged -= 1
                 self._set_aside(part, [part.encoder.refused(row, reason)])
             found = found or len(part.unfit) > known
         return found
 
     def _refused(self, part: _Part, places: Sequence[str]) -> list[tuple[str, str]]:
-        """Which of these rows of the temporary table cannot be inserted, each with the reason."""
+        """Which of these rows of the temporary table cannot be stored, each with the reason."""
         if not places:
             return []
+        columns, key = columns_sql(part.table.columns), part.table.unique
+        statement = f"insert into {part.table.sql} ({columns}) select {columns} from {part.stage} where ctid in (%s)"
+        if part.table.comparable:
+            updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in part.table.columns)
+            statement += f" on conflict ({columns_sql(key)}) do update set {updates}"
         try:
             with self._database.connection.transaction(force_rollback=True):
-                listed = ", ".join(f"'{place}'" for place in places)
-                self._insert(part, where=f"ctid in ({listed})")
+                self._database.run(statement.replace("%s", ", ".join(f"'{place}'" for place in places)))
         except (*_TWICE, *_OF_A_ROW) as error:
             if len(places) == 1:
                 return [(places[0], error.diag.message_primary or str(error))]

@@ -1,0 +1,740 @@
+"""
+Postgres as it is run: dumps, other users' columns and triggers, locks, poolers, rights, tables of several sources.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+from attrs import evolve
+from penstock import Batch, Column, Layout, LedgerEntry, Secret, SinkError, StoppedError, TargetError
+from penstock.testing.pg import binaries, server
+from penstock.testing.sinks import CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
+from penstock_plugins.postgres import tables
+from penstock_plugins.postgres.database import Database
+from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    with server().database() as dsn:
+        yield dsn
+
+
+def sink(dsn: str, **more: Any) -> PostgresSink:
+    return PostgresSink(dsn=Secret(dsn), lock_wait_ms=300, **more)
+
+
+def ask(dsn: str, statement: str) -> list[tuple[Any, ...]]:
+    with psycopg.connect(dsn, autocommit=True) as connection:
+        cursor = connection.execute(statement.encode())
+        return cursor.fetchall() if cursor.description else []
+
+
+def deliver(
+    target: PostgresTarget, rows: Sequence[Mapping[str, Any]], layout: Layout = CLICKS, **facts: Any
+) -> LedgerEntry:
+    partition = facts.pop("partition", a_lead_day(1) if layout.kind == "changes" else a_day())
+    known = target.ledger.entry(target.source, partition)
+    entry = evolve(an_entry(None, partition, rows=len(rows), **facts), source=target.source)
+    entry = evolve(entry, version=known.version if known is not None else 0)
+    writer = target.begin([evolve(layout, source=target.source)], partition)
+    writer.write(Batch(layout=layout, rows=rows_of(layout, rows)))
+    return writer.commit(entry)
+
+
+def delivered(
+    dsn: str,
+    rows: Sequence[Mapping[str, Any]],
+    layout: Layout = CLICKS,
+    run_id: str = "r1",
+    source: str = SOURCE,
+    partition: Any = None,
+    **settings: Any,
+) -> LedgerEntry:
+    """One run that delivers one partition."""
+    target = sink(dsn, **settings).open(source, run_id)
+    try:
+        return deliver(target, rows, layout, run_id=run_id, **({"partition": partition} if partition else {}))
+    finally:
+        target.close()
+
+
+# --- dump and restore -----------------------------------------------------------------------------------------------
+
+
+def restored(dsn: str, *options: str) -> "Iterator[str]":
+    """The database dumped and restored into another one, whose catalog numbers everything anew."""
+    with server().database() as other:
+        ask(other, "create table filler (a int primary key, b text unique, c text unique)")
+        run = binaries()
+        dump = subprocess.run([run / "pg_dump", "-Fc", "-d", dsn], check=True, capture_output=True)
+        subprocess.run([run / "pg_restore", *options, "-d", other], input=dump.stdout, check=True, capture_output=True)
+        yield other
+
+
+def test_a_restored_dump_goes_on(dsn: str):
+    """
+    After dump and restore the tables are known by name and mark: nothing is missing, and a day is brought up to date.
+    """
+    delivered(dsn, [click(1), click(2)])
+    with contextmanager(restored)(dsn) as other:
+        seen = sink(other).open_readonly(SOURCE)
+        assert seen is not None
+        (entry,) = seen.ledger.entries(SOURCE, "clicks").values()
+        assert seen.is_intact(entry)
+        seen.close()
+        target = sink(other).open(SOURCE, "r2")
+        target.check([CLICKS])
+        deliver(target, [click(1), click(3)], run_id="r2")
+        target.close()
+
+        assert ask(other, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c3", "r2")]
+
+
+def test_a_dump_without_comments_is_adopted(dsn: str):
+    """
+    A table without our mark is refused and nothing of it counts as missing; the message's statement adopts it.
+    """
+    delivered(dsn, [click(1)])
+    with contextmanager(restored)(dsn, "--no-comments") as other:
+        target = sink(other).open(SOURCE, "r2")
+        assert len(target.ledger.entries(SOURCE, "clicks")) == 1
+        with pytest.raises(TargetError, match="adopt it") as refused:
+            target.check([CLICKS])
+        ask(other, str(refused.value).partition("adopt it: ")[2].partition(". Rename")[0])
+        target.check([CLICKS])
+        target.close()
+        delivered(other, [click(1), click(2)], run_id="r3")
+
+        assert ask(other, "select count(*) from acme.clicks") == [(2,)]
+
+
+def test_a_number_that_names_another_table_is_not_believed(dsn: str):
+    """
+    What the catalog number of the ledger points to counts for nothing where the table is gone.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, "drop table acme.clicks; create table public.others (id int); insert into public.others values (1)")
+    ask(dsn, "update penstock.tables set relation = 'public.others'::regclass")
+    target = sink(dsn).open(SOURCE, "r2")
+
+    assert target.ledger.entries(SOURCE, "clicks") == {}
+    deliver(target, [click(1)], run_id="r2")
+    target.close()
+    assert ask(dsn, "select count(*) from acme.clicks") == [(1,)]
+
+
+def test_a_table_that_the_user_made_partitioned(dsn: str):
+    """
+    A table of the same name that is divided into partitions is taken once it bears the mark.
+    """
+    delivered(dsn, [click(1)])
+    ask(
+        dsn,
+        "alter table acme.clicks rename to clicks_1; create table acme.clicks (like acme.clicks_1 including all) "
+        "partition by list (advertiser_id); alter table acme.clicks attach partition acme.clicks_1 default; "
+        "comment on table acme.clicks_1 is null",
+    )
+    target = sink(dsn).open(SOURCE, "r2")
+    with pytest.raises(TargetError, match="adopt it") as refused:
+        target.check([CLICKS])
+    ask(dsn, str(refused.value).partition("adopt it: ")[2].partition(". Rename")[0])
+    target.close()
+    delivered(dsn, [click(2)], run_id="r3")
+
+    assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+def test_a_table_that_was_moved(dsn: str):
+    """
+    After the table and the setting were moved, the rows are found there.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, "create schema raw; alter table acme.clicks set schema raw; alter table raw.clicks rename to all_clicks")
+    delivered(dsn, [click(1), click(2)], run_id="r2", schema="raw", tables={"clicks": "all_clicks"})
+
+    assert ask(dsn, "select click_id, _run_id from raw.all_clicks order by 1") == [("c1", "r1"), ("c2", "r2")]
+    assert ask(dsn, "select schema_name, table_name from penstock.tables") == [("raw", "all_clicks")]
+
+
+# --- only what changed ----------------------------------------------------------------------------------------------
+
+
+def test_a_user_s_column_and_references_survive(dsn: str):
+    """
+    Unchanged rows are not touched: a column of the user's keeps its values, references hold, and so do the rows that
+    are deleted with a row of ours; a changed row keeps them too.
+    """
+    delivered(dsn, [click(1), click(2), click(3)])
+    ask(dsn, "alter table acme.clicks add column note text; update acme.clicks set note = 'seen ' || click_id")
+    ask(
+        dsn,
+        "create table acme.notes (a text, d date, c text, foreign key (a, d, c) references acme.clicks "
+        "(advertiser_id, report_date, click_id) on delete cascade); "
+        "insert into acme.notes select advertiser_id, report_date, click_id from acme.clicks",
+    )
+    before = ask(dsn, "select click_id, _loaded_at, xmin::text from acme.clicks order by 1")
+    again = delivered(dsn, [click(3), click(2), click(1)], run_id="r2")
+    assert ask(dsn, "select click_id, _loaded_at, xmin::text from acme.clicks order by 1") == before
+    changed = delivered(dsn, [click(1), click(2, url="other"), click(4)], run_id="r3")
+
+    assert (again.changes, changed.changes) == (
+        {"came": 0, "went": 0, "changed": 0},
+        {"came": 1, "went": 1, "changed": 1},
+    )
+    assert ask(dsn, "select click_id, note, _run_id from acme.clicks order by 1") == [
+        ("c1", "seen c1", "r1"),
+        ("c2", "seen c2", "r3"),
+        ("c4", None, "r3"),
+    ]
+    assert ask(dsn, "select c from acme.notes order by 1") == [("c1",), ("c2",)]
+    after = dict(ask(dsn, "select click_id, _loaded_at from acme.clicks"))
+    assert after["c1"] == before[0][1]
+    assert after["c2"] > before[1][1]
+
+
+def test_a_unique_index_of_the_user_s(dsn: str):
+    """
+    A row that comes may have the value of one that goes: then rows are deleted before others are inserted.
+    """
+    delivered(dsn, [click(1), click(2)])
+    ask(dsn, "create unique index on acme.clicks (job_id)")
+    delivered(dsn, [click(2), click(7, job_id=1)], run_id="r2")
+
+    assert ask(dsn, "select click_id, job_id from acme.clicks order by 1") == [("c2", 2), ("c7", 1)]
+
+
+@pytest.mark.parametrize("key", [("click_id",), ()], ids=["key", "no key"])
+@pytest.mark.parametrize(
+    ("event", "again"),
+    [
+        pytest.param("insert", [1, 2, 3], id="insert"),
+        pytest.param("delete", [1], id="delete"),
+        pytest.param("update", [1, 20], id="update"),
+    ],
+)
+def test_a_trigger_that_drops_rows_fails_the_partition(dsn: str, event: str, again: list[int], key: tuple[str, ...]):
+    """
+    What was stored is compared with what was sent: the partition fails, and all of it is as before.
+    """
+    layout = evolve(CLICKS, key=key)
+    delivered(dsn, [click(1), click(2)], layout)
+    ask(
+        dsn,
+        "create function drop_it() returns trigger language plpgsql as 'begin return null; end'; "
+        f"create trigger dropping before {event} on acme.clicks for each row execute function drop_it()",
+    )
+    rows = [click(one) if one < 10 else click(one // 10, url="other") for one in again]
+    if event == "update" and not key:
+        return  # rows without a key are never updated
+    with pytest.raises(SinkError, match=r"stored other rows.*a trigger or a rule"):
+        delivered(dsn, rows, layout, run_id="r2")
+
+    assert ask(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
+    assert ask(dsn, "select version, run_id from penstock.partitions") == [(1, "r1")]
+
+
+def test_a_trigger_that_drops_rows_of_a_first_delivery(dsn: str):
+    """
+    COPY says how many rows it stored, and an upsert how many it wrote: fewer than were sent fail the partition.
+    """
+    delivered(dsn, [click(1)])
+    delivered(dsn, [lead(1)], LEADS)
+    ask(dsn, "create function drop_it() returns trigger language plpgsql as 'begin return null; end'")
+    for table in ("clicks", "leads"):
+        ask(dsn, f"create trigger t before insert on acme.{table} for each row execute function drop_it()")
+
+    with pytest.raises(SinkError, match="a trigger or a rule"):
+        delivered(dsn, [click(5, report_date=date(2026, 3, 2))], run_id="r2", partition=a_day(2))
+    with pytest.raises(SinkError, match="a trigger or a rule"):
+        delivered(dsn, [lead(1), lead(2)], LEADS, run_id="r2", partition=a_lead_day(2))
+
+
+def test_a_rule_that_does_nothing_fails_the_partition(dsn: str):
+    """
+    A rule in place of an update is noticed as well.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, "create rule r as on update to acme.clicks do instead nothing")
+    with pytest.raises(TargetError, match="A rule on the table is in the way"):
+        delivered(dsn, [click(1, url="other")], run_id="r2")
+    assert ask(dsn, "select url from acme.clicks") == [("https://jobs.example/1",)]
+
+
+def test_derived_rows_change_by_differences_too(dsn: str):
+    """
+    Rows that travel with a merged parent: those of the parents that came are brought up to date, unchanged ones stay.
+    """
+    child = Layout(
+        source=SOURCE,
+        stream="lead_data",
+        kind="changes",
+        columns=(
+            Column(name="lead_id", type="integer", nullable=False),
+            Column(name="name", type="text", nullable=False),
+            Column(name="value", type="text"),
+            Column(name="_extra", type="json"),
+        ),
+        key=("lead_id", "name"),
+        derived_by=("lead_id",),
+    )
+
+    def row(lead_id: int, name: str, value: str) -> dict[str, Any]:
+        return {"lead_id": lead_id, "name": name, "value": value, "_extra": None}
+
+    def run(run_id: str, leads: list[dict[str, Any]], data: list[dict[str, Any]]) -> None:
+        target = sink(dsn).open(SOURCE, run_id)
+        writer = target.begin([LEADS, child], a_lead_day(1))
+        writer.write(Batch(layout=LEADS, rows=rows_of(LEADS, leads)))
+        writer.write(Batch(layout=child, rows=rows_of(child, data)))
+        writer.commit(an_entry(target.ledger, a_lead_day(1), rows=len(leads)))
+        target.close()
+
+    run("r1", [lead(1), lead(2)], [row(1, "a", "1"), row(1, "b", "1"), row(2, "a", "1")])
+    run("r2", [lead(1)], [row(1, "a", "1"), row(1, "c", "1")])
+
+    assert ask(dsn, "select lead_id, name, _run_id from acme.lead_data order by 1, 2") == [
+        (1, "a", "r1"),
+        (1, "c", "r2"),
+        (2, "a", "r1"),
+    ]
+
+
+def statements(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[str]:
+    """Every statement from now on."""
+    found: list[str] = []
+    run, copy, transaction = database.run, database.copy, database.transaction
+
+    def counted_run(statement: str, values: Sequence[Any] = ()) -> Any:
+        found.append(statement)
+        return run(statement, values)
+
+    def counted_copy(statement: str, blocks: Any) -> int:
+        found.append(statement)
+        return copy(statement, blocks)
+
+    @contextmanager
+    def counted_transaction() -> Iterator[None]:
+        outer = not database.in_transaction
+        if outer:
+            found.append("begin")
+        with transaction():
+            yield
+        if outer:
+            found.append("commit")
+
+    monkeypatch.setattr(database, "run", counted_run)
+    monkeypatch.setattr(database, "copy", counted_copy)
+    monkeypatch.setattr(database, "transaction", counted_transaction)
+    return found
+
+
+def test_a_small_partition_costs_five_statements(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    First delivered or brought up to date; and no table is made for it, the first of its stream excepted.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    deliver(target, [click(1)])
+    deliver(target, [click(2)])
+    found = statements(monkeypatch, target.database)
+    first = an_entry(target.ledger, a_day(2), rows=1)
+    again = an_entry(target.ledger, a_day(1), rows=1)
+    again = evolve(again, replaces=target.ledger.entry(SOURCE, a_day(1)))
+    found.clear()
+    writer = target.begin([CLICKS], a_day(2))
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1, report_date=date(2026, 3, 2))])))
+    writer.commit(first)
+    of_first, found[:] = list(found), []
+    writer = target.begin([CLICKS], a_day(1))
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2), click(3)])))
+    committed = writer.commit(again)
+    target.close()
+
+    assert committed.changes == {"came": 1, "went": 0, "changed": 0}
+    assert len(of_first) <= 5, of_first
+    assert len([one for one in found if "restatements" not in one]) <= 5, found
+    assert not any("temporary" in one or "drop" in one.split()[0] for one in (*of_first, *found))
+
+
+def test_the_catalog_does_not_grow_with_the_partitions(dsn: str):
+    """
+    A hundred replaced partitions make no more temporary tables than one.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    deliver(target, [click(1)])
+    deliver(target, [click(2)])
+    made = target._stages
+    for number in range(100):
+        deliver(target, [click(number)])
+    assert target._stages == made == 1
+    target.close()
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_day_has_an_index_and_autovacuum_keeps_up(dsn: str):
+    """
+    A day is read across accounts by its index, and dead rows are cleared at a fiftieth of the table; the index can be
+    left out.
+    """
+    delivered(dsn, [click(1)])
+    delivered(dsn, [click(1)], source="bare", day_index=False)
+    index = "select count(*) from pg_indexes where tablename = 'clicks' and indexdef like '%(report_date)' and "
+
+    assert ask(dsn, f"{index} schemaname = 'acme'") == [(1,)]
+    assert ask(dsn, f"{index} schemaname = 'bare'") == [(0,)]
+    (options,) = ask(dsn, "select reloptions from pg_class where oid = 'acme.clicks'::regclass")
+    assert "autovacuum_vacuum_scale_factor=0.02" in options[0]
+
+
+def test_everything_has_a_comment(dsn: str):
+    """
+    Each table and column that penstock makes says what it holds, the ledger's too; times of the ledger are timestamps.
+    """
+    delivered(dsn, [click(1)], schema="raw")
+    bare = ask(
+        dsn,
+        "select c.relname, a.attname from pg_class c join pg_namespace n on n.oid = relnamespace "
+        "join pg_attribute a on attrelid = c.oid and attnum > 0 and not attisdropped "
+        "where nspname in ('raw', 'penstock') and relkind in ('r', 'v') and "
+        "(col_description(c.oid, attnum) is null or obj_description(c.oid) is null)",
+    )
+    assert bare == []
+    times = ask(
+        dsn,
+        "select distinct data_type from information_schema.columns where table_schema = 'penstock' "
+        "and (column_name like '%_at' or column_name = 'open_until')",
+    )
+    assert times == [("timestamp with time zone",)]
+
+
+def test_several_sources_share_a_table(dsn: str):
+    """
+    Each row names its source, which is part of the key: sources of the same keys neither see nor replace each other.
+    """
+    settings: dict[str, Any] = {"schema": "{connector}", "tables": {"*": "all_{stream}"}}
+    layout = evolve(CLICKS, connector="talroo")
+    for source in ("north", "south"):
+        delivered(dsn, [click(1), click(2)], layout, source=source, **settings)
+        delivered(dsn, [lead(1)], evolve(LEADS, connector="talroo"), source=source, **settings)
+    entry = delivered(dsn, [click(2), click(3)], layout, run_id="r2", source="south", **settings)
+    delivered(dsn, [lead(1, "sold")], evolve(LEADS, connector="talroo"), run_id="r2", source="north", **settings)
+
+    assert entry.changes == {"came": 1, "went": 1, "changed": 0}
+    assert ask(dsn, "select _source, click_id, _run_id from talroo.all_clicks order by 1, 2") == [
+        *[("north", "c1", "r1"), ("north", "c2", "r1")],
+        *[("south", "c2", "r1"), ("south", "c3", "r2")],
+    ]
+    assert ask(dsn, "select _source, status from talroo.all_leads order by 1") == [("north", "sold"), ("south", "new")]
+    ask(dsn, "delete from talroo.all_clicks where _source = 'south'")
+    south, north = (sink(dsn, **settings).open(source, "r3") for source in ("south", "north"))
+    assert (len(south.ledger.entries("south", "clicks")), len(north.ledger.entries("north", "clicks"))) == (0, 1)
+    south.close()
+    north.close()
+
+
+def test_sources_of_a_fresh_run_do_not_race(dsn: str):
+    """
+    Many sources that make the ledger, the schema and the tables at the same time all succeed.
+    """
+    failed: list[BaseException] = []
+    start = threading.Barrier(6)
+
+    def run(source: str) -> None:
+        try:
+            start.wait(30)
+            delivered(dsn, [click(1)], source=source, schema="raw")
+        except BaseException as error:
+            failed.append(error)
+
+    threads = [threading.Thread(target=run, args=(f"source{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert failed == []
+    assert ask(dsn, "select count(*), count(distinct _source) from raw.clicks") == [(6, 6)]
+
+
+# --- rights ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def role(dsn: str) -> Iterator[str]:
+    """A role that may do nothing yet; what it owns goes with it."""
+    name = "role_" + dsn.partition("?")[0].rpartition("/")[2]
+    ask(dsn, f"create role {name}")
+    yield name
+    ask(dsn, f"reassign owned by {name} to current_user; drop owned by {name}; drop role {name}")
+
+
+def as_role(dsn: str, role: str) -> str:
+    return f"{dsn}{'&' if '?' in dsn else '?'}options=-crole%3D{role}"
+
+
+def test_schemas_of_the_dba_are_enough(dsn: str, role: str):
+    """
+    USAGE and CREATE on two schemas suffice, for the ledger's too, which can be named; readers get what is granted.
+    """
+    ask(dsn, f"create schema state; create schema raw; grant usage, create on schema state, raw to {role}")
+    reader = f"{role}_reader"
+    ask(dsn, f"create role {reader}")
+    try:
+        settings: dict[str, Any] = {"ledger_schema": "state", "schema": "raw", "grant_to": (reader,)}
+        ask(dsn, f"grant usage on schema state, raw to {reader}")
+        delivered(as_role(dsn, role), [click(1)], **settings)
+        delivered(as_role(dsn, role), [click(2)], run_id="r2", **settings)
+
+        assert ask(as_role(dsn, reader), "select click_id from raw.clicks") == [("c2",)]
+        assert ask(as_role(dsn, reader), "select account, day::text, rows from state.days") == [
+            ("2112", "2026-03-01", 1)
+        ]
+        assert ask(dsn, "select to_regnamespace('penstock')") == [(None,)]
+    finally:
+        ask(dsn, f"drop owned by {reader}; drop role {reader}")
+
+
+def test_a_role_that_is_not_there_is_named(dsn: str):
+    """
+    ``grant_to`` with a wrong name is refused before anything is asked for.
+    """
+    with pytest.raises(TargetError, match=r"grant_to: .* no role analyst9"):
+        sink(dsn, grant_to=("analyst9",)).open(SOURCE, "r1")
+
+
+def test_row_level_security_is_named(dsn: str, role: str):
+    """
+    A table whose rows may be hidden from us is refused by name, with the statements that help.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, f"grant usage on schema penstock, acme to {role}; grant all on all tables in schema penstock to {role}")
+    ask(dsn, f"grant all on acme.clicks to {role}; alter table acme.clicks enable row level security")
+    target = sink(as_role(dsn, role)).open(SOURCE, "r2")
+    with pytest.raises(TargetError, match=r"row-level security of the table acme.clicks holds.*alter role .* bypass"):
+        target.check([CLICKS])
+    target.close()
+
+
+def test_a_server_that_is_set_read_only(dsn: str):
+    """
+    ``default_transaction_read_only`` is respected, and named.
+    """
+    delivered(dsn, [click(1)])
+    name = dsn.partition("?")[0].rpartition("/")[2]
+    ask(dsn, f"alter database {name} set default_transaction_read_only = on")
+    target = sink(dsn).open(SOURCE, "r2")
+    with pytest.raises(TargetError, match="takes no writes"):
+        deliver(target, [click(2)], run_id="r2")
+    target.close()
+
+
+# --- NUL ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("memory_bytes", [0, 2**25], ids=["staged", "direct"])
+@pytest.mark.parametrize(("nul", "mark"), [("strip", ""), ("replace", "\ufffd")])
+def test_a_nul_can_be_stripped_or_replaced(dsn: str, nul: Any, mark: str, memory_bytes: int):
+    """
+    In a text, in a nested value and in an unknown member; a record with one in its key is still set aside.
+    """
+    rows = [
+        click(1, url="a\0b\0", offer={"x": "\0\0y", "z": "\\u0000"}, _extra={"\0n": 1}),
+        click(2, click_id="c\0"),
+        click(3),
+    ]
+    entry = delivered(dsn, rows, nul=nul, memory_bytes=memory_bytes)
+
+    assert (entry.rows, entry.rejected) == (2, 1)
+    assert ask(dsn, "select click_id, url, offer, _extra from acme.clicks where click_id = 'c1'") == [
+        ("c1", f"a{mark}b{mark}", {"x": f"{mark}{mark}y", "z": "\\u0000"}, {f"{mark}n": 1})
+    ]
+
+
+# --- locks ----------------------------------------------------------------------------------------------------------
+
+
+WIDER = evolve(CLICKS, columns=(*CLICKS.columns[:-1], Column(name="device", type="text"), CLICKS.columns[-1]))
+
+
+@contextmanager
+def reading(dsn: str) -> Iterator[None]:
+    """A session that read the table and forgot to end its transaction."""
+    with psycopg.connect(dsn) as other:
+        other.execute("select count(*) from acme.clicks")
+        yield
+
+
+def test_an_idle_reader_refuses_a_change_once(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    A new column is tried for a bounded time, once a run; the other streams go on, and readers are let in between.
+    """
+    monkeypatch.setattr(tables, "TRIES", 2)
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    monkeypatch.setattr(tables, "BETWEEN_TRIES_S", 0.05)
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    with reading(dsn):
+        target.check([WIDER, LEADS])
+        for day in (1, 2):
+            with pytest.raises(SinkError, match=r"others hold it \(session \d+ of .*idle in transaction"):
+                target.begin([WIDER], a_day(day))
+        deliver(target, [lead(1)], LEADS, run_id="r2")
+    target.close()
+    delivered(dsn, [click(1)], run_id="r3")
+    target = sink(dsn).open(SOURCE, "r4")
+    target.check([WIDER])
+    target.close()
+    assert ("device",) in ask(dsn, "select column_name from information_schema.columns where table_name = 'clicks'")
+
+
+@pytest.mark.parametrize("step", ["change", "commit"])
+def test_a_wait_is_interrupted(dsn: str, step: str):
+    """
+    When the run is to end, the statement that waits for a lock is cancelled, and raises the reason.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    stop = threading.Event()
+    steps: dict[str, Callable[[], Any]] = {
+        "change": lambda: target.begin([WIDER], a_day()),
+        "commit": lambda: deliver(target, [click(1, url="new")], run_id="r2"),
+    }
+
+    def interrupt() -> None:
+        while not stop.wait(0.3):
+            target.interrupt(StoppedError("stopped"))
+
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table acme.clicks in access exclusive mode" if step == "change" else "select")
+        if step == "commit":
+            other.execute("update acme.clicks set url = 'mine'")
+        thread = threading.Thread(target=interrupt)
+        thread.start()
+        began = time.monotonic()
+        try:
+            with pytest.raises(StoppedError):
+                steps[step]()
+        finally:
+            stop.set()
+            thread.join()
+        assert time.monotonic() - began < 10  # the promise; the lock would be waited for 60 s
+    target.close()
+    assert ask(dsn, "select _run_id from acme.clicks") == [("r1",)]
+
+
+# --- poolers --------------------------------------------------------------------------------------------------------
+
+
+@contextmanager
+def pooler(dsn: str, mode: str, **more: Any) -> Iterator[str]:
+    """The database behind a real pgbouncer."""
+    # Not pytest's directory: another user runs the program, and pytest closes its directory to others.
+    directory = Path(tempfile.mkdtemp(prefix="bouncer"))
+    program = shutil.which("pgbouncer") or "/usr/sbin/pgbouncer"
+    if not Path(program).exists():
+        pytest.skip("no pgbouncer on this machine (Debian: apt-get install pgbouncer)")
+    parts = urlsplit(dsn)
+    query = parse_qs(parts.query)
+    host = (query.get("host") or [parts.hostname or "127.0.0.1"])[0]
+    port = (query.get("port") or [str(parts.port or 5432)])[0]
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        listen = free.getsockname()[1]
+    name = parts.path.lstrip("/")
+    user = parts.username or (query.get("user") or ["postgres"])[0]
+    password = f" password={parts.password}" if parts.password else ""
+    settings = {
+        "listen_addr": "127.0.0.1",
+        "listen_port": listen,
+        "auth_type": "any",
+        "pool_mode": mode,
+        "unix_socket_dir": "",
+        "logfile": directory / "log",
+        "ignore_startup_parameters": "extra_float_digits",
+        **more,
+    }
+    lines = [f"{key} = {value}" for key, value in settings.items()]
+    database = f"{name} = host={host} port={port} dbname={name} user={user}{password}"
+    (directory / "ini").write_text("\n".join(["[databases]", database, "[pgbouncer]", *lines, ""]))
+    directory.chmod(0o777)
+    account = ["-u", Path(host).owner() if Path(host).is_dir() else "nobody"] if os.getuid() == 0 else []
+    process = subprocess.Popen(
+        [program, *account, directory / "ini"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        until = time.monotonic() + 20
+        while True:
+            try:
+                socket.create_connection(("127.0.0.1", listen), 1).close()
+                break
+            except OSError:
+                assert time.monotonic() < until, (directory / "log").read_text()
+                assert process.poll() is None, (directory / "log").read_text()
+                time.sleep(0.05)
+        yield f"postgresql://{user}@127.0.0.1:{listen}/{name}"
+    finally:
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        shutil.rmtree(directory, ignore_errors=True)
+
+
+@pytest.mark.parametrize(
+    ("mode", "more"),
+    [
+        ("transaction", {}),
+        ("transaction", {"server_round_robin": 1, "min_pool_size": 3}),
+        ("transaction", {"default_pool_size": 1}),
+        ("statement", {}),
+    ],
+    ids=["transaction", "round robin", "one connection", "statement"],
+)
+def test_a_pooler_of_transactions_is_refused(dsn: str, mode: str, more: dict[str, Any]):
+    """
+    It is found out when the target is opened, and named, whatever its pool looks like; no lock stays behind.
+    """
+    with pooler(dsn, mode, **more) as pooled:
+        with pytest.raises(TargetError, match="pool_mode = transaction"):
+            sink(pooled).open(SOURCE, "r1")
+        assert ask(dsn, "select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
+
+
+def test_a_pooler_of_sessions_is_used(dsn: str):
+    """
+    It gives a client one session until it leaves: lock and commits work.
+    """
+    with pooler(dsn, "session") as pooled:
+        delivered(pooled, [click(1)])
+        delivered(pooled, [click(2)], run_id="r2")
+
+    assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+def test_every_commit_looks_whether_its_session_holds_the_lock(dsn: str):
+    """
+    A lock that was taken away, by a pooler that was not found out or by hand, fails the commit, and nothing is written.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    target.database.run("select pg_advisory_unlock_all()")
+    for rows, partition in (([click(2)], a_day()), ([click(3, report_date=date(2026, 3, 2))], a_day(2))):
+        with pytest.raises(TargetError, match="gives each transaction another session"):
+            deliver(target, rows, run_id="r2", partition=partition)
+    target.close()
+
+    assert ask(dsn, "select click_id from acme.clicks") == [("c1",)]
