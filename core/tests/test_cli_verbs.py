@@ -1,5 +1,6 @@
 """The verbs, against an imitated provider over HTTP and the sinks that come with penstock."""
 
+import csv
 import json
 import os
 import re
@@ -840,6 +841,56 @@ def test_no_word_is_broken_on_a_narrow_terminal(
 
     assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, wide.splitlines()))
     assert set(wide.split()) <= set(narrow.split())
+
+
+def test_runs_are_listed_with_their_reasons(here: Here, server: Server) -> None:
+    """
+    Newest first; one by its id with its whole report.
+    """
+    here("run", "daily", *days(2))
+    here.configure(server, ["7", "500"])
+    here("run", "daily", *days(2), code=1)
+
+    newest, first = here("runs").splitlines()[1:]
+    assert re.search(r"shop .* 1 +7 +5 +2 failed, ", newest)
+    assert re.search(r"shop .* 0 +7 +3$", first)
+    run_id = newest.split()[0]
+    report = json.loads(here("runs", run_id))
+    assert report["sources"]["shop"]["streams"]["sales"]["partitions"]["failed"] == 2
+    assert report["sources"]["shop"]["errors"][0]["stream"] == "sales"
+    here("runs", "20200101T000000Z-000000", code=2)
+    assert "no run 20200101T000000Z-000000 is in a ledger" in here.err
+
+
+def test_changes_are_rows_before_and_after(here: Here, server: Server) -> None:
+    """
+    One row for each measure that changed, as a table, CSV or JSON.
+    """
+    here("run", "daily", *days(1))
+    server.app = lambda request: Shop()(evolve(request, target=request.target.replace("shop=7", "shop=13")))
+    here("run", "daily", *days(1), code=5)
+    assert here("changes", "--since", "2999-01-01") == "nothing changed since 2999-01-01\n"
+
+    rows = list(csv.DictReader(here("changes", "--since", "2000-01-01", "--csv").splitlines()))
+
+    assert [(row["account"], row["day"], row["what"], row["before"], row["after"]) for row in rows] == [
+        ("7", str(YESTERDAY), "rows", "2", "1"),
+        ("7", str(YESTERDAY), "price_amount", "1.75", "1.50"),
+    ]
+    assert "price_amount" in here("changes", "daily", "--since", "2000-01-01")
+
+
+def test_status_exits_1_for_old_data(here: Here) -> None:
+    """
+    `--max-age` is for monitoring; `--problems` shows what needs attention; `--totals` sums.
+    """
+    here("run", "daily", *days(2))
+
+    assert here("status", "--problems") == "nothing needs attention\n"
+    assert here("status", "--max-age", "1h", "-q")
+    assert re.search(r"shop.sales +7 +\d{4}-\d\d +\d +\d.\d\d", here("status", "--totals"))
+    assert re.search(rf"shop.sales +7 +{YESTERDAY} +2 +1.75", here("status", "--totals", "--daily"))
+    here("status", "--daily", code=2)
 
 
 def test_forget_makes_days_missing_again(here: Here) -> None:

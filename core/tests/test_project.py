@@ -7,7 +7,8 @@ import json
 import signal
 import threading
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, date, datetime
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -225,6 +226,27 @@ def test_a_lock_that_is_held_is_a_result(project: Project, shop: Shop, server: S
     assert isinstance(results[0].reason, penstock.LockHeldError)
 
 
+def test_a_locked_source_is_left_to_the_other_run(server: Server, tmp_path: Path) -> None:
+    """
+    The other sources of the pipeline are read; exit code 6, and a notice that names the locked one.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = values["source"]["shop"]
+    values["pipeline"]["both"] = {"source": ["shop", "mall"], "sink": "files"}
+    project = Project(values, plugins=TWO, environ={}, clock=Stopped)
+    results = []
+
+    def meanwhile(event: Mapping[str, Any]) -> None:
+        if event["event"] == "run_started":
+            results.append(Project(values, plugins=TWO, environ={}, clock=Stopped).run("both", **DAYS))
+
+    project.run("daily", **DAYS, on_event=meanwhile)
+
+    (both,) = results
+    assert (both.exit_code, both.status, list(both.report["sources"]), both.errors) == (6, "locked", ["mall"], ())
+    assert any(text.startswith("shop was not read: ") for text in both.notices)
+
+
 def test_a_run_ends_when_its_event_is_set(project: Project) -> None:
     """
     From any thread: what is complete stays delivered, the result has exit code 130.
@@ -430,6 +452,22 @@ def test_threads_and_tasks_share_a_project(project: Project, tmp_path: Path) -> 
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == before
 
 
+def test_threads_meet_a_new_project(server: Server, tmp_path: Path) -> None:
+    """
+    Plugins and configuration are read once, whichever of several threads needs them first.
+    """
+    for _ in range(5):
+        project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+        together = threading.Barrier(8)
+
+        def plan(_: int, project: Project = project, together: threading.Barrier = together) -> int:
+            together.wait()
+            return len(project.plan("daily", **DAYS).partitions)
+
+        with ThreadPoolExecutor(8) as pool:
+            assert list(pool.map(plan, range(8))) == [6] * 8
+
+
 def test_the_same_from_a_file(server: Server, tmp_path: Path) -> None:
     """
     A file's project remembers its target beside the file, as the command line does, and finds it again.
@@ -517,6 +555,107 @@ def test_runs_are_listed_newest_first(project: Project) -> None:
     assert {one.run_id for one in runs} == {first.run_id, second.run_id}
     assert [one.records for one in runs] == [12, 12]
     assert runs[0].report["streams"]["sales"]["partitions"]["delivered"] == 6
+
+
+def test_a_runs_record_is_its_sources_own(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    Of a run of two sources, the one that failed is recorded with exit code 1 and its errors, the other with 0.
+    """
+    values = config(server, tmp_path)
+    values["source"]["mall"] = {**values["source"]["shop"], "shop_ids": ["9"]}
+    values["pipeline"]["daily"]["source"] = ["shop", "mall"]
+    shop.change = lambda shop, day, answer: SandboxResponse(status=404) if shop == "9" else answer
+    project = Project(values, plugins=TWO, environ={}, clock=Stopped)
+    assert project.run("daily", **DAYS, streams=["sales"]).exit_code == 1
+
+    by_source = {one.source: one for one in project.runs().runs}
+
+    assert {name: one.exit_code for name, one in by_source.items()} == {"shop": 0, "mall": 1}
+    assert by_source["shop"].report["errors"] == []
+    assert (by_source["mall"].failed, by_source["mall"].requests) == (3, 3)
+    assert by_source["mall"].report["errors"][0]["error"] == "RefusedError"
+
+
+def test_status_names_what_needs_attention(project: Project, shop: Shop, server: Server, tmp_path: Path) -> None:
+    """
+    Failed days by reason, gaps, records set aside, accounts that were not read; with days and the last good reading.
+    """
+    project.run("daily", **DAYS)
+    shop.change = lambda shop, day, answer: (
+        SandboxResponse(status=404) if shop == "8" else without_id(shop, day, answer)
+    )
+    project.run("daily", since=LAST, until=LAST)
+    project.run("daily", since=date(2026, 3, 1), until=date(2026, 3, 1), accounts=["7"])
+
+    (target,) = project.status().targets
+    found = {(one.account["shop_id"], one.kind): one for one in target.problems}
+
+    assert set(found) == {("7", "missing"), ("7", "set aside"), ("8", "failed")}
+    failed = found["8", "failed"]
+    assert (failed.count, failed.first_day, failed.last_day, failed.last_read) == (1, LAST, LAST, NOW)
+    assert "8" not in failed.reason.replace("HTTP", "")
+    assert (found["7", "set aside"].count, found["7", "missing"].count) == (2, 5)
+
+
+def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp_path: Path) -> None:
+    """
+    It is marked, and the exit code for old data is that of the others.
+    """
+    values = config(server, tmp_path)
+    Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+    values["source"]["shop"]["shop_ids"] = ["7"]
+
+    class Tomorrow(Clock):
+        def now(self) -> datetime:
+            return NOW + timedelta(days=1)
+
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Tomorrow)
+    late = project.status(max_age_s=3600)
+
+    accounts = {one.account["shop_id"]: one for one in late.targets[0].sources[0].streams}
+    assert {name: (one.configured, one.overdue) for name, one in accounts.items()} == {
+        "7": (True, True),
+        "8": (False, False),
+    }
+    assert (late.exit_code, project.status(max_age_s=2 * 86400).exit_code) == (1, 0)
+    assert [one.kind for one in late.targets[0].problems] == ["overdue"]
+
+
+def test_totals_are_sums_by_account_and_period(project: Project) -> None:
+    """
+    From the ledger, exact, per month or day.
+    """
+    project.run("daily", **DAYS)
+
+    months = project.totals().totals
+    days = project.totals(since=LAST, daily=True, accounts=["7"]).totals
+
+    assert [(one.account["shop_id"], one.period, one.rows, one.sums) for one in months] == [
+        ("7", "2026-03", 6, {"price_amount": Decimal("9.00")}),
+        ("8", "2026-03", 6, {"price_amount": Decimal("9.00")}),
+    ]
+    assert [(one.period, one.rows) for one in days] == [("2026-03-09", 2)]
+
+
+def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path: Path) -> None:
+    """
+    Status shows the healthy one, names the other and has exit code 1.
+    """
+    values = config(server, tmp_path)
+    values["sink"]["gone"] = {"kind": "csv", "path": str(tmp_path / "csv")}
+    values["pipeline"]["weekly"] = {"source": "shop", "sink": "gone"}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+    project.run("weekly", **DAYS)
+    ledger = next((tmp_path / "csv" / ".penstock").glob("*.sqlite*"))
+    ledger.write_bytes(b"no database at all, but a text")
+
+    result = project.status()
+
+    assert result.exit_code == 1
+    assert {one.target: one.error is None for one in result.targets} == {"files": True, "gone": False}
+    assert any("the target gone cannot be read" in text for text in result.notices)
+    assert project.rejected().exit_code == 1
 
 
 # --- read -------------------------------------------------------------------------------------------------------------

@@ -144,6 +144,21 @@ class RunReport:
             }
         )
 
+    def of_source(self, source: str) -> "RunReport":
+        """The part of one source, with an exit code of its own."""
+        errors = [error for error in self.errors if error["source"] == source]
+        return RunReport(
+            run_id=self.run_id,
+            strict=self.strict,
+            allowed=self.allowed,
+            seconds=self.seconds,
+            streams={key: counts for key, counts in self.streams.items() if key[0] == source},
+            errors=errors,
+            refused=any(error["error"] == "AuthenticationError" for error in errors),
+            deadline=self.deadline,
+            interrupted=self.interrupted,
+        )
+
     @property
     def exit_code(self) -> int:
         """The first that applies of 130, 3, 1, 4, 6, 5; else 0."""

@@ -24,6 +24,8 @@ COMMANDS = {
     "plan": ("plan", "Read", "Show what a run would fetch, and why."),
     "run": ("run", "", "Fetch what is not final yet, and deliver it."),
     "status": ("ledger", "Watch", "Show what was delivered, is open, missing or failed."),
+    "runs": ("ledger", "", "List the last runs with their reasons, or one report."),
+    "changes": ("ledger", "", "Show what providers changed since a day."),
     "rejected": ("ledger", "", "Show records that were set aside."),
     "forget": ("ledger", "", "Read days again as if they had never been read."),
     "act": ("act", "Write", "Write to a provider; one receipt for each row."),

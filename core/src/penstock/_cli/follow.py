@@ -14,7 +14,7 @@ from urllib.parse import unquote_plus, urlsplit
 from attrs import define, field
 
 from penstock._cli.stderr import harmless, json_line, to_stderr
-from penstock._util.text import counted
+from penstock._util.text import counted, without_place
 from penstock.redact import mask
 
 Event = Mapping[str, Any]
@@ -110,10 +110,6 @@ def restated(change: Mapping[str, Any] | None) -> str:
     return f" (restated: {', '.join(parts)})"
 
 
-# The parts of a message that name its own partition and request.
-_OWN = re.compile(r"\b[A-Z]{3,7} https?://\S+|\[[^\]]*\]")
-
-
 @define
 class _Failures:
     """Counts failures by source, stream and message, without the partition and request that a message names."""
@@ -123,7 +119,7 @@ class _Failures:
     def is_first(self, event: Event) -> bool:
         """Count a failed partition; whether its message is new."""
         refused = event["error"] == "AuthenticationError"  # one reason, whichever request was refused
-        key = (event["source"], event["stream"], "" if refused else _OWN.sub("", event["message"]))
+        key = (event["source"], event["stream"], "" if refused else without_place(event["message"]))
         self._counts[key] += 1
         return self._counts[key] == 1
 

@@ -1,5 +1,5 @@
 """
-``status``, ``forget`` and ``rejected``: what the ledgers of the targets hold.
+``status``, ``runs``, ``changes``, ``forget`` and ``rejected``: what the ledgers of the targets hold.
 """
 
 import re
@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from penstock._cli.options import TO
-from penstock._cli.output import ago, print_json, print_table, print_text
+from penstock._cli.options import ACCOUNTS, TO
+from penstock._cli.output import ago, print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import harmless
-from penstock._cli.types import DAY, NAMES
+from penstock._cli.types import DAY, DURATION
 from penstock._util.clock import Clock
-from penstock._util.text import counted
+from penstock._util.text import counted, without_place
 from penstock.errors import UsageError
 from penstock.redact import mask
 
 if TYPE_CHECKING:
-    from penstock.project.results import AccountStatus, RunInfo, SourceStatus
+    from penstock.project.results import AccountStatus, Problem, RunInfo, SourceStatus
 
-COUNTS = ("failed", "missing", "open", "final")  # of partitions, what is wrong first
+# Counts of an account, what is wrong first.
+COUNTS = ("failed", "missing", "rejected", "unread_values", "open", "final")
 
 SHOWN_RAW = 1000  # characters of a rejected record
 
@@ -34,8 +35,27 @@ SHOWN_RAW = 1000  # characters of a rejected record
 @command()
 @click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
 @TO
+@ACCOUNTS
+@click.option("--problems", is_flag=True, help="Only what needs attention, with its reason.")
+@click.option("--max-age", type=DURATION, metavar="TIME", help="Exit 1 if an account was not read for so long: 26h.")
+@click.option("--totals", is_flag=True, help="Rows and sums per account and month, to compare with an invoice.")
+@click.option("--daily", is_flag=True, help="With --totals: per day.")
+@click.option("--since", type=DAY, metavar="DAY", help="With --totals: the first day.")
+@click.option("--until", type=DAY, metavar="DAY", help="With --totals: the last day.")
 @as_json
-def status(session: Session, name: str | None, to: str | None, json_: bool) -> None:
+def status(
+    session: Session,
+    name: str | None,
+    to: str | None,
+    accounts: tuple[str, ...] | None,
+    problems: bool,
+    max_age: float | None,
+    totals: bool,
+    daily: bool,
+    since: str | None,
+    until: str | None,
+    json_: bool,
+) -> int:
     """
     What was delivered: a line per source and stream, or per account with -v, and the last runs.
 
@@ -44,45 +64,71 @@ def status(session: Session, name: str | None, to: str | None, json_: bool) -> N
     """
     from penstock.project.results import as_dict
 
-    result = session.project.status(name, to=to)
+    if totals:
+        return _totals(session, name, json_=json_, to=to, accounts=accounts, since=since, until=until, daily=daily)
+    if daily or since or until:
+        raise UsageError("--daily, --since and --until belong to --totals")
+    result = session.project.status(name, to=to, accounts=accounts, max_age_s=max_age)
     session.notices(result.notices)
+    now = Clock().now()
     if json_:
         print_json(as_dict(result))
-        return
-    now = Clock().now()
-    for number, target in enumerate(result.targets):
-        if number:
-            print()
-        print(f"target {target.target}")
-        if not target.sources:
-            print("  nothing was delivered yet")
-        for source in target.sources:
-            print()
-            _print_source(source, now, verbose=session.verbose)
+    elif problems:
+        _print_problems([one for target in result.targets for one in target.problems], now)
+    else:
+        for number, target in enumerate(result.targets):
+            if number:
+                print()
+            print(f"target {target.target}")
+            if not target.sources:
+                print("  nothing was delivered yet" if target.error is None else "  cannot be read")
+            for source in target.sources:
+                print()
+                _print_source(source, now, verbose=session.verbose)
+    overdue = [one for target in result.targets for one in target.problems if one.kind == "overdue"]
+    if overdue:
+        places = ", ".join(dict.fromkeys(f"{one.source}.{one.stream}" for one in overdue))
+        session.say(f"error: {counted(len(overdue), 'account')} not read for longer than allowed: {places}")
+    return result.exit_code
 
 
 def _print_source(source: "SourceStatus", now: datetime, *, verbose: bool) -> None:
     groups: dict[tuple[str, ...], list[AccountStatus]] = {}
     for one in source.streams:
         groups.setdefault((one.stream, *(one.account.values() if verbose else ())), []).append(one)
+    rows = sorted(groups.values(), key=lambda group: not any(one.failed or one.missing or one.overdue for one in group))
     print_table(
         ["stream", "account" if verbose else "accounts", "rows", "last read", "partitions"],
-        [_status_row(source.source, group, now, verbose=verbose) for group in groups.values()],
+        [_status_row(source.source, group, now, verbose=verbose) for group in rows],
+        [_status_style(group) for group in rows],
     )
-    for text in dict.fromkeys(f"{one.stream}: last error: {one.error}" for one in source.streams if one.error):
+    for text in dict.fromkeys(
+        f"{one.stream}: last error: {without_place(one.error)}" for one in source.streams if one.error
+    ):
         print_text(text)
     if source.runs:
         print()
         print_table(["last runs", "started", "took", "exit", "records"], list(map(_run_row, source.runs)))
+        good = f"last good run {ago(source.last_good, now)}" if source.last_good else "no good run yet"
+        print(f"{good}, {counted(source.requests_this_month, 'request')} this month")
+
+
+def _status_style(group: "Sequence[AccountStatus]") -> str:
+    if any(one.failed or one.missing or one.overdue for one in group):
+        return "red"
+    return "yellow" if any(one.rejected or one.unread_values for one in group) else ""
 
 
 def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *, verbose: bool) -> list[Any]:
     """One line for accounts of one stream."""
-    counts = {name: sum(getattr(one, name) for one in group) for name in (*COUNTS, "rejected")}
-    states = [f"{count} {name}" for name, count in counts.items() if count]
+    counts = {name: sum(getattr(one, name) for one in group) for name in COUNTS}
+    states = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
     days = [(one.first_day, one.last_day) for one in group if one.first_day and one.last_day]
     if days:
         states.append(f"{min(first for first, _ in days)} to {max(last for _, last in days)}")
+    left = sum(one.configured is False for one in group)
+    if left:
+        states.append(f"{counted(left, 'account')} not in the configuration any more")
     read = max((one.last_read for one in group if one.last_read), default=None)
     return [
         f"{source}.{group[0].stream}",
@@ -91,6 +137,49 @@ def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *,
         ago(read, now) if read else "never",
         ", ".join(states),
     ]
+
+
+def _print_problems(problems: "Sequence[Problem]", now: datetime) -> None:
+    """One line per source, stream, kind and reason, with the accounts that have it."""
+    groups: dict[tuple[str, ...], list[Problem]] = {}
+    for one in problems:
+        groups.setdefault((one.source, one.stream, one.kind, one.reason), []).append(one)
+    for (source, stream, kind, reason), several in groups.items():
+        accounts = [", ".join(one.account.values()) for one in several if one.account]
+        where = f" of {', '.join(accounts[:5])}{f' and {len(accounts) - 5} more' if len(accounts) > 5 else ''}"
+        days = [day for one in several for day in (one.first_day, one.last_day) if day is not None]
+        span = f", {min(days)} to {max(days)}" if days else ""
+        read = max((one.last_read for one in several if one.last_read), default=None)
+        since = f"last read {ago(read, now)}" if read else "never read"
+        count = sum(one.count for one in several)
+        print_text(f"{source}.{stream}: {count} {kind}{where if accounts else ''}{span}, {since}: {reason}")
+    if not problems:
+        print("nothing needs attention")
+
+
+def _totals(session: Session, name: str | None, *, json_: bool, **options: Any) -> int:
+    from penstock.project.results import as_dict
+
+    result = session.project.totals(name, **options)
+    session.notices(result.notices)
+    if json_:
+        print_json(as_dict(result))
+        return result.exit_code
+    sums = list(dict.fromkeys(column for one in result.totals for column in one.sums))
+    print_table(
+        ["stream", "account", "period", "rows", *sums],
+        [
+            [
+                f"{one.source}.{one.stream}",
+                ", ".join(one.account.values()),
+                one.period,
+                one.rows,
+                *(one.sums.get(column) for column in sums),
+            ]
+            for one in result.totals
+        ],
+    )
+    return result.exit_code
 
 
 def _account_text(one: "AccountStatus") -> str:
@@ -107,6 +196,94 @@ def _run_row(run: "RunInfo") -> list[Any]:
     ]
 
 
+# --- runs and changes -----------------------------------------------------------------------------------------------
+
+
+@command()
+@click.argument("name", metavar="[PIPELINE|SOURCE|RUN]", required=False)
+@TO
+@click.option("--limit", type=click.IntRange(1), default=20, metavar="N", help="Runs of each source.  [default: 20]")
+@as_json
+def runs(session: Session, name: str | None, to: str | None, limit: int, json_: bool) -> int:
+    """
+    The last runs, newest first, with their reasons; for a RUN, its report.
+    """
+    from penstock.project.results import as_dict
+
+    one_run = name if name is not None and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", name) else None
+    result = session.project.runs(None if one_run else name, to=to, limit=100_000 if one_run else limit)
+    session.notices(result.notices)
+    if one_run is not None:
+        reports = {run.source: run.report for run in result.runs if run.run_id == one_run}
+        if not reports:
+            raise UsageError(f"no run {one_run} is in a ledger; `penstock runs` lists those that are")
+        print_json({"run_id": one_run, "sources": reports})
+    elif json_:
+        print_json(as_dict(result))
+    elif result.runs:
+        print_table(
+            ["run", "source", "started", "took", "exit", "records", "requests", "why"],
+            [
+                [run.run_id, run.source, *_run_row(run)[1:4], run.records, run.requests, _why(run)]
+                for run in result.runs
+            ],
+            ["red" if run.exit_code not in (0, 5) else "" for run in result.runs],
+        )
+    else:
+        print("no run yet")
+    return result.exit_code
+
+
+def _why(run: "RunInfo") -> str:
+    """The first reason of a run that was not good, in a few words."""
+    parts = [f"{run.failed} failed"] if run.failed else []
+    parts += [f"{run.rejected} set aside"] if run.rejected else []
+    errors = run.report.get("errors", [])
+    if errors:
+        parts.append(without_place(errors[0]["message"])[:80])
+    return ", ".join(parts)
+
+
+@command()
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
+@click.option("--since", type=DAY, metavar="DAY", required=True, help="Changes that were read since this day (UTC).")
+@TO
+@click.option("--csv", "csv_", is_flag=True, help="Print CSV: one row per partition and measure.")
+@as_json
+def changes(session: Session, name: str | None, since: str, to: str | None, csv_: bool, json_: bool) -> int:
+    """
+    What providers changed in days that had been delivered: rows and sums before and after, per day and account.
+    """
+    from penstock.project.results import as_dict
+
+    result = session.project.changes(name, since=since, to=to)
+    session.notices(result.notices)
+    if json_:
+        print_json(as_dict(result))
+        return result.exit_code
+    columns = ["source", "stream", "account", "day", "what", "before", "after"]
+    rows = [
+        {
+            "source": one.source,
+            "stream": one.stream,
+            "account": ", ".join(one.account.values()),
+            "day": one.day,
+            "what": what,
+            "before": before,
+            "after": after,
+        }
+        for one in result.changes
+        for what, (before, after) in {"rows": (one.rows_before, one.rows_after), **one.sums}.items()
+    ]
+    if csv_:
+        print_csv(rows, columns)
+    elif rows:
+        print_table(columns, [list(row.values()) for row in rows])
+    else:
+        print(f"nothing changed since {since}")
+    return result.exit_code
+
+
 # --- forget ---------------------------------------------------------------------------------------------------------
 
 
@@ -116,7 +293,7 @@ def _run_row(run: "RunInfo") -> list[Any]:
 @TO
 @click.option("--since", type=DAY, metavar="DAY", help="First day; needed for a stream that is divided by days.")
 @click.option("--until", type=DAY, metavar="DAY", help="Last day, included; needed for the same.")
-@click.option("--accounts", type=NAMES, metavar="A,B", help="Only these, or patterns such as 21*.")
+@ACCOUNTS
 def forget(
     session: Session,
     source: str,

@@ -13,6 +13,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 TO = click.option("--to", metavar="SINK", help="The target.  [default: those last used from this configuration]")
 
+ACCOUNTS = click.option("--accounts", type=NAMES, metavar="A,B", help="Only these, or patterns such as 21*.")
+
 
 def selection(function: F) -> F:
     """The options that choose what is read and where it goes."""
@@ -28,7 +30,7 @@ def selection(function: F) -> F:
                 help="Only these: STREAM or SOURCE.STREAM, or patterns such as joveo.*  [default: those on by default]",
             ),
             click.option("--exclude-streams", type=NAMES, metavar="A,B", help="Not these; patterns as for --streams."),
-            click.option("--accounts", type=NAMES, metavar="A,B", help="Only these, or patterns such as 21*."),
+            ACCOUNTS,
             click.option(
                 "--since",
                 type=DAY,

@@ -2,12 +2,15 @@
 What goes to stdout: tables for people, JSON for programs.
 """
 
+import csv
+import io
 import json
 import shutil
 import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
+from itertools import zip_longest
 from typing import Any
 
 from penstock._cli.stderr import harmless
@@ -22,10 +25,10 @@ def print_json(value: Any) -> None:
     print(harmless(json.dumps(mask_json(value), indent=2, ensure_ascii=False, default=str)))
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: Sequence[str] = ()) -> None:
     """
     Columns aligned, numbers to the right. On a terminal, columns that hold texts of several words are wrapped to its
-    width, between words; a column of single words is not. None is an empty cell.
+    width, between words; a column of single words is not. None is an empty cell. ``styles``: one for each row.
     """
     from rich.console import Console
     from rich.table import Table
@@ -38,8 +41,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
         numeric = any(isinstance(row[index], int) for row in rows)
         words = any(" " in str(row[index]) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not words)
-    for row in rows:
-        table.add_row(*(Text(harmless(mask("" if cell is None else str(cell)))) for cell in row))
+    for row, style in zip_longest(rows, styles):
+        table.add_row(*(Text(harmless(mask("" if cell is None else str(cell)))) for cell in row), style=style)
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else WIDE, highlight=False, soft_wrap=False)
     if terminal:
@@ -60,6 +63,17 @@ def print_text(text: str) -> None:
         width = shutil.get_terminal_size().columns
         text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
     print(text)
+
+
+def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
+    """Rows as CSV with a header, masked; None is an empty cell."""
+    from penstock.redact import mask
+
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(["" if row.get(name) is None else mask(str(row[name])) for name in columns] for row in rows)
+    print(text.getvalue(), end="")
 
 
 def ago(moment: datetime, now: datetime) -> str:

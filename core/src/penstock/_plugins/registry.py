@@ -9,6 +9,7 @@ names both.
 
 import inspect
 import logging
+import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from importlib import metadata
@@ -106,6 +107,7 @@ class Registry:
         self._cache: dict[tuple[str, str], _Offers] = {}
         self._followers: list[tuple[Plugin, pluggy.HookCaller]] | None = None
         self._warned: set[Plugin] = set()
+        self._lock = threading.RLock()  # several threads of a Python program may share a registry
         if plugins is None:
             for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
                 dist = point.dist
@@ -193,12 +195,14 @@ class Registry:
 
         Each raises PluginError when its hook raises, or returns anything but a batch with the same columns.
         """
-        return tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
+        with self._lock:
+            return tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Pass an event of a run to every follower. An exception is logged (once per plugin) and changes nothing."""
-        if self._followers is None:
-            self._followers = list(self._callers("penstock_event"))
+        with self._lock:
+            if self._followers is None:
+                self._followers = list(self._callers("penstock_event"))
         for plugin, call in self._followers:
             try:
                 call(event=event)
@@ -317,9 +321,10 @@ class Registry:
         return f" (the hook is wrapped by {' and '.join(names)})" if names else ""
 
     def _offers(self, hook: str, source: str = "") -> _Offers:
-        if (hook, source) not in self._cache:
-            self._cache[hook, source] = self._collect(hook, source)
-        return self._cache[hook, source]
+        with self._lock:
+            if (hook, source) not in self._cache:
+                self._cache[hook, source] = self._collect(hook, source)
+            return self._cache[hook, source]
 
     def _collect(self, hook: str, source: str) -> _Offers:
         type_, what = _OFFERS[hook]

@@ -29,6 +29,8 @@ from penstock.redact import mask
 from penstock.report import RunReport
 from penstock.sinks import LedgerEntry, RunRecord, Target, WholeStream
 
+ERRORS_KEPT = 50  # of a source's run, in the ledger
+
 
 @define(eq=False)
 class Delivery:
@@ -41,6 +43,7 @@ class Delivery:
     emit: Emit
     started_at: datetime
     output_closed: bool = field(default=False, init=False)
+    ended_at: datetime | None = field(default=None, init=False)  # when the last slice ended
     _delivered: set[str] = field(factory=set, init=False)  # streams
     _unnoted: set[str] = field(factory=set, init=False)  # reported reasons why a failure is not in the ledger
     _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
@@ -85,13 +88,15 @@ class Delivery:
         """Record the run in the ledger, for ``penstock status``."""
         if self.target.ledger is None:
             return
+        own = self.report.of_source(self.source.name)
+        shown = own.as_dict()
         record = RunRecord(
             run_id=self.report.run_id,
             source=self.source.name,
             started_at=self.started_at,
-            finished_at=self.clock.now(),
-            exit_code=self.report.exit_code,
-            report=self.report.as_dict()["sources"].get(self.source.name, {}),
+            finished_at=self.ended_at or self.clock.now(),
+            exit_code=own.exit_code,
+            report={**shown["sources"].get(self.source.name, {}), "errors": shown["errors"][:ERRORS_KEPT]},
         )
         try:
             self.target.ledger.record_run(record)

@@ -27,7 +27,14 @@ from penstock._read.reports import Reports, poll_times
 from penstock._run.commit import Delivery
 from penstock._util.clock import Clock
 from penstock.connector import Stream, zone_exists
-from penstock.errors import AuthenticationError, DeadlineReachedError, PenstockError, ProviderError, StoppedError
+from penstock.errors import (
+    AuthenticationError,
+    DeadlineReachedError,
+    LockHeldError,
+    PenstockError,
+    ProviderError,
+    StoppedError,
+)
 from penstock.report import NONE_ALLOWED, RunReport
 from penstock.sinks import Checks, Interruptible, PendingReport, Target
 
@@ -53,6 +60,7 @@ def run(
     scheduler = Scheduler(clock, deadline)
     budget = Budget(clock, deadline)
     running: list[SourceRun] = []
+    held: list[LockHeldError] = []
     clients: dict[str, SourceClient] = {}  # two jobs of one source share its pace
     over_now = threading.Event()
     watch = threading.Thread(target=_interrupt_targets, args=(clock, deadline, running, over_now), daemon=True)
@@ -63,8 +71,16 @@ def run(
                 job, clock=clock, scheduler=scheduler, clients=clients, budget=budget, report=report, emit=on_event
             )
             running.append(one)
-            one.open()
-        on_event({"event": "run_started", "run_id": report.run_id, "sources": [job.source.name for job in jobs]})
+            try:
+                one.open()
+            except LockHeldError as error:  # the other sources are read
+                held.append(error)
+                running.remove(one)
+                report.locked = True
+                report.notices.append(f"{one.source.name} was not read: {error}")
+        if held and not running:
+            raise held[0]
+        on_event({"event": "run_started", "run_id": report.run_id, "sources": [one.source.name for one in running]})
         for one in running:
             one.begin()
         over = scheduler.run()
@@ -324,6 +340,7 @@ class SourceRun:
     def _ended(self, planned: PlannedSlice, hidden: bool, error: BaseException | None) -> None:
         """A task ended: report its failure, and give the scheduler what waited for it."""
         stream = planned.stream
+        self.delivery.ended_at = self.clock.now()
         if stream.name in self._began:
             seconds = time.monotonic() - self._began[stream.name]
             self.report.stream(self.source.name, stream.name).seconds = seconds

@@ -2,6 +2,7 @@
 Words that the messages of several modules share.
 """
 
+import re
 from collections.abc import Iterable
 from datetime import date, datetime, time
 from decimal import Decimal
@@ -26,6 +27,14 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean "talroo"?``, with its blank in front; empty when nothing known is near."""
     near = nearest(word, known)
     return f' Did you mean "{near}"?' if near is not None else ""
+
+
+_PLACE = re.compile(r"\b[A-Z]{3,7} https?://\S+|\[[^\]]*\]")
+
+
+def without_place(message: str) -> str:
+    """An error's message without the partition and the request that it names: equal for one cause in many places."""
+    return _PLACE.sub("", message)
 
 
 def counted(number: int, what: str) -> str:

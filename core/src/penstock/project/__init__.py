@@ -36,6 +36,7 @@ from penstock.project.results import (
     RunsResult,
     StatusResult,
     TargetStatus,
+    TotalsResult,
     run_order,
 )
 from penstock.project.setup import Notice, Setup, blamed
@@ -258,20 +259,65 @@ class Project:
 
     # --- what was delivered -----------------------------------------------------------------------------------------
 
-    def status(self, name: str | None = None, *, to: str | None = None) -> StatusResult:
+    def status(
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        accounts: Sequence[str] | None = None,
+        max_age_s: float | None = None,
+    ) -> StatusResult:
         """
-        What was delivered: per stream and account the days that are final, open, missing or failed, and the last runs.
+        What was delivered: per stream and account the days that are final, open, missing or failed, what needs
+        attention, and the last runs.
 
         ``name``: a pipeline or a source; None: all that the targets know. ``to`` None: the targets last used.
+        ``accounts``: names or patterns. ``max_age_s``: an account whose last reading is older is overdue, and makes the
+        exit code 1; accounts that left the configuration do not age.
         """
-        notices, notice = _collected()
+        view = self._view(name, to)
         now = self._clock(None).now()
         found = []
-        for viewed in ledgers.targets(self._setup, name, to, notice):
-            with ledgers.ledgers(viewed) as opened:
-                sources = tuple(ledgers.source_status(self._setup, ledger, source, now) for source, ledger in opened)
-            found.append(TargetStatus(target=viewed.choice.shown, sources=sources))
-        return StatusResult(targets=tuple(found), notices=tuple(notices))
+        for target, opened in view:
+            sources = tuple(
+                ledgers.source_status(
+                    self._setup, ledger, source, now, accounts=tuple(accounts or ()), max_age_s=max_age_s
+                )
+                for source, ledger in opened
+            )
+            problems = [
+                one
+                for status, (_, ledger) in zip(sources, opened, strict=True)
+                for one in ledgers.problems_of(ledger, status)
+            ]
+            found.append(TargetStatus(target=target, sources=sources, problems=tuple(problems)))
+        found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
+        overdue = any(one.overdue for target in found for source in target.sources for one in source.streams)
+        return StatusResult(targets=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code or int(overdue))
+
+    def totals(
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        daily: bool = False,
+    ) -> TotalsResult:
+        """
+        Rows and sums of every measure per account and month, or day, from the ledger: to compare with an invoice.
+        """
+        view = self._view(name, to)
+        first, last = window_of(since, until, self._clock(None).now().date())
+        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        found = [
+            one
+            for target, opened in view
+            for source, ledger in opened
+            for one in ledgers.totals_of(ledger, source, target, days, daily=daily)
+        ]
+        return TotalsResult(totals=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
 
     def forget(
         self,
@@ -296,40 +342,52 @@ class Project:
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that could not be delivered as they came, with place and reason."""
-        notices, notice = _collected()
+        view = self._view(name, to)
         found = [
             one
-            for viewed in ledgers.targets(self._setup, name, to, notice)
-            for one in ledgers.rejected_records(viewed, stream)
+            for target, opened in view
+            for source, ledger in opened
+            for one in ledgers.rejected_records(ledger, source, target, stream)
         ]
-        return RejectedResult(rejected=tuple(found), notices=tuple(notices))
+        return RejectedResult(rejected=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
 
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
-        notices, notice = _collected()
-        found = []
-        for viewed in ledgers.targets(self._setup, name, to, notice):
-            with ledgers.ledgers(viewed) as opened:
-                found += [ledgers.run_info(run) for source, ledger in opened for run in ledger.runs(source, limit)]
-        return RunsResult(runs=tuple(sorted(found, key=run_order, reverse=True)), notices=tuple(notices))
+        view = self._view(name, to)
+        found = [
+            ledgers.run_info(run)
+            for _, opened in view
+            for source, ledger in opened
+            for run in ledger.runs(source, limit)
+        ]
+        return RunsResult(
+            runs=tuple(sorted(found, key=run_order, reverse=True)),
+            notices=tuple(view.notices),
+            exit_code=view.exit_code,
+        )
 
     def changes(self, name: str | None = None, *, since: date | str, to: str | None = None) -> ChangesResult:
         """
-        What changed in delivered partitions since that day: rows and sums before and after, per account and day.
+        What changed in delivered partitions since that day (UTC): rows and sums before and after, per account and day.
 
-        As far back as the ledger keeps runs.
+        As far back as the ledger keeps restatements.
         """
-        notices, notice = _collected()
+        view = self._view(name, to)
         first, _ = window_of(since, None, self._clock(None).now().date())
         assert first is not None
-        found = []
-        for viewed in ledgers.targets(self._setup, name, to, notice):
-            with ledgers.ledgers(viewed) as opened:
-                for source, ledger in opened:
-                    found += ledgers.changes_of(ledger, source, viewed.choice.shown, first)
-        return ChangesResult(changes=tuple(found), notices=tuple(notices))
+        found = [
+            one
+            for target, opened in view
+            for source, ledger in opened
+            for one in ledgers.changes_of(ledger, source, target, first)
+        ]
+        return ChangesResult(changes=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
 
     # --- shared -----------------------------------------------------------------------------------------------------
+
+    def _view(self, name: str | None, to: str | None) -> ledgers.View:
+        notices, notice = _collected()
+        return ledgers.View(targets=ledgers.targets(self._setup, name, to, notice), notices=notices)
 
     def _remember(self, choice: SinkChoice, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
         """Keep the target for later calls; where that fails, report it and go on."""

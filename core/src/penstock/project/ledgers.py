@@ -3,22 +3,34 @@ What the ledgers of the targets hold: how far each account got, runs, changes, r
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, time
+from decimal import Decimal, localcontext
+from typing import Any
 
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from penstock._config import SinkChoice
 from penstock._plan.planner import zone_memory, zone_of
 from penstock._plan.selection import matches
 from penstock._run.runner import run_id
-from penstock._util.text import did_you_mean
+from penstock._util.text import did_you_mean, without_place
 from penstock.errors import PenstockError, UsageError
+from penstock.ledger.sql import RUNS_KEPT
 from penstock.model import Partition
-from penstock.project.results import AccountStatus, Change, Forgotten, RejectedRecord, RunInfo, SourceStatus
+from penstock.project.results import (
+    AccountStatus,
+    Change,
+    Forgotten,
+    Problem,
+    RejectedRecord,
+    RunInfo,
+    SourceStatus,
+    Total,
+)
 from penstock.project.setup import Notice, Setup
-from penstock.sinks import AccountCounts, Ledger, RunRecord
+from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 
 RUNS_SHOWN = 5
 
@@ -91,17 +103,80 @@ def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
             target.close()
 
 
+@define
+class View:
+    """
+    Targets opened for reading, one after the other: iterating yields the name of each with its (source, ledger) pairs.
+
+    Of several targets, one that cannot be read is left out: ``failed`` holds its error, ``exit_code`` is 1, and a
+    notice names it. A single one raises.
+    """
+
+    targets: list[Viewed]
+    notices: list[str]
+    failed: dict[str, str] = field(factory=dict, init=False)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed else 0
+
+    def __iter__(self) -> Iterator[tuple[str, list[tuple[str, Ledger]]]]:
+        for viewed in self.targets:
+            name = viewed.choice.shown
+            with ExitStack() as stack:
+                try:
+                    opened = stack.enter_context(ledgers(viewed))
+                except PenstockError as error:
+                    if len(self.targets) == 1:
+                        raise
+                    self.failed[name] = str(error)
+                    self.notices.append(f"the target {name} cannot be read: {error}")
+                    continue
+                yield name, opened
+
+
 # --- status -----------------------------------------------------------------------------------------------------------
 
 
-def source_status(setup: Setup, ledger: Ledger, source: str, now: datetime) -> SourceStatus:
-    """How far a source got in one target."""
-    zones = _zones(setup, ledger, source)
+def source_status(
+    setup: Setup, ledger: Ledger, source: str, now: datetime, *, accounts: Sequence[str] = (), max_age_s: float | None
+) -> SourceStatus:
+    """How far a source got in one target. ``accounts``: patterns; empty: all."""
+    zones, known = _zones(setup, ledger, source), _configured_accounts(setup, ledger, source)
+    runs = ledger.runs(source, RUNS_KEPT)
+    month = [run for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == f"{now.astimezone(UTC):%Y-%m}"]
     return SourceStatus(
         source=source,
-        streams=tuple(_account_status(one, now, zones) for one in ledger.counts(source)),
-        runs=tuple(map(run_info, ledger.runs(source, RUNS_SHOWN))),
+        streams=tuple(
+            _account_status(one, now, zones, known.get(one.stream), max_age_s)
+            for one in ledger.counts(source)
+            if holds(accounts, one.account.values())
+        ),
+        runs=tuple(map(run_info, runs[:RUNS_SHOWN])),
+        last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
+        requests_this_month=sum(run_info(run).requests for run in month),
     )
+
+
+def holds(patterns: Sequence[str], values: Iterable[str]) -> bool:
+    """Whether one of these values of an account matches a pattern; without patterns, always."""
+    return not patterns or any(matches(value, patterns) for value in values)
+
+
+def _configured_accounts(setup: Setup, ledger: Ledger, source: str) -> dict[str, frozenset[str]]:
+    """The accounts of each stream, configured or listed by the provider, where they are known."""
+    try:
+        (configured,), _ = setup.configured([source], notice=lambda text: None)
+    except PenstockError:  # a source that was removed, or whose secret is not here
+        return {}
+    found: dict[str, frozenset[str]] = {}
+    for stream in configured.streams:
+        accounts = configured.accounts_of(stream)
+        if accounts is None and stream.accounts_from is not None:
+            accounts = ledger.accounts(source, stream.accounts_from[0]) or None
+        if stream.account is not None and accounts is not None:
+            found[stream.name] = frozenset(accounts)
+    return found
 
 
 def _zones(setup: Setup, ledger: Ledger, source: str) -> dict[str, str]:
@@ -117,7 +192,16 @@ def _zones(setup: Setup, ledger: Ledger, source: str) -> dict[str, str]:
     return zones | setup.config.account_zones(source)
 
 
-def _account_status(counts: AccountCounts, now: datetime, zones: Mapping[str, str]) -> AccountStatus:
+def _account_status(
+    counts: AccountCounts,
+    now: datetime,
+    zones: Mapping[str, str],
+    known: frozenset[str] | None,
+    max_age_s: float | None,
+) -> AccountStatus:
+    configured = None if known is None or not counts.account else bool(known.intersection(counts.account.values()))
+    age_s = int((now - counts.last_read).total_seconds()) if counts.last_read else None
+    late = max_age_s is not None and (age_s is None or age_s > max_age_s)
     return AccountStatus(
         stream=counts.stream,
         account=counts.account,
@@ -131,22 +215,131 @@ def _account_status(counts: AccountCounts, now: datetime, zones: Mapping[str, st
         rejected=counts.rejected,
         unread_values=counts.unread_values,
         last_read=counts.last_read,
-        age_s=int((now - counts.last_read).total_seconds()) if counts.last_read else None,
+        age_s=age_s,
+        configured=configured,
+        overdue=late and configured is not False,
         error=counts.last_error,
         timezone=next((zones[one] for one in counts.account.values() if one in zones), None),
     )
 
 
 def run_info(run: RunRecord) -> RunInfo:
+    streams = run.report.get("streams", {}).values()
     return RunInfo(
         run_id=run.run_id,
         source=run.source,
         started_at=run.started_at,
         finished_at=run.finished_at,
         exit_code=run.exit_code,
-        records=sum(one.get("records", 0) for one in run.report.get("streams", {}).values()),
+        records=sum(one.get("records", 0) for one in streams),
+        rejected=sum(one.get("rejected", 0) for one in streams),
+        requests=sum(one.get("requests", 0) for one in streams),
+        failed=sum(one.get("partitions", {}).get("failed", 0) for one in streams),
         report=run.report,
     )
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def problems_of(ledger: Ledger, status: SourceStatus) -> list[Problem]:
+    """What needs attention in a source: failed partitions by reason, gaps, records set aside, accounts not read."""
+    found: list[Problem] = []
+    for one in status.streams:
+
+        def problem(kind: str, count: int, reason: str, one: AccountStatus = one) -> Problem:
+            return Problem(
+                source=status.source,
+                stream=one.stream,
+                account=one.account,
+                kind=kind,
+                count=count,
+                first_day=one.first_day,
+                last_day=one.last_day,
+                last_read=one.last_read,
+                reason=reason,
+            )
+
+        if one.overdue:
+            found.append(problem("overdue", 1, "not read for longer than allowed"))
+        if one.missing:
+            found.append(problem("missing", one.missing, "days between the first and the last were never delivered"))
+        if one.failed or one.rejected or one.unread_values:
+            accounts = list(one.account.values()) or None
+            entries = ledger.entries(status.source, one.stream, accounts=accounts)
+            own = [entry for partition, entry in entries.items() if dict(account_of(partition)) == one.account]
+            found += [
+                evolve(problem(kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
+                for (kind, reason), several in _by_reason(own).items()
+            ]
+    return found
+
+
+_COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
+    "failed": lambda entry: 1,
+    "set aside": lambda entry: entry.rejected,
+    "not read": lambda entry: entry.unread_values,
+}
+
+
+def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[LedgerEntry]]:
+    """The entries that have a problem, by kind and reason."""
+    found: dict[tuple[str, str], list[LedgerEntry]] = {}
+    for entry in entries:
+        if entry.error is not None:
+            found.setdefault(("failed", without_place(entry.error)), []).append(entry)
+        if entry.rejected:
+            found.setdefault(("set aside", "records that cannot be decoded"), []).append(entry)
+        if entry.unread_values:
+            found.setdefault(("not read", "values that do not fit their column"), []).append(entry)
+    return found
+
+
+def _span(entries: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """The days and the last reading of some entries, as fields of a problem."""
+    days = [day for entry in entries if (day := day_of(entry.partition)) is not None]
+    read = max((entry.read_at for entry in entries if entry.read_at), default=None)
+    return {"first_day": min(days, default=None), "last_day": max(days, default=None), "last_read": read}
+
+
+# --- totals -----------------------------------------------------------------------------------------------------------
+
+
+def totals_of(ledger: Ledger, source: str, target: str, days: "Days", *, daily: bool) -> list[Total]:
+    """Rows and sums of a source's accounts in one target, per month or per day."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...], str], list[LedgerEntry]] = {}
+    for stream in sorted(name for owner, name in ledger.sources() if owner == source):
+        entries = ledger.entries(source, stream, since=days.since, until=days.until)
+        for partition, entry in sorted(entries.items()):
+            account, day = account_of(partition), day_of(partition)
+            if entry.delivered and holds(days.accounts, (value for _, value in account)):
+                period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
+                found.setdefault((stream, account, period), []).append(entry)
+    return [
+        Total(
+            target=target,
+            source=source,
+            stream=stream,
+            account=dict(account),
+            period=period,
+            rows=sum(entry.rows for entry in entries),
+            sums=_added(entry.sums for entry in entries),
+        )
+        for (stream, account, period), entries in found.items()
+    ]
+
+
+def _added(several: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+    """The sums of each column, exact to 1000 digits."""
+    total: dict[str, Decimal] = {}
+    with localcontext(prec=1000):
+        for sums in several:
+            for name, amount in sums.items():
+                total[name] = total.get(name, Decimal(0)) + amount
+    return total
+
+
+# --- partitions -------------------------------------------------------------------------------------------------------
 
 
 def day_of(partition: Partition) -> date | None:
@@ -265,26 +458,24 @@ def _chosen(ledger: Ledger, source: str, stream: str, days: Days) -> list[Partit
     return [
         partition
         for partition in ledger.entries(source, stream, since=days.since, until=days.until)
-        if not days.accounts or any(matches(value, days.accounts) for _, value in account_of(partition))
+        if holds(days.accounts, (value for _, value in account_of(partition)))
     ]
 
 
 # --- rejected ---------------------------------------------------------------------------------------------------------
 
 
-def rejected_records(viewed: Viewed, stream: str | None) -> list[RejectedRecord]:
-    """The records set aside in one target."""
-    with ledgers(viewed) as opened:
-        return [
-            RejectedRecord(
-                target=viewed.choice.shown,
-                source=source,
-                stream=one.stream,
-                partition=entry.partition.as_dict(),
-                path=one.path,
-                reason=one.reason,
-                raw=one.raw,
-            )
-            for source, ledger in opened
-            for entry, one in ledger.rejected(source, stream)
-        ]
+def rejected_records(ledger: Ledger, source: str, target: str, stream: str | None) -> list[RejectedRecord]:
+    """The records of a source that were set aside in one target."""
+    return [
+        RejectedRecord(
+            target=target,
+            source=source,
+            stream=one.stream,
+            partition=entry.partition.as_dict(),
+            path=one.path,
+            reason=one.reason,
+            raw=one.raw,
+        )
+        for entry, one in ledger.rejected(source, stream)
+    ]

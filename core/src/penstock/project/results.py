@@ -140,6 +140,8 @@ class AccountStatus:
 
     Counts of partitions: ``final``, ``open``, ``failed``, and ``missing``, the days between the first and the last day
     that have no entry. ``error`` is the last one. ``timezone``: the zone of the account's days, where it has its own.
+    ``configured``: whether the configuration still has the account; None where that is not known. ``overdue``: its last
+    reading is older than allowed.
     """
 
     stream: str
@@ -157,6 +159,8 @@ class AccountStatus:
     age_s: int | None = None
     error: str | None = None
     timezone: str | None = None
+    configured: bool | None = None
+    overdue: bool = False
 
 
 @frozen(kw_only=True)
@@ -169,6 +173,9 @@ class RunInfo:
     finished_at: datetime | None = None
     exit_code: int | None = None
     records: int = 0
+    rejected: int = 0
+    requests: int = 0
+    failed: int = 0
     report: Mapping[str, Any] = field(factory=dict, repr=False)
 
     @property
@@ -183,24 +190,75 @@ def run_order(run: RunInfo) -> tuple[datetime, str]:
 
 @frozen(kw_only=True)
 class SourceStatus:
-    """One source in one target: its streams' accounts in alphabetical order, and its last runs, newest first."""
+    """
+    One source in one target: its streams' accounts in alphabetical order, and its last runs, newest first.
+
+    ``last_good``: when the last run with exit code 0 or 5 ended. ``requests_this_month``: of its runs into this target.
+    """
 
     source: str
     streams: tuple[AccountStatus, ...]
     runs: tuple[RunInfo, ...] = ()
+    last_good: datetime | None = None
+    requests_this_month: int = 0
+
+
+@frozen(kw_only=True)
+class Problem:
+    """
+    What needs attention in one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``
+    or ``not read``; ``count``: of partitions, or of records and values. ``last_read``: the last good reading of these
+    partitions.
+    """
+
+    source: str
+    stream: str
+    account: Mapping[str, str]
+    kind: str
+    count: int
+    first_day: date | None
+    last_day: date | None
+    last_read: datetime | None
+    reason: str
 
 
 @frozen(kw_only=True)
 class TargetStatus:
-    """What one target's ledger holds."""
+    """What one target's ledger holds. ``error``: why it could not be read."""
 
     target: str
     sources: tuple[SourceStatus, ...]
+    problems: tuple[Problem, ...] = ()
+    error: str | None = None
 
 
 @frozen(kw_only=True)
 class StatusResult:
+    """``exit_code``: 1 where a target cannot be read, or an account is older than ``max_age_s``; else 0."""
+
     targets: tuple[TargetStatus, ...]
+    notices: tuple[str, ...] = field(default=(), repr=False)
+    exit_code: int = field(default=0, repr=False)
+
+
+@frozen(kw_only=True)
+class Total:
+    """Rows and the sums of all measures of one account in one period: ``2026-10``, ``2026-10-31``, or empty."""
+
+    target: str
+    source: str
+    stream: str
+    account: Mapping[str, str]
+    period: str
+    rows: int
+    sums: Mapping[str, Decimal]
+
+
+@frozen(kw_only=True)
+class TotalsResult:
+    """Totals ordered by target, source, stream, account and period."""
+
+    totals: tuple[Total, ...]
     notices: tuple[str, ...] = field(default=(), repr=False)
     exit_code: int = field(default=0, repr=False)
 

@@ -3,6 +3,7 @@ The plugins and the configuration behind a project: made when they are first nee
 """
 
 import os
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -39,8 +40,15 @@ class Setup:
     environ: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
     strict_plugins: bool = False
 
-    @cached_property
+    _lock: threading.RLock = field(factory=threading.RLock, init=False, repr=False)
+
+    @property
     def registry(self) -> "Registry":
+        with self._lock:
+            return self._registry
+
+    @cached_property
+    def _registry(self) -> "Registry":
         from penstock._plugins.registry import Registry
 
         return Registry(self.plugins, strict=self.strict_plugins)
