@@ -114,11 +114,12 @@ def test_the_table_of_a_stream_comes_first():
         ({"message": "", "errors": [{"detail": "x"}, {"other": 1}, {"detail": " y\n z"}]}, "x; y z"),
         ({"errors": {"detail": "an object where a list is declared"}}, "an object where a list is declared"),
         ({"code": 17}, "17"),
-        ({"message": {"nested": 1}}, '{"message": {"nested": 1}}'),
+        ({"message": {"nested": 1}}, '{"nested": 1}'),
+        ({"message": {}, "other": True}, '{"message": {}, "other": true}'),
         (b"<html>no</html>", "<html>no</html>"),
         (b"", ""),
     ],
-    ids=["first path", "each element", "one element", "number", "no text there", "no JSON", "empty"],
+    ids=["first path", "each element", "one element", "number", "nested", "nothing there", "no JSON", "empty"],
 )
 def test_the_reason_is_the_text_of_the_first_path_that_has_one(body: Any, words: str):
     """

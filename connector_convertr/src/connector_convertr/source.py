@@ -123,7 +123,7 @@ STATUSES: Mapping[int, StatusRule] = {
 # Both spellings of this framework, and that of OAuth.
 REASON = (
     *("hydra:description", "detail", "description", "error_description", "message"),
-    *("hydra:title", "title", "error", "error.message", "error.description"),
+    *("hydra:title", "title", "error.message", "error.description", "error"),
 )
 
 

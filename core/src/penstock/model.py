@@ -315,10 +315,7 @@ class Response:
         ``"errors[].detail"`` (of each element). The texts of the first path that has one are joined by ``"; "``.
         """
         members = self.members() if paths and len(self.body) <= _LOOKED_AT else None
-        for path in paths if members is not None else ():
-            if words := [text for value in _at(members, path.split(".")) if (text := " ".join(str(value).split()))]:
-                return clip("; ".join(words), limit)
-        return self.text(limit)
+        return reason_in(members, paths, limit) or self.text(limit)
 
     def text(self, limit: int = 300) -> str:
         """The start of the body as one line of masked text, for a message."""
@@ -329,11 +326,21 @@ class Response:
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
-def _at(value: Any, path: Sequence[str]) -> Iterator[Any]:
-    """The texts and numbers at a path of members; ``name[]`` stands for each element of an array."""
+def reason_in(members: Any, paths: Sequence[str], limit: int = 200) -> str:
+    """The text at the first of ``paths`` that has one, masked; empty without one. See :meth:`Response.reason`."""
+    for path in paths:
+        if words := [text for value in _at(members, path.split(".")) if (text := " ".join(value.split()))]:
+            return clip("; ".join(words), limit)
+    return ""
+
+
+def _at(value: Any, path: Sequence[str]) -> Iterator[str]:
+    """The values at a path of members, as texts; ``name[]`` stands for each element of an array."""
     if not path:
-        if isinstance(value, (str, int, float)) and not isinstance(value, bool):
-            yield value
+        if isinstance(value, (dict, list)) and value:
+            yield json.dumps(value, ensure_ascii=False, default=str)
+        elif isinstance(value, (str, int, float, Decimal)) and not isinstance(value, bool):
+            yield str(value)
         return
     name = path[0].removesuffix("[]")
     inner = value.get(name) if isinstance(value, dict) else None

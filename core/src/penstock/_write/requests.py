@@ -20,9 +20,9 @@ from penstock._util.text import nearest
 from penstock.actions import Action, Field, MostValues, Values
 from penstock.connector import Connector
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, ThrottledError
-from penstock.model import Receipt, ReceiptStatus, Request, Response, exact_json, fill_path, flag
+from penstock.model import Receipt, ReceiptStatus, Request, Response, exact_json, fill_path, flag, reason_in
 from penstock.protocols import Accept, Refuse, Retry, Skip, Verdict
-from penstock.redact import clip, mask
+from penstock.redact import mask
 
 # An answer is kept with its receipts up to this size.
 KEPT_ANSWER_BYTES = 256 * 1024
@@ -445,8 +445,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
         return Refuse(RefusedError(f"{provider} says false"))
     if not isinstance(answer, dict):
         return _Done()
-    words = next((answer[name] for name in ("message", "errorMessage", "error", "body") if answer.get(name)), None)
-    reason = clip(" ".join(str(words).split()), 300) if words is not None else ""
+    reason = reason_in(answer, (*connector.reason, "message", "errorMessage", "error", "body"), 300)
     flags = {name: flag(answer[name]) for name in ("success", "result", "failure", "statusCode") if name in answer}
     code = flags.get("statusCode")
     bad_code = isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300
