@@ -39,8 +39,8 @@ _PARAM = "access_token"
 @frozen(kw_only=True)
 class Login(GrantedToken):
     """
-    The login of either generation. The answer says when the password has expired: it still carries a token then,
-    which nothing accepts.
+    The login of either generation. The answer states that the password has expired; its token is then
+    accepted nowhere.
 
     Source: the provider's public pages on the login (current: ``/api/login``, 60 minutes; older: ``/oauth/v2/token``).
     """
@@ -57,7 +57,7 @@ class Login(GrantedToken):
                 Secret(answer[name])  # known to the masking from here on
         if answer.get("password_expired") is True:
             raise AuthenticationError(
-                f"{self.provider} accepted the login and says that the password has expired; set a new one in "
+                f"{self.provider} accepted the login and states that the password has expired; set a new one in "
                 "Convertr, then change password."
             )
         return super().read_grant(response)

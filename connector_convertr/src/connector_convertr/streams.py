@@ -14,7 +14,7 @@ from connector_convertr.config import ConvertrSettings
 from connector_convertr.filters import parameters
 from connector_convertr.source import ACCEPT, judge_detail
 
-# The framework's newer versions drop the prefix; without JSON-LD the body is the array itself, and says no total.
+# The framework's newer versions drop the prefix; without JSON-LD the body is the array itself, and states no total.
 _NEXT = ("hydra:view.hydra:next", "view.next")
 ENVELOPE = Envelope(items=("hydra:member", "member", ""), total=("hydra:totalItems", "totalItems"), head=_NEXT)
 

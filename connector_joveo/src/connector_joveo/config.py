@@ -14,19 +14,21 @@ LEVELS = ("primaryLevel", "secondaryLevel", "tertiaryLevel")
 
 _PLACE = re.compile(r"\{(start|end)(?::([^{}]+))?\}")
 _A_DAY = date(2003, 12, 31)
-_FORM = re.compile(r"(?:[^%]|%[%aAbBdDeFGHIjmMpSTuUVwWyYzZ]|%-[dejm])+")  # what strftime knows; it keeps the rest
+_FORM = re.compile(
+    r"(?:[^%]|%[%aAbBdDeFGHIjmMpSTuUVwWyYzZ]|%-[dejm])+"
+)  # directives of strftime; other characters stand for themselves
 
 
 def _template(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, Any]) -> None:
     places = {place[0] for text in _texts(value) for place in _PLACE.findall(text)}
     if value and places != {"start", "end"}:
         raise ValueError(
-            "wanted the filters of the report with {start} and {end} where the first and last day go, "
+            "expected the filters of the report with {start} and {end} where the first and last day go, "
             'such as { startDate = "{start}", endDate = "{end:%m/%d/%Y}" }'
         )
     for form in (place[1] for text in _texts(value) for place in _PLACE.findall(text) if place[1]):
         if "%" not in form or not _FORM.fullmatch(form):
-            raise ValueError(f"{form!r} is no form of a day; wanted one such as %m/%d/%Y")
+            raise ValueError(f"{form!r} is no form of a day; expected one such as %m/%d/%Y")
 
 
 def _ids(settings: Any, attribute: "attrs.Attribute[Any]", value: tuple[str, ...]) -> None:
@@ -48,9 +50,9 @@ def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[st
     seen: dict[str, str] = {}
     for member, kind, form in _parted(value):
         if kind not in get_args(ColumnType) or (form and kind != "date"):
-            raise ValueError(f"{member}: found {value[member]!r}, wanted one of {', '.join(get_args(ColumnType))}")
+            raise ValueError(f"{member}: found {value[member]!r}, expected one of {', '.join(get_args(ColumnType))}")
         if form and not _tells_a_day(form):
-            raise ValueError(f"{member}: {form!r} does not give day, month and year; wanted one such as %m/%d/%Y")
+            raise ValueError(f"{member}: {form!r} does not give day, month and year; expected one such as %m/%d/%Y")
         name = snake(member)
         if seen.setdefault(name, member) != member:
             raise ValueError(f"{seen[name]} and {member} would both be the column {name}")
@@ -67,8 +69,8 @@ def _tells_a_day(form: str) -> bool:
 
 
 def _operations(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, Any]) -> None:
-    for operation, said in value.items():
-        override(operation, said)
+    for operation, configured in value.items():
+        override(operation, configured)
 
 
 @attrs.frozen(kw_only=True)
@@ -98,7 +100,7 @@ class JoveoSettings(SourceSettings):
     aggregation_level: dict[str, str] = setting(
         {},
         help="primaryLevel, secondaryLevel, tertiaryLevel of stats; with one that names DATE or DAY a report covers "
-        "up to 60 days, else it is asked for day by day",
+        "up to 60 days, else each day is a report of its own",
         affects_data=True,
         validator=_levels,
     )
@@ -142,21 +144,21 @@ def day_column(settings: JoveoSettings) -> str | None:
 
 
 def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
-    """The columns that the configuration adds to those that ``stats`` declares, or says the form of."""
+    """The columns that the configuration adds to those that ``stats`` declares, and those whose form it states."""
     own = {column.name: column for column in _declared()}
-    said = _parted(settings.stats_columns)
+    configured = _parted(settings.stats_columns)
     return tuple(
         attrs.evolve(own[snake(member)], format=form)
         if snake(member) in own
-        else Column(name=snake(member), type=kind, member=member, format=form)  # type: ignore[arg-type]  # looked at
-        for member, kind, form in said
+        else Column(name=snake(member), type=kind, member=member, format=form)  # type: ignore[arg-type]  # checked
+        for member, kind, form in configured
         if form or snake(member) not in own
     )
 
 
 def _parted(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Member, type and form of each of ``stats_columns``."""
-    return [(member, *said.partition(" ")[::2]) for member, said in columns.items()]
+    return [(member, *text.partition(" ")[::2]) for member, text in columns.items()]
 
 
 def _declared() -> tuple[Column, ...]:

@@ -50,7 +50,7 @@ class ClientStatus:
     Source: operation 7; the letters' meaning is inferred.
     """
 
-    client_id: str = added(description="the client asked for")
+    client_id: str = added(description="the client of the request")
     result: str | None = None
     message: str | None = None
 
@@ -158,7 +158,7 @@ class CampaignJobGroup(JobGroup):
     Source: operations 27 and 29.
     """
 
-    campaign_id: str = added(description="the campaign asked for")
+    campaign_id: str = added(description="the campaign of the request")
 
 
 @record(members="camel")
@@ -230,7 +230,7 @@ class PublisherPostingConfig(PostingConfig):
     Source: operation 42.
     """
 
-    publisher_id: str = added(description="the publisher asked for")
+    publisher_id: str = added(description="the publisher of the request")
 
 
 @record(members="camel")
@@ -252,7 +252,7 @@ class PostedJob:
     last_modified: dt.datetime | None = None
     created_on: dt.datetime | None = None
     status: str | None = None
-    publisher_id: str = added(description="the publisher asked for")
+    publisher_id: str = added(description="the publisher of the request")
 
 
 @record(members="camel")
@@ -264,7 +264,7 @@ class ConfigJob(PostedJob):
     """
 
     id: str
-    config_id: str = added(description="the config asked for")
+    config_id: str = added(description="the config of the request")
 
 
 @record(members="camel")
@@ -350,7 +350,7 @@ class PublisherReportRow:
     """
 
     row_key: str = row_key("client_id", "campaign_id", "job_group_id", "job_id", "ref_number", "date")
-    period: str = added(description="the period asked for: LAST_30_DAYS, LAST_MONTH, THIS_MONTH")
+    period: str = added(description="the period of the request: LAST_30_DAYS, LAST_MONTH, THIS_MONTH")
     date: dt.date | None
     client_id: str | None = None
     client_name: str | None = None

@@ -166,7 +166,7 @@ def _stream(
     **more: Any,
 ) -> Stream:
     """
-    A stream of each client, read whole each time, unless ``more`` says otherwise.
+    A stream of each client, read whole each time, unless ``more`` states otherwise.
 
     ``of``: one request for each row of this stream; ``path``: parameter of the path -> column of that row.
     """

@@ -104,7 +104,7 @@ def partial(rows: Sequence[Values], errors: Sequence[str], words: str, kept: Map
     """
     A receipt for each row after a 206, by the ids that the errors name.
 
-    Without a name nobody knows which ids were captured, so every row is unknown: sending one again could count it
+    Without a name it is unknown which ids were captured, so every row is unknown: sending one again could count it
     twice.
     """
     ids = [one for row in rows for one in row["id"]]

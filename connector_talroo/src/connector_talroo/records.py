@@ -20,7 +20,7 @@ class Click:
     Source: Reporting API, ``get_clicks``; that prices are US cents is inferred from the provider's other APIs.
     """
 
-    advertiser_id: str = added(description="the advertiser that was asked for")
+    advertiser_id: str = added(description="the advertiser of the request")
     report_date: date = added(description="the day under which the provider lists the click, in the provider's zone")
     click_id: str
     bid_type: str | None = column(description="what is paid for, such as cpc")

@@ -24,7 +24,7 @@ ACTIONS = (
                 name="ads", type="list", required=True, description="slugs of offer_ads, all of the type in the path"
             ),
         ),
-        # Probably harmless when sent twice, but nobody says so.
+        # Probably harmless when sent twice, but the document does not state it.
         repeatable=False,
     ),
 )

@@ -13,7 +13,7 @@ from penstock import Json, added, column, personal, record, row_key
 @record(members="camel")
 class Transaction:
     """
-    One conversion that the publisher is paid for. Its status and amounts change for weeks; no date says when.
+    One conversion that the publisher is paid for. Its status and amounts change for weeks; no date states when.
 
     ``conversion_status`` is one text even where it holds a comma (``approved, paid out``). ``slug`` is the offer's.
     No member identifies a transaction, hence ``row_key``; it leaves out what changes.
@@ -146,7 +146,7 @@ class OfferAd:
     Source: publisher API, ``GET /api/offers/:slug/ads``.
     """
 
-    offer_slug: str = added(description="the slug of the offer that was asked for")
+    offer_slug: str = added(description="the slug of the offer in the request")
     slug: str
     name: str | None = None
     target_url: str | None = None
@@ -162,8 +162,8 @@ class Code:
     Source: publisher API, ``GET /api/codes``.
     """
 
-    offer_id: int = added(description="the offer that was asked for")
-    ad_inventory: str = added(description="the ad inventory as it was asked for (codes_inventory_field)")
+    offer_id: int = added(description="the offer of the request")
+    ad_inventory: str = added(description="the ad inventory as the request names it (codes_inventory_field)")
     id: str
     name: str | None = None
     type: str | None = column(description="banner or text link")

@@ -20,8 +20,8 @@ ActionJudge = Callable[[Response, Sequence[Values]], Sequence[Receipt] | Verdict
 """
 What the answer means to the rows of its request: a receipt for each (``row``: its place in the request), or a verdict.
 
-``Refuse`` with a RefusedError refuses these rows, with any other error it ends the job, these rows unsent; ``Retry``
-says that nothing was captured where it asks for a pause or a new grant, and otherwise that nobody knows.
+``Refuse`` with a RefusedError refuses these rows, with any other error it ends the job, these rows unsent. ``Retry``
+with a pause or a new grant means that nothing was captured; without, that the outcome is unknown.
 None leaves it to the connector's judge and the status.
 """
 

@@ -283,7 +283,7 @@ class SourceSettings:
 @frozen(kw_only=True)
 class Limits:
     """
-    What the provider allows, or, where it does not say, what is polite. The configuration may set other numbers.
+    What the provider allows, or, if it states nothing, what is polite. The configuration may set other numbers.
     """
 
     requests_per_second: float | None = None
@@ -295,7 +295,7 @@ class Limits:
 class Parent:
     """
     A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into the parents of a
-    request, each a mapping; no mapping, no request; equal ones are asked once.
+    request, each a mapping; no mapping, no request; equal ones make one request.
 
     ``per_request``: how many of them one request takes.
     """
@@ -362,16 +362,16 @@ class Stream:
     ``days_per_request``, ``day_of``
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
     ``inexact_bounds``
-        the provider does not say how exactly it cuts a period: rows (``day_of``, a time) outside of an slice's are
+        the provider does not state how exactly it cuts a period: rows (``day_of``, a time) outside of a slice's are
         dropped as repeated, since they come with another. Where it turns out to go by whole days, days are not cut
         further.
     ``parent``, ``derived``
-        it is asked for by the rows of another stream, or cut from its batches.
+        it is requested for the rows of another stream, or cut from its batches.
     ``envelope``, ``paginator``, ``poller``, ``downloads``
         the components it is read with: objects, names (:func:`penstock.protocols.named`), or functions of the settings.
         Default: the body is the item or items; one page; no poller; a poller's downloads are read by the envelope.
     ``poll_first_s``, ``poll_max_s``, ``poll_deadline_s``
-        of a report on demand: seconds before it is first asked for, between two polls at most, and until it has failed.
+        of a report on demand: seconds before the first poll, between two polls at most, and until it has failed.
     ``judge``, ``statuses``
         what a response of this stream means; both come before the connector's.
     ``earliest(today)``

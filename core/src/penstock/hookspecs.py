@@ -1,5 +1,5 @@
 """
-What plugins may say. Hooks are for wiring: called per run, per source, per partition or per page, never per record.
+What plugins may offer. Hooks are for wiring: called per run, per source, per partition or per page, never per record.
 
 pluggy project ``penstock``, entry-point group ``penstock``. A plugin is a module (or object) whose functions carry
 ``@penstock.hookimpl`` and one of these names. Each hook has a page section in ``docs/hooks.md``.
@@ -117,7 +117,7 @@ def penstock_batch(batch: Batch) -> Batch | None:
 @hookspec
 def penstock_event(event: Mapping[str, Any]) -> None:
     """
-    Follow a run: ``event["event"]`` says what happened (``run_started``, ``partition_delivered``, ...).
+    Follow a run: ``event["event"]`` names what happened (``run_started``, ``partition_delivered``, ...).
 
     For progress, logs and metrics. What it raises is logged and changes nothing.
     """

@@ -1,8 +1,8 @@
 """
-What each exchangeable part must answer: authenticator, judge, paginator, poller, decoder.
+The interfaces of the exchangeable parts: authenticator, judge, paginator, poller, decoder.
 
 A part is a frozen value whose methods are pure: values in, value out. It never waits, loops, retries or does I/O;
-the core does, and asks the part at each turn.
+the core does, and calls the part at each step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +23,7 @@ Exchange = Callable[[Request], Response]
 
 @frozen
 class Accept:
-    """The answer is good. ``answer`` replaces what the envelope said, where the judge knows better."""
+    """The answer is good. ``answer``, if given, replaces what the envelope read."""
 
     answer: Answer | None = None
 
@@ -31,7 +31,7 @@ class Accept:
 @frozen
 class Retry:
     """
-    Slice again, signed anew. ``error`` is what is raised when the tries are used up.
+    Send the request again, signed anew. ``error`` is raised when the attempts are used up.
 
     ``wait_s``
         wait at least this long, up to the setting ``throttle_wait_s``;
@@ -203,13 +203,13 @@ class Paginator(Protocol):
     """Names the next requests of a listing."""
 
     def first(self, request: Request) -> Request:
-        """The request of the first page (with page number and size, say)."""
+        """The request of the first page (with page number and size, for example)."""
 
     def rest(self, first: Page) -> Sequence[Request] | None:
-        """All other pages at once, in order, when the first tells their number; they are fetched concurrently."""
+        """All other pages at once, in order, if the first states their number; they are fetched concurrently."""
 
     def next(self, page: Page) -> Request | None:
-        """The page after this one; asked only when ``rest`` gave None."""
+        """The page after this one; called only if ``rest`` returned None."""
 
     def repeats(self, page: Page) -> bool:
         """Whether this page may be a repetition of the one before (dropped and counted); any other is an error."""
@@ -221,10 +221,10 @@ class Paginator(Protocol):
         """
 
     def restart(self, request: Request, response: Response) -> Request | None:
-        """Another first request, when the provider refuses this one (a first page of 0, say); asked once."""
+        """Another first request, if the provider refuses this one (a first page of 0, for example); called once."""
 
     def ends(self, request: Request, response: Response) -> bool:
-        """Whether this refusal of a page that ``next`` named says that there is no such page; else it is an error."""
+        """Whether this refusal of a page that ``next`` named means that there is no such page; else it is an error."""
 
 
 @frozen
@@ -267,7 +267,7 @@ class Waiting:
 class Ready:
     """
     Finished. The rows begin in the poll's own answer; or in the answers to ``pages``, requests to the provider itself;
-    or to ``downloads``, files which may lie at another origin and are asked for without credentials.
+    or to ``downloads``, files which may be at another origin and are requested without credentials.
 
     Wherever they begin, the stream's paginator goes on from there. Downloads are read by the stream's ``downloads``,
     the others by its envelope.
@@ -279,12 +279,12 @@ class Ready:
 
 @frozen
 class Empty:
-    """Finished, and the provider says that there are no records."""
+    """Finished, and the provider states that there are no records."""
 
 
 @frozen
 class Gone:
-    """The provider says that the report failed, expired or is unknown: it is submitted anew, once."""
+    """The report failed, expired or is unknown at the provider: it is submitted again, once."""
 
     reason: str
 
@@ -299,13 +299,13 @@ class Poller(Protocol):
         """The report's name (an id, a URL), from the answer to the submission; raises ReportError without one."""
 
     def poll(self, submitted: Request, handle: str) -> Request:
-        """The request that asks for its state."""
+        """The request for its state."""
 
     def state(self, response: Response, age_s: float) -> ReportState:
         """
-        What the poll's answer says; ``age_s`` is the report's age since it was submitted.
+        The state in the response to a poll; ``age_s`` is the report's age since it was submitted.
 
-        Also asked about a refused answer with status 404 or 410 (any other refusal fails the partition): a report that
+        Also called for a refused response with status 404 or 410 (any other refusal fails the partition): a report that
         an earlier run submitted may be :class:`Gone`.
         """
 
@@ -320,7 +320,7 @@ class BodyDecoder(Protocol):
     """
     Body to items: where in this body the elements are. Called in the fetching thread, inside the retry.
 
-    Raises BrokenBodyError when the body is not what the envelope says.
+    Raises BrokenBodyError if the body is not what the envelope declares.
     """
 
     def __call__(self, response: Response) -> Answer: ...

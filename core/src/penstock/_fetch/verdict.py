@@ -1,5 +1,5 @@
 """
-Judge an answer: the stage that says whether what came back is good, before anything is made of it.
+Judge a response: decide whether it is good, before it is decoded.
 
 It runs in the fetching thread, inside the retry, and reads the envelope only; so a body that is cut or malformed is
 asked for again like any other failure on the way.
