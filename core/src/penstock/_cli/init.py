@@ -63,6 +63,8 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
         lines += [f"# To read it every day, add {listed} to the key source of [pipeline.daily].", ""]
     elif reads:
         lines += sink_lines(session.registry.sinks(), known["sink"]) + pipeline_lines(names)
+    elif not reads:
+        lines += [f"# Then: penstock act {connector.name} --list" for connector in found]
     print("\n".join(lines).rstrip("\n"))
 
 
