@@ -56,6 +56,12 @@ FIXED = (
     ),
     ("_fetch.scheduler", "MOST_ACTIVE", "", "partitions under way at once"),
     ("_read.reader", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
+    (
+        "_read.loader",
+        "HELD_RECORDS",
+        "",
+        "records of a slice held in memory until its answer is known to be whole",
+    ),
     ("sinks", "MOST_REJECTED", "", "rejected records of one partition; more of them fail it"),
     (
         "_decode.coerce",

@@ -37,6 +37,7 @@ class Small:
     streams: Sequence[Stream]
     answer: Answer
     now: datetime = NOW
+    statuses: dict[bytes, int] = field(factory=dict)  # of certain bodies
     sink: MemorySink = field(init=False)
     requests: list[SandboxRequest] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
@@ -91,7 +92,8 @@ class Small:
         answer = self.answer(request)
         if isinstance(answer, int):
             return SandboxResponse(status=answer)
-        return SandboxResponse(body=answer if isinstance(answer, bytes) else json.dumps(answer).encode())
+        body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()
+        return SandboxResponse(status=self.statuses.get(body, 200), body=body)
 
     def _heard(self, event: Any) -> None:
         if event["event"] == "note":

@@ -221,7 +221,7 @@ def test_a_short_page_with_a_link_to_the_next_is_not_the_last(view: Any, followi
     answer = read({"hydra:member": [{"id": 1}], **view})
     request = PAGES.first(Request(url="https://acme.cvtr.io/api/v4/campaigns")).with_param("page", "3")
     nothing = Response(status=200, received_at=NOW)
-    page = Page(request=request, response=nothing, answer=answer, index=2, count=1, fresh=1, listed=201)
+    page = Page(request=request, response=nothing, answer=answer, index=2, count=1, fresh=1, listed=201, longest=100)
 
     found = PAGES.next(page)
 

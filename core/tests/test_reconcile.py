@@ -4,9 +4,9 @@ from decimal import Decimal
 
 import pytest
 from hypothesis import given, strategies as st
-from penstock._read.reconcile import PageCounts, PartitionCounts
+from penstock._read.reconcile import PageCounts, PageSizes, PartitionCounts, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
-from penstock.model import Answer, Rejected
+from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED
 
 BAD = Rejected(stream="clicks", path="$[0].id", reason="it is null", raw="{}")
@@ -98,9 +98,9 @@ def test_a_page_is_asked_for_once(pages: list[int]):
     for page in pages:
         if page in asked:
             with pytest.raises(PagingError, match="circle"):
-                listing.count_request(f"http://localhost/?page={page}", 100)
+                listing.count_request(Request(url=f"http://localhost/?page={page}"), 100)
             return
-        listing.count_request(f"http://localhost/?page={page}", 100)
+        listing.count_request(Request(url=f"http://localhost/?page={page}"), 100)
         asked.add(page)
     assert len(asked) == len(pages)
 
@@ -111,10 +111,10 @@ def test_pages_that_never_end_do():
     """
     listing = PageCounts(what="clicks")
     for page in range(3):
-        listing.count_request(f"http://localhost/?page={page}", 3)
+        listing.count_request(Request(url=f"http://localhost/?page={page}"), 3)
 
     with pytest.raises(BoundExceededError, match="max_pages"):
-        listing.count_request("http://localhost/?page=3", 3)
+        listing.count_request(Request(url="http://localhost/?page=3"), 3)
 
 
 def test_a_page_that_comes_again_is_known():
@@ -140,3 +140,60 @@ def test_a_short_page_in_the_middle(total: int | None, count: int, fails: bool):
             listing.middle(count, 10)
     else:
         listing.middle(count, 10)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        Request(method="POST", url="http://localhost/", body=b"1"),
+        Request(url="http://localhost/", body=b"1"),
+        Request(url="http://localhost/", headers=(("X-Page", "2"),)),
+        Request(url="http://localhost/", params=(("page", "2"),)),
+    ],
+    ids=["method", "body", "header", "parameter"],
+)
+def test_a_request_is_known_by_method_url_body_and_headers(other: Request) -> None:
+    """
+    Each of them may hold the page, as a cursor in a JSON body does; the same request again is a circle.
+    """
+    listing = PageCounts(what="clicks")
+    listing.count_request(Request(url="http://localhost/"), 9)
+    listing.count_request(other, 9)
+
+    with pytest.raises(PagingError, match="circle"):
+        listing.count_request(other, 9)
+
+
+def pages(*values: str) -> list[Request]:
+    return [Request(url="http://localhost/list", params=(("from", "2026-06-01"), ("at", value))) for value in values]
+
+
+@pytest.mark.parametrize(
+    ("requests", "upwards"),
+    [
+        (pages("1", "2"), True),
+        (pages("1", "2", "3"), True),
+        (pages("0", "100", "200"), True),
+        (pages("1", "2", "9"), False),
+        (pages("3", "2"), False),
+        (pages("2026-06-01", "2026-06-02"), False),
+        (pages("eyJpZCI6MX0", "eyJpZCI6Mn0"), False),
+        (pages("a1b2", "a1b3"), False),
+        ([Request.json("POST", "http://localhost/", {"page": page}) for page in (1, 2, 3)], True),
+    ],
+    ids=["two", "three", "offsets", "other steps", "down", "days", "cursors", "ids", "in a body"],
+)
+def test_pages_that_count_upwards(requests: list[Request], upwards: bool) -> None:
+    """
+    Only numbers that grow by one step are counting; cursors, ids and days are not.
+    """
+    assert counts_upwards(requests) is upwards
+
+
+def test_the_longest_page_is_known_by_size() -> None:
+    """
+    The longest page counts for requests of the same size only.
+    """
+    sizes = PageSizes()
+
+    assert [sizes.add(size, count) for size, count in ((100, 40), (100, 20), (10, 10), (100, 50))] == [40, 40, 10, 50]

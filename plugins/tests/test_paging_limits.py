@@ -37,38 +37,32 @@ def test_exactly_the_limit_is_cut(index: int, pages: int | None, count: int, lis
         index=index,
         count=count,
         listed=listed,
+        longest=count,
     )
 
     assert PageNumber(size=1000, full_page_is_cut=True).capped(page) is cut
 
 
 @pytest.mark.parametrize(
-    ("index", "count", "listed", "more"),
-    [
-        (0, 30, 30, True),
-        (1, 30, 60, True),
-        (2, 29, 89, False),
-        (3, 0, 90, False),
-        (0, 0, 0, False),
-    ],
-    ids=["first, short of what was asked for", "as long as the first", "shorter", "empty", "none at all"],
+    ("count", "longest", "more"),
+    [(100, 100, True), (30, 30, True), (29, 30, False), (0, 30, False), (0, 0, False)],
+    ids=["full", "the longest so far", "shorter", "empty", "none at all"],
 )
-def test_size_that_may_be_capped_is_what_came(index: int, count: int, listed: int, more: bool) -> None:
+def test_a_page_is_the_last_where_that_is_known(count: int, longest: int, more: bool) -> None:
     """
-    Where the size of a page is not to be relied on and nothing else is stated, pages are read until one is empty or
-    shorter than those before it.
+    Without a stated total, a page is the last one if it is empty or shorter than another page of the stream. The
+    declared size does not count: a provider may cap its pages at a smaller one.
     """
     page = Page(
-        request=Request(url="https://provider.example/list", params=(("page", str(index + 1)),)),
+        request=Request(url="https://provider.example/list", params=(("page", "1"),)),
         response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
         answer=Answer(),
-        index=index,
         count=count,
-        listed=listed,
-        fresh=count,
+        listed=count,
+        longest=longest,
     )
 
-    assert (PageNumber(size=100, page_size_may_be_capped=True).next(page) is not None) is more
+    assert (PageNumber(size=100).next(page) is not None) is more
 
 
 @pytest.mark.parametrize(
@@ -100,7 +94,7 @@ def test_ceiling_is_reached_by_a_full_last_page(
         index=number - 1,
         count=count,
         listed=listed,
-        fresh=count,
+        longest=1000 if listed % 500 else count,
     )
 
-    assert PageNumber(size=1000, ceiling=10_000, page_size_may_be_capped=True).capped(page) is cut
+    assert PageNumber(size=1000, ceiling=10_000).capped(page) is cut

@@ -58,7 +58,7 @@ _ORDER = "order[id]"
 
 # 100 is the largest page, and fewer may come unsaid. Links to other pages repeat the whole query, a token in it
 # included: they are not followed.
-PAGES = Pages(param="page", size_param="itemsPerPage", size=100, page_size_may_be_capped=True)
+PAGES = Pages(param="page", size_param="itemsPerPage", size=100)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

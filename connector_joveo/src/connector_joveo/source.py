@@ -21,11 +21,11 @@ from penstock import (
     StatusRule,
     Unavailable,
     Verdict,
-    named,
 )
 
 from connector_joveo.config import JoveoSettings
 from connector_joveo.endpoints import CLIENT_HEADER, endpoint
+from connector_joveo.paging import ProbedPages, UncertainPages
 
 # --- assumptions: Joveo's page does not state these (paths: endpoints.py) -------------------------------------------
 
@@ -33,16 +33,8 @@ LIMITS = Limits(requests_per_second=2.0, concurrency=4)  # no limit is stated; t
 
 # The number of the first page is stated for jobs only, and the general text contradicts it. The most records of a page
 # are not stated.
-PAGES = named("page_number", size_param="limit", size=100, first_page=0, uncertain=True, page_size_may_be_capped=True)
-JOB_PAGES = named(
-    "page_number",
-    size_param="limit",
-    size=1000,
-    first_page=1,
-    probe_previous_page=True,
-    ceiling=10_000,
-    page_size_may_be_capped=True,
-)
+PAGES = UncertainPages(size_param="limit", size=100)
+JOB_PAGES = ProbedPages(size_param="limit", size=1000, ceiling=10_000)
 
 # Members by which a body may state a failure under any status, and those that may give the reason.
 FLAGS = ("success", "result", "statusCode", "message", "errorMessage", "error", "body")

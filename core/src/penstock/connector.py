@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -318,6 +318,9 @@ class Derived:
     stamps: Mapping[str, str]
 
 
+Span = Literal["day", "hour", "minute", "second"]
+
+
 def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
     return (names,) if isinstance(names, str) else tuple(names or ())
 
@@ -365,6 +368,9 @@ class Stream:
         the provider does not state how exactly it cuts a period: rows (``day_of``, a time) outside of a slice's are
         dropped as repeated, since they come with another. Where it turns out to go by whole days, days are not cut
         further.
+    ``smallest``
+        the shortest span that a request can cover. An answer that was cut at the provider's ceiling is requested in
+        halves down to it; what is cut even then is delivered, marked truncated.
     ``parent``, ``derived``
         it is requested for the rows of another stream, or cut from its batches.
     ``envelope``, ``paginator``, ``poller``, ``downloads``
@@ -403,6 +409,7 @@ class Stream:
     day: str | None = field(default=_of_record("day"))
     day_of: str | Callable[[Any], str | None] | None = None
     inexact_bounds: bool = False
+    smallest: Span = "second"
     parent: Parent | None = None
     derived: Derived | None = None
     envelope: BodyDecoder | Named | Callable[[Any], BodyDecoder] | None = None

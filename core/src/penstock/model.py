@@ -234,12 +234,17 @@ class Request:
         return f"{self.url}?{encode_query(self.params)}" if self.params else self.url
 
     @property
+    def identity(self) -> tuple[str, str, bytes | None, Pairs]:
+        """What tells this request from another: method, URL, body, and the headers that it was declared with."""
+        return self.method, self.full_url, self.body, self.headers
+
+    @property
     def origin(self) -> str:
         """``scheme://host:port``, see :func:`origin_of`."""
         return origin_of(self.url)
 
     def param(self, name: str) -> str | None:
-        """The first parameter of this name."""
+        """The value of the first parameter of this name."""
         return next((value for known, value in self.params if known == name), None)
 
     def with_param(self, name: str, value: str) -> "Request":
@@ -404,6 +409,7 @@ class Page:
     fresh: int = 0  # elements whose key no earlier page of the listing had
     listed: int = 0  # elements of the listing so far, this page's included
     distinct: int = 0  # of these, the ones that were fresh
+    longest: int = 0  # elements on the longest page of this stream in this run, of those requested with the same size
 
 
 @frozen(kw_only=True)

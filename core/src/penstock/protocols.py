@@ -223,6 +223,18 @@ class Paginator(Protocol):
     def restart(self, request: Request, response: Response) -> Request | None:
         """Another first request, if the provider refuses this one (a first page of 0, for example); called once."""
 
+    def may_cap(self) -> bool:
+        """Whether ``capped`` can ever be true. If so, the rows of a slice are kept in memory until it is complete."""
+
+    def smaller(self, request: Request, response: Response) -> Request | None:
+        """
+        A request for a smaller page in place of one that the provider refused as too large; None: the refusal stands.
+        Called for any page that is not fetched ahead, again and again as long as each request is another one.
+        """
+
+    def size_of(self, request: Request) -> int | None:
+        """The page size that this request asks for, None if none: :attr:`Page.longest` compares pages of one size."""
+
     def ends(self, request: Request, response: Response) -> bool:
         """Whether this refusal of a page that ``next`` named means that there is no such page; else it is an error."""
 
@@ -247,6 +259,15 @@ class SinglePage:
         return False
 
     def restart(self, request: Request, response: Response) -> Request | None:
+        return None
+
+    def may_cap(self) -> bool:
+        return type(self).capped is not SinglePage.capped
+
+    def smaller(self, request: Request, response: Response) -> Request | None:
+        return None
+
+    def size_of(self, request: Request) -> int | None:
         return None
 
     def ends(self, request: Request, response: Response) -> bool:

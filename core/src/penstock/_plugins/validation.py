@@ -248,6 +248,13 @@ def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
                 yield f"day_of {_no_column(stream, stream.day_of, known)}"
         elif known[stream.day_of].type not in ("date", "datetime", "text"):
             yield f"day_of {stream.day_of!r} is a {known[stream.day_of].type} column; name one with a date or a time"
+    if stream.inexact_bounds and not callable(stream.day_of):
+        column = known.get(stream.day_of or "")
+        if column is None or column.type != "datetime":
+            found = f"day_of {stream.day_of!r}, a {column.type} column" if column is not None else "no day_of"
+            yield f"inexact_bounds with {found}; name a column with a time (datetime), or leave it out"
+    if stream.smallest not in ("day", "hour", "minute", "second"):
+        yield f"smallest is {stream.smallest!r}; write 'day', 'hour', 'minute' or 'second'"
 
 
 _ANNOTATED = {"text": "str", "date": "date"}

@@ -9,8 +9,8 @@ from attrs import define, evolve, field
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import PlannedSlice
 from penstock._read.loader import ListingLoader
-from penstock._read.reconcile import PageCounts
-from penstock.errors import PagingError
+from penstock._read.reconcile import PageCounts, PageSizes, counts_upwards
+from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Page, Request
 from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage
 
@@ -29,16 +29,24 @@ class Listing:
     paginator: Paginator
     loader: ListingLoader
     most_pages: int
+    sizes: PageSizes
     calls: tuple[Call, ...] = ()
     polled: Outcome | None = None
     counts: PageCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
+    _empty: list[Request] = field(factory=list, init=False)  # requests of the last pages, if without elements
     _first: Page | None = field(default=None, init=False)
     _left: int | None = field(default=None, init=False)  # pages requested at once that have not come; None: one by one
     _restarted: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
         self.counts = PageCounts(what=str(self.planned))
+        if self.polled is not None:
+            self.counts.count_request(self.polled.call.request, self.most_pages)
+
+    def start(self, request: Request) -> Call:
+        """The call of the first page."""
+        return self._counted([self.paginator.first(request)])[0]
 
     def call(self, request: Request) -> Call:
         """The call of a page. A further page of a download is requested without credentials, as the first was."""
@@ -53,8 +61,6 @@ class Listing:
         Hold a page against those before it: what the provider states of the whole must stay the same. Whether a page
         with the same records came before.
         """
-        if self._first is None:
-            self.counts.count_request(outcome.call.request.full_url, self.most_pages)
         self.counts.promise(outcome.answer)
         return self.counts.is_repeat(outcome.digest)
 
@@ -76,15 +82,40 @@ class Listing:
             fresh=fresh,
             listed=counts.fetched,
             distinct=counts.distinct,
+            longest=self.sizes.add(self.paginator.size_of(outcome.call.request), count),
         )
         counts.pages += 1
         if repeat and not self.paginator.repeats(page):
             raise PagingError(f"{counts.what}: page {page.index + 1} came again with the records of an earlier one")
+        if counts.total is not None and counts.distinct > counts.total:
+            raise CountMismatchError(
+                f"{counts.what}: the provider states {counts.total} records, and {self._named} found more, "
+                f"{counts.distinct} up to page {page.index + 1}"
+            )
+        self._empty = [] if count else [*self._empty, page.request][-2:]
         if self._first is not None and self._left is not None and self._left > 1:
             counts.middle(count, self._first.count)
         self._first = self._first or page
         self.last = page
         return page
+
+    def _check_end(self, page: Page, request: Request) -> None:
+        """Raises BoundExceededError where two pages in a row were empty and the next request only counts on."""
+        if len(self._empty) == 2 and counts_upwards([*self._empty, request]):
+            raise BoundExceededError(
+                f"{self.counts.what}: pages {page.index} and {page.index + 1} are empty, and {self._named} goes on to "
+                f"count upwards ({request}). A paginator ends a listing at an empty page: correct the connector."
+            )
+
+    @property
+    def is_capped(self) -> bool:
+        """Whether the provider cut the listing at its ceiling, as far as the page read last shows."""
+        return self.last is not None and self.paginator.capped(self.last)
+
+    @property
+    def _named(self) -> str:
+        """The paginator, for a message."""
+        return f"the paginator {type(self.paginator).__name__}"
 
     def following(self, page: Page) -> tuple[Call, ...] | None:
         """
@@ -98,7 +129,10 @@ class Listing:
             self._left -= 1
             return () if self._left else None
         request = self.paginator.next(page)
-        return None if request is None else self._counted([request])
+        if request is None:
+            return None
+        self._check_end(page, request)
+        return self._counted([request])
 
     def after_refusal(self, outcome: Outcome) -> tuple[Call, ...] | None:
         """The calls to make after a page was refused; None where the listing ends there. Else raises the refusal."""
@@ -107,7 +141,11 @@ class Listing:
         if response is not None and self._first is None and not self._restarted:
             self._restarted = True
             if (again := self.paginator.restart(request, response)) is not None:
-                return (self.call(again),)
+                return self._counted([again])
+        if response is not None and self._left is None:
+            smaller = self.paginator.smaller(request, response)
+            if smaller is not None and smaller.identity != request.identity:
+                return self._counted([smaller])
         one_by_one = self._first is not None and self._left is None
         if response is not None and one_by_one and self.paginator.ends(request, response):
             return None
@@ -115,5 +153,5 @@ class Listing:
 
     def _counted(self, requests: Sequence[Request]) -> tuple[Call, ...]:
         for request in requests:
-            self.counts.count_request(request.full_url, self.most_pages)
+            self.counts.count_request(request, self.most_pages)
         return tuple(map(self.call, requests))

@@ -9,7 +9,7 @@ from datetime import date, tzinfo
 from decimal import Decimal
 from typing import Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from penstock._decode import Compiled, Decoded, SeenKeys, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
@@ -19,6 +19,9 @@ from penstock._read.reconcile import PartitionCounts, as_broken_page, check_reje
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.sinks import Target, Writer
+
+HELD_RECORDS = 20_000
+"""The most records of a slice that are held in memory until it is known whether its answer was cut at a ceiling."""
 
 
 @define(eq=False)
@@ -48,6 +51,10 @@ class Loader:
 
     partitions: dict[Partition, LoadedPartition] = field(factory=dict, init=False)
     undated: list[Rejected] = field(factory=list, init=False)  # set aside, of no requested day that can be read
+    _held: list[Decoded] | None = field(default=None, init=False)  # of a slice that may be divided
+    _held_promises: list[int] = field(factory=list, init=False)
+    _held_records: int = field(default=0, init=False)
+    _former: Counter[Any] = field(factory=Counter, init=False)  # occurrences when the hold began
     _occurrences: Counter[Any] = field(factory=Counter, init=False)  # of equal rows that have no key
 
     def begin(self) -> None:
@@ -63,6 +70,7 @@ class Loader:
                 one.writer.abort()
         self.partitions = {}
         self.undated = []
+        self._held = None
         self._occurrences.clear()
         self.dependencies.forget(self.planned)
 
@@ -71,19 +79,47 @@ class Loader:
         What loads the pages of one more listing: no keys are known yet; rows without a key are numbered on from the
         listings before.
         """
-        inexact = self.planned.stream.inexact_bounds and slice_.start is not None and slice_.end is not None
-        span = (slice_.start, slice_.end) if inexact else None
-        return ListingLoader(self, SeenKeys(occurrences=self._occurrences, span=span))  # type: ignore[arg-type]
+        column = self.shape.columns.get(self.day_of or "")
+        has_time = self.planned.stream.inexact_bounds and column is not None and column.type == "datetime"
+        span = None
+        if has_time and slice_.start is not None and slice_.end is not None:
+            span = (slice_.start, slice_.end)
+        return ListingLoader(self, SeenKeys(occurrences=self._occurrences, span=span))
+
+    def hold(self) -> None:
+        """Keep what is loaded from here on in memory, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS``."""
+        self._held, self._held_promises, self._held_records = [], [], 0
+        self._former = self._occurrences.copy()
+
+    def release(self) -> None:
+        """Deliver what is held."""
+        held, self._held = self._held, None
+        for decoded in held or ():
+            self._deliver(decoded)
+        for total in self._held_promises if held is not None else ():
+            self.promise(total)
+
+    def discard(self) -> bool:
+        """Drop what is held. False where it was too much to hold, and was delivered."""
+        if self._held is None:
+            return False
+        self._held = None
+        self._occurrences.clear()
+        self._occurrences.update(self._former)
+        return True
 
     def promise(self, total: int) -> None:
         """The provider states so many records for a listing. A number for several partitions promises none of them."""
-        if len(self.partitions) == 1:
+        if self._held is not None:
+            self._held_promises.append(total)
+        elif len(self.partitions) == 1:
             self._first.counts.promised = (self._first.counts.promised or 0) + total
 
     @property
     def has_repeated(self) -> bool:
         """Whether any record was dropped as repeated, or as outside of the slice."""
-        return any(one.counts.repeated for one in self.partitions.values())
+        held = any(one.repeated or one.repeated_across for one in self._held or ())
+        return held or any(one.counts.repeated for one in self.partitions.values())
 
     def check_days(self) -> None:
         """
@@ -109,11 +145,20 @@ class Loader:
         for decoded in self.shape.decode_all(answer.items, stamps, seen, self._days()):
             count += decoded.count
             if repeat:
-                self._first.counts.add(rows=0, repeated=decoded.count, rejected=(), sums={})
-            else:
-                fresh += decoded.fresh
-                self._deliver(decoded)
+                nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
+                decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
+            fresh += decoded.fresh
+            self._hold_or_deliver(decoded)
         return count, fresh
+
+    def _hold_or_deliver(self, decoded: Decoded) -> None:
+        if self._held is None:
+            self._deliver(decoded)
+            return
+        self._held.append(decoded)
+        self._held_records += decoded.count
+        if self._held_records > HELD_RECORDS:
+            self.release()
 
     # --- days ---------------------------------------------------------------------------------------------------------
 

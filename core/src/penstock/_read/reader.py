@@ -7,7 +7,7 @@ make, and the scheduler resumes them with the outcomes.
 
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 
 from attrs import define, evolve, field, frozen
 
@@ -18,6 +18,7 @@ from penstock._plan.planner import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.listing import Listing
 from penstock._read.loader import LoadedPartition, Loader
+from penstock._read.reconcile import PageSizes
 from penstock._read.reports import ReportLostError, Reports, answered
 from penstock._util.clock import Clock
 from penstock.errors import InconsistentReadError
@@ -27,18 +28,14 @@ from penstock.protocols import BodyDecoder, Empty, Refuse, Skip
 # How often a slice is read again from its start because its pages did not fit together.
 REREADS = 5
 
-# A span whose answer is cut at a ceiling and that is no longer than this is not divided further.
-SHORTEST_SPAN = timedelta(seconds=1)
-
 _DAY = timedelta(days=1)
+
+# The spans that Stream.smallest names.
+_SPANS = {"day": _DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 
 
 class _CappedError(Exception):
-    """The provider cut its answer to this slice at a ceiling. ``overran``: see :meth:`Reader._overran`."""
-
-    def __init__(self, slice_: Slice, *, overran: bool) -> None:
-        self.slice = slice_
-        self.overran = overran
+    """The provider cut its answer to a slice at a ceiling, and the slice can be divided."""
 
 
 @frozen(kw_only=True, eq=False)
@@ -73,24 +70,25 @@ class Reader:
     reports: Reports | None
     clock: Clock
     dependencies: Dependencies
+    sizes: PageSizes  # of the stream, over the whole run
     on_note: Callable[[str], None] = lambda text: None
 
     _read_at: datetime | None = field(default=None, init=False)
     _truncated: bool = field(default=False, init=False)
-    _shortest: timedelta = field(default=SHORTEST_SPAN, init=False)
+    _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
+    _whole_days: bool = field(default=False, init=False)  # days are not divided, see _overran
 
     def read(self) -> Generator[Step, Outcome | None, ReadResult]:
         """
         Read the slice. What does not fit together is read again; an answer that was cut at a ceiling is requested in
         halves. Raises every other error at once: a request that failed was already retried.
         """
-        slices = [self.planned.slice]
         rereads = 0
         while True:
             try:
-                return (yield from self._read_once(slices))
-            except _CappedError as capped:
-                slices = self._smaller(slices, capped)
+                return (yield from self._read_once())
+            except _CappedError:  # after some of its rows were written; it is known by now that it must be divided
+                continue
             except InconsistentReadError as error:
                 rereads += 1
                 if rereads > REREADS:
@@ -98,8 +96,8 @@ class Reader:
                 self._note(f"{str(error).removeprefix(f'{self.planned}: ')}; reading it again")
                 yield Pause(min(self.source.settings.retry_max_s, self.source.settings.retry_first_s * rereads))
 
-    def _read_once(self, slices: Sequence[Slice]) -> Generator[Step, Outcome | None, ReadResult]:
-        """Read these slices, one after the other. What was loaded is dropped where one of them fails."""
+    def _read_once(self) -> Generator[Step, Outcome | None, ReadResult]:
+        """Read the planned slice from its start. What was loaded is dropped where that fails."""
         self._read_at = None
         self._truncated = False
         if self.reports is not None:
@@ -107,8 +105,7 @@ class Reader:
         started_at = self.clock.now()
         self.loader.begin()
         try:
-            for slice_ in slices:
-                yield from self._read_slice(slice_)
+            yield from self._read_or_divide(self.planned.slice)
             self.loader.check_days()
         except BaseException:
             self.loader.abort()
@@ -122,7 +119,32 @@ class Reader:
             undated=tuple(self.loader.undated),
         )
 
-    def _read_slice(self, slice_: Slice) -> Reading:
+    def _read_or_divide(self, slice_: Slice) -> Reading:
+        """
+        Read a slice; where its answer is cut at a ceiling, its halves. The rows of a slice that may be cut are held
+        until it is complete, so that no other slice is read again for it.
+        """
+        parts = self._halves(slice_) if self.components.paginator.may_cap() else []
+        if slice_ not in self._divided or not parts:
+            if parts:
+                self.loader.hold()
+            try:
+                yield from self._read_slice(slice_, divisible=bool(parts))
+            except _CappedError:
+                self._divided.append(slice_)
+                if self._overran(slice_):
+                    self._whole_days = True
+                    self._note("a part of a day brings what is outside of it; requesting whole days")
+                    raise
+                if not self.loader.discard():
+                    raise
+            else:
+                self.loader.release()
+                return
+        for part in parts:
+            yield from self._read_or_divide(part)
+
+    def _read_slice(self, slice_: Slice, *, divisible: bool) -> Reading:
         """The way of a page. Signing, sending, judging and retrying are the client's part of step 3."""
         requests = self._requests(slice_)  # 1. The requests that answer the slice.
         if self.reports is not None:
@@ -138,10 +160,10 @@ class Reader:
                     repeat = listing.check(outcome)  # 4. Check it against the pages before it.
                     count, fresh = self._loaded(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
                     page = listing.add(outcome, count=count, fresh=fresh, repeat=repeat)
-                    if page.index == 0:
-                        self._split_if_capped(listing, slice_)
+                    if divisible and page.index == 0 and listing.is_capped:
+                        raise _CappedError
                     calls = listing.following(page)  # 6. The next page.
-                self._reconcile(listing, slice_)  # 7. Hold what arrived against what was promised.
+                self._reconcile(listing, divisible=divisible)  # 7. Hold what arrived against what was promised.
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
@@ -180,7 +202,7 @@ class Reader:
     def _opened(self, slice_: Slice, requests: Sequence[Request], read: BodyDecoder) -> list[Listing]:
         """A listing of each request. The first pages of all of them are fetched ahead."""
         listings = [self._listing(slice_, read) for _ in requests]
-        firsts = [one.call(one.paginator.first(request)) for one, request in zip(listings, requests, strict=True)]
+        firsts = [one.start(request) for one, request in zip(listings, requests, strict=True)]
         if listings:
             listings[0].calls = tuple(firsts)
         return listings
@@ -193,6 +215,7 @@ class Reader:
             loader=self.loader.listing(slice_),
             most_pages=self.source.settings.max_pages,
             polled=polled,
+            sizes=self.sizes,
         )
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
@@ -218,12 +241,13 @@ class Reader:
     def _is_lost(self, response: Response) -> bool:
         return self.reports is not None and self.reports.lost(response)
 
-    # --- 7: counts, and answers cut at a ceiling ----------------------------------------------------------------------
+    # --- 7: counts, and answers cut at a ceiling --------------------------------------------------------------------
 
-    def _reconcile(self, listing: Listing, slice_: Slice) -> None:
+    def _reconcile(self, listing: Listing, *, divisible: bool) -> None:
         """After the last page of a listing. Raises CountMismatchError unless what arrived is what was promised."""
-        if listing.last is not None and listing.paginator.capped(listing.last):
-            self._split_if_capped(listing, slice_)
+        if listing.is_capped:
+            if divisible:
+                raise _CappedError
             self._truncated = True
             self._note("the provider lists no more than this; there may be more records")
             return
@@ -231,25 +255,18 @@ class Reader:
         if listing.counts.total is not None:
             self.loader.promise(listing.counts.total)
 
-    def _split_if_capped(self, listing: Listing, slice_: Slice) -> None:
-        """Raises _CappedError where the answer was cut at a ceiling and the slice can be divided."""
-        if listing.last is not None and listing.paginator.capped(listing.last) and self._splittable(slice_):
-            raise _CappedError(slice_, overran=self._overran(slice_))
-
-    def _smaller(self, slices: Sequence[Slice], capped: _CappedError) -> list[Slice]:
-        """The slices with the capped one in halves; or the whole planned slice, where a part of a day overran."""
-        if capped.overran:
-            self._shortest = _DAY
-            self._note("a part of a day brings what is outside of it; requesting whole days")
-            return [self.planned.slice]
-        return [part for slice_ in slices for part in (halves(slice_) if slice_ is capped.slice else (slice_,))]
-
-    def _splittable(self, slice_: Slice) -> bool:
-        """Whether a slice whose answer was cut at a ceiling can be divided."""
+    def _halves(self, slice_: Slice) -> list[Slice]:
+        """The slice in two; none where it is as short as the stream allows, or where a half has the same requests."""
         if slice_.start is None or slice_.end is None:
-            return False
+            return []
         # Between two times of one zone Python counts as the clock on the wall does: a day is a day, also of 23 hours.
-        return slice_.end - slice_.start > _DAY or elapsed(slice_) > self._shortest == SHORTEST_SPAN
+        smallest = _DAY if self._whole_days else _SPANS[self.planned.stream.smallest]
+        several_days = slice_.end - slice_.start > _DAY
+        if not several_days and (smallest == _DAY or elapsed(slice_) <= smallest):
+            return []
+        parts = halves(slice_)
+        same = [request.identity for request in self._requests(slice_)]
+        return [] if any([one.identity for one in self._requests(part)] == same for part in parts) else parts
 
     def _overran(self, slice_: Slice) -> bool:
         """
@@ -264,7 +281,10 @@ class Reader:
 
 
 def halves(slice_: Slice) -> list[Slice]:
-    """The slice in two: between two days, or within a day at a full second. ``days`` stay, as the partitions do."""
+    """
+    The slice in two: between two days, or within a day at a full second. Each half has those of the days that it
+    covers a part of.
+    """
     assert slice_.start is not None
     assert slice_.end is not None
     middle = datetime.combine(slice_.start + (slice_.end - slice_.start) / 2, time(), slice_.start.tzinfo)
@@ -272,7 +292,16 @@ def halves(slice_: Slice) -> list[Slice]:
         # Counted in UTC: where clocks are set forward, times on the wall that do not exist would bring an hour twice.
         seconds = timedelta(seconds=elapsed(slice_) // timedelta(seconds=2))
         middle = (slice_.start.astimezone(UTC) + seconds).astimezone(slice_.start.tzinfo)
-    return [evolve(slice_, end=middle), evolve(slice_, start=middle)]
+    first, second = evolve(slice_, end=middle), evolve(slice_, start=middle)
+    return [evolve(part, days=_days_within(part)) for part in (first, second)]
+
+
+def _days_within(slice_: Slice) -> tuple[date, ...]:
+    """The slice's days of which a part is between its start and its end; all where there is none (a lookback)."""
+    assert slice_.start is not None
+    assert slice_.end is not None
+    first, last = slice_.start.date(), (slice_.end - timedelta(microseconds=1)).date()
+    return tuple(day for day in slice_.days if first <= day <= last) or slice_.days
 
 
 def elapsed(slice_: Slice) -> timedelta:

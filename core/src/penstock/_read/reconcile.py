@@ -2,15 +2,19 @@
 The counts of a partition and of a listing, and the checks that they agree.
 """
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal, localcontext
+from itertools import pairwise
 
 from attrs import define, field
 
 from penstock.errors import BoundExceededError, BrokenBodyError, BrokenPageError, CountMismatchError, PagingError
-from penstock.model import Answer, Rejected
+from penstock.model import Answer, Rejected, Request
 from penstock.sinks import MOST_REJECTED
+
+_NUMBERS = re.compile(r"(?<![\w-])\d{1,18}(?![\w-])")  # not those of dates and ids
 
 
 @define
@@ -79,15 +83,18 @@ class PageCounts:
     distinct: int = 0
     pages: int = 0
     _seen: set[int] = field(factory=set)
-    _asked: set[str] = field(factory=set)
+    _requested: set[object] = field(factory=set)
 
-    def count_request(self, url: str, most_pages: int) -> None:
-        """Account for a request; one that was made before, or one too many, is an error."""
-        if url in self._asked:
+    def count_request(self, request: Request, most_pages: int) -> None:
+        """
+        Count a request. Raises PagingError for one that was made before in this listing, BoundExceededError for one
+        too many.
+        """
+        if request.identity in self._requested:
             raise PagingError(f"{self.what}: the next page is one that was read before, so its pages go in a circle")
-        if len(self._asked) >= most_pages:
+        if len(self._requested) >= most_pages:
             raise BoundExceededError(f"{self.what} has more than {most_pages} pages; raise max_pages if that is right")
-        self._asked.add(url)
+        self._requested.add(request.identity)
 
     def is_repeat(self, digest: int | None) -> bool:
         """Whether a page with these items came before; remembers it."""
@@ -122,3 +129,31 @@ class PageCounts:
                 f"{self.what}: the provider states {self.total} records and {self.distinct} arrived; "
                 "nothing was replaced"
             )
+
+
+@define
+class PageSizes:
+    """
+    The longest page of a stream in one run, by the size that was requested. A page shorter than it is known to be the
+    last of its listing. A page as long as it is not: the provider may cap its pages at that size.
+    """
+
+    _longest: dict[int | None, int] = field(factory=dict)
+
+    def add(self, size: int | None, count: int) -> int:
+        """Take a page's number of elements; the most that a page of this size has had."""
+        longest = self._longest[size] = max(count, self._longest.get(size, 0))
+        return longest
+
+
+def counts_upwards(requests: Sequence[Request]) -> bool:
+    """
+    Whether requests that follow each other differ in numbers only, by the same positive step: a page number or an
+    offset. A cursor does not.
+    """
+    texts = [str((*one.identity[:3], *one.identity[3])) for one in requests]
+    if len({_NUMBERS.sub("0", text) for text in texts}) > 1:
+        return False
+    rows = [list(map(int, _NUMBERS.findall(text))) for text in texts]
+    steps = [[after - before for before, after in zip(*pair, strict=True)] for pair in pairwise(rows)]
+    return all(step == steps[0] and max(step, default=0) > 0 and min(step, default=0) >= 0 for step in steps)

@@ -23,6 +23,7 @@ from penstock._plugins.registry import Registry
 from penstock._read.components import Components, components_of
 from penstock._read.loader import Loader
 from penstock._read.reader import Reader
+from penstock._read.reconcile import PageSizes
 from penstock._read.reports import Reports, poll_times
 from penstock._run.commit import Delivery
 from penstock._util.clock import Clock
@@ -158,6 +159,7 @@ class SourceRun:
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
     _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
     _refused: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by whose credentials
+    _page_sizes: dict[str, PageSizes] = field(factory=dict, init=False)  # by stream
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
     @property
@@ -310,6 +312,7 @@ class SourceRun:
             reports=self._reports(planned, components, target),
             clock=self.clock,
             dependencies=self._dependencies,
+            sizes=self._page_sizes.setdefault(planned.stream.name, PageSizes()),
             on_note=self.delivery.note,
         )
 

@@ -5,10 +5,10 @@ Listings of which nobody knows where their pages start.
 from datetime import UTC, datetime
 
 import pytest
+from connector_joveo.paging import ProbedPages, UncertainPages
 from penstock import Answer, Page, Request, Response
-from penstock_plugins.paging import PageNumber
 
-UNCERTAIN = PageNumber(size=2, first_page=0, uncertain=True)
+UNCERTAIN = UncertainPages(size=2)
 
 
 @pytest.mark.parametrize(
@@ -43,6 +43,7 @@ def test_page_one_is_asked_for_and_may_repeat_page_zero(
         index=index,
         count=count,
         fresh=fresh,
+        longest=2,
     )
 
     named = UNCERTAIN.next(page)
@@ -72,7 +73,7 @@ def test_a_provider_that_always_serves_its_only_page(
     Where a page's size is unsure too, page 2 is asked for after a page 1 that repeats page 0; the same short page once
     more is the end, and so is a repetition after pages that differed; any other stays an error.
     """
-    pages = PageNumber(size=2, first_page=0, uncertain=True, page_size_may_be_capped=True)
+    pages = UncertainPages(size=2)
     page = Page(
         request=Request(url="https://provider.example/list", params=(("page", str(index)),)),
         response=Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
@@ -81,6 +82,7 @@ def test_a_provider_that_always_serves_its_only_page(
         count=count,
         listed=listed,
         distinct=distinct,
+        longest=count,
     )
 
     named = pages.next(page)
@@ -112,10 +114,10 @@ def test_the_page_before_the_first_is_asked_for_at_last(
     """
     Where no total says that nothing is missing, page 0 is asked for after the last page, once; it may repeat page 1.
     """
-    pages = PageNumber(size=2, ceiling=6, probe_previous_page=True)
+    pages = ProbedPages(size=2, ceiling=6)
     request = Request(url="https://provider.example/list", params=(("page", number),))
     response = Response(status=200, received_at=datetime(2026, 3, 1, tzinfo=UTC))
-    page = Page(request=request, response=response, answer=Answer(total=total), index=0, count=count, fresh=count)
+    page = Page(request=request, response=response, answer=Answer(total=total), index=0, count=count, longest=2)
 
     named = pages.next(page)
 
@@ -128,7 +130,7 @@ def test_a_refused_page_before_the_first_is_none(status: int, ends: bool) -> Non
     """
     Only of that page a refusal says that there is none; of any other it is an error.
     """
-    pages = PageNumber(size=2, page_size_may_be_capped=True, probe_previous_page=True)
+    pages = ProbedPages(size=2)
     response = Response(status=status, received_at=datetime(2026, 3, 1, tzinfo=UTC))
     request = Request(url="https://provider.example/list", params=(("page", "2"),))
 

@@ -1,0 +1,385 @@
+"""
+How a listing is paged: what identifies a request, when a page is the last one, and how a cut answer is divided.
+"""
+
+import json
+from collections.abc import Iterable
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve, frozen
+from penstock import (
+    Answer,
+    Envelope,
+    OpenFor,
+    Page,
+    Refuse,
+    RefusedError,
+    Request,
+    Response,
+    SandboxRequest,
+    SinglePage,
+    Slice,
+    Stream,
+    Verdict,
+    column,
+    named,
+    record,
+)
+from small import Small
+
+
+@record()
+class Order:
+    """An order."""
+
+    id: int = column(default=...)
+    at: datetime | None = column(zone="naive")
+
+
+ITEMS = Envelope(items="data", total="total")
+
+
+def orders(**changes: Any) -> Stream:
+    """A snapshot of each of some accounts."""
+    stream = Stream(
+        name="orders",
+        summary="orders",
+        record=Order,
+        kind="snapshot",
+        key="id",
+        account="shop",
+        accounts=lambda settings: ("a",),
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/{slice_.account}")],
+        envelope=ITEMS,
+    )
+    return evolve(stream, **changes)
+
+
+def page_of(rows: list[Any], request: SandboxRequest, cap: int) -> dict[str, Any]:
+    number = int(request.params["page"])
+    return {"data": rows[cap * (number - 1) : cap * number]}
+
+
+def ids(first: int, count: int) -> list[dict[str, int]]:
+    return [{"id": first + number} for number in range(count)]
+
+
+# --- the last page --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("cap", [1, 2, 3, 100])
+def test_a_provider_that_caps_its_pages_loses_no_row(cap: int, tmp_path: Path) -> None:
+    """
+    A page shorter than the declared size is no last page: the provider may give fewer than were requested.
+    """
+    shop = Small(
+        folder=tmp_path,
+        streams=[orders(paginator=named("page_number", size_param="size", size=2))],
+        answer=lambda request: page_of(ids(1, 7), request, cap),
+    )
+
+    assert shop.run().exit_code == 0
+    assert [row["id"] for row in shop.rows("orders")] == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_looking_behind_the_longest_page_costs_one_request_a_run(tmp_path: Path) -> None:
+    """
+    A page is the last one where another of the stream was longer; only behind the longest another page is requested.
+    """
+    counts = {"a": 9, "b": 8, "c": 0, "d": 3, "e": 8}
+    stream = orders(accounts=lambda settings: tuple(counts), paginator=named("page_number", size=100))
+    shop = Small(
+        folder=tmp_path,
+        streams=[stream],
+        answer=lambda request: page_of(ids(1, counts[request.path[1:]]), request, 100),
+    )
+
+    assert shop.run(concurrency=1).exit_code == 0
+    assert len(shop.rows("orders")) == sum(counts.values())
+    assert len(shop.requests) == len(counts) + 1
+
+
+@frozen
+class Endless(SinglePage):
+    """Names a further page, whatever comes."""
+
+    def next(self, page: Page) -> Request | None:
+        return page.request.with_param("page", str(int(page.request.param("page") or 1) + 1))
+
+
+def test_two_empty_pages_in_a_row_end_a_listing_that_counts_upwards(tmp_path: Path) -> None:
+    """
+    The error names the paginator; nothing is replaced.
+    """
+    shop = Small(
+        folder=tmp_path,
+        streams=[orders(paginator=Endless())],
+        answer=lambda request: {"data": ids(1, 2) if "page" not in request.params else []},
+    )
+
+    report = shop.run()
+
+    assert (report.exit_code, len(shop.requests)) == (1, 3)
+    assert "pages 2 and 3 are empty, and the paginator Endless goes on" in report.errors[0]["message"]
+    assert shop.rows("orders") == []
+
+
+def test_more_records_than_the_stated_total_end_a_listing(tmp_path: Path) -> None:
+    """
+    The error names the paginator and both numbers.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        number = int(request.params.get("page", 1))
+        return {"data": ids(2 * number, 2), "total": 3}
+
+    shop = Small(folder=tmp_path, streams=[orders(paginator=Endless())], answer=answer)
+
+    report = shop.run()
+
+    assert report.exit_code == 1
+    assert "states 3 records, and the paginator Endless found more, 4 up to page 2" in report.errors[0]["message"]
+    assert len(shop.requests) <= 2 * 6
+
+
+# --- what identifies a request --------------------------------------------------------------------------------------
+
+
+@frozen
+class InBody(SinglePage):
+    """The page is a cursor in the JSON body of a POST."""
+
+    def next(self, page: Page) -> Request | None:
+        cursor = page.answer.head.get("next")
+        return None if cursor is None else Request.json("POST", page.request.url, {"query": "orders", "after": cursor})
+
+
+@frozen
+class InHeader(SinglePage):
+    """The page is a number in a header."""
+
+    def next(self, page: Page) -> Request | None:
+        cursor = page.answer.head.get("next")
+        return None if cursor is None else page.request.with_headers(("X-After", cursor))
+
+
+def cursor_of(request: SandboxRequest) -> str:
+    if request.body:
+        return str(json.loads(request.body)["after"])
+    return request.headers.get("x-after", "")
+
+
+@pytest.mark.parametrize("paginator", [InBody(), InHeader()], ids=["body", "header"])
+@pytest.mark.parametrize("circle", [False, True], ids=["ends", "in a circle"])
+def test_pages_by_body_and_by_header(paginator: SinglePage, circle: bool, tmp_path: Path) -> None:
+    """
+    One URL for all pages: each page is read once, and a page that names an earlier one is an error.
+    """
+    following = {"": "one", "one": "two", "two": "one" if circle else None}
+    first = {"": 1, "one": 3, "two": 5}
+
+    def answer(request: SandboxRequest) -> Any:
+        return {"data": ids(first[cursor_of(request)], 2), "next": following[cursor_of(request)]}
+
+    def requests(settings: Any, slice_: Slice) -> Iterable[Request]:
+        url = f"{settings.base_url}/graphql"
+        first = Request.json("POST", url, {"query": "orders", "after": ""})
+        yield first if isinstance(paginator, InBody) else Request(url=url)
+
+    shop = Small(
+        folder=tmp_path,
+        streams=[orders(requests=requests, paginator=paginator, envelope=Envelope(items="data", head=("next",)))],
+        answer=answer,
+    )
+
+    report = shop.run()
+
+    if circle:
+        assert report.exit_code == 1
+        assert "its pages go in a circle" in report.errors[0]["message"]
+    else:
+        assert report.exit_code == 0
+        assert [row["id"] for row in shop.rows("orders")] == [1, 2, 3, 4, 5, 6]
+
+
+# --- smaller pages --------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Shrinking(SinglePage):
+    """Offset paging that halves its limit where the provider refuses it."""
+
+    def first(self, request: Request) -> Request:
+        return request.with_param("offset", "0").with_param("limit", "8")
+
+    def next(self, page: Page) -> Request | None:
+        offset = int(page.request.param("offset") or 0) + page.count
+        return page.request.with_param("offset", str(offset)) if page.count else None
+
+    def smaller(self, request: Request, response: Response) -> Request | None:
+        limit = int(request.param("limit") or 1) // 2
+        return request.with_param("limit", str(limit)) if limit and response.status == 500 else None
+
+
+def too_much(response: Response, answer: Answer | None) -> Verdict | None:
+    refused = response.status == 500 and b"reduce the amount" in response.body
+    return Refuse(RefusedError("the provider refuses so many records at once")) if refused else None
+
+
+def reduced(folder: Path, most: dict[int, int]) -> Small:
+    """A shop of 12 orders that answers at most ``most`` of them from an offset on, by the first that applies."""
+
+    def answer(request: SandboxRequest) -> Any:
+        offset, limit = int(request.params["offset"]), int(request.params["limit"])
+        if limit > next(size for start, size in sorted(most.items(), reverse=True) if offset >= start):
+            return b"500 reduce the amount of data"
+        return {"data": ids(1, 12)[offset : offset + limit]}
+
+    return Small(folder=folder, streams=[orders(paginator=Shrinking(), judge=too_much)], answer=answer)
+
+
+@pytest.mark.parametrize("most", [{0: 2}, {0: 8, 4: 2, 8: 1}], ids=["from the start", "in the middle"])
+def test_smaller_pages_are_requested_again_and_again(most: dict[int, int], tmp_path: Path) -> None:
+    """
+    As long as the provider refuses a page as too large and the paginator names a smaller one; also in the middle.
+    """
+    shop = reduced(tmp_path, most)
+    shop.statuses = {b"500 reduce the amount of data": 500}
+
+    assert shop.run().exit_code == 0
+    assert [row["id"] for row in shop.rows("orders")] == list(range(1, 13))
+
+
+def test_a_page_that_cannot_be_smaller_stays_refused(tmp_path: Path) -> None:
+    """
+    Where the paginator names no smaller page, the provider's refusal is the error.
+    """
+    shop = reduced(tmp_path, {0: 0})
+    shop.statuses = {b"500 reduce the amount of data": 500}
+
+    report = shop.run()
+
+    assert report.exit_code == 1
+    assert "refuses so many records at once" in report.errors[0]["message"]
+    assert len(shop.requests) == 4
+
+
+# --- answers that are cut at a ceiling ------------------------------------------------------------------------------
+
+CEILING = 4
+
+
+@frozen
+class Cut(SinglePage):
+    """The provider never lists more than four records."""
+
+    def capped(self, page: Page) -> bool:
+        return page.count >= CEILING
+
+
+def divided(folder: Path, times: list[datetime], *, of: str = "time", **changes: Any) -> Small:
+    """A shop whose orders were made at these times, read by time, by day, or by nothing that can be divided."""
+
+    def requests(settings: Any, slice_: Slice) -> Iterable[Request]:
+        first, last = slice_.start, slice_.end
+        if of == "day":
+            first, last = slice_.since, slice_.until  # type: ignore[assignment]
+        params = () if of == "nothing" else (("from", str(first)), ("to", str(last)))
+        yield Request(url=f"{settings.base_url}/orders", params=params)
+
+    def answer(request: SandboxRequest) -> Any:
+        def within(time: datetime) -> bool:
+            first, last = request.params["from"], request.params["to"]
+            if of == "day":
+                return first <= str(time.date()) <= last
+            return first <= f"{time}+00:00" < last
+
+        found = [(number, time) for number, time in enumerate(times) if of == "nothing" or within(time)]
+        return {"data": [{"id": number, "at": f"{time:%Y-%m-%dT%H:%M:%S}"} for number, time in found[:CEILING]]}
+
+    stream = Stream(
+        name="orders",
+        summary="orders",
+        record=Order,
+        kind="report",
+        key="id",
+        day="report_date",
+        day_of="at",
+        days_per_request=31,
+        requests=requests,
+        envelope=ITEMS,
+        paginator=Cut(),
+        open_for=OpenFor(0),
+    )
+    return Small(folder=folder, streams=[evolve(stream, **changes)], answer=answer)
+
+
+def at(*hours: float) -> list[datetime]:
+    return [datetime.fromisoformat("2026-06-14") + timedelta(hours=hour) for hour in hours]
+
+
+def targets(shop: Small) -> list[str]:
+    return [request.target for request in shop.requests]
+
+
+@pytest.mark.parametrize("of", ["time", "day"])
+def test_an_answer_cut_at_a_ceiling_is_read_in_halves(of: str, tmp_path: Path) -> None:
+    """
+    Down to what fits; no request is sent twice, and every row comes once.
+    """
+    times = at(*range(0, 72, 24), *range(1, 72, 24), *range(2, 72, 24))
+    shop = divided(tmp_path, times, of=of, smallest="day" if of == "day" else "second")
+
+    assert shop.run().exit_code == 0
+    assert sorted(row["id"] for row in shop.rows("orders")) == list(range(len(times)))
+    assert len(set(targets(shop))) == len(targets(shop))
+
+
+def test_a_day_is_divided_by_time(tmp_path: Path) -> None:
+    """
+    Where a stream allows it, also a single day is divided, each part once.
+    """
+    times = at(*(number / 2 for number in range(40)))
+    shop = divided(tmp_path, times)
+
+    assert shop.run().exit_code == 0
+    assert sorted(row["id"] for row in shop.rows("orders")) == list(range(40))
+    assert len(set(targets(shop))) == len(targets(shop))
+
+
+@pytest.mark.parametrize(
+    ("of", "smallest", "requests"),
+    [("day", "day", 1), ("day", "second", 1), ("nothing", "second", 1), ("time", "hour", 31)],
+    ids=["smallest is a day", "the request does not change", "nothing in the request", "an hour"],
+)
+def test_what_cannot_be_divided_is_delivered_and_marked_truncated(
+    of: str, smallest: str, requests: int, tmp_path: Path
+) -> None:
+    """
+    The run ends with 1. The request is sent once, not again and again in the hope of another answer.
+    """
+    times = at(*(1 + number / 100 for number in range(9)))
+    shop = divided(tmp_path, times, of=of, smallest=smallest)
+
+    report = shop.run(until="2026-06-14")
+
+    assert (report.exit_code, report.total("truncated"), len(shop.rows("orders"))) == (1, 1, CEILING)
+    assert len(set(targets(shop))) == len(targets(shop)) <= requests
+
+
+@pytest.mark.parametrize("held", [0, 20_000], ids=["too many to hold", "held"])
+def test_rows_of_a_cut_answer_are_not_delivered_twice(
+    held: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Also where an answer turns out to be cut after some of its rows were written.
+    """
+    monkeypatch.setattr("penstock._read.loader.HELD_RECORDS", held)  # a bound, which no setting changes
+    times = at(*range(0, 72, 3))
+    shop = divided(tmp_path, times)
+
+    assert shop.run().exit_code == 0
+    assert sorted(row["id"] for row in shop.rows("orders")) == list(range(len(times)))
