@@ -108,7 +108,7 @@ def by_status(response: Response) -> tuple[Verdict, Answer]:
 # --- the decision ---------------------------------------------------------------------------------------------------
 
 POLICY = RetryPolicy(retries=3, first_s=1.0, max_s=60.0, throttle_wait_s=300.0, cool_down_s=60.0)
-TOKEN = Grant(Secret("token"))
+TOKEN = Grant(Secret("granted-by-the-test"))
 DOWN, LATE, REFUSED, BUSY = (
     Retry(ServerError("down")),
     Retry(BoundExceededError("too slow")),
@@ -227,7 +227,7 @@ def test_a_token_is_renewed_once():
     A refused token is replaced without counting as a failure; a new one that is refused, too, ends it.
     """
     error = AuthenticationError("expired")
-    exchange = Signed([a_response(status=401)] * 5, current=Grant(Secret("token")))
+    exchange = Signed([a_response(status=401)] * 5, current=Grant(Secret("granted-by-the-test")))
 
     with pytest.raises(AuthenticationError):
         retrying(exchange)(REQUEST, always(Retry(error, renew=True)))
@@ -239,7 +239,7 @@ def test_a_token_that_others_used_up_is_renewed_again():
     A token that lives for a few requests only may be gone before its second use: as long as it was good for another
     request, another one is tried, up to a bound.
     """
-    exchange = Signed([a_response(status=401), GOOD] * 99, current=Grant(Secret("token")))
+    exchange = Signed([a_response(status=401), GOOD] * 99, current=Grant(Secret("granted-by-the-test")))
     shared = retrying(exchange)
 
     def refused(response: Response) -> tuple[Verdict, Answer]:
