@@ -499,6 +499,32 @@ def test_forget_makes_days_missing(project: Project) -> None:
     assert reasons == {"7": "missing", "8": "open"}
 
 
+def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, tmp_path: Path) -> None:
+    """
+    An edited file of the same size and one that is gone differ, and a repair makes exactly their days missing.
+    """
+    project.run("daily", **DAYS)
+    assert (project.verify("daily").partitions, project.verify("daily").exit_code) == (6, 0)
+    edited, gone, *_ = sorted(path for path in tmp_path.rglob("data.jsonl"))
+    text = edited.read_text()
+    edited.write_text(text[:-2].swapcase() + text[-2:])
+    gone.unlink()
+
+    found = project.verify("daily")
+    repaired = project.verify("daily", repair=True)
+
+    assert found.exit_code == repaired.exit_code == 1
+    assert ["another content" in one.what for one in found.differences] == [True, False]
+    assert "is gone" in found.differences[1].what
+    assert {one.repair for one in found.differences} == {"possible"}
+    assert {one.repair for one in repaired.differences} == {"marked"}
+    missing = [one.partition.as_dict() for one in project.plan("daily", **DAYS).partitions if one.reason == "missing"]
+    assert missing == [dict(one.partition) for one in found.differences]
+    project.run("daily", **DAYS)
+    assert edited.read_text() == text
+    assert project.verify("daily").exit_code == 0
+
+
 def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
     """
     With stream, partition, path, reason and the record.

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import date
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -738,3 +739,46 @@ def test_every_commit_looks_whether_its_session_holds_the_lock(dsn: str):
     target.close()
 
     assert ask(dsn, "select click_id from acme.clicks") == [("c1",)]
+
+
+# --- verify ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("done", "said"),
+    [
+        pytest.param("delete from acme.clicks where click_id = 'c1'", "clicks: 1 rows in acme.clicks, 2", id="a row"),
+        pytest.param("delete from acme.clicks where report_date = '2026-03-01'", "clicks: 0 rows", id="a day"),
+        pytest.param("update acme.clicks set price = 7 where click_id = 'c1'", "sum of price is 7.10", id="a price"),
+        pytest.param("insert into acme.clicks select '2112', '2026-03-01', 'x'", "clicks: 3 rows", id="one more"),
+        pytest.param("drop table acme.clicks", "the table acme.clicks is gone", id="the table"),
+        pytest.param("select 1", None, id="nothing"),
+    ],
+)
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+def test_what_the_table_holds_is_compared_with_the_ledger(dsn: str, done: str, said: str | None, shared: bool):
+    """
+    Rows and sums of each partition; a day that is as it was delivered is not named, nor is another source.
+    """
+    settings: dict[str, Any] = {"schema": "acme"} if shared else {}
+    target = sink(dsn, **settings).open(SOURCE, "r1")
+    deliver(target, [click(1), click(2)], sums={"price": Decimal("0.20")})
+    deliver(target, [click(3, report_date=date(2026, 3, 2))], partition=a_day(2), sums={"price": Decimal("0.10")})
+    target.close()
+    if shared:
+        delivered(dsn, [click(1), click(2)], source="other", **settings)
+        mine = done.replace(" where", f" where _source = '{SOURCE}' and")
+        ask(dsn, f"set penstock.source = '{SOURCE}'; {mine}")
+    else:
+        ask(dsn, done)
+    seen = sink(dsn, **settings).open_readonly(SOURCE)
+    assert seen is not None
+    found = list(seen.verify("clicks", list(seen.ledger.entries(SOURCE, "clicks").values())))
+    seen.close()
+
+    if said is None:
+        assert found == []
+    else:
+        assert said in found[0].what
+        assert found[0].partition == a_day(1)
+        assert len(found) == (2 if "drop" in done else 1)

@@ -148,6 +148,7 @@ if TYPE_CHECKING:
         MOST_REJECTED as MOST_REJECTED,
         AccountCounts as AccountCounts,
         Checks as Checks,
+        Discrepancy as Discrepancy,
         Interruptible as Interruptible,
         Layout as Layout,
         Ledger as Ledger,
@@ -160,6 +161,7 @@ if TYPE_CHECKING:
         SinkKind as SinkKind,
         State as State,
         Target as Target,
+        Verifiable as Verifiable,
         WholeStream as WholeStream,
         Writer as Writer,
     )
@@ -288,6 +290,7 @@ PUBLIC = {
     "penstock.sinks": (
         "AccountCounts",
         "Checks",
+        "Discrepancy",
         "EXTRA",
         "Interruptible",
         "Layout",
@@ -302,6 +305,7 @@ PUBLIC = {
         "SinkKind",
         "State",
         "Target",
+        "Verifiable",
         "WholeStream",
         "Writer",
     ),

@@ -203,6 +203,14 @@ class AccountCounts:
 
 
 @frozen(kw_only=True)
+class Discrepancy:
+    """A partition that a target holds otherwise than its ledger says; ``what``: in which way, in a phrase."""
+
+    partition: Partition
+    what: str
+
+
+@frozen(kw_only=True)
 class Restatement:
     """
     What a new reading of a delivered day of a ``report`` changed.
@@ -375,6 +383,17 @@ class Interruptible(Protocol):
         """
         The run is to end: whatever waits raises ``reason``. Called from another thread, every second until the run has
         ended. What takes no longer than a few seconds may be completed.
+        """
+
+
+@runtime_checkable
+class Verifiable(Protocol):
+    """Of a target that can compare what it holds with its ledger."""
+
+    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterable[Discrepancy]:
+        """
+        The partitions, of these delivered ones of a stream and of those derived from it, that it holds otherwise than
+        the entries say. Reads all of it (rows and sums, or bytes), and changes nothing.
         """
 
 

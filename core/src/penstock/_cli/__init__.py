@@ -26,6 +26,7 @@ COMMANDS = {
     "status": ("ledger", "Watch", "Show what was delivered, is open, missing or failed."),
     "runs": ("ledger", "", "List the last runs with their reasons, or one report."),
     "changes": ("ledger", "", "Show what providers changed since a day."),
+    "verify": ("ledger", "", "Compare what was delivered with the ledger."),
     "rejected": ("ledger", "", "Show records that were set aside."),
     "forget": ("ledger", "", "Read days again as if they had never been read."),
     "act": ("act", "Write", "Write to a provider; one receipt for each row."),

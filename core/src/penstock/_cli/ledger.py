@@ -312,6 +312,54 @@ def forget(
         print(f"{one.target}: {counted(one.partitions, 'partition')} of {source}.{stream} forgotten")
 
 
+# --- verify ---------------------------------------------------------------------------------------------------------
+
+
+@command()
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
+@TO
+@click.option("--since", type=DAY, metavar="DAY", help="First day.")
+@click.option("--until", type=DAY, metavar="DAY", help="Last day, included.")
+@ACCOUNTS
+@click.option("--repair", is_flag=True, help="Let the next run read again what differs.")
+@as_json
+def verify(
+    session: Session,
+    name: str | None,
+    to: str | None,
+    since: date | None,
+    until: date | None,
+    accounts: tuple[str, ...] | None,
+    repair: bool,
+    json_: bool,
+) -> int:
+    """
+    Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
+
+    Exits with 1 where anything differs. Days that the provider does not serve any more are shown, and never marked by
+    --repair.
+    """
+    from penstock.project.results import as_dict
+
+    result = session.project.verify(name, to=to, since=since, until=until, accounts=accounts, repair=repair)
+    session.notices(result.notices)
+    if json_:
+        print_json(as_dict(result))
+        return result.exit_code
+    for one in result.differences:
+        where = ", ".join(f"{column}={value}" for column, value in one.partition.items())
+        print(harmless(mask(f"{one.source}.{one.stream}[{where}] {one.what}")))
+        if one.repair == "marked":
+            print("  the next run reads it again")
+        elif one.repair != "possible":
+            print(harmless(f"  not to be read again: {one.repair}"))
+    differ = f"{counted(len(result.differences), 'partition')} of {result.partitions} compared"
+    print(f"{differ} {'differs' if len(result.differences) == 1 else 'differ'} from the ledger")
+    if any(one.repair == "possible" for one in result.differences):
+        print("penstock verify --repair lets the next run read again what the provider still serves")
+    return result.exit_code
+
+
 # --- rejected -------------------------------------------------------------------------------------------------------
 
 

@@ -22,7 +22,7 @@ from penstock._run import runner
 from penstock._run.check import check
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError, UsageError
-from penstock.project import ledgers
+from penstock.project import ledgers, verify
 from penstock.project.jobs import Choice, Nowhere, jobs_for, refuse_missed, window_of
 from penstock.project.records import Records
 from penstock.project.results import (
@@ -37,6 +37,7 @@ from penstock.project.results import (
     StatusResult,
     TargetStatus,
     TotalsResult,
+    VerifyResult,
     run_order,
 )
 from penstock.project.setup import Notice, Setup, blamed
@@ -339,6 +340,29 @@ class Project:
         days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
         forgotten = ledgers.forget(self._setup, source, stream, to, days, notice)
         return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
+
+    def verify(
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        accounts: Sequence[str] | None = None,
+        repair: bool = False,
+    ) -> VerifyResult:
+        """
+        Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
+
+        ``repair``: readings that differ are dropped, so that the next run reads them again; a day that the provider
+        does not serve any more is left as it is.
+        """
+        notices, notice = _collected()
+        today = self._clock(None).now().date()
+        first, last = window_of(since, until, today)
+        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        found = verify.verify(self._setup, name, to, days, notice, repair=repair, today=today)
+        return VerifyResult(partitions=found.partitions, differences=found.differences, notices=tuple(notices))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that could not be delivered as they came, with place and reason."""

@@ -279,6 +279,35 @@ class ForgetResult:
 
 
 @frozen(kw_only=True)
+class Difference:
+    """
+    A partition that a target holds otherwise than its ledger says.
+
+    ``repair``: "marked" (the next run reads it again), "possible" (it could be), or why it cannot be read again.
+    """
+
+    target: str
+    source: str
+    stream: str
+    partition: Mapping[str, str]
+    what: str
+    repair: str
+
+
+@frozen(kw_only=True)
+class VerifyResult:
+    """``partitions``: how many delivered partitions were compared. ``exit_code``: 1 where any differs."""
+
+    partitions: int
+    differences: tuple[Difference, ...]
+    notices: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.differences else 0
+
+
+@frozen(kw_only=True)
 class RejectedRecord:
     """A record that was set aside: its place in the page, the reason, and its JSON with secrets masked."""
 

@@ -23,14 +23,14 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 
 import errno
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
 from attrs import evolve, frozen
-from penstock import Batch, Layout, LedgerEntry, LedgerFile, Partition, SinkError, TargetError, fault_point
+from penstock import Batch, Discrepancy, Layout, LedgerEntry, LedgerFile, Partition, SinkError, TargetError, fault_point
 
 from penstock_plugins.files.codec import Codec, Encode
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
@@ -146,6 +146,34 @@ class FileTarget:
         if merged is None:
             return entry.rows == 0
         return all(self._there(file) for file in merged.files)
+
+    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+        """
+        Size and checksum of every file; a file of a ``changes`` stream stands for all days of its account. Each file is
+        read once.
+        """
+        merged: dict[Partition, str | None] = {}
+        for entry in entries:
+            files: Sequence[LedgerFile] = entry.files
+            if files or not entry.partition.values:
+                found = self._difference(files)
+            else:
+                account = account_of(entry.partition)
+                if account not in merged:
+                    merge = self.ledger.merge(self.source, account)
+                    merged[account] = None if merge is None else self._difference(merge.files)
+                found = merged[account]
+            if found is not None:
+                yield Discrepancy(partition=entry.partition, what=found)
+
+    def _difference(self, files: Sequence[LedgerFile]) -> str | None:
+        for file in files:
+            path = self.directory / file.path
+            if not self._there(file):
+                return f"{file.path}: {'has another size' if path.exists() else 'is gone'}"
+            if not self._is(file.path, file):
+                return f"{file.path}: has another content (same size, another checksum)"
+        return None
 
     def finish(self, stream: str) -> None:
         """Merge what was staged of a changes stream; nothing to do for others."""

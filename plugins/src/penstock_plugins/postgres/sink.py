@@ -18,15 +18,16 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import field, frozen
-from penstock import Layout, LedgerEntry, Partition, PenstockError, Secret, SinkError, TargetError
+from penstock import Discrepancy, Layout, LedgerEntry, Partition, PenstockError, Secret, SinkError, TargetError
 
 from penstock_plugins.postgres.database import Database, columns_sql
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.tables import SOURCE_COLUMN, Located, Place, Table, Tables, located
+from penstock_plugins.postgres.verify import verified
 from penstock_plugins.postgres.writer import PostgresWriter
 
 MEMORY_BYTES = 32 * 2**20
@@ -195,6 +196,16 @@ class PostgresTarget:
                     found = located(self.database, self.source, known)
                     self._there[known.stream] = found is not None and (not found.ours or self._holds_rows(found))
         return all(self._there.get(stream, False) for stream in streams if _rows_in(entry, stream))
+
+    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+        """
+        Rows and sums of each partition, counted by the database. Of a stream that is merged by key, whose rows have no
+        partition, only whether there are any.
+        """
+        with self.database.explained():
+            for known in self.ledger.known(self.source):
+                if known.of_stream == stream:
+                    yield from verified(self.database, self.source, known, entries)
 
     def interrupt(self, reason: PenstockError) -> None:
         """Cancel the statement that waits, for the run is to end; called from another thread, until it has ended."""

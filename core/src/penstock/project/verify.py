@@ -1,0 +1,133 @@
+"""
+What the targets hold, compared with their ledgers.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, date, datetime
+
+from attrs import frozen
+
+from penstock._plan.selection import matches
+from penstock._run.runner import run_id
+from penstock.errors import PenstockError, UsageError
+from penstock.model import Partition
+from penstock.project.ledgers import Days, Viewed, account_of, day_of, targets
+from penstock.project.results import Difference
+from penstock.project.setup import Notice, Setup
+from penstock.sinks import Discrepancy, Ledger, Target, Verifiable
+
+MARKED, POSSIBLE = "marked", "possible"
+
+
+@frozen(kw_only=True)
+class Verified:
+    partitions: int
+    differences: tuple[Difference, ...]
+
+
+def verify(
+    setup: Setup, name: str | None, to: str | None, days: Days, notice: Notice, *, repair: bool, today: date
+) -> Verified:
+    """
+    Compare every delivered partition of the window with its ledger row.
+
+    ``repair``: take the source's lock, and drop the readings of those that differ and that the provider still serves,
+    so that they are missing. Raises UsageError where nothing can be compared.
+    """
+    partitions, found = 0, []
+    for viewed in targets(setup, name, to, notice):
+        for source in _sources(viewed, name):
+            target = _opened(viewed, source, repair=repair)
+            if target is None:
+                continue
+            try:
+                count, differences = _of_source(setup, viewed, source, target, days, repair=repair, today=today)
+            finally:
+                target.close()
+            partitions += count
+            found += differences
+    return Verified(partitions=partitions, differences=tuple(found))
+
+
+def _sources(viewed: Viewed, name: str | None) -> Sequence[str]:
+    if viewed.sources is not None:
+        return viewed.sources
+    view = viewed.choice.kind.open(viewed.choice.settings).open_readonly("")
+    if view is None or view.ledger is None:
+        return ()
+    try:
+        return tuple(dict.fromkeys(source for source, _ in view.ledger.sources()))
+    finally:
+        view.close()
+
+
+def _opened(viewed: Viewed, source: str, *, repair: bool) -> Target | None:
+    sink = viewed.choice.kind.open(viewed.choice.settings)
+    view = sink.open_readonly(source)
+    if view is None or not repair:
+        return view
+    view.close()
+    return sink.open(source, run_id(datetime.now(UTC)))
+
+
+def _of_source(
+    setup: Setup, viewed: Viewed, source: str, target: Target, days: Days, *, repair: bool, today: date
+) -> tuple[int, list[Difference]]:
+    ledger, shown = target.ledger, viewed.choice.shown
+    if ledger is None or not isinstance(target, Verifiable):
+        raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
+    partitions, found = 0, []
+    for stream in [name for owner, name in ledger.sources() if owner == source]:
+        entries = [
+            entry
+            for partition, entry in ledger.entries(source, stream, since=days.since, until=days.until).items()
+            if entry.state == "delivered"
+            and (not days.accounts or any(matches(value, days.accounts) for _, value in account_of(partition)))
+        ]
+        partitions += len(entries)
+        differing: dict[Partition, Discrepancy] = {}
+        for one in target.verify(stream, entries):
+            differing.setdefault(one.partition, one)
+        reasons = _reasons(setup, source, stream, list(differing), today)
+        if repair:
+            _mark(ledger, source, stream, [partition for partition in differing if reasons[partition] == POSSIBLE])
+        found += [
+            Difference(
+                target=shown,
+                source=source,
+                stream=stream,
+                partition=partition.as_dict(),
+                what=one.what,
+                repair=MARKED if repair and reasons[partition] == POSSIBLE else reasons[partition],
+            )
+            for partition, one in sorted(differing.items())
+        ]
+    return partitions, found
+
+
+def _mark(ledger: Ledger, source: str, stream: str, partitions: Sequence[Partition]) -> None:
+    """Let the next run read these partitions again, and not adopt a report that was made before."""
+    for report in ledger.pending(source, stream):
+        if any(partition in partitions for partition in report.partitions):
+            ledger.drop(report)
+    ledger.forget(source, partitions)
+
+
+def _reasons(
+    setup: Setup, source: str, stream: str, partitions: Sequence[Partition], today: date
+) -> dict[Partition, str]:
+    """Whether each partition can be read again, or why not."""
+    try:
+        streams = setup.registry.streams(setup.config.connector_of(source))
+    except PenstockError as error:
+        return dict.fromkeys(partitions, f"the source is not configured here: {error}")
+    declared = next((one for one in streams if one.name == stream), None)
+    if declared is None:
+        return dict.fromkeys(partitions, "the connector has no such stream any more")
+    floor = declared.earliest(today) if declared.earliest is not None else None
+    found = {}
+    for partition in partitions:
+        day = day_of(partition)
+        gone = floor is not None and day is not None and day < floor
+        found[partition] = f"the provider serves days from {floor} on" if gone else POSSIBLE
+    return found

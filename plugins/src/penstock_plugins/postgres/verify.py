@@ -1,0 +1,102 @@
+"""
+What a stream's table holds, compared with the ledger: rows and sums of each partition, counted by the database.
+"""
+
+# Names in statements come from quoted(), or from the catalog; values are parameters.
+# ruff: noqa: S608
+
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+
+from attrs import frozen
+from penstock import Discrepancy, LedgerEntry
+
+from penstock_plugins.postgres.database import Database, quoted, short
+from penstock_plugins.postgres.ledger import Known
+from penstock_plugins.postgres.tables import SOURCE_COLUMN, Located, located
+
+
+@frozen(kw_only=True)
+class _Held:
+    """Rows of one partition in the table, and the sum of each measure."""
+
+    rows: int
+    sums: dict[str, Decimal]
+
+
+def verified(database: Database, source: str, known: Known, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+    """The partitions of which the table holds other rows or sums than the ledger says."""
+    found = located(database, source, known)
+    main = known.stream == known.of_stream
+    if found is None:
+        for entry in entries:
+            if _rows_of(entry, known):
+                yield Discrepancy(partition=entry.partition, what=f"the table {known.schema}.{known.table} is gone")
+        return
+    columns = tuple(name for name, _ in entries[0].partition.values) if entries else ()
+    there = {
+        name
+        for (name,) in database.run(
+            "select attname::text from pg_attribute where attrelid = %s::bigint::oid and attnum > 0 "
+            "and not attisdropped",
+            (found.oid,),
+        ).fetchall()
+    }
+    measures = tuple(name for name in dict.fromkeys(name for entry in entries for name in entry.sums) if main)
+    measures = tuple(name for name in measures if short(name) in there)
+    if not all(short(name) in there for name in columns):
+        yield from _merged(database, source, known, found, entries)
+        return
+    held = _held(database, source, found, columns, measures)
+    for entry in entries:
+        values = tuple(value for _, value in entry.partition.values)
+        one = held.get(values, _Held(rows=0, sums={}))
+        expected = _rows_of(entry, known)
+        if one.rows != expected:
+            what = f"{known.stream}: {one.rows} rows in {known.schema}.{known.table}, {expected} were delivered"
+            yield Discrepancy(partition=entry.partition, what=what)
+            continue
+        for name in measures:
+            total = one.sums.get(name, Decimal(0))
+            if name in entry.sums and total != entry.sums[name]:
+                what = f"{known.stream}: the sum of {name} is {total}, {entry.sums[name]} was delivered"
+                yield Discrepancy(partition=entry.partition, what=what)
+                break
+
+
+def _rows_of(entry: LedgerEntry, known: Known) -> int:
+    return entry.rows if known.stream == known.of_stream else entry.derived_rows.get(known.stream, 0)
+
+
+def _held(
+    database: Database, source: str, found: Located, columns: Sequence[str], measures: Sequence[str]
+) -> dict[tuple[str, ...], _Held]:
+    """By the texts of the partition's columns. A partition without rows is not in it."""
+    # A date is written as the ledger has it whatever the session's DateStyle is.
+    texts = [f"to_jsonb({quoted(name)}) #>> '{{}}'" for name in columns]
+    sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
+    where, values = (f"{SOURCE_COLUMN} = %s", [source]) if found.shared else ("true", [])
+    group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
+    rows = database.run(
+        f"select {', '.join([*texts, 'count(*)', *sums])} from {found.sql} where {where} {group}", values
+    ).fetchall()
+    width = len(columns)
+    return {
+        row[:width]: _Held(
+            rows=row[width],
+            sums={name: Decimal(value) for name, value in zip(measures, row[width + 1 :], strict=True)},
+        )
+        for row in rows
+    }
+
+
+def _merged(
+    database: Database, source: str, known: Known, found: Located, entries: Sequence[LedgerEntry]
+) -> Iterator[Discrepancy]:
+    delivered = [entry for entry in entries if _rows_of(entry, known)]
+    where, values = (f"{SOURCE_COLUMN} = %s", [source]) if found.shared else ("true", [])
+    rows = database.one(f"select count(*) from {found.sql} where {where}", values)
+    if delivered and not rows:
+        for entry in delivered:
+            what = f"{known.stream}: no row in {known.schema}.{known.table}"
+            yield Discrepancy(partition=entry.partition, what=what)
