@@ -4,6 +4,7 @@ What a plugin declares of a provider: a connector with its settings and its stre
 All frozen values, keyword-only: they gain optional fields, they never lose one. Functions among the fields are pure.
 """
 
+import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,6 +20,7 @@ from attrs import field, frozen, validators
 
 from penstock import hookimpl
 from penstock.actions import Action
+from penstock.errors import PluginError
 from penstock.model import Kind, Request, Slice, fill, fill_path, placeholders, plain_http_problem
 from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule
 from penstock.records import Column, columns_of
@@ -73,6 +75,14 @@ def is_per_account(attribute: "attrs.Attribute[Any]") -> bool:
 def is_declared_public(attribute: "attrs.Attribute[Any]") -> bool:
     """Whether the key is declared to be no secret."""
     return attribute.metadata.get(_METADATA, {}).get("secret") is False
+
+
+def place_of(value: Any) -> str:
+    """File and line of a class or function, for a message; its module where the source is not at hand."""
+    try:
+        return f"{Path(inspect.getsourcefile(value) or '?').name}, line {inspect.getsourcelines(value)[1]}"
+    except (OSError, TypeError):
+        return str(getattr(value, "__module__", "?"))
 
 
 def keys_of(settings: type) -> tuple["attrs.Attribute[Any]", ...]:
@@ -456,8 +466,16 @@ class Stream:
     def first_requests(self, settings: Any, slice_: Slice) -> list[Request]:
         """The first requests of a slice, from ``requests`` or from ``path`` and ``params``."""
         if self.requests is not None:
-            made = self.requests(settings, slice_)
-            return [made] if isinstance(made, Request) else list(made)
+            made: Any = self.requests(settings, slice_)
+            if isinstance(made, Request):
+                return [made]
+            found = list(made) if isinstance(made, Iterable) and not isinstance(made, (str, bytes)) else [made]
+            if wrong := [one for one in found if not isinstance(one, Request)]:
+                raise PluginError(
+                    f"the requests of the stream {self.name} ({place_of(self.requests)}) returned "
+                    f"{'nothing' if wrong[0] is None else type(wrong[0]).__name__}; write return [Request(...)]."
+                )
+            return found
         if not self.path:
             return []
         parent = slice_.parents[0] if slice_.parents else {}

@@ -30,6 +30,8 @@ _MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(di
 _ELEMENTS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _PLAIN: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
 
+GZIP = b"\x1f\x8b"  # how a gzip file begins
+
 
 def _paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
     return (value,) if isinstance(value, str) else tuple(value)
@@ -75,6 +77,11 @@ class Envelope:
     provisional_unless: Mapping[str, Any] = field(factory=dict)
 
     def __call__(self, response: Response) -> Answer:
+        if response.body[:2] == GZIP:
+            return Answer(
+                problem="the body is packed with gzip, and the envelope of this stream reads JSON; a report file is "
+                "read with envelope=ReportFile(), or downloads=ReportFile() behind a poller"
+            )
         return self.read(utf8_body(response), response)
 
     def read(self, body: bytes, response: Response) -> Answer:
@@ -207,7 +214,7 @@ class ReportFile:
     max_mib: int = 1024
 
     def __call__(self, response: Response) -> Answer:
-        packed = response.body[:2] == b"\x1f\x8b"
+        packed = response.body[:2] == GZIP
         body = utf8_body(response, _unpacked(response.body, self.max_mib) if packed else None)
         first = _first(body)
         if first == b"[":

@@ -1,8 +1,9 @@
 """
-What plugins may offer. Hooks are for wiring: called per run, per source, per partition or per page, never per record.
+The hook specifications. Hooks are for wiring: called per run, per source, per partition or per page, never per record.
 
-pluggy project ``penstock``, entry-point group ``penstock``. A plugin is a module (or object) whose functions carry
-``@penstock.hookimpl`` and one of these names. Each hook has a page section in ``docs/hooks.md``.
+pluggy project ``penstock``, entry-point group ``penstock``. A plugin is a module or an object whose functions carry
+``@penstock.hookimpl`` and one of these names. ``docs/hooks.md`` has a section with an example for each. A connector
+needs no hook function of its own: :class:`penstock.ConnectorPlugin` makes them from its declaration.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -20,9 +21,10 @@ from penstock.sinks import SinkKind
 @hookspec
 def penstock_sources() -> Iterable[Connector]:
     """
-    Offer providers.
+    Offer connectors. Called once, at load.
 
-    Called once, at load. Two offers of one name break both, since one would receive the other's credentials.
+    Two offers of one name break both, since one would receive the other's credentials.
+    Example: ``yield Connector(name="acme", summary="Clicks from Acme", settings=AcmeSettings, ...)``
     """
     raise NotImplementedError
 
@@ -30,50 +32,73 @@ def penstock_sources() -> Iterable[Connector]:
 @hookspec
 def penstock_record_streams(source: str) -> Iterable[Stream]:
     """
-    Offer the streams of the connector named ``source``; nothing for any other name.
+    Offer the streams of the connector named ``source``; nothing for any other name. Called once per connector.
 
-    Must not depend on a configuration: ``penstock streams`` has none.
+    The result must not depend on a configuration: ``penstock streams`` has none.
+    Example: ``return [Stream(name="clicks", record=Click, kind="report", ...)] if source == "acme" else []``
     """
     raise NotImplementedError
 
 
 @hookspec
 def penstock_authenticators() -> Iterable[Registration]:
-    """Offer authenticators that a source may name."""
+    """
+    Offer authenticators by name. Called once, when a name is needed.
+
+    Example: ``yield Registration(name="stamped", factory=Stamped, summary="a key and the time, in headers")``
+    """
     raise NotImplementedError
 
 
 @hookspec
 def penstock_paginators() -> Iterable[Registration]:
-    """Offer paginators that a stream may name: ``named("page_number", size=100)``."""
+    """
+    Offer paginators by name: ``paginator=named("page_number", size=100)``. Called once, when a name is needed.
+
+    Example: ``yield Registration(name="cursor", factory=Cursor, summary="a cursor in each page names the next")``
+    """
     raise NotImplementedError
 
 
 @hookspec
 def penstock_pollers() -> Iterable[Registration]:
-    """Offer pollers that a stream may name."""
+    """
+    Offer pollers by name. Called once, when a name is needed.
+
+    Example: ``yield Registration(name="job", factory=Job, summary="a job that is polled until it is done")``
+    """
     raise NotImplementedError
 
 
 @hookspec
 def penstock_decoders() -> Iterable[Registration]:
-    """Offer decoders of bodies that a stream may name: ``named("report_file")``."""
+    """
+    Offer decoders of bodies by name: ``downloads=named("report_file")``. Called once, when a name is needed.
+
+    Example: ``yield Registration(name="pipes", factory=Pipes, summary="values between | signs")``
+    """
     raise NotImplementedError
 
 
 @hookspec
 def penstock_actions(source: str) -> Iterable[Action]:
     """
-    Offer the writes of the connector named ``source``: one receipt per input row; nothing for any other name.
+    Offer the writes of the connector named ``source``; nothing for any other name. Called once per connector.
 
-    Must not depend on a configuration: ``penstock act SOURCE --list`` has none.
+    Each input row gets one receipt. The result must not depend on a configuration: ``penstock act SOURCE --list`` has
+    none.
+    Example: ``return [Action(name="report_event", method="POST", path="/events", ...)] if source == "acme" else []``
     """
     raise NotImplementedError
 
 
 @hookspec
 def penstock_sinks() -> Iterable[SinkKind]:
-    """Offer outputs."""
+    """
+    Offer sinks. Called once, when a sink is needed.
+
+    Example: ``yield SinkKind(name="count", scheme="count", settings=CountSettings, parse=..., open=..., ...)``
+    """
     raise NotImplementedError
 
 
@@ -82,24 +107,28 @@ def penstock_secrets() -> Mapping[str, Callable[[str], str]]:
     """
     Offer kinds of reference to a secret, besides ``env`` and ``file``: name -> function from reference to value.
 
-    ``{"vault": read}`` makes ``customer_secret = { vault = "talroo/main" }`` work. The function raises LookupError
-    with a reason when there is no such secret.
+    The function raises LookupError with a reason when there is no such secret.
+    Example: ``return {"vault": read}`` makes ``customer_secret = { vault = "talroo/main" }`` work.
     """
     raise NotImplementedError
 
 
 @hookspec
 def penstock_sandboxes() -> Iterable[Sandbox]:
-    """Offer a local imitation of a provider, for ``penstock demo``, ``penstock sandbox`` and tests."""
+    """
+    Offer local imitations of providers, for ``penstock demo``, ``penstock sandbox`` and tests. Called once.
+
+    Example: ``yield Sandbox(connector="acme", make=Acme, settings={"api_key": "..."}, summary="two accounts")``
+    """
     raise NotImplementedError
 
 
 @hookspec
 def penstock_commands() -> Iterable[Command]:
     """
-    Offer commands of the command line. Called when a name is not one of penstock's own commands.
+    Offer commands of the command line. Called when a name is not one of penstock's own commands, which are refused.
 
-    The name of one of penstock's own commands is refused.
+    Example: ``yield Command(name="count", target="penstock_count.cli:count", summary="count rows")``
     """
     raise NotImplementedError
 
@@ -109,7 +138,8 @@ def penstock_batch(batch: Batch) -> Batch | None:
     """
     Change the values of a batch (mask, enrich), never its columns. Called once per page, before the sink.
 
-    None leaves it as it is; each plugin receives what the one before it returned.
+    None leaves the batch as it is; each plugin receives the result of the one before it.
+    Example: ``return evolve(batch, rows=[masked(row) for row in batch])``
     """
     raise NotImplementedError
 
@@ -117,8 +147,9 @@ def penstock_batch(batch: Batch) -> Batch | None:
 @hookspec
 def penstock_event(event: Mapping[str, Any]) -> None:
     """
-    Follow a run: ``event["event"]`` names what happened (``run_started``, ``partition_delivered``, ...).
+    Follow a run: ``event["event"]`` is its kind (``run_started``, ``partition_delivered``, ...).
 
-    For progress, logs and metrics. What it raises is logged and changes nothing.
+    For progress, logs and metrics. An exception is logged and changes nothing.
+    Example: ``if event["event"] == "partition_failed": alert(event["message"])``
     """
     raise NotImplementedError

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
-from penstock.errors import ProviderError, RefusedError, ServerError, ThrottledError
+from penstock.errors import PluginError, ProviderError, RefusedError, ServerError, ThrottledError
 from penstock.model import Answer, Page, Request, Response
 from penstock.redact import Secret
 
@@ -311,6 +311,16 @@ class Gone:
 
 
 ReportState = Waiting | Ready | Empty | Gone
+
+
+def checked_state(poller: object, state: object) -> ReportState:
+    """What a poller's ``state`` returned. Raises PluginError for anything but a ReportState, such as a text."""
+    if isinstance(state, ReportState):
+        return state
+    raise PluginError(
+        f"{type(poller).__name__}.state returned {type(state).__name__} ({state!r}); write return Waiting(), Ready(), "
+        "Empty() or Gone(reason)."
+    )
 
 
 class Poller(Protocol):

@@ -22,6 +22,8 @@ def connectors(session: Session, json_: bool) -> None:
     """
     What is installed: connectors, sinks, and plugins that are broken, each with the reason.
     """
+    from penstock._plan.trial import trial_problems
+
     registry = session.registry
     sandboxes = registry.sandboxes()
     found = [
@@ -40,7 +42,7 @@ def connectors(session: Session, json_: bool) -> None:
     ]
     broken = [
         {"distribution": one.plugin.distribution, "version": one.plugin.version, "reason": one.reason}
-        for one in registry.broken()
+        for one in (*registry.broken(), *trial_problems(registry))
     ]
     commands = [{"name": one.name, "summary": one.summary} for one in registry.commands().values()]
     if json_:

@@ -12,6 +12,7 @@ import logging
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from functools import cached_property
 from importlib import metadata
 from typing import Any, Literal
 
@@ -108,6 +109,7 @@ class Registry:
         self._followers: list[tuple[Plugin, pluggy.HookCaller]] | None = None
         self._warned: set[Plugin] = set()
         self._lock = threading.RLock()  # several threads of a Python program may share a registry
+        self._installed = plugins is None
         if plugins is None:
             for point in sorted(metadata.entry_points(group=GROUP), key=lambda point: point.name):
                 dist = point.dist
@@ -220,7 +222,25 @@ class Registry:
         for name in (*sources.usable, *sources.clashes):
             self._offers("penstock_record_streams", name)
             self._offers("penstock_actions", name)
-        return tuple(sorted(set(self._broken)))
+        return tuple(sorted({*self._broken, *self._without_entry_point}))
+
+    @cached_property
+    def _without_entry_point(self) -> tuple[Broken, ...]:
+        """Installed distributions called ``connector-...`` that require penstock and have no entry point for it."""
+        if not self._installed:
+            return ()
+        return tuple(
+            Broken(
+                Plugin(dist.name, dist.version, dist.name),
+                "it has no entry point, so its connector is not found; write in its pyproject.toml "
+                f'[project.entry-points.penstock] {_module_of(dist.name)} = "{_module_of(dist.name)}:plugin", and '
+                "install it again",
+            )
+            for dist in metadata.distributions()
+            if dist.name.lower().replace("_", "-").startswith("connector-")
+            and any(one.startswith("penstock") for one in dist.requires or ())
+            and not dist.entry_points.select(group=GROUP)
+        )
 
     # --- lookup -----------------------------------------------------------------------------------------------------
 
@@ -249,7 +269,11 @@ class Registry:
                 f"the {what} {name!r} is offered {by}; none of them is used, since one could receive what is meant "
                 "for the other. Uninstall the one that you do not need."
             )
-        suspects = [one for one in (*self._broken, *offers.failed) if _is_named_for(one.plugin.distribution, name)]
+        suspects = [
+            one
+            for one in (*self._broken, *offers.failed, *self._without_entry_point)
+            if _is_named_for(one.plugin.distribution, name)
+        ]
         if suspects:
             raise PluginError(
                 f"the {what} {name!r} is missing because {suspects[0].plugin} is broken: {suspects[0].reason}"
@@ -436,6 +460,10 @@ def _batch_hook(plugin: Plugin, call: pluggy.HookCaller) -> Callable[[Batch], Ba
         return changed
 
     return change
+
+
+def _module_of(distribution: str) -> str:
+    return distribution.lower().replace("-", "_")
 
 
 def _is_named_for(distribution: str, name: str) -> bool:

@@ -5,11 +5,9 @@ Each problem is one line: the stream or action, what was found, and what to writ
 once. No record class is compiled here, because this runs whenever a connector is used.
 """
 
-import inspect
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from pathlib import Path
 from typing import Any, get_args
 
 import attrs
@@ -27,6 +25,7 @@ from penstock.connector import (
     Stream,
     is_declared_public,
     keys_of,
+    place_of,
 )
 from penstock.errors import PluginError
 from penstock.model import Kind, placeholders
@@ -73,10 +72,10 @@ def _of_settings(settings: Any) -> Iterator[str]:
         return
     name = settings.__name__
     if "__attrs_attrs__" not in vars(settings):
-        yield f"{name} ({_place(settings)}) has no decorator; put @frozen(kw_only=True) above it"
+        yield f"{name} ({place_of(settings)}) has no decorator; put @frozen(kw_only=True) above it"
         return
     for attribute in keys_of(settings):
-        at = f"{name}.{attribute.name} ({_place(settings)})"
+        at = f"{name}.{attribute.name} ({place_of(settings)})"
         if attribute.type is None:
             yield f"{at} has no type; write {attribute.name}: str = setting(...)"
         elif attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and not is_declared_public(attribute):
@@ -107,14 +106,6 @@ def _unknown_settings(settings: type, what: str, names: Iterable[str]) -> Iterat
         if name not in known and not hasattr(settings, name):
             meant = did_you_mean(name, known)
             yield f"{what} names {name!r}, which is no setting of {settings.__name__}.{meant}"
-
-
-def _place(value: Any) -> str:
-    """File and line of a class or function, for a message; its module where the source is not at hand."""
-    try:
-        return f"{Path(inspect.getsourcefile(value) or '?').name}, line {inspect.getsourcelines(value)[1]}"
-    except (OSError, TypeError):
-        return str(getattr(value, "__module__", "?"))
 
 
 # --- streams --------------------------------------------------------------------------------------------------------

@@ -16,7 +16,7 @@ from penstock.connector import SourceSettings, Stream
 from penstock.errors import InconsistentReadError, ReportError
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
-from penstock.protocols import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, ReportState, Waiting
+from penstock.protocols import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, ReportState, Waiting, checked_state
 from penstock.sinks import Ledger, PendingReport
 
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
@@ -213,7 +213,7 @@ class Reports:
                 raise outcome.verdict.error
             age_s = self._age_s(report)
             with as_broken_page():
-                state = self.poller.state(outcome.response, age_s)
+                state = checked_state(self.poller, self.poller.state(outcome.response, age_s))
             if not isinstance(state, Waiting):
                 return outcome, state
             if state.note and state.note != noted:

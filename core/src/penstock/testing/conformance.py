@@ -27,6 +27,7 @@ from penstock._config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
+from penstock._plan.trial import problems_of
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.runner import run
@@ -222,6 +223,7 @@ def conforms(
         registry=registry,
     )
     wrong = [f"it is broken: {broken.reason}" for broken in registry.broken() if broken.plugin == own]
+    wrong += [] if wrong else problems_of(registry, connector)
     assert not wrong, _said(connector, wrong)
     if not registry.streams(connector):
         assert registry.actions(connector), _said(connector, ["it offers neither a stream nor an action"])

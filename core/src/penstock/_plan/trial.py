@@ -1,0 +1,128 @@
+"""
+A trial of what connectors declare as functions: each is called once, with the settings of the connector's sandbox.
+
+The functions are pure, so nothing is sent. What they return is checked for ``penstock connectors`` and for the kit:
+a wrong result would otherwise appear in the first run.
+"""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, time, timedelta
+from types import FunctionType
+from typing import Any
+
+from penstock._config import Config
+from penstock._config.source import ConfiguredSource
+from penstock._plugins.registry import Broken, Registry, describe_error
+from penstock.connector import Stream
+from penstock.errors import ConfigError, PenstockError
+from penstock.model import Response, Slice
+from penstock.protocols import Named, checked_state
+
+# Nothing answers there. A function that sends a request, against the rules, fails at once.
+NOWHERE = "http://127.0.0.1:9"
+
+DAY = date(2026, 3, 1)
+
+
+def trial_problems(registry: Registry) -> list[Broken]:
+    """The problems of every connector, with its plugin."""
+    return [
+        Broken(registry.origin(name), f"connector {name}: {problem}")
+        for name in registry.connectors()
+        for problem in problems_of(registry, name)
+    ]
+
+
+def problems_of(registry: Registry, connector: str) -> list[str]:
+    """The problems of one connector, in the order of its streams. Without a sandbox its functions are not called."""
+    try:
+        if not registry.streams(connector) and not registry.actions(connector):
+            return [
+                f"it has neither streams nor actions; penstock_record_streams(source) and penstock_actions(source) "
+                f"return nothing for source={connector!r}"
+            ]
+    except PenstockError:
+        return []  # the registry reports them as broken
+    if connector not in registry.sandboxes():
+        return []
+    values = {**registry.sandbox(connector).settings, "base_url": NOWHERE}
+    try:
+        settings = Config().with_values(connector, values, "sandbox").source(connector, registry).settings
+        source = ConfiguredSource.of(registry, connector, settings)
+    except ConfigError as error:
+        return [f"its settings class refuses the settings of its sandbox: {problem}" for problem in error.problems]
+    return [
+        f"stream {stream.name}: {problem}"
+        for stream in source.streams
+        if not stream.not_built and stream.derived is None
+        for problem in _of_stream(source, stream)
+    ]
+
+
+def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
+    account = next(iter(source.accounts_of(stream) or ()), "1") if stream.account is not None else None
+    source = source.for_account(account)
+    yield from _of_poller(source, stream)
+    if stream.parent is not None:
+        return  # the rows of its parent are not known
+    try:
+        requests = stream.first_requests(source.settings, _slice(source, stream, account))
+    except PenstockError as error:
+        yield str(error)
+    except Exception as error:
+        yield f"requests failed with {describe_error(error)}"
+    else:
+        stamped = set.intersection(*(set(request.columns) for request in requests)) if requests else set()
+        yield from _of_added_columns(source, stream, stamped)
+
+
+def _slice(source: ConfiguredSource, stream: Stream, account: str | None) -> Slice:
+    now = datetime.combine(DAY + timedelta(days=2), time(12), UTC)
+    if stream.kind == "snapshot":
+        return Slice(now=now, account=account)
+    start = datetime.combine(DAY, time(), source.zone)
+    return Slice(now=now, account=account, days=(DAY,), start=start, end=start + timedelta(days=1))
+
+
+def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str]) -> Iterator[str]:
+    """Columns that the provider does not send and that nothing fills."""
+    envelope = _made(stream.envelope, source)
+    if isinstance(envelope, Named) or (envelope is not None and not hasattr(envelope, "stamps")):
+        return  # a decoder of the author's own may fill any column
+    filled = {*stamped, *getattr(envelope, "stamps", ()), getattr(envelope, "keyed_by", None), stream.account}
+    if stream.kind == "report" and (source.day_of(stream) is not None or source.days_per_request(stream) == 1):
+        filled.add(stream.day)
+    for column in stream.columns:
+        computed = column.derived_of is not None or bool(column.hash_of)
+        if not column.added or computed or column.name in filled or (column.nullable and column.name != stream.day):
+            continue
+        yield (
+            f"nothing fills the column {column.name}, which the provider does not send; write "
+            f'Request(..., columns={{"{column.name}": ...}}), or leave added() out where the provider sends it'
+        )
+
+
+def _of_poller(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
+    """Whether a poller answers with a state. It is asked about an empty object, to which most raise an error."""
+    poller = _made(stream.poller, source)
+    if poller is None or isinstance(poller, Named):
+        return
+    answer = Response(status=200, headers=(), body=b"{}", received_at=datetime.combine(DAY, time(), UTC))
+    try:
+        state = poller.state(answer, 0.0)
+    except Exception:
+        return
+    try:
+        checked_state(poller, state)
+    except PenstockError as error:
+        yield str(error)
+
+
+def _made(declared: Any, source: ConfiguredSource) -> Any:
+    """A component, where a function of the settings makes it."""
+    if not isinstance(declared, FunctionType):
+        return declared
+    try:
+        return declared(source.settings)
+    except Exception:
+        return None  # a plan or a run reports it

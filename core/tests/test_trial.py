@@ -1,0 +1,221 @@
+"""Functions that a connector declares: each is called once with the sandbox's settings, and its result is checked."""
+
+from collections.abc import Iterable, Mapping
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import frozen
+from penstock._cli import main
+from penstock._plan.trial import problems_of
+from penstock._plugins.registry import Registry
+from penstock.connector import Connector, ConnectorPlugin, SourceSettings, Stream, setting
+from penstock.envelope import Envelope, ReportFile
+from penstock.errors import PluginError
+from penstock.model import Request, Response, Slice
+from penstock.protocols import Ready, checked_state
+from penstock.records import added, record
+from penstock.sandbox.app import Sandbox
+from penstock.testing.exchange import a_response
+
+
+@frozen(kw_only=True)
+class AcmeSettings(SourceSettings):
+    base_url: str = setting(help="where Acme answers")
+    account_ids: tuple[str, ...] = setting(help="the accounts to read")
+
+
+@record()
+class Click:
+    account_id: str = added()
+    day: date = added()
+    id: str
+
+
+@record()
+class Changed:
+    day: date | None = added()
+    site: str = added()
+    id: str
+
+
+class Poller:
+    """A poller whose state is what a test declares."""
+
+    def __init__(self, state: Any) -> None:
+        self._state = state
+
+    def handle(self, response: Response) -> str:
+        return "1"
+
+    def poll(self, submitted: Request, handle: str) -> Request:
+        return submitted
+
+    def state(self, response: Response, age_s: float) -> Any:
+        return self._state
+
+    def lost(self, response: Response) -> bool:
+        return False
+
+
+def clicks(settings: AcmeSettings, slice_: Slice) -> Iterable[Request]:
+    yield Request(url=f"{settings.base_url}/clicks/{slice_.account}/{slice_.since}")
+
+
+def nothing(settings: AcmeSettings, slice_: Slice) -> Any:
+    Request(url=settings.base_url)
+
+
+def a_text(settings: AcmeSettings, slice_: Slice) -> Any:
+    return f"{settings.base_url}/clicks"
+
+
+def texts(settings: AcmeSettings, slice_: Slice) -> Any:
+    return [f"{settings.base_url}/clicks"]
+
+
+def failing(settings: Any, slice_: Slice) -> Any:
+    return Request(url=f"{settings.url_base}/clicks")
+
+
+def one(settings: AcmeSettings, slice_: Slice) -> Any:
+    return Request(url=f"{settings.base_url}/clicks", columns={"day": slice_.days and slice_.since, "site": "a"})
+
+
+def acme(settings: Mapping[str, Any] | None = None, **stream: Any) -> Registry:
+    declared: dict[str, Any] = {
+        "name": "clicks",
+        "summary": "",
+        "record": Click,
+        "kind": "report",
+        "key": "id",
+        "account": "account_id",
+        "day": "day",
+        "requests": clicks,
+    }
+    sandbox = Sandbox(
+        connector="acme",
+        summary="",
+        make=lambda base_url, today: lambda request: None,  # type: ignore[arg-type,return-value]
+        settings={"account_ids": ["17"]} if settings is None else settings,
+    )
+    streams = (Stream(**{**declared, **stream}),)
+    connector = Connector(name="acme", summary="", settings=AcmeSettings, streams=streams, sandbox=sandbox)
+    return Registry([ConnectorPlugin(connector)])
+
+
+CHANGES: dict[str, Any] = {"record": Changed, "kind": "changes", "account": None}
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {},
+        {"requests": one},
+        {"poller": Poller(Ready())},
+        {**CHANGES, "requests": one},
+        {**CHANGES, "envelope": Envelope(stamps={"day": "day", "site": "site"})},
+        {**CHANGES, "envelope": lambda settings: Envelope(keyed_by="day", stamps={"site": "site"})},
+    ],
+    ids=["list", "one request", "poller", "stamped by the request", "by the envelope", "by a made envelope"],
+)
+def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
+    """
+    Requests may be one, or several in any iterable.
+    """
+    registry = acme(**stream)
+
+    assert registry.broken() == ()
+    assert problems_of(registry, "acme") == []
+
+
+@pytest.mark.parametrize(
+    ("stream", "said"),
+    [
+        ({"requests": nothing}, "the requests of the stream clicks (test_trial.py, line "),
+        ({"requests": nothing}, ") returned nothing; write return [Request(...)]"),
+        ({"requests": a_text}, ") returned str; write return [Request(...)]"),
+        ({"requests": texts}, ") returned str; write return [Request(...)]"),
+        (
+            {"requests": failing},
+            "requests failed with AttributeError: 'AcmeSettings' object has no attribute 'url_base'",
+        ),
+        ({"poller": Poller("done")}, "Poller.state returned str ('done'); write return Waiting(), Ready(), "),
+        ({"poller": lambda settings: Poller(None)}, "Poller.state returned NoneType (None); write return Waiting(), "),
+        (
+            CHANGES,
+            'nothing fills the column day, which the provider does not send; write Request(..., columns={"day": ',
+        ),
+        (CHANGES, "nothing fills the column site, which the provider does not send"),
+        ({"days_per_request": lambda settings: 7}, "nothing fills the column day, which the provider does not send"),
+    ],
+    ids=lambda value: value[:50] if isinstance(value, str) else "",
+)
+def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], said: str) -> None:
+    """
+    By ``penstock connectors`` and the kit, before any request.
+    """
+    registry = acme(**stream)
+
+    assert registry.broken() == ()
+    assert any(problem.startswith("stream clicks: ") and said in problem for problem in problems_of(registry, "acme"))
+
+
+def test_settings_of_a_sandbox_that_its_class_refuses_are_named() -> None:
+    """
+    The demo would fail with the same problem.
+    """
+    assert problems_of(acme(settings={"account_idz": ["1"]}), "acme")[0].startswith(
+        "its settings class refuses the settings of its sandbox: sandbox: source.acme.account_idz: unknown key."
+    )
+
+
+def test_a_connector_that_offers_nothing_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    Its hooks may answer another name than that of the connector.
+    """
+    empty = ConnectorPlugin(Connector(name="acme", summary="", settings=AcmeSettings))
+
+    assert main(["connectors"], plugins=[empty], environ={}) == 0
+    assert "connector acme: it has neither streams nor actions" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_wrong_state_fails_a_run_by_name() -> None:
+    """
+    A text is not taken for a report that is ready.
+    """
+    with pytest.raises(PluginError, match=r"Poller\.state returned str \('done'\)"):
+        checked_state(Poller("done"), "done")
+
+
+def test_a_gzip_body_without_a_report_envelope_is_named() -> None:
+    """
+    The remedy is in the message; a report file takes such a body.
+    """
+    packed = a_response(body=b"\x1f\x8b\x08\x00rest")
+
+    assert "packed with gzip" in str(Envelope()(packed).problem)
+    assert "envelope=ReportFile()" in str(Envelope()(packed).problem)
+    with pytest.raises(Exception, match="packed with gzip, but"):
+        ReportFile()(packed)
+
+
+def test_an_installed_connector_without_an_entry_point_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    By ``penstock connectors``, and when the connector is needed. Distributions without penstock are left alone.
+    """
+    for name, requires in (("connector_shop", "penstock-core>=1"), ("connector_cable", "usb")):
+        info = tmp_path / f"{name}-1.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1\nRequires-Dist: {requires}\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    registry = Registry()
+
+    (broken,) = [one for one in registry.broken() if one.plugin.distribution in ("connector_shop", "connector_cable")]
+    assert str(broken.plugin) == "connector_shop 1"
+    assert '[project.entry-points.penstock] connector_shop = "connector_shop:plugin"' in broken.reason
+    with pytest.raises(PluginError, match="the connector 'shop' is missing because connector_shop 1 is broken"):
+        registry.connector("shop")
