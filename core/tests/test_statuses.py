@@ -137,3 +137,12 @@ def test_a_value_of_a_path_template_is_one_segment(value: object, segment: str):
     No value can name another path, or a query.
     """
     assert fill_path("/things/{id}/parts", {"id": value}) == f"/things/{segment}/parts"
+
+
+@pytest.mark.parametrize("table", [{404: "gone"}, {"404": Refusal("Check it.")}, {429: Throttle}], ids=str)
+def test_a_table_that_is_none_is_refused_where_it_is_declared(table: Any):
+    """
+    The message shows the entry and what to write.
+    """
+    with pytest.raises(TypeError, match=r"write a number, and Refusal\("):
+        Connector(name="shop", summary="", settings=SourceSettings, statuses=table)

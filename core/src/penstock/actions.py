@@ -8,7 +8,7 @@ from typing import Any, Literal
 from attrs import field, frozen
 
 from penstock.model import Receipt, Response
-from penstock.protocols import StatusRule, Verdict
+from penstock.protocols import StatusRule, Verdict, check_statuses
 
 Place = Literal["path", "query", "header", "body", "whole_body"]
 FieldType = Literal["text", "integer", "number", "boolean", "object", "list", "json"]
@@ -97,7 +97,7 @@ class Action:
     open_body: bool = False
     prepare: Callable[[Any, Values], None] = lambda settings, values: None
     judge: ActionJudge | None = None
-    statuses: Mapping[int, StatusRule] = field(factory=dict)
+    statuses: Mapping[int, StatusRule] = field(factory=dict, validator=check_statuses)
     repeatable: bool = False
     destroys: bool = False
     not_built: str = ""

@@ -22,7 +22,7 @@ from penstock import hookimpl
 from penstock.actions import Action
 from penstock.errors import PluginError
 from penstock.model import Kind, Request, Slice, fill, fill_path, placeholders, plain_http_problem
-from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule
+from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule, check_statuses
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
 from penstock.sandbox.app import Sandbox
@@ -438,7 +438,7 @@ class Stream:
     poll_max_s: float = 60.0
     poll_deadline_s: float = 1800.0
     judge: Judge | None = None
-    statuses: Mapping[int, StatusRule] = field(factory=dict)
+    statuses: Mapping[int, StatusRule] = field(factory=dict, validator=check_statuses)
     not_built: str = ""
 
     @property
@@ -536,7 +536,7 @@ class Connector:
     settings: type[SourceSettings]
     authenticator: Callable[[Any], Authenticator | Named] | None = None
     judge: Judge | None = None
-    statuses: Mapping[int, StatusRule] = field(factory=dict)
+    statuses: Mapping[int, StatusRule] = field(factory=dict, validator=check_statuses)
     reason: tuple[str, ...] = field(default=(), converter=_names)
     limits: Limits = Limits()
     origins: tuple[str, ...] = field(default=(), converter=_names)

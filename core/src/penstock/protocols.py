@@ -122,7 +122,17 @@ class Unavailable:
 
 
 StatusRule = Refusal | Throttle | Unavailable | Skip
-"""What one HTTP status means, in ``statuses`` of a connector or a stream."""
+"""What one HTTP status means, in ``statuses`` of a connector, a stream or an action."""
+
+
+def check_statuses(instance: Any, attribute: Any, table: Mapping[int, StatusRule]) -> None:
+    """The attrs validator of ``statuses``. TypeError for what is no status, or no rule."""
+    for status, rule in table.items():
+        if not isinstance(status, int) or not isinstance(rule, StatusRule):
+            raise TypeError(
+                f"statuses[{status!r}] is {rule!r}; write a number, and Refusal(...), Throttle(), Unavailable() or "
+                "Skip(...)"
+            )
 
 
 class Judge(Protocol):
