@@ -10,6 +10,7 @@ from attrs import frozen
 from penstock import (
     OpenFor,
     Parent,
+    ProviderError,
     Request,
     Secret,
     Slice,
@@ -136,6 +137,19 @@ def test_a_secret_is_no_part_of_a_template():
     """
     with pytest.raises(TypeError, match="the authenticator sends it"):
         a_stream(path="/orders", params={"key": "{key}"}).first_requests(SETTINGS, DAY)
+
+
+@pytest.mark.parametrize("value", [None, ""], ids=["null", "empty"])
+def test_a_parent_row_without_the_value_of_the_path_is_an_error(value: str | None):
+    """
+    The path would be that of something else: of a listing, or of an object with the name None.
+    """
+    stream = a_stream(path="/orders/{number}", parent=Parent(stream="shops", columns=("number",)))
+    function = a_stream(requests=lambda settings, slice_: Request(url=settings.url("/orders/{n}", n=value)))
+
+    for declared in (stream, function):
+        with pytest.raises(ProviderError, match=r"no request can be made, since (number|n) has no value"):
+            declared.first_requests(SETTINGS, Slice(now=NOW, parents=({"number": value},)))
 
 
 def test_a_value_with_braces_is_not_filled_again():

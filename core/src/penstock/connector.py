@@ -20,8 +20,8 @@ from attrs import field, frozen, validators
 
 from penstock import hookimpl
 from penstock.actions import Action
-from penstock.errors import PluginError
-from penstock.model import Kind, Request, Slice, fill, fill_path, placeholders, plain_http_problem
+from penstock.errors import PluginError, ProviderError
+from penstock.model import Kind, MissingValueError, Request, Slice, fill, fill_path, placeholders, plain_http_problem
 from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule, check_statuses
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
@@ -464,18 +464,27 @@ class Stream:
         )
 
     def first_requests(self, settings: Any, slice_: Slice) -> list[Request]:
-        """The first requests of a slice, from ``requests`` or from ``path`` and ``params``."""
-        if self.requests is not None:
-            made: Any = self.requests(settings, slice_)
+        """
+        The first requests of a slice, from ``requests`` or from ``path`` and ``params``. ProviderError where a template
+        names a value that the slice, or the row of its parent, does not have; PluginError where ``requests`` returns
+        something else than requests.
+        """
+        made: Any = None
+        try:
+            made = self._from_templates(settings, slice_) if self.requests is None else self.requests(settings, slice_)
             if isinstance(made, Request):
                 return [made]
             found = list(made) if isinstance(made, Iterable) and not isinstance(made, (str, bytes)) else [made]
-            if wrong := [one for one in found if not isinstance(one, Request)]:
-                raise PluginError(
-                    f"the requests of the stream {self.name} ({place_of(self.requests)}) returned "
-                    f"{'nothing' if wrong[0] is None else type(wrong[0]).__name__}; write return [Request(...)]."
-                )
-            return found
+        except MissingValueError as missing:
+            raise ProviderError(f"{self.name}: no request can be made, since {missing}") from None
+        if wrong := [one for one in found if not isinstance(one, Request)]:
+            raise PluginError(
+                f"the requests of the stream {self.name} ({place_of(self.requests)}) returned "
+                f"{'nothing' if wrong[0] is None else type(wrong[0]).__name__}; write return [Request(...)]."
+            )
+        return found
+
+    def _from_templates(self, settings: Any, slice_: Slice) -> Iterable[Request]:
         if not self.path:
             return []
         parent = slice_.parents[0] if slice_.parents else {}

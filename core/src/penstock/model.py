@@ -42,26 +42,38 @@ def placeholders(template: str) -> list[str]:
 def fill(template: str, values: Mapping[str, Any]) -> str:
     """
     ``template`` with each ``{name}`` replaced by its value: days and times in ISO 8601, or in the form that follows a
-    colon (``{since:%m/%d/%Y}``). KeyError for a name without a value.
+    colon (``{since:%m/%d/%Y}``). KeyError for an unknown name, MissingValueError for a value of None.
     """
-    return _PLACEHOLDER.sub(lambda place: _text_of(values[place[1]], place[2] or ""), template)
+    return _PLACEHOLDER.sub(lambda place: _text_of(place[1], values[place[1]], place[2] or ""), template)
 
 
 def fill_path(template: str, values: Mapping[str, Any]) -> str:
     """
     ``/clients/{client_id}`` with each name replaced by its value, percent-encoded as one segment, ``/`` included.
 
-    ``.`` and ``..`` are encoded too: a URL parser would remove such a segment. KeyError for a name without a value.
+    ``.`` and ``..`` are encoded too: a URL parser would remove such a segment. KeyError for an unknown name,
+    MissingValueError for a value of None or an empty text, with which the path would be another one.
     """
 
     def segment(place: "re.Match[str]") -> str:
-        text = _text_of(values[place[1]], place[2] or "")
+        text = _text_of(place[1], values[place[1]], place[2] or "")
+        if not text:
+            raise MissingValueError(place[1])
         return quote(text, safe="") if text.strip(".") else text.replace(".", "%2E")
 
     return _PLACEHOLDER.sub(segment, template)
 
 
-def _text_of(value: Any, form: str) -> str:
+class MissingValueError(ValueError):
+    """A template names a value that is null, or empty in a path."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(f"{name} has no value")
+
+
+def _text_of(name: str, value: Any, form: str) -> str:
+    if value is None:
+        raise MissingValueError(name)
     if isinstance(value, Secret):
         raise TypeError("a secret does not belong in a template; the authenticator sends it")
     if isinstance(value, bool):
