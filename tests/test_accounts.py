@@ -17,6 +17,7 @@ from penstock import (
     Connector,
     Envelope,
     Grant,
+    Project,
     Request,
     SandboxRequest,
     SandboxResponse,
@@ -433,3 +434,26 @@ def test_a_window_may_hold_a_day_for_some_accounts_only(tmp_path: Path) -> None:
     assert [str(one.partition) for one in plan(job, NOW).partitions] == ["sales[seller=beta, day=2026-03-02]"]
     with pytest.raises(UsageError, match="--since 2026-03-04 is after"):
         plan(evolve(job, since=date(2026, 3, 4)), NOW)
+
+
+def test_accounts_of_a_python_configuration(tmp_path: Path) -> None:
+    """
+    The same tables, with secrets as values; into CSV.
+    """
+    provider = Provider()
+    with serve(provider) as server:
+        accounts = {
+            "alpha": {"token": Secret("token-of-alpha"), "timezone": "America/Los_Angeles"},
+            "beta": {"token": Secret("token-of-beta"), "timezone": "Pacific/Auckland"},
+        }
+        config = {"source": {"shop": {"base_url": server.base_url, "accounts": accounts}}}
+        project = Project(config, plugins=[Shop(), penstock_plugins], environ={})
+        day = date(2026, 3, 1)
+        result = project.run("shop", to=f"csv:{tmp_path / 'data'}", streams=["sales"], since=day, until=day)
+
+    assert result.exit_code == 0
+    assert {(one["seller"], one["token"]) for one in provider.seen} == {
+        ("alpha", "token-of-alpha"),
+        ("beta", "token-of-beta"),
+    }
+    assert len(list((tmp_path / "data").rglob("data.csv"))) == 2

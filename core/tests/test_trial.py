@@ -14,7 +14,7 @@ from penstock.connector import Connector, ConnectorPlugin, SourceSettings, Strea
 from penstock.envelope import Envelope, ReportFile
 from penstock.errors import PluginError
 from penstock.model import Request, Response, Slice
-from penstock.protocols import Ready, checked_state
+from penstock.protocols import Ready, Unsigned, checked_state, named
 from penstock.records import added, record
 from penstock.sandbox.app import Sandbox
 from penstock.testing.exchange import a_response
@@ -83,7 +83,7 @@ def one(settings: AcmeSettings, slice_: Slice) -> Any:
     return Request(url=f"{settings.base_url}/clicks", columns={"day": slice_.days and slice_.since, "site": "a"})
 
 
-def acme(settings: Mapping[str, Any] | None = None, **stream: Any) -> Registry:
+def acme(settings: Mapping[str, Any] | None = None, fields: Mapping[str, Any] | None = None, **stream: Any) -> Registry:
     declared: dict[str, Any] = {
         "name": "clicks",
         "summary": "",
@@ -101,7 +101,9 @@ def acme(settings: Mapping[str, Any] | None = None, **stream: Any) -> Registry:
         settings={"account_ids": ["17"]} if settings is None else settings,
     )
     streams = (Stream(**{**declared, **stream}),)
-    connector = Connector(name="acme", summary="", settings=AcmeSettings, streams=streams, sandbox=sandbox)
+    connector = Connector(
+        name="acme", summary="", settings=AcmeSettings, streams=streams, sandbox=sandbox, **(fields or {})
+    )
     return Registry([ConnectorPlugin(connector)])
 
 
@@ -219,3 +221,29 @@ def test_an_installed_connector_without_an_entry_point_is_named(
     assert '[project.entry-points.penstock] connector_shop = "connector_shop:plugin"' in broken.reason
     with pytest.raises(PluginError, match="the connector 'shop' is missing because connector_shop 1 is broken"):
         registry.connector("shop")
+
+
+@frozen
+class Signer(Unsigned):
+    key: str
+
+
+@pytest.mark.parametrize(
+    ("fields", "said"),
+    [
+        ({"authenticator": lambda settings: "key"}, "returned str without sign, grant_request, read_grant, explain; "),
+        ({"authenticator": lambda settings: Signer}, "authenticator returned the class Signer; write Signer(...)"),
+        ({"authenticator": lambda settings: Signer(key=settings.api_key)}, "authenticator failed with AttributeError"),
+        ({"authenticator": lambda settings: named("none")}, "authenticator failed with PluginError: no authenticator"),
+        ({"check": lambda settings, slice_: settings.base_url}, ") returned str; write return Request(...)"),
+        ({"check": lambda settings, slice_: slice_.accounts[0]}, "check failed with AttributeError"),
+    ],
+    ids=["text", "class", "no such setting", "no such part", "check", "check that fails"],
+)
+def test_wrong_functions_of_a_connector_are_named(fields: dict[str, Any], said: str) -> None:
+    """
+    What an authenticator function and the check return.
+    """
+    problems = problems_of(acme(fields=fields), "acme")
+
+    assert [said in problem for problem in problems] == [True]

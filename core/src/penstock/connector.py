@@ -49,7 +49,7 @@ def setting(
 
     ``affects_data``: the provider's answer depends on it; a changed value makes the next run read delivered partitions
     again.
-    ``more`` goes to :func:`attrs.field` (``validator``, ``converter``).
+    ``more`` goes to :func:`attrs.field` (``validator``; ``converter``, which must leave its own results unchanged).
     """
     if default is not attrs.NOTHING:
         more["default"] = default

@@ -13,15 +13,17 @@ from typing import Any
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._plugins.registry import Broken, Registry, describe_error
-from penstock.connector import Stream
+from penstock.connector import Stream, place_of
 from penstock.errors import ConfigError, PenstockError
-from penstock.model import Response, Slice
-from penstock.protocols import Named, checked_state
+from penstock.model import Request, Response, Slice
+from penstock.protocols import Named, Unsigned, checked_state
 
 # Nothing answers there. A function that sends a request, against the rules, fails at once.
 NOWHERE = "http://127.0.0.1:9"
 
 DAY = date(2026, 3, 1)
+
+_SIGNS = tuple(name for name in vars(Unsigned) if not name.startswith("_"))
 
 
 def trial_problems(registry: Registry) -> list[Broken]:
@@ -51,12 +53,43 @@ def problems_of(registry: Registry, connector: str) -> list[str]:
         source = ConfiguredSource.of(registry, connector, settings)
     except ConfigError as error:
         return [f"its settings class refuses the settings of its sandbox: {problem}" for problem in error.problems]
-    return [
-        f"stream {stream.name}: {problem}"
-        for stream in source.streams
-        if not stream.not_built and stream.derived is None
-        for problem in _of_stream(source, stream)
-    ]
+    found = list(_of_connector(source))
+    for stream in source.streams:
+        if not stream.not_built and stream.derived is None:
+            found += [f"stream {stream.name}: {problem}" for problem in _of_stream(source, stream)]
+    return found
+
+
+def _of_connector(source: ConfiguredSource) -> Iterator[str]:
+    """What its authenticator and its check return."""
+    connector, settings = source.connector, source.settings
+    try:
+        if connector.authenticator is not None:
+            signer: Any = connector.authenticator(settings)
+            if isinstance(signer, Named):
+                signer = source.registry.part("authenticator", signer)
+            if isinstance(signer, type):
+                yield f"authenticator returned the class {signer.__name__}; write {signer.__name__}(...)"
+            elif lacking := [name for name in _SIGNS if not callable(getattr(signer, name, None))]:
+                yield (
+                    f"authenticator ({place_of(connector.authenticator)}) returned {type(signer).__name__} without "
+                    f"{', '.join(lacking)}; write a class that extends Unsigned, and return an object of it"
+                )
+    except Exception as error:
+        yield f"authenticator failed with {describe_error(error)}"
+    if connector.check is None:
+        return
+    now = datetime.combine(DAY, time(12), UTC)
+    account = next(iter(settings.account_tables), None)
+    try:
+        request: Any = connector.check(
+            source.for_account(account).settings, Slice(now=now, account=account, days=(DAY,))
+        )
+    except Exception as error:
+        yield f"check failed with {describe_error(error)}"
+    else:
+        if not isinstance(request, Request):
+            yield f"check ({place_of(connector.check)}) returned {type(request).__name__}; write return Request(...)"
 
 
 def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
@@ -103,7 +136,7 @@ def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str
 
 
 def _of_poller(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
-    """Whether a poller answers with a state. It is asked about an empty object, to which most raise an error."""
+    """Whether a poller answers with a state. It gets an empty object, for which most raise an error."""
     poller = _made(stream.poller, source)
     if poller is None or isinstance(poller, Named):
         return
