@@ -8,7 +8,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Derived, Envelope, OpenFor, Request, SandboxRequest, Slice, Stream, added, column, record
+from attrs import evolve
+from penstock import (
+    Answer,
+    Derived,
+    Envelope,
+    OpenFor,
+    Request,
+    Response,
+    SandboxRequest,
+    Slice,
+    Stream,
+    added,
+    column,
+    record,
+)
 from penstock.report import Allowance
 from small import Small
 
@@ -228,3 +242,55 @@ def test_a_derived_record_that_is_set_aside_counts(tmp_path: Path) -> None:
     assert report.stream("shop", "lines").rejected == 1
     assert report.set_aside_line is not None
     assert "shop.lines: 1 record set aside" in report.set_aside_line
+
+
+@record()
+class Paid:
+    """A spend whose amount may be unknown."""
+
+    spent_on: date = column(member="Date", default=...)
+    campaign: str = column(member="Campaign", default=...)
+    spend: Decimal | None = column(member="Spend")
+
+
+def test_a_value_that_is_not_read_counts(tmp_path: Path) -> None:
+    """
+    The row is delivered, and the exit code is 5.
+    """
+    days = good()
+    days[DAYS[1]][0]["Spend"] = "N/A"
+    shop = a_shop(tmp_path, days, per_request=2)
+    shop.streams = [evolve(shop.streams[0], record=Paid)]
+
+    report = shop.run()
+
+    assert (report.exit_code, report.total("rejected"), report.total("unread_values")) == (5, 0, 1)
+    assert report.set_aside_line is not None
+    assert "shop.spend: 1 value not read. a value that is not read is null" in report.set_aside_line
+    assert len(shop.rows("spend")) == 6
+    assert shop.plan().partitions == ()
+
+
+def test_a_provisional_answer_keeps_its_day_open(tmp_path: Path) -> None:
+    """
+    What the provider calls provisional is delivered, noted, and read again by the next run.
+    """
+    shop = a_shop(tmp_path, good())
+    complete = shop.answer
+    shop.streams = [evolve(shop.streams[0], envelope=Golden())]
+    shop.answer = lambda request: {**complete(request), "golden": request.params["from"] != DAYS[1]}
+
+    report = shop.run()
+
+    assert (report.exit_code, len(shop.rows("spend"))) == (0, 6)
+    planned = [(one.partition.as_dict()["report_date"], one.reason) for one in shop.plan().partitions]
+    assert planned == [(DAYS[1], "open")]
+    assert any("provisional by the provider's own words (golden is false)" in note for note in shop.notes)
+
+
+class Golden:
+    """An envelope whose answer states whether it is provisional."""
+
+    def __call__(self, response: Response) -> Answer:
+        answer = Envelope(items="data", head=("golden",))(response)
+        return evolve(answer, provisional="" if answer.head.get("golden") else "golden is false")

@@ -97,10 +97,11 @@ def test_the_line_has_the_number_the_place_and_the_command() -> None:
     """
     What was set aside is named by stream, with the command that shows it; without any there is no line.
     """
-    report = a_report(rejected=1, unread_values=2)
+    report = a_report(rejected=1, unread_values=2, unread_example="$.data[0].paid: 'N/A' is no decimal")
     report.streams["shop", "items"] = StreamCounts(records=7)
 
     assert report.set_aside_line == (
-        "shop.orders: 1 record set aside and 2 values not read. `penstock rejected list` shows why"
+        "shop.orders: 1 record set aside and 2 values not read. `penstock rejected list` shows why; a value that is "
+        "not read is null, and kept in _extra ($.data[0].paid: 'N/A' is no decimal)"
     )
     assert a_report(records=7).set_aside_line is None

@@ -28,6 +28,7 @@ class StreamCounts:
     promised: int | None = None
     rejected: int = 0
     unread_values: int = 0
+    unread_example: str = ""  # path and reason of the first
     repeated: int = 0
     truncated: int = 0
     unknown_members: set[str] = field(factory=set)
@@ -204,7 +205,13 @@ class RunReport:
             for (source, stream), one in self.streams.items()
             if one.rejected or one.unread_values
         ]
-        return f"{'; '.join(places)}. `penstock rejected list` shows why"
+        examples = [one.unread_example for one in self.streams.values() if one.unread_example]
+        shown = ["`penstock rejected list` shows why"] if self.total("rejected") else []
+        if self.total("unread_values"):
+            shown.append(
+                f"a value that is not read is null, and kept in _extra{f' ({examples[0]})' if examples else ''}"
+            )
+        return f"{'; '.join(places)}. {'; '.join(shown)}"
 
     @property
     def status(self) -> str:

@@ -110,7 +110,9 @@ class LedgerEntry:
     unread_values: int = 0  # values that did not fit a nullable column: null there, kept in ``_extra``
     repeated: int = 0
     truncated: bool = False
-    read_by: str = ""  # fingerprint of the record class and the connector's version; empty: not known
+    # Fingerprint of the record class and the connector's version, where a record of the same request was set aside or a
+    # value not read; empty: none was, or an older penstock wrote the row.
+    read_by: str = ""
     sums: Mapping[str, Decimal] = field(factory=dict)  # column -> sum over the rows, of every measure
     derived_rows: Mapping[str, int] = field(factory=dict)  # stream -> rows
     files: tuple[LedgerFile, ...] = ()  # set by a target of files: the stream's, then those of streams derived from it

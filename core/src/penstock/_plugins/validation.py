@@ -75,10 +75,11 @@ def _of_settings(settings: Any) -> Iterator[str]:
         yield f"{name} ({place_of(settings)}) has no decorator; put @frozen(kw_only=True) above it"
         return
     for attribute in keys_of(settings):
-        at = f"{name}.{attribute.name} ({place_of(settings)})"
         if attribute.type is None:
+            at = f"{name}.{attribute.name} ({place_of(settings)})"  # reads the source, so for a problem only
             yield f"{at} has no type; write {attribute.name}: str = setting(...)"
         elif attribute.type in _TEXTS and _SECRET_NAME.search(attribute.name) and not is_declared_public(attribute):
+            at = f"{name}.{attribute.name} ({place_of(settings)})"
             yield (
                 f"{at} looks like a secret and is a text, which logs may show; write {attribute.name}: Secret = "
                 "setting(...), or setting(..., secret=False) if it is none"

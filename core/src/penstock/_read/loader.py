@@ -47,6 +47,7 @@ class Loader:
     target: Target | None
     dependencies: Dependencies
     hooks: Sequence[Callable[[Batch], Batch | None]] = ()
+    on_unread: Callable[[str, tuple[str, str]], None] = lambda stream, example: None
     on_unknown: Callable[[str, tuple[str, ...]], None] = lambda stream, names: None
 
     partitions: dict[Partition, LoadedPartition] = field(factory=dict, init=False)
@@ -205,6 +206,8 @@ class Loader:
         repeated = decoded.repeated + decoded.repeated_across + decoded.superseded
         first.counts.add(rows=-decoded.superseded, repeated=repeated, rejected=(), sums={})
         first.counts.unread_values += decoded.unread_values
+        if decoded.unread_example is not None:
+            self.on_unread(stream.name, decoded.unread_example)
         self._set_aside(batch.rejected)
         if len(partitions) == 1:
             self._write(first, batch)

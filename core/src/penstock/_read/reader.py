@@ -44,7 +44,8 @@ class ReadResult:
     What the read of a planned slice brought: of each partition its writer, which waits for the commit, and its counts.
 
     ``read_at``: when the read began; of reports on demand, when the first was submitted. ``reports``: those that the
-    rows are from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records. ``undated``:
+    rows are from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records.
+    ``provisional``: why the provider calls its own numbers provisional; "": it does not. ``undated``:
     records that were set aside and have no requested day that can be read. Where there are any, the partitions stay
     open.
     """
@@ -54,6 +55,7 @@ class ReadResult:
     read_at: datetime
     reports: Reports | None = None
     truncated: bool = False
+    provisional: str = ""
     undated: Sequence[Rejected] = ()
 
 
@@ -75,6 +77,7 @@ class Reader:
 
     _read_at: datetime | None = field(default=None, init=False)
     _truncated: bool = field(default=False, init=False)
+    _provisional: str = field(default="", init=False)
     _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
     _whole_days: bool = field(default=False, init=False)  # days are not divided, see _overran
 
@@ -100,6 +103,7 @@ class Reader:
         """Read the planned slice from its start. What was loaded is dropped where that fails."""
         self._read_at = None
         self._truncated = False
+        self._provisional = ""
         if self.reports is not None:
             self.reports.restart()
         started_at = self.clock.now()
@@ -116,6 +120,7 @@ class Reader:
             read_at=self._read_at or started_at,
             reports=self.reports,
             truncated=self._truncated,
+            provisional=self._provisional,
             undated=tuple(self.loader.undated),
         )
 
@@ -236,6 +241,9 @@ class Reader:
         if isinstance(outcome.verdict, Skip):
             self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
             return 0, 0
+        if outcome.answer.provisional and not self._provisional:
+            self._provisional = outcome.answer.provisional
+            self._note(f"provisional by the provider's own words ({self._provisional}); it stays open")
         return listing.loader.take(outcome.call.request, outcome.answer, repeat=repeat)
 
     def _is_lost(self, response: Response) -> bool:

@@ -33,6 +33,11 @@ class PartitionCounts:
     derived_rows: dict[str, int] = field(factory=dict)
     derived_rejected: list[Rejected] = field(factory=list)  # of derived streams: no part of the sum above
 
+    @property
+    def is_imperfect(self) -> bool:
+        """Whether a record was set aside, or a value not read."""
+        return bool(self.rejected or self.derived_rejected or self.unread_values)
+
     def add(self, *, rows: int, repeated: int, rejected: Sequence[Rejected], sums: Mapping[str, Decimal]) -> None:
         """Count elements; raises BoundExceededError when too many were rejected."""
         self.fetched += rows + repeated + len(rejected)

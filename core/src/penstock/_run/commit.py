@@ -107,6 +107,13 @@ class Delivery:
         """Emit a note: something that is no failure."""
         self.emit({"event": "note", "source": self.source.name, "message": mask(text)})
 
+    def unread(self, stream: str, example: tuple[str, str]) -> None:
+        """Values that could not be read: the first one of a stream is reported in a run."""
+        counts = self.report.stream(self.source.name, stream)
+        if not counts.unread_example:
+            counts.unread_example = ": ".join(example)
+            self.note(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
+
     def unknown(self, stream: str, names: tuple[str, ...]) -> None:
         """Members that the record class does not know: each is reported once in a run."""
         known = self.report.stream(self.source.name, stream).unknown_members
@@ -163,6 +170,7 @@ class Delivery:
         planned, counts = result.planned, result.partitions[partition].counts
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
+        imperfect = result.undated or any(one.counts.is_imperfect for one in result.partitions.values())
         closes = open_until(planned.stream, planned.source.settings, partition, planned.source.zone)
         return LedgerEntry(
             source=self.source.name,
@@ -170,9 +178,9 @@ class Delivery:
             state="delivered",
             run_id=self.report.run_id,
             read_at=result.read_at,
-            open_until=None if result.undated else closes,
+            open_until=None if result.undated or result.provisional else closes,
             fingerprint=planned.fingerprint,
-            read_by=planned.read_by,
+            read_by=planned.read_by if imperfect else "",
             rows=counts.rows,
             promised=counts.promised,
             rejected=len(rejected),
@@ -220,6 +228,7 @@ class Delivery:
                 "partition": partition.as_dict(),
                 "records": entry.rows,
                 "rejected": entry.rejected,
+                "unread_values": entry.unread_values,
                 **({"restated": change} if change else {}),
             }
         )

@@ -302,6 +302,7 @@ class SourceRun:
             target=target,
             dependencies=self._dependencies,
             hooks=source.registry.batch_hooks(),
+            on_unread=self.delivery.unread,
             on_unknown=self.delivery.unknown,
         )
         return Reader(
