@@ -29,8 +29,8 @@ Answer = Callable[[SandboxRequest], Any]
 @define(kw_only=True, eq=False)
 class Small:
     """
-    The source ``shop``, read into memory. ``answer`` gives JSON-like data, a status, or bytes. ``notes`` are those of
-    the last run, ``requests`` all that the provider received in it.
+    The source ``shop``, read into memory. ``answer`` gives JSON-like data, a status, bytes, or a whole response.
+    ``notes`` are those of the last run, ``requests`` all that the provider received in it.
     """
 
     folder: Path
@@ -90,6 +90,8 @@ class Small:
     def _app(self, request: SandboxRequest) -> SandboxResponse:
         self.requests.append(request)
         answer = self.answer(request)
+        if isinstance(answer, SandboxResponse):
+            return answer
         if isinstance(answer, int):
             return SandboxResponse(status=answer)
         body = answer if isinstance(answer, bytes) else json.dumps(answer).encode()

@@ -389,6 +389,25 @@ def test_over_queries_per_second_is_waited_out(sensis: Bench) -> None:
     assert len(sensis.app.events) == 1
 
 
+def test_a_long_wait_ends_the_job(sensis: Bench) -> None:
+    """
+    With 4 and the time to come back; the rows that were not sent are sent by --resume.
+    """
+    quota = SandboxResponse(status=429, headers={"Retry-After": "36000"}, body=b"daily quota used up")
+    sensis.server.app = Troubled(sensis.app, {2: lambda request, app: quota})
+    name = sensis.write("e.jsonl", [event(n) for n in range(4)])
+
+    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+    assert (code, statuses(receipts)) == (4, ["done", "done", "refused", "refused"])
+    assert "daily quota used up" in said
+    assert "longer than throttle_wait_s" in said
+    assert len(sensis.server.requests) == 3
+
+    code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
+    assert (code, statuses(receipts)) == (0, ["done"] * 4)
+    assert len(sensis.app.events) == 4
+
+
 def test_a_wrong_key_ends_with_three_and_is_not_shown(sensis: Bench) -> None:
     """
     Although it travels in the URL.

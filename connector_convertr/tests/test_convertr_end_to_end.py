@@ -309,7 +309,7 @@ def test_trouble_on_the_way(bench: Bench) -> None:
     Server errors, a throttle, cut bodies and a revoked token cost time, not records.
     """
     bench.sandbox.fail_next(503, 2)
-    bench.sandbox.fail_next(429, Retry_After="20")
+    bench.sandbox.fail_next(429, Retry_After="1")
     bench.sandbox.cut_next(2)
     revoked: list[int] = []
 

@@ -14,6 +14,7 @@ from connector_convertr.streams import STREAMS
 from penstock import (
     Answer,
     AuthenticationError,
+    ForbiddenError,
     Grant,
     ProviderError,
     Refuse,
@@ -162,7 +163,7 @@ HYDRA = {"@type": "hydra:Error", "hydra:title": "An error occurred", "hydra:desc
     ("status", "error", "said"),
     [
         pytest.param(400, RefusedError, "Check filters and cursor_field", id="bad filter"),
-        pytest.param(403, AuthenticationError, "password may have expired", id="no permission"),
+        pytest.param(403, ForbiddenError, "password may have expired", id="no permission"),
         pytest.param(404, RefusedError, "Check enterprise or base_url", id="no such address"),
         pytest.param(422, RefusedError, "Check filters and cursor_field", id="violations"),
     ],
@@ -231,7 +232,7 @@ def test_an_error_under_200_is_asked_for_again() -> None:
         pytest.param({"error": "invalid_grant", "error_description": "D"}, "D", id="oauth"),
         pytest.param({"error": "invalid_grant"}, "invalid_grant", id="oauth without description"),
         pytest.param({"error": {"code": 400, "message": "D"}}, "D", id="nested"),
-        pytest.param(b"<html>gateway</html>", "<html>gateway</html>", id="html"),
+        pytest.param(b"<html>gateway</html>", "HTTP 400: gateway", id="html"),
         pytest.param(b"", "HTTP 400. Check", id="empty"),
         pytest.param(b"[" * 200_000, "[[[", id="nested too deeply"),
     ],

@@ -21,6 +21,7 @@ from penstock import (
     AuthenticationError,
     BrokenBodyError,
     Empty,
+    ForbiddenError,
     Gone,
     Grant,
     Ready,
@@ -377,7 +378,7 @@ def test_a_parent_that_cannot_be_named_is_not_asked_for() -> None:
     ("response", "stream", "verdict", "error"),
     [
         (answer({"message": "Unauthorized"}, 401), "clients", Refuse, AuthenticationError),
-        (answer({"message": "Forbidden"}, 403), "clients", Retry, AuthenticationError),
+        (answer({"message": "Forbidden"}, 403), "clients", Retry, ForbiddenError),
         (answer({"message": "Forbidden"}, 403), "campaigns", Retry, RefusedError),
         (answer({"message": "gone"}, 404), "clients", Refuse, RefusedError),
         (answer({"message": "gone"}, 404), "campaign_details", Skip, None),

@@ -10,7 +10,7 @@ from attrs import evolve
 from connector_sensis.actions import ACTIONS, judge, named, prepare
 from connector_sensis.config import SensisSettings
 from connector_sensis.source import CONNECTOR
-from penstock import Accept, AuthenticationError, ProviderError, Refuse, Retry, Secret, ThrottledError
+from penstock import Accept, AuthenticationError, ForbiddenError, ProviderError, Refuse, Retry, Secret, ThrottledError
 from penstock._write.requests import place
 from penstock.testing import a_response, verdict_on
 
@@ -118,8 +118,8 @@ def test_warnings_are_told() -> None:
         (403, None, b"<h1>Account Over Queries Per Second Limit</h1>", Retry),
         (403, "ERR_403_DEVELOPER_OVER_RATE", b"", ThrottledError),
         (403, None, b"<h1>Account Over Rate Limit</h1>", ThrottledError),
-        (403, "ERR_403_DEVELOPER_INACTIVE", b"", AuthenticationError),
-        (403, None, b"<h1>Not Authorized</h1>", AuthenticationError),
+        (403, "ERR_403_DEVELOPER_INACTIVE", b"", ForbiddenError),
+        (403, None, b"<h1>Not Authorized</h1>", ForbiddenError),
         (401, None, b"", AuthenticationError),
         (596, "ERR_596_SERVICE_NOT_FOUND", b"", ProviderError),
         (404, None, b"", ProviderError),

@@ -37,6 +37,7 @@ from penstock import (
     Slice,
     Stream,
     Waiting,
+    WrongFormatError,
 )
 from penstock.testing import verdict_on
 
@@ -361,7 +362,7 @@ LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"
         ("offers", an_answer('{"token": "T0KEN-IN-BODY", "data": [{"id'), Retry, BrokenBodyError),
         ("clicks", an_answer("<html>T0KEN-IN-BODY</html>"), Retry, BrokenBodyError),
         ("codes", an_answer(""), Retry, BrokenBodyError),
-        ("clicks", an_answer('{"token": "T0KEN-IN-BODY", "status": "READY"}'), Retry, BrokenBodyError),
+        ("clicks", an_answer('{"token": "T0KEN-IN-BODY", "status": "READY"}'), Refuse, WrongFormatError),
         ("clicks", an_answer('{"data": [{}], "status": "READY"}'), Retry, BrokenBodyError),
         ("clicks", an_answer(READY % "null"), Retry, BrokenBodyError),
         ("clicks", an_answer(fixture("error_401.txt"), 401), Refuse, AuthenticationError),

@@ -12,12 +12,14 @@ from hypothesis import given, strategies as st
 from penstock._fetch.retry import (
     BOUND_RETRIES,
     RENEWALS,
+    RESETS,
     SILENT,
     Again,
     Attempts,
     Budget,
     CorrectClock,
     GiveUp,
+    Park,
     Renew,
     Retrying,
     RetryPolicy,
@@ -30,6 +32,7 @@ from penstock.errors import (
     BoundExceededError,
     DeadlineReachedError,
     ForeignOriginError,
+    ParkedError,
     PenstockError,
     ServerError,
     ThrottledError,
@@ -118,6 +121,8 @@ DOWN, LATE, REFUSED, BUSY = (
 SKEWED = Retry(AuthenticationError("clock"), correct_clock=True)
 EITHER = Retry(AuthenticationError("token or clock"), renew=True, correct_clock=True)
 IN_SEVEN = a_response(status=429, headers=(("retry-after", "7"),))
+TOMORROW = a_response(status=429, headers=(("retry-after", "86400"),))
+QUOTA = a_response(status=429, headers=(("x-ratelimit-reset", "3600"),))
 ANY = a_response(status=500)
 
 
@@ -133,6 +138,12 @@ ANY = a_response(status=500)
         pytest.param({}, BUSY, IN_SEVEN, None, False, Wait(7.5, 7.0), id="throttled, with a wait"),
         pytest.param({}, BUSY, ANY, None, False, Wait(60.5, 60.0), id="throttled, without one"),
         pytest.param({}, Retry(DOWN.error, wait_s=9.0), IN_SEVEN, None, False, Wait(9.5), id="a judge's wait"),
+        pytest.param({}, Retry(DOWN.error, wait_s=3.0), IN_SEVEN, None, False, Wait(7.5), id="the longer of both"),
+        pytest.param({}, BUSY, TOMORROW, None, False, Park(86_400.0), id="a longer wait than is waited for"),
+        pytest.param({"failures": 9}, BUSY, TOMORROW, None, False, Park(86_400.0), id="the same, as the last attempt"),
+        pytest.param({}, DOWN, TOMORROW, None, False, Park(86_400.0), id="the same, of a server in trouble"),
+        pytest.param({}, BUSY, QUOTA, None, False, Park(3_600.0), id="a quota that is full again in an hour"),
+        pytest.param({}, DOWN, QUOTA, None, False, Wait(0.5), id="a quota, but another trouble"),
         pytest.param({}, REFUSED, ANY, TOKEN, False, Renew(), id="a token refused"),
         pytest.param({"failures": 3}, REFUSED, ANY, TOKEN, False, Renew(), id="a renewal is no failure"),
         pytest.param({"renewals": 1}, REFUSED, ANY, TOKEN, False, GiveUp(), id="a new token refused"),
@@ -297,11 +308,11 @@ def test_the_clock_is_corrected_once(corrects: bool, asked: int):
     [
         ((("retry-after", "7"),), 7.5, 7.0),
         ((("retry-after", format_datetime(NOW + timedelta(seconds=9), usegmt=True)),), 9.5, 9.0),
-        ((("retry-after", "86400"),), 300.5, 300.0),
+        ((("retry-after", "300"),), 300.5, 300.0),
         ((), 60.5, 60.0),
         ((("retry-after", "soon"),), 60.5, 60.0),
     ],
-    ids=["seconds", "date", "a day", "none", "nonsense"],
+    ids=["seconds", "date", "the longest", "none", "nonsense"],
 )
 def test_a_throttled_source_waits_as_long_as_it_is_told(headers: Any, slept: float, cooled: float):
     """
@@ -392,9 +403,40 @@ def test_no_header_is_too_odd(text: str):
     """
     Any Retry-After gives a time that is not negative, or none.
     """
-    found = stated_wait(a_response(status=429, headers=(("retry-after", text),)))
+    for name in ("retry-after", *RESETS):
+        found = stated_wait(a_response(status=429, headers=((name, text),)), throttled=True)
 
-    assert found is None or found >= 0
+        assert found is None or found >= 0
+
+
+@pytest.mark.parametrize("name", ["retry-after", *RESETS])
+@pytest.mark.parametrize(
+    "text",
+    ["36000", str(int(NOW.timestamp()) + 36_000), f"{int(NOW.timestamp() * 1000) + 36_000_000}", "HTTP date"],
+    ids=["seconds", "since 1970", "milliseconds since 1970", "HTTP date"],
+)
+def test_a_stated_wait_has_four_forms(name: str, text: str):
+    """
+    In any of the headers; the time to come back is in the message, with the provider's words.
+    """
+    value = format_datetime(NOW + timedelta(hours=10), usegmt=True) if text == "HTTP date" else text
+    throttled = a_response(status=429, headers=((name, value),), received_at=NOW)
+    exchange, clock = Signed([throttled] * 2), FakeClock()
+
+    with pytest.raises(ParkedError, match=r"slow down.*until 2026-03-02 22:00:00 UTC.*throttle_wait_s") as parked:
+        retrying(exchange, clock)(REQUEST, always(BUSY))
+
+    assert parked.value.until == NOW + timedelta(hours=10)
+    assert (exchange.asked, clock.slept) == (1, [])
+
+
+def test_a_quota_of_which_something_remains_says_nothing():
+    """
+    The reset of a quota that was not used up is not when to come back.
+    """
+    headers = (("x-ratelimit-reset", "36000"), ("x-ratelimit-remaining", "7"))
+
+    assert stated_wait(a_response(status=429, headers=headers), throttled=True) is None
 
 
 @given(seconds=st.integers(0, 10**6))

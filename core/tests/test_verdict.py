@@ -1,5 +1,6 @@
 """The judge: what becomes of an answer where the connector has no word, and where its judges have one."""
 
+import gzip
 from collections.abc import Mapping
 from typing import Any
 
@@ -7,7 +8,16 @@ import pytest
 from attrs import evolve
 from penstock._fetch.verdict import RETRIED_STATUSES, by_status, judged
 from penstock.envelope import Envelope
-from penstock.errors import AuthenticationError, BrokenBodyError, RefusedError, ServerError, ThrottledError
+from penstock.errors import (
+    AuthenticationError,
+    BrokenBodyError,
+    ForbiddenError,
+    NotReadyError,
+    RefusedError,
+    ServerError,
+    ThrottledError,
+    WrongFormatError,
+)
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Refuse, Retry, Skip, Verdict
 from penstock.redact import Secret
@@ -87,7 +97,7 @@ def test_a_token_that_ended_early_is_worth_a_new_one():
 
 def test_a_refusal_says_what_was_seen_without_secrets():
     """
-    The message names provider, request, status and what the body says, but no secret in it; of a 403 no body at all.
+    The message names provider, request, status and what the body says, but no secret in it.
     """
     secret = Secret("a-token-that-is-repeated")
     body = {"error": f"unknown field, token {secret.reveal()}"}
@@ -100,13 +110,13 @@ def test_a_refusal_says_what_was_seen_without_secrets():
     text = str(refused.error)
     assert all(word in text for word in ("shop", "day=2026-03-01", "400", "unknown field", "***"))
     assert secret.reveal() not in text
-    assert "unknown field" not in str(unauthorized.error)
+    assert "unknown field, token ***" in str(unauthorized.error)
 
 
 @pytest.mark.parametrize(
     "body",
-    [b"", b"<html>", b'{"data": [{"id": 1', b"null", b'{"message": "ok"}', b'{"data": 7}', b'{"data": ["\xff"]}'],
-    ids=["empty", "html", "cut", "null", "another envelope", "no list", "no utf-8"],
+    [b"", b"<html>", b'{"data": [{"id": 1', b'{"data": ["\xff"]}'],
+    ids=["empty", "html", "cut", "no utf-8"],
 )
 def test_a_body_without_its_envelope_is_asked_for_again(body: bytes):
     """
@@ -117,6 +127,83 @@ def test_a_body_without_its_envelope_is_asked_for_again(body: bytes):
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, BrokenBodyError)
     assert answer.items == ()
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"null", "a single value, not an array"),
+        (b'{"message": "ok"}', "the body has message, but not an array in 'data'"),
+        (b'{"data": 7}', "not an array"),
+        (gzip.compress(b'{"data": []}'), "the body is packed with gzip"),
+    ],
+    ids=["null", "another envelope", "no list", "gzip"],
+)
+def test_a_whole_body_of_another_format_is_final(body: bytes, words: str):
+    """
+    Well-formed JSON without the declared path, and a gzip file in its place, stay so; the message names what is there.
+    """
+    verdict, answer = said(a_response(body))
+
+    assert isinstance(verdict, Refuse)
+    assert isinstance(verdict.error, WrongFormatError)
+    assert words in str(verdict.error)
+    assert answer.items == ()
+
+
+def test_an_answer_that_is_not_ready_is_requested_again():
+    """
+    202 to a read is never an empty day; a submission is accepted by it, and a poll is the poller's business.
+    """
+    verdict, _ = said(a_response({"data": []}, status=202))
+
+    assert isinstance(verdict, Retry)
+    assert isinstance(verdict.error, NotReadyError)
+    assert said(a_response(b"", status=202), lenient=True)[0] == Accept()
+    assert judged("shop", REQUEST, a_response(status=202), read=None, judges=())[0] == Accept()
+
+
+def test_no_content_is_no_records():
+    """
+    204 states it; a 200 without a body does not.
+    """
+    assert said(a_response(b"", status=204)) == (Accept(), Answer())
+    assert isinstance(said(a_response(b"", status=200))[0], Retry)
+
+
+@pytest.mark.parametrize("renew", [False, True])
+def test_a_forbidden_request_is_its_accounts_failure(renew: bool):
+    """
+    Whoever judges a 403: the same credentials may be good for another account. A 401 is no such thing.
+    """
+
+    def judge(response: Response, answer: Answer | None) -> Verdict:
+        error = AuthenticationError(f"refused with {response.status}")
+        return Retry(error, renew=True) if renew else Refuse(error)
+
+    forbidden, unauthorized = (said(a_response({}, status=status), judges=(judge,))[0] for status in (403, 401))
+
+    assert isinstance(forbidden, (Refuse, Retry))
+    assert isinstance(unauthorized, (Refuse, Retry))
+    assert (type(forbidden.error), str(forbidden.error)) == (ForbiddenError, "refused with 403")
+    assert type(unauthorized.error) is AuthenticationError
+
+
+@pytest.mark.parametrize("status", [401, 403, 429, 400, 503])
+def test_an_error_page_shows_its_first_words(status: int):
+    """
+    Not its markup, scripts and styles.
+    """
+    page = (
+        b"<!DOCTYPE html><html><head><title>Access denied</title><style>p { color: red }</style>"
+        b"<script>var a = '<p>';</script></head><body><p>Your plan has no&nbsp;API access</p></body></html>"
+    )
+
+    verdict = by_status("shop", REQUEST, a_response(page, status=status))
+
+    assert isinstance(verdict, (Refuse, Retry))
+    assert "Access denied Your plan has no API access" in str(verdict.error)
+    assert "color" not in str(verdict.error)
 
 
 def test_a_lenient_call_takes_any_body():

@@ -6,6 +6,7 @@ exit code. Anything else that reaches the command line is a defect of penstock a
 """
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import ClassVar
 
 from penstock.redact import mask
@@ -59,6 +60,19 @@ class DeadlineReachedError(PenstockError):
     exit_code = 4
 
 
+class ParkedError(PenstockError):
+    """
+    The provider states a wait that is longer than ``throttle_wait_s``: nothing more is requested from the source, and
+    what is left is for a run after ``until`` (aware).
+    """
+
+    exit_code = 4
+
+    def __init__(self, message: str, until: datetime) -> None:
+        self.until = until
+        super().__init__(message)
+
+
 class StoppedError(PenstockError):
     """Ctrl-C or SIGTERM."""
 
@@ -85,12 +99,23 @@ class AuthenticationError(ProviderError):
     exit_code = 3
 
 
+class ForbiddenError(AuthenticationError):
+    """
+    The provider refused a request (403) with credentials that it may take for others. It fails the account that was
+    requested; where no request with these credentials is answered, they are refused.
+    """
+
+
 class TransportError(ProviderError):
     """No whole answer arrived: no connection, reset, time-out, a body cut short or not decompressible."""
 
 
 class UntrustedError(ProviderError):
     """The provider's certificate is not trusted. No attempt will change that, so none follows."""
+
+
+class NotReadyError(ProviderError):
+    """The provider took the request and has no answer yet (202)."""
 
 
 class ServerError(ProviderError):
@@ -107,6 +132,10 @@ class RefusedError(ProviderError):
 
 class BrokenBodyError(ProviderError):
     """The body is not what it claims to be: malformed or cut JSON, HTML, invalid UTF-8, no items in the envelope."""
+
+
+class WrongFormatError(BrokenBodyError):
+    """A whole body of another format or shape than declared. No attempt will change that, so none follows."""
 
 
 class BoundExceededError(ProviderError):

@@ -13,6 +13,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
+from html.parser import HTMLParser
 from typing import Any, Literal
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
@@ -332,15 +333,52 @@ class Response:
         ``"errors[].detail"`` (of each element). The texts of the first path that has one are joined by ``"; "``.
         """
         members = self.members() if paths and len(self.body) <= _LOOKED_AT else None
-        return reason_in(members, paths, limit) or self.text(limit)
+        return reason_in(members, paths, limit) or self.words(limit)
 
     def text(self, limit: int = 300) -> str:
         """The start of the body as one line of masked text, for a message."""
-        words = self.body[:_LOOKED_AT].decode("utf-8", "replace").split()
+        return self._line(self.body[:_LOOKED_AT].decode("utf-8", "replace"), limit)
+
+    def words(self, limit: int = 200) -> str:
+        """The same for a person: the first words of HTML or XML without the markup, any other body as it stands."""
+        start = self.body[:_LOOKED_AT].decode("utf-8", "replace")
+        return self._line(_words_of_page(start) or start, limit)
+
+    def _line(self, text: str, limit: int) -> str:
+        words = text.split()
         if len(self.body) > _LOOKED_AT and len(words) > 1:
             del words[-1]  # it may be half a secret, which is not recognised
         line = mask(" ".join(words))
         return line if len(line) <= limit else line[: limit - 1] + "…"
+
+
+class _PageWords(HTMLParser):
+    """The text of a page, without scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.words: list[str] = []
+        self._hidden = 0
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        self._hidden += tag in ("script", "style")
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in ("script", "style")
+
+    def handle_data(self, data: str) -> None:
+        if self._hidden <= 0:
+            self.words.append(data)
+
+
+def _words_of_page(text: str) -> str:
+    """The words of HTML or XML; empty for any other text, and for a page without words."""
+    if not text.lstrip().startswith("<"):
+        return ""
+    page = _PageWords()
+    page.feed(text)
+    page.close()
+    return " ".join(page.words).strip()
 
 
 def reason_in(members: Any, paths: Sequence[str], limit: int = 200) -> str:

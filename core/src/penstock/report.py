@@ -106,6 +106,7 @@ class RunReport:
     notices: list[str] = field(factory=list)
     refused: bool = False  # credentials
     deadline: bool = False
+    parked: dict[str, str] = field(factory=dict)  # source -> why nothing more was requested from it
     interrupted: bool = False
     locked: bool = False  # another run holds the lock of a source, which was left to it
     output_closed: bool = False  # the reader of stdout closed it: the end of the run, and no fault
@@ -170,7 +171,7 @@ class RunReport:
             return 3
         if self.errors or any(one.failed or one.truncated for one in counts):
             return 1
-        if self.deadline:
+        if self.deadline or self.parked:
             return 4
         if self.locked:
             return 6
@@ -243,6 +244,8 @@ class RunReport:
             parts.append(f"unknown members {', '.join(unknown[:5])}{' ...' if len(unknown) > 5 else ''}")
         if self.deadline:
             parts.append("deadline reached, the next run goes on")
+        if self.parked:
+            parts.append(f"left for a later run: {', '.join(self.parked)}")
         return f"{self.status}: {', '.join(parts)}, {_counted(self.total('requests'), 'request')}, {self.seconds:.1f} s"
 
     def as_dict(self) -> dict[str, Any]:
@@ -258,6 +261,7 @@ class RunReport:
             "sources": sources,
             "errors": self.errors,
             "notices": self.notices,
+            **({"parked": self.parked} if self.parked else {}),
         }
         masked: dict[str, Any] = mask_json(whole)
         return masked

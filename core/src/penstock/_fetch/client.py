@@ -20,8 +20,9 @@ from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
 from penstock.connector import Stream
+from penstock.errors import ParkedError
 from penstock.model import Answer, Request, Response, origin_of
-from penstock.protocols import Accept, Named, Refuse, Retry, Unsigned, Verdict
+from penstock.protocols import Accept, Named, Refuse, Retry, Skip, Unsigned, Verdict
 from penstock.report import RunReport
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -45,6 +46,8 @@ class SourceClient:
     _retrying: Retrying = field(init=False)
     _exchanges: dict[str | None, Retrying] = field(factory=dict, init=False)  # by whose credentials sign
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+    _answered: set[str | None] = field(factory=set, init=False)  # whose credentials a request was answered with
+    _parked: ParkedError | None = field(default=None, init=False)
     _transport: Transport = field(init=False)
 
     def __attrs_post_init__(self) -> None:
@@ -106,14 +109,20 @@ class SourceClient:
         """One call, judged and retried; never raises."""
         stream = call.stream
         try:
+            self.check_not_parked()
             response, verdict, answer = self._retrying_for(call.account)(
                 call.request,
                 partial(self._judged, call),
                 partial(self._again, call.request, stream),
                 partial(self._sending, stream),
             )
+        except ParkedError as error:
+            self._parked = error
+            return Outcome(call=call, error=error)
         except Exception as error:  # handed to the reading, which decides what becomes of it
             return Outcome(call=call, error=error)
+        if isinstance(verdict, (Accept, Skip)) and call.request.credentials:
+            self._answered.add(self.source.credentials_of(call.account))
         digest = digest_of(answer) if call.digest and isinstance(verdict, Accept) else None
         if stream is not None:
             self.report.count(self.source.name, stream.name, bytes=len(response.body))
@@ -149,8 +158,18 @@ class SourceClient:
 
     def _sending(self, stream: Stream | None) -> None:
         """Count a request before it leaves: whether a response comes is not known yet."""
+        self.check_not_parked()
         if stream is not None:
             self.report.count(self.source.name, stream.name, requests=1)
+
+    def was_answered(self, holder: str | None) -> bool:
+        """Whether a request was answered with the credentials of this account; None: with those of the source."""
+        return holder in self._answered
+
+    def check_not_parked(self) -> None:
+        """Raises ParkedError once a request to the source met a wait that is too long."""
+        if self._parked is not None:
+            raise self._parked
 
     def _again(self, request: Request, stream: Stream | None, again: Again) -> None:
         """Count and report a retry; the error of the last attempt is reported by its reading."""

@@ -19,6 +19,7 @@ from penstock.errors import (
     BoundExceededError,
     BrokenBodyError,
     DeadlineReachedError,
+    ParkedError,
     PenstockError,
     ProviderError,
     TransportError,
@@ -84,11 +85,18 @@ class Wait:
 
 
 @frozen
+class Park:
+    """Do not repeat, and request nothing more from the source for so many seconds."""
+
+    seconds: float
+
+
+@frozen
 class GiveUp:
     """Do not repeat: the error of the last attempt stands."""
 
 
-Step = Renew | CorrectClock | Wait | GiveUp
+Step = Renew | CorrectClock | Wait | Park | GiveUp
 
 
 @frozen(kw_only=True)
@@ -114,12 +122,16 @@ class Attempts:
             return Renew(), evolve(self, renewals=self.renewals + 1)
         if verdict.correct_clock and response is not None and not self.clock_corrected:
             return CorrectClock(), evolve(self, clock_corrected=True)
-        if verdict.renew or verdict.correct_clock or self.failures >= self.policy.retries_after(verdict.error):
+        if verdict.renew or verdict.correct_clock:
+            return GiveUp(), self
+        stated_s = verdict.wait_s
+        if response is not None and (header_s := stated_wait(response, throttled=verdict.throttle)) is not None:
+            stated_s = max(header_s, stated_s or 0.0)
+        if stated_s is not None and stated_s > self.policy.throttle_wait_s:
+            return Park(stated_s), self
+        if self.failures >= self.policy.retries_after(verdict.error):
             return GiveUp(), self
         failures, cool_down_s = self.failures + 1, None
-        stated_s = verdict.wait_s
-        if stated_s is None and response is not None:
-            stated_s = stated_wait(response)
         if verdict.throttle:
             stated_s = self.policy.cool_down_s if stated_s is None else stated_s
             cool_down_s = min(stated_s, self.policy.throttle_wait_s)
@@ -128,20 +140,53 @@ class Attempts:
         )
 
 
-def stated_wait(response: Response) -> float | None:
-    """
-    Seconds that the provider states in ``Retry-After``, in either form; None without one or with a broken one.
+# Headers in which providers state when a quota is full again, in the order in which they are read.
+RESETS = ("ratelimit-reset", "x-ratelimit-reset", "x-rate-limit-reset")
+_REMAINING = ("ratelimit-remaining", "x-ratelimit-remaining", "x-rate-limit-remaining")
 
-    A date is compared with the provider's own ``Date``, so that our clock may be wrong.
+_SECONDS = re.compile(r"[0-9]{1,18}(\.[0-9]{1,9})?")
+_EPOCH_S, _EPOCH_MS = 1e9, 1e12  # what is larger is no number of seconds to wait but a time since 1970
+
+
+def stated_wait(response: Response, *, throttled: bool = False) -> float | None:
     """
-    text = (response.header("retry-after") or "").strip()
-    if re.fullmatch(r"[0-9]{1,18}(\.[0-9]{1,9})?", text):
-        return float(text)
-    when = http_date(text)
-    if when is None:
-        return None
+    Seconds that the provider states: in ``Retry-After``, or where it refuses for its quota (``throttled``), in one of
+    ``RESETS``. None without one, with a broken one, and where a part of the quota remains.
+
+    Each may be seconds, seconds or milliseconds since 1970, or an HTTP date. A time is compared with the provider's own
+    ``Date``, so that our clock may be wrong.
+    """
+    names = ["retry-after"]
+    remaining = next((value for name in _REMAINING if (value := response.header(name)) is not None), "0")
+    if throttled and remaining.strip() == "0":
+        names.extend(RESETS)
+    waits = (_wait(response, value) for name in names if (value := response.header(name)) is not None)
+    return next((wait for wait in waits if wait is not None), None)
+
+
+def _wait(response: Response, text: str) -> float | None:
     now = response.date or response.received_at
-    return max(0.0, (when - now).total_seconds())
+    if _SECONDS.fullmatch(text.strip()):
+        number = float(text)
+        if number < _EPOCH_S:
+            return number
+        return max(0.0, (number / 1000 if number >= _EPOCH_MS else number) - now.timestamp())
+    when = http_date(text)
+    return None if when is None else max(0.0, (when - now).total_seconds())
+
+
+# The longest wait that is stated in a message; a longer one is nonsense, and would leave the calendar.
+_LONGEST_S = 366 * 86_400.0
+
+
+def parked(error: PenstockError, seconds: float, policy: RetryPolicy, response: Response) -> ParkedError:
+    """The error that ends the requests to a source, with the provider's words and the time to come back."""
+    until = response.received_at + timedelta(seconds=min(seconds, _LONGEST_S))
+    return ParkedError(
+        f"{error}. The provider states a wait until {until:%Y-%m-%d %H:%M:%S} UTC, longer than throttle_wait_s "
+        f"({policy.throttle_wait_s:g} s): nothing more is requested from it. A run after that time goes on.",
+        until,
+    )
 
 
 # --- what a run may spend -------------------------------------------------------------------------------------------
@@ -295,6 +340,8 @@ class Retrying:
                         self.rate_limit.cool_down(cool_down_s)
                     on_retry(Again(error=verdict.error, pause_s=seconds))
                     self.budget.sleep(seconds)
+                case Park(seconds) if response is not None:
+                    raise parked(verdict.error, seconds, self.policy, response)
                 case _:
                     if response is None:
                         self.budget.gave_up(self.source)

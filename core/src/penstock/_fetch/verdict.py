@@ -2,20 +2,25 @@
 Judge a response: decide whether it is good, before it is decoded.
 
 It runs in the fetching thread, inside the retry, and reads the envelope only; so a body that is cut or malformed is
-asked for again like any other failure on the way.
+requested again like any other failure on the way.
 """
 
 import re
 from collections.abc import Mapping, Sequence
+
+from attrs import evolve
 
 from penstock.connector import Connector, Stream
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
     BrokenBodyError,
+    ForbiddenError,
+    NotReadyError,
     RefusedError,
     ServerError,
     ThrottledError,
+    WrongFormatError,
 )
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, BodyDecoder, Judge, Refuse, Retry, Skip, StatusRule, Verdict
@@ -36,16 +41,18 @@ def judged(
     """
     The verdict on an answer and what its envelope says.
 
-    The judges are asked in order, then the HTTP status decides. An accepted answer whose envelope could not be read
-    is asked for again, unless ``lenient``.
+    The judges decide in order, then the HTTP status. 204 means: no records. A request whose accepted answer is broken
+    is repeated, one whose answer is whole and of another format or shape is not; ``lenient`` accepts both.
     """
     answer: Answer | None = None
     problem: BrokenBodyError | None = None
-    if read is not None:
+    if response.status == 204:
+        answer = Answer()
+    elif read is not None:
         try:
             answer = read(response)
             if answer.problem:
-                problem = BrokenBodyError(answer.problem)
+                problem = WrongFormatError(answer.problem)
         except BrokenBodyError as error:
             problem = error
         except BoundExceededError as error:
@@ -53,6 +60,10 @@ def judged(
     verdict = next((said for judge in judges if (said := judge(response, answer)) is not None), None)
     if verdict is None:
         verdict = by_status(provider, request, response, reason)
+        if response.status == 202 and read is not None and not lenient:
+            verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the answer is not ready yet"))
+    if response.status == 403 and request.credentials:
+        verdict = _forbidden(verdict)
     if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
         verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
     if isinstance(verdict, Accept):
@@ -61,8 +72,17 @@ def judged(
         if problem is not None and not lenient:
             what = str(problem)
             seen = f"{provider} answered {request} with HTTP {response.status}, but {what[:1].lower()}{what[1:]}"
+            if isinstance(problem, WrongFormatError):
+                return Refuse(WrongFormatError(seen)), Answer()
             return Retry(BrokenBodyError(seen)), Answer()
     return verdict, answer or Answer()
+
+
+def _forbidden(verdict: Verdict) -> Verdict:
+    """The same verdict on a 403, for the request's account: others may be answered with the same credentials."""
+    if isinstance(verdict, (Retry, Refuse)) and type(verdict.error) is AuthenticationError:
+        return evolve(verdict, error=ForbiddenError(str(verdict.error)))
+    return verdict
 
 
 def judges_of(connector: Connector, stream: Stream | None, request: Request) -> tuple[Judge, ...]:
@@ -102,18 +122,18 @@ def by_status(provider: str, request: Request, response: Response, reason: Seque
         return Accept()
     seen = f"{provider} answered {request} with HTTP {status}"
     if partial:
-        return Retry(BrokenBodyError(f"{seen}: a part of what was asked for, though no part was asked for"))
-    said = response.reason(reason)
-    detail = f": {said}" if said and status not in (401, 403) else ""
+        return Retry(BrokenBodyError(f"{seen}: a part of the answer, though the request names no range"))
+    words = response.reason(reason)
+    detail = f": {words}" if words else ""
     if status == 429:
-        return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)
+        return Retry(ThrottledError(f"{seen}{detail}; too many requests: lower requests_per_second"), throttle=True)
     if status in RETRIED_STATUSES:
         return Retry(ServerError(f"{seen}{detail}; it may be better later"))
     if status in (401, 403) and not request.credentials:
-        said = "a download, which is asked for without credentials, was refused; its link may have expired"
-        return Refuse(RefusedError(f"{seen}: {said}"))
+        advice = "a download, which is requested without credentials, was refused; its link may have expired"
+        return Refuse(RefusedError(f"{seen}{detail}; {advice}"))
     if status in (401, 403):
-        refused = AuthenticationError(f"{seen}: the credentials were refused; check those of this source")
+        refused = AuthenticationError(f"{seen}{detail}; the credentials were refused: check those of this source")
         # A token may have ended before its time. Where none was granted there is none to renew, and the error stands.
         return Retry(refused, renew=True) if status == 401 else Refuse(refused)
     return Refuse(RefusedError(f"{seen}{detail}"))

@@ -213,7 +213,10 @@ class Reports:
                 raise outcome.verdict.error
             age_s = self._age_s(report)
             with as_broken_page():
-                state = checked_state(self.poller, self.poller.state(outcome.response, age_s))
+                pending = outcome.response.status == 202
+                state: ReportState = Waiting()
+                if not pending:
+                    state = checked_state(self.poller, self.poller.state(outcome.response, age_s))
             if not isinstance(state, Waiting):
                 return outcome, state
             if state.note and state.note != noted:

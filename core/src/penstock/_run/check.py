@@ -7,7 +7,7 @@ from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Call
 from penstock._util.clock import Clock
-from penstock.errors import AuthenticationError, PenstockError, ServerError, ThrottledError
+from penstock.errors import AuthenticationError, ParkedError, PenstockError, ServerError, ThrottledError
 from penstock.model import Slice
 from penstock.protocols import Refuse
 from penstock.redact import mask
@@ -53,7 +53,7 @@ def _check_account(source: ConfiguredSource, client: SourceClient, account: str 
     outcome = client.make(Call(request=request, read=None, lenient=True, account=account))
     if isinstance(outcome.error, AuthenticationError) and (signed := client.exchange_for(account).explain(request)):
         raise AuthenticationError(f"{outcome.error}\nSigned was: {signed}")
-    if isinstance(outcome.error, (ThrottledError, ServerError)):
+    if isinstance(outcome.error, (ThrottledError, ServerError, ParkedError)):
         return f"{name}: not disproved, the provider has no time for us now ({outcome.error})"
     if outcome.error is not None:
         raise outcome.error

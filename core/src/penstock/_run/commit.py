@@ -19,6 +19,7 @@ from penstock.errors import (
     BrokenBodyError,
     DeadlineReachedError,
     OutputClosedError,
+    ParkedError,
     PenstockError,
     PluginError,
     StoppedError,
@@ -244,6 +245,11 @@ class Delivery:
             self.clock.stop.set()
             return
         if isinstance(error, (StoppedError, GeneratorExit)):
+            return
+        if isinstance(error, ParkedError):
+            if self.source.name not in self.report.parked:
+                self.report.parked[self.source.name] = str(error)
+                self.note(str(error))
             return
         if isinstance(error, DeadlineReachedError):
             self.report.deadline = True

@@ -31,6 +31,7 @@ from penstock.connector import Stream, zone_exists
 from penstock.errors import (
     AuthenticationError,
     DeadlineReachedError,
+    ForbiddenError,
     LockHeldError,
     PenstockError,
     ProviderError,
@@ -132,6 +133,10 @@ def heard_by_all(on_event: Emit, registries: Sequence[Registry]) -> Emit:
     return emit
 
 
+# After 403 for so many accounts, and an answer for none, the credentials are refused and nothing more is requested.
+FORBIDDEN = 3
+
+
 def run_id(now: datetime) -> str:
     """Sortable by time, distinct between two runs of one second."""
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
@@ -159,6 +164,7 @@ class SourceRun:
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
     _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
     _refused: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by whose credentials
+    _forbidden: dict[Key, ForbiddenError] = field(factory=dict, init=False)  # accounts of streams that were refused
     _page_sizes: dict[str, PageSizes] = field(factory=dict, init=False)  # by stream
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
@@ -208,6 +214,9 @@ class SourceRun:
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams, and record the run."""
+        holders = {self.source.credentials_of(account) for _, account in self._forbidden}
+        if self._refused or not all(map(self._client.was_answered, holders)):
+            self.report.refused = True
         self.delivery.finish()
         if not self.report.interrupted and not self.report.deadline:
             self._drop_stale_reports()
@@ -278,6 +287,9 @@ class SourceRun:
         """One task: read a slice, then commit its partitions. A hidden stream is read for others, not written."""
         if refused := self._refused.get(self.source.credentials_of(planned.account)):
             raise refused
+        if forbidden := self._forbidden.get(key_of(planned)):
+            raise forbidden
+        self._client.check_not_parked()
         parent = self._parent_of(planned)
         if parent is not None and not self._dependencies.is_well(parent):
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
@@ -348,15 +360,26 @@ class SourceRun:
         if stream.name in self._began:
             seconds = time.monotonic() - self._began[stream.name]
             self.report.stream(self.source.name, stream.name).seconds = seconds
-        if isinstance(error, AuthenticationError):
+        if isinstance(error, ForbiddenError):
+            self._forbid(planned, error)
+        elif isinstance(error, AuthenticationError):
             self._refused[self.source.credentials_of(planned.account)] = error
-            self.report.refused = True
         if error is not None:
             self.delivery.fail(planned, error, hidden=hidden)
         self._dependencies.ended(planned, well=error is None)
+        if self._dependencies.is_over(key_of(planned)):
+            self.scheduler.release((id(self), key_of(planned)))
         if dependents := self._dependencies.dependents.pop(stream.name, None):
             self._accounts_listed(planned, dependents, failed=error is not None)
         self._dependencies.drop(planned)
+
+    def _forbid(self, planned: PlannedSlice, error: ForbiddenError) -> None:
+        """Fail the account; all with its credentials, where nothing was answered with them so far."""
+        self._forbidden[key_of(planned)] = error
+        holder = self.source.credentials_of(planned.account)
+        forbidden = [key for key in self._forbidden if self.source.credentials_of(key[1]) == holder]
+        if len(forbidden) >= FORBIDDEN and not self._client.was_answered(holder):
+            self._refused[holder] = error
 
     def _accounts_listed(self, planned: PlannedSlice, dependents: list[Stream], *, failed: bool) -> None:
         """The accounts are known: remember them, and read the streams that are divided by them."""

@@ -421,9 +421,10 @@ def _by_status(connector: Connector, action: Action, response: Response) -> Acce
     if 200 <= status < 300:
         return Accept()
     if status in (425, 429):
-        return Retry(ThrottledError(f"{seen}: too many requests; lower requests_per_second"), throttle=True)
+        return Retry(ThrottledError(f"{seen}{detail}; too many requests: lower requests_per_second"), throttle=True)
     if status in (401, 403):
-        return Refuse(AuthenticationError(f"{seen}: the credentials were refused; check those of this source"))
+        advice = "the credentials were refused: check those of this source"
+        return Refuse(AuthenticationError(f"{seen}{detail}; {advice}"))
     if status in (301, 307, 308):
         return Refuse(RefusedError(f"{seen}: it points elsewhere, and a write is not sent on; check base_url"))
     if 400 <= status < 500 and status != 408:
@@ -438,6 +439,8 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     if response.status == 204:
         return _Done()
     answer = response.json(exact=True)
+    if answer is None and response.status == 202:
+        return _Done("accepted (HTTP 202), to be carried out later")
     if answer is None:
         what = response.text(80) or "an empty body"
         return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))

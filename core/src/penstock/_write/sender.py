@@ -16,7 +16,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Emit, SourceClient
-from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Renew, Wait
+from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Park, Renew, Wait, parked
 from penstock._util.clock import Clock
 from penstock._write.outbox import OutboxJob
 from penstock._write.requests import Row, WriteRequest, checked, decided, one_line, packed, typed
@@ -263,6 +263,8 @@ class Writer:
                     rate_limit.cool_down(cool_down_s or 0.0)
                     self.emit(Again(error=verdict.error, pause_s=seconds).event(self.source.name, None, parcel.request))
                     self.clock.sleep(seconds)
+                case Park(seconds) if response is not None and not unsure:
+                    raise parked(verdict.error, seconds, policy, response)
                 case _ if unsure:
                     return unknown(parcel, verdict.error)
                 case _ if (verdict.renew or verdict.correct_clock) and verdict.error.exit_code != 3:

@@ -8,11 +8,22 @@ from penstock.errors import StoppedError
 
 
 class ShiftedClock(Clock):
-    """A clock that runs, from ``start`` on: for tests whose waits are real and whose days are always the same."""
+    """
+    A clock that runs, from ``start`` on: for tests whose waits are real and whose days are always the same.
 
-    def __init__(self, start: datetime, stop: threading.Event | None = None) -> None:
+    ``pace``: sleeps, and the time that never jumps, pass so many times as fast; the time of day does not.
+    """
+
+    def __init__(self, start: datetime, stop: threading.Event | None = None, *, pace: float = 1.0) -> None:
         super().__init__(stop)
         self._ahead = start - datetime.now(UTC)
+        self._pace = pace
+
+    def monotonic(self) -> float:
+        return super().monotonic() * self._pace
+
+    def sleep(self, seconds: float) -> None:
+        super().sleep(seconds / self._pace)
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._ahead

@@ -51,14 +51,14 @@ Rows = dict[Key, list[Row]]
 
 TODAY = date(2026, 3, 20)
 
-# Bounds small enough that a fault shows at once. A provider's wishes are cut at throttle_wait_s.
+# Bounds small enough that a fault shows at once. A stated wait longer than throttle_wait_s would park the source.
 QUICK: Mapping[str, Any] = {
     "requests_per_second": 2000.0,
     "concurrency": 4,
     "timeout_s": 3.0,
     "retry_first_s": 0.01,
     "retry_max_s": 0.05,
-    "throttle_wait_s": 0.05,
+    "throttle_wait_s": 2.0,
     "poll_first_s": 0.01,
     "poll_max_s": 0.02,
     "max_body_mib": 2,
@@ -70,9 +70,9 @@ PASSING = "throttled,unavailable,server_error,reset,reset_in_body,cut,cut_json,h
 WRONG = "a-wrong-credential-0815"
 
 
-def noon_of(today: date = TODAY) -> ShiftedClock:
-    """A clock that runs from noon (UTC) of a day that is always the same."""
-    return ShiftedClock(datetime.combine(today, time(12), UTC))
+def noon_of(today: date = TODAY, *, pace: float = 1.0) -> ShiftedClock:
+    """A clock that runs from noon (UTC) of a day that is always the same; its sleeps are shorter by ``pace``."""
+    return ShiftedClock(datetime.combine(today, time(12), UTC), pace=pace)
 
 
 # --- a connector and its imitation ----------------------------------------------------------------------------------
@@ -366,7 +366,7 @@ def faults_that_pass(
         for fault in chosen:
             sink = MemorySink(folder / fault.name / "ledger.sqlite")
             server.app = with_faults(subject.make(server.base_url, subject.today), [fault], seed=1)
-            report = subject.run(server.base_url, sink)
+            report = subject.run(server.base_url, sink, clock=noon_of(subject.today, pace=50))
             what = f"behind the fault {fault.name} ({fault.summary})"
             wrong += _ended(report, f"a run {what}", 0) or _same(delivered_to(sink), baseline, what)
     return wrong
