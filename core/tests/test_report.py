@@ -105,3 +105,16 @@ def test_the_line_has_the_number_the_place_and_the_command() -> None:
         "not read is null, and kept in _extra ($.data[0].paid: 'N/A' is no decimal)"
     )
     assert a_report(records=7).set_aside_line is None
+
+
+def test_a_parked_source_has_its_own_exit_code_and_status() -> None:
+    """
+    The source that was parked ends with 4 and is named; another source of the run is not blamed for it.
+    """
+    report = RunReport(run_id="r", parked={"acme": "come back at ten"})
+    report.stream("acme", "clicks").planned = 1
+    report.stream("other", "clicks").planned = 1
+
+    assert (report.status, report.exit_code) == ("parked", 4)
+    assert (report.of_source("acme").exit_code, report.of_source("other").exit_code) == (4, 0)
+    assert report.of_source("acme").parked == {"acme": "come back at ten"}

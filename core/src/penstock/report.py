@@ -158,6 +158,7 @@ class RunReport:
             errors=errors,
             refused=any(error["error"] == "AuthenticationError" for error in errors),
             deadline=self.deadline,
+            parked={source: self.parked[source]} if source in self.parked else {},
             interrupted=self.interrupted,
         )
 
@@ -216,7 +217,9 @@ class RunReport:
 
     @property
     def status(self) -> str:
-        """The exit code as a word."""
+        """The exit code as a word; 4 is a deadline, or a source that was parked."""
+        if self.exit_code == 4 and not self.deadline:
+            return "parked"
         return "closed" if self.output_closed and not self.exit_code else self.STATUS[self.exit_code]
 
     def total(self, name: str) -> int:

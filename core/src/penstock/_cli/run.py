@@ -91,6 +91,9 @@ def summarise(session: Session, result: RunResult) -> None:
         session.say(result.set_aside)
     if not session.quiet:
         session.say(result.summary)
+        return
+    for source, why in result.report.get("parked", {}).items():  # a note, which -q leaves out
+        session.say(f"{source} is parked: {why}")
 
 
 def _write_report(path: Path, value: Mapping[str, Any]) -> None:
