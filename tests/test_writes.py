@@ -847,7 +847,7 @@ def test_candidates_of_one_client_share_a_request(joveo: Bench) -> None:
 @pytest.mark.parametrize(
     ("rows", "told"),
     [
-        ({"click_id": "k", "a": "9"}, "wanted one of 1, 2, 3"),
+        ({"click_id": "k", "a": "9"}, "expected one of 1, 2, 3"),
         ({"click_id": "", "a": "1"}, "clickId and a"),
     ],
     ids=["before sending", "in a body under 200"],

@@ -11,8 +11,8 @@ from penstock._fetch.scheduler import Call, Outcome, Pause
 from penstock._read.reports import ReportLostError, Reports, answered, submission_text
 from penstock.connector import SourceSettings, Stream
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
-from penstock.model import Request
-from penstock.protocols import Refuse
+from penstock.model import Request, Response
+from penstock.protocols import Accept, Ready, Refuse
 from penstock.sinks import PendingReport
 from penstock.testing import FakeClock, a_response
 
@@ -43,34 +43,63 @@ def test_a_call_without_an_answer_raises_its_error() -> None:
         answered(Outcome(call=call, error=REFUSAL))
 
 
-def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
-    """
-    A report that was submitted tomorrow, as another clock has it, is asked for after the first pause all the same.
-    """
-    now = datetime(2026, 3, 2, 12, tzinfo=UTC)
-    submission = Request(method="POST", url="https://api.example.com/reports")
+NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
+SUBMISSION = Request(method="POST", url="https://api.example.com/reports")
+
+
+def reports_with(poller: Any, submitted_at: datetime) -> Reports:
+    """A report under way, to be adopted; nothing is requested."""
     stream = Stream(name="clicks", summary="", kind="snapshot", record=object, poll_first_s=2.0)
     pending = PendingReport(
         source="s",
         stream="clicks",
         handle="1",
-        request=submission_text(submission),
+        request=submission_text(SUBMISSION),
         partitions=(),
-        submitted_at=now + timedelta(days=1),
+        submitted_at=submitted_at,
         fingerprint="f",
     )
-    planned: Any = SimpleNamespace(stream=stream, fingerprint="f", partitions=())
-    source: Any = SimpleNamespace(name="s", settings=SourceSettings(base_url="https://api.example.com"))
+    planned: Any = SimpleNamespace(stream=stream, fingerprint="f", partitions=(), account=None)
     nothing: Any = None
-    reports = Reports(
-        source=source,
+    return Reports(
+        source=SimpleNamespace(name="s", settings=SourceSettings(base_url="https://api.example.com")),  # type: ignore[arg-type]
         planned=planned,
-        poller=nothing,
+        poller=poller,
         read=nothing,
         ledger=None,
-        clock=FakeClock(now),
+        clock=FakeClock(NOW),
         adoptable={pending.request: pending},
         on_note=lambda text: None,
     )
 
-    assert next(reports.finished(submission)) == Pause(2.0)
+
+def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
+    """
+    A report that was submitted tomorrow, by another clock, is polled after the first pause all the same.
+    """
+    assert next(reports_with(None, NOW + timedelta(days=1)).finished(SUBMISSION)) == Pause(2.0)
+
+
+class ReadyAtOnce:
+    """A poller that takes every answer for the finished report."""
+
+    def poll(self, submitted: Request, handle: str) -> Request:
+        return Request(url=f"https://api.example.com/reports/{handle}")
+
+    def state(self, response: Response, age_s: float) -> Ready:
+        return Ready()
+
+
+def test_a_poll_that_is_answered_with_202_waits() -> None:
+    """
+    Whatever the poller makes of its body: an empty one is no report without records.
+    """
+    steps = reports_with(ReadyAtOnce(), NOW - timedelta(seconds=2)).finished(SUBMISSION)
+
+    (poll,) = next(steps)  # type: ignore[misc]
+    waits = steps.send(Outcome(call=poll, response=a_response(b"", status=202), verdict=Accept()))
+    assert waits == Pause(3.0)
+    (again,) = next(steps)  # type: ignore[misc]
+    with pytest.raises(StopIteration) as finished:
+        steps.send(Outcome(call=again, response=a_response({"data": []}), verdict=Accept()))
+    assert finished.value.value.state == Ready()

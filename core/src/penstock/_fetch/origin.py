@@ -39,7 +39,7 @@ class Boundary:
                 raise ConfigError(f"{'base_url' if url == self.base else url}: {problem}.")
 
     def origin(self, request: Request, url: str, *, before: str) -> str:
-        """The origin of ``url``; ForeignOriginError where it must not be asked. ``before`` is what led there."""
+        """The origin of ``url``; ForeignOriginError where no request may go. ``before``: the URL that led there."""
         if url.startswith(self._own):
             return self.base
         try:
@@ -80,7 +80,7 @@ class Boundary:
         )
 
     def check_peer(self, origin: str, peer: str, request: Request) -> None:
-        """The address connected to is checked as well: the name may mean another one now than when it was asked for."""
+        """Check the address of the connection, too: the name may resolve to another one than before."""
         if origin not in self.trusted and not self._private_allowed() and not _is_public(_address(peer)):
             raise _private(host_of(origin), request)
 

@@ -111,7 +111,7 @@ class Task:
     after: Hashable | None = None
     ended: Callable[[BaseException | None], None] = lambda error: None
     _reading: Reading | None = field(default=None, init=False)
-    wanted: deque["_Slot"] = field(factory=deque, init=False)
+    slots: deque["_Slot"] = field(factory=deque, init=False)
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
 
@@ -202,11 +202,11 @@ class Scheduler:
     def _hand_out(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
         client = self._client(task)
-        for slot in task.wanted:
+        for slot in task.slots:
             if slot.submitted:
                 continue
             # The next body of the oldest reading is always allowed, to avoid a deadlock.
-            oldest = (task is self._active[0] and slot is task.wanted[0]) or self._under_way == 0
+            oldest = (task is self._active[0] and slot is task.slots[0]) or self._under_way == 0
             if not client.free or not (oldest or self._room(client)):
                 return
             slot.submitted = True
@@ -256,8 +256,8 @@ class Scheduler:
 
     def _advance(self, task: Task) -> None:
         """Resume the reading with every outcome that is next in its order."""
-        while task.active and task.resumes_at is None and task.wanted and task.wanted[0].outcome is not None:
-            outcome = task.wanted.popleft().outcome
+        while task.active and task.resumes_at is None and task.slots and task.slots[0].outcome is not None:
+            outcome = task.slots.popleft().outcome
             assert outcome is not None
             self._held -= outcome.size
             self._client(task).ready -= 1
@@ -283,18 +283,18 @@ class Scheduler:
                 task.resumes_at = self.clock.monotonic() + step.seconds
                 heapq.heappush(self._timers, (task.resumes_at, self._count, task))
             else:
-                task.wanted.extendleft(_Slot(call) for call in reversed(step))
+                task.slots.extendleft(_Slot(call) for call in reversed(step))
                 self._hand_out(task)
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         if task.active:
             task.active = False
             self._active.remove(task)
-        for slot in task.wanted:
+        for slot in task.slots:
             if slot.outcome is not None:
                 self._held -= slot.outcome.size
                 self._client(task).ready -= 1
-        task.wanted.clear()
+        task.slots.clear()
         task.ended(error)
 
     def _end_all(self, error: PenstockError) -> None:

@@ -57,7 +57,7 @@ def judged(
             problem = error
         except BoundExceededError as error:
             return Refuse(error), Answer()
-    verdict = next((said for judge in judges if (said := judge(response, answer)) is not None), None)
+    verdict = next((found for judge in judges if (found := judge(response, answer)) is not None), None)
     if verdict is None:
         verdict = by_status(provider, request, response, reason)
         if response.status == 202 and read is not None and not lenient:

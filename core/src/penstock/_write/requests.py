@@ -103,10 +103,10 @@ def _parts(action: Action, value: Any, text: bool) -> Any:
     parts = [value] if isinstance(value, dict) else value
     if action.bulk:
         if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
-            raise ValueError("wanted a list of objects")
+            raise ValueError("expected a list of objects")
         return [_part(action, part) for part in parts]
     if not isinstance(value, dict):
-        raise ValueError("wanted an object")
+        raise ValueError("expected an object")
     return _part(action, value)
 
 
@@ -129,7 +129,7 @@ def _converted(field: Field, value: Any, text: bool) -> Any:
         several = _json(value) if text and isinstance(value, str) and value.lstrip().startswith("[") else value
         several = several if isinstance(several, list) else [several]
         if not several:
-            raise ValueError("wanted at least one")
+            raise ValueError("expected at least one")
         return [_one(field, one, text) for one in several]
     return _one(field, value, text)
 
@@ -137,7 +137,7 @@ def _converted(field: Field, value: Any, text: bool) -> Any:
 def _one(field: Field, value: Any, text: bool) -> Any:
     made = _TYPES[field.type](value, text)
     if field.choices and made not in field.choices:
-        raise ValueError(f"found {_shown(made)}, wanted one of {', '.join(field.choices)}")
+        raise ValueError(f"found {_shown(made)}, expected one of {', '.join(field.choices)}")
     if field.place == "path" and made == "":
         raise ValueError("is empty")
     if field.place == "header" and not (str(made).isascii() and str(made).isprintable()):
@@ -150,7 +150,7 @@ def _text(value: Any, text: bool) -> str:
         return value
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool):
         return str(value)
-    raise ValueError(f"found {_shown(value)}, wanted text")
+    raise ValueError(f"found {_shown(value)}, expected text")
 
 
 def _integer(value: Any, text: bool) -> int:
@@ -160,7 +160,7 @@ def _integer(value: Any, text: bool) -> int:
         value = int(value)
     if isinstance(value, int) and not isinstance(value, bool) and abs(value) < 10**18:
         return value
-    raise ValueError(f"found {_shown(value)}, wanted an integer")
+    raise ValueError(f"found {_shown(value)}, expected an integer")
 
 
 def _number(value: Any, text: bool) -> int | Decimal:
@@ -169,7 +169,7 @@ def _number(value: Any, text: bool) -> int | Decimal:
             value = Decimal(value.strip())
     if isinstance(value, (int, Decimal)) and not isinstance(value, bool) and Decimal(value).is_finite():
         return value
-    raise ValueError(f"found {_shown(value)}, wanted a number")
+    raise ValueError(f"found {_shown(value)}, expected a number")
 
 
 def _boolean(value: Any, text: bool) -> bool:
@@ -177,21 +177,21 @@ def _boolean(value: Any, text: bool) -> bool:
         return value.strip().lower() == "true"
     if isinstance(value, bool):
         return value
-    raise ValueError(f"found {_shown(value)}, wanted true or false")
+    raise ValueError(f"found {_shown(value)}, expected true or false")
 
 
 def _object(value: Any, text: bool) -> dict[str, Any]:
     value = _json(value) if isinstance(value, str) else value
     if isinstance(value, dict):
         return value
-    raise ValueError(f'found {_shown(value)}, wanted an object such as {{"name": "value"}}')
+    raise ValueError(f'found {_shown(value)}, expected an object such as {{"name": "value"}}')
 
 
 def _list(value: Any, text: bool) -> list[Any]:
     value = _json(value) if isinstance(value, str) else value
     if isinstance(value, list):
         return value
-    raise ValueError(f'found {_shown(value)}, wanted a list such as ["a", "b"]')
+    raise ValueError(f'found {_shown(value)}, expected a list such as ["a", "b"]')
 
 
 def _any(value: Any, text: bool) -> Any:
@@ -254,7 +254,7 @@ def place(action: Action, settings: Any) -> tuple[str, str]:
 
 
 def destination(action: Action, settings: Any) -> str:
-    """The address of an action for these settings, its row's values still names in braces; queries are not told."""
+    """The address of an action for these settings, its row's values still names in braces, without a query."""
     return str(settings.base_url).rstrip("/") + place(action, settings)[1].partition("?")[0]
 
 
@@ -381,34 +381,34 @@ def decided(
     """
     seen = f"{connector.title} answered {action.name} with HTTP"
     tables = [status_judge(seen, one.statuses, connector.reason) for one in (action, connector)]
-    said: Sequence[Receipt] | Verdict | _Done | None = None
+    meaning: Sequence[Receipt] | Verdict | _Done | None = None
     if action.judge is not None:
-        said = action.judge(response, rows)
+        meaning = action.judge(response, rows)
     for judge in (tables[0], connector.judge, tables[1]):
-        if said is None and judge is not None:
-            said = judge(response, None)
-    if said is None:
-        said = _by_status(connector, action, response)
-    if isinstance(said, Accept):
-        said = _by_body(connector, action, response)
-    if isinstance(said, _Done):
-        return _all(rows, "done", said.reason, _kept(response))
-    if isinstance(said, Skip):
-        return _all(rows, "refused", said.reason)
-    if isinstance(said, Refuse):
-        if not isinstance(said.error, RefusedError):
-            return said
-        return _all(rows, "refused", str(said.error), _kept(response))
-    if isinstance(said, Retry):
-        if said.throttle or said.renew or said.correct_clock:
-            return said
-        return _all(rows, "unknown", str(said.error), _kept(response))
-    return said
+        if meaning is None and judge is not None:
+            meaning = judge(response, None)
+    if meaning is None:
+        meaning = _by_status(connector, action, response)
+    if isinstance(meaning, Accept):
+        meaning = _by_body(connector, action, response)
+    if isinstance(meaning, _Done):
+        return _all(rows, "done", meaning.reason, _kept(response))
+    if isinstance(meaning, Skip):
+        return _all(rows, "refused", meaning.reason)
+    if isinstance(meaning, Refuse):
+        if not isinstance(meaning.error, RefusedError):
+            return meaning
+        return _all(rows, "refused", str(meaning.error), _kept(response))
+    if isinstance(meaning, Retry):
+        if meaning.throttle or meaning.renew or meaning.correct_clock:
+            return meaning
+        return _all(rows, "unknown", str(meaning.error), _kept(response))
+    return meaning
 
 
 @frozen
 class _Done:
-    """The provider says so, in these words."""
+    """The provider states that it was captured, for this reason."""
 
     reason: str = ""
 
@@ -416,8 +416,8 @@ class _Done:
 def _by_status(connector: Connector, action: Action, response: Response) -> Accept | Retry | Refuse:
     status = response.status
     seen = f"{connector.title} answered {action.name} with HTTP {status}"
-    said = response.reason(connector.reason)
-    detail = f": {said}" if said else ""
+    words = response.reason(connector.reason)
+    detail = f": {words}" if words else ""
     if 200 <= status < 300:
         return Accept()
     if status in (425, 429):

@@ -213,7 +213,7 @@ def _unpacked(path: Path, file: BinaryIO) -> BinaryIO:
 
 
 def _whole(path: Path, file: BinaryIO) -> None:
-    """Of a packed file: read to its end, so that one that was cut is told before its first row is sent."""
+    """Read a packed file to its end, so that one that was cut is an error before its first row is sent."""
     unpacked = _unpacked(path, file)
     if unpacked is not file:
         file.seek(0)

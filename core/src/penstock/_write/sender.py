@@ -228,7 +228,7 @@ class Writer:
         self._halted = self._halted or error
 
     def _send(self, parcel: WriteRequest) -> Sequence[Receipt]:
-        """Send one request until its outcome is known, or nobody can know it. Receipts by the row's place in it."""
+        """Send one request until its outcome is known, or cannot be known. Receipts by the row's place in it."""
         exchange, rate_limit, policy = self._client.exchange, self._client.rate_limit, self._client.policy
         attempts, unsure = Attempts(policy=policy), False
         while True:
@@ -332,5 +332,5 @@ def refused(parcel: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
 
 def shown(receipt: Receipt) -> dict[str, Any]:
     """A receipt as it is printed: row, status, reason, and the provider's answer where there is one."""
-    said = {"row": receipt.row, "status": receipt.status, "reason": mask(receipt.reason)}
-    return said if receipt.answer is None else {**said, "answer": mask_json(receipt.answer)}
+    line = {"row": receipt.row, "status": receipt.status, "reason": mask(receipt.reason)}
+    return line if receipt.answer is None else {**line, "answer": mask_json(receipt.answer)}
