@@ -426,20 +426,20 @@ class _Body(io.BufferedReader):
     def __init__(self, raw: io.RawIOBase, sock: Any) -> None:
         super().__init__(raw, 1 << 16)
         self._socket = sock
+        self._attempt = _current.attempt  # the body may be closed by another thread
         self.of_answer = False  # not of a proxy's answer to CONNECT: what follows that is not its surplus
 
     def readline(self, size: int | None = -1, /) -> bytes:
         line = super().readline(size)
         if not line.endswith(b"\n"):
-            _current.attempt.ends_early = True
+            self._attempt.ends_early = True
         return line
 
     def close(self) -> None:
         if not self.closed and self.of_answer:
-            attempt = _current.attempt
-            attempt.surplus = self._more()
-            if attempt.connection is not None:
-                attempt.connection.idle_since = -1e9 if attempt.surplus else time.monotonic()
+            surplus = self._attempt.surplus = self._more()
+            if self._attempt.connection is not None:
+                self._attempt.connection.idle_since = -1e9 if surplus else time.monotonic()
         super().close()
 
     def _more(self) -> bool:
