@@ -5,8 +5,8 @@ One partition on its way into its tables: see :mod:`.sink` for what a commit is.
 # Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
 # ruff: noqa: S608
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from decimal import Decimal, localcontext
 from typing import Any, Protocol
 
@@ -20,6 +20,8 @@ from penstock_plugins.postgres.differences import Difference, NotStoredError, Sc
 from penstock_plugins.postgres.ledger import PostgresLedger
 from penstock_plugins.postgres.rows import Chunk, Encoder, Nul, Unfit
 from penstock_plugins.postgres.tables import AWARE, SOURCE_COLUMN, STAMPS, Table
+
+FEW_ROWS = 100  # of a partition: compared each with each in no time
 
 # What a server says of a value, not of itself: it cannot be stored (class 22), or is too long for an index.
 _OF_A_ROW = (
@@ -373,8 +375,9 @@ class PostgresWriter:
         updates += [f"{quoted(name)} = excluded.{quoted(name)}" for name in STAMPS]
         equal = " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in table.key)
         row = self._row(
-            f"with same as (select from {table.sql} o join {stage} n on {equal} where {scope.where} "
-            f"and not {differ(others, 'o.', 'n.')}), "
+            # Looked up row by row in the index of the key, whatever the statistics say.
+            f"with same as (select from {stage} n where (select not {differ(others, 'o.', 'n.')} from {table.sql} o "
+            f"where {scope.where} and {equal} limit 1)), "
             f"done as (insert into {table.sql} as o ({columns}) select {columns} from {stage} "
             f"on conflict ({key}) do update set {', '.join(updates)} where {differ(others, 'o.', 'excluded.')} "
             f"returning 1) select (select count(*) from {stage}), (select count(*) from same), "
@@ -397,18 +400,32 @@ class PostgresWriter:
     def _bring_up_to_date(
         self, part: _Part, stage: str, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
     ) -> Difference:
-        found = bring_up_to_date(
-            self._database,
-            part.table,
-            stage,
-            scope,
-            compared=compared or part.table.columns,
-            measures=measures,
-            in_order=self._in_order,
-        )
+        with self._hashing(part):
+            found = bring_up_to_date(
+                self._database,
+                part.table,
+                stage,
+                scope,
+                compared=compared or part.table.columns,
+                measures=measures,
+                in_order=self._in_order,
+            )
         if found.after != part.rows:
             raise NotStoredError
         return found
+
+    @contextmanager
+    def _hashing(self, part: _Part) -> Iterator[None]:
+        """
+        Statistics do not know a new day, nor a temporary table: the server then expects one row, and would compare each
+        row with each. It is made to hash them, where they are not a few.
+        """
+        many = part.rows > FEW_ROWS and not self._merged  # derived rows are looked up by their parents
+        if many:
+            self._database.run("select set_config('enable_nestloop', 'off', true)")
+        yield
+        if many:
+            self._database.run("select set_config('enable_nestloop', 'on', true)")
 
     def _differences(
         self, part: _Part, stage: str, entry: LedgerEntry, former: LedgerEntry | None
