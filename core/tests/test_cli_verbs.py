@@ -1,6 +1,8 @@
 """The verbs, against an imitated provider over HTTP and the sinks that come with penstock."""
 
+import contextlib
 import csv
+import io
 import json
 import os
 import re
@@ -12,6 +14,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import jsonschema
 import penstock
 import penstock_plugins
 import pytest
@@ -841,6 +844,121 @@ def test_no_word_is_broken_on_a_narrow_terminal(
 
     assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, wide.splitlines()))
     assert set(wide.split()) <= set(narrow.split())
+
+
+def test_rows_are_deleted_only_on_demand(here: Here) -> None:
+    """
+    Without --yes, and nobody to ask, nothing is deleted.
+    """
+    here("run", "daily", *days(2))
+
+    here("forget", "shop", "sales", "--rows", "--accounts", "7", code=2)
+    assert "--rows deletes the rows of shop.sales: 2 partitions in files. Add --yes to confirm that" in here.err
+    assert here("forget", "shop", "sales", "--rows", "--accounts", "7", "--yes") == (
+        "files: 2 partitions of shop.sales deleted and forgotten\n"
+    )
+    assert list((here.folder / "data" / "shop" / "sales").rglob("data.jsonl")) == []
+
+
+def test_a_report_that_cannot_be_written_is_no_usage_error(here: Here) -> None:
+    """
+    After delivery: the error, and exit code 1 for a run that was good. A device is written to and stays a device.
+    """
+    (here.folder / "closed").mkdir()
+    here("run", "daily", *days(1), "--report", "/dev/null")
+    assert Path("/dev/null").is_char_device()
+    (here.folder / "closed").chmod(0o500)
+    report = here.folder / "closed" / "report.json"
+    if os.access(here.folder / "closed", os.W_OK):  # root may write anywhere
+        report = here.folder / ("x" * 255)
+
+    here("run", "daily", *days(1), "--report", str(report), code=1)
+
+    assert "cannot be written" in here.err
+    assert "delivered: " in here.err
+
+
+def test_lines_go_to_a_redirected_standard_output(here: Here) -> None:
+    """
+    One that takes text only, as `contextlib.redirect_stdout` sets it, gets the same lines.
+    """
+    lines = here("run", "shop", "--to", "-", "--streams", "items").splitlines()
+    text = io.StringIO()
+    with contextlib.redirect_stdout(text):
+        here("run", "shop", "--to", "-", "--streams", "items")
+
+    assert text.getvalue().splitlines() == lines
+    assert len(lines) == 3
+
+
+def test_streams_can_be_searched(here: Here) -> None:
+    """
+    By a stream's name or a part of it, or by a text in any name or description.
+    """
+    assert [one["name"] for one in json.loads(here("streams", "shop", "sal", "--json"))["streams"]] == ["sales"]
+    found = json.loads(here("streams", "shop", "--search", "CALLED", "--json"))["streams"]
+    assert [one["name"] for one in found] == ["items", "later"]
+    assert "nothing of shop has 'zebra' in it" in here("streams", "shop", "--search", "zebra")
+    here("streams", "shop", "slaes", code=2)
+    assert 'Did you mean "sales"?' in here.err
+
+
+@pytest.mark.parametrize(
+    ("line", "offered"),
+    [
+        ("run ", {"daily", "shop"}),
+        ("run d", {"daily"}),
+        ("run daily --to ", {"files", "jsonl:", "csv:"}),
+        ("run shop --streams sales,", {"sales,sales", "sales,items"}),
+        ("forget ", {"shop"}),
+        ("sta", {"status"}),
+    ],
+)
+def test_a_shell_completes_names(here: Here, monkeypatch: pytest.MonkeyPatch, line: str, offered: set[str]) -> None:
+    """
+    Commands, sources, pipelines, streams and sinks of the configuration at hand.
+    """
+    monkeypatch.setenv("_PENSTOCK_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", f"penstock {line}")
+    monkeypatch.setenv("COMP_CWORD", str(len(line.split(" "))))
+    with pytest.raises(SystemExit):
+        main([], plugins=[ShopPlugin(), penstock_plugins], environ={})
+
+    found = {one.partition(",")[2] for one in here.capsys.readouterr().out.splitlines()}
+
+    assert offered <= found
+
+
+def test_completion_prints_a_script(here: Here) -> None:
+    """
+    For the shell that is named, with the line that installs it; without a name, for $SHELL.
+    """
+    assert here("completion", "bash").startswith('# eval "$(penstock completion bash)"')
+    assert "_PENSTOCK_COMPLETE=zsh_complete" in here("completion", "zsh")
+    here("completion", code=2)
+
+
+def test_the_schema_holds_what_the_configuration_may(here: Here) -> None:
+    """
+    What init prints is valid, filled in; a wrong key, a wrong type and a missing one are not.
+    """
+    validator = jsonschema.Draft7Validator(json.loads(here("schema")))
+    validator.check_schema(validator.schema)
+    good = tomllib.loads((here.folder / "penstock.toml").read_text())
+    good["pipeline"]["daily"]["notify"] = [{"url": {"env": "HOOK"}, "on": ["failed"]}]
+    (here.folder / "penstock.toml").unlink()
+
+    assert list(validator.iter_errors(good)) == []
+    assert list(validator.iter_errors(tomllib.loads(here("init", "shop")))) == []
+    for section, change in (
+        ("source", {"shop": {**good["source"]["shop"], "kye": "x"}}),
+        ("source", {"shop": {**good["source"]["shop"], "page_size": "ten"}}),
+        ("source", {"shop": {"key": "x"}}),
+        ("source", {"mall": good["source"]["shop"]}),
+        ("pipeline", {"daily": {"source": "shop"}}),
+        ("sink", {"files": {"kind": "jsonl"}}),
+    ):
+        assert list(validator.iter_errors({**good, section: change})), change
 
 
 def test_runs_are_listed_with_their_reasons(here: Here, server: Server) -> None:

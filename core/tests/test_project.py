@@ -790,3 +790,126 @@ def test_a_read_that_is_left_early_ends(project: Project, shop: Shop) -> None:
 
     assert [one.name for one in threading.enumerate() if one.name.startswith("read ")] == []
     assert len(shop.asked) < 68 * 2
+
+
+# --- notifications, deleting rows, the schema -------------------------------------------------------------------------
+
+
+class Inbox:
+    """Receives what is posted; answers with ``status``."""
+
+    def __init__(self) -> None:
+        self.messages: list[dict[str, Any]] = []
+        self.status = 200
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        self.messages.append(json.loads(request.body))
+        return SandboxResponse(status=self.status)
+
+
+@pytest.mark.parametrize(
+    ("on", "status", "sent"),
+    [
+        (["failed"], 200, []),
+        (["failed"], 404, ["failed"]),
+        (["delivered"], 200, ["delivered"]),
+        (["always"], 404, ["failed"]),
+        (["failed"], 401, ["refused"]),
+        (["rejected", "locked"], 404, []),
+    ],
+)
+def test_the_end_of_a_run_is_sent(
+    server: Server, shop: Shop, tmp_path: Path, on: list[str], status: int, sent: list[str]
+) -> None:
+    """
+    One JSON, with the reasons in words, to the receivers that asked for what happened.
+    """
+    inbox = Inbox()
+    if status != 200:
+        shop.change = lambda shop, day, answer: SandboxResponse(status=status)
+    with serve(inbox) as receiver:
+        values = config(server, tmp_path)
+        values["pipeline"]["daily"]["notify"] = [{"url": receiver.base_url, "on": on}]
+        result = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).run("daily", **DAYS)
+
+    assert [one["status"] for one in inbox.messages] == sent
+    assert result.notices == ()
+    for message in inbox.messages:
+        assert message["text"].startswith(f"penstock daily: {result.summary}")
+        assert (message["run_id"], message["exit_code"]) == (result.run_id, result.exit_code)
+        assert len(message["errors"]) == len(result.errors)
+
+
+def test_a_receiver_is_never_the_reason_for_a_failed_run(server: Server, tmp_path: Path) -> None:
+    """
+    A refused address, a command that fails and one that is absent are notices; a command gets the JSON, by a template.
+    """
+    inbox = Inbox()
+    inbox.status = 500
+    out = tmp_path / "out.json"
+    with serve(inbox) as receiver:
+        values = config(server, tmp_path)
+        values["pipeline"]["daily"]["notify"] = [
+            {"url": {"env": "HOOK"}, "on": ["always"]},
+            {"command": "false", "on": ["always"]},
+            {"command": "no-such-command", "on": ["always"]},
+            {"command": f"dd of={out}", "on": ["delivered"], "template": '{"content": "$text"}'},
+            {"command": f"dd of={out}", "on": ["delivered"], "template": "$nothing"},
+        ]
+        environ = {"HOOK": f"{receiver.base_url}/token-9f3c"}
+        result = Project(values, plugins=PLUGINS, environ=environ, clock=Stopped).run("daily", **DAYS)
+
+    assert (result.exit_code, len(inbox.messages)) == (0, 1)
+    assert len(result.notices) == 4
+    assert all("pipeline.daily.notify" in text for text in result.notices)
+    assert "token-9f3c" not in "".join(result.notices)
+    assert json.loads(out.read_text()) == {"content": f"penstock daily: {result.summary}"}
+
+
+def test_a_receiver_is_checked_before_the_run(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    Unknown keys and occasions are errors of the configuration, with their places.
+    """
+    values = config(server, tmp_path)
+    values["pipeline"]["daily"]["notify"] = [{"url": "https://x.example", "on": ["sometimes"]}, {"comand": "true"}]
+
+    with pytest.raises(ConfigError) as raised:
+        Project(values, plugins=PLUGINS, environ={}).run("daily", **DAYS)
+
+    assert "pipeline.daily.notify[0].on" in raised.value.problems[0]
+    assert 'notify[1].comand: unknown key. Did you mean "command"?' in raised.value.problems[1]
+    assert shop.asked == []
+
+
+def test_rows_are_deleted_with_their_readings(project: Project, tmp_path: Path) -> None:
+    """
+    Files and ledger, of some accounts without days, or of some days; the next run reads them again.
+    """
+    project.run("daily", **DAYS)
+    assert len(list(tmp_path.rglob("data.jsonl"))) == 6
+
+    counted = project.forget("shop", "sales", accounts=["8"], rows=True, dry_run=True)
+    assert [one.partitions for one in counted.targets] == [3]
+    assert len(list(tmp_path.rglob("data.jsonl"))) == 6
+
+    project.forget("shop", "sales", accounts=["8"], rows=True)
+    project.forget("shop", "sales", since=LAST, until=LAST, rows=True)
+
+    left = project.status().targets[0].sources[0].streams
+    assert [(one.account["shop_id"], one.rows) for one in left] == [("7", 4)]
+    assert len(list(tmp_path.rglob("data.jsonl"))) == 2
+    assert project.run("daily", **DAYS).exit_code == 0
+    assert len(list(tmp_path.rglob("data.jsonl"))) == 6
+
+
+def test_a_plan_knows_how_long_its_requests_take(server: Server, tmp_path: Path) -> None:
+    """
+    At the configured pace of the slowest source; without a pace, nobody knows.
+    """
+    values = config(server, tmp_path)
+    assert Project(values, plugins=PLUGINS, environ={}, clock=Stopped).plan("daily", **DAYS).seconds is None
+    values["source"]["shop"]["requests_per_second"] = 0.1
+
+    plan = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).plan("daily", **DAYS)
+
+    assert (plan.requests_of, plan.seconds) == ({"shop": 6}, 60.0)

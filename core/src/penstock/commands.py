@@ -6,7 +6,7 @@ from attrs import frozen
 
 BUILT_IN = (
     *("demo", "connectors", "streams", "init", "check", "plan", "run", "status", "forget", "rejected"),
-    *("runs", "changes", "verify", "act", "sandbox"),
+    *("runs", "changes", "verify", "act", "sandbox", "completion", "schema"),
 )
 """The names of penstock's own commands, which no plugin may offer."""
 

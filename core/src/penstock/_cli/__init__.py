@@ -3,6 +3,7 @@ The command line. ``penstock --help`` imports click and the start of this packag
 """
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterable, Mapping, Sequence
@@ -31,6 +32,8 @@ COMMANDS = {
     "forget": ("ledger", "", "Read days again as if they had never been read."),
     "act": ("act", "Write", "Write to a provider; one receipt for each row."),
     "sandbox": ("sandbox", "Develop", "Serve a local imitation of a provider."),
+    "completion": ("shell", "", "Print the completion for bash, zsh or fish."),
+    "schema": ("shell", "", "Print a JSON Schema of penstock.toml for editors."),
 }
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
@@ -40,8 +43,7 @@ Carry records from reporting APIs to files or Postgres, and events back.
 """
 
 FOOTER = """
-Every command takes --config FILE, --set KEY=VALUE, -q, -v, --log-format json.
-Its own options: penstock COMMAND --help. Plugins' commands: penstock connectors
+Options: penstock COMMAND --help. Commands of plugins: penstock connectors.
 """
 
 
@@ -192,6 +194,8 @@ def script() -> int:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: a file opened next would get its number
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+        if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot write is shown as an escape
     gc.set_threshold(50_000, 20, 20)  # records are not tracked, and start-up makes no garbage: 10 ms less
     return main()
 

@@ -4,12 +4,13 @@
 
 import click
 
+from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.output import print_text
 from penstock._cli.session import Session, command
 
 
 @command()
-@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
 def check(session: Session, name: str | None) -> int:
     """
     Try a source's credentials with one cheap request that records nothing at the provider.

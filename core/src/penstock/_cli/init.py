@@ -15,6 +15,7 @@ from typing import Any
 import attrs
 import click
 
+from penstock._cli.complete import connectors
 from penstock._cli.session import Session, command
 from penstock._config import sample
 from penstock.connector import Connector, SourceSettings, help_of, is_per_account, keys_of
@@ -39,7 +40,7 @@ _SCHEMA = "#:schema ./penstock.schema.json"
 
 
 @command()
-@click.argument("connectors", nargs=-1, required=True, metavar="CONNECTOR ...")
+@click.argument("connectors", nargs=-1, required=True, metavar="CONNECTOR ...", shell_complete=connectors)
 def init(session: Session, connectors: tuple[str, ...]) -> None:
     """
     Print a commented configuration for connectors, every key with its default: penstock init talroo > penstock.toml

@@ -3,13 +3,15 @@
 """
 
 import re
+import sys
 from collections import Counter
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock._cli.complete import pipelines_and_sources, sources
 from penstock._cli.options import ACCOUNTS, TO
 from penstock._cli.output import ago, print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json, command
@@ -33,7 +35,7 @@ SHOWN_RAW = 1000  # characters of a rejected record
 
 
 @command()
-@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
 @TO
 @ACCOUNTS
 @click.option("--problems", is_flag=True, help="Only what needs attention, with its reason.")
@@ -245,7 +247,7 @@ def _why(run: "RunInfo") -> str:
 
 
 @command()
-@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
 @click.option("--since", type=DAY, metavar="DAY", required=True, help="Changes that were read since this day (UTC).")
 @TO
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV: one row per partition and measure.")
@@ -288,28 +290,32 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
 
 
 @command()
-@click.argument("source")
+@click.argument("source", shell_complete=sources)
 @click.argument("stream")
 @TO
 @click.option("--since", type=DAY, metavar="DAY", help="First day; needed for a stream that is divided by days.")
 @click.option("--until", type=DAY, metavar="DAY", help="Last day, included; needed for the same.")
 @ACCOUNTS
-def forget(
-    session: Session,
-    source: str,
-    stream: str,
-    to: str | None,
-    since: date | None,
-    until: date | None,
-    accounts: tuple[str, ...] | None,
-) -> None:
+@click.option("--rows", is_flag=True, help="Delete the delivered rows, too.")
+@click.option("--yes", is_flag=True, help="Confirm a destructive action.")
+def forget(session: Session, source: str, stream: str, rows: bool, yes: bool, **options: Any) -> None:
     """
     Let the next run read days again as if they had never been read. What was delivered stays until then.
+
+    With --rows the delivered rows are deleted, too; --accounts without days deletes all rows of the accounts.
     """
-    result = session.project.forget(source, stream, to=to, since=since, until=until, accounts=accounts)
+    project = session.project
+    if rows and not yes:
+        counts = project.forget(source, stream, rows=True, dry_run=True, **options).targets
+        places = ", ".join(f"{counted(one.partitions, 'partition')} in {one.target}" for one in counts)
+        if not sys.stdin.isatty():
+            raise UsageError(f"--rows deletes the rows of {source}.{stream}: {places}. Add --yes to confirm that")
+        click.confirm(f"Delete the rows of {source}.{stream}: {places}?", abort=True, err=True)
+    result = project.forget(source, stream, rows=rows, **options)
     session.notices(result.notices)
+    done = "deleted and forgotten" if rows else "forgotten"
     for one in result.targets:
-        print(f"{one.target}: {counted(one.partitions, 'partition')} of {source}.{stream} forgotten")
+        print(f"{one.target}: {counted(one.partitions, 'partition')} of {source}.{stream} {done}")
 
 
 # --- verify ---------------------------------------------------------------------------------------------------------
@@ -327,8 +333,8 @@ def verify(
     session: Session,
     name: str | None,
     to: str | None,
-    since: date | None,
-    until: date | None,
+    since: str | None,
+    until: str | None,
     accounts: tuple[str, ...] | None,
     repair: bool,
     json_: bool,
@@ -365,7 +371,7 @@ def verify(
 
 @command()
 @click.argument("what", type=click.Choice(["list", "show"]), metavar="list|show", required=False)
-@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
 @TO
 @click.option("--stream", help="Only of this stream.")
 @as_json

@@ -3,13 +3,17 @@
 """
 
 from collections.abc import Sequence
+from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock._cli import complete
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import to_stderr
+from penstock._util.text import did_you_mean
+from penstock.errors import UsageError
 
 if TYPE_CHECKING:
     from penstock.connector import Stream
@@ -77,12 +81,16 @@ def _example(scheme: str) -> str:
 
 
 @command()
-@click.argument("connector")
+@click.argument("connector", shell_complete=complete.connectors)
+@click.argument("stream", required=False, metavar="[STREAM]")
+@click.option("--search", metavar="TEXT", help="Only streams and actions with this text in a name or a description.")
 @as_json
-def streams(session: Session, connector: str, json_: bool) -> None:
+def streams(session: Session, connector: str, stream: str | None, search: str | None, json_: bool) -> None:
     """
     What a connector offers: its streams with kind, key, partition and fields, and its actions. Needs no
     configuration.
+
+    STREAM is a name, a part of one, or a pattern.
     """
     from penstock.errors import PluginError
 
@@ -104,10 +112,24 @@ def streams(session: Session, connector: str, json_: bool) -> None:
         }
         for action in registry.actions(connector)
     ]
+    if stream is not None:
+        exact = [one for one in offered if one["name"] == stream]
+        parts = [one for one in offered if stream in one["name"] or fnmatchcase(one["name"], stream)]
+        offered, actions = exact or parts, []
+        if not offered:
+            known = [one.name for one in registry.streams(connector)]
+            raise UsageError(f"{connector} has no stream {stream!r}.{did_you_mean(stream, known)}".rstrip("."))
+    if search is not None:
+        offered = [one for one in offered if _holds(one, search.lower())]
+        actions = [one for one in actions if _holds(one, search.lower())]
     if json_:
         print_json({"connector": connector, "streams": offered, "actions": actions})
         return
-    _print_streams(offered)
+    if not offered and not actions:
+        print(f"nothing of {connector} has {search!r} in it" if search else f"{connector} offers nothing")
+        return
+    if offered:
+        _print_streams(offered)
     if actions:
         print()
         print_table(
@@ -117,6 +139,13 @@ def streams(session: Session, connector: str, json_: bool) -> None:
                 for one in actions
             ],
         )
+
+
+def _holds(one: dict[str, Any], text: str) -> bool:
+    """Whether a stream or an action has this text in its name, its summary, or a field's name or description."""
+    fields = one.get("fields", [])
+    texts = [one["name"], one["summary"], *(field[key] for field in fields for key in ("name", "description"))]
+    return any(text in str(part).lower() for part in texts)
 
 
 def _print_streams(offered: Sequence[dict[str, Any]]) -> None:

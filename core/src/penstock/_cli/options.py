@@ -7,11 +7,14 @@ from typing import Any, TypeVar
 
 import click
 
+from penstock._cli.complete import sinks, streams
 from penstock._cli.types import DAY, NAMES
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-TO = click.option("--to", metavar="SINK", help="The target.  [default: those last used from this configuration]")
+TO = click.option(
+    "--to", shell_complete=sinks, metavar="SINK", help="The target.  [default: those last used from this configuration]"
+)
 
 ACCOUNTS = click.option("--accounts", type=NAMES, metavar="A,B", help="Only these, or patterns such as 21*.")
 
@@ -21,10 +24,14 @@ def selection(function: F) -> F:
     for option in reversed(
         [
             click.option(
-                "--to", metavar="SINK", help="A sink of the configuration, jsonl:DIR, csv:DIR, postgresql://... or -"
+                "--to",
+                shell_complete=sinks,
+                metavar="SINK",
+                help="A sink of the configuration, jsonl:DIR, csv:DIR, postgresql://... or -",
             ),
             click.option(
                 "--streams",
+                shell_complete=streams,
                 type=NAMES,
                 metavar="A,B",
                 help="Only these: STREAM or SOURCE.STREAM, or patterns such as joveo.*  [default: those on by default]",

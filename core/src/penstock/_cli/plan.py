@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import selection
 from penstock._cli.output import print_json, print_table, print_text
 from penstock._cli.session import Session, as_json, command
@@ -15,10 +16,11 @@ from penstock._util.text import counted
 
 if TYPE_CHECKING:
     from penstock._plan.planner import PlannedPartition
+    from penstock.project.results import PlanResult
 
 
 @command()
-@click.argument("name", metavar="PIPELINE|SOURCE", required=False)
+@click.argument("name", metavar="PIPELINE|SOURCE", required=False, shell_complete=pipelines_and_sources)
 @selection
 @as_json
 def plan(session: Session, name: str | None, json_: bool, **options: Any) -> None:
@@ -55,8 +57,20 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> Non
     least = "" if result.exact else "at least "
     print(
         f"{counted(len(result.partitions), 'partition')} to read, {result.final} final, "
-        f"{least}{counted(result.requests, 'request')}"
+        f"{least}{counted(result.requests, 'request')}{_time(result)}"
     )
+
+
+def _time(result: "PlanResult") -> str:
+    """How long the requests take at the configured pace, and, of several sources, how many each takes."""
+    by_source = ", ".join(f"{name} {count}" for name, count in result.requests_of.items())
+    several = f" ({by_source})" if len(result.requests_of) > 1 else ""
+    seconds = result.seconds
+    if seconds is None or seconds < 60:
+        return several
+    minutes = round(seconds / 60)
+    time = f"{minutes} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+    return f"{several}, {time} or more at the configured pace"
 
 
 def _spans(partitions: "Iterable[PlannedPartition]") -> "Iterator[list[PlannedPartition]]":

@@ -9,6 +9,7 @@ from typing import Any
 
 import click
 
+from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.follow import Follower, following
 from penstock._cli.options import selection
 from penstock._cli.session import Session, command
@@ -20,9 +21,11 @@ from penstock.errors import PenstockError, UsageError
 from penstock.project.jobs import unnamed
 from penstock.project.results import RunResult
 
+_COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict, by exit code
+
 
 @command("run")
-@click.argument("name", metavar="PIPELINE|SOURCE", required=False)
+@click.argument("name", metavar="PIPELINE|SOURCE", required=False, shell_complete=pipelines_and_sources)
 @selection
 @click.option("--strict", is_flag=True, help="Exit 5 also when undeclared members came.")
 @click.option("--allow-rejected", metavar="N|N%|true", help="Exit 0 with at most so many records set aside.")
@@ -44,13 +47,12 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
         )
     except PenstockError as error:
         if report is not None:
-            _write_report(report, RunResult.not_started(error).report)
+            _write_report(session, report, RunResult.not_started(error).report)
         raise
-    if report is not None:
-        _write_report(report, result.report)
+    written = report is None or _write_report(session, report, result.report)
     if result.reason is not None:
         raise result.reason
-    return result.exit_code
+    return result.exit_code or int(not written)
 
 
 def followed(session: Session, start: Callable[[Follower, threading.Event], RunResult]) -> RunResult:
@@ -90,16 +92,19 @@ def summarise(session: Session, result: RunResult) -> None:
     if result.set_aside is not None:
         session.say(result.set_aside)
     if not session.quiet:
-        session.say(result.summary)
+        session.verdict(result.summary, _COLORS.get(result.exit_code, "red"))
         return
     for source, why in result.report.get("parked", {}).items():  # a note, which -q leaves out
         session.say(f"{source} is parked: {why}")
 
 
-def _write_report(path: Path, value: Mapping[str, Any]) -> None:
+def _write_report(session: Session, path: Path, value: Mapping[str, Any]) -> bool:
+    """Write the report; whether that succeeded. The run has ended, so a failure does not change its exit code."""
     from penstock.redact import mask_json
 
     try:
         write_json(path, mask_json(dict(value)))
     except OSError as error:
-        raise UsageError(f"--report {path}: cannot be written: {error.strerror}") from None
+        session.say(f"error: --report {path}: cannot be written: {error.strerror}", event="error")
+        return False
+    return True

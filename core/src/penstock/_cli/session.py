@@ -89,6 +89,12 @@ class Session:
             line = mask(f"penstock: {text}")
         to_stderr(line)
 
+    def verdict(self, text: str, color: str) -> None:
+        """The last line of a run on stderr, masked, on a terminal in this color."""
+        from penstock.redact import mask
+
+        to_stderr(mask(f"penstock: {text}"), color)
+
 
 # --- options that every command takes -------------------------------------------------------------------------------
 

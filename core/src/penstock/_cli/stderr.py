@@ -10,6 +10,8 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
+import click
+
 # What a terminal would obey or hide: control characters, and marks that turn the direction of writing.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -19,13 +21,16 @@ def harmless(text: str) -> str:
     return _UNSEEN.sub(lambda hit: f"\\u{ord(hit[0]):04x}", text)
 
 
-def to_stderr(line: str) -> None:
+def to_stderr(line: str, color: str = "") -> None:
     """
     A line on stderr, made :func:`harmless`. That nobody reads it any more (``2>&1 | head``) is no reason to end what is
     under way.
     """
     try:
-        print(harmless(line), file=sys.stderr, flush=True)
+        text = harmless(line)
+        if color and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
+            text = click.style(text, fg=color, bold=True)
+        print(text, file=sys.stderr, flush=True)
     except OSError:
         discard(sys.stderr)
 

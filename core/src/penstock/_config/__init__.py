@@ -25,6 +25,7 @@ from penstock._config.checked import (
     variable_of,
 )
 from penstock._config.convert import sample
+from penstock._config.notify import Notification
 from penstock._config.sections import Pipeline, pipelines, raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
 from penstock._util.text import did_you_mean, shown
@@ -188,6 +189,20 @@ class Config:
             remembered=None if kind.scheme == "-" else name,
             notices=checked.notices,
         )
+
+    def notifications(self, pipeline: str, offers: Offers) -> tuple[Notification, ...]:
+        """The receivers of a pipeline's ``notify``. Raises ConfigError with every problem."""
+        problems: list[str] = []
+        made: list[Notification] = []
+        for number, keys in enumerate(self.pipelines[pipeline].notify):
+            context = evolve(self._context(f"pipeline.{pipeline}.notify[{number}]", "", offers), further=())
+            try:
+                made.append(check_section(Notification, keys, context).settings)
+            except ConfigError as error:
+                problems += error.problems
+        if problems:
+            raise ConfigError(problems)
+        return tuple(made)
 
     def stray(self, sources: Iterable[str], sinks: Iterable[str] = ()) -> tuple[str, ...]:
         """

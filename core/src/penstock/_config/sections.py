@@ -22,7 +22,7 @@ from penstock.redact import Secret
 from penstock.report import NONE_ALLOWED, Allowance
 
 SECTIONS = ("source", "sink", "pipeline")
-PIPELINE_KEYS = ("source", "streams", "exclude_streams", "sink", "allow_rejected")
+PIPELINE_KEYS = ("source", "streams", "exclude_streams", "sink", "allow_rejected", "notify")
 
 # Names become directories and database schemas, and parts of environment variables.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -43,6 +43,7 @@ class Pipeline:
     streams: tuple[str, ...] | None = None
     exclude_streams: tuple[str, ...] = ()
     allowed: Allowance = NONE_ALLOWED
+    notify: tuple[Section, ...] = ()  # the tables of ``notify``, not checked yet
 
 
 def read(
@@ -184,6 +185,7 @@ def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problem
         excluded = _names(keys, "exclude_streams", name, problems) or ()
         sinks = _names(keys, "sink", name, problems)
         allowed = _allowance(keys, name, problems)
+        notify = _tables(keys, "notify", name, problems)
         for key, value in (("source", sources), ("sink", sinks)):
             if value is None and key not in keys:
                 problems.append(f"{where}: pipeline.{name}.{key} is missing")
@@ -197,6 +199,7 @@ def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problem
                 streams=streams,
                 exclude_streams=excluded,
                 allowed=allowed,
+                notify=notify,
             )
     return made
 
@@ -210,6 +213,22 @@ def _allowance(keys: Section, pipeline: str, problems: list[str]) -> Allowance:
     except ValueError as error:
         problems.append(f"{given.at(f'pipeline.{pipeline}.allow_rejected')}: {error}")
         return NONE_ALLOWED
+
+
+def _tables(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple[Section, ...]:
+    given = keys.get(key)
+    value = [] if given is None else given.value if isinstance(given.value, list) else [given.value]
+    if given is not None and not all(isinstance(one, Mapping) for one in value):
+        problems.append(
+            f"{given.at(f'pipeline.{pipeline}.{key}')}: found {shown(given.value)}, expected tables such as "
+            '[{ url = { env = "NAME" }, on = ["failed"] }]'
+        )
+        return ()
+    return tuple(
+        {name: raw_value("", name, inner, given.where) for name, inner in one.items()}
+        for one in value
+        if given is not None
+    )
 
 
 def _names(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple[str, ...] | None:

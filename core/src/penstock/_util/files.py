@@ -35,7 +35,12 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    write_atomically(path, json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n")
+    """Write JSON, indented: a file whole or not at all; a device or a pipe is written to, and not replaced."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+    else:
+        write_atomically(path, text)
 
 
 @contextmanager

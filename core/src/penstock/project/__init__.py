@@ -16,6 +16,8 @@ from typing import Any
 from attrs import evolve
 
 from penstock._config import SinkChoice
+from penstock._config.notify import Notification
+from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job, plan
 from penstock._plan.selection import chosen_streams
 from penstock._run import runner
@@ -24,6 +26,7 @@ from penstock._util.clock import Clock
 from penstock.errors import PenstockError, UsageError
 from penstock.project import ledgers, verify
 from penstock.project.jobs import Choice, Nowhere, jobs_for, refuse_missed, window_of
+from penstock.project.notify import notify
 from penstock.project.records import Records
 from penstock.project.results import (
     ChangesResult,
@@ -133,6 +136,7 @@ class Project:
             ),
             final=sum(sum(one.final.values()) for one in plans),
             exact=all(one.exact for one in plans),
+            pace={job.source.name: pace for job in jobs if (pace := _pace(job.source)) is not None},
             target=sink.shown if sink is not None else None,
             notices=tuple(notices),
         )
@@ -172,9 +176,36 @@ class Project:
             except ValueError as error:
                 raise UsageError(f"allow_rejected: {error}") from None
         clock = self._clock(stop)
-        jobs, sink = jobs_for(self._setup, name, choice, clock.now(), notice)
-        assert sink is not None
+        receivers = self._receivers(name, to)
+        try:
+            jobs, sink = jobs_for(self._setup, name, choice, clock.now(), notice)
+            assert sink is not None
+            result = self._performed(jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict)
+        except PenstockError as error:
+            notify(receivers, name, RunResult.not_started(error), notice)
+            raise
+        if receivers:
+            notify(receivers, name, result, notice)
+        return evolve(result, notices=tuple(dict.fromkeys((*notices, *result.notices))))
 
+    def _receivers(self, name: str, to: str | None) -> tuple[Notification, ...]:
+        """The receivers of the pipeline that ``name`` means; none for a source."""
+        config = self._setup.config
+        if name not in config.pipelines or (to is not None and name in config.sources):
+            return ()
+        return config.notifications(name, self._setup.registry)
+
+    def _performed(
+        self,
+        jobs: Sequence[Job],
+        sink: SinkChoice,
+        clock: Clock,
+        notice: Notice,
+        on_event: OnEvent,
+        *,
+        deadline_s: float | None,
+        strict: bool,
+    ) -> RunResult:
         def heard(event: Event) -> None:
             if event["event"] == "run_started":  # a target that could not be opened is none to look at later
                 self._remember(sink, jobs, clock, notice)
@@ -186,7 +217,7 @@ class Project:
             raise
         except PenstockError as error:
             return RunResult.not_started(error)
-        return RunResult.of(report, tuple(notices))
+        return RunResult.of(report)
 
     def read(
         self,
@@ -329,16 +360,20 @@ class Project:
         since: date | str | None = None,
         until: date | str | None = None,
         accounts: Sequence[str] | None = None,
+        rows: bool = False,
+        dry_run: bool = False,
     ) -> ForgetResult:
         """
-        Let the next run read days again as if they had never been read. What was delivered stays until then.
+        Let the next run read days again as if they had never been read. What was delivered stays until then, unless
+        ``rows``: then the rows are deleted, too, one partition after the other.
 
-        ``since`` and ``until`` are required for a stream that is divided by days.
+        ``since`` and ``until`` are required for a stream that is divided by days, except with ``rows`` and
+        ``accounts``. ``dry_run``: only count the partitions.
         """
         notices, notice = _collected()
         first, last = window_of(since, until, self._clock(None).now().date())
         days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
-        forgotten = ledgers.forget(self._setup, source, stream, to, days, notice)
+        forgotten = ledgers.forget(self._setup, source, stream, to, days, notice, rows=rows, dry_run=dry_run)
         return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
 
     def verify(
@@ -424,6 +459,12 @@ class Project:
                 f"the target cannot be remembered in {self._setup.config.folder / '.penstock'} ({error.strerror}); "
                 "plan, status and rejected will need --to"
             )
+
+
+def _pace(source: ConfiguredSource) -> float | None:
+    """The requests per second that a source makes at most."""
+    own: float | None = source.settings.requests_per_second
+    return own or source.connector.limits.requests_per_second
 
 
 def _choice(

@@ -13,7 +13,8 @@ from attrs import define, evolve, field, frozen
 
 from penstock._config import SinkChoice
 from penstock._plan.planner import zone_memory, zone_of
-from penstock._plan.selection import matches
+from penstock._plan.selection import chosen_streams, matches
+from penstock._read.components import components_of
 from penstock._run.runner import run_id
 from penstock._util.text import did_you_mean, without_place
 from penstock.errors import PenstockError, UsageError
@@ -30,7 +31,7 @@ from penstock.project.results import (
     Total,
 )
 from penstock.project.setup import Notice, Setup
-from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
+from penstock.sinks import AccountCounts, Layout, Ledger, LedgerEntry, RunRecord, Target
 
 RUNS_SHOWN = 5
 
@@ -410,16 +411,27 @@ class Days:
     accounts: Sequence[str] = ()
 
 
-def forget(setup: Setup, source: str, stream: str, to: str | None, days: Days, notice: Notice) -> list[Forgotten]:
+def forget(
+    setup: Setup,
+    source: str,
+    stream: str,
+    to: str | None,
+    days: Days,
+    notice: Notice,
+    *,
+    rows: bool = False,
+    dry_run: bool = False,
+) -> list[Forgotten]:
     """
-    Drop the readings of partitions from every target; what was delivered stays in place.
+    Drop the readings of partitions from every target; what was delivered stays in place, unless ``rows``.
 
     Every target is locked and examined before anything is forgotten in one. Raises UsageError.
     """
+    layouts = _layouts(setup, source, stream, notice) if rows else ()
     if days.since is not None and days.until is not None and days.since > days.until:
         raise UsageError(f"--since {days.since} is after --until {days.until}")
     with ExitStack() as opened:
-        found: list[tuple[SinkChoice, Ledger]] = []
+        found: list[tuple[SinkChoice, Target, Ledger]] = []
         for viewed in targets(setup, source, to, notice, used_by_source=True):
             choice = viewed.choice
             sink = choice.kind.open(choice.settings)
@@ -430,19 +442,23 @@ def forget(setup: Setup, source: str, stream: str, to: str | None, days: Days, n
             opened.callback(target.close)
             if target.ledger is None:
                 raise UsageError(f"{choice.shown} keeps no ledger: every run reads everything anyway")
-            found.append((choice, target.ledger))
-        known = sorted({name for _, ledger in found for owner, name in ledger.sources() if owner == source})
+            found.append((choice, target, target.ledger))
+        known = sorted({name for _, _, ledger in found for owner, name in ledger.sources() if owner == source})
         if not known:
-            where = ", ".join(choice.shown for choice, _ in found)
+            where = ", ".join(choice.shown for choice, _, _ in found)
             raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
         if stream not in known:
             raise UsageError(
                 f"no {source}.{stream} was delivered yet.{did_you_mean(stream, known)} There is {', '.join(known)}; a "
                 "stream that travels with its parent is forgotten with it"
             )
-        chosen = [(choice, ledger, _chosen(ledger, source, stream, days)) for choice, ledger in found]
+        chosen = [(*one, _chosen(one[2], source, stream, days, rows=rows)) for one in found]
+        if dry_run:
+            return [Forgotten(target=one[0].shown, partitions=len(one[3])) for one in chosen]
         forgotten = []
-        for choice, ledger, partitions in chosen:
+        for choice, target, ledger, partitions in chosen:
+            if layouts:
+                _delete_rows(target, ledger, source, partitions, layouts)
             for report in ledger.pending(source, stream):
                 if any(partition in partitions for partition in report.partitions):
                     ledger.drop(report)  # else the next run would adopt a report that was made before
@@ -451,8 +467,41 @@ def forget(setup: Setup, source: str, stream: str, to: str | None, days: Days, n
         return forgotten
 
 
-def _chosen(ledger: Ledger, source: str, stream: str, days: Days) -> list[Partition]:
-    unbounded = days.since is None or days.until is None
+def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[Layout, ...]:
+    """The layouts of a stream whose rows can be deleted. Raises UsageError for one that is merged by key."""
+    (configured,), _ = setup.configured([source], notice=notice)
+    chosen_streams(configured, [stream])  # raises for an unknown one
+    found = configured.stream(stream)
+    if found.kind == "changes" or found.derived is not None:
+        raise UsageError(
+            f"{source}.{stream}: its rows are merged by key or travel with a parent, so those of some days cannot be "
+            "deleted"
+        )
+    return components_of(configured, found, ()).shape.layouts
+
+
+def _delete_rows(
+    target: Target, ledger: Ledger, source: str, partitions: Sequence[Partition], layouts: Sequence[Layout]
+) -> None:
+    """Replace each partition by no rows, as a reading without records would."""
+    now = datetime.now(UTC)
+    entries = ledger.entries(source, layouts[0].stream)
+    for partition in partitions:
+        entry = LedgerEntry(
+            source=source,
+            partition=partition,
+            state="delivered",
+            run_id=run_id(now),
+            read_at=now,
+            version=entries[partition].version,
+            kind=layouts[0].kind,
+        )
+        target.begin(layouts, partition).commit(entry)
+    target.finish(layouts[0].stream)
+
+
+def _chosen(ledger: Ledger, source: str, stream: str, days: Days, *, rows: bool) -> list[Partition]:
+    unbounded = (days.since is None or days.until is None) and not (rows and days.accounts)
     if unbounded and any(counts.first_day is not None for counts in ledger.counts(source, stream)):
         raise UsageError(f"{stream} is divided by days: say which, such as --since 2026-01-01 --until 2026-01-31")
     return [

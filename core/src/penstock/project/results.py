@@ -93,13 +93,15 @@ class PlanResult:
 
     ``waiting``: a line for each stream whose partitions are known only after another stream was read. ``final``: the
     number of partitions that need no reading. ``exact``: whether a run makes just the requests counted here (retries
-    and a login apart), or at least these. ``target`` None: no target was used yet, so everything counts as missing.
+    and a login apart), or at least these. ``pace``: requests per second by source, where
+    one is set. ``target`` None: no target was used yet, so everything counts as missing.
     """
 
     partitions: tuple[PlannedPartition, ...]
     waiting: tuple[str, ...] = ()
     final: int = 0
     exact: bool = False
+    pace: Mapping[str, float] = field(factory=dict)
     target: str | None = None
     notices: tuple[str, ...] = ()
     exit_code: int = 0
@@ -107,7 +109,21 @@ class PlanResult:
     @property
     def requests(self) -> int:
         """Of all partitions whose number of requests is known."""
-        return sum(one.requests or 0 for one in self.partitions)
+        return sum(self.requests_of.values())
+
+    @property
+    def requests_of(self) -> dict[str, int]:
+        """Requests by source."""
+        found: dict[str, int] = {}
+        for one in self.partitions:
+            found[one.source] = found.get(one.source, 0) + (one.requests or 0)
+        return found
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that the requests take at least at the sources' pace, side by side; None where no pace is set."""
+        times = [count / self.pace[name] for name, count in self.requests_of.items() if name in self.pace]
+        return max(times, default=None)
 
 
 @frozen(kw_only=True)

@@ -4,12 +4,14 @@ JSON lines on standard output, a partition at a time: what was aborted never sho
 Nothing is remembered, so each run writes everything it is asked for: at least once.
 """
 
+import codecs
+import io
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
-from typing import IO, BinaryIO
+from typing import IO, Any, BinaryIO, cast
 
 import msgspec
 from attrs import field, frozen
@@ -21,8 +23,20 @@ from penstock_plugins.files.jsonl import encode_lines
 _IN_MEMORY_BYTES = 16 << 20  # of one partition; what is larger waits in a temporary file
 
 
+class _Text(io.RawIOBase):
+    """A standard output without bytes, such as ``contextlib.redirect_stdout`` sets: lines are written as text."""
+
+    def __init__(self) -> None:
+        self._decode = codecs.getincrementaldecoder("utf-8")().decode  # a block may end inside a character
+
+    def write(self, content: Any) -> int:
+        sys.stdout.write(self._decode(content))
+        return len(content)
+
+
 def _standard_output() -> BinaryIO:
-    return sys.stdout.buffer
+    buffer: BinaryIO | None = getattr(sys.stdout, "buffer", None)
+    return buffer if buffer is not None else cast(BinaryIO, _Text())
 
 
 @frozen(kw_only=True)

@@ -1,0 +1,180 @@
+"""
+A JSON Schema of ``penstock.toml``, made from the settings of the installed connectors and sinks, for editors.
+
+Editors check structure, names and types with it; what depends on values (bounds, references, names of other sections)
+is checked when the file is used.
+"""
+
+import typing
+from collections.abc import Collection, Mapping, Sequence
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal
+
+import attrs
+
+from penstock._config.convert import bare_type, is_table
+from penstock._config.notify import Notification
+from penstock._config.sections import PIPELINE_KEYS
+from penstock.connector import Connector, OpenFor, help_of, is_per_account, keys_of
+from penstock.redact import Secret
+from penstock.sinks import SinkKind
+
+_NAME = "^[A-Za-z][A-Za-z0-9_-]{0,62}$"
+_TYPES: dict[Any, dict[str, Any]] = {
+    str: {"type": "string"},
+    int: {"type": "integer"},
+    float: {"type": "number"},
+    Decimal: {"type": "number"},
+    bool: {"type": "boolean"},
+    date: {"type": "string", "format": "date"},
+    Path: {"type": "string"},
+    OpenFor: {"type": "string"},
+    Secret: {"type": "string"},
+}
+_NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
+_PIPELINE: dict[str, dict[str, Any]] = {
+    "source": {**_NAMES, "description": "the sources to read"},
+    "streams": {**_NAMES, "description": "STREAM, SOURCE.STREAM or patterns; default: all that are on by default"},
+    "exclude_streams": {**_NAMES, "description": "streams to leave out, written as those of streams"},
+    "sink": {"type": "string", "description": "a sink of this file, jsonl:DIR, csv:DIR or postgresql://..."},
+    "allow_rejected": {"description": "records that may be set aside without exit code 5: true, a number or a share"},
+}
+
+
+def _notify() -> dict[str, Any]:
+    receiver = _section(Notification)
+    return {"anyOf": [receiver, {"type": "array", "items": receiver}], "description": "receivers of the ends of runs"}
+
+
+def json_schema(
+    connectors: Mapping[str, Connector], sinks: Mapping[str, SinkKind], references: Collection[str]
+) -> dict[str, Any]:
+    """
+    The schema, as JSON-like data. ``references``: the kinds of reference to a secret besides ``env`` and ``file``.
+    """
+    kinds = ("env", "file", *references)
+    reference = {
+        "type": "object",
+        "properties": {kind: {"type": "string"} for kind in kinds},
+        "additionalProperties": False,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    sources = {name: _source(name, one.settings) for name, one in connectors.items()}
+    targets = {name: _section(one.settings, "kind", name) for name, one in sinks.items()}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": "penstock.toml",
+        "type": "object",
+        "properties": {
+            "source": _named(sources, "connector"),
+            "sink": _named(targets, "kind"),
+            "pipeline": {
+                "type": "object",
+                "propertyNames": {"pattern": _NAME},
+                "additionalProperties": {
+                    "type": "object",
+                    "properties": {key: _PIPELINE.get(key, {}) for key in PIPELINE_KEYS} | {"notify": _notify()},
+                    "required": ["source", "sink"],
+                    "additionalProperties": False,
+                },
+            },
+        },
+        "additionalProperties": False,
+        "definitions": {
+            "reference": reference,
+            **{f"source.{name}": schema for name, schema in sources.items()},
+            **{f"sink.{name}": schema for name, schema in targets.items()},
+        },
+    }
+
+
+def _named(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
+    """Sections by name: one named like its connector or kind may leave out the key; any other must have it."""
+    prefix = "source" if key == "connector" else "sink"
+    chosen = [
+        {"if": {"properties": {key: {"const": name}}}, "then": {"$ref": f"#/definitions/{prefix}.{name}"}}
+        for name in sections
+    ]
+    return {
+        "type": "object",
+        "propertyNames": {"pattern": _NAME},
+        "properties": {
+            name: {
+                "if": {"required": [key]},
+                "then": {"allOf": chosen},
+                "else": {"$ref": f"#/definitions/{prefix}.{name}"},
+            }
+            for name in sections
+        },
+        "additionalProperties": {
+            "required": [key],
+            "properties": {key: {"enum": [*sections]}},
+            "allOf": chosen,
+        },
+    }
+
+
+def _source(name: str, settings: type) -> dict[str, Any]:
+    section = _section(settings, "connector", name)
+    own = {one.name for one in keys_of(settings) if is_per_account(one)}
+    if "accounts" not in section["properties"]:
+        account = {key: value for key, value in section["properties"].items() if key in own or key == "timezone"}
+        section["properties"]["accounts"] = {
+            "type": "object",
+            "description": "keys that an account has for itself, one table for each account",
+            "additionalProperties": {"type": "object", "properties": account, "additionalProperties": False},
+        }
+    # A key that every account may have for itself need not stand above them.
+    section["required"] = [key for key in section["required"] if key not in own]
+    return section
+
+
+def _section(settings: type, key: str = "", name: str = "") -> dict[str, Any]:
+    hints = typing.get_type_hints(settings)
+    attributes = keys_of(settings)
+    return {
+        "type": "object",
+        "properties": {
+            **({key: {"const": name, "description": f"the {key}"}} if key else {}),
+            **{one.name: _key(one, hints[one.name]) for one in attributes},
+        },
+        "required": [one.name for one in attributes if one.default is attrs.NOTHING],
+        "additionalProperties": False,
+    }
+
+
+def _key(attribute: "attrs.Attribute[Any]", hint: Any) -> dict[str, Any]:
+    schema = _type(hint)
+    if not is_table(hint):
+        schema = {"anyOf": [schema, {"$ref": "#/definitions/reference"}]}
+    if isinstance(attribute.default, (str, int, float, bool)):
+        schema["default"] = attribute.default
+    return {**schema, "description": help_of(attribute)}
+
+
+def _type(hint: Any) -> dict[str, Any]:
+    """The schema of a type that settings may have."""
+    bare = bare_type(hint)
+    if bare in _TYPES:
+        return dict(_TYPES[bare])
+    origin, arguments = typing.get_origin(bare) or bare, typing.get_args(bare)
+    if origin is Literal:
+        return {"enum": [*arguments]}
+    if attrs.has(origin):
+        hints = typing.get_type_hints(origin)
+        fields = [one for one in attrs.fields(origin) if one.init]
+        return {
+            "type": "object",
+            "properties": {one.name: _type(hints[one.name]) for one in fields},
+            "required": [one.name for one in fields if one.default is attrs.NOTHING],
+            "additionalProperties": False,
+        }
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": _type(arguments[1]) if len(arguments) == 2 else {}}
+    if isinstance(origin, type) and issubclass(origin, (Sequence, set, frozenset)):
+        return {"type": "array", "items": _type(arguments[0]) if arguments else {}}
+    members = [one for one in arguments if one is not type(None)]
+    return {"anyOf": [_type(one) for one in members]} if members else {}

@@ -1,0 +1,131 @@
+"""
+Send how a run ended to the receivers of its pipeline: one JSON each, masked, bounded in time.
+
+What goes wrong is a notice: a receiver is never the reason for a failed run.
+"""
+
+import json
+import shlex
+import string
+import subprocess
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from penstock._config.notify import Notification
+from penstock._fetch.transport import Transport
+from penstock._util.clock import Clock
+from penstock._util.text import counted, without_place
+from penstock.errors import PenstockError
+from penstock.model import Request, origin_of
+from penstock.project.results import RunResult
+from penstock.project.setup import Notice
+from penstock.redact import mask, mask_json
+
+TIME_S = 10.0  # for each receiver
+ERRORS_SENT = 10
+
+_OCCASIONS: Mapping[str, str] = {
+    "failed": "failed",
+    "refused": "failed",
+    "not started": "failed",
+    "interrupted": "failed",
+    "rejected": "rejected",
+    "deadline": "deadline",
+    "locked": "locked",
+    "delivered": "delivered",
+    "closed": "delivered",
+}
+
+
+def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult, notice: Notice) -> None:
+    """Send the result to each receiver that asks for what happened."""
+    message = message_of(pipeline, result)
+    happened = {"always", _OCCASIONS.get(result.status, "failed")}
+    if message["restated"]:
+        happened.add("restated")
+    if message["parked"]:
+        happened.add("parked")
+    if message["rejected"]:
+        happened.add("rejected")
+    for one in receivers:
+        if not happened & set(one.on):
+            continue
+        try:
+            _send(one, body(one, message))
+        except (PenstockError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+            notice(f"pipeline.{pipeline}.notify: {_name(one)} was not reached: {error}")
+
+
+def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
+    """
+    What is sent, masked. ``text`` is the whole in words: chat services show it.
+    """
+    streams = [one for source in result.report["sources"].values() for one in source["streams"].values()]
+    reasons = dict.fromkeys(
+        f"{'.'.join(filter(None, (error['source'], error['stream'])))}: {without_place(error['message'])}"
+        for error in result.errors
+    )
+    restated = sum(len(one.get("restated", ())) for one in streams)
+    lines = [f"penstock {pipeline}: {result.summary}", *list(reasons)[:ERRORS_SENT]]
+    lines += [f"and {len(reasons) - ERRORS_SENT} more reasons"] if len(reasons) > ERRORS_SENT else []
+    parked: Mapping[str, str] = result.report.get("parked", {})
+    lines += [f"{source} is parked: {why}" for source, why in parked.items()]
+    lines += [f"{counted(restated, 'delivered day')} restated: penstock changes {pipeline}"] if restated else []
+    masked: dict[str, Any] = mask_json(
+        {
+            "text": "\n".join(lines),
+            "pipeline": pipeline,
+            "run_id": result.run_id,
+            "status": result.status,
+            "exit_code": result.exit_code,
+            "summary": result.summary,
+            "rejected": sum(one.get("rejected", 0) for one in streams),
+            "restated": restated,
+            "parked": sorted(parked),
+            "errors": list(result.errors[:ERRORS_SENT]),
+        }
+    )
+    return masked
+
+
+def body(receiver: Notification, message: Mapping[str, Any]) -> bytes:
+    """The JSON for one receiver. Raises KeyError or ValueError for a template that names something else."""
+    if not receiver.template:
+        return json.dumps(message, ensure_ascii=False).encode()
+    # Inside quotes of the template: each value as JSON writes it, without its own quotes.
+    values = {name: json.dumps("" if value is None else str(value))[1:-1] for name, value in message.items()}
+    return string.Template(receiver.template).substitute(values).encode()
+
+
+def _send(receiver: Notification, content: bytes) -> None:
+    if receiver.url is None:
+        command = shlex.split(receiver.command)  # of the user's own configuration
+        done = subprocess.run(command, input=content, capture_output=True, timeout=TIME_S, check=False)  # noqa: S603
+        if done.returncode:
+            said = mask(done.stderr.decode(errors="replace").strip()[-200:])
+            raise OSError(f"it ended with {done.returncode}{f': {said}' if said else ''}")
+        return
+    url = receiver.url.reveal()
+    transport = Transport(
+        timeout_s=TIME_S,
+        total_timeout_s=TIME_S,
+        max_body_bytes=1 << 20,
+        connections=1,
+        proxy=None,
+        ca_file=None,
+        allow_http=False,
+        base_origin=origin_of(url),
+        clock=Clock(),
+    )
+    try:
+        headers = (("content-type", "application/json"),)
+        response = transport(Request(method="POST", url=url, headers=headers, body=content, is_write=True))
+    finally:
+        transport.close()
+    if response.status >= 300:
+        raise OSError(f"it answered with HTTP {response.status}")
+
+
+def _name(receiver: Notification) -> str:
+    """A receiver in a message, without what may be secret in its address."""
+    return origin_of(receiver.url.reveal()) if receiver.url is not None else shlex.split(receiver.command)[0]
