@@ -73,6 +73,8 @@ class JoveoDemo(SandboxBase):
         if isinstance(rows, list):
             first = int(path == "jobs")  # the only listing that begins with page 1
             page, limit = int(request.params.get("page", first)), int(request.params.get("limit", len(rows)))
+            if page < first:
+                raise SandboxError(400, "page must be greater than 0")
             return json_response({"data": rows[(page - first) * limit :][:limit], "summary": len(rows)})
         listing, _, name = request.path.rpartition("/")
         named = {row.get("refNumber", row.get("id")): row for row in CATALOGUE.get(listing, ())}
