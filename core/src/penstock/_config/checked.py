@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import attrs
-from attrs import field, frozen
+from attrs import define, field, frozen
 
 from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import did_you_mean, shown, sort_of
@@ -95,82 +95,106 @@ def check_section(
     ``urls``: keys that are checked as ``base_url`` is. Raises ConfigError with ``problems``, which were found
     elsewhere, and all problems of this section.
     """
-    found: list[str] = []
-    notices: list[str] = []
-    values: dict[str, Any] = {}
-    hints = typing.get_type_hints(cls)
-    attributes = {attribute.name: attribute for attribute in keys_of(cls)}
-    accounts = AccountSections()
-    if "accounts" in keys and isinstance(keys["accounts"].value, AccountSections):
-        accounts, keys = keys["accounts"].value, {key: raw for key, raw in keys.items() if key != "accounts"}
-        if "accounts" in attributes:
-            keys["accounts"] = RawValue(accounts.plain(), context.where)
-            accounts = AccountSections()
-    for key, raw in keys.items():
-        if key not in attributes:
-            known = f"`{context.listing}` lists every key" if context.listing else f"There are {', '.join(attributes)}"
-            meant = did_you_mean(key, [*attributes, *context.further])
-            found.append(f"{raw.at(context.path)}.{key}: unknown key.{meant} {known}")
-            continue
-        try:
-            values[key] = _value(raw, hints[key], key, context, notices)
-        except _InvalidError as error:
-            found += [f"{raw.at(context.path)}.{key}{text}" for text in error.texts]
-    tables = _account_tables(cls, accounts, context, found, notices)
-    for name, attribute in attributes.items():
-        if name not in keys and attribute.default is attrs.NOTHING:
+    section = _Checking(cls, context, urls)
+    keys, accounts = section.split(keys)
+    values = section.values(keys)
+    tables = {account: section.values(own, account) for account, own in accounts.items()}
+    values |= section.missing(keys, accounts, tables)
+    # Validators may use the values of other keys, so they need all of them.
+    settings = section.made(values, keys, accounts, tables) if not section.found else None
+    if section.found or problems:
+        raise ConfigError([*problems, *section.found])
+    return Checked(settings=settings, notices=tuple(section.notices))
+
+
+@define
+class _Checking:
+    """A section that is being checked. ``found``: its problems, ``notices``: what the user should know."""
+
+    cls: type
+    context: SectionContext
+    urls: Sequence[str]
+    found: list[str] = field(factory=list, init=False)
+    notices: list[str] = field(factory=list, init=False)
+
+    @property
+    def _keys(self) -> dict[str, "attrs.Attribute[Any]"]:
+        return {attribute.name: attribute for attribute in keys_of(self.cls)}
+
+    def split(self, keys: Section) -> tuple[Section, AccountSections]:
+        """The keys of the section itself, and the tables of its accounts."""
+        accounts = keys["accounts"].value if "accounts" in keys else None
+        if not isinstance(accounts, AccountSections):
+            return keys, AccountSections()
+        if "accounts" in self._keys:  # the connector has a key of this name, which takes a table
+            return {**keys, "accounts": RawValue(accounts.plain(), self.context.where)}, AccountSections()
+        return {key: raw for key, raw in keys.items() if key != "accounts"}, accounts
+
+    def values(self, keys: Section, account: str | None = None) -> dict[str, Any]:
+        """The values of these keys as their types; those that are no keys, or of another type, are problems."""
+        hints = typing.get_type_hints(self.cls)
+        prefix = "" if account is None else f"accounts.{account}."
+        known = [name for name, one in self._keys.items() if account is None or is_per_account(one)]
+        values: dict[str, Any] = {}
+        for key, raw in keys.items():
+            place = f"{self._place(raw)}.{prefix}{key}"
+            if key in known:
+                try:
+                    values[key] = _value(raw, hints[key], f"{prefix}{key}", self.context, self.notices)
+                except _InvalidError as error:
+                    self.found += [f"{place}{text}" for text in error.texts]
+                continue
+            what = "unknown key" if account is None else "not a key of an account"
+            meant = did_you_mean(key, [*known, *self.context.further])
+            listing = f"There are {', '.join(known)}"
+            if account is None and self.context.listing:
+                listing = f"`{self.context.listing}` lists every key"
+            self.found.append(f"{place}: {what}.{meant} {listing}")
+        return values
+
+    def missing(
+        self, keys: Section, accounts: AccountSections, tables: Mapping[str, Mapping[str, Any]]
+    ) -> dict[str, Any]:
+        """
+        The values of required keys that only the tables of the accounts have: those of the first account, as which a
+        request without an account is signed. A required key that is missing is a problem.
+        """
+        hints = typing.get_type_hints(self.cls)
+        values: dict[str, Any] = {}
+        for name, attribute in self._keys.items():
+            if name in keys or attribute.default is not attrs.NOTHING:
+                continue
+            text = f"is missing ({help_of(attribute)})"
             if is_per_account(attribute) and accounts:
-                # A request without an account is signed as the first account.
+                lacking = [account for account, own in accounts.items() if name not in own]
+                self.found += [f"{self._place()}.accounts.{account}.{name} {text}" for account in lacking]
                 values[name] = next(iter(tables.values())).get(name)
-                found += [
-                    f"{context.where}: {context.path}.accounts.{account}.{name} is missing ({help_of(attribute)})"
-                    for account, section in accounts.items()
-                    if name not in section
-                ]
-                continue
-            example = sample(hints[name], folded(context.path.partition(".")[2] + "_" + name))
-            found.append(
-                f"{context.where}: {context.path}.{name} is missing ({help_of(attribute)}); write {name} = {example}"
-            )
-    if not found:  # validators may use the values of other keys, so they need all of them
-        if tables:
-            values["account_tables"] = tables
-        settings, refused = _instance(cls, values, urls)
-        for account, table in tables.items() if not refused else ():
-            for key, text in _instance(cls, {**values, **table}, urls)[1]:
-                own = accounts[account].get(key)
-                place = own.at(context.path) if own is not None else f"{context.where}: {context.path}"
-                found.append(f"{place}.accounts.{account}{f'.{key}' if key else ''}: {text}")
+            else:
+                example = sample(hints[name], folded(self.context.path.partition(".")[2] + "_" + name))
+                self.found.append(f"{self._place()}.{name} {text}; write {name} = {example}")
+        return values
+
+    def made(
+        self,
+        values: Mapping[str, Any],
+        keys: Section,
+        accounts: AccountSections,
+        tables: Mapping[str, Mapping[str, Any]],
+    ) -> Any:
+        """The instance; what its converters and validators refuse are problems, also for the values of each account."""
+        given = {**values, "account_tables": tables} if tables else values
+        settings, refused = _instance(self.cls, given, self.urls)
         for key, text in refused:
-            place = keys[key].at(context.path) if key in keys else f"{context.where}: {context.path}"
-            found.append(f"{place}.{key}: {text}" if key else f"{context.where}: {context.path}: {text}")
-    if found or problems:
-        raise ConfigError([*problems, *found])
-    return Checked(settings=settings, notices=tuple(notices))
+            self.found.append(f"{self._place(keys.get(key))}{f'.{key}' if key else ''}: {text}")
+        for account, table in tables.items() if not refused else ():
+            for key, text in _instance(self.cls, {**values, **table}, self.urls)[1]:
+                place = f"{self._place(accounts[account].get(key))}.accounts.{account}"
+                self.found.append(f"{place}{f'.{key}' if key else ''}: {text}")
+        return settings
 
-
-def _account_tables(
-    cls: type, accounts: AccountSections, context: SectionContext, found: list[str], notices: list[str]
-) -> dict[str, dict[str, Any]]:
-    """The values of each account's table; problems and notices are appended."""
-    hints = typing.get_type_hints(cls)
-    known = [attribute.name for attribute in keys_of(cls) if is_per_account(attribute)]
-    tables: dict[str, dict[str, Any]] = {}
-    for account, section in accounts.items():
-        table = tables.setdefault(account, {})
-        for key, raw in section.items():
-            path = f"accounts.{account}.{key}"
-            if key not in known:
-                meant = did_you_mean(key, known)
-                found.append(
-                    f"{raw.at(context.path)}.{path}: not a key of an account.{meant} There are {', '.join(known)}"
-                )
-                continue
-            try:
-                table[key] = _value(raw, hints[key], path, context, notices)
-            except _InvalidError as error:
-                found += [f"{raw.at(context.path)}.{path}{text}" for text in error.texts]
-    return tables
+    def _place(self, raw: RawValue | None = None) -> str:
+        """The section's path, with the origin of one of its values."""
+        return raw.at(self.context.path) if raw is not None else f"{self.context.where}: {self.context.path}"
 
 
 def _instance(cls: type, values: Mapping[str, Any], urls: Sequence[str] = ()) -> tuple[Any, list[tuple[str, str]]]:
