@@ -253,9 +253,9 @@ class Paid:
     spend: Decimal | None = column(member="Spend")
 
 
-def test_a_value_that_is_not_read_counts(tmp_path: Path) -> None:
+def test_a_value_that_is_not_read_counts_and_its_request_is_read_again_by_another_reader(tmp_path: Path) -> None:
     """
-    The row is delivered, and the exit code is 5.
+    The row is delivered and the exit code is 5. When the record class changes, all days of the request are read again.
     """
     days = good()
     days[DAYS[1]][0]["Spend"] = "N/A"
@@ -269,6 +269,10 @@ def test_a_value_that_is_not_read_counts(tmp_path: Path) -> None:
     assert "shop.spend: 1 value not read. a value that is not read is null" in report.set_aside_line
     assert len(shop.rows("spend")) == 6
     assert shop.plan().partitions == ()
+
+    shop.streams = [evolve(shop.streams[0], record=Spend)]
+    planned = {one.partition.as_dict()["report_date"]: one.reason for one in shop.plan().partitions}
+    assert planned == {DAYS[0]: "changed", DAYS[1]: "changed"}
 
 
 def test_a_provisional_answer_keeps_its_day_open(tmp_path: Path) -> None:

@@ -412,7 +412,10 @@ def test_the_ledger_is_read_for_the_window_only() -> None:
 
     plan(job, NOW)
 
-    assert ledger.queries == [{"since": date(2026, 8, 10), "until": date(2026, 8, 11), "accounts": ["1", "2"]}]
+    plan(a_job(FakeTarget(ledger), settings=Settings(ids=tuple(map(str, range(100))))), NOW)
+
+    assert len(ledger.queries) == 2, "one query for a stream, however many accounts and days"
+    assert ledger.queries[:1] == [{"since": date(2026, 8, 10), "until": date(2026, 8, 11), "accounts": ["1", "2"]}]
 
 
 @pytest.mark.parametrize(
@@ -420,11 +423,12 @@ def test_the_ledger_is_read_for_the_window_only() -> None:
     [
         ({"rejected": 1}, "today's", []),
         ({"rejected": 1}, "another", ["changed"]),
+        ({}, "another", ["changed"]),
         ({"rejected": 1}, "", ["changed"]),
         ({"unread_values": 1}, "another", ["changed"]),
-        ({}, "another", []),
+        ({}, "", []),
     ],
-    ids=["same reader", "another reader", "unknown reader", "unread values", "nothing set aside"],
+    ids=["same reader", "another", "another, for another day of the request", "unknown", "unread values", "nothing"],
 )
 def test_a_day_with_records_set_aside_is_read_again_when_its_reader_changes(
     bad: dict[str, int], reader: str, reasons: list[str]

@@ -376,7 +376,8 @@ class Planner:
             return "missing"
         if entry.fingerprint != known.fingerprint:
             return "changed"
-        if (entry.rejected or entry.unread_values) and entry.read_by != known.read_by:
+        unknown = not entry.read_by and (entry.rejected or entry.unread_values)
+        if unknown or (entry.read_by and entry.read_by != known.read_by):
             return "changed"  # what could not be read may be readable now
         return None if entry.final(known.fingerprint) and self._closed(stream, entry, known) else "open"
 
