@@ -30,7 +30,16 @@ ROOT = Path(__file__).resolve().parent.parent
 _REGION = re.compile(r"(<!-- generated: ([\w ]+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 # The keys of a source that bound what a provider may do to the process that reads it.
-BOUNDS = ("timeout_s", "max_body_mib", "max_pages", "retries", "retry_max_s", "throttle_wait_s", "poll_deadline_s")
+BOUNDS = (
+    "timeout_s",
+    "max_body_mib",
+    "max_report_mib",
+    "max_pages",
+    "retries",
+    "retry_max_s",
+    "throttle_wait_s",
+    "poll_deadline_s",
+)
 
 # Bounds that no key sets: (module, constant, unit, what).
 FIXED = (
@@ -71,6 +80,13 @@ FIXED = (
     ),
     ("_write.rows", "MOST_LINE_BYTES", "MiB", "one row that is to be written to a provider"),
     ("_write.sender", "MOST_UNKNOWN", "", "writes in a row whose outcome nobody knows; then their job ends"),
+    ("report_files", "MOST_RECORD_BYTES", "MiB", "one record of a CSV report, with what its quotes enclose"),
+    (
+        "report_files",
+        "MOST_LINES_BEFORE_HEADER",
+        "",
+        "lines of a report in which its declared header row is looked for",
+    ),
     (
         "_decode.seen",
         "KEYS_IN_MEMORY",

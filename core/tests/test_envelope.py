@@ -10,9 +10,10 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock.envelope import BLOCK_BYTES, Envelope, ReportFile, mended_surrogates
+from penstock.envelope import Envelope, mended_surrogates
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
+from penstock.report_files import BLOCK_BYTES, ReportFile
 
 
 def an_answer(body: bytes | str, content_type: str = "application/json", status: int = 200) -> Response:
@@ -340,8 +341,10 @@ def test_a_large_file_comes_in_blocks_that_end_with_records(form: str) -> None:
     head = b"" if form == "lines" else b"a,b\n"
     body = head + record * (2 * BLOCK_BYTES // len(record) + 10)
 
-    items = ReportFile()(an_answer(body)).items
+    answer = ReportFile()(an_answer(body))
+    items = list(answer.items)
 
     assert len(items) == 3
     assert head + b"".join(bytes(run.raw) for run in items) == body
     assert all(len(run.raw) % len(record) == 0 for run in items)
+    assert [bytes(run.raw) for run in answer.items] == [bytes(run.raw) for run in items]

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from penstock._fetch import transport as transport_module
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.origin import Boundary, absolute, split
 from penstock._fetch.transport import Transport, decompressed
@@ -908,3 +909,62 @@ def pump(source: socket.socket, target: socket.socket) -> None:
         target.shutdown(socket.SHUT_WR)
     except OSError:  # the other side is gone
         return
+
+
+# --- bodies in files ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pack", [False, True], ids=["plain", "gzip"])
+def test_a_large_body_of_a_report_comes_as_a_file(
+    server: Server, make: Make, pack: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It is in a temporary file, decompressed, and read from several places at once; its beginning is in memory.
+    """
+    monkeypatch.setattr(transport_module, "SPOOL_BYTES", 1000)
+    whole = b"".join(b"%d\n" % number for number in range(200_000))
+    server.app = packed(gzip.compress(whole)) if pack else lambda request: SandboxResponse(body=whole)
+
+    response = make(max_file_bytes=1 << 22)(Request(url=server.base_url, as_file=True))
+
+    assert response.file is not None
+    assert (response.size, response.body) == (len(whole), whole[: transport_module.FILE_START])
+    first, second = response.open(), response.open()
+    assert (first.read(6), second.read(), first.read()) == (whole[:6], whole, whole[6:])
+
+
+@pytest.mark.parametrize(
+    ("bad", "error", "said"),
+    [
+        (fault(making.huge(2, chunked=False)), BoundExceededError, "more than 1 MiB .*max_report_mib"),
+        (fault(making.huge(2, chunked=True)), BoundExceededError, "more than 1 MiB .*max_report_mib"),
+        (fault(making.bomb(40)), BoundExceededError, "more than 1 MiB when decompressed .*max_report_mib"),
+        (FAULTS["cut_chunk"], TransportError, "cut its answer"),
+        (FAULTS["cut_between_chunks"], TransportError, "cut its answer"),
+    ],
+    ids=["announced", "chunked", "bomb", "cut in a chunk", "cut between chunks"],
+)
+def test_a_file_is_whole_and_bounded(
+    server: Server, make: Make, bad: Fault, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A body that goes into a file has a bound of its own, and is never a part of one.
+    """
+    monkeypatch.setattr(transport_module, "SPOOL_BYTES", 100)
+    server.app = with_faults(good, [bad])
+    transport = make(max_body_bytes=1 << 10, max_file_bytes=1 << 20)
+    request = Request(url=server.base_url, as_file=True)
+
+    with pytest.raises(error, match=said):
+        transport(request)
+
+    assert transport(request).open().read() == GOOD
+
+
+def test_a_small_body_of_a_report_stays_in_memory(server: Server, make: Make) -> None:
+    """
+    A file is made only where it spares memory.
+    """
+    response = make()(Request(url=server.base_url, as_file=True))
+
+    assert (response.file, response.body) == (None, GOOD)

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Stream as Stream,
         setting as setting,
     )
-    from penstock.envelope import Envelope as Envelope, ReportFile as ReportFile
+    from penstock.envelope import Envelope as Envelope
     from penstock.errors import (
         AuthenticationError as AuthenticationError,
         BoundExceededError as BoundExceededError,
@@ -137,6 +137,7 @@ if TYPE_CHECKING:
         snake as snake,
     )
     from penstock.redact import MASK as MASK, Secret as Secret, clip as clip, mask as mask
+    from penstock.report_files import ReportFile as ReportFile
     from penstock.sandbox.app import (
         Sandbox as Sandbox,
         SandboxApp as SandboxApp,
@@ -191,7 +192,7 @@ PUBLIC = {
         "Stream",
         "setting",
     ),
-    "penstock.envelope": ("Envelope", "ReportFile"),
+    "penstock.envelope": ("Envelope",),
     "penstock.errors": (
         "AuthenticationError",
         "BoundExceededError",
@@ -295,6 +296,7 @@ PUBLIC = {
         "snake",
     ),
     "penstock.redact": ("MASK", "Secret", "clip", "mask"),
+    "penstock.report_files": ("ReportFile",),
     "penstock.sandbox.app": ("Sandbox", "SandboxApp", "SandboxRequest", "SandboxResponse"),
     "penstock.sandbox.base": ("SandboxBase", "SandboxError", "json_response"),
     "penstock.sinks": (

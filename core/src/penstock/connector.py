@@ -242,6 +242,7 @@ class SourceSettings:
         300.0, help="longest pause that a provider may impose (Retry-After), in seconds", validator=_not_negative
     )
     max_body_mib: int = setting(256, help="largest answer, decompressed, in MiB", validator=_positive)
+    max_report_mib: int = setting(4096, help="largest report file, unpacked, in MiB", validator=_positive)
     max_pages: int = setting(100_000, help="most pages of one listing", validator=_positive)
     include_personal: bool = setting(True, help="whether columns with personal data are delivered", affects_data=True)
     extra: bool | None = setting(

@@ -1,15 +1,13 @@
 """
 Body to items: where in an answer the elements are, and what the provider says about them.
 
-:class:`Envelope` is for answers in JSON, :class:`ReportFile` for downloads of a format nobody wrote down. Both read
-only the outside: elements are checked for syntax and passed over, which costs about a sixth of decoding them, and
-leaves nothing malformed, cut or wrongly encoded to be found later.
+:class:`Envelope` reads only the outside of an answer in JSON: elements are checked for syntax and passed over, which
+costs about a sixth of decoding them, and leaves nothing malformed, cut or wrongly encoded to be found later.
 """
 
 import codecs
 import json
 import re
-import zlib
 from collections.abc import Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
@@ -23,7 +21,6 @@ from penstock.model import Answer, Items, Response
 from penstock.redact import clip
 
 UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from the heap
-BLOCK_BYTES = 4 * 2**20  # of a file of lines: what is decoded and handed on at once
 
 _RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
 _MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -197,94 +194,6 @@ class Envelope:
         return f"{shape} in {named}" if named else shape
 
 
-@frozen(kw_only=True)
-class ReportFile:
-    """
-    A downloaded report whose format shows in its content: a JSON array, an object with the array in one of
-    ``items``, JSON lines, or CSV with a header row; each may be packed with gzip.
-
-    CSV follows RFC 4180 (``delimiter``: default the one of ``, ; tab |`` that the header row has most of); an empty
-    field is null. Files of lines are cut into blocks of about 4 MiB at the ends of records, without copying. A file of
-    zero bytes is an error: it does not say that there are no records. So is a file of lines that nothing measured
-    (``Response.measured``): without its last lines it would look whole. ``max_mib`` bounds the unpacked size.
-    """
-
-    items: tuple[str, ...] = field(default=("data", "results", "records", "rows", "items"), converter=_paths)
-    delimiter: str | None = None
-    max_mib: int = 1024
-
-    def __call__(self, response: Response) -> Answer:
-        packed = response.body[:2] == GZIP
-        body = utf8_body(response, _unpacked(response.body, self.max_mib) if packed else None)
-        first = _first(body)
-        if first == b"[":
-            return Envelope().read(body, response)
-        if first != b"{":
-            answer = self._from_csv(body.lstrip(b"\r\n"))
-        else:
-            try:
-                answer = self._from_objects(body, response)
-            except BrokenBodyError:
-                mended = mended_surrogates(body)
-                if mended == body:
-                    raise
-                answer = self._from_objects(mended, response)
-        if not (packed or response.measured) and any(items.format in ("lines", "csv") for items in answer.items):
-            raise BrokenBodyError(
-                "The report is a file of lines that ended with its connection, and nothing says that it is whole. "
-                "The provider must send its length (Content-Length), send it in chunks, or pack it with gzip."
-            )
-        return answer
-
-    def _from_objects(self, body: bytes, response: Response) -> Answer:
-        end = body.find(b"\n")
-        head, rest = (body, b"") if end < 0 else (body[:end], body[end : end + 4096])
-        try:
-            one = _MEMBERS.decode(head)
-        except (ValueError, RecursionError):
-            # The first line is no whole object: one object over many lines, or lines that are broken.
-            return Envelope(items=self.items).read(body, response)
-        if not rest.strip() and any(bytes(memoryview(one.get(name, b""))[:1]) == b"[" for name in self.items):
-            return Envelope(items=self.items).read(body, response)
-        blocks = []
-        for start, stop in _blocks(body, 0, quoted=False):
-            block = memoryview(body)[start:stop]
-            try:
-                _RAW.decode_lines(block)
-            except ValueError as error:  # of JSON, or of UTF-8
-                raise BrokenBodyError(
-                    f"The report is in JSON lines, but bytes {start} to {stop} are not: {error}."
-                ) from None
-            except RecursionError:
-                raise _too_deep() from None
-            blocks.append(Items(raw=block, format="lines"))
-        return Answer(items=tuple(blocks))
-
-    def _from_csv(self, body: bytes) -> Answer:
-        import csv
-
-        start = next((stop for _, stop in _blocks(body, 0, quoted=True, size=1)), len(body))
-        line = body[:start].decode().strip("\r\n")
-        delimiter = self.delimiter or max(",;\t|", key=line.count)
-        try:
-            header = tuple(name.strip() for name in next(csv.reader([line], delimiter=delimiter, strict=True), []))
-        except csv.Error:
-            header = ()
-        # One column is more likely a message in plain text; who has such a file says so by naming the delimiter.
-        enough = len(header) > (1 if self.delimiter is None else 0)
-        named = len(set(header)) == len(header) and all(re.fullmatch(r'[^"\\\x00-\x1f]+', name) for name in header)
-        if not (enough and named):
-            raise BrokenBodyError(
-                f"The report is neither JSON nor CSV with a header row; it begins: {clip(line, 200)!r}."
-            )
-        return Answer(
-            items=tuple(
-                Items(raw=memoryview(body)[begin:stop], format="csv", texts=True, header=header, delimiter=delimiter)
-                for begin, stop in _blocks(body, start, quoted=True)
-            )
-        )
-
-
 # --- bytes ----------------------------------------------------------------------------------------------------------
 
 
@@ -338,41 +247,6 @@ def _transcoded(body: bytes, charset: str) -> bytes:
 def _first(body: bytes) -> bytes:
     """The first byte that is no blank; empty if there is none."""
     return body[:64].lstrip()[:1] or body.lstrip()[:1]
-
-
-def _unpacked(body: bytes, max_mib: int) -> bytes:
-    """All members of a gzip file; raises BrokenBodyError, or BoundExceededError beyond ``max_mib``."""
-    left = max_mib * 2**20
-    parts = []
-    while body:
-        unpacker = zlib.decompressobj(wbits=31)
-        try:
-            part = unpacker.decompress(body, left + 1)
-        except zlib.error as error:
-            raise BrokenBodyError(f"The report is packed with gzip, but not whole: {error}.") from None
-        left -= len(part)
-        if left < 0:
-            raise BoundExceededError(f"The report is larger than {max_mib} MiB when unpacked.")
-        if not unpacker.eof:
-            raise BrokenBodyError("The report is packed with gzip, but cut.")
-        parts.append(part)
-        body = unpacker.unused_data.lstrip(b"\0")  # RFC 1952 allows zeros as padding
-    return b"".join(parts)
-
-
-def _blocks(body: bytes, start: int, *, quoted: bool, size: int = BLOCK_BYTES) -> Iterator[tuple[int, int]]:
-    """(start, stop) of blocks of at least ``size`` bytes that end with a line; a line end inside quotes is none."""
-    while start < len(body):
-        stop = start
-        marks = 0
-        while True:
-            before = stop
-            stop = body.find(b"\n", max(stop, start + size - 1)) + 1 or len(body)
-            marks += body.count(b'"', before, stop) if quoted else 0
-            if marks % 2 == 0 or stop == len(body):
-                break
-        yield start, stop
-        start = stop
 
 
 # --- JSON -----------------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ In the order in which they come up: what is wanted (:class:`Partition`, :class:`
 (:class:`Batch`, :class:`Rejected`), and what a write brought (:class:`Receipt`).
 """
 
+import io
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
 from html.parser import HTMLParser
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal, Protocol
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
 
 from attrs import evolve, field, frozen
@@ -217,6 +218,7 @@ class Request:
     headers: Pairs = field(default=(), converter=_pairs)
     body: bytes | None = field(default=None, repr=False)
     credentials: bool = True  # False: a download, sent without the authenticator
+    as_file: bool = False  # a large body is put into a temporary file: the decoder reads files
     is_write: bool = False  # a write: no redirect is followed, and no connection is used that may just be closing
     columns: Mapping[str, Any] = field(factory=dict)
     masked: frozenset[str] = field(default=frozenset(), converter=_names)
@@ -283,6 +285,15 @@ class Request:
         return mask(f"{self.method} {url}{'?' if query else ''}{query}")
 
 
+class BodyFile(Protocol):
+    """A body that is not in memory."""
+
+    @property
+    def size(self) -> int: ...
+
+    def open(self) -> BinaryIO: ...
+
+
 @frozen(kw_only=True)
 class Response:
     """
@@ -290,6 +301,9 @@ class Response:
 
     ``measured``: whether the answer said where its body ends, as by its length. A body that just ended with its
     connection may be cut, which shows only in a format that has an end of its own, such as JSON.
+
+    ``file``: where a large body is, whose decoder reads files (:class:`~penstock.report_files.ReportFile`); ``body`` is
+    then its beginning.
     """
 
     status: int
@@ -297,6 +311,16 @@ class Response:
     body: bytes = field(default=b"", repr=False)
     received_at: datetime
     measured: bool = True
+    file: "BodyFile | None" = field(default=None, repr=False, eq=False)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole body."""
+        return self.file.size if self.file is not None else len(self.body)
+
+    def open(self) -> BinaryIO:
+        """The whole body as a file, at its start; each has a place of its own."""
+        return self.file.open() if self.file is not None else io.BytesIO(self.body)
 
     def header(self, name: str) -> str | None:
         """The first header of this name, in any case."""
@@ -411,8 +435,9 @@ class Items:
 
     ``format``: ``raw`` is one JSON array, one JSON object (a single element), JSON lines, or lines of CSV whose columns
     ``header`` names. ``texts``: every value came as text (CSV), so a number or boolean column takes its text.
-    ``path`` is where in the body this is, and ``first`` the index of its first element there, for the path of a
-    rejected element.
+    ``footer`` and ``totals`` are texts with which the first cell of a row of CSV begins that is no record; totals are
+    compared with the sums of the rows. ``path`` is where in the body this is, and ``first`` the index of its first
+    element there, for the path of a rejected element.
     """
 
     raw: Any = field(repr=False)  # bytes, or a view into the body
@@ -423,6 +448,8 @@ class Items:
     first: int = 0
     header: tuple[str, ...] = ()
     delimiter: str = ","
+    footer: tuple[str, ...] = ()
+    totals: tuple[str, ...] = ()
 
 
 @frozen(kw_only=True)
@@ -437,7 +464,7 @@ class Answer:
     delivered, and its partition stays open.
     """
 
-    items: tuple[Items, ...] = ()
+    items: Iterable[Items] = ()  # may be iterated over several times; of a large file, it is read each time
     total: int | None = None  # records over all pages, as the provider states it
     pages: int | None = None
     head: Mapping[str, Any] = field(factory=dict)

@@ -2,6 +2,7 @@
 The decoder of one stream: what is known of its columns before the first page, and the way of each page through it.
 """
 
+from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, tzinfo
@@ -20,6 +21,7 @@ from penstock._decode.page import CHUNK_BYTES, RawPage, chunked, fill, joined, p
 from penstock._decode.rejects import Handling, Rejects
 from penstock._decode.seen import SeenKeys
 from penstock._decode.structs import Nested, RecordDecoder
+from penstock._decode.totals import Totals
 from penstock.connector import Stream
 from penstock.errors import BoundExceededError, BrokenBodyError, ConfigError
 from penstock.model import Batch, Items
@@ -43,9 +45,9 @@ class Decoded:
     ``superseded``: of ``changes``, rows delivered with earlier pages that rows of this one replace; they count as
     repeated, so a target has ``superseded`` rows fewer than were delivered.
 
-    ``unread_values``: values that did not fit a nullable column, became null and are kept in ``_extra``;
-    ``unread_example`` is the path and the reason of the first. ``derived``: the batches of the derived streams, in
-    their order.
+    ``rows_apart``: rows of a report that are no records: footers and totals. ``unread_values``: values that did not fit
+    a nullable column, became null and are kept in ``_extra``; ``unread_example``: path and reason of the first.
+    ``derived``: the batches of the derived streams, in their order.
     """
 
     batch: Batch
@@ -54,6 +56,7 @@ class Decoded:
     repeated: int = 0
     repeated_across: int = 0
     superseded: int = 0
+    rows_apart: int = 0
     unread_values: int = 0
     unread_example: tuple[str, str] | None = None
     derived: tuple[Batch, ...] = ()
@@ -222,6 +225,9 @@ class Compiled:
             derived_by=division.parent_key,
             connector=wanted.connector,
         )
+        self._measures = tuple(
+            column for column in columns if column.additive and not column.added and not column.unit_of
+        )
         self.derived = tuple(self._derived(child, division, wanted) for child in derived)
 
     @property
@@ -299,6 +305,8 @@ class Compiled:
         memory.next_page()
         waiting: list[Items] = []
         size = 0
+        taken: Counter[str] = Counter()  # elements, by path: a file comes in blocks
+        totals: dict[str, Totals] = defaultdict(lambda: Totals(self._measures))
         for run in items:
             length = memoryview(run.raw).nbytes
             alone = run.format in ("lines", "csv") or run.texts or length > 2 * CHUNK_BYTES
@@ -307,7 +315,11 @@ class Compiled:
                 waiting, size = [], 0
             if alone:
                 for chunk in self._chunks(run):
-                    yield self._decode(page_of(chunk), columns, memory, days)
+                    at = chunk if run.format == "array" else evolve(chunk, first=taken[run.path])
+                    page = page_of(at)
+                    decoded = self._decode(page, columns, memory, days, totals[run.path] if run.totals else None)
+                    taken[run.path] += decoded.count
+                    yield decoded
             else:
                 waiting.append(run)
                 size += length
@@ -341,12 +353,20 @@ class Compiled:
         return self._decode(page_of(items), columns, memory, days)
 
     def _decode(
-        self, page: RawPage, columns: Mapping[str, Any] | None, memory: SeenKeys, days: Collection[date] | None
+        self,
+        page: RawPage,
+        columns: Mapping[str, Any] | None,
+        memory: SeenKeys,
+        days: Collection[date] | None,
+        totals: Totals | None = None,
     ) -> Decoded:
         with self._broken_json():
             out = self._wire.read(page)
         count = len(page.rows) + len(page.rejected)
         self._rules.apply(page, columns or {}, days, memory.span)
+        if totals is not None:
+            totals.add(page)
+            totals.check(self._name, page)
         repeats = self._keys.check(page, memory, count)
         derived = tuple(one.cut(page) for one in self.derived)
         examples = [*page.unread[:1], *(one.unread_example for one in derived if one.unread_example is not None)]
@@ -365,6 +385,7 @@ class Compiled:
             repeated=repeats.repeated,
             repeated_across=repeats.repeated_across + page.beyond,
             superseded=repeats.superseded,
+            rows_apart=page.apart,
             unread_values=len(page.unread) + sum(one.unread_values for one in derived),
             unread_example=examples[0] if examples else None,
             derived=tuple(one.batch for one in derived),

@@ -93,17 +93,22 @@ class Keys:
         for column in self._row_keys:
             parts = [self._canonical(page.rows, name) for name in column.hash_of]
             contents = list(map(EXACT_JSON.encode, zip(*parts, strict=True)))
-            made = []
-            for content, day in zip(contents, days, strict=False):
-                place = (column.name, day, blake2b(content, digest_size=16).digest())
-                number = memory.occurrences[place] = memory.occurrences[place] + 1
-                made.append(blake2b(content + b"#%d" % number, digest_size=16).hexdigest())
+            place = f"{column.name} ".encode()
+            places = [
+                blake2b(b"%b%b%b" % (place, str(day).encode(), content), digest_size=16).digest()
+                for content, day in zip(contents, days, strict=False)
+            ]
+            numbers = memory.occurrences.number(places)
+            made = [
+                blake2b(b"%b#%d" % (content, number), digest_size=16).hexdigest()
+                for content, number in zip(contents, numbers, strict=True)
+            ]
             fill_each(page.rows, column.name, made)
-            unique = dict.fromkeys(contents, 0)
+            unique = dict.fromkeys(places, 0)
             on_page, earlier = memory.find(unique.keys())
             if earlier:
-                fresh = sum(1 for content in contents if content not in earlier)
-            memory.add({content: 0 for content in contents if content not in earlier and content not in on_page})
+                fresh = sum(1 for one in places if one not in earlier)
+            memory.add({one: 0 for one in unique if one not in earlier and one not in on_page})
         return fresh
 
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:

@@ -71,6 +71,9 @@ class RawPage:
     unread: list[tuple[str, str]] = field(factory=list)  # path and reason of values that became null
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
     beyond: int = 0  # rows dropped, since they are of a later slice
+    names: int = 0  # of the columns of CSV
+    apart: int = 0  # rows of CSV that are no elements: footers and totals
+    totals: list[dict[str, str]] = field(factory=list)  # rows of totals
     _elements: list[Raw] | None = None
 
     def read(self, pair: "Pair") -> list[Any]:
@@ -112,12 +115,12 @@ class RawPage:
 def page_of(items: Items) -> RawPage:
     data = items.raw if isinstance(items.raw, bytes) else bytes(items.raw)
     if items.format == "csv":
-        data = _csv_lines(data, items.header, items.delimiter)
-    elif items.format == "object":
+        return _csv_page(items, data)
+    if items.format == "object":
         data = b"[" + data + b"]"
     return RawPage(
         data=data,
-        lines=items.format in ("lines", "csv"),
+        lines=items.format == "lines",
         texts=items.texts,
         constants=items.columns,
         starts=[-items.first],  # the indices in paths are those of the whole array
@@ -158,21 +161,47 @@ def joined(runs: Sequence[Items]) -> RawPage:
     )
 
 
-def _csv_lines(data: bytes, header: Sequence[str], delimiter: str) -> bytes:
+def _csv_page(items: Items, data: bytes) -> RawPage:
     """
-    Rows of CSV as JSON lines of texts, empty fields as null. A row of another length than the header becomes an
-    array, which is no record, and so is set aside by itself.
+    Rows of CSV as JSON lines of texts, empty fields as null; footers and totals are no elements. A row of another
+    length than the header becomes an array, which is no record, and so is set aside by itself.
     """
+    header = items.header
     try:
-        rows = list(filter(None, csv.reader(io.StringIO(data.decode(), newline=""), delimiter=delimiter, strict=True)))
+        reader = csv.reader(io.StringIO(data.decode(), newline=""), delimiter=items.delimiter, strict=True)
+        rows = list(filter(any, reader))
     except csv.Error as error:
         raise BrokenBodyError(f"The report is no valid CSV: {error}.") from None
+    apart = 0
+    totals: list[list[str]] = []
+    if items.footer or items.totals:
+        marked = [row for row in rows if _begins(row, (*items.footer, *items.totals))]
+        rows = [row for row in rows if not _begins(row, (*items.footer, *items.totals))]
+        totals = [row for row in marked if _begins(row, items.totals)]
+        apart = len(marked)
+    if not set(map(len, rows)) <= {len(header)}:
+        # Empty fields behind the last column, as of a header with commas at its end, are none.
+        rows = [row[: len(header)] if not any(row[len(header) :]) else row for row in rows]
     if set(map(len, rows)) <= {len(header)}:
         named: list[Any] = list(map(dict, map(zip, repeat(header), rows)))
     else:
         named = [dict(zip(header, row, strict=True)) if len(row) == len(header) else row for row in rows]
-    # Inside a text every quote is escaped, so this sequence is an empty text after a member's name, and nothing else.
-    return EXACT_JSON.encode_lines(named).replace(b':""', b":null")
+    return RawPage(
+        # Inside a text every quote is escaped, so this is an empty text after a member's name, and nothing else.
+        data=EXACT_JSON.encode_lines(named).replace(b':""', b":null"),
+        lines=True,
+        texts=True,
+        constants=items.columns,
+        starts=[-items.first],
+        path=lambda run: items.path,
+        names=len(header),
+        apart=apart,
+        totals=[dict(zip(header, row, strict=False)) for row in totals],
+    )
+
+
+def _begins(row: list[str], texts: tuple[str, ...]) -> bool:
+    return bool(texts) and next(filter(None, map(str.strip, row)), "").lower().startswith(tuple(map(str.lower, texts)))
 
 
 # --- columns --------------------------------------------------------------------------------------------------------

@@ -117,6 +117,8 @@ class Rejects:
             return mask(bytes(element).decode(errors="replace"))
         try:
             value = PLAIN.decode(element)
+            if isinstance(value, list) and not any(isinstance(item, (dict, list)) for item in value):
+                return "(not shown: without names, it may hold what must not be kept)"
             if not handling.unknown:
                 if not isinstance(value, dict):
                     return "(not shown: it is no object, and may hold personal data)"

@@ -19,7 +19,7 @@ from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.coerce import MisfitError, coerce
 from penstock._decode.nested import Outer, found, left_over
-from penstock._decode.page import DICTS, PLAIN, Pair, RawPage, fill, fill_each, pair, values_of
+from penstock._decode.page import DICTS, LIST, PLAIN, Pair, RawPage, fill, fill_each, pair, values_of
 from penstock._decode.rejects import Misfits, Rejects, add_extra
 from penstock._decode.values import all_at_once, is_converted
 from penstock.records import Column
@@ -173,6 +173,10 @@ class RecordDecoder:
         try:
             members = DICTS[1].decode(element)
         except ValidationError:
+            if page.texts:
+                number = len(LIST.decode(element))
+                fields = "field" if number == 1 else "fields"
+                raise _UnfitError(None, f"{number} {fields} for {page.names} names") from None
             raise _UnfitError(None, "it is no object") from None
         unread: list[tuple[Column, str, Any]] = []
         try:

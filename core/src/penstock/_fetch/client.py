@@ -57,6 +57,7 @@ class SourceClient:
         self._transport = Transport(
             timeout_s=settings.timeout_s,
             max_body_bytes=settings.max_body_mib * 1024 * 1024,
+            max_file_bytes=settings.max_report_mib * 1024 * 1024,
             connections=self.concurrency,
             proxy=settings.proxy,
             ca_file=settings.ca_file,
@@ -110,8 +111,9 @@ class SourceClient:
         stream = call.stream
         try:
             self.check_not_parked()
+            as_file = getattr(call.read, "reads_files", False)
             response, verdict, answer = self._retrying_for(call.account)(
-                call.request,
+                evolve(call.request, as_file=True) if as_file else call.request,
                 partial(self._judged, call),
                 partial(self._again, call.request, stream),
                 partial(self._sending, stream),
@@ -125,7 +127,7 @@ class SourceClient:
             self._answered.add(self.source.credentials_of(call.account))
         digest = digest_of(answer) if call.digest and isinstance(verdict, Accept) else None
         if stream is not None:
-            self.report.count(self.source.name, stream.name, bytes=len(response.body))
+            self.report.count(self.source.name, stream.name, bytes=response.size)
         return Outcome(call=call, response=response, verdict=verdict, answer=answer, digest=digest)
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ re-encoding of URLs has no effect, since a signature covers the URL byte for byt
 """
 
 import contextlib
+import gzip
 import http.client
 import importlib.util
 import io
@@ -32,6 +33,7 @@ from urllib3.util import make_headers, parse_url
 from penstock import __version__
 from penstock._fetch.origin import Boundary, absolute, host_of, sendable, shown, split
 from penstock._util.clock import Clock
+from penstock._util.spool import Spool
 from penstock.errors import (
     BoundExceededError,
     ConfigError,
@@ -50,6 +52,8 @@ IDLE_WRITE_S = 4.0  # ... and for what must not be sent twice within this (some 
 WATCH_S = 0.1  # a deadline is noticed after at most so long
 
 BLOCK = 1 << 15  # bytes per read where the length is unknown; http.client holds a list of the chunks of one read
+SPOOL_BYTES = 8 << 20  # a larger body of a report is put into a temporary file
+FILE_START = 1 << 17  # of such a body, what is kept in memory, for messages
 GZIP_BLOCK = 1 << 16  # larger ones are slower: 16 ms instead of 9 for a body that becomes 7 MB
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -80,6 +84,7 @@ class Transport:
         *,
         timeout_s: float,
         max_body_bytes: int,
+        max_file_bytes: int | None = None,
         connections: int,
         proxy: str | None,
         ca_file: str | None,
@@ -93,6 +98,7 @@ class Transport:
         self._connect_s = min(timeout_s, CONNECT_S)
         self._total_s = total_timeout_s if total_timeout_s is not None else 10 * timeout_s
         self._max_body = max_body_bytes
+        self._max_file = max_file_bytes if max_file_bytes is not None else max_body_bytes
         self._connections = connections
         self._proxy = proxy
         self._proxies = {} if proxy else getproxies()
@@ -162,7 +168,7 @@ class Transport:
                 pool_timeout=max(0.01, deadline - time.monotonic()),
                 timeout=urllib3.Timeout(connect=self._connect_s, read=self._timeout_s),
             )
-            return self._response(reply, request.method, attempt)
+            return self._response(reply, request, attempt)
         except Exception as error:
             if reply is not None:
                 reply.close()
@@ -175,37 +181,62 @@ class Transport:
             with self._lock:
                 self._attempts.discard(attempt)
 
-    def _response(self, reply: urllib3.BaseHTTPResponse, method: str, attempt: "_Attempt") -> Response:
+    def _response(self, reply: urllib3.BaseHTTPResponse, request: Request, attempt: "_Attempt") -> Response:
         received_at = self._clock.now()
         coding = reply.headers.get("transfer-encoding")
         if coding is not None and coding.strip().lower() != "chunked":
             raise _NotWholeError("sends its body in a transfer coding that HTTP/1.1 clients need not know")
         if coding is None and "content-length" in reply.headers and reply.length_remaining is None:
             raise _NotWholeError("states a length of its body that is no number")
-        body = self._body(reply)
+        most = self._max_file if request.as_file else self._max_body
+        body = self._spooled(reply, most) if request.as_file else self._body(reply, most)
+        size = len(body) if isinstance(body, bytes) else body.size
         if attempt.ends_early:
-            raise _NotWholeError(f"cut its answer after {len(body):,} bytes, before its end")
-        if attempt.surplus and method != "HEAD" and reply.status not in _WITHOUT_BODY:
-            raise _NotWholeError(f"sent more than the {len(body):,} bytes that its headers promise")
+            raise _NotWholeError(f"cut its answer after {size:,} bytes, before its end")
+        if attempt.surplus and request.method != "HEAD" and reply.status not in _WITHOUT_BODY:
+            raise _NotWholeError(f"sent more than the {size:,} bytes that its headers promise")
         headers = tuple((name.lower(), value) for name, value in reply.headers.items())
         measured = any(name in _MEASURES and value.lower() != "identity" for name, value in headers)
         if attempt.was_cut and not measured:  # a body that ends with its connection looks whole
             raise TimeoutError
-        body = decompressed(body, reply.headers.get("content-encoding", ""), self._max_body)
+        coding = reply.headers.get("content-encoding", "")
+        whole: bytes | Spool
+        if request.as_file:
+            whole = decompressed_file(body, coding, most)
+        else:
+            assert isinstance(body, bytes)
+            whole = decompressed(body, coding, most)
         reply.release_conn()
-        return Response(status=reply.status, headers=headers, body=body, received_at=received_at, measured=measured)
+        kept, file = (whole, None) if isinstance(whole, bytes) else (whole.open().read(FILE_START), whole)
+        return Response(
+            status=reply.status, headers=headers, body=kept, file=file, received_at=received_at, measured=measured
+        )
 
-    def _body(self, reply: urllib3.BaseHTTPResponse) -> bytes:
+    def _body(self, reply: urllib3.BaseHTTPResponse, most: int) -> bytes:
         if reply.length_remaining is not None:
-            if reply.length_remaining > self._max_body:
-                raise _TooLargeError
+            if reply.length_remaining > most:
+                raise _TooLargeError(most)
             return reply.read()  # one call, into one buffer of that size
         body = io.BytesIO()
         while part := reply.read(BLOCK):
-            if body.tell() + len(part) > self._max_body:
-                raise _TooLargeError
+            if body.tell() + len(part) > most:
+                raise _TooLargeError(most)
             body.write(part)
         return body.getvalue()
+
+    def _spooled(self, reply: urllib3.BaseHTTPResponse, most: int) -> "bytes | Spool":
+        """The body in a temporary file, or in memory where it is small."""
+        length = reply.length_remaining
+        if length is not None and length <= SPOOL_BYTES:
+            return self._body(reply, most)
+        if length is not None and length > most:
+            raise _TooLargeError(most, setting="max_report_mib")
+        spool = Spool()
+        while part := reply.read(BLOCK):
+            if spool.size + len(part) > most:
+                raise _TooLargeError(most, setting="max_report_mib")
+            spool.write(part)
+        return spool.open().read() if spool.size <= SPOOL_BYTES else spool
 
     def _headers(self, request: Request, origin: str) -> dict[str, str]:
         headers = {
@@ -313,8 +344,8 @@ class Transport:
             )
         if isinstance(error, _TooLargeError):
             return BoundExceededError(
-                f"{host} sends more than {self._max_body / (1 << 20):g} MiB{error} ({shown(request)}). If that is "
-                "right, raise max_body_mib or request fewer days at once."
+                f"{host} sends more than {error.limit / (1 << 20):g} MiB{error.form} ({shown(request)}). If that is "
+                f"right, raise {error.setting} or request fewer days at once."
             )
         if isinstance(error, failures.SSLError):
             cause = error.args[0] if error.args else None
@@ -380,7 +411,11 @@ class Transport:
 
 
 class _TooLargeError(Exception):
-    """The body is larger than allowed; the text says in which form, if not as sent."""
+    """The body is larger than ``limit`` bytes, which ``setting`` bounds; ``form``: in which form, if not as sent."""
+
+    def __init__(self, limit: int, form: str = "", *, setting: str = "max_body_mib") -> None:
+        self.limit, self.form, self.setting = limit, form, setting
+        super().__init__(f"more than {limit} bytes{form}")
 
 
 class _NotWholeError(Exception):
@@ -568,8 +603,29 @@ def decompressed(body: bytes, coding: str, limit: int) -> bytes:
         at += len(block) - len(member.unused_data)
         size += len(part)
         if size > limit:
-            raise _TooLargeError(" when decompressed")
+            raise _TooLargeError(limit, " when decompressed")
         parts.append(part)
     if not member.eof:
         raise _NotWholeError("cut its gzip body")
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def decompressed_file(body: bytes | Spool, coding: str, limit: int) -> bytes | Spool:
+    """The same of a body that may be in a file; what is decompressed is in one, however small the body is."""
+    coding = coding.strip().lower()
+    if not body or coding in ("", "identity"):
+        return body
+    if coding not in ("gzip", "x-gzip"):
+        raise _NotWholeError("compresses its answer in a way that the request did not allow")
+    whole = Spool()
+    try:
+        with gzip.open(io.BytesIO(body) if isinstance(body, bytes) else body.open()) as packed:
+            while part := packed.read(BLOCK):
+                if whole.size + len(part) > limit:
+                    raise _TooLargeError(limit, " when decompressed", setting="max_report_mib")
+                whole.write(part)
+    except EOFError:
+        raise _NotWholeError("cut its gzip body") from None
+    except (gzip.BadGzipFile, zlib.error):
+        raise _NotWholeError("sent a gzip body that is damaged") from None
+    return whole

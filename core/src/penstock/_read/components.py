@@ -13,6 +13,7 @@ from penstock._decode import Compiled, Wanted, compile_stream
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.protocols import BodyDecoder, Named, Paginator, Poller, SinglePage
+from penstock.report_files import ReportFile
 
 
 @frozen(kw_only=True)
@@ -38,7 +39,9 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[s
         if isinstance(declared, FunctionType):
             declared = declared(source.settings)
         if isinstance(declared, Named):
-            return source.registry.part(kind, declared)
+            declared = source.registry.part(kind, declared)
+        if isinstance(declared, ReportFile) and declared.max_mib is None:
+            declared = evolve(declared, max_mib=source.settings.max_report_mib)
         return default if declared is None else declared
 
     read = component("decoder", stream.envelope, Envelope())

@@ -3,7 +3,6 @@ Load the pages of one planned slice: decode them, write each row with its partit
 """
 
 import json
-from collections import Counter
 from collections.abc import Callable, Sequence
 from datetime import date, tzinfo
 from decimal import Decimal
@@ -11,7 +10,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Compiled, Decoded, SeenKeys, split_by_day, sums
+from penstock._decode import Compiled, Decoded, Occurrences, SeenKeys, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
@@ -55,8 +54,7 @@ class Loader:
     _held: list[Decoded] | None = field(default=None, init=False)  # of a slice that may be divided
     _held_promises: list[int] = field(factory=list, init=False)
     _held_records: int = field(default=0, init=False)
-    _former: Counter[Any] = field(factory=Counter, init=False)  # occurrences when the hold began
-    _occurrences: Counter[Any] = field(factory=Counter, init=False)  # of equal rows that have no key
+    _occurrences: Occurrences = field(factory=Occurrences, init=False)  # of equal rows that have no key
 
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
@@ -90,11 +88,12 @@ class Loader:
     def hold(self) -> None:
         """Keep what is loaded from here on in memory, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS``."""
         self._held, self._held_promises, self._held_records = [], [], 0
-        self._former = self._occurrences.copy()
+        self._occurrences.mark()
 
     def release(self) -> None:
         """Deliver what is held."""
         held, self._held = self._held, None
+        self._occurrences.keep()
         for decoded in held or ():
             self._deliver(decoded)
         for total in self._held_promises if held is not None else ():
@@ -105,8 +104,7 @@ class Loader:
         if self._held is None:
             return False
         self._held = None
-        self._occurrences.clear()
-        self._occurrences.update(self._former)
+        self._occurrences.undo()
         return True
 
     def promise(self, total: int) -> None:
@@ -182,6 +180,8 @@ class Loader:
     def _check_envelope_days(self, request: Request, answer: Answer) -> None:
         """Where the envelope states the days of its records, at least one must be a requested one."""
         requested, column = self._days(), self.planned.stream.day
+        if not isinstance(answer.items, tuple):
+            return  # a file that is read as a stream has no envelope
         stated = {str(items.columns[column]) for items in answer.items if column and column in items.columns}
         if requested is None or not stated or stated & {str(day) for day in requested}:
             return

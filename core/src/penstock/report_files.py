@@ -1,0 +1,390 @@
+"""
+Downloaded reports: what is in the file (CSV, JSON lines, JSON; plain, gzip, zip), read as a stream.
+"""
+
+import codecs
+import csv
+import gzip
+import io
+import re
+import zipfile
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from functools import partial
+from typing import BinaryIO, ClassVar, cast
+
+import msgspec
+from attrs import evolve, field, frozen
+
+from penstock.envelope import Envelope, mended_surrogates
+from penstock.errors import BoundExceededError, BrokenBodyError
+from penstock.model import Answer, Items, Response
+from penstock.redact import clip
+
+BLOCK_BYTES = 2**20  # of a file of lines: what is decoded and handed on at once
+CHUNK_BYTES = 2**18  # what is read of a file at once
+MOST_RECORD_BYTES = 64 * 2**20  # a record of CSV; more of it is a quote that is not closed
+MOST_LINES_BEFORE_HEADER = 200
+DELIMITERS = ",;\t|"
+
+_RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
+_MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+Open = Callable[[], BinaryIO]
+"""Opens the content of a file, unpacked, at its start."""
+
+
+def _texts(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return (value,) if isinstance(value, str) else tuple(value)
+
+
+@frozen(kw_only=True)
+class ReportFile:
+    """
+    A downloaded report whose format shows in its content: a JSON array, an object with the array in one of
+    ``items``, JSON lines, or CSV with a header row; packed with gzip, in a zip with one or several files, or plain.
+
+    CSV follows RFC 4180; an empty field is null, and empty columns at the end are none. Files of lines are read as a
+    stream, in blocks of about 1 MiB that end with a record, so that memory does not grow with the file. A file of zero
+    bytes is an error: it does not say that there are no records; a header alone does. A file of lines that nothing
+    measured (``Response.measured``) is an error too: without its last lines it would look whole.
+
+    ``delimiter``
+        default: the one of ``, ; tab |`` that the header row has most of.
+    ``header``
+        names that the header row has, among others; the lines before it are passed over. Default: the first line.
+    ``encoding``
+        default: UTF-8; UTF-16 and UTF-32 are recognised, and the charset of the Content-Type is tried.
+    ``footer``, ``totals``
+        texts with which the first cell of a footer or of a row of totals begins: such rows are no records. The totals
+        are compared with the sums of the additive columns, unless a record was set aside or a value not read.
+    ``max_mib``
+        the largest size of a file, unpacked; default: the source's ``max_report_mib``.
+    """
+
+    items: tuple[str, ...] = field(default=("data", "results", "records", "rows", "items"), converter=_texts)
+    delimiter: str | None = None
+    header: tuple[str, ...] = field(default=(), converter=_texts)
+    encoding: str | None = None
+    footer: tuple[str, ...] = field(default=(), converter=_texts)
+    totals: tuple[str, ...] = field(default=(), converter=_texts)
+    max_mib: int | None = None
+
+    reads_files: ClassVar[bool] = True
+    """A large body may come as a file (``Response.file``) and not in memory."""
+
+    def __call__(self, response: Response) -> Answer:
+        try:
+            packed, files = _contents(response.open)
+            answers = [self._of_file(response, name, content, packed=packed) for name, content in files]
+        except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, NotImplementedError, RuntimeError) as error:
+            how = "cut" if isinstance(error, EOFError) else "not whole"
+            raise BrokenBodyError(f"The report is packed, but {how}: {error}.") from None
+        if len(answers) == 1:
+            return answers[0]
+        return Answer(items=Blocks([run for answer in answers for run in (answer.items,)]))
+
+    def _of_file(self, response: Response, name: str, content: Open, *, packed: bool) -> Answer:
+        text = self._checked_text(response, content)
+        head = next(_chunks(text()), b"")
+        first = head.lstrip()[:1]
+        if not first:
+            raise BrokenBodyError("The body is empty." if not head else "The report holds nothing but blanks.")
+        if first == b"<":
+            raise BrokenBodyError(f"The body is HTML or XML, not data; it begins: {response.text(200)}")
+        if first == b"[" or (first == b"{" and not _is_lines(head, self.items)):
+            envelope = Envelope() if first == b"[" else Envelope(items=self.items)
+            return envelope.read(text().read(), response)
+        runs = self._json_lines(text, name) if first == b"{" else self._csv(text, head, name)
+        if not (packed or response.measured):
+            raise BrokenBodyError(
+                "The report is a file of lines that ended with its connection, and nothing says that it is whole. "
+                "The provider must send its length (Content-Length), send it in chunks, or pack it with gzip."
+            )
+        return Answer(items=runs if isinstance(runs, tuple) else Blocks([runs]))
+
+    # --- text -------------------------------------------------------------------------------------------------------
+
+    def _checked_text(self, response: Response, content: Open) -> Open:
+        """The content as UTF-8 without a byte order mark; read once, to know that it is whole, bounded, and text."""
+        limit = (self.max_mib or 1024) * 2**20
+        start = content().read(4)
+        found = _marked_encoding(start)
+        charset = re.search(r"charset=\"?([\w.:-]+)", response.header("content-type") or "", re.IGNORECASE)
+        candidates = ["utf-8", *([charset[1]] if charset else [])]
+        if known := self.encoding or found:
+            candidates = [known]
+        problem = ""
+        for encoding in candidates:
+            try:
+                _check_text(content, encoding, limit)
+            except LookupError:
+                problem = f"the encoding {encoding!r} is not known"
+            except UnicodeError as error:
+                at = f" at byte {error.start}" if isinstance(error, UnicodeDecodeError) else ""
+                problem = f"it is not valid {encoding.upper()}{at}"
+            else:
+                return partial(_opened_as_utf8, content, encoding)
+        raise BrokenBodyError(
+            f"The report is no text that can be read: {problem}. If it is in another encoding, declare it: "
+            "ReportFile(encoding='latin-1')."
+        )
+
+    # --- JSON lines -------------------------------------------------------------------------------------------------
+
+    def _json_lines(self, text: Open, name: str) -> "Runs":
+        at = 0
+        mend = False
+        for block in _blocks(_chunks(text()), quoted=False):
+            try:
+                _RAW.decode_lines(block)
+            except ValueError as error:  # of JSON, or of UTF-8
+                mended = mended_surrogates(block)
+                if mended == block:
+                    raise BrokenBodyError(
+                        f"The report is in JSON lines, but bytes {at} to {at + len(block)} are not: {error}."
+                    ) from None
+                _RAW.decode_lines(mended)
+                mend = True
+            except RecursionError:
+                raise BoundExceededError("The report is nested too deeply to be read safely.") from None
+            at += len(block)
+
+        def runs() -> Iterator[Items]:
+            for block in _blocks(_chunks(text()), quoted=False):
+                yield Items(raw=mended_surrogates(block) if mend else block, format="lines", path=_path(name))
+
+        return _small(runs, at)
+
+    # --- CSV --------------------------------------------------------------------------------------------------------
+
+    def _csv(self, text: Open, head: bytes, name: str) -> "Runs":
+        header, delimiter, start = self._find_header(head, name)
+        run = Items(
+            raw=b"",
+            format="csv",
+            texts=True,
+            header=header,
+            delimiter=delimiter,
+            footer=self.footer,
+            totals=self.totals,
+            path=_path(name),
+        )
+
+        def runs() -> Iterator[Items]:
+            for block in _blocks(_after(text(), start), quoted=True):
+                yield evolve(run, raw=block)
+
+        return _small(runs, len(head))
+
+    def _find_header(self, head: bytes, name: str) -> tuple[tuple[str, ...], str, int]:
+        """The names in the header row, the delimiter, and where the rows begin."""
+        lines = re.findall(r"[^\n]*\n|[^\n]+", head.decode(errors="ignore"))
+        first = next((line for line in lines if line.strip()), "")
+        delimiters = [self.delimiter] if self.delimiter else sorted(DELIMITERS, key=first.count, reverse=True)
+        for delimiter in delimiters if self.header else delimiters[:1]:
+            for row, end in _rows(lines, delimiter):
+                names = [cell.strip() for cell in row]
+                while names and not names[-1]:
+                    del names[-1]
+                if not set(self.header) <= set(names):
+                    continue
+                _check_names(names, self.delimiter is not None or bool(self.header), first)
+                return tuple(names), delimiter, len("".join(lines[:end]).encode())
+        if not self.header:
+            raise _no_report(first)
+        raise BrokenBodyError(
+            f"The report{_of(name)} has no header row with {', '.join(map(repr, self.header))} in its first "
+            f"{MOST_LINES_BEFORE_HEADER} lines; it begins: {clip(first, 200)!r}. Correct header or delimiter of the "
+            "ReportFile, or the provider has renamed its columns."
+        )
+
+
+Runs = tuple[Items, ...] | Callable[[], Iterator[Items]]
+
+
+class Blocks(Iterable[Items]):
+    """Runs of items that are read from a file anew each time they are iterated over."""
+
+    def __init__(self, runs: "Iterable[Iterable[Items] | Callable[[], Iterator[Items]]]") -> None:
+        self._runs = list(runs)
+
+    def __iter__(self) -> Iterator[Items]:
+        for run in self._runs:
+            yield from run() if callable(run) else run
+
+
+def _small(runs: Callable[[], Iterator[Items]], size: int) -> Runs:
+    """The runs themselves where the file is small, so that it need not be read again."""
+    return tuple(runs()) if size < CHUNK_BYTES else runs
+
+
+def _check_names(names: list[str], one_is_enough: bool, first: str) -> None:
+    places: dict[str, list[int]] = {}
+    for place, name in enumerate(names, 1):
+        places.setdefault(name, []).append(place)
+    for name, where in places.items():
+        if name and len(where) > 1:
+            raise BrokenBodyError(
+                f"The header row of the report has {name!r} as columns {' and '.join(map(str, where))}, so it does not "
+                "tell them apart. Request other columns, or ask the provider to name them apart."
+            )
+    # One column is more likely a message in plain text; who has such a file says so by naming the delimiter.
+    enough = len(names) > (0 if one_is_enough else 1)
+    if not enough or not all(re.fullmatch(r'[^"\\\x00-\x1f]+', name) for name in names):
+        raise _no_report(first)
+
+
+def _no_report(first: str) -> BrokenBodyError:
+    return BrokenBodyError(
+        f"The report is neither JSON nor CSV with a header row; it begins: {clip(first, 200)!r}. If lines stand before "
+        "the header row, declare its names: ReportFile(header=(...))."
+    )
+
+
+def _rows(lines: list[str], delimiter: str) -> Iterator[tuple[list[str], int]]:
+    """The first rows of a file, each with the number of lines up to its end."""
+    reader = csv.reader(lines, delimiter=delimiter)
+    try:
+        for row in reader:
+            if any(cell.strip() for cell in row):
+                yield row, reader.line_num
+            if reader.line_num >= MOST_LINES_BEFORE_HEADER:
+                return
+    except csv.Error:
+        return
+
+
+def _is_lines(head: bytes, items: tuple[str, ...]) -> bool:
+    """Whether a file that begins with an object is JSON lines: its first line is whole, and not the one object."""
+    line, end, rest = head.lstrip().partition(b"\n")
+    try:
+        one = _MEMBERS.decode(line)
+    except (ValueError, RecursionError):
+        return False
+    alone = not (end and rest.strip())
+    return not (alone and any(bytes(memoryview(one.get(name, b""))[:1]) == b"[" for name in items))
+
+
+def _path(name: str) -> str:
+    return name or "$"
+
+
+def _of(name: str) -> str:
+    return f" {name}" if name else ""
+
+
+# --- bytes ------------------------------------------------------------------------------------------------------------
+
+
+def _contents(opened: Open) -> tuple[bool, list[tuple[str, Open]]]:
+    """Whether the file is packed, and the files in it by name, "" for the one of a file that is none of a zip."""
+    magic = opened().read(4)
+    if magic[:2] == b"\x1f\x8b":
+        return True, [("", lambda: gzip.open(opened()))]  # type: ignore[return-value, list-item]
+    if magic in (b"PK\x03\x04", b"PK\x05\x06"):
+        archive = zipfile.ZipFile(opened())
+        infos = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
+        if not infos:
+            raise BrokenBodyError("The report is a zip without a file in it.")
+        return True, [(info.filename, lambda info=info: archive.open(info)) for info in infos]  # type: ignore[misc]
+    return False, [("", opened)]
+
+
+def _is_hidden(name: str) -> bool:
+    """Whether a file in a zip was put there by the system that packed it."""
+    return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
+
+
+def _chunks(file: BinaryIO) -> Iterator[bytes]:
+    return iter(lambda: file.read(CHUNK_BYTES), b"")
+
+
+def _after(file: BinaryIO, start: int) -> Iterator[bytes]:
+    """What is in the file behind its first ``start`` bytes."""
+    while start and (skipped := file.read(min(start, CHUNK_BYTES))):
+        start -= len(skipped)
+    return _chunks(file)
+
+
+def _blocks(chunks: Iterable[bytes], *, quoted: bool) -> Iterator[bytes]:
+    """Blocks of at least ``BLOCK_BYTES`` that end with a line; a line end inside quotes is none."""
+    waiting = bytearray()
+    for chunk in chunks:
+        waiting += chunk
+        while len(waiting) >= BLOCK_BYTES and (stop := _record_end(waiting, quoted)):
+            yield bytes(waiting[:stop])
+            del waiting[:stop]
+        if len(waiting) > MOST_RECORD_BYTES:
+            raise BrokenBodyError(
+                f"The report has a record of more than {MOST_RECORD_BYTES >> 20} MiB: a quote is not closed."
+            )
+    if waiting.strip():
+        yield bytes(waiting)
+
+
+def _record_end(waiting: bytearray, quoted: bool) -> int:
+    """Where the first record ends that ends behind ``BLOCK_BYTES``; 0: not yet."""
+    marks = at = 0
+    stop = waiting.find(b"\n", BLOCK_BYTES - 1) + 1
+    while stop:
+        marks += waiting.count(b'"', at, stop) if quoted else 0
+        if marks % 2 == 0:
+            return stop
+        closed = waiting.find(b'"', stop)  # the next line end that may count is behind the next quote
+        at, stop = stop, waiting.find(b"\n", closed) + 1 if closed >= 0 else 0
+    return 0
+
+
+# --- text -------------------------------------------------------------------------------------------------------------
+
+
+def _marked_encoding(start: bytes) -> str | None:
+    """The encoding that a byte order mark, or zero bytes beside those of ASCII, show."""
+    for mark, name in (
+        (codecs.BOM_UTF32_LE, "utf-32"),
+        (codecs.BOM_UTF32_BE, "utf-32"),
+        (codecs.BOM_UTF16_LE, "utf-16"),
+        (codecs.BOM_UTF16_BE, "utf-16"),
+    ):
+        if start.startswith(mark):
+            return name
+    if len(start) == 4 and 0 in start:
+        return {b"\1\0\1\0": "utf-16-le", b"\0\1\0\1": "utf-16-be"}.get(bytes(map(bool, start)))
+    return None
+
+
+def _check_text(content: Open, encoding: str, limit: int) -> None:
+    """Raises UnicodeError where the content is not in this encoding, BoundExceededError where it is too large."""
+    decoder = codecs.getincrementaldecoder(encoding)("strict")
+    plain = codecs.lookup(encoding).name == "utf-8"
+    size = 0
+    for chunk in _chunks(content()):
+        size += len(chunk)
+        if size > limit:
+            raise BoundExceededError(
+                f"The report is larger than {limit >> 20} MiB when unpacked. If that is right, raise max_report_mib."
+            )
+        if not (plain and chunk.isascii() and not decoder.getstate()[0]):
+            decoder.decode(chunk)
+    decoder.decode(b"", True)
+
+
+def _opened_as_utf8(open_: Open, encoding: str) -> BinaryIO:
+    """The content in UTF-8, without a byte order mark."""
+    content = open_()
+    if codecs.lookup(encoding).name != "utf-8":
+        return cast(BinaryIO, _Transcoded(content, encoding))
+    if content.read(3) != codecs.BOM_UTF8:
+        content.seek(0)
+    return content
+
+
+class _Transcoded(io.RawIOBase):
+    """A file in another encoding, read as UTF-8."""
+
+    def __init__(self, content: BinaryIO, encoding: str) -> None:
+        self._text = io.TextIOWrapper(content, encoding, newline="")
+
+    def read(self, size: int = -1) -> bytes:
+        return self._text.read(size).removeprefix("\ufeff").encode()
