@@ -1,0 +1,103 @@
+"""
+The same key on two pages, with the same values and with others, from the provider into every sink.
+"""
+
+import csv
+import json
+from collections.abc import Iterator
+from datetime import datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import penstock_plugins
+import psycopg
+import pytest
+from penstock import Envelope, Request, SandboxRequest, Stream, named, record
+from penstock._plugins.registry import Registry
+from penstock.testing.pg import server as postgres
+from small import Small
+
+
+@record()
+class Entry:
+    """An entry of an account, or its correction."""
+
+    id: str
+    amount: Decimal
+    at: datetime
+
+
+PAGES = {
+    "1": [("7", "20.00"), ("8", "5.00"), ("6", "1.00")],
+    "2": [("7", "-20.00"), ("8", "5.00"), ("9", "2.00")],
+    "3": [("7", "-20.00")],
+}
+
+
+def answer(request: SandboxRequest) -> Any:
+    rows = PAGES[request.params.get("page", "1")]
+    return {"rows": [{"id": id_, "amount": amount, "at": "2026-06-14T10:00:00Z"} for id_, amount in rows]}
+
+
+def a_stream(kind: Any) -> Stream:
+    return Stream(
+        name="entries",
+        summary="",
+        record=Entry,
+        kind=kind,
+        key="id",
+        day="entry_day",
+        day_of="at",
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/entries")],
+        envelope=Envelope(items="rows"),
+        paginator=named("page_number", size=3, size_param="size"),
+    )
+
+
+@pytest.fixture(params=["jsonl", "csv", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "postgresql":
+        with postgres().database() as dsn:
+            yield dsn
+    else:
+        yield f"{request.param}:{tmp_path / 'out'}"
+
+
+def stored(target: str) -> dict[str, Decimal]:
+    """The amounts by key, as the target holds them; a key that is there twice is an error."""
+    kind, _, place = target.partition(":")
+    if kind == "postgresql":
+        with psycopg.connect(target) as connection:
+            found = connection.execute("select id, amount from shop.entries").fetchall()
+    elif kind == "jsonl":
+        lines = [line for path in Path(place).rglob("data*.jsonl") for line in path.read_text().splitlines()]
+        found = [(row["id"], Decimal(str(row["amount"]))) for row in map(json.loads, lines)]
+    else:
+        rows = [row for path in Path(place).rglob("data*.csv") for row in csv.DictReader(path.read_text().splitlines())]
+        found = [(row["id"], Decimal(row["amount"])) for row in rows]
+    assert len(dict(found)) == len(found)
+    return dict(found)
+
+
+@pytest.mark.parametrize("kind", ["report", "changes"])
+def test_a_correction_on_a_later_page_is_not_lost(kind: str, target: str, tmp_path: Path) -> None:
+    """
+    In a report it is set aside, and the run ends with 5; in changes it takes the place of what came before. An
+    identical repeat is counted and written once.
+    """
+    sinks = Registry([penstock_plugins]).sink(target.partition(":")[0])
+    shop = Small(folder=tmp_path / "shop", streams=[a_stream(kind)], answer=answer)
+    shop.sink = sinks.open(sinks.parse(target))
+
+    report = shop.run(since="2026-06-14", until="2026-06-14")
+
+    counts = report.stream("shop", "entries")
+    if kind == "report":
+        assert report.exit_code == 5
+        assert (counts.records, counts.rejected, counts.repeated) == (4, 2, 1)
+        assert stored(target) == {"6": 1, "7": 20, "8": 5, "9": 2}
+    else:
+        assert report.exit_code == 0, report.errors
+        assert (counts.records, counts.rejected, counts.repeated) == (4, 0, 3)
+        assert stored(target) == {"6": 1, "7": -20, "8": 5, "9": 2}
