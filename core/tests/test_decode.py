@@ -998,6 +998,21 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     assert sum(len(one.batch) + len(one.batch.rejected) + one.repeated + one.repeated_across for one in decoded) == 5
 
 
+def test_the_last_values_of_a_key_are_known_beyond_the_bound_of_memory() -> None:
+    """
+    In changes, a row is compared with the latest values of its key, not with those that these replaced.
+    """
+    shape, memory = compile_stream("s", a_stream(kind="changes")), SeenKeys(bound=3)
+    rows = [*({"clickId": str(n), "price": "1"} for n in range(4)), {"clickId": "0", "price": "2"}]
+    for one in rows:
+        shape.decode(an_array(one), memory=memory)
+
+    same, back = (shape.decode(an_array({"clickId": "0", "price": price}), memory=memory) for price in ("2", "1"))
+
+    assert (len(same.batch), same.repeated_across, same.superseded) == (0, 1, 0)
+    assert (len(back.batch), back.repeated_across, back.superseded) == (1, 0, 1)
+
+
 def test_a_fraction_finer_than_a_microsecond_is_cut() -> None:
     """
     Nothing is rounded up into the next day, by every road.

@@ -179,7 +179,9 @@ def test_days_of_another_form_are_no_days() -> None:
     assert [rejected.column for one in decoded for rejected in one.batch.rejected] == ["day"]
 
 
-@pytest.mark.parametrize("body", ["Date,Campaign,Clicks,Spend\r\n", gzip.compress(b"Date,Campaign,Clicks,Spend")])
+@pytest.mark.parametrize(
+    "body", ["Date,Campaign,Clicks,Spend\r\n", gzip.compress(b"Date,Campaign,Clicks,Spend")], ids=["plain", "gzip"]
+)
 def test_a_header_alone_states_that_there_are_no_rows(body: bytes | str) -> None:
     """
     It says which columns the rows would have.

@@ -101,11 +101,11 @@ class Envelope:
         if self.optional and _nothing(raw):
             return Answer()
         kind = "an array" if first == b"[" else "a single value"
-        return Answer(problem=f"the body is {kind}, not {self._wanted()}; it begins: {response.text(100)}")
+        return Answer(problem=f"the body is {kind}, not {self._shape()}; it begins: {response.text(100)}")
 
     def _from_object(self, body: bytes, response: Response) -> Answer:
-        wanted = (*self.items, *self.total, *self.pages, *self.head, *self.provisional_unless)
-        names = tuple(dict.fromkeys(path.partition(".")[0] for path in wanted if path))
+        paths = (*self.items, *self.total, *self.pages, *self.head, *self.provisional_unless)
+        names = tuple(dict.fromkeys(path.partition(".")[0] for path in paths if path))
         read, fields = self._members(names, body, response)
         members = {
             name: value
@@ -137,7 +137,7 @@ class Envelope:
         if self.optional:
             return answer
         there = ", ".join(list(_MEMBERS.decode(body))[:20]) or "nothing"
-        return _broken(answer, f"the body has {there}, but not {self._wanted()}")
+        return _broken(answer, f"the body has {there}, but not {self._shape()}")
 
     def _provisional(self, members: Mapping[str, msgspec.Raw]) -> str:
         for path, final in self.provisional_unless.items():
@@ -176,7 +176,7 @@ class Envelope:
             else:
                 items = (_items(raw, path, {}),)
         except msgspec.ValidationError as error:
-            return _broken(answer, f"what is in {path} is not {self._wanted()}: {error}")
+            return _broken(answer, f"what is in {path} is not {self._shape()}: {error}")
         return evolve(answer, items=items)
 
     def _inner(self, within: str, raw: msgspec.Raw, path: str) -> Iterator[Items]:
@@ -188,7 +188,7 @@ class Envelope:
             columns = {column: None if value is None else _plain(value) for column, value in stamped.items()}
             yield _items(inner, f"{path}[{index}].{within}", columns)
 
-    def _wanted(self) -> str:
+    def _shape(self) -> str:
         named = " or ".join(repr(path) for path in self.items if path)
         shape = "a map of arrays" if self.keyed_by is not None else "an array"
         return f"{shape} in {named}" if named else shape

@@ -1,5 +1,5 @@
 """
-What a batch is asked after it was decoded: its sums, and its rows by day.
+Computations over a decoded batch: its sums, and its rows by day.
 """
 
 from collections.abc import Iterator
@@ -41,9 +41,9 @@ def _by_unit(name: str, values: list[Any], units: list[Any]) -> Iterator[tuple[s
 
 def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Batch]:
     """
-    The batch by the day of ``column`` (a date, or a time; an aware one is taken to ``zone``), days in order.
+    The batch by the day of ``column`` (a date or a time; an aware time is converted to ``zone``), days ascending.
 
-    Rows without a day are in none; so are ``rejected`` and ``unknown``, which have no day: take them from ``batch``.
+    Rows without a day, ``rejected`` and ``unknown`` are in none of the results: read the latter two from ``batch``.
     """
     days = days_of(values_of(batch.rows, column), zone)
     found = sorted(set(days) - {None})  # type: ignore[type-var]

@@ -1,8 +1,8 @@
 """
-One value on the slow road: what a column makes of a value that is not of its type.
+Conversion of single values to the type of their column, for values of another type.
 
-What fits without loss is taken (a number's digits for a text column, digits in text for a number column); what would
-lose something is refused with a reason. Nothing here is called for a record that arrives as declared.
+A value that fits without loss is converted (a number's digits for a text column, digits in text for a number column).
+Any other value is refused with a reason. Values of the declared type do not pass through this module.
 """
 
 import re
@@ -19,7 +19,7 @@ from penstock.records import EPOCHS, Column
 from penstock.redact import clip
 
 LARGEST_EXPONENT = 308
-"""Numbers of more digits before or after the point are refused: written out they would fill the memory."""
+"""Numbers with more digits before or after the point are refused: written out, they could fill the memory."""
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _DATETIME = re.compile(r"(\d{4}-\d\d-\d\d)[T ](\d\d:\d\d)(:\d\d)?(?:[.,](\d+))?\s*(Z|z|UTC|[+-]\d\d(?::?\d\d)?)?")
@@ -39,7 +39,7 @@ class MisfitError(ValueError):
 
 @frozen
 class NoObject:
-    """What came where an object with the value was expected."""
+    """The value found in place of the object that should contain a column's value."""
 
     value: Any
 
@@ -128,8 +128,10 @@ def _number_form(form: str) -> "re.Pattern[str]":
 
 def exact(value: Any) -> Decimal:
     """
-    The number in a text, an int or a Decimal, exactly. Raises MisfitError when it cannot be written out, or when the
-    text is not plain: Python takes ``1_000`` and the digits of every script, and money is not to be guessed.
+    The number in a text, an int or a Decimal, exactly.
+
+    Raises MisfitError if it cannot be written out, or if the text is not plain: Python accepts ``1_000`` and the digits
+    of every script, which are ambiguous for money.
     """
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise MisfitError(f"expected a number, got {_kind(value)}")
@@ -145,9 +147,9 @@ def exact(value: Any) -> Decimal:
 
 
 def whole(value: Any, of: str) -> Decimal:
-    """The number in a text without point and exponent, or in an int; raises MisfitError. ``of`` is what it counts."""
+    """The number in a text without point and exponent, or in an int; raises MisfitError. ``of``: its unit."""
     if isinstance(value, (str, Decimal)) and not _DIGITS.fullmatch(str(value).strip()):
-        exact(value)  # what is no number at all is told as such
+        exact(value)  # raises with a message of its own for a value that is no number
         raise MisfitError(f"{_shown(value)} is no whole number of {of}")
     return exact(value)
 
@@ -188,7 +190,7 @@ def _date(column: Column, value: Any) -> date:
 
 @lru_cache(maxsize=4096)  # a report repeats few days many times
 def spelled_day(text: str, form: str) -> date | None:
-    """The day in a text of this form (of ``strptime``); None where it is of another."""
+    """The day in a text of this format (of ``strptime``); None for a text of another format."""
     try:
         return datetime.strptime(text, form).date()  # noqa: DTZ007  a day, in whatever zone
     except ValueError:
@@ -213,7 +215,7 @@ def _datetime(column: Column, value: Any) -> datetime:
 
 @lru_cache(maxsize=4096)
 def spelled_moment(text: str, form: str) -> datetime | None:
-    """The time in a text of this form (of ``strptime``); None where it is of another."""
+    """The time in a text of this format (of ``strptime``); None for a text of another format."""
     try:
         return datetime.strptime(text, form)  # noqa: DTZ007  the form has a zone where the column has
     except ValueError:
@@ -221,7 +223,7 @@ def spelled_moment(text: str, form: str) -> datetime | None:
 
 
 def since_epoch(number: Decimal, form: str) -> datetime:
-    """The time, in UTC, so many seconds or milliseconds after 1970; what is finer than a microsecond is cut."""
+    """The time in UTC for seconds or milliseconds since 1970. Digits finer than a microsecond are cut."""
     if form == "epoch":
         form = "epoch_s" if abs(number) < FIRST_MILLISECONDS else "epoch_ms"
     micros = number.scaleb(6 if form == "epoch_s" else 3).to_integral_value(ROUND_FLOOR)

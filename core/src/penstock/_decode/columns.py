@@ -1,5 +1,5 @@
 """
-The columns of a page's rows once they were read: nested values, stamps, exact numbers and days, column by column.
+The columns of a page's rows after reading: nested values, stamps, exact numbers and days, column by column.
 """
 
 from collections import deque
@@ -28,13 +28,13 @@ from penstock.errors import PluginError
 from penstock.records import Column
 from penstock.redact import clip
 
-# Wide enough for every number that passes, and loud where one does not.
+# Wide enough for every accepted number. It raises for any other one.
 _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
 
 
 @frozen(kw_only=True)
 class Nesting:
-    """The json columns of a stream: ``raw`` stay bytes, ``cleaners`` remove by column what is hidden inside."""
+    """The json columns of a stream: ``raw`` stay bytes; ``cleaners`` remove the hidden members, by column."""
 
     raw: Collection[str]
     cleaners: Mapping[str, Callable[[Any], Any]]
@@ -42,7 +42,7 @@ class Nesting:
 
 @frozen(kw_only=True)
 class DayRule:
-    """Where a row's day stands: in the column ``day``, cut in ``zone`` from the column ``day_of`` if that is named."""
+    """The day of a row: in the column ``day``, or computed in ``zone`` from the column ``day_of`` if there is one."""
 
     day: str | None
     day_of: str | None
@@ -51,8 +51,8 @@ class DayRule:
 
 class ColumnRules:
     """
-    What holds for the columns of one stream. ``hidden`` are those that are not delivered: no record is rejected for
-    an amount that nobody wants.
+    The rules for the columns of one stream. ``hidden`` are those that are not delivered: no record is rejected for an
+    amount in one of them.
     """
 
     def __init__(
@@ -107,7 +107,7 @@ class ColumnRules:
                 self._rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
 
     def _clean_nested(self, page: RawPage) -> None:
-        """A JSON null is a null, and what is hidden inside nested values goes."""
+        """Make JSON's null a null, and remove hidden members from nested values."""
         for name in self._nesting.raw:
             values = values_of(page.rows, name)
             if NULL in values:
@@ -116,7 +116,7 @@ class ColumnRules:
             deque(map(clean, values_of(page.rows, name)), maxlen=0)
 
     def _filled(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
-        """Whether something is there to fill a column that penstock adds, though maybe with nulls."""
+        """Whether a column that penstock adds has a source, even if that gives nulls only."""
         return (
             name in stamps
             or name in page.constants
@@ -144,7 +144,7 @@ class ColumnRules:
             self._stamp_each(page, name, each)
 
     def _stamp_all(self, page: RawPage, name: str, given: Any) -> None:
-        """One value for all rows: noted where penstock adds the column, compared where the provider sends it too."""
+        """Stamp one value on all rows. If the provider sends the column too, compare the two."""
         column = self._stamped(name)
         value = coerce(column, given)
         if column.added:
@@ -153,7 +153,7 @@ class ColumnRules:
             self._agree(page, name, [value] * len(page.rows))
 
     def _stamp_each(self, page: RawPage, name: str, given: list[Any]) -> None:
-        """A value for each element."""
+        """Stamp a value of its own on each element."""
         column = self._stamped(name)
         values = page.at_rows(given)
         if column.type != "json":
@@ -175,13 +175,13 @@ class ColumnRules:
             )
         return self._columns[name]
 
-    def _agree(self, page: RawPage, name: str, wanted: list[Any]) -> None:
-        """The provider sends this column too: nulls are filled, and who disagrees belongs elsewhere."""
+    def _agree(self, page: RawPage, name: str, stamps: list[Any]) -> None:
+        """Compare a stamp with the column that the provider sends: fill its nulls, reject rows with another value."""
         values = values_of(page.rows, name)
-        if values == wanted:
+        if values == stamps:
             return
-        both = list(zip(values, wanted, strict=True))
-        fill_each(page.rows, name, [asked if value is None else value for value, asked in both])
+        both = list(zip(values, stamps, strict=True))
+        fill_each(page.rows, name, [stamp if value is None else value for value, stamp in both])
         self._rejects.reject(
             page,
             {
@@ -227,7 +227,7 @@ class ColumnRules:
         self._check_decimals(page, [column.name for column in self._numbers])
 
     def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
-        """All numbers at once; raises where one needs a look of its own."""
+        """All numbers at once; raises if one of them must be handled by itself."""
         assert column.derived_of is not None
         if self._columns[column.derived_of].type != "text":
             return list(map(Decimal, values))
@@ -235,8 +235,8 @@ class ColumnRules:
 
     def _derive_each(self, page: RawPage, column: Column, of_name: str, values: list[Any]) -> None:
         """
-        One by one, since there is a null, a blank, or no number among them. A null or blank is no amount where both
-        columns may be null and the amount is not expected; else it is a value that does not fit.
+        Derive each amount by itself, since some values are null, blank or no numbers. A null or blank gives null if
+        both columns may be null and the amount is not ``expected``; otherwise it does not fit.
         """
         of = self._columns[of_name]
         misfits: Misfits = {}
@@ -255,7 +255,7 @@ class ColumnRules:
     # --- days -------------------------------------------------------------------------------------------------------
 
     def _drop_beyond(self, page: RawPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
-        """Drop what another slice brings, too; a row from still earlier or later is nobody's, left to be set aside."""
+        """Drop the rows that another slice returns too. Rows even earlier or later stay, to be rejected."""
         if self._day_of is None:
             return
         moments = values_of(page.rows, self._day_of)
@@ -263,11 +263,11 @@ class ColumnRules:
         known = [moment for moment in moments if moment is not None]
         if not known or (since <= min(known) and max(known) < before):
             return
-        end, wanted = before + timedelta(seconds=1), days or ()
+        end, requested = before + timedelta(seconds=1), days or ()
         beyond = {
             index
             for index, (moment, day) in enumerate(zip(moments, days_of(moments, self._zone), strict=True))
-            if moment is not None and not since <= moment < before and (day in wanted or before <= moment < end)
+            if moment is not None and not since <= moment < before and (day in requested or before <= moment < end)
         }
         page.beyond = len(beyond)
         page.drop(beyond)
@@ -298,7 +298,7 @@ class ColumnRules:
 
 
 def _fitted(column: Column, value: Any) -> Any:
-    """The value as the column's type, or the error that it is none."""
+    """The value as the column's type, or a MisfitError (returned, not raised)."""
     try:
         return coerce(column, value)
     except MisfitError as misfit:
@@ -315,7 +315,7 @@ def _all_bounded(numbers: list[Decimal]) -> bool:
 
 
 def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
-    """The number in ``value``, shifted as the column says; None for null and blank; raises MisfitError."""
+    """The number in ``value``, shifted by the column's ``scale``; None for null and blank; raises MisfitError."""
     if value is None or (isinstance(value, str) and not value.strip()):
         if not nullable:
             raise MisfitError("it is null" if value is None else "it is blank")

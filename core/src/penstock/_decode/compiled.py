@@ -1,5 +1,5 @@
 """
-The decoder of one stream: what is known of its columns before the first page, and the way of each page through it.
+The decoder of one stream: the rules for its columns, compiled once, and the decoding of each page.
 """
 
 from collections import Counter, defaultdict
@@ -28,7 +28,7 @@ from penstock.model import Batch, Items
 from penstock.records import Column
 from penstock.sinks import EXTRA, Layout
 
-JOINED_BYTES = 2**20  # runs of elements are joined to batches of about this size
+JOINED_BYTES = 2**20  # runs of elements are joined into batches of about this size
 
 T = TypeVar("T")
 
@@ -36,14 +36,14 @@ T = TypeVar("T")
 @frozen(kw_only=True)
 class Decoded:
     """
-    What became of a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
+    The result of decoding a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
 
-    ``repeated``: equal to an earlier row of the page; ``repeated_across``: equal to a row of an earlier page of the
-    listing, which where a total was promised means that it shifted meanwhile, or their time is beyond the listing's
-    (:class:`SeenKeys`). Both are dropped. ``fresh``: elements whose key was not on an earlier page.
+    ``repeated``: rows equal to an earlier row of the page. ``repeated_across``: rows equal to a row of an earlier page
+    of the listing (if the provider states a total, the pages shifted meanwhile), and rows whose time is outside of the
+    listing's span (:class:`SeenKeys`). Both are dropped. ``fresh``: elements whose key was not on an earlier page.
 
-    ``superseded``: of ``changes``, rows delivered with earlier pages that rows of this one replace; they count as
-    repeated, so a target has ``superseded`` rows fewer than were delivered.
+    ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
+    the target has ``superseded`` rows fewer than were delivered.
 
     ``rows_apart``: rows of a report that are no records: footers and totals. ``unread_values``: values that did not fit
     a nullable column, became null and are kept in ``_extra``; ``unread_example``: path and reason of the first.
@@ -65,13 +65,13 @@ class Decoded:
 @frozen(kw_only=True)
 class Wanted:
     """
-    What a source's settings say of its columns, and what others read of this stream's.
+    A source's settings for its columns, and the columns of this stream that other streams read.
 
     ``exclude`` holds "column" or "stream.column"; ``needed`` names columns that other streams or the ledger read.
     ``nested``: json columns stay bytes (``raw``, msgspec.Raw), or become plain values with exact decimals (``plain``,
-    for hooks that look inside). ``zone``: in which a row's day is cut. ``extra``: whether unknown members are kept in
-    ``_extra``; default (None): as ``include_personal``, since nobody knows what is in them. ``connector``: whose
-    streams they are.
+    for hooks that read them). ``zone``: the zone of a row's day. ``extra``: whether unknown members are kept in
+    ``_extra``; default (None): as ``include_personal``, since they may be personal. ``connector``: the connector of the
+    stream.
     """
 
     exclude: Collection[str] = ()
@@ -89,10 +89,10 @@ EVERYTHING = Wanted()
 @frozen(kw_only=True)
 class Division:
     """
-    How rows are divided; a derived stream's as its parent's are.
+    The division of rows into partitions. A derived stream has its parent's.
 
     ``partition``: the columns of a partition, account first. ``day``: the column of a row's day. ``several_days``:
-    whether one answer covers more than one. ``parent_key``: the own columns that hold the parent's key.
+    whether one answer covers more than one day. ``parent_key``: the columns that hold the parent's key.
     """
 
     partition: tuple[str, ...]
@@ -120,11 +120,11 @@ def compile_stream(
     """
     The decoder of one stream of one source.
 
-    ``columns`` are those the configuration declares besides the record class; ``derived`` the streams cut from this
-    one.
+    ``columns`` are those that the configuration declares in addition to the record class; ``derived`` are the streams
+    cut from this one.
 
-    Raises ConfigError when ``exclude`` or ``include_personal`` takes what cannot be missed, or a configured column is
-    there already; TypeError for a declaration that contradicts itself.
+    Raises ConfigError if ``exclude`` or ``include_personal`` leaves out a column that is needed, or if a configured
+    column exists already; TypeError for a contradictory declaration.
     """
     return Compiled(source, stream, _all_columns(source, stream, columns), Division.of(stream), wanted, derived)
 
@@ -144,7 +144,7 @@ def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[C
 
 def _refined(own: Column, configured: Column | None) -> Column:
     """
-    A declared column, or the configured one of its name if that differs in the form or the scale of the value only.
+    The declared column, or the configured one of its name if the two differ only in the format or the scale.
     """
     if configured is None:
         return own
@@ -201,7 +201,7 @@ class Compiled:
             days=DayRule(day=day, day_of=day_of, zone=wanted.zone),
             rejects=rejects,
         )
-        # Two days of one answer may have a row of one key each.
+        # One answer for two days may have a row of the same key on each.
         identity = (*stream.key, day) if division.several_days and day and day not in stream.key else stream.key
         self._keys = Keys(
             self.columns,
@@ -298,8 +298,8 @@ class Compiled:
         days: Collection[date] | None = None,
     ) -> Iterator[Decoded]:
         """
-        Like :meth:`decode`, over all the items of an answer: small runs are joined to one batch, large arrays and
-        files come in parts, each decoded when the one before has been taken.
+        Like :meth:`decode`, for all items of an answer. Small runs are joined into one batch. Large arrays and files
+        are decoded in chunks, each when the caller requests it.
         """
         memory = SeenKeys() if memory is None else memory
         memory.next_page()
@@ -404,7 +404,7 @@ class Compiled:
 
 @frozen
 class _Derived:
-    """A derived stream: the column it is cut from, and what its rows are stamped with."""
+    """A derived stream: the column that it is cut from, and the columns that its rows are stamped with."""
 
     compiled: Compiled
     column: Column
@@ -418,7 +418,7 @@ _OF_EXTRA = "members that the record class does not know, and values that do not
 
 
 def _hidden_paths(columns: Iterable[Column], include_personal: bool) -> dict[str, tuple[str, ...]]:
-    """By column, where in its nested values secret and unwanted members are."""
+    """The paths of secret members, and of personal ones that are left out, by column."""
     hidden = {
         column.name: (*column.hidden, *(() if include_personal else column.hidden_personal))
         for column in columns

@@ -1,5 +1,5 @@
 """
-A derived stream: the elements inside a column of its parent's rows, taken for a page of their own.
+Derived streams: the elements of a nested column of the parent's rows, as a page of their own.
 """
 
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from penstock.sinks import Layout
 
 
 def columns_of_derived(child: Stream, parent: Layout, parent_columns: Mapping[str, Column]) -> tuple[Column, ...]:
-    """What its rows are stamped with (the parent's partition first), then its own columns."""
+    """The stamped columns (the parent's partition first), then those of the record class."""
     names = {column.name for column in child.columns}
     front = [
         Column(
@@ -31,7 +31,7 @@ def columns_of_derived(child: Stream, parent: Layout, parent_columns: Mapping[st
 
 
 def stamps_of(child: Stream, parent: Layout) -> dict[str, str]:
-    """The derived stream's column -> the parent's column that its rows are stamped from."""
+    """The stamps: the derived stream's column -> the parent's column."""
     assert child.derived is not None
     return {**{name: name for name in parent.partition_columns}, **child.derived.stamps}
 
@@ -67,8 +67,8 @@ def cut(page: RawPage, column: Column, stamps: Mapping[str, str]) -> RawPage:
 
 def _as_list(value: Raw) -> list[Raw]:
     """
-    The elements of what should be an array: null and ``{}`` have none; an object of objects is an array with its
-    numbers, as PHP prints one; anything else is a single element, and rejected if it is no object.
+    The elements of a value that should be an array. Null and ``{}`` have none. An object of objects is an array with
+    indices, as PHP prints one. Any other value is a single element, which is rejected if it is no object.
     """
     first = bytes(memoryview(value)[:1])
     if first == b"[":

@@ -1,5 +1,5 @@
 """
-Keys: rows that came before are noticed, rows without a key of their own are numbered.
+Keys: detect repeated rows, and number rows without a key of their own.
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,9 +21,9 @@ class Keys:
     """
     Checks the keys of one stream's rows, page by page.
 
-    ``key`` are the columns of the stream's key, ``identity`` those that tell two rows of one listing apart: the key,
-    and the day where an answer covers several. ``day`` is the column within which equal rows are numbered.
-    ``last_wins``: a row replaces the one that came before it with other values, and is not set aside.
+    ``key``: the columns of the stream's key. ``identity``: the columns that identify a row in one listing: the key, and
+    the day if an answer covers several. ``day``: the column within which equal rows are numbered. ``last_wins``: a row
+    replaces an earlier one of the same key with other values; otherwise it is rejected.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Keys:
 
     def check(self, page: RawPage, memory: SeenKeys, count: int) -> "Repeats":
         """
-        Set aside rows whose key is null or came before with other values; drop those that came before as they are.
+        Reject rows whose key is null, or whose key an earlier row has with other values. Drop repeated rows.
 
         ``count``: the elements of the page, or of the chunk of it that ``page`` is.
         """
@@ -71,7 +71,7 @@ class Keys:
                 self._rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
     def _drop_repeats(self, page: RawPage, memory: SeenKeys, count: int, split: "_Split") -> "Repeats":
-        """Count and take away what :func:`_classify` found, and remember the rest."""
+        """Count and drop the repeated rows that :func:`_classify` found, and remember the keys of the others."""
         bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
             shown = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self._key)
@@ -87,7 +87,7 @@ class Keys:
         )
 
     def _number_rows(self, page: RawPage, memory: SeenKeys) -> int:
-        """Fill the row keys; how many rows had contents that no earlier page had."""
+        """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
         fresh = len(page.rows)
         days = values_of(page.rows, self._day) if self._day is not None else repeat(None)
         for column in self._row_keys:
@@ -112,7 +112,7 @@ class Keys:
         return fresh
 
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:
-        """The values of a column, nested ones in one spelling whether they are kept raw or plain."""
+        """The values of a column, nested ones as canonical text, whether they are kept raw or plain."""
         values = values_of(rows, name)
         if self._columns[name].type != "json":
             return values
@@ -121,11 +121,11 @@ class Keys:
 
 @frozen
 class Repeats:
-    """How many elements had a key that no earlier page had, and what became of the others."""
+    """Counts: the elements with a key that no earlier page had, and the others."""
 
     fresh: int
-    repeated: int = 0  # dropped: as they came before on their own page
-    repeated_across: int = 0  # dropped: as they came before on an earlier page
+    repeated: int = 0  # dropped: equal to a row of the same page
+    repeated_across: int = 0  # dropped: equal to a row of an earlier page
     superseded: int = 0  # delivered before, with an earlier chunk or page, and replaced by rows of this one
 
 
@@ -134,13 +134,13 @@ THIS_PAGE, EARLIER_PAGE = "this page", "an earlier page"
 
 @define
 class _Split:
-    """What the rows of a page are, by index."""
+    """The rows of a page, classified, by index."""
 
     fresh: dict[Any, int] = field(factory=dict)  # key -> fingerprint of the row that is to be remembered
     places: dict[Any, int] = field(factory=dict)  # key -> index of its row on this page
     repeated: set[int] = field(factory=set)
     repeated_across: set[int] = field(factory=set)
-    conflicting: dict[int, str] = field(factory=dict)  # where the key came before
+    conflicting: dict[int, str] = field(factory=dict)  # the page that has the key with other values
     known_earlier: set[int] = field(factory=set)  # the key is of an earlier page
     superseded: int = 0
 

@@ -1,5 +1,5 @@
 """
-What must not be let out of nested values: removed at declared paths, or masked by the member's name.
+Secret and personal members inside nested values: removed at declared paths, or masked by their name.
 """
 
 import re
@@ -17,7 +17,7 @@ from penstock.redact import MASK
 
 def cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
     """
-    A function that removes what lies at ``paths`` from a plain value, in place, and returns the value.
+    A function that removes the members at ``paths`` from a plain value, in place, and returns the value.
 
     A path is dotted: a member's name, ``*`` for every member or element, ``[name=leadHash]`` for every object, however
     deep, in which ``name`` is ``leadHash``. Names apply to every element of an array.
@@ -71,14 +71,14 @@ def _selected(item: Any, name: str, wanted: str | None) -> bool:
 
 @frozen
 class Masks:
-    """What is masked in a value whose shape is not known: members by name, and the objects that a member marks."""
+    """Masks for values of unknown shape: members by name, and objects that contain a certain member and value."""
 
     names: frozenset[str] = frozenset()
     pairs: frozenset[tuple[str, str]] = frozenset()  # (member, its value): all other members of that object
 
     @classmethod
     def of(cls, names: Iterable[str], paths: Iterable[str]) -> "Masks":
-        """For members of these names, and for what lies at the end of these paths, wherever it is."""
+        """Masks for members of these names, and for the last names of these paths, at any place."""
         ends = [_split(path)[-1] for path in paths]
         selected = {(name, wanted) for name, wanted in ends if wanted is not None}
         last = {name for name, wanted in ends if wanted is None and name != "*"}
@@ -88,7 +88,7 @@ class Masks:
         return bool(self.names or self.pairs)
 
     def apply(self, value: Any) -> Any:
-        """The plain value with ``***`` in place of what is masked, at any depth."""
+        """The plain value with ``***`` in place of masked values, at any depth."""
         if isinstance(value, list):
             return [self.apply(item) for item in value]
         if not isinstance(value, dict):
@@ -105,15 +105,15 @@ class Masks:
 @frozen
 class Outer:
     """
-    The members that columns are read from inside of: each is held in an attribute of the row until they are filled.
+    The outer members from which nested columns are read. Each is kept in an attribute of the row until they are filled.
 
-    A member that a json column holds whole needs no attribute, and nothing of it is left over.
+    A member that a json column delivers whole needs no attribute, and has no unknown members.
     """
 
     columns: tuple[Column, ...]
     attributes: Mapping[str, str]  # attribute -> member
     holders: Mapping[str, str]  # member -> the attribute or json column that holds it
-    claims: Mapping[str, Any]  # member -> what columns read inside: names of members, each with what is read in them
+    claims: Mapping[str, Any]  # member -> tree of the names that columns read inside of it
 
     @classmethod
     def of(cls, columns: Iterable[Column]) -> "Outer":
@@ -135,7 +135,7 @@ class Outer:
 
 
 def found(value: Any, steps: Sequence[str]) -> Any:
-    """What is at the end of ``steps``; None where a member is missing or null, NoObject where there is no object."""
+    """The value at the end of ``steps``; None if a member is missing or null, NoObject where an object is expected."""
     if isinstance(value, Raw):
         value = PLAIN.decode(value)
     for step in steps:
@@ -148,7 +148,7 @@ def found(value: Any, steps: Sequence[str]) -> Any:
 
 
 def left_over(value: Any, claims: Mapping[str, Any]) -> dict[str, Any]:
-    """What an object holds besides what is claimed of it."""
+    """The members of an object that no column reads."""
     left: dict[str, Any] = {}
     for name, item in value.items() if isinstance(value, dict) else ():
         if name not in claims:

@@ -1,5 +1,5 @@
 """
-A page on its way from bytes to rows, and what touches all of its rows at once: column by column, never row by row.
+A page while it is decoded, and the operations on all of its rows at once: column by column, never row by row.
 """
 
 import csv
@@ -55,7 +55,7 @@ CHUNK_BYTES = 2**20
 
 @define
 class RawPage:
-    """A page on its way from bytes to rows. ``positions`` are the rows' places among the elements."""
+    """A page while it is decoded. ``positions`` are the indices of the rows among the elements."""
 
     data: bytes
     lines: bool = False
@@ -63,15 +63,15 @@ class RawPage:
     constants: Mapping[str, Any] = field(factory=dict)  # stamps of all elements
     stamps: Mapping[str, list[Any]] = field(factory=dict)  # stamps element by element
     starts: list[int] = field(factory=lambda: [0])  # of the runs of elements that were joined
-    path: Callable[[int], str] = lambda run: "$"  # of such a run
+    path: Callable[[int], str] = lambda run: "$"  # path of a run in the body
     rows: list[Any] = field(factory=list)
     positions: Sequence[int] = ()
     rejected: list[tuple[int, Rejected]] = field(factory=list)  # with their positions
     unknown: set[str] = field(factory=set)
     unread: list[tuple[str, str]] = field(factory=list)  # path and reason of values that became null
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
-    beyond: int = 0  # rows dropped, since they are of a later slice
-    names: int = 0  # of the columns of CSV
+    beyond: int = 0  # rows dropped, since another slice returns them too
+    names: int = 0  # number of columns of CSV
     apart: int = 0  # rows of CSV that are no elements: footers and totals
     totals: list[dict[str, str]] = field(factory=list)  # rows of totals
     _elements: list[Raw] | None = None
@@ -88,8 +88,7 @@ class RawPage:
 
     def compact(self) -> None:
         """
-        Take the line ends out of an array: a nested value is copied as it is, and a line end inside it would break
-        a file of lines.
+        Remove line ends from an array: nested values are copied unchanged, and a line end would break a file of lines.
         """
         if not self.lines and (b"\n" in self.data or b"\r" in self.data):
             self.data = msgspec.json.format(self.data, indent=-1)
@@ -104,7 +103,7 @@ class RawPage:
         return self.path(run), position - self.starts[run]
 
     def at_rows(self, values: list[Any]) -> list[Any]:
-        """Of a value per element, those of the rows."""
+        """The values of the rows, from one value per element."""
         return values if len(self.positions) == len(values) else [values[position] for position in self.positions]
 
     def drop(self, indices: Collection[int]) -> None:
@@ -130,8 +129,8 @@ def page_of(items: Items) -> RawPage:
 
 def chunked(run: Items) -> Iterator[Items]:
     """
-    A large array as arrays of about ``CHUNK_BYTES`` each, made one after the other: their rows take less memory, and
-    fit the processor's caches.
+    A large array as arrays of about ``CHUNK_BYTES`` each, made on demand. Their rows need less memory and fit into the
+    processor's caches.
     """
     size = memoryview(run.raw).nbytes
     if run.format != "array" or size <= 2 * CHUNK_BYTES:
@@ -164,7 +163,7 @@ def joined(runs: Sequence[Items]) -> RawPage:
 def _csv_page(items: Items, data: bytes) -> RawPage:
     """
     Rows of CSV as JSON lines of texts, empty fields as null; footers and totals are no elements. A row of another
-    length than the header becomes an array, which is no record, and so is set aside by itself.
+    length than the header becomes an array, which is no record, so that this row alone is rejected.
     """
     header = items.header
     try:

@@ -1,5 +1,5 @@
 """
-What does not fit: values that become null, and elements set aside with path and reason, without what must not be kept.
+Values that do not fit their column: they become null, or their record is rejected with path, reason and masked JSON.
 """
 
 from collections.abc import Mapping
@@ -20,17 +20,18 @@ Bad = Mapping[int, tuple[str, str]]
 """Index of a row -> (column, reason)."""
 
 Misfits = dict[int, str]
-"""Index of a row -> why its value does not fit the column."""
+"""Index of a row -> the reason why its value does not fit the column."""
 
 
 @frozen(kw_only=True)
 class Handling:
     """
-    What becomes of a value that does not fit its column. ``required``: its record is set aside. ``hidden``: the column
-    is not delivered, so nothing is lost. Any other value becomes null, is kept in ``_extra``, and counted.
+    The rules for a value that does not fit its column. In a ``required`` column, its record is rejected. In a
+    ``hidden`` column, which is not delivered, it is ignored. Any other value becomes null, is kept in ``_extra``, and
+    is counted.
 
-    ``masks`` are for what is kept of an element that is set aside. ``unknown``: whether members that the record class
-    does not know may be kept; ``extra``: whether there is a column ``_extra``.
+    ``masks`` apply to the stored JSON of a rejected element. ``unknown``: whether unknown members may be stored;
+    ``extra``: whether there is a column ``_extra``.
     """
 
     required: frozenset[str] = frozenset()
@@ -47,7 +48,7 @@ def add_extra(row: Any, member: str, value: Any) -> None:
 
 
 class Rejects:
-    """Handles what does not fit, for the pages of one stream: values that become null, records that are set aside."""
+    """Handles values that do not fit, for the pages of one stream: sets them to null or rejects their record."""
 
     def __init__(self, stream: str, columns: Mapping[str, Column], handling: Handling) -> None:
         self._stream = stream
@@ -61,9 +62,9 @@ class Rejects:
 
     def unfit(self, page: RawPage, column: Column, misfits: Misfits, values: list[Any]) -> None:
         """
-        Handle the rows whose value does not fit the column: ``values`` holds what came for every row of the page.
+        Handle the rows whose value does not fit the column. ``values``: the received values of all rows of the page.
 
-        The rows' attribute is null already.
+        The attribute of these rows must be null already.
         """
         if self.is_required(column):
             self.reject(page, {index: (column.name, reason) for index, reason in misfits.items()})
@@ -81,18 +82,18 @@ class Rejects:
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
 
     def reject(self, page: RawPage, bad: Bad) -> None:
-        """Note these rows as rejected and take them from the page."""
+        """Reject these rows and remove them from the page."""
         if bad:
             self.note(page, bad)
             page.drop(bad.keys())
 
     def note(self, page: RawPage, bad: Bad) -> None:
-        """Note these rows as rejected; they stay in the page."""
+        """Reject these rows, but leave them in the page."""
         for index, (name, reason) in bad.items():
             self.set_aside(page, page.positions[index], self._columns[name], reason)
 
     def set_aside(self, page: RawPage, position: int, column: Column | None, reason: str) -> None:
-        """Note the element at ``position`` as rejected, for the value of ``column``; None: the whole of it."""
+        """Reject the element at ``position``, for the value of ``column``; None: for the whole element."""
         path, index = page.locate(position)
         member = f".{column.member}" if column is not None and column.member is not None else ""
         rejected = Rejected(
@@ -105,13 +106,13 @@ class Rejects:
         page.rejected.append((position, rejected))
 
     def _reason(self, column: Column | None, reason: str) -> str:
-        """The reason as it may be shown: of a column that is not delivered, without its value."""
+        """The reason for a message: without the value, if the column is not delivered."""
         if column is not None and column.name in self._handling.hidden:
             return f"its value does not fit a {column.type} column"
         return mask(reason)
 
     def _shown(self, element: Raw) -> str:
-        """The element as it may be kept: what is not delivered as ``***``."""
+        """The element as it may be stored, with ``***`` for values that are not delivered."""
         handling = self._handling
         if handling.unknown and not handling.masks:
             return mask(bytes(element).decode(errors="replace"))

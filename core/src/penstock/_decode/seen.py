@@ -1,5 +1,5 @@
 """
-What the pages of one listing have shown: the keys of their rows with a fingerprint of the values, in bounded memory.
+The keys on the pages of one listing, each with a fingerprint of its row's values, in bounded memory.
 """
 
 import sqlite3
@@ -20,10 +20,10 @@ class SeenKeys:
     """
     The keys that the pages of one listing had, each with a fingerprint of its row's values.
 
-    At most about ``bound`` keys are held in memory, the others in a temporary file that is gone with this object.
+    At most about ``bound`` keys are held in memory, the others in a temporary file that is deleted with this object.
     Listings of one partition that number their rows (``row_key``) share ``occurrences``. Rows whose time
-    (``Stream.day_of``) is in ``span``, from its first moment to before its second, belong to the listing; others are
-    dropped as repeated, since they come with another slice too.
+    (``Stream.day_of``) is in ``span`` (start included, end not) belong to the listing. Others are dropped as repeated,
+    since another slice returns them too.
     """
 
     def __init__(
@@ -41,26 +41,28 @@ class SeenKeys:
         self._number = 1  # of the page; 0 in the file are all pages before it was made
 
     def next_page(self) -> None:
-        """What was added so far is of earlier pages from now on."""
+        """Begin the next page: the keys added so far belong to earlier pages."""
         if self._page:
             self._earlier = self._earlier | self._page if self._earlier else self._page
             self._page = {}
         self._number += 1
 
     def find(self, keys: Collection[Any]) -> tuple[Mapping[Any, int], Mapping[Any, int]]:
-        """The fingerprints of those keys that came before: on this page, and on an earlier page."""
+        """The fingerprints of the known ones among these keys: those of this page, and those of earlier pages."""
         on_page, earlier = (
             {key: known[key] for key in known.keys() & keys} if not known.keys().isdisjoint(keys) else {}
             for known in (self._page, self._earlier)
         )
         if self._file.used:
-            by_text = dict(zip(map(EXACT_JSON.encode, keys), keys, strict=True))
+            # A key in memory may be in the file, too, with the values that were replaced since.
+            others = [key for key in keys if key not in on_page and key not in earlier]
+            by_text = dict(zip(map(EXACT_JSON.encode, others), others, strict=True))
             for text, (number, fingerprint) in self._file.find(list(by_text)).items():
                 (on_page if number == self._number else earlier)[by_text[text]] = fingerprint
         return on_page, earlier
 
     def add(self, fingerprints: dict[Any, int]) -> None:
-        """Remember keys of this page, none of which is known yet or whose values are to be replaced."""
+        """Add keys of this page: new ones, and known ones whose fingerprint is replaced."""
         if self._page:
             self._page |= fingerprints
         else:

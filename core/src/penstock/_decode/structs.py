@@ -1,10 +1,10 @@
 """
-From a page's bytes to rows, by Structs that know the provider's member names.
+From the bytes of a page to rows, by Structs with the provider's member names.
 
-A page is read whole by a Struct that refuses unknown members; then, if that fails, by one that passes over them, and
-the unknown members by a second reading; then element by element, and what still does not fit is set aside. Values
-that need more than their JSON type says (money, times, days in a form of their own) are read as they are and taken
-to their column's type column by column (:mod:`penstock._decode.values`).
+A page is decoded at once by a Struct that refuses unknown members. If that fails, it is decoded by one that ignores
+them, and the unknown members are decoded separately. If that fails, it is decoded element by element, and elements that
+do not fit are rejected. Values whose JSON type is not that of their column (money, times, days in another format) are
+decoded as they are, and then converted column by column (:mod:`penstock._decode.values`).
 """
 
 import secrets
@@ -31,9 +31,9 @@ Nested = Literal["raw", "plain"]
 @frozen(kw_only=True)
 class Shape:
     """
-    Structs of one layout, so that rows of one become rows of another by a new ``__class__``: ``out`` has the columns'
-    names, the others the provider's. ``strict`` and ``loose`` are decoders of a list and of one record; the first
-    refuses unknown members.
+    Structs of one memory layout, so that assigning ``__class__`` turns rows of one into rows of another. ``out`` has
+    the names of the columns, the others have the provider's. ``strict`` and ``loose`` each hold the decoders of a list
+    and of one record; ``strict`` refuses unknown members.
     """
 
     strict: Pair
@@ -64,9 +64,9 @@ class RecordDecoder:
 
     def read(self, page: RawPage) -> type:
         """
-        Fill ``page.rows``, ``positions`` and ``unknown``, with the elements that fit nowhere in ``rejected``.
+        Fill ``page.rows``, ``positions`` and ``unknown``; elements that do not fit are added to ``rejected``.
 
-        The result is the Struct of the columns' names.
+        Returns the Struct with the names of the columns.
         """
         if self._raw:
             page.compact()
@@ -85,7 +85,7 @@ class RecordDecoder:
         return shape.out
 
     def _has_line_ends(self, page: RawPage) -> bool:
-        """Whether a nested value of a file of lines spans several lines: written as it is, it would break a file."""
+        """Whether the body has line ends: a nested value that spans lines would break a file of lines."""
         return any(
             b"\n" in (joined := b"".join(filter(None, values_of(page.rows, name)))) or b"\r" in joined
             for name in self._raw
@@ -125,7 +125,7 @@ class RecordDecoder:
     # --- nested members ---------------------------------------------------------------------------------------------
 
     def _read_nested(self, page: RawPage) -> None:
-        """Fill the columns that are inside of another member; what else is in it goes to ``_extra``."""
+        """Fill the columns that are inside of another member; its other members go to ``_extra``."""
         for column in self._outer.columns:
             source, steps = self._outer.place(column)
             values = [found(value, steps) for value in values_of(page.rows, source)]
@@ -196,7 +196,7 @@ class RecordDecoder:
         return row
 
     def _fitted(self, column: Column, raw: Raw | None, unread: list[tuple[Column, str, Any]]) -> Any:
-        """One member's value as its column's type, that of a converted column as it is; null where it is not read."""
+        """One member's value as its column's type; unchanged for a converted column; null if it does not fit."""
         if raw is None:
             if not column.nullable:
                 raise _UnfitError(column, f"the member {column.member!r} is missing")
@@ -248,7 +248,7 @@ def _one_at_a_time(column: Column, values: list[Any]) -> tuple[list[Any], Misfit
 
 
 class _UnfitError(Exception):
-    """An element that cannot become a row, for the value of ``column``; None: for the whole of it."""
+    """An element cannot become a row, because of the value of ``column``; None: because of the whole element."""
 
     def __init__(self, column: Column | None, reason: str) -> None:
         self.column = column
@@ -261,6 +261,6 @@ _TYPES: dict[str, Any] = {"text": str, "integer": int, "boolean": bool, "date": 
 
 @lru_cache(maxsize=64)
 def _only(members: tuple[str, ...], nested: Nested) -> Pair:
-    """Decoders of dictionaries that hold these members only, where they are there."""
+    """Decoders of dictionaries that contain, of these members, those that are present."""
     kept = dict.fromkeys(members, Raw if nested == "raw" else Any)
     return pair(TypedDict("Extra", kept, total=False))  # type: ignore[operator]

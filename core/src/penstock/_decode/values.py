@@ -1,6 +1,5 @@
 """
-A whole column's values at once, to the column's type: what the C code of Python and msgspec does without a look at
-each of them.
+Conversion of all values of a column at once, by C code of Python and msgspec, without a Python statement per value.
 """
 
 import re
@@ -24,17 +23,17 @@ _FINER = re.compile(r"(\d\d:\d\d:\d\d\.\d{6})\d+")
 
 
 def is_converted(column: Column) -> bool:
-    """Whether the values of this column are read as they are, and then taken to its type by this module."""
+    """Whether the values of this column are decoded as they are, and then converted by this module."""
     return column.type in ("decimal", "datetime") or bool(column.path) or _has_form(column)
 
 
 def _has_form(column: Column) -> bool:
-    """Whether its values are written in a form of their own, which C code does not know."""
+    """Whether its values are written in a format that C code does not parse."""
     return bool(column.format or column.null or column.true or column.false or column.number)
 
 
 def all_at_once(column: Column, values: list[Any]) -> list[Any] | None:
-    """The values as the column's type (the same list where they are so already), or None: one needs a closer look."""
+    """The values as the column's type (the same list if they are of that type), or None: convert them one by one."""
     convert = _distinct if _has_form(column) else _CONVERT.get(column.type, _distinct)
     try:
         made = convert(column, values)
@@ -93,7 +92,7 @@ def _cut(values: list[Any]) -> list[Any]:
 
 
 def _distinct(column: Column, values: list[Any]) -> list[Any]:
-    """Where few values are in many rows, as the days of a report are: each is looked at once."""
+    """Convert each distinct value once: a report has few days in many rows."""
     if column.type == "json":
         return values
     typed = list(zip(map(type, values), values, strict=True))  # True and 1 are equal, and not the same
