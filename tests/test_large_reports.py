@@ -1,0 +1,76 @@
+"""
+A report that is too large for memory, from the provider to the target.
+"""
+
+import gzip
+from datetime import date
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penstock import ReportFile, Request, Stream, column, record
+from penstock._fetch import transport
+from small import Small
+
+
+@record()
+class Spend:
+    """The spend of a campaign on a day."""
+
+    spent_on: date = column(member="Date", default=...)
+    campaign: str = column(member="Campaign", default=...)
+    spend: Decimal = column(member="Spend", default=..., additive=True)
+
+
+def a_shop(folder: Path, body: bytes) -> Small:
+    stream = Stream(
+        name="spend",
+        summary="",
+        record=Spend,
+        kind="report",
+        key="campaign",
+        day="spent_on",
+        day_of="spent_on",
+        days_per_request=3,
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/spend")],
+        envelope=ReportFile(totals="Total"),
+    )
+    return Small(folder=folder, streams=[stream], answer=lambda request: body)
+
+
+def a_report(rows: int, total: str) -> bytes:
+    lines = [f"2026-06-{14 + number % 3},C{number},0.50\n" for number in range(rows)]
+    return gzip.compress("".join(["Date,Campaign,Spend\n", *lines, f"Total,,{total}\n"]).encode())
+
+
+@pytest.mark.parametrize("spooled", [True, False], ids=["in a file", "in memory"])
+def test_a_report_is_delivered_whole_or_not_at_all(
+    spooled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    A large body goes through a temporary file; its rows reach their days, and totals that disagree fail all of them.
+    """
+    monkeypatch.setattr(transport, "SPOOL_BYTES", 1000 if spooled else 1 << 23)
+    good, bad = a_report(60_000, "30000.00"), a_report(60_000, "30000.50")
+
+    shop = a_shop(tmp_path / "good", good)
+    report: Any = shop.run()
+    broken: Any = a_shop(tmp_path / "bad", bad).run()
+
+    assert report.exit_code == 0, report.errors
+    counts = report.stream("shop", "spend")
+    assert (counts.records, counts.requests, counts.bytes) == (60_000, 1, len(good))
+    assert len({row["campaign"] for row in shop.rows("spend")}) == 60_000
+    assert broken.exit_code == 1
+    assert "the row of totals in the report states Spend 30000.50" in broken.errors[0]["message"]
+
+
+def test_the_bound_of_a_report_is_a_setting(tmp_path: Path) -> None:
+    """
+    ``max_report_mib`` bounds the report unpacked; the message names it.
+    """
+    report: Any = a_shop(tmp_path, a_report(100_000, "50000")).run(max_report_mib=1)
+
+    assert report.exit_code == 1
+    assert "raise max_report_mib" in report.errors[0]["message"]
