@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import penstock
 import penstock_plugins
@@ -40,8 +40,11 @@ from penstock import (
     record,
     setting,
 )
+from penstock._config.notify import Occasion
 from penstock._util.clock import Clock
 from penstock.connector import ConnectorPlugin
+from penstock.project.notify import OCCASIONS
+from penstock.report import RunReport
 from penstock.sandbox.server import Server, serve
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
@@ -838,6 +841,17 @@ def test_the_end_of_a_run_is_sent(
         assert message["text"].startswith(f"penstock daily: {result.summary}")
         assert (message["run_id"], message["exit_code"]) == (result.run_id, result.exit_code)
         assert len(message["errors"]) == len(result.errors)
+
+
+@pytest.mark.parametrize("status", [*RunReport.STATUS.values(), "parked", "closed", "not started"])
+def test_every_status_is_an_occasion(status: str) -> None:
+    """
+    A receiver can name each way in which a run may end, and a run that did not fail is not reported as failed.
+    """
+    occasions = get_args(Occasion)
+
+    assert OCCASIONS[status] in occasions
+    assert (OCCASIONS[status] == "failed") == (status in ("failed", "refused", "interrupted", "not started"))
 
 
 def test_a_receiver_is_never_the_reason_for_a_failed_run(server: Server, tmp_path: Path) -> None:

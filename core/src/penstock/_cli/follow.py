@@ -31,7 +31,7 @@ def following(
     *, log_format: str, quiet: bool, verbose: bool, debug: bool = False, progress: bool | None = None
 ) -> Iterator[Follower]:
     """
-    The follower that fits: JSON if asked for, nothing with ``quiet``, bars if stderr is a terminal, else log lines.
+    The follower of a run: JSON with ``log_format``, failures only with ``quiet``, bars on a terminal, else log lines.
 
     ``debug``: with the traceback of a defect.
     """
@@ -75,15 +75,15 @@ def in_words(event: Event, *, full_urls: bool = False) -> str | None:
             return f"{place}: failed: {event['message'].removeprefix(own)}"
         case "retry":
             again = f"again in {event['pause_s']} s" if event["pause_s"] else "again at once"
-            asked, said = str(event["request"]), str(event["message"]).rstrip(".")
-            named = asked.partition("?")[0] in said
+            request, message = str(event["request"]), str(event["message"]).rstrip(".")
+            named = request.partition("?")[0] in message
             if not full_urls:
-                said = said.replace(asked, shortened(asked))
-                asked = shortened(asked)
+                message = message.replace(request, shortened(request))
+                request = shortened(request)
             if event["renewed"]:
                 # A token whose time is over, or a signature by a clock that is wrong: no credentials to be looked at.
-                said, again = re.split(r"[;.] (?=[Cc]heck )", said)[0], "signed anew, again at once"
-            return f"{place if named else f'{place}: {asked}'}: {said}; {again}"
+                message, again = re.split(r"[;.] (?=[Cc]heck )", message)[0], "signed anew, again at once"
+            return f"{place if named else f'{place}: {request}'}: {message}; {again}"
         case "note" | "defect":
             message = str(event["message"])
             return message if message.startswith((f"{place}: ", f"{place}.")) else f"{place}: {message}"

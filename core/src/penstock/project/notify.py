@@ -24,7 +24,7 @@ from penstock.redact import mask, mask_json
 TIME_S = 10.0  # for each receiver
 ERRORS_SENT = 10
 
-_OCCASIONS: Mapping[str, str] = {
+OCCASIONS: Mapping[str, str] = {
     "failed": "failed",
     "refused": "failed",
     "not started": "failed",
@@ -32,6 +32,7 @@ _OCCASIONS: Mapping[str, str] = {
     "rejected": "rejected",
     "deadline": "deadline",
     "locked": "locked",
+    "parked": "parked",
     "delivered": "delivered",
     "closed": "delivered",
 }
@@ -40,7 +41,7 @@ _OCCASIONS: Mapping[str, str] = {
 def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult, notice: Notice) -> None:
     """Send the result to each receiver that asks for what happened."""
     message = message_of(pipeline, result)
-    happened = {"always", _OCCASIONS.get(result.status, "failed")}
+    happened = {"always", OCCASIONS[result.status]}
     if message["restated"]:
         happened.add("restated")
     if message["parked"]:
