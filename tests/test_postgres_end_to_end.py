@@ -216,6 +216,33 @@ def test_the_server_ends_the_session(bench: Bench) -> None:
     bench.assert_true()
 
 
+@benches(TALROO)
+@pytest.mark.parametrize(("words", "code"), [((), 130), (("--deadline", "4s"), 4)], ids=["SIGTERM", "deadline"])
+def test_a_run_that_waits_for_a_lock_ends(bench: Bench, words: tuple[str, ...], code: int) -> None:
+    """
+    A run that waits for somebody else's lock on a table ends within ten seconds of SIGTERM, or of its deadline, and the
+    next run goes on.
+    """
+    assert bench.run()[0] == 0
+    with psycopg.connect(bench.dsn) as other:
+        other.execute("lock table talroo.clicks in share mode")
+        process = bench.start("--full", *words)
+        until = time.monotonic() + 30
+        while not bench.ask("select 1 from pg_locks where not granted") and time.monotonic() < until:
+            time.sleep(0.05)
+        if not words:
+            process.send_signal(signal.SIGTERM)
+        began = time.monotonic()
+        _, said = process.communicate(timeout=60)
+        waited = time.monotonic() - began
+
+    assert process.returncode == code, said.decode()
+    assert waited < 10 + (4 if words else 0)  # the promise; the lock alone would be waited for 60 s
+    assert b"Traceback" not in said
+    assert bench.run()[0] == 0
+    bench.assert_true()
+
+
 def test_restated_days_say_what_moved(tmp_path: Path) -> None:
     """
     Days that the provider restated equal its new truth; table and report say what came, went, changed and moved.
