@@ -1,5 +1,5 @@
 """
-What a plugin declares of its writes to a provider: actions and their fields.
+Declarations of writes to a provider: actions and their fields.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -72,8 +72,7 @@ class Action:
     ``rows_per_request``
         above 1: the body is a list with an object for each row, or for each object of the row's list ``body``.
     ``open_body``
-        the provider's document does not show every member, so the parameter ``body`` (an object) is sent with whatever
-        members it has.
+        the provider's document does not list every member, so the object in the parameter ``body`` is sent unchecked.
     ``prepare``
         raises ValueError for values that must not be sent.
     ``judge``, ``statuses``

@@ -1,5 +1,5 @@
 """
-What a plugin declares of a provider: a connector with its settings and its streams.
+Declarations of a provider: a connector with its settings and its streams.
 
 All frozen values, keyword-only: they gain optional fields, they never lose one. Functions among the fields are pure.
 """
@@ -355,7 +355,7 @@ class Stream:
     One kind of record that a source offers. Functions take the source's ``settings``; all are pure.
 
     ``record``, ``kind``, ``key``
-        the record class; ``report``, ``changes`` or ``snapshot``; the columns that tell its rows apart. ``kind``,
+        the record class; ``report``, ``changes`` or ``snapshot``; the columns that identify a row. ``kind``,
         ``key``, ``account`` and ``day`` are those of ``@record(...)`` unless given here.
     ``path``, ``params``
         the one request of a slice, a GET, as templates: ``path="/v1/clicks"``, ``params={"day": "{since}"}``. A name in
@@ -376,12 +376,12 @@ class Stream:
     ``days_per_request``, ``day_of``
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
     ``inexact_bounds``
-        the provider does not state how exactly it cuts a period: rows (``day_of``, a time) outside of a slice's are
-        dropped as repeated, since they come with another. Where it turns out to go by whole days, days are not cut
-        further.
+        the provider may return rows outside the requested period. They are dropped and counted as repeated: the request
+        for their own period returns them too. Needs ``day_of``, a time. A provider that turns out to return whole days
+        gets no request for a part of a day.
     ``smallest``
-        the shortest span that a request can cover. An answer that was cut at the provider's ceiling is requested in
-        halves down to it; what is cut even then is delivered, marked truncated.
+        the shortest span that a request can cover. A slice whose answer reached the provider's ceiling is halved, down
+        to this span. An answer that reaches the ceiling even then is delivered and marked truncated.
     ``parent``, ``derived``
         it is requested for the rows of another stream, or cut from its batches.
     ``envelope``, ``paginator``, ``poller``, ``downloads``
@@ -614,7 +614,7 @@ def _imported(value: Any) -> Any:
 
 @frozen(kw_only=True)
 class Registration:
-    """A part that a plugin offers under a name: ``factory(**options)`` makes it."""
+    """A component that a plugin offers under a name: ``factory(**options)`` makes it."""
 
     name: str
     factory: Callable[..., Any]

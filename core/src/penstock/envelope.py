@@ -1,5 +1,5 @@
 """
-Body to items: where in an answer the elements are, and what the provider says about them.
+Body to items: the position of the elements in a body, and the counts that the provider states.
 
 :class:`Envelope` reads only the outside of an answer in JSON: elements are checked for syntax and passed over, which
 costs about a sixth of decoding them, and leaves nothing malformed, cut or wrongly encoded to be found later.
@@ -37,14 +37,14 @@ def _paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
 @frozen(kw_only=True)
 class Envelope:
     """
-    An answer in JSON: the items, and the provider's own counts beside them.
+    A JSON body: the paths of the items and of the counts that the provider states.
 
-    A path is a member's name, dotted for nesting; a tuple of paths are alternatives, the first that is there and not
-    null counts. ``""`` is the body itself: an array or, when it is the only path, a single object; beside other paths
-    it stands for a bare array in place of the envelope. Where items are expected, a single object is one item.
+    A path is the name of a member, dotted for nesting. In a tuple of paths the first one that exists and is not null
+    is used. ``""`` is the body itself: an array or, if it is the only path, a single object. In a tuple it accepts a
+    bare array in place of the envelope. A single object at the path of the items is one item.
 
     ``optional``
-        a missing member, null, ``{}`` or ``[]`` (a map that is empty, as PHP prints it) mean: no items.
+        a missing member, null, ``{}`` or ``[]`` (PHP's empty map) means that there are no items.
     ``keyed_by``
         the items are a map of arrays; the key becomes this column of the array's records.
     ``within``, ``stamps``
@@ -60,7 +60,7 @@ class Envelope:
         absent or null: not stated.
 
     Raises BrokenBodyError when the body is no JSON, BoundExceededError when it is nested too deeply; JSON of another
-    shape gives an Answer with a ``problem``, since an error told in the body is the judge's to decide.
+    shape gives an Answer with a ``problem``, since the judge decides about an error that the body states.
     """
 
     items: tuple[str, ...] = field(default="", converter=_paths)
@@ -157,7 +157,7 @@ class Envelope:
             try:
                 return decoder.decode(body), fields
             except (ValueError, RecursionError):
-                pass  # null or an array in its place, or no JSON: looked at more closely, which costs twice as much
+                pass  # null or an array in its place, or no JSON: read again below, which costs twice as much
         decoder, fields = _reader(names)
         return _checked(decoder, body, response), fields
 
@@ -226,7 +226,7 @@ def utf8_body(response: Response, body: bytes | None = None) -> bytes:
 
 
 def _check_utf8(body: bytes) -> None:
-    """A block at a time: the whole as a text would take two to four times the memory, for nothing."""
+    """Check block by block: decoding the whole body at once would take two to four times its size in memory."""
     view = memoryview(body)
     at = 0
     while at < len(view):
@@ -245,7 +245,7 @@ def _transcoded(body: bytes, charset: str) -> bytes:
 
 
 def _first(body: bytes) -> bytes:
-    """The first byte that is no blank; empty if there is none."""
+    """The first byte that is not whitespace; empty if there is none."""
     return body[:64].lstrip()[:1] or body.lstrip()[:1]
 
 
@@ -261,8 +261,10 @@ def _nothing(raw: msgspec.Raw) -> bool:
 
 def mended_surrogates(body: bytes) -> bytes:
     """
-    ``body`` with U+FFFD for every half of a surrogate pair: what is left where a provider cut a text inside a
-    character. No text can hold a half, so the decoder refuses it, and one cut title would break the whole answer.
+    ``body`` with U+FFFD in place of every lone surrogate escape.
+
+    A provider that truncates a text inside a character leaves one. The decoder rejects it, so that one truncated title
+    would make the whole body unreadable.
     """
     return _ESCAPE.sub(lambda hit: rb"\ufffd" if hit[1] else hit[0], body)
 

@@ -1,5 +1,5 @@
 """
-Errors that say who is at fault, what was seen, and what to do next.
+Errors: each message names who is at fault, what was seen, and what to do next.
 
 Every error a user can meet is a :class:`PenstockError`; its text is one paragraph, masked, and its class decides the
 exit code. Anything else that reaches the command line is a defect of penstock and is reported as one.
@@ -25,14 +25,14 @@ class PenstockError(Exception):
 
 
 class UsageError(PenstockError):
-    """The command line asks for something that cannot be done."""
+    """The command line, or the call, requests something that cannot be done."""
 
     exit_code = 2
 
 
 class ConfigError(UsageError):
     """
-    The configuration cannot be used. ``problems`` holds every one found, each naming file, key, found and wanted.
+    The configuration cannot be used. ``problems``: all of them, each with file, key, value found and value expected.
     """
 
     def __init__(self, problems: str | Sequence[str]) -> None:
@@ -55,7 +55,7 @@ class LockHeldError(PenstockError):
 
 
 class DeadlineReachedError(PenstockError):
-    """The time the user allowed is over; what is left is for the next run."""
+    """The user's deadline is reached; the next run reads the remaining partitions."""
 
     exit_code = 4
 
@@ -80,7 +80,7 @@ class StoppedError(PenstockError):
 
 
 class OutputClosedError(PenstockError):
-    """Whoever read standard output closed it (``penstock run ... --to - | head``): the end of the run, and no fault."""
+    """The reader of standard output closed it (``penstock run ... --to - | head``). The run ends without an error."""
 
     exit_code = 0
 
@@ -90,7 +90,7 @@ class SinkError(PenstockError):
 
 
 class ProviderError(PenstockError):
-    """The provider, or who sits in between, failed or answered what it should not."""
+    """The provider, or a proxy in between, failed or gave an invalid answer."""
 
 
 class AuthenticationError(ProviderError):
@@ -111,7 +111,7 @@ class TransportError(ProviderError):
 
 
 class UntrustedError(ProviderError):
-    """The provider's certificate is not trusted. No attempt will change that, so none follows."""
+    """The provider's certificate is not trusted. The request is not retried."""
 
 
 class NotReadyError(ProviderError):
@@ -119,19 +119,19 @@ class NotReadyError(ProviderError):
 
 
 class ServerError(ProviderError):
-    """The provider says it is in trouble (5xx, or its own word for it)."""
+    """The provider reports a failure of its own: a 5xx status, or its equivalent in the body."""
 
 
 class ThrottledError(ProviderError):
-    """The provider says we ask too often."""
+    """The provider throttles: too many requests."""
 
 
 class RefusedError(ProviderError):
-    """The provider understood the request and will not answer it."""
+    """The provider understood the request and refuses it."""
 
 
 class BrokenBodyError(ProviderError):
-    """The body is not what it claims to be: malformed or cut JSON, HTML, invalid UTF-8, no items in the envelope."""
+    """The body is not readable: malformed or truncated JSON, HTML, invalid UTF-8, no items in the envelope."""
 
 
 class WrongFormatError(BrokenBodyError):
@@ -148,8 +148,8 @@ class ForeignOriginError(ProviderError):
 
 class InconsistentReadError(ProviderError):
     """
-    The answers of one read do not fit together, as when the provider's data changed meanwhile. The read starts again,
-    a bounded number of times. Every error of another class stands at once.
+    The answers of one read contradict each other, for example since the provider's data changed meanwhile. The read is
+    repeated a bounded number of times; for an error of any other class it is not.
     """
 
     @property
@@ -159,7 +159,7 @@ class InconsistentReadError(ProviderError):
 
 
 class PagingError(InconsistentReadError):
-    """A page or link came again, a page is missing, or pages never end."""
+    """A page or link is repeated, a page is missing, or the pages do not end."""
 
 
 class CountMismatchError(InconsistentReadError):

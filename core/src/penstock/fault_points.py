@@ -1,5 +1,5 @@
 """
-Named points at which a process may be killed on purpose, to prove what a sink promises.
+Named points at which a test kills the process, to prove the promises of a sink.
 """
 
 import os
@@ -12,8 +12,8 @@ _passed = 0
 
 def fault_point(name: str) -> None:
     """
-    Do nothing, unless the environment's ``PENSTOCK_KILL_AT`` is ``name`` (the first pass) or ``name:n`` (the n-th):
-    then this process ends here, as ``kill -9`` would end it.
+    Kill this process, as ``kill -9`` does, if the environment's ``PENSTOCK_KILL_AT`` is ``name`` (at the first pass)
+    or ``name:n`` (at the n-th pass). Otherwise do nothing.
     """
     wanted = os.environ.get(VARIABLE)
     if not wanted:

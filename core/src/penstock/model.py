@@ -1,9 +1,9 @@
 """
 The values that cross from one stage to another. All frozen; none knows the network, the clock or a file.
 
-In the order in which they come up: what is wanted (:class:`Partition`, :class:`Slice`), what is asked
-(:class:`Request`), what comes back (:class:`Response`, :class:`Answer`, :class:`Page`), what was made of it
-(:class:`Batch`, :class:`Rejected`), and what a write brought (:class:`Receipt`).
+In the order in which a run makes them: the plan (:class:`Partition`, :class:`Slice`), the request (:class:`Request`),
+the response (:class:`Response`, :class:`Answer`, :class:`Page`), the records (:class:`Batch`, :class:`Rejected`), and
+the result of a write (:class:`Receipt`).
 """
 
 import io
@@ -91,7 +91,7 @@ def _names(names: Iterable[str]) -> frozenset[str]:
     return frozenset(names)
 
 
-_LOOKED_AT = 1 << 16  # bytes of a body that a message is made of: a few words, but behind any number of blanks
+_LOOKED_AT = 1 << 16  # bytes of a body that are searched for a message: it may begin with much whitespace
 
 _UNRESERVED = "!*'()"  # quote() itself leaves letters, digits and _ . - ~ alone
 
@@ -107,7 +107,7 @@ def origin_of(url: str) -> str:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether this host is the machine itself, as far as its name tells."""
+    """Whether this host is the machine itself, judged by its name or address alone."""
     import ipaddress
 
     try:
@@ -117,7 +117,7 @@ def is_loopback(host: str) -> bool:
 
 
 def same_host(url: str, base: str) -> bool:
-    """Whether two URLs have one host and one port, or each the port of its own scheme."""
+    """Whether two URLs have the same host, and the same port or each the default port of its scheme."""
     try:
         parts, own = urlsplit(url), urlsplit(base)
         return parts.hostname == own.hostname and parts.port == own.port
@@ -171,7 +171,7 @@ class Partition:
 @frozen(kw_only=True)
 class Slice:
     """
-    What is asked for together: an account's consecutive days, or an account of a snapshot.
+    What one request covers: consecutive days of an account, or an account of a snapshot.
 
     ``start`` (included) and ``end`` (not included) are aware, in the source's zone: the first day's beginning and the
     last day's end, unless the core split the slice because the provider cut its answer short; for ``changes`` with
@@ -198,7 +198,7 @@ class Slice:
 
     @property
     def parent(self) -> Mapping[str, Any]:
-        """The one parent row, for a child that asks once per parent."""
+        """The one parent row, for a child with one request per parent."""
         return self.parents[0]
 
 
@@ -250,7 +250,7 @@ class Request:
 
     @property
     def identity(self) -> tuple[str, str, bytes | None, Pairs]:
-        """What tells this request from another: method, URL, body, and the headers that it was declared with."""
+        """The identity of this request: method, URL, body, and the declared headers."""
         return self.method, self.full_url, self.body, self.headers
 
     @property
@@ -329,10 +329,10 @@ class Response:
 
     def json(self, *, exact: bool = False) -> Any:
         """
-        The body as JSON; None when it is none.
+        The body as JSON; None if it is not JSON.
 
-        ``exact``: numbers keep their digits (Decimal), and a body with a member that comes twice, or with text that
-        UTF-8 cannot hold, is none.
+        ``exact``: numbers keep their digits (Decimal). A body with a duplicate member, or with text that UTF-8 cannot
+        represent, gives None.
         """
         try:
             return exact_json(self.body.decode()) if exact else json.loads(self.body)
@@ -455,13 +455,13 @@ class Items:
 @frozen(kw_only=True)
 class Answer:
     """
-    What an envelope says: where the items are, how many the provider promises, and the members a judge may look at.
+    The content of an envelope: the items, the provider's counts, and the members that a judge reads.
 
-    ``problem``: the body is JSON but not the envelope that was declared. An answer without a judge's decision (an
-    error told in the body, say) and with a problem is a BrokenBodyError of this text.
+    ``problem``: the body is JSON but not the declared envelope. Unless the judge decides (about an error that the body
+    states, say), such an answer raises BrokenBodyError with this text.
 
-    ``provisional``: why the provider's own numbers are not final yet; "": they are, or the answer does not say. It is
-    delivered, and its partition stays open.
+    ``provisional``: why the provider's numbers are not final yet; "" if they are, or if the answer does not state it.
+    A provisional answer is delivered, and its partition stays open.
     """
 
     items: Iterable[Items] = ()  # may be iterated over several times; of a large file, it is read each time
@@ -475,7 +475,7 @@ class Answer:
 @frozen(kw_only=True)
 class Page:
     """
-    One judged exchange of a listing. Its counts are known once it was decoded: a paginator sees them in ``next``.
+    One accepted response of a listing. Its counts are set after it is decoded, before a paginator's ``next``.
     """
 
     request: Request
@@ -492,7 +492,7 @@ class Page:
 @frozen(kw_only=True)
 class Rejected:
     """
-    An element that could not become a record: where it was, why, and what it was (secret members masked).
+    An element that could not become a record: its path, the reason, and its raw JSON (secret members masked).
     """
 
     stream: str
@@ -533,9 +533,9 @@ ReceiptStatus = Literal["done", "partial", "refused", "unknown"]
 @frozen(kw_only=True)
 class Receipt:
     """
-    What a write to a provider brought, for one input row (0-based). ``unknown``: sent, and no answer says it arrived.
+    The result of a write to a provider, for one input row (0-based). ``unknown``: sent, without a response.
 
-    ``answer`` is what the provider said, as JSON-like values, where that tells more than the status.
+    ``answer``: the provider's response as JSON-like values, where it contains more than the status.
     """
 
     row: int
@@ -551,9 +551,9 @@ _SURROGATE = re.compile(r"\\u[dD][89a-fA-F]|[\ud800-\udfff]")
 
 def exact_json(text: str) -> Any:
     """
-    JSON with its digits kept; members that come twice, and text that UTF-8 cannot hold, are refused.
+    JSON with the digits of its numbers kept.
 
-    Raises ValueError with what is wrong.
+    Raises ValueError for invalid JSON, for a duplicate member, and for text that UTF-8 cannot represent.
     """
 
     def refuse(constant: str) -> Any:

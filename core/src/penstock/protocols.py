@@ -1,8 +1,8 @@
 """
-The interfaces of the exchangeable parts: authenticator, judge, paginator, poller, decoder.
+The interfaces of the exchangeable components: authenticator, judge, paginator, poller, decoder.
 
-A part is a frozen value whose methods are pure: values in, value out. It never waits, loops, retries or does I/O;
-the core does, and calls the part at each step.
+A component is a frozen value whose methods are pure: values in, value out. It never waits, loops, retries or does I/O;
+the core does, and calls the component at each step.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -60,7 +60,7 @@ class Refuse:
 
 @frozen
 class Skip:
-    """There is nothing here and that is no failure (a 404 of a detail read): no records, counted, with its reason."""
+    """No records, and no failure (a 404 of a detail read). The request is counted as skipped, with its reason."""
 
     reason: str
 
@@ -137,7 +137,7 @@ def check_statuses(instance: Any, attribute: Any, table: Mapping[int, StatusRule
 
 class Judge(Protocol):
     """
-    Says of one answer whether it is good. Called in the fetching thread, inside the retry.
+    Decides whether one answer is good. Called in the fetching thread, inside the retry.
 
     ``answer`` is what the envelope read, or None when the body did not fit it. None leaves the decision to the HTTP
     status: 2xx is accepted if the envelope was read, 401 and 403 are refused credentials, 404 is refused, 408, 425,
@@ -210,7 +210,7 @@ class Unsigned:
 
 
 class Paginator(Protocol):
-    """Names the next requests of a listing."""
+    """Gives the next requests of a listing."""
 
     def first(self, request: Request) -> Request:
         """The request of the first page (with page number and size, for example)."""
@@ -226,8 +226,8 @@ class Paginator(Protocol):
 
     def capped(self, page: Page) -> bool:
         """
-        Whether the listing, of which this is the last page, was cut at the provider's ceiling. The core halves the
-        days or hours asked for; where it cannot, what came is delivered, marked truncated.
+        Whether the listing, of which this is the last page, was truncated at the provider's ceiling. The core halves
+        the requested period; where it cannot, the rows are delivered and marked truncated.
         """
 
     def restart(self, request: Request, response: Response) -> Request | None:
@@ -243,10 +243,10 @@ class Paginator(Protocol):
         """
 
     def size_of(self, request: Request) -> int | None:
-        """The page size that this request asks for, None if none: :attr:`Page.longest` compares pages of one size."""
+        """The page size in this request, None if it has none: :attr:`Page.longest` compares pages of one size."""
 
     def ends(self, request: Request, response: Response) -> bool:
-        """Whether this refusal of a page that ``next`` named means that there is no such page; else it is an error."""
+        """Whether this refusal of a page from ``next`` means that there is no such page; else it is an error."""
 
 
 @frozen
@@ -334,7 +334,7 @@ def checked_state(poller: object, state: object) -> ReportState:
 
 
 class Poller(Protocol):
-    """Says ready or wait. The handle lives in the ledger, so that another process can go on from it."""
+    """Decides whether a report is ready. The ledger keeps its handle, so that another process can continue from it."""
 
     def handle(self, response: Response) -> str:
         """The report's name (an id, a URL), from the answer to the submission; raises ReportError without one."""
@@ -369,12 +369,12 @@ class BodyDecoder(Protocol):
 
 @frozen
 class Named:
-    """A part given by name and options: ``named("page_number", size=100)`` is looked up among the plugins' offers."""
+    """A component by name and options, looked up among those that plugins offer: ``named("page_number", size=100)``."""
 
     name: str
     options: dict[str, Any] = field(factory=dict)
 
 
 def named(name: str, /, **options: Any) -> Named:
-    """A part that some plugin offers under this name."""
+    """The component that a plugin offers under this name."""
     return Named(name, options)
