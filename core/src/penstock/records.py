@@ -1,5 +1,5 @@
 """
-How a record is declared: an attrs class whose attributes are the columns.
+Declarations of records: attrs classes whose attributes are the columns.
 
 ::
 
@@ -60,7 +60,7 @@ class Column:
     unit: str = ""  # "USD", "s", "kB"; for money the currency
     additive: bool = False  # may be summed over records: clicks, spend; never CPC or CPA
     personal: bool = False
-    secret: bool = False  # read, so that it is known, and never let out
+    secret: bool = False  # read, so that it is no unknown member, and never delivered
     zone: Zone = "aware"  # of a datetime: whether the provider states one
     format: str = ""  # of a date or time: how the provider writes it (see column()); one in ISO form is read too
     path: tuple[str, ...] = ()  # of a nested value: the members that lead to it; ``member`` is then their dotted form
@@ -71,15 +71,15 @@ class Column:
     unit_of: str = ""  # the column that holds the unit of this one, row by row (the currency of an amount)
     derived_of: str | None = None  # the column whose number this one holds, shifted by ``scale`` decimal places
     scale: int = 0
-    whole: str = ""  # what ``derived_of`` counts in whole numbers ("cents"); "": a fraction is as good
+    whole: str = ""  # the unit that ``derived_of`` counts in whole numbers ("cents"); "": fractions are accepted
     expected: bool = False  # whether a null or blank ``derived_of`` counts as a value that was not read
     hash_of: tuple[str, ...] = ()  # the columns a row key is made of
-    hidden: tuple[str, ...] = ()  # nested paths ("advertiser.email", "*.value") never let out
+    hidden: tuple[str, ...] = ()  # nested paths ("advertiser.email", "*.value") that are never delivered
     hidden_personal: tuple[str, ...] = ()  # nested paths left out when include_personal is false
 
     @property
     def added(self) -> bool:
-        """Whether penstock adds it, and no member of the provider fills it."""
+        """Whether penstock adds the column; no member of the provider fills it."""
         return self.member is None
 
     @property
@@ -115,10 +115,10 @@ def column(
     default: Any = None,
 ) -> Any:
     """
-    A column with more to say than its name and type.
+    A column with options beyond its name and type.
 
     ``member``: the provider's name where the rule of the class does not give it. ``path``: the dotted members of a
-    nested value ("amount.value"); what else the outer member holds is kept in ``_extra``, unless other columns read it.
+    nested value ("amount.value"). Other members of the outer object are kept in ``_extra``, unless columns read them.
 
     ``format``: of a date or time that is not in ISO form (2026-01-31, 2026-01-31T10:00:00Z), the form for ``strptime``
     ("%m/%d/%Y"). Of a time also "epoch_s" and "epoch_ms" for seconds and milliseconds since 1970, or "epoch" for
@@ -150,12 +150,12 @@ def money(path: str = "", *, currency: str = "", additive: bool = True, default:
 
 
 def personal(*, default: Any = None, **more: Any) -> Any:
-    """A column with personal data: left out when the source says ``include_personal = false``."""
+    """A column with personal data. A source with ``include_personal = false`` leaves it out."""
     return column(personal=True, default=default, **more)
 
 
 def secret(*, default: Any = None, **more: Any) -> Any:
-    """A member that grants something to whoever reads it: never leaves, in no column, no rejected record."""
+    """A member that is a credential: it is in no delivered column and in no rejected record."""
     return column(secret=True, default=default, **more)
 
 
@@ -173,9 +173,9 @@ def derived(
     An added exact number: the number in column ``of``, times ten to the power ``scale``. Null where that is null or
     blank. A text that is no plain decimal number is a value that does not fit.
 
-    ``whole``: what ``of`` counts in whole numbers, such as "cents". A decimal point in it means another unit, and a
-    hundredth of the price would be invoiced: such a value does not fit. ``expected``: neither does null or blank, so
-    that a price that is missing is counted.
+    ``whole``: the unit that ``of`` counts in whole numbers, such as "cents". A value with a decimal point is in another
+    unit, and would be invoiced at a hundredth: it does not fit. ``expected``: null and blank do not fit either, so that
+    a missing price is counted.
     """
     more = _only(locals(), "scale", "whole", "expected", "unit", "additive", "description")
     return _declared(None, {"derived_of": of, "added": True, **more})
@@ -235,8 +235,8 @@ def camel(name: str) -> str:
 
 def snake(member: str) -> str:
     """
-    The column of a provider's member: ``clickDate`` -> ``click_date``, ``@id`` -> ``at_id``, blanks and other signs
-    to ``_``; spelling is kept, mistakes included.
+    The column of a provider's member: ``clickDate`` -> ``click_date``, ``@id`` -> ``at_id``. Whitespace and punctuation
+    become ``_``. The provider's spelling is kept, mistakes included.
     """
     text = member.replace("@", "at_").strip()
     text = re.sub(r"(?<=[a-z0-9])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", "_", text)
@@ -348,7 +348,7 @@ def _of_money(member: str, amount: Mapping[str, str]) -> tuple[str, str]:
 
 
 def _join_currency(columns: list[Column], name: str, currency: str) -> None:
-    """Name the column that holds the currency of the amount ``name``; where no column reads it, add one behind."""
+    """Name the column that holds the currency of the amount ``name``. If no column reads it, add one behind."""
     place = [one.name for one in columns].index(name)
     holder = next((one.name for one in columns if one.member == currency), None)
     if holder is None:
@@ -366,7 +366,7 @@ EPOCHS = ("epoch", "epoch_s", "epoch_ms")
 
 
 def _mistake(column: Column) -> str:
-    """What its options do not fit; empty if they do."""
+    """The contradiction between the column's options; empty if there is none."""
     if column.format and column.type not in _FORMATTED:
         return "only a date or a time has a format"
     if column.format in EPOCHS and (column.type != "datetime" or column.zone != "aware"):

@@ -1,16 +1,18 @@
 """
-Secrets: a type that prints as ``***``, and the one place that knows every secret value of this process.
+Secrets: a type that prints as ``***``, and the registry of all secret values of this process.
 
-Whatever leaves the process as text (logs, errors, reports, the ledger, rejected records) goes through :func:`mask`,
-which replaces every known value in each spelling it may take on its way, see :func:`spelled`. What is cut short for a
-message goes through :func:`clip`.
+All text that leaves the process (logs, errors, reports, the ledger, rejected records) goes through :func:`mask`, which
+replaces every known value in each encoding it may have, see :func:`secret_pattern`. Text that a message truncates goes
+through :func:`clip`.
 """
 
 import base64
 import hmac
+import html.entities
 import re
 import threading
 from collections import deque
+from collections.abc import Iterator
 from functools import cache
 from typing import Any, NoReturn
 
@@ -22,9 +24,9 @@ SHORTEST_MASKED = 4
 
 class Secret:
     """
-    A text that must never be seen: printing, formatting or logging it gives ``***``.
+    A secret text: printing, formatting or logging it gives ``***``.
 
-    Making one tells :func:`mask` its value. ``reveal()`` is for the code that puts it into a request, nowhere else.
+    Creating one registers its value with :func:`mask`. Only the code that puts it into a request calls ``reveal()``.
     """
 
     __slots__ = ("_value",)
@@ -62,7 +64,7 @@ class Secret:
 
 def mask(text: str) -> str:
     """
-    ``text`` with every known secret value, in whatever spelling, replaced by ``***``.
+    ``text`` with every known secret value, in any encoding, replaced by ``***``.
     """
     pattern = _known.pattern
     text = pattern.sub(MASK, text) if pattern is not None else text
@@ -73,7 +75,7 @@ def mask(text: str) -> str:
 
 def mask_temporarily(value: str) -> None:
     """
-    Let :func:`mask` know what is secret for a moment only, such as a signature: as it is, until 64 others came.
+    Mask a short-lived secret such as a signature. Only the last 64 are remembered, and only in their plain form.
     """
     if len(value) >= 4 * SHORTEST_MASKED and value not in _known.passing:
         _known.passing.append(value)
@@ -94,85 +96,103 @@ def mask_json(value: Any) -> Any:
 
 def clip(text: str, length: int) -> str:
     """
-    The start of ``text``, masked before it is cut: half a secret is not recognised any more, and tells half of it.
+    The start of ``text``. It is masked before it is truncated: :func:`mask` cannot recognise half a secret.
     """
     return mask(text)[:length]
 
 
 def secret_pattern(value: str) -> str:
     """
-    A pattern (as text) that finds a secret in every form in which it may turn up, empty if it is too short for that.
+    A pattern (as text) that matches a secret in every form in which it may occur; empty for a secret too short to mask.
 
-    Plain, percent-encoded, escaped as in JSON, HTML or a programming language, each sign for itself, so that it does
-    not matter which signs somebody's encoder spares; a run of blanks as any other, since texts are shown on one line;
-    in hexadecimal; and base64 at each alignment, itself encoded or not.
+    It matches any mix of escaped and plain characters: percent-encoding, and the escapes of JSON, HTML and programming
+    languages, each of them nested. A run of whitespace matches any other, since a message is shown on one line. Further
+    forms are hexadecimal, and base64 at each alignment.
     """
     core = value.strip()
     if len(core) < SHORTEST_MASKED:
         return ""
     raw = core.encode(errors="surrogatepass")
-    forms = [_signs(core), f"(?i:{raw.hex()})"]
+    forms = [_any_escapes(core), f"(?i:{raw.hex()})", *map(_any_escapes, _base64_forms(raw))]
+    return "|".join(dict.fromkeys(forms))
+
+
+def _base64_forms(raw: bytes) -> Iterator[str]:
+    """``raw`` in base64 at each alignment and in both alphabets, without the ends that depend on its neighbours."""
     for shift in range(3):
-        # The first and last characters also depend on the neighbours, so only the ones between are looked for.
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             text = encode(b"\0" * shift + raw).decode().rstrip("=")
             kept = text[(0, 2, 3)[shift] : len(text) - (1 if (shift + len(raw)) % 3 else 0)]
             if len(kept) >= SHORTEST_MASKED:
-                forms.append(_signs(kept))
-    return "|".join(dict.fromkeys(forms))
+                yield kept
 
 
 _RUNS = re.compile(r"[0-9A-Za-z]+|\s+|(.)\1*", re.DOTALL)
 
 
-def _signs(text: str) -> str:
-    """A pattern for the text in which each sign but letters and digits may be written in any way."""
+def _any_escapes(text: str) -> str:
+    """A pattern for ``text`` in which every character but letters and digits may be escaped in any way."""
     parts = []
     for run in (found[0] for found in _RUNS.finditer(text)):
-        sign, count = run[0], len(run)
+        char, count = run[0], len(run)
         if run.isascii() and run.isalnum():
             parts.append(run)
         elif run.isspace():
-            parts.append(f"{_sign(sign)}{{1,16}}")
+            parts.append(f"{_any_form(char)}{{1,16}}")
         else:
-            # A quote is doubled in CSV and SQL, a backslash in most languages, and again in what quotes them.
-            most = count * {"'": 2, '"': 2, "\\": 4}.get(sign, 1)
-            parts.append(f"{_sign(sign)}{{{count},{most}}}" if most > 1 else _sign(sign))
+            # CSV and SQL double a quote, most languages double a backslash, and nesting doubles it again.
+            most = count * {"'": 2, '"': 2, "\\": 4}.get(char, 1)
+            parts.append(f"{_any_form(char)}{{{count},{most}}}" if most > 1 else _any_form(char))
     return "".join(parts)
 
 
+# Every repetition below is bounded: with an unbounded one, a crafted text would take hours to search.
 _BACKSLASH = r"(?:\\|%(?:25){0,3}5c){1,4}"
 
 
 @cache
-def _sign(sign: str) -> str:
-    # Every repetition is bounded: a text made for it would keep an unbounded one busy for hours.
-    import html.entities
-
-    raw = sign.encode(errors="surrogatepass")
-    number = ord(sign)
-    named = html.entities.codepoint2name.get(number, "apos" if sign == "'" else None)
-    entity = f"#0{{0,5}}{number}|#x0{{0,5}}{number:x}" + (f"|{named}" if named else "")
-    percent = "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in raw)
-    forms = [re.escape(sign), percent, f"&(?:amp;){{0,3}}(?:{entity});"]
-    if sign != "\\":
-        units = sign.encode("utf-16-be", errors="surrogatepass").hex()
-        escaped = [re.escape(sign), percent, f"x{number:02x}", f"u{number:08x}"]
-        forms.append(f"{_BACKSLASH}(?:{'|'.join(escaped)})")
-        forms.append("".join(f"{_BACKSLASH}u{units[at : at + 4]}" for at in range(0, len(units), 4)))
-        forms.append("".join(f"{_BACKSLASH}x{byte:02x}" for byte in raw))
-    if sign.isspace():
+def _any_form(char: str) -> str:
+    """A pattern for one character: plain, or escaped in any way."""
+    raw = char.encode(errors="surrogatepass")
+    forms = [re.escape(char), _percent(raw), _html_entity(char)]
+    if char != "\\":
+        forms += _backslash_escapes(char, raw)
+    if char.isspace():
         forms += [r"\s", r"\+", rf"{_BACKSLASH}[nrtfv]"]
-    if not sign.isascii():  # read or written with another encoding
+    if not char.isascii():  # decoded or encoded with another charset
         forms += [re.escape(raw.decode("latin-1")), r"\?{1,4}", "\ufffd{1,4}"]
     return f"(?i:{'|'.join(forms)})"
 
 
+def _percent(raw: bytes) -> str:
+    """A pattern for percent-encoding, up to four times."""
+    return "".join(f"%(?:25){{0,3}}{byte:02x}" for byte in raw)
+
+
+def _html_entity(char: str) -> str:
+    """A pattern for the entities of HTML: decimal, hexadecimal and named, up to four times."""
+    number = ord(char)
+    named = html.entities.codepoint2name.get(number, "apos" if char == "'" else None)
+    entity = f"#0{{0,5}}{number}|#x0{{0,5}}{number:x}" + (f"|{named}" if named else "")
+    return f"&(?:amp;){{0,3}}(?:{entity});"
+
+
+def _backslash_escapes(char: str, raw: bytes) -> list[str]:
+    """Patterns for the escapes of JSON and programming languages: the character, its code point, UTF-16 or bytes."""
+    number, units = ord(char), char.encode("utf-16-be", errors="surrogatepass").hex()
+    escaped = [re.escape(char), _percent(raw), f"x{number:02x}", f"u{number:08x}"]
+    return [
+        f"{_BACKSLASH}(?:{'|'.join(escaped)})",
+        "".join(f"{_BACKSLASH}u{units[at : at + 4]}" for at in range(0, len(units), 4)),
+        "".join(f"{_BACKSLASH}x{byte:02x}" for byte in raw),
+    ]
+
+
 class _Known:
-    """Every secret value of this process, as one pattern that finds the longest first."""
+    """Every secret value of this process, as one pattern that matches the longest first."""
 
     def __init__(self) -> None:
-        self._forms: dict[str, str] = {}  # value -> how it is found
+        self._forms: dict[str, str] = {}  # value -> its pattern
         self._lock = threading.Lock()
         self._pattern: re.Pattern[str] | None = None
         self.passing: deque[str] = deque(maxlen=64)
@@ -182,7 +202,7 @@ class _Known:
             if value in self._forms:
                 return
             self._forms[value] = secret_pattern(value)
-            self._pattern = None  # made anew when it is needed: a run of many sources knows many secrets
+            self._pattern = None  # compiled on the next use: a run of many sources registers many secrets
 
     @property
     def pattern(self) -> re.Pattern[str] | None:

@@ -1,5 +1,5 @@
 """
-The run report: what became of every partition. It is written as JSON, printed as one line, and gives the exit code.
+The run report: the result of every partition. It is written as JSON, printed as one line, and gives the exit code.
 """
 
 import re
@@ -20,7 +20,7 @@ class StreamCounts:
     planned: int = 0
     delivered: int = 0
     failed: int = 0
-    final: int = 0  # nothing was to be done
+    final: int = 0  # not read again
     requests: int = 0
     retries: int = 0
     bytes: int = 0
@@ -41,7 +41,7 @@ class StreamCounts:
                 "planned": self.planned,
                 "delivered": self.delivered,
                 "failed": self.failed,
-                "skipped": self.final,  # the word that programs know
+                "skipped": self.final,  # the name in the published format
             },
             "requests": self.requests,
             "retries": self.retries,
@@ -134,7 +134,7 @@ class RunReport:
                 setattr(counts, name, getattr(counts, name) + amount)
 
     def error(self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: BaseException) -> None:
-        """Note what failed; ``partition`` None: no single one."""
+        """Record an error; ``partition`` None: it belongs to no single partition."""
         self.exceptions.append(error)
         self.errors.append(
             {
@@ -194,7 +194,7 @@ class RunReport:
 
     @property
     def set_aside_line(self) -> str | None:
-        """How many records were set aside and values not read, where, and the command that shows them."""
+        """The numbers of records set aside and of values not read, by stream, and the command that lists them."""
         if not self.set_aside:
             return None
         places = [
@@ -228,7 +228,7 @@ class RunReport:
 
     @property
     def summary_line(self) -> str:
-        """The run in one line: what was delivered, and whatever else there is to say."""
+        """The run in one line: the delivered records and partitions, then failures and notices."""
         parts = ["whoever read standard output closed it"] if self.output_closed else []
         parts += [
             _counted(self.total("records"), "record"),

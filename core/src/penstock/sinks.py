@@ -1,15 +1,15 @@
 """
-The target side of a run: what a sink receives (:class:`Layout`, :class:`LedgerEntry`) and what it must do.
+The interface of sinks: the values that a sink receives (:class:`Layout`, :class:`LedgerEntry`) and its methods.
 
-A sink writes; it never fetches, retries or decides what is wanted. The order of calls, for each source of a run::
+A sink writes. It does not fetch, retry, or decide what is read. The order of calls, for each source of a run::
 
-    target = sink.open(source, run_id, streams)   takes the lock, settles what an earlier crash left behind
-    target.check(layouts)                         if it has this method: can all that may come be written?
+    target = sink.open(source, run_id, streams)   takes the lock, completes or undoes commits that a crash interrupted
+    target.check(layouts)                         if it has this method: refuses streams that it cannot hold
     writer = target.begin(layouts, partition)     one per partition; several may be open at once
     writer.write(batch)                           any number, in the provider's order
     writer.commit(entry)  or  writer.abort()      the partition appears whole, with its ledger row, or not at all
     target.finish(stream)                         once per stream and run, after its last partition
-    target.close()                                gives the lock back
+    target.close()                                releases the lock
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -64,7 +64,7 @@ class LedgerFile:
     One file of a partition, as a target of files keeps it.
 
     ``path``: its place, relative to the target; ``size`` in bytes, None: there must be no file at that place;
-    ``staged``: where it waits, relative to the target, until it is renamed or merged into its place.
+    ``staged``: its temporary place, relative to the target, until it is renamed or merged into its final place.
     """
 
     path: str
@@ -127,7 +127,7 @@ class LedgerEntry:
 
     @property
     def delivered(self) -> bool:
-        """Whether it was ever delivered, be it without rows or with a failure since."""
+        """Whether it was ever delivered, even if without rows, or if a later reading failed."""
         return self.state == "delivered"
 
     def final(self, fingerprint: str) -> bool:
@@ -144,9 +144,9 @@ class LedgerEntry:
 @frozen(kw_only=True)
 class PendingReport:
     """
-    A report that was submitted and not yet delivered: enough for another process to go on with it.
+    A report that was submitted and not yet delivered, with all that another process needs to continue.
 
-    ``request`` is the submission as JSON without credentials, ``partitions`` what its answer will hold.
+    ``request`` is the submission as JSON without credentials, ``partitions`` are those that its answer will hold.
     """
 
     source: str
@@ -232,7 +232,7 @@ class Restatement:
 
 class Ledger(Protocol):
     """
-    The state of a target: a row per partition, the reports under way, the accounts seen, the records set aside.
+    The state of a target: a row per partition, the pending reports, the listed accounts, the rejected records.
 
     Every method is durable when it returns. Methods may be called from the run's main thread only.
 
@@ -282,25 +282,25 @@ class Ledger(Protocol):
         """
 
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
-        """Record a failure; a former delivery stays as it is, with the error beside it."""
+        """Record a failure. A former delivery is kept; the error is added to it."""
 
     def submit(self, report: PendingReport) -> None:
-        """Remember a report that is under way."""
+        """Record a submitted report."""
 
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
-        """The reports under way, oldest first."""
+        """The pending reports, oldest first."""
 
     def drop(self, report: PendingReport) -> None:
-        """The report was delivered, failed, or is gone."""
+        """Delete a pending report that was delivered, failed, or no longer exists."""
 
     def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None:
-        """The accounts that ``stream`` listed, in place of those it listed before."""
+        """Store the accounts that ``stream`` listed, in place of those it listed before."""
 
     def accounts(self, source: str, stream: str) -> tuple[str, ...]:
         """The accounts that ``stream`` listed last, in its order; empty when it was never read."""
 
     def forget(self, source: str, partitions: Iterable[Partition]) -> int:
-        """Drop the readings, so that they are missing again (what was delivered stays in place); how many."""
+        """Delete the rows, so that their partitions are missing again; delivered data stays. Returns their number."""
 
     def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[LedgerEntry, Rejected]]:
         """The records set aside, each with the row of its partition; None: of all sources, of all streams."""
@@ -309,7 +309,7 @@ class Ledger(Protocol):
         """Every (source, stream) that has a row."""
 
     def record_run(self, run: RunRecord) -> None:
-        """Remember how a run ended. Records that are older, or more, than the ledger keeps are deleted."""
+        """Store the result of a run. Runs beyond the age or the number that the ledger keeps are deleted."""
 
     def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
         """The last runs, newest first."""
@@ -318,19 +318,19 @@ class Ledger(Protocol):
 
 
 class Writer(Protocol):
-    """One partition on its way into a target."""
+    """Writes one partition to a target."""
 
     def write(self, batch: Batch) -> None:
-        """Take one batch of the stream, or of one derived from it; ``batch.layout`` says which."""
+        """Write one batch of the stream, or of a stream derived from it; see ``batch.layout``."""
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         """
-        Let the partition appear whole in place of what was there, together with its ledger row. The entry as
-        committed: with other counts, if the target cannot hold some records, which it then adds to the rejected ones.
+        Replace the partition's former data, together with its ledger row, in one step. Returns the entry as committed:
+        records that the target cannot hold are added to the rejected ones and change its counts.
         """
 
     def abort(self) -> None:
-        """Forget everything written; what was there before stays."""
+        """Discard everything written. The partition's former data stays."""
 
 
 class Target(Protocol):
@@ -338,19 +338,19 @@ class Target(Protocol):
 
     @property
     def ledger(self) -> Ledger | None:
-        """None: the target cannot remember (stdout, a single file)."""
+        """None: the target has no ledger (stdout, a single file)."""
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> Writer:
-        """``layouts``: the stream's first, then those derived from it."""
+        """Begin a partition. ``layouts``: that of the stream, then those of the streams derived from it."""
 
     def is_intact(self, entry: LedgerEntry) -> bool:
-        """Whether what the entry says was delivered is still there (a file that is gone is missing)."""
+        """Whether the data of a delivered entry still exists (the partition of a deleted file is missing)."""
 
     def finish(self, stream: str) -> None:
-        """Nothing more of this stream comes in this run: complete what is made of all its partitions."""
+        """The stream has no further partition in this run: complete what is made of all of them."""
 
     def close(self) -> None:
-        """Give the lock back. Called once, also after errors."""
+        """Release the lock. Called once, also after errors."""
 
 
 @runtime_checkable
@@ -366,25 +366,24 @@ class WholeStream(Protocol):
 @runtime_checkable
 class Checks(Protocol):
     """
-    Of a target that can tell beforehand whether it can hold a stream, such as a table that is there already.
+    A target that can check beforehand whether it can hold a stream, such as an existing table.
     """
 
     def check(self, layouts: Sequence[Layout]) -> None:
         """
-        Raises TargetError where one of these streams cannot be written as it is declared. Called once a run, before
-        anything is asked for, with all streams that the run may write. What is there may be brought up to date, such as
-        a table to which a column is added.
+        Raises TargetError if one of these streams cannot be written as it is declared. Called once per run, before the
+        first request, with all streams that the run may write. It may migrate the target: add a column to a table.
         """
 
 
 @runtime_checkable
 class Interruptible(Protocol):
-    """Of a target that may wait for somebody else, such as for a lock of a database."""
+    """A target that may wait for another process, such as for a lock of a database."""
 
     def interrupt(self, reason: PenstockError) -> None:
         """
-        The run is to end: whatever waits raises ``reason``. Called from another thread, every second until the run has
-        ended. What takes no longer than a few seconds may be completed.
+        End the run: a waiting call raises ``reason``. Called from another thread, every second until the run has
+        ended. A call that takes a few seconds at most may be completed.
         """
 
 
@@ -400,7 +399,7 @@ class Verifiable(Protocol):
 
 
 class Sink(Protocol):
-    """An output as configured. It holds nothing open by itself; a run opens a target for each source."""
+    """An output as configured. It holds no resources; a run opens a target for each source."""
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
         """
@@ -412,7 +411,7 @@ class Sink(Protocol):
         """
 
     def open_readonly(self, source: str) -> Target | None:
-        """The target for reading only (plan, status, rejected), without lock; None when nothing was ever written."""
+        """The target for reading only (plan, status, rejected), without lock; None if it was never written."""
 
 
 @frozen(kw_only=True)

@@ -1,3 +1,3 @@
 """
-Small helpers that any stage uses: the clock, and words of messages.
+Small helpers that any stage uses: clock, days, files, and text of messages.
 """

@@ -1,5 +1,5 @@
 """
-The clock of a run: the time of day, a time that never jumps, and a sleep that a signal ends.
+The clock of a run: wall-clock time, monotonic time, and a sleep that a signal ends.
 """
 
 import threading
@@ -11,9 +11,9 @@ from penstock.errors import StoppedError
 
 class Clock:
     """
-    What the runner and the transport know of time; :class:`penstock.testing.FakeClock` stands in for it in tests.
+    The source of time of the runner and the transport. Tests use :class:`penstock.testing.FakeClock` in its place.
 
-    ``stop`` is set by whoever wants the run to end (Ctrl-C, SIGTERM); every sleep then ends at once.
+    ``stop`` is set to end the run (Ctrl-C, SIGTERM); every sleep then ends at once.
     """
 
     def __init__(self, stop: threading.Event | None = None) -> None:
@@ -28,6 +28,6 @@ class Clock:
         return time.monotonic()
 
     def sleep(self, seconds: float) -> None:
-        """Wait; raises StoppedError as soon as ``stop`` is set, also when it was set before."""
+        """Wait. Raises StoppedError as soon as ``stop`` is set, or at once if it was set before."""
         if self.stop.wait(max(0.0, seconds)):
             raise StoppedError("stopped while waiting; what was delivered so far is kept, the next run goes on from it")

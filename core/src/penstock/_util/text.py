@@ -1,5 +1,5 @@
 """
-Words that the messages of several modules share.
+Helpers for the text of messages.
 """
 
 import re
@@ -11,8 +11,8 @@ from typing import Any
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     """
-    What was probably meant by a word that nobody knows, in whatever case; None when nothing known is near: as alike as
-    ``cutoff``, of 1.
+    The known word most similar to an unknown one, ignoring case. None if none has at least the similarity ``cutoff``,
+    from 0 to 1.
     """
     by_folded = {name.lower(): name for name in known}
     if not by_folded:
@@ -24,7 +24,7 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
 
 
 def did_you_mean(word: str, known: Iterable[str]) -> str:
-    """`` Did you mean "talroo"?``, with its blank in front; empty when nothing known is near."""
+    """`` Did you mean "talroo"?``, with a leading space; empty if no known word is similar."""
     near = nearest(word, known)
     return f' Did you mean "{near}"?' if near is not None else ""
 
@@ -33,7 +33,7 @@ _PLACE = re.compile(r"\b[A-Z]{3,7} https?://\S+|\[[^\]]*\]")
 
 
 def without_place(message: str) -> str:
-    """An error's message without the partition and the request that it names: equal for one cause in many places."""
+    """An error's message without its partition and request, so that it is equal for one cause in many partitions."""
     return _PLACE.sub("", message)
 
 
@@ -55,7 +55,7 @@ def shown(value: Any) -> str:
 
 
 def sort_of(value: Any) -> str:
-    """What sort of TOML value this is."""
+    """The kind of a TOML value, in the words of a message."""
     names = ((bool, "true or false"), (str, "text"), (int, "a whole number"), ((float, Decimal), "a number"))
     more = ((datetime, "a date and time"), (date, "a date"), (time, "a time"), (dict, "a table"), (list, "a list"))
     return next((name for kind, name in (*names, *more) if isinstance(value, kind)), type(value).__name__)

@@ -42,7 +42,7 @@ RUN_DAYS_KEPT = 400
 
 # Portable SQL: text, bigint, "on conflict ... do update", "?" for a parameter. In braces: {t} is the prefix of table
 # names, {time} the type of a moment, {now} the moment of the statement, {json} the type of JSON that is only read by
-# people, {account} and {day} what a partition's text says of both, {standing} the expression below.
+# people, {account} and {day} the expressions for both in a partition's text, {standing} the expression below.
 TABLES = {
     "meta": "name text primary key, value text not null",
     "partitions": """
@@ -75,7 +75,7 @@ TABLES = {
 }
 INDEXES = (
     "create index if not exists partitions_day on {t}partitions (source, stream, day, account)",
-    # All that status needs, so that a million rows are counted without being read.
+    # It covers the query of `status`, so that a million rows are counted from the index alone.
     "create index if not exists partitions_counts on {t}partitions "
     "(source, stream, account, day, standing, rows, rejected, unread_values, read_at)",
     "create index if not exists partitions_failed on {t}partitions (source, stream, account) where error is not null",

@@ -287,7 +287,7 @@ def records_in(raw: bytes) -> list[tuple[int, int]]:
 
 
 def in_record(edit: Callable[[bytes], bytes]) -> Change:
-    """Edit the record in the middle. An edit that changes nothing is a fault that finds nothing to bite on."""
+    """Edit the record in the middle. None if the edit changes nothing."""
 
     def change(moment: Moment) -> SandboxResponse | None:
         raw = moment.answer.body

@@ -41,7 +41,7 @@ Step = bytes | Pause | Reset
 @frozen(kw_only=True)
 class Scripted(SandboxResponse):
     """
-    An answer written to the wire step by step as it stands, its head included; the connection is closed after it.
+    A raw answer, head included, sent step by step. The connection is closed after it.
 
     ``steps`` is iterated once, while it is sent: a generator may make a body larger than memory.
     """
@@ -180,7 +180,7 @@ class _Listener(http.server.ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """A client that goes away is no news."""
+        """Ignore a client that disconnects."""
 
     def drop_connections(self) -> None:
         with self._lock:
