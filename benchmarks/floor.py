@@ -48,7 +48,7 @@ def get(url: str) -> bytes:
 
 
 def bodies(urls: Iterable[str], threads: int) -> Iterator[bytes]:
-    """In order; with threads, up to two for each are asked for ahead."""
+    """In order; with threads, up to two for each are requested ahead."""
     if threads == 1:
         yield from map(get, urls)
         return

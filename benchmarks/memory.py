@@ -1,7 +1,7 @@
 """
 Whether memory stays flat: the peak of a run over few records, and of one over a hundred times as many.
 
-The provider is imitated in a process of its own, which makes its bodies as they are asked for. Each run is a process,
+The provider is imitated in a process of its own, which makes its bodies as they are requested. Each run is a process,
 too, and its peak is what Linux says (VmHWM). Run it with the Python of an environment that holds penstock-core,
 penstock-plugins[postgres] and connector-bench::
 

@@ -2,7 +2,7 @@
 The provider of the benchmarks, imitated in a process of its own: prints its port, answers until it is killed.
 
 Three listings: nested leads (100 a page, 1.5 kB each), jobs (1,000 a page, 0.6 kB), flat clicks by day (as many as you
-like in one body, 0.35 kB). Bodies are made before they are asked for; with ``--endless`` all days hold the same clicks
+like in one body, 0.35 kB). Bodies are made before they are requested; with ``--endless`` all days hold the same clicks
 and a page of jobs is made from a pattern, so that a billion records need no memory.
 """
 
@@ -100,7 +100,7 @@ def listed(records: list[dict[str, Any]]) -> bytes:
 
 
 class Provider:
-    """What is asked for, as a body; every body is kept."""
+    """What is requested, as a body; every body is kept."""
 
     def __init__(self, *, leads: int, jobs: int, days: int, clicks_per_day: int, endless: bool) -> None:
         self._leads, self._jobs, self._endless = leads, jobs, endless

@@ -57,7 +57,7 @@ def few(change: Change, strikes: int) -> Change:
 
 
 def is_later_page(request: SandboxRequest) -> bool:
-    """Whether a page is asked for that has one before it."""
+    """Whether a page is requested that has one before it."""
     return int(parse_qs(request.query).get("page", ["1"])[0]) > 1
 
 
@@ -192,7 +192,7 @@ def test_bad_record_costs_itself_only(provider: Provider, name: str, tmp_path: P
     missing = 0
     for key, rows in delivered.items():
         if key[0] in ("lead_data", "campaign_publisher_bands", "campaign_details", "offer_details"):
-            continue  # cut from, or asked for by, rows that were set aside
+            continue  # cut from, or requested by, rows that were set aside
         lost = bag(truth[key]) - bag(rows)
         invented = bag(rows) - bag(truth[key])
         # A text column takes a number, as text; a column that may be null loses a value that it cannot hold.
@@ -204,7 +204,7 @@ def test_bad_record_costs_itself_only(provider: Provider, name: str, tmp_path: P
 
 def test_an_answer_of_another_day_is_no_answer(tmp_path: Path) -> None:
     """
-    A report that says it is of other days than those asked for is asked for again; its rows are not set aside.
+    A report that says it is of other days than those requested is requested again; its rows are not set aside.
     """
     provider = TALROO
     fault = evolve(FAULTS["repeated_page"], when=lambda request: "advertiser_id=2112" in request.query)

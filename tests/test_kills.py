@@ -117,7 +117,7 @@ class Bench:
 
     @property
     def submissions(self) -> list[tuple[str, str, bytes]]:
-        """The reports that were asked for: path, account and body."""
+        """The reports that were requested: path, account and body."""
         return [
             (request.path, request.headers.get("x-client-id", ""), request.body)
             for request in self.asked
@@ -200,11 +200,11 @@ def test_killed_while_changes_are_merged(bench: Bench, point: str) -> None:
 @pytest.mark.parametrize("point", [*REPORT_POINTS, "files.staged", "files.intended"])
 def test_no_report_is_submitted_twice(bench: Bench, point: str) -> None:
     """
-    A report whose name was read is gone on with after a crash: the provider is not asked for it once more.
+    A report whose name was read is gone on with after a crash: it is not submitted once more.
     """
     code, _ = bench.run({"PENSTOCK_KILL_AT": point})
     assert code == -signal.SIGKILL
-    # Reports that were asked for when the process ended, but whose answer had not been read.
+    # Reports that were requested when the process ended, but whose answer had not been read.
     unread = submitted_but_unknown(bench)
 
     code, said = bench.run()

@@ -211,7 +211,7 @@ def test_a_provider_that_repeats_the_secret(bench: Bench) -> None:
 @pytest.mark.parametrize("how", ["redirect", "link"])
 def test_no_credentials_at_another_origin(bench: Bench, how: str) -> None:
     """
-    A second server, to which every answer redirects or links, is asked for nothing with credentials.
+    A second server, to which every answer redirects or links, receives no request with credentials.
     """
     with serve() as other:
         other.app = lambda request: SandboxResponse(body=b"[]")

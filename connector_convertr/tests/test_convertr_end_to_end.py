@@ -228,7 +228,7 @@ def test_a_lead_that_moves_behind_a_bare_array(bench: Bench, most_per_page: int,
 
 def test_a_bare_array_whose_server_ignores_the_page(bench: Bench) -> None:
     """
-    The same page whatever number is asked for is an error, not the end of a list.
+    The same page whatever number is requested is an error, not the end of a list.
     """
     bench.sandbox.always_bare = True
     bench.change = lambda request: evolve(request, target=request.target.replace("page=2", "page=1"))

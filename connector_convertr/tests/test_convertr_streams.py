@@ -1,4 +1,4 @@
-"""What is asked for, and the records that come of it."""
+"""What is requested, and the records that come of it."""
 
 import json
 from datetime import UTC, datetime, timedelta, timezone
@@ -37,7 +37,7 @@ def sample(name: str) -> dict[str, Any]:
 
 def test_the_streams_belong_to_this_connector() -> None:
     """
-    Asked for another connector's streams, there are none.
+    Requested another connector's streams, there are none.
     """
     assert list(plugin.penstock_record_streams("talroo")) == []
     assert tuple(plugin.penstock_record_streams("convertr")) == STREAMS
@@ -45,7 +45,7 @@ def test_the_streams_belong_to_this_connector() -> None:
 
 def test_every_documented_endpoint_is_a_stream() -> None:
     """
-    Four collections, their single objects, and the two parts cut from records; detail reads are asked for by name.
+    Four collections, their single objects, and the two parts cut from records; detail reads are requested by name.
     """
     assert [stream.name for stream in STREAMS if stream.on_by_default] == [
         "leads",
@@ -107,7 +107,7 @@ def test_a_window_in_another_zone_is_the_same_window() -> None:
 )
 def test_snapshots_are_asked_for_whole(stream: str, path: str) -> None:
     """
-    Totals move without the update time, so these are never asked for by it.
+    Totals move without the update time, so these are never requested by it.
     """
     assert url(stream, slice_=Slice(now=NOW)) == f"https://acme.cvtr.io/api/v4/{path}?order%5Bid%5D=asc"
 

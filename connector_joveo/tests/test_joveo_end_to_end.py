@@ -260,7 +260,7 @@ def test_jobs_are_whole_wherever_their_pages_start(
     reading: Reading, server: Server, app: JoveoSandbox, page_zero: str
 ) -> None:
     """
-    Where no total is stated, page 0 is asked for at last, so that a server that counts from it hides no job; one that
+    Where no total is stated, page 0 is requested at last, so that a server that counts from it hides no job; one that
     serves page 1 instead, or refuses, has no more. A client without jobs is no failure.
     """
     app = JoveoSandbox(server.base_url, TODAY, jobs_per_client=(1203, 1000, 37, 0))
@@ -369,7 +369,7 @@ def test_a_report_is_found_wherever_its_id_is(reading: Reading, app: JoveoSandbo
 
 def test_without_a_date_level_each_day_is_a_report(reading: Reading, app: JoveoSandbox) -> None:
     """
-    A report without a day in its rows is asked for day by day, and the days do not mix.
+    A report without a day in its rows is requested day by day, and the days do not mix.
     """
     since, until = TODAY - timedelta(days=3), TODAY - timedelta(days=2)
     client = client_ids(app)[0]
@@ -492,7 +492,7 @@ def test_a_report_that_fails_says_so(
     reading: Reading, app: JoveoSandbox, knobs: Mapping[str, Any], words: str, submissions: int
 ) -> None:
     """
-    A report that fails, never ends, or cannot be asked for fails its partitions by name; it is no empty day.
+    A report that fails, never ends, or cannot be requested fails its partitions by name; it is no empty day.
     """
     for name, value in knobs.items():
         setattr(app, name, value)

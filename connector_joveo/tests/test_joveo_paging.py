@@ -70,7 +70,7 @@ def test_a_provider_that_always_serves_its_only_page(
     index: int, count: int, listed: int, distinct: int, allowed: bool, following: str | None
 ) -> None:
     """
-    Where a page's size is unsure too, page 2 is asked for after a page 1 that repeats page 0; the same short page once
+    Where a page's size is unsure too, page 2 is requested after a page 1 that repeats page 0; the same short page once
     more is the end, and so is a repetition after pages that differed; any other stays an error.
     """
     pages = UncertainPages(size=2)
@@ -112,7 +112,7 @@ def test_the_page_before_the_first_is_asked_for_at_last(
     number: str, count: int, total: int | None, following: str | None
 ) -> None:
     """
-    Where no total says that nothing is missing, page 0 is asked for after the last page, once; it may repeat page 1.
+    Where no total says that nothing is missing, page 0 is requested after the last page, once; it may repeat page 1.
     """
     pages = ProbedPages(size=2, ceiling=6)
     request = Request(url="https://provider.example/list", params=(("page", number),))

@@ -310,7 +310,7 @@ def test_a_total_that_disagrees_fails_the_day_and_keeps_what_was_there(bench: Be
 
 def test_a_click_of_another_day_is_set_aside(bench: Bench) -> None:
     """
-    Under a day that nobody asked for: it is no row of the day that was, it is counted, and a strict run says so.
+    Under a day that nobody requested: it is no row of the day that was, it is counted, and a strict run says so.
     """
     clicks = bench.sandbox.clicks("2112", UNTIL)
     stray = {**clicks[0], "click_id": "of another day"}

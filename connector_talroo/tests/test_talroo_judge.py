@@ -179,7 +179,7 @@ def test_the_sample_answers_are_accepted(name: str) -> None:
 )
 def test_a_body_that_says_neither_good_nor_bad_is_broken(body: Any) -> None:
     """
-    It is asked for again; it never counts as an empty report, nor as proof of the credentials.
+    It is requested again; it never counts as an empty report, nor as proof of the credentials.
     """
     verdict = judged(a_response(body))
 

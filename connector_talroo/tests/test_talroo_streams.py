@@ -87,7 +87,7 @@ def test_a_configuration_that_could_not_work_is_refused(given: dict[str, Any], s
 
 def test_a_day_is_one_request_with_both_dates() -> None:
     """
-    Advertiser and day of the slice, in the documented order, for the account that was asked for.
+    Advertiser and day of the slice, in the documented order, for the account that was requested.
     """
     (request,) = CLICKS.first_requests(settings(), Slice(now=NOW, account="2113", days=(date(2026, 3, 9),)))
 

@@ -240,7 +240,7 @@ def test_submission_is_the_documented_one(stream: str) -> None:
 )
 def test_period_ends_with_its_last_second(zone: str, more: dict[str, Any], first: str, last: str) -> None:
     """
-    ``from`` and ``to`` are the first and the last second asked for, in UTC, as the document's examples have them.
+    ``from`` and ``to`` are the first and the last second requested, in UTC, as the document's examples have them.
     """
     (request,) = requests_of("clicks", a_slice(date(2015, 12, 29), date(2015, 12, 30), zone=zone, **more))
 
@@ -291,7 +291,7 @@ def test_reads(
     stream: str, parent: dict[str, Any] | None, settings: dict[str, Any], url: str, columns: dict[str, Any]
 ) -> None:
     """
-    Addresses are encoded byte for byte, and the answer's records are stamped with what was asked for.
+    Addresses are encoded byte for byte, and the answer's records are stamped with what was requested.
     """
     (request,) = requests_of(stream, a_slice(parent=parent), **settings)
 
@@ -329,7 +329,7 @@ def test_slug_of_trade(offer: Any, slugs: list[str]) -> None:
 @pytest.mark.parametrize(("count", "capped"), [(999, False), (1000, True)], ids=["short", "full"])
 def test_full_list_is_cut(count: int, capped: bool) -> None:
     """
-    A list of exactly the largest length may have been cut; the length is asked for.
+    A list of exactly the largest length may have been cut; the length is requested.
     """
     paginator = OneFullList()
     request = paginator.first(Request(url="https://api.targetcircle.com/api/offers"))

@@ -230,7 +230,7 @@ def test_limit_as_total(app: TargetCircle) -> None:
 )
 def test_next_request_fails(app: TargetCircle, how: int, expected: tuple[int, bytes]) -> None:
     """
-    A failure that was asked for comes once.
+    A failure that was requested comes once.
     """
     app.fail_next(how)
 

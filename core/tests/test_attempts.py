@@ -32,7 +32,7 @@ def no_login(request: Request) -> Response:
 
 
 def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
-    """The retries that were told, two at most. All answers were asked for."""
+    """The retries that were told, two at most. All answers were requested."""
     clock, told = FakeClock(), []
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
     scripted = ScriptedExchange(script)

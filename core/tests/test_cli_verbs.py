@@ -567,7 +567,7 @@ def test_one_reason_is_told_once(here: Here, server: Server) -> None:
 
 def test_a_reason_is_the_same_whichever_request_it_names(here: Here, server: Server) -> None:
     """
-    A provider that cannot be reached is one reason, though each partition asked for another address.
+    A provider that cannot be reached is one reason, though each partition requested another address.
     """
     here.configure(server, ["7"])
     nobody = "source.shop.base_url=http://127.0.0.1:9"

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from penstock._decode import Compiled, Decoded, Wanted, compile_stream, sums
+from penstock._decode import ColumnOptions, Compiled, Decoded, compile_stream, sums
 from penstock._decode.coerce import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
@@ -18,7 +18,9 @@ from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, m
 
 
 def compiled(cls: type, **wanted: Any) -> Compiled:
-    return compile_stream("s", Stream(name="x", summary="", record=cls, kind="snapshot", key="id"), Wanted(**wanted))
+    return compile_stream(
+        "s", Stream(name="x", summary="", record=cls, kind="snapshot", key="id"), ColumnOptions(**wanted)
+    )
 
 
 def read(cls: type, *elements: Any, **wanted: Any) -> Decoded:

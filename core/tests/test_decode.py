@@ -66,7 +66,7 @@ def a_stream(cls: type = Click, **said: Any) -> Stream:
 def compiled(cls: type = Click, **more: Any) -> Compiled:
     said = {name: more.pop(name) for name in ("key", "account", "day", "day_of", "days_per_request") if name in more}
     besides = {name: more.pop(name) for name in ("columns", "derived") if name in more}
-    return compile_stream("source", a_stream(cls, **said), Wanted(**more), **besides)
+    return compile_stream("source", a_stream(cls, **said), ColumnOptions(**more), **besides)
 
 
 def an_array(*elements: Any, **more: Any) -> Items:
@@ -220,7 +220,7 @@ def test_an_amount_that_is_left_out_rejects_nothing() -> None:
     """
     Who knows that the prices are of another unit leaves out the amount, and has them as they are sent.
     """
-    shape = compile_stream("x", a_stream(Priced, key="id"), Wanted(exclude=["amount"]))
+    shape = compile_stream("x", a_stream(Priced, key="id"), ColumnOptions(exclude=["amount"]))
 
     (row,) = written(shape.decode(an_array({"id": "a", "price": "12.50"})))
 
@@ -418,7 +418,9 @@ def test_unreadable_values_of_columns_that_are_left_out_are_neither_kept_nor_cou
         code: int = secret(default=0)
 
     shape = compile_stream(
-        "s", Stream(name="x", summary="", record=Person, kind="snapshot", key="id"), Wanted(include_personal=False)
+        "s",
+        Stream(name="x", summary="", record=Person, kind="snapshot", key="id"),
+        ColumnOptions(include_personal=False),
     )
     people = [["1", "the 5th", "p1n", "", "5"], ["2", "", "", "soon", "5"], ["3", "", "", "", "c0de"]]
     header = ("id", "born", "pin", "seen", "code")
@@ -803,14 +805,14 @@ def test_a_large_array_that_is_cut_is_no_json() -> None:
 
 def test_a_stamp_that_the_provider_sends_too_must_agree() -> None:
     """
-    A row that says another account than the one asked for belongs elsewhere; a null one is filled.
+    A row that says another account than the one requested belongs elsewhere; a null one is filled.
     """
     decoded = compiled(account="job_id").decode(
         an_array({"clickId": "a", "jobId": 7}, {"clickId": "b"}, {"clickId": "c", "jobId": 8}), {"job_id": "7"}
     )
 
     assert [(row.click_id, row.job_id) for row in decoded.batch.rows] == [("a", 7), ("b", 7)]
-    assert reasons(decoded) == [("$[2].jobId", "job_id is 8, and 7 was asked for")]
+    assert reasons(decoded) == [("$[2].jobId", "job_id is 8, and 7 was requested")]
 
 
 def test_stamps_that_do_not_fit() -> None:
@@ -847,7 +849,7 @@ def test_an_added_column_that_must_have_a_value() -> None:
 
 def test_days_are_cut_in_the_sources_zone() -> None:
     """
-    The day of a record is that of its time in the zone; rows of days that were not asked for are set aside.
+    The day of a record is that of its time in the zone; rows of days that were not requested are set aside.
     """
     shape = compiled(Lead, day="report_date", day_of="saved", days_per_request=3, zone=ZoneInfo("America/New_York"))
     page = an_array(
@@ -868,7 +870,7 @@ def test_days_are_cut_in_the_sources_zone() -> None:
 def test_what_is_of_another_ask_is_dropped() -> None:
     """
     Where the provider may include the end of a period, rows of that moment are dropped and counted as repeated, and so
-    is what is earlier or later but still of the days asked for; a row of any other day is set aside.
+    is what is earlier or later but still of the days requested; a row of any other day is set aside.
     """
     shape = compiled(Lead, day="report_date", day_of="saved")
     page = an_array(
@@ -1179,7 +1181,7 @@ def test_excluded_columns_are_neither_delivered_nor_unknown() -> None:
     [
         pytest.param(lambda: compiled(exclude=["click_id"]), id="the key"),
         pytest.param(lambda: compiled(account="advertiser_id", exclude=["advertiser_id"]), id="the account"),
-        pytest.param(lambda: compiled(Lead, exclude=["saved"], needed=["saved"]), id="what a child is asked by"),
+        pytest.param(lambda: compiled(Lead, exclude=["saved"], needed=["saved"]), id="what a child is requested by"),
         pytest.param(lambda: compiled(Lead, key="email", include_personal=False), id="a personal key"),
         pytest.param(lambda: compiled(columns=[Column(name="price", type="text", member="p")]), id="declared twice"),
     ],

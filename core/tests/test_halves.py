@@ -1,5 +1,5 @@
 """
-An ask whose answer was cut is asked for in halves, which together ask for the same time, each moment once.
+An ask whose answer was cut is requested in halves, which together ask for the same time, each moment once.
 """
 
 from datetime import UTC, datetime, timedelta

@@ -159,7 +159,7 @@ def test_an_example_is_a_sound_plugin(hook: str) -> None:
 
 def test_hook_penstock_sources(capsys: pytest.CaptureFixture[str], place: Path) -> None:
     """
-    The connector is listed; its settings are what init prints; a secret among them is asked for as one.
+    The connector is listed; its settings are what init prints; a secret among them is requested as one.
     """
     plugin = example("penstock_sources")
 
@@ -173,7 +173,7 @@ def test_hook_penstock_sources(capsys: pytest.CaptureFixture[str], place: Path) 
 
 def test_hook_penstock_record_streams(place: Path) -> None:
     """
-    The stream is asked for with account and day, and both are on its rows.
+    The stream is requested with account and day, and both are on its rows.
     """
     plugins = [example("penstock_sources"), example("penstock_record_streams")]
 

@@ -237,7 +237,7 @@ def many(tmp_path: Path):
 )
 def test_a_window_is_read_and_nothing_else(many, window, expected):
     """
-    The rows of the days and accounts asked for are read from the database, no others.
+    The rows of the days and accounts requested are read from the database, no others.
     """
     found = many.entries("talroo", "clicks", **window)
 

@@ -154,7 +154,7 @@ def test_without_a_window_everything_the_provider_serves_is_wanted():
 )
 def test_a_window_never_leaves_what_is_served(today: date, back: int, length: int):
     """
-    Whatever window is asked for: the days are inside it, inside retention, not in the future, ascending and without a
+    Whatever window is requested: the days are inside it, inside retention, not in the future, ascending and without a
     gap, and what was left out is told; a window wholly outside is refused, never empty without a word.
     """
     since = today - timedelta(days=back)
@@ -293,7 +293,7 @@ def test_days_are_grouped_into_runs_of_bounded_length(wanted: set[int], limit: i
 
 def test_days_of_a_report_under_way_stay_together():
     """
-    After a crash the days that were submitted as one report are asked for as that report again.
+    After a crash the days that were submitted as one report are requested as that report again.
     """
     days = clicks_of(date(2026, 8, 1) + timedelta(days=n) for n in range(6))
     theirs = tuple(days[1:4])

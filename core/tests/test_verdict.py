@@ -55,7 +55,7 @@ def test_a_part_that_nobody_asked_for_is_no_answer(content_range: str, taken: bo
 @pytest.mark.parametrize("status", sorted(RETRIED_STATUSES))
 def test_trouble_is_tried_again(status: int):
     """
-    What may be better later is asked for again; 429 slows the whole source down.
+    What may be better later is requested again; 429 slows the whole source down.
     """
     verdict = by_status("shop", REQUEST, a_response(status=status))
 
@@ -73,7 +73,7 @@ def test_trouble_is_tried_again(status: int):
 )
 def test_a_refusal_is_final(status: int, error: type[Exception]):
     """
-    Credentials and requests that are refused, and redirects nobody followed, are not asked for again.
+    Credentials and requests that are refused, and redirects nobody followed, are not requested again.
     """
     verdict = by_status("shop", REQUEST, a_response(status=status))
 

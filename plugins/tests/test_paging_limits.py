@@ -28,7 +28,7 @@ from penstock_plugins.paging import PageNumber
 )
 def test_exactly_the_limit_is_cut(index: int, pages: int | None, count: int, listed: int, cut: bool) -> None:
     """
-    Exactly as many records as were asked for, over all pages, mean that there may be more; any other number does not.
+    Exactly as many records as were requested, over all pages, mean that there may be more; any other number does not.
     """
     page = Page(
         request=Request(url="https://provider.example/list", params=(("page", str(index + 1)),)),

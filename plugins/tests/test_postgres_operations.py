@@ -513,7 +513,7 @@ def test_schemas_of_the_dba_are_enough(dsn: str, role: str):
 
 def test_a_role_that_is_not_there_is_named(dsn: str):
     """
-    ``grant_to`` with a wrong name is refused before anything is asked for.
+    ``grant_to`` with a wrong name is refused before anything is requested.
     """
     with pytest.raises(TargetError, match=r"grant_to: .* no role analyst9"):
         sink(dsn, grant_to=("analyst9",)).open(SOURCE, "r1")

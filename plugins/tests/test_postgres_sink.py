@@ -296,7 +296,7 @@ def test_a_ledger_of_somebody_else_is_refused(dsn: str):
 )
 def test_what_no_delivery_could_write_to_is_told_beforehand(dsn: str, done: str, settings: dict[str, Any], said: str):
     """
-    Looking names the table, what was seen and what to do, before anything is asked for; it makes and changes nothing.
+    Looking names the table, what was seen and what to do, before anything is requested; it makes and changes nothing.
     """
     delivered(dsn, [click(1)])
     ask(dsn, done)
@@ -362,7 +362,7 @@ def test_a_missing_right_is_told_beforehand(dsn: str, done: str, said: str, cure
 def test_looking_at_tables_that_fit_makes_none(dsn: str):
     """
     Streams whose tables are not there yet pass, and the first delivery makes them. A column that a table lacks is added
-    before anything is asked for.
+    before anything is requested.
     """
     target = sink(dsn).open(SOURCE, "r1", ["clicks", "leads"])
     before = everything(dsn)
@@ -852,7 +852,7 @@ def test_a_user_who_may_only_read(dsn: str):
 
 def test_rows_of_a_query_are_streamed(dsn: str):
     """
-    Each row is a mapping of its columns; nothing is read before it is asked for.
+    Each row is a mapping of its columns; nothing is read before it is requested.
     """
     rows = iter(queried(Secret(dsn), "select generate_series(1, 100000000) as number, 0.5 as half;"))
 

@@ -278,7 +278,7 @@ def test_standard_output_shows_committed_partitions_only():
     [
         pytest.param(None, ["leads"], False, id="one stream"),
         pytest.param(None, ["leads", "lead_data"], True, id="several streams"),
-        pytest.param(True, ["leads"], True, id="asked for"),
+        pytest.param(True, ["leads"], True, id="requested"),
         pytest.param(False, ["leads", "lead_data"], False, id="not wanted"),
     ],
 )

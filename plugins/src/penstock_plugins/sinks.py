@@ -109,7 +109,7 @@ KINDS = (
     SinkKind(
         name="stdout",
         summary="JSON lines on standard output",
-        promise="at least once: nothing is remembered, each run writes all that it is asked for",
+        promise="at least once: nothing is remembered, each run writes all that it reads",
         scheme="-",
         settings=StdoutSettings,
         parse=lambda text: StdoutSettings(),

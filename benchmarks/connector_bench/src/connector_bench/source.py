@@ -86,7 +86,7 @@ class Click:
     job_id: int
     campaign_id: int
     campaign_name: str
-    report_date: date | None = added(description="the day asked for")
+    report_date: date | None = added(description="the day requested")
 
 
 @frozen(kw_only=True)

@@ -1,9 +1,9 @@
 """
-The configuration: ``penstock.toml``, ``--set`` and the environment, checked and made into settings classes.
+The configuration: ``penstock.toml``, ``--set`` and the environment, checked and converted to settings classes.
 
 A value comes from the file, the environment (``PENSTOCK_SOURCE__TALROO__CUSTOMER_SECRET``) or the command line
 (``--set source.talroo.base_url=...``); the later one wins. A value of the file has a TOML type and is converted
-strictly (``"5"`` is not a number); a text from elsewhere is read according to the type of its key.
+strictly (``"5"`` is not a number); a text from elsewhere is parsed as the type of its key.
 
 An error lists all problems of a configuration, each with its place, the key's path, what was found and what was
 expected.
@@ -52,9 +52,9 @@ DEFAULT_FILE = Path("penstock.toml")
 @frozen(kw_only=True)
 class SinkChoice:
     """
-    Where records go. ``shown`` is what messages say, without passwords.
+    The sink of a run. ``shown``: its text in messages, without passwords.
 
-    ``remembered``: a text that finds the target again, without a password; None for one that keeps nothing (stdout).
+    ``remembered``: a text from which the target can be opened later, without a password; None for stdout.
     """
 
     kind: SinkKind
@@ -219,7 +219,7 @@ class Config:
         return tuple(problems)
 
     def with_values(self, source: str, values: Mapping[str, Any], where: str) -> "Config":
-        """The same with these keys of a source, as TOML values. Keys that are there already are kept."""
+        """The same configuration with these keys of a source, as TOML values. Existing keys are kept."""
         keys = {key: raw_value("source", key, value, where) for key, value in values.items()}
         keys |= self.sources.get(source, {})
         return evolve(self, sources={**self.sources, source: keys})
@@ -247,7 +247,7 @@ class Config:
         )
 
     def _names(self) -> str:
-        """What may be read: ``the pipeline daily and the sources a, b``."""
+        """The names of pipelines and sources, for a message: ``the pipeline daily and the sources a, b``."""
         kinds = (("pipeline", self.pipelines), ("source", self.sources))
         return " and ".join(
             f"the {kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" for kind, names in kinds if names

@@ -1,5 +1,5 @@
 """
-One section of the configuration made into its settings class, with all of its problems.
+Conversion of one section of the configuration to its settings class, with all of its problems.
 """
 
 import os
@@ -304,7 +304,7 @@ def folded(name: str) -> str:
 
 
 def _referred(table: Mapping[str, Any], path: str, context: SectionContext, notices: list[str]) -> str:
-    """The text that ``{ env = "NAME" }`` and its kin refer to."""
+    """The text that a reference such as ``{ env = "NAME" }`` refers to."""
     kinds = ["env", "file", *context.secrets]
     kind, reference = next(iter(table.items())) if len(table) == 1 else ("", None)
     if kind not in kinds or not isinstance(reference, str) or not reference:

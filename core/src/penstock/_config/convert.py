@@ -50,7 +50,7 @@ _TRUE_FALSE = {"true": True, "yes": True, "on": True, "1": True, "false": False,
 
 def structure(value: Any, hint: Any) -> Any:
     """
-    A TOML value as the type ``hint``. Raises an error whose :func:`problems_inside` are everything that does not fit.
+    A TOML value as the type ``hint``. Raises an error; :func:`problems_inside` lists all problems in it.
     """
     return _converter.structure(value, hint)
 

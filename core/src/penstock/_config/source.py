@@ -1,5 +1,5 @@
 """
-A source as configured, and what its settings make of a stream's declaration.
+A source as configured, and the declarations of its streams with its settings applied.
 """
 
 from datetime import tzinfo
@@ -101,5 +101,5 @@ class ConfiguredSource:
         return limit(self.settings) if callable(limit) else limit
 
     def day_of(self, stream: Stream) -> str | None:
-        """The column that a row's own day is read from; None where the request says it."""
+        """The column that a row's own day is read from; None if the day is that of the request."""
         return stream.day_of(self.settings) if callable(stream.day_of) else stream.day_of

@@ -86,8 +86,8 @@ class ColumnRules:
         span: tuple[datetime, datetime] | None,
     ) -> None:
         """
-        Fill and check all columns but row keys. ``stamps`` stand on every row; ``days`` are those asked for, and
-        ``span`` is the time outside of which rows belong to another slice.
+        Fill and check all columns but row keys. ``stamps`` are written to every row; ``days`` are the requested ones;
+        rows outside of ``span`` belong to another slice.
         """
         self._clean_nested(page)
         self._stamp(page, stamps)
@@ -185,9 +185,9 @@ class ColumnRules:
         self._rejects.reject(
             page,
             {
-                i: (name, f"{name} is {value}, and {asked} was asked for")
-                for i, (value, asked) in enumerate(both)
-                if value is not None and asked is not None and value != asked
+                i: (name, f"{name} is {value}, and {stamp} was requested")
+                for i, (value, stamp) in enumerate(both)
+                if value is not None and stamp is not None and value != stamp
             },
         )
 
@@ -290,7 +290,7 @@ class ColumnRules:
             self._rejects.reject(
                 page,
                 {
-                    i: (self._day_of or self._day, f"its day is {value}, which was not asked for")
+                    i: (self._day_of or self._day, f"its day is {value}, which was not requested")
                     for i, value in enumerate(found)
                     if value not in days
                 },

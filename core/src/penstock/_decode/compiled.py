@@ -63,7 +63,7 @@ class Decoded:
 
 
 @frozen(kw_only=True)
-class Wanted:
+class ColumnOptions:
     """
     A source's settings for its columns, and the columns of this stream that other streams read.
 
@@ -83,7 +83,7 @@ class Wanted:
     connector: str = ""
 
 
-EVERYTHING = Wanted()
+EVERYTHING = ColumnOptions()
 
 
 @frozen(kw_only=True)
@@ -112,7 +112,7 @@ class Division:
 def compile_stream(
     source: str,
     stream: Stream,
-    wanted: Wanted = EVERYTHING,
+    options: ColumnOptions = EVERYTHING,
     *,
     columns: Sequence[Column] = (),
     derived: Sequence[Stream] = (),
@@ -126,7 +126,7 @@ def compile_stream(
     Raises ConfigError if ``exclude`` or ``include_personal`` leaves out a column that is needed, or if a configured
     column exists already; TypeError for a contradictory declaration.
     """
-    return Compiled(source, stream, _all_columns(source, stream, columns), Division.of(stream), wanted, derived)
+    return Compiled(source, stream, _all_columns(source, stream, columns), Division.of(stream), options, derived)
 
 
 def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[Column, ...]:
@@ -164,7 +164,7 @@ class Compiled:
         stream: Stream,
         columns: tuple[Column, ...],
         division: Division,
-        wanted: Wanted,
+        options: ColumnOptions,
         derived: Sequence[Stream] = (),
     ) -> None:
         self.columns: dict[str, Column] = {column.name: column for column in columns}
@@ -172,18 +172,18 @@ class Compiled:
         day, day_of = division.day, _value(stream.day_of, str)
         read = (*stream.key, *division.partition, *([day_of] if day_of else ()))
         self._check_declaration(stream, (*read, *division.parent_key))
-        self._hidden = self._to_hide(stream, wanted, {*read, *wanted.needed})
+        self._hidden = self._to_hide(stream, options, {*read, *options.needed})
 
-        paths = _hidden_paths(columns, wanted.include_personal)
+        paths = _hidden_paths(columns, options.include_personal)
         cleaners = {name: cleaner(those) for name, those in paths.items()}
-        keep_extra = EXTRA not in wanted.exclude and f"{stream.name}.{EXTRA}" not in wanted.exclude
-        keep_unknown = wanted.include_personal if wanted.extra is None else wanted.extra
+        keep_extra = EXTRA not in options.exclude and f"{stream.name}.{EXTRA}" not in options.exclude
+        keep_unknown = options.include_personal if options.extra is None else options.extra
         sent_json = [column.name for column in columns if column.type == "json" and not column.added]
-        raw = tuple(name for name in sent_json if wanted.nested == "raw" and name not in cleaners)
+        raw = tuple(name for name in sent_json if options.nested == "raw" and name not in cleaners)
         hidden = [self.columns[name] for name in self._hidden]
         masked = [one.path[-1] if one.path else one.member for one in hidden if one.member is not None]
         handling = Handling(
-            required=frozenset({*read, *wanted.needed, *division.parent_key}),
+            required=frozenset({*read, *options.needed, *division.parent_key}),
             hidden=self._hidden,
             masks=Masks.of(masked, (path for those in paths.values() for path in those)),
             unknown=keep_unknown,
@@ -191,14 +191,14 @@ class Compiled:
         )
         rejects = Rejects(stream.name, self.columns, handling)
         self._wire = RecordDecoder(
-            self.columns, raw=raw, nested=wanted.nested, extra=keep_unknown and keep_extra, rejects=rejects
+            self.columns, raw=raw, nested=options.nested, extra=keep_unknown and keep_extra, rejects=rejects
         )
         self._rules = ColumnRules(
             self._name,
             self.columns,
             nesting=Nesting(raw=raw, cleaners=cleaners),
             hidden=self._hidden,
-            days=DayRule(day=day, day_of=day_of, zone=wanted.zone),
+            days=DayRule(day=day, day_of=day_of, zone=options.zone),
             rejects=rejects,
         )
         # One answer for two days may have a row of the same key on each.
@@ -223,7 +223,7 @@ class Compiled:
             partition_columns=division.partition,
             summary=stream.summary,
             derived_by=division.parent_key,
-            connector=wanted.connector,
+            connector=options.connector,
         )
         self._measures = tuple(
             column for column in columns if column.additive and not column.added and not column.unit_of
@@ -247,14 +247,14 @@ class Compiled:
                 if other not in self.columns:
                     raise TypeError(f"{self._name}: {column.name} is made of {other}, which is no column")
 
-    def _to_hide(self, stream: Stream, wanted: Wanted, needed: set[str]) -> frozenset[str]:
+    def _to_hide(self, stream: Stream, options: ColumnOptions, needed: set[str]) -> frozenset[str]:
         """The columns that are not delivered; raises ConfigError where one of them is needed."""
-        exclude = wanted.exclude
+        exclude = options.exclude
         excluded = {name for name in self.columns if name in exclude or f"{stream.name}.{name}" in exclude}
         for name in sorted(excluded & needed):
             raise ConfigError(
                 f"exclude: {stream.name}.{name} cannot be left out; it is (part of) the key, the partition, or what "
-                f"another stream is asked by."
+                f"another stream is requested by."
             )
         units = {one.unit_of for one in self.columns.values() if one.unit_of and one.name not in excluded}
         for name in sorted(excluded & units):
@@ -265,16 +265,16 @@ class Compiled:
         secret = {column.name for column in self.columns.values() if column.secret}
         if unfit := secret & needed:
             raise TypeError(f"{self._name}: {min(unfit)} is secret, and cannot be key or partition")
-        hide_personal = not wanted.include_personal
+        hide_personal = not options.include_personal
         personal = {column.name for column in self.columns.values() if column.personal and hide_personal}
         for name in sorted(personal & needed):
             raise ConfigError(
                 f"include_personal: {stream.name}.{name} is personal and cannot be left out; it is (part of) the key, "
-                f"the partition, or what another stream is asked by. Leave out the stream instead."
+                f"the partition, or what another stream is requested by. Leave out the stream instead."
             )
         return frozenset(excluded | personal | secret)
 
-    def _derived(self, child: Stream, division: Division, wanted: Wanted) -> "_Derived":
+    def _derived(self, child: Stream, division: Division, options: ColumnOptions) -> "_Derived":
         declared = child.derived
         if declared is None or declared.column not in self.columns:
             raise TypeError(f"{child.name} is not derived from a column of {self.layout.stream}")
@@ -284,7 +284,7 @@ class Compiled:
             child,
             of_derived.columns_of_derived(child, self.layout, self.columns),
             evolve(division, parent_key=parent_key),
-            evolve(wanted, needed=tuple(declared.stamps)),
+            evolve(options, needed=tuple(declared.stamps)),
         )
         return _Derived(compiled, self.columns[declared.column], of_derived.stamps_of(child, self.layout))
 
@@ -340,13 +340,13 @@ class Compiled:
         """
         The typed rows of a run of elements.
 
-        ``columns`` are stamped on every row, texts taken to the column's type (``Request.columns`` and the
-        partition's values); those of ``items`` come on top. A stamp for a column that the provider sends too fills
-        its nulls; a row that says something else is rejected, as it belongs to another partition or parent.
-        ``memory`` is the listing's; ``days``, if given, are the days asked for: rows of other days are rejected.
+        ``columns`` (``Request.columns`` and the values of the partition) are stamped on every row, converted to the
+        column's type; stamps of ``items`` override them. If the provider sends a stamped column too, the stamp fills
+        its nulls, and a row with another value is rejected, since it belongs to another partition or parent.
+        ``memory`` is that of the listing. ``days``: the requested days; rows of other days are rejected.
 
-        Raises PluginError for a stamp that is no column or does not fit it, BrokenBodyError and BoundExceededError
-        for JSON lines that the envelope had not checked.
+        Raises PluginError for a stamp without a column, or of another type; BrokenBodyError and BoundExceededError
+        for JSON lines, which the envelope does not check.
         """
         memory = SeenKeys() if memory is None else memory
         memory.next_page()
@@ -427,8 +427,8 @@ def _hidden_paths(columns: Iterable[Column], include_personal: bool) -> dict[str
     return {name: paths for name, paths in hidden.items() if paths}
 
 
-def _value(said: Any, wanted: type[T]) -> T | None:
-    """A declared value; a function of the settings must have been asked before."""
-    if said is not None and not isinstance(said, wanted):
-        raise TypeError(f"{said!r} depends on the settings: evolve the stream with its value first")
-    return said
+def _value(declared: Any, type_: type[T]) -> T | None:
+    """A declared value. Raises TypeError for a function of the settings, which the caller must have called."""
+    if declared is not None and not isinstance(declared, type_):
+        raise TypeError(f"{declared!r} depends on the settings: evolve the stream with its value first")
+    return declared

@@ -1,3 +1,3 @@
 """
-What a run wants: its streams and accounts, and the partitions that are not final.
+The plan of a run: its streams and accounts, and the partitions that are not final.
 """

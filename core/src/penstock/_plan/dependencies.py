@@ -24,15 +24,14 @@ def key_of(planned: PlannedSlice) -> Key:
 @define(eq=False)
 class Dependencies:
     """
-    Which stream waits for which, the columns kept of rows that other streams are requested by, and whether these rows
-    are complete.
+    The order of streams, the columns of rows that other streams are requested by, and whether these rows are complete.
 
     A stream's account is *over* when all its slices have ended, and *well* if none of them failed.
     """
 
     source: ConfiguredSource
     dependents: dict[str, list[Stream]] = field(factory=dict, init=False)  # stream -> those divided by its accounts
-    _wanted: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
+    _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
     _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # kept, by slice
     _under_way: dict[Key, int] = field(factory=dict, init=False)  # slices that did not end yet
     _unwell: set[Key] = field(factory=set, init=False)
@@ -61,7 +60,7 @@ class Dependencies:
             if named := self.source.accounts_from(stream):
                 visit(self.source.stream(named[0]))
             if stream.parent is not None:
-                self._wanted.setdefault(stream.parent.stream, set()).update(stream.parent.columns)
+                self._needed.setdefault(stream.parent.stream, set()).update(stream.parent.columns)
                 visit(self.source.stream(stream.parent.stream))
 
         def visit(stream: Stream) -> None:
@@ -75,28 +74,28 @@ class Dependencies:
 
     def columns(self, stream: Stream) -> tuple[str, ...]:
         """The columns of a stream that other streams are requested or divided by."""
-        wanted = set(self._wanted.get(stream.name, ()))
+        needed = set(self._needed.get(stream.name, ()))
         dependents = self.dependents.get(stream.name)
         if dependents and dependents[0].accounts_from is not None:
-            wanted.add(dependents[0].accounts_from[1])
-            wanted.update(one.zone_from for one in dependents if one.zone_from is not None)
-        return tuple(sorted(wanted))
+            needed.add(dependents[0].accounts_from[1])
+            needed.update(one.zone_from for one in dependents if one.zone_from is not None)
+        return tuple(sorted(needed))
 
     # --- rows that are kept -------------------------------------------------------------------------------------------
 
     def see(self, planned: PlannedSlice, batch: Batch) -> None:
-        """Keep what other streams need of these rows; nothing where none of them does."""
+        """Keep the columns of these rows that other streams need, if any."""
         columns = self.columns(planned.stream)
         if columns:
             rows = self._rows.setdefault(key_of(planned), {}).setdefault(planned.partitions[0], [])
             rows.extend({column: _plain(getattr(row, column)) for column in columns} for row in batch)
 
     def forget(self, planned: PlannedSlice) -> None:
-        """Drop what was kept of a slice that is read again."""
+        """Drop the kept rows of a slice that is read again."""
         self._rows.get(key_of(planned), {}).pop(planned.partitions[0], None)
 
     def rows(self, key: Key) -> list[Mapping[str, Any]]:
-        """What was kept of a stream's account, its days in order."""
+        """The kept rows of a stream's account, its days in order."""
         return [row for _, rows in sorted(self._rows.get(key, {}).items()) for row in rows]
 
     # --- progress -----------------------------------------------------------------------------------------------------
@@ -116,7 +115,7 @@ class Dependencies:
 
     def drop(self, planned: PlannedSlice) -> None:
         """Drop rows that no child needs, once the accounts were taken from them."""
-        if planned.stream.name not in self._wanted:
+        if planned.stream.name not in self._needed:
             self._rows.pop(key_of(planned), None)
 
     def is_over(self, key: Key) -> bool:

@@ -28,7 +28,7 @@ DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 
 @frozen(kw_only=True)
 class Job:
-    """One source on its way into one sink."""
+    """One source and one sink, with the options of the run."""
 
     source: ConfiguredSource
     streams: tuple[str, ...]
@@ -182,8 +182,8 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
 @frozen(kw_only=True)
 class _Known:
     """
-    What the ledger holds of a stream's window, the source as an account sees it, and the fingerprints of its settings
-    and of what reads its records.
+    The ledger's rows of a stream's window, the source as an account sees it, and the fingerprints of its settings and
+    of its record classes.
     """
 
     source: ConfiguredSource
@@ -343,7 +343,7 @@ class Planner:
         return evolve(known, entries=entries, reports=reports)
 
     def _seen_by(self, known: _Known, stream: Stream, account: str | None) -> _Known:
-        """The same, as this account sees the source."""
+        """The same rows, with the source as this account sees it."""
         source = self.source_of(stream, account)
         if source is known.source:
             return known

@@ -69,7 +69,7 @@ def select_streams(
 
 
 def _matching(source: ConfiguredSource, patterns: Sequence[str]) -> list[str]:
-    """The source's streams that are named by a pattern; a pattern with signs names only those that can be read."""
+    """The source's streams that match a pattern. A pattern with wildcards matches only those that can be read."""
     found = []
     for stream in source.streams:
         readable = not stream.not_built and not lacking(source, stream)

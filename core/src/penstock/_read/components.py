@@ -9,7 +9,7 @@ from typing import Any, Literal
 from attrs import evolve, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._decode import Compiled, Wanted, compile_stream
+from penstock._decode import ColumnOptions, Compiled, compile_stream
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.protocols import BodyDecoder, Named, Paginator, Poller, SinglePage
@@ -60,7 +60,7 @@ def _shape_of(source: ConfiguredSource, stream: Stream, needed: Collection[str])
     return compile_stream(
         source.name,
         evolve(stream, day_of=source.day_of(stream), days_per_request=source.days_per_request(stream)),
-        Wanted(
+        ColumnOptions(
             exclude=settings.exclude,
             include_personal=settings.include_personal,
             extra=settings.extra,

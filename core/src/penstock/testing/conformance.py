@@ -209,7 +209,7 @@ def conforms(
     ``expired`` is the status with which the provider refuses a token that ran out, where a login grants it.
 
     Its declarations are sound; a first run delivers every stream, all rows as ``truth`` has them; a run that was
-    stopped is finished by the next one; what is final is not asked for again; faults that pass cost no row; a wrong
+    stopped is finished by the next one; what is final is not requested again; faults that pass cost no row; a wrong
     credential ends with 3 and shows nothing; the check is one request that only reads; all requests stay at base_url.
     """
     registry = Registry(plugins)
@@ -337,7 +337,7 @@ def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[
 
 
 def nothing_final_again(subject: Subject, folder: Path) -> list[str]:
-    """Days that were read after they closed are asked for no more."""
+    """Days that were read after they closed are requested no more."""
     sink = MemorySink(folder / "ledger.sqlite")
     with subject.served() as (server, _):
         source = subject.source(server.base_url)

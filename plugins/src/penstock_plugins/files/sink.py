@@ -401,7 +401,7 @@ class FileTarget:
         fault_point("files.delivered")
 
     def _kept(self, former: Sequence[LedgerFile], files: Sequence[LedgerFile]) -> list[LedgerFile]:
-        """The former files of derived streams that are not asked for in this run: they stay."""
+        """The former files of derived streams that are not requested in this run: they stay."""
         named = {file.path for file in files} | {self._other(file.path) for file in files}
         return [file for file in former if file.path not in named and file.size is not None]
 

@@ -1,7 +1,7 @@
 """
 JSON lines on standard output, a partition at a time: what was aborted never shows.
 
-Nothing is remembered, so each run writes everything it is asked for: at least once.
+There is no ledger, so each run writes all that it reads: at least once.
 """
 
 import codecs

@@ -56,7 +56,7 @@ COLUMN_COMMENTS = {
     "state": "delivered, also if a later reading failed; failed: tried, and never delivered",
     "standing": "final: read after the day closed; open: to be read again; failed: an error since the last delivery",
     "run_id": "The run that wrote this",
-    "read_at": "When the delivered rows were read; of a report, when it was asked for",
+    "read_at": "When the delivered rows were read; of a report, when it was submitted",
     "open_until": "From when on a reading is final; null: never",
     "fingerprint": "Of the settings that shape the answer",
     "rows": "Rows delivered",
@@ -89,7 +89,7 @@ COLUMN_COMMENTS = {
     "handle": "The provider's name of the report",
     "request": "The submission, without credentials",
     "reports.partitions": "The partitions that its answer will hold, as JSON",
-    "submitted_at": "When it was asked for",
+    "submitted_at": "When it was submitted",
     "position": "Counts the accounts",
     "started_at": "When the run began",
     "finished_at": "When it ended; null: it did not, or not properly",
@@ -276,7 +276,7 @@ class PostgresLedger(SqlLedger):
         self._sql(f"alter table {{t}}restatements {nullable}")
 
     def _check_rights(self) -> None:
-        """Before anything is asked for: whether this user may write what every delivery writes."""
+        """Before anything is requested: whether this user may write what every delivery writes."""
         closed = self._database.run(
             "select relname from pg_class c join pg_namespace n on n.oid = relnamespace "
             "where nspname = %s and relname = any(%s) "
