@@ -1,3 +1,3 @@
 """
-HTTP: which request is made when, and how one is signed, sent, retried and judged.
+HTTP: the scheduling of requests, and their signing, sending, retrying and judging.
 """

@@ -20,10 +20,10 @@ from penstock.redact import mask_temporarily
 # A smaller difference between two clocks is no reason to refuse a signature.
 TOLERATED_SKEW = timedelta(seconds=60)
 
-# A larger one is no clock that is wrong but a date that is nonsense; with it, our time would leave the calendar.
+# A larger difference is an invalid date, not a wrong clock. Applying it could exceed the range of datetime.
 LARGEST_SKEW = timedelta(days=3650)
 
-# A token is renewed when this part of its life is over, so that it does not expire between two pages.
+# A token is renewed after this share of its lifetime, so that it does not expire between two pages.
 RENEWED_AT = 0.8
 
 
@@ -33,8 +33,8 @@ class SignedExchange:
     An exchange that signs: any request with ``credentials`` goes through the authenticator, one attempt at a time.
 
     It holds what signing needs between attempts: the grant, renewed by one thread at a time, and the skew between
-    the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included. A login that
-    is refused is not tried again: every thread would do so, and providers count them, up to locking the account.
+    the provider's clock and ours. ``login`` sends the authenticator's grant request, retries included. A refused login
+    is not repeated: every thread would repeat it, and providers lock accounts after a number of failed logins.
     """
 
     authenticator: Authenticator
@@ -56,7 +56,7 @@ class SignedExchange:
         signed = self.authenticator.sign(request, self.now(), self.grant())
         for name, value in (*signed.params, *signed.headers):
             if name in signed.masked and (name, value) not in request.params:
-                mask_temporarily(value)  # a provider may repeat it, and for a while others could ask with it
+                mask_temporarily(value)  # a provider may repeat it in a body, and it is valid for a while
         return self.send(signed)
 
     def now(self) -> datetime:
@@ -89,8 +89,8 @@ class SignedExchange:
 
     def correct_clock(self, response: Response, used: timedelta) -> bool:
         """
-        Take over the provider's clock, as its ``Date`` header gives it. Whether it differs enough to matter from the
-        one that the refused attempt was signed with, whose skew was ``used``: another thread may have corrected ours.
+        Adopt the provider's time from its ``Date`` header. Returns whether it differs by more than ``SKEW_S`` from the
+        time of the refused attempt, whose skew was ``used``: another thread may have corrected the skew meanwhile.
 
         The skew is whole seconds, as the header is: our fraction of a second stays in what is signed, so that two
         attempts of one second never carry the same time, which a provider would take for a replay.

@@ -146,8 +146,8 @@ class SourceClient:
         )
 
     def _log_in(self, request: Request) -> Response:
-        """The login: retried like a read, judged by its status alone; the authenticator reads what is final."""
-        retrying = evolve(self._retrying)  # unsigned, and without what other requests proved
+        """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
+        retrying = evolve(self._retrying)  # unsigned, and without a proven grant
         response, _, _ = retrying(request, partial(self._judged_login, request), partial(self._again, request, None))
         return response
 

@@ -1,5 +1,5 @@
 """
-Where a request goes, and whether it may: URLs taken apart, and the rules for leaving the source's origin.
+The origin of a request, and the rules for requests beyond the origins of its source.
 """
 
 import ipaddress
@@ -31,7 +31,7 @@ class Boundary:
         self.base = origin_of(base)
         self.trusted = frozenset({self.base, *map(origin_of, further)})
         self._allow_http = allow_http
-        # How nearly every address begins: nothing can stand between this and its path that would lead elsewhere.
+        # The prefix of nearly every address: with the slash, no user or port can follow that leads to another host.
         self._own = f"{self.base.removesuffix(':443' if self.base.startswith('https') else ':80')}/"
         self._base_is_private: bool | None = None
         for url in (self.base, *sorted(self.trusted - {self.base})):
@@ -47,7 +47,7 @@ class Boundary:
         except ValueError:
             origin, host = "", ""
         scheme = origin.partition(":")[0]
-        # Of what stands behind an address in brackets Python says nothing, but it would be sent as Host.
+        # Python accepts any text behind an address in brackets, and would send it as Host.
         if scheme not in ("http", "https") or not host or _LOOSE.match(url):
             raise ForeignOriginError(f"{host_of(before)} names an address that is no http(s) URL ({shown(request)}).")
         if origin in self.trusted:
@@ -85,7 +85,7 @@ class Boundary:
             raise _private(host_of(origin), request)
 
     def _private_allowed(self) -> bool:
-        """Whether the source itself is on a private network: then its downloads may be, too."""
+        """Whether downloads may be on a private network: the source itself is on one."""
         if self._base_is_private is None:
             self._base_is_private = any(not _is_public(address) for address in _addresses(host_of(self.base)))
         return self._base_is_private
@@ -118,7 +118,7 @@ def split(url: str) -> tuple[str, str]:
 
 
 def absolute(url: str, location: str, request: Request) -> str:
-    """Where a redirect leads."""
+    """The absolute URL that a redirect leads to."""
     try:
         return urljoin(url, location)
     except ValueError:
@@ -147,13 +147,13 @@ def _address(text: str) -> Address:
 
 
 def _is_public(address: Address) -> bool:
-    # Reserved ones too: an old way to write IPv4 addresses, [::10.0.0.1], is among them.
+    # Reserved addresses are private too: they include the deprecated form [::10.0.0.1] of IPv4 addresses.
     special = address.is_multicast or address.is_reserved or getattr(address, "is_site_local", False)
     return address.is_global and not special
 
 
 def _addresses(host: str) -> list[Address]:
-    """All addresses of a host; none when the name service does not know it (then the connection says so)."""
+    """All addresses of a host; none if the name service does not know it (the connection then raises that)."""
     try:
         return [_address(host)]
     except ValueError:

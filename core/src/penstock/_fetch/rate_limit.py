@@ -1,5 +1,5 @@
 """
-Keep to what a provider allows: requests per second, and a pause of the whole source when it says stop.
+Rate limiting: requests per second, and a pause of the whole source when the provider throttles.
 """
 
 import threading
@@ -26,7 +26,7 @@ class RateLimit:
             self.clock.sleep(pause)
 
     def cool_down(self, seconds: float) -> None:
-        """No request of this source starts for so long."""
+        """Start no request of this source for so many seconds."""
         with self._lock:
             self._free_at = max(self._free_at, self.clock.monotonic() + seconds)
 

@@ -1,5 +1,5 @@
 """
-Retries: what follows an attempt that failed, with exponential back-off and full jitter, within the run's budget.
+Retries of failed attempts, with exponential back-off and full jitter, within the run's budget.
 
 The decision is one pure function, :meth:`Attempts.after`. :class:`Retrying` carries it out for what may be repeated:
 reads, logins, and the submission of a report; writes have a loop of their own (:mod:`penstock._write.sender`).
@@ -40,7 +40,7 @@ RENEWALS = 5
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """How often and how patiently. Seconds; ``throttle_wait_s`` bounds what a provider may impose."""
+    """The number of retries, and their pauses in seconds. ``throttle_wait_s`` bounds a pause that the provider states."""
 
     retries: int = 5
     first_s: float = 1.0
@@ -101,7 +101,7 @@ Step = Renew | CorrectClock | Wait | Park | GiveUp
 
 @frozen(kw_only=True)
 class Attempts:
-    """How often one request was tried, and what follows. Values in, value out."""
+    """The attempts of one request, and the decision about the next. Values in, value out."""
 
     policy: RetryPolicy
     failures: int = 0
@@ -112,11 +112,11 @@ class Attempts:
         self, verdict: Retry, response: Response | None, *, grant: Grant | None, proven: bool, random_fraction: float
     ) -> "tuple[Step, Attempts]":
         """
-        What follows an attempt with this verdict, and the attempts so far with it.
+        The next step after an attempt with this verdict, and the attempts including it.
 
-        ``response``: None where the attempt brought none. ``grant``: what it was signed with; without one there is
-        nothing to renew. ``proven``: this grant was good for another request, so it has expired and a second renewal
-        is no repeated login with bad credentials.
+        ``response``: None if the attempt had none. ``grant``: the one that it was signed with; without one there is
+        nothing to renew. ``proven``: this grant was accepted for another request, so it has expired, and a second
+        renewal does not repeat a login with bad credentials.
         """
         if verdict.renew and grant is not None and (not self.renewals or (proven and self.renewals < RENEWALS)):
             return Renew(), evolve(self, renewals=self.renewals + 1)
@@ -189,14 +189,14 @@ def parked(error: PenstockError, seconds: float, policy: RetryPolicy, response: 
     )
 
 
-# --- what a run may spend -------------------------------------------------------------------------------------------
+# --- the budget of a run --------------------------------------------------------------------------------------------
 
 
 @define
 class Budget:
     """
-    What one run may spend on retries: a number over all its sources, the time until its deadline, and none at a source
-    that does not respond (see ``SILENT``).
+    The retries that one run may make: a number over all its sources, none past its deadline, and none at a source that
+    does not respond (see ``SILENT``).
     """
 
     clock: Clock
@@ -206,7 +206,7 @@ class Budget:
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     def take(self, source: str) -> bool:
-        """Account for one retry at a source; False when there is none left for it."""
+        """Count one retry at a source. False if none is left for it."""
         with self._lock:
             if self._silent.get(source, 0) >= SILENT:
                 return False
@@ -214,12 +214,12 @@ class Budget:
             return self.retries >= 0
 
     def responded(self, source: str) -> None:
-        """A request to the source brought a response, of whatever kind."""
+        """Record that a request to the source had a response, of any status."""
         with self._lock:
             self._silent[source] = 0
 
     def gave_up(self, source: str) -> None:
-        """A request to the source was given up without any response."""
+        """Record that a request to the source was given up without a response."""
         with self._lock:
             self._silent[source] = self._silent.get(source, 0) + 1
 
@@ -236,7 +236,7 @@ class Budget:
 @frozen(kw_only=True)
 class Again:
     """
-    An attempt that failed and that another follows after a pause; at once where a new signature may do (``renewed``).
+    A failed attempt that is repeated after a pause; at once if a new signature may succeed (``renewed``).
     """
 
     error: PenstockError
@@ -293,7 +293,7 @@ class Retrying:
     budget: Budget
     source: str = ""
     random_fraction: Callable[[], float] = random.random
-    _proven: Grant | None = field(default=None, init=False)  # the last grant that a request was answered with
+    _proven: Grant | None = field(default=None, init=False)  # the last grant that was accepted
 
     def __call__(
         self,

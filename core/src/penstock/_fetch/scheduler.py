@@ -1,16 +1,16 @@
 """
-The scheduler: threads that only fetch, and one loop that resumes the readings that wait for what they bring.
+The scheduler: threads that fetch, and one loop that resumes the readings with the outcomes.
 
 A *reading* (see :mod:`penstock._read.reader`) is a generator. It yields calls, and is resumed with the outcome of each,
-in the order of the calls. The scheduler decides which call is made when:
+in the order of the calls. The scheduler decides the order of the calls of all readings:
 
-* a source has as many fetching threads as it may have requests under way;
-* the reading that started first has the first claim on them, so that what was begun is finished;
-* bodies that were not taken yet are bounded, in number for each source and in bytes over all readings;
-* a pause (a report that is not ready) waits on a timer and holds no thread.
+* a source has as many fetching threads as it may have concurrent requests;
+* the reading that started first has priority, so that readings finish in the order in which they began;
+* unread bodies are bounded, in number for each source and in bytes over all readings;
+* a pause (a report that is not ready) waits on a timer and occupies no thread.
 
-The cost of an answer does not depend on how many tasks wait: those that can start are queued for each client, and those
-that need the rows of others are kept aside until they are released.
+The cost of a response does not depend on the number of waiting tasks: tasks that can start are queued per client, and
+tasks that need the rows of others are kept separately until they are released.
 """
 
 import contextlib
@@ -29,17 +29,17 @@ from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, BodyDecoder, Refuse, Skip
 
-# The most that lies in memory, fetched and not yet written; one more body is always allowed, however large.
+# Maximum bytes of fetched, unread bodies in memory. One more body is always allowed, however large.
 READ_AHEAD_BYTES = 32 * 1024 * 1024
 
 # The most responses of a source that are under way or not yet taken, as a multiple of its ``concurrency``
 # (back-pressure: where the writer is slower than the provider, the threads do not all compete for the processor).
 READ_AHEAD = 2
 
-# Readings begun and not ended: those that wait for a report hold no thread, only their place.
+# Maximum of unfinished readings. One that waits for a report counts, although it occupies no thread.
 MOST_ACTIVE = 64
 
-# A stop or a deadline is noticed after at most so long.
+# Maximum delay until a stop or a deadline takes effect.
 TICK_S = 0.2
 
 
@@ -49,8 +49,8 @@ class Call:
     One request for a fetching thread to make. ``read`` finds the items in its body; None where there are none.
 
     ``stream``: the stream whose judge comes first and whose counters count it; None: no stream. ``lenient``: a refused
-    or unreadable answer is returned instead of raised (submissions and polls). ``digest``: also fingerprint the items,
-    so that a repeated page is noticed.
+    or unreadable answer is returned instead of raised (submissions and polls). ``digest``: also compute a fingerprint
+    of the items, to detect a repeated page.
     """
 
     request: Request
@@ -63,7 +63,7 @@ class Call:
 
 @frozen(kw_only=True, eq=False)
 class Outcome:
-    """What a call brought: a judged answer, or the error that stands."""
+    """The result of a call: an accepted answer, or the error after all retries."""
 
     call: Call
     response: Response | None = None
@@ -89,7 +89,7 @@ Reading = Generator[Step, Outcome | None, None]
 
 
 class Client(Protocol):
-    """A source as the scheduler sees it: how many requests it may have under way, and how one is made."""
+    """The scheduler's interface to a source: its number of concurrent requests, and the call that makes one."""
 
     @property
     def concurrency(self) -> int: ...
@@ -128,7 +128,7 @@ class _Slot:
 @define(eq=False)
 class Scheduler:
     """
-    Runs tasks until none is left. It raises no error of theirs: each task's ``ended`` gets it.
+    Runs tasks until none is left. It does not raise their errors, but passes each to the task's ``ended``.
 
     ``deadline`` is on the monotonic clock. When it passes, or the clock's ``stop`` is set, no new call is made,
     every unfinished task is ended with that error, and :meth:`run` returns it.
@@ -157,13 +157,13 @@ class Scheduler:
                 self._aside.setdefault(task.after, []).append(task)
 
     def release(self, key: Hashable) -> None:
-        """The tasks after ``key`` may start, before others that wait; may be called as :meth:`add` may."""
+        """Let the tasks after ``key`` start, before other waiting tasks. May be called wherever :meth:`add` may."""
         self._released.add(key)
         for task in reversed(self._aside.pop(key, [])):
             self._client(task).waiting.appendleft(task)
 
     def run(self) -> PenstockError | None:
-        """The error that ended everything early, if one did."""
+        """Run all tasks. Returns the error that ended the run early, if one did."""
         try:
             while True:
                 over = self._over()
@@ -192,7 +192,7 @@ class Scheduler:
     # --- submitting -------------------------------------------------------------------------------------------------
 
     def _submit(self) -> None:
-        """Give every free thread something to do: calls of running readings first, then new readings."""
+        """Give calls to the free threads: those of running readings first, then of new ones."""
         for task in self._active:
             self._hand_out(task)
         for client in list(self._clients.values()):
@@ -214,7 +214,7 @@ class Scheduler:
             client.put(task, slot)
 
     def _room(self, client: "_ClientQueue") -> bool:
-        """Whether another body of this client may be under way."""
+        """Whether this client may have another body in flight."""
         bytes_left = self._held + self._under_way * self._largest < self.read_ahead_bytes
         return bytes_left and client.busy + client.ready < READ_AHEAD * client.concurrency
 
@@ -251,7 +251,7 @@ class Scheduler:
             slot.outcome = outcome
             self._held += outcome.size
             client.ready += 1
-        self._submit()  # the freed thread first: decoding and writing take a while
+        self._submit()  # before resuming: decoding and writing take a while
         self._advance(task)
 
     def _advance(self, task: Task) -> None:
@@ -275,7 +275,7 @@ class Scheduler:
             step = task._reading.send(outcome)
         except StopIteration:
             self._end(task, None)
-        except Exception as error:  # the task's own; its ``ended`` decides what becomes of it
+        except Exception as error:  # the task's own error; its ``ended`` handles it
             self._end(task, error)
         else:
             if isinstance(step, Pause):

@@ -24,7 +24,7 @@ from penstock.protocols import Grant, Renewing
 from penstock.redact import Secret
 
 # The newest tokens, and those before them: a process that is killed between the provider's answer and the write leaves
-# tokens that were used already, which some providers take once more.
+# used tokens in the file, which some providers accept once more.
 KEPT = 2
 
 # Entries of other credentials (another base_url, a new authorisation) that are kept.
@@ -43,10 +43,10 @@ class TokenStore:
 
     def log_in(self, account: str | None, authenticator: Renewing, send: Callable[[Request], Response]) -> Grant:
         """
-        A grant, made with the newest tokens that are kept; where they are refused with the former ones, and at last
-        with the configured credentials. What the grant keeps is on the disk before it is returned.
+        A grant, made with the newest stored tokens; if they are refused, with the tokens before them; at last with the
+        configured credentials. The new tokens are on the disk before the grant is returned.
 
-        One process and thread at a time: another one waits, and then goes on from the tokens of this one. Raises
+        One process and thread at a time: another one waits, and then uses the tokens of this one. Raises
         AuthenticationError when everything was refused, ConfigError for a file that cannot be used, before any request.
         """
         configured = authenticator.grant_request()
@@ -133,7 +133,7 @@ class TokenStore:
 
 
 def _key(salt: str, account: str | None, configured: Request) -> str:
-    """What names an entry: a salted hash of the account and of the request that the configured credentials make."""
+    """The key of an entry: a salted hash of the account and of the request that the configured credentials make."""
     text = json.dumps([account, configured.method, configured.full_url, configured.headers], default=str)
     return hashlib.blake2b(
         text.encode() + (configured.body or b""), key=bytes.fromhex(salt), digest_size=16

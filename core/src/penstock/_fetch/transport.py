@@ -1,11 +1,11 @@
 """
 The network: one attempt of one request over urllib3, whole or with an error that says why.
 
-urllib3 keeps the connections, TLS, proxies and the framing of bodies. Added here is what it leaves to its caller: a
-deadline over the whole attempt (a watch shuts the socket of an attempt whose time is over, or that is stopped), bounds
-on the size of a body as sent and decompressed, notice of bytes that belong to no answer, and the origin rule
-(:class:`penstock._fetch.origin.Boundary`). Its retries and redirects are off: both belong to the caller, and its
-re-encoding of URLs has no effect, since a signature covers the URL byte for byte (``_Watched.putrequest``).
+urllib3 handles connections, TLS, proxies and the framing of bodies. This module adds a deadline over the whole attempt
+(a watch thread shuts the socket of an attempt that is out of time or stopped), bounds on the size of a body as sent and
+decompressed, the detection of bytes behind a body, and the origin rule (:class:`penstock._fetch.origin.Boundary`).
+urllib3's retries and redirects are off. Its re-encoding of URLs is undone, since a signature covers the URL byte for
+byte (``_Watched.putrequest``).
 """
 
 import contextlib
@@ -48,8 +48,8 @@ from penstock.redact import Secret, mask
 MAX_REDIRECTS = 5
 CONNECT_S = 10.0  # at most: a connection attempt cannot be interrupted, and a stop must not take longer than this
 IDLE_S = 50.0  # an idle connection is used again within this time (servers often close it after 60 s) ...
-IDLE_WRITE_S = 4.0  # ... and for what must not be sent twice within this (some close after 5 s)
-WATCH_S = 0.1  # a deadline is noticed after at most so long
+IDLE_WRITE_S = 4.0  # ... and within this for requests that must not be sent twice (some servers close after 5 s)
+WATCH_S = 0.1  # maximum delay until a deadline takes effect
 
 BLOCK = 1 << 15  # bytes per read where the length is unknown; http.client holds a list of the chunks of one read
 SPOOL_BYTES = 8 << 20  # a larger body of a report is put into a temporary file
@@ -68,11 +68,11 @@ class Transport:
     """
     An exchange over HTTP/1.1 with keep-alive: request in, whole response out. Safe to call from several threads.
 
-    ``base_origin`` is where credentials may go (:func:`penstock.model.origin_of` of the source's ``base_url``), and so
-    are ``origins``.
+    Credentials may go to ``base_origin`` (:func:`penstock.model.origin_of` of the source's ``base_url``) and to
+    ``origins``.
     ``total_timeout_s`` bounds one attempt from the first packet to the last, redirects included; None: ten times
     ``timeout_s``, which bounds the wait for a connection and for each next byte. ``proxy`` is a URL; None:
-    ``HTTPS_PROXY`` and its kin, minus ``NO_PROXY`` and this machine. ``ca_file``: None: ``SSL_CERT_FILE`` or
+    ``HTTPS_PROXY`` and the like, except for ``NO_PROXY`` and this machine. ``ca_file``: None: ``SSL_CERT_FILE`` or
     ``REQUESTS_CA_BUNDLE``, else the system's. At most ``connections`` are open to each host.
 
     A call raises TransportError (worth another try), UntrustedError, BoundExceededError, ForeignOriginError, or
@@ -332,7 +332,7 @@ class Transport:
     # --- errors -------------------------------------------------------------------------------------------------
 
     def _explained(self, error: Exception, attempt: "_Attempt", url: str, request: Request) -> PenstockError:
-        """The error of an attempt in our words. What has no meaning on the network is a defect and raised as it is."""
+        """The error of an attempt, with a message of ours. Raises an exception that is no network error."""
         host = host_of(url)
         if stopping := self._stopping():
             return stopping
@@ -357,7 +357,7 @@ class Transport:
         return TransportError(f"{host} {self._reason(error)} ({shown(request)}).")
 
     def _reason(self, error: Exception) -> str:
-        """What the host did, after its name."""
+        """The reason of a failure, as the text that follows the host's name."""
         if isinstance(error, failures.ProxyError):
             seen = mask(str(error.original_error))
             return f"cannot be reached through the proxy ({seen}); check proxy and its credentials"
@@ -372,7 +372,7 @@ class Transport:
                 return str(error)
             case failures.NameResolutionError():
                 return f"is not known to the name service; {check}"
-            case failures.NewConnectionError():  # before what it is a kind of: a refusal took no time
+            case failures.NewConnectionError():  # before its base class: a refusal is no time-out
                 cause = error.__cause__
                 detail = f" ({cause.strerror})" if isinstance(cause, OSError) and cause.strerror else ""
                 return f"could not be connected to{detail}; {check}"
@@ -407,7 +407,7 @@ class Transport:
         raise error
 
 
-# --- what urllib3 has no place for ----------------------------------------------------------------------------------
+# --- extensions of urllib3 ------------------------------------------------------------------------------------------
 
 
 class _TooLargeError(Exception):
@@ -419,11 +419,11 @@ class _TooLargeError(Exception):
 
 
 class _NotWholeError(Exception):
-    """The answer is not whole, or not what its headers say; the text continues "HOST ..."."""
+    """The answer is not whole, or contradicts its headers; the text continues "HOST ..."."""
 
 
 class _Attempt:
-    """One attempt, in one thread: its time, its connection, and what was seen of it."""
+    """One attempt, in one thread: its deadline, its connection, and its observations."""
 
     def __init__(self, deadline: float, address: tuple[str, str]) -> None:
         self.deadline = deadline
@@ -456,7 +456,7 @@ _current = _Current()
 
 
 class _Body(io.BufferedReader):
-    """The receiving side of a socket, which notices an end where a line was due, and bytes behind the body."""
+    """The receiving side of a socket. It detects a connection that ends inside the head, and bytes behind the body."""
 
     def __init__(self, raw: io.RawIOBase, sock: Any) -> None:
         super().__init__(raw, 1 << 16)
@@ -478,7 +478,7 @@ class _Body(io.BufferedReader):
         super().close()
 
     def _more(self) -> bool:
-        """Whether bytes lie behind the body; what has not arrived yet goes unseen."""
+        """Whether bytes behind the body have arrived already."""
         timeout = self._socket.gettimeout()
         try:
             self._socket.settimeout(0)
@@ -504,7 +504,7 @@ class _Reply(http.client.HTTPResponse):
 
 
 class _Watched(HTTPConnection):
-    """A connection that reports to the attempt that uses it, and sends the URL as it is."""
+    """A connection that reports to its attempt, and sends the URL unchanged."""
 
     idle_since = 0.0
     response_class = _Reply
@@ -519,7 +519,7 @@ class _Watched(HTTPConnection):
 
     @property
     def is_connected(self) -> bool:
-        """Whether it may be used again: open, silent, and not idle for so long that its server may be closing it."""
+        """Whether it may be reused: open, without pending bytes, and idle for less than servers usually allow."""
         return super().is_connected and time.monotonic() - self.idle_since <= _current.attempt.max_idle_s
 
     def putrequest(self, method: str, url: str, *args: Any, **more: Any) -> None:
@@ -572,7 +572,7 @@ def _socks_pool(proxy: str, options: dict[str, Any]) -> urllib3.PoolManager:
 
 
 def _mask_password(proxy: str | None) -> None:
-    """Make a proxy's password known as a secret."""
+    """Register a proxy's password as a secret."""
     password = urlsplit(proxy if "://" in proxy else f"//{proxy}").password if proxy else None
     if password:
         Secret(password)
@@ -580,7 +580,7 @@ def _mask_password(proxy: str | None) -> None:
 
 
 def decompressed(body: bytes, coding: str, limit: int) -> bytes:
-    """The body without its content coding, never more than ``limit`` bytes at once in memory."""
+    """The body without its content coding, with at most ``limit`` bytes in memory."""
     coding = coding.strip().lower()
     if not body or coding in ("", "identity"):
         return body

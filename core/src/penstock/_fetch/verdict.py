@@ -39,7 +39,7 @@ def judged(
     lenient: bool = False,
 ) -> tuple[Verdict, Answer]:
     """
-    The verdict on an answer and what its envelope says.
+    The verdict on a response, and the content of its envelope.
 
     The judges decide in order, then the HTTP status. 204 means: no records. A request whose accepted answer is broken
     is repeated, one whose answer is whole and of another format or shape is not; ``lenient`` accepts both.
@@ -86,7 +86,7 @@ def _forbidden(verdict: Verdict) -> Verdict:
 
 
 def judges_of(connector: Connector, stream: Stream | None, request: Request) -> tuple[Judge, ...]:
-    """What judges a response to ``request``, in order: the stream, then the connector; of each the judge first."""
+    """The judges of a response to ``request``, in order: those of the stream, then of the connector."""
     seen = f"{connector.title} answered {request} with HTTP"
     tables = [(stream.judge, stream.statuses)] if stream is not None else []
     return tuple(
@@ -99,7 +99,7 @@ def judges_of(connector: Connector, stream: Stream | None, request: Request) -> 
 
 def status_judge(seen: str, table: Mapping[int, StatusRule], reason: Sequence[str]) -> Judge:
     """
-    A judge by a table of statuses. Its messages: ``seen``, the status, the provider's reason, the advice.
+    A judge by a table of statuses. Its messages contain ``seen``, the status, the provider's reason, and the advice.
     """
 
     def judge(response: Response, answer: Answer | None) -> Verdict | None:
@@ -114,7 +114,7 @@ def status_judge(seen: str, table: Mapping[int, StatusRule], reason: Sequence[st
 
 def by_status(provider: str, request: Request, response: Response, reason: Sequence[str] = ()) -> Verdict:
     """
-    The verdict where no judge has one: by the HTTP status alone. ``reason``: where a body states its reason.
+    The verdict by the HTTP status alone, if no judge has one. ``reason``: the paths of the reason in a body.
     """
     status = response.status
     partial = status == 206 and not _whole_range(response.header("content-range"))

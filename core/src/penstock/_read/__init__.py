@@ -1,3 +1,3 @@
 """
-One slice read: its pages and reports, decoded, counted and handed to the writers of its partitions.
+The read of one slice: its pages and reports are decoded, counted and passed to the writers of its partitions.
 """

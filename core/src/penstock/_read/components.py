@@ -1,5 +1,5 @@
 """
-The components a stream is read with, made for one configured source.
+The components with which a stream is read, made for one configured source.
 """
 
 from collections.abc import Collection
@@ -30,8 +30,8 @@ class Components:
 
 def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> Components:
     """
-    The stream's components, or the default for what it does not name. ``needed`` are columns that other streams read,
-    whatever the settings leave out.
+    The stream's components, with defaults for those that it does not declare. ``needed``: columns that other streams
+    read, which are decoded even if the settings leave them out.
     """
 
     def component(kind: Literal["paginator", "poller", "decoder"], declared: Any, default: Any) -> Any:

@@ -1,5 +1,5 @@
 """
-One listing: which request comes next, and whether its pages fit together.
+One listing: its next request, and the checks that its pages are consistent.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ class Listing:
     """
     The pages that follow from one request.
 
-    ``calls``: what to fetch first; empty where that was requested together with the listing before. ``polled``: the
-    first page, where the answer to a poll already holds it.
+    ``calls``: the first calls; empty if they were made together with those of the listing before. ``polled``: the first
+    page, if the answer to a poll contains it.
     """
 
     planned: PlannedSlice
@@ -58,8 +58,8 @@ class Listing:
 
     def check(self, outcome: Outcome) -> bool:
         """
-        Hold a page against those before it: what the provider states of the whole must stay the same. Whether a page
-        with the same records came before.
+        Check a page against those before it: the numbers that the provider states must not change. Returns whether an
+        earlier page had the same records.
         """
         self.counts.promise(outcome.answer)
         return self.counts.is_repeat(outcome.digest)

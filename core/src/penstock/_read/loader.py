@@ -20,7 +20,7 @@ from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.sinks import Target, Writer
 
 HELD_RECORDS = 20_000
-"""The most records of a slice that are held in memory until it is known whether its answer was cut at a ceiling."""
+"""The most records of a slice that are held in memory until its last page shows whether it reached a ceiling."""
 
 
 @define(eq=False)
@@ -75,7 +75,7 @@ class Loader:
 
     def listing(self, slice_: Slice) -> "ListingLoader":
         """
-        What loads the pages of one more listing: no keys are known yet; rows without a key are numbered on from the
+        The loader of one more listing. It starts without keys; the numbering of rows without a key continues from the
         listings before.
         """
         column = self.shape.columns.get(self.day_of or "")
@@ -86,12 +86,12 @@ class Loader:
         return ListingLoader(self, SeenKeys(occurrences=self._occurrences, span=span))
 
     def hold(self) -> None:
-        """Keep what is loaded from here on in memory, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS``."""
+        """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
         self._held, self._held_promises, self._held_records = [], [], 0
         self._occurrences.mark()
 
     def release(self) -> None:
-        """Deliver what is held."""
+        """Write the held rows."""
         held, self._held = self._held, None
         self._occurrences.keep()
         for decoded in held or ():
@@ -100,7 +100,7 @@ class Loader:
             self.promise(total)
 
     def discard(self) -> bool:
-        """Drop what is held. False where it was too much to hold, and was delivered."""
+        """Drop the held rows. False if there were too many to hold, so that they were written."""
         if self._held is None:
             return False
         self._held = None
@@ -108,7 +108,7 @@ class Loader:
         return True
 
     def promise(self, total: int) -> None:
-        """The provider states so many records for a listing. A number for several partitions promises none of them."""
+        """Add the number of records that the provider states for a listing; ignored if it is for several partitions."""
         if self._held is not None:
             self._held_promises.append(total)
         elif len(self.partitions) == 1:
@@ -167,7 +167,7 @@ class Loader:
         return frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
 
     def _stamps(self) -> dict[str, Any]:
-        """The values of the partition's columns for every row. A day that the rows hold themselves is not stamped."""
+        """The values of the partition's columns for every row. A day that the rows contain is not stamped."""
         planned, stream = self.planned, self.planned.stream
         stamps: dict[str, Any] = {}
         if stream.account is not None and planned.account is not None:
@@ -193,7 +193,7 @@ class Loader:
 
     @property
     def _first(self) -> LoadedPartition:
-        """The first partition. It also counts what has no day of its own: repeated and derived records."""
+        """The first partition. Repeated and derived records, which have no day of their own, are counted on it."""
         return self.partitions[self.planned.partitions[0]]
 
     def _deliver(self, decoded: Decoded) -> None:
@@ -274,9 +274,9 @@ class ListingLoader:
         """
         Decode a page and write its rows: the number of its elements, and how many of them no earlier page had.
 
-        A ``repeat`` came before as a whole: its elements are counted as repeated and not written. Raises
-        BrokenPageError for a page that cannot be decoded or is of days that were not requested, and what hooks and
-        writers raise.
+        ``repeat``: the page equals an earlier one; its elements are counted as repeated and not written. Raises
+        BrokenPageError for a page that cannot be decoded or is of days that were not requested, and the errors of hooks
+        and writers.
         """
         with as_broken_page():
             return self.loader.take(request, answer, self.seen, repeat=repeat)

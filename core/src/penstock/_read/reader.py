@@ -1,8 +1,8 @@
 """
-Read one planned slice: from its first request to writers that wait for their commit.
+Read one planned slice: from its first request to written partitions that are ready to be committed.
 
-:meth:`Reader._read_slice` is the way of a page, in seven steps. The methods are generators: they yield the calls to
-make, and the scheduler resumes them with the outcomes.
+:meth:`Reader._read_slice` has the seven steps of a page. The methods are generators: they yield the calls to make, and
+the scheduler resumes them with the outcomes.
 """
 
 import json
@@ -25,7 +25,7 @@ from penstock.errors import InconsistentReadError
 from penstock.model import Partition, Rejected, Request, Response, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, Skip
 
-# How often a slice is read again from its start because its pages did not fit together.
+# How often a slice is read again from its start after an InconsistentReadError.
 REREADS = 5
 
 _DAY = timedelta(days=1)
@@ -35,13 +35,13 @@ _SPANS = {"day": _DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1
 
 
 class _CappedError(Exception):
-    """The provider cut its answer to a slice at a ceiling, and the slice can be divided."""
+    """The provider truncated its answer to a slice at a ceiling, and the slice can be divided."""
 
 
 @frozen(kw_only=True, eq=False)
 class ReadResult:
     """
-    What the read of a planned slice brought: of each partition its writer, which waits for the commit, and its counts.
+    The result of reading a planned slice: the writer of each partition, ready to be committed, and its counts.
 
     ``read_at``: when the read began; of reports on demand, when the first was submitted. ``reports``: those that the
     rows are from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records.
@@ -83,14 +83,14 @@ class Reader:
 
     def read(self) -> Generator[Step, Outcome | None, ReadResult]:
         """
-        Read the slice. What does not fit together is read again; an answer that was cut at a ceiling is requested in
-        halves. Raises every other error at once: a request that failed was already retried.
+        Read the slice. After an InconsistentReadError it is read again. An answer that reached a ceiling is requested
+        in halves. Any other error is raised: failed requests have been retried already.
         """
         rereads = 0
         while True:
             try:
                 return (yield from self._read_once())
-            except _CappedError:  # after some of its rows were written; it is known by now that it must be divided
+            except _CappedError:  # some of its rows are written; the next read divides it
                 continue
             except InconsistentReadError as error:
                 rereads += 1
@@ -100,7 +100,7 @@ class Reader:
                 yield Pause(min(self.source.settings.retry_max_s, self.source.settings.retry_first_s * rereads))
 
     def _read_once(self) -> Generator[Step, Outcome | None, ReadResult]:
-        """Read the planned slice from its start. What was loaded is dropped where that fails."""
+        """Read the planned slice from its start. On failure the loaded rows are dropped."""
         self._read_at = None
         self._truncated = False
         self._provisional = ""
@@ -126,8 +126,8 @@ class Reader:
 
     def _read_or_divide(self, slice_: Slice) -> Reading:
         """
-        Read a slice; where its answer is cut at a ceiling, its halves. The rows of a slice that may be cut are held
-        until it is complete, so that no other slice is read again for it.
+        Read a slice, or its halves if its answer reaches a ceiling. The rows of a slice that may be divided are held
+        until it is complete, so that no other slice must be read again because of it.
         """
         parts = self._halves(slice_) if self.components.paginator.may_cap() else []
         if slice_ not in self._divided or not parts:
@@ -168,7 +168,7 @@ class Reader:
                     if divisible and page.index == 0 and listing.is_capped:
                         raise _CappedError
                     calls = listing.following(page)  # 6. The next page.
-                self._reconcile(listing, divisible=divisible)  # 7. Hold what arrived against what was promised.
+                self._reconcile(listing, divisible=divisible)  # 7. Compare with the counts that the provider states.
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
@@ -186,7 +186,7 @@ class Reader:
     def _listings(
         self, slice_: Slice, requests: Sequence[Request]
     ) -> Generator[Step, Outcome | None, Sequence[Listing]]:
-        """The listings that these requests begin, or that hold the report which this one request submitted."""
+        """The listings that these requests begin, or those of the report that this one request submits."""
         read = self.components.read
         if self.reports is None:
             return self._opened(slice_, requests, read)
@@ -226,7 +226,7 @@ class Reader:
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------
 
     def _fetched(self, listing: Listing, calls: tuple[Call, ...]) -> Generator[Step, Outcome | None, Outcome]:
-        """The outcome of the next call; raises the error of one without an answer, and where a report expired."""
+        """The outcome of the next call. Raises the error of a call without an answer, or ReportLostError."""
         if listing.polled is not None:
             outcome, listing.polled = listing.polled, None
         else:
@@ -252,7 +252,7 @@ class Reader:
     # --- 7: counts, and answers cut at a ceiling --------------------------------------------------------------------
 
     def _reconcile(self, listing: Listing, *, divisible: bool) -> None:
-        """After the last page of a listing. Raises CountMismatchError unless what arrived is what was promised."""
+        """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
         if listing.is_capped:
             if divisible:
                 raise _CappedError
@@ -264,10 +264,10 @@ class Reader:
             self.loader.promise(listing.counts.total)
 
     def _halves(self, slice_: Slice) -> list[Slice]:
-        """The slice in two; none where it is as short as the stream allows, or where a half has the same requests."""
+        """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
         if slice_.start is None or slice_.end is None:
             return []
-        # Between two times of one zone Python counts as the clock on the wall does: a day is a day, also of 23 hours.
+        # Python subtracts times of one zone as wall-clock times: a day is one day, even if it has 23 hours.
         smallest = _DAY if self._whole_days else _SPANS[self.planned.stream.smallest]
         several_days = slice_.end - slice_.start > _DAY
         if not several_days and (smallest == _DAY or elapsed(slice_) <= smallest):
@@ -278,8 +278,8 @@ class Reader:
 
     def _overran(self, slice_: Slice) -> bool:
         """
-        Whether the answer to a part of a day held records outside of it (``Stream.inexact_bounds``). Such a provider
-        goes by whole days: each part would bring the whole day.
+        Whether the answer to a part of a day had records outside of it (``Stream.inexact_bounds``). Such a provider
+        returns whole days, so that dividing a day has no effect.
         """
         part = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < _DAY
         return part and self.planned.stream.inexact_bounds and self.loader.has_repeated
@@ -297,7 +297,7 @@ def halves(slice_: Slice) -> list[Slice]:
     assert slice_.end is not None
     middle = datetime.combine(slice_.start + (slice_.end - slice_.start) / 2, time(), slice_.start.tzinfo)
     if slice_.end - slice_.start <= _DAY or middle <= slice_.start:
-        # Counted in UTC: where clocks are set forward, times on the wall that do not exist would bring an hour twice.
+        # Computed in UTC: at the start of summer time, wall-clock times that do not exist would repeat an hour.
         seconds = timedelta(seconds=elapsed(slice_) // timedelta(seconds=2))
         middle = (slice_.start.astimezone(UTC) + seconds).astimezone(slice_.start.tzinfo)
     first, second = evolve(slice_, end=middle), evolve(slice_, start=middle)
@@ -305,7 +305,7 @@ def halves(slice_: Slice) -> list[Slice]:
 
 
 def _days_within(slice_: Slice) -> tuple[date, ...]:
-    """The slice's days of which a part is between its start and its end; all where there is none (a lookback)."""
+    """The slice's days that overlap the time from its start to its end; all days if none does (a lookback)."""
     assert slice_.start is not None
     assert slice_.end is not None
     first, last = slice_.start.date(), (slice_.end - timedelta(microseconds=1)).date()
@@ -313,7 +313,7 @@ def _days_within(slice_: Slice) -> tuple[date, ...]:
 
 
 def elapsed(slice_: Slice) -> timedelta:
-    """The slice's length in real time, also where clocks are set forward or back in it."""
+    """The slice's length in elapsed time, changes of summer time included."""
     assert slice_.start is not None
     assert slice_.end is not None
     return slice_.end.astimezone(UTC) - slice_.start.astimezone(UTC)

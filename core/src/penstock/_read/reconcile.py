@@ -63,8 +63,8 @@ def check_rejected(rejected: Sequence[Rejected]) -> None:
 @contextmanager
 def as_broken_page() -> Iterator[None]:
     """
-    Raise a BrokenBodyError as a BrokenPageError, which a second read may cure: the client accepted this answer. A body
-    that the client could not accept was retried already, and its BrokenBodyError ends the read.
+    Raise a BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this answer. A
+    body that the client does not accept is retried there, and its BrokenBodyError ends the read.
     """
     try:
         yield
@@ -77,8 +77,8 @@ def as_broken_page() -> Iterator[None]:
 @define
 class PageCounts:
     """
-    The counts of one listing, over all its pages. Every page must be new; the numbers that the provider states must not
-    change, and must be right.
+    The counts of one listing, over all its pages. No page may be repeated. The numbers that the provider states must
+    not change, and must agree with the pages.
     """
 
     what: str  # for messages
@@ -102,7 +102,7 @@ class PageCounts:
         self._requested.add(request.identity)
 
     def is_repeat(self, digest: int | None) -> bool:
-        """Whether a page with these items came before; remembers it."""
+        """Whether an earlier page had the same items. Remembers this page."""
         if digest is None or digest not in self._seen:
             if digest is not None:
                 self._seen.add(digest)
@@ -111,8 +111,8 @@ class PageCounts:
 
     def promise(self, answer: Answer) -> None:
         """
-        Take the numbers of records and pages that a page states. Other numbers than before mean that the data changed
-        meanwhile, or that this is no page (a report that is suddenly "in progress" states no pages).
+        Record the numbers of records and pages that a page states. A different number means that the data changed
+        meanwhile, or that this is no page (a report that is "in progress" again states no pages).
         """
         for what, before, now in (("records", self.total, answer.total), ("pages", self.stated_pages, answer.pages)):
             if before is not None and now is not None and before != now:
@@ -123,12 +123,12 @@ class PageCounts:
         self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
 
     def middle(self, count: int, size: int) -> None:
-        """A page that is not the last holds as many elements as the first, unless the total is known."""
+        """Check that a page before the last has as many elements as the first, unless the total is known."""
         if self.total is None and count < size:
             raise PagingError(f"{self.what}: a page in the middle holds {count} records where the first holds {size}")
 
     def verify(self) -> None:
-        """Raises CountMismatchError unless what arrived is what was promised."""
+        """Raises CountMismatchError if the counts differ from those that the provider states."""
         if self.total is not None and self.distinct != self.total:
             raise CountMismatchError(
                 f"{self.what}: the provider states {self.total} records and {self.distinct} arrived; "
@@ -139,22 +139,22 @@ class PageCounts:
 @define
 class PageSizes:
     """
-    The longest page of a stream in one run, by the size that was requested. A page shorter than it is known to be the
-    last of its listing. A page as long as it is not: the provider may cap its pages at that size.
+    The longest page of a stream in one run, by requested size. A shorter page is the last of its listing. A page of the
+    same length may not be, since the provider may cap its pages at that size.
     """
 
     _longest: dict[int | None, int] = field(factory=dict)
 
     def add(self, size: int | None, count: int) -> int:
-        """Take a page's number of elements; the most that a page of this size has had."""
+        """Record a page's number of elements. Returns the largest number of a page of this size."""
         longest = self._longest[size] = max(count, self._longest.get(size, 0))
         return longest
 
 
 def counts_upwards(requests: Sequence[Request]) -> bool:
     """
-    Whether requests that follow each other differ in numbers only, by the same positive step: a page number or an
-    offset. A cursor does not.
+    Whether consecutive requests differ only in numbers, by the same positive step: in a page number or an offset, not
+    in a cursor.
     """
     texts = [str((*one.identity[:3], *one.identity[3])) for one in requests]
     if len({_NUMBERS.sub("0", text) for text in texts}) > 1:

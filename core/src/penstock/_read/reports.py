@@ -1,5 +1,5 @@
 """
-Reports that a provider makes on demand: submitted, or adopted from an earlier run; polled until they are ready.
+Reports on demand: submitted, or adopted from an earlier run, and polled until they are ready.
 """
 
 import json
@@ -30,7 +30,7 @@ class ReportLostError(InconsistentReadError):
     """
 
     def __init__(self, response: Response) -> None:
-        # Not in the words of the refusal: they are about a wrong address.
+        # The refusal's own message is about a wrong address, which would mislead.
         self._seen = f"HTTP {response.status}"
         super().__init__(f"the report expired while it was read ({self._seen})")
 
@@ -43,7 +43,7 @@ class ReportLostError(InconsistentReadError):
 
 
 def answered(outcome: Outcome | None) -> Outcome:
-    """The outcome of a call that was answered, whatever the verdict; raises the error of one without an answer."""
+    """The outcome of a call with an answer, of any verdict. Raises the error of a call without one."""
     assert outcome is not None
     if outcome.error is not None:
         raise outcome.error
@@ -86,7 +86,7 @@ class Reports:
     """
     The reports of one planned slice, from their submission until their rows are delivered.
 
-    The ledger keeps each of them until then, so that the next run adopts what this one did not finish.
+    The ledger keeps each of them until then, so that the next run adopts those that this run did not finish.
     """
 
     source: ConfiguredSource
@@ -95,16 +95,16 @@ class Reports:
     read: BodyDecoder  # for the answer to a poll, which may hold the records
     ledger: Ledger | None
     clock: Clock
-    adoptable: dict[str, PendingReport]  # those of earlier runs, by their request; one that is taken up is removed
+    adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
     on_note: Callable[[str], None]
     under_way: list[PendingReport] = field(factory=list, init=False)
 
     def finished(self, submission: Request) -> Generator[Step, Outcome | None, Finished]:
         """
-        Wait until the report of this submission is ready. It is submitted anew, once, where it is gone, or where it was
-        adopted past its deadline and is still not ready.
+        Wait until the report of this submission is ready. It is submitted again, once, if it is gone, or if it was
+        adopted after its deadline and is still not ready.
 
-        Raises ReportError when it is gone again or not ready in time, and the provider's own refusal.
+        Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
         report = yield from self._begun(submission)
         late = self._age_s(report) >= self._times.deadline_s
@@ -127,7 +127,7 @@ class Reports:
         return Finished(report=report, outcome=outcome, state=state)
 
     def restart(self) -> None:
-        """A new read begins: it takes up the reports of the one before, if it submits the same requests."""
+        """Begin a new read: it uses the reports of the former one, if it submits the same requests."""
         self.adoptable.update({report.request: report for report in self.under_way})
         self.under_way.clear()
 
@@ -136,7 +136,7 @@ class Reports:
         return bool(self.under_way) and self.poller.lost(response)
 
     def delivered(self) -> None:
-        """Their rows are committed: no run needs to adopt them."""
+        """Drop the reports from the ledger after their rows were committed."""
         if self.ledger is not None:
             for report in self.under_way:
                 self.ledger.drop(report)
@@ -144,12 +144,12 @@ class Reports:
     # --- submitted or adopted -----------------------------------------------------------------------------------------
 
     def submit(self, submissions: Sequence[Request]) -> Generator[Step, Outcome | None, None]:
-        """Submit all of them before the first is waited for: the provider makes them side by side."""
+        """Submit all of them before waiting for the first, so that the provider makes them in parallel."""
         for submission in submissions:
             yield from self._begun(submission)
 
     def _begun(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
-        """The report of this submission: one under way, of this run or of an earlier one, or a new one."""
+        """The report of this submission: a pending one of this run or of an earlier run, or a new one."""
         text = submission_text(submission)
         report = next((one for one in self.under_way if one.request == text), None) or self._adopted(text)
         return report or (yield from self._submitted(submission))
@@ -201,7 +201,7 @@ class Reports:
     def _polled(
         self, submission: Request, report: PendingReport
     ) -> Generator[Step, Outcome | None, tuple[Outcome, ReportState]]:
-        """Poll the report's state until it is not waiting any more; the pauses between grow by half."""
+        """Poll the report's state until it is not waiting any more. Each pause is half again as long as the last one."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
             yield Pause(min(early_s, times.first_s))  # the submission can be in the future if the clocks differ

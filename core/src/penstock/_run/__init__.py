@@ -1,3 +1,3 @@
 """
-A run: the job of each source, its commits and its history.
+A run: its jobs (one per source and target), their commits, and the history of targets.
 """

@@ -25,7 +25,7 @@ def check(source: ConfiguredSource, clock: Clock) -> str:
             f"nothing, so the credentials were not tried."
         )
     report = RunReport(run_id="check")
-    # One request and an answer at once: who waits for a check would rather hear that the provider is busy.
+    # One request without retries: a user who waits for a check prefers the message that the provider is busy.
     client = SourceClient(source, clock=clock, budget=Budget(clock, retries=0), report=report)
     own: list[str | None] = [
         account for account in source.settings.account_tables if source.credentials_of(account) is not None

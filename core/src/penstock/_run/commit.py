@@ -1,5 +1,5 @@
 """
-Commit what was read, in the order that the stream requires, or record why a read failed.
+Commit the results of reads in the order that the stream requires, or record why a read failed.
 """
 
 import traceback
@@ -51,17 +51,17 @@ class Delivery:
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
 
     def expect(self, planned: PlannedSlice) -> None:
-        """A slice is about to be read. Called in the order of the days."""
+        """Register a slice before it is read. Called in the order of the days."""
         if planned.stream.kind == "changes":
             self._order.setdefault((planned.stream.name, planned.account), []).append(planned)
 
     def commit(self, result: ReadResult) -> None:
-        """Commit what was read, or keep it until the days before it are committed or have failed."""
+        """Commit the result of a read, or keep it until the days before it are committed or have failed."""
         self._read[result.planned] = result
         self._commit_ready(result.planned)
 
     def fail(self, planned: PlannedSlice, error: BaseException, *, hidden: bool) -> None:
-        """A read failed: the days after it do not wait for it any more. A hidden stream has no place in the target."""
+        """Record a failed read, and let the days after it be committed. A hidden stream has no place in the target."""
         self._failed(planned, planned.partitions, error, hidden=hidden)
         queue = self._order.get((planned.stream.name, planned.account), [])
         if planned in queue:
@@ -105,7 +105,7 @@ class Delivery:
             self.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
 
     def note(self, text: str) -> None:
-        """Emit a note: something that is no failure."""
+        """Emit a notice that is no failure."""
         self.emit({"event": "note", "source": self.source.name, "message": mask(text)})
 
     def unread(self, stream: str, example: tuple[str, str]) -> None:
@@ -116,7 +116,7 @@ class Delivery:
             self.note(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
 
     def unknown(self, stream: str, names: tuple[str, ...]) -> None:
-        """Members that the record class does not know: each is reported once in a run."""
+        """Report members that the record class does not know, each once per run."""
         known = self.report.stream(self.source.name, stream).unknown_members
         fresh = set(names) - known
         if fresh:
@@ -127,8 +127,8 @@ class Delivery:
 
     def _commit_ready(self, planned: PlannedSlice) -> None:
         """
-        Commit what was read. The days of a ``changes`` stream are committed in order, since a row read with an older
-        day must not overwrite the same row read with a newer one.
+        Commit the results that are ready. The days of a ``changes`` stream are committed in order, since a row read
+        with an older day must not overwrite the same row read with a newer one.
         """
         if planned.stream.kind != "changes":
             if result := self._read.pop(planned, None):
@@ -139,7 +139,7 @@ class Delivery:
             self._commit_slice(self._read.pop(queue.pop(0)))
 
     def _commit_slice(self, result: ReadResult) -> None:
-        """Commit the partitions one by one: where one cannot be committed, the others still are."""
+        """Commit the partitions one by one. If one cannot be committed, the others still are."""
         undated, committed = result.undated, False  # what has no day is recorded with the first that is committed
         for partition in result.partitions:
             if self._commit(result, partition, undated):
@@ -148,7 +148,7 @@ class Delivery:
             result.reports.delivered()
 
     def _commit(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> bool:
-        """The way of a commit. Whether the partition was committed; else the failure was reported."""
+        """Commit one partition, in five steps. False if it failed; the failure is then reported."""
         loaded, former = result.partitions[partition], result.planned.entries.get(partition)
         assert loaded.writer is not None
         entry = self._entry(result, partition, undated)  # 1. Its new row in the ledger.
@@ -262,7 +262,7 @@ class Delivery:
             if not hidden and self.target.ledger is not None:
                 try:
                     self.target.ledger.fail(self.source.name, partition, str(error), self.report.run_id)
-                except PenstockError as gone:  # a target that is gone records nothing; the report does
+                except PenstockError as gone:  # the target is lost: only the report has the failure
                     if str(gone) not in self._unnoted:
                         self._unnoted.add(str(gone))
                         self.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
@@ -294,8 +294,8 @@ def unreadable(
     partition: Partition, counts: PartitionCounts, former: LedgerEntry | None, undated: Sequence[Rejected]
 ) -> BrokenBodyError | None:
     """
-    The error of a read that must not replace a partition: every record of it was set aside; or it has no record where
-    there were rows before, and ``undated`` records, whose day cannot be read, may be its own.
+    The error of a read that must not replace a partition. Either every record of it was rejected; or it has no record,
+    there were rows before, and the ``undated`` records, whose day cannot be read, may belong to it.
     """
     before = former.rows if former is not None and former.delivered else 0
     rejected = counts.rejected or (undated if before else ())
@@ -311,8 +311,8 @@ def unreadable(
 
 def restatement(partition: Partition, former: LedgerEntry | None, entry: LedgerEntry) -> dict[str, Any] | None:
     """
-    What a new reading changed in a partition that was delivered before: rows and sums, before and after, and, where
-    the target can tell, how many rows came, went and changed.
+    The changes that a new reading made in a delivered partition: rows and sums, before and after; and the numbers of
+    rows that were added, removed and changed, if the target counts them.
     """
     if former is None or not former.delivered or partition.values == ():
         return None

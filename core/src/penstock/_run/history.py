@@ -1,8 +1,8 @@
 """
-Which targets were used from a configuration, so that ``plan``, ``status`` and ``rejected`` find them without ``--to``.
+The targets used from a configuration, so that ``plan``, ``status`` and ``rejected`` find them without ``--to``.
 
-One small JSON file beside the configuration, ``.penstock/targets.json``, without passwords. It is a convenience:
-where it cannot be written, a run goes on without it.
+They are in a JSON file beside the configuration, ``.penstock/targets.json``, without passwords. A run continues
+without the file if it cannot be written.
 """
 
 import json
@@ -24,22 +24,22 @@ class History:
 
     @property
     def file(self) -> Path:
-        """Where they are kept, if ``folder`` is set."""
+        """The file, if ``folder`` is set."""
         assert self.folder is not None
         return self.folder / ".penstock" / "targets.json"
 
     def targets(self, sources: Iterable[str] | None = None) -> dict[str, tuple[str, ...]]:
         """Target -> the sources it was used for, the target used last first; only for ``sources``, if given."""
-        wanted = None if sources is None else set(sources)
+        only = None if sources is None else set(sources)
         used: dict[str, dict[str, str]] = {
-            target: {source: at for source, at in by_source.items() if wanted is None or source in wanted}
+            target: {source: at for source, at in by_source.items() if only is None or source in only}
             for target, by_source in self._read().items()
         }
         newest = sorted((target for target in used if used[target]), key=lambda target: max(used[target].values()))
         return {target: tuple(used[target]) for target in reversed(newest)}
 
     def remember(self, target: str, sources: Iterable[str], now: datetime) -> None:
-        """Note that ``target`` is used for these sources now. Raises OSError where that cannot be written."""
+        """Record that ``target`` is used for these sources. Raises OSError if the file cannot be written."""
         known = self._read()
         known.setdefault(target, {}).update(dict.fromkeys(sources, now.isoformat()))
         if self.folder is None:
@@ -56,4 +56,4 @@ class History:
                 str(target): {str(source): str(at) for source, at in used.items()} for target, used in found.items()
             }
         except (OSError, ValueError, KeyError, TypeError, AttributeError):
-            return {}  # absent, or not ours: it is written anew
+            return {}  # absent or damaged: it is written anew

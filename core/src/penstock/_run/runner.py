@@ -1,5 +1,5 @@
 """
-The runner: one job per source and target, whose slices the scheduler reads side by side.
+The runner: one job per source and target. The scheduler reads their slices concurrently.
 """
 
 import secrets
@@ -52,8 +52,8 @@ def run(
     on_event: Emit = lambda event: None,
 ) -> RunReport:
     """
-    Run the jobs side by side and report. Errors of the configuration or the targets are raised before any request;
-    after that everything that fails is in the report. ``strict``: unknown members give exit code 5.
+    Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request;
+    all later failures are in the report. ``strict``: unknown members give exit code 5.
     """
     on_event = heard_by_all(on_event, [job.source.registry for job in jobs])
     started = time.monotonic()
@@ -106,7 +106,7 @@ def run(
 def _interrupt_targets(
     clock: Clock, deadline: float | None, running: "Sequence[SourceRun]", over: threading.Event
 ) -> None:
-    """Once the run is to end, let no target wait for somebody else's lock. Runs in a thread until the run is over."""
+    """Interrupt targets that wait for a lock when the run is to end. Runs in a thread until the run is over."""
     while not over.wait(INTERRUPT_EVERY_S):
         reason: PenstockError
         if clock.stop.is_set():
@@ -120,7 +120,7 @@ def _interrupt_targets(
 
 
 def heard_by_all(on_event: Emit, registries: Sequence[Registry]) -> Emit:
-    """One listener for an event, whichever thread it comes from: the caller's, and every plugin's."""
+    """One thread-safe listener that passes an event to the caller's and to every plugin's."""
     lock = threading.Lock()
     plugins = {id(registry): registry for registry in registries if registry is not None}
 
@@ -138,7 +138,7 @@ FORBIDDEN = 3
 
 
 def run_id(now: datetime) -> str:
-    """Sortable by time, distinct between two runs of one second."""
+    """An id that sorts by time, and differs for two runs in one second."""
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
@@ -159,7 +159,7 @@ class SourceRun:
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
     _chosen: list[Stream] = field(init=False)
-    _first: list[Stream] = field(init=False)  # what can be read at once, parents first
+    _first: list[Stream] = field(init=False)  # streams that can be read at once, parents first
     _client: SourceClient = field(init=False)
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
     _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
@@ -183,8 +183,8 @@ class SourceRun:
 
     def open(self) -> None:
         """
-        Take the target; look whether it can take the streams, and plan what can be planned: a target that cannot be
-        used, and a window nobody serves, are errors before any request.
+        Open the target, check that it can hold the streams, and plan the streams that can be planned. A target that
+        cannot be used, and a window that the provider does not serve, raise before any request.
         """
         started_at = self.clock.now()
         self._chosen = [stream for stream in ordered(self.source, self.job.streams) if stream.derived is None]
@@ -202,7 +202,7 @@ class SourceRun:
             target.check([layout for stream in self._chosen for layout in self._components_of(stream).shape.layouts])
 
     def begin(self) -> None:
-        """Give the scheduler everything that can be read now; the rest follows what it waits for."""
+        """Give the scheduler the slices that can be read now. Others follow when the streams that they need are read."""
         name = self.source.name
         if name not in self.clients:
             self.clients[name] = SourceClient(
@@ -224,12 +224,12 @@ class SourceRun:
         self.delivery.record_run()
 
     def interrupt(self, reason: PenstockError) -> None:
-        """Let the target wait no longer; called from another thread."""
+        """End a wait of the target; called from another thread."""
         if self._delivery is not None and isinstance(self._delivery.target, Interruptible):
             self._delivery.target.interrupt(reason)
 
     def close(self) -> None:
-        """Give the target's lock back, however far the job came."""
+        """Release the target's lock, whatever the state of the job."""
         if self._delivery is not None:
             self._delivery.target.close()
 
@@ -271,7 +271,7 @@ class SourceRun:
             deadline_s = poll_times(self.source.settings, self.source.stream(name)).deadline_s
             for report in reports.values():
                 if ledger is not None and (self.clock.now() - report.submitted_at).total_seconds() >= deadline_s:
-                    with suppress(PenstockError):  # a target that is gone; the next run drops it
+                    with suppress(PenstockError):  # the target is lost; the next run drops the report
                         ledger.drop(report)
 
     def _task(self, planned: PlannedSlice, hidden: bool) -> Task:
@@ -354,7 +354,7 @@ class SourceRun:
     # --- after a task -------------------------------------------------------------------------------------------------
 
     def _ended(self, planned: PlannedSlice, hidden: bool, error: BaseException | None) -> None:
-        """A task ended: report its failure, and give the scheduler what waited for it."""
+        """Handle the end of a task: report its failure, and release the tasks that waited for it."""
         stream = planned.stream
         self.delivery.ended_at = self.clock.now()
         if stream.name in self._began:
@@ -382,7 +382,7 @@ class SourceRun:
             self._refused[holder] = error
 
     def _accounts_listed(self, planned: PlannedSlice, dependents: list[Stream], *, failed: bool) -> None:
-        """The accounts are known: remember them, and read the streams that are divided by them."""
+        """Store the listed accounts in the ledger, and read the streams that are divided by them."""
         name, ledger = planned.stream.name, self.delivery.target.ledger
         if failed:
             for one in dependents:

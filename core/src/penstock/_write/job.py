@@ -1,5 +1,5 @@
 """
-One action job: its rows from the command line, a file, standard input or a query, and what is sent or only shown.
+One action job: its rows (from the command line, a file, standard input or a query), sent or shown by a dry run.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from penstock._util.clock import Clock
 from penstock._write.outbox import CALL, STDIN, JobKey, Outbox, OutboxJob
 from penstock._write.requests import checked, destination, typed
 from penstock._write.rows import RowFile, Rows, SingleRow
-from penstock._write.sender import Finished, Writer, dry_run
+from penstock._write.sender import Finished, Sender, dry_run
 from penstock.actions import Action
 from penstock.errors import UsageError
 from penstock.model import Receipt
@@ -36,13 +36,13 @@ class Query:
 
 
 Input = Path | BinaryIO | Query | None
-"""Where an action's rows come from: a file, standard input, a sink; None: the parameters are the one row."""
+"""The origin of an action's rows: a file, standard input, or a sink; None: the parameters are the one row."""
 
 
 @define(eq=False, kw_only=True)
 class ActionJob:
     """
-    An action's rows over the parameters that all of them share. Close it when it is done; it removes its copies.
+    An action's rows, and the parameters that all of them share. :meth:`close` removes its temporary copies.
 
     ``parameters``: text by name, as on the command line. Raises UsageError for parameters that cannot be sent.
     """
@@ -99,7 +99,7 @@ class ActionJob:
         return file.digest, file.shown
 
     def check_allowed(self, *, confirmed: bool) -> None:
-        """Raises UsageError where nothing may be sent. ``confirmed``: a destructive action may be."""
+        """Raises UsageError if nothing may be sent. ``confirmed``: a destructive action is confirmed."""
         if not self.source.settings.allow_writes:
             raise UsageError(
                 f"writes to {self.source.name} are off: nothing was sent. Set allow_writes = true under "
@@ -131,8 +131,8 @@ class ActionJob:
 
     def _read(self, place: Path, *, fresh: bool) -> Rows:
         """
-        The rows. Those of a query are copied to ``place``, unless the job is not ``fresh`` and they are there already:
-        a job that is gone on with must see the rows it began with. A job that came to its end leaves no copy.
+        The rows. Those of a query are copied to ``place``. A resumed job (not ``fresh``) uses the existing copy, so
+        that it has the rows with which it began. A finished job leaves no copy.
         """
         if self._rows is not None:
             return self._rows
@@ -163,8 +163,8 @@ class OpenJob:
     rows: Rows
 
     def send(self, on_receipt: Callable[[Receipt], None], emit: Emit) -> Finished:
-        """Send what is not settled yet; ``on_receipt`` gets the receipt of every row, in order."""
-        writer = Writer(
+        """Send the rows that are not settled; ``on_receipt`` gets the receipt of every row, in order."""
+        sender = Sender(
             source=self.job.source,
             action=self.job.action,
             job=self.noted,
@@ -172,7 +172,7 @@ class OpenJob:
             on_receipt=on_receipt,
             emit=emit,
         )
-        return writer.run(self.rows, self.job._defaults)
+        return sender.run(self.rows, self.job._defaults)
 
     def check_refused_file(self, path: Path) -> None:
         """The file of refused rows has the format of the input; another suffix would mislead its next reader."""
@@ -184,7 +184,7 @@ class OpenJob:
             raise UsageError(f"--refused {path}: the rows are written as JSON lines, so name it .jsonl")
 
     def write_refused(self, path: Path) -> None:
-        """The rows that were refused, as they stood in the input; those that were not sent are not among them."""
+        """Write the refused rows, byte for byte as in the input, without those that were not sent."""
         try:
             with path.open("wb") as file:
                 file.write(self.rows.header)

@@ -1,12 +1,11 @@
 """
-The outbox: what became of every row that was sent to a provider, in ``.penstock/writes.sqlite``.
+The outbox: the outcome of every row that was sent to a provider, in ``.penstock/writes.sqlite``.
 
-A job is one input for one action of one source. A row that is not in it never left; ``sending`` is durable before the
-request leaves; a row found ``sending`` when no process holds the job may or may not have arrived, and becomes unknown.
-The rows' own values are not kept, only their numbers, outcomes and the provider's answers.
+A job is one input for one action of one source. A row that is not in it was never sent. The state ``sending`` is
+durable before the request is sent. A row found in this state when no process holds the job may have arrived or not, and
+becomes unknown. The values of rows are not stored, only their numbers, outcomes and the provider's answers.
 
-Whether a command begins a job, goes on with one or is refused is decided by :func:`decide`, a pure function of the job
-as it was loaded.
+:func:`decide`, a pure function of the loaded job, decides whether a command begins a job, resumes one or is refused.
 """
 
 import contextlib
@@ -34,7 +33,7 @@ KEPT_DAYS = 180  # finished jobs are forgotten after that
 
 DIED = "penstock ended while it was sent; nobody knows whether it arrived"
 
-# What a job is called that has no input but its parameters.
+# The name of a job whose only row is the parameters.
 CALL = "this call"
 STDIN = "stdin"
 
@@ -54,8 +53,7 @@ _TABLES = (
 @frozen(kw_only=True)
 class JobKey:
     """
-    What makes two invocations the same job: source, action, and a digest of what is sent. ``what``: its name in
-    messages.
+    The identity of a job: source, action, and a digest of the input. ``what``: its name in messages.
 
     ``destination``, the address without the row's own values, is not part of the key: sending the rows of an unfinished
     job to another address requires confirmation.
@@ -88,10 +86,10 @@ class Outbox:
         confirmed: bool = False,
     ) -> "OutboxJob":
         """
-        The job to go on with, locked: a new one, or with ``resume`` or ``retry_unknown`` the last one of this key.
+        The job to send, locked: a new one, or with ``resume`` or ``retry_unknown`` the last one of this key.
 
-        ``confirmed``: also at an address that is not the one the job was begun at. Raises LockHeldError when another
-        process sends it, UsageError when :func:`decide` refuses, TargetError when the outbox cannot be used.
+        ``confirmed``: even if its address is not the one with which the job began. Raises LockHeldError if another
+        process sends it, UsageError if :func:`decide` refuses, TargetError if the outbox cannot be used.
         """
         with contextlib.ExitStack() as stack:
             lock = stack.enter_context(self._lock(key))
@@ -124,7 +122,7 @@ class Outbox:
         )
 
     def _lock(self, key: JobKey) -> BinaryIO:
-        """One byte of one file for each job: nothing is left behind, and a killed process holds nothing."""
+        """Lock the byte of this job in one file. A killed process releases it, and no file is left behind."""
         import fcntl
 
         path = self.folder / "writes.lock"
@@ -187,7 +185,7 @@ class Outbox:
 
 @frozen(kw_only=True)
 class PreviousJob:
-    """The last job of a key, as the outbox has it. ``counts``: rows by state; those found ``sending`` are unknown."""
+    """The last job of a key in the outbox. ``counts``: rows by state; rows found ``sending`` count as unknown."""
 
     number: int
     started_at: str
@@ -210,7 +208,7 @@ class Start:
 
 @frozen
 class Resume:
-    """Go on with the job of this number. ``over``: it came to its end before."""
+    """Resume the job of this number. ``over``: it was finished before."""
 
     number: int
     over: bool
@@ -227,10 +225,10 @@ def decide(
     key: JobKey, previous: PreviousJob | None, *, other_begun_at: str | None, resume: bool, confirmed: bool
 ) -> Start | Resume | Refused:
     """
-    What a command does about a job of this key. Nothing that the provider may have is sent twice without a word.
+    The decision for a command with this key. No row that the provider may have is sent twice without confirmation.
 
     ``other_begun_at``: when an unfinished job of the same name with other rows or parameters was begun. ``resume``: the
-    command goes on with a job. ``confirmed``: it does what it says at another address, too.
+    command resumes a job. ``confirmed``: the command may send to another address.
     """
     if previous is None:
         if resume and other_begun_at is not None:
@@ -283,7 +281,7 @@ def load_other(connection: sqlite3.Connection, key: JobKey) -> str | None:
 
 
 def apply(connection: sqlite3.Connection, decision: Start | Resume, key: JobKey, now: datetime) -> int:
-    """Carry out a decision; the number of the job to go on with."""
+    """Carry out a decision. Returns the number of the job to send."""
     what, destination = mask(key.what), mask(key.destination)
     if isinstance(decision, Resume):
         connection.execute(
@@ -304,7 +302,7 @@ def apply(connection: sqlite3.Connection, decision: Start | Resume, key: JobKey,
 
 
 def forget_old(connection: sqlite3.Connection, now: datetime) -> None:
-    """Delete what is known of jobs that were finished ``KEPT_DAYS`` ago."""
+    """Delete the jobs that were finished ``KEPT_DAYS`` ago."""
     before = ((now - timedelta(days=KEPT_DAYS)).astimezone(UTC).isoformat(),)
     connection.execute("delete from rows where job in (select id from jobs where finished_at < ?)", before)
     connection.execute("delete from jobs where finished_at < ?", before)
@@ -346,8 +344,8 @@ class OutboxJob:
     """
 
     number: int
-    fresh: bool  # it is a new one
-    over: bool  # it came to its end before, and nothing is to be sent again
+    fresh: bool  # a new job
+    over: bool  # finished before, and nothing is to be sent again
     retry_unknown: bool
     connection: sqlite3.Connection
     lock: BinaryIO
@@ -363,7 +361,7 @@ class OutboxJob:
         return {row for row, state in rows if state != "unknown" or not self.retry_unknown or row in self._retried}
 
     def sending(self, rows: Sequence[int]) -> None:
-        """These rows are about to leave; durable when this returns."""
+        """Record that these rows are about to be sent; durable when this returns."""
         with self._statements():
             self.connection.execute("begin immediate")
             self.connection.executemany(
@@ -374,7 +372,7 @@ class OutboxJob:
             self.connection.execute("commit")
 
     def lost(self, rows: Sequence[int], reason: str) -> None:
-        """These rows left and may have arrived, and are about to be sent once more."""
+        """Record that these rows were sent, may have arrived, and are about to be sent again."""
         with self._statements():
             self.connection.executemany(
                 "update rows set left_before = 1, reason = ? where job = ? and row = ?",
@@ -382,7 +380,7 @@ class OutboxJob:
             )
 
     def never_left(self, rows: Sequence[int]) -> None:
-        """These rows were ``sending``, but nothing of it was taken; what may have arrived before stays unknown."""
+        """Record that these rows did not arrive with this request; rows that may have arrived earlier stay unknown."""
         with self._statements():
             self.connection.execute("begin immediate")
             pairs = [(self.number, row) for row in rows]
@@ -391,7 +389,7 @@ class OutboxJob:
             self.connection.execute("commit")
 
     def settle(self, receipts: Iterable[Receipt]) -> None:
-        """What became of rows; durable when this returns."""
+        """Record the outcome of rows; durable when this returns."""
         values = [
             (self.number, one.row, one.status, mask(one.reason), None if one.answer is None else _json(one.answer))
             for one in receipts
@@ -409,7 +407,7 @@ class OutboxJob:
             self._retried.update(row for _, row, status, _, _ in values if status == "unknown")
 
     def receipts(self, first: int) -> Iterator[Receipt]:
-        """From row ``first`` on in order, up to the first row that is not settled."""
+        """The receipts from row ``first`` on, in order, up to the first row that is not settled."""
         expected = first
         while True:
             with self._statements():
@@ -427,7 +425,7 @@ class OutboxJob:
                 return
 
     def receipt(self, row: int) -> Receipt | None:
-        """What became of one row; None when it never left."""
+        """The receipt of one row; None if it was never sent."""
         with self._statements():
             found = self.connection.execute(
                 "select row, state, reason, answer from rows where job = ? and row = ?", (self.number, row)
@@ -435,7 +433,7 @@ class OutboxJob:
         return None if found is None else _receipt(*found)
 
     def finish(self, rows: int, now: datetime) -> None:
-        """Every one of the job's rows is settled."""
+        """Record that all rows of the job are settled."""
         with self._statements():
             self.connection.execute(
                 "update jobs set finished_at = ?, rows = ? where id = ?",
@@ -443,7 +441,7 @@ class OutboxJob:
             )
 
     def close(self) -> None:
-        """Give the lock back. Rows still ``sending`` become unknown when the job is taken up again."""
+        """Release the lock. Rows that are still ``sending`` become unknown when the job is resumed."""
         self.connection.close()
         self.lock.close()
 

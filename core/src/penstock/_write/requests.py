@@ -1,8 +1,8 @@
 """
-Writes, as values: a row's parameters into typed values, values into requests, an answer into receipts.
+Writes as values: parameters of a row to typed values, values to requests, a response to receipts.
 
-Nothing here sends. What an answer leaves open is called unknown: a write is never taken for done, nor for refused,
-without a word of the provider that says so.
+This module sends nothing. A write counts as done or as refused only if the response states it; otherwise its outcome is
+unknown.
 """
 
 import contextlib
@@ -27,7 +27,7 @@ from penstock.redact import mask
 # An answer is kept with its receipts up to this size.
 KEPT_ANSWER_BYTES = 256 * 1024
 
-BODY = "body"  # the parameter that is a body, or a part of one, as it stands
+BODY = "body"  # the parameter that is a whole body, or one object of it
 
 
 _DIGITS = re.compile(r"[+-]?\d{1,18}", re.ASCII)
@@ -39,10 +39,10 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # 
 
 def typed(action: Action, given: Mapping[str, Any], *, text: bool = False) -> dict[str, Any]:
     """
-    A row's parameters by field name, each of its field's type; what is null is absent.
+    A row's parameters by field name, each of its field's type; nulls are absent.
 
-    ``given`` is by name or by the provider's spelling. ``text``: every value is text (of a command line, a CSV file)
-    and has no type yet; nothing is absent. Raises ValueError with all that is wrong.
+    The names in ``given`` are those of fields, or the provider's. ``text``: every value is text (of a command line or a
+    CSV file) without a type; none is absent. Raises ValueError with all problems.
     """
     known = _spellings(action)
     found: dict[str, Any] = {}
@@ -60,7 +60,7 @@ def typed(action: Action, given: Mapping[str, Any], *, text: bool = False) -> di
             wrong.append(f"{name} is given twice, in two spellings")
             continue
         try:
-            found[name] = _converted(known[name], value, text) if name in known else _parts(action, value, text)
+            found[name] = _converted(known[name], value, text) if name in known else _body_of(action, value, text)
         except ValueError as error:
             wrong.append(f"{name}: {error}")
     if wrong:
@@ -70,7 +70,7 @@ def typed(action: Action, given: Mapping[str, Any], *, text: bool = False) -> di
 
 def checked(action: Action, settings: Any, values: Values) -> dict[str, Any]:
     """
-    ``values`` in the order of the declaration. Raises ValueError when one is missing, or the action itself refuses.
+    ``values`` in the order of the declaration. Raises ValueError if one is missing, or if ``prepare`` refuses them.
     """
     free_body = BODY in values and _takes_body(action)
     if free_body and any(field.place == "body" and field.name in values for field in action.fields):
@@ -89,7 +89,7 @@ def _complete(fields: Iterable[Field], values: Values) -> None:
 
 
 def _takes_body(action: Action) -> bool:
-    """Whether the body may be given as it stands, beside or instead of its members one by one."""
+    """Whether the action takes the parameter ``body``, in addition to or in place of single members."""
     return action.bulk or action.open_body
 
 
@@ -97,10 +97,10 @@ def _spellings(action: Action) -> dict[str, Field]:
     return {spelling: field for field in action.fields for spelling in (*field.aliases, field.member, field.name)}
 
 
-def _parts(action: Action, value: Any, text: bool) -> Any:
+def _body_of(action: Action, value: Any, text: bool) -> Any:
     """The parameter ``body`` of a row: an object, or for a body that is a list, a list of objects."""
     value = _json(value) if text else value
-    parts = [value] if isinstance(value, dict) else value
+    objects = [value] if isinstance(value, dict) else value
     if action.bulk:
         if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
             raise ValueError("expected a list of objects")
@@ -110,16 +110,16 @@ def _parts(action: Action, value: Any, text: bool) -> Any:
     return _part(action, value)
 
 
-def _part(action: Action, part: Mapping[str, Any]) -> dict[str, Any]:
-    """One object of the body by the provider's members; unknown ones only where the document leaves them open."""
+def _body_object(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
+    """One object of the body, by the provider's member names; unknown ones only if the action's body is open."""
     fields = tuple(field for field in action.fields if field.place == "body")
     own = evolve(action, fields=fields, rows_per_request=1, open_body=False)
     known = _spellings(own)
-    extra = {name: value for name, value in part.items() if name not in known}
+    extra = {name: value for name, value in given.items() if name not in known}
     if extra and not action.open_body:
         listed = ", ".join(field.member for field in fields)
         raise ValueError(f"{', '.join(extra)} is no member of it; there are {listed}")
-    values = typed(own, {name: value for name, value in part.items() if name in known})
+    values = typed(own, {name: value for name, value in given.items() if name in known})
     _complete(fields, values)
     return _members(own, values) | extra
 
@@ -340,7 +340,7 @@ def packed(
 
 
 def _batches(action: Action, rows: Iterable[Row]) -> Iterable[list[Row]]:
-    """The rows of a body that is a list: those that share all else travel together, up to ``rows_per_request``."""
+    """Group the rows of an action whose body is a list: rows that share all else, up to ``rows_per_request``."""
     inside = {field.name for field in action.fields if field.place == "body"} | {BODY}
     batches: list[list[Row]] = []
     open_batches: dict[str, tuple[list[Row], int]] = {}
@@ -374,8 +374,8 @@ def decided(
     connector: Connector, action: Action, response: Response, rows: Sequence[Values]
 ) -> Sequence[Receipt] | Retry | Refuse:
     """
-    What an answer means: a receipt for each row (``row``: its place in the request), Retry when nothing was captured
-    and it may be sent again, or Refuse when no row of this job can be sent.
+    The outcome of a response: a receipt for each row (``row``: its place in the request); Retry if nothing was captured
+    and the request may be repeated; Refuse if no row of this job can be sent.
 
     In this order: judge and statuses of the action, those of the connector, the HTTP status and the body.
     """
@@ -434,7 +434,7 @@ def _by_status(connector: Connector, action: Action, response: Response) -> Acce
 
 
 def _by_body(connector: Connector, action: Action, response: Response) -> _Done | Retry | Refuse:
-    """Of a good status: done, unless the body says otherwise or is no answer at all."""
+    """The outcome of a response with a good status: done, unless the body states an error or is unreadable."""
     provider = connector.title
     if response.status == 204:
         return _Done()
@@ -460,7 +460,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
         error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
         if error is None or flags:
             return _Done(reason)
-        # A good status and an error: one of them is not about this write.
+        # A good status with an error in the body: one of them is not about this write.
         seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
         return Retry(ServerError(f"{seen}: {reason}; nobody knows whether it was carried out"))
     text = f"{provider} says {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
@@ -474,7 +474,7 @@ def _all(rows: Sequence[Values], status: ReceiptStatus, reason: str, answer: Any
 
 
 def _kept(response: Response) -> Any:
-    """The body's JSON to be kept with the receipts; None when it is none or too large."""
+    """The body's JSON, to be stored with the receipts; None if it is no JSON or too large."""
     return response.json(exact=True) if len(response.body) <= KEPT_ANSWER_BYTES else None
 
 

@@ -1,7 +1,7 @@
 """
 Rows for an action from a file: JSON lines or CSV, read as a stream, so that a file may be larger than memory.
 
-A row that cannot be read is handed on with what is wrong with it: one bad line does not stop the others.
+A row that cannot be read is passed on with its problem: one bad line does not stop the others.
 """
 
 import csv
@@ -26,7 +26,7 @@ MOST_LINE_BYTES = 16 * 1024 * 1024
 @frozen(kw_only=True)
 class InputRow:
     """
-    One input row: its 0-based number, and its parameters as they stand there or what is wrong with it.
+    One input row: its 0-based number, and its parameters or its problem.
 
     ``text``: the values are text without a type. ``typed``: they are typed and checked. ``raw``: the row as bytes, line
     end included, to be written to a file of refused rows (CSV: without the header).
@@ -45,12 +45,12 @@ class Rows(Protocol):
 
     @property
     def header(self) -> bytes:
-        """What a file of such rows begins with."""
+        """The first bytes of a file of such rows: the header of CSV, else empty."""
 
     def __iter__(self) -> Iterator[InputRow]: ...
 
     def forget(self) -> None:
-        """Every row is settled: a copy that was kept for an unfinished job may go."""
+        """Remove the copy of an unfinished job's rows, after every row is settled."""
 
 
 @frozen
@@ -71,8 +71,8 @@ class SingleRow:
 @frozen(kw_only=True)
 class RowFile:
     """
-    A file of rows. ``shown``: what messages call it. Blank lines are no rows. UsageError when it cannot be read, has no
-    usable header, or changes between two readings.
+    A file of rows. ``shown``: its name in messages. Blank lines are skipped. Raises UsageError if it cannot be read,
+    has no usable header, or changes between two readings.
     """
 
     path: Path
@@ -252,10 +252,10 @@ def _head(path: Path, shown: str) -> tuple[bytes, tuple[str, ...]]:
         raise UsageError(f"--from {shown}: its first line must name every column")
     other = next((sign for sign in ";\t|" if len(columns) == 1 and sign in columns[0]), None)
     if other is not None:
-        sign = {"\t": "tabs", ";": "semicolons", "|": "bars"}[other]
+        separator = {"\t": "tabs", ";": "semicolons", "|": "bars"}[other]
         raise UsageError(
-            f"--from {shown}: its columns are separated by {sign} ({columns[0][:60]!r}); nothing was sent. Save it as "
-            "CSV with commas, or as JSON lines"
+            f"--from {shown}: its columns are separated by {separator} ({columns[0][:60]!r}); nothing was sent. Save "
+            "it as CSV with commas, or as JSON lines"
         )
     doubled = [name for name in columns if columns.count(name) > 1]
     if doubled:

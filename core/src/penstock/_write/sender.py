@@ -1,9 +1,9 @@
 """
-Sending: the loop that carries rows to a provider, each at most once unless nothing of it can have been taken.
+The sender: it sends rows to a provider, each at most once unless the former attempt cannot have been processed.
 
-Every attempt is recorded in the outbox (:mod:`penstock._write.outbox`): ``sending`` before a request leaves, its
-outcome afterwards. An attempt is repeated only when it was not sent (no connection), when a gateway refused it (429, an
-expired token), or when the action is declared ``repeatable``.
+Every attempt is recorded in the outbox (:mod:`penstock._write.outbox`): ``sending`` before the request is sent, its
+outcome afterwards. An attempt is repeated only if it was not sent (no connection), if a gateway refused it (429, an
+expired token), or if the action is declared ``repeatable``.
 """
 
 import random
@@ -28,16 +28,16 @@ from penstock.protocols import Grant, Refuse, Retry
 from penstock.redact import Secret, mask, mask_json
 from penstock.report import RunReport
 
-# Rows prepared at once: those among which equal ones are looked for to share a request.
+# Rows prepared at once. Rows that can share a request are searched among these.
 BLOCK = 500
 
-# So many unknown outcomes in a row are an outage: going on would only make more of them.
+# So many consecutive unknown outcomes are an outage. The job ends, since sending on would only add more of them.
 MOST_UNKNOWN = 100
 
 
 @frozen(kw_only=True)
 class Finished:
-    """How a job ended: rows by status, those not sent, and the error that ended it early, if one did."""
+    """The result of a job: rows by status, the rows not sent, and the error that ended it early, if one did."""
 
     counts: Mapping[str, int]
     not_sent: int
@@ -58,8 +58,8 @@ class Finished:
 
 def prepared(action: Action, settings: Any, given: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
     """
-    The row ready to be sent, or refused with everything that is wrong with it. ``defaults`` are typed already, and so
-    are the values of a row that is ``typed``.
+    The row ready to be sent, or refused with all of its problems. ``defaults`` are typed, and so are the values of a
+    row that is ``typed``.
     """
     if given.problem:
         return Receipt(row=given.number, status="refused", reason=given.problem)
@@ -91,9 +91,10 @@ def dry_run(
     source: ConfiguredSource, action: Action, rows: Rows, defaults: Mapping[str, Any], *, clock: Clock
 ) -> Iterator[Mapping[str, Any] | Receipt]:
     """
-    What would be sent, as JSON-like values with every secret masked; a receipt for each row that would be refused.
+    The requests that would be sent, as JSON-like values with secrets masked; a receipt for each row that would be
+    refused.
 
-    Nothing is sent, no login either, so that a token shows as ``***`` too.
+    Nothing is sent, not even a login, so that a token shows as ``***`` too.
     """
     client = SourceClient(source, clock=clock, budget=Budget(clock), report=RunReport(run_id="dry run"))
     try:
@@ -119,11 +120,11 @@ def dry_run(
 
 
 @define(eq=False)
-class Writer:
+class Sender:
     """
-    One job under way: one request after the other, since rows may depend on those before them.
+    Sends one job: one request after the other, since rows may depend on those before them.
 
-    ``on_receipt`` gets the receipt of every row in order, as soon as it and all before it are settled.
+    ``on_receipt`` gets the receipt of every row in order, as soon as the row and all before it are settled.
     """
 
     source: ConfiguredSource
@@ -136,7 +137,7 @@ class Writer:
     _client: SourceClient = field(init=False)
     _halted: PenstockError | None = field(default=None, init=False)
     _unknown: int = field(default=0, init=False)  # in a row
-    _told: int = field(default=0, init=False)  # rows whose receipts were handed on
+    _reported: int = field(default=0, init=False)  # rows whose receipts were handed on
     _counts: dict[str, int] = field(factory=dict, init=False)
 
     def run(self, rows: Rows, defaults: Mapping[str, Any]) -> Finished:
@@ -172,7 +173,7 @@ class Writer:
                         self._tell()
                 if isinstance(self._halted, StoppedError):
                     break
-                not_sent += self._tell_unsent(block)
+                not_sent += self._report_unsent(block)
         finally:
             self._client.close()
         if self._halted is None:
@@ -182,15 +183,15 @@ class Writer:
     # --- receipts ---------------------------------------------------------------------------------------------------
 
     def _tell(self) -> None:
-        for receipt in self.job.receipts(self._told):
+        for receipt in self.job.receipts(self._reported):
             self._hand_on(receipt)
             self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
 
-    def _tell_unsent(self, block: Sequence[InputRow]) -> int:
-        """After an early end: what is known of the block's rows, and that the others were not sent."""
+    def _report_unsent(self, block: Sequence[InputRow]) -> int:
+        """After an early end: report the known outcomes of the block's rows, and that the others were not sent."""
         unsent = 0
         for given in block:
-            if given.number < self._told:
+            if given.number < self._reported:
                 continue
             receipt = self.job.receipt(given.number)
             if receipt is None:
@@ -203,13 +204,13 @@ class Writer:
         return unsent
 
     def _hand_on(self, receipt: Receipt) -> None:
-        self._told = receipt.row + 1
+        self._reported = receipt.row + 1
         self.on_receipt(receipt)
 
     # --- one request ------------------------------------------------------------------------------------------------
 
     def _carry(self, parcel: WriteRequest) -> None:
-        """Send one request; what ends the job is kept, not raised."""
+        """Send one request. An error that ends the job is stored, not raised."""
         if self._halted is not None:
             return
         try:
@@ -232,10 +233,10 @@ class Writer:
         exchange, rate_limit, policy = self._client.exchange, self._client.rate_limit, self._client.policy
         attempts, unsure = Attempts(policy=policy), False
         while True:
-            if self.clock.stop.is_set():  # no row may leave any more, also when nothing is waited for
+            if self.clock.stop.is_set():  # send no further row
                 raise StoppedError("interrupted")
             rate_limit.wait_turn()
-            exchange.grant()  # a login that fails has sent nothing of the row
+            exchange.grant()  # before the row: if the login fails, the row was not sent
             grant, skew = exchange.current, exchange.skew
             self.job.sending(parcel.numbers)
             response, outcome = self._attempt(parcel)
@@ -300,17 +301,17 @@ class Writer:
 
 @frozen
 class Unsure:
-    """The request may have been carried out, and carrying it out twice is the same as once: it may be repeated."""
+    """The request may have been carried out. It may be repeated, since the action is repeatable."""
 
     error: TransportError
 
 
 Outcome = Sequence[Receipt] | Retry | Unsure | PenstockError
-"""What an attempt means: known or unknown for good, nothing captured, perhaps captured, or the end of the job."""
+"""The outcome of an attempt: settled (known or unknown), nothing captured, perhaps captured, or the end of the job."""
 
 
 def outcome_of_lost(parcel: WriteRequest, error: PenstockError, *, repeatable: bool) -> "Outcome":
-    """What an attempt without a response means to its rows."""
+    """The outcome of an attempt without a response."""
     if error.sent:
         return Unsure(error) if repeatable and isinstance(error, TransportError) else unknown(parcel, error)
     return Retry(error) if isinstance(error, TransportError) else error
