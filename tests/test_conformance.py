@@ -172,7 +172,7 @@ def test_a_sound_connector_conforms(tmp_path: Path) -> None:
         (Acme(stream={"requests": lambda settings, slice_: ()}), "sales: the sandbox has no record of it"),
         (Acme(Open), "a run with a wrong key ended with 0 instead of 3"),
         (Acme(Open), "the check of a wrong key said: acme: credentials work"),
-        (Acme(connector={"check": post}), "the check sent POST /me; one GET is wanted"),
+        (Acme(connector={"check": post}), "the check sent POST /me; expected one GET"),
         (
             Acme(connector={"judge": only_once}),
             "a run behind the fault server_error (500 with an HTML page) ended",

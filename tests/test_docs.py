@@ -400,7 +400,9 @@ def test_the_guide_tells_every_exit_code_and_verb() -> None:
     [
         pytest.param("run daily", "there is no penstock.toml here", id="no configuration"),
         pytest.param("streams", "Missing argument 'CONNECTOR'. See: penstock streams --help", id="no argument"),
-        pytest.param("rejected", "say how: `penstock rejected list` counts them by reason, ", id="no choice"),
+        pytest.param(
+            "rejected", "list or show is missing: `penstock rejected list` counts them by reason, ", id="no choice"
+        ),
         pytest.param("streams talrooo", 'Did you mean "talroo"?', id="nearly a connector"),
         pytest.param("runn talroo", 'Did you mean "run"?', id="nearly a verb"),
         pytest.param("run talroo", "penstock run talroo --to jsonl:data", id="no target"),

@@ -226,7 +226,7 @@ def test_another_system_gets_all_rows(moved: Outbox) -> None:
     job.settle([done(0)])
     job.close()
 
-    with pytest.raises(UsageError, match="did not come to its end"):
+    with pytest.raises(UsageError, match="is not finished"):
         moved.open(ELSEWHERE, NOW, confirmed=True)
 
 
@@ -323,11 +323,11 @@ def previous(counts: dict[str, int], *, finished: bool = False, at: str = "") ->
     ("before", "options", "decision"),
     [
         pytest.param(None, "", Start(), id="nothing before"),
-        pytest.param(None, "resume", Start(), id="nothing to go on with"),
+        pytest.param(None, "resume", Start(), id="nothing to resume"),
         pytest.param(None, "other", Start(), id="other rows of the same name"),
-        pytest.param(None, "resume other", "nothing to go on with", id="resume, other rows of the same name"),
-        pytest.param(previous(DONE), "", "did not come to its end", id="unfinished"),
-        pytest.param(previous(DONE), "confirmed", "did not come to its end", id="unfinished, --yes"),
+        pytest.param(None, "resume other", "nothing to resume", id="resume, other rows of the same name"),
+        pytest.param(previous(DONE), "", "is not finished", id="unfinished"),
+        pytest.param(previous(DONE), "confirmed", "is not finished", id="unfinished, --yes"),
         pytest.param(previous(DONE), "resume", Resume(7, over=False), id="unfinished, resume"),
         pytest.param(previous(NONE), "", Start(7), id="nothing captured"),
         pytest.param(previous(NONE), "resume", Resume(7, over=False), id="nothing captured, resume"),

@@ -128,7 +128,9 @@ def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture
     ("arguments", "said"),
     [
         pytest.param(["statsu"], "no command 'statsu'. Did you mean \"status\"? See: penstock --help", id="verb"),
-        pytest.param(["rejected"], "say how: `penstock rejected list` counts them by reason, ", id="list or show"),
+        pytest.param(
+            ["rejected"], "list or show is missing: `penstock rejected list` counts them by reason, ", id="list or show"
+        ),
         pytest.param(["check"], "nothing is configured that could be checked", id="nothing"),
         pytest.param(["streams"], "Missing argument 'CONNECTOR'. See: penstock streams --help", id="argument"),
         pytest.param(["run", "x", "--fulll"], "No such option", id="option"),

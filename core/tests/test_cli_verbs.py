@@ -470,7 +470,7 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here, server: Server) -> Non
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ([], "say what to read: the pipeline daily, or the source shop with --to, such as --to jsonl:data"),
+        ([], "name what to read: the pipeline daily, or the source shop with --to, such as --to jsonl:data"),
         (["odd"], "penstock.toml: pipeline.odd.sink 'filez': expected a sink of penstock.toml (files), "),
         (["daily", "--to", "filez"], "--to 'filez': expected a sink of penstock.toml (files), "),
         (
@@ -502,7 +502,7 @@ def test_a_source_without_a_sink_is_told_what_to_write(here: Here) -> None:
     ``run SOURCE`` names the option that is missing.
     """
     here("run", "shop", code=2)
-    assert "shop is a source: say where it goes, such as `penstock run shop --to jsonl:data`" in here.err
+    assert "shop is a source: name its sink, such as `penstock run shop --to jsonl:data`" in here.err
 
 
 def test_stdout_has_nothing_but_data(here: Here) -> None:

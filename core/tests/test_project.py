@@ -413,7 +413,7 @@ def test_days_have_names(project: Project, since: str, until: str | None, days: 
     ("call", "error", "text"),
     [
         pytest.param(lambda project: project.run("dayly"), ConfigError, 'Did you mean "daily"?', id="name"),
-        pytest.param(lambda project: project.run("shop"), UsageError, "say where it goes", id="no sink"),
+        pytest.param(lambda project: project.run("shop"), UsageError, "name its sink", id="no sink"),
         pytest.param(lambda project: project.read("shop", "sale"), UsageError, 'Did you mean "sales"?', id="stream"),
         pytest.param(lambda project: project.status("shopp", to="files"), UsageError, "", id="status of nothing"),
         pytest.param(lambda project: project.run("daily", streams="sales"), UsageError, "expected a list", id="text"),

@@ -821,7 +821,7 @@ def test_a_user_who_may_not_create(dsn: str):
     role = "guest_" + dsn.partition("?")[0].rpartition("/")[2]
     ask(dsn, f"create role {role}")
     try:
-        with pytest.raises(TargetError, match=r"may not create it\. Let the database's owner say: create schema"):
+        with pytest.raises(TargetError, match=r"may not create it\. The database's owner must run: create schema"):
             sink(as_role(dsn, role)).open(SOURCE, "r1")
     finally:
         ask(dsn, f"drop role {role}")

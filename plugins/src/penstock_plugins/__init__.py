@@ -1,5 +1,5 @@
 """
-The plugin that comes with penstock: sinks for files and standard output, and the parts that connectors share.
+The plugin that comes with penstock: sinks for files and standard output, and the components that connectors share.
 
 This module is imported to find out what is offered, so it imports the marker only.
 """

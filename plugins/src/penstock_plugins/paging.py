@@ -1,5 +1,5 @@
 """
-Paginators that more than one provider uses.
+Paginators for several providers.
 """
 
 from collections.abc import Sequence

@@ -1,5 +1,5 @@
 """
-The outputs as the command line and the configuration name them: ``jsonl``, ``csv`` and ``-``.
+The sinks ``jsonl``, ``csv`` and ``-`` for the command line and the configuration.
 """
 
 from pathlib import Path
@@ -73,7 +73,7 @@ def _sink(path: Path, codec: Any, gzip: bool) -> Sink:
         from penstock_plugins.files.single import SingleFileSink
 
         if gzip and path.suffix != ".gz":
-            raise UsageError(f"gzip is set, but {path} does not say so: name it {path.name}.gz")
+            raise UsageError(f"gzip is set, but {path} has no suffix .gz: name it {path.name}.gz")
         return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
     from penstock_plugins.files.sink import FileSink
 

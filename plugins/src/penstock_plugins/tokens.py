@@ -12,7 +12,7 @@ import msgspec
 from attrs import evolve, field, frozen
 from penstock import AuthenticationError, BrokenBodyError, Grant, RefusedError, Request, Response, Secret, Unsigned
 
-_FOREVER_S = 1e12  # no life of a token, but a number that Python may not even take for a float
+_FOREVER_S = 1e12  # upper bound of a token's lifetime: a larger number may exceed a float
 
 
 @frozen(kw_only=True)
@@ -45,8 +45,8 @@ class GrantedToken(Unsigned):
     ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are the answer's member names;
     ``refused`` the statuses that mean wrong credentials. Exactly one of ``header`` and ``param`` carries the token.
 
-    A token is renewed before its life is over. Where the provider refuses one earlier, the connector's judge says so
-    with ``Retry(..., renew=True)``: the status alone counts as refused credentials.
+    A token is renewed before it expires. If the provider may refuse one earlier, the connector's judge returns
+    ``Retry(..., renew=True)``: the status alone counts as refused credentials.
     """
 
     provider: str

@@ -175,7 +175,7 @@ def main(
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        discard(sys.stdout)  # whoever read it has seen enough
+        discard(sys.stdout)  # its reader closed it
     except OSError as error:
         discard(sys.stdout)
         return code or complain(session, _unwritable(error))

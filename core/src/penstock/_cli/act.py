@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from penstock.model import Receipt
 
 PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", "whole_body": "the body"}
+STOPPING = "stopping after the current request. A second signal ends the process at once"
 
 
 @command()
@@ -40,9 +41,9 @@ PLACES = {"path": "path", "query": "query", "header": "header", "body": "body", 
 @click.option("--query", metavar="QUERY", help="Rows of the sink that --from names.")
 @click.option("--yes", is_flag=True, help="Confirm a destructive action, or another address of an unfinished job.")
 @click.option("--dry-run", is_flag=True, help="Print the requests, secrets masked, and send nothing.")
-@click.option("--resume", is_flag=True, help="Go on with a job that did not come to its end: send what never left.")
+@click.option("--resume", is_flag=True, help="Resume an unfinished job: send the rows that were not sent.")
 @click.option(
-    "--retry-unknown", is_flag=True, help="Also send again what may have arrived. It may then be there twice."
+    "--retry-unknown", is_flag=True, help="Also send rows again that may have arrived. They may then exist twice."
 )
 @click.option("--receipts", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Receipts there too.")
 @click.option(
@@ -68,8 +69,8 @@ def act(
     penstock act joveo pause_job client_id=... job_reference=...
     penstock act sensis report_event --from events.jsonl
 
-    Off until the source says allow_writes = true. What was sent is noted in .penstock beside the configuration: a row
-    whose outcome is unknown is never sent again on its own.
+    Writes are off until the source has allow_writes = true. Every sent row is recorded in .penstock beside the
+    configuration: a row whose outcome is unknown is sent again on request only.
     """
     context = click.get_current_context()
     if source is None or (help and action is None):
@@ -93,17 +94,17 @@ def act(
 act.add_help_option = False  # --help is the command's own: an action has one as well
 
 
-# --- what there is --------------------------------------------------------------------------------------------------
+# --- lists and help -------------------------------------------------------------------------------------------------
 
 
 def _offered(session: Session, source: str) -> "tuple[Connector, tuple[Action, ...]]":
-    """The source's connector and its actions; a connector's name is as good, without any configuration."""
+    """The source's connector and its actions. A connector's name needs no configuration."""
     registry = session.registry
     name = source
     if source not in registry.connectors() or source in session.config.sources:
         name = session.config.connector_of(source)
         if name not in registry.connectors() and session.config.sources:
-            session.configured([source])  # says which sources there are
+            session.configured([source])  # raises with the names of the sources
     return registry.connector(name), registry.actions(name)
 
 
@@ -200,7 +201,7 @@ def _example(field: "Field") -> str:
     return f"{field.name}={samples.get(field.type, field.choices[0] if field.choices else '...')}"
 
 
-# --- doing it -------------------------------------------------------------------------------------------------------
+# --- sending --------------------------------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
@@ -219,7 +220,7 @@ class _Options:
 
     @property
     def goes_on(self) -> bool:
-        """Whether the command goes on with a job that was begun before."""
+        """Whether the command resumes a job."""
         return self.resume or self.retry_unknown
 
 
@@ -230,7 +231,7 @@ def _act(session: Session, name: str, action: "Action", parameters: Sequence[str
     if action.not_built:
         raise UsageError(f"{action.name} is not built: {action.not_built}")
     if options.goes_on and options.dry_run:
-        raise UsageError("--dry-run sends nothing, so there is nothing to go on with")
+        raise UsageError("--dry-run sends nothing, so there is nothing to resume")
     given = _pairs(action, parameters)
     (source,) = session.configured([name])
     rows = _input(session, options)
@@ -248,9 +249,9 @@ def _act(session: Session, name: str, action: "Action", parameters: Sequence[str
             confirmed=options.yes,
         )
         if options.goes_on and opened.noted.fresh:
-            session.notice("there is no job of these rows and parameters to go on with: all of them are sent")
+            session.notice("there is no job of these rows and parameters to resume: all rows are sent")
         elif opened.noted.over:
-            session.notice("this job came to its end before: its receipts are printed again, and nothing is sent")
+            session.notice("this job is finished already: its receipts are printed again, and nothing is sent")
         return _send(session, stack, opened, options)
 
 
@@ -265,13 +266,13 @@ def _send(session: Session, stack: ExitStack, opened: "OpenJob", options: _Optio
         line = _line(receipt)
         try:
             _put(line)
-        except BrokenPipeError:  # nobody reads the receipts any more; the rows are sent all the same
+        except BrokenPipeError:  # the reader of the receipts is gone; the rows are sent all the same
             discard(sys.stdout)
         except OSError as error:
             discard(sys.stdout)
             raise SinkError(
-                f"the receipts cannot be written to standard output: {error.strerror}. No more rows were sent; what "
-                "became of those before is noted, and --resume prints the receipts of all"
+                f"the receipts cannot be written to standard output: {error.strerror}. No further rows were sent. "
+                "The outcomes of the sent ones are recorded, and --resume prints all receipts"
             ) from None
         if copy is not None:
             copy.write(line + "\n")
@@ -281,7 +282,7 @@ def _send(session: Session, stack: ExitStack, opened: "OpenJob", options: _Optio
         if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
             session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")
 
-    with stopping(session, opened.job.clock, "stopping after the request under way. Once more ends it at once"):
+    with stopping(session, opened.job.clock, STOPPING):
         finished = opened.send(print_receipt, follow)
     if options.refused is not None:
         opened.write_refused(options.refused)
@@ -311,7 +312,7 @@ def _sum_up(session: Session, job: "ActionJob", finished: "Finished") -> None:
         elif finished.not_sent:
             left = f"; {finished.not_sent} rows were not sent, --resume sends them"
         why = str(finished.error)
-        if finished.exit_code == StoppedError.exit_code:  # a write goes on by --resume, not by a next run
+        if finished.exit_code == StoppedError.exit_code:  # a write continues with --resume, not with the next run
             why, left = "interrupted", "; --resume sends the rest"
         session.say(f"error: {why}{left}", event="error", exit_code=finished.exit_code)
     if session.quiet:
@@ -320,7 +321,9 @@ def _sum_up(session: Session, job: "ActionJob", finished: "Finished") -> None:
         f"{name} {action}: {finished.summary}", event="act_finished", source=name, action=action, **finished.counts
     )
     if finished.counts.get("unknown"):
-        session.say("unknown: sent, and nobody knows whether it arrived. --retry-unknown sends those rows again")
+        session.say(
+            "unknown: sent, without a response that states whether the rows arrived. --retry-unknown sends them again"
+        )
 
 
 def _print_dry_run(session: Session, job: "ActionJob", json_: bool) -> int:
@@ -391,14 +394,14 @@ def _is_text(text: str) -> bool:
 
 
 def _input(session: Session, options: _Options) -> "Input":
-    """Where the rows come from, by ``--from`` and ``--query``."""
+    """The origin of the rows, from ``--from`` and ``--query``."""
     from penstock._config import shown_target
     from penstock._write.job import Query
 
     from_ = options.from_
     if options.query is not None:
         if from_ is None:
-            raise UsageError("--query needs --from SINK: the sink that answers it")
+            raise UsageError("--query needs --from SINK: the sink that runs the query")
         choice = session.config.sink_for(from_, session.registry)
         session.notices(choice.notices)
         return Query(choice, options.query)
@@ -413,7 +416,7 @@ def _input(session: Session, options: _Options) -> "Input":
 
 
 def _check_files(options: _Options) -> None:
-    """No file is written over another one that this command names: its rows would be lost."""
+    """Raises UsageError if an output file of this command is also its input: the rows would be lost."""
     named: list[tuple[str, Path]] = []
     if options.from_ not in (None, "-") and options.query is None:
         named.append(("--from", Path(str(options.from_))))

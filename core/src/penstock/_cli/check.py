@@ -1,5 +1,5 @@
 """
-``check``: credentials and targets, tried.
+``check``: try credentials and targets.
 """
 
 import click
@@ -15,7 +15,7 @@ def check(session: Session, name: str | None) -> int:
     """
     Try a source's credentials with one cheap request that records nothing at the provider.
 
-    A PIPELINE is checked with its sink; without a name, every source and sink of the configuration, side by side.
+    A PIPELINE is checked with its sink; without a name, every source and sink of the configuration, in parallel.
     """
     result = session.project.check(name)
     session.notices(result.notices)

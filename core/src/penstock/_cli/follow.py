@@ -21,7 +21,7 @@ Event = Mapping[str, Any]
 
 
 class Follower(Protocol):
-    """Takes the events of a run, one at a time, as the run gives them."""
+    """Receives the events of a run, one at a time."""
 
     def __call__(self, event: Event) -> None: ...
 
@@ -57,7 +57,7 @@ SHOWN_QUERY = 60  # characters of a request's parameters in a line for people
 
 
 def in_words(event: Event, *, full_urls: bool = False) -> str | None:
-    """An event in words; None for one that is no news. ``full_urls``: as they were sent."""
+    """An event as text; None for one that is not shown. ``full_urls``: with URLs as they were sent."""
     where = ".".join(str(event[key]) for key in ("source", "stream") if event.get(key))
     part = ", ".join(f"{column}={value}" for column, value in (event.get("partition") or {}).items())
     place = f"{where}[{part}]" if part else where
@@ -117,14 +117,14 @@ class _Failures:
     _counts: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
 
     def is_first(self, event: Event) -> bool:
-        """Count a failed partition; whether its message is new."""
+        """Count a failed partition. Returns whether its message is new."""
         refused = event["error"] == "AuthenticationError"  # one reason, whichever request was refused
         key = (event["source"], event["stream"], "" if refused else without_place(event["message"]))
         self._counts[key] += 1
         return self._counts[key] == 1
 
     def repeated(self) -> list[str]:
-        """A line for each message that came more than once."""
+        """A line for each message that occurred more than once."""
         return [
             f"{source}.{stream}: {counted(count - 1, 'more partition')} failed for the same reason"
             for (source, stream, _), count in self._counts.items()
@@ -134,8 +134,8 @@ class _Failures:
 
 class _Log:
     """
-    Log lines: what is planned, a line for each stream that is through, every failure and every restated day; with
-    ``verbose`` every partition.
+    Log lines: the plan, a line for each finished stream, every failure and every restated day; with ``verbose`` every
+    partition.
     """
 
     def __init__(self, *, quiet: bool, verbose: bool, debug: bool) -> None:

@@ -162,7 +162,7 @@ def pipeline_lines(sources: Sequence[str]) -> list[str]:
 
 
 def _key(source: str, attribute: "attrs.Attribute[Any]", hint: Any, otherwise: Any = None) -> list[str]:
-    """The lines of one key. ``otherwise``: what holds where its default is None."""
+    """The lines of one key. ``otherwise``: the description of a default of None."""
     required = attribute.default is attrs.NOTHING
     marks = ["required"] if required else []
     marks += ["secret"] if _is_secret(hint) else []
@@ -199,7 +199,7 @@ def toml_value(value: Any) -> str:
         return f"[{', '.join(toml_value(one) for one in value)}]"
     if isinstance(value, Secret):
         value = value.reveal()
-    # JSON's escapes are TOML's too, but for the delete character, which TOML wants escaped.
+    # JSON's escapes are TOML's too. In addition, TOML requires an escape for the delete character.
     return json.dumps(str(value) if isinstance(value, Path) else value, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 

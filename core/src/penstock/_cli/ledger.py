@@ -1,5 +1,5 @@
 """
-``status``, ``runs``, ``changes``, ``forget`` and ``rejected``: what the ledgers of the targets hold.
+``status``, ``runs``, ``changes``, ``forget`` and ``rejected``: the content of the ledgers of targets.
 """
 
 import re
@@ -237,7 +237,7 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
 
 
 def _why(run: "RunInfo") -> str:
-    """The first reason of a run that was not good, in a few words."""
+    """The first reason of a run that was not good, shortened."""
     parts = [f"{run.failed} failed"] if run.failed else []
     parts += [f"{run.rejected} set aside"] if run.rejected else []
     errors = run.report.get("errors", [])
@@ -387,7 +387,8 @@ def rejected(
 
     if what is None:
         raise UsageError(
-            "say how: `penstock rejected list` counts them by reason, `penstock rejected show` prints them"
+            "list or show is missing: `penstock rejected list` counts them by reason, "
+            "`penstock rejected show` prints them"
         )
     result = session.project.rejected(name, to=to, stream=stream)
     session.notices(result.notices)
@@ -402,7 +403,7 @@ def rejected(
         if not result.rejected:
             print("no record is set aside")
         return
-    # Not the element's place in its page: [3].price and [7].price are one reason.
+    # Without the element's index in its page: [3].price and [7].price are one reason.
     counts = Counter(
         (one.target, one.source, one.stream, re.sub(r"\[\d+\]", "[]", one.path), one.reason) for one in result.rejected
     )
@@ -420,12 +421,12 @@ def rejected(
 
 
 def cut(text: str) -> str:
-    """As much of a record as a person looks at."""
+    """The start of a record, for display."""
     return text if len(text) <= SHOWN_RAW else f"{text[:SHOWN_RAW]}… ({len(text):,} characters; --json shows all)"
 
 
 def _plain(raw: str) -> str:
-    """A record on one line, its letters as they are and its numbers with the provider's digits."""
+    """A record on one line, without escapes for letters, and with the provider's digits in numbers."""
     from penstock._decode.page import EXACT_JSON, PLAIN
 
     try:

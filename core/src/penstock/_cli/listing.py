@@ -96,7 +96,7 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
 
     registry = session.registry
     if connector not in registry.connectors():
-        # A source's name is as good as its connector's: that is what stands in the other commands.
+        # A source's name is accepted for its connector's, since other commands take the source's.
         try:
             registry.connector(connector)
         except PluginError:
@@ -191,7 +191,7 @@ def _default(stream: dict[str, Any]) -> str:
 
 
 def _marks(field: dict[str, Any]) -> list[str]:
-    """What there is to mind about a field, in words."""
+    """The properties of a field (unit, personal, not additive, ...), as words."""
     marks = [] if field["nullable"] else ["required"]
     marks += ["additive"] if field["additive"] else []
     marks += [mark for mark in ("personal", "secret") if field[mark]]
@@ -221,7 +221,7 @@ def described(stream: "Stream") -> dict[str, Any]:
 
 
 def final_when(stream: "Stream") -> str:
-    """When a partition need not be read again, in words."""
+    """When a partition becomes final, as text."""
     if stream.derived is not None:
         return f"with {stream.derived.stream}"
     if stream.kind == "snapshot":

@@ -1,5 +1,5 @@
 """
-What goes to stdout: tables for people, JSON for programs.
+Output to stdout: tables for people, JSON for programs.
 """
 
 import csv
@@ -15,7 +15,7 @@ from typing import Any
 
 from penstock._cli.stderr import harmless
 
-WIDE = 10_000  # columns where nobody looks at them: nothing is wrapped
+WIDE = 10_000  # width if stdout is not a terminal: nothing is wrapped
 
 
 def print_json(value: Any) -> None:

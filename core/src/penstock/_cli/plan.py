@@ -74,7 +74,7 @@ def _time(result: "PlanResult") -> str:
 
 
 def _spans(partitions: "Iterable[PlannedPartition]") -> "Iterator[list[PlannedPartition]]":
-    """Consecutive days of one account that are read for one reason, together; all else alone."""
+    """Groups of partitions: consecutive days of one account with the same reason; any other partition by itself."""
     span: list[PlannedPartition] = []
     for part in partitions:
         if span and not _follows(span[-1], part):

@@ -1,5 +1,5 @@
 """
-``run``: carried out by the project, followed on stderr, ended cleanly by a signal, summed up.
+``run``: run a pipeline or source, show its progress on stderr, end it cleanly on a signal, and summarise it.
 """
 
 import threading
@@ -27,7 +27,7 @@ _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict,
 @command("run")
 @click.argument("name", metavar="PIPELINE|SOURCE", required=False, shell_complete=pipelines_and_sources)
 @selection
-@click.option("--strict", is_flag=True, help="Exit 5 also when undeclared members came.")
+@click.option("--strict", is_flag=True, help="Exit 5 also for members that no column declares.")
 @click.option("--allow-rejected", metavar="N|N%|true", help="Exit 0 with at most so many records set aside.")
 @click.option("--deadline", "deadline_s", type=DURATION, metavar="TIME", help="Stop in time: 45, 45s, 30m or 2h.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as JSON.")
@@ -81,9 +81,9 @@ def followed(session: Session, start: Callable[[Follower, threading.Event], RunR
 
 
 def summarise(session: Session, result: RunResult) -> None:
-    """What is left to report after a run: notices, errors beyond single partitions, and the summary line."""
+    """Print, after a run, the notices, the errors that belong to no single partition, and the summary line."""
     if session.log_format == "json":
-        return  # the event run_finished holds all of it
+        return  # the event run_finished contains all of it
     session.notices(result.notices)
     for error in result.errors:
         if error["partition"] is None:

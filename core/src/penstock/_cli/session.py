@@ -1,5 +1,5 @@
 """
-What every command shares: the options that all take, the project, and what is written to stderr.
+The parts that all commands share: common options, the project, and output to stderr.
 
 Nothing heavy is imported by this module; see :mod:`penstock._cli`.
 """
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 class Session:
-    """One invocation: the options given before or after the command, and what is made of them when it is needed."""
+    """One invocation: the common options, and the project, made on first use."""
 
     def __init__(self, *, plugins: Iterable[object] | None = None, environ: Mapping[str, str] | None = None) -> None:
         self.plugins = plugins
@@ -66,7 +66,7 @@ class Session:
         """The sources of these names; one ConfigError with the problems of all of them."""
         return self.setup.configured(sources, notice=self.notice)[0]
 
-    # --- saying things on stderr ------------------------------------------------------------------------------------
+    # --- output to stderr -------------------------------------------------------------------------------------------
 
     def notices(self, texts: Iterable[str]) -> None:
         """The notices of a result."""
@@ -74,7 +74,7 @@ class Session:
             self.notice(text)
 
     def notice(self, text: str) -> None:
-        """Something the user should know, once; not with ``-q``."""
+        """Print a notice, each text once; not with ``-q``."""
         if not self.quiet and text not in self._noticed:
             self._noticed.add(text)
             self.say(f"notice: {text}", event="notice", message=text)
@@ -125,15 +125,15 @@ def common() -> list[click.Parameter]:
             help="One value of the configuration, such as source.talroo.timeout_s=30.",
         ),
         option("--strict-plugins", is_flag=True, help="Stop when any installed plugin is broken."),
-        option("-q", "--quiet", is_flag=True, help="Say nothing but errors."),
-        option("-v", "--verbose", is_flag=True, help="Say more: every partition."),
+        option("-q", "--quiet", is_flag=True, help="Print errors only."),
+        option("-v", "--verbose", is_flag=True, help="Print more: every partition."),
         option("--debug", is_flag=True, help="Show tracebacks."),
         option("--log-format", type=click.Choice(["text", "json"]), help="How stderr is written.  [default: text]"),
     ]
 
 
 class Command(click.Command):
-    """A command whose help tells its own options apart from those that every command takes."""
+    """A command whose help lists its own options and the common ones separately."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         shared = {parameter.name for parameter in common()}
@@ -176,7 +176,7 @@ def as_json(function: F) -> F:
 
 
 def complain(session: Session, error: Exception) -> int:
-    """The one place where an error becomes text and an exit code."""
+    """Print an error, and return its exit code."""
     from penstock.errors import ConfigError, PenstockError
 
     if isinstance(error, PenstockError):

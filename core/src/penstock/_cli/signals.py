@@ -1,5 +1,5 @@
 """
-Ctrl-C and SIGTERM, for commands that end what is under way before they end themselves.
+Ctrl-C and SIGTERM, for commands that complete or abort their work before they end.
 """
 
 import signal
@@ -11,11 +11,11 @@ from typing import Any
 from penstock._cli.session import Session
 from penstock._util.clock import Clock
 
+STOPPING = "stopping; completed partitions stay delivered. A second signal ends the process at once"
+
 
 @contextmanager
-def stopping(
-    session: Session, clock: Clock, said: str = "stopping; what is complete stays delivered. Once more ends it at once"
-) -> Iterator[None]:
+def stopping(session: Session, clock: Clock, notice: str = STOPPING) -> Iterator[None]:
     """
     The first Ctrl-C or SIGTERM sets ``clock.stop``, so that a run ends cleanly; the second ends the process at once.
     """
@@ -26,12 +26,12 @@ def stopping(
         for known in former:
             signal.signal(known, signal.SIG_DFL)
         name = signal.Signals(number).name
-        session.say(f"{name}: {said}", event="stopping")
+        session.say(f"{name}: {notice}", event="stopping")
 
     try:
         for one in (signal.SIGINT, signal.SIGTERM):
             former[one] = signal.signal(one, stop)
-    except ValueError:  # not in the main thread: whoever runs us there minds the signals
+    except ValueError:  # not in the main thread: the caller handles signals
         former.clear()
     try:
         yield

@@ -1,5 +1,5 @@
 """
-Lines on stderr, for people or as JSON, and streams that nobody reads any more.
+Lines on stderr, for people or as JSON, and output streams whose reader is gone.
 
 Imported with the command line itself, so nothing heavy is imported with it; see :mod:`penstock._cli`.
 """
@@ -17,14 +17,13 @@ _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 
 
 def harmless(text: str) -> str:
-    """A text for people, who may sit at a terminal, with ``\\u001b`` for an escape and the like; JSON stays JSON."""
+    """A text that is safe for a terminal, with ``\\u001b`` for an escape and the like; JSON stays JSON."""
     return _UNSEEN.sub(lambda hit: f"\\u{ord(hit[0]):04x}", text)
 
 
 def to_stderr(line: str, color: str = "") -> None:
     """
-    A line on stderr, made :func:`harmless`. That nobody reads it any more (``2>&1 | head``) is no reason to end what is
-    under way.
+    Write a line to stderr, made :func:`harmless`. If its reader is gone (``2>&1 | head``), the command continues.
     """
     try:
         text = harmless(line)
@@ -36,7 +35,7 @@ def to_stderr(line: str, color: str = "") -> None:
 
 
 def discard(stream: TextIO) -> None:
-    """Let all that is written to ``stream`` go nowhere, also what is still buffered and would fail again at exit."""
+    """Discard all output to ``stream``, buffered output included, which would fail again at exit."""
     nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, stream.fileno())
     os.close(nowhere)

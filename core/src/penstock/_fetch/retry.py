@@ -40,7 +40,7 @@ RENEWALS = 5
 
 @frozen(kw_only=True)
 class RetryPolicy:
-    """The number of retries, and their pauses in seconds. ``throttle_wait_s`` bounds a pause that the provider states."""
+    """The number of retries, and their pauses in seconds. ``throttle_wait_s`` bounds a pause stated by the provider."""
 
     retries: int = 5
     first_s: float = 1.0

@@ -201,7 +201,7 @@ class Reports:
     def _polled(
         self, submission: Request, report: PendingReport
     ) -> Generator[Step, Outcome | None, tuple[Outcome, ReportState]]:
-        """Poll the report's state until it is not waiting any more. Each pause is half again as long as the last one."""
+        """Poll the report's state until it is not waiting any more. Each pause is 1.5 times the last."""
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
             yield Pause(min(early_s, times.first_s))  # the submission can be in the future if the clocks differ

@@ -202,7 +202,7 @@ class SourceRun:
             target.check([layout for stream in self._chosen for layout in self._components_of(stream).shape.layouts])
 
     def begin(self) -> None:
-        """Give the scheduler the slices that can be read now. Others follow when the streams that they need are read."""
+        """Give the scheduler the slices that can be read now. Others follow when the streams they need are read."""
         name = self.source.name
         if name not in self.clients:
             self.clients[name] = SourceClient(

@@ -31,7 +31,7 @@ RowState = Literal["sending", "done", "partial", "refused", "unknown"]
 SCHEMA_VERSION = 1
 KEPT_DAYS = 180  # finished jobs are forgotten after that
 
-DIED = "penstock ended while it was sent; nobody knows whether it arrived"
+DIED = "penstock ended while it was sent; it may have arrived"
 
 # The name of a job whose only row is the parameters.
 CALL = "this call"
@@ -310,9 +310,9 @@ def forget_old(connection: sqlite3.Connection, now: datetime) -> None:
 
 def _unfinished(key: JobKey, previous: PreviousJob) -> str:
     return (
-        f"{key.what} was begun at {previous.started_at[:19]} UTC for {key.source} {key.action} and did not come to its "
-        f"end ({_states(previous.counts)}). Nothing was sent now. --resume sends what never left; --retry-unknown also "
-        "sends again what may have arrived."
+        f"{key.what} was begun at {previous.started_at[:19]} UTC for {key.source} {key.action} and is not "
+        f"finished ({_states(previous.counts)}). Nothing was sent now. --resume sends the rows that were not sent; "
+        "--retry-unknown also sends rows again that may have arrived."
     )
 
 
@@ -320,16 +320,17 @@ def _elsewhere(key: JobKey, previous: PreviousJob) -> str:
     return (
         f"{key.what} was begun at {previous.started_at[:19]} UTC for {key.source} {key.action}, and its rows went to "
         f"{previous.destination} ({_states(previous.counts)}). Now they would go to {key.destination}. Nothing was "
-        "sent. If that is another system (prod after test), --yes without --resume sends it all rows; if it is the "
-        "same one under a new address, --resume --yes sends what never left; else set base_url and the like back."
+        "sent. If that is another system (prod after test), --yes without --resume sends all rows to it. If it is the "
+        "same one under a new address, --resume --yes sends the rows that were not sent. Otherwise restore base_url "
+        "and the other settings of the address."
     )
 
 
 def _begun_otherwise(key: JobKey, started_at: str) -> str:
     return (
         f"{key.what} or the parameters beside it are not those of the job that was begun at {started_at[:19]} UTC for "
-        f"{key.source} {key.action}, so there is nothing to go on with. Nothing was sent. Bring back what it was begun "
-        "with; without the option all rows are sent as a job of their own, also those that were sent then."
+        f"{key.source} {key.action}, so there is nothing to resume. Nothing was sent. Restore the "
+        "rows and parameters of that job. Without the option all rows are sent as a new job, including those sent then."
     )
 
 
@@ -467,8 +468,8 @@ def _json(value: Any) -> str:
 
 def _unusable(path: Path, error: OSError) -> TargetError:
     return TargetError(
-        f"{path}: {error.strerror}. Every write is noted there before it leaves, so nothing was sent. Give this user "
-        "the right to write beside the configuration."
+        f"{path}: {error.strerror}. Every write is recorded there before it is sent, so nothing was sent. Give this "
+        "user the right to write beside the configuration."
     )
 
 
@@ -476,7 +477,7 @@ def _explained(path: Path, error: sqlite3.Error) -> PenstockError:
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT", "SQLITE_CANTOPEN", "SQLITE_READONLY", "SQLITE_PERM")):
         return TargetError(
-            f"{path}: {error}. Every write is noted there before it leaves. Restore it, or give this user the right "
-            "to write it; moving it away forgets what was sent."
+            f"{path}: {error}. Every write is recorded there before it is sent. Restore it, or give this user the "
+            "right to write it. Moving it away loses the record of sent rows."
         )
-    return SinkError(f"{path}: {error}. What was sent before is noted there; when the cause is gone, go on: --resume.")
+    return SinkError(f"{path}: {error}. Sent rows are recorded there. Remove the cause, then use --resume.")

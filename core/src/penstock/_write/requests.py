@@ -430,7 +430,7 @@ def _by_status(connector: Connector, action: Action, response: Response) -> Acce
     if 400 <= status < 500 and status != 408:
         return Refuse(RefusedError(f"{seen}{detail}"))
     # 302 and 303 may follow a write that was carried out; 408 and 5xx say nothing about it.
-    return Retry(ServerError(f"{seen}{detail}; nobody knows whether it was carried out"))
+    return Retry(ServerError(f"{seen}{detail}; it may have been carried out"))
 
 
 def _by_body(connector: Connector, action: Action, response: Response) -> _Done | Retry | Refuse:
@@ -462,7 +462,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
             return _Done(reason)
         # A good status with an error in the body: one of them is not about this write.
         seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
-        return Retry(ServerError(f"{seen}: {reason}; nobody knows whether it was carried out"))
+        return Retry(ServerError(f"{seen}: {reason}; it may have been carried out"))
     text = f"{provider} says {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
     if bad_code and isinstance(code, int) and code >= 500:
         return Retry(ServerError(text))

@@ -1,8 +1,8 @@
 """
-The Python API: a configuration and the plugins as one object, whose methods do what the commands do.
+The Python API: a configuration and the plugins as one object, with a method for each command.
 
-Nothing is printed and no signal handler is set: methods return frozen results, and report what happens to a callback.
-They may be called from any thread, several at a time.
+Methods print nothing and set no signal handler. They return frozen results, and report events to a callback. They may
+be called from any thread, several at a time.
 """
 
 import os
@@ -55,20 +55,21 @@ Clocks = Callable[[threading.Event | None], Clock]
 
 
 def ignore(event: Event) -> None:
-    """The callback of a caller that follows nothing."""
+    """The callback that ignores events."""
 
 
 class Project:
     """
-    What ``penstock.toml`` configures, for Python programs.
+    The sources, sinks and pipelines of a ``penstock.toml``, for Python programs.
 
     ``config``: the file; the same as a mapping (``{"source": {"talroo": {...}}}``, with nothing remembered on disk); or
     None for ``./penstock.toml``, which may be absent. ``sets``: single values, ``"source.talroo.timeout_s=30"``.
     ``plugins``: objects with hook functions, instead of the installed plugins. ``environ``: instead of the process's
     environment. ``clock``: makes the clock of each call, for tests.
 
-    The file is read when it is first needed. Every method raises UsageError, or its subclasses ConfigError, PluginError
-    and TargetError, for what cannot be done; what a provider or a target does during a call is in the result.
+    The file is read on first use. Every method raises UsageError, or its subclasses ConfigError, PluginError and
+    TargetError, for a call that cannot be carried out. Failures of a provider or a target during a call are in the
+    result.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Project:
         full: bool = False,
     ) -> PlanResult:
         """
-        What a run of this pipeline or source would fetch, each partition with its reason. Makes no request.
+        The partitions that a run of this pipeline or source would fetch, each with its reason. Makes no request.
 
         Without ``to``, the target that was used last for the source decides what is final.
         """
@@ -164,7 +165,7 @@ class Project:
         ``name``: a pipeline, or a source with ``to``. ``since``, ``until``: days, both included, or a text such as
         ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
         from the threads of the run, one call at a time. ``allow_rejected``: how many records may be set aside without
-        exit code 5: True, a number, or a share such as "1%"; None: what the pipeline allows. ``stop``: when it is set,
+        exit code 5: True, a number, or a share such as "1%"; None: as the pipeline states. ``stop``: when it is set,
         the run ends cleanly.
         Failed partitions, and a lock that another run holds, are in the result.
         """
@@ -207,7 +208,7 @@ class Project:
         strict: bool,
     ) -> RunResult:
         def heard(event: Event) -> None:
-            if event["event"] == "run_started":  # a target that could not be opened is none to look at later
+            if event["event"] == "run_started":  # only a target that could be opened is remembered
                 self._remember(sink, jobs, clock, notice)
             on_event(event)
 
@@ -300,10 +301,10 @@ class Project:
         max_age_s: float | None = None,
     ) -> StatusResult:
         """
-        What was delivered: per stream and account the days that are final, open, missing or failed, what needs
-        attention, and the last runs.
+        The state of delivery: per stream and account the days that are final, open, missing or failed; problems that
+        need attention; and the last runs.
 
-        ``name``: a pipeline or a source; None: all that the targets know. ``to`` None: the targets last used.
+        ``name``: a pipeline or a source; None: all sources in the targets' ledgers. ``to`` None: the targets last used.
         ``accounts``: names or patterns. ``max_age_s``: an account whose last reading is older is overdue, and makes the
         exit code 1; accounts that left the configuration do not age.
         """
@@ -400,7 +401,7 @@ class Project:
         return VerifyResult(partitions=found.partitions, differences=found.differences, notices=tuple(notices))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
-        """The records that could not be delivered as they came, with place and reason."""
+        """The records that were set aside, with path and reason."""
         view = self._view(name, to)
         found = [
             one
@@ -427,7 +428,7 @@ class Project:
 
     def changes(self, name: str | None = None, *, since: date | str, to: str | None = None) -> ChangesResult:
         """
-        What changed in delivered partitions since that day (UTC): rows and sums before and after, per account and day.
+        The changes to delivered partitions since that day (UTC): rows and sums before and after, per account and day.
 
         As far back as the ledger keeps restatements.
         """
@@ -449,7 +450,7 @@ class Project:
         return ledgers.View(targets=ledgers.targets(self._setup, name, to, notice), notices=notices)
 
     def _remember(self, choice: SinkChoice, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
-        """Keep the target for later calls; where that fails, report it and go on."""
+        """Remember the target for later calls. A failure to do so is reported and ignored."""
         if choice.remembered is None:
             return
         try:

@@ -1,5 +1,5 @@
 """
-Which jobs a call of ``plan`` or ``run`` means: the sources and streams of a pipeline or a source, and their sink.
+The jobs of a call of ``plan`` or ``run``: the sources and streams of a pipeline or a source, and their sink.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +21,7 @@ from penstock.sinks import Sink, Target
 
 @frozen(kw_only=True)
 class Choice:
-    """What to read, as the options of the command line have it; None or empty: the default."""
+    """The selection of streams, accounts and days, as on the command line; None or empty: the default."""
 
     to: str | None = None
     streams: tuple[str, ...] = ()
@@ -139,13 +139,13 @@ def unnamed(config: Config, *, planning: bool) -> UsageError:
     with_sink = "" if planning else " with --to, such as --to jsonl:data"
     missing = "" if config.path else ". There is no penstock.toml here: `penstock init CONNECTOR` prints a first one"
     return UsageError(
-        f"say what to read: {_or(config.pipelines, 'a pipeline')}, or {_or(config.sources, 'a source')}{with_sink}"
+        f"name what to read: {_or(config.pipelines, 'a pipeline')}, or {_or(config.sources, 'a source')}{with_sink}"
         f"{missing}"
     )
 
 
 def _or(names: Iterable[str], what: str) -> str:
-    """``the pipeline daily or nightly``, or what would stand there."""
+    """``the pipeline daily or nightly``, or ``what`` without any names."""
     return f"{what.replace('a ', 'the ', 1)} {' or '.join(names)}" if names else what
 
 
@@ -153,7 +153,7 @@ def _no_place(setup: Setup, name: str) -> UsageError:
     """``name`` is no pipeline, so a sink must be named. Raises ConfigError where it is no source either."""
     if name not in setup.config.sources and name not in setup.registry.connectors():
         setup.config.pipeline(name)  # raises, with the nearest name
-    return UsageError(f"{name} is a source: say where it goes, such as `penstock run {name} --to jsonl:data`")
+    return UsageError(f"{name} is a source: name its sink, such as `penstock run {name} --to jsonl:data`")
 
 
 def _no_stream(source: ConfiguredSource) -> UsageError:

@@ -1,5 +1,5 @@
 """
-What the ledgers of the targets hold: how far each account got, runs, changes, records set aside; and forgetting.
+The content of the targets' ledgers (state of each account, runs, changes, records set aside), and ``forget``.
 """
 
 import re
@@ -38,7 +38,7 @@ RUNS_SHOWN = 5
 
 @frozen(kw_only=True)
 class Viewed:
-    """A target to look at, and the sources that are of interest; None: all that its ledger has."""
+    """A target to read, and the sources to show; None: all in its ledger."""
 
     choice: SinkChoice
     sources: tuple[str, ...] | None
@@ -81,7 +81,7 @@ def targets(
 
 @contextmanager
 def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
-    """(source, ledger) for the sources of interest that the target knows, for reading only; closed at the end."""
+    """(source, ledger) for each source to show that the target has, read-only; closed at the end."""
     sink = viewed.choice.kind.open(viewed.choice.settings)
     sources = viewed.sources
     opened = []
@@ -96,7 +96,7 @@ def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
                 continue
             known = dict.fromkeys(source for source, _ in target.ledger.sources())
             if name and name not in known and target.ledger.runs(name, 1):
-                known[name] = None  # it ran, and delivered nothing
+                known[name] = None  # it ran without a delivery
             found += [(source, target.ledger) for source in known if sources is None or source == name]
         yield found
     finally:
@@ -142,7 +142,7 @@ class View:
 def source_status(
     setup: Setup, ledger: Ledger, source: str, now: datetime, *, accounts: Sequence[str] = (), max_age_s: float | None
 ) -> SourceStatus:
-    """How far a source got in one target. ``accounts``: patterns; empty: all."""
+    """The state of a source in one target. ``accounts``: patterns; empty: all."""
     zones, known = _zones(setup, ledger, source), _configured_accounts(setup, ledger, source)
     runs = ledger.runs(source, RUNS_KEPT)
     month = [run for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == f"{now.astimezone(UTC):%Y-%m}"]
@@ -184,7 +184,7 @@ def _zones(setup: Setup, ledger: Ledger, source: str) -> dict[str, str]:
     """The time zones of accounts that have their own: those that the provider listed, and those of the tables."""
     try:
         streams = setup.registry.streams(setup.config.connector_of(source))
-    except PenstockError:  # the ledger also tells of sources whose connector is gone
+    except PenstockError:  # the ledger may have sources whose connector is not installed any more
         streams = ()
     zones: dict[str, str] = {}
     for stream in streams:
@@ -244,7 +244,7 @@ def run_info(run: RunRecord) -> RunInfo:
 
 
 def problems_of(ledger: Ledger, status: SourceStatus) -> list[Problem]:
-    """What needs attention in a source: failed partitions by reason, gaps, records set aside, accounts not read."""
+    """The problems of a source: failed partitions by reason, gaps, records set aside, accounts not read."""
     found: list[Problem] = []
     for one in status.streams:
 
@@ -360,8 +360,8 @@ def account_of(partition: Partition) -> tuple[tuple[str, str], ...]:
 
 def changes_of(ledger: Ledger, source: str, target: str, since: date) -> list[Change]:
     """
-    What the readings since that day (UTC) changed in partitions that had been delivered before; one per partition,
-    ordered by stream, account and day. A partition that is back at its former rows and sums is left out.
+    The changes that readings since that day (UTC) made to delivered partitions; one per partition, ordered by stream,
+    account and day. A partition that has its former rows and sums again is left out.
     """
     found: dict[Partition, Change] = {}
     for one in ledger.restated(source, since=datetime.combine(since, time(), UTC)):
@@ -394,7 +394,7 @@ def _merged(first: Change, last: Change) -> Change:
 
 
 def _differs(change: Change) -> bool:
-    """One reading that changed neither rows nor sums changed values; several may have come back to where they began."""
+    """Whether a change is shown: one reading without other rows or sums changed values; several may cancel out."""
     moved = change.rows_before != change.rows_after or any(old != new for old, new in change.sums.values())
     return moved or len(change.runs) == 1
 

@@ -20,7 +20,7 @@ from penstock.model import Batch, Partition, Rejected
 from penstock.report import RunReport
 from penstock.sinks import Layout, LedgerEntry
 
-# Partitions that were read, verified and not yet taken by the reader.
+# Maximum of verified partitions that wait for the caller.
 READ_AHEAD = 2
 
 Event = Mapping[str, Any]
@@ -45,9 +45,9 @@ class Records:
     on_event: Callable[[Event], None] = field(repr=False)
     clock: Callable[[threading.Event], Clock] = field(repr=False)
     rejected: list[Rejected] = field(factory=list, init=False, repr=False)
-    """Of the iteration that began last."""
+    """The rejected records of the iteration that began last."""
     report: RunReport | None = field(default=None, init=False, repr=False)
-    """Of the iteration that ended last; None before."""
+    """The run report of the iteration that ended last; None before."""
 
     @property
     def layout(self) -> Layout:
@@ -126,7 +126,7 @@ class _Reading:
 
         try:
             end = _End(report=runner.run([job], clock=clock, on_event=heard))
-        except BaseException as error:  # raised to whoever iterates
+        except BaseException as error:  # raised in the iterating thread
             end = _End(error=error)
         self.queue.put(end)
 
@@ -164,7 +164,7 @@ def _plain(batch: Batch) -> None:
 
 @frozen(eq=False)
 class _Sink:
-    """Hands what is committed to whoever iterates. It remembers nothing."""
+    """Passes committed batches to the iterating thread. It has no ledger."""
 
     reading: _Reading
     ledger: None = None

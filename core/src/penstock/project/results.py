@@ -1,5 +1,5 @@
 """
-What the methods of a project return: frozen values with the exit code that the command line would end with.
+The results of a project's methods: frozen values with the exit code of the equivalent command.
 """
 
 from collections.abc import Mapping
@@ -31,8 +31,8 @@ def as_dict(value: Any) -> Any:
 @frozen(kw_only=True)
 class RunResult:
     """
-    How a run ended. ``report`` is what ``--report`` writes, masked; ``errors`` are its errors, each a mapping with
-    ``source``, ``stream``, ``partition``, ``error`` (the class's name) and ``message``.
+    The result of a run. ``report`` is the content of ``--report``, masked; ``errors`` are its errors, each a mapping
+    with ``source``, ``stream``, ``partition``, ``error`` (the class's name) and ``message``.
 
     ``set_aside``: how many records were set aside and values not read, and where; None without any.
 
@@ -89,7 +89,7 @@ class RunResult:
 @frozen(kw_only=True)
 class PlanResult:
     """
-    What a run would fetch, in the order of the sources, streams, accounts and days.
+    The partitions that a run would fetch, in the order of the sources, streams, accounts and days.
 
     ``waiting``: a line for each stream whose partitions are known only after another stream was read. ``final``: the
     number of partitions that need no reading. ``exact``: whether a run makes just the requests counted here (retries
@@ -128,7 +128,7 @@ class PlanResult:
 
 @frozen(kw_only=True)
 class Checked:
-    """One source or target that was tried. ``message``: what was seen; ``exit_code`` 0: no fault was found."""
+    """The check of one source or target. ``message``: its result; ``exit_code`` 0: no fault was found."""
 
     name: str
     kind: str  # "source" or "target"
@@ -138,7 +138,7 @@ class Checked:
 
 @frozen(kw_only=True)
 class CheckResult:
-    """What was tried, sources first. ``exit_code``: the first that applies of 3, 1, 2; else 0."""
+    """The checks, sources first. ``exit_code``: the first that applies of 3, 1, 2; else 0."""
 
     checked: tuple[Checked, ...]
     notices: tuple[str, ...] = ()
@@ -152,7 +152,7 @@ class CheckResult:
 @frozen(kw_only=True)
 class AccountStatus:
     """
-    How far one account of one stream got; ``account`` is empty for a stream without accounts.
+    The state of one account of one stream; ``account`` is empty for a stream without accounts.
 
     Counts of partitions: ``final``, ``open``, ``failed``, and ``missing``, the days between the first and the last day
     that have no entry. ``error`` is the last one. ``timezone``: the zone of the account's days, where it has its own.
@@ -222,7 +222,7 @@ class SourceStatus:
 @frozen(kw_only=True)
 class Problem:
     """
-    What needs attention in one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``
+    A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``
     or ``not read``; ``count``: of partitions, or of records and values. ``last_read``: the last good reading of these
     partitions.
     """
@@ -240,7 +240,7 @@ class Problem:
 
 @frozen(kw_only=True)
 class TargetStatus:
-    """What one target's ledger holds. ``error``: why it could not be read."""
+    """The content of one target's ledger. ``error``: the reason why it could not be read."""
 
     target: str
     sources: tuple[SourceStatus, ...]
@@ -355,8 +355,8 @@ class RunsResult:
 @frozen(kw_only=True)
 class Change:
     """
-    What a later reading changed in a partition that had been delivered: rows, and the sum of each measure that
-    differs, before the first and after the last of ``runs``. ``day`` None: the stream is not divided by days.
+    A change to a delivered partition: its rows, and the sum of each measure that differs, before the first and after
+    the last of ``runs``. ``day`` None: the stream is not divided by days.
     """
 
     target: str

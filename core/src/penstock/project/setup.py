@@ -1,5 +1,5 @@
 """
-The plugins and the configuration behind a project: made when they are first needed, shared by all its calls.
+The plugins and the configuration of a project: loaded on first use, shared by all its calls.
 """
 
 import os
@@ -27,7 +27,7 @@ Notice = Callable[[str], None]
 @define(eq=False, slots=False)  # cached_property needs a __dict__
 class Setup:
     """
-    What a project is made from. ``file``: a file, the same as a mapping, or None for ``./penstock.toml``, which may
+    The inputs of a project. ``file``: a file, its content as a mapping, or None for ``./penstock.toml``, which may
     be absent. ``plugins``: objects with hook functions, instead of the installed ones. ``environ``: instead of the
     process's environment.
 

@@ -1,8 +1,8 @@
 """
-What tests of connectors, sinks and the core itself have in common: a clock that is moved, an exchange that is
-written down, a server for a provider's imitation, and the faults to put in front of it.
+Test helpers for connectors, sinks and the core: a fake clock, a scripted exchange, a server for a provider's imitation,
+and faults to put in front of it.
 
-What every connector must keep is tried by :func:`penstock.testing.conformance.conforms`.
+:func:`penstock.testing.conformance.conforms` tests the requirements for every connector.
 """
 
 from penstock.sandbox.faults import FAULTS, Fault, faults_named, with_faults

@@ -1,4 +1,4 @@
-"""Clocks for tests: one that runs from a day of their choosing, and one that moves only when it is slept on."""
+"""Clocks for tests: one that runs from a given day, and one that moves only when it sleeps."""
 
 import threading
 from datetime import UTC, datetime, timedelta
@@ -57,6 +57,6 @@ class FakeClock(Clock):
             self._passed_s += max(0.0, seconds)
 
     def advance(self, seconds: float) -> None:
-        """Let time pass without anybody sleeping."""
+        """Move the time without a sleep."""
         with self._lock:
             self._passed_s += seconds

@@ -1,12 +1,12 @@
 """
-What every connector must keep, tried against its own sandbox: one call in one test of a connector.
+The requirements for every connector, tested against its own sandbox: one call in one test of a connector.
 
 ::
 
     def test_it_keeps_what_every_connector_must(tmp_path):
         conforms("acme", tmp_path, truth=lambda acme, stream, account_id, report_date: ...)
 
-The sandbox is served on this machine, and read into memory by the runner itself; nothing else is asked.
+The sandbox is served on this machine, and the runner reads it into memory. No other host gets a request.
 """
 
 import json
@@ -116,7 +116,7 @@ class Subject:
 
     @contextmanager
     def served(self) -> Iterator[tuple[Server, Any]]:
-        """Its imitation, new, on a server of its own; what the imitation raises fails the test."""
+        """A new imitation on a server of its own. An exception in the imitation fails the test."""
         with serve() as server:
             server.app = app = self.make(server.base_url, self.today)
             yield server, app
@@ -180,7 +180,7 @@ def bag(rows: Iterable[Mapping[str, Any]], without: Iterable[str] = (EXTRA,)) ->
     )
 
 
-# --- what must hold -------------------------------------------------------------------------------------------------
+# --- requirements ---------------------------------------------------------------------------------------------------
 
 Truth = Callable[..., Iterable[Mapping[str, Any]]]
 """
@@ -202,7 +202,7 @@ def conforms(
     plugins: Iterable[object] | None = None,
 ) -> None:
     """
-    Try everything that a connector must keep; AssertionError lists all that it does not.
+    Test all requirements for a connector. AssertionError lists those that it does not meet.
 
     ``folder`` is an empty directory. Default: the sandbox that the connector offers, read with its settings, all
     streams that are on by default, and the plugins that are installed. ``faults`` are names of those that pass, and
@@ -243,7 +243,7 @@ def _said(connector: str, wrong: Sequence[str]) -> str:
 
 
 def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[str]]:
-    """The rows of a run without any fault, and what is wrong with them."""
+    """The rows of a run without any fault, and their problems."""
     sink = MemorySink(folder / "ledger.sqlite")
     with subject.served() as (server, app):
         report = subject.run(server.base_url, sink)
@@ -288,7 +288,7 @@ def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapp
     by_member = {column.member: column.name for column in stream.columns if column.member is not None}
     wanted = [{by_member.get(name, name): value for name, value in row.items()} for row in true]
     stated = {name for row in wanted for name in row}
-    # What penstock adds, no imitation need know; of the provider's own nothing may be missing, or be there unasked.
+    # The truth may lack columns that penstock adds. All other columns must be equal.
     added = [column.name for column in stream.columns if column.added and column.name not in stated]
     partition = set(stream.partition_columns) - stated
     secret = [column.name for column in stream.columns if column.secret]
@@ -305,11 +305,11 @@ def _ended(report: RunReport, what: str, code: int) -> list[str]:
     if report.exit_code == code:
         return []
     said = "; ".join(dict.fromkeys(f"{error['error']}: {error['message']}" for error in report.errors[:3]))
-    return [f"{what} ended with {report.exit_code} instead of {code}: {said or 'no error was told'}"]
+    return [f"{what} ended with {report.exit_code} instead of {code}: {said or 'no error was reported'}"]
 
 
 def differing(delivered: Rows, wanted: Rows) -> list[Key]:
-    """The partitions that one of both lacks, or that have other rows."""
+    """The differences: partitions that one of the two lacks, and partitions with other rows."""
     return [key for key in wanted.keys() | delivered.keys() if bag(delivered.get(key, ())) != bag(wanted.get(key, ()))]
 
 
@@ -357,7 +357,7 @@ def nothing_final_again(subject: Subject, folder: Path) -> list[str]:
 def faults_that_pass(
     subject: Subject, folder: Path, baseline: Rows, names: str = PASSING, expired: int = 401
 ) -> list[str]:
-    """Behind each of these faults, which strikes every request once, a run leaves the rows of one without."""
+    """With each of these faults, which affect every request once, a run delivers the same rows as without."""
     wrong: list[str] = []
     chosen = list(faults_named(names))
     with subject.served() as (server, _):
@@ -373,7 +373,7 @@ def faults_that_pass(
 
 
 def wrong_credentials(subject: Subject, folder: Path) -> list[str]:
-    """Each secret, when it is wrong, ends a run with 3 and the check with an error, and is told nowhere."""
+    """A wrong value of each secret ends a run with 3 and the check with an error, and is printed nowhere."""
     wrong: list[str] = []
     for name in secrets_of(subject):
         sink = MemorySink(folder / name / "ledger.sqlite")
@@ -416,7 +416,7 @@ def _values(subject: Subject) -> list[str]:
 
 
 def one_reading_check(subject: Subject) -> list[str]:
-    """``penstock check`` sends one request that only reads, beside a login, to base_url's origin."""
+    """``penstock check`` sends one request that only reads (and a login), to the origin of base_url."""
     with subject.served() as (server, _):
         source = subject.source(server.base_url)
         login = _grant_request(source)
@@ -431,7 +431,7 @@ def one_reading_check(subject: Subject) -> list[str]:
     wrong = _strays(server, addresses)
     if len(sent) != 1 or sent[0].method not in ("GET", "HEAD"):
         seen = ", ".join(f"{one.method} {one.path}" for one in sent) or "nothing"
-        wrong.append(f"the check sent {seen}; one GET is wanted, since anything else may record something")
+        wrong.append(f"the check sent {seen}; expected one GET, since any other request may record something")
     return wrong
 
 

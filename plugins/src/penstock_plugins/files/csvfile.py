@@ -1,7 +1,7 @@
 """
-CSV as RFC 4180 has it: a header row, CRLF after each record, ``""`` for a quote inside quotes.
+CSV according to RFC 4180: a header row, CRLF after each record, ``""`` for a quote inside quotes.
 
-A text is always quoted, so that an empty text (``""``) and null (nothing) stay apart. Nested values are JSON text,
+A text is always quoted, so that an empty text (``""``) and null (nothing) are distinct. Nested values are JSON text,
 decimals keep their digits, booleans are ``true`` and ``false``, dates and times ISO 8601, times with the offset they
 have (naive ones without). A NUL inside a text is written as U+2400, since most readers end a text at a NUL.
 """

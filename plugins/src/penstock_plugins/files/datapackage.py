@@ -1,5 +1,5 @@
 """
-``datapackage.json``: what the files of a source hold, as a Frictionless Data Package (types, keys, units, meaning).
+``datapackage.json``: a Frictionless Data Package that describes the files of a source (types, keys, units, meaning).
 
 A resource per stream. It lists the stream's files by name, since a path in a data package is no pattern.
 """
@@ -15,7 +15,7 @@ from penstock_plugins.files.codec import Codec
 
 FILE_NAME = "datapackage.json"
 MOST_FILES = 10_000
-"""A resource lists so many files at most: a run's cost must not grow with a target's history."""
+"""The most files that a resource lists, so that the cost of a run does not grow with the target's history."""
 
 _MARK = "made_by"
 _PENSTOCK = "penstock"
@@ -35,7 +35,7 @@ def with_resources(
     kept = {one["name"]: one for one in found if one["name"] not in resources}
     made = {stream: _resource(layout, files, codec) for stream, (layout, files) in resources.items() if files}
     package = {
-        "name": re.sub(r"[^-a-z0-9._]", "-", source.lower()),  # as the specification wants it
+        "name": re.sub(r"[^-a-z0-9._]", "-", source.lower()),  # as the specification requires
         "title": f"{source}, as penstock delivered it",
         _MARK: _PENSTOCK,
         "resources": [one for _, one in sorted({**kept, **made}.items())],

@@ -1,5 +1,5 @@
 """
-Files done carefully: names that cannot escape, writes that survive a power cut, errors that say what to do.
+Safe file operations: encoded names, writes that survive a power failure, errors that name the remedy.
 """
 
 import errno
@@ -77,7 +77,7 @@ def explained(error: OSError, path: Path) -> PenstockError:
     place = Path(error.filename2 or error.filename or path)
     seen = f"{place}: {error.strerror or error}"
     if error.errno in _FULL:
-        # The directory, not the file: so that a full disk is one reason, told once, for however many partitions.
+        # The directory, not the file: so that all failures of a full disk have one message.
         seen = f"{place.parent if place.parent.name else place}: {error.strerror or error}"
         return SinkError(f"{seen}. Free some space and run again; what was delivered before is still there.")
     if error.errno in _UNUSABLE:
@@ -95,7 +95,7 @@ def sync_directory(path: Path) -> None:
 
 
 def make_directories(path: Path, mode: int = 0o777) -> None:
-    """``path`` and what is missing above it, durably. Raises TargetError where none can be made."""
+    """Make ``path`` and its missing parents, durably. Raises TargetError if that is not possible."""
     missing: list[Path] = []
     while not path.is_dir():
         missing.append(path)
@@ -109,7 +109,7 @@ def make_directories(path: Path, mode: int = 0o777) -> None:
 
 
 def replace_text(path: Path, content: bytes) -> None:
-    """Write a small file whole, durably, unless it holds just that."""
+    """Write a small file whole and durably, unless it has this content already."""
     with suppress(FileNotFoundError):
         if path.read_bytes() == content:
             return
@@ -144,7 +144,7 @@ def move(path: Path, place: Path) -> None:
 
 
 def checksum_of(path: Path) -> str:
-    """``crc32:...`` of a file's bytes: notices torn and foreign files, at a tenth of the cost of a digest."""
+    """``crc32:...`` of a file's bytes: detects truncated and foreign files, at a tenth of the cost of a digest."""
     found = 0
     with path.open("rb") as file:
         while block := file.read(1 << 20):
@@ -154,7 +154,7 @@ def checksum_of(path: Path) -> str:
 
 def locked(path: Path, what: str, run_id: str) -> BinaryIO:
     """
-    A lock file, held until it is closed or the process ends, however it ends. It stays, empty of meaning, when free.
+    A lock file, held until it is closed or the process ends in any way. The file stays when the lock is free.
 
     Raises LockHeldError, naming process and run of the holder, when another one holds it.
     """
@@ -182,7 +182,7 @@ def locked(path: Path, what: str, run_id: str) -> BinaryIO:
 
 class Draft:
     """
-    A file under way, at a place where no reader looks. Nothing is made on disk before the first bytes come.
+    A file while it is written, at a place that readers do not read. It is created with its first bytes.
 
     ``header`` goes before them; ``compress`` makes it a gzip file (without a time stamp: equal rows, equal bytes).
     """
@@ -201,7 +201,7 @@ class Draft:
             self._write(content)
 
     def begin(self) -> None:
-        """Make the file, if it is not there yet: it will hold its header at least."""
+        """Create the file, if it does not exist, with at least its header."""
         if self._file is None:
             with file_errors(self.path):
                 self._file = self.path.open("xb", buffering=0)
@@ -220,7 +220,7 @@ class Draft:
         self.size += len(content)
 
     def finish(self) -> bool:
-        """Everything on disk, durably. False when nothing was ever written and there is no file."""
+        """Make the file durable. False if nothing was written, so that there is no file."""
         if self._file is None:
             return False
         with file_errors(self.path):

@@ -1,8 +1,8 @@
 """
-The ledger of a directory of files: the one of the core, and what the files of ``changes`` streams need besides.
+The ledger of a directory of files: the core's ledger, and tables for the files of ``changes`` streams.
 
 A ``changes`` stream has one file per account, made of many partitions. Its size and checksum, and the intent to
-replace it, are kept per account in ``merges``; ``layouts`` holds what it takes to merge without the connector.
+replace it, are kept per account in ``merges``; ``layouts`` keeps the layouts, to merge without the connector.
 """
 
 # The only names put into statements are those of this module; values are parameters.
@@ -19,7 +19,7 @@ from penstock.ledger import UNSETTLED, SqliteLedger, files_from, files_text, par
 
 @frozen(kw_only=True)
 class Merge:
-    """An account's file and those of streams derived from it; ``meant``: what they are being replaced by."""
+    """An account's file and those of streams derived from it; ``meant``: the files that are to replace them."""
 
     source: str
     stream: str
@@ -51,7 +51,7 @@ class FileLedger(SqliteLedger):
     )
 
     def unsettled(self, source: str) -> list[LedgerEntry]:
-        """The entries that a crash, or a run that did not finish, left on their way."""
+        """The entries whose commit was interrupted, by a crash or the end of a run."""
         found = self._entries(f"source = ? and {UNSETTLED}", source)
         return [entry for entry, _ in found]
 
@@ -127,7 +127,7 @@ class FileLedger(SqliteLedger):
         ]
 
     def intend_merge(self, merge: Merge) -> None:
-        """Record what an account's files are about to be replaced by."""
+        """Record the files that are about to replace an account's files."""
         self._sql(
             "insert into {t}merges (source, stream, account, files, meant) values (?, ?, ?, ?, ?) "
             "on conflict (source, stream, account) do update set meant = excluded.meant",
@@ -135,7 +135,7 @@ class FileLedger(SqliteLedger):
         )
 
     def deliver_merge(self, merge: Merge, partitions: Iterable[Partition]) -> None:
-        """The account's files are in place: the merged partitions are delivered, all at once."""
+        """Record, after the account's files are in place, that all merged partitions are delivered."""
         key = (merge.source, merge.stream, merge.account)
         with self._transaction():
             if merge.meant is not None:
@@ -152,7 +152,7 @@ class FileLedger(SqliteLedger):
                 )
 
     def forget_merge(self, merge: Merge) -> int:
-        """An account's file is gone: all that was merged into it is missing. How many partitions that were."""
+        """Record that an account's file is lost: all partitions merged into it are missing. Returns their number."""
         with self._transaction():
             lost = [
                 partition

@@ -17,10 +17,10 @@ from penstock import Layout, SinkError
 from penstock_plugins.files.codec import Codec, Records
 
 Day = int
-"""Which of the staged days, in their order; a day without records of a stream has no file."""
+"""The staged days, in order; a day without records of a stream has no file."""
 
 Latest = Mapping[Hashable, tuple[Day, int]]
-"""Key -> the day and the record's number in it, of its latest reading."""
+"""Key -> the day of its latest reading, and the number of the record in it."""
 
 Write = Callable[[bytes], None]
 
@@ -29,7 +29,7 @@ def merge(codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Pa
     """
     Write the records of ``base`` that no day has, then the latest of each key of ``days``.
 
-    Raises SinkError when a file holds what is no record.
+    Raises SinkError for a file with damaged records.
     """
     latest = _latest(codec, layout.key, days)
     _copy(codec, layout, base, layout.key, latest, write)
@@ -44,7 +44,7 @@ def merge_derived(
     codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], parents: Latest, write: Write
 ) -> None:
     """
-    The same for a derived stream: a parent that was read again brings all its rows anew, those of its latest day.
+    The same for a derived stream: all rows of a parent that was read again are replaced by those of its latest day.
     """
     _copy(codec, layout, base, layout.derived_by, parents, write)
     latest = _latest(codec, layout.key, days) if layout.key else {}

@@ -1,8 +1,8 @@
 """
-One file for one stream, written whole by each run (``--to clicks.jsonl``): there after the run, or not at all.
+One file for one stream, written whole by each run (``--to clicks.jsonl``): it appears after the run, or not at all.
 
-Nothing is remembered between runs. A partition is written to a file of its own beside the target and joined to the
-draft when it is committed, so that an aborted one leaves no trace; a ``changes`` stream is merged at the end.
+There is no ledger. A partition is written to a file of its own beside the target, and appended to the draft when it is
+committed, so that an aborted one leaves no trace. A ``changes`` stream is merged at the end.
 """
 
 import gzip
@@ -53,7 +53,7 @@ def _too_many(path: Path, codec: Codec, streams: Sequence[str]) -> TargetError:
 
 
 class SingleFileTarget:
-    """The file on its way, as ``.NAME.part`` beside its place, with a lock on it."""
+    """The draft of the file, as ``.NAME.part`` beside its final place, locked."""
 
     ledger = None
     whole_stream = True
@@ -69,7 +69,7 @@ class SingleFileTarget:
         with file_errors(self._work):
             make_directories(self._work)
             self._lock = locked(self._work / "lock", str(sink.path), run_id)
-            for left in self._work.iterdir():  # by a run that was killed
+            for left in self._work.iterdir():  # files of a killed run
                 if left.name != "lock":
                     left.unlink()
 
@@ -81,13 +81,13 @@ class SingleFileTarget:
             self._claim(layouts[0])
         self._layout = layouts[0]
         self._number += 1
-        # Parts that are merged are read back first, so they are files of their own, header included.
+        # Files that are merged are read back first, so they have a header.
         header = self.codec.header(self._layout) if self._merged else b""
         draft = Draft(self._work / f"{self._number:09d}", header=header)
         return SingleFileWriter(self, self.codec.encoder(self._layout), draft)
 
     def _claim(self, layout: Layout) -> None:
-        """Raises TargetError if the file that would be replaced holds something else than this stream."""
+        """Raises TargetError if the file that would be replaced is of another stream or format."""
         with file_errors(self._path):
             if not self._path.exists() or not self._path.stat().st_size:
                 return
@@ -117,7 +117,7 @@ class SingleFileTarget:
         """Put the file in place, if any partition was committed; without rows it holds the header only."""
         if not self._committed or self._layout is None:
             return
-        # Committed in any order, joined in the order of the partitions: a file does not depend on who was first.
+        # Joined in the order of the partitions, so that the file does not depend on the order of the commits.
         parts = [part for _, part in sorted(self._committed.items()) if part is not None]
         whole = Draft(self._work / "whole", header=self.codec.header(self._layout), compress=self._compress)
         whole.begin()
@@ -144,7 +144,7 @@ class SingleFileTarget:
 
 
 class SingleFileWriter:
-    """One partition on its way into the file."""
+    """Writes one partition of the file."""
 
     def __init__(self, target: SingleFileTarget, encode: Encode, draft: Draft) -> None:
         self._target = target

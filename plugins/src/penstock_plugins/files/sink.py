@@ -10,13 +10,13 @@ A directory of record files, one per partition, with its ledger beside them; sha
     DIR/.penstock/staged/<source>/                            files on their way to their places
 
 **A commit.** Staged files are written and synced; the ledger records the intent (places, sizes, checksums); the files
-are renamed into place and the directories synced; the ledger records the delivery. Whatever a crash leaves between is
-settled when the target is opened next: an intent whose files are all in place or still staged is completed, any other
-is taken back, and the former delivery counts again if its files are intact.
+are renamed into place and the directories synced; the ledger records the delivery. The next opening of the target
+settles a commit that a crash interrupted: an intent whose files are all in place or still staged is completed; any
+other is taken back, and the former delivery counts again if its files are intact.
 
 **A changes stream** has one file per account. Its days are staged (durably, with a ledger row), and merged by key
 once per run, by ``finish`` or, after a crash, by the next opening: intent, renames, then all days delivered at once.
-Merging a day once more changes nothing, so a merge that was cut short is simply done again.
+Merging a day again has no effect, so an interrupted merge is repeated.
 
 The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
@@ -69,7 +69,7 @@ class FileSink:
         state = self.directory / STATE
         if self.directory.exists() and not self.directory.is_dir():
             raise TargetError(
-                f"{self.directory} is a file, and {self.codec.name}:DIR wants a directory. Name another one; a single "
+                f"{self.directory} is a file, and {self.codec.name}:DIR needs a directory. Name another one; a single "
                 f"file must end in .{self.codec.name} or .{self.codec.name}.gz."
             )
         with file_errors(self.directory):
@@ -109,7 +109,7 @@ class FileSink:
 
 
 class FileTarget:
-    """A directory opened for one source. Without a lock it is for looking only."""
+    """A directory opened for one source. Without a lock it is read-only."""
 
     def __init__(self, sink: FileSink, source: str, ledger: FileLedger, lock: BinaryIO | None) -> None:
         self.ledger = ledger
@@ -137,7 +137,7 @@ class FileTarget:
         return FileWriter(self, layouts, partition)
 
     def is_intact(self, entry: LedgerEntry) -> bool:
-        """Every file has its size (its content is not read); a day of changes: its account's file has."""
+        """Whether every file has its recorded size. For a day of changes: the account's file. Contents are not read."""
         if entry.state == "staged":
             return all(self._staged(file) for file in entry.files)
         if entry.files:
@@ -176,7 +176,7 @@ class FileTarget:
         return None
 
     def finish(self, stream: str) -> None:
-        """Merge what was staged of a changes stream; nothing to do for others."""
+        """Merge the staged days of a changes stream; no effect for others."""
         staged = [entry for entry in self.ledger.entries(self.source, stream).values() if entry.state == "staged"]
         accounts: dict[Partition, list[LedgerEntry]] = {}
         for entry in sorted(staged, key=lambda entry: entry.partition):
@@ -206,11 +206,11 @@ class FileTarget:
         return f"data.{self.codec.name}{'.gz' if compressed else ''}"
 
     def _other(self, place: str) -> str:
-        """The place the file would have with the other setting of ``gzip``."""
+        """The place of the file with the other setting of ``gzip``."""
         return place[: -len(self._data_name(self._compress))] + self._data_name(not self._compress)
 
     def check_places(self, streams: Sequence[str]) -> None:
-        """Find out before anything is fetched whether a stream has no place here; nothing is made yet."""
+        """Check, before the first request, that every stream can have a place here. Creates nothing."""
         for stream in streams:
             directory = self._directory(stream)
             with file_errors(directory), suppress(FileNotFoundError):
@@ -222,7 +222,7 @@ class FileTarget:
         return self.directory / file_name(self.source) / file_name(stream)
 
     def _check_ours(self, directory: Path) -> None:
-        """Raises TargetError for a stream's directory that somebody else's files are in."""
+        """Raises TargetError for a stream's directory with files that penstock did not make."""
         others = any(one.name[:1] != "." for one in directory.iterdir())
         if others and not (directory / MARK).is_file():
             raise TargetError(
@@ -231,7 +231,7 @@ class FileTarget:
             )
 
     def _claim(self, layout: Layout) -> None:
-        """Mark a stream's directory, unless somebody else's files are in it."""
+        """Mark a stream's directory as penstock's. Raises TargetError if it has other files."""
         if layout.stream in self._claimed:
             return
         directory = self._directory(layout.stream)
@@ -242,7 +242,7 @@ class FileTarget:
         self._claimed[layout.stream] = layout
 
     def _describe(self) -> None:
-        """Bring the source's data package up to the files that this run left."""
+        """Update the source's data package to the files after this run."""
         path = self.directory / file_name(self.source) / FILE_NAME
         with file_errors(path), suppress(FileNotFoundError):
             former = path.read_bytes() if path.exists() else b""
@@ -271,7 +271,7 @@ class FileTarget:
         """
         Move the files of a target of an earlier version, whose directories were named ``<column>=<value>``.
 
-        Killed in between, it is simply done again: what was moved is at its new place already.
+        After a kill it is repeated: moved files are at their new places already.
         """
         fact = f"layout of {self.source}"
         if self.ledger.fact(fact) == LAYOUT:
@@ -301,7 +301,7 @@ class FileTarget:
         return "/".join(names.get(name, name) for name in place.split("/"))
 
     def _there(self, file: LedgerFile) -> bool:
-        """Whether a file's place looks as it should, by its size."""
+        """Whether a file is in place, judged by its size."""
         return self._looks(self.directory / file.path, file)
 
     def _staged(self, file: LedgerFile) -> bool:
@@ -317,7 +317,7 @@ class FileTarget:
             return file.size == found.st_size
 
     def _is(self, path: str | None, file: LedgerFile) -> bool:
-        """Whether these bytes, by size and checksum, are at ``path``; nothing there if there must be nothing."""
+        """Whether ``path`` has these bytes, by size and checksum; or no file, if there must be none."""
         if path is None or not self._looks(self.directory / path, file):
             return False
         with file_errors(self.directory / path):
@@ -331,19 +331,19 @@ class FileTarget:
         return Draft(self._drafts / token_hex(8), header=header, compress=compress)
 
     def _file(self, place: str, draft: Draft) -> LedgerFile:
-        """A finished draft and the place it is for; no rows, no file."""
+        """A finished draft and its final place; without rows there is no file."""
         if not draft.finish():
             return LedgerFile(path=place)
         staged = draft.path.relative_to(self.directory).as_posix()
         return LedgerFile(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
 
     def _with_others(self, files: Sequence[LedgerFile]) -> list[LedgerFile]:
-        """The files, and of each the one that the other setting of ``gzip`` left, which must go."""
+        """The files, and for each the file of the other setting of ``gzip``, which must be removed."""
         others = [self._other(file.path) for file in files]
         return [*files, *(LedgerFile(path=other) for other in others if os.path.lexists(self.directory / other))]
 
     def _make_way(self, files: Sequence[LedgerFile]) -> None:
-        """Find out that a place cannot be taken before the ledger says that it will be."""
+        """Raises TargetError, before the intent is recorded, if a directory is at the place of a file."""
         for file in files:
             path = self.directory / file.path
             with file_errors(path):
@@ -355,7 +355,7 @@ class FileTarget:
                     make_directories(path.parent)
 
     def _put(self, files: Sequence[LedgerFile]) -> None:
-        """Bring staged files to their places, and remove what must not be there."""
+        """Move staged files to their places, and remove the files that must not exist."""
         changed: dict[Path, None] = {}
         for file in files:
             path = self.directory / file.path
@@ -382,7 +382,7 @@ class FileTarget:
     # --- commit -----------------------------------------------------------------------------------------------------
 
     def intend(self, entry: LedgerEntry, drafts: Mapping[str, Draft]) -> LedgerEntry:
-        """Everything up to the ledger's word that the files will be in place; what is left to deliver."""
+        """The commit up to the recorded intent. Returns the entry to deliver."""
         former = self.ledger.entry(self.source, entry.partition)
         files = [self._file(self._place(stream, entry.partition), draft) for stream, draft in drafts.items()]
         files = self._with_others(files)
@@ -401,7 +401,7 @@ class FileTarget:
         fault_point("files.delivered")
 
     def _kept(self, former: Sequence[LedgerFile], files: Sequence[LedgerFile]) -> list[LedgerFile]:
-        """The former files of derived streams that are not requested in this run: they stay."""
+        """The former files of derived streams that this run does not read: they stay."""
         named = {file.path for file in files} | {self._other(file.path) for file in files}
         return [file for file in former if file.path not in named and file.size is not None]
 
@@ -476,7 +476,7 @@ class FileTarget:
     # --- after a crash ----------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
-        """Complete or take back what an earlier run left on its way; remove what belongs to nothing."""
+        """Complete or take back interrupted commits of earlier runs, and remove orphaned files."""
         for entry in self.ledger.unsettled(self.source):
             if entry.state == "intended":
                 self._settle_intent(entry)
@@ -495,7 +495,7 @@ class FileTarget:
 
     def _settle_intent(self, entry: LedgerEntry) -> None:
         if self._can_be_put(entry.files):
-            # What cannot be completed concerns its partition only, which is not delivered then and is read again.
+            # An intent that cannot be completed affects its partition only, which is read again.
             with suppress(SinkError, TargetError):
                 self.deliver(entry)
             return
@@ -505,10 +505,10 @@ class FileTarget:
 
     def _check_merge(self, found: Merge) -> None:
         """
-        If an account's file is gone or was changed by something else, all that was merged into it is missing.
+        If an account's file was removed or changed, all partitions merged into it are missing.
 
-        In the middle of a merge it may be the former one or the new one: the days are still staged, and merging them
-        once more into either gives the same.
+        During an interrupted merge it may be the former or the new file: the days are still staged, and merging them
+        again into either gives the same result.
         """
         former = {file.path: file for file in found.files}
         files = found.files if found.meant is None else found.meant
@@ -530,7 +530,7 @@ class FileTarget:
 
 
 class FileWriter:
-    """One partition on its way into files that no reader sees yet."""
+    """Writes one partition to staged files, which readers do not see."""
 
     def __init__(self, target: FileTarget, layouts: Sequence[Layout], partition: Partition) -> None:
         self._target = target

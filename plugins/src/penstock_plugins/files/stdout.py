@@ -1,5 +1,5 @@
 """
-JSON lines on standard output, a partition at a time: what was aborted never shows.
+JSON lines on standard output, one partition at a time: an aborted one is never printed.
 
 There is no ledger, so each run writes all that it reads: at least once.
 """
@@ -20,7 +20,7 @@ from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
 from penstock_plugins.files.disk import explained, file_errors
 from penstock_plugins.files.jsonl import encode_lines
 
-_IN_MEMORY_BYTES = 16 << 20  # of one partition; what is larger waits in a temporary file
+_IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
 
 
 class _Text(io.RawIOBase):
@@ -68,13 +68,13 @@ class StdoutTarget:
         return False
 
     def finish(self, stream: str) -> None:
-        """Everything is out already."""
+        """No effect: every commit is complete."""
 
     def close(self) -> None:
-        """Standard output belongs to the process."""
+        """No effect: standard output belongs to the process."""
 
     def put(self, content: IO[bytes]) -> None:
-        """Raises OutputClosedError when whoever reads has gone."""
+        """Raises OutputClosedError if the reader has closed standard output."""
         try:
             while block := content.read(1 << 20):
                 self._output.write(block)
@@ -87,7 +87,7 @@ class StdoutTarget:
 
 
 def _discard_the_rest(output: BinaryIO) -> None:
-    """Let what is still buffered go nowhere, else the interpreter complains of the closed pipe at its end."""
+    """Discard buffered output, else the interpreter reports the closed pipe at exit."""
     try:
         handle = output.fileno()
     except OSError:

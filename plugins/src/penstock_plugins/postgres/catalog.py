@@ -1,5 +1,5 @@
 """
-What the server's catalog says of the places where tables are or are to be: one query for all of them.
+The server's catalog for the places of tables, existing or not: one query for all of them.
 """
 
 from collections.abc import Mapping, Sequence
@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from penstock_plugins.postgres.database import Database, short
 
-# Rights are asked of the catalog, which shows them to everybody; nothing is locked by it.
+# The catalog shows rights to every user. The query locks nothing.
 _LOOK = """
     select s.oid is not null,
         case when s.oid is null then has_database_privilege(current_database(), 'create')
@@ -45,7 +45,7 @@ _LOOK = """
 @frozen(kw_only=True)
 class Seen:
     """
-    One place as this user finds it. What is said of the table is empty where there is none (``oid`` None).
+    One place as this user sees it. The facts of the table are empty if there is none (``oid`` None).
     """
 
     schema: bool  # is there
@@ -60,7 +60,7 @@ class Seen:
     comment: str
     lacking: frozenset[str]  # of select, insert, update, delete
     types: Mapping[str, str] = field(repr=False)  # by column, as format_type names them
-    required: tuple[str, ...]  # columns that want a value in each row
+    required: tuple[str, ...]  # columns that need a value in each row
     keys: tuple[frozenset[str], ...]  # the columns of each unique index
     guarded: bool  # row-level security holds for this user
     table: bool  # it is a table, be it divided into partitions, and no view or the like
@@ -68,7 +68,7 @@ class Seen:
 
 
 def look(database: Database, places: Sequence[tuple[str, str]]) -> list[Seen]:
-    """What is at each of these places (schema and table), in their order."""
+    """The facts of each of these places (schema and table), in their order."""
     schemas, names = [short(schema) for schema, _ in places], [short(table) for _, table in places]
     return [_seen(*row) for row in database.run(_LOOK, (schemas, names)).fetchall()]
 

@@ -1,5 +1,5 @@
 """
-One session with a Postgres server: statements, transactions, COPY, the lock of a source, and errors in plain words.
+One session with a Postgres server: statements, transactions, COPY, the lock of a source, and errors.
 """
 
 import re
@@ -16,12 +16,12 @@ from psycopg import conninfo, errors
 from psycopg.types.string import BytesBinaryDumper
 
 OLDEST = 14  # major version
-LOCK_TIMEOUT_S = 60  # how long a statement waits for somebody else's lock on a table
+LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
 POOLER_PROBES = 3
 REOPEN_TRIES, REOPEN_PAUSE_S = 12, 2.0  # for a session that was lost: a server restarts in less
-INTERRUPTED_AFTER_S = 2.0  # a statement that is as old is cancelled when the run is to end
+INTERRUPTED_AFTER_S = 2.0  # statements that have run for longer are cancelled when the run is to end
 
-# A host that vanished is noticed after 30 s + 3 x 10 s, on both sides, so that its lock on the source goes too.
+# Both sides detect a lost host after 30 s + 3 x 10 s, so that its lock on the source is released.
 _KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
 
 _UNREADABLE = (
@@ -35,7 +35,7 @@ Row = tuple[Any, ...]
 
 def quoted(name: str) -> str:
     """
-    A name as an SQL identifier. Postgres cuts names at 63 bytes; here a longer one gets a hash, so that it stays one.
+    A name as an SQL identifier. Postgres truncates names at 63 bytes; a longer one ends in a hash, to stay unique.
 
     Raises TargetError for a name that cannot be used in a statement.
     """
@@ -59,7 +59,7 @@ def lock_key(source: str) -> int:
 
 
 class LostSessionError(SinkError):
-    """The session ended: the server restarted, or somebody or something in between closed the connection."""
+    """The session ended: the server restarted, or the connection was closed."""
 
 
 class Database:
@@ -71,7 +71,7 @@ class Database:
 
     def __init__(self, dsn: Secret, *, application: str, readonly: bool = False) -> None:
         self.place = "Postgres"
-        self.opened = 0  # sessions so far: what lived in a former one (temporary tables) is gone
+        self.opened = 0  # number of sessions so far: temporary tables of a former one are lost
         self.pid = 0  # of the server's process for this session
         self._readonly = readonly
         self._settings: dict[str, str] = {}
@@ -136,7 +136,7 @@ class Database:
         try:
             found = dict(conninfo.conninfo_to_dict(dsn.reveal()))
         except psycopg.ProgrammingError:
-            raise TargetError(_UNREADABLE) from None  # what the library says quotes it, password and all
+            raise TargetError(_UNREADABLE) from None  # the library's message quotes it, password included
         if _torn(dsn.reveal()):
             raise TargetError(_UNREADABLE)
         if isinstance(found.get("password"), str):
@@ -167,7 +167,7 @@ class Database:
             settings["default_transaction_read_only"] = "on"
         else:
             settings |= {f"tcp_keepalives_{name}": str(value) for name, value in _KEEPALIVES.items()}
-            # A server in the middle of a long statement looks now and then whether its client is still there.
+            # During a long statement, the server checks regularly whether its client is still connected.
             settings |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
         for name, value in settings.items():
             with suppress(errors.InvalidParameterValue):  # not on every platform
@@ -196,8 +196,8 @@ class Database:
 
     def interrupt(self, reason: PenstockError) -> None:
         """
-        The run is to end: cancel the statement under way if it has run for :data:`INTERRUPTED_AFTER_S`, which then
-        raises ``reason``. A shorter one is left to end; to be called again until the run has ended.
+        End the run: cancel the current statement if it has run for :data:`INTERRUPTED_AFTER_S`; it then raises
+        ``reason``. A younger one may complete; to be called again until the run has ended.
         """
         self._reason = reason
         self._interrupted.set()
@@ -226,7 +226,7 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All within takes effect at its end, or nothing; one inside of another is part of it."""
+        """A transaction: all its statements take effect at its end, or none. A nested one is part of the outer one."""
         if self.in_transaction:
             yield
             return
@@ -238,7 +238,7 @@ class Database:
         return self.connection.info.transaction_status != psycopg.pq.TransactionStatus.IDLE
 
     def check(self) -> None:
-        """Open the session again when it is known to be lost, before anything is fetched in vain."""
+        """Open the session again if it is lost, before anything is fetched in vain."""
         if self.connection.closed:
             self.reopen()
 
@@ -249,8 +249,8 @@ class Database:
 
     def lock(self, source: str, *, wait_ms: int) -> None:
         """
-        Take the source's lock for the rest of the session, that is, of this process at the most. Waits a little, since
-        a server may need a moment to notice that a killed client is gone.
+        Take the source's lock for the rest of the session, which ends with this process at the latest. Waits a few
+        seconds, since a server may need a moment to detect that a client was killed.
 
         Raises LockHeldError, and TargetError where a pooler gives each transaction another session, which keeps no
         lock.
@@ -292,8 +292,8 @@ class Database:
 
     def _refuse_transaction_pooler(self) -> None:
         """
-        A server names its process when the connection is made; a pooler makes up another number. Where they differ, a
-        second connection finds out whether it can get the session of the first one, which is connected all the while.
+        A server states its process id when a connection is made; a pooler states another number. If the two differ, a
+        second connection tests whether it gets the session of the first one, which stays connected.
         """
         if self.one("select pg_backend_pid()") != self.pid:
             raise self.pooled()
@@ -310,11 +310,11 @@ class Database:
                         raise self.pooled()
             except errors.ProtocolViolation:  # a pooler of statements refuses transactions
                 raise self.pooled() from None
-            except psycopg.OperationalError:  # no second connection is to be had: each commit looks again
+            except psycopg.OperationalError:  # no second connection is available: each commit checks again
                 return
 
     def _holder(self, key: int) -> str:
-        """Who holds the lock, as far as this user may know."""
+        """The holder of the lock, as far as this user may see it."""
         bits = key % 2**64
         row = self.run(
             "select a.application_name, a.pid, host(a.client_addr), date_trunc('second', a.backend_start)::text "
@@ -369,9 +369,9 @@ class Database:
 
 def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> None:
     """
-    Let a role read these tables. Nothing is run where it may already.
+    Let a role read these tables. No statement is run for rights that it has.
 
-    Raises TargetError where there is no such role.
+    Raises TargetError if the role does not exist.
     """
     if not database.one("select exists (select from pg_roles where rolname = %s)", (role,)):
         raise TargetError(f"grant_to: {database.place} has no role {role}. Create it, or correct the name.")
@@ -384,14 +384,14 @@ def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> 
 
 
 def _torn(dsn: str) -> bool:
-    """Whether a URL's login has a sign that ends it early, so that the end of a password becomes host or database."""
+    """Whether a URL's login has an unescaped delimiter, so that part of the password is parsed as host or database."""
     place = dsn.partition("?")[0]
     login, at, rest = place.partition("://")[2].partition("@")
     return bool(at) and ("@" in rest or "/" in login)
 
 
 def _said(error: psycopg.Error) -> str:
-    """What the server or the library said, in a line."""
+    """The message of the server or the library, on one line."""
     text = error.diag.message_primary or str(error) or type(error).__name__
     text = re.sub(r"\n\t.*", "", text)  # the library's guesses, such as "Is the server running ...?"
     hint = error.diag.message_detail

@@ -1,8 +1,8 @@
 """
-Bring the rows of a table to their new state by their differences: rows that went are deleted, rows that changed are
-updated, rows that came are inserted, and all others are not touched.
+Bring the rows of a table to their new state by their differences: missing rows are deleted, changed rows are updated,
+new rows are inserted, and all others are not touched.
 
-One statement does it, so that a small partition costs few round trips. All its parts see the table as it was before.
+It is one statement, so that a small partition costs few round trips. All of its clauses see the table as it was before.
 """
 
 # Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
@@ -45,7 +45,7 @@ class Difference:
 
 
 class NotStoredError(Exception):
-    """The table holds other rows than were sent: a key came twice, or a trigger or rule left some out."""
+    """The table has other rows than were sent: a key occurred twice, or a trigger or rule left some out."""
 
 
 def bring_up_to_date(
@@ -62,7 +62,7 @@ def bring_up_to_date(
     The rows of ``scope`` become those of ``stage``, inside the transaction that is open.
 
     ``compared``: the columns that count for ``restated``. ``in_order``: delete, update and insert one after the other,
-    for a table with another unique index, in which a row that comes may have the value of one that goes.
+    for a table with another unique index, in which a new row may have the value of a deleted one.
 
     Raises NotStoredError.
     """
@@ -168,7 +168,7 @@ def _checked(done: Sequence[int], figures: Sequence[Any], measures: Sequence[str
 def _replaced(
     database: Database, table: Table, stage: str, scope: Scope, compared: Sequence[str], measures: Sequence[str]
 ) -> Difference:
-    """Rows without a key are compared as they are, each as often as it occurs; where any differs, all are replaced."""
+    """Compare rows without a key as multisets; if they differ, replace all of them."""
     found = _compared(database, table, stage, scope, table.columns, measures)
     told = found if len(compared) == len(table.columns) else _compared(database, table, stage, scope, compared, ())
     if found.came or found.went:

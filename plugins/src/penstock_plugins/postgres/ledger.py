@@ -1,7 +1,7 @@
 """
 The ledger in the schema ``penstock`` of the database itself, written in the transaction of the data.
 
-Besides the core's tables: ``tables`` says which table holds which stream, ``restatements`` what new readings changed.
+In addition to the core's tables, ``tables`` maps each stream to its table; ``restatements`` is filled by the writer.
 """
 
 import re
@@ -27,7 +27,7 @@ _WRITTEN = ("partitions", "rejected", "reports", "accounts", "runs", "tables", "
 
 @frozen(kw_only=True)
 class Known:
-    """A table that penstock made. ``of_stream``: the stream whose partitions bring its rows."""
+    """A table that penstock made. ``of_stream``: the stream whose partitions contain its rows."""
 
     stream: str
     of_stream: str
@@ -38,10 +38,10 @@ class Known:
 
 TABLE_COMMENTS = {
     "meta": "Versions of the ledger",
-    "partitions": "One row per partition (an account's day, or an account of a snapshot): how far its delivery got",
-    "days": "The partitions in plain words, for people",
+    "partitions": "One row per partition (an account's day, or an account of a snapshot): the state of its delivery",
+    "days": "The partitions in a readable form, for people",
     "rejected": "Records that were set aside, with the reason, by the partition they came with",
-    "reports": "Reports that were asked of a provider and not delivered yet",
+    "reports": "Reports that were submitted and not delivered yet",
     "accounts": "The accounts that a stream of accounts listed last",
     "runs": "Runs of each source, newest last; old ones are deleted",
     "restatements": "What a new reading of a day changed: rows that came, went and changed, sums before and after",
@@ -57,14 +57,14 @@ COLUMN_COMMENTS = {
     "standing": "final: read after the day closed; open: to be read again; failed: an error since the last delivery",
     "run_id": "The run that wrote this",
     "read_at": "When the delivered rows were read; of a report, when it was submitted",
-    "open_until": "From when on a reading is final; null: never",
-    "fingerprint": "Of the settings that shape the answer",
+    "open_until": "The time from which a reading is final; null: never",
+    "fingerprint": "Fingerprint of the settings that affect the answer",
     "rows": "Rows delivered",
     "promised": "Records that the provider stated; null: none",
     "rejected": "Records set aside",
     "unread_values": "Values that did not fit their column: null there, kept in _extra",
-    "repeated": "Records that had come before in the same reading",
-    "truncated": "1: the provider cut the answer at a documented ceiling",
+    "repeated": "Records that an earlier page of the same reading had",
+    "truncated": "1: the answer reached a documented ceiling of the provider",
     "read_by": "Fingerprint of the record class and the connector's version",
     "sums": "The sum of each measure over the rows, as JSON text",
     "restatements.sums": "The measures whose sum changed: before and after",
@@ -83,16 +83,16 @@ COLUMN_COMMENTS = {
     "changed": "Rows that had other values",
     "number": "Counts the records of a partition",
     "of_stream": "The stream whose record it is, or whose partitions bring the rows",
-    "path": "Where in the answer it was",
-    "reason": "Why it was set aside",
-    "raw": "The record as it came, secrets masked",
+    "path": "Its path in the answer",
+    "reason": "The reason why it was set aside",
+    "raw": "The record as received, secrets masked",
     "handle": "The provider's name of the report",
     "request": "The submission, without credentials",
     "reports.partitions": "The partitions that its answer will hold, as JSON",
     "submitted_at": "When it was submitted",
     "position": "Counts the accounts",
     "started_at": "When the run began",
-    "finished_at": "When it ended; null: it did not, or not properly",
+    "finished_at": "When it ended; null: not yet, or it was killed",
     "exit_code": "0: all delivered",
     "report": "The run's report on this source, as JSON text",
     "relation": "The table's number in the catalog: a hint",
@@ -116,13 +116,12 @@ _ACCOUNT = f"case when {_FIRST} = {_DAY} then '' else {_FIRST} end"
 
 
 class OutdatedLedgerError(Exception):
-    """The ledger was written by an older penstock, and this session may not bring it up to date."""
+    """The ledger was written by an older penstock, and this session may not migrate it."""
 
 
 class PostgresLedger(SqlLedger):
     """
-    ``guard`` makes every delivery look, in its own transaction, whether the session is still the one that holds the
-    lock of the source.
+    ``guard`` makes every delivery check, in its own transaction, that its session still holds the lock of the source.
     """
 
     create_view = "create or replace view"
@@ -134,7 +133,7 @@ class PostgresLedger(SqlLedger):
         "day": _DAY,
     }
     in_texts = "in (select jsonb_array_elements_text(?::jsonb))"
-    compares = False  # the writer does, row by row
+    compares = False  # the writer compares, row by row
     _depth = 0
     more_tables = (
         """create table if not exists {t}tables (
@@ -173,7 +172,7 @@ class PostgresLedger(SqlLedger):
         return self._database.one("select to_regclass(%s) is not null", (f"{self.prefix}meta",)) is True
 
     def _prepare_once(self) -> None:
-        """Make the tables unless they are there; a user without the right to make any can use those that are."""
+        """Make the missing tables. A user without the right to make any can use existing ones."""
         with self._transaction():
             # Two runs that both find an empty database would make everything twice.
             self._sql("select pg_advisory_xact_lock(?)", lock_key(""))
@@ -194,7 +193,7 @@ class PostgresLedger(SqlLedger):
             self.set_fact("postgres", LAYOUT)
 
     def _make_schema(self) -> None:
-        """Unless the DBA made it: then USAGE and CREATE on it are enough."""
+        """Make the schema, unless it exists: then USAGE and CREATE on it are enough."""
         found = self._database.run(
             "select has_schema_privilege(oid, 'usage') and has_schema_privilege(oid, 'create'), "
             "current_user::text from pg_namespace where nspname = %s",
@@ -208,7 +207,7 @@ class PostgresLedger(SqlLedger):
             if not allowed:
                 raise TargetError(
                     f"there is no schema {self.schema} for the ledger in the database {name}, and {user} may not "
-                    f"create it. Let the database's owner say: create schema {quoted(self.schema)} authorization "
+                    f"create it. The database's owner must run: create schema {quoted(self.schema)} authorization "
                     f"{quoted(user)}."
                 )
             self._sql(f"create schema {quoted(self.schema)}")
@@ -218,8 +217,8 @@ class PostgresLedger(SqlLedger):
             )
         elif not found[0]:
             raise TargetError(
-                f"{found[1]} may not make or use tables in the schema {self.schema}, which is to hold the ledger. Let "
-                f"its owner say: grant usage, create on schema {quoted(self.schema)} to {quoted(found[1])}."
+                f"{found[1]} may not make or use tables in the schema {self.schema}, which is to hold the ledger. Its "
+                f"owner must run: grant usage, create on schema {quoted(self.schema)} to {quoted(found[1])}."
             )
 
     def _comment(self) -> None:
@@ -243,7 +242,7 @@ class PostgresLedger(SqlLedger):
     # --- deliveries -------------------------------------------------------------------------------------------------
 
     def _put(self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
-        """As of every ledger, with the records of the former reading dropped by the same statement."""
+        """See the core's ledger; the records of the former reading are deleted by the same statement."""
         statement, values = self._put_sql(entry, changes, first)
         key = (entry.source, entry.partition.stream, entry.partition.text)
         row = self._sql(
@@ -259,7 +258,7 @@ class PostgresLedger(SqlLedger):
         """:meth:`_put` did."""
 
     def _migrate(self, found: int) -> None:
-        """From version 1: times were text, and accounts and days in the partition's text only."""
+        """Migrate from version 1, in which times were text, and accounts and days only in the partition's text."""
         for table, times in _TIMES.items():
             changes = [f"alter column {name} type timestamptz using {name}::timestamptz" for name in times]
             if table == "partitions":
@@ -276,7 +275,7 @@ class PostgresLedger(SqlLedger):
         self._sql(f"alter table {{t}}restatements {nullable}")
 
     def _check_rights(self) -> None:
-        """Before anything is requested: whether this user may write what every delivery writes."""
+        """Check, before the first request, that this user may write the tables that every delivery writes."""
         closed = self._database.run(
             "select relname from pg_class c join pg_namespace n on n.oid = relnamespace "
             "where nspname = %s and relname = any(%s) "
@@ -289,7 +288,7 @@ class PostgresLedger(SqlLedger):
             user = self._database.one("select current_user")
             raise TargetError(
                 f"{self._database.place}: {user} may read the ledger and not write it "
-                f"({names} in the schema {self.schema}). Let its owner say: grant select, insert, update, delete on "
+                f"({names} in the schema {self.schema}). Its owner must run: grant select, insert, update, delete on "
                 f"all tables in schema {quoted(self.schema)} to {quoted(user)}; or name another user."
             )
 
@@ -329,7 +328,7 @@ class PostgresLedger(SqlLedger):
         return [self._known(row) for row in self._known_rows("source = ?", source)]
 
     def at(self, schema: str, table: str) -> list[tuple[str, Known]]:
-        """The sources and streams that are kept in this table."""
+        """The sources and streams whose rows are in this table."""
         rows = self._known_rows("schema_name = ? and table_name = ?", schema, table)
         return [(row[0], self._known(row)) for row in rows]
 

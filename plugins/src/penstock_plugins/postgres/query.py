@@ -15,9 +15,9 @@ FETCHED = 1000  # rows at a time
 
 def rows_of(dsn: Secret, text: str) -> Iterator[Mapping[str, Any]]:
     """
-    Column -> value of each row. The session is read-only, so a query that would change something is refused.
+    Column -> value of each row. The session is read-only, so that a query that writes is refused.
 
-    UsageError where the query is wrong, TargetError and SinkError where the server is.
+    Raises UsageError for a wrong query, TargetError and SinkError for failures of the server.
     """
     database = Database(dsn, application="penstock act", readonly=True)
     try:

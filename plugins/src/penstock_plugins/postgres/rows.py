@@ -1,9 +1,9 @@
 """
-Rows to the bytes of a binary COPY, and, when the server takes offence at some, back to the records they were.
+Rows to the bytes of a binary COPY, and, if the server refuses some, back to the records.
 
-``psycopg.Copy.write_row`` formats a row that it is given as a tuple; the tuples are made by ``attrgetter`` and ``zip``,
-so no statement of ours runs per row. Nothing is checked on this road. What Postgres cannot hold is noticed by the
-formatter (an integer beyond 64 bits) or by the server (NUL in a text), and only then looked for.
+``psycopg.Copy.write_row`` formats rows as tuples, which ``attrgetter`` and ``zip`` make. Values are not checked before.
+The formatter (an integer beyond 64 bits) or the server (NUL in a text) refuses those that Postgres cannot hold, and
+only then are they searched for.
 """
 
 import re
@@ -35,7 +35,7 @@ TRAILER = b"\xff\xff"
 _NULL = struct.pack("!i", -1)
 _encoder = msgspec.json.Encoder(decimal_format="number")
 
-# psycopg's names of the types in which it is told to format. A jsonb value is bytes by then.
+# psycopg's names of the types in which it formats values. A jsonb value is bytes at that point.
 _FORMATS = {NAIVE: "timestamp", AWARE: "timestamptz", "jsonb": "bytea"}
 
 _MISFITS = (ArithmeticError, ValueError, TypeError, struct.error, psycopg.Error)
@@ -43,13 +43,13 @@ _MISFITS = (ArithmeticError, ValueError, TypeError, struct.error, psycopg.Error)
 _ESCAPED_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
 
 Nul = Literal["reject", "strip", "replace"]
-"""What becomes of a record with a NUL character in a text, which Postgres cannot store."""
+"""The handling of a record with a NUL character in a text, which Postgres cannot store."""
 
 _TEXTS = ("text", "character varying")
 
 
 class _Blocks(Writer):
-    """Takes what a ``Copy`` formats, in place of the server."""
+    """Receives the formatted rows of a ``Copy``, in place of the server."""
 
     def __init__(self) -> None:
         self.blocks: list[bytes | bytearray | memoryview] = []
@@ -64,7 +64,7 @@ class _Blocks(Writer):
 
 @frozen
 class Unfit:
-    """A record that the table cannot hold, with its own values, so that counts and sums can leave it out."""
+    """A record that the table cannot hold, with its values, so that it can be subtracted from counts and sums."""
 
     rejected: Rejected
     values: dict[str, Any] = field(repr=False)
@@ -82,7 +82,7 @@ class Chunk:
     size: int = 0
 
     def stream(self) -> Iterator[bytes | bytearray]:
-        """As COPY wants them."""
+        """The blocks as a COPY stream, with header and trailer."""
         yield SIGNATURE
         yield from self.blocks
         yield TRAILER
@@ -116,7 +116,7 @@ class Encoder:
             return self._one_by_one(columns, rows)
 
     def _columns_of(self, rows: list[Any]) -> tuple[str, ...]:
-        """Without ``_extra``, where no row has one."""
+        """The columns to write: without ``_extra``, if no row has one."""
         if EXTRA not in self._declared:
             return self._short
         extras = list(map(attrgetter(EXTRA), rows))
@@ -152,8 +152,8 @@ class Encoder:
         """
         The numbers of a column as the bytes of COPY, each different one formatted once; None if too many differ.
 
-        A number is formatted in 0.6 us and found in 0.1, and a column of prices holds a few hundred. The text is what
-        is remembered: 0.10 and 0.1 are equal, but do not look the same.
+        Formatting a number takes 0.6 us, a lookup 0.1, and a column of prices has a few hundred numbers. The lookup is
+        by text: 0.10 and 0.1 are equal, but are written differently.
         """
         texts = list(map(str, values_of(rows, name)))
         different = set(texts)
@@ -226,14 +226,14 @@ class Encoder:
         }
         return self._unfit(values, None, reason)
 
-    # --- what the server refused ------------------------------------------------------------------------------------
+    # --- rows that the server refused----------------------------------------------------------------------------------
 
     def sifted(self, chunk: Chunk, error: psycopg.Error) -> tuple[Chunk, list[Unfit]]:
         """
-        The chunk without the rows that the server refuses, which are those with a NUL, or else the one it named. Where
-        NUL is stripped or replaced, rows with one outside of the key are kept, without it.
+        The chunk without the rows that the server refuses: those with a NUL, or else the row that it names. If NUL is
+        stripped or replaced, rows with a NUL outside of the key are kept, without it.
 
-        Raises ``error`` when no row was refused: it was not about a row.
+        Raises ``error`` if it is not about a row.
         """
         rows = list(_rows(b"".join(chunk.blocks)))
         unfit: dict[int, tuple[str | None, str]] = {}
@@ -346,7 +346,7 @@ def _row(cells: Sequence[bytes | None]) -> tuple[bytes, list[bytes | None]]:
 
 
 def _line(error: psycopg.Error) -> int | None:
-    """The row that the server names: ``COPY clicks, line 3, column url``, in whatever language."""
+    """The number of the row that the server names: ``COPY clicks, line 3, column url``, in any language."""
     found = re.search(r"^COPY .*?, \D*(\d+)", error.diag.context or "", re.MULTILINE)
     return int(found[1]) if found else None
 

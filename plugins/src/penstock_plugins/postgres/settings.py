@@ -1,5 +1,5 @@
 """
-The keys of a Postgres sink, and how ``--to postgresql://...`` becomes one. Importable without psycopg.
+The settings of a Postgres sink, and the conversion of ``--to postgresql://...`` to them. Importable without psycopg.
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,7 +32,7 @@ class PostgresSettings:
 
 @frozen
 class _Missing:
-    """What is installed cannot talk to Postgres."""
+    """Stands for the sink if psycopg is missing or does not load."""
 
     error: ImportError = field(repr=False)
 

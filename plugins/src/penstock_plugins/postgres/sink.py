@@ -1,17 +1,16 @@
 """
 A schema of a Postgres database per source, a table per stream, and the ledger in the schema ``penstock`` beside them.
 
-**A commit** is one short transaction: the partition's rows come to their new state, and the ledger's row with them.
-Nothing is open while pages are fetched: rows wait as formatted bytes, up to :data:`MEMORY_BYTES` over all partitions
-under way, and beyond that in a temporary table of the partition's own, which nobody else sees.
+**A commit** is one short transaction that changes the partition's rows and the ledger's row. No transaction is open
+while pages are fetched: rows are held as formatted bytes, up to :data:`MEMORY_BYTES` over all partitions, and beyond
+that in a temporary table per partition.
 
-A partition that has no rows yet is copied right into its table. One that has rows is copied into a temporary table that
-the run makes once per stream, and changed by its differences (:mod:`.differences`). Rows of a ``changes`` stream are
-merged by key.
+A partition without rows is copied directly into its table. A partition with rows is copied into a temporary table that
+the run makes once per stream, and is then changed by its differences (:mod:`.differences`). Rows of a ``changes``
+stream are merged by key.
 
-**The lock** of a source is a session advisory lock: it ends with the connection, so with the process. Every commit
-looks, in its own transaction, whether its session is the one that holds the lock. A session that was lost is opened
-again.
+**The lock** of a source is a session advisory lock: it ends with the connection, and so with the process. Every commit
+checks, in its own transaction, that its session holds the lock. A lost session is opened again.
 
 The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
@@ -82,7 +81,7 @@ class PostgresSink:
             raise
 
     def _ledger(self, database: Database) -> PostgresLedger | None:
-        """For a reader; a ledger of an older penstock is brought up to date by a session that may write."""
+        """The ledger for a reader. A ledger of an older penstock is migrated by a session that may write."""
         try:
             found = PostgresLedger(database, readonly=True, schema=self.ledger_schema)
         except OutdatedLedgerError:
@@ -95,7 +94,7 @@ class PostgresSink:
         return found if found.exists() else None
 
     def place(self, source: str, stream: str, connector: str = "", of_stream: str = "") -> Place:
-        """Where a stream's rows are to be."""
+        """The place of a stream's rows."""
         schema = self.schema if self.schema is not None else "{source}"
         table = self.tables.get(stream, self.tables.get("*", "{stream}"))
         words = {"source": source, "connector": connector, "stream": stream}
@@ -127,7 +126,7 @@ def _filled(template: str, words: Mapping[str, str]) -> str:
 
 
 class PostgresTarget:
-    """A database opened for one source. Without a lock (from ``open_readonly``) it is for looking only."""
+    """A database opened for one source. Without a lock (from ``open_readonly``) it is read-only."""
 
     def __init__(self, sink: PostgresSink, database: Database, ledger: PostgresLedger, source: str) -> None:
         self.ledger = ledger
@@ -135,7 +134,7 @@ class PostgresTarget:
         self.source = source
         self.nul = sink.nul
         self._sink = sink
-        self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions bring its rows
+        self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions contain its rows
         self._tables = Tables(database, ledger, source, self._place)
         self._there: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
@@ -148,8 +147,8 @@ class PostgresTarget:
 
     def settle(self) -> None:
         """
-        Take back what the ledger says of tables that somebody dropped or emptied: it is missing, and read again. A
-        table that is there and that we do not recognise stays as it is recorded: :meth:`check` refuses it.
+        Delete the ledger rows of tables that were dropped or emptied, so that their partitions are read again. For an
+        existing table that is not recognised they are kept: :meth:`check` refuses it.
         """
         with self.database.explained(), self.database.transaction():
             for known in self.ledger.known(self.source):
@@ -167,8 +166,8 @@ class PostgresTarget:
 
     def check(self, layouts: Sequence[Layout]) -> None:
         """
-        Raises TargetError where a table cannot take its stream. A table that is there gets the columns that it lacks,
-        none is made yet.
+        Raises TargetError if a table cannot hold its stream. Missing columns are added to existing tables; no table is
+        made yet.
         """
         self._tables.check(layouts)
 
@@ -188,7 +187,7 @@ class PostgresTarget:
         return writer
 
     def is_intact(self, entry: LedgerEntry) -> bool:
-        """Whether the tables that hold its rows are there and have any."""
+        """Whether the tables with its rows exist and are not empty."""
         streams = [entry.partition.stream, *entry.derived_rows]
         with self.database.explained():
             if not self._there:
@@ -208,11 +207,11 @@ class PostgresTarget:
                     yield from verified(self.database, self.source, known, entries)
 
     def interrupt(self, reason: PenstockError) -> None:
-        """Cancel the statement that waits, for the run is to end; called from another thread, until it has ended."""
+        """Cancel a waiting statement, to end the run. Called from another thread, until the run has ended."""
         self.database.interrupt(reason)
 
     def finish(self, stream: str) -> None:
-        """Nothing is left to do: every commit is complete."""
+        """No effect: every commit is complete."""
 
     def close(self) -> None:
         self.ledger.close()
@@ -220,7 +219,7 @@ class PostgresTarget:
     # --- for writers ------------------------------------------------------------------------------------------------
 
     def make_room(self) -> None:
-        """Keep the bytes that wait within bounds: the partition that holds most goes to temporary tables."""
+        """Bound the held bytes: the partition with most of them is moved to temporary tables."""
         while sum(writer.held for writer in self._writers) > self._sink.memory_bytes:
             max(self._writers, key=lambda writer: writer.held).spill()
 
@@ -230,8 +229,8 @@ class PostgresTarget:
 
     def shared_stage(self, table: Table) -> str:
         """
-        A temporary table for one partition after the other, made once a session and table: each commit empties it. One
-        for each partition would bloat the catalog, and cost more than a small partition does.
+        A temporary table for one partition after the other, made once per session and table. Each commit empties it. A
+        temporary table per partition would bloat the catalog, and cost more than a small partition.
         """
         key = (self.database.opened, table.sql, table.columns)
         if key not in self._shared_stages:
@@ -250,7 +249,7 @@ class PostgresTarget:
 
 
 def _rows_in(entry: LedgerEntry, stream: str) -> int:
-    """How many rows of an entry are in a stream's table; none of a partition that was never delivered."""
+    """The number of rows of an entry in a stream's table; 0 for a partition that was never delivered."""
     if not entry.delivered:
         return 0
     return entry.rows if stream == entry.partition.stream else entry.derived_rows.get(stream, 0)

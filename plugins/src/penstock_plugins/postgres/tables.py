@@ -1,7 +1,7 @@
 """
-The table of a stream: made, recognised as ours, and brought up to what its record class declares today.
+The table of a stream: its creation, its recognition as penstock's, and its migration to the declared columns.
 
-What is there is never dropped, and never rewritten but to a type that holds every value it had.
+Existing columns are never dropped. Their type changes only to one that holds all of their values.
 """
 
 # Names in statements come from quoted(); values are parameters.
@@ -25,7 +25,7 @@ STAMPS = {
 }
 
 SOURCE_COLUMN = "_source"
-"""Of a table that several sources share: whose row it is. Part of the key; its default is a setting of the session."""
+"""The column of a shared table with each row's source. Part of the key; its default is a setting of the session."""
 
 # Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.
 _STORAGE = (
@@ -33,7 +33,7 @@ _STORAGE = (
     "autovacuum_analyze_scale_factor = 0.02"
 )
 
-# A change of a table waits for whoever reads it, and all who read it later wait behind the change: short tries.
+# A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
 TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
 
 _TYPES = {
@@ -65,10 +65,10 @@ def type_of(column: Column) -> str:
 @frozen(kw_only=True)
 class Table:
     """
-    A stream's table. ``types``: of the delivered columns, in order, what the table has (which may be wider than what
-    is declared). ``key``: the columns that tell the rows of the source apart, none for a stream without a key.
-    ``added``: columns that came to the table in this run, so that no earlier row has a value in them. ``shared``: by
-    several sources, each row with its source in :data:`SOURCE_COLUMN`.
+    A stream's table. ``types``: the types of the delivered columns in the table, in order, which may be wider than the
+    declared ones. ``key``: the columns that identify a row of the source; none for a stream without a key. ``added``:
+    columns that this run added, so that no earlier row has a value in them. ``shared``: by several sources, each row
+    with its source in :data:`SOURCE_COLUMN`.
     """
 
     schema: str
@@ -86,7 +86,7 @@ class Table:
 
     @property
     def comparable(self) -> bool:
-        """Whether its rows can be told apart by the key: there is one, and no part of it may be null."""
+        """Whether the key identifies its rows: there is one, and no column of it may be null."""
         return bool(self.key) and not _nullable_key(self.layout)
 
     @property
@@ -99,7 +99,7 @@ class Table:
 
 
 def key_of(layout: Layout) -> tuple[str, ...]:
-    """What is unique in a stream's table: partition and key; of ``changes``, whose rows move between days, the key."""
+    """The unique columns of a stream's table: partition and key. For ``changes``, whose rows change days: the key."""
     if not layout.key:
         return ()
     if layout.kind == "changes":
@@ -108,18 +108,18 @@ def key_of(layout: Layout) -> tuple[str, ...]:
 
 
 def _nullable_key(layout: Layout) -> bool:
-    # A key of None is rejected before, but for derived rows, which a provider may send without a name.
+    # Rows with a null key are rejected before, except for derived rows.
     key = key_of(layout)
     return bool(layout.derived_by) and any(column.nullable for column in layout.columns if column.name in key)
 
 
 @frozen(kw_only=True)
 class Place:
-    """Where a stream's rows are to be, and how a table that is made there is made."""
+    """The place of a stream's rows, and the options of a table that is made there."""
 
     schema: str
     table: str
-    of_stream: str = ""  # the stream whose partitions bring the rows
+    of_stream: str = ""  # the stream whose partitions contain the rows
     shared: bool = False  # by several sources
     day_index: bool = True
     grant_to: tuple[str, ...] = ()
@@ -134,7 +134,7 @@ class Place:
 
 
 class Tables:
-    """The tables of one source in one run: looked at before the run asks for anything, made when they are needed."""
+    """The tables of one source in one run: checked before the first request, made on first use."""
 
     def __init__(
         self, database: Database, ledger: PostgresLedger, source: str, place_of: Callable[[Layout], Place]
@@ -149,11 +149,10 @@ class Tables:
 
     def check(self, layouts: Sequence[Layout]) -> None:
         """
-        Look whether all these streams can be written. Tables that are there get the columns that they lack; none is
-        made yet.
+        Check that all these streams can be written. Missing columns are added to existing tables; no table is made yet.
 
-        Raises TargetError, which names all that cannot be written: a schema or table that may not be made or written,
-        that is not penstock's or belongs to another stream, or that contradicts the declaration.
+        Raises TargetError with all problems: a schema or table that may not be made or written, that is not penstock's
+        or belongs to another stream, or that contradicts the declaration.
         """
         found = []
         places = [self._place_of(layout) for layout in layouts]
@@ -180,8 +179,8 @@ class Tables:
         """
         The table for a layout, made or brought up to date once in a run.
 
-        Raises TargetError, as :meth:`check` does, and SinkError where the table stays locked; both at once when asked
-        for the same stream again.
+        Raises TargetError, as :meth:`check` does, and SinkError if the table stays locked; both again, without a new
+        try, for every further call with the stream.
         """
         if (refused := self._refused.get(layout.stream)) is not None:
             raise refused
@@ -257,8 +256,8 @@ class Tables:
 
     def _needed(self, layout: Layout, known: Known | None, place: Place, seen: Seen) -> "list[_Step]":
         """
-        What is to be done to the table that is there before ``layout`` fits it; raises TargetError where it never will,
-        or where this user may not do it.
+        The changes to an existing table that ``layout`` needs. Raises TargetError if they are not possible, or if this
+        user may not make them.
         """
         _check_names(layout, place, self._ledger.schema)
         if seen.oid is None:
@@ -275,8 +274,8 @@ class Tables:
 
     def _ours(self, layout: Layout, known: Known | None, place: Place, seen: Seen) -> None:
         """
-        Refuse a table of somebody else's, or of another stream. A table is known by its place and by the mark in its
-        comment; its number in the catalog is another one after a dump, and counts only at the place where it was.
+        Refuse a table that is not penstock's, or of another stream. A table is recognised by its place and by the mark
+        in its comment. Its oid changes with a dump, so that it counts only together with the place.
         """
         others = [one for one in self._ledger.at(place.schema, place.table) if one[0] != layout.source]
         same = [one for of, one in self._ledger.at(place.schema, place.table) if of == layout.source]
@@ -299,7 +298,7 @@ def _names(places: Sequence[Place]) -> list[tuple[str, str]]:
 
 
 def _is_shared(layout: Layout, place: Place, seen: Seen) -> bool:
-    """A table that is there is shared if it has the column; one that is not there yet, if it is to be."""
+    """Whether the table is shared: an existing one if it has the column, a new one if the settings share it."""
     if any(column.name == SOURCE_COLUMN for column in layout.columns):
         return False
     return SOURCE_COLUMN in seen.types if seen.oid is not None else place.shared
@@ -307,7 +306,7 @@ def _is_shared(layout: Layout, place: Place, seen: Seen) -> bool:
 
 @frozen
 class _Step:
-    """One change of a table: the SQL after ``alter table ...``, and the column that it is about, if it is declared."""
+    """One change of a table: the SQL after ``alter table ...``, and the declared column that it concerns, if any."""
 
     sql: str
     column: Column | None = None
@@ -315,7 +314,7 @@ class _Step:
 
 
 def _check_names(layout: Layout, place: Place, ledger_schema: str) -> None:
-    """Refuse names that Postgres, or the ledger, keeps for itself."""
+    """Refuse names that Postgres or the ledger reserves."""
     for name in (place.schema, place.table, *(column.name for column in layout.columns)):
         quoted(name)
     if place.schema == ledger_schema:
@@ -330,40 +329,40 @@ def _check_names(layout: Layout, place: Place, ledger_schema: str) -> None:
 
 
 def _check_rights(layout: Layout, place: Place, seen: Seen, steps: Sequence[_Step] = ()) -> None:
-    """Refuse what this user may not do, with the statement that would allow it."""
+    """Raises TargetError for missing rights, with the statement that grants them."""
     user, database, schema, table = map(_as_sql, (seen.user, seen.database, short(place.schema), short(place.table)))
     if not seen.schema and not seen.may_create:
         raise TargetError(
             f"there is no schema {place.schema} in the database {seen.database}, and {seen.user} may not create it. "
-            f"Let its owner say: create schema {schema} authorization {user}; or set another schema."
+            f"Its owner must run: create schema {schema} authorization {user}; or set another schema."
         )
     if seen.schema and not (seen.may_use and (seen.oid is not None or seen.may_create)):
         raise TargetError(
-            f"{seen.user} may not make or use tables in the schema {place.schema}. Let its owner say: grant usage, "
+            f"{seen.user} may not make or use tables in the schema {place.schema}. Its owner must run: grant usage, "
             f"create on schema {schema} to {user}; or set another schema."
         )
     if not seen.may_stage:
         raise TargetError(
             f"{seen.user} may not make temporary tables in the database {seen.database}, by which rows are replaced. "
-            f"Let its owner say: grant temporary on database {database} to {user}."
+            f"Its owner must run: grant temporary on database {database} to {user}."
         )
     name = f"{place.schema}.{place.table}"
     rights = ["select", "insert", "update", "delete"]
     if missing := [right for right in rights if right in seen.lacking]:
         raise TargetError(
-            f"{seen.user} may not {', '.join(missing)} in the table {name}. Let its owner {seen.owner} say: grant "
+            f"{seen.user} may not {', '.join(missing)} in the table {name}. Its owner {seen.owner} must run: grant "
             f"{', '.join(rights)} on {schema}.{table} to {user}."
         )
     if seen.guarded:
         raise TargetError(
             f"row-level security of the table {name} holds for {seen.user}: rows that are there may be hidden from it. "
-            f"Let its owner {seen.owner} say: alter table {schema}.{table} disable row level security; or a "
-            f"superuser: alter role {user} bypassrls."
+            f"Its owner {seen.owner} must run: alter table {schema}.{table} disable row level security; or a "
+            f"superuser must run: alter role {user} bypassrls."
         )
     if steps and not seen.owned:
         raise TargetError(
             f"the table {name} is to be changed for {layout.source}.{layout.stream}, and only its owner {seen.owner} "
-            f"may, not {seen.user}. Let the owner say: alter table {schema}.{table} "
+            f"may, not {seen.user}. The owner must run: alter table {schema}.{table} "
             f"{', '.join(step.sql for step in steps)}."
         )
 
@@ -378,7 +377,7 @@ def _elsewhere(layout: Layout, known: Known, place: Place) -> str:
 
 @frozen(kw_only=True)
 class Located:
-    """Where a table that penstock made is now. ``ours``: it is known to be the one; ``shared``: by several sources."""
+    """The present place of a table that penstock made. ``ours``: it is recognised; ``shared``: by several sources."""
 
     oid: int
     sql: str
@@ -388,7 +387,7 @@ class Located:
 
 def located(database: Database, source: str, known: Known) -> Located | None:
     """
-    The table at the place where it was, or where somebody moved it: then it bears our mark. None: it is gone.
+    The table at its recorded place, or at another one if it has the mark. None: it was dropped.
     """
     rows = database.run(
         "select c.oid::bigint, n.nspname::text, c.relname::text, coalesce(obj_description(c.oid, 'pg_class'), ''), "
@@ -417,7 +416,7 @@ def _taken(layout: Layout, place: Place, source: str, other: Known, seen: Seen) 
     index = f"; create unique index on {schema}.{table} ({key})" if key_of(layout) else ""
     comment = _comment_of(layout, shared=True).replace("'", "''")
     return said + (
-        f"It was made for one source only. To share it, drop its primary key, and say: alter table {schema}.{table} "
+        f"It was made for one source only. To share it, drop its primary key, and run: alter table {schema}.{table} "
         f"add column {SOURCE_COLUMN} text not null default {literal}, alter column {SOURCE_COLUMN} set default "
         f"{_SOURCE_DEFAULT}{index}; comment on table {schema}.{table} is '{comment}'. Or give them different tables: "
         "set schema or table of the sink."
@@ -439,7 +438,7 @@ def _foreign(layout: Layout, place: Place, seen: Seen, *, shared: bool) -> str:
 
 
 def _as_sql(name: str) -> str:
-    """A name as it may stand in a statement that somebody else is to say."""
+    """A name, quoted for a statement that the user is to run."""
     return '"' + name.replace('"', '""') + '"'
 
 
@@ -480,18 +479,19 @@ def _comment_of(layout: Layout, *, shared: bool) -> str:
 
 
 def mark_of(source: str, stream: str, *, shared: bool) -> str:
-    """The line of a table's comment that says whose it is."""
+    """The line of a table's comment by which the table is recognised."""
     return f"Written by penstock: {'*' if shared else source}.{stream}"
 
 
 def is_marked(comment: str, source: str, stream: str, *, shared: bool) -> bool:
-    """Whether a table's comment says that it is the stream's."""
+    """Whether a table's comment has the mark of the stream."""
     return mark_of(source, stream, shared=shared) in (line.strip() for line in comment.splitlines())
 
 
 def _indexes(layout: Layout, key: Sequence[str], *, day_index: bool) -> list[tuple[str, ...]]:
     """
-    What rows are replaced by and the key's index does not begin with; and the day, for who reads it across accounts.
+    The columns of further indexes: those by which rows are replaced, unless the key's index begins with them; and the
+    day, for queries across accounts.
     """
     names = [column.name for column in layout.columns]
     found = layout.derived_by if layout.kind == "changes" else layout.partition_columns
@@ -524,8 +524,8 @@ def _comment(database: Database, on: str, text: str) -> None:
 
 def _steps(layout: Layout, place: Place, seen: Seen) -> list[_Step]:
     """
-    Columns to be added and widened; raises TargetError for one that contradicts. One that is declared no more stays,
-    and stays null.
+    The columns to add and to widen. Raises TargetError for a contradiction. A column that is not declared any more
+    stays, and is null in new rows.
     """
     steps = []
     for column in layout.columns:
@@ -554,7 +554,7 @@ def _evolve(database: Database, place: Place, steps: Sequence[_Step]) -> None:
 
 
 def _narrower(there: str) -> tuple[str, ...]:
-    """The types a column of this type may be declared as, because it holds all their values."""
+    """The types that a column of this type can hold."""
     return {"numeric": ("bigint",), NAIVE: ("date",)}.get(there, ())
 
 
@@ -583,7 +583,7 @@ def _check_key(layout: Layout, place: Place, seen: Seen) -> None:
 
 
 def _check_others(layout: Layout, place: Place, seen: Seen) -> None:
-    """Refuse a column of the user's that wants a value in each row: no row could be written, nor set aside for it."""
+    """Refuse a column of the user's that needs a value in each row: no row could be written."""
     ours = {*(short(column.name) for column in layout.columns), *STAMPS}
     if others := [name for name in seen.required if name not in ours]:
         raise TargetError(

@@ -1,5 +1,5 @@
 """
-One partition on its way into its tables: see :mod:`.sink` for what a commit is.
+The writer of one partition: see :mod:`.sink` for the commit.
 """
 
 # Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
@@ -35,13 +35,13 @@ _TWICE = (errors.UniqueViolation, errors.CardinalityViolation)
 
 
 def _readable(name: str, type_: str) -> str:
-    """A column as psycopg can read it back whatever it holds: Python knows no time before year 1 or after 9999."""
+    """A column in a form that psycopg can always read: Python has no time before year 1 or after year 9999."""
     return {"jsonb": f"{name}::text", AWARE: f"to_json({name}) #>> '{{}}'"}.get(type_, name)
 
 
 @define(eq=False)
 class _Part:
-    """One stream's share of a partition: bytes that wait, and the temporary table of its own that they went to."""
+    """One stream's rows of a partition: the held bytes, and the temporary table that they were moved to."""
 
     table: Table
     encoder: Encoder
@@ -50,7 +50,7 @@ class _Part:
     held: int = 0
     staged: int = 0  # rows in ``stage``
     unfit: list[Unfit] = field(factory=list)
-    repeated: int = 0  # rows of a key that had come before
+    repeated: int = 0  # rows whose key an earlier row has
 
     @property
     def layout(self) -> Layout:
@@ -74,7 +74,7 @@ class _Part:
 
 
 class _RefusedError(Exception):
-    """The server refuses a row of a chunk that is on its way."""
+    """The server refuses a row of a chunk."""
 
     def __init__(self, part: _Part, number: int, error: psycopg.Error) -> None:
         super().__init__(str(error))
@@ -82,7 +82,7 @@ class _RefusedError(Exception):
 
 
 class TargetOfWriters(Protocol):
-    """What a writer needs of its target."""
+    """The interface of a target to its writers."""
 
     @property
     def database(self) -> Database: ...
@@ -106,7 +106,7 @@ class TargetOfWriters(Protocol):
 
 
 class PostgresWriter:
-    """One partition on its way into its tables."""
+    """Writes one partition to its tables."""
 
     def __init__(self, target: TargetOfWriters, tables: Sequence[Table], partition: Partition) -> None:
         self._target = target
@@ -122,7 +122,7 @@ class PostgresWriter:
 
     @property
     def held(self) -> int:
-        """Bytes that wait in memory."""
+        """Bytes held in memory."""
         return sum(part.held for part in self._parts.values())
 
     def write(self, batch: Batch) -> None:
@@ -135,7 +135,7 @@ class PostgresWriter:
         self._target.make_room()
 
     def spill(self) -> None:
-        """Put what waits into temporary tables of this partition's own."""
+        """Move the held bytes to temporary tables of this partition."""
         self._database.check()
         with self._database.explained():
             for part in self._parts.values():
@@ -169,7 +169,8 @@ class PostgresWriter:
 
     def _committed_again(self, entry: LedgerEntry) -> LedgerEntry:
         """
-        In a new session. Where the former one was lost in the middle of its COMMIT, the ledger says if it was done.
+        Commit again, in a new session. If the former one was lost during its COMMIT, the ledger shows whether it was
+        carried out.
         """
         self._database.reopen()
         found = self._target.ledger.entry(entry.source, self._partition)
@@ -178,7 +179,7 @@ class PostgresWriter:
         return self._committed(entry)
 
     def _check_session(self) -> None:
-        """Raises SinkError where rows waited in temporary tables of a session that was lost."""
+        """Raises SinkError if rows were in temporary tables of a lost session."""
         if self._session == self._database.opened:
             return
         if any(part.stage is not None for part in self._parts.values()):
@@ -191,7 +192,7 @@ class PostgresWriter:
     # --- temporary tables -------------------------------------------------------------------------------------------
 
     def _stage(self, part: _Part) -> None:
-        """Move what waits into a temporary table of the part's own; outside of a transaction."""
+        """Move the held bytes into a temporary table; outside of a transaction."""
         self._check_session()
         if part.stage is None:
             stage = self._target.stage_name()
@@ -221,7 +222,7 @@ class PostgresWriter:
         return stored
 
     def _sift(self, refused: _RefusedError) -> None:
-        """Set aside the rows of a chunk that the server refuses; raises its error where it was not about a row."""
+        """Reject the rows of a chunk that the server refuses. Raises its error if it is not about a row."""
         part = refused.part
         chunk, unfit = part.encoder.sifted(part.chunks[refused.number], refused.error)
         part.held += chunk.size - part.chunks[refused.number].size
@@ -293,7 +294,7 @@ class PostgresWriter:
 
     def _refuse_emptying(self, held: LedgerEntry) -> None:
         """
-        Raises SinkError where the table refuses every record: rows that are there do not make way for nothing.
+        Raises SinkError if the table refuses every record: existing rows are not replaced by nothing.
         """
         part = self._main
         if held.rows or not part.unfit:
@@ -307,7 +308,7 @@ class PostgresWriter:
 
     def _has_rows(self, part: _Part, former: LedgerEntry | None) -> bool:
         """
-        Whether the partition may have rows in the table. Only this run writes it, so that stays true until it does.
+        Whether the partition may have rows in the table. Only this run writes them, so that the result stays valid.
         """
         if self._merged:
             return False
@@ -319,7 +320,7 @@ class PostgresWriter:
         )
 
     def _scope(self, part: _Part) -> Scope:
-        """The rows that the partition replaces; of a merged stream those of the source."""
+        """The rows that the partition replaces; for a merged stream those of the source."""
         own = {name: value for name, value in self._partition.values if name in part.table.types and not self._merged}
         types = part.table.types
         if part.table.shared:
@@ -360,7 +361,7 @@ class PostgresWriter:
     # --- changes ----------------------------------------------------------------------------------------------------
 
     def _merge(self, stages: Mapping[str, str]) -> None:
-        """The rows of a merged stream in place of those of their keys; derived rows by the parents."""
+        """Merge the rows of a ``changes`` stream by key, and derived rows by parent."""
         main = stages[self._partition.stream]
         for stream, part in self._parts.items():
             if part is not self._main:
@@ -389,7 +390,7 @@ class PostgresWriter:
             raise NotStoredError
 
     def _children(self, child: _Part, parents: str) -> Scope:
-        """The derived rows of the parents that came: a parent that was read again brings all of its own anew."""
+        """The derived rows of the parents in this partition: all of them are replaced."""
         pairs = zip(child.layout.derived_by, self._main.layout.key, strict=True)
         equal = " and ".join(f"o.{quoted(own)} = p.{quoted(theirs)}" for own, theirs in pairs)
         scope = self._scope(child)
@@ -431,8 +432,8 @@ class PostgresWriter:
         self, part: _Part, stage: str, entry: LedgerEntry, former: LedgerEntry | None
     ) -> dict[str, int] | None:
         """
-        Bring the rows of the partition up to date. Of a report's stream: how many came, went and changed, which is
-        also written to the ledger's restatements.
+        Bring the rows of the partition up to date. For a report: the numbers of added, removed and changed rows, which
+        are also written to the ledger's restatements.
         """
         scope = self._scope(part)
         if part is not self._main or part.layout.kind != "report":
@@ -461,8 +462,8 @@ class PostgresWriter:
 
     def _told_before(self, part: _Part, doubtful: Collection[str]) -> Sequence[str]:
         """
-        The columns without those of ``doubtful`` that are null in every row of before: that they have values now is
-        news of the settings or of the record class, not of the provider.
+        The columns without those of ``doubtful`` that are null in every former row: that they have values now is a
+        change of the settings or of the record class, not of the provider.
         """
         asked = [name for name in part.table.columns if name in doubtful]
         if not asked:
@@ -481,7 +482,7 @@ class PostgresWriter:
     # --- rows that do not fit ---------------------------------------------------------------------------------------
 
     def _as_held(self, entry: LedgerEntry) -> LedgerEntry:
-        """The entry without the rows that were set aside here."""
+        """The entry without the rows that were rejected here."""
         rejected = [*entry.rejected_records]
         changes: dict[str, Any] = {}
         for part in self._parts.values():
@@ -515,7 +516,8 @@ class PostgresWriter:
 
     def _without_repeats(self) -> bool:
         """
-        Drop all but one row of each key: the latest of changes, else the first, as on a page. Whether there were any.
+        Drop all but one row of each key: the last for ``changes``, else the first, as on a page. Returns whether any
+        were dropped.
         """
         found = 0
         for part in self._parts.values():
@@ -523,7 +525,7 @@ class PostgresWriter:
                 continue
             self._stage(part)
             same = " and ".join(f"a.{quoted(name)} = b.{quoted(name)}" for name in part.table.key)
-            # Rows of a temporary table that was only ever filled lie in the order in which they came.
+            # In a temporary table without deletes, rows are in the order of their insertion.
             repeated = self._database.run(
                 f"delete from {part.stage} a using (select {columns_sql(part.table.key)}, "
                 f"{'max' if self._merged else 'min'}(ctid) as kept from {part.stage} "
@@ -537,7 +539,7 @@ class PostgresWriter:
 
     def _without_unfit(self) -> bool:
         """
-        Set aside the rows that the table refuses, looked for by halving. Whether it is worth another try.
+        Reject the rows that the table refuses, found by halving. Returns whether another try may succeed.
         """
         found = False
         for part in self._parts.values():
@@ -559,7 +561,7 @@ class PostgresWriter:
         return found
 
     def _refused(self, part: _Part, places: Sequence[str]) -> list[tuple[str, str]]:
-        """Which of these rows of the temporary table cannot be stored, each with the reason."""
+        """The rows of the temporary table that cannot be stored, each with the reason."""
         if not places:
             return []
         columns, key = columns_sql(part.table.columns), part.table.unique
