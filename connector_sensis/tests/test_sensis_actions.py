@@ -158,7 +158,7 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
         ({"id": ["a", "b"], "content": "x"}, "exactly one id, here are 2"),
         ({"id": [" "]}, "id: is empty"),
         ({"id": ["a"], "user_ip": "localhost"}, "expected an IP address"),
-        ({"id": ["a"], "event_name": "dial"}, "content: is missing, and dial means little without it"),
+        ({"id": ["a"], "event_name": "dial"}, "content: is missing, and dial needs it"),
         ({"id": ["a"], "event_name": "sendEmail", "content": " "}, "content: is missing"),
     ],
     ids=["content", "empty", "address", "no number", "no address"],

@@ -1,8 +1,8 @@
 """
-The filters that Convertr documents for each collection, and how a configured one becomes query parameters.
+The filters that Convertr documents for each collection, and their conversion to query parameters.
 
-Source: the ``hydra:search`` template in the sample answer of each collection (names); what ``[]``, ``[after]`` and
-``order[...]`` mean is from the documentation of API Platform, the framework whose conventions the answers show.
+Source: the ``hydra:search`` template in the sample answer of each collection (names); the documentation of API
+Platform, the framework whose conventions the answers show, for the meaning of ``[]``, ``[after]`` and ``order[...]``.
 """
 
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ def _times(*members: str) -> tuple[str, ...]:
 
 
 def _or_list(*members: str) -> tuple[str, ...]:
-    """Exactly this value, or with ``[]`` any of several."""
+    """A filter on exactly this value, or with ``[]`` on any of several."""
     return tuple(name for member in members for name in (member, f"{member}[]"))
 
 

@@ -1,5 +1,5 @@
 """
-The provider: how its requests are authenticated, how its answers are judged, what it allows.
+The provider: authentication, judgement of answers, and limits.
 """
 
 from collections.abc import Mapping
@@ -128,12 +128,12 @@ REASON = (
 
 
 def judge(response: Response, answer: Answer | None) -> Verdict | None:
-    """An error under a good status; looked for only where the envelope was not found."""
+    """The error in a body with a good status; only for bodies without the envelope."""
     return judge_detail(response, answer) if answer is None or answer.problem is not None else None
 
 
 def judge_detail(response: Response, answer: Answer | None) -> Verdict | None:
-    """An error in place of a single object, which any object would pass for."""
+    """The error in place of a single object. The envelope alone would accept any object."""
     if response.status >= 300 or not _is_error(response):
         return None
     seen = f"Convertr answered an error with HTTP {response.status}: {response.reason(REASON)}"

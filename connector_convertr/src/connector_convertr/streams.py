@@ -27,10 +27,10 @@ class Pages(PageNumber):
     """
     Pages by number; those that state no total are read twice, the second time in the opposite order of ids.
 
-    A record that leaves the list while it is read moves those behind it up by one, so that one of them is on no page
-    that was read. Totals tell; a bare array does not. The second reading brings what the first one missed, and the
-    rest of it is dropped as repeated. Where no total is stated but a link to a next page, there is one, however short
-    this one is.
+    A record that leaves the list during the read moves those behind it up by one, so that one of them is on no page
+    that was read. A total shows this, a bare array does not. The second reading has the missed records; its other
+    records are dropped as repeated. A link to a next page without a total means that there is one, even after a short
+    page.
     """
 
     def next(self, page: Page) -> Request | None:
@@ -50,14 +50,14 @@ class Pages(PageNumber):
         return self._before(page) > 0
 
     def _before(self, page: Page) -> int:
-        """How many pages the first reading had, on a page of the second one; else 0."""
+        """On a page of the second reading, the number of pages of the first; else 0."""
         return page.index + 1 - self._number(page)
 
 
 _ORDER = "order[id]"
 
-# 100 is the largest page, and fewer may come unsaid. Links to other pages repeat the whole query, a token in it
-# included: they are not followed.
+# 100 is the largest page; the server may silently send fewer. Links to other pages repeat the whole query, including a
+# token in it: they are not followed.
 PAGES = Pages(param="page", size_param="itemsPerPage", size=100)
 
 
@@ -94,7 +94,7 @@ def _path_name(collection: str) -> str:
 
 
 def _window(settings: ConvertrSettings, slice_: Slice) -> tuple[tuple[str, str], ...]:
-    """``after`` includes its moment, ``strictly_before`` does not: windows meet without gap or double."""
+    """``after`` includes its moment, ``strictly_before`` does not: windows have neither gaps nor overlaps."""
     if slice_.start is None or slice_.end is None:
         return ()
     field = settings.cursor_field
@@ -148,7 +148,7 @@ STREAMS = (
         requests=partial(listing, "leads"),
         envelope=ENVELOPE,
         paginator=PAGES,
-        # A lead that is updated while its window is read would shift the pages behind it, so windows end in the past;
+        # A lead that is updated during the read would shift the pages behind it, so windows end in the past;
         # what was still being written then is found by the next window, which reaches back.
         lag=timedelta(minutes=5),
         lookback=timedelta(minutes=10),

@@ -1,5 +1,5 @@
 """
-What can be written to Joveo: thirty operations as data, in the order of the provider's page.
+The writes to Joveo: thirty operations as data, in the order of the provider's page.
 
 Methods, paths and their parameters come from the table of endpoints, so that the setting ``endpoints`` corrects them
 too. Members are those the page shows; where it hides some (folded objects, unopened variants) the parameter ``body``

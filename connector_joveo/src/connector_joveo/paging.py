@@ -12,8 +12,8 @@ from penstock_plugins.paging import PageNumber
 @frozen(kw_only=True)
 class UncertainPages(PageNumber):
     """
-    ``first_page`` is 0, and page 1 may repeat it; a refused page 0 starts again at 1. Nor is it stated what comes after
-    the last page: once two different pages came, one that repeats another ends the listing.
+    ``first_page`` is 0, and page 1 may repeat it. If page 0 is refused, the listing starts again at 1. The response
+    after the last page is not stated either: after two different pages, one that repeats another ends the listing.
     """
 
     first_page: int = 0

@@ -1,5 +1,5 @@
 """
-Joveo's asynchronous reports: where the report's id is, what its states mean, where its files lie.
+Joveo's asynchronous reports: their ids, states and files.
 
 Source: operations 49 and 50 (``stats``), 55 and 56 (``ip_report``), 59 and 60 (``publisher_report``). The page shows a
 submission that answers ``NO_CONTENT`` and a poll that takes a task id; where that id is read from is assumed.

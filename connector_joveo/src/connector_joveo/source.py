@@ -1,5 +1,5 @@
 """
-Joveo as a whole: its credentials, what its responses mean, its pace.
+The provider Joveo: its credentials, the meaning of its responses, its limits.
 """
 
 from collections.abc import Mapping
@@ -108,11 +108,11 @@ def authenticator(settings: JoveoSettings) -> Authenticator:
 
 def statuses(operation: str = "", chosen_by: str = "", *, detail: bool = False) -> Mapping[int, StatusRule]:
     """
-    What 403 and 404 mean to an operation. Source: the table of status codes.
+    The meaning of 403 and 404 for an operation. Source: the table of status codes.
 
-    403: the token ran out (it does not answer 401), or the keys have no right; one new token decides. ``chosen_by``:
-    the setting that names whose data these are, so that a refusal is theirs and not the source's. 404: nothing is
-    there, which is no failure of a ``detail``; of a listing it is one, since a wrong path looks the same.
+    403: the token expired (Joveo does not answer 401), or the keys have no right; one new token decides. ``chosen_by``:
+    the setting that selects the data, which a refusal then concerns, in place of the credentials. 404: the object does
+    not exist. That is no failure of a ``detail``, but one of a listing, since a wrong path looks the same.
     """
     expired = "The token ran out or, if a new one does not help, these keys have no right to"
     place = f"endpoints.{operation}" if operation else "endpoints"
@@ -129,7 +129,7 @@ def statuses(operation: str = "", chosen_by: str = "", *, detail: bool = False) 
         404: Skip(f"Joveo has no such {operation} (HTTP 404)")
         if detail
         else Refusal(
-            "Either what the path names is gone, or Joveo serves it elsewhere: its paths are not public, correct it "
+            "Either it does not exist any more, or Joveo serves it elsewhere: its paths are not public, correct it "
             f"under {place}."
         ),
     }

@@ -1,5 +1,5 @@
 """
-The streams of Joveo: 14 collections and reports, 10 single-object reads, and 2 that Joveo calls work in progress.
+The streams of Joveo: 14 collections and reports, 10 single-object reads, and 2 that Joveo marks as work in progress.
 """
 
 import re
@@ -46,8 +46,8 @@ class ListedJobs:
     """
     A page of jobs, with ``summary`` as the number of all.
 
-    That it is this number is inferred. A number that is not above the page's own count may be that count, and states
-    nothing of other pages (an empty page after the last one ends the listing); any other text is ignored.
+    This meaning is inferred. A number that is not above the page's own count may be that count, and is not used as the
+    total (an empty page after the last one ends the listing). Any other text is ignored.
     """
 
     def __call__(self, response: Response) -> Answer:
@@ -297,7 +297,7 @@ STREAMS: tuple[Stream, ...] = (
     ),
     _stream(
         "publisher_report",
-        "what a publisher partner delivered in publisher_period",
+        "a publisher partner's results in publisher_period",
         records.PublisherReportRow,
         requests=_publisher_report,
         account="publisher_family_id",

@@ -51,16 +51,16 @@ _INDEX = re.compile(r"\bids?\s*\[\s*(\d{1,3})\s*\]")
 
 
 def prepare(settings: SensisSettings, values: Values) -> None:
-    """Refuse what the document rules out, and events that mean nothing without their content. ValueError."""
+    """Raises ValueError for values that the document rules out, and for events without a content that they need."""
     ids = values["id"]
     if not all(one.strip() for one in ids):
         raise ValueError("id: is empty")
     if "content" in values and len(ids) > 1:
-        raise ValueError(f"content: goes with exactly one id, here are {len(ids)}")
+        raise ValueError(f"content: expected exactly one id, found {len(ids)}")
     event = values["event_name"]
     if event in settings.events_requiring_content and not str(values.get("content", "")).strip():
         raise ValueError(
-            f"content: is missing, and {event} means little without it; events_requiring_content of the source lists "
+            f"content: is missing, and {event} needs it; events_requiring_content of the source lists "
             "the events that need it"
         )
     try:
@@ -136,10 +136,10 @@ def warned(row: Values, words: str = "") -> str:
 
 def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
     """
-    Places of the ids that the errors name, by their text or as ``id[1]``.
+    The indices of the ids that the errors name, by their text or as ``id[1]``.
 
-    An index counts from 0, as brackets do; from 1 if one of them would else lie behind the last id. Empty when an
-    error names no id that was sent.
+    An index in brackets counts from 0, or from 1 if one of them would otherwise exceed the last id. Empty if an error
+    names no id that was sent.
     """
     indices = [int(found) for text in errors for found in _INDEX.findall(text) if found not in ids]
     shift = 1 if indices and max(indices) == len(ids) and 0 not in indices else 0
@@ -156,7 +156,7 @@ def named(errors: Sequence[str], ids: Sequence[str]) -> set[int]:
 
 
 def _holds(text: str, one: str) -> bool:
-    """Whether ``text`` has this id in it, and not one that merely begins or ends like it."""
+    """Whether ``text`` contains this id as a whole word."""
     return re.search(rf"(?<![\w+/=-]){re.escape(one)}(?![\w+/=-])", text) is not None
 
 

@@ -1,5 +1,5 @@
 """
-Sensis as a whole: its key, and what an answer of the gateway before it means.
+The provider Sensis: its key, and the meaning of its gateway's answers.
 """
 
 import re
@@ -36,7 +36,7 @@ QPS_WAIT_S = 2.0
 
 
 def authenticator(settings: SensisSettings) -> Authenticator:
-    """The key travels in the query, so a request is never shown with it."""
+    """The key is sent in the query, and is masked wherever a request is shown."""
     from penstock_plugins.tokens import ParamTokens
 
     return ParamTokens(params={"key": settings.key})
@@ -57,7 +57,7 @@ STATUSES: Mapping[int, StatusRule] = {401: WRONG_KEY, 403: WRONG_KEY, 404: NO_SE
 
 
 def judge(response: Response, answer: Answer | None) -> Verdict | None:
-    """A 403 for too many requests; any other one is a wrong key."""
+    """Distinguish a 403 for too many requests from one for a wrong key."""
     reason = " ".join(filter(None, (response.header("x-mashery-error-code"), response.text(200))))
     seen = f"Sensis answered HTTP {response.status}: {reason}"
     if response.status == 403 and OVER_QPS.search(reason):

@@ -9,19 +9,19 @@ from urllib.parse import urlsplit
 from attrs import frozen
 from penstock import Secret, SourceSettings, setting
 
-# Characters that no way of writing a query encodes. With any other one (a blank as "+" or as "%20") the string that is
-# signed might not be the string that Talroo checks.
+# Characters that every query encoding leaves as they are. With any other one (a space is "+" or "%20") the signed
+# string might differ from the string that Talroo checks.
 _PLAIN = re.compile(r"[A-Za-z0-9._~-]+")
 _PLAIN_HELP = "expected letters, digits and . _ ~ - only"
 
 
 def _report_url(url: str) -> str:
-    """A URL without a path names the host; the report has its path there. Any other path is taken as it is."""
+    """The URL of the report: a URL without a path gets the documented one; any other path is kept."""
     return f"{url.rstrip('/')}/" if urlsplit(url).path.strip("/") else f"{url.rstrip('/')}/reporting/"
 
 
 def _plain(settings: Any, attribute: Any, value: str) -> None:
-    """The message does not show the value: it is half of the credentials, or the other half in the wrong place."""
+    """A validator. Its message does not show the value, which is a part of the credentials."""
     if not _PLAIN.fullmatch(value):
         raise ValueError(f"{_PLAIN_HELP} (the value is not shown)")
 

@@ -1,5 +1,5 @@
 """
-The provider as a whole: how its requests are signed, and what its responses mean.
+The provider Talroo: the signature of its requests, and the meaning of its responses.
 """
 
 import hashlib
@@ -154,7 +154,7 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
         return Retry(
             BrokenBodyError(
                 f"Talroo answered HTTP {response.status} with a body {fault} (cut, or not Talroo's?); it begins: "
-                f"{response.text(100)!r}. If it stays so, base_url is wrong or the API changed."
+                f"{response.text(100)!r}. If this persists, base_url is wrong or the API changed."
             )
         )
     message = str((head or {}).get("message") or "").strip()
@@ -177,13 +177,13 @@ def states_its_total(response: Response, answer: Answer | None) -> Verdict | Non
     return Retry(
         BrokenBodyError(
             f"Talroo sent a report without total_clicks (HTTP {response.status}), so it may not be whole. "
-            "It was not taken; if it stays so, the API changed."
+            "It was not delivered. If this persists, the API changed."
         )
     )
 
 
 def _clocks(response: Response) -> str:
-    """What to do about a refused ticket. The core signs with the provider's time once, if the clocks differ."""
+    """The advice for a refused ticket. If the clocks differ, the core signs once more with the provider's time."""
     theirs = response.date
     if theirs is None:
         return "check customer_reference, customer_secret and secret_encoding, and this host's clock"

@@ -1,5 +1,5 @@
 """
-What can be written to Target Circle: codes for ads.
+The writes to Target Circle: codes for ads.
 """
 
 from penstock import Action, Field

@@ -1,5 +1,5 @@
 """
-The provider as a whole: how requests are signed, what responses mean, how reports are polled.
+The provider Target Circle: its token, the meaning of its responses, the polling of its reports.
 
 Two responses quote a token: the text of a 401, and the member ``token`` of every report and of the offers. So no
 message here quotes such a body.
@@ -86,7 +86,7 @@ REPORT = Envelope(items="data", pages="pagesNumber", head=("status",))
 
 @frozen
 class ReportPage:
-    """A page of a report. One that is not ready (any more) has no pages, whatever it states: its rows are missing."""
+    """A page of a report. While the report is not ready, its page count is 0, whatever the answer states."""
 
     def __call__(self, response: Response) -> Answer:
         answer = REPORT(response)
@@ -118,8 +118,8 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
         if answer.pages is None:
             return Retry(
                 BrokenBodyError(
-                    "Target Circle calls a report ready without stating its number of pages (pagesNumber). Rows could "
-                    "be missing, so the report was not taken."
+                    "Target Circle states that a report is ready, but not its number of pages (pagesNumber). Rows "
+                    "could be missing, so the report was not delivered."
                 )
             )
         last = last_page(response)
@@ -127,7 +127,7 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
             return Retry(
                 BrokenBodyError(
                     f"Target Circle contradicts itself: pagesNumber is {answer.pages}, but the link to the last page "
-                    f"names {last}. Rows could be missing, so the report was not taken."
+                    f"names {last}. Rows could be missing, so the report was not delivered."
                 )
             )
     return whole(response, answer)
@@ -146,10 +146,10 @@ def last_page(response: Response) -> int:
 @frozen
 class Reports:
     """
-    A report is submitted, named by the ``Location`` of the 202, and polled where its pages are.
+    The ``Location`` of the 202 for a submission is the address of the report, for polls and for its pages.
 
-    The handle is the path of that address; its ``page=1`` is the paginator's business. A finished report is kept "for
-    some time"; then its address answers no more. Source: publisher API, steps A and B of a report.
+    The handle is the path of that address; the paginator sets its ``page``. A finished report is kept "for some time";
+    then its address is refused. Source: publisher API, steps A and B of a report.
     """
 
     base_url: str
@@ -159,7 +159,7 @@ class Reports:
         if not location or location.startswith("<"):
             raise ReportError(
                 f"Target Circle accepted the report (HTTP {response.status}) but named no address for it in Location. "
-                "Try again; if it stays so, the account may be on another generation of the API."
+                "Try again; if this persists, the account may be on another generation of the API."
             )
         address = urljoin(self.base_url, location)
         if origin_of(address) != origin_of(self.base_url):

@@ -1,5 +1,5 @@
 """
-The seven streams: three reports, the offers, and what hangs below offers and trades.
+The seven streams: three reports, the offers, and the streams below offers and trades.
 """
 
 from collections.abc import Iterable, Mapping
@@ -69,7 +69,7 @@ def period(slice_: Slice) -> dict[str, str]:
     return {"from": f"{first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{last:%Y-%m-%dT%H:%M:%SZ}"}
 
 
-# --- offers and what hangs below them -------------------------------------------------------------------------------
+# --- offers and the streams below them ------------------------------------------------------------------------------
 
 
 def offers(settings: TargetCircleSettings, slice_: Slice) -> Request:
