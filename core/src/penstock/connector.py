@@ -257,7 +257,7 @@ class SourceSettings:
     allow_http: bool = setting(False, help="whether plain http is allowed beyond this machine")
     proxy: str | None = setting(
         None,
-        help="URL of a proxy; default: HTTPS_PROXY and its kin in the environment",
+        help="URL of a proxy; default: HTTPS_PROXY and the like in the environment",
         validator=validators.optional(_is_proxy),
     )
     ca_file: str | None = setting(
