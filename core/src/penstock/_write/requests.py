@@ -102,12 +102,12 @@ def _body_of(action: Action, value: Any, text: bool) -> Any:
     value = _json(value) if text else value
     objects = [value] if isinstance(value, dict) else value
     if action.bulk:
-        if not isinstance(parts, list) or not parts or not all(isinstance(part, dict) for part in parts):
+        if not isinstance(objects, list) or not objects or not all(isinstance(one, dict) for one in objects):
             raise ValueError("expected a list of objects")
-        return [_part(action, part) for part in parts]
+        return [_body_object(action, one) for one in objects]
     if not isinstance(value, dict):
         raise ValueError("expected an object")
-    return _part(action, value)
+    return _body_object(action, value)
 
 
 def _body_object(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
