@@ -155,7 +155,7 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
 @pytest.mark.parametrize(
     ("values", "told"),
     [
-        ({"id": ["a", "b"], "content": "x"}, "exactly one id, here are 2"),
+        ({"id": ["a", "b"], "content": "x"}, "exactly one id, found 2"),
         ({"id": [" "]}, "id: is empty"),
         ({"id": ["a"], "user_ip": "localhost"}, "expected an IP address"),
         ({"id": ["a"], "event_name": "dial"}, "content: is missing, and dial needs it"),

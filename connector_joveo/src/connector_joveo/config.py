@@ -9,6 +9,7 @@ import attrs
 from penstock import Column, ColumnType, Secret, SourceSettings, columns_of, setting, snake
 
 from connector_joveo.endpoints import override
+from connector_joveo.records import StatsRow
 
 LEVELS = ("primaryLevel", "secondaryLevel", "tertiaryLevel")
 
@@ -46,7 +47,7 @@ def _levels(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str
 
 
 def _columns(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, str]) -> None:
-    own = {column.name: column for column in _declared()}
+    own = {column.name: column for column in columns_of(StatsRow)}
     seen: dict[str, str] = {}
     for member, kind, form in _parted(value):
         if kind not in get_args(ColumnType) or (form and kind != "date"):
@@ -145,7 +146,7 @@ def day_column(settings: JoveoSettings) -> str | None:
 
 def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
     """The columns that the configuration adds to those that ``stats`` declares, and those whose form it states."""
-    own = {column.name: column for column in _declared()}
+    own = {column.name: column for column in columns_of(StatsRow)}
     configured = _parted(settings.stats_columns)
     return tuple(
         attrs.evolve(own[snake(member)], format=form)
@@ -159,12 +160,6 @@ def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
 def _parted(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Member, type and form of each of ``stats_columns``."""
     return [(member, *text.partition(" ")[::2]) for member, text in columns.items()]
-
-
-def _declared() -> tuple[Column, ...]:
-    from connector_joveo.records import StatsRow
-
-    return columns_of(StatsRow)
 
 
 def _texts(value: Any) -> list[str]:

@@ -22,6 +22,7 @@ from penstock import (
     Unavailable,
     Verdict,
 )
+from penstock_plugins.tokens import GrantedToken
 
 from connector_joveo.config import JoveoSettings
 from connector_joveo.endpoints import CLIENT_HEADER, endpoint
@@ -90,8 +91,6 @@ def authenticator(settings: JoveoSettings) -> Authenticator:
 
     Source: operation 1 and the section on authentication; that no ``Bearer`` precedes the token is inferred.
     """
-    from penstock_plugins.tokens import GrantedToken
-
     method, path = endpoint(settings.endpoints, "token")
     login = Request.json(method, settings.url(path), {"client_id": settings.api_client_id.reveal()})
     return GrantedToken(

@@ -19,6 +19,7 @@ from penstock import (
     ThrottledError,
     Verdict,
 )
+from penstock_plugins.tokens import ParamTokens
 
 from connector_sensis.config import SensisSettings
 
@@ -37,8 +38,6 @@ QPS_WAIT_S = 2.0
 
 def authenticator(settings: SensisSettings) -> Authenticator:
     """The key is sent in the query, and is masked wherever a request is shown."""
-    from penstock_plugins.tokens import ParamTokens
-
     return ParamTokens(params={"key": settings.key})
 
 

@@ -36,6 +36,7 @@ from penstock import (
     named,
     origin_of,
 )
+from penstock_plugins.tokens import HeaderTokens
 
 from connector_targetcircle.config import TargetCircleSettings
 
@@ -190,8 +191,6 @@ class Reports:
 
 
 def authenticator(settings: TargetCircleSettings) -> Authenticator:
-    from penstock_plugins.tokens import HeaderTokens
-
     return HeaderTokens(headers={"X-Api-Token": settings.api_token})
 
 

@@ -6,6 +6,7 @@ costs about a sixth of decoding them, and leaves nothing malformed, cut or wrong
 """
 
 import codecs
+import csv
 import json
 import re
 from collections.abc import Iterator, Mapping

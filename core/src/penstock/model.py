@@ -108,8 +108,6 @@ def origin_of(url: str) -> str:
 
 def is_loopback(host: str) -> bool:
     """Whether this host is the machine itself, judged by its name or address alone."""
-    import ipaddress
-
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:

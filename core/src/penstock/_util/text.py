@@ -2,6 +2,7 @@
 Helpers for the text of messages.
 """
 
+import difflib
 import re
 from collections.abc import Iterable
 from datetime import date, datetime, time
@@ -17,8 +18,6 @@ def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
     by_folded = {name.lower(): name for name in known}
     if not by_folded:
         return None
-    import difflib
-
     near = difflib.get_close_matches(word.lower(), by_folded, n=1, cutoff=cutoff)
     return by_folded[near[0]] if near else None
 

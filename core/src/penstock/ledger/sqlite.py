@@ -2,17 +2,14 @@
 The ledger beside files: one SQLite file.
 """
 
+import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from penstock.errors import PenstockError, SinkError, TargetError
 from penstock.ledger.sql import TABLES, SqlLedger
-
-if TYPE_CHECKING:
-    import sqlite3
-
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
 _DAY_HERE = """substr(partition, -14) glob ':"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"}'"""
@@ -40,10 +37,7 @@ class SqliteLedger(SqlLedger):
     in_texts = "in (select value from json_each(?))"
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
-        import sqlite3
-
         self.path = path
-        self._sqlite3 = sqlite3
         self._depth = 0
         self._connection: sqlite3.Connection | None = None
         try:
@@ -73,8 +67,8 @@ class SqliteLedger(SqlLedger):
     def _connect(self, mode: str) -> None:
         uri = f"{self.path.absolute().as_uri()}?{'mode=ro&immutable=1' if mode == 'immutable' else f'mode={mode}'}"
         try:
-            self._connection = self._sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
-        except self._sqlite3.Error as error:
+            self._connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=30)
+        except sqlite3.Error as error:
             raise self._explained(error) from error
 
     def _open_readonly(self) -> None:
@@ -91,7 +85,7 @@ class SqliteLedger(SqlLedger):
             empty = not self._tables()
         if empty:
             self.close()
-            self._connection = self._sqlite3.connect(":memory:", isolation_level=None)
+            self._connection = sqlite3.connect(":memory:", isolation_level=None)
             self._prepare()
             return
         self._refuse_foreign()
@@ -99,7 +93,7 @@ class SqliteLedger(SqlLedger):
         if self.outdated:
             stored = self._connection
             assert stored is not None
-            self._connection = self._sqlite3.connect(":memory:", isolation_level=None)
+            self._connection = sqlite3.connect(":memory:", isolation_level=None)
             with closing(stored):
                 stored.backup(self._connection)
             self._prepare()
@@ -129,12 +123,12 @@ class SqliteLedger(SqlLedger):
                 "Move it away or name another target; it was not changed."
             )
 
-    def _execute(self, statement: str, values: Sequence[Any] = ()) -> "sqlite3.Cursor":
+    def _execute(self, statement: str, values: Sequence[Any] = ()) -> sqlite3.Cursor:
         if self._connection is None:
             raise SinkError(f"the ledger {self.path} was closed")
         try:
             return self._connection.execute(statement, values)
-        except self._sqlite3.Error as error:
+        except sqlite3.Error as error:
             raise self._explained(error) from error
 
     @contextmanager
@@ -153,7 +147,7 @@ class SqliteLedger(SqlLedger):
         finally:
             self._depth -= 1
 
-    def _explained(self, error: "sqlite3.Error") -> PenstockError:
+    def _explained(self, error: sqlite3.Error) -> PenstockError:
         name = getattr(error, "sqlite_errorname", "") or ""
         seen = f"{self.path}: {error}"
         if name.startswith("SQLITE_FULL"):

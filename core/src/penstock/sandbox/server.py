@@ -5,6 +5,7 @@ A local HTTP/1.1 server for a provider's imitation: for tests, ``penstock sandbo
 import gzip
 import http.server
 import socket
+import socketserver
 import struct
 import threading
 from collections.abc import Iterable
@@ -158,8 +159,6 @@ class _Listener(http.server.ThreadingHTTPServer):
 
     def server_bind(self) -> None:
         # Not the parent's: it resolves this host's name, which may take seconds.
-        import socketserver
-
         socketserver.TCPServer.server_bind(self)
 
     def get_request(self) -> tuple[Any, Any]:
