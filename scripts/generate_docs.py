@@ -21,7 +21,7 @@ from typing import Any
 import attrs
 from penstock._cli.init import toml_value
 from penstock._cli.listing import described
-from penstock._plugins.registry import PART_KINDS, Registry
+from penstock._plugins.registry import COMPONENT_KINDS, Registry
 from penstock.connector import SourceSettings, help_of, keys_of
 from penstock.redact import Secret
 
@@ -164,7 +164,11 @@ def fixed_bounds() -> list[str]:
 def parts(registry: Registry) -> list[str]:
     return _table(
         ["Kind", "Name", "What it does"],
-        ([kind, f"`{name}`", part.summary] for kind in PART_KINDS for name, part in registry.parts(kind).items()),
+        (
+            [kind, f"`{name}`", part.summary]
+            for kind in COMPONENT_KINDS
+            for name, part in registry.components(kind).items()
+        ),
     )
 
 

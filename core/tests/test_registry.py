@@ -176,7 +176,7 @@ def test_sound_plugins_are_not_broken() -> None:
     assert registry.broken() == ()
     assert sorted(stream.name for stream in registry.streams("x")) == ["more", "rows"]
     assert registry.origin("x").distribution == "Sound"
-    assert registry.part("paginator", Named("single")) == SinglePage()
+    assert registry.component("paginator", Named("single")) == SinglePage()
 
 
 def test_a_name_that_two_claim_belongs_to_neither() -> None:
@@ -190,7 +190,7 @@ def test_a_name_that_two_claim_belongs_to_neither() -> None:
     with pytest.raises(PluginError, match="the connector 'x' is offered by Sound and by Twin"):
         registry.connector("x")
     with pytest.raises(PluginError, match="the paginator 'single' is offered by Sound and by Twin"):
-        registry.part("paginator", Named("single"))
+        registry.component("paginator", Named("single"))
 
 
 def test_a_connector_whose_streams_fail_says_why() -> None:
@@ -223,7 +223,7 @@ def test_a_part_that_cannot_be_made_names_its_options() -> None:
     A wrong option of a named part is the plugin author's to correct.
     """
     with pytest.raises(PluginError, match=r"single.*cannot be made with the options \['size'\]"):
-        Registry([Sound()]).part("paginator", Named("single", {"size": 3}))
+        Registry([Sound()]).component("paginator", Named("single", {"size": 3}))
 
 
 def a_batch(rows: list[Any]) -> Batch:

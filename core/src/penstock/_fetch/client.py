@@ -100,7 +100,7 @@ class SourceClient:
                 connector, settings = self.source.connector, self.source.settings.for_account(whose)
                 signer = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
                 if isinstance(signer, Named):
-                    signer = self.source.registry.part("authenticator", signer)
+                    signer = self.source.registry.component("authenticator", signer)
                 store = TokenStore(self.source.token_store, self.clock)
                 exchange = SignedExchange(signer, self._transport, self._log_in, self.clock, store=store, account=whose)
                 self._exchanges[whose] = evolve(self._retrying, exchange=exchange)

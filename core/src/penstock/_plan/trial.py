@@ -67,7 +67,7 @@ def _of_connector(source: ConfiguredSource) -> Iterator[str]:
         if connector.authenticator is not None:
             signer: Any = connector.authenticator(settings)
             if isinstance(signer, Named):
-                signer = source.registry.part("authenticator", signer)
+                signer = source.registry.component("authenticator", signer)
             if isinstance(signer, type):
                 yield f"authenticator returned the class {signer.__name__}; write {signer.__name__}(...)"
             elif lacking := [name for name in _SIGNS if not callable(getattr(signer, name, None))]:

@@ -34,8 +34,8 @@ from penstock.sinks import SinkKind
 
 GROUP = "penstock"
 
-PartKind = Literal["authenticator", "paginator", "poller", "decoder"]
-PART_KINDS: tuple[PartKind, ...] = ("authenticator", "paginator", "poller", "decoder")
+ComponentKind = Literal["authenticator", "paginator", "poller", "decoder"]
+COMPONENT_KINDS: tuple[ComponentKind, ...] = ("authenticator", "paginator", "poller", "decoder")
 
 # Hooks that offer values under a name, each with the type of the values and the word for one in messages.
 _OFFERS: Mapping[str, tuple[type, str]] = {
@@ -44,7 +44,7 @@ _OFFERS: Mapping[str, tuple[type, str]] = {
     "penstock_secrets": (Mapping, "kind of secret"),
     "penstock_sandboxes": (Sandbox, "sandbox"),
     "penstock_commands": (Command, "command"),
-    **{f"penstock_{kind}s": (Registration, kind) for kind in PART_KINDS},
+    **{f"penstock_{kind}s": (Registration, kind) for kind in COMPONENT_KINDS},
     "penstock_record_streams": (Stream, "stream"),
     "penstock_actions": (Action, "action"),
 }
@@ -69,7 +69,7 @@ class Plugin:
 
 @frozen(order=True)
 class Broken:
-    """A plugin, or a part of what it offers, that is not used. ``details`` is the traceback, where there is one."""
+    """A plugin, or one of its offers, that is not used. ``details`` is the traceback, where there is one."""
 
     plugin: Plugin
     reason: str
@@ -159,11 +159,11 @@ class Registry:
         found: SinkKind = self._need("penstock_sinks", by_scheme.get(name, name)).value
         return found
 
-    def parts(self, kind: PartKind) -> dict[str, Registration]:
+    def components(self, kind: ComponentKind) -> dict[str, Registration]:
         """The named components of this kind."""
         return self._values(f"penstock_{kind}s")
 
-    def part(self, kind: PartKind, named: Named) -> Any:
+    def component(self, kind: ComponentKind, named: Named) -> Any:
         """The component ``named``, made with its options. Raises PluginError."""
         offer = self._need(f"penstock_{kind}s", named.name)
         try:
@@ -398,7 +398,7 @@ class Registry:
                 elif hook == "penstock_actions":
                     problems = problems_in_actions(values)
                 else:
-                    problems = problems_in_streams(values, all_, settings, self.part)
+                    problems = problems_in_streams(values, all_, settings, self.component)
             except Exception as error:  # a field holds a value of a type that the checks do not expect
                 broken.append(self._break(plugin, f"what {hook} offers cannot be used: {describe_error(error)}", error))
             else:

@@ -39,12 +39,12 @@ FIELD_TYPES: tuple[str, ...] = get_args(FieldType)
 _ColumnsOf = Mapping[str, Mapping[str, Column] | None]  # by stream
 
 Lookup = Callable[[Any, Named], object]
-"""(kind of part, its name and options) -> the part; raises PluginError."""
+"""(kind of component, its name and options) -> the component; raises PluginError."""
 
 _NO_LINKS = attrs.fields(Parent).links.default
 _PAGES = tuple(name for name in vars(SinglePage) if not name.startswith("_"))
 _REPORTS = ("handle", "poll", "state", "lost")
-_PARTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind of part, the methods that it must have
+_COMPONENTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind, required methods
     "envelope": ("decoder", ()),
     "downloads": ("decoder", ()),
     "paginator": ("paginator", _PAGES),
@@ -113,13 +113,13 @@ def _unknown_settings(settings: type, what: str, names: Iterable[str]) -> Iterat
 
 
 def problems_in_streams(
-    streams: Iterable[Stream], others: Mapping[str, Stream], settings: type | None, part: Lookup
+    streams: Iterable[Stream], others: Mapping[str, Stream], settings: type | None, component: Lookup
 ) -> list[str]:
     """
     The problems of these streams of one connector, in the order of the streams.
 
     ``others``: all streams of the connector by name, these included; ``settings``: its settings class, if known;
-    ``part``: looks up a named component.
+    ``component``: looks up a named component.
     """
     streams = list(streams)
     found = _twice("stream", [stream.name for stream in streams])
@@ -137,7 +137,7 @@ def problems_in_streams(
                 _of_division(stream, known),
                 _of_others(stream, others, columns),
             ]
-            checks += [_of_parts(stream, part), _of_needs(stream, settings), _of_templates(stream, settings)]
+            checks += [_of_components(stream, component), _of_needs(stream, settings), _of_templates(stream, settings)]
         found += [f"stream {stream.name}: {problem}" for check in checks for problem in check]
     return found
 
@@ -212,14 +212,14 @@ def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
     """The columns that it names. Those that a configuration declares are not known yet."""
     own = {column.name for column in stream.columns}
     configured = stream.extra_columns is not None
-    for part in stream.key:
-        if part not in known:
+    for key in stream.key:
+        if key not in known:
             if not configured:
-                yield f"key {_no_column(stream, part, known)}"
-        elif known[part].type == "json":
-            yield f"key {part!r} is a json column, and nested values do not tell rows apart; name other columns"
-        elif known[part].secret:
-            yield f"key {part!r} is secret, so it is never delivered; name other columns"
+                yield f"key {_no_column(stream, key, known)}"
+        elif known[key].type == "json":
+            yield f"key {key!r} is a json column, and nested values do not tell rows apart; name other columns"
+        elif known[key].secret:
+            yield f"key {key!r} is secret, so it is never delivered; name other columns"
     for what, types in (("account", ("text",)), ("day", ("date", "text"))):
         name: str | None = getattr(stream, what)
         if name is None:
@@ -329,12 +329,12 @@ def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
             yield f"{what} is {own!r}; it travels with {whole.name}, whose {what} is {theirs!r}: leave it out"
 
 
-def _of_parts(stream: Stream, part: Lookup) -> Iterator[str]:
-    for name, (kind, methods) in _PARTS.items():
+def _of_components(stream: Stream, component: Lookup) -> Iterator[str]:
+    for name, (kind, methods) in _COMPONENTS.items():
         value = getattr(stream, name)
         if isinstance(value, Named):
             try:
-                part(kind, value)
+                component(kind, value)
             except PluginError as error:
                 yield f"{name}: {error}".rstrip(".")
         elif isinstance(value, type):

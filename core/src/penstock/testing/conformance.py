@@ -449,6 +449,6 @@ def _grant_request(source: ConfiguredSource) -> Request | None:
     if make is None:
         return None
     made = make(source.settings)
-    authenticator = source.registry.part("authenticator", made) if isinstance(made, Named) else made
+    authenticator = source.registry.component("authenticator", made) if isinstance(made, Named) else made
     request: Request | None = authenticator.grant_request()
     return request
