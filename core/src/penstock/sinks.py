@@ -103,7 +103,7 @@ class LedgerEntry:
     run_id: str
     read_at: datetime | None = None  # aware; of a report, when it was submitted
     open_until: datetime | None = None  # aware; None: never final
-    fingerprint: str = ""  # of the settings that shape the answer
+    fingerprint: str = ""  # of the settings that affect the answer
     rows: int = 0
     promised: int | None = None
     rejected: int = 0  # records set aside, those of derived streams included
