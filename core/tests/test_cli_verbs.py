@@ -611,7 +611,7 @@ def test_a_run_whose_reader_had_enough_says_so() -> None:
 
     assert report.exit_code == 0
     assert report.summary_line.startswith(
-        "closed: whoever read standard output closed it, 24 records, 2 of 12 partitions delivered, 2 requests"
+        "closed: the reader of standard output closed it, 24 records, 2 of 12 partitions delivered, 2 requests"
     )
 
 
@@ -1034,7 +1034,7 @@ def test_forget_makes_days_missing_again(here: Here) -> None:
     [
         pytest.param(["sale", "--since", "2026-01-01", "--until", "2026-01-02"], 'Did you mean "sales"?', id="stream"),
         pytest.param(["nosuch"], "no shop.nosuch was delivered yet. There is items, sales;", id="no stream"),
-        pytest.param(["sales"], "sales is divided by days: say which", id="days"),
+        pytest.param(["sales"], "sales is divided by days: name them", id="days"),
         pytest.param(["sales", "--since", "2026-01-02", "--until", "2026-01-01"], "is after", id="order"),
     ],
 )

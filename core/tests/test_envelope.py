@@ -328,7 +328,7 @@ def test_a_file_that_just_ended_must_have_an_end_of_its_own(body: bytes, taken: 
     if taken:
         assert ReportFile()(answer).items
     else:
-        with pytest.raises(BrokenBodyError, match="nothing says that it is whole"):
+        with pytest.raises(BrokenBodyError, match="nothing shows that it is whole"):
             ReportFile()(answer)
 
 

@@ -224,7 +224,7 @@ ACTIONS = (
         most_values=MostValues(field="id", most=MOST_IDS, most_url=MOST_URL),
         prepare=prepare,
         judge=judge,
-        # There is no key by which the provider could tell that an event comes again.
+        # There is no key by which the provider could recognise a repeated event.
         repeatable=False,
     ),
 )

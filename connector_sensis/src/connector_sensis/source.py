@@ -26,7 +26,7 @@ from connector_sensis.config import SensisSettings
 # --- assumptions: the document does not state these -----------------------------------------------------------------
 
 # Sensis runs behind a known gateway, whose published error codes these are. It answers 403 for a missing key, a wrong
-# one and too many requests; ``X-Mashery-Error-Code`` and the text tell them apart.
+# one and too many requests; ``X-Mashery-Error-Code`` and the text distinguish them.
 OVER_QPS = re.compile(r"OVER_QPS|over\s+(?:the\s+)?(?:queries|qps)", re.I)
 OVER_RATE = re.compile(r"OVER_RATE|OVER_QUOTA|over\s+(?:the\s+)?(?:rate|quota)|(?:rate|quota)[\w ]* exceeded", re.I)
 

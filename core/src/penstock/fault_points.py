@@ -15,10 +15,10 @@ def fault_point(name: str) -> None:
     Kill this process, as ``kill -9`` does, if the environment's ``PENSTOCK_KILL_AT`` is ``name`` (at the first pass)
     or ``name:n`` (at the n-th pass). Otherwise do nothing.
     """
-    wanted = os.environ.get(VARIABLE)
-    if not wanted:
+    chosen = os.environ.get(VARIABLE)
+    if not chosen:
         return
-    point, _, number = wanted.partition(":")
+    point, _, number = chosen.partition(":")
     if point == name:
         global _passed
         _passed += 1

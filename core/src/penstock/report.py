@@ -229,7 +229,7 @@ class RunReport:
     @property
     def summary_line(self) -> str:
         """The run in one line: the delivered records and partitions, then failures and notices."""
-        parts = ["whoever read standard output closed it"] if self.output_closed else []
+        parts = ["the reader of standard output closed it"] if self.output_closed else []
         parts += [
             _counted(self.total("records"), "record"),
             f"{self.total('delivered')} of {_counted(self.total('planned'), 'partition')} delivered",

@@ -119,7 +119,7 @@ class LedgerEntry:
     error: str | None = None
     attempts: int = 0  # failures since the last delivery
     version: int = 0
-    # Rows that "came", "went" and "changed" against the former reading; not kept; None: the target cannot tell.
+    # Rows that "came", "went" and "changed" against the former reading; not kept; None: the target does not count them.
     changes: Mapping[str, int] | None = None
     rejected_records: tuple[Rejected, ...] = field(default=(), repr=False)  # written with a delivery, not read back
     kind: Kind = field(default="report", eq=False)
@@ -218,7 +218,7 @@ class Restatement:
     What a new reading of a delivered day of a ``report`` changed.
 
     ``sums`` has the measures whose sum changed, before and after. ``changes`` counts the rows that "came", "went" and
-    "changed"; None where the target cannot tell.
+    "changed"; None if the target does not count them.
     """
 
     source: str

@@ -91,7 +91,7 @@ class Commands(click.Group):
             from penstock.errors import OutputClosedError
 
             # click would end the process with 1.
-            raise OutputClosedError("whoever read standard output closed it") from None
+            raise OutputClosedError("the reader of standard output closed it") from None
         except OSError as error:
             if error.filename is not None or error.errno not in _UNWRITABLE:
                 raise

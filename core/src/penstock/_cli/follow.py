@@ -153,7 +153,7 @@ class _Log:
         if name == "run_finished":
             for line in self._failures.repeated():
                 self._line("ERROR", line)
-        if name == "defect" and self._debug:  # without --debug, the partition that failed of it says enough
+        if name == "defect" and self._debug:  # without --debug, the message of the failed partition is enough
             self._line("ERROR", in_words(event))
             to_stderr(mask(event["trace"]))
         if self._quiet:

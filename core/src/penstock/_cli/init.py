@@ -23,7 +23,7 @@ from penstock.errors import ConfigError
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
 
-# Of keys that every source takes, that have no default of their own, and whose type alone says too little.
+# Examples for keys of every source that have no default and whose type alone is not enough.
 _EXAMPLES = {
     "open_for": '"3 days"',
     "proxy": '"http://proxy.example.com:3128"',
@@ -102,7 +102,7 @@ def source_lines(connector: Connector, *, name: str = "", brief: bool = False) -
     lines = [
         f"# {connector.summary}",
         "#",
-        "# Fill in what is marked required. A key behind # shows its default; one without says that it is an example.",
+        "# Fill in what is marked required. A key behind # shows its default, or is marked as an example.",
         f"# Then: penstock check {name}",
     ]
     if secret:

@@ -34,7 +34,7 @@ FIRST_MILLISECONDS = 10**11
 
 
 class MisfitError(ValueError):
-    """The value does not fit its column; the text says why."""
+    """The value does not fit its column; the text is the reason."""
 
 
 @frozen

@@ -41,21 +41,21 @@ def _split(path: str) -> tuple[tuple[str, str | None], ...]:
 
 
 def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
-    (name, wanted), *rest = steps
+    (name, selected_value), *rest = steps
     if isinstance(value, list):
-        if wanted is None and name != "*":
+        if selected_value is None and name != "*":
             for item in value:
                 _remove(item, steps)
             return
-        hits: list[Any] = [index for index, item in enumerate(value) if _selected(item, name, wanted)]
+        hits: list[Any] = [index for index, item in enumerate(value) if _selected(item, name, selected_value)]
     elif isinstance(value, dict):
-        if wanted is None and name != "*":
+        if selected_value is None and name != "*":
             hits = [name] if name in value else []
         else:
-            hits = [member for member, item in value.items() if _selected(item, name, wanted)]
+            hits = [member for member, item in value.items() if _selected(item, name, selected_value)]
     else:
         return
-    if wanted is not None:
+    if selected_value is not None:
         for item in value if isinstance(value, list) else value.values():
             _remove(item, steps)
     for hit in reversed(hits):
@@ -65,8 +65,8 @@ def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
             del value[hit]
 
 
-def _selected(item: Any, name: str, wanted: str | None) -> bool:
-    return wanted is None or (isinstance(item, dict) and str(item.get(name)) == wanted)
+def _selected(item: Any, name: str, selected_value: str | None) -> bool:
+    return selected_value is None or (isinstance(item, dict) and str(item.get(name)) == selected_value)
 
 
 @frozen
@@ -80,9 +80,9 @@ class Masks:
     def of(cls, names: Iterable[str], paths: Iterable[str]) -> "Masks":
         """Masks for members of these names, and for the last names of these paths, at any place."""
         ends = [_split(path)[-1] for path in paths]
-        selected = {(name, wanted) for name, wanted in ends if wanted is not None}
-        last = {name for name, wanted in ends if wanted is None and name != "*"}
-        return cls(frozenset({*names, *last, *(wanted for _, wanted in selected)}), frozenset(selected))
+        selected = {(name, selected_value) for name, selected_value in ends if selected_value is not None}
+        last = {name for name, selected_value in ends if selected_value is None and name != "*"}
+        return cls(frozenset({*names, *last, *(selected_value for _, selected_value in selected)}), frozenset(selected))
 
     def __bool__(self) -> bool:
         return bool(self.names or self.pairs)
@@ -93,7 +93,7 @@ class Masks:
             return [self.apply(item) for item in value]
         if not isinstance(value, dict):
             return value
-        marks = {name for name, wanted in self.pairs if str(value.get(name)) == wanted}
+        marks = {name for name, selected_value in self.pairs if str(value.get(name)) == selected_value}
         if marks:
             return {name: item if name in marks else MASK for name, item in value.items()}
         return {name: MASK if name in self.names else self.apply(item) for name, item in value.items()}

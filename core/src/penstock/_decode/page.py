@@ -24,11 +24,11 @@ from penstock.model import Items, Rejected
 Pair = tuple["msgspec.json.Decoder[Any]", "msgspec.json.Decoder[Any]"]
 
 
-def pair(wanted: Any, *, texts: bool = False) -> Pair:
+def pair(type_: Any, *, texts: bool = False) -> Pair:
     """The decoders of a list of these and of one of these; ``texts``: numbers and booleans come as text (CSV)."""
     return (
-        msgspec.json.Decoder(list[wanted], strict=not texts, float_hook=Decimal),
-        msgspec.json.Decoder(wanted, strict=not texts, float_hook=Decimal),
+        msgspec.json.Decoder(list[type_], strict=not texts, float_hook=Decimal),
+        msgspec.json.Decoder(type_, strict=not texts, float_hook=Decimal),
     )
 
 

@@ -1,5 +1,5 @@
 """
-The network: one attempt of one request over urllib3, whole or with an error that says why.
+The network: one attempt of one request over urllib3, whole or with an error that names the reason.
 
 urllib3 handles connections, TLS, proxies and the framing of bodies. This module adds a deadline over the whole attempt
 (a watch thread shuts the socket of an attempt that is out of time or stopped), bounds on the size of a body as sent and
@@ -59,7 +59,7 @@ GZIP_BLOCK = 1 << 16  # larger ones are slower: 16 ms instead of 9 for a body th
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 _WITHOUT_BODY = frozenset({204, 304})
-_MEASURES = frozenset({"content-length", "transfer-encoding", "content-encoding"})  # any says where a body ends
+_MEASURES = frozenset({"content-length", "transfer-encoding", "content-encoding"})  # each states where a body ends
 _WRITTEN_HERE = frozenset({"host", "content-length", "transfer-encoding", "connection"})
 _CARRIED = frozenset({"accept", "accept-language", "content-type", "range"})  # headers that may leave the origin
 
@@ -430,7 +430,7 @@ class _Attempt:
         self.authority, self.target = address
         self.max_idle_s = IDLE_S
         self.connection: _Watched | None = None
-        self.socket: Any = None  # also when urllib3 let go of it, since the answer says "Connection: close"
+        self.socket: Any = None  # also when urllib3 let go of it, since the answer has "Connection: close"
         self.check_peer: Any = None
         self.sent = False  # some of the request may have left
         self.overdue = False

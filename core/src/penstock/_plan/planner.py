@@ -175,8 +175,8 @@ def _is_exact(source: ConfiguredSource, stream: Stream) -> bool:
 
 def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
     """The streams of these names, in the order of their declaration."""
-    wanted = set(names)
-    return [stream for stream in source.streams if stream.name in wanted]
+    to_read = set(names)
+    return [stream for stream in source.streams if stream.name in to_read]
 
 
 @frozen(kw_only=True)
@@ -353,15 +353,15 @@ class Planner:
         self, stream: Stream, account: str | None, window: Window | None, known: _Known
     ) -> Iterator[PlannedSlice]:
         """The slices of one account's days; final days are only counted."""
-        wanted: dict[Partition, Reason] = {}
+        to_read: dict[Partition, Reason] = {}
         for partition in _days(stream, account, window.days() if window is not None else ()):
             reason = self._reason(stream, partition, known)
             if reason is None:
                 self.final[stream.name] = self.final.get(stream.name, 0) + 1
             else:
-                wanted[partition] = reason
-        for group in grouped(list(wanted), known.reports.get(account, ()), known.source.days_per_request(stream)):
-            yield self._slice(stream, account, {partition: wanted[partition] for partition in group}, known)
+                to_read[partition] = reason
+        for group in grouped(list(to_read), known.reports.get(account, ()), known.source.days_per_request(stream)):
+            yield self._slice(stream, account, {partition: to_read[partition] for partition in group}, known)
 
     def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
         """Why a day is read; None where it is final."""
@@ -440,14 +440,14 @@ def _days(stream: Stream, account: str | None, days: Iterable[date]) -> list[Par
 
 
 def grouped(
-    wanted: Sequence[Partition], reports: Iterable[PendingReport], days_per_request: int
+    to_read: Sequence[Partition], reports: Iterable[PendingReport], days_per_request: int
 ) -> list[list[Partition]]:
     """
     An account's days to read as runs of consecutive ones, at most ``days_per_request`` long; days of a report that is
-    already under way stay together as they were submitted. Days ascend, as those of ``wanted`` do.
+    already under way stay together as they were submitted. Days ascend, as those of ``to_read`` do.
     """
     groups: list[list[Partition]] = []
-    left = list(wanted)
+    left = list(to_read)
     for report in reports:
         theirs = [partition for partition in left if partition in report.partitions]
         if theirs and len(theirs) == len(report.partitions):

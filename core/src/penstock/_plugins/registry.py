@@ -3,8 +3,8 @@ Finding plugins, checking their declarations, and looking them up by name.
 
 A plugin is the module or object that an entry point of the group ``penstock`` names. A broken plugin (import error,
 unknown hook, wrong signature, exception in a hook, value of the wrong type) is listed with its distribution and the
-reason; all other plugins work. A name that two plugins offer is used from neither: whoever needs it gets an error that
-names both.
+reason; all other plugins work. A name that two plugins offer is used from neither. An error names both
+if a command needs it.
 """
 
 import inspect

@@ -217,7 +217,7 @@ def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
             if not configured:
                 yield f"key {_no_column(stream, key, known)}"
         elif known[key].type == "json":
-            yield f"key {key!r} is a json column, and nested values do not tell rows apart; name other columns"
+            yield f"key {key!r} is a json column, and nested values do not identify a row; name other columns"
         elif known[key].secret:
             yield f"key {key!r} is secret, so it is never delivered; name other columns"
     for what, types in (("account", ("text",)), ("day", ("date", "text"))):

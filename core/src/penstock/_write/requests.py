@@ -429,7 +429,7 @@ def _by_status(connector: Connector, action: Action, response: Response) -> Acce
         return Refuse(RefusedError(f"{seen}: it points elsewhere, and a write is not sent on; check base_url"))
     if 400 <= status < 500 and status != 408:
         return Refuse(RefusedError(f"{seen}{detail}"))
-    # 302 and 303 may follow a write that was carried out; 408 and 5xx say nothing about it.
+    # 302 and 303 may follow a write that was carried out; 408 and 5xx do not state it.
     return Retry(ServerError(f"{seen}{detail}; it may have been carried out"))
 
 
@@ -445,7 +445,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
         what = response.text(80) or "an empty body"
         return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
     if answer is False:
-        return Refuse(RefusedError(f"{provider} says false"))
+        return Refuse(RefusedError(f"{provider} states false"))
     if not isinstance(answer, dict):
         return _Done()
     reason = reason_in(answer, (*connector.reason, "message", "errorMessage", "error", "body"), 300)
@@ -463,7 +463,7 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
         # A good status with an error in the body: one of them is not about this write.
         seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
         return Retry(ServerError(f"{seen}: {reason}; it may have been carried out"))
-    text = f"{provider} says {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
+    text = f"{provider} states {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
     if bad_code and isinstance(code, int) and code >= 500:
         return Retry(ServerError(text))
     return Refuse(RefusedError(text))

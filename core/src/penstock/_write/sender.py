@@ -323,7 +323,7 @@ def gone(parcel: WriteRequest) -> Sequence[Receipt]:
 
 
 def unknown(parcel: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
-    reason = f"sent, and no answer says that it arrived: {one_line(error)}"
+    reason = f"sent, without an answer that states whether it arrived: {one_line(error)}"
     return [Receipt(row=number, status="unknown", reason=reason) for number in range(len(parcel.rows))]
 
 

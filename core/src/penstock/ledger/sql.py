@@ -84,7 +84,7 @@ INDEXES = (
     "create index if not exists runs_started on {t}runs (source, started_at)",
     "create index if not exists restatements_stream on {t}restatements (source, stream, restated_at)",
 )
-UNSETTLED = "(intent is not null or state in ('intended', 'staged'))"  # as the index says it
+UNSETTLED = "(intent is not null or state in ('intended', 'staged'))"  # as in the index
 VIEW = """{t}days as select source, stream, partition, account, nullif(day, '') as day,
     case when intent is not null then 'intended' else state end as state,
     case when state <> 'delivered' or open_until is null then null
@@ -382,11 +382,11 @@ class SqlLedger:
         key = (entry.source, entry.partition.stream, entry.partition.text)
         self._drop_rejected(entry)
         for number, one in enumerate(entry.rejected_records):
-            said = rejected_texts(one)
+            texts = rejected_texts(one)
             self._sql(
                 "insert into {t}rejected (source, stream, partition, number, of_stream, path, reason, raw) "
                 "values (?, ?, ?, ?, ?, ?, ?, ?)",
-                *(*key, number, said["stream"], said["path"], said["reason"], said["raw"]),
+                *(*key, number, texts["stream"], texts["path"], texts["reason"], texts["raw"]),
             )
 
     def _drop_rejected(self, entry: LedgerEntry) -> None:

@@ -73,8 +73,8 @@ def sums_from(text: str) -> dict[str, Decimal]:
 
 
 def _members(file: LedgerFile) -> dict[str, Any]:
-    said = {"path": file.path, "size": file.size, "checksum": file.checksum, "staged": file.staged}
-    return {name: value for name, value in said.items() if value is not None}
+    stored = {"path": file.path, "size": file.size, "checksum": file.checksum, "staged": file.staged}
+    return {name: value for name, value in stored.items() if value is not None}
 
 
 def files_text(files: Iterable[LedgerFile]) -> str:
@@ -84,7 +84,7 @@ def files_text(files: Iterable[LedgerFile]) -> str:
 
 def files_from(text: str) -> tuple[LedgerFile, ...]:
     """The files of :func:`files_text`."""
-    return tuple(LedgerFile(**said) for said in json.loads(text)) if text != "[]" else ()
+    return tuple(LedgerFile(**stored) for stored in json.loads(text)) if text != "[]" else ()
 
 
 def rejected_texts(one: Rejected) -> dict[str, str]:

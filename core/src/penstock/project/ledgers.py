@@ -503,7 +503,7 @@ def _delete_rows(
 def _chosen(ledger: Ledger, source: str, stream: str, days: Days, *, rows: bool) -> list[Partition]:
     unbounded = (days.since is None or days.until is None) and not (rows and days.accounts)
     if unbounded and any(counts.first_day is not None for counts in ledger.counts(source, stream)):
-        raise UsageError(f"{stream} is divided by days: say which, such as --since 2026-01-01 --until 2026-01-31")
+        raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
     return [
         partition
         for partition in ledger.entries(source, stream, since=days.since, until=days.until)

@@ -112,9 +112,9 @@ class Setup:
         if choice.kind.named_streams is None:
             return []
         named = choice.kind.named_streams(choice.settings)
-        wanted = {name for names in named.values() for name in names}
+        stated = {name for names in named.values() for name in names}
         known = {stream.name for source in sources for stream in source.streams}
-        if wanted <= known:
+        if stated <= known:
             return []
         connectors = {self.config.connector_of(name) for name in self.config.sources}
         for connector in connectors & self.registry.connectors().keys():

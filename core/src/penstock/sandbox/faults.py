@@ -265,9 +265,9 @@ FAULTS: dict[str, Fault] = _table(
 
 def faults_named(names: str | Sequence[str]) -> tuple[Fault, ...]:
     """The faults of a list ``"name,name"``; raises UsageError that lists the known ones."""
-    wanted = names.split(",") if isinstance(names, str) else list(names)
-    wanted = [name.strip() for name in wanted if name.strip()]
-    unknown = [name for name in wanted if name not in FAULTS]
+    chosen = names.split(",") if isinstance(names, str) else list(names)
+    chosen = [name.strip() for name in chosen if name.strip()]
+    unknown = [name for name in chosen if name not in FAULTS]
     if unknown:
         raise UsageError(f"no fault is named {', '.join(unknown)}; known are {', '.join(sorted(FAULTS))}")
-    return tuple(FAULTS[name] for name in wanted)
+    return tuple(FAULTS[name] for name in chosen)

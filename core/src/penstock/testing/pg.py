@@ -67,7 +67,7 @@ class Server:
 
     @contextmanager
     def database(self) -> Iterator[str]:
-        """The DSN of a new, empty database; of a server that stays it is dropped at the end, whoever is connected."""
+        """The DSN of a new, empty database; on a server that stays, it is dropped at the end, with its connections."""
         import psycopg
 
         name = f"penstock_test_{secrets.token_hex(6)}"
@@ -165,7 +165,7 @@ def _account() -> tuple[str, int, int] | None:
         with suppress(KeyError):
             found = pwd.getpwnam(name)
             return name, found.pw_uid, found.pw_gid
-    raise NoPostgresError("Postgres does not run as root, and there is neither a user postgres nor nobody")
+    raise NoPostgresError("Postgres does not run as root, and there is neither a user postgres nor a user nobody")
 
 
 def _reachable(directory: Path, home: Path, more: dict[str, Any]) -> Path:

@@ -179,10 +179,10 @@ class CsvRecords:
         return keys
 
     def fitted(self, block: list[bytes], layout: Layout) -> list[bytes]:
-        wanted = tuple(column.name for column in layout.columns)
-        if wanted == self.columns:
+        declared = tuple(column.name for column in layout.columns)
+        if declared == self.columns:
             return block
-        places = [self.columns.index(name) if name in self.columns else None for name in wanted]
+        places = [self.columns.index(name) if name in self.columns else None for name in declared]
         cells = [self._cell.findall(record.decode().rstrip("\r\n")) for record in block]
         return [
             (self.delimiter.join("" if place is None else row[place] for place in places) + "\r\n").encode()

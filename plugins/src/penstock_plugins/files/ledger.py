@@ -186,7 +186,7 @@ class FileLedger(SqliteLedger):
     def layouts(self, source: str, stream: str) -> tuple[Layout, ...]:
         """As :meth:`keep_layouts` got them, as far as merging needs them."""
         rows = self._sql("select layouts from {t}layouts where source = ? and stream = ?", source, stream).fetchall()
-        said: list[dict[str, Any]] = json.loads(rows[0][0]) if rows else []
+        stored: list[dict[str, Any]] = json.loads(rows[0][0]) if rows else []
         return tuple(
             Layout(
                 source=source,
@@ -196,5 +196,5 @@ class FileLedger(SqliteLedger):
                 derived_by=tuple(one["derived_by"]),
                 columns=tuple(Column(name=name, type=type_) for name, type_ in one["columns"]),
             )
-            for one in said
+            for one in stored
         )

@@ -82,13 +82,13 @@ class Database:
         try:
             self._parameters = self._read(dsn, application)
         except psycopg.Error as error:
-            raise TargetError(f"{self.place}: {_said(error)}. Check the DSN.") from error
+            raise TargetError(f"{self.place}: {_message(error)}. Check the DSN.") from error
         try:
             self.connection = self._connect()
         except psycopg.Error as error:
             raise TargetError(
-                f"{self.place} cannot be reached: {_said(error)}. Check the DSN (host, port, database, user, password) "
-                "and that the server runs."
+                f"{self.place} cannot be reached: {_message(error)}. Check the DSN (host, port, database, user, "
+                "password) and that the server runs."
             ) from error
         try:
             with self.explained():
@@ -340,8 +340,8 @@ class Database:
             raise self.explanation(error) from error
 
     def explanation(self, error: psycopg.Error) -> PenstockError:
-        said, state = _said(error), error.sqlstate or ""
-        seen = f"{self.place}: {said}"
+        message, state = _message(error), error.sqlstate or ""
+        seen = f"{self.place}: {message}"
         if state == "57014" and self._reason is not None:
             return self._reason
         if self.connection.closed or state.startswith(("08", "57P")):
@@ -360,7 +360,7 @@ class Database:
             )
         if state.startswith("53"):
             return SinkError(f"{seen}. The server has run out of something; what was there stays. Run again after.")
-        if state == "0A000" and "RETURNING" in said:
+        if state == "0A000" and "RETURNING" in message:
             return TargetError(f"{seen}. A rule on the table is in the way: drop it, or use a trigger; then run again.")
         if state == "0A000" or state.startswith("2BP"):
             return TargetError(f"{seen}. Drop what depends on it, run again, and create it anew.")
@@ -390,7 +390,7 @@ def _torn(dsn: str) -> bool:
     return bool(at) and ("@" in rest or "/" in login)
 
 
-def _said(error: psycopg.Error) -> str:
+def _message(error: psycopg.Error) -> str:
     """The message of the server or the library, on one line."""
     text = error.diag.message_primary or str(error) or type(error).__name__
     text = re.sub(r"\n\t.*", "", text)  # the library's guesses, such as "Is the server running ...?"

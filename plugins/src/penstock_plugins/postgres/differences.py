@@ -170,7 +170,7 @@ def _replaced(
 ) -> Difference:
     """Compare rows without a key as multisets; if they differ, replace all of them."""
     found = _compared(database, table, stage, scope, table.columns, measures)
-    told = found if len(compared) == len(table.columns) else _compared(database, table, stage, scope, compared, ())
+    counted = found if len(compared) == len(table.columns) else _compared(database, table, stage, scope, compared, ())
     if found.came or found.went:
         columns = columns_sql(table.columns)
         gone = database.run(f"delete from {table.sql} o where {scope.where}", scope.values).rowcount
@@ -180,9 +180,9 @@ def _replaced(
     return Difference(
         before=found.before,
         after=found.after,
-        went=told.went,
+        went=counted.went,
         changed=0,
-        came=told.came,
+        came=counted.came,
         restated=0,
         sums_before=found.sums_before,
         sums_after=found.sums_after,

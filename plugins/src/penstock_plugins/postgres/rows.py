@@ -250,9 +250,9 @@ class Encoder:
             line = _line(error)
             if line is None or not 0 < line <= len(rows):
                 raise error
-            said = error.diag.message_primary or str(error)
+            message = error.diag.message_primary or str(error)
             detail = error.diag.message_detail
-            unfit[line - 1] = (_column(error, chunk.columns), f"{said} ({detail})" if detail else said)
+            unfit[line - 1] = (_column(error, chunk.columns), f"{message} ({detail})" if detail else message)
         kept: list[bytes | bytearray] = [raw for number, (raw, _) in enumerate(rows) if number not in unfit]
         bad = [self._unfit(self._read(chunk, rows[number][1]), *why) for number, why in unfit.items()]
         return Chunk(chunk.columns, kept, len(kept), sum(map(len, kept))), bad
