@@ -6,7 +6,6 @@ costs about a sixth of decoding them, and leaves nothing malformed, cut or wrong
 """
 
 import codecs
-import csv
 import json
 import re
 from collections.abc import Iterator, Mapping
