@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from attrs import evolve
 from hypothesis import given, settings, strategies as st
-from penstock._decode import Compiled, Decoded, Occurrences, SeenKeys, compile_stream, split_by_day, sums
+from penstock._decode import ColumnOptions, Compiled, Decoded, Occurrences, SeenKeys, compile_stream, split_by_day, sums
 from penstock._decode.coerce import MisfitError, coerce
 from penstock._decode.nested import cleaner
 from penstock.connector import Derived, Stream

@@ -7,6 +7,7 @@ the result of a write (:class:`Receipt`).
 """
 
 import io
+import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -228,7 +228,7 @@ class Compiled:
         self._measures = tuple(
             column for column in columns if column.additive and not column.added and not column.unit_of
         )
-        self.derived = tuple(self._derived(child, division, wanted) for child in derived)
+        self.derived = tuple(self._derived(child, division, options) for child in derived)
 
     @property
     def layouts(self) -> tuple[Layout, ...]:

@@ -39,7 +39,7 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[s
         if isinstance(declared, FunctionType):
             declared = declared(source.settings)
         if isinstance(declared, Named):
-            declared = source.registry.part(kind, declared)
+            declared = source.registry.component(kind, declared)
         if isinstance(declared, ReportFile) and declared.max_mib is None:
             declared = evolve(declared, max_mib=source.settings.max_report_mib)
         return default if declared is None else declared
