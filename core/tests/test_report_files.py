@@ -287,6 +287,6 @@ def test_a_file_without_an_end_must_be_measured() -> None:
     """
     Where nothing but the end of the connection says that a plain file is whole, lines of it could be missing.
     """
-    with pytest.raises(BrokenBodyError, match="nothing says that it is whole"):
+    with pytest.raises(BrokenBodyError, match="nothing shows that it is whole"):
         ReportFile()(evolve(a_file(GOOD), measured=False))
     assert ReportFile()(evolve(a_file(zipped(a_csv=GOOD)), measured=False)).items

@@ -98,7 +98,7 @@ class ReportFile:
         runs = self._json_lines(text, name) if first == b"{" else self._csv(text, head, name)
         if not (packed or response.measured):
             raise BrokenBodyError(
-                "The report is a file of lines that ended with its connection, and nothing says that it is whole. "
+                "The report is a file of lines that ended with its connection, and nothing shows that it is whole. "
                 "The provider must send its length (Content-Length), send it in chunks, or pack it with gzip."
             )
         return Answer(items=runs if isinstance(runs, tuple) else Blocks([runs]))
