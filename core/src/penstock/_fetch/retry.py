@@ -167,7 +167,7 @@ def stated_wait(response: Response, *, throttled: bool = False) -> float | None:
 def _wait(response: Response, text: str) -> float | None:
     now = response.date or response.received_at
     if _SECONDS.fullmatch(text.strip()):
-        number = float(text)
+        number = float(text.strip())
         if number < _EPOCH_S:
             return number
         return max(0.0, (number / 1000 if number >= _EPOCH_MS else number) - now.timestamp())
