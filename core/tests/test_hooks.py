@@ -209,10 +209,10 @@ def test_hook_penstock_paginators(place: Path) -> None:
     pages = {None: clicks("a", next="2"), "2": clicks("b", next="3"), "3": clicks("c")}
 
     def answer(request: SandboxRequest) -> SandboxResponse:
-        cursor = re.search(r"cursor=(\w+)", request.query)
+        cursor = re.search(r"/after/(\w+)$", request.path)
         return pages[cursor[1] if cursor else None]
 
-    assert run([example("penstock_paginators"), Provider(paginator=named("cursor"))], answer) == 0
+    assert run([example("penstock_paginators"), Provider(paginator=named("after"))], answer) == 0
     assert [row["click_id"] for row in rows(place)] == ["a", "b", "c"]
 
 

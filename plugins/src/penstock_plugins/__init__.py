@@ -36,9 +36,12 @@ def penstock_authenticators() -> "Iterable[Registration]":
 def penstock_paginators() -> "Iterable[Registration]":
     from penstock import Registration
 
-    from penstock_plugins.paging import PageNumber
+    from penstock_plugins.paging import Cursor, Link, Offset, PageNumber
 
     yield Registration(name="page_number", factory=PageNumber, summary="page=1, 2, 3, ...")
+    yield Registration(name="offset", factory=Offset, summary="offset=0, 100, 200, ...")
+    yield Registration(name="cursor", factory=Cursor, summary="cursor=..., which the answer before names")
+    yield Registration(name="link", factory=Link, summary="a link to the next page, in the answer or its Link header")
 
 
 @hookimpl

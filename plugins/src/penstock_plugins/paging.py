@@ -1,15 +1,125 @@
 """
-Paginators for several providers.
+Paginators for several providers: by page number, offset, cursor and link.
 """
 
-from collections.abc import Sequence
+import json
+import re
+from collections.abc import Iterator, Sequence
+from typing import Any, Literal
 
-from attrs import frozen
-from penstock import Page, Request, SinglePage
+from attrs import evolve, frozen
+from penstock import Envelope, Page, PagingError, PluginError, Request, Response, SinglePage, flag
+
+Place = Literal["query", "body", "header"]
 
 
 @frozen(kw_only=True)
-class PageNumber(SinglePage):
+class Paged(SinglePage):
+    """
+    The options that all paginators here have.
+
+    ``place``
+        where the provider expects the values of paging: ``query``: names are parameters; ``body``: names are paths in
+        the JSON object of a POST, dotted for nesting (``variables.after``); ``header``: names are headers.
+    ``size_param``, ``size``
+        the name of the page size, if the provider takes one, and the size to request.
+    ``more``
+        the path of a member that states whether there is another page, such as ``hasMore``. Where it is absent or null,
+        the other rules apply. Name it in the envelope too, ``head=("hasMore",)``: each body is then read once.
+    ``ends_on``
+        the statuses with which the provider answers a page after the last one. Only for a provider that documents it.
+    """
+
+    place: Place = "query"
+    size_param: str | None = None
+    size: int = 100
+    more: str | None = None
+    ends_on: tuple[int, ...] = ()
+
+    def first(self, request: Request) -> Request:
+        return self._with(request, self.size_param, self.size) if self.size_param else request
+
+    def size_of(self, request: Request) -> int | None:
+        size = self._value(request, self.size_param) if self.size_param else None
+        return int(size) if size is not None and str(size).isdecimal() else None
+
+    def ends(self, request: Request, response: Response) -> bool:
+        return response.status in self.ends_on
+
+    def _with(self, request: Request, name: str, value: Any) -> Request:
+        """The request with this value of paging, in place of a former one."""
+        if self.place == "query":
+            return request.with_param(name, str(value))
+        if self.place == "header":
+            return request.with_headers((name, str(value)))
+        body = inner = self._body(request)
+        *outer, last = name.split(".")
+        for member in outer:
+            if not isinstance(inner.get(member), dict):
+                inner[member] = {}
+            inner = inner[member]
+        inner[last] = value
+        return evolve(request, body=json.dumps(body, ensure_ascii=False, separators=(",", ":"), default=str).encode())
+
+    def _value(self, request: Request, name: str) -> Any:
+        """The value of paging that the request has; None without one."""
+        if self.place == "query":
+            return request.param(name)
+        if self.place == "header":
+            return next((value for known, value in request.headers if known.lower() == name.lower()), None)
+        value: Any = self._body(request)
+        for member in name.split("."):
+            value = value.get(member) if isinstance(value, dict) else None
+        return value
+
+    def _body(self, request: Request) -> dict[str, Any]:
+        try:
+            body = json.loads(request.body or b"")
+        except ValueError:
+            body = None
+        if isinstance(body, dict):
+            return body
+        raise PluginError(
+            f"{type(self).__name__}(place='body') pages a request without a JSON object as its body ({request}); "
+            'write Request.json("POST", url, {...}).'
+        )
+
+    def _states_more(self, page: Page) -> bool | None:
+        """Whether the answer states that there is another page; None: not stated."""
+        value = None if self.more is None else flag(member_of(page, self.more))
+        if value is None or isinstance(value, bool):
+            return value
+        if value in (0, 1, "0", "1"):
+            return bool(int(value))
+        raise PagingError(f"{self.more} should state whether there is another page, and is {value!r} ({page.request})")
+
+    def _goes_on(self, page: Page) -> bool:
+        """Whether a further page is requested of a listing that counts, where the answer states no number of pages."""
+        more = self._states_more(page)
+        if more and page.count == 0:
+            raise PagingError(f"{self.more} states another page, and this one is empty ({page.request})")
+        return more if more is not None else page.count > 0 and page.count >= page.longest
+
+
+@frozen(kw_only=True)
+class Shrinking(Paged):
+    """
+    ``too_large``: the statuses with which the provider refuses a page as too large. The page is then requested at half
+    the size, down to 1, and so are those after it. A status of 5xx is tried again first, unless ``statuses`` of the
+    stream, or its judge, makes it a ``Refusal``.
+    """
+
+    too_large: tuple[int, ...] = ()
+
+    def smaller(self, request: Request, response: Response) -> Request | None:
+        size = self.size_of(request) or self.size  # a link may be without one
+        if self.size_param is None or response.status not in self.too_large or size < 2:
+            return None
+        return self._with(request, self.size_param, size // 2)
+
+
+@frozen(kw_only=True)
+class PageNumber(Paged):
     """
     Pages counted up by number: ``page=1, 2, 3, ...``, with their size if the provider takes one.
 
@@ -17,20 +127,19 @@ class PageNumber(SinglePage):
     is then what the first one held, since providers cap it silently. Where nothing is stated, a page is the last one if
     it is empty or shorter than another page of the stream in this run (:attr:`penstock.Page.longest`).
 
+    Where ``more`` states it, that decides in place of the length.
+
     ``ceiling``: the provider never lists more records than this. ``full_page_is_cut``: exactly ``size`` records over
     all pages, be it one page or many smaller ones, mean that the provider stopped there.
     """
 
     param: str = "page"
-    size_param: str | None = None
-    size: int = 100
     first_page: int = 1
     ceiling: int | None = None
     full_page_is_cut: bool = False
 
     def first(self, request: Request) -> Request:
-        numbered = request.with_param(self.param, str(self.first_page))
-        return numbered.with_param(self.size_param, str(self.size)) if self.size_param else numbered
+        return super().first(self._with(request, self.param, self.first_page))
 
     def rest(self, first: Page) -> Sequence[Request] | None:
         start = self._number(first)
@@ -42,12 +151,12 @@ class PageNumber(SinglePage):
             return ()
         else:
             last = start + -(-self._listed(first.answer.total) // first.count) - 1
-        return [first.request.with_param(self.param, str(number)) for number in range(start + 1, last + 1)]
+        return [self._with(first.request, self.param, number) for number in range(start + 1, last + 1)]
 
     def next(self, page: Page) -> Request | None:
-        if page.count == 0 or page.count < page.longest or self._reached(page):
+        if self._reached(page) or not self._goes_on(page):
             return None
-        return page.request.with_param(self.param, str(self._number(page) + 1))
+        return self._with(page.request, self.param, self._number(page) + 1)
 
     def may_cap(self) -> bool:
         return self.ceiling is not None or self.full_page_is_cut
@@ -59,12 +168,9 @@ class PageNumber(SinglePage):
             return True
         return self.ceiling is not None and (page.answer.total or 0) > self.ceiling
 
-    def size_of(self, request: Request) -> int | None:
-        size = request.param(self.size_param) if self.size_param else None
-        return int(size) if size is not None and size.isdecimal() else None
-
     def _number(self, page: Page) -> int:
-        return int(page.request.param(self.param) or self.first_page)
+        number = self._value(page.request, self.param)
+        return self.first_page if number in (None, "") else int(number)
 
     def _listed(self, total: int) -> int:
         return total if self.ceiling is None else min(total, self.ceiling)
@@ -72,3 +178,137 @@ class PageNumber(SinglePage):
     def _reached(self, page: Page) -> bool:
         pages = self._number(page) - self.first_page + 1
         return self.ceiling is not None and page.count > 0 and pages * self.size >= self.ceiling
+
+
+@frozen(kw_only=True)
+class Offset(Shrinking):
+    """
+    Pages by the number of records before them: ``offset=0, 100, 200, ...``, each time as many as came.
+
+    Where an answer states the number of records, the other pages are fetched at once, at distances of what the first
+    one held; one after the other with ``too_large``. Where nothing is stated, ``more`` or the length of a page decides,
+    as for :class:`PageNumber`.
+
+    ``start``: the offset of the first record. ``ceiling``: the provider never lists more records than this.
+    """
+
+    param: str = "offset"
+    size_param: str | None = "limit"
+    start: int = 0
+    ceiling: int | None = None
+
+    def first(self, request: Request) -> Request:
+        return super().first(self._with(request, self.param, self.start))
+
+    def rest(self, first: Page) -> Sequence[Request] | None:
+        total = first.answer.total
+        if total is None or self.too_large:
+            return None
+        if first.count == 0:
+            return ()
+        listed = total if self.ceiling is None else min(total, self.ceiling)
+        return [
+            self._with(first.request, self.param, self.start + before)
+            for before in range(first.count, listed, first.count)
+        ]
+
+    def next(self, page: Page) -> Request | None:
+        listed, total = self._listed(page), page.answer.total
+        if self.ceiling is not None and listed >= self.ceiling:
+            return None
+        goes_on = self._goes_on(page) if total is None else page.count > 0 and listed < total
+        return self._with(page.request, self.param, self.start + listed) if goes_on else None
+
+    def may_cap(self) -> bool:
+        return self.ceiling is not None
+
+    def capped(self, page: Page) -> bool:
+        if self.ceiling is None:
+            return False
+        return self._listed(page) >= self.ceiling or (page.answer.total or 0) > self.ceiling
+
+    def _listed(self, page: Page) -> int:
+        """Records up to the end of this page."""
+        offset = self._value(page.request, self.param)
+        return (self.start if offset in (None, "") else int(offset)) - self.start + page.count
+
+
+@frozen(kw_only=True)
+class Cursor(Shrinking):
+    """
+    Each answer names the next page: ``cursor=...``, absent on the first page. One page after the other.
+
+    ``member`` is the path of the cursor in the answer (``data.orders.pageInfo.endCursor``), ``header`` the name of the
+    header that has it instead. A cursor that is absent, null, empty, false or 0 ends the listing, and so does ``more``.
+    Name both paths in the envelope too, ``head=("next",)``: each body is then read once.
+    """
+
+    param: str = "cursor"
+    member: str = "next"
+    header: str | None = None
+
+    def next(self, page: Page) -> Request | None:
+        cursor = member_of(page, self.member) if self.header is None else page.response.header(self.header)
+        named, more = cursor not in (None, "", False), self._states_more(page)
+        if more and not named:
+            raise PagingError(
+                f"{self.more} states another page, and {self.header or self.member} does not name it ({page.request})"
+            )
+        if not named or more is False:
+            return None
+        if isinstance(cursor, (dict, list)):
+            raise PagingError(f"{self.member} should be a cursor, and is {type(cursor).__name__} ({page.request})")
+        return self._with(page.request, self.param, cursor)
+
+
+@frozen(kw_only=True)
+class Link(Shrinking):
+    """
+    Each answer has a link to the next page, absolute or relative, which is followed with the method, headers and body
+    of the first request. One page after the other.
+
+    ``member`` is the path of the link in the answer (``links.next``); None: the ``Link`` header (RFC 8288), in its
+    relation ``rel``. A link that is absent, null or empty ends the listing, and so does ``more``. ``keep_scheme``: see
+    :meth:`penstock.Request.link`. Credentials go to the declared origins only, wherever a link leads.
+    """
+
+    member: str | None = None
+    rel: str = "next"
+    keep_scheme: bool = False
+
+    def next(self, page: Page) -> Request | None:
+        link = member_of(page, self.member) if self.member is not None else self._in_header(page.response)
+        more = self._states_more(page)
+        if link is not None and not isinstance(link, str):
+            raise PagingError(f"{self.member} should be a link, and is {type(link).__name__} ({page.request})")
+        if more and not link:
+            raise PagingError(f"{self.more} states another page, and there is no link to it ({page.request})")
+        if not link or more is False:
+            return None
+        following = Request.link(page.request.full_url, link, keep_scheme=self.keep_scheme)
+        return evolve(page.request, url=following.url, params=following.params)
+
+    def _in_header(self, response: Response) -> str | None:
+        values = [value for name, value in response.headers if name.lower() == "link"]
+        return next((url for url, relations in _links(", ".join(values)) if self.rel.lower() in relations), None)
+
+
+_LINK = re.compile(r"<([^>]*)>((?:\s*;\s*[^\s=;,]+\s*(?:=\s*(?:\"(?:[^\"\\]|\\.)*\"|[^\s;,\"]*))?)*)")
+_REL = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s;,]+))", re.IGNORECASE)
+
+
+def _links(header: str) -> Iterator[tuple[str, list[str]]]:
+    """The links of a ``Link`` header, each with its relations in lower case."""
+    for link in _LINK.finditer(header):
+        relations = _REL.search(link[2])
+        yield link[1].strip(), (relations[1] or relations[2] or "").lower().split() if relations else []
+
+
+def member_of(page: Page, path: str) -> Any:
+    """The member of an answer in JSON, None without it: what the envelope read of it, else what the body has there."""
+    if path in page.answer.head:
+        return page.answer.head[path]
+    read = Envelope(head=(path,))(page.response)
+    if page.count and (read.problem is not None or any(items.format == "array" for items in read.items)):
+        raise PagingError(f"{path} is read of an answer whose body is no JSON object ({page.request})")
+    return read.head.get(path)
