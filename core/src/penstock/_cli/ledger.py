@@ -23,7 +23,7 @@ from penstock.errors import UsageError
 from penstock.redact import mask
 
 if TYPE_CHECKING:
-    from penstock.project.results import AccountStatus, Problem, RunInfo, SourceStatus
+    from penstock.project.results import AccountStatus, Problem, RunInfo, SourceStatus, Total
 
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "open", "final")
@@ -167,20 +167,26 @@ def _totals(session: Session, name: str | None, *, json_: bool, **options: Any) 
     if json_:
         print_json(as_dict(result))
         return result.exit_code
-    sums = list(dict.fromkeys(column for one in result.totals for column in one.sums))
-    print_table(
-        ["stream", "account", "period", "rows", *sums],
-        [
+    streams: dict[tuple[str, str, str], list[Total]] = {}
+    for one in result.totals:
+        streams.setdefault((one.target, one.source, one.stream), []).append(one)
+    for number, ((_, source, stream), totals) in enumerate(streams.items()):  # each stream has measures of its own
+        if number:
+            print()
+        sums = list(dict.fromkeys(column for one in totals for column in one.sums))
+        print_table(
+            ["stream", "account", "period", "rows", *sums],
             [
-                f"{one.source}.{one.stream}",
-                ", ".join(one.account.values()),
-                one.period,
-                one.rows,
-                *(one.sums.get(column) for column in sums),
-            ]
-            for one in result.totals
-        ],
-    )
+                [
+                    f"{source}.{stream}",
+                    ", ".join(one.account.values()),
+                    one.period,
+                    one.rows,
+                    *(one.sums.get(column) for column in sums),
+                ]
+                for one in totals
+            ],
+        )
     return result.exit_code
 
 
