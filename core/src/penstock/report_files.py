@@ -1,5 +1,5 @@
 """
-Downloaded reports: what is in the file (CSV, JSON lines, JSON; plain, gzip, zip), read as a stream.
+Downloaded reports (CSV, JSON lines, JSON; plain, gzip, zip), read as a stream.
 """
 
 import codecs
@@ -21,9 +21,9 @@ from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
 from penstock.redact import clip
 
-BLOCK_BYTES = 2**20  # of a file of lines: what is decoded and handed on at once
-CHUNK_BYTES = 2**18  # what is read of a file at once
-MOST_RECORD_BYTES = 64 * 2**20  # a record of CSV; more of it is a quote that is not closed
+BLOCK_BYTES = 2**20  # size of the blocks in which a file of lines is decoded
+CHUNK_BYTES = 2**18  # size of the chunks in which a file is read
+MOST_RECORD_BYTES = 64 * 2**20  # largest record of CSV; a larger one has a quote that is not closed
 MOST_LINES_BEFORE_HEADER = 200
 DELIMITERS = ",;\t|"
 
@@ -46,13 +46,13 @@ class ReportFile:
 
     CSV follows RFC 4180; an empty field is null, and empty columns at the end are none. Files of lines are read as a
     stream, in blocks of about 1 MiB that end with a record, so that memory does not grow with the file. A file of zero
-    bytes is an error: it does not say that there are no records; a header alone does. A file of lines that nothing
-    measured (``Response.measured``) is an error too: without its last lines it would look whole.
+    bytes is an error: it does not state that there are no records; a header alone does. A file of lines of unknown
+    length (``Response.measured``) is an error too: it could be truncated at a line end.
 
     ``delimiter``
         default: the one of ``, ; tab |`` that the header row has most of.
     ``header``
-        names that the header row has, among others; the lines before it are passed over. Default: the first line.
+        names in the header row; it may have others. The lines before it are skipped. Default: the first line.
     ``encoding``
         default: UTF-8; UTF-16 and UTF-32 are recognised, and the charset of the Content-Type is tried.
     ``footer``, ``totals``
@@ -106,7 +106,7 @@ class ReportFile:
     # --- text -------------------------------------------------------------------------------------------------------
 
     def _checked_text(self, response: Response, content: Open) -> Open:
-        """The content as UTF-8 without a byte order mark; read once, to know that it is whole, bounded, and text."""
+        """The content as UTF-8 without a byte order mark. One pass checks that it is whole, bounded, and text."""
         limit = (self.max_mib or 1024) * 2**20
         start = content().read(4)
         found = _marked_encoding(start)
@@ -178,7 +178,7 @@ class ReportFile:
         return _small(runs, len(head))
 
     def _find_header(self, head: bytes, name: str) -> tuple[tuple[str, ...], str, int]:
-        """The names in the header row, the delimiter, and where the rows begin."""
+        """The names in the header row, the delimiter, and the position of the first row."""
         lines = re.findall(r"[^\n]*\n|[^\n]+", head.decode(errors="ignore"))
         first = next((line for line in lines if line.strip()), "")
         delimiters = [self.delimiter] if self.delimiter else sorted(DELIMITERS, key=first.count, reverse=True)
@@ -204,7 +204,7 @@ Runs = tuple[Items, ...] | Callable[[], Iterator[Items]]
 
 
 class Blocks(Iterable[Items]):
-    """Runs of items that are read from a file anew each time they are iterated over."""
+    """Runs of items. Each iteration reads the file again."""
 
     def __init__(self, runs: "Iterable[Iterable[Items] | Callable[[], Iterator[Items]]]") -> None:
         self._runs = list(runs)
@@ -229,7 +229,7 @@ def _check_names(names: list[str], one_is_enough: bool, first: str) -> None:
                 f"The header row of the report has {name!r} as columns {' and '.join(map(str, where))}, so it does not "
                 "tell them apart. Request other columns, or ask the provider to name them apart."
             )
-    # One column is more likely a message in plain text; who has such a file says so by naming the delimiter.
+    # One column is more likely a message in plain text. A connector with such files names the delimiter.
     enough = len(names) > (0 if one_is_enough else 1)
     if not enough or not all(re.fullmatch(r'[^"\\\x00-\x1f]+', name) for name in names):
         raise _no_report(first)
@@ -256,7 +256,7 @@ def _rows(lines: list[str], delimiter: str) -> Iterator[tuple[list[str], int]]:
 
 
 def _is_lines(head: bytes, items: tuple[str, ...]) -> bool:
-    """Whether a file that begins with an object is JSON lines: its first line is whole, and not the one object."""
+    """Whether a file that begins with an object is JSON lines: its first line is an object, and not the whole file."""
     line, end, rest = head.lstrip().partition(b"\n")
     try:
         one = _MEMBERS.decode(line)
@@ -278,7 +278,7 @@ def _of(name: str) -> str:
 
 
 def _contents(opened: Open) -> tuple[bool, list[tuple[str, Open]]]:
-    """Whether the file is packed, and the files in it by name, "" for the one of a file that is none of a zip."""
+    """Whether the file is packed, and the files in it, by name; "" if it is no zip."""
     magic = opened().read(4)
     if magic[:2] == b"\x1f\x8b":
         return True, [("", lambda: gzip.open(opened()))]  # type: ignore[return-value, list-item]
@@ -292,7 +292,7 @@ def _contents(opened: Open) -> tuple[bool, list[tuple[str, Open]]]:
 
 
 def _is_hidden(name: str) -> bool:
-    """Whether a file in a zip was put there by the system that packed it."""
+    """Whether a file in a zip is metadata of the system that packed it."""
     return name.startswith("__MACOSX/") or name.rpartition("/")[2].startswith(".")
 
 
@@ -301,14 +301,14 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 
 def _after(file: BinaryIO, start: int) -> Iterator[bytes]:
-    """What is in the file behind its first ``start`` bytes."""
+    """The content of the file after its first ``start`` bytes."""
     while start and (skipped := file.read(min(start, CHUNK_BYTES))):
         start -= len(skipped)
     return _chunks(file)
 
 
 def _blocks(chunks: Iterable[bytes], *, quoted: bool) -> Iterator[bytes]:
-    """Blocks of at least ``BLOCK_BYTES`` that end with a line; a line end inside quotes is none."""
+    """Blocks of at least ``BLOCK_BYTES`` that end at a line end outside of quotes."""
     waiting = bytearray()
     for chunk in chunks:
         waiting += chunk
@@ -324,7 +324,7 @@ def _blocks(chunks: Iterable[bytes], *, quoted: bool) -> Iterator[bytes]:
 
 
 def _record_end(waiting: bytearray, quoted: bool) -> int:
-    """Where the first record ends that ends behind ``BLOCK_BYTES``; 0: not yet."""
+    """The end of the first record that ends after ``BLOCK_BYTES``; 0 if there is none yet."""
     marks = at = 0
     stop = waiting.find(b"\n", BLOCK_BYTES - 1) + 1
     while stop:
@@ -340,7 +340,7 @@ def _record_end(waiting: bytearray, quoted: bool) -> int:
 
 
 def _marked_encoding(start: bytes) -> str | None:
-    """The encoding that a byte order mark, or zero bytes beside those of ASCII, show."""
+    """The encoding, from a byte order mark, or from zero bytes beside those of ASCII."""
     for mark, name in (
         (codecs.BOM_UTF32_LE, "utf-32"),
         (codecs.BOM_UTF32_BE, "utf-32"),
@@ -355,7 +355,7 @@ def _marked_encoding(start: bytes) -> str | None:
 
 
 def _check_text(content: Open, encoding: str, limit: int) -> None:
-    """Raises UnicodeError where the content is not in this encoding, BoundExceededError where it is too large."""
+    """Raises UnicodeError if the content is not in this encoding, BoundExceededError if it is too large."""
     decoder = codecs.getincrementaldecoder(encoding)("strict")
     plain = codecs.lookup(encoding).name == "utf-8"
     size = 0

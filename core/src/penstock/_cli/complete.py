@@ -1,5 +1,5 @@
 """
-What a shell completes: names of the configuration and of plugins; nothing where the configuration cannot be read.
+Completions for shells: names of the configuration and of plugins; none if the configuration cannot be read.
 """
 
 from collections.abc import Callable, Iterable
@@ -16,7 +16,7 @@ def sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
 
 
 def pipelines_and_sources(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
-    """What ``run``, ``plan``, ``status`` and others take."""
+    """Pipelines and sources, for ``run``, ``plan``, ``status`` and others."""
     return _items(ctx, incomplete, lambda session: [*session.config.pipelines, *session.config.sources])
 
 

@@ -1,5 +1,5 @@
 """
-Where a pipeline reports how its runs ended: ``notify = [{ url = ..., on = ["failed"] }, { command = "..." }]``.
+The receivers of the results of a pipeline's runs: ``notify = [{ url = ..., on = ["failed"] }, { command = "..." }]``.
 """
 
 import shlex

@@ -92,7 +92,7 @@ def json_schema(
 
 
 def _named(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
-    """Sections by name: one named like its connector or kind may leave out the key; any other must have it."""
+    """Sections by name. A section with the name of its connector or kind may omit that key; any other needs it."""
     prefix = "source" if key == "connector" else "sink"
     chosen = [
         {"if": {"properties": {key: {"const": name}}}, "then": {"$ref": f"#/definitions/{prefix}.{name}"}}

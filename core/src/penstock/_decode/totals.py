@@ -1,5 +1,5 @@
 """
-Rows of totals in a report: held against the sums of its rows.
+Rows of totals in a report, compared with the sums of its rows.
 """
 
 from decimal import Decimal, localcontext
@@ -23,7 +23,7 @@ class Totals:
     unsure: bool = False
 
     def add(self, page: RawPage) -> None:
-        """Take in the rows of a page, before those that came before are dropped."""
+        """Add the rows of a page, before repeated ones are dropped."""
         self.unsure |= bool(page.rejected or page.unread or page.beyond)
         with localcontext(prec=1000):
             for column in self.measures:
@@ -31,7 +31,7 @@ class Totals:
                 self.sums[column.name] = self.sums.get(column.name, Decimal(0)) + total
 
     def check(self, name: str, page: RawPage) -> None:
-        """Raises CountMismatchError where a row of totals in the page states other sums than the rows so far have."""
+        """Raises CountMismatchError if a row of totals in the page differs from the sums of the rows so far."""
         for row in page.totals if not self.unsure else ():
             for column in self.measures:
                 text = row.get(column.member or "", "")

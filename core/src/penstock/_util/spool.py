@@ -1,5 +1,5 @@
 """
-A body that is too large for memory: in a temporary file without a name, which is gone when nothing refers to it.
+A body that is too large for memory, in a temporary file without a name. It is deleted when nothing refers to it.
 """
 
 import io
@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 
 class Spool:
-    """A temporary file that is written once, then read from several places at once."""
+    """A temporary file that is written once, and then read at several positions at once."""
 
     def __init__(self) -> None:
         self.size = 0
@@ -26,7 +26,7 @@ class Spool:
             view = view[written:]
 
     def open(self) -> BinaryIO:
-        """The content, at its start; each has a place of its own."""
+        """A reader at the start of the content, with a position of its own."""
         return io.BufferedReader(_View(self))
 
     def read_at(self, place: int, buffer: memoryview) -> int:

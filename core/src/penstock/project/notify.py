@@ -1,7 +1,7 @@
 """
-Send how a run ended to the receivers of its pipeline: one JSON each, masked, bounded in time.
+Send the result of a run to the receivers of its pipeline: one JSON each, masked, bounded in time.
 
-What goes wrong is a notice: a receiver is never the reason for a failed run.
+A failure to do so is a notice, and never fails the run.
 """
 
 import json
@@ -39,7 +39,7 @@ OCCASIONS: Mapping[str, str] = {
 
 
 def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult, notice: Notice) -> None:
-    """Send the result to each receiver that asks for what happened."""
+    """Send the result to each receiver whose ``on`` names it."""
     message = message_of(pipeline, result)
     happened = {"always", OCCASIONS[result.status]}
     if message["restated"]:
@@ -59,7 +59,7 @@ def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult, 
 
 def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
     """
-    What is sent, masked. ``text`` is the whole in words: chat services show it.
+    The message, masked. ``text`` has all of it in words, for chat services.
     """
     streams = [one for source in result.report["sources"].values() for one in source["streams"].values()]
     reasons = dict.fromkeys(
@@ -128,5 +128,5 @@ def _send(receiver: Notification, content: bytes) -> None:
 
 
 def _name(receiver: Notification) -> str:
-    """A receiver in a message, without what may be secret in its address."""
+    """A receiver for a message, without the parts of its address that may be secret."""
     return origin_of(receiver.url.reveal()) if receiver.url is not None else shlex.split(receiver.command)[0]

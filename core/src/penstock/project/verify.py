@@ -1,5 +1,5 @@
 """
-What the targets hold, compared with their ledgers.
+Comparison of the data in targets with their ledgers.
 """
 
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def verify(
     """
     Compare every delivered partition of the window with its ledger row.
 
-    ``repair``: take the source's lock, and drop the readings of those that differ and that the provider still serves,
-    so that they are missing. Raises UsageError where nothing can be compared.
+    ``repair``: take the source's lock, and delete the ledger rows of partitions that differ and that the provider still
+    serves, so that they are missing. Raises UsageError if nothing can be compared.
     """
     partitions, found = 0, []
     for viewed in targets(setup, name, to, notice):
@@ -106,7 +106,7 @@ def _of_source(
 
 
 def _mark(ledger: Ledger, source: str, stream: str, partitions: Sequence[Partition]) -> None:
-    """Let the next run read these partitions again, and not adopt a report that was made before."""
+    """Let the next run read these partitions again, without adopting a pending report."""
     for report in ledger.pending(source, stream):
         if any(partition in partitions for partition in report.partitions):
             ledger.drop(report)
@@ -116,7 +116,7 @@ def _mark(ledger: Ledger, source: str, stream: str, partitions: Sequence[Partiti
 def _reasons(
     setup: Setup, source: str, stream: str, partitions: Sequence[Partition], today: date
 ) -> dict[Partition, str]:
-    """Whether each partition can be read again, or why not."""
+    """For each partition, ``POSSIBLE``, or the reason why it cannot be read again."""
     try:
         streams = setup.registry.streams(setup.config.connector_of(source))
     except PenstockError as error:

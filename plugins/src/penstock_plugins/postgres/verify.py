@@ -1,5 +1,5 @@
 """
-What a stream's table holds, compared with the ledger: rows and sums of each partition, counted by the database.
+Comparison of a stream's table with the ledger: rows and sums of each partition, computed by the database.
 """
 
 # Names in statements come from quoted(), or from the catalog; values are parameters.
@@ -25,7 +25,7 @@ class _Held:
 
 
 def verified(database: Database, source: str, known: Known, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
-    """The partitions of which the table holds other rows or sums than the ledger says."""
+    """The partitions whose rows or sums in the table differ from the ledger."""
     found = located(database, source, known)
     main = known.stream == known.of_stream
     if found is None:
@@ -71,7 +71,7 @@ def _rows_of(entry: LedgerEntry, known: Known) -> int:
 def _held(
     database: Database, source: str, found: Located, columns: Sequence[str], measures: Sequence[str]
 ) -> dict[tuple[str, ...], _Held]:
-    """By the texts of the partition's columns. A partition without rows is not in it."""
+    """Rows and sums by the texts of the partition's columns. A partition without rows is not in it."""
     # A date is written as the ledger has it whatever the session's DateStyle is.
     texts = [f"to_jsonb({quoted(name)}) #>> '{{}}'" for name in columns]
     sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
