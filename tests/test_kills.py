@@ -161,7 +161,7 @@ def test_every_point_is_killed_at() -> None:
     root = Path(__file__).parents[1]
     files = [*root.glob("core/src/**/*.py"), *root.glob("plugins/src/**/*.py")]
     named = {name for file in files for name in re.findall(r'fault_point\("([\w.]+)"\)', file.read_text())}
-    of_others = {name for name in named if name.startswith(("postgres.", "act.", "files.moved"))}
+    of_others = {name for name in named if name.startswith(("postgres.", "act.", "token.", "files.moved"))}
     assert named - of_others == {*PARTITION_POINTS, *CHANGES_POINTS, *REPORT_POINTS}
 
 
