@@ -11,11 +11,12 @@ from penstock._cli import main
 from penstock._plan.trial import problems_of
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, ConnectorPlugin, SourceSettings, Stream, setting
-from penstock.envelope import Envelope, ReportFile
+from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.model import Request, Response, Slice
 from penstock.protocols import Ready, Unsigned, checked_state, named
 from penstock.records import added, record
+from penstock.report_files import ReportFile
 from penstock.sandbox.app import Sandbox
 from penstock.testing.exchange import a_response
 
@@ -199,7 +200,7 @@ def test_a_gzip_body_without_a_report_envelope_is_named() -> None:
 
     assert "packed with gzip" in str(Envelope()(packed).problem)
     assert "envelope=ReportFile()" in str(Envelope()(packed).problem)
-    with pytest.raises(Exception, match="packed with gzip, but"):
+    with pytest.raises(Exception, match="packed, but cut"):
         ReportFile()(packed)
 
 
