@@ -24,12 +24,23 @@ def penstock_sinks() -> "Iterable[SinkKind]":
 def penstock_authenticators() -> "Iterable[Registration]":
     from penstock import Registration
 
-    from penstock_plugins.tokens import GrantedToken, HeaderTokens, OAuthRefresh, ParamTokens
+    from penstock_plugins.tokens import (
+        Basic,
+        GrantedToken,
+        HeaderTokens,
+        HmacSigned,
+        OAuthClient,
+        OAuthRefresh,
+        ParamTokens,
+    )
 
     yield Registration(name="header_tokens", factory=HeaderTokens, summary="fixed secrets in headers")
     yield Registration(name="param_tokens", factory=ParamTokens, summary="fixed secrets as query parameters")
     yield Registration(name="granted_token", factory=GrantedToken, summary="a token that a login call grants")
+    yield Registration(name="basic", factory=Basic, summary="HTTP Basic: user name and password")
+    yield Registration(name="oauth_client", factory=OAuthClient, summary="OAuth 2.0: a token for client credentials")
     yield Registration(name="oauth_refresh", factory=OAuthRefresh, summary="OAuth 2.0: a token for a refresh token")
+    yield Registration(name="hmac", factory=HmacSigned, summary="an HMAC over chosen parts of the request")
 
 
 @hookimpl

@@ -1,16 +1,32 @@
 """
-Authenticators that more than one provider uses: fixed tokens in headers or parameters, and a token that a login grants.
+Authenticators for several providers: fixed tokens in headers or parameters, HTTP Basic, tokens that a login or
+OAuth 2.0 grants, and an HMAC of the request.
 """
 
-from base64 import b64encode
+import hashlib
+import hmac
+from base64 import b64decode, b64encode
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any, Literal
-from urllib.parse import quote, urlencode
+from urllib.parse import quote, urlencode, urlsplit
 
 import msgspec
 from attrs import evolve, field, frozen
-from penstock import AuthenticationError, BrokenBodyError, Grant, RefusedError, Request, Response, Secret, Unsigned
+from penstock import (
+    AuthenticationError,
+    BrokenBodyError,
+    ConfigError,
+    Grant,
+    RefusedError,
+    Request,
+    Response,
+    Secret,
+    Unsigned,
+    encode_query,
+    fill,
+    placeholders,
+)
 
 _FOREVER_S = 1e12  # upper bound of a token's lifetime: a larger number may exceed a float
 
@@ -101,7 +117,81 @@ class GrantedToken(Unsigned):
 
 
 @frozen(kw_only=True)
-class OAuthRefresh(Unsigned):
+class Basic(Unsigned):
+    """HTTP Basic (RFC 7617): user name and password, in UTF-8. Raises ConfigError for a user name with a colon."""
+
+    user: str
+    password: Secret
+
+    def __attrs_post_init__(self) -> None:
+        if ":" in self.user:
+            raise ConfigError("the user name of HTTP Basic has a colon, which ends it; correct the user name")
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return evolve(
+            request.with_headers(("Authorization", _basic(self.user, self.password.reveal()))),
+            masked=request.masked | {"Authorization"},
+        )
+
+
+@frozen(kw_only=True)
+class _OAuth(Unsigned):
+    """
+    What the grants of OAuth 2.0 have in common: a form sent to the token endpoint, and ``Authorization: Bearer``.
+
+    ``url``: the token endpoint; at another origin than ``base_url`` the connector names its key in ``origins``.
+    ``client_in``: whether the client's id and secret are sent in the body or by HTTP Basic. ``form``: further members
+    of the request, such as ``audience`` or ``resource``; no credentials, since they would be shown.
+    """
+
+    provider: str
+    url: str
+    client_id: str
+    scope: str | None = None
+    client_in: Literal["body", "basic"] = "body"
+    form: Mapping[str, str] = field(factory=dict)
+    refused: tuple[int, ...] = (400, 401, 403)
+    advice: str = "check client_id and client_secret"
+
+    def read_grant(self, response: Response) -> Grant:
+        return GrantedToken(
+            provider=self.provider, login=Request(url=self.url), refused=self.refused, advice=self.advice
+        ).read_grant(response)
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        assert grant is not None, "it has a grant_request"
+        return request.with_headers(("Authorization", f"Bearer {grant.token.reveal()}"))
+
+    def _request(self, grant: Mapping[str, str], client_secret: Secret | None) -> Request:
+        """The call of the token endpoint; ``grant`` are the members of this kind of grant."""
+        form = {**grant, **self.form}
+        if self.scope is not None:
+            form["scope"] = self.scope
+        headers = [("Content-Type", "application/x-www-form-urlencoded")]
+        secret = client_secret.reveal() if client_secret is not None else ""
+        if self.client_in == "basic":
+            headers.append(("Authorization", _basic(quote(self.client_id, safe=""), quote(secret, safe=""))))
+        else:
+            form |= {"client_id": self.client_id, **({"client_secret": secret} if secret else {})}
+        return Request(method="POST", url=self.url, headers=headers, body=urlencode(form).encode())
+
+
+@frozen(kw_only=True)
+class OAuthClient(_OAuth):
+    """
+    The client credentials grant of OAuth 2.0 (RFC 6749, section 4.4): a token for ``Authorization: Bearer``.
+
+    Options, beside ``client_secret``: those of :class:`OAuthRefresh` without the refresh token.
+    """
+
+    client_secret: Secret
+
+    def grant_request(self) -> Request:
+        return self._request({"grant_type": "client_credentials"}, self.client_secret)
+
+
+@frozen(kw_only=True)
+class OAuthRefresh(_OAuth):
     """
     The refresh token grant of OAuth 2.0 (RFC 6749, section 6): a token for ``Authorization: Bearer``.
 
@@ -109,45 +199,125 @@ class OAuthRefresh(Unsigned):
     store and used for the next grant; the configured one begins the chain.
 
     ``url``: the token endpoint; at another origin than ``base_url`` the connector names its key in ``origins``.
-    ``client_in``: whether the client's id and secret are sent in the body or by HTTP Basic.
+    ``client_in``: whether the client's id and secret are sent in the body or by HTTP Basic. ``form``: further members
+    of the request, such as ``audience``; no credentials, since they would be shown.
     """
 
-    provider: str
-    url: str
     refresh_token: Secret
-    client_id: str
     client_secret: Secret | None = None
-    scope: str | None = None
-    client_in: Literal["body", "basic"] = "body"
-    refused: tuple[int, ...] = (400, 401, 403)
     advice: str = "authorise penstock at the provider again and set refresh_token anew"
 
     def grant_request(self) -> Request:
-        return self._request(self.refresh_token)
+        return self.renew_request({})
 
     def renew_request(self, kept: Mapping[str, Secret]) -> Request:
-        return self._request(kept.get("refresh_token", self.refresh_token))
+        token = kept.get("refresh_token", self.refresh_token)
+        return self._request({"grant_type": "refresh_token", "refresh_token": token.reveal()}, self.client_secret)
 
     def read_grant(self, response: Response) -> Grant:
-        granted = GrantedToken(
-            provider=self.provider, login=Request(url=self.url), refused=self.refused, advice=self.advice
-        ).read_grant(response)
         renewed = (response.members() or {}).get("refresh_token")
-        return evolve(granted, keep={"refresh_token": Secret(renewed)} if isinstance(renewed, str) and renewed else {})
+        kept = {"refresh_token": Secret(renewed)} if isinstance(renewed, str) and renewed else {}
+        return evolve(super().read_grant(response), keep=kept)
+
+
+@frozen(kw_only=True)
+class HmacSigned(Unsigned):
+    """
+    An HMAC over chosen parts of the request, made anew for every attempt.
+
+    ``text`` is the template of what is signed. ``headers`` and ``params`` are templates of what is sent: each may name
+    ``{signature}``; parameters that do not are added before the request is signed, the others after. The values:
+
+    ``{method}``, ``{host}``, ``{path}``, ``{body}``, ``{body_sha256}`` (hexadecimal)
+        of the request;
+    ``{query}``, ``{sorted_query}``
+        the query as sent, without ``?``, and with its parameters sorted by name and value;
+    ``{epoch_s}``, ``{epoch_ms}``, ``{time}``
+        the time of the attempt in UTC; ``{time:%Y%m%dT%H%M%SZ}`` in another form than ISO 8601;
+    ``{key}``
+        the option ``key``, which names the secret to the provider and is shown.
+
+    ``written_in`` is the form in which the provider writes the secret. Raises ValueError for an unknown value, and
+    where nothing sends the signature; ConfigError for a secret of another form.
+    """
+
+    secret: Secret
+    key: str = ""
+    text: str
+    headers: Mapping[str, str] = field(factory=dict)
+    params: Mapping[str, str] = field(factory=dict)
+    digest: Literal["sha1", "sha256", "sha384", "sha512"] = "sha256"
+    encoding: Literal["hex", "base64"] = "hex"
+    written_in: Literal["text", "hex", "base64"] = "text"
+
+    def __attrs_post_init__(self) -> None:
+        sent = {name for template in (*self.headers.values(), *self.params.values()) for name in placeholders(template)}
+        signed = set(placeholders(self.text))
+        if unknown := (signed - _SIGNABLE) | (sent - _SIGNABLE - {"signature"}):
+            raise ValueError(
+                f"unknown in a template: {', '.join(sorted(unknown))}; there are {', '.join(sorted(_SIGNABLE))}"
+            )
+        if "signature" not in sent:
+            raise ValueError("neither headers nor params send the {signature}")
+        try:
+            self._key_bytes()
+        except ValueError:
+            raise ConfigError(f"the secret that signs requests is not {self.written_in}; copy it again") from None
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
-        assert grant is not None, "it has a grant_request"
-        return request.with_headers(("Authorization", f"Bearer {grant.token.reveal()}"))
+        values = self._values(request, now)
+        for name, template in self.params.items():
+            if "signature" not in placeholders(template):
+                request = request.with_param(name, fill(template, values))
+        values = self._values(request, now)
+        values["signature"] = self._signature(fill(self.text, values))
+        for name, template in self.params.items():
+            if "signature" in placeholders(template):
+                request = request.with_param(name, fill(template, values))
+        request = request.with_headers(*((name, fill(template, values)) for name, template in self.headers.items()))
+        signed = {
+            name for name, sent in (*self.headers.items(), *self.params.items()) if "signature" in placeholders(sent)
+        }
+        return evolve(request, masked=request.masked | signed)
 
-    def _request(self, refresh_token: Secret) -> Request:
-        form = {"grant_type": "refresh_token", "refresh_token": refresh_token.reveal()}
-        if self.scope is not None:
-            form["scope"] = self.scope
-        headers = [("Content-Type", "application/x-www-form-urlencoded")]
-        secret = self.client_secret.reveal() if self.client_secret is not None else ""
-        if self.client_in == "basic":
-            pair = f"{quote(self.client_id, safe='')}:{quote(secret, safe='')}"
-            headers.append(("Authorization", f"Basic {b64encode(pair.encode()).decode()}"))
-        else:
-            form |= {"client_id": self.client_id, **({"client_secret": secret} if secret else {})}
-        return Request(method="POST", url=self.url, headers=headers, body=urlencode(form).encode())
+    def explain(self, request: Request, now: datetime) -> str:
+        values = self._values(request, now) | {"body": f"({len(request.body or b'')} bytes of the body)"}
+        return f"signed: {fill(self.text, values)!r}"
+
+    def _values(self, request: Request, now: datetime) -> dict[str, Any]:
+        parts, body = urlsplit(request.url), request.body or b""
+        epoch_ms = (now - _EPOCH) // timedelta(milliseconds=1)
+        return {
+            "method": request.method,
+            "host": parts.netloc,
+            "path": parts.path,
+            "query": encode_query(request.params),
+            "sorted_query": encode_query(sorted(request.params)),
+            "body": body.decode(errors="surrogateescape"),
+            "body_sha256": hashlib.sha256(body).hexdigest(),
+            "time": now,
+            "epoch_s": epoch_ms // 1000,
+            "epoch_ms": epoch_ms,
+            "key": self.key,
+        }
+
+    def _signature(self, text: str) -> str:
+        made = hmac.digest(self._key_bytes(), text.encode(errors="surrogateescape"), self.digest)
+        return made.hex() if self.encoding == "hex" else b64encode(made).decode()
+
+    def _key_bytes(self) -> bytes:
+        secret = self.secret.reveal()
+        if self.written_in == "text":
+            return secret.encode()
+        return bytes.fromhex(secret) if self.written_in == "hex" else b64decode(secret, validate=True)
+
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SIGNABLE = {
+    *("method", "host", "path", "query", "sorted_query", "body", "body_sha256", "time", "epoch_s", "epoch_ms", "key")
+}
+
+
+def _basic(user: str, password: str) -> str:
+    """The value of ``Authorization`` for HTTP Basic."""
+    return f"Basic {b64encode(f'{user}:{password}'.encode()).decode()}"
