@@ -241,7 +241,7 @@ def test_a_table_of_another_source_is_refused(dsn: str):
     ) as told:
         target.begin([evolve(CLICKS, source="other")], a_day())
     target.close()
-    cure = re.search(r"say: (.*?)\. Or give them", str(told.value), re.DOTALL)
+    cure = re.search(r"and run: (.*?)\. Or give them", str(told.value), re.DOTALL)
     assert cure is not None
     ask(dsn, f"alter table rawacme.clicks drop constraint clicks_pkey; {cure[1]}")
     for source, run in (("other", "r3"), ("acme", "r4")):
