@@ -1109,8 +1109,27 @@ def test_secrets_and_personal_data_do_not_leave(
         {"id": None, "more": [{"deep": {"name": "hash", "value": "h4sh"}}]},
         {"id": None, "more": {"token": "h4sh", "secret": {"x": "h4sh"}}},
         [[{"name": "hash", "value": "h4sh"}, {"id": "a", "token": "h4sh"}]],
+        {"id": None, "data": [{"key": "hash", "val": "h4sh"}]},
+        {"id": None, "more": [{"label": "token", "content": ["h4sh"]}]},
+        {"id": None, "data": [["hash", "h4sh"]]},
+        {"id": None, "data": {"Hash": "h4sh", "TOKEN": "h4sh"}},
+        {"id": None, "data": '[{"name": "hash", "value": "h4sh"}]'},
+        '{"id": "a", "token": "h4sh"}',
     ],
-    ids=["one more array", "a map", "by its name", "in another member", "secret members elsewhere", "in no object"],
+    ids=[
+        "one more array",
+        "a map",
+        "by its name",
+        "in another member",
+        "secret members elsewhere",
+        "in no object",
+        "by another label",
+        "a secret column by a label",
+        "pairs as arrays",
+        "in another case",
+        "JSON in a text",
+        "JSON in place of the element",
+    ],
 )
 def test_secrets_are_masked_at_every_depth_of_what_is_set_aside(element: Any) -> None:
     """
@@ -1119,6 +1138,41 @@ def test_secrets_are_masked_at_every_depth_of_what_is_set_aside(element: Any) ->
     (rejected,) = compiled(Lead).decode(an_array(element)).batch.rejected
 
     assert "h4sh" not in rejected.raw
+
+
+@record()
+class Granted:
+    id: str
+    grant: str | None = column(path="auth.id")
+    token: str | None = secret(path="auth.token")
+    email: str | None = personal(path="auth.email")
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+@pytest.mark.parametrize("include_personal", [True, False], ids=["with personal data", "without"])
+@pytest.mark.parametrize(
+    "auth",
+    [
+        [{"id": "g", "token": "t0ken", "email": "ann@"}],
+        {"id": {"token": "t0ken", "email": "ann@", "id": "g"}},
+        json.dumps({"id": "g", "token": "t0ken", "email": "ann@"}),
+    ],
+    ids=["an array", "one object more", "JSON in a text"],
+)
+def test_secrets_are_masked_in_a_value_that_is_kept_because_it_does_not_fit(
+    auth: Any, include_personal: bool, nested: Any
+) -> None:
+    """
+    Where columns are read inside of an object and something else came, ``_extra`` holds it without its secrets.
+    """
+    shape = compiled(Granted, key="id", include_personal=include_personal, nested=nested)
+    decoded = shape.decode(an_array({"id": "a", "auth": auth}))
+
+    seen = json.dumps(written(decoded), default=str)
+    assert decoded.unread_values > 0
+    assert "g" in str(written(decoded)[0]["_extra"]["auth.id"])
+    assert "t0ken" not in seen
+    assert ("ann@" in seen) == include_personal
 
 
 @pytest.mark.parametrize("nested", ["raw", "plain"])

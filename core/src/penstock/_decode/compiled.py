@@ -181,11 +181,21 @@ class Compiled:
         sent_json = [column.name for column in columns if column.type == "json" and not column.added]
         raw = tuple(name for name in sent_json if options.nested == "raw" and name not in cleaners)
         hidden = [self.columns[name] for name in self._hidden]
-        masked = [one.path[-1] if one.path else one.member for one in hidden if one.member is not None]
+        masked = {one.name: one.path[-1] if one.path else one.member for one in hidden if one.member is not None}
+        hidden_paths = [path for those in paths.values() for path in those]
         handling = Handling(
             required=frozenset({*read, *options.needed, *division.parent_key}),
             hidden=self._hidden,
-            masks=Masks.of(masked, (path for those in paths.values() for path in those)),
+            masks=Masks.of(masked.values(), hidden_paths),
+            # Without excluded columns, which are not secret, and without the last names of paths, which are common.
+            extra_masks=Masks.of(
+                (
+                    name
+                    for own, name in masked.items()
+                    if self.columns[own].secret or (self.columns[own].personal and not options.include_personal)
+                ),
+                (path for path in hidden_paths if path.endswith("]")),
+            ),
             unknown=keep_unknown,
             extra=keep_extra,
         )

@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from attrs import frozen
-from msgspec import UNSET, Raw
+from msgspec import UNSET, DecodeError, Raw
 
 from penstock._decode.coerce import NoObject
-from penstock._decode.page import PLAIN
+from penstock._decode.page import EXACT_JSON, PLAIN
 from penstock.records import Column
 from penstock.redact import MASK
 
@@ -69,34 +69,64 @@ def _selected(item: Any, name: str, selected_value: str | None) -> bool:
     return selected_value is None or (isinstance(item, dict) and str(item.get(name)) == selected_value)
 
 
+# The members that name their object's other members, as in {"name": "token", "value": ...}; in lower case.
+_LABELS = frozenset({"name", "key", "field", "label", "id", "code", "title"})
+
+
 @frozen
 class Masks:
-    """Masks for values of unknown shape: members by name, and objects that contain a certain member and value."""
+    """
+    Masks for values of unknown shape: members by name, in any case; the other members of an object, and the other
+    elements of an array, that such a name labels; and objects that contain a certain member and value. JSON within a
+    text is masked too.
+    """
 
-    names: frozenset[str] = frozenset()
-    pairs: frozenset[tuple[str, str]] = frozenset()  # (member, its value): all other members of that object
+    names: frozenset[str] = frozenset()  # in lower case
+    pairs: frozenset[tuple[str, str]] = frozenset()  # (member, its value), in lower case: the object's other members
 
     @classmethod
     def of(cls, names: Iterable[str], paths: Iterable[str]) -> "Masks":
         """Masks for members of these names, and for the last names of these paths, at any place."""
         ends = [_split(path)[-1] for path in paths]
-        selected = {(name, selected_value) for name, selected_value in ends if selected_value is not None}
-        last = {name for name, selected_value in ends if selected_value is None and name != "*"}
-        return cls(frozenset({*names, *last, *(selected_value for _, selected_value in selected)}), frozenset(selected))
+        selected = {(name.lower(), value.lower()) for name, value in ends if value is not None}
+        last = {name for name, value in ends if value is None and name != "*"}
+        every = {*names, *last, *(value for _, value in selected)}
+        return cls(frozenset(name.lower() for name in every), frozenset(selected))
 
     def __bool__(self) -> bool:
         return bool(self.names or self.pairs)
 
     def apply(self, value: Any) -> Any:
         """The plain value with ``***`` in place of masked values, at any depth."""
+        if isinstance(value, str):
+            return self._applied_to_text(value)
         if isinstance(value, list):
+            if len(value) > 1 and isinstance(value[0], str) and value[0].lower() in self.names:
+                return [value[0], *([MASK] * (len(value) - 1))]
             return [self.apply(item) for item in value]
         if not isinstance(value, dict):
             return value
-        marks = {name for name, selected_value in self.pairs if str(value.get(name)) == selected_value}
+        marks = {name for name, item in value.items() if self._is_mark(name.lower(), item)}
         if marks:
             return {name: item if name in marks else MASK for name, item in value.items()}
-        return {name: MASK if name in self.names else self.apply(item) for name, item in value.items()}
+        return {name: MASK if name.lower() in self.names else self.apply(item) for name, item in value.items()}
+
+    def _is_mark(self, name: str, item: Any) -> bool:
+        """Whether this member states that its object's other members are masked."""
+        if isinstance(item, (dict, list)):
+            return False
+        text = str(item).lower()
+        return (name, text) in self.pairs or (name in _LABELS and text in self.names)
+
+    def _applied_to_text(self, text: str) -> str:
+        if not text.lstrip().startswith(("{", "[", '"')):
+            return text
+        try:
+            value = PLAIN.decode(text)
+        except (DecodeError, RecursionError):
+            return text
+        masked = self.apply(value)
+        return text if masked == value else EXACT_JSON.encode(masked).decode()
 
 
 # --- columns inside of other members --------------------------------------------------------------------------------

@@ -30,13 +30,14 @@ class Handling:
     ``hidden`` column, which is not delivered, it is ignored. Any other value becomes null, is kept in ``_extra``, and
     is counted.
 
-    ``masks`` apply to the stored JSON of a rejected element. ``unknown``: whether unknown members may be stored;
-    ``extra``: whether there is a column ``_extra``.
+    ``masks`` apply to the stored JSON of a rejected element, ``extra_masks`` to a value that is kept in ``_extra``.
+    ``unknown``: whether unknown members may be stored; ``extra``: whether there is a column ``_extra``.
     """
 
     required: frozenset[str] = frozenset()
     hidden: frozenset[str] = frozenset()
     masks: Masks = field(factory=Masks)
+    extra_masks: Masks = field(factory=Masks)
     unknown: bool = True
     extra: bool = True
 
@@ -77,7 +78,9 @@ class Rejects:
         if column.name in self._handling.hidden:
             return
         if column.member is not None and self._handling.extra:
-            add_extra(row, column.member, value.value if isinstance(value, NoObject) else value)
+            # Where an object was expected, another value may contain its secret members all the same.
+            kept = value.value if isinstance(value, NoObject) else value
+            add_extra(row, column.member, self._handling.extra_masks.apply(kept))
         path, index = page.locate(position)
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
 
