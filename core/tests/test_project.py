@@ -5,6 +5,7 @@ The Python API: each method against an imitated provider, from threads, and what
 import asyncio
 import json
 import signal
+import sqlite3
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -624,6 +625,23 @@ def test_status_names_what_needs_attention(project: Project, shop: Shop, server:
     assert (failed.count, failed.first_day, failed.last_day, failed.last_read) == (1, LAST, LAST, NOW)
     assert "8" not in failed.reason.replace("HTTP", "")
     assert (found["7", "set aside"].count, found["7", "missing"].count) == (2, 5)
+
+
+def test_status_counts_what_another_reader_set_aside(project: Project, shop: Shop, tmp_path: Path) -> None:
+    """
+    A day with records that an older record class or connector version set aside is read again: status says how many.
+    """
+    shop.change = without_id
+    project.run("daily", since=LAST, until=LAST)
+    before = project.status().targets[0].sources[0].changed
+    (path,) = tmp_path.rglob("ledger.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("update partitions set read_by = 'an older one' where rejected > 0")
+    connection.close()
+
+    assert before == {}
+    assert project.status().targets[0].sources[0].changed == {"sales": 2}
+    assert {one.reason for one in project.plan("daily", since=LAST, until=LAST).partitions} == {"changed"}
 
 
 def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp_path: Path) -> None:

@@ -262,6 +262,12 @@ class Ledger(Protocol):
     ) -> tuple[AccountCounts, ...]:
         """The rows of a stream (None: of every stream of the source), counted by stream and account, in their order."""
 
+    def read_otherwise(self, source: str, stream: str, read_by: str) -> int:
+        """
+        How many delivered partitions hold what another record class or connector version could not read. The next run
+        reads them again.
+        """
+
     def restated(
         self,
         source: str | None = None,

@@ -108,6 +108,11 @@ def _print_source(source: "SourceStatus", now: datetime, *, verbose: bool) -> No
         f"{one.stream}: last error: {without_place(one.error)}" for one in source.streams if one.error
     ):
         print_text(text)
+    for stream, count in source.changed.items():
+        print_text(
+            f"{stream}: {counted(count, 'partition')} of which something could not be read will be read again, since "
+            "the record class or the connector's version changed"
+        )
     if source.runs:
         print()
         print_table(["last runs", "started", "took", "exit", "records"], list(map(_run_row, source.runs)))

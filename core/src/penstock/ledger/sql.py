@@ -233,6 +233,14 @@ class SqlLedger:
                 found.append(_counts_of(source, name, of, row, last.get((name, account))))
         return tuple(sorted(found, key=lambda one: (one.stream, *one.account.values())))
 
+    def read_otherwise(self, source: str, stream: str, read_by: str) -> int:
+        ((count,),) = self._sql(
+            "select count(*) from {t}partitions where source = ? and stream = ? and state = 'delivered' "
+            "and case when read_by = '' then rejected + unread_values > 0 else read_by <> ? end",
+            *(source, stream, read_by),
+        ).fetchall()
+        return int(count)
+
     def _of_accounts(self, where: str, values: list[Any], accounts: Sequence[str] | None) -> tuple[str, list[Any]]:
         """The condition for these accounts only; None: for all."""
         if accounts is None:

@@ -12,7 +12,8 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from penstock._config import SinkChoice
-from penstock._plan.planner import zone_memory, zone_of
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import read_by, zone_memory, zone_of
 from penstock._plan.selection import chosen_streams, matches
 from penstock._read.components import components_of
 from penstock._run.runner import run_id
@@ -143,7 +144,8 @@ def source_status(
     setup: Setup, ledger: Ledger, source: str, now: datetime, *, accounts: Sequence[str] = (), max_age_s: float | None
 ) -> SourceStatus:
     """The state of a source in one target. ``accounts``: patterns; empty: all."""
-    zones, known = _zones(setup, ledger, source), _configured_accounts(setup, ledger, source)
+    configured = _configured(setup, source)
+    zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
     runs = ledger.runs(source, RUNS_KEPT)
     month = [run for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == f"{now.astimezone(UTC):%Y-%m}"]
     return SourceStatus(
@@ -156,6 +158,7 @@ def source_status(
         runs=tuple(map(run_info, runs[:RUNS_SHOWN])),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
         requests_this_month=sum(run_info(run).requests for run in month),
+        changed=_changed(configured, ledger),
     )
 
 
@@ -164,17 +167,35 @@ def holds(patterns: Sequence[str], values: Iterable[str]) -> bool:
     return not patterns or any(matches(value, patterns) for value in values)
 
 
-def _configured_accounts(setup: Setup, ledger: Ledger, source: str) -> dict[str, frozenset[str]]:
-    """The accounts of each stream, configured or listed by the provider, where they are known."""
+def _configured(setup: Setup, source: str) -> ConfiguredSource | None:
+    """The source as configured; None for one that was removed, or whose secret is not here."""
     try:
         (configured,), _ = setup.configured([source], notice=lambda text: None)
-    except PenstockError:  # a source that was removed, or whose secret is not here
+    except PenstockError:
+        return None
+    return configured
+
+
+def _changed(configured: ConfiguredSource | None, ledger: Ledger) -> dict[str, int]:
+    """By stream, the partitions of which something could not be read, and which are read in another way today."""
+    if configured is None:
         return {}
+    counts = {
+        stream.name: ledger.read_otherwise(configured.name, stream.name, read_by(configured, stream))
+        for stream in configured.streams
+        if not stream.not_built
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def _configured_accounts(configured: ConfiguredSource | None, ledger: Ledger) -> dict[str, frozenset[str]]:
+    """The accounts of each stream, configured or listed by the provider, where they are known."""
     found: dict[str, frozenset[str]] = {}
-    for stream in configured.streams:
+    for stream in configured.streams if configured is not None else ():
+        assert configured is not None
         accounts = configured.accounts_of(stream)
         if accounts is None and stream.accounts_from is not None:
-            accounts = ledger.accounts(source, stream.accounts_from[0]) or None
+            accounts = ledger.accounts(configured.name, stream.accounts_from[0]) or None
         if stream.account is not None and accounts is not None:
             found[stream.name] = frozenset(accounts)
     return found

@@ -210,6 +210,8 @@ class SourceStatus:
     One source in one target: its streams' accounts in alphabetical order, and its last runs, newest first.
 
     ``last_good``: when the last run with exit code 0 or 5 ended. ``requests_this_month``: of its runs into this target.
+    ``changed``: by stream, the partitions with records set aside, or values not read, that the next run reads again,
+    since the record class or the connector's version changed.
     """
 
     source: str
@@ -217,6 +219,7 @@ class SourceStatus:
     runs: tuple[RunInfo, ...] = ()
     last_good: datetime | None = None
     requests_this_month: int = 0
+    changed: Mapping[str, int] = field(factory=dict)
 
 
 @frozen(kw_only=True)
