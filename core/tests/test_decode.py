@@ -1176,6 +1176,32 @@ def test_secrets_are_masked_in_a_value_that_is_kept_because_it_does_not_fit(
 
 
 @pytest.mark.parametrize("nested", ["raw", "plain"])
+@pytest.mark.parametrize("fits", [True, False], ids=["a page that fits", "a page read one by one"])
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"wrap": {"token": "t0ken"}},
+        {"Token": "t0ken"},
+        {"fields": [{"name": "token", "value": "t0ken"}]},
+        {"wrap": '{"token": "t0ken"}'},
+        {"wrap": [[{"name": "hash", "value": "t0ken"}]]},
+    ],
+    ids=["inside of another", "in another case", "a pair", "JSON in a text", "a selected pair"],
+)
+def test_secrets_are_masked_in_unknown_members(more: Any, fits: bool, nested: Any) -> None:
+    """
+    A secret that the provider moves into a member that nobody declared does not leave in ``_extra``.
+    """
+    page = an_array({"id": "a", "saved": None if fits else "?", "size": 1.10, **more}, {"id": "b"}, {"id": "c", "u": 1})
+    rows = written(compiled(Lead, nested=nested).decode(page))
+
+    assert "t0ken" not in json.dumps(rows, default=str)
+    assert rows[0]["_extra"].keys() >= {"size", *more}
+    assert "_extra" not in rows[1]
+    assert rows[2]["_extra"] == {"u": 1}
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
 def test_a_selected_secret_is_removed_at_every_depth(nested: Any) -> None:
     """
     Of what is delivered, too: one more array around the declared one hides nothing.

@@ -10,7 +10,7 @@ from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.coerce import NoObject
 from penstock._decode.nested import Masks
-from penstock._decode.page import EXACT_JSON, PLAIN, RawPage
+from penstock._decode.page import EXACT_JSON, PLAIN, RawPage, fill_each, values_of
 from penstock.model import Rejected
 from penstock.records import Column
 from penstock.redact import MASK, mask
@@ -83,6 +83,18 @@ class Rejects:
             add_extra(row, column.member, self._handling.extra_masks.apply(kept))
         path, index = page.locate(position)
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
+
+    def mask_extras(self, page: RawPage) -> None:
+        """Mask secret members inside of the unknown members that ``_extra`` keeps."""
+        masks = self._handling.extra_masks
+        if not masks:
+            return
+        extras = values_of(page.rows, EXTRA)
+        # Most pages contain none of these names, and are then not read row by row.
+        text = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET]).lower()
+        if any(name.encode() in text for name in masks.names):
+            plain = [extra if extra is UNSET else PLAIN.decode(EXACT_JSON.encode(extra)) for extra in extras]
+            fill_each(page.rows, EXTRA, [extra if extra is UNSET else masks.apply(extra) for extra in plain])
 
     def reject(self, page: RawPage, bad: Bad) -> None:
         """Reject these rows and remove them from the page."""

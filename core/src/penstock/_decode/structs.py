@@ -82,6 +82,8 @@ class RecordDecoder:
         self._read_nested(page)
         for column in self._converted:
             self._convert(page, column)
+        if page.unknown and self._extra:
+            self._rejects.mask_extras(page)
         return shape.out
 
     def _has_line_ends(self, page: RawPage) -> bool:
