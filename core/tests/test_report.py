@@ -107,6 +107,20 @@ def test_the_line_has_the_number_the_place_and_the_command() -> None:
     assert a_report(records=7).set_aside_line is None
 
 
+def test_truncated_partitions_are_named() -> None:
+    """
+    A run that exits 1 since the provider's ceiling was reached has a line with the number and the place.
+    """
+    report = a_report(truncated=2)
+    report.streams["shop", "items"] = StreamCounts(records=7)
+
+    assert report.exit_code == 1
+    assert report.truncated_line == (
+        "shop.orders: 2 partitions truncated. The provider lists no more than was delivered; there may be more records"
+    )
+    assert a_report(records=7).truncated_line is None
+
+
 def test_a_parked_source_has_its_own_exit_code_and_status() -> None:
     """
     The source that was parked ends with 4 and is named; another source of the run is not blamed for it.

@@ -216,6 +216,18 @@ class RunReport:
         return f"{'; '.join(places)}. {'; '.join(shown)}"
 
     @property
+    def truncated_line(self) -> str | None:
+        """The number of partitions truncated at the provider's ceiling, by stream."""
+        places = [
+            f"{source}.{stream}: {_counted(one.truncated, 'partition')} truncated"
+            for (source, stream), one in self.streams.items()
+            if one.truncated
+        ]
+        if not places:
+            return None
+        return f"{'; '.join(places)}. The provider lists no more than was delivered; there may be more records"
+
+    @property
     def status(self) -> str:
         """The exit code as a word; 4 is a deadline, or a source that was parked."""
         if self.exit_code == 4 and not self.deadline:

@@ -91,6 +91,8 @@ def summarise(session: Session, result: RunResult) -> None:
             session.say(f"error: {place}: {error['message']}")
     if result.set_aside is not None:
         session.say(result.set_aside)
+    if result.truncated is not None:
+        session.say(result.truncated)
     if not session.quiet:
         session.verdict(result.summary, _COLORS.get(result.exit_code, "red"))
         return

@@ -46,6 +46,7 @@ class RunResult:
     notices: tuple[str, ...] = ()
     summary: str = ""
     set_aside: str | None = None
+    truncated: str | None = None
     reason: PenstockError | None = None
 
     @property
@@ -62,6 +63,7 @@ class RunResult:
             notices=(*notices, *report.notices),
             summary=report.summary_line,
             set_aside=report.set_aside_line,
+            truncated=report.truncated_line,
         )
 
     @classmethod
