@@ -1,8 +1,7 @@
 """
 A demo of Joveo: an agency with two clients, their jobs, campaigns, feeds and postings, and reports of daily figures.
 
-Figures depend on day, campaign and publisher. Writes are acknowledged and not kept. The tests of this connector have a
-stricter imitation, which keeps them.
+Figures depend on day, campaign and publisher. Writes are acknowledged and not kept; the imitation of the tests does.
 """
 
 from datetime import date, timedelta
@@ -73,9 +72,8 @@ class JoveoDemo(SandboxBase):
         if isinstance(rows, list):
             first = int(path == "jobs")  # the only listing that begins with page 1
             page, limit = int(request.params.get("page", first)), int(request.params.get("limit", len(rows)))
-            if page < first:
-                raise SandboxError(400, "page must be greater than 0")
-            return json_response({"data": rows[(page - first) * limit :][:limit], "summary": len(rows)})
+            found = rows[(page - first) * limit :][:limit] if page >= first else []
+            return json_response({"data": found, "summary": len(rows)})
         listing, _, name = request.path.rpartition("/")
         named = {row.get("refNumber", row.get("id")): row for row in CATALOGUE.get(listing, ())}
         if rows is None and unquote(name) not in named:
