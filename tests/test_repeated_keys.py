@@ -13,7 +13,8 @@ from typing import Any
 import penstock_plugins
 import psycopg
 import pytest
-from penstock import Envelope, Request, SandboxRequest, Stream, named, record
+from attrs import evolve
+from penstock import Envelope, Request, SandboxRequest, SandboxResponse, Stream, named, record
 from penstock._plugins.registry import Registry
 from penstock.testing.pg import server as postgres
 from small import Small
@@ -101,3 +102,38 @@ def test_a_correction_on_a_later_page_is_not_lost(kind: str, target: str, tmp_pa
         assert report.exit_code == 0, report.errors
         assert (counts.records, counts.rejected, counts.repeated) == (4, 0, 3)
         assert stored(target) == {"6": 1, "7": -20, "8": 5, "9": 2}
+
+
+def a_history(request: SandboxRequest) -> Any:
+    """A provider of each day's changes, as they were: the key 7 was 10 on the 10th and 11 on the 11th."""
+    day = request.params["day"]
+    return {"rows": [{"id": "7", "amount": day[-2:], "at": f"{day}T10:00:00Z"}]}
+
+
+def test_an_older_day_of_changes_does_not_overwrite_a_newer_one(target: str, tmp_path: Path) -> None:
+    """
+    The days after one that failed, or that is read later, are read again with it: also those after the window.
+    """
+    sinks = Registry([penstock_plugins]).sink(target.partition(":")[0])
+    failing = {"2026-06-10"}
+    stream = evolve(
+        a_stream("changes"),
+        day_of=None,
+        paginator=None,
+        requests=lambda settings, slice_: Request(url=f"{settings.base_url}/e", params=[("day", str(slice_.since))]),
+    )
+    shop = Small(
+        folder=tmp_path / "shop",
+        streams=[stream],
+        answer=lambda request: SandboxResponse(status=404) if request.params["day"] in failing else a_history(request),
+    )
+    shop.sink = sinks.open(sinks.parse(target))
+
+    assert shop.run(since="2026-06-10", until="2026-06-11").exit_code == 1
+    assert stored(target) == {"7": 11}
+    failing.clear()
+    assert shop.run(since="2026-06-10", until="2026-06-11").exit_code == 0
+    assert stored(target) == {"7": 11}
+    assert shop.run(since="2026-06-09", until="2026-06-09").exit_code == 0
+    assert stored(target) == {"7": 11}
+    assert shop.run(since="2026-06-09", until="2026-06-11").total("requests") == 0

@@ -337,7 +337,8 @@ class Planner:
             source.name,
             stream.name,
             since=window.since if window is not None else None,
-            until=window.until if window is not None else None,
+            # The days of changes after the window are needed, see _slices_of_days.
+            until=window.until if window is not None and stream.kind != "changes" else None,
             accounts=[one for one in accounts if one is not None] if stream.account is not None else None,
         )
         return evolve(known, entries=entries, reports=reports)
@@ -352,14 +353,24 @@ class Planner:
     def _slices_of_days(
         self, stream: Stream, account: str | None, window: Window | None, known: _Known
     ) -> Iterator[PlannedSlice]:
-        """The slices of one account's days; final days are only counted."""
+        """
+        The slices of one account's days; final days are only counted.
+
+        Of ``changes`` every day after one that is read is read too, also after the window where it was delivered: a
+        row of an older day must not overwrite the same row of a newer one.
+        """
         to_read: dict[Partition, Reason] = {}
-        for partition in _days(stream, account, window.days() if window is not None else ()):
+        within = _days(stream, account, window.days() if window is not None else ())
+        for partition in within:
             reason = self._reason(stream, partition, known)
+            if reason is None and to_read and stream.kind == "changes":
+                reason = "forced"
             if reason is None:
                 self.final[stream.name] = self.final.get(stream.name, 0) + 1
             else:
                 to_read[partition] = reason
+        if to_read and stream.kind == "changes":
+            to_read |= dict.fromkeys(_delivered_after(within[-1], known), "forced")
         for group in grouped(list(to_read), known.reports.get(account, ()), known.source.days_per_request(stream)):
             yield self._slice(stream, account, {partition: to_read[partition] for partition in group}, known)
 
@@ -437,6 +448,15 @@ def _snapshot(stream: Stream, account: str | None) -> Partition:
 def _days(stream: Stream, account: str | None, days: Iterable[date]) -> list[Partition]:
     head = _snapshot(stream, account).values
     return [Partition(stream.name, (*head, (stream.day or "day", day.isoformat()))) for day in days]
+
+
+def _delivered_after(last: Partition, known: _Known) -> list[Partition]:
+    """The partitions of the same account with a later day that were delivered."""
+    return sorted(
+        partition
+        for partition, entry in known.entries.items()
+        if partition.values[:-1] == last.values[:-1] and partition.values > last.values and entry.delivered
+    )
 
 
 def grouped(
