@@ -644,6 +644,22 @@ def test_status_counts_what_another_reader_set_aside(project: Project, shop: Sho
     assert {one.reason for one in project.plan("daily", since=LAST, until=LAST).partitions} == {"changed"}
 
 
+def test_status_names_truncated_days(project: Project, tmp_path: Path) -> None:
+    """
+    A day that a ceiling of the provider cut stays visible when it is final: there may be more records.
+    """
+    project.run("daily", since=FIRST, until=LAST)
+    (path,) = tmp_path.rglob("ledger.sqlite")
+    with sqlite3.connect(path) as connection:
+        connection.execute("update partitions set truncated = 1 where account = '7' and day = ?", (str(LAST),))
+    connection.close()
+
+    (target,) = project.status().targets
+
+    assert {one.account["shop_id"]: one.truncated for one in target.sources[0].streams} == {"7": 1, "8": 0}
+    assert [(one.kind, one.count, one.first_day) for one in target.problems] == [("truncated", 1, LAST)]
+
+
 def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp_path: Path) -> None:
     """
     It is marked, and the exit code for old data is that of the others.

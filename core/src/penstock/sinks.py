@@ -177,8 +177,9 @@ class AccountCounts:
 
     ``account`` maps the account's column to its text; empty for a stream without accounts. ``partitions`` is the number
     of rows: ``failed`` have an error since their last delivery, ``final`` were read after they closed (with whatever
-    settings), ``open`` are all others. ``first_day`` and ``last_day`` are None for a stream that is not divided by
-    days. ``last_error`` is the error of the latest day that has one.
+    settings), ``open`` are all others. ``truncated``: of those delivered, the ones that a ceiling of the provider cut.
+    ``first_day`` and ``last_day`` are None for a stream that is not divided by days. ``last_error`` is the error of the
+    latest day that has one.
     """
 
     source: str
@@ -191,6 +192,7 @@ class AccountCounts:
     rows: int
     rejected: int
     unread_values: int
+    truncated: int = 0
     first_day: date | None = None
     last_day: date | None = None
     last_read: datetime | None = None  # aware

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from penstock.project.results import AccountStatus, Problem, RunInfo, SourceStatus, Total
 
 # Counts of an account, what is wrong first.
-COUNTS = ("failed", "missing", "rejected", "unread_values", "open", "final")
+COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
 
 SHOWN_RAW = 1000  # characters of a rejected record
 
@@ -123,7 +123,7 @@ def _print_source(source: "SourceStatus", now: datetime, *, verbose: bool) -> No
 def _status_style(group: "Sequence[AccountStatus]") -> str:
     if any(one.failed or one.missing or one.overdue for one in group):
         return "red"
-    return "yellow" if any(one.rejected or one.unread_values for one in group) else ""
+    return "yellow" if any(one.rejected or one.unread_values or one.truncated for one in group) else ""
 
 
 def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *, verbose: bool) -> list[Any]:

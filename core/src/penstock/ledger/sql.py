@@ -94,7 +94,7 @@ VIEW = """{t}days as select source, stream, partition, account, nullif(day, '') 
 
 _COUNTS = """select stream, account, count(*), min(day), max(day),
     sum(case when standing = 'final' then 1 else 0 end), sum(case when standing = 'failed' then 1 else 0 end),
-    sum(rows), sum(rejected), sum(unread_values), max(read_at)
+    sum(rows), sum(rejected), sum(unread_values), sum(truncated), max(read_at)
     from {t}partitions where {where} group by stream, account"""
 _ERRORS = """select stream, account, max(day || '|' || error)
     from {t}partitions where {where} and error is not null group by stream, account"""
@@ -592,7 +592,7 @@ def _windows(
 def _counts_of(
     source: str, stream: str, account: Mapping[str, str], row: Sequence[Any], error: str | None
 ) -> AccountCounts:
-    partitions, first, last, final, failed, rows, rejected, unread, read_at = row
+    partitions, first, last, final, failed, rows, rejected, unread, truncated, read_at = row
     return AccountCounts(
         source=source,
         stream=stream,
@@ -604,6 +604,7 @@ def _counts_of(
         rows=int(rows),
         rejected=int(rejected),
         unread_values=int(unread),
+        truncated=int(truncated),
         first_day=date.fromisoformat(first) if first else None,
         last_day=date.fromisoformat(last) if last else None,
         last_read=moment_of(read_at),

@@ -236,6 +236,7 @@ def _account_status(
         rows=counts.rows,
         rejected=counts.rejected,
         unread_values=counts.unread_values,
+        truncated=counts.truncated,
         last_read=counts.last_read,
         age_s=age_s,
         configured=configured,
@@ -286,7 +287,7 @@ def problems_of(ledger: Ledger, status: SourceStatus) -> list[Problem]:
             found.append(problem("overdue", 1, "not read for longer than allowed"))
         if one.missing:
             found.append(problem("missing", one.missing, "days between the first and the last were never delivered"))
-        if one.failed or one.rejected or one.unread_values:
+        if one.failed or one.rejected or one.unread_values or one.truncated:
             accounts = list(one.account.values()) or None
             entries = ledger.entries(status.source, one.stream, accounts=accounts)
             own = [entry for partition, entry in entries.items() if dict(account_of(partition)) == one.account]
@@ -301,6 +302,7 @@ _COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
     "failed": lambda entry: 1,
     "set aside": lambda entry: entry.rejected,
     "not read": lambda entry: entry.unread_values,
+    "truncated": lambda entry: 1,
 }
 
 
@@ -314,6 +316,8 @@ def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[Led
             found.setdefault(("set aside", "records that cannot be decoded"), []).append(entry)
         if entry.unread_values:
             found.setdefault(("not read", "values that do not fit their column"), []).append(entry)
+        if entry.truncated:
+            found.setdefault(("truncated", "the provider lists no more; there may be more records"), []).append(entry)
     return found
 
 

@@ -173,6 +173,7 @@ class AccountStatus:
     rows: int = 0
     rejected: int = 0
     unread_values: int = 0
+    truncated: int = 0
     last_read: datetime | None = None
     age_s: int | None = None
     error: str | None = None
@@ -227,9 +228,9 @@ class SourceStatus:
 @frozen(kw_only=True)
 class Problem:
     """
-    A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``
-    or ``not read``; ``count``: of partitions, or of records and values. ``last_read``: the last good reading of these
-    partitions.
+    A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``,
+    ``not read`` or ``truncated``; ``count``: of partitions, or of records and values. ``last_read``: the last good
+    reading of these partitions.
     """
 
     source: str
