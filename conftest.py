@@ -20,8 +20,11 @@ for _name in ("talroo", "joveo", "targetcircle", "convertr", "sensis"):
 # A test module that imports one of these uses a socket or a process: it is not quick.
 SLOW_NAMES = {
     *("subprocess", "socket", "Process", "serve", "Server", "conforms", "SinkSuite"),
-    *("postgres", "PostgresSink", "Database", "PROVIDERS", "command", "configure"),
+    *("postgres", "PostgresSink", "Database", "PROVIDERS", "command", "configure", "first_run"),
 }
+
+# Modules of the tests that serve a provider or start a process.
+HELPERS = {"small", "worlds"}
 
 _travel = pytest.StashKey[time_machine.travel]()
 
@@ -45,7 +48,9 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def _is_slow(module: ModuleType) -> bool:
-    return bool(SLOW_NAMES & set(vars(module)))
+    """Whether the module imports a name of ``SLOW_NAMES``, or anything from a helper module that does."""
+    helpers = {getattr(value, "__module__", None) for value in vars(module).values()} & HELPERS
+    return bool(helpers or SLOW_NAMES & set(vars(module)))
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
