@@ -3,7 +3,7 @@ The content of the targets' ledgers (state of each account, runs, changes, recor
 """
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, localcontext
@@ -146,19 +146,19 @@ def source_status(
     """The state of a source in one target. ``accounts``: patterns; empty: all."""
     configured = _configured(setup, source)
     zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
-    runs = ledger.runs(source, RUNS_KEPT)
+    counts, runs = ledger.counts(source), ledger.runs(source, RUNS_KEPT)
     month = [run for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == f"{now.astimezone(UTC):%Y-%m}"]
     return SourceStatus(
         source=source,
         streams=tuple(
             _account_status(one, now, zones, known.get(one.stream), max_age_s)
-            for one in ledger.counts(source)
+            for one in counts
             if holds(accounts, one.account.values())
         ),
         runs=tuple(map(run_info, runs[:RUNS_SHOWN])),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
         requests_this_month=sum(run_info(run).requests for run in month),
-        changed=_changed(configured, ledger),
+        changed=_changed(configured, ledger, {one.stream for one in counts if one.rejected or one.unread_values}),
     )
 
 
@@ -176,23 +176,28 @@ def _configured(setup: Setup, source: str) -> ConfiguredSource | None:
     return configured
 
 
-def _changed(configured: ConfiguredSource | None, ledger: Ledger) -> dict[str, int]:
-    """By stream, the partitions of which something could not be read, and which are read in another way today."""
+def _changed(configured: ConfiguredSource | None, ledger: Ledger, unread: Collection[str]) -> dict[str, int]:
+    """
+    By stream, the partitions of which something could not be read, and which are read in another way today.
+
+    ``unread``: the streams that have such partitions; the ledger is queried for these only.
+    """
     if configured is None:
         return {}
     counts = {
         stream.name: ledger.read_otherwise(configured.name, stream.name, read_by(configured, stream))
         for stream in configured.streams
-        if not stream.not_built
+        if stream.name in unread
     }
     return {name: count for name, count in counts.items() if count}
 
 
 def _configured_accounts(configured: ConfiguredSource | None, ledger: Ledger) -> dict[str, frozenset[str]]:
     """The accounts of each stream, configured or listed by the provider, where they are known."""
+    if configured is None:
+        return {}
     found: dict[str, frozenset[str]] = {}
-    for stream in configured.streams if configured is not None else ():
-        assert configured is not None
+    for stream in configured.streams:
         accounts = configured.accounts_of(stream)
         if accounts is None and stream.accounts_from is not None:
             accounts = ledger.accounts(configured.name, stream.accounts_from[0]) or None
