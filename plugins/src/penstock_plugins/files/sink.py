@@ -245,6 +245,8 @@ class FileTarget:
         """Update the source's data package to the files after this run."""
         path = self.directory / file_name(self.source) / FILE_NAME
         with file_errors(path), suppress(FileNotFoundError):
+            if not self._claimed or (not self._changed and path.exists()):
+                return
             former = path.read_bytes() if path.exists() else b""
             if former and not is_ours(former):
                 return
