@@ -40,8 +40,8 @@ dates: setup  ## the quick tests on the days of DATES
 	@for at in $(DATES); do echo "at $$at"; \
 	    $(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket --at $$at:00+00:00 || exit 1; done
 
-test-all: test dates  ## all tests, the quick ones on several days, and those that need query engines
-	@$(UV) sync -q --all-packages --group readers --python $(PYTHON)
+test-all: test dates  ## all tests, the quick ones on several days, and those that need other programs
+	@$(UV) sync -q --all-packages --group readers --group container --python $(PYTHON)
 	@$(BIN)/pytest -n $(WORKERS) -m large --timeout 900 $(PYTEST)
 
 lint: setup
