@@ -572,6 +572,13 @@ def test_changes_sum_up_the_runs_since_a_day(project: Project, shop: Shop) -> No
     assert len(first.runs) == 2
     assert (last.account, last.rows_before, last.rows_after) == ({"shop_id": "8"}, 2, 1)
     assert project.changes("shop", since=date(2999, 1, 1)).changes == ()
+    each = project.changes("shop", since=date(2000, 1, 1), merged=False).changes
+    assert [(one.day, *one.sums["price_amount"]) for one in each if one.account == {"shop_id": "7"}] == [
+        (FIRST, Decimal("3.00"), Decimal("3.25")),
+        (FIRST, Decimal("3.25"), Decimal("3.50")),
+        (FIRST + timedelta(days=1), Decimal("3.00"), Decimal("3.10")),
+        (FIRST + timedelta(days=1), Decimal("3.10"), Decimal("3.00")),
+    ]
 
 
 def test_runs_are_listed_newest_first(project: Project) -> None:
@@ -682,6 +689,27 @@ def test_an_account_that_left_the_configuration_does_not_age(server: Server, tmp
     }
     assert (late.exit_code, project.status(max_age_s=2 * 86400).exit_code) == (1, 0)
     assert [one.kind for one in late.targets[0].problems] == ["overdue"]
+
+
+def test_partitions_are_the_rows_of_the_ledger(project: Project, shop: Shop) -> None:
+    """
+    State, counts and sums of each account's day; a day whose last try failed keeps those of its last good reading.
+    """
+    project.run("daily", **DAYS)
+    shop.change = lambda shop, day, answer: {**answer, "total": 5} if (shop, day) == ("8", "2026-03-09") else answer
+    project.run("daily", **DAYS)
+
+    found = project.partitions().partitions
+    chosen = project.partitions("shop", since=LAST, accounts=["8"]).partitions
+
+    assert [(one.account["shop_id"], one.day) for one in found] == [
+        (shop, FIRST + timedelta(days=number)) for shop in ("7", "8") for number in range(3)
+    ]
+    assert {one.standing for one in found[:-1]} == {"open"}
+    assert chosen == found[-1:]
+    assert (chosen[0].standing, chosen[0].rows, chosen[0].attempts) == ("failed", 2, 1)
+    assert chosen[0].sums == {"price_amount": Decimal("3.00")}
+    assert "5" in (chosen[0].error or "")
 
 
 def test_totals_are_sums_by_account_and_period(project: Project) -> None:

@@ -33,6 +33,7 @@ from penstock.project.results import (
     Checked,
     CheckResult,
     ForgetResult,
+    PartitionsResult,
     PlanResult,
     RejectedResult,
     RunResult,
@@ -352,6 +353,30 @@ class Project:
         ]
         return TotalsResult(totals=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
 
+    def partitions(
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+    ) -> PartitionsResult:
+        """
+        The ledger's row of every partition: state, counts and sums. A stream that is not divided by days is always
+        within ``since`` and ``until``.
+        """
+        view = self._view(name, to)
+        first, last = window_of(since, until, self._clock(None).now().date())
+        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        found = [
+            one
+            for target, opened in view
+            for source, ledger in opened
+            for one in ledgers.partitions_of(ledger, source, target, days)
+        ]
+        return PartitionsResult(partitions=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+
     def forget(
         self,
         source: str,
@@ -426,11 +451,14 @@ class Project:
             exit_code=view.exit_code,
         )
 
-    def changes(self, name: str | None = None, *, since: date | str, to: str | None = None) -> ChangesResult:
+    def changes(
+        self, name: str | None = None, *, since: date | str, to: str | None = None, merged: bool = True
+    ) -> ChangesResult:
         """
         The changes to delivered partitions since that day (UTC): rows and sums before and after, per account and day.
 
-        As far back as the ledger keeps restatements.
+        ``merged``: one for each partition, from before the first to after the last; else one for each reading. As far
+        back as the ledger keeps restatements.
         """
         view = self._view(name, to)
         first, _ = window_of(since, None, self._clock(None).now().date())
@@ -439,7 +467,7 @@ class Project:
             one
             for target, opened in view
             for source, ledger in opened
-            for one in ledgers.changes_of(ledger, source, target, first)
+            for one in ledgers.changes_of(ledger, source, target, first, merged=merged)
         ]
         return ChangesResult(changes=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
 

@@ -25,6 +25,7 @@ from penstock.project.results import (
     AccountStatus,
     Change,
     Forgotten,
+    PartitionStatus,
     Problem,
     RejectedRecord,
     RunInfo,
@@ -385,14 +386,51 @@ def account_of(partition: Partition) -> tuple[tuple[str, str], ...]:
     return partition.values if day_of(partition) is None else partition.values[:-1]
 
 
+def partitions_of(ledger: Ledger, source: str, target: str, days: "Days") -> Iterator[PartitionStatus]:
+    """The rows of a source's partitions in one target, ordered by stream, account and day."""
+    for stream in sorted(name for owner, name in ledger.sources() if owner == source):
+        for partition, entry in sorted(ledger.entries(source, stream, since=days.since, until=days.until).items()):
+            account = account_of(partition)
+            if holds(days.accounts, (value for _, value in account)):
+                yield PartitionStatus(
+                    target=target,
+                    source=source,
+                    stream=stream,
+                    account=dict(account),
+                    day=day_of(partition),
+                    standing=_standing(entry),
+                    run_id=entry.run_id,
+                    read_at=entry.read_at,
+                    open_until=entry.open_until,
+                    rows=entry.rows,
+                    promised=entry.promised,
+                    rejected=entry.rejected,
+                    unread_values=entry.unread_values,
+                    repeated=entry.repeated,
+                    truncated=entry.truncated,
+                    attempts=entry.attempts,
+                    error=entry.error,
+                    sums=entry.sums,
+                    derived_rows=entry.derived_rows,
+                )
+
+
+def _standing(entry: LedgerEntry) -> str:
+    """As the ledger counts it for ``status``: final with whatever settings it was read."""
+    if entry.error is not None:
+        return "failed"
+    return "final" if entry.final(entry.fingerprint) else "open"
+
+
 # --- changes ----------------------------------------------------------------------------------------------------------
 
 
-def changes_of(ledger: Ledger, source: str, target: str, since: date) -> list[Change]:
+def changes_of(ledger: Ledger, source: str, target: str, since: date, *, merged: bool) -> list[Change]:
     """
-    The changes that readings since that day (UTC) made to delivered partitions; one per partition, ordered by stream,
-    account and day. A partition that has its former rows and sums again is left out.
+    The changes that readings since that day (UTC) made to delivered partitions, ordered by stream, account and day;
+    ``merged``: one per partition, and a partition that has its former rows and sums again is left out.
     """
+    every: list[Change] = []
     found: dict[Partition, Change] = {}
     for one in ledger.restated(source, since=datetime.combine(since, time(), UTC)):
         change = Change(
@@ -407,7 +445,10 @@ def changes_of(ledger: Ledger, source: str, target: str, since: date) -> list[Ch
             runs=(one.run_id,),
             changed_at=one.restated_at,
         )
+        every.append(change)
         found[one.partition] = _merged(found[one.partition], change) if one.partition in found else change
+    if not merged:
+        return sorted(every, key=lambda one: (one.stream, *one.account.values(), one.day or date.min, one.changed_at))
     return [found[partition] for partition in sorted(found) if _differs(found[partition])]
 
 

@@ -286,6 +286,47 @@ class TotalsResult:
 
 
 @frozen(kw_only=True)
+class PartitionStatus:
+    """
+    The ledger's row of one partition. ``account`` is empty for a stream without accounts, ``day`` None for a stream
+    that is not divided by days.
+
+    ``standing``: "failed" (its last try; rows and sums are those of the last good reading), "final" (read after it
+    closed) or "open". ``read_at``, ``open_until``: aware; ``open_until`` None: it never closes. ``run_id``: of the last
+    delivery, else of the last try. ``promised``: the number that the provider stated. ``derived_rows``: by stream.
+    """
+
+    target: str
+    source: str
+    stream: str
+    account: Mapping[str, str]
+    day: date | None
+    standing: str
+    run_id: str
+    read_at: datetime | None
+    open_until: datetime | None
+    rows: int
+    promised: int | None
+    rejected: int
+    unread_values: int
+    repeated: int
+    truncated: bool
+    attempts: int
+    error: str | None
+    sums: Mapping[str, Decimal]
+    derived_rows: Mapping[str, int]
+
+
+@frozen(kw_only=True)
+class PartitionsResult:
+    """Partitions ordered by target, source, stream, account and day."""
+
+    partitions: tuple[PartitionStatus, ...]
+    notices: tuple[str, ...] = field(default=(), repr=False)
+    exit_code: int = field(default=0, repr=False)
+
+
+@frozen(kw_only=True)
 class Forgotten:
     """How many partitions' readings one target forgot."""
 
