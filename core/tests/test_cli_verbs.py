@@ -20,6 +20,7 @@ import penstock_plugins
 import pytest
 from attrs import evolve, frozen
 from penstock._cli import main
+from penstock._cli.bars import Bars
 from penstock._cli.follow import following, in_words, restated
 from penstock._cli.init import source_lines, toml_value
 from penstock._cli.ledger import cut
@@ -37,6 +38,7 @@ from penstock.redact import Secret
 from penstock.report import RunReport
 from penstock.sandbox.app import Sandbox, SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
+from rich.console import Console
 
 TODAY = datetime.now(UTC).date()
 YESTERDAY = TODAY - timedelta(days=1)
@@ -782,6 +784,63 @@ def test_bars_on_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
     assert "2/2" in err
     assert "1,234 records" in err
     assert "shop.sales[day=2026-01-31]: failed: no [luck]" in err
+
+
+def shown(bars: Bars) -> list[str]:
+    """The lines that a terminal of 80 columns and 24 lines shows now."""
+    with bars.console.capture() as capture:
+        bars.console.print(bars.shown())
+    return capture.get().splitlines()
+
+
+@pytest.fixture
+def bars() -> Bars:
+    return Bars(console=Console(force_terminal=True, color_system=None, width=80, height=24, file=io.StringIO()))
+
+
+def test_bars_of_thirty_streams_fit_on_a_terminal(bars: Bars) -> None:
+    """
+    The total comes first, then the streams that are being read; the others are one line of counts.
+    """
+    for number in range(30):
+        place = {"source": f"shop{number:02}", "stream": "sales"}
+        bars({"event": "planned", **place, "partitions": 2, "final": 0})
+        if number < 5:
+            for _ in range(2):
+                bars({"event": "partition_delivered", **place, "partition": {}, "records": 1000})
+        elif number < 12:
+            bars({"event": "stream_started", **place})
+
+    lines = shown(bars)
+
+    assert len(lines) < 24
+    assert max(map(len, lines)) <= 80
+    assert lines[0].startswith("10,000 records, ")
+    assert re.match(r"all .* 10/60\b", lines[1])
+    assert [line.split()[0] for line in lines[2:9]] == [f"shop{number:02}.sales" for number in range(5, 12)]
+    assert "not begun" in lines[9]
+    assert lines[-1].startswith("and 13 more streams: 5 over, 8 not begun")
+
+
+def test_bars_show_what_is_waited_for(bars: Bars) -> None:
+    """
+    Reports that the provider makes, and a pause before a retry, for as long as they last.
+    """
+    place = {"source": "shop", "stream": "sales"}
+    bars({"event": "planned", **place, "partitions": 2, "final": 0})
+    bars({"event": "stream_started", **place})
+    bars({"event": "report_waiting", **place})
+    again = {"request": "GET https://api.example/a", "message": "HTTP 429", "error": "ThrottledError", "renewed": False}
+    bars({"event": "retry", **place, **again, "pause_s": 30.0})
+
+    assert "1 report pending" in shown(bars)[1]
+    assert re.match("waits before a retry: shop for (30|29) s", shown(bars)[-1])
+
+    bars({"event": "report_ready", **place})
+    bars({"event": "retry", **place, **again, "pause_s": 0.5})
+
+    assert len(shown(bars)) == 2
+    assert "pending" not in shown(bars)[1]
 
 
 def test_the_first_signal_stops_and_the_second_kills() -> None:

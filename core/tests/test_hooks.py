@@ -385,12 +385,12 @@ def test_hook_penstock_event(place: Path) -> None:
 
     table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section("penstock_event"), re.MULTILINE))
     del table["event"]  # its head
-    assert set(heard) == {"run_started", "planned", "retry", "partition_delivered", "run_finished"}
+    assert set(heard) == {"run_started", "planned", "stream_started", "retry", "partition_delivered", "run_finished"}
     for name, event in heard.items():
         if name != "run_finished":
             assert set(event) - {"event"} <= set(re.findall(r"`(\w+)`", table[name])), name
     core = Path(penstock.__file__).parent
-    stages = [core / "_fetch", core / "_run"]
+    stages = [core / "_fetch", core / "_read", core / "_run"]
     files = [*(path for stage in stages for path in stage.glob("*.py")), core / "_cli" / "act.py"]
     source = "".join(path.read_text() for path in files)
     assert set(table) == set(re.findall(r'"event": "(\w+)"', source))

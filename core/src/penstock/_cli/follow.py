@@ -13,7 +13,7 @@ from urllib.parse import unquote_plus, urlsplit
 
 from attrs import define, field
 
-from penstock._cli.stderr import harmless, json_line, to_stderr
+from penstock._cli.stderr import json_line, to_stderr
 from penstock._util.text import counted, without_place
 from penstock.redact import mask
 
@@ -40,8 +40,10 @@ def following(
     elif quiet:
         yield _Log(quiet=True, verbose=False, debug=debug)
     elif sys.stderr.isatty() if progress is None else progress:
-        with _bars(verbose, debug) as follower:
-            yield follower
+        from penstock._cli.bars import Bars  # rich is imported on a terminal only
+
+        with Bars(verbose=verbose, debug=debug) as bars:
+            yield bars
     else:
         yield _Log(quiet=False, verbose=verbose, debug=debug)
 
@@ -111,7 +113,7 @@ def restated(change: Mapping[str, Any] | None) -> str:
 
 
 @define
-class _Failures:
+class Failures:
     """Counts failures by source, stream and message, without the partition and request that a message names."""
 
     _counts: Counter[tuple[str, str, str]] = field(factory=Counter, init=False)
@@ -142,7 +144,7 @@ class _Log:
         self._debug = debug
         self._quiet = quiet
         self._verbose = verbose
-        self._failures = _Failures()
+        self._failures = Failures()
         self._planned: dict[tuple[str, str], int] = {}
         self._done: dict[tuple[str, str], list[int]] = {}  # partitions, of them failed, records, rejected
 
@@ -184,48 +186,3 @@ class _Log:
     def _line(self, level: str, text: str | None) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         to_stderr(mask(f"{now} {level:<7} {' '.join((text or '').split())}"))
-
-
-@contextmanager
-def _bars(verbose: bool, debug: bool) -> Iterator[Follower]:
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-    from rich.text import Text
-
-    console = Console(stderr=True, highlight=False)
-    progress = Progress(
-        TextColumn("{task.description}", markup=False),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[records]:,} records", markup=False),
-        TimeElapsedColumn(),
-        console=console,
-    )
-    bars: dict[tuple[str, str], Any] = {}
-    records: dict[tuple[str, str], int] = {}
-    failures = _Failures()
-
-    def follow(event: Event) -> None:
-        key = (event.get("source", ""), event.get("stream", ""))
-        name = event["event"]
-        if name == "planned":
-            if key not in bars:
-                bars[key] = progress.add_task(".".join(key), total=event["partitions"], records=0)
-            else:
-                progress.update(bars[key], total=event["partitions"])
-        elif name in ("partition_delivered", "partition_failed") and key in bars:
-            records[key] = records.get(key, 0) + event.get("records", 0)
-            progress.update(bars[key], advance=1, records=records[key])
-        shown = name in ("note", "retry") or event.get("restated") or verbose or debug
-        if name == "partition_failed":
-            shown = failures.is_first(event)
-        lines = [in_words(event, full_urls=debug)] if shown and name != "run_started" else []
-        lines += failures.repeated() if name == "run_finished" else []
-        for text in filter(None, lines):
-            bad = name in ("partition_failed", "run_finished", "defect")
-            console.print(Text(harmless(mask(text)), style="red" if bad else ""))
-        if name == "defect" and debug:
-            console.print(Text(harmless(mask(event["trace"]))))
-
-    with progress:
-        yield follow

@@ -8,6 +8,7 @@ from collections.abc import Callable, Generator, Sequence
 from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import Emit
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.planner import PlannedSlice
 from penstock._read.reconcile import as_broken_page
@@ -97,6 +98,7 @@ class Reports:
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
     on_note: Callable[[str], None]
+    emit: Emit = lambda event: None
     under_way: list[PendingReport] = field(factory=list, init=False)
 
     def finished(self, submission: Request) -> Generator[Step, Outcome | None, Finished]:
@@ -106,6 +108,14 @@ class Reports:
 
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
+        stream = {"source": self.source.name, "stream": self.planned.stream.name}
+        self.emit({"event": "report_waiting", **stream})
+        try:
+            return (yield from self._finished(submission))
+        finally:
+            self.emit({"event": "report_ready", **stream})
+
+    def _finished(self, submission: Request) -> Generator[Step, Outcome | None, Finished]:
         report = yield from self._begun(submission)
         late = self._age_s(report) >= self._times.deadline_s
         outcome, state = yield from self._polled(submission, report)

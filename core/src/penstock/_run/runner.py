@@ -293,7 +293,9 @@ class SourceRun:
         parent = self._parent_of(planned)
         if parent is not None and not self._dependencies.is_well(parent):
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
-        self._began.setdefault(planned.stream.name, time.monotonic())
+        if planned.stream.name not in self._began:
+            self._began[planned.stream.name] = time.monotonic()
+            self.emit({"event": "stream_started", "source": self.source.name, "stream": planned.stream.name})
         result = yield from self._reader(planned, hidden).read()
         if not hidden:
             self.delivery.commit(result)
@@ -349,6 +351,7 @@ class SourceRun:
             clock=self.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),
             on_note=self.delivery.note,
+            emit=self.emit,
         )
 
     # --- after a task -------------------------------------------------------------------------------------------------

@@ -1,0 +1,214 @@
+"""
+Following a run on a terminal: a bar for the whole run, one for each stream, and lines for what needs attention.
+"""
+
+from typing import Any
+
+from attrs import define, field
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress import Progress, ProgressColumn, Task, TextColumn
+from rich.progress_bar import ProgressBar
+from rich.table import Column
+from rich.text import Text
+
+from penstock._cli.follow import Event, Failures, in_words
+from penstock._cli.stderr import harmless
+from penstock._util.text import counted
+from penstock.redact import mask
+
+WIDEST_NAME = 30  # characters; a longer name of a stream is cut
+LINES_LEFT = 6  # of the terminal, for the lines above and below the bars
+
+
+@define(eq=False)
+class StreamBar:
+    """What is known of one stream of one source."""
+
+    name: str
+    task: Any  # rich's id of its bar
+    planned: int = 0
+    done: int = 0
+    failed: int = 0
+    records: int = 0
+    reports: int = 0  # being made by the provider
+    begun: bool = False
+
+    @property
+    def over(self) -> bool:
+        return self.done >= self.planned
+
+    @property
+    def state(self) -> str:
+        """The text after the bar."""
+        if not self.begun and not self.over:
+            return "not begun"
+        parts = [f"{self.records:,} records"] if self.records or not self.reports else []
+        if self.failed:
+            parts.append(f"{self.failed:,} failed")
+        if self.reports:
+            parts.append(f"{counted(self.reports, 'report')} pending")
+        return ", ".join(parts)
+
+
+@define(eq=False)
+class Bars:
+    """
+    A follower with bars on stderr. As a context manager it shows them from its start to its end.
+
+    Streams that are being read come first, then those that have not begun, then those that are over. What does not
+    fit in the height of the terminal is one line of counts.
+    """
+
+    verbose: bool = False
+    debug: bool = False
+    console: Console = field(factory=lambda: Console(stderr=True, highlight=False))
+    _streams: dict[tuple[str, str], StreamBar] = field(factory=dict, init=False)
+    _failures: Failures = field(factory=Failures, init=False)
+    _pauses: dict[str, float] = field(factory=dict, init=False)  # source -> until when its provider is waited for
+    _progress: Progress = field(init=False)
+    _live: Live = field(init=False)
+    _total: Any = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True, max_width=WIDEST_NAME)),
+            _Bar(),
+            TextColumn("{task.completed:,.0f}/{task.total:,.0f}", justify="right", table_column=Column(no_wrap=True)),
+            TextColumn(
+                "{task.fields[state]}",
+                markup=False,
+                table_column=Column(no_wrap=True, overflow="ellipsis", ratio=1),
+            ),
+            console=self.console,
+            expand=True,
+        )
+        self._total = self._progress.add_task("all", total=0, state="", failed=0)
+        self._live = Live(console=self.console, get_renderable=self.shown, refresh_per_second=4)
+
+    def __enter__(self) -> "Bars":
+        self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def __call__(self, event: Event) -> None:
+        self._count(event)
+        for text, bad in self._lines(event):
+            self.console.print(Text(harmless(mask(text)), style="red" if bad else ""))
+
+    # --- lines --------------------------------------------------------------------------------------------------------
+
+    def _lines(self, event: Event) -> list[tuple[str, bool]]:
+        """The lines of an event, each with whether it is about a failure."""
+        name = event["event"]
+        shown = name in ("note", "retry") or event.get("restated") or self.verbose or self.debug
+        if name == "partition_failed":
+            shown = self._failures.is_first(event)
+        bad = name in ("partition_failed", "defect")
+        lines = [(in_words(event, full_urls=self.debug), bad)] if shown and name != "run_started" else []
+        if name == "run_finished":
+            lines += [(text, True) for text in self._failures.repeated()]
+        if name == "defect" and self.debug:
+            lines.append((event["trace"], False))
+        return [(text, bad) for text, bad in lines if text]
+
+    # --- counts -------------------------------------------------------------------------------------------------------
+
+    def _count(self, event: Event) -> None:
+        name, key = event["event"], (event.get("source", ""), event.get("stream", ""))
+        if name == "planned" and key not in self._streams:
+            task = self._progress.add_task(".".join(key), total=0, state="", failed=0)
+            self._streams[key] = StreamBar(".".join(key), task)
+        bar = self._streams.get(key)
+        if name == "retry" and event["pause_s"]:
+            self._pauses[key[0]] = self._progress.get_time() + event["pause_s"]
+        if bar is None:
+            return
+        match name:
+            case "planned":
+                bar.planned = event["partitions"]
+            case "stream_started":
+                bar.begun = True
+            case "report_waiting":
+                bar.reports += 1
+            case "report_ready":
+                bar.reports -= 1
+            case "partition_delivered" | "partition_failed":
+                bar.done += 1
+                bar.failed += name == "partition_failed"
+                bar.records += event.get("records", 0)
+        self._progress.update(bar.task, total=bar.planned, completed=bar.done, state=bar.state, failed=bar.failed)
+
+    # --- what is shown ------------------------------------------------------------------------------------------------
+
+    def shown(self) -> RenderableType:
+        """The bars as they are now."""
+        bars = list(self._streams.values())
+        self._progress.update(
+            self._total,
+            total=sum(bar.planned for bar in bars),
+            completed=sum(bar.done for bar in bars),
+            failed=sum(bar.failed for bar in bars),
+            visible=len(bars) != 1,
+        )
+        room = max(1, self.console.height - LINES_LEFT)
+        first = sorted(bars, key=lambda bar: (bar.over, not bar.begun))
+        kept = first if len(first) <= room else first[: room - 1]
+        for bar in bars:
+            self._progress.update(bar.task, visible=bar in kept)
+        folded = [bar for bar in bars if bar not in kept]
+        lines = [Text(text, style="dim") for text in (_folded(folded), self._waits()) if text]
+        return Group(Text(self._pace(bars), style="bold"), self._progress, *lines)
+
+    def _pace(self, bars: list[StreamBar]) -> str:
+        """Records and seconds so far, the rate, and the time left as the rate of partitions gives it."""
+        task = next(task for task in self._progress.tasks if task.id == self._total)
+        seconds = task.elapsed or 0.0
+        records = sum(bar.records for bar in bars)
+        parts = [f"{records:,} records", _clock(seconds)]
+        if seconds >= 1:
+            parts.insert(1, f"{records / seconds:,.0f} records/s")
+        planned, done = sum(bar.planned for bar in bars), sum(bar.done for bar in bars)
+        if seconds >= 1 and 0 < done < planned:
+            parts.append(f"{_clock(seconds * (planned - done) / done)} left")
+        return ", ".join(parts)
+
+    def _waits(self) -> str:
+        """The sources whose provider is waited for, with the seconds that are left."""
+        now = self._progress.get_time()
+        waits = [f"{source} for {until - now:.0f} s" for source, until in self._pauses.items() if until - now >= 1]
+        return f"waits before a retry: {', '.join(waits)}" if waits else ""
+
+
+def _folded(bars: list[StreamBar]) -> str:
+    """One line for the streams without a bar."""
+    counts = {
+        "over": sum(bar.over for bar in bars),
+        "being read": sum(bar.begun and not bar.over for bar in bars),
+        "not begun": sum(not bar.begun and not bar.over for bar in bars),
+    }
+    numbers = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
+    return f"and {counted(len(bars), 'more stream')}: {numbers}" if bars else ""
+
+
+def _clock(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}"
+
+
+class _Bar(ProgressColumn):
+    """A bar: cyan in progress, green when complete, yellow where partitions failed. Red is for errors."""
+
+    def render(self, task: Task) -> ProgressBar:
+        style = "yellow" if task.fields["failed"] else "cyan"
+        return ProgressBar(
+            total=task.total or None,
+            completed=task.completed,
+            width=12,
+            complete_style=style,
+            finished_style="yellow" if task.fields["failed"] else "green",
+            pulse=False,
+        )
