@@ -31,12 +31,12 @@ from penstock._config import load
 from penstock._plugins.registry import Registry
 from penstock._run.history import History
 from penstock._util.clock import Clock
-from penstock.connector import Connector, Limits, OpenFor, SourceSettings, Stream, setting
+from penstock.connector import Connector, Limits, OpenFor, Sandbox, SourceSettings, Stream, setting
 from penstock.model import Request, Slice
 from penstock.records import column, derived, personal, record
 from penstock.redact import Secret
 from penstock.report import RunReport
-from penstock.sandbox.app import Sandbox, SandboxRequest, SandboxResponse
+from penstock.sandbox.app import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
 from rich.console import Console
 

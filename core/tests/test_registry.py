@@ -9,12 +9,11 @@ from typing import Any
 import penstock
 import pytest
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, ConnectorPlugin, Registration, SourceSettings, Stream
+from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, SourceSettings, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
 from penstock.protocols import Named, SinglePage
 from penstock.records import record
-from penstock.sandbox.app import Sandbox
 from penstock.sinks import Layout, SinkKind
 
 

@@ -10,14 +10,13 @@ from attrs import frozen
 from penstock._cli import main
 from penstock._plan.trial import problems_of
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, ConnectorPlugin, SourceSettings, Stream, setting
+from penstock.connector import Connector, ConnectorPlugin, Sandbox, SourceSettings, Stream, setting
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.model import Request, Response, Slice
 from penstock.protocols import Ready, Unsigned, checked_state, named
 from penstock.records import added, record
 from penstock.report_files import ReportFile
-from penstock.sandbox.app import Sandbox
 from penstock.testing.exchange import a_response
 
 

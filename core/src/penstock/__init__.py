@@ -29,6 +29,7 @@ if TYPE_CHECKING:
         OpenFor as OpenFor,
         Parent as Parent,
         Registration as Registration,
+        Sandbox as Sandbox,
         SourceSettings as SourceSettings,
         Stream as Stream,
         setting as setting,
@@ -139,7 +140,6 @@ if TYPE_CHECKING:
     from penstock.redact import MASK as MASK, Secret as Secret, clip as clip, mask as mask
     from penstock.report_files import ReportFile as ReportFile
     from penstock.sandbox.app import (
-        Sandbox as Sandbox,
         SandboxApp as SandboxApp,
         SandboxRequest as SandboxRequest,
         SandboxResponse as SandboxResponse,
@@ -188,6 +188,7 @@ PUBLIC = {
         "OpenFor",
         "Parent",
         "Registration",
+        "Sandbox",
         "SourceSettings",
         "Stream",
         "setting",
@@ -297,7 +298,7 @@ PUBLIC = {
     ),
     "penstock.redact": ("MASK", "Secret", "clip", "mask"),
     "penstock.report_files": ("ReportFile",),
-    "penstock.sandbox.app": ("Sandbox", "SandboxApp", "SandboxRequest", "SandboxResponse"),
+    "penstock.sandbox.app": ("SandboxApp", "SandboxRequest", "SandboxResponse"),
     "penstock.sandbox.base": ("SandboxBase", "SandboxError", "json_response"),
     "penstock.sinks": (
         "AccountCounts",

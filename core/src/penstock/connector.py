@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
 from zoneinfo import ZoneInfo
 
@@ -25,7 +25,9 @@ from penstock.model import Kind, MissingValueError, Request, Slice, fill, fill_p
 from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule, check_statuses
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
-from penstock.sandbox.app import Sandbox
+
+if TYPE_CHECKING:  # its module brings a server
+    from penstock.sandbox.app import SandboxApp
 
 # --- settings -------------------------------------------------------------------------------------------------------
 
@@ -518,6 +520,21 @@ class Stream:
         declared = (*self.stamped_columns, *self.columns)
         names = {column.name for column in declared}
         return (*declared, *(column for column in extra if column.name not in names))
+
+
+@frozen(kw_only=True)
+class Sandbox:
+    """
+    How to start the imitation of a connector's provider.
+
+    ``make(base_url, today)`` returns the application; it is called once, when the address is known. ``settings`` are
+    the keys of a source that reads it, as in TOML, without ``base_url``.
+    """
+
+    connector: str
+    summary: str
+    make: Callable[[str, date], "SandboxApp"]
+    settings: Mapping[str, Any]
 
 
 @frozen(kw_only=True, eq=False)

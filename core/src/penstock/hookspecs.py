@@ -12,9 +12,8 @@ from typing import Any
 from penstock import hookspec
 from penstock.actions import Action
 from penstock.commands import Command
-from penstock.connector import Connector, Registration, Stream
+from penstock.connector import Connector, Registration, Sandbox, Stream
 from penstock.model import Batch
-from penstock.sandbox.app import Sandbox
 from penstock.sinks import SinkKind
 
 

@@ -24,12 +24,11 @@ from penstock._plugins.validation import problems_in_actions, problems_in_connec
 from penstock._util.text import did_you_mean
 from penstock.actions import Action
 from penstock.commands import BUILT_IN, Command
-from penstock.connector import Connector, Registration, Stream
+from penstock.connector import Connector, Registration, Sandbox, Stream
 from penstock.errors import PluginError
 from penstock.model import Batch
 from penstock.protocols import Named
 from penstock.redact import mask
-from penstock.sandbox.app import Sandbox
 from penstock.sinks import SinkKind
 
 GROUP = "penstock"

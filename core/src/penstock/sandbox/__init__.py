@@ -1,8 +1,9 @@
 """
-Local imitations of providers: their declaration, their common base, the server that runs them, and faults.
+Local imitations of providers: their common base, the server that runs them, and faults.
 """
 
-from penstock.sandbox.app import Sandbox, SandboxApp, SandboxRequest, SandboxResponse
+from penstock.connector import Sandbox
+from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.base import (
     RateLimit,
     Reports,

@@ -1,10 +1,9 @@
 """
-The declaration of a sandbox: a local imitation of a provider.
+The requests and responses of a sandbox, a local imitation of a provider.
 """
 
-from collections.abc import Callable, Mapping
-from datetime import date
-from typing import Any, Protocol
+from collections.abc import Mapping
+from typing import Protocol
 from urllib.parse import parse_qsl
 
 from attrs import field, frozen
@@ -50,18 +49,3 @@ class SandboxResponse:
     status: int = 200
     headers: Mapping[str, str] = field(factory=lambda: {"Content-Type": "application/json"})
     body: bytes = b""
-
-
-@frozen(kw_only=True)
-class Sandbox:
-    """
-    How to start the imitation of a connector's provider.
-
-    ``make(base_url, today)`` returns the application; it is called once, when the address is known. ``settings`` are
-    the keys of a source that reads it, as in TOML, without ``base_url``.
-    """
-
-    connector: str
-    summary: str
-    make: Callable[[str, date], SandboxApp]
-    settings: Mapping[str, Any]
