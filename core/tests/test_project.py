@@ -59,6 +59,11 @@ class Stopped(Clock):
         return NOW
 
 
+class AnHourLater(Clock):
+    def now(self) -> datetime:
+        return NOW + timedelta(hours=1)
+
+
 @record()
 class Sale:
     shop_id: str = added()
@@ -914,6 +919,24 @@ def test_every_status_is_an_occasion(status: str) -> None:
 
     assert OCCASIONS[status] in occasions
     assert (OCCASIONS[status] == "failed") == (status in ("failed", "refused", "interrupted", "not started"))
+
+
+def test_a_parked_source_is_a_problem_until_it_runs_again(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    Named once for the source, with what the provider demanded; a later run that is answered ends it.
+    """
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    shop.change = lambda shop, day, answer: SandboxResponse(status=429, headers={"Retry-After": "36000"})
+    assert project.run("daily", **DAYS).exit_code == 4
+    (target,) = project.status("daily").targets
+    parked = [one for one in target.problems if one.kind == "parked"]
+    shop.change = lambda shop, day, answer: answer
+    later = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=AnHourLater)
+    assert later.run("daily", **DAYS).exit_code == 0
+
+    assert [(one.source, one.stream, one.account) for one in parked] == [("shop", "", {})]
+    assert "18:00:00 UTC, longer than throttle_wait_s" in parked[0].reason
+    assert project.status("daily").targets[0].problems == ()
 
 
 def test_a_receiver_is_never_the_reason_for_a_failed_run(server: Server, tmp_path: Path) -> None:

@@ -158,8 +158,9 @@ def _print_problems(problems: "Sequence[Problem]", now: datetime) -> None:
         span = f", {min(days)} to {max(days)}" if days else ""
         read = max((one.last_read for one in several if one.last_read), default=None)
         since = f"last read {ago(read, now)}" if read else "never read"
-        count = sum(one.count for one in several)
-        print_text(f"{source}.{stream}: {count} {kind}{where if accounts else ''}{span}, {since}: {reason}")
+        count = f"{sum(one.count for one in several)} " if stream else ""
+        place = f"{source}.{stream}" if stream else source
+        print_text(f"{place}: {count}{kind}{where if accounts else ''}{span}, {since}: {reason}")
     if not problems:
         print("nothing needs attention")
 

@@ -91,13 +91,14 @@ class Delivery:
             return
         own = self.report.of_source(self.source.name)
         shown = own.as_dict()
+        kept = {"errors": shown["errors"][:ERRORS_KEPT], **({"parked": shown["parked"]} if own.parked else {})}
         record = RunRecord(
             run_id=self.report.run_id,
             source=self.source.name,
             started_at=self.started_at,
             finished_at=self.ended_at or self.clock.now(),
             exit_code=own.exit_code,
-            report={**shown["sources"].get(self.source.name, {}), "errors": shown["errors"][:ERRORS_KEPT]},
+            report={**shown["sources"].get(self.source.name, {}), **kept},
         )
         try:
             self.target.ledger.record_run(record)

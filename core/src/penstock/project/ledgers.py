@@ -272,8 +272,12 @@ def run_info(run: RunRecord) -> RunInfo:
 
 
 def problems_of(ledger: Ledger, status: SourceStatus) -> list[Problem]:
-    """The problems of a source: failed partitions by reason, gaps, records set aside, accounts not read."""
-    found: list[Problem] = []
+    """The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read."""
+    found = [
+        Problem(source=status.source, kind="parked", count=1, last_read=status.last_good, reason=reason)
+        for run in status.runs[:1]
+        for reason in run.report.get("parked", {}).values()
+    ]
     for one in status.streams:
 
         def problem(kind: str, count: int, reason: str, one: AccountStatus = one) -> Problem:

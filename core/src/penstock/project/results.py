@@ -229,17 +229,18 @@ class SourceStatus:
 class Problem:
     """
     A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``,
-    ``not read`` or ``truncated``; ``count``: of partitions, or of records and values. ``last_read``: the last good
-    reading of these partitions.
+    ``not read`` or ``truncated``; or, of a whole source, ``parked``: its last run left it for a later one, as the
+    provider demanded; then ``stream`` and ``account`` are empty. ``count``: of partitions, or of records and values.
+    ``last_read``: the last good reading of these partitions, or the last good run.
     """
 
     source: str
-    stream: str
-    account: Mapping[str, str]
+    stream: str = ""
+    account: Mapping[str, str] = field(factory=dict)
     kind: str
     count: int
-    first_day: date | None
-    last_day: date | None
+    first_day: date | None = None
+    last_day: date | None = None
     last_read: datetime | None
     reason: str
 
