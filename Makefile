@@ -24,6 +24,9 @@ endif
 DATES := 2028-02-29T23:30 2026-12-31T23:55 2026-03-29T00:59 2026-10-25T00:59 2026-12-01T00:01 2026-12-08T06:00
 WORKERS ?= 2
 
+# More for uv sync, such as "--group readers": tests that need a library that is not installed are skipped.
+SYNC ?=
+
 .PHONY: demo test quick test-all dates lint soak docs setup wheels clean bench
 
 demo: setup  ## every connector against its sandbox, into ./penstock-demo
@@ -62,7 +65,7 @@ setup: .venv/.ready
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	    { echo "make: $(PYTHON) is older than 3.11; name a newer one with PYTHON=..."; exit 1; }
 	@test -x $(UV) || { echo "setting up (once) ..."; $(PYTHON) -m venv .tools && .tools/bin/pip install -q 'uv>=0.8,<1'; }
-	@$(UV) sync -q --all-packages --python $(PYTHON)
+	@$(UV) sync -q --all-packages $(SYNC) --python $(PYTHON)
 	@touch $@
 
 docs: setup  ## the tables of the documentation, from the declarations

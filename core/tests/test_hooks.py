@@ -14,7 +14,7 @@ from typing import Any
 import penstock
 import penstock_plugins
 import pytest
-from penstock import hookspecs
+from penstock import Project, hookspecs
 from penstock._cli import main
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, SourceSettings, Stream
@@ -249,6 +249,19 @@ def test_hook_penstock_decoders(place: Path, body: bytes, exit_code: int, delive
 
     assert run(plugins, lambda request: SandboxResponse(body=body), retries="1", retry_max_s="0.01") == exit_code
     assert [row["click_id"] for row in rows(place)] == delivered
+
+
+def test_hook_penstock_encoders(place: Path) -> None:
+    """
+    A reading is handed over in the form that is asked for by name.
+    """
+    with serve(lambda request: clicks("a", "b")) as server:
+        plugins = [example("penstock_encoders"), Provider(), penstock_plugins]
+        project = Project({"source": {"acme": {"base_url": server.base_url}}}, plugins=plugins, environ={})
+        found = project.read("acme", "clicks", since=DAY, until=DAY).encode("columns")
+
+    assert found["click_id"] == ["a", "b"]
+    assert found["day"] == [DAY, DAY]
 
 
 def test_hook_penstock_actions(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

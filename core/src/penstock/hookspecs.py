@@ -80,6 +80,17 @@ def penstock_decoders() -> Iterable[Registration]:
 
 
 @hookspec
+def penstock_encoders() -> Iterable[Registration]:
+    """
+    Offer forms in which another library takes what ``Project.read`` reads, by name. Called once, when one is needed.
+
+    The factory returns a :data:`penstock.Encoder`. ``arrow`` is the one behind ``Records.__arrow_c_stream__``.
+    Example: ``yield Registration(name="columns", factory=lambda: columns, summary="a list per column")``
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def penstock_actions(source: str) -> Iterable[Action]:
     """
     Offer the writes of the connector named ``source``; nothing for any other name. Called once per connector.

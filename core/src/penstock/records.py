@@ -76,6 +76,7 @@ class Column:
     hash_of: tuple[str, ...] = ()  # the columns a row key is made of
     hidden: tuple[str, ...] = ()  # nested paths ("advertiser.email", "*.value") that are never delivered
     hidden_personal: tuple[str, ...] = ()  # nested paths left out when include_personal is false
+    decimal_scale: int | None = None  # of a decimal: digits after the point where a format fixes them (Arrow, Parquet)
 
     @property
     def added(self) -> bool:
@@ -112,6 +113,7 @@ def column(
     hidden_personal: tuple[str, ...] = (),
     personal: bool = False,
     secret: bool = False,
+    decimal_scale: int | None = None,
     default: Any = None,
 ) -> Any:
     """
@@ -129,6 +131,9 @@ def column(
 
     ``hidden``: paths inside a nested value that hold secrets, dotted, ``*`` for every member or element,
     ``[name=leadHash]`` for the objects with that member.
+
+    ``decimal_scale``: of a decimal, the most digits after the point that the provider sends. Arrow and Parquet store
+    each decimal column with a fixed scale: this one, else 9. A value with more digits is never rounded: it is an error.
     """
     return _declared(default, locals())
 
@@ -168,6 +173,7 @@ def derived(
     unit: str = "",
     additive: bool = False,
     description: str = "",
+    decimal_scale: int | None = None,
 ) -> Any:
     """
     An added exact number: the number in column ``of``, times ten to the power ``scale``. Null where that is null or
@@ -175,9 +181,9 @@ def derived(
 
     ``whole``: the unit that ``of`` counts in whole numbers, such as "cents". A value with a decimal point is in another
     unit, and would be invoiced at a hundredth: it does not fit. ``expected``: null and blank do not fit either, so that
-    a missing price is counted.
+    a missing price is counted. ``decimal_scale``: see :func:`column`.
     """
-    more = _only(locals(), "scale", "whole", "expected", "unit", "additive", "description")
+    more = _only(locals(), "scale", "whole", "expected", "unit", "additive", "description", "decimal_scale")
     return _declared(None, {"derived_of": of, "added": True, **more})
 
 
@@ -380,6 +386,8 @@ def _mistake(column: Column) -> str:
         return "only an int or a Decimal has a number format"
     if (column.true or column.false) and column.type != "boolean":
         return "only a bool has words for true and false"
+    if column.decimal_scale is not None and (column.type != "decimal" or not 0 <= column.decimal_scale <= 38):
+        return "decimal_scale is of a Decimal, and from 0 to 38"
     return ""
 
 

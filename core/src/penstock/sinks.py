@@ -12,7 +12,7 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
     target.close()                                releases the lock
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
 from typing import Any, Literal, Protocol, runtime_checkable
@@ -420,6 +420,14 @@ class Sink(Protocol):
 
     def open_readonly(self, source: str) -> Target | None:
         """The target for reading only (plan, status, rejected), without lock; None if it was never written."""
+
+
+Encoder = Callable[[Layout, Generator[Batch, None, None]], Any]
+"""
+The batches of one stream in a form that another library takes, such as an Arrow stream. They are read as the result is
+consumed; nested values in them may be ``msgspec.Raw``. An encoder that cannot convert a batch throws its error into the
+generator (``batches.throw``): that ends the read, and keeps the error for ``Records.error``.
+"""
 
 
 @frozen(kw_only=True)

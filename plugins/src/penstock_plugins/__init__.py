@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock import Registration, SinkKind
+    from penstock import Encoder, Registration, SinkKind
 
 
 @hookimpl
@@ -62,3 +62,20 @@ def penstock_decoders() -> "Iterable[Registration]":
     yield Registration(
         name="report_file", factory=ReportFile, summary="a downloaded file: JSON, JSON lines or CSV, also gzipped"
     )
+
+
+@hookimpl
+def penstock_encoders() -> "Iterable[Registration]":
+    from penstock import Registration
+
+    yield Registration(name="arrow", factory=_arrow, summary="an Arrow stream of typed columns (extra: arrow)")
+
+
+def _arrow(**options: int) -> "Encoder":
+    try:
+        from penstock_plugins.arrow.stream import ArrowStream
+    except ModuleNotFoundError as error:
+        from penstock import UsageError
+
+        raise UsageError(f"Arrow needs {error.name}, which is not installed: pip install 'penstock[arrow]'") from None
+    return ArrowStream(**options)

@@ -25,7 +25,7 @@ from penstock._util.text import did_you_mean
 from penstock.actions import Action
 from penstock.commands import BUILT_IN, Command
 from penstock.connector import Connector, Registration, Sandbox, Stream
-from penstock.errors import PluginError
+from penstock.errors import PluginError, UsageError
 from penstock.model import Batch
 from penstock.protocols import Named
 from penstock.redact import mask
@@ -33,8 +33,8 @@ from penstock.sinks import SinkKind
 
 GROUP = "penstock"
 
-ComponentKind = Literal["authenticator", "paginator", "poller", "decoder"]
-COMPONENT_KINDS: tuple[ComponentKind, ...] = ("authenticator", "paginator", "poller", "decoder")
+ComponentKind = Literal["authenticator", "paginator", "poller", "decoder", "encoder"]
+COMPONENT_KINDS: tuple[ComponentKind, ...] = ("authenticator", "paginator", "poller", "decoder", "encoder")
 
 # Hooks that offer values under a name, each with the type of the values and the word for one in messages.
 _OFFERS: Mapping[str, tuple[type, str]] = {
@@ -167,6 +167,8 @@ class Registry:
         offer = self._need(f"penstock_{kind}s", named.name)
         try:
             return offer.value.factory(**named.options)
+        except UsageError:  # such as: the library that it needs is not installed
+            raise
         except Exception as error:
             raise PluginError(
                 f"the {kind} {named.name!r} of {offer.plugin} cannot be made with the options "

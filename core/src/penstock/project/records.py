@@ -4,7 +4,7 @@ The records of one stream as Python values, read and checked like a run, without
 
 import queue
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -17,8 +17,9 @@ from penstock._run import runner
 from penstock._util.clock import Clock
 from penstock.errors import ProviderError, RejectedRecordsError, StoppedError
 from penstock.model import Batch, Partition, Rejected
+from penstock.protocols import Named
 from penstock.report import RunReport
-from penstock.sinks import Layout, LedgerEntry
+from penstock.sinks import Encoder, Layout, LedgerEntry
 
 # Maximum of verified partitions that wait for the caller.
 READ_AHEAD = 2
@@ -37,6 +38,9 @@ class Records:
     decoded are in ``rejected``; after the last batch they raise RejectedRecordsError, unless ``allow_rejected``.
 
     Closing the iterator early ends the read.
+
+    Arrow libraries take the object itself (``polars.DataFrame(records)``, ``duckdb.sql("from records")``): each time
+    they ask for its stream, the records are read anew, as they are consumed. Needs the extra ``arrow``.
     """
 
     job: Job = field(repr=False)
@@ -48,6 +52,8 @@ class Records:
     """The rejected records of the iteration that began last."""
     report: RunReport | None = field(default=None, init=False, repr=False)
     """The run report of the iteration that ended last; None before."""
+    error: BaseException | None = field(default=None, init=False, repr=False)
+    """The error that ended the iteration that began last. A library that consumes a stream reports its text only."""
 
     @property
     def layout(self) -> Layout:
@@ -59,8 +65,12 @@ class Records:
         return next(layout for layout in layouts if layout.stream == self.stream)
 
     def __iter__(self) -> Iterator[Batch]:
-        reading = _Reading(stream=self.stream)
-        self.rejected = reading.rejected
+        return self._batches(plain=True)
+
+    def _batches(self, *, plain: bool) -> Generator[Batch, None, None]:
+        """``plain``: with nested parts as Python values, not as raw JSON."""
+        reading = _Reading(stream=self.stream, plain=plain)
+        self.rejected, self.error = reading.rejected, None
         clock = self.clock(reading.stop)
         job = evolve(self.job, sink=_Sink(reading))
         thread = threading.Thread(target=reading.run, args=(job, clock, self.on_event), name=f"read {self.stream}")
@@ -70,6 +80,11 @@ class Records:
                 yield from batches
             self.report = batches.report
             self._raise(batches, reading)
+        except GeneratorExit:
+            raise
+        except BaseException as error:
+            self.error = error
+            raise
         finally:
             reading.end(thread)
 
@@ -82,6 +97,20 @@ class Records:
         """Every record as a mapping of column to value, in the columns' order."""
         for batch in self:
             yield from batch.dicts()
+
+    def encode(self, encoder: str, **options: Any) -> Any:
+        """
+        The records in the form of an encoder that a plugin offers, read as it is consumed.
+
+        ``encode("arrow", decimal_scale=18)`` is a ``pyarrow.RecordBatchReader``; ``decimal_scale``: the digits after
+        the point of decimal columns that declare none. Raises UsageError if the library that it needs is not installed.
+        """
+        made: Encoder = self.job.source.registry.component("encoder", Named(encoder, options))
+        return made(self.layout, self._batches(plain=False))
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """An ``ArrowArrayStream`` for the Arrow PyCapsule interface. Each call reads the records anew."""
+        return self.encode("arrow").__arrow_c_stream__(requested_schema)
 
     def _raise(self, end: "_End", reading: "_Reading") -> None:
         if end.error is not None:
@@ -114,6 +143,7 @@ class _Reading:
     """One iteration: a run in a thread of its own, whose committed batches wait in a short queue."""
 
     stream: str
+    plain: bool
     queue: "queue.Queue[list[Batch] | _End]" = field(factory=lambda: queue.Queue(READ_AHEAD), init=False)
     stop: threading.Event = field(factory=threading.Event, init=False)
     rejected: list[Rejected] = field(factory=list, init=False)
@@ -134,8 +164,9 @@ class _Reading:
         if self.stop.is_set():
             raise StoppedError("stopped; the records were not taken")
         self.rejected.extend(one for one in entry.rejected_records if one.stream == self.stream)
-        for batch in batches:
-            _plain(batch)
+        if self.plain:
+            for batch in batches:
+                _plain(batch)
         if batches:
             self.queue.put(list(batches))
 

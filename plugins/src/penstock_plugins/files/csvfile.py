@@ -14,15 +14,14 @@ from functools import cached_property
 from io import StringIO
 from typing import Any, BinaryIO
 
-import msgspec
 from attrs import field, frozen
 from penstock import Column, Layout
 
 from penstock_plugins.files.codec import Encode
+from penstock_plugins.nested import json_texts
 
 _BLOCK_BYTES = 1 << 20
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
-_json = msgspec.json.Encoder(decimal_format="number")
 
 
 def _unquoted(text: str) -> int:
@@ -110,17 +109,11 @@ def _times(values: list[Any]) -> Sequence[Any]:
     return [_NULL if value is None else value.isoformat() for value in values]
 
 
-def _json_texts(values: list[Any]) -> Sequence[Any]:
-    if _NOTHING.issuperset(map(id, values)):
-        return [_NULL] * len(values)
-    lines = _json.encode_lines([None if value is msgspec.UNSET else value for value in values]).decode().split("\n")
-    if len(lines) != len(values) + 1:  # a part that was kept byte for byte holds a line break
-        lines = [_json.encode(None if value is msgspec.UNSET else value).decode() for value in values]
-    return [_NULL if text == "null" else text for text in lines[: len(values)]]
+def _nested(values: list[Any]) -> Sequence[Any]:
+    return _plain(json_texts(values))
 
 
-_NOTHING = {id(None), id(msgspec.UNSET)}
-_CELLS: dict[str, Cells] = {"boolean": _booleans, "datetime": _times, "json": _json_texts}
+_CELLS: dict[str, Cells] = {"boolean": _booleans, "datetime": _times, "json": _nested}
 
 
 # --- reading, to merge ----------------------------------------------------------------------------------------------

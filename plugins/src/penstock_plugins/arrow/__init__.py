@@ -1,0 +1,1 @@
+"""Typed columns: records as an Arrow stream. Needs pyarrow, the extra ``arrow``."""

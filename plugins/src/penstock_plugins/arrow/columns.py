@@ -1,0 +1,145 @@
+"""
+Records as Arrow columns: the schema of a stream, and its rows as record batches.
+
+============  ==================================================================================================
+text          string
+integer       int64
+decimal       decimal128(38, scale), of the column's ``decimal_scale``; 9 if it declares none
+boolean       bool
+date          date32
+datetime      timestamp in microseconds: in UTC, or without a zone where the provider states none
+json          string: JSON text
+============  ==================================================================================================
+
+Values are converted by pyarrow, a column at a time, and never rounded: a value that its type cannot hold raises.
+"""
+
+from collections.abc import Callable, Sequence
+from datetime import date
+from decimal import Decimal
+from operator import attrgetter
+from types import NoneType
+from typing import Any
+
+import pyarrow as pa
+from attrs import field, frozen
+from penstock import Column, Layout
+
+from penstock_plugins.nested import json_texts
+
+PRECISION = 38
+SCALE = 9
+"""Digits after the point of a decimal column that declares none."""
+
+_TYPES: dict[str, Callable[[], Any]] = {
+    "text": pa.string,
+    "integer": pa.int64,
+    "boolean": pa.bool_,
+    "date": pa.date32,
+    "json": pa.string,
+}
+
+# pyarrow would cut a float to an integer, and a time to its day, without an error.
+_STRICT: dict[str, set[type]] = {"integer": {int, NoneType}, "date": {date, NoneType}}
+
+_FAILURES = (pa.ArrowException, ArithmeticError, ValueError, TypeError)
+
+
+class MisfitError(Exception):
+    """A value that its column's type cannot hold, with the number of its row in the batch."""
+
+    def __init__(self, row: int, column: str, reason: str) -> None:
+        super().__init__(f"{column}: {reason}")
+        self.row = row
+        self.column = column
+        self.reason = reason
+
+
+def type_of(column: Column, scale: int = SCALE) -> Any:
+    """The Arrow type of a column; ``scale`` of a decimal that declares none."""
+    if column.type == "decimal":
+        return pa.decimal128(PRECISION, scale if column.decimal_scale is None else column.decimal_scale)
+    if column.type == "datetime":
+        return pa.timestamp("us", tz="UTC" if column.zone == "aware" else None)
+    return _TYPES[column.type]()
+
+
+def schema_of(layout: Layout, scale: int = SCALE) -> Any:
+    """
+    The schema of a stream. What is declared about the stream and each column is metadata (``description``, ``unit``,
+    ``additive``, ...). Every field is nullable: ``required`` is metadata, since a plugin may mask a required column.
+    """
+    fields = [pa.field(one.name, type_of(one, scale), metadata=_about(one)) for one in layout.columns]
+    about = {
+        "source": layout.source,
+        "stream": layout.stream,
+        "description": layout.summary,
+        "kind": layout.kind,
+        "key": ",".join(layout.key),
+        "partition": ",".join(layout.partition_columns),
+    }
+    return pa.schema(fields, metadata={f"penstock.{name}": text for name, text in about.items() if text})
+
+
+def _about(column: Column) -> dict[str, str]:
+    facts = {
+        "description": column.description,
+        "unit": column.unit,
+        "unit_of": column.unit_of,
+        "member": column.member if column.member != column.name else None,
+        "additive": str(column.additive).lower() if column.type in ("integer", "decimal") else None,
+        "required": None if column.nullable else "true",
+        "personal": "true" if column.personal else None,
+        "format": "json" if column.type == "json" else None,
+        "zone": "not stated by the provider" if column.type == "datetime" and column.zone == "naive" else None,
+    }
+    return {name: text for name, text in facts.items() if text}
+
+
+@frozen
+class Columns:
+    """Converts the rows of one layout."""
+
+    layout: Layout
+    schema: Any = field(repr=False)
+
+    @classmethod
+    def of(cls, layout: Layout, scale: int = SCALE) -> "Columns":
+        return cls(layout, schema_of(layout, scale))
+
+    def batch(self, rows: Sequence[Any]) -> Any:
+        """The rows as a ``pyarrow.RecordBatch``. Raises MisfitError."""
+        arrays = [
+            self._array(column, one.type, rows) for column, one in zip(self.layout.columns, self.schema, strict=True)
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+
+    def _array(self, column: Column, type_: Any, rows: Sequence[Any]) -> Any:
+        values = list(map(attrgetter(column.name), rows))
+        if column.type == "json":
+            return pa.array(json_texts(values), type_)
+        try:
+            if column.type in _STRICT and not set(map(type, values)) <= _STRICT[column.type]:
+                raise TypeError("values of another type")
+            return pa.array(values, type_)
+        except _FAILURES:
+            raise next(
+                MisfitError(number, column.name, reason)
+                for number, value in enumerate(values)
+                if (reason := _misfit(column, value, type_))
+            ) from None
+
+
+def _misfit(column: Column, value: Any, type_: Any) -> str:
+    """Why the type cannot hold the value; empty if it can."""
+    try:
+        if column.type in _STRICT and type(value) not in _STRICT[column.type]:
+            raise TypeError(f"{value!r} is no {column.type}")
+        pa.array([value], type_)
+    except _FAILURES as error:
+        if column.type == "decimal" and isinstance(value, Decimal) and value.is_finite():
+            return f"{value} does not fit {type_}: {PRECISION} digits, {type_.scale} of them after the point"
+        if column.type == "integer" and isinstance(value, int):
+            return f"{value} is beyond 64 bits"
+        return f"{error}"
+    return ""

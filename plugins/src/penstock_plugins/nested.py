@@ -1,0 +1,20 @@
+"""
+Nested values as JSON text, for formats whose columns are flat.
+"""
+
+from typing import Any
+
+import msgspec
+
+_json = msgspec.json.Encoder(decimal_format="number")
+_NOTHING = {id(None), id(msgspec.UNSET)}
+
+
+def json_texts(values: list[Any]) -> list[str | None]:
+    """Each value as one JSON text, decimals with their digits; None for null and for what is not set."""
+    if _NOTHING.issuperset(map(id, values)):
+        return [None] * len(values)
+    lines = _json.encode_lines([None if value is msgspec.UNSET else value for value in values]).decode().split("\n")
+    if len(lines) != len(values) + 1:  # a part that was kept byte for byte holds a line break
+        lines = [_json.encode(None if value is msgspec.UNSET else value).decode() for value in values]
+    return [None if text == "null" else text for text in lines[: len(values)]]
