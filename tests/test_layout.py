@@ -197,6 +197,23 @@ def test_help_imports_nothing_large() -> None:
     assert loaded & {"urllib3", "cattrs", "rich", "msgspec", "sqlite3", "psycopg", "http", "ssl", *CONNECTORS} == set()
 
 
+def test_a_run_imports_no_other_command() -> None:
+    """
+    ``penstock run`` starts without the sandbox, the writes, the test kit and what reads ledgers for people.
+    """
+    code = "import sys\nimport penstock._cli.run, penstock.project.reading\nprint(*sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    others = (
+        "penstock.sandbox",
+        "penstock.testing",
+        "penstock._write",
+        "penstock.project.results",
+        "http.server",
+        "rich",
+    )
+    assert [name for name in ended.stdout.split() if name.startswith(others)] == []
+
+
 def test_public_names_are_listed_twice_alike() -> None:
     """
     The names that a type checker sees in ``penstock`` are those that are imported on first use, and each exists.

@@ -90,7 +90,8 @@ if TYPE_CHECKING:
         origin_of as origin_of,
         placeholders as placeholders,
     )
-    from penstock.project import Project as Project, Records as Records
+    from penstock.project.api import Project as Project
+    from penstock.project.records import Records as Records
     from penstock.protocols import (
         Accept as Accept,
         Authenticator as Authenticator,
@@ -250,7 +251,8 @@ PUBLIC = {
         "origin_of",
         "placeholders",
     ),
-    "penstock.project": ("Project", "Records"),
+    "penstock.project.api": ("Project",),
+    "penstock.project.records": ("Records",),
     "penstock.protocols": (
         "Accept",
         "Authenticator",

@@ -16,7 +16,7 @@ from penstock._util.text import counted
 
 if TYPE_CHECKING:
     from penstock._plan.planner import PlannedPartition
-    from penstock.project.results import PlanResult
+    from penstock.project.run_result import PlanResult
 
 
 @command()
@@ -33,7 +33,7 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> Non
 
     if name is None:
         raise unnamed(session.config, planning=True)
-    result = session.project.plan(name, **options)
+    result = session.reading.plan(name, **options)
     session.notices(result.notices)
     if json_:
         shown = [

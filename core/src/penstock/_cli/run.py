@@ -19,7 +19,7 @@ from penstock._util.clock import Clock
 from penstock._util.files import write_json
 from penstock.errors import PenstockError, UsageError
 from penstock.project.jobs import unnamed
-from penstock.project.results import RunResult
+from penstock.project.run_result import RunResult
 
 _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict, by exit code
 
@@ -43,7 +43,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
         if name is None:
             raise unnamed(session.config, planning=False)
         result = followed(
-            session, lambda follow, stop: session.project.run(name, **options, on_event=follow, stop=stop)
+            session, lambda follow, stop: session.reading.run(name, **options, on_event=follow, stop=stop)
         )
     except PenstockError as error:
         if report is not None:

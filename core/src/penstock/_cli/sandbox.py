@@ -26,7 +26,7 @@ from penstock.redact import Secret
 
 if TYPE_CHECKING:
     from penstock._plugins.registry import Registry
-    from penstock.project.results import RunResult
+    from penstock.project.run_result import RunResult
 
 DEMO = Path("penstock-demo")
 DEMO_DAYS = 30
@@ -42,7 +42,7 @@ def demo(session: Session) -> int:
 
     Needs no credentials.
     """
-    from penstock.project import Project
+    from penstock import Project
     from penstock.sandbox.server import serve
 
     registry = session.registry

@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from penstock._config import Config
     from penstock._config.source import ConfiguredSource
     from penstock._plugins.registry import Registry
-    from penstock.project import Project
+    from penstock.project.api import Project
+    from penstock.project.reading import Reading
     from penstock.project.setup import Setup
 
 
@@ -50,9 +51,16 @@ class Session:
 
     @cached_property
     def project(self) -> "Project":
-        from penstock.project import Project
+        from penstock.project.api import Project
 
         return Project.of(self.setup)
+
+    @cached_property
+    def reading(self) -> "Reading":
+        """What ``plan`` and ``run`` need of the project, without the modules of the other commands."""
+        from penstock.project.reading import Reading
+
+        return Reading.of(self.setup)
 
     @property
     def registry(self) -> "Registry":

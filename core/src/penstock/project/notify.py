@@ -17,7 +17,7 @@ from penstock._util.clock import Clock
 from penstock._util.text import counted, without_place
 from penstock.errors import PenstockError
 from penstock.model import Request, origin_of
-from penstock.project.results import RunResult
+from penstock.project.run_result import RunResult
 from penstock.project.setup import Notice
 from penstock.redact import mask, mask_json
 

@@ -1,0 +1,319 @@
+"""
+The Python API: a configuration and the plugins as one object, with a method for each command.
+
+Methods print nothing and set no signal handler. They return frozen results, and report events to a callback. They may
+be called from any thread, several at a time.
+"""
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from functools import partial
+
+from penstock._plan.planner import Job
+from penstock._plan.selection import chosen_streams
+from penstock._run.check import check
+from penstock.errors import PenstockError, UsageError
+from penstock.project import ledgers, verify
+from penstock.project.jobs import Nowhere, refuse_missed, window_of
+from penstock.project.reading import OnEvent, Reading, collected, ignore
+from penstock.project.records import Records
+from penstock.project.results import (
+    ChangesResult,
+    Checked,
+    CheckResult,
+    ForgetResult,
+    PartitionsResult,
+    RejectedResult,
+    RunsResult,
+    StatusResult,
+    TargetStatus,
+    TotalsResult,
+    VerifyResult,
+    run_order,
+)
+from penstock.project.setup import Notice, blamed
+
+_Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
+
+
+class Project(Reading):
+    """
+    The sources, sinks and pipelines of a ``penstock.toml``, for Python programs.
+
+    ``config``: the file; the same as a mapping (``{"source": {"talroo": {...}}}``, with nothing remembered on disk); or
+    None for ``./penstock.toml``, which may be absent. ``sets``: single values, ``"source.talroo.timeout_s=30"``.
+    ``plugins``: objects with hook functions, instead of the installed plugins. ``environ``: instead of the process's
+    environment. ``clock``: makes the clock of each call, for tests.
+
+    The file is read on first use. Every method raises UsageError, or its subclasses ConfigError, PluginError and
+    TargetError, for a call that cannot be carried out. Failures of a provider or a target during a call are in the
+    result.
+    """
+
+    def read(
+        self,
+        source: str,
+        stream: str,
+        *,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        accounts: Sequence[str] | None = None,
+        allow_rejected: bool = False,
+        on_event: OnEvent = ignore,
+    ) -> Records:
+        """
+        The records of one stream, read from the provider each time they are iterated over; no target is needed.
+
+        The default of ``since`` and ``until`` is that of a run. ``accounts``: names or patterns (``"21*"``).
+        """
+        (configured,), _ = self._setup.configured([source], notice=collected(on_event)[1])
+        streams = chosen_streams(configured, [stream])
+        refuse_missed(self._setup.config, [configured], {source: streams})
+        today = self._clock(None).now().astimezone(configured.zone).date()
+        first, last = window_of(since, until, today)
+        job = Job(
+            source=configured,
+            streams=streams,
+            accounts=tuple(accounts or ()),
+            sink=Nowhere(),
+            since=first,
+            until=last,
+            full=True,
+        )
+        return Records(job=job, stream=stream, allow_rejected=allow_rejected, on_event=on_event, clock=self._clock)
+
+    def check(self, name: str | None = None) -> CheckResult:
+        """
+        Try credentials with one cheap request per source that records nothing at the provider, and open targets.
+
+        ``name``: a source; a pipeline, with its sources and its sink; None: every source and sink of the configuration,
+        side by side. A configuration error of one of several is in the result.
+        """
+        config = self._setup.config
+        sources, sinks = (name,) if name is not None else tuple(config.sources), tuple(config.sinks)
+        if name is not None:
+            pipeline = config.pipelines.get(name)
+            sources, sinks = (pipeline.sources, (pipeline.sink,)) if pipeline is not None else ((name,), ())
+        if not sources and not sinks:
+            raise UsageError("nothing is configured that could be checked: `penstock init CONNECTOR` prints a source")
+        notices, notice = collected()
+        tries: list[_Try] = [(one, "source", partial(self._check_source, one, notice)) for one in sources]
+        tries += [(one, "target", partial(self._check_sink, one, notice)) for one in sinks]
+        if len(tries) == 1:
+            return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices))
+        with ThreadPoolExecutor(max_workers=8) as pool:
+            checked = tuple(pool.map(_checked, tries))
+        return CheckResult(checked=checked, notices=tuple(notices))
+
+    def _check_source(self, name: str, notice: Notice) -> str:
+        (configured,), _ = self._setup.configured([name], notice=notice)
+        refuse_missed(self._setup.config, [configured], {name: chosen_streams(configured, None)})
+        with blamed(configured.connector):
+            return check(configured, self._clock(None))
+
+    def _check_sink(self, name: str, notice: Notice) -> str:
+        _, choice = self._setup.configured([], name, notice=notice)
+        assert choice is not None
+        target = choice.kind.open(choice.settings).open_readonly("")
+        if target is None:
+            return f"{choice.shown}: nothing was written yet"
+        target.close()
+        return f"{choice.shown}: can be read"
+
+    # --- what was delivered -----------------------------------------------------------------------------------------
+
+    def status(
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        accounts: Sequence[str] | None = None,
+        max_age_s: float | None = None,
+    ) -> StatusResult:
+        """
+        The state of delivery: per stream and account the days that are final, open, missing or failed; problems that
+        need attention; and the last runs.
+
+        ``name``: a pipeline or a source; None: all sources in the targets' ledgers. ``to`` None: the targets last used.
+        ``accounts``: names or patterns. ``max_age_s``: an account whose last reading is older is overdue, and makes the
+        exit code 1; accounts that left the configuration do not age.
+        """
+        view = self._view(name, to)
+        now = self._clock(None).now()
+        found = []
+        for target, opened in view:
+            sources = tuple(
+                ledgers.source_status(
+                    self._setup, ledger, source, now, accounts=tuple(accounts or ()), max_age_s=max_age_s
+                )
+                for source, ledger in opened
+            )
+            problems = [
+                one
+                for status, (_, ledger) in zip(sources, opened, strict=True)
+                for one in ledgers.problems_of(ledger, status)
+            ]
+            found.append(TargetStatus(target=target, sources=sources, problems=tuple(problems)))
+        found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
+        overdue = any(one.overdue for target in found for source in target.sources for one in source.streams)
+        return StatusResult(targets=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code or int(overdue))
+
+    def totals(
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        daily: bool = False,
+    ) -> TotalsResult:
+        """
+        Rows and sums of every measure per account and month, or day, from the ledger: to compare with an invoice.
+        """
+        view = self._view(name, to)
+        first, last = window_of(since, until, self._clock(None).now().date())
+        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        found = [
+            one
+            for target, opened in view
+            for source, ledger in opened
+            for one in ledgers.totals_of(ledger, source, target, days, daily=daily)
+        ]
+        return TotalsResult(totals=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+
+    def partitions(
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+    ) -> PartitionsResult:
+        """
+        The ledger's row of every partition: state, counts and sums. A stream that is not divided by days is always
+        within ``since`` and ``until``.
+        """
+        view = self._view(name, to)
+        first, last = window_of(since, until, self._clock(None).now().date())
+        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        found = [
+            one
+            for target, opened in view
+            for source, ledger in opened
+            for one in ledgers.partitions_of(ledger, source, target, days)
+        ]
+        return PartitionsResult(partitions=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+
+    def forget(
+        self,
+        source: str,
+        stream: str,
+        *,
+        to: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        accounts: Sequence[str] | None = None,
+        rows: bool = False,
+        dry_run: bool = False,
+    ) -> ForgetResult:
+        """
+        Let the next run read days again as if they had never been read. What was delivered stays until then, unless
+        ``rows``: then the rows are deleted, too, one partition after the other.
+
+        ``since`` and ``until`` are required for a stream that is divided by days, except with ``rows`` and
+        ``accounts``. ``dry_run``: only count the partitions.
+        """
+        notices, notice = collected()
+        first, last = window_of(since, until, self._clock(None).now().date())
+        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        forgotten = ledgers.forget(self._setup, source, stream, to, days, notice, rows=rows, dry_run=dry_run)
+        return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
+
+    def verify(
+        self,
+        name: str | None = None,
+        *,
+        to: str | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        accounts: Sequence[str] | None = None,
+        repair: bool = False,
+    ) -> VerifyResult:
+        """
+        Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
+
+        ``repair``: readings that differ are dropped, so that the next run reads them again; a day that the provider
+        does not serve any more is left as it is.
+        """
+        notices, notice = collected()
+        today = self._clock(None).now().date()
+        first, last = window_of(since, until, today)
+        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        found = verify.verify(self._setup, name, to, days, notice, repair=repair, today=today)
+        return VerifyResult(partitions=found.partitions, differences=found.differences, notices=tuple(notices))
+
+    def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
+        """The records that were set aside, with path and reason."""
+        view = self._view(name, to)
+        found = [
+            one
+            for target, opened in view
+            for source, ledger in opened
+            for one in ledgers.rejected_records(ledger, source, target, stream)
+        ]
+        return RejectedResult(rejected=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+
+    def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
+        """The last runs, newest first, at most ``limit`` of each source."""
+        view = self._view(name, to)
+        found = [
+            ledgers.run_info(run)
+            for _, opened in view
+            for source, ledger in opened
+            for run in ledger.runs(source, limit)
+        ]
+        return RunsResult(
+            runs=tuple(sorted(found, key=run_order, reverse=True)),
+            notices=tuple(view.notices),
+            exit_code=view.exit_code,
+        )
+
+    def changes(
+        self, name: str | None = None, *, since: date | str, to: str | None = None, merged: bool = True
+    ) -> ChangesResult:
+        """
+        The changes to delivered partitions since that day (UTC): rows and sums before and after, per account and day.
+
+        ``merged``: one for each partition, from before the first to after the last; else one for each reading. As far
+        back as the ledger keeps restatements.
+        """
+        view = self._view(name, to)
+        first, _ = window_of(since, None, self._clock(None).now().date())
+        assert first is not None
+        found = [
+            one
+            for target, opened in view
+            for source, ledger in opened
+            for one in ledgers.changes_of(ledger, source, target, first, merged=merged)
+        ]
+        return ChangesResult(changes=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+
+    # --- shared -----------------------------------------------------------------------------------------------------
+
+    def _view(self, name: str | None, to: str | None) -> ledgers.View:
+        notices, notice = collected()
+        return ledgers.View(targets=ledgers.targets(self._setup, name, to, notice), notices=notices)
+
+
+def _checked(one: _Try, *, alone: bool = False) -> Checked:
+    """The result of one try. ``alone``: a usage or configuration error is raised."""
+    name, kind, attempt = one
+    try:
+        return Checked(name=name, kind=kind, message=attempt())
+    except PenstockError as error:
+        if alone and isinstance(error, UsageError):
+            raise
+        return Checked(name=name, kind=kind, message=str(error), exit_code=error.exit_code)

@@ -1,0 +1,235 @@
+"""
+What ``penstock plan`` and ``penstock run`` do, apart from the other methods of a project: a run starts sooner.
+"""
+
+import os
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date
+from typing import Any, Self
+
+from attrs import evolve
+
+from penstock._config import SinkChoice
+from penstock._config.notify import Notification
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job, plan
+from penstock._run import runner
+from penstock._util.clock import Clock
+from penstock.errors import PenstockError, UsageError
+from penstock.project.jobs import Choice, jobs_for
+from penstock.project.notify import notify
+from penstock.project.run_result import PlanResult, RunResult
+from penstock.project.setup import Notice, Setup, blamed
+from penstock.report import Allowance
+
+Event = Mapping[str, Any]
+OnEvent = Callable[[Event], None]
+Clocks = Callable[[threading.Event | None], Clock]
+
+
+def ignore(event: Event) -> None:
+    """The callback that ignores events."""
+
+
+class Reading:
+    """Plans and runs of a project; see :class:`penstock.Project`."""
+
+    def __init__(
+        self,
+        config: "str | os.PathLike[str] | Mapping[str, Any] | None" = None,
+        *,
+        sets: Sequence[str] = (),
+        plugins: Iterable[object] | None = None,
+        environ: Mapping[str, str] | None = None,
+        strict_plugins: bool = False,
+        clock: Clocks = Clock,
+    ) -> None:
+        self._setup = Setup(
+            file=config,
+            sets=tuple(sets),
+            plugins=plugins if plugins is None else tuple(plugins),
+            environ=os.environ if environ is None else environ,
+            strict_plugins=strict_plugins,
+        )
+        self._clock = clock
+
+    @classmethod
+    def of(cls, setup: Setup) -> Self:
+        """The object of a setup that the command line has made."""
+        made = cls()
+        made._setup = setup
+        return made
+
+    def plan(
+        self,
+        name: str,
+        *,
+        to: str | None = None,
+        streams: Sequence[str] | None = None,
+        exclude_streams: Sequence[str] | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        full: bool = False,
+    ) -> PlanResult:
+        """
+        The partitions that a run of this pipeline or source would fetch, each with its reason. Makes no request.
+
+        Without ``to``, the target that was used last for the source decides what is final.
+        """
+        notices, notice = collected()
+        now = self._clock(None).now()
+        choice = _choice(to, streams, exclude_streams, accounts, since, until, full)
+        jobs, sink = jobs_for(self._setup, name, choice, now, notice, planning=True)
+        if sink is None:
+            notice("no target was used for this yet and none is given with --to: everything counts as missing")
+        plans = []
+        for job in jobs:
+            with blamed(job.source.connector):
+                plans.append(plan(job, now))
+        for one in plans:
+            for text in one.notices:
+                notice(text)
+        return PlanResult(
+            partitions=tuple(part for one in plans for part in one.partitions),
+            waiting=tuple(
+                f"{job.source.name}.{text}" for job, one in zip(jobs, plans, strict=True) for text in one.waiting
+            ),
+            final=sum(sum(one.final.values()) for one in plans),
+            exact=all(one.exact for one in plans),
+            pace={job.source.name: pace for job in jobs if (pace := _pace(job.source)) is not None},
+            target=sink.shown if sink is not None else None,
+            notices=tuple(notices),
+        )
+
+    def run(
+        self,
+        name: str,
+        *,
+        to: str | None = None,
+        streams: Sequence[str] | None = None,
+        exclude_streams: Sequence[str] | None = None,
+        accounts: Sequence[str] | None = None,
+        since: date | str | None = None,
+        until: date | str | None = None,
+        full: bool = False,
+        strict: bool = False,
+        allow_rejected: bool | int | str | None = None,
+        deadline_s: float | None = None,
+        on_event: OnEvent = ignore,
+        stop: threading.Event | None = None,
+    ) -> RunResult:
+        """
+        Fetch what is not final yet and deliver it, as ``penstock run`` does.
+
+        ``name``: a pipeline, or a source with ``to``. ``since``, ``until``: days, both included, or a text such as
+        ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
+        from the threads of the run, one call at a time. ``allow_rejected``: how many records may be set aside without
+        exit code 5: True, a number, or a share such as "1%"; None: as the pipeline states. ``stop``: when it is set,
+        the run ends cleanly.
+        Failed partitions, and a lock that another run holds, are in the result.
+        """
+        notices, notice = collected(on_event)
+        choice = _choice(to, streams, exclude_streams, accounts, since, until, full)
+        if allow_rejected is not None:
+            try:
+                choice = evolve(choice, allowed=Allowance.parse(allow_rejected))
+            except ValueError as error:
+                raise UsageError(f"allow_rejected: {error}") from None
+        clock = self._clock(stop)
+        receivers = self._receivers(name, to)
+        try:
+            jobs, sink = jobs_for(self._setup, name, choice, clock.now(), notice)
+            assert sink is not None
+            result = self._performed(jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict)
+        except PenstockError as error:
+            notify(receivers, name, RunResult.not_started(error), notice)
+            raise
+        if receivers:
+            notify(receivers, name, result, notice)
+        return evolve(result, notices=tuple(dict.fromkeys((*notices, *result.notices))))
+
+    def _receivers(self, name: str, to: str | None) -> tuple[Notification, ...]:
+        """The receivers of the pipeline that ``name`` means; none for a source."""
+        config = self._setup.config
+        if name not in config.pipelines or (to is not None and name in config.sources):
+            return ()
+        return config.notifications(name, self._setup.registry)
+
+    def _performed(
+        self,
+        jobs: Sequence[Job],
+        sink: SinkChoice,
+        clock: Clock,
+        notice: Notice,
+        on_event: OnEvent,
+        *,
+        deadline_s: float | None,
+        strict: bool,
+    ) -> RunResult:
+        def heard(event: Event) -> None:
+            if event["event"] == "run_started":  # only a target that could be opened is remembered
+                self._remember(sink, jobs, clock, notice)
+            on_event(event)
+
+        try:
+            report = runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard)
+        except UsageError:
+            raise
+        except PenstockError as error:
+            return RunResult.not_started(error)
+        return RunResult.of(report)
+
+    def _remember(self, choice: SinkChoice, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
+        """Remember the target for later calls. A failure to do so is reported and ignored."""
+        if choice.remembered is None:
+            return
+        try:
+            self._setup.history.remember(choice.remembered, [job.source.name for job in jobs], clock.now())
+        except OSError as error:
+            notice(
+                f"the target cannot be remembered in {self._setup.config.folder / '.penstock'} ({error.strerror}); "
+                "plan, status and rejected will need --to"
+            )
+
+
+def _pace(source: ConfiguredSource) -> float | None:
+    """The requests per second that a source makes at most."""
+    own: float | None = source.settings.requests_per_second
+    return own or source.connector.limits.requests_per_second
+
+
+def _choice(
+    to: str | None,
+    streams: Sequence[str] | None,
+    exclude_streams: Sequence[str] | None,
+    accounts: Sequence[str] | None,
+    since: date | str | None,
+    until: date | str | None,
+    full: bool,
+) -> Choice:
+    for name, value in (("streams", streams), ("exclude_streams", exclude_streams), ("accounts", accounts)):
+        if isinstance(value, str):
+            raise UsageError(f"{name}: found the text {value!r}, expected a list of names")
+    return Choice(
+        to=to,
+        streams=tuple(streams or ()),
+        exclude_streams=tuple(exclude_streams or ()),
+        accounts=tuple(accounts or ()),
+        since=since,
+        until=until,
+        full=full,
+    )
+
+
+def collected(on_event: OnEvent = ignore) -> tuple[list[str], Notice]:
+    """A list of notices, each once, and the function that adds one and reports it as an event."""
+    found: list[str] = []
+
+    def notice(text: str) -> None:
+        if text not in found:
+            found.append(text)
+            on_event({"event": "notice", "message": text})
+
+    return found, notice

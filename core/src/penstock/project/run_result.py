@@ -1,0 +1,112 @@
+"""
+The results of ``run`` and ``plan``: frozen values with the exit code of the equivalent command.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from attrs import field, frozen
+
+from penstock._plan.planner import PlannedPartition
+from penstock.errors import PenstockError
+from penstock.report import RunReport
+
+
+@frozen(kw_only=True)
+class RunResult:
+    """
+    The result of a run. ``report`` is the content of ``--report``, masked; ``errors`` are its errors, each a mapping
+    with ``source``, ``stream``, ``partition``, ``error`` (the class's name) and ``message``.
+
+    ``set_aside``: how many records were set aside and values not read, and where; None without any.
+
+    ``reason``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
+    """
+
+    exit_code: int
+    status: str
+    run_id: str | None
+    report: Mapping[str, Any] = field(repr=False)
+    notices: tuple[str, ...] = ()
+    summary: str = ""
+    set_aside: str | None = None
+    truncated: str | None = None
+    reason: PenstockError | None = None
+
+    @property
+    def errors(self) -> tuple[Mapping[str, Any], ...]:
+        return tuple(self.report["errors"])
+
+    @classmethod
+    def of(cls, report: RunReport, notices: tuple[str, ...] = ()) -> "RunResult":
+        return cls(
+            exit_code=report.exit_code,
+            status=report.status,
+            run_id=report.run_id,
+            report=report.as_dict(),
+            notices=(*notices, *report.notices),
+            summary=report.summary_line,
+            set_aside=report.set_aside_line,
+            truncated=report.truncated_line,
+        )
+
+    @classmethod
+    def not_started(cls, error: PenstockError) -> "RunResult":
+        """The result of a run that an error prevented."""
+        seen = {"source": None, "stream": None, "partition": None, "error": type(error).__name__}
+        report: dict[str, Any] = {
+            "run_id": None,
+            "status": "not started",
+            "exit_code": error.exit_code,
+            "seconds": 0.0,
+            "sources": {},
+            "errors": [{**seen, "message": str(error)}],
+        }
+        return cls(
+            exit_code=error.exit_code,
+            status="not started",
+            run_id=None,
+            report=report,
+            summary=f"not started: {error}",
+            reason=error,
+        )
+
+
+@frozen(kw_only=True)
+class PlanResult:
+    """
+    The partitions that a run would fetch, in the order of the sources, streams, accounts and days.
+
+    ``waiting``: a line for each stream whose partitions are known only after another stream was read. ``final``: the
+    number of partitions that need no reading. ``exact``: whether a run makes just the requests counted here (retries
+    and a login apart), or at least these. ``pace``: requests per second by source, where
+    one is set. ``target`` None: no target was used yet, so everything counts as missing.
+    """
+
+    partitions: tuple[PlannedPartition, ...]
+    waiting: tuple[str, ...] = ()
+    final: int = 0
+    exact: bool = False
+    pace: Mapping[str, float] = field(factory=dict)
+    target: str | None = None
+    notices: tuple[str, ...] = ()
+    exit_code: int = 0
+
+    @property
+    def requests(self) -> int:
+        """Of all partitions whose number of requests is known."""
+        return sum(self.requests_of.values())
+
+    @property
+    def requests_of(self) -> dict[str, int]:
+        """Requests by source."""
+        found: dict[str, int] = {}
+        for one in self.partitions:
+            found[one.source] = found.get(one.source, 0) + (one.requests or 0)
+        return found
+
+    @property
+    def seconds(self) -> float | None:
+        """The time that the requests take at least at the sources' pace, side by side; None where no pace is set."""
+        times = [count / self.pace[name] for name, count in self.requests_of.items() if name in self.pace]
+        return max(times, default=None)
