@@ -431,6 +431,30 @@ generator (``batches.throw``): that ends the read, and keeps the error for ``Rec
 
 
 @frozen(kw_only=True)
+class Part:
+    """
+    One of several processes that write one source to one target at once, each other accounts.
+
+    ``division``: the same text in all of them. They share the lock of the source, which excludes every run without
+    this text. ``name``: of this part; one process at a time has it.
+    """
+
+    division: str
+    name: str
+
+
+@runtime_checkable
+class Divisible(Protocol):
+    """A sink whose targets several processes can write at once."""
+
+    def open_part(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part) -> Target:
+        """
+        As ``open`` does, by one part. The part that opens the target first settles what a crash interrupted; a part
+        that comes later leaves the commits of the others alone. A commit is refused once the lock of its part is lost.
+        """
+
+
+@frozen(kw_only=True)
 class SinkKind:
     """
     An output as a plugin offers it.

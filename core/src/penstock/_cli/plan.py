@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @command()
 @click.argument("name", metavar="PIPELINE|SOURCE", required=False, shell_complete=pipelines_and_sources)
 @selection
+@click.option("--shards", type=int, metavar="M", help="Which of M shards reads what, see run --shard.")
 @as_json
 def plan(session: Session, name: str | None, json_: bool, **options: Any) -> None:
     """
@@ -44,12 +45,22 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> Non
                 "reason": part.reason,
                 "requests": part.requests,
                 "timezone": part.timezone,
+                **({"shard": part.shard} if part.shard is not None else {}),
             }
             for part in result.partitions
         ]
-        print_json({"partitions": shown, "waiting": result.waiting})
+        divided = [
+            {"shard": number, "source": source, "partitions": count, "requests": requests}
+            for (number, source), (count, requests) in result.shards.items()
+        ]
+        print_json({"partitions": shown, "waiting": result.waiting, **({"shards": divided} if divided else {})})
         return
-    if result.partitions:
+    if result.shards:
+        print_table(
+            ["shard", "source", "partitions", "requests"],
+            [[number, source, *counts] for (number, source), counts in result.shards.items()],
+        )
+    elif result.partitions:
         rows = [_span_row(span) for span in _spans(result.partitions)]
         print_table(["source", "stream", "partition", "reason", "requests"], rows)
     for text in result.waiting:

@@ -12,12 +12,13 @@ import attrs
 from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
+from penstock._plan.division import Share
 from penstock._plan.selection import matches
 from penstock.connector import SourceSettings, Stream, affects_data
-from penstock.errors import UsageError
+from penstock.errors import TargetError, UsageError
 from penstock.model import Partition, Slice
 from penstock.report import NONE_ALLOWED, Allowance
-from penstock.sinks import Ledger, LedgerEntry, PendingReport, Sink, Target
+from penstock.sinks import Divisible, Ledger, LedgerEntry, Part, PendingReport, Sink, Target
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
@@ -28,7 +29,10 @@ DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 
 @frozen(kw_only=True)
 class Job:
-    """One source and one sink, with the options of the run."""
+    """
+    One source and one sink, with the options of the run. Of a run that is divided: ``share`` has the accounts of this
+    part, and ``part`` its lock. None: all accounts, and the whole lock.
+    """
 
     source: ConfiguredSource
     streams: tuple[str, ...]
@@ -38,13 +42,39 @@ class Job:
     until: date | None = None
     full: bool = False
     allowed: Allowance = NONE_ALLOWED  # records that may be set aside without exit code 5
+    share: Share | None = None
+    part: Part | None = None
+
+    def open(self, run_id: str, streams: Sequence[str]) -> Target:
+        """The target, opened for writing these streams. Raises as :meth:`penstock.sinks.Sink.open` does."""
+        if self.part is None:
+            return self.sink.open(self.source.name, run_id, streams)
+        if not isinstance(self.sink, Divisible):
+            raise TargetError(
+                "this sink cannot be written by several processes at once. Choose one that can, such as jsonl:DIR, "
+                "csv:DIR or Postgres, or do not divide the run."
+            )
+        return self.sink.open_part(self.source.name, run_id, streams, part=self.part)
+
+    def has(self, stream: Stream, account: str | None) -> bool:
+        """Whether the stream's account (None: a stream without accounts) is in this job's share."""
+        return self.share is None or self.share.has(self.source, stream, account)
+
+    @property
+    def chosen(self) -> list[Stream]:
+        """The streams to read, without those that are derived or in another share; in the order of declaration."""
+        return [
+            stream
+            for stream in ordered(self.source, self.streams)
+            if stream.derived is None and (stream.account is not None or self.has(stream, None))
+        ]
 
 
 @frozen(kw_only=True)
 class PlannedPartition:
     """
     One partition that a run would read, the reason, and the least number of requests it takes. ``timezone``: the zone
-    of its account's days, where that is not the zone of the source.
+    of its account's days, where that is not the zone of the source. ``shard``: its number in a divided plan.
     """
 
     source: str
@@ -52,6 +82,7 @@ class PlannedPartition:
     reason: Reason
     requests: int | None  # None: one per parent row; their number is not known before the parent was read
     timezone: str | None = None
+    shard: int | None = None
 
 
 @frozen(kw_only=True, eq=False)
@@ -122,9 +153,7 @@ def plan(job: Job, now: datetime) -> Plan:
         planned: list[PlannedPartition] = []
         waiting: list[str] = []
         exact = True
-        for stream in ordered(job.source, job.streams):
-            if stream.derived is not None:
-                continue
+        for stream in job.chosen:
             exact = exact and _is_exact(job.source, stream)
             accounts = planner.accounts(stream)
             if accounts is None:
@@ -208,8 +237,7 @@ class Planner:
 
     @_parents.default
     def _parents_of_chosen(self) -> frozenset[str]:
-        chosen = ordered(self.job.source, self.job.streams)
-        return frozenset(stream.parent.stream for stream in chosen if stream.parent is not None)
+        return frozenset(stream.parent.stream for stream in self.job.chosen if stream.parent is not None)
 
     @property
     def ledger(self) -> Ledger | None:
@@ -247,7 +275,7 @@ class Planner:
         """The slices to read of a stream, account by account, days ascending."""
         if self.job.accounts:  # a stream without accounts, which others may depend on, is read all the same
             accounts = [one for one in accounts if one is None or matches(one, self.job.accounts)]
-        accounts = list(accounts)
+        accounts = [one for one in accounts if one is None or self.job.has(stream, one)]
         if stream.kind == "snapshot":
             known = self._known(stream, accounts)
             wholes = [(account, _snapshot(stream, account)) for account in accounts]
@@ -331,8 +359,7 @@ class Planner:
             return known
         reports: dict[str | None, list[PendingReport]] = {}
         for report in ledger.pending(source.name, stream.name) if stream.poller is not None else ():
-            values = report.partitions[0].as_dict() if report.partitions else {}
-            reports.setdefault(values.get(stream.account or ""), []).append(report)
+            reports.setdefault(account_of(stream, report), []).append(report)
         entries = ledger.entries(
             source.name,
             stream.name,
@@ -421,6 +448,12 @@ class Planner:
             read_by=known.read_by,
             entries={partition: known.entries[partition] for partition in reasons if partition in known.entries},
         )
+
+
+def account_of(stream: Stream, report: PendingReport) -> str | None:
+    """The account whose report this is; None for a stream without accounts."""
+    values = report.partitions[0].as_dict() if report.partitions else {}
+    return values.get(stream.account or "")
 
 
 def zone_memory(stream: Stream) -> str:

@@ -18,7 +18,7 @@ from penstock._fetch.client import Emit, SourceClient
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Reading, Scheduler, Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
-from penstock._plan.planner import Job, PlannedSlice, Planner, ordered, zone_memory, zone_text
+from penstock._plan.planner import Job, PlannedSlice, Planner, account_of, zone_memory, zone_text
 from penstock._plugins.registry import Registry
 from penstock._read.components import Components, components_of
 from penstock._read.loader import Loader
@@ -187,10 +187,10 @@ class SourceRun:
         cannot be used, and a window that the provider does not serve, raise before any request.
         """
         started_at = self.clock.now()
-        self._chosen = [stream for stream in ordered(self.source, self.job.streams) if stream.derived is None]
+        self._chosen = self.job.chosen
         derived = {stream.name: self.source.derived_from(stream.name) for stream in self._chosen}
         names = [name for own, others in derived.items() for name in (own, *(other.name for other in others))]
-        target = self.job.sink.open(self.source.name, self.report.run_id, names)
+        target = self.job.open(self.report.run_id, names)
         self._delivery = Delivery(self.source, target, self.clock, self.report, self.emit, started_at)
         self._planner = Planner(self.job, started_at, target)
         for stream in self._chosen:
@@ -241,7 +241,8 @@ class SourceRun:
         hidden = stream not in self._chosen
         if not hidden and stream.poller is not None and self.delivery.target.ledger is not None:
             pending = self.delivery.target.ledger.pending(self.source.name, stream.name)
-            self._adoptable.setdefault(stream.name, {report.request: report for report in pending})
+            own = [report for report in pending if self.job.has(stream, account_of(stream, report))]
+            self._adoptable.setdefault(stream.name, {report.request: report for report in own})
         if not hidden:
             self._count_planned(stream, slices)
         for planned in slices:
@@ -394,7 +395,7 @@ class SourceRun:
         rows = self._dependencies.rows(key_of(planned))
         column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
         accounts = tuple(dict.fromkeys(str(row[column]) for row in rows))
-        if ledger is not None:
+        if ledger is not None and self.job.has(planned.stream, planned.account):
             ledger.remember_accounts(self.source.name, name, accounts)
         for one in dependents:
             self._add(one, accounts if one.zone_from is None else self._with_zones(one, accounts, rows))
@@ -415,13 +416,15 @@ class SourceRun:
                 f"name of a time zone; its days cannot be cut. Write timezone in [source.{self.source.name}.accounts."
                 f"{account}]."
             )
-            if "timezone" not in self.source.settings.account_tables.get(account, {}):
+            tables = self.source.settings.account_tables
+            if "timezone" not in tables.get(account, {}) and self.job.has(stream, account):
                 self.report.count(self.source.name, stream.name, planned=1, failed=1)
                 self.report.error(self.source.name, stream.name, {stream.account or "account": account}, error)
                 accounts = [one for one in accounts if one != account]
             del zones[account]
         self._planner.zones.update({(lister, account): zone for account, zone in zones.items()})
-        if (ledger := self.delivery.target.ledger) is not None:
+        ledger = self.delivery.target.ledger
+        if ledger is not None and self.job.has(self.source.stream(lister), None):
             texts = [zone_text(account, zone) for account, zone in zones.items()]
             ledger.remember_accounts(self.source.name, zone_memory(stream), texts)
         return list(accounts)

@@ -5,18 +5,19 @@ The jobs of a call of ``plan`` or ``run``: the sources and streams of a pipeline
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from penstock._config import Config, SinkChoice
 from penstock._config.sections import Pipeline
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job
+from penstock._plan.division import shard_of, shards, unit_of
+from penstock._plan.planner import Job, PlannedPartition
 from penstock._plan.selection import missed_columns, select_streams
 from penstock._util.days import EXAMPLES, window
 from penstock.errors import ConfigError, UsageError
 from penstock.project.setup import Notice, Setup
 from penstock.report import NONE_ALLOWED, Allowance
-from penstock.sinks import Sink, Target
+from penstock.sinks import Part, Sink, Target
 
 
 @frozen(kw_only=True)
@@ -75,6 +76,34 @@ def jobs_for(
                 )
             )
     return jobs, sink_choice
+
+
+def sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
+    """The jobs of one shard, ``"3/16"``: only its accounts, with its share of each source's limits."""
+    share = shard_of(shard, [job.source for job in jobs])
+    made = []
+    for job in jobs:
+        name, parts = job.source.name, share.division.parts
+        readers = len(share.division.holders[name])
+        if not share.holds(name):
+            notice(f"{name} allows {readers} requests at once, so {readers} of {parts} shards read it; not this one")
+            continue
+        part = Part(division=f"{parts} shards, {readers} for this source", name=f"shard {share.number} of {parts}")
+        made.append(evolve(job, source=share.limited(job.source), share=share, part=part))
+    return made
+
+
+def with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number: int) -> tuple[PlannedPartition, ...]:
+    """The planned partitions, each with the number of the shard that reads it."""
+    division = shards(number, [job.source for job in jobs])
+    sources = {job.source.name: job.source for job in jobs}
+    found = []
+    for one in planned:
+        source = sources[one.source]
+        stream = source.stream(one.partition.stream)
+        account = one.partition.as_dict().get(stream.account) if stream.account is not None else None
+        found.append(evolve(one, shard=division.part_of(unit_of(source, stream, account))))
+    return tuple(found)
 
 
 def window_of(since: date | str | None, until: date | str | None, today: date) -> tuple[date | None, date | None]:

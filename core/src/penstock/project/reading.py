@@ -17,7 +17,7 @@ from penstock._plan.planner import Job, plan
 from penstock._run import runner
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError, UsageError
-from penstock.project.jobs import Choice, jobs_for
+from penstock.project.jobs import Choice, jobs_for, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Setup, blamed
@@ -72,11 +72,13 @@ class Reading:
         since: date | str | None = None,
         until: date | str | None = None,
         full: bool = False,
+        shards: int | None = None,
     ) -> PlanResult:
         """
         The partitions that a run of this pipeline or source would fetch, each with its reason. Makes no request.
 
-        Without ``to``, the target that was used last for the source decides what is final.
+        Without ``to``, the target that was used last for the source decides what is final. ``shards``: each partition
+        also has the number of the shard, of so many, that reads it.
         """
         notices, notice = collected()
         now = self._clock(None).now()
@@ -91,8 +93,9 @@ class Reading:
         for one in plans:
             for text in one.notices:
                 notice(text)
+        partitions = tuple(part for one in plans for part in one.partitions)
         return PlanResult(
-            partitions=tuple(part for one in plans for part in one.partitions),
+            partitions=partitions if shards is None else with_shards(jobs, partitions, shards),
             waiting=tuple(
                 f"{job.source.name}.{text}" for job, one in zip(jobs, plans, strict=True) for text in one.waiting
             ),
@@ -117,6 +120,7 @@ class Reading:
         strict: bool = False,
         allow_rejected: bool | int | str | None = None,
         deadline_s: float | None = None,
+        shard: str | None = None,
         on_event: OnEvent = ignore,
         stop: threading.Event | None = None,
     ) -> RunResult:
@@ -126,8 +130,8 @@ class Reading:
         ``name``: a pipeline, or a source with ``to``. ``since``, ``until``: days, both included, or a text such as
         ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
         from the threads of the run, one call at a time. ``allow_rejected``: how many records may be set aside without
-        exit code 5: True, a number, or a share such as "1%"; None: as the pipeline states. ``stop``: when it is set,
-        the run ends cleanly.
+        exit code 5: True, a number, or a share such as "1%"; None: as the pipeline states. ``shard``: ``"3/16"`` reads
+        the accounts of the third of sixteen shards. ``stop``: when it is set, the run ends cleanly.
         Failed partitions, and a lock that another run holds, are in the result.
         """
         notices, notice = collected(on_event)
@@ -142,6 +146,8 @@ class Reading:
         try:
             jobs, sink = jobs_for(self._setup, name, choice, clock.now(), notice)
             assert sink is not None
+            if shard is not None:
+                jobs = sharded(jobs, shard, notice)
             result = self._performed(jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict)
         except PenstockError as error:
             notify(receivers, name, RunResult.not_started(error), notice)

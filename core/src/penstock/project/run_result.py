@@ -106,6 +106,16 @@ class PlanResult:
         return found
 
     @property
+    def shards(self) -> dict[tuple[int, str], tuple[int, int]]:
+        """Of a plan for shards: partitions and requests, by shard and source. A shard without work is left out."""
+        found: dict[tuple[int, str], tuple[int, int]] = {}
+        for one in self.partitions:
+            if one.shard is not None:
+                count, requests = found.get((one.shard, one.source), (0, 0))
+                found[one.shard, one.source] = (count + 1, requests + (one.requests or 0))
+        return dict(sorted(found.items()))
+
+    @property
     def seconds(self) -> float | None:
         """The time that the requests take at least at the sources' pace, side by side; None where no pace is set."""
         times = [count / self.pace[name] for name, count in self.requests_of.items() if name in self.pace]

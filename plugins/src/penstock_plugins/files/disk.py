@@ -5,6 +5,7 @@ Safe file operations: encoded names, writes that survive a power failure, errors
 import errno
 import os
 import shutil
+import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -113,7 +114,7 @@ def replace_text(path: Path, content: bytes) -> None:
     with suppress(FileNotFoundError):
         if path.read_bytes() == content:
             return
-    draft = path.with_name(f".{path.name}.part")
+    draft = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write it
     with draft.open("wb") as file:
         file.write(content)
         file.flush()
@@ -152,6 +153,12 @@ def checksum_of(path: Path) -> str:
     return f"crc32:{found:08x}"
 
 
+# Processes that share a lock wait for each other's opening, and a run for the processes of one that was just killed.
+PARTS_WAIT_S = 30.0
+KILLED_WAIT_S = 1.0
+TRY_S = 0.05
+
+
 def locked(path: Path, what: str, run_id: str) -> BinaryIO:
     """
     A lock file, held until it is closed or the process ends in any way. The file stays when the lock is free.
@@ -163,21 +170,102 @@ def locked(path: Path, what: str, run_id: str) -> BinaryIO:
     with file_errors(path):
         file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            holder = file.read().decode(errors="replace").strip()
-            file.close()
-            raise LockHeldError(
-                f"another run writes {what} ({holder or 'it has just begun'}). Wait for it to end, or stop it; a run "
-                "that was killed holds no lock."
-            ) from None
-        except OSError:
+            # The processes of a divided run end a moment after it, where it was killed.
+            waited = 0.0
+            while not _tried(file, fcntl.LOCK_EX):
+                holder = _text(file)
+                if waited >= KILLED_WAIT_S or PARTS not in holder:
+                    raise _held(what, holder)
+                time.sleep(TRY_S)
+                waited += TRY_S
+            _mark(file, f"process {os.getpid()}, run {run_id}")
+        except BaseException:
             file.close()
             raise
-        file.truncate()
-        file.write(f"process {os.getpid()}, run {run_id}\n".encode())
-        file.flush()
     return file
+
+
+PARTS = "divided into "
+
+
+def locked_with_others(path: Path, what: str, run_id: str, division: str) -> tuple[BinaryIO, bool]:
+    """
+    A lock file that all processes with the same ``division`` hold together. Also whether this is the first of them: it
+    holds the lock alone until :func:`share` is called, and the others wait until then.
+
+    Raises LockHeldError when a process without this division holds it.
+    """
+    import fcntl
+
+    mark = f"{PARTS}{division}"
+    with file_errors(path):
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        try:
+            waited = 0.0
+            while True:
+                if _tried(file, fcntl.LOCK_EX):
+                    _mark(file, f"process {os.getpid()}, run {run_id}, {mark}")
+                    return file, True
+                if _tried(file, fcntl.LOCK_SH):
+                    holder = _text(file)
+                    if not holder.endswith(mark):
+                        raise _held(what, holder)
+                    return file, False
+                holder = _text(file)
+                if waited >= PARTS_WAIT_S or (waited >= KILLED_WAIT_S and not holder.endswith(mark)):
+                    raise _held(what, holder)
+                time.sleep(TRY_S)
+                waited += TRY_S
+        except BaseException:
+            file.close()
+            raise
+
+
+def share(file: BinaryIO) -> None:
+    """Let the other processes of the division hold the lock, too."""
+    import fcntl
+
+    if not _tried(file, fcntl.LOCK_SH):  # a moment without the lock: another run was faster
+        raise _held("the same", _text(file))
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock file for a moment; waits for any other process."""
+    import fcntl
+
+    with file_errors(path), os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _tried(file: BinaryIO, operation: int) -> bool:
+    import fcntl
+
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _text(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace").strip()
+
+
+def _mark(file: BinaryIO, text: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(f"{text}\n".encode())
+    file.flush()
+
+
+def _held(what: str, holder: str) -> LockHeldError:
+    return LockHeldError(
+        f"another run writes {what} ({holder or 'it has just begun'}). Wait for it to end, or stop it; a run "
+        "that was killed holds no lock."
+    )
 
 
 class Draft:

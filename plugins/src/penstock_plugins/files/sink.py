@@ -23,28 +23,42 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 
 import errno
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
 from attrs import evolve, frozen
-from penstock import Batch, Discrepancy, Layout, LedgerEntry, LedgerFile, Partition, SinkError, TargetError, fault_point
+from penstock import (
+    Batch,
+    Discrepancy,
+    Layout,
+    LedgerEntry,
+    LedgerFile,
+    Part,
+    Partition,
+    SinkError,
+    TargetError,
+    fault_point,
+)
 
 from penstock_plugins.files.codec import Codec, Encode
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
 from penstock_plugins.files.disk import (
     Draft,
+    alone,
     checksum_of,
     file_errors,
     file_name,
     former_pair_name,
     locked,
+    locked_with_others,
     make_directories,
     move,
     pair_name,
     replace_text,
+    share,
     sync_directory,
 )
 from penstock_plugins.files.ledger import FileLedger, Merge, account_of
@@ -66,6 +80,12 @@ class FileSink:
     compress: bool = False
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "FileTarget":
+        return self._open(source, run_id, streams, None)
+
+    def open_part(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part) -> "FileTarget":
+        return self._open(source, run_id, streams, part)
+
+    def _open(self, source: str, run_id: str, streams: Sequence[str], part: Part | None) -> "FileTarget":
         state = self.directory / STATE
         if self.directory.exists() and not self.directory.is_dir():
             raise TargetError(
@@ -75,14 +95,16 @@ class FileSink:
         with file_errors(self.directory):
             make_directories(self.directory)
             make_directories(state, mode=0o700)
-        lock = locked(state / f"{file_name(source)}.lock", f"{source} to {self.directory}", run_id)
+        lock = _Lock.taken(state, source, f"{source} to {self.directory}", run_id, part)
         target = None
         try:
             ledger = FileLedger(state / LEDGER)
             target = FileTarget(self, source, ledger, lock)
             self._check_format(ledger)
             target.check_places(streams)
-            target.settle()
+            if lock.first:
+                target.settle()
+            lock.share()
         except BaseException:
             if target is not None:
                 target.close()
@@ -108,10 +130,45 @@ class FileSink:
             )
 
 
+@frozen(kw_only=True)
+class _Lock:
+    """
+    The lock of a source, held alone or as one part of a divided run: then its ``files`` are the shared lock of all
+    parts, and the part's own one.
+    """
+
+    files: tuple[BinaryIO, ...]
+    first: bool = True  # nobody else holds it: what a crash left can be settled
+    part: Part | None = None
+
+    @classmethod
+    def taken(cls, state: Path, source: str, what: str, run_id: str, part: Part | None) -> "_Lock":
+        """Raises LockHeldError."""
+        path = state / f"{file_name(source)}.lock"
+        if part is None:
+            return cls(files=(locked(path, what, run_id),))
+        file, first = locked_with_others(path, what, run_id, part.division)
+        try:
+            own = locked(state / f"{file_name(source)}.{file_name(part.name)}.lock", f"{part.name} of {what}", run_id)
+        except BaseException:
+            file.close()
+            raise
+        return cls(files=(file, own), first=first, part=part)
+
+    def share(self) -> None:
+        """Let the other parts begin."""
+        if self.part is not None and self.first:
+            share(self.files[0])
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+
 class FileTarget:
     """A directory opened for one source. Without a lock it is read-only."""
 
-    def __init__(self, sink: FileSink, source: str, ledger: FileLedger, lock: BinaryIO | None) -> None:
+    def __init__(self, sink: FileSink, source: str, ledger: FileLedger, lock: _Lock | None) -> None:
         self.ledger = ledger
         self.directory = sink.directory
         self.codec = sink.codec
@@ -122,6 +179,7 @@ class FileTarget:
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
         self._claimed: dict[str, Layout] = {}
         self._changed: set[str] = set()  # directories of streams in which a file came or went
+        self._begun: set[Partition] = set()  # accounts of changes streams that this run writes
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "FileWriter":
         first = layouts[0]
@@ -131,6 +189,7 @@ class FileTarget:
                 raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
             if self._layouts.get(first.stream) != layouts:
                 self.ledger.keep_layouts(self.source, first.stream, layouts)
+            self._begun.add(account_of(partition))
         self._layouts[first.stream] = layouts
         for layout in layouts:
             self._claim(layout)
@@ -176,17 +235,25 @@ class FileTarget:
         return None
 
     def finish(self, stream: str) -> None:
-        """Merge the staged days of a changes stream; no effect for others."""
+        """Merge the staged days of a changes stream (of a part: those of its accounts); no effect for others."""
+        self._merge_days(stream, only=None if self._lock is None or self._lock.part is None else self._begun)
+
+    def _merge_days(self, stream: str, only: Collection[Partition] | None = None) -> None:
         staged = [entry for entry in self.ledger.entries(self.source, stream).values() if entry.state == "staged"]
         accounts: dict[Partition, list[LedgerEntry]] = {}
         for entry in sorted(staged, key=lambda entry: entry.partition):
-            accounts.setdefault(account_of(entry.partition), []).append(entry)
+            if only is None or account_of(entry.partition) in only:
+                accounts.setdefault(account_of(entry.partition), []).append(entry)
         for account, entries in accounts.items():
             self._merge(account, entries)
 
     def close(self) -> None:
         try:
-            self._describe()
+            divided = self._lock is not None and self._lock.part is not None
+            # The other parts of the run describe the same files.
+            path = self.directory / STATE / f"{file_name(self.source)}.description.lock"
+            with alone(path) if divided else nullcontext():
+                self._describe()
         finally:
             self._close()
 
@@ -492,7 +559,7 @@ class FileTarget:
             else:
                 self.ledger.forget(self.source, [entry.partition])
         for stream in waiting:
-            self.finish(stream)
+            self._merge_days(stream)
         self._remove_orphans()
 
     def _settle_intent(self, entry: LedgerEntry) -> None:

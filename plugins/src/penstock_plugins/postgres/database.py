@@ -11,11 +11,12 @@ from hashlib import blake2b
 from typing import Any
 
 import psycopg
-from penstock import LockHeldError, PenstockError, Secret, SinkError, TargetError
+from penstock import LockHeldError, Part, PenstockError, Secret, SinkError, TargetError
 from psycopg import conninfo, errors
 from psycopg.types.string import BytesBinaryDumper
 
 OLDEST = 14  # major version
+PARTS_WAIT = 10  # a part waits so many times longer: the first one settles what a crash left
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
 POOLER_PROBES = 3
 REOPEN_TRIES, REOPEN_PAUSE_S = 12, 2.0  # for a session that was lost: a server restarts in less
@@ -75,7 +76,7 @@ class Database:
         self.pid = 0  # of the server's process for this session
         self._readonly = readonly
         self._settings: dict[str, str] = {}
-        self._locked: tuple[str, int] | None = None
+        self._locked: tuple[str, int, Part | None] | None = None
         self._began: float | None = None  # when the statement under way began
         self._interrupted = threading.Event()
         self._reason: PenstockError | None = None
@@ -121,8 +122,9 @@ class Database:
                     for name, value in self._settings.items():
                         self.set(name, value)
                     if self._locked is not None:
-                        source, wait_ms = self._locked
-                        self.lock(source, wait_ms=max(wait_ms, 1000))
+                        source, wait_ms, part = self._locked
+                        if self.lock(source, wait_ms=max(wait_ms, 1000), part=part):
+                            self.share()
                 return
             except (psycopg.OperationalError, LostSessionError) as error:
                 last = error
@@ -247,29 +249,53 @@ class Database:
 
     # --- the lock of a source ---------------------------------------------------------------------------------------
 
-    def lock(self, source: str, *, wait_ms: int) -> None:
+    def lock(self, source: str, *, wait_ms: int, part: Part | None = None) -> bool:
         """
         Take the source's lock for the rest of the session, which ends with this process at the latest. Waits a few
         seconds, since a server may need a moment to detect that a client was killed.
+
+        A part takes the lock together with all parts of its division, and the lock of its own name. Returns whether
+        nobody else holds the source's lock: then a part holds it alone until it calls :meth:`share`, and the others
+        wait for that.
 
         Raises LockHeldError, and TargetError where a pooler gives each transaction another session, which keeps no
         lock.
         """
         self._refuse_transaction_pooler()
-        self._locked = (source, wait_ms)
+        self._locked = (source, wait_ms, part)
         key = lock_key(source)
+        if part is not None:
+            self._take(lock_key(f"{source} {part.name}"), f"{part.name} of {source}", wait_ms)
         if self.one("select pg_try_advisory_lock(%s)", (key,)):
+            return True
+        self._take(key, source, wait_ms if part is None else PARTS_WAIT * wait_ms, shared=part is not None)
+        return part is None
+
+    def _take(self, key: int, what: str, wait_ms: int, *, shared: bool = False) -> None:
+        kind = "_shared" if shared else ""
+        if self.one(f"select pg_try_advisory_lock{kind}(%s)", (key,)):
             return
         try:
             self.run("select set_config('lock_timeout', %s, false)", (f"{wait_ms}ms",))
-            self.run("select pg_advisory_lock(%s)", (key,))
+            self.run(f"select pg_advisory_lock{kind}(%s)", (key,))
         except errors.LockNotAvailable:
-            raise LockHeldError(
-                f"another run writes {source} to {self.place}: {self._holder(key)}. Wait for it to end; if it hangs, "
-                "end it, or its session with pg_terminate_backend."
-            ) from None
+            raise self.held(what, key) from None
         finally:
             self.run("select set_config('lock_timeout', %s, false)", (f"{LOCK_TIMEOUT_S}s",))
+
+    def share(self) -> None:
+        """Let the other parts of the division hold the lock, too. For a run that is not divided, no effect."""
+        assert self._locked is not None, "lock() comes first"
+        source, _, part = self._locked
+        if part is not None:  # this session may hold both; the other parts get theirs when it gives up the first
+            self.run("select pg_advisory_lock_shared(%s)", (lock_key(source),))
+            self.run("select pg_advisory_unlock(%s)", (lock_key(source),))
+
+    def held(self, what: str, key: int) -> LockHeldError:
+        return LockHeldError(
+            f"another run writes {what} to {self.place}: {self._holder(key)}. Wait for it to end; if it hangs, "
+            "end it, or its session with pg_terminate_backend."
+        )
 
     def owns_sql(self, source: str) -> str:
         """

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any, ClassVar
 
 from attrs import frozen
-from penstock import LedgerEntry, SinkError, TargetError
+from penstock import LedgerEntry, LockHeldError, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
 
 from penstock_plugins.postgres.database import Database, LostSessionError, Row, grant, lock_key, quoted, short
@@ -135,6 +135,7 @@ class PostgresLedger(SqlLedger):
     in_texts = "in (select jsonb_array_elements_text(?::jsonb))"
     compares = False  # the writer compares, row by row
     _depth = 0
+    _division: tuple[str, str] | None = None  # source, and how its run is divided
     more_tables = (
         """create table if not exists {t}tables (
             source text not null, stream text not null, of_stream text not null, relation oid not null,
@@ -239,6 +240,31 @@ class PostgresLedger(SqlLedger):
     def _grant(self, role: str) -> None:
         grant(self._database, role, self.schema, [*_WRITTEN, "meta", "days"])
 
+    def check_division(self, source: str, division: str, *, first: bool) -> None:
+        """
+        Record how the run of a source is divided, by the first part, which holds its lock alone; any other part holds
+        the lock together with the others. Raises LockHeldError where these are parts of another division.
+        """
+        fact = f"division of {source}"
+        self._division = (source, division)
+        if first:
+            self.set_fact(fact, division)
+        elif (found := self.fact(fact)) != division:
+            raise LockHeldError(
+                f"another run writes {source} to {self._database.place}, divided into {found or 'other parts'}. Wait "
+                f"for it to end, or divide this one alike: it is divided into {division}."
+            )
+
+    def _owned(self) -> str:
+        """A condition: the session holds the lock of its source, and a divided run still has its division."""
+        if self._division is None:
+            return self._guard()
+        source, division = self._division
+        return (
+            f"({self._guard()} and exists (select from {self.prefix}meta "
+            f"where name = {_literal(f'division of {source}')} and value = {_literal(division)}))"
+        )
+
     # --- deliveries -------------------------------------------------------------------------------------------------
 
     def _put(self, entry: LedgerEntry, changes: Mapping[str, Any], first: Mapping[str, Any]) -> bool:
@@ -247,10 +273,12 @@ class PostgresLedger(SqlLedger):
         key = (entry.source, entry.partition.stream, entry.partition.text)
         row = self._sql(
             "with dropped as (delete from {t}rejected where source = ? and stream = ? and partition = ?) "  # noqa: S608
-            f"{statement} returning {self._guard()}",
+            f"{statement} returning {self._owned()}",
             *(*key, *values),
         ).fetchall()
         if row == [(False,)]:
+            if self._division is not None:
+                self.check_division(*self._division, first=False)
             raise self._database.pooled()
         return bool(row)
 

@@ -20,7 +20,7 @@ import socket
 from collections.abc import Iterator, Mapping, Sequence
 
 from attrs import field, frozen
-from penstock import Discrepancy, Layout, LedgerEntry, Partition, PenstockError, Secret, SinkError, TargetError
+from penstock import Discrepancy, Layout, LedgerEntry, Part, Partition, PenstockError, Secret, SinkError, TargetError
 
 from penstock_plugins.postgres.database import Database, columns_sql
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger
@@ -51,18 +51,28 @@ class PostgresSink:
     lock_wait_ms: int = LOCK_WAIT_MS
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "PostgresTarget":
+        return self._open(source, run_id, streams, None)
+
+    def open_part(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part) -> "PostgresTarget":
+        return self._open(source, run_id, streams, part)
+
+    def _open(self, source: str, run_id: str, streams: Sequence[str], part: Part | None) -> "PostgresTarget":
         self._check_names(source, streams)
         database = Database(self.dsn, application=f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})")
         try:
             with database.explained():
-                database.lock(source, wait_ms=self.lock_wait_ms)
+                first = database.lock(source, wait_ms=self.lock_wait_ms, part=part)
                 database.set("penstock.run_id", run_id)
                 database.set("penstock.source", source)
             ledger = PostgresLedger(
                 database, schema=self.ledger_schema, grant_to=self.grant_to, guard=lambda: database.owns_sql(source)
             )
             target = PostgresTarget(self, database, ledger, source)
-            target.settle()
+            if part is not None:
+                ledger.check_division(source, part.division, first=first)
+            if first:
+                target.settle()
+                database.share()
         except BaseException:
             database.close()
             raise

@@ -1,0 +1,159 @@
+"""
+The division of a run into parts: which part reads which accounts of which source, and how much of its limits.
+
+A *unit* is never divided. It is an account with all its streams, so that parents, children, derived streams and the
+order of ``changes`` stay together; or, of the streams without accounts, one with those that are requested by its rows
+or cut from them. The days of a unit are not divided: a report on demand may cover several of them.
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+
+from attrs import evolve, field, frozen
+
+from penstock._config.source import ConfiguredSource
+from penstock.connector import Stream
+from penstock.errors import UsageError
+
+
+@frozen(order=True)
+class Unit:
+    """``account``, or where there is none ``stream``, of a source."""
+
+    source: str
+    account: str | None = None
+    stream: str = ""
+
+
+def unit_of(source: ConfiguredSource, stream: Stream, account: str | None) -> Unit:
+    """The unit of a stream's account; of a stream without accounts, that of its parent or the stream it is cut from."""
+    if account is not None:
+        return Unit(source.name, account)
+    while (other := stream.parent or stream.derived) is not None:
+        stream = source.stream(other.stream)
+    return Unit(source.name, None, stream.name)
+
+
+@frozen(kw_only=True)
+class Division:
+    """
+    ``holders``: by source, the numbers of the parts that read it, ascending; the first part is 1.
+
+    ``assigned``: the part of each unit that was known when the run was divided. The part of any other one follows from
+    its name alone: whoever computes it, and whatever other accounts there are, finds the same part.
+    """
+
+    parts: int
+    holders: Mapping[str, tuple[int, ...]]
+    assigned: Mapping[Unit, int] = field(factory=dict)
+
+    def part_of(self, unit: Unit) -> int:
+        """The number of the part that reads this unit."""
+        found = self.assigned.get(unit)
+        if found is None:
+            holders = self.holders[unit.source]
+            found = holders[_number(unit.source, unit.account, unit.stream) % len(holders)]
+        return found
+
+
+def divide(
+    parts: int, most: Mapping[str, int], weights: Mapping[Unit, int] | None = None, listed: Iterable[str] = ()
+) -> Division:
+    """
+    Divide sources into ``parts``. The same arguments give the same division, in any process.
+
+    ``most``: by source, the largest number of parts that may read it at once: each part makes one request at a time at
+    least, so it is the number of concurrent requests that the source allows. ``weights``: the work of each known unit;
+    None: nothing is known beforehand. ``listed``: the sources whose accounts are only known after a stream of theirs
+    was read; with ``weights``, a source that is not among them is held by the parts that have a unit of it, and no
+    other.
+
+    Known units are dealt, the heaviest first, each to the part of its source with the least work so far.
+    """
+    allowed = {source: _ring(source, parts, count) for source, count in most.items()}
+    if weights is None:
+        return Division(parts=parts, holders=allowed)
+    load = dict.fromkeys(range(1, parts + 1), 0)
+    chosen: dict[str, set[int]] = {source: set() for source in most}
+    assigned: dict[Unit, int] = {}
+    for unit in sorted(weights, key=lambda unit: (-weights[unit], unit.source, unit.account or "", unit.stream)):
+        open_to = allowed[unit.source] if len(chosen[unit.source]) < most[unit.source] else chosen[unit.source]
+        part = min(open_to, key=lambda number: (load[number], number))
+        load[part] += weights[unit]
+        chosen[unit.source].add(part)
+        assigned[unit] = part
+    growing = set(listed)
+    holders = {
+        source: allowed[source] if source in growing else tuple(sorted(chosen[source])) or allowed[source][:1]
+        for source in most
+    }
+    return Division(parts=parts, holders=holders, assigned=assigned)
+
+
+def _ring(source: str, parts: int, most: int) -> tuple[int, ...]:
+    """So many parts, beginning at one that depends on the source: sources that allow few spread over all parts."""
+    count, first = min(parts, max(1, most)), _number(source)
+    return tuple(sorted((first + number) % parts + 1 for number in range(count)))
+
+
+def _number(*texts: str | None) -> int:
+    return int.from_bytes(hashlib.blake2b(json.dumps(texts).encode(), digest_size=8).digest(), "big")
+
+
+@frozen(kw_only=True)
+class Share:
+    """One part of a division."""
+
+    division: Division
+    number: int
+
+    def has(self, source: ConfiguredSource, stream: Stream, account: str | None) -> bool:
+        """Whether this part reads the stream's account (None: a stream without accounts)."""
+        return self.division.part_of(unit_of(source, stream, account)) == self.number
+
+    def holds(self, source: str) -> bool:
+        """Whether this part reads anything of the source."""
+        return self.number in self.division.holders[source]
+
+    def limited(self, source: ConfiguredSource) -> ConfiguredSource:
+        """The source with this part's share of its concurrent requests and of its requests per second."""
+        holders = self.division.holders[source.name]
+        if len(holders) == 1:
+            return source
+        settings, limits = source.settings, source.connector.limits
+        each, more = divmod(concurrency_of(source), len(holders))
+        pace = settings.requests_per_second or limits.requests_per_second
+        return evolve(
+            source,
+            settings=evolve(
+                settings,
+                concurrency=max(1, each + (holders.index(self.number) < more)),
+                requests_per_second=None if pace is None else pace / len(holders),
+            ),
+        )
+
+
+def concurrency_of(source: ConfiguredSource) -> int:
+    """The concurrent requests that the source allows."""
+    return max(1, source.settings.concurrency or source.connector.limits.concurrency)
+
+
+def shard_of(text: str, sources: Iterable[ConfiguredSource]) -> Share:
+    """The share ``"3/16"``: the third of sixteen. Raises UsageError for any other text."""
+    number, slash, parts = text.partition("/")
+    if not (slash and number.isdecimal() and parts.isdecimal() and 1 <= int(number) <= int(parts) <= MOST_PARTS):
+        raise UsageError(
+            f"found the shard {text!r}, expected the number of a shard and of all, such as 3/16 (at most {MOST_PARTS})"
+        )
+    return Share(division=shards(int(parts), sources), number=int(number))
+
+
+def shards(parts: int, sources: Iterable[ConfiguredSource]) -> Division:
+    """A division that each part computes by itself: it depends on names and on the sources' concurrency only."""
+    if not 1 <= parts <= MOST_PARTS:
+        raise UsageError(f"found {parts} shards, expected a number from 1 to {MOST_PARTS}")
+    return divide(parts, {source.name: concurrency_of(source) for source in sources})
+
+
+MOST_PARTS = 1000

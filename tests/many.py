@@ -1,0 +1,355 @@
+"""
+A provider with many shops, for runs that are divided: a plugin that other processes import by name, and its imitation,
+which counts what it is asked.
+"""
+
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from datetime import date, datetime, timedelta
+from typing import Any
+from urllib.parse import parse_qsl
+
+from attrs import define, field, frozen
+from penstock import (
+    AuthenticationError,
+    Connector,
+    Envelope,
+    Grant,
+    Limits,
+    Parent,
+    Ready,
+    ReportState,
+    Request,
+    Response,
+    SandboxRequest,
+    SandboxResponse,
+    Secret,
+    Slice,
+    SourceSettings,
+    Stream,
+    Unsigned,
+    Waiting,
+    hookimpl,
+    record,
+    setting,
+)
+
+FIRST = date(2026, 1, 5)
+DAYS = 4
+WINDOW = (FIRST, FIRST + timedelta(days=DAYS - 1))
+SHOPS = tuple(f"shop{number}" for number in range(1, 7))
+ALL = ("shops", "sales", "items", "stock", "orders", "events")
+
+
+@frozen(kw_only=True)
+class ManySettings(SourceSettings):
+    base_url: str = setting(help="where the shops answer")
+    password: Secret = setting(help="for a token")
+    shops: tuple[str, ...] = setting((), help="which shops; default: all that the provider lists")
+
+
+@frozen
+class Tokens(Unsigned):
+    """A token that a login grants. The imitation forgets every token but the last."""
+
+    settings: ManySettings
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        assert grant is not None
+        return request.with_headers(("Authorization", grant.token.reveal()))
+
+    def grant_request(self) -> Request:
+        body = self.settings.password.reveal().encode()
+        return Request(method="POST", url=f"{self.settings.base_url}/login", body=body, credentials=False)
+
+    def read_grant(self, response: Response) -> Grant:
+        if response.status != 200:
+            raise AuthenticationError("the shops refused the password")
+        return Grant(token=Secret(str((response.members() or {})["token"])))
+
+
+@frozen
+class Orders:
+    """Reports that are ready at the second poll."""
+
+    def handle(self, response: Response) -> str:
+        return str((response.members() or {})["id"])
+
+    def poll(self, submitted: Request, handle: str) -> Request:
+        return Request(url=f"{submitted.url.rpartition('/')[0]}/orders/{handle}")
+
+    def state(self, response: Response, age_s: float) -> ReportState:
+        found = response.members() or {}
+        return Ready() if found["ready"] else Waiting()
+
+    def lost(self, response: Response) -> bool:
+        return False
+
+
+@record()
+class Shop:
+    name: str
+
+
+@record()
+class Sale:
+    shop: str
+    day: date
+    id: int
+    amount: int
+
+
+@record()
+class Item:
+    shop: str
+    id: int
+
+
+@record()
+class Stock:
+    shop: str
+    item: int
+    count: int
+
+
+@record()
+class Order:
+    shop: str
+    day: date
+    id: int
+
+
+@record()
+class Event:
+    id: str
+    at: datetime
+    text: str
+
+
+def _of_days(path: str) -> Any:
+    def requests(settings: Any, slice_: Slice) -> Iterable[Request]:
+        params = [("shop", slice_.account or ""), ("since", str(slice_.since)), ("until", str(slice_.until))]
+        method = "POST" if path == "orders" else "GET"
+        return [Request(method=method, url=f"{settings.base_url}/{path}", params=params)]
+
+    return requests
+
+
+def _of_shop(path: str) -> Any:
+    def requests(settings: Any, slice_: Slice) -> Iterable[Request]:
+        items = [str(parent["id"]) for parent in slice_.parents or ()]
+        params = [("shop", slice_.account or ""), *(("item", one) for one in items)]
+        return [Request(url=f"{settings.base_url}/{path}", params=params)]
+
+    return requests
+
+
+_LISTED: Any = {
+    "account": "shop",
+    "accounts_from": ("shops", "name"),
+    "envelope": Envelope(items="rows", total="total"),
+}
+STREAMS = (
+    Stream(
+        name="shops",
+        summary="shops",
+        record=Shop,
+        kind="snapshot",
+        key="name",
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/shops")],
+        envelope=Envelope(items="rows", total="total"),
+    ),
+    Stream(
+        name="sales",
+        summary="sales",
+        record=Sale,
+        kind="report",
+        key="id",
+        day="day",
+        requests=_of_days("sales"),
+        **_LISTED,
+    ),
+    Stream(
+        name="items", summary="items", record=Item, kind="snapshot", key="id", requests=_of_shop("items"), **_LISTED
+    ),
+    Stream(
+        name="stock",
+        summary="the stock of each item",
+        record=Stock,
+        kind="snapshot",
+        key="item",
+        parent=Parent(stream="items", columns=("id",)),
+        requests=_of_shop("stock"),
+        **_LISTED,
+    ),
+    Stream(
+        name="orders",
+        summary="orders, by reports on demand",
+        record=Order,
+        kind="report",
+        key="id",
+        day="day",
+        days_per_request=2,
+        day_of="day",
+        requests=_of_days("orders"),
+        poller=lambda settings: Orders(),
+        poll_first_s=0.01,
+        **_LISTED,
+    ),
+    Stream(
+        name="events",
+        summary="events by time of change",
+        record=Event,
+        kind="changes",
+        key="id",
+        day="changed_day",
+        requests=_of_days("events"),
+        **_LISTED,
+    ),
+)
+
+
+@hookimpl
+def penstock_sources() -> Iterable[Connector]:
+    yield Connector(
+        name="many",
+        summary="many shops",
+        settings=ManySettings,
+        authenticator=Tokens,
+        limits=Limits(concurrency=8),
+    )
+
+
+@hookimpl
+def penstock_record_streams(source: str) -> Iterable[Stream]:
+    return STREAMS if source == "many" else ()
+
+
+@define(eq=False)
+class Imitation:
+    """
+    The provider. Rows are a function of shop and day. ``slow_s``: how long each answer takes.
+
+    ``asked`` counts requests by path; ``at_once`` is the largest number of requests that were open at a time, and
+    ``times`` has when each arrived (logins apart). ``one_token``: a login ends every token granted before.
+    """
+
+    shops: tuple[str, ...] = SHOPS
+    rows_per_day: int = 5
+    slow_s: float = 0.0
+    one_token: bool = False
+    throttled: Any = lambda request: None  # an answer in place of the right one
+    asked: Counter[str] = field(factory=Counter, init=False)
+    submitted: list[tuple[str, str, str]] = field(factory=list, init=False)
+    at_once: int = field(default=0, init=False)
+    times: list[float] = field(factory=list, init=False)
+    _open: int = field(default=0, init=False)
+    _tokens: list[str] = field(factory=list, init=False)
+    _polled: Counter[str] = field(factory=Counter, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        with self._lock:
+            self.asked[request.path.split("/")[1]] += 1
+            if request.path == "/login":
+                return self._login(request)
+            if request.headers.get("authorization") not in self._tokens:
+                return SandboxResponse(status=401)
+            self.times.append(time.monotonic())
+            self._open += 1
+            self.at_once = max(self.at_once, self._open)
+        try:
+            time.sleep(self.slow_s)
+            return self.throttled(request) or SandboxResponse(body=json.dumps(self._answer(request)).encode())
+        finally:
+            with self._lock:
+                self._open -= 1
+
+    def _login(self, request: SandboxRequest) -> SandboxResponse:
+        if request.body != b"sesame":
+            return SandboxResponse(status=403)
+        if self.one_token:
+            self._tokens.clear()
+        self._tokens.append(f"token-number-{self.asked['login']}-of-many")
+        return SandboxResponse(body=json.dumps({"token": self._tokens[-1]}).encode())
+
+    def _answer(self, request: SandboxRequest) -> Any:
+        pairs = parse_qsl(request.target.partition("?")[2])
+        params = dict(pairs)
+        shop, path = params.get("shop", ""), request.path
+        if path == "/shops":
+            return listed([{"name": name} for name in self.shops])
+        if path == "/orders":
+            with self._lock:
+                self.submitted.append((shop, params["since"], params["until"]))
+            return {"id": f"{shop}.{params['since']}.{params['until']}"}
+        if path.startswith("/orders/"):
+            shop, since, until = path.rpartition("/")[2].split(".")
+            with self._lock:
+                self._polled[path] += 1
+            return {**listed(self.rows("orders", shop, _days(since, until))), "ready": self._polled[path] > 1}
+        if path == "/stock":
+            return listed([self.stock(shop, int(item)) for name, item in pairs if name == "item"])
+        if path == "/items":
+            return listed(self.rows("items", shop, []))
+        return listed(self.rows(path[1:], shop, _days(params["since"], params["until"])))
+
+    def stock(self, shop: str, item: int) -> dict[str, Any]:
+        return {"shop": shop, "item": item, "count": item % 7}
+
+    def rows(self, stream: str, shop: str, days: Iterable[date]) -> list[dict[str, Any]]:
+        """The rows of a shop."""
+        base = 1000 * (self.shops.index(shop) + 1)
+        if stream == "items":
+            return [{"shop": shop, "id": base + number} for number in range(3)]
+        if stream == "stock":
+            return [self.stock(shop, base + number) for number in range(3)]
+        if stream == "events":
+            return [
+                {"id": f"{shop}-{number}", "at": f"{day}T1{number}:00:00Z", "text": f"of {day}"}
+                for day in days
+                for number in range(3)
+            ]
+        more = {"amount": 7} if stream == "sales" else {}
+        return [
+            {"shop": shop, "day": str(day), "id": (day - FIRST).days * 1_000_000 + base + number, **more}
+            for day in days
+            for number in range(self.rows_per_day)
+        ]
+
+    def expected(self, stream: str) -> list[tuple[Any, ...]]:
+        """What a target must hold of a stream, as :func:`held` shows it."""
+        days = list(_days(str(WINDOW[0]), str(WINDOW[1])))
+        if stream == "shops":
+            return sorted((name,) for name in self.shops)
+        rows = [row for shop in self.shops for row in self.rows(stream, shop, days)]
+        if stream == "events":
+            rows = list({row["id"]: row for row in rows}.values())
+        return shown(stream, rows)
+
+
+_SHOWN: Mapping[str, tuple[str, ...]] = {
+    "shops": ("name",),
+    "sales": ("shop", "day", "id", "amount"),
+    "items": ("shop", "id"),
+    "stock": ("shop", "item", "count"),
+    "orders": ("shop", "day", "id"),
+    "events": ("id", "text"),
+}
+
+
+def shown(stream: str, rows: Iterable[Mapping[str, Any]]) -> list[tuple[Any, ...]]:
+    """The columns of rows that are compared, sorted."""
+    return sorted(tuple(str(row[name]) for name in _SHOWN[stream]) for row in rows)
+
+
+def listed(rows: list[dict[str, Any]]) -> dict[str, Any]:
+    return {"rows": rows, "total": len(rows)}
+
+
+def _days(since: str, until: str) -> list[date]:
+    first, last = date.fromisoformat(since), date.fromisoformat(until)
+    return [first + timedelta(days=number) for number in range((last - first).days + 1)]

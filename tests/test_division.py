@@ -1,0 +1,316 @@
+"""
+The division of a run: which part reads what, by a pure function; and shards, each a process of its own.
+"""
+
+import json
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import many
+import penstock_plugins
+import psycopg
+import pytest
+from attrs import define
+from many import ALL, WINDOW, Imitation, shown
+from penstock import LockHeldError, Part, Project, Secret, UsageError
+from penstock._plan.division import Division, Share, Unit, divide
+from penstock.sandbox.server import serve
+from penstock.testing.pg import server as postgres
+from penstock.testing.sinks import SOURCE
+from penstock_plugins.files.jsonl import JsonLines
+from penstock_plugins.files.sink import FileSink
+from penstock_plugins.postgres.sink import PostgresSink
+from psycopg.rows import dict_row
+
+HERE = Path(__file__).parent
+
+
+def units(count: int, source: str = "shop") -> dict[Unit, int]:
+    return {Unit(source, f"account{number}"): number + 1 for number in range(count)}
+
+
+# --- the function -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("parts", [1, 2, 16])
+def test_every_unit_has_one_part(parts: int) -> None:
+    """
+    Each unit belongs to exactly one part, known beforehand or not, and always to the same.
+    """
+    known = units(40)
+    for division in (divide(parts, {"shop": 8}), divide(parts, {"shop": 8}, known, ["shop"])):
+        for unit in [*known, Unit("shop", "a new one"), Unit("shop", None, "offers")]:
+            part = division.part_of(unit)
+            assert 1 <= part <= parts
+            assert part in division.holders["shop"]
+    assert divide(parts, {"shop": 8}, known) == divide(parts, {"shop": 8}, dict(reversed(known.items())))
+
+
+def test_a_shard_does_not_depend_on_other_accounts() -> None:
+    """
+    The part of an account follows from its name: of two processes that know other accounts, exactly one reads it.
+    """
+    assert [divide(4, {"shop": 8, "other": 2}).part_of(Unit("shop", name)) for name in "abcdefgh"] == [
+        divide(4, {"shop": 8}).part_of(Unit("shop", name)) for name in "abcdefgh"
+    ]
+    assert Counter(divide(4, {"shop": 8}).part_of(Unit("shop", f"account {n}")) for n in range(400)).keys() == {
+        1,
+        2,
+        3,
+        4,
+    }
+
+
+def test_known_work_is_dealt_evenly() -> None:
+    """
+    With known weights the parts have about the same work, the heaviest unit first.
+    """
+    known = units(20)
+    division = divide(4, {"shop": 8}, known)
+
+    load = Counter[int]()
+    for unit, weight in known.items():
+        load[division.part_of(unit)] += weight
+    assert max(load.values()) <= 1.05 * sum(known.values()) / 4
+
+
+def test_a_source_has_no_more_parts_than_requests_at_once() -> None:
+    """
+    A source that allows two requests at once is read by two parts at most, however many accounts it has.
+    """
+    for division in (
+        divide(16, {"shop": 2, "other": 1}),
+        divide(16, {"shop": 2, "other": 1}, units(40) | units(9, "other")),
+    ):
+        assert (len(division.holders["shop"]), len(division.holders["other"])) == (2, 1)
+
+
+def test_without_listed_accounts_a_part_without_work_holds_nothing() -> None:
+    """
+    Two accounts need two parts, so that their source's limits are shared among two.
+    """
+    assert len(divide(8, {"shop": 8}, units(2)).holders["shop"]) == 2
+    assert len(divide(8, {"shop": 8}, units(2), ["shop"]).holders["shop"]) == 8
+
+
+def many_source(**more: Any) -> Any:
+    project = Project(
+        {"source": {"many": {"base_url": "http://127.0.0.1:1", "password": "sesame", **more}}}, plugins=[many]
+    )
+    (found,), _ = project._setup.configured(["many"], notice=lambda text: None)
+    return found
+
+
+def test_shares_of_the_limits_make_the_whole() -> None:
+    """
+    The parts of a source together make no more requests, at once and per second, than the source alone.
+    """
+    source = many_source(concurrency=7, requests_per_second=3.0)
+    division = divide(3, {"many": 7})
+    settings = [Share(division=division, number=number).limited(source).settings for number in (1, 2, 3)]
+
+    assert sorted(one.concurrency for one in settings) == [2, 2, 3]
+    assert sum(one.requests_per_second for one in settings) == pytest.approx(3.0)
+
+
+def test_what_depends_on_each_other_stays_together() -> None:
+    """
+    A child is in the part of its parent, with and without accounts.
+    """
+    source = many_source()
+    for parts in (2, 3, 5):
+        division: Division = divide(parts, {"many": 8})
+        for shop in many.SHOPS:
+            homes = {
+                number
+                for number in range(1, parts + 1)
+                for stream in ("sales", "items", "stock", "orders", "events")
+                if Share(division=division, number=number).has(source, source.stream(stream), shop)
+            }
+            assert len(homes) == 1
+
+
+# --- shards -----------------------------------------------------------------------------------------------------------
+
+RUN = """
+import sys, many, penstock_plugins
+from penstock import Project
+config, target, since, until, *more = sys.argv[1:]
+result = Project(config, plugins=[many, penstock_plugins]).run(
+    "many", to=target, since=since, until=until, **dict(one.split("=") for one in more)
+)
+print(result.summary, result.report["errors"], file=sys.stderr)
+sys.exit(result.exit_code)
+"""
+
+
+@define(eq=False)
+class World:
+    """The imitation, served; a folder with a configuration; and a target."""
+
+    app: Imitation
+    folder: Path
+    target: str
+
+    def configure(self, base_url: str, **more: Any) -> None:
+        values = {"base_url": base_url, "password": "sesame", "retry_first_s": 0.01, "retry_max_s": 0.05, **more}
+        lines = [f"{key} = {json.dumps(value)}" for key, value in values.items()]
+        (self.folder / "penstock.toml").write_text("\n".join(["[source.many]", *lines, ""]))
+
+    def start(self, *words: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-c", RUN, str(self.folder / "penstock.toml"), self.target, *map(str, WINDOW), *words],
+            cwd=HERE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def finished(self, *words: str) -> tuple[int, str]:
+        process = self.start(*words)
+        _, printed = process.communicate(timeout=60)
+        return process.returncode, printed
+
+    def rows(self, stream: str) -> list[tuple[Any, ...]]:
+        if self.target.startswith("jsonl:"):
+            root = Path(self.target.removeprefix("jsonl:")) / "many" / stream
+            return shown(
+                stream,
+                [json.loads(line) for file in root.rglob("data.jsonl") for line in file.read_text().splitlines()],
+            )
+        with psycopg.connect(self.target, row_factory=dict_row) as connection:
+            return shown(stream, connection.execute(f'select * from many."{stream}"').fetchall())
+
+    def assert_true(self) -> None:
+        """The target holds the provider's rows, each once."""
+        for stream in ALL:
+            assert self.rows(stream) == self.app.expected(stream), stream
+
+
+@pytest.fixture(params=["jsonl", "postgres"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    with serve(app := Imitation()) as server, postgres().database() as dsn:
+        made = World(app, tmp_path, f"jsonl:{tmp_path / 'out'}" if request.param == "jsonl" else dsn)
+        made.configure(server.base_url, concurrency=4, shops=list(many.SHOPS))
+        yield made
+        assert server.errors == []
+
+
+@pytest.mark.parametrize("listed", [False, True], ids=["configured", "listed"])
+def test_shards_at_once_leave_the_rows_of_one_run(world: World, listed: bool) -> None:
+    """
+    Three shards that run at once write exactly the rows of one run, whether the accounts are configured or listed; no
+    report is requested twice. A run of everything has then only open partitions to read.
+    """
+    if listed:
+        base_url = (world.folder / "penstock.toml").read_text().split('base_url = "')[1].partition('"')[0]
+        world.configure(base_url, concurrency=4)
+    world.app.slow_s = 0.01
+
+    shards = [world.start(f"shard={number}/3") for number in (1, 2, 3)]
+    for shard in shards:
+        _, printed = shard.communicate(timeout=60)
+        assert shard.returncode == 0, printed
+
+    world.assert_true()
+    assert world.app.at_once <= 4
+    assert len(set(world.app.submitted)) == len(world.app.submitted)
+    world.app.asked.clear()
+    code, printed = world.finished()
+    assert code == 0, printed
+    assert "sales" not in world.app.asked
+    world.assert_true()
+
+
+def test_the_plan_names_the_shard_of_each_partition(tmp_path: Path) -> None:
+    """
+    ``plan`` with shards gives each partition the number of the shard that reads it; a shard's plan is its part.
+    """
+    settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": list(many.SHOPS)}
+    project = Project({"source": {"many": settings}}, plugins=[many, penstock_plugins])
+
+    plan = project.plan("many", since=WINDOW[0], until=WINDOW[1], shards=3)
+
+    by_shop: dict[str, set[int | None]] = {}
+    for one in plan.partitions:
+        by_shop.setdefault(one.partition.as_dict().get("shop", ""), set()).add(one.shard)
+    assert {shop for shop, found in by_shop.items() if len(found) == 1} == {"", *many.SHOPS}
+    assert sum(count for count, _ in plan.shards.values()) == len(plan.partitions)
+
+
+@pytest.mark.parametrize("text", ["0/2", "3/2", "1", "a/b", "1/0", "1/99999", "-1/2"])
+def test_no_shard(text: str) -> None:
+    """
+    A text that names no shard is refused.
+    """
+    project = Project(
+        {"source": {"many": {"base_url": "http://127.0.0.1:1", "password": "sesame"}}}, plugins=[many, penstock_plugins]
+    )
+
+    with pytest.raises(UsageError, match="3/16"):
+        project.run("many", to="jsonl:out", shard=text)
+
+
+def test_a_target_for_one_process_refuses_shards(tmp_path: Path) -> None:
+    """
+    A single file and standard output are written by one process only.
+    """
+    settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": ["shop1"]}
+    project = Project({"source": {"many": settings}}, plugins=[many, penstock_plugins])
+
+    with pytest.raises(UsageError, match="several processes"):
+        project.run("many", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], shard="1/2")
+
+
+# --- the lock of parts ------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(params=["jsonl", "postgres"])
+def sink(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
+    if request.param == "jsonl":
+        yield FileSink(directory=tmp_path / "out", codec=JsonLines())
+        return
+    with postgres().database() as dsn:
+        yield PostgresSink(dsn=Secret(dsn), lock_wait_ms=50)
+
+
+def part(name: str, division: str = "2 shards") -> Part:
+    return Part(division=division, name=name)
+
+
+def test_parts_exclude_everybody_else(sink: Any) -> None:
+    """
+    Parts of one division open the target together; another division, the same part again and a whole run are refused
+    until the last of them has ended.
+    """
+    first = sink.open_part(SOURCE, "r1", part=part("1"))
+    second = sink.open_part(SOURCE, "r2", part=part("2"))
+    for refused in (
+        lambda: sink.open(SOURCE, "r3"),
+        lambda: sink.open_part(SOURCE, "r3", part=part("2")),
+        lambda: sink.open_part(SOURCE, "r3", part=part("1", "3 shards")),
+    ):
+        with pytest.raises(LockHeldError):
+            refused()
+    first.close()
+    with pytest.raises(LockHeldError):
+        sink.open(SOURCE, "r4")
+    third = sink.open_part(SOURCE, "r5", part=part("1"))
+    third.close()
+    second.close()
+
+    sink.open(SOURCE, "r6").close()
+    sink.open_part(SOURCE, "r7", part=part("1", "3 shards")).close()
+
+
+def test_a_run_excludes_parts(sink: Any) -> None:
+    """
+    A part is refused while a whole run writes the source.
+    """
+    whole = sink.open(SOURCE, "r1")
+    with pytest.raises(LockHeldError):
+        sink.open_part(SOURCE, "r2", part=part("1"))
+    whole.close()
