@@ -2,7 +2,7 @@
 Whether memory stays flat: the peak of a run over few records, and of one over a hundred times as many.
 
 The provider is imitated in a process of its own, which makes its bodies as they are requested. Each run is a process,
-too, and its peak is what Linux says (VmHWM). Run it with the Python of an environment that holds penstock-core,
+too, and its peak is Linux's VmHWM. Run it with the Python of an environment that holds penstock-core,
 penstock-plugins[postgres] and connector-bench::
 
     VENV/bin/python benchmarks/memory.py [--to jsonl csv postgresql] [--streams clicks jobs] [--many 10000000]

@@ -120,8 +120,8 @@ class Provider:
 
     def __call__(self, target: str) -> bytes:
         path, _, query = target.partition("?")
-        asked = dict(parse_qsl(query))
-        key = f"{path} {asked.get('page', '1')} {asked.get('start', '')}"
+        requested = dict(parse_qsl(query))
+        key = f"{path} {requested.get('page', '1')} {requested.get('start', '')}"
         if key in self._kept:
             return self._kept[key]
         make: Callable[[dict[str, str]], bytes] = {
@@ -129,24 +129,24 @@ class Provider:
             "/jobs": self.jobs,
             "/clicks": self.clicks,
         }[path]
-        body = make(asked)
+        body = make(requested)
         if not self._endless:
             self._kept[key] = body
         return body
 
-    def leads(self, asked: dict[str, str]) -> bytes:
-        first = (int(asked.get("page", 1)) - 1) * LEADS_PER_PAGE
+    def leads(self, requested: dict[str, str]) -> bytes:
+        first = (int(requested.get("page", 1)) - 1) * LEADS_PER_PAGE
         members = listed([lead(number) for number in range(first, min(first + LEADS_PER_PAGE, self._leads))])
         return b'{"@type":"hydra:Collection","hydra:member":[%s],"hydra:totalItems":%d}' % (members, self._leads)
 
-    def jobs(self, asked: dict[str, str]) -> bytes:
-        first = (int(asked.get("page", 1)) - 1) * JOBS_PER_PAGE
+    def jobs(self, requested: dict[str, str]) -> bytes:
+        first = (int(requested.get("page", 1)) - 1) * JOBS_PER_PAGE
         numbers = range(first, min(first + JOBS_PER_PAGE, self._jobs))
         jobs = self._pattern % tuple(numbers) if self._endless else listed([job(number) for number in numbers])
         return b'{"data":[%s],"summary":{"total":%d}}' % (jobs, self._jobs)
 
-    def clicks(self, asked: dict[str, str]) -> bytes:
-        day = asked["start"]
+    def clicks(self, requested: dict[str, str]) -> bytes:
+        day = requested["start"]
         first = (date.fromisoformat(day) - FIRST_DAY).days * self._clicks_per_day
         clicks = self._clicks or listed([click(first + number) for number in range(self._clicks_per_day)])
         return b'{"status":1,"clicks_report":{"%s":[%s]}}' % (day.encode(), clicks)

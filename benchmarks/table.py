@@ -258,7 +258,7 @@ def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     words.add_argument("--rounds", type=int, default=5)
     words.add_argument("--only", default="", metavar="REGEX", help="only works whose name matches")
-    words.add_argument("--small", type=Path, metavar="VENV", help="an environment whose size is told")
+    words.add_argument("--small", type=Path, metavar="VENV", help="an environment whose size is measured")
     given = words.parse_args()
     throughput([work for work in WORKS if re.search(given.only, work.name)], given.rounds)
     if not given.only:

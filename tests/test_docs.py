@@ -1,6 +1,6 @@
 """
-The documentation: its commands are run and print what it says, its tables are what the declarations say, its links lead
-somewhere.
+The documentation: its commands are run and print what it shows, its tables are those of the declarations, its links
+lead somewhere.
 
 In a ``console`` block a line ``$ command`` is run, and what follows must be its output: blanks do not count, ``...``
 stands for anything, times and run ids for any other. The day is 2026-11-21, Talroo's imitation is the provider. A
@@ -57,7 +57,7 @@ class Shell:
     """
     Runs a page's commands in one directory: penstock's in this process, anything else in a real shell.
 
-    ``port`` is where the imitation really listens; the page says 8977.
+    ``port`` is where the imitation really listens; the page has 8977.
     """
 
     place: Path
@@ -145,8 +145,8 @@ def play(path: Path, shell: Shell, notes: dict[str, Callable[[], None]]) -> None
             commands = list(sessions(text))
             for number, (command, expected) in enumerate(commands):
                 printed = shell.run(command)
-                told = number + 1 < len(commands) and commands[number + 1][0] == "echo $?"
-                assert shell.code == 0 or told or command == "echo $?", f"$ {command}\n{printed}"
+                reported = number + 1 < len(commands) and commands[number + 1][0] == "echo $?"
+                assert shell.code == 0 or reported or command == "echo $?", f"$ {command}\n{printed}"
                 if expected.strip():
                     assert fits(expected, printed), f"{named(path)}:\n$ {command}\nprinted\n{printed}\nnot\n{expected}"
 
@@ -217,7 +217,7 @@ def test_the_guide_prints_what_it_says(shell: Shell, talroo: Server, clock: Any)
 
 
 def files_of(path: Path) -> dict[str, str]:
-    """The files that a page tells its reader to write: blocks whose first line is ``# path``."""
+    """The files that a page has its reader write: blocks whose first line is ``# path``."""
     found = {}
     for language, text in blocks(path):
         first, _, rest = text.partition("\n")
@@ -232,7 +232,7 @@ def files_of(path: Path) -> dict[str, str]:
 
 def test_the_first_hour_of_an_author_works(shell: Shell, clock: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """
-    The page's files, installed as it says, are a connector: listed, run against its sandbox, passing its own test.
+    The page's files, installed as it describes, are a connector: listed, run against its sandbox, passing its own test.
     """
     page = ROOT / "docs" / "connector-guide.md"
     files = files_of(page)
@@ -357,7 +357,7 @@ def test_a_template_is_a_configuration_to_be_filled_in(
     connector: str, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
-    What init prints has every section in place; what is still to be filled in is told key by key, and nothing else.
+    What init prints has every section in place; the errors name every key that is still empty, and nothing else.
     """
     assert main(["init", connector], environ={}) == 0
     template = capsys.readouterr().out
@@ -365,10 +365,10 @@ def test_a_template_is_a_configuration_to_be_filled_in(
     secrets = dict.fromkeys(re.findall(r'env = "(\w+)"', template), "secret-text")
 
     code = main(["check", connector], environ=secrets)
-    told = capsys.readouterr().err
+    reported = capsys.readouterr().err
     open_keys = re.findall(r'^(\w+) = \[?"\.\.\."\]?$', template, re.MULTILINE)
     assert code == 2 or not open_keys
-    assert set(re.findall(rf"source\.{connector}\.(\w+): still holds", told)) == set(open_keys)
+    assert set(re.findall(rf"source\.{connector}\.(\w+): still holds", reported)) == set(open_keys)
 
 
 @pytest.mark.parametrize("path", PAGES, ids=named)
@@ -388,15 +388,15 @@ def test_the_guide_tells_every_exit_code_and_verb() -> None:
     The table of exit codes has each code that a run or an error can end with; each verb is mentioned.
     """
     text = (ROOT / "docs" / "guide.md").read_text()
-    told = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
+    reported = set(map(int, re.findall(r"^\| (\d+) \|", text, re.MULTILINE)))
     kinds = [one for one in vars(errors).values() if isinstance(one, type) and issubclass(one, errors.PenstockError)]
 
-    assert told == {one.exit_code for one in kinds} | set(RunReport.STATUS)
+    assert reported == {one.exit_code for one in kinds} | set(RunReport.STATUS)
     assert [verb for verb in COMMANDS if f"penstock {verb}" not in text] == []
 
 
 @pytest.mark.parametrize(
-    ("command", "said"),
+    ("command", "output"),
     [
         pytest.param("run daily", "there is no penstock.toml here", id="no configuration"),
         pytest.param("streams", "Missing argument 'CONNECTOR'. See: penstock streams --help", id="no argument"),
@@ -409,14 +409,14 @@ def test_the_guide_tells_every_exit_code_and_verb() -> None:
     ],
 )
 def test_a_newcomers_slip_is_told_in_a_line(
-    command: str, said: str, shell: Shell, capsys: pytest.CaptureFixture[str]
+    command: str, output: str, shell: Shell, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """
     What is missing, and what to do, in one line on stderr; exit code 2, and nothing written.
     """
     assert main(command.split(), environ={}) == 2
-    told = capsys.readouterr()
-    assert said in told.err
-    assert told.out == ""
-    assert len(told.err.splitlines()) == 1
+    reported = capsys.readouterr()
+    assert output in reported.err
+    assert reported.out == ""
+    assert len(reported.err.splitlines()) == 1
     assert list(shell.place.iterdir()) == []

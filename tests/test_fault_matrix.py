@@ -1,6 +1,6 @@
 """
 Every reading connector behind every fault: what passes leaves the provider's rows, what does not leaves whole
-partitions or none, and says why.
+partitions or none, and reports why.
 """
 
 import random
@@ -32,7 +32,7 @@ HARMLESS = {"circular_link", "foreign_link", "plain_link", "duplicate_member", "
 # One record of a page is bad: it is set aside, or its page is refused; nothing else is touched.
 SPOILT = {"invalid_utf8", "not_a_number", "infinity", "too_large_number", "deep", "bad_record"}
 
-# What must be said, and how the process ends.
+# The message, and how the process ends.
 SAID = {
     "unauthorized": (3, {"AuthenticationError"}),
     # The latter two: a child whose parent was not read, and a login.
@@ -204,7 +204,7 @@ def test_bad_record_costs_itself_only(provider: Provider, name: str, tmp_path: P
 
 def test_an_answer_of_another_day_is_no_answer(tmp_path: Path) -> None:
     """
-    A report that says it is of other days than those requested is requested again; its rows are not set aside.
+    A report of other days than those requested is requested again; its rows are not set aside.
     """
     provider = TALROO
     fault = evolve(FAULTS["repeated_page"], when=lambda request: "advertiser_id=2112" in request.query)

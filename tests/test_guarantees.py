@@ -15,7 +15,7 @@ LINES = [line for line in PAGE.splitlines() if re.match(r"\|(?! ?---|-)", line) 
 @pytest.mark.parametrize(("file", "name"), PROOFS, ids=[name for _, name in PROOFS])
 def test_the_proof_exists(file: str, name: str) -> None:
     """
-    The file has a test of that name, and it says what it proves.
+    The file has a test of that name, with a docstring that states what it proves.
     """
     tree = ast.parse((ROOT / file).read_text())
     found = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and node.name == name]

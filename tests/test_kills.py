@@ -48,11 +48,11 @@ class Bench:
     folder: Path
     kind: str = "jsonl"
     on_request: Callable[[int], None] = lambda number: None
-    asked: list[SandboxRequest] = field(factory=list)
+    requested: list[SandboxRequest] = field(factory=list)
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
-        self.asked.append(request)
-        self.on_request(len(self.asked))
+        self.requested.append(request)
+        self.on_request(len(self.requested))
         answer: SandboxResponse = self.app(request)
         return answer
 
@@ -76,10 +76,10 @@ class Bench:
         )
 
     def run(self, environ: Mapping[str, str] | None = None, **more: Any) -> tuple[int, str]:
-        """Exit code and what was said; also the traces of a defect, of which there must be none."""
+        """Exit code and stderr; also the traces of a defect, of which there must be none."""
         process = self.start(environ, **more)
-        _, said = process.communicate(timeout=60)
-        text = said.decode()
+        _, output = process.communicate(timeout=60)
+        text = output.decode()
         assert "Traceback" not in text, text
         assert "defect" not in text, text
         return process.returncode, text
@@ -120,7 +120,7 @@ class Bench:
         """The reports that were requested: path, account and body."""
         return [
             (request.path, request.headers.get("x-client-id", ""), request.body)
-            for request in self.asked
+            for request in self.requested
             if self.provider.submits(request)
         ]
 
@@ -175,9 +175,9 @@ def test_killed_while_a_partition_is_delivered(bench: Bench, point: str, number:
     code, _ = bench.run({"PENSTOCK_KILL_AT": f"{point}:{number}"})
     assert code == -signal.SIGKILL
 
-    code, said = bench.run()
+    code, output = bench.run()
 
-    assert code == 0, said
+    assert code == 0, output
     bench.assert_true()
 
 
@@ -190,9 +190,9 @@ def test_killed_while_changes_are_merged(bench: Bench, point: str) -> None:
     code, _ = bench.run({"PENSTOCK_KILL_AT": point})
     assert code == -signal.SIGKILL
 
-    code, said = bench.run()
+    code, output = bench.run()
 
-    assert code == 0, said
+    assert code == 0, output
     bench.assert_true()
 
 
@@ -207,9 +207,9 @@ def test_no_report_is_submitted_twice(bench: Bench, point: str) -> None:
     # Reports that were requested when the process ended, but whose answer had not been read.
     unread = submitted_but_unknown(bench)
 
-    code, said = bench.run()
+    code, output = bench.run()
 
-    assert code == 0, said
+    assert code == 0, output
     bench.assert_true()
     again = [one for one in set(bench.submissions) if bench.submissions.count(one) > 1]
     assert len(again) <= unread, again
@@ -226,7 +226,7 @@ def submitted_but_unknown(bench: Bench) -> int:
 def killed_at_request(bench: Bench, number: int) -> None:
     """A run whose process ends at the moment its request of this number arrives (or later, with the run)."""
     started: list[subprocess.Popen[bytes]] = []
-    seen = len(bench.asked)
+    seen = len(bench.requested)
 
     def kill(count: int) -> None:
         if count - seen == number and started:
@@ -256,9 +256,9 @@ def test_killed_at_any_moment(bench: Bench) -> None:
         killed_at_request(bench, draw.randint(1, 12))
     killed_after(bench, draw.uniform(0.25, 0.6))
 
-    code, said = bench.run()
+    code, output = bench.run()
 
-    assert code == 0, said
+    assert code == 0, output
     bench.assert_true()
 
 
@@ -276,9 +276,9 @@ def test_killed_at_many_moments(bench: Bench, seed: int) -> None:
         else:
             killed_after(bench, draw.uniform(0.2, 1.2))
 
-    code, said = bench.run()
+    code, output = bench.run()
 
-    assert code == 0, said
+    assert code == 0, output
     bench.assert_true()
 
 
@@ -302,7 +302,7 @@ def test_killed_while_a_day_is_replaced(bench: Bench) -> None:
     bench.assert_true()
 
 
-# --- the disk says no -----------------------------------------------------------------------------------------------
+# --- the disk refuses -----------------------------------------------------------------------------------------------
 
 
 @benches(TALROO, CONVERTR, TARGETCIRCLE, kinds=("jsonl",))
@@ -316,14 +316,14 @@ def test_disk_full(bench: Bench) -> None:
     if bench.provider is TARGETCIRCLE:
         bench.app.clicks_per_day, bench.app.rows_per_page = 1500, 300
 
-    code, said = bench.run(before=disk_with(200_000))
+    code, output = bench.run(before=disk_with(200_000))
 
-    assert code == 1, said
-    assert "Free some space and run again" in said
+    assert code == 1, output
+    assert "Free some space and run again" in output
     lost = sum(map(len, bench.truth().values())) - sum(map(len, bench.rows().values()))
     assert lost > 0
-    code, said = bench.run()
-    assert code == 0, said
+    code, output = bench.run()
+    assert code == 0, output
     bench.assert_true()
 
 
@@ -338,9 +338,9 @@ def test_disk_full_while_days_are_replaced(bench: Bench) -> None:
     for day in bench.days:
         bench.app.restate(day)
 
-    code, said = bench.run(before=disk_with(200_000))
+    code, output = bench.run(before=disk_with(200_000))
 
-    assert code == 1, said
+    assert code == 1, output
     now = {path: path.read_bytes() for path in (bench.folder / "out").rglob("data.jsonl")}
     assert now.keys() == before.keys()
     assert any(len(content) > 200_000 for content in before.values())
@@ -350,7 +350,7 @@ def test_disk_full_while_days_are_replaced(bench: Bench) -> None:
 
 
 def disk_with(free: int) -> Callable[[], None]:
-    """Called in the child: no file of it grows beyond so many bytes, and a write says so, as on a full disk."""
+    """Called in the child: no file of it grows beyond so many bytes, and a write fails, as on a full disk."""
 
     def limit() -> None:
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -362,21 +362,21 @@ def disk_with(free: int) -> Callable[[], None]:
 @benches(TALROO, kinds=SINKS)
 def test_ledger_is_no_ledger(bench: Bench) -> None:
     """
-    A ledger that is a broken file is refused in a sentence before anything is asked; no byte of anything changes.
+    A ledger that is a broken file is refused in a sentence before the first request; no byte of anything changes.
     """
     assert bench.run()[0] == 0
-    asked = len(bench.asked)
+    requested = len(bench.requested)
     state = bench.folder / "out" / ".penstock"
     for file in state.glob("ledger.sqlite*"):
         file.unlink()
     (state / "ledger.sqlite").write_bytes(b"SQLite format 3\0 and then nothing that makes sense" * 100)
     before = {path: path.read_bytes() for path in (bench.folder / "out").rglob("*") if path.is_file()}
 
-    code, said = bench.run()
+    code, output = bench.run()
 
-    assert code == 2, said
-    assert "ledger.sqlite" in said
-    assert len(bench.asked) == asked
+    assert code == 2, output
+    assert "ledger.sqlite" in output
+    assert len(bench.requested) == requested
     after = {path: path.read_bytes() for path in (bench.folder / "out").rglob("*") if path.is_file()}
     after = {path: content for path, content in after.items() if path.suffix != ".lock"}
     assert after == {path: content for path, content in before.items() if path.suffix != ".lock"}
@@ -393,7 +393,7 @@ def without_override() -> None:
 @pytest.mark.parametrize("what", ["a file in its place", "a file in place of its state", "not permitted"])
 def test_target_cannot_be_written(bench: Bench, what: str) -> None:
     """
-    A target that is a file, or a directory without the right to write, is refused before anything is asked.
+    A target that is a file, or a directory without the right to write, is refused before the first request.
     """
     out = bench.folder / "out"
     if what == "a file in its place":
@@ -404,11 +404,11 @@ def test_target_cannot_be_written(bench: Bench, what: str) -> None:
     else:
         out.mkdir(mode=0o555)
 
-    code, said = bench.run(before=without_override)
+    code, output = bench.run(before=without_override)
 
-    assert code == 2, said
-    assert "out" in said
-    assert bench.asked == []
+    assert code == 2, output
+    assert "out" in output
+    assert bench.requested == []
 
 
 @benches(TALROO, kinds=("jsonl",))

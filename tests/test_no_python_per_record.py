@@ -148,8 +148,8 @@ def provider(size: int) -> SandboxApp:
             bodies[path, str(page + 1)] = json.dumps({"total": PAGES * size, "data": records}).encode()
 
     def answer(request: SandboxRequest) -> SandboxResponse:
-        asked = dict(pair.partition("=")[::2] for pair in request.query.split("&"))
-        return SandboxResponse(body=bodies[request.path, asked.get("page", "1")])
+        requested = dict(pair.partition("=")[::2] for pair in request.query.split("&"))
+        return SandboxResponse(body=bodies[request.path, requested.get("page", "1")])
 
     return answer
 

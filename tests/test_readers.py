@@ -37,8 +37,8 @@ def delivered(folder: Path, provider: Provider) -> Any:
         days = provider.window(TODAY)
         window = ("--since", str(days[0]), "--until", str(days[-1]), "--streams", ",".join(provider.streams))
         for target in ("jsonl:data", "csv:csv"):
-            code, said = finished(folder, "run", provider.name, "--to", target, *window)
-            assert code == 0, said
+            code, output = finished(folder, "run", provider.name, "--to", target, *window)
+            assert code == 0, output
     return app
 
 

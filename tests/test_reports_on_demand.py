@@ -63,7 +63,7 @@ class Keyed(Unsigned):
 
 @frozen
 class Orders:
-    """A poller whose report is ready at once; ``place`` says where its rows are."""
+    """A poller whose report is ready at once; ``place``: where its rows are."""
 
     place: Callable[[str], Ready]
 
@@ -107,26 +107,26 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
                 poll_first_s=0.0,
             )
 
-    asked: list[SandboxRequest] = []
+    requested: list[SandboxRequest] = []
 
     def app(request: SandboxRequest) -> SandboxResponse:
-        asked.append(request)
+        requested.append(request)
         base = f"http://{request.headers['host']}"
         if request.path == "/orders":
-            said: Any = {"at": f"{base}/orders/1"}
+            output: Any = {"at": f"{base}/orders/1"}
         elif request.path == "/orders/1":
-            said = {"rows": f"{base}/orders/1/rows"}
+            output = {"rows": f"{base}/orders/1/rows"}
         else:
             page = int(request.target.rpartition("page=")[2])
-            said = {"data": ROWS[2 * page - 2 : 2 * page]}
-        return SandboxResponse(body=json.dumps(said).encode())
+            output = {"data": ROWS[2 * page - 2 : 2 * page]}
+        return SandboxResponse(body=json.dumps(output).encode())
 
     registry = Registry([Shop(), penstock_plugins])
     sink = MemorySink(folder / "ledger.sqlite")
     with serve(app) as server:
         source = ConfiguredSource.of(registry, "shop", ShopSettings(base_url=server.base_url, retries=0))
         report = run([Job(source=source, streams=("sales",), sink=sink)], clock=then())
-    return report, [row for rows in sink.rows.get("sales", {}).values() for row in rows], asked
+    return report, [row for rows in sink.rows.get("sales", {}).values() for row in rows], requested
 
 
 @pytest.mark.parametrize(
@@ -142,11 +142,11 @@ def test_every_page_of_a_report_arrives(place: Callable[[str], Ready], signed: b
     The rows of a report come in pages, at the provider or at a link that it gave: each is read to its end, and
     credentials go along to the provider's own pages only.
     """
-    report, rows, asked = read(tmp_path, place)
+    report, rows, requested = read(tmp_path, place)
 
     assert report.exit_code == 0, report.errors[0]["message"]
     assert sorted(row["id"] for row in rows) == [1, 2, 3, 4, 5]
-    pages = [request for request in asked if "/rows" in request.path]
+    pages = [request for request in requested if "/rows" in request.path]
     assert len(pages) == 3
     assert {"x-key" in request.headers for request in pages} == {signed}
 

@@ -1,5 +1,5 @@
 """
-What a run promises as a whole: it ends when told to, keeps what is complete, and keeps to limits and to one writer.
+What a run promises as a whole: it ends on a signal, keeps what is complete, and keeps to limits and to one writer.
 """
 
 import json
@@ -46,16 +46,16 @@ from worlds import CONVERTR, TALROO, TODAY, bag, command, configure, then
 
 @define(eq=False)
 class Stalling:
-    """An imitation that leaves some requests without an answer, until told otherwise."""
+    """An imitation that leaves some requests without an answer, until it is released."""
 
     app: Any
     stalls: Callable[[SandboxRequest], bool]
     going_on: threading.Event = field(factory=threading.Event)
     stalled: threading.Event = field(factory=threading.Event)
-    asked: list[SandboxRequest] = field(factory=list)
+    requested: list[SandboxRequest] = field(factory=list)
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
-        self.asked.append(request)
+        self.requested.append(request)
         if self.stalls(request) and not self.going_on.is_set():
             self.stalled.set()
             self.going_on.wait(60)
@@ -109,22 +109,22 @@ def test_signal_ends_a_run_that_hangs(talroo: Bench, number: signal.Signals) -> 
     wait_for(lambda: len(talroo.delivered()) == 3)
     began = time.monotonic()
     process.send_signal(number)
-    _, said = process.communicate(timeout=15)
+    _, output = process.communicate(timeout=15)
 
     assert time.monotonic() - began < 10
-    assert process.returncode == 130, said
-    assert b"Traceback" not in said
+    assert process.returncode == 130, output
+    assert b"Traceback" not in output
     report = json.loads((talroo.folder / "report.json").read_text())
     assert (report["exit_code"], report["status"]) == (130, "interrupted")
     assert all("advertiser_id=2112" in path for path in talroo.delivered())
 
-    before = len(talroo.app.asked)
+    before = len(talroo.app.requested)
     talroo.app.going_on.set()
     process = talroo.start()
     process.communicate(timeout=30)
     assert process.returncode == 0
     assert len(talroo.delivered()) == 6
-    assert len(talroo.app.asked) > before
+    assert len(talroo.app.requested) > before
 
 
 def test_signal_keeps_the_days_of_changes_that_are_complete(tmp_path: Path) -> None:
@@ -143,11 +143,11 @@ def test_signal_keeps_the_days_of_changes_that_are_complete(tmp_path: Path) -> N
         assert stalling.stalled.wait(20)
         time.sleep(0.7)  # the other days are read meanwhile
         process.terminate()
-        _, said = process.communicate(timeout=15)
+        _, output = process.communicate(timeout=15)
         stalling.going_on.set()
         truth = CONVERTR.expected(inner, days[:-1])
 
-    assert process.returncode == 130, said
+    assert process.returncode == 130, output
     lines = (tmp_path / "out" / "convertr" / "leads" / "data.jsonl").read_text().splitlines()
     rows = {json.dumps(row, default=str): row for key, found in truth.items() if key[0] == "leads" for row in found}
     assert len(lines) == len(rows) > 50
@@ -159,41 +159,41 @@ def test_deadline_leaves_the_rest_for_the_next_run(talroo: Bench) -> None:
     """
     began = time.monotonic()
     process = talroo.start("--deadline", "2s")
-    _, said = process.communicate(timeout=20)
+    _, output = process.communicate(timeout=20)
 
     assert time.monotonic() - began < 10
-    assert process.returncode == 4, said
-    assert f"{len(talroo.app.asked)} requests".encode() in said  # those that hang are counted, too
+    assert process.returncode == 4, output
+    assert f"{len(talroo.app.requested)} requests".encode() in output  # those that hang are counted, too
     assert len(talroo.delivered()) == 3
     talroo.app.going_on.set()
     process = talroo.start()
-    _, said = process.communicate(timeout=20)
-    assert process.returncode == 0, said
+    _, output = process.communicate(timeout=20)
+    assert process.returncode == 0, output
     assert len(talroo.delivered()) == 6
 
 
 def test_one_run_writes_a_source_at_a_time(talroo: Bench) -> None:
     """
-    A second run of the source into the same target ends with 6 and asks for nothing; once the first one is killed,
+    A second run of the source into the same target ends with 6 and makes no request; once the first one is killed,
     the next starts at once.
     """
     first = talroo.start()
     assert talroo.app.stalled.wait(20)
-    wait_for(lambda: len(talroo.delivered()) == 3 and len(talroo.app.asked) == 6)
-    asked = len(talroo.app.asked)
+    wait_for(lambda: len(talroo.delivered()) == 3 and len(talroo.app.requested) == 6)
+    requested = len(talroo.app.requested)
 
     second = talroo.start()
-    _, said = second.communicate(timeout=20)
+    _, output = second.communicate(timeout=20)
 
-    assert second.returncode == 6, said
-    assert b"another run" in said
-    assert len(talroo.app.asked) == asked
+    assert second.returncode == 6, output
+    assert b"another run" in output
+    assert len(talroo.app.requested) == requested
     first.kill()
     first.communicate(timeout=20)
     talroo.app.going_on.set()
     third = talroo.start()
-    _, said = third.communicate(timeout=20)
-    assert third.returncode == 0, said
+    _, output = third.communicate(timeout=20)
+    assert third.returncode == 0, output
     assert len(talroo.delivered()) == 6
 
 
@@ -343,10 +343,10 @@ def shopping(
     sink = sink or MemorySink(folder / "ledger.sqlite")
 
     def app(request: SandboxRequest) -> SandboxResponse:
-        said = answers.get(request.target, answers.get(request.path, {"data": [], "total": 0}))
-        if isinstance(said, int):
-            return SandboxResponse(status=said)
-        return SandboxResponse(body=json.dumps(said).encode())
+        output = answers.get(request.target, answers.get(request.path, {"data": [], "total": 0}))
+        if isinstance(output, int):
+            return SandboxResponse(status=output)
+        return SandboxResponse(body=json.dumps(output).encode())
 
     with serve(app) as server:
         settings = ShopSettings(base_url=server.base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02)
@@ -406,15 +406,15 @@ class Notes:
 
 def test_a_ledger_that_is_gone_is_told_once(tmp_path: Path) -> None:
     """
-    However many partitions fail, that a failure cannot be noted is told once; the report has each of them.
+    However many partitions fail, the failure to record them is one note; the report has each of them.
     """
     notes = Notes()
     broken = {f"/things/{shop}": 500 for shop in "abc"}
     report, _, _ = shopping(tmp_path, broken, sink=GoneSink(tmp_path / "ledger.sqlite"), listener=notes)
 
     assert len(report.errors) == 3
-    (told,) = (text for text in notes.texts if "not recorded in the ledger" in text)
-    assert told.endswith("the connection is lost")
+    (reported,) = (text for text in notes.texts if "not recorded in the ledger" in text)
+    assert reported.endswith("the connection is lost")
 
 
 @pytest.mark.parametrize(
@@ -450,17 +450,17 @@ def test_a_child_of_a_failed_parent_is_not_read(tmp_path: Path) -> None:
     report, sink, _ = shopping(tmp_path, good, ("things", "parts"))
     assert report.exit_code == 0, report.errors
 
-    bad, _, asked = shopping(tmp_path, {"/things/a": 500}, ("things", "parts"), sink=sink)
+    bad, _, requested = shopping(tmp_path, {"/things/a": 500}, ("things", "parts"), sink=sink)
 
     assert bad.exit_code == 1
     assert {(one["stream"], one["partition"]["shop"]) for one in bad.errors} == {("things", "a"), ("parts", "a")}
-    assert not [target for target in asked if target.startswith("/parts/a")]
+    assert not [target for target in requested if target.startswith("/parts/a")]
     assert [row["id"] for row in sink.all("parts")] == [7]
 
 
 def test_a_ceiling_is_delivered_and_counts_as_failed(tmp_path: Path) -> None:
     """
-    The provider's most records are there, marked truncated, and the exit code says that there may be more.
+    The provider's most records are there, marked truncated, and the exit code states that there may be more.
     """
     pages = {
         "/things/a": a_page(1, 2, total=6),
@@ -532,15 +532,15 @@ def test_a_plan_is_what_a_run_then_asks_for(tmp_path: Path) -> None:
 
         run([job], clock=then())
 
-    asked = {(one["advertiser_id"], one["start"]) for one in list(app.params)[-len(server.requests) :]}
-    assert {part.partition.values[0][1:] + part.partition.values[1][1:] for part in planned.partitions} == asked
-    assert planned.final == {"clicks": 2 * 7 - len(asked)}
+    requested = {(one["advertiser_id"], one["start"]) for one in list(app.params)[-len(server.requests) :]}
+    assert {part.partition.values[0][1:] + part.partition.values[1][1:] for part in planned.partitions} == requested
+    assert planned.final == {"clicks": 2 * 7 - len(requested)}
     assert {part.reason for part in planned.partitions} == {"open"}
 
 
 def test_restated_days_are_replaced_and_told(tmp_path: Path) -> None:
     """
-    Rows that changed, vanished or came are there after the next run, and the report says of which day how many.
+    Rows that changed, vanished or came are there after the next run, and the report has their number by day.
     """
     with serve() as server:
         app = server.app = TALROO.make(server.base_url, date(2026, 3, 20))
@@ -551,7 +551,7 @@ def test_restated_days_are_replaced_and_told(tmp_path: Path) -> None:
         report = TALROO.run(server.base_url, sink)
 
         truth = TALROO.expected(app)
-    told = report.stream("talroo", "clicks").restated
-    assert {one["partition"]["report_date"] for one in told} == {str(TALROO.window()[-1])}
-    assert all(one["rows"][0] != one["rows"][1] or one["sums"] for one in told)
+    reported = report.stream("talroo", "clicks").restated
+    assert {one["partition"]["report_date"] for one in reported} == {str(TALROO.window()[-1])}
+    assert all(one["rows"][0] != one["rows"][1] or one["sums"] for one in reported)
     assert bag(sink.all("clicks")) == bag(row for rows in truth.values() for row in rows)

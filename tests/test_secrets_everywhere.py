@@ -65,7 +65,7 @@ class Bench:
     app: Any
     folder: Path
     secrets: set[str]
-    said: list[bytes] = field(factory=list)
+    output: list[bytes] = field(factory=list)
     codes: list[int] = field(factory=list)
 
     def call(self, *words: str) -> str:
@@ -73,7 +73,7 @@ class Bench:
         out, err = io.StringIO(), io.StringIO()
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             self.codes.append(main(words))
-        self.said += [out.getvalue().encode(), err.getvalue().encode()]
+        self.output += [out.getvalue().encode(), err.getvalue().encode()]
         return out.getvalue() + err.getvalue()
 
     def read(self, *more: str) -> str:
@@ -87,7 +87,7 @@ class Bench:
     def written(self) -> dict[str, bytes]:
         files = {str(path): path.read_bytes() for path in self.folder.rglob("*") if path.is_file()}
         files.pop(str(self.folder / "penstock.toml"))  # the user's own
-        return files | {f"output {number}": text for number, text in enumerate(self.said)}
+        return files | {f"output {number}": text for number, text in enumerate(self.output)}
 
     def assert_nothing_leaked(self) -> None:
         everything = self.written()
@@ -136,7 +136,7 @@ def tokens_of(bench: Bench) -> set[str]:
 @every
 def test_nothing_leaks_from_a_life_of_commands(bench: Bench) -> None:
     """
-    check, plan, run, status, rejected, again with every log on: no secret in what is said, in a file, in the ledger.
+    check, plan, run, status, rejected, again with every log on: no secret in any output, in a file, in the ledger.
     """
     source = bench.provider.name
     bench.call("check", source)
@@ -147,7 +147,7 @@ def test_nothing_leaks_from_a_life_of_commands(bench: Bench) -> None:
     bench.call("status", source, "--to", "jsonl:out", "--json")
     bench.call("rejected", "list", "--to", "jsonl:out")
 
-    assert bench.codes == [0] * 7, bench.said
+    assert bench.codes == [0] * 7, bench.output
     bench.secrets |= tokens_of(bench)
     bench.assert_nothing_leaked()
 
@@ -156,7 +156,7 @@ def test_nothing_leaks_from_a_life_of_commands(bench: Bench) -> None:
 @pytest.mark.parametrize("fault", ["unauthorized", "html", "bad_record", "reset", "cut_json", "foreign_redirect"])
 def test_nothing_leaks_from_failures(bench: Bench, fault: str) -> None:
     """
-    Refused, cut, redirected, with tracebacks on: messages name what was asked, without what lets others ask it.
+    Refused, cut, redirected, with tracebacks on: messages name the request, without what lets others make it.
     """
     bench.server.app = with_faults(bench.app, [evolve(FAULTS[fault], kind="fatal")])
 
@@ -180,7 +180,7 @@ def test_wrong_credentials_are_not_shown_either(bench: Bench) -> None:
     bench.call("check", bench.provider.name, "--debug")
     bench.read("--to", "jsonl:out", "--debug", "--report", "report.json")
 
-    assert bench.codes == [3, 3], bench.said
+    assert bench.codes == [3, 3], bench.output
     bench.assert_nothing_leaked()
 
 
@@ -262,8 +262,8 @@ def test_set_of_a_secret_is_refused(bench: Bench) -> None:
     """
     name, value = next(iter(MARKS[bench.provider.name].items()))
 
-    said = bench.call("check", bench.provider.name, "--set", f"source.{bench.provider.name}.{name}={value}")
+    output = bench.call("check", bench.provider.name, "--set", f"source.{bench.provider.name}.{name}={value}")
 
     assert bench.codes == [2]
-    assert "env" in said
-    assert not any(form in said.encode() for form in spellings(value))
+    assert "env" in output
+    assert not any(form in output.encode() for form in spellings(value))

@@ -98,7 +98,7 @@ class Bench:
     capture: Any
 
     def act(self, *arguments: str) -> tuple[int, list[dict[str, Any]], str]:
-        """Exit code, receipts and what was said."""
+        """Exit code, receipts and stderr."""
         self.capture.readouterr()
         code = main(["act", *arguments], environ={})
         out, err = self.capture.readouterr()
@@ -200,17 +200,17 @@ def test_a_killed_job_never_sends_again_what_may_have_arrived(sensis: Bench) -> 
     troubled = sensis.server.app = Troubled(sensis.app, slow)
     kills = 0
     while True:
-        asked = len(troubled.seen)
-        with (sensis.folder / "said").open("w") as said_there:
+        requested = len(troubled.seen)
+        with (sensis.folder / "output").open("w") as output_file:
             process = subprocess.Popen(
                 [PENSTOCK, "act", "sensis", "report_event", "--from", "e.jsonl"] + (["--resume"] if kills else []),
                 cwd=sensis.folder,
                 stdout=subprocess.DEVNULL,
-                stderr=said_there,
+                stderr=output_file,
             )
         until = time.monotonic() + 30
         while process.poll() is None and time.monotonic() < until:
-            if any(number in slow for number in range(asked, len(troubled.seen))):
+            if any(number in slow for number in range(requested, len(troubled.seen))):
                 time.sleep(0.05)
                 os.kill(process.pid, signal.SIGKILL)
                 process.wait()
@@ -218,13 +218,13 @@ def test_a_killed_job_never_sends_again_what_may_have_arrived(sensis: Bench) -> 
                 break
             time.sleep(0.01)
         if process.returncode in (0, 1):
-            assert f"{120 - kills} done" in (sensis.folder / "said").read_text()
+            assert f"{120 - kills} done" in (sensis.folder / "output").read_text()
             break
         assert process.returncode == -signal.SIGKILL
         if kills == 1:
-            code, receipts, said = sensis.act("sensis", "report_event", "--from", "e.jsonl")
+            code, receipts, output = sensis.act("sensis", "report_event", "--from", "e.jsonl")
             assert (code, receipts) == (2, [])
-            assert "--resume" in said
+            assert "--resume" in output
     code, receipts, _ = sensis.act("sensis", "report_event", "--from", "e.jsonl", "--resume")
 
     assert kills >= 4
@@ -248,11 +248,11 @@ def test_no_connection_means_that_nothing_left(sensis: Bench) -> None:
         sensis.configure("sensis", base_url=f"http://127.0.0.1:{taken.getsockname()[1]}", retries=2)
     name = sensis.write("e.jsonl", [event(n) for n in range(3)])
 
-    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+    code, receipts, output = sensis.act("sensis", "report_event", "--from", name)
     assert code == 1
     assert statuses(receipts) == ["refused"] * 3
     assert all(receipt["reason"].startswith("not sent") for receipt in receipts)
-    assert "3 not sent" in said
+    assert "3 not sent" in output
     sensis.configure("sensis")
     code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
 
@@ -293,11 +293,11 @@ def test_an_outage_ends_the_job(sensis: Bench) -> None:
     sensis.server.app = Troubled(sensis.app, dict.fromkeys(range(1000), error_before))
     name = sensis.write("e.jsonl", [event(n) for n in range(150)])
 
-    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+    code, receipts, output = sensis.act("sensis", "report_event", "--from", name)
 
     assert code == 1
     assert Counter(statuses(receipts)) == {"unknown": 100, "refused": 50}
-    assert "out of order" in said
+    assert "out of order" in output
 
 
 def test_a_signal_ends_the_job_after_the_request_under_way(sensis: Bench) -> None:
@@ -312,11 +312,11 @@ def test_a_signal_ends_the_job_after_the_request_under_way(sensis: Bench) -> Non
     sensis.server.app = app = Troubled(sensis.app, {2: interrupted})
     name = sensis.write("e.jsonl", [event(n) for n in range(20)])
 
-    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+    code, receipts, output = sensis.act("sensis", "report_event", "--from", name)
 
     assert (code, len(app.seen)) == (130, 3)
     assert statuses(receipts)[:2] == ["done", "done"]
-    assert "--resume sends the rest" in said
+    assert "--resume sends the rest" in output
     code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
     assert len(receipts) == 20
     assert set(statuses(receipts)) <= {"done", "unknown"}
@@ -325,7 +325,7 @@ def test_a_signal_ends_the_job_after_the_request_under_way(sensis: Bench) -> Non
 
 def test_two_processes_do_not_send_the_same_file(sensis: Bench) -> None:
     """
-    The second one is told so, with exit code 6.
+    The second one ends with exit code 6 and its reason.
     """
     waiting = threading.Event()
 
@@ -344,11 +344,11 @@ def test_two_processes_do_not_send_the_same_file(sensis: Bench) -> None:
     )
     assert waiting.wait(30)
 
-    code, receipts, said = sensis.act("sensis", "report_event", "--from", "e.jsonl")
+    code, receipts, output = sensis.act("sensis", "report_event", "--from", "e.jsonl")
     out, _ = first.communicate(timeout=30)
 
     assert (code, receipts) == (6, [])
-    assert "another process" in said
+    assert "another process" in output
     assert json.loads(out)["status"] == "done"
     assert len(sensis.app.events) == 1
 
@@ -358,15 +358,15 @@ def test_two_processes_do_not_send_the_same_file(sensis: Bench) -> None:
 
 def test_a_used_up_quota_ends_the_job_and_resume_goes_on(sensis: Bench) -> None:
     """
-    The rows after it were not sent, and the message says what to do.
+    The rows after it were not sent, and the message states what to do.
     """
     sensis.app.quota = 2
     name = sensis.write("e.jsonl", [event(n) for n in range(4)])
 
-    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+    code, receipts, output = sensis.act("sensis", "report_event", "--from", name)
     assert code == 1
     assert statuses(receipts) == ["done", "done", "refused", "refused"]
-    assert "quota" in said
+    assert "quota" in output
     sensis.app.quota = 100
     code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
 
@@ -397,10 +397,10 @@ def test_a_long_wait_ends_the_job(sensis: Bench) -> None:
     sensis.server.app = Troubled(sensis.app, {2: lambda request, app: quota})
     name = sensis.write("e.jsonl", [event(n) for n in range(4)])
 
-    code, receipts, said = sensis.act("sensis", "report_event", "--from", name)
+    code, receipts, output = sensis.act("sensis", "report_event", "--from", name)
     assert (code, statuses(receipts)) == (4, ["done", "done", "refused", "refused"])
-    assert "daily quota used up" in said
-    assert "longer than throttle_wait_s" in said
+    assert "daily quota used up" in output
+    assert "longer than throttle_wait_s" in output
     assert len(sensis.server.requests) == 3
 
     code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--resume")
@@ -414,11 +414,11 @@ def test_a_wrong_key_ends_with_three_and_is_not_shown(sensis: Bench) -> None:
     """
     sensis.app.key = "another-one"
 
-    code, receipts, said = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0)]))
+    code, receipts, output = sensis.act("sensis", "report_event", "--from", sensis.write("e.jsonl", [event(0)]))
 
     assert (code, statuses(receipts)) == (3, ["refused"])
-    assert "The key was refused" in said
-    assert KEY not in said + json.dumps(receipts)
+    assert "The key was refused" in output
+    assert KEY not in output + json.dumps(receipts)
     assert all(KEY.encode() not in file.read_bytes() for file in (sensis.folder / ".penstock").iterdir())
 
 
@@ -458,7 +458,7 @@ def test_the_version_says_how_it_is_sent(sensis: Bench, version: str, method: st
 
 def test_check_records_nothing(sensis: Bench) -> None:
     """
-    It looks at the configuration and says that this is all.
+    It looks at the configuration and states that this is all.
     """
     assert main(["check", "sensis"], environ={}) == 0
 
@@ -468,16 +468,16 @@ def test_check_records_nothing(sensis: Bench) -> None:
 
 def test_a_source_without_streams_is_not_offered_to_be_read(sensis: Bench) -> None:
     """
-    Its configuration has no pipeline, and a run says where to go instead.
+    Its configuration has no pipeline, and the message of a run names the right command.
     """
     assert main(["init", "sensis"], environ={}) == 0
     text, _ = sensis.capture.readouterr()
     assert main(["run", "sensis", "--to", "jsonl:out"], environ={}) == 2
-    _, said = sensis.capture.readouterr()
+    _, output = sensis.capture.readouterr()
 
     assert "pipeline" not in text
     assert "penstock act sensis --list" in text
-    assert "`penstock act sensis --list` shows what can be sent" in said
+    assert "`penstock act sensis --list` shows what can be sent" in output
 
 
 def test_plain_http_is_allowed_and_told(sensis: Bench) -> None:
@@ -563,7 +563,7 @@ def test_receipts_go_to_a_file_too(sensis: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "reported"),
     [
         (("--receipts", "e.jsonl"), "--receipts e.jsonl is the file of --from"),
         (("--refused", "../{folder}/e.jsonl"), "is the file of --from"),
@@ -572,19 +572,19 @@ def test_receipts_go_to_a_file_too(sensis: Bench) -> None:
     ],
     ids=["receipts", "refused", "each other", "packed"],
 )
-def test_no_file_is_written_over_another(sensis: Bench, options: tuple[str, ...], told: str) -> None:
+def test_no_file_is_written_over_another(sensis: Bench, options: tuple[str, ...], reported: str) -> None:
     """
     The rows to be sent would be lost, and the receipts of what was sent.
     """
     name = sensis.write("e.jsonl", [event(0)])
     before = (sensis.folder / name).read_text()
 
-    code, receipts, said = sensis.act(
+    code, receipts, output = sensis.act(
         *("sensis", "report_event", "--from", name), *(one.format(folder=sensis.folder.name) for one in options)
     )
 
     assert (code, receipts, sensis.app.events) == (2, [], [])
-    assert told in said
+    assert reported in output
     assert (sensis.folder / name).read_text() == before
 
 
@@ -635,10 +635,10 @@ def test_rows_come_from_a_query(sensis: Bench) -> None:
 
             code, receipts, _ = sensis.act("sensis", "report_event", "event_name=appearance", *query)
             assert (code, receipts) == (0, [])
-            code, _, said = sensis.act("sensis", "report_event", "--from", "db", "--query", "drop table seen")
-            assert (code, "--query:" in said) == (2, True)
-            code, _, said = sensis.act("sensis", "report_event", "--from", "db")
-            assert (code, "--query names which" in said) == (2, True)
+            code, _, output = sensis.act("sensis", "report_event", "--from", "db", "--query", "drop table seen")
+            assert (code, "--query:" in output) == (2, True)
+            code, _, output = sensis.act("sensis", "report_event", "--from", "db")
+            assert (code, "--query names which" in output) == (2, True)
     assert sorted(one["id"] for one in sensis.app.events) == sorted(listing_id(number) for number in range(3))
     assert list((sensis.folder / ".penstock").glob("query-*")) == []
 
@@ -657,9 +657,9 @@ def test_writes_are_off_until_the_source_allows_them(joveo: Bench) -> None:
     joveo.configure("joveo")
     client = client_of(joveo)
 
-    code, receipts, said = joveo.act("joveo", "pause_client", f"client_id={client}")
+    code, receipts, output = joveo.act("joveo", "pause_client", f"client_id={client}")
     assert (code, receipts) == (2, [])
-    assert "allow_writes = true" in said
+    assert "allow_writes = true" in output
     assert main(["act", "joveo", "pause_client", f"client_id={client}", "--dry-run"], environ={}) == 0
     out = joveo.capture.readouterr().out
 
@@ -677,9 +677,9 @@ def test_what_destroys_needs_a_yes(joveo: Bench) -> None:
     reference = next(iter(joveo.app.jobs[client]))
     arguments = ("joveo", "delete_job", f"client_id={client}", f"job_reference={reference}")
 
-    code, receipts, said = joveo.act(*arguments)
+    code, receipts, output = joveo.act(*arguments)
     assert (code, receipts, joveo.server.requests) == (2, [], [])
-    assert "--yes" in said
+    assert "--yes" in output
     code, receipts, _ = joveo.act(*arguments, "--yes")
 
     assert (code, statuses(receipts)) == (0, ["done"])
@@ -690,14 +690,14 @@ def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
     """
     With the reason.
     """
-    code, receipts, said = joveo.act("joveo", "apply_job_rules", "client_id=x", "--yes")
+    code, receipts, output = joveo.act("joveo", "apply_job_rules", "client_id=x", "--yes")
 
     assert (code, receipts, joveo.server.requests) == (2, [], [])
-    assert "work in progress" in said
+    assert "work in progress" in output
 
 
 @pytest.mark.parametrize(
-    ("arguments", "told"),
+    ("arguments", "reported"),
     [
         (("joveo", "pause_jobs"), 'Did you mean "pause_job"?'),
         (("joveo", "pause_client", "cleint_id=x"), "did you mean client_id?"),
@@ -717,14 +717,14 @@ def test_what_is_not_built_is_listed_and_not_sent(joveo: Bench) -> None:
     ],
     ids=lambda value: " ".join(value)[:40] if isinstance(value, tuple) else None,
 )
-def test_a_mistake_is_told_before_anything_is_sent(joveo: Bench, arguments: tuple[str, ...], told: str) -> None:
+def test_a_mistake_is_told_before_anything_is_sent(joveo: Bench, arguments: tuple[str, ...], reported: str) -> None:
     """
-    Exit code 2, what was found and what is wanted.
+    Exit code 2, what was found and what is expected.
     """
-    code, receipts, said = joveo.act(*arguments)
+    code, receipts, output = joveo.act(*arguments)
 
     assert (code, receipts, joveo.server.requests) == (2, [], [])
-    assert told in said
+    assert reported in output
 
 
 # --- Joveo ------------------------------------------------------------------------------------------------------------
@@ -813,9 +813,9 @@ def test_every_write_of_the_page_reaches_the_provider(joveo: Bench) -> None:
     ]
 
     failed = [
-        (name, said)
+        (name, output)
         for name, values in calls
-        if (said := joveo.act("joveo", name, *(f"{key}={value}" for key, value in values.items()), "--yes"))[0] != 0
+        if (output := joveo.act("joveo", name, *(f"{key}={value}" for key, value in values.items()), "--yes"))[0] != 0
     ]
 
     assert failed == []
@@ -845,23 +845,23 @@ def test_candidates_of_one_client_share_a_request(joveo: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "told"),
+    ("rows", "reported"),
     [
         ({"click_id": "k", "a": "9"}, "expected one of 1, 2, 3"),
         ({"click_id": "", "a": "1"}, "clickId and a"),
     ],
     ids=["before sending", "in a body under 200"],
 )
-def test_a_refusal_in_the_body_is_a_refusal(joveo: Bench, rows: dict[str, Any], told: str) -> None:
+def test_a_refusal_in_the_body_is_a_refusal(joveo: Bench, rows: dict[str, Any], reported: str) -> None:
     """
-    The provider answers 200 and says otherwise.
+    The provider answers 200 with a refusal in the body.
     """
     name = joveo.write("s.jsonl", [{"client_id": client_of(joveo), **rows}])
 
     code, receipts, _ = joveo.act("joveo", "send_s2s_event", "--from", name)
 
     assert (code, statuses(receipts)) == (1, ["refused"])
-    assert told in receipts[0]["reason"]
+    assert reported in receipts[0]["reason"]
     assert joveo.app.events == []
 
 
@@ -967,21 +967,21 @@ def test_all_32_writes_are_listed(capsys: Any) -> None:
 
 def test_a_job_begun_in_test_is_not_gone_on_with_in_prod(sensis: Bench) -> None:
     """
-    Rows that only the test system has would be missing in prod: refused, until a person says what is meant.
+    Rows that only the test system has would be missing in prod: refused, until a person decides.
     """
     sensis.app.quota = 2
     name = sensis.write("e.jsonl", [event(n) for n in range(3)])
-    code, _, said = sensis.act("sensis", "report_event", "--from", name)
+    code, _, output = sensis.act("sensis", "report_event", "--from", name)
     assert (code, len(sensis.app.events)) == (1, 2)
-    assert "; 1 row was not sent, --resume sends it" in said
+    assert "; 1 row was not sent, --resume sends it" in output
     sensis.app.quota = 100
     sensis.configure("sensis", environment="prod")
 
     for options in ((), ("--resume",)):
-        code, receipts, said = sensis.act("sensis", "report_event", "--from", name, *options)
+        code, receipts, output = sensis.act("sensis", "report_event", "--from", name, *options)
         assert (code, receipts, len(sensis.app.events)) == (2, [], 2)
-        assert "/ob-20110511/test/report/{event_name} (2 done)" in said
-        assert "Now they would go to http" in said
+        assert "/ob-20110511/test/report/{event_name} (2 done)" in output
+        assert "Now they would go to http" in output
     code, receipts, _ = sensis.act("sensis", "report_event", "--from", name, "--yes")
 
     assert (code, statuses(receipts)) == (0, ["done"] * 3)

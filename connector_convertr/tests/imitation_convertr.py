@@ -248,7 +248,7 @@ class ConvertrSandbox(SandboxBase):
         stream, linked, query = _PATHS[section], self._linked(request), _query(request)
         page, size = 1, self.default_per_page
         orders: list[tuple[str, bool]] = []
-        wanted: dict[str, list[str]] = {}
+        expected: dict[str, list[str]] = {}
         for name, value in query:
             if name in ("page", "itemsPerPage"):
                 if not value.isdigit() or int(value) < 1:
@@ -259,11 +259,11 @@ class ConvertrSandbox(SandboxBase):
                     raise SandboxError(400, f"{name}: asc or desc")
                 orders.append((name[6:-1], value == "desc"))
             elif name in DOCUMENTED[stream]:
-                wanted.setdefault(name, []).append(value)
+                expected.setdefault(name, []).append(value)
             elif name != "access_token":
                 # The provider ignores such a parameter; a test must notice that it filters nothing.
                 raise SandboxError(400, f"unknown parameter {name}")
-        found = [item for item in self._items[stream].values() if self._matches(stream, item, wanted)]
+        found = [item for item in self._items[stream].values() if self._matches(stream, item, expected)]
         found.sort(key=lambda item: int(item["id"]))
         for path, descending in reversed(orders):
             found.sort(key=lambda item: _rank(_values(item, path)), reverse=descending)
@@ -316,8 +316,8 @@ class ConvertrSandbox(SandboxBase):
         }
         return {**item, **more}
 
-    def _matches(self, stream: str, item: Item, wanted: Mapping[str, list[str]]) -> bool:
-        for name, values in wanted.items():
+    def _matches(self, stream: str, item: Item, expected: Mapping[str, list[str]]) -> bool:
+        for name, values in expected.items():
             path, bracket, bound = name.removesuffix("[]").partition("[")
             if bracket:
                 if not _within(self._moment(stream, item, path), bound.rstrip("]"), values[-1]):

@@ -42,7 +42,7 @@ def test_an_enterprise_is_a_sub_domain_and_nothing_else(enterprise: str) -> None
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "output"),
     [
         pytest.param(LOGIN, "enterprise is missing", id="no enterprise"),
         pytest.param({"enterprise": "a"}, "username and password are missing", id="no credentials"),
@@ -51,11 +51,11 @@ def test_an_enterprise_is_a_sub_domain_and_nothing_else(enterprise: str) -> None
         pytest.param({"enterprise": "a", **LOGIN, "login_style": "oauth"}, "client_id", id="oauth without its client"),
     ],
 )
-def test_incomplete_settings_say_what_is_missing(given: dict[str, Any], said: str) -> None:
+def test_incomplete_settings_say_what_is_missing(given: dict[str, Any], output: str) -> None:
     """
     A source that could not log in is refused before any request.
     """
-    with pytest.raises(ValueError, match=said):
+    with pytest.raises(ValueError, match=output):
         ConvertrSettings(**given)
 
 
@@ -126,7 +126,7 @@ def test_filters_become_parameters(stream: str, given: dict[str, Any], sent: lis
 
 
 @pytest.mark.parametrize(
-    ("filters", "said"),
+    ("filters", "output"),
     [
         pytest.param({"lead": {"id": 1}}, 'did you mean "leads"', id="unknown stream"),
         pytest.param({"campaigns": {"stauts[]": ["Active"]}}, 'did you mean "status', id="nearest name"),
@@ -145,11 +145,11 @@ def test_filters_become_parameters(stream: str, given: dict[str, Any], sent: lis
         pytest.param({"campaigns": "Active"}, "expected a table", id="no table"),
     ],
 )
-def test_filters_that_cannot_be_sent_are_refused(filters: Any, said: str) -> None:
+def test_filters_that_cannot_be_sent_are_refused(filters: Any, output: str) -> None:
     """
     A filter that the provider would ignore or misread never gets out of the configuration.
     """
-    with pytest.raises(ValueError, match=said.replace("[", r"\[")):
+    with pytest.raises(ValueError, match=output.replace("[", r"\[")):
         ConvertrSettings(**LOGIN, enterprise="a", filters=filters)
 
 

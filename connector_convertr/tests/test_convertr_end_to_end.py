@@ -162,18 +162,18 @@ def test_without_personal_data(bench: Bench) -> None:
 
 def test_changes_are_merged_and_only_open_days_are_read_again(bench: Bench) -> None:
     """
-    A second run asks for the last days only, and finds there what changed in the older ones.
+    A second run requests the last days only, and finds there what changed in the older ones.
     """
     first = bench.run("leads")
     moved = bench.sandbox.restate(BUSY)
-    asked = len(bench.sandbox.requests)
+    requested = len(bench.sandbox.requests)
 
     second = bench.run("leads")
 
     assert (first.exit_code, second.exit_code) == (0, 0), problems(second)
     assert len(moved) > 100
     assert bench.rows("leads") == bench.truth("leads")
-    assert len(bench.sandbox.requests) - asked < 6
+    assert len(bench.sandbox.requests) - requested < 6
 
 
 def test_a_lead_that_moves_while_its_day_is_read(bench: Bench) -> None:
@@ -201,7 +201,7 @@ def test_a_lead_that_moves_while_its_day_is_read(bench: Bench) -> None:
 @pytest.mark.parametrize("most_per_page", [100, 30], ids=["full pages", "capped pages"])
 def test_a_lead_that_moves_behind_a_bare_array(bench: Bench, most_per_page: int, order: dict[str, Any]) -> None:
     """
-    Without a total nothing tells that the later pages shifted; the second reading brings the lead that they hid, with
+    Without a total, a shift of the later pages is not visible; the second reading brings the lead that they hid, with
     its form fields, and its other leads count as repeated.
     """
     bench.sandbox.always_bare, bench.sandbox.most_per_page = True, most_per_page
@@ -391,14 +391,14 @@ def test_the_leads_of_a_run_by_their_id(bench: Bench) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "settings", "said"),
+    ("change", "settings", "output"),
     [
         pytest.param({}, {"password": Secret("something else")}, "check username and password", id="wrong password"),
         pytest.param({"password_expired": True}, {}, "password has expired", id="expired password"),
         pytest.param({"login_paths": frozenset()}, {}, "login_style", id="no login address"),
     ],
 )
-def test_refused_credentials(bench: Bench, change: dict[str, Any], settings: dict[str, Any], said: str) -> None:
+def test_refused_credentials(bench: Bench, change: dict[str, Any], settings: dict[str, Any], output: str) -> None:
     """
     The check and the run say what is wrong, and the run ends as refused without asking for anything.
     """
@@ -408,9 +408,9 @@ def test_refused_credentials(bench: Bench, change: dict[str, Any], settings: dic
     report = bench.run("campaigns", **settings)
 
     assert report.exit_code == 3
-    assert said in json.dumps(problems(report))
+    assert output in json.dumps(problems(report))
     assert not [request for request in bench.sandbox.requests if request.path.startswith("/api/v4/")]
-    with pytest.raises(AuthenticationError, match=said):
+    with pytest.raises(AuthenticationError, match=output):
         check(bench.source(**settings), bench.clock)
 
 

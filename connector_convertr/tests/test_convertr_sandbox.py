@@ -1,4 +1,4 @@
-"""The imitation of Convertr, asked directly: it is as strict as the provider's documents."""
+"""Requests to the imitation of Convertr: it is as strict as the provider's documents."""
 
 import json
 from collections.abc import Callable
@@ -24,7 +24,7 @@ CREDENTIALS = {"username": USERNAME, "password": PASSWORD}
 
 
 class Ticks:
-    """Seconds that pass when told."""
+    """Seconds that pass on demand."""
 
     now = 0.0
 
@@ -144,7 +144,7 @@ def test_a_token_lives_an_hour(app: ConvertrSandbox, ticks: Ticks) -> None:
 
 def test_an_expired_password_logs_in_and_reads_nothing(app: ConvertrSandbox) -> None:
     """
-    The login says so; every other call is forbidden.
+    The login answers so; every other call is forbidden.
     """
     app.password_expired = True
 
@@ -201,7 +201,7 @@ def test_pages_add_up_to_the_total(app: ConvertrSandbox) -> None:
 )
 def test_page_sizes(app: ConvertrSandbox, params: tuple[tuple[str, str], ...], count: int) -> None:
     """
-    Pages hold ten items unless asked otherwise, and never more than a hundred.
+    Pages hold ten items unless the request names another size, and never more than a hundred.
     """
     assert len(ids(listed(app, "/api/v4/campaigns", *params))) == count
 
@@ -216,7 +216,7 @@ def test_page_sizes(app: ConvertrSandbox, params: tuple[tuple[str, str], ...], c
 )
 def test_forms_of_the_answer(app: ConvertrSandbox, accept: str, prefix: str, shape: Any) -> None:
     """
-    The envelope is in the asked-for form and the configured spelling.
+    The envelope is in the requested form and the configured spelling.
     """
     app.prefix = prefix
 
@@ -238,7 +238,7 @@ def test_forms_of_the_answer(app: ConvertrSandbox, accept: str, prefix: str, sha
 )
 def test_a_bad_query_is_refused(app: ConvertrSandbox, target: str) -> None:
     """
-    What would filter wrongly is told instead.
+    A filter that would be wrong is an error.
     """
     headers = {"authorization": f"Bearer {token_of(app)}"}
 
@@ -282,12 +282,12 @@ def test_filters(
     A filter keeps exactly the records that it describes.
     """
     stream = path.replace("-", "_")
-    wanted = [item["id"] for item in app.truth(stream) if keeps({**item, **_camel(item)})]
+    expected = [item["id"] for item in app.truth(stream) if keeps({**item, **_camel(item)})]
 
     body = listed(app, f"/api/v4/{path}", *params, ("itemsPerPage", "100"))
 
-    assert 0 < body["hydra:totalItems"] == len(wanted)
-    assert ids(body) == wanted[:100]
+    assert 0 < body["hydra:totalItems"] == len(expected)
+    assert ids(body) == expected[:100]
 
 
 def _camel(item: dict[str, Any]) -> dict[str, Any]:
@@ -336,7 +336,7 @@ def test_restated_leads_move_to_today(app: ConvertrSandbox) -> None:
 
 def test_faults_come_once_and_in_order(app: ConvertrSandbox) -> None:
     """
-    The next reads fail as told, later ones do not; a cut answer is half of a good one.
+    The next reads fail as set, later ones do not; a cut answer is half of a good one.
     """
     token = token_of(app)
     app.fail_next(503, 2, Retry_After="7")

@@ -63,7 +63,7 @@ def test_the_login_is_a_form() -> None:
 
 def test_the_older_login_sends_its_client() -> None:
     """
-    ``login_style = "oauth"`` asks the older token address, with client and grant type.
+    ``login_style = "oauth"`` requests the older token address, with client and grant type.
     """
     settings = evolve(SETTINGS, login_style="oauth", client_id="1_x", client_secret=Secret("client-secret"))
 
@@ -94,7 +94,7 @@ def test_the_login_grants_a_token_for_its_life() -> None:
 
 
 @pytest.mark.parametrize(
-    ("response", "said"),
+    ("response", "output"),
     [
         pytest.param(
             answered(fixture("login_password_expired.synthetic.json")), "password has expired", id="expired password"
@@ -105,11 +105,11 @@ def test_the_login_grants_a_token_for_its_life() -> None:
         pytest.param(answered({"token_type": "bearer"}), "no 'access_token'", id="no token"),
     ],
 )
-def test_a_refused_login_says_what_to_do(response: Response, said: str) -> None:
+def test_a_refused_login_says_what_to_do(response: Response, output: str) -> None:
     """
     Every way in which the login fails is refused credentials, with its own advice.
     """
-    with pytest.raises(AuthenticationError, match=said):
+    with pytest.raises(AuthenticationError, match=output):
         authenticator(SETTINGS).read_grant(response)
 
 
@@ -160,7 +160,7 @@ HYDRA = {"@type": "hydra:Error", "hydra:title": "An error occurred", "hydra:desc
 
 
 @pytest.mark.parametrize(
-    ("status", "error", "said"),
+    ("status", "error", "output"),
     [
         pytest.param(400, RefusedError, "Check filters and cursor_field", id="bad filter"),
         pytest.param(403, ForbiddenError, "password may have expired", id="no permission"),
@@ -168,7 +168,7 @@ HYDRA = {"@type": "hydra:Error", "hydra:title": "An error occurred", "hydra:desc
         pytest.param(422, RefusedError, "Check filters and cursor_field", id="violations"),
     ],
 )
-def test_refusals_give_the_provider_s_reason(status: int, error: type[ProviderError], said: str) -> None:
+def test_refusals_give_the_provider_s_reason(status: int, error: type[ProviderError], output: str) -> None:
     """
     A final answer is refused with its status, the provider's reason and advice.
     """
@@ -176,13 +176,13 @@ def test_refusals_give_the_provider_s_reason(status: int, error: type[ProviderEr
 
     assert isinstance(verdict, Refuse)
     assert type(verdict.error) is error
-    assert said in str(verdict.error)
+    assert output in str(verdict.error)
     assert f"HTTP {status}: the reason. " in str(verdict.error)
 
 
 def test_an_expired_token_is_renewed_once() -> None:
     """
-    A 401 asks for a new login before it counts as refused.
+    A 401 leads to a new login before it counts as refused.
     """
     verdict = verdict_on(answered({"error": "invalid_grant", "error_description": "expired"}, 401), CONNECTOR)
 
@@ -224,7 +224,7 @@ def test_an_error_under_200_is_asked_for_again() -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "output"),
     [
         pytest.param({"hydra:title": "T", "hydra:description": "D"}, "D", id="hydra"),
         pytest.param({"title": "T", "detail": "D", "status": 400}, "D", id="problem details"),
@@ -237,14 +237,14 @@ def test_an_error_under_200_is_asked_for_again() -> None:
         pytest.param(b"[" * 200_000, "[[[", id="nested too deeply"),
     ],
 )
-def test_the_reason_is_read_in_every_spelling(body: Any, said: str) -> None:
+def test_the_reason_is_read_in_every_spelling(body: Any, output: str) -> None:
     """
     Whatever the error body looks like, its reason is in the message, and a long one is cut.
     """
     verdict = verdict_on(answered(body, 400), CONNECTOR)
 
     assert isinstance(verdict, Refuse)
-    assert said in str(verdict.error)
+    assert output in str(verdict.error)
     assert len(str(verdict.error)) < 500
 
 
@@ -276,6 +276,6 @@ def test_the_check_is_one_small_read() -> None:
     """
     Credentials are tried on one campaign.
     """
-    asked = check(SETTINGS, Slice(now=NOW))
+    requested = check(SETTINGS, Slice(now=NOW))
 
-    assert asked.full_url == "https://acme.cvtr.io/api/v4/campaigns?itemsPerPage=1&page=1"
+    assert requested.full_url == "https://acme.cvtr.io/api/v4/campaigns?itemsPerPage=1&page=1"

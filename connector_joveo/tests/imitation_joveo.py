@@ -286,8 +286,8 @@ class JoveoSandbox(SandboxBase):
         client = request.params.get("client_id", "")
         if not client:
             raise SandboxError(400, "client_id is required")
-        wanted = set(json_body(request, list))
-        return json_response([row for row in self.jobs[self._allowed(client)].values() if row["jobId"] in wanted])
+        expected = set(json_body(request, list))
+        return json_response([row for row in self.jobs[self._allowed(client)].values() if row["jobId"] in expected])
 
     def get_campaign(self, request: SandboxRequest, client: str, campaign: str) -> SandboxResponse:
         return json_response(_one(self.campaigns[client], campaign))

@@ -65,7 +65,7 @@ def sample(name: str) -> Any:
     return json.loads((FIXTURES / name).read_text())
 
 
-def asked(name: str, using: JoveoSettings | None = None, **ask: Any) -> list[Request]:
+def requested(name: str, using: JoveoSettings | None = None, **ask: Any) -> list[Request]:
     given: dict[str, Any] = {"now": NOW, "account": CLIENT, **ask}
     return list(STREAM[name].first_requests(using or settings(), Slice(**given)))
 
@@ -242,12 +242,12 @@ def test_declared_columns_join_those_that_are_known() -> None:
     ]
 
 
-@pytest.mark.parametrize("said", ["PATCH /v2/{client_id}/x", {"method": "patch", "path": "/v2/{client_id}/x"}])
-def test_an_endpoint_can_be_corrected(said: Any) -> None:
+@pytest.mark.parametrize("output", ["PATCH /v2/{client_id}/x", {"method": "patch", "path": "/v2/{client_id}/x"}])
+def test_an_endpoint_can_be_corrected(output: Any) -> None:
     """
     Method and path of the configuration take the place of the assumed ones, in either form.
     """
-    assert endpoint({"pause_client": said}, "pause_client") == ("PATCH", "/v2/{client_id}/x")
+    assert endpoint({"pause_client": output}, "pause_client") == ("PATCH", "/v2/{client_id}/x")
     assert override("clients", {"path": "/v2/clients"}) == ("GET", "/v2/clients")
 
 
@@ -304,7 +304,7 @@ def test_requests_name_what_they_are_about(
     """
     Path parameters are filled from the account and the parent row, and stamped where the records lack them.
     """
-    (request,) = asked(stream, **ask)
+    (request,) = requested(stream, **ask)
     of_client = {} if stream == "clients" else {"client_id": CLIENT}
 
     assert f"{request.method} {request.url}" == line.replace(" /", " https://joveo.example/", 1)
@@ -319,7 +319,7 @@ def test_the_metadata_and_the_reports_name_the_client_in_a_header() -> None:
     days = (date(2026, 6, 1), date(2026, 6, 2))
 
     for name in ("client_metadata", "stats", "ip_report"):
-        (request,) = asked(name, using, days=days)
+        (request,) = requested(name, using, days=days)
         assert dict(request.headers)["x-client-id"] == CLIENT
 
 
@@ -327,7 +327,7 @@ def test_jobs_are_looked_up_together() -> None:
     """
     One request holds many ids, in the body, and the client in the query.
     """
-    (request,) = asked("jobs_by_id", parents=({"job_id": "a"}, {"job_id": "b"}))
+    (request,) = requested("jobs_by_id", parents=({"job_id": "a"}, {"job_id": "b"}))
 
     assert (request.method, request.full_url) == ("POST", f"https://joveo.example/jobs?client_id={CLIENT}")
     assert json.loads(request.body or b"") == ["a", "b"]
@@ -340,8 +340,8 @@ def test_a_report_is_asked_for_its_days() -> None:
     using = settings(stats_filters={"from": "{start}", "to": "{end}"}, aggregation_level={"primaryLevel": "JOB"})
     days = (date(2026, 6, 1), date(2026, 6, 2))
     window = {"from": "2026-06-01", "to": "2026-06-02"}
-    (stats,) = asked("stats", using, days=days)
-    (ips,) = asked("ip_report", using, days=days)
+    (stats,) = requested("stats", using, days=days)
+    (ips,) = requested("ip_report", using, days=days)
 
     assert json.loads(stats.body or b"") == {"filters": window, "aggregationLevel": {"primaryLevel": "JOB"}}
     assert json.loads(ips.body or b"") == {"filterBy": window}
@@ -352,8 +352,8 @@ def test_the_publisher_report_is_asked_per_configured_client() -> None:
     The family is the account; each configured client is a report of its own, no configured client is one for all.
     """
     family = "6576baba5c2baf7cdd5b552a"
-    one = asked("publisher_report", settings(publisher_family_id=family), account=family)
-    two = asked("publisher_report", settings(publisher_family_id=family, client_ids=("a", "b")), account=family)
+    one = requested("publisher_report", settings(publisher_family_id=family), account=family)
+    two = requested("publisher_report", settings(publisher_family_id=family, client_ids=("a", "b")), account=family)
 
     assert [json.loads(request.body or b"").get("clientId") for request in one + two] == [None, "a", "b"]
     assert set(json.loads(two[0].body or b"")) == set(sample("request_publisher_report.request.json"))
@@ -449,7 +449,7 @@ def test_a_write_without_a_word_of_its_outcome_is_unknown(action: str, body: byt
 
 def test_the_member_that_says_no_is_named() -> None:
     """
-    And not the first one that says anything.
+    And not the first one with any text.
     """
     found = judge(answer({"success": True, "result": False}), None)
 
@@ -513,7 +513,7 @@ def test_the_id_of_a_report_is_found(response: Response, handle: str) -> None:
 )
 def test_a_submission_without_an_id_names_what_came(response: Response) -> None:
     """
-    The message names the headers, so that the provider can be asked.
+    The message names the headers, for a question to the provider.
     """
     with pytest.raises(ReportError, match=r"without an id of the report.*headers were server"):
         REPORT.handle(response)
@@ -550,7 +550,7 @@ def test_states_of_a_report(response: Response, age_s: float, state: type) -> No
 )
 def test_an_unknown_state_is_named(word: str, note: str) -> None:
     """
-    Any word but those that end a report is waited for; an unexpected one is told.
+    Any word but those that end a report is waited for; an unexpected one is a note.
     """
     assert REPORT.state(answer({"status": word}), 9) == Waiting(note)
 
@@ -558,7 +558,7 @@ def test_an_unknown_state_is_named(word: str, note: str) -> None:
 @pytest.mark.parametrize("body", [b'{"taskId": "17', b'{"taskId": "\xff17"}', b"<html>", b"NO_CON"])
 def test_a_broken_answer_to_a_submission_is_asked_for_again(body: bytes) -> None:
     """
-    A body that was cut, or is no UTF-8, says nothing about where the id is.
+    A body that was cut, or is no UTF-8, does not show where the id is.
     """
     with pytest.raises(BrokenBodyError, match="submission of stats"):
         REPORT.handle(answer(body, server="x"))
@@ -591,7 +591,7 @@ def test_the_poll_asks_for_the_same_client() -> None:
     The poll names the report in its path and the client as the submission did.
     """
     using = settings(stats_filters={"a": "{start}", "b": "{end}"}, aggregation_level={"primaryLevel": "JOB"})
-    (submitted,) = asked("stats", using, days=(date(2026, 6, 1),))
+    (submitted,) = requested("stats", using, days=(date(2026, 6, 1),))
 
     poll = JoveoReport(settings=using, operation="stats").poll(submitted, "T/1")
 
@@ -681,7 +681,7 @@ def test_idx_fields_that_are_no_map_are_broken(body: bytes) -> None:
 
 def test_idx_fields_of_another_shape_are_a_problem() -> None:
     """
-    A member that is no text is named; a failure told in the body reaches the judge.
+    A member that is no text is named; a failure in the body reaches the judge.
     """
     read = CustomIdxFields()(answer({"success": False, "message": "no"}))
 

@@ -173,8 +173,8 @@ def test_publisher_reports_of_several_clients_are_made_side_by_side(
 
     assert reading("publisher_report", client_ids=clients).exit_code == 0
 
-    asked = [seen.method for seen in server.requests if "/publishers/" in seen.target]
-    assert asked == ["POST"] * len(clients) + ["GET"] * (len(asked) - len(clients))
+    requested = [seen.method for seen in server.requests if "/publishers/" in seen.target]
+    assert requested == ["POST"] * len(clients) + ["GET"] * (len(requested) - len(clients))
     assert [one["clientId"] for one in app.submissions] == clients
     truth = [row for row in app.truth("publisher_report") if row["client_id"] in clients]
     assert reading.rows("publisher_report") == normal(truth)
@@ -183,7 +183,7 @@ def test_publisher_reports_of_several_clients_are_made_side_by_side(
 
 def test_a_refused_submission_is_no_lost_report(reading: Reading, server: Server, app: JoveoSandbox) -> None:
     """
-    A client that is not known is told at once; a report that was submitted before it did not expire thereby.
+    A client that is not known is an error at once; a report that was submitted before it did not expire thereby.
     """
     first, gone = client_ids(app)[:2]
 
@@ -210,8 +210,8 @@ def test_a_listing_ends_at_its_last_page_however_the_provider_says_so(
     groups = [{"id": f"g{number}", "name": f"Group {number}"} for number in range(count)]
 
     def page(body: Any, request: SandboxRequest) -> Any:
-        asked = int(parse_qs(request.query)["page"][0])
-        number = min(asked, (count - 1) // 100) if clamped else asked
+        requested = int(parse_qs(request.query)["page"][0])
+        number = min(requested, (count - 1) // 100) if clamped else requested
         return {"data": groups[100 * number : 100 * number + 100]}
 
     server.app = altered(app, ".*/jobgroups", page)
@@ -268,11 +268,11 @@ def test_jobs_are_whole_wherever_their_pages_start(
     app = JoveoSandbox(server.base_url, TODAY, jobs_per_client=(1203, 1000, 37, 0))
 
     def renumbered(request: SandboxRequest) -> SandboxResponse:
-        asked = re.search(r"page=(\d+)", request.target)
-        if asked is None or not request.path.endswith("/jobs") or page_zero == "refused":
+        requested = re.search(r"page=(\d+)", request.target)
+        if requested is None or not request.path.endswith("/jobs") or page_zero == "refused":
             return app(request)
-        number = int(asked[1]) + 1 if page_zero == "first" else max(int(asked[1]), 1)
-        return app(evolve(request, target=request.target.replace(asked[0], f"page={number}")))
+        number = int(requested[1]) + 1 if page_zero == "first" else max(int(requested[1]), 1)
+        return app(evolve(request, target=request.target.replace(requested[0], f"page={number}")))
 
     server.app = altered(renumbered, ".*/jobs", lambda body, request: {"data": body["data"]})
     report = reading("jobs")
@@ -360,7 +360,7 @@ def test_days_of_a_report_come_in_the_form_that_is_configured(
 @pytest.mark.parametrize("id_in", ["location", "header", "json", "text"])
 def test_a_report_is_found_wherever_its_id_is(reading: Reading, app: JoveoSandbox, id_in: str) -> None:
     """
-    Nobody documents where a submission tells the report's id.
+    Where the answer to a submission has the report's id is not documented.
     """
     app.id_in = id_in  # type: ignore[assignment]
     client, day = client_ids(app)[0], TODAY - timedelta(days=1)
@@ -421,7 +421,7 @@ def test_a_restated_day_is_replaced(reading: Reading, app: JoveoSandbox) -> None
 
 def test_rows_of_no_day_replace_nothing(reading: Reading, app: JoveoSandbox) -> None:
     """
-    A report none of whose rows tells its day where it was looked for fails its days; what was delivered stays.
+    A report whose rows have no day in the configured column fails its days; what was delivered stays.
     """
     client, day = client_ids(app)[0], TODAY - timedelta(days=2)
     reading("stats", since=day, client_ids=[client])
@@ -511,15 +511,15 @@ def test_a_report_that_fails_says_so(
 
 def test_a_state_is_told_once(reading: Reading, app: JoveoSandbox) -> None:
     """
-    A state that nobody documents is told when the report takes it, not at each poll.
+    A state that is not documented is noted when the report takes it, not at each poll.
     """
     app.final_status = "STUCK"
     client, day = client_ids(app)[0], TODAY - timedelta(days=1)
 
     reading("stats", since=day, until=day, client_ids=[client], poll_max_s=0.05, poll_deadline_s=0.5)
 
-    told = [str(event["message"]) for event in reading.events if event["event"] == "note"]
-    assert len([message for message in told if "STUCK" in message]) == 1
+    reported = [str(event["message"]) for event in reading.events if event["event"] == "note"]
+    assert len([message for message in reported if "STUCK" in message]) == 1
 
 
 def test_a_forbidden_client_leaves_the_others_alone(reading: Reading, app: JoveoSandbox) -> None:
@@ -555,7 +555,7 @@ def test_wrong_keys_are_refused_credentials(reading: Reading, key: str) -> None:
 
 def test_more_jobs_than_joveo_lists_are_truncated_loudly(reading: Reading, server: Server) -> None:
     """
-    Joveo lists 10,000 jobs and counts all of them: what came is delivered, and the run says that it is not all.
+    Joveo lists 10,000 jobs and counts all of them: what came is delivered, and the run reports that it is not all.
     """
     server.app = app = JoveoSandbox(server.base_url, TODAY, jobs_per_client=(10_050,))
 

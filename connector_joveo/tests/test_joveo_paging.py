@@ -104,7 +104,7 @@ def test_a_provider_that_always_serves_its_only_page(
         ("3", 2, None, None),
     ],
     ids=[
-        *("not at the end", "at the end", "nothing at all", "nothing, and it says so", "a total", "after that page"),
+        *("not at the end", "at the end", "nothing at all", "nothing, stated", "a total", "after that page"),
         *("short of the ceiling", "cut at the ceiling"),
     ],
 )
@@ -112,7 +112,7 @@ def test_the_page_before_the_first_is_asked_for_at_last(
     number: str, count: int, total: int | None, following: str | None
 ) -> None:
     """
-    Where no total says that nothing is missing, page 0 is requested after the last page, once; it may repeat page 1.
+    Where no total shows that nothing is missing, page 0 is requested after the last page, once; it may repeat page 1.
     """
     pages = ProbedPages(size=2, ceiling=6)
     request = Request(url="https://provider.example/list", params=(("page", number),))
@@ -128,7 +128,7 @@ def test_the_page_before_the_first_is_asked_for_at_last(
 @pytest.mark.parametrize(("status", "ends"), [(400, True), (404, True), (422, True), (403, False), (500, False)])
 def test_a_refused_page_before_the_first_is_none(status: int, ends: bool) -> None:
     """
-    Only of that page a refusal says that there is none; of any other it is an error.
+    Only of that page a refusal means that there is none; of any other it is an error.
     """
     pages = ProbedPages(size=2)
     response = Response(status=status, received_at=datetime(2026, 3, 1, tzinfo=UTC))

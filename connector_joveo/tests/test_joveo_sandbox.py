@@ -203,7 +203,7 @@ def test_writes_change_what_is_read(caller: Caller) -> None:
 
 def test_jobs_are_written_under_their_reference(caller: Caller) -> None:
     """
-    A reference is taken once; a paused job says so; posting a job shows it over the publisher.
+    A reference is taken once; a paused job is listed as such; posting a job shows it over the publisher.
     """
     made = caller.of_client("POST", "/jobs", {"refNumber": "r-1", "title": "T", "zip": 500081})
     assert len(json.loads(made.body)["result"]) == 32
@@ -218,7 +218,7 @@ def test_jobs_are_written_under_their_reference(caller: Caller) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "header", "body", "said"),
+    ("path", "header", "body", "output"),
     [
         ("/s2s/events", "client_id", {"clickId": "c", "a": "3"}, {"statusCode": 200}),
         ("/s2s/events", "client_id", {"clickId": "c", "a": "4"}, {"statusCode": 400}),
@@ -232,15 +232,15 @@ def test_jobs_are_written_under_their_reference(caller: Caller) -> None:
     ],
 )
 def test_events_say_in_the_body_whether_they_were_taken(
-    caller: Caller, path: str, header: str, body: Any, said: dict[str, Any]
+    caller: Caller, path: str, header: str, body: Any, output: dict[str, Any]
 ) -> None:
     """
     Both operations answer 200 for a failure too.
     """
     answer = caller.send("POST", path, body, **{header: caller.client})
     read = json.loads(answer.body)
-    taken = said in ({"statusCode": 200}, {"success": True})
+    taken = output in ({"statusCode": 200}, {"success": True})
 
     assert answer.status == 200
-    assert said.items() <= read.items()
+    assert output.items() <= read.items()
     assert len(caller.app.events) == (1 if taken else 0)

@@ -84,9 +84,9 @@ class SensisSandbox(SandboxBase):
         ]
 
     def _said(self, code: int, message: str, errors: list[str]) -> SandboxResponse:
-        said = {"validationErrors": errors} if errors else {}
+        output = {"validationErrors": errors} if errors else {}
         date = f"{self.today}T12:01:02.345+1000"
-        return json_response({**said, "date": date, "time": 10, "code": code, "message": message})
+        return json_response({**output, "date": date, "time": 10, "code": code, "message": message})
 
     routes: ClassVar = {
         "GET /ob-20110511/{environment:test|prod}/report/{event}": report,
@@ -94,5 +94,5 @@ class SensisSandbox(SandboxBase):
     }
 
 
-def _count(pairs: list[tuple[str, str]], wanted: str) -> int:
-    return sum(1 for name, _ in pairs if name == wanted)
+def _count(pairs: list[tuple[str, str]], expected: str) -> int:
+    return sum(1 for name, _ in pairs if name == expected)

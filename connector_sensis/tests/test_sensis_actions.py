@@ -19,29 +19,29 @@ FIXTURES = Path(__file__).parent / "fixtures"
 
 def outcome(body: Any, rows: list[list[str]], status: int = 200) -> Any:
     """The rows' statuses, or what kind of verdict there is; ``rows`` are the ids of each."""
-    said = judge(a_response(body, status=status), [{"id": ids, "event_name": "appearance"} for ids in rows])
-    if isinstance(said, (Refuse, Retry)) or said is None:
-        return type(said).__name__
-    return [receipt.status for receipt in said]  # type: ignore[union-attr]
+    output = judge(a_response(body, status=status), [{"id": ids, "event_name": "appearance"} for ids in rows])
+    if isinstance(output, (Refuse, Retry)) or output is None:
+        return type(output).__name__
+    return [receipt.status for receipt in output]  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
-    ("name", "wanted"),
+    ("name", "expected"),
     [
         ("report_ok.json", ["done", "done"]),
         ("report_partial.synthetic.json", ["done", "refused"]),
         ("report_validation_error.synthetic.json", ["refused", "refused"]),
     ],
 )
-def test_the_samples(name: str, wanted: list[str]) -> None:
+def test_the_samples(name: str, expected: list[str]) -> None:
     """
     Captured, captured in part, not captured.
     """
-    assert outcome((FIXTURES / name).read_bytes(), [["a"], ["b"]]) == wanted
+    assert outcome((FIXTURES / name).read_bytes(), [["a"], ["b"]]) == expected
 
 
 @pytest.mark.parametrize(
-    ("errors", "rows", "wanted"),
+    ("errors", "rows", "expected"),
     [
         (["id[0] is not valid"], [["a", "b"]], ["partial"]),
         (["id[0] is not valid", "id[1] is not valid"], [["a", "b"], ["c"]], ["refused", "done"]),
@@ -55,15 +55,15 @@ def test_the_samples(name: str, wanted: list[str]) -> None:
     ],
     ids=["partial", "index", "text", "signs", "from one", "none", "one of two", "beyond", "nothing"],
 )
-def test_a_206_by_what_it_names(errors: list[str], rows: list[list[str]], wanted: list[str]) -> None:
+def test_a_206_by_what_it_names(errors: list[str], rows: list[list[str]], expected: list[str]) -> None:
     """
     Rows whose ids are named were not captured, the others were; if an error names none, nobody knows.
     """
-    assert outcome({"code": 206, "message": "OK", "validationErrors": errors}, rows) == wanted
+    assert outcome({"code": 206, "message": "OK", "validationErrors": errors}, rows) == expected
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "wanted"),
+    ("status", "body", "expected"),
     [
         (200, {"code": 400, "validationErrors": ["userIp is missing."]}, ["refused"]),
         (400, {"code": 400, "message": "bad"}, ["refused"]),
@@ -91,11 +91,11 @@ def test_a_206_by_what_it_names(errors: list[str], rows: list[list[str]], wanted
         "gateway",
     ],
 )
-def test_the_code_in_the_body_is_the_outcome(status: int, body: Any, wanted: Any) -> None:
+def test_the_code_in_the_body_is_the_outcome(status: int, body: Any, expected: Any) -> None:
     """
-    Under a good status; a 2xx without one says nothing, and that is left to be unknown.
+    Under a good status; a 2xx without one is unknown.
     """
-    assert outcome(body, [["a"]], status) == wanted
+    assert outcome(body, [["a"]], status) == expected
 
 
 def test_warnings_are_told() -> None:
@@ -103,16 +103,16 @@ def test_warnings_are_told() -> None:
     With the receipt of an event that was captured.
     """
     body = {"code": 200, "message": "OK", "validationWarnings": ["no agent"]}
-    said: Any = judge(a_response(body), [{"id": ["a"], "event_name": name} for name in ("appearance", "apearance")])
+    output: Any = judge(a_response(body), [{"id": ["a"], "event_name": name} for name in ("appearance", "apearance")])
 
-    assert [(one.status, one.reason) for one in said] == [
+    assert [(one.status, one.reason) for one in output] == [
         ("done", "warning: no agent"),
         ("done", "warning: no agent; warning: apearance is not a documented event_name"),
     ]
 
 
 @pytest.mark.parametrize(
-    ("status", "header", "body", "wanted"),
+    ("status", "header", "body", "expected"),
     [
         (403, "ERR_403_DEVELOPER_OVER_QPS", b"", Retry),
         (403, None, b"<h1>Account Over Queries Per Second Limit</h1>", Retry),
@@ -128,18 +128,18 @@ def test_warnings_are_told() -> None:
     ],
     ids=str,
 )
-def test_what_the_gateway_says(status: int, header: str | None, body: bytes, wanted: Any) -> None:
+def test_what_the_gateway_says(status: int, header: str | None, body: bytes, expected: Any) -> None:
     """
-    One status for a wrong key and for too many requests, told apart by header or text.
+    One status for a wrong key and for too many requests, distinguished by header or text.
     """
     headers = (("x-mashery-error-code", header),) if header else ()
 
     verdict = verdict_on(a_response(body, status=status, headers=headers), CONNECTOR)
 
     if isinstance(verdict, Refuse):
-        assert type(verdict.error) is wanted
+        assert type(verdict.error) is expected
     else:
-        assert isinstance(verdict, wanted)
+        assert isinstance(verdict, expected)
     if isinstance(verdict, Retry):
         assert verdict.throttle is (status == 403)
 
@@ -153,7 +153,7 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
 
 
 @pytest.mark.parametrize(
-    ("values", "told"),
+    ("values", "reported"),
     [
         ({"id": ["a", "b"], "content": "x"}, "exactly one id, found 2"),
         ({"id": [" "]}, "id: is empty"),
@@ -163,14 +163,14 @@ def test_an_index_that_is_an_id_is_an_id() -> None:
     ],
     ids=["content", "empty", "address", "no number", "no address"],
 )
-def test_what_is_not_sent(values: dict[str, Any], told: str) -> None:
+def test_what_is_not_sent(values: dict[str, Any], reported: str) -> None:
     """
     What the document rules out is refused here; which events need content, the source may say otherwise.
     """
     settings = SensisSettings(key=Secret("k" * 8))
     row = {"user_ip": "2001:db8::1", "event_name": "appearance"}
 
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=reported):
         prepare(settings, {**row, **values})
     prepare(settings, {**row, "event_name": "dial", "id": ["a"], "content": "x"})
     prepare(evolve(settings, events_requiring_content=()), {**row, "event_name": "dial", "id": ["a"]})

@@ -118,13 +118,13 @@ def test_the_files_hold_what_the_provider_holds(bench: Bench) -> None:
 
 def test_one_request_a_day_at_the_declared_pace(bench: Bench) -> None:
     """
-    Nothing is asked twice, and never more than one request a second.
+    Nothing is requested twice, and never more than one request a second.
     """
     bench.run()
 
-    asked = [(params["advertiser_id"], params["start"], params["end"]) for params in bench.sandbox.params]
+    requested = [(params["advertiser_id"], params["start"], params["end"]) for params in bench.sandbox.params]
     stamps = [int(params["timestamp"]) for params in bench.sandbox.params]
-    assert sorted(asked) == sorted((one, f"{day}", f"{day}") for one in ADVERTISERS for day in DAYS)
+    assert sorted(requested) == sorted((one, f"{day}", f"{day}") for one in ADVERTISERS for day in DAYS)
     assert min(later - earlier for earlier, later in pairwise(stamps)) >= 1000
 
 
@@ -140,7 +140,7 @@ def test_all_that_is_kept_is_read_by_default(bench: Bench) -> None:
 
 def test_a_restated_day_is_replaced_while_it_is_open(bench: Bench) -> None:
     """
-    A later run asks for the open days only, and vanished clicks vanish.
+    A later run requests the open days only, and vanished clicks vanish.
     """
     bench.run()
     bench.sandbox.params.clear()
@@ -155,7 +155,7 @@ def test_a_restated_day_is_replaced_while_it_is_open(bench: Bench) -> None:
 @pytest.mark.parametrize("form", ["list", "object", "day", "null", "absent"])
 def test_a_day_without_clicks_is_delivered_empty(bench: Bench, form: Any) -> None:
     """
-    In whatever form the provider says so.
+    In whatever form the provider states it.
     """
     bench.sandbox.empty_form = form
     bench.sandbox.clicks_per_day = 2
@@ -257,10 +257,10 @@ def test_wrong_credentials_end_the_run_with_three(bench: Bench) -> None:
 
     assert report.exit_code == 3
     assert len(bench.sandbox.params) <= 2
-    told = json.dumps(report.as_dict())
-    assert "unauthorized request" in told
-    assert "not the secret" not in told
-    assert CUSTOMER_REFERENCE not in told
+    reported = json.dumps(report.as_dict())
+    assert "unauthorized request" in reported
+    assert "not the secret" not in reported
+    assert CUSTOMER_REFERENCE not in reported
 
 
 def test_an_unknown_advertiser_fails_alone(bench: Bench) -> None:
@@ -278,7 +278,7 @@ def test_an_unknown_advertiser_fails_alone(bench: Bench) -> None:
 
 def test_one_file_is_written_whole_or_left_as_it_was(bench: Bench) -> None:
     """
-    A day that fails does not cost the file the days that it held; the run says that it was left.
+    A day that fails does not cost the file the days that it held; the run reports that it was left.
     """
     bench.folder = bench.folder.with_suffix(".jsonl")
     bench.run()
@@ -310,7 +310,7 @@ def test_a_total_that_disagrees_fails_the_day_and_keeps_what_was_there(bench: Be
 
 def test_a_click_of_another_day_is_set_aside(bench: Bench) -> None:
     """
-    Under a day that nobody requested: it is no row of the day that was, it is counted, and a strict run says so.
+    Under a day that nobody requested: it is no row of the day that was, it is counted, and a strict run reports it.
     """
     clicks = bench.sandbox.clicks("2112", UNTIL)
     stray = {**clicks[0], "click_id": "of another day"}
@@ -391,7 +391,7 @@ def test_a_click_without_a_price_is_counted_in_any_unit(bench: Bench, price: str
 
 def test_members_that_nobody_documented_are_kept(bench: Bench) -> None:
     """
-    In ``_extra``, and told once.
+    In ``_extra``, and noted once.
     """
     bench.sandbox.more_members = {"bid_id": "b-1"}
 
@@ -417,7 +417,7 @@ def test_personal_columns_can_be_left_out(bench: Bench) -> None:
 
 def test_the_check_tries_the_credentials_with_one_request(bench: Bench) -> None:
     """
-    And says what was refused, with the string that was signed, the reference masked.
+    With what was refused, and the string that was signed, the reference masked.
     """
     assert "talroo" in check(bench.source(), bench.clock)
     assert len(bench.sandbox.params) == 1

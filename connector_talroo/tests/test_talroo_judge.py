@@ -86,7 +86,7 @@ def test_a_message_is_known_in_any_case_and_with_blanks() -> None:
 
 def test_a_refused_ticket_is_tried_with_the_provider_s_clock() -> None:
     """
-    Only a refused ticket asks for that, and for nothing else.
+    Only a refused ticket leads to that, and nothing else.
     """
     for name in ERRORS:
         verdict = judged(a_response((FIXTURES / name).read_bytes()))
@@ -95,7 +95,7 @@ def test_a_refused_ticket_is_tried_with_the_provider_s_clock() -> None:
 
 
 @pytest.mark.parametrize(
-    ("date", "said"),
+    ("date", "output"),
     [
         ("Tue, 10 Mar 2026 12:01:34 GMT", "its clock is 94 s ahead of this host's"),
         ("Tue, 10 Mar 2026 11:50:00 GMT", "its clock is 600 s behind this host's"),
@@ -104,13 +104,13 @@ def test_a_refused_ticket_is_tried_with_the_provider_s_clock() -> None:
     ],
     ids=["ahead", "behind", "equal", "unreadable"],
 )
-def test_a_refused_ticket_says_what_the_clocks_say(date: str, said: str) -> None:
+def test_a_refused_ticket_says_what_the_clocks_say(date: str, output: str) -> None:
     """
     Whoever reads the error knows whether to look at the clock or at the secret.
     """
     body = (FIXTURES / "error_unauthorized_request.json").read_bytes()
 
-    assert said in str(error_of(judged(a_response(body, date=date))))
+    assert output in str(error_of(judged(a_response(body, date=date))))
 
 
 def test_too_many_requests_slow_the_whole_source() -> None:
@@ -188,7 +188,7 @@ def test_a_body_that_says_neither_good_nor_bad_is_broken(body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "output"),
     [
         (b'{"status": 1, "clicks_report": []} trailing', "no JSON object"),
         (b'{"status": 1, "clicks_report": [], "x": "\xff"}', "no JSON object"),
@@ -196,11 +196,11 @@ def test_a_body_that_says_neither_good_nor_bad_is_broken(body: Any) -> None:
     ],
     ids=["trailing", "not UTF-8", "status 2"],
 )
-def test_a_broken_body_is_not_said_to_lack_the_status_that_it_shows(body: Any, said: str) -> None:
+def test_a_broken_body_is_not_said_to_lack_the_status_that_it_shows(body: Any, output: str) -> None:
     """
     The message quotes the body's beginning, which may well be a good status.
     """
-    assert said in str(error_of(judged(a_response(body))))
+    assert output in str(error_of(judged(a_response(body))))
 
 
 @pytest.mark.parametrize("status", [301, 401, 404, 502], ids=str)

@@ -1,5 +1,5 @@
 """
-The imitation of the provider, asked directly: what it demands, what it refuses, what it holds.
+Requests to the imitation of the provider: what it demands, what it refuses, what it holds.
 
 The requests here are signed by a few lines of this file, so that connector and imitation cannot share a mistake.
 """
@@ -40,12 +40,12 @@ def signed(secret: str = CUSTOMER_SECRET, **changed: Any) -> str:
     return f"{message}&ticket={hmac.new(secret.encode(), message.encode(), hashlib.sha256).hexdigest()}"
 
 
-def asked(app: Any, query: str, *, method: str = "GET", path: str = "/reporting/") -> SandboxResponse:
+def requested(app: Any, query: str, *, method: str = "GET", path: str = "/reporting/") -> SandboxResponse:
     return app(SandboxRequest(method=method, target=f"{path}?{query}", headers={}, body=b""))
 
 
 def body(app: Any, query: str) -> Any:
-    return json.loads(asked(app, query).body)
+    return json.loads(requested(app, query).body)
 
 
 def test_a_signed_request_gets_the_day() -> None:
@@ -97,7 +97,7 @@ def test_what_is_not_as_documented_is_refused(query: str, message: str) -> None:
     app = a_sandbox()
     app.error_status = 403
 
-    answer = asked(app, query)
+    answer = requested(app, query)
 
     assert answer.status == 403
     assert json.loads(answer.body) == {"status": 0, "message": message}
@@ -128,10 +128,10 @@ def test_other_addresses_and_methods_are_not_served() -> None:
     app = a_sandbox()
     behind_gateway = TalrooSandbox("http://127.0.0.1:8000/talroo/", TODAY)
 
-    assert asked(app, signed(), path="/").status == 404
-    assert asked(app, signed(), method="POST").status == 405
-    assert asked(behind_gateway, signed()).status == 404
-    assert asked(behind_gateway, signed(), path="/talroo/").status == 200
+    assert requested(app, signed(), path="/").status == 404
+    assert requested(app, signed(), method="POST").status == 405
+    assert requested(behind_gateway, signed()).status == 404
+    assert requested(behind_gateway, signed(), path="/talroo/").status == 200
 
 
 def test_without_dates_yesterday_is_meant() -> None:
@@ -155,10 +155,10 @@ def test_a_range_holds_all_its_days() -> None:
 
     answer = body(app, signed(start=days[0], end=days[-1]))
 
-    wanted = {day.isoformat(): clicks for day in days if (clicks := app.clicks("2112", day))}
-    assert answer["clicks_report"] == wanted
-    assert answer["total_clicks"] == sum(map(len, wanted.values()))
-    assert len(wanted) < len(days), "a month has days without clicks"
+    expected = {day.isoformat(): clicks for day in days if (clicks := app.clicks("2112", day))}
+    assert answer["clicks_report"] == expected
+    assert answer["total_clicks"] == sum(map(len, expected.values()))
+    assert len(expected) < len(days), "a month has days without clicks"
 
 
 def a_day_without_clicks(app: TalrooSandbox) -> date:
@@ -248,7 +248,7 @@ def test_the_truth_is_the_answer_in_exact_types() -> None:
 
 def test_ordered_failures_come_first_and_then_no_more() -> None:
     """
-    A message, or a whole answer, so often as told; a request that is not signed does not use one up.
+    A message, or a whole answer, as often as set; a request that is not signed does not use one up.
     """
     app = a_sandbox()
     app.fail_next("server is busy", times=2)
@@ -256,7 +256,7 @@ def test_ordered_failures_come_first_and_then_no_more() -> None:
 
     assert body(app, signed("another"))["message"] == "unauthorized request"
     assert [body(app, signed())["message"] for _ in range(2)] == ["server is busy"] * 2
-    assert asked(app, signed()).status == 503
+    assert requested(app, signed()).status == 503
     assert body(app, signed())["status"] == 1
 
 
@@ -274,7 +274,7 @@ def test_who_asks_too_often_is_told_so() -> None:
 
 def test_a_ticket_may_serve_only_once() -> None:
     """
-    When told so: the second use of one is refused.
+    Where set: the second use of one is refused.
     """
     app = a_sandbox()
     app.refuse_replays = True

@@ -60,7 +60,7 @@ def test_the_base_url_ends_where_the_report_is(given: str, used: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "said"),
+    ("given", "output"),
     [
         ({"advertiser_ids": ()}, "found none"),
         ({"advertiser_ids": ("2112", "21 12")}, "'21 12'"),
@@ -71,11 +71,11 @@ def test_the_base_url_ends_where_the_report_is(given: str, used: str) -> None:
     ],
     ids=["no advertiser", "blank", "ampersand", "empty", "umlaut", "hex"],
 )
-def test_a_configuration_that_could_not_work_is_refused(given: dict[str, Any], said: str) -> None:
+def test_a_configuration_that_could_not_work_is_refused(given: dict[str, Any], output: str) -> None:
     """
     Before any request; the message shows neither reference nor secret.
     """
-    with pytest.raises(ValueError, match=re.escape(said)) as caught:
+    with pytest.raises(ValueError, match=re.escape(output)) as caught:
         settings(**given)
 
     assert "söns" not in str(caught.value)

@@ -248,7 +248,7 @@ class TargetCircle(SandboxBase):
             "trackingMethod": "tmt_cookie",
             "trackingId": str(UUID(int=_draw(day, "tracking", index // 2) << 64)),  # shared by two: not unique
             "adLinkName": "Main Page",
-            "reference": [[], ["BrandGenerics"], ["a,b", "ø"]][draw % 3],
+            "reference": [[], ["BrandGenerics"], ["a, b", "ø"]][draw % 3],
             "transactionAmount": (Decimal(draw % 100_000) / 100 * _RATES[currency]).quantize(Decimal("0.1")),
             "currency": currency,
             "commission": commission.quantize(Decimal("0.01")),
@@ -500,7 +500,7 @@ class TargetCircle(SandboxBase):
         params = request.params
         _refuse_if(unknown := sorted(set(params) - _OFFERS_OPTIONS), f"Unknown: {', '.join(unknown)}")
         left = _limit(params)
-        wanted = {**params, "offer": params.get("offerName", "")}
+        expected = {**params, "offer": params.get("offerName", "")}
         data = []
         for identity, name, _ in _INVENTORIES:
             if params.get("adInventory") and name not in params["adInventory"].split(","):
@@ -508,7 +508,8 @@ class TargetCircle(SandboxBase):
             offers = [
                 offer
                 for offer in map(self._offer, range(self.offer_count))
-                if params.get("offerId") in (None, str(offer["id"])) and _wanted(offer, {**wanted, "adInventory": None})
+                if params.get("offerId") in (None, str(offer["id"]))
+                and _wanted(offer, {**expected, "adInventory": None})
             ]
             offers = offers[:left]
             left -= len(offers)

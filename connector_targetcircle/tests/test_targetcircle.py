@@ -211,7 +211,7 @@ def test_signs_with_the_token_header() -> None:
 @pytest.mark.parametrize("stream", REPORTS)
 def test_submission_is_the_documented_one(stream: str) -> None:
     """
-    A submission has the members of the document's example, null where not wanted, and the largest limit.
+    A submission has the members of the document's example, null where not requested, and the largest limit.
     """
     example = json.loads(fixture(f"{stream}_submit.request.json"))
     days = (date(2015, 6, 1),) if stream != "trades" else ()
@@ -301,7 +301,7 @@ def test_reads(
 
 def test_codes_without_the_wanted_form() -> None:
     """
-    An inventory without the configured form of its name is an error that says what to set.
+    An inventory without the configured form of its name is an error that names the setting.
     """
     with pytest.raises(ConfigError, match="use id or name"):
         requests_of("codes", a_slice(parent=OFFER_ROW), codes_inventory_field="slug")
@@ -405,7 +405,7 @@ def test_verdicts(stream: str, response: Response, verdict: type, error: type[Pe
 
 def test_unknown_address_names_the_other_generation() -> None:
     """
-    A 404 says that the account may be on the other generation of the API, and which setting moves the paths.
+    The message of a 404 names the other generation of the API, and the setting that moves the paths.
     """
     found = verdict_of("clicks", an_answer("", 404))
 

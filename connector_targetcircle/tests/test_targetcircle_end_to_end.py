@@ -44,7 +44,7 @@ class World:
     server: Server
     app: TargetCircle
     folder: Path
-    said: list[str] = field(factory=list)
+    output: list[str] = field(factory=list)
 
     def source(self, **settings: Any) -> ConfiguredSource:
         given: dict[str, Any] = {"api_token": Secret(API_TOKEN), "currency": "EUR", "base_url": self.server.base_url}
@@ -58,7 +58,7 @@ class World:
             since=since,
             until=until,
         )
-        return run([job], clock=a_clock(), on_event=lambda event: self.said.append(str(event.get("message", ""))))
+        return run([job], clock=a_clock(), on_event=lambda event: self.output.append(str(event.get("message", ""))))
 
     def rows(self, stream: str, day: date | None = None) -> list[dict[str, Any]]:
         """What lies in the files of a stream, or of one of its days, without what no sandbox can know."""
@@ -67,7 +67,7 @@ class World:
         found = [json.loads(line, parse_float=Decimal) for line in lines]
         return [{column: row[column] for column in row if column not in ("row_key", "_extra")} for row in found]
 
-    def asked(self, method: str, path: str) -> list[SandboxRequest]:
+    def requested(self, method: str, path: str) -> list[SandboxRequest]:
         return [one for one in self.server.requests if one.method == method and one.path.startswith(path)]
 
 
@@ -112,9 +112,9 @@ def test_no_token_is_written(world: World) -> None:
 
     assert refused.exit_code == 3
     written = b"".join(file.read_bytes() for file in world.folder.rglob("*") if file.is_file())
-    said = json.dumps(refused.as_dict(), default=str).encode()
+    output = json.dumps(refused.as_dict(), default=str).encode()
     for token in (API_TOKEN, REPORT_TOKEN, "a-wrong-token-0815"):
-        assert token.encode() not in written + said
+        assert token.encode() not in written + output
 
 
 def test_restated_days_are_replaced(world: World) -> None:
@@ -126,12 +126,12 @@ def test_restated_days_are_replaced(world: World) -> None:
     world.read("transactions", since=old, until=old)
     world.read("transactions")
     keys = {json.loads(line)["row_key"] for line in _lines(world, "transactions")}
-    submitted = len(world.asked("POST", "/api/transactions"))
+    submitted = len(world.requested("POST", "/api/transactions"))
 
     for day in (DAYS[3], old):
         world.app.restate(day)
     world.read("transactions", since=old, until=old)
-    nothing = len(world.asked("POST", "/api/transactions")) - submitted
+    nothing = len(world.requested("POST", "/api/transactions")) - submitted
     world.read("transactions")
 
     assert nothing == 0
@@ -188,7 +188,7 @@ def _forgetting_once(app: TargetCircle) -> SandboxApp:
 )
 def test_page_without_its_rows_is_no_page(world: World, state: str, pages: int) -> None:
     """
-    A page in the middle that suddenly says the report is not ready, or that is empty, does not pass for one.
+    A page in the middle that suddenly answers that the report is not ready, or that is empty, does not pass for one.
     """
     world.app.rows_per_page, world.app.clicks_per_day = 10, 25
     times = {"left": 1}
@@ -223,9 +223,9 @@ def test_the_edges_of_a_period_arrive_once(world: World) -> None:
             assert world.rows(stream, day) == world.app.truth(stream, day)
     counted = report.as_dict()["sources"]["tc"]["streams"]["clicks"]
     assert (counted["rejected"], counted["repeated"]) == (0, 0)
-    asked = [json.loads(one.body) for one in world.asked("POST", "/api/clicks")]
-    assert len(asked) > 2
-    assert all(one["from"][:10] == one["to"][:10] for one in asked)
+    requested = [json.loads(one.body) for one in world.requested("POST", "/api/clicks")]
+    assert len(requested) > 2
+    assert all(one["from"][:10] == one["to"][:10] for one in requested)
 
 
 @pytest.mark.parametrize("rows_per_page", [None, 50], ids=["one page", "many pages"])
@@ -239,7 +239,7 @@ def test_full_report_is_read_in_halves(world: World, rows_per_page: int | None) 
 
     assert report.exit_code == 0, report.as_dict()
     assert world.rows("clicks", UNTIL) == world.app.truth("clicks", UNTIL)
-    assert len(world.asked("POST", "/api/clicks")) > 3
+    assert len(world.requested("POST", "/api/clicks")) > 3
 
 
 def test_a_provider_that_goes_by_whole_days(world: World) -> None:
@@ -256,7 +256,7 @@ def test_a_provider_that_goes_by_whole_days(world: World) -> None:
     assert world.rows("clicks", UNTIL) == world.app.truth("clicks", UNTIL)
     for day in (UNTIL - timedelta(days=1), UNTIL):
         assert world.rows("transactions", day) == world.app.truth("transactions", day)
-    assert [len(world.asked("POST", f"/api/{name}")) for name in ("clicks", "transactions")] == [2, 3]
+    assert [len(world.requested("POST", f"/api/{name}")) for name in ("clicks", "transactions")] == [2, 3]
 
 
 def test_offers_at_the_ceiling_are_truncated(world: World) -> None:
@@ -283,14 +283,14 @@ def test_other_generation_says_so(world: World) -> None:
 
 def test_an_offer_that_is_gone_is_passed_over(world: World) -> None:
     """
-    A trade's offer without a page leaves no row and no failure; which one it was is told.
+    A trade's offer without a page leaves no row and no failure; a note names it.
     """
     report = world.read("offer_details")
 
     assert report.exit_code == 0
-    assert len(world.asked("GET", "/api/offers/")) == 6
+    assert len(world.requested("GET", "/api/offers/")) == 6
     assert len(world.rows("offer_details")) == 5
-    (gone,) = (text for text in world.said if "no offer of this slug" in text)
+    (gone,) = (text for text in world.output if "no offer of this slug" in text)
     assert re.search(r"/api/offers/\w+\)$", gone)
 
 

@@ -1,5 +1,5 @@
 """
-The sandbox, asked directly: it must be as strict as the provider's document, or tests against it prove nothing.
+Requests to the sandbox: it must be as strict as the provider's document, or tests against it prove nothing.
 """
 
 import json
@@ -242,7 +242,7 @@ def test_next_request_fails(app: TargetCircle, how: int, expected: tuple[int, by
 
 def test_next_report_fails(app: TargetCircle) -> None:
     """
-    A report that was made to fail says so after its polls; the one after it does not.
+    A report that was made to fail fails after its polls; the one after it does not.
     """
     app.polls_until_ready = 0
     app.fail_report()
@@ -287,7 +287,7 @@ def test_offers_end_at_their_limit(app: TargetCircle) -> None:
 
 def test_generates_codes(app: TargetCircle) -> None:
     """
-    Codes are made for ads of the kind in the path, the same ones when asked again; for others the answer is 400.
+    Codes are made for ads of the kind in the path, the same ones at each request; for others the answer is 400.
     """
     ad = next(row for row in app.truth("offer_ads") if row["type"] == "BANNER")
     body = {"offer": ad["offer_slug"], "adInventory": "11c26b", "ads": [ad["slug"]]}

@@ -66,7 +66,7 @@ SEEN = Action(
 
 
 @pytest.mark.parametrize(
-    ("given", "text", "wanted"),
+    ("given", "text", "expected"),
     [
         ({"thingId": "a", "shop": 7}, False, {"thing_id": "a", "shop": "7"}),
         ({"unitPrice": "0.10"}, True, {"unit_price": Decimal("0.10")}),
@@ -83,15 +83,15 @@ SEEN = Action(
     ],
     ids=str,
 )
-def test_parameters_get_their_types(given: dict[str, Any], text: bool, wanted: dict[str, Any]) -> None:
+def test_parameters_get_their_types(given: dict[str, Any], text: bool, expected: dict[str, Any]) -> None:
     """
     By name or the provider's spelling, numbers exact, absent ones left out.
     """
-    assert typed(ACTION, given, text=text) == wanted
+    assert typed(ACTION, given, text=text) == expected
 
 
 @pytest.mark.parametrize(
-    ("given", "told"),
+    ("given", "reported"),
     [
         ({"thing": "a"}, "thing is no parameter of update_thing; did you mean thingId?"),
         ({"thingId": "a", "thing_id": "b"}, "thing_id is given twice, in two spellings"),
@@ -114,13 +114,13 @@ def test_parameters_get_their_types(given: dict[str, Any], text: bool, wanted: d
     ],
     ids=lambda value: str(value)[:40],
 )
-def test_what_does_not_fit_is_told(given: dict[str, Any], told: str) -> None:
+def test_what_does_not_fit_is_told(given: dict[str, Any], reported: str) -> None:
     """
-    With what was found and what is wanted.
+    With what was found and what is expected.
     """
     with pytest.raises(ValueError) as refused:
         typed(ACTION, given)
-    assert told in str(refused.value)
+    assert reported in str(refused.value)
 
 
 def test_all_that_is_wrong_is_told_at_once() -> None:
@@ -220,7 +220,7 @@ def test_bodies(action: Action, given: dict[str, Any], body: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    ("action", "given", "told"),
+    ("action", "given", "reported"),
     [
         (EVENTS, {"account": "a", "body": [{"other": 1}]}, "other is no member"),
         (EVENTS, {"account": "a", "body": [{"stage": "x"}]}, "missing: event_id"),
@@ -230,11 +230,11 @@ def test_bodies(action: Action, given: dict[str, Any], body: Any) -> None:
     ],
     ids=["unknown", "missing", "empty", "both", "no object"],
 )
-def test_bodies_are_looked_at(action: Action, given: dict[str, Any], told: str) -> None:
+def test_bodies_are_looked_at(action: Action, given: dict[str, Any], reported: str) -> None:
     """
     Before anything is sent.
     """
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=reported):
         checked(action, SETTINGS, typed(action, given))
 
 
@@ -309,18 +309,18 @@ def acme(judge: Any = None, **more: Any) -> Connector:
 
 
 def meaning(response: Response, action: Action = ACTION, judge: Any = None) -> Any:
-    said = decided(acme(judge), action, response, [PLACE, PLACE])
-    if isinstance(said, Retry):
+    output = decided(acme(judge), action, response, [PLACE, PLACE])
+    if isinstance(output, Retry):
         return "again"
-    if isinstance(said, Refuse):
-        return type(said.error).__name__
-    assert [one.row for one in said] == [0, 1]
-    assert len({one.status for one in said}) == 1
-    return said[0].status
+    if isinstance(output, Refuse):
+        return type(output.error).__name__
+    assert [one.row for one in output] == [0, 1]
+    assert len({one.status for one in output}) == 1
+    return output[0].status
 
 
 @pytest.mark.parametrize(
-    ("status", "body", "wanted"),
+    ("status", "body", "expected"),
     [
         (200, {"result": "id-1", "message": "made"}, "done"),
         (201, {"result": {}}, "done"),
@@ -363,15 +363,15 @@ def meaning(response: Response, action: Action = ACTION, judge: Any = None) -> A
     ],
     ids=str,
 )
-def test_what_an_answer_means(status: int, body: Any, wanted: str) -> None:
+def test_what_an_answer_means(status: int, body: Any, expected: str) -> None:
     """
-    Done only where the provider says so, refused only where nothing was captured, and everything else unknown.
+    Done only where the provider confirms it, refused only where nothing was captured, and everything else unknown.
     """
-    assert meaning(a_response(body, status=status)) == wanted
+    assert meaning(a_response(body, status=status)) == expected
 
 
 @pytest.mark.parametrize(
-    ("verdict", "wanted"),
+    ("verdict", "expected"),
     [
         (Accept(), "done"),
         (Skip("nothing there"), "refused"),
@@ -385,16 +385,16 @@ def test_what_an_answer_means(status: int, body: Any, wanted: str) -> None:
     ],
     ids=lambda value: str(value)[:50],
 )
-def test_judges_are_asked_first(verdict: Any, wanted: str) -> None:
+def test_judges_are_asked_first(verdict: Any, expected: str) -> None:
     """
-    The action's, then the connector's; one that sends a read again only says that a write is unknown.
+    The action's, then the connector's; one that sends a read again only makes a write unknown.
     """
     response = a_response({"result": True})
 
-    assert meaning(response, judge=lambda response, answer: verdict) == wanted
+    assert meaning(response, judge=lambda response, answer: verdict) == expected
     own = evolve(ACTION, judge=lambda response, rows: verdict)
     after = meaning(response, own, lambda response, answer: Refuse(ServerError("asked")))
-    assert after == (wanted if verdict is not None else "ServerError")
+    assert after == (expected if verdict is not None else "ServerError")
 
 
 def test_an_action_may_judge_each_row() -> None:
@@ -403,14 +403,14 @@ def test_an_action_may_judge_each_row() -> None:
     """
     receipts = [Receipt(row=0, status="done"), Receipt(row=1, status="refused", reason="no such id")]
 
-    said = decided(acme(), evolve(ACTION, judge=lambda r, rows: receipts), a_response({}), [PLACE, PLACE])
+    output = decided(acme(), evolve(ACTION, judge=lambda r, rows: receipts), a_response({}), [PLACE, PLACE])
 
-    assert said == receipts
+    assert output == receipts
 
 
 def test_the_reason_and_the_answer_are_kept() -> None:
     """
-    The provider's words, and what it said in full with its digits.
+    The provider's words, and its whole answer with its digits.
     """
     (done,) = decided(acme(), ACTION, a_response(b'{"result": 1.50, "message": "made"}'), [PLACE])  # type: ignore[misc]
     (bad,) = decided(acme(), ACTION, a_response({"message": "no such shop"}, status=404), [PLACE])  # type: ignore[misc]
@@ -422,7 +422,7 @@ def test_the_reason_and_the_answer_are_kept() -> None:
 
 def test_a_table_of_statuses_decides_for_writes_too() -> None:
     """
-    The connector's table says what a status means to the rows, in the provider's words and with its advice.
+    The connector's table states what a status means to the rows, in the provider's words and with its advice.
     """
     connector = acme(statuses={409: Refusal("Choose another name."), 418: Throttle()}, reason=("error.message",))
 

@@ -17,7 +17,7 @@ def rows(path: Path) -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "wanted"),
+    ("name", "content", "expected"),
     [
         ("a.jsonl", b'{"a": 1}\n\n  \n{"a": "\xc3\xa9"}', [{"a": 1}, {"a": "é"}]),
         ("a.jsonl", b'\xef\xbb\xbf{"a": 1}\r\n', [{"a": 1}]),
@@ -32,7 +32,7 @@ def rows(path: Path) -> list[Any]:
     ],
     ids=["json", "bom", "bad json", "empty", "csv", "csv bom", "bad csv", "header only", "seen json", "seen csv"],
 )
-def test_rows_of_a_file(tmp_path: Path, name: str, content: bytes, wanted: list[Any]) -> None:
+def test_rows_of_a_file(tmp_path: Path, name: str, content: bytes, expected: list[Any]) -> None:
     """
     By the file's suffix, else by its first sign; a bad line is a row with a problem, and the next one is read.
     """
@@ -41,17 +41,17 @@ def test_rows_of_a_file(tmp_path: Path, name: str, content: bytes, wanted: list[
 
     found = rows(path)
 
-    assert found[: len(wanted)] == wanted
-    if name.endswith(".jsonl") and wanted and isinstance(wanted[0], str):
+    assert found[: len(expected)] == expected
+    if name.endswith(".jsonl") and expected and isinstance(expected[0], str):
         assert found[2:] == ["the line is no JSON", {"a": 1}]
-    elif wanted and isinstance(wanted[0], str):
+    elif expected and isinstance(expected[0], str):
         assert found[2:] == ["the line is no UTF-8 text", {"a": "1", "b": "2"}]
     else:
-        assert len(found) == len(wanted)
+        assert len(found) == len(expected)
 
 
 @pytest.mark.parametrize(
-    ("line", "wanted"),
+    ("line", "expected"),
     [
         (rb'{"a": "\ud83d"}', "half a character"),
         (rb'{"\uDE00": 1}', "half a character"),
@@ -60,7 +60,7 @@ def test_rows_of_a_file(tmp_path: Path, name: str, content: bytes, wanted: list[
     ],
     ids=["value", "name", "pair", "no escape"],
 )
-def test_text_that_no_utf8_can_hold_is_a_bad_row(tmp_path: Path, line: bytes, wanted: Any) -> None:
+def test_text_that_no_utf8_can_hold_is_a_bad_row(tmp_path: Path, line: bytes, expected: Any) -> None:
     """
     It can neither be sent nor be named in a receipt, and it concerns its own row only.
     """
@@ -70,7 +70,7 @@ def test_text_that_no_utf8_can_hold_is_a_bad_row(tmp_path: Path, line: bytes, wa
     first, second = RowFile.at(path)
 
     assert second.values == {"a": 1}
-    assert first.values == wanted if isinstance(wanted, dict) else wanted in first.problem
+    assert first.values == expected if isinstance(expected, dict) else expected in first.problem
 
 
 @pytest.mark.parametrize(
@@ -102,7 +102,7 @@ def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "content", "told"),
+    ("name", "content", "reported"),
     [
         ("a.csv", b"", "name every column"),
         ("a.csv", b"a,,b\n", "name every column"),
@@ -115,14 +115,14 @@ def test_a_packed_file_is_unpacked(tmp_path: Path) -> None:
     ],
     ids=["empty", "no name", "twice", "semicolons", "tabs", "no gzip", "cut gzip", "damaged gzip"],
 )
-def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, told: str) -> None:
+def test_a_file_that_cannot_be_used(tmp_path: Path, name: str, content: bytes, reported: str) -> None:
     """
-    Is told before anything is sent.
+    Is an error before anything is sent.
     """
     path = tmp_path / name
     path.write_bytes(content)
 
-    with pytest.raises(UsageError, match=told):
+    with pytest.raises(UsageError, match=reported):
         RowFile.at(path)
 
 

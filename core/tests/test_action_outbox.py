@@ -1,5 +1,5 @@
 """
-The write ledger: what it says after a crash, and what each way to go on sends.
+The write ledger: its state after a crash, and what each way to go on sends.
 """
 
 import sqlite3
@@ -78,7 +78,7 @@ def test_ways_to_go_on(
     crashed: Outbox, retry_unknown: bool, settled: set[int], receipts: list[tuple[int, str]]
 ) -> None:
     """
-    A row that was under way may have arrived: it is unknown, and goes again only when a person says so.
+    A row that was under way may have arrived: it is unknown, and is sent again only on a person's demand.
     """
     job = crashed.open(KEY, NOW, resume=not retry_unknown, retry_unknown=retry_unknown)
 
@@ -158,7 +158,7 @@ def test_the_same_input_is_a_new_job(outbox: Outbox, end: str) -> None:
 
 def test_resume_after_the_end_sends_nothing(outbox: Outbox) -> None:
     """
-    It tells again what became of the rows; without any job it begins one.
+    It reports again what became of the rows; without any job it begins one.
     """
     job = outbox.open(KEY, NOW, resume=True)
     assert job.fresh
@@ -209,7 +209,7 @@ def test_rows_that_went_to_another_address_are_asked_about(moved: Outbox, option
 
 def test_the_same_system_under_a_new_address_is_gone_on_with(moved: Outbox) -> None:
     """
-    When a person says so, once.
+    On a person's demand, once.
     """
     for confirmed in (True, False):
         job = moved.open(ELSEWHERE, NOW, resume=True, confirmed=confirmed)
@@ -219,7 +219,7 @@ def test_the_same_system_under_a_new_address_is_gone_on_with(moved: Outbox) -> N
 
 def test_another_system_gets_all_rows(moved: Outbox) -> None:
     """
-    When a person says so; the same system does not get them by this word.
+    On a person's demand; this option does not send them to the same system.
     """
     job = moved.open(ELSEWHERE, NOW, confirmed=True)
     assert (job.fresh, job.settled(0, 1)) == (True, set())
@@ -371,13 +371,13 @@ def test_what_a_command_does_about_a_job(
 @pytest.fixture
 def readonly(tmp_path: Path) -> Path:
     path = tmp_path / ".penstock"
-    path.write_text("a file where a directory is wanted")
+    path.write_text("a file where a directory is expected")
     return path
 
 
 def test_without_a_ledger_nothing_is_sent(readonly: Path) -> None:
     """
-    The error says so.
+    The error states it.
     """
     with pytest.raises(TargetError, match="nothing was sent"):
         Outbox(readonly).open(KEY, NOW)

@@ -1,5 +1,5 @@
 """
-What the transport says of a write that failed: whether some of it may have left.
+What the transport reports of a write that failed: whether some of it may have left.
 """
 
 import socket
@@ -119,8 +119,8 @@ def test_what_http_cannot_carry_was_not_sent(server: Server) -> None:
     assert server.requests == []
 
 
-@pytest.mark.parametrize(("is_write", "asked"), [(True, 1), (False, 2)], ids=["write", "read"])
-def test_a_write_is_not_sent_on(server: Server, is_write: bool, asked: int) -> None:
+@pytest.mark.parametrize(("is_write", "requested"), [(True, 1), (False, 2)], ids=["write", "read"])
+def test_a_write_is_not_sent_on(server: Server, is_write: bool, requested: int) -> None:
     """
     A redirect of a GET is followed, unless it is a write: it may have been carried out.
     """
@@ -131,7 +131,7 @@ def test_a_write_is_not_sent_on(server: Server, is_write: bool, asked: int) -> N
 
     response = sending(Request(url=f"{server.base_url}/x", is_write=is_write))
 
-    assert (response.status, len(server.requests)) == (302 if is_write else 200, asked)
+    assert (response.status, len(server.requests)) == (302 if is_write else 200, requested)
     sending.close()
 
 

@@ -1,4 +1,4 @@
-"""What is told of the attempts at a request, and with whose time they are signed."""
+"""The events of the attempts at a request, and with whose time they are signed."""
 
 import contextlib
 from datetime import UTC, datetime, timedelta
@@ -32,8 +32,8 @@ def no_login(request: Request) -> Response:
 
 
 def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
-    """The retries that were told, two at most. All answers were requested."""
-    clock, told = FakeClock(), []
+    """The retry events, two at most. All answers were requested."""
+    clock, reported = FakeClock(), []
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
     scripted = ScriptedExchange(script)
     retrying = Retrying(
@@ -43,13 +43,13 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
         Budget(clock, retries=budget),
     )
     with contextlib.suppress(ServerError, AuthenticationError):
-        retrying(REQUEST, judge, told.append)
+        retrying(REQUEST, judge, reported.append)
     assert len(scripted.requests) == len(answers)
-    return told
+    return reported
 
 
 @pytest.mark.parametrize(
-    ("answers", "judge", "budget", "told"),
+    ("answers", "judge", "budget", "reported"),
     [
         ([200], busy, 9, []),
         ([503, 200], busy, 9, [ServerError]),
@@ -61,23 +61,23 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
     ids=["good at once", "good in the end", "unreadable login", "never good", "no budget", "clocks agree"],
 )
 def test_an_attempt_is_told_where_another_follows(
-    answers: list[Any], judge: Any, budget: int, told: list[type[ProviderError]]
+    answers: list[Any], judge: Any, budget: int, reported: list[type[ProviderError]]
 ) -> None:
     """
     So that retries can be counted, and nobody announces one that never comes.
     """
-    assert [type(again.error) for again in retries(answers, judge, budget=budget)] == told
+    assert [type(again.error) for again in retries(answers, judge, budget=budget)] == reported
 
 
 def test_a_retry_with_another_signature_is_told_as_one() -> None:
     """
-    It comes at once, and says nothing of the credentials; whoever tells of it need not guess.
+    It comes at once, and names no credentials; its event has the reason.
     """
     wrong = a_response(status=401, headers=(("date", "Fri, 02 Jan 2026 00:00:00 GMT"),))
     answers = iter([refused(wrong), (Accept(), Answer())])
-    told = retries([wrong, 200], lambda response: next(answers))
+    reported = retries([wrong, 200], lambda response: next(answers))
 
-    assert [(again.pause_s, again.renewed) for again in told] == [(0.0, True)]
+    assert [(again.pause_s, again.renewed) for again in reported] == [(0.0, True)]
 
 
 def test_what_is_sent_is_told_before_it_is_answered() -> None:
@@ -97,7 +97,7 @@ def test_what_is_sent_is_told_before_it_is_answered() -> None:
 
 @frozen
 class Stamp(Unsigned):
-    """An authenticator that notes the times it is asked to sign with."""
+    """An authenticator that notes the times with which it signs."""
 
     times: list[datetime] = field(factory=list)
 

@@ -18,7 +18,7 @@ REQUEST = Request(url="http://localhost/report")
 
 @frozen(eq=False)
 class Tickets(Unsigned):
-    """Signs with the moment; logs in when it is told a life."""
+    """Signs with the moment; logs in when it has a lifetime."""
 
     life_s: float | None = None
     logs_in: bool = False

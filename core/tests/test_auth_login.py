@@ -20,7 +20,7 @@ READ = Request(url="http://localhost/records")
 
 @frozen
 class Door(Unsigned):
-    """A login whose answer says by its status whether it was refused, and by its body which token is given."""
+    """A login whose answer has the refusal in its status, and the token in its body."""
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
         assert grant is not None

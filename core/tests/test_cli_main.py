@@ -105,7 +105,7 @@ def test_the_command_is_installed() -> None:
 @pytest.mark.parametrize("verb", [verb for verb, (module, *_) in COMMANDS.items() if module != "act"])
 def test_every_verb_has_help_and_takes_the_common_options(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    Each verb's help tells its own options apart from those that all take.
+    Each verb's help lists its own options apart from those that all take.
     """
     assert main([verb, "--help"], plugins=[]) == 0
 
@@ -151,7 +151,7 @@ def test_a_users_mistake_is_one_paragraph_and_exit_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
-    No traceback, nothing on stdout, what was found and what is wanted.
+    No traceback, nothing on stdout, what was found and what is expected.
     """
     monkeypatch.chdir(tmp_path)
 

@@ -17,14 +17,14 @@ from penstock.model import Items
 from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, money, record
 
 
-def compiled(cls: type, **wanted: Any) -> Compiled:
+def compiled(cls: type, **expected: Any) -> Compiled:
     return compile_stream(
-        "s", Stream(name="x", summary="", record=cls, kind="snapshot", key="id"), ColumnOptions(**wanted)
+        "s", Stream(name="x", summary="", record=cls, kind="snapshot", key="id"), ColumnOptions(**expected)
     )
 
 
-def read(cls: type, *elements: Any, **wanted: Any) -> Decoded:
-    return compiled(cls, **wanted).decode(Items(raw=json.dumps(elements).encode()))
+def read(cls: type, *elements: Any, **expected: Any) -> Decoded:
+    return compiled(cls, **expected).decode(Items(raw=json.dumps(elements).encode()))
 
 
 def extras(decoded: Decoded) -> list[Any]:
@@ -213,7 +213,7 @@ def test_numbers_in_text_are_read_by_their_format(form: str, text: str, number: 
 
 def test_whole_numbers_are_never_a_thousandth_of_what_was_meant() -> None:
     """
-    ``1.200`` is no 1, and no 1200 either, unless the format says so; nor is ``1.000`` one.
+    ``1.200`` is no 1, and no 1200 either, unless the format states so; nor is ``1.000`` one.
     """
     plain, german = Column(name="n", type="integer"), Column(name="n", type="integer", number="1.234,5")
 
@@ -284,7 +284,7 @@ def test_a_record_class_may_say_what_holds_for_its_columns() -> None:
 )
 def test_options_that_do_not_fit_are_refused(annotation: Any, options: Any, problem: str) -> None:
     """
-    A column whose options say nothing of its type is a mistake of the record class, and the message says which.
+    A column whose options do not give its type is a mistake of the record class, and the message names it.
     """
     made = type("Wrong", (), {"__annotations__": {"odd": annotation}, "odd": column(**options)})
 

@@ -1,4 +1,4 @@
-"""The configuration: where values come from, what is refused, and how a problem is told."""
+"""The configuration: where values come from, what is refused, and how a problem is reported."""
 
 from collections.abc import Callable, Mapping
 from datetime import date
@@ -192,9 +192,9 @@ folder = "here"
         ),
         *(
             pytest.param(
-                f'proxy = "{url}"', f"proxy: found '{told}', expected a URL such as https://api.example.com", id=url
+                f'proxy = "{url}"', f"proxy: found '{reported}', expected a URL such as https://api.example.com", id=url
             )
-            for url, told in {
+            for url, reported in {
                 "me:sesame@proxy:80": "***@proxy:80",
                 "//me:sesame@proxy:80": "***@proxy:80",
                 "http:me:sesame@proxy:80": "***@proxy:80",
@@ -218,7 +218,7 @@ folder = "here"
 )
 def test_a_wrong_value_is_told_with_place_found_and_wanted(tmp_path: Path, line: str, problem: str) -> None:
     """
-    The message names the key's path, what was found and what is wanted.
+    The message names the key's path, what was found and what is expected.
     """
     assert problems(loaded(tmp_path, GOOD + line)) == [f"source.x.{problem}"]
 
@@ -274,7 +274,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
 
 
 @pytest.mark.parametrize(
-    ("key", "text", "wanted"),
+    ("key", "text", "expected"),
     [
         pytest.param("size", "7", 7, id="int"),
         pytest.param("rate", "0.10", Decimal("0.10"), id="decimal"),
@@ -290,7 +290,7 @@ def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path
         pytest.param("requests_per_second", "2", 2.0, id="optional number"),
     ],
 )
-def test_text_is_read_by_the_wanted_type(tmp_path: Path, key: str, text: str, wanted: object) -> None:
+def test_text_is_read_by_the_wanted_type(tmp_path: Path, key: str, text: str, expected: object) -> None:
     """
     What comes from ``--set`` or the environment has no type of its own.
     """
@@ -298,7 +298,7 @@ def test_text_is_read_by_the_wanted_type(tmp_path: Path, key: str, text: str, wa
     by_variable = loaded(tmp_path, GOOD, (), {variable_of(f"source.x.{key}"): text})
 
     for config in (by_option, by_variable):
-        assert getattr(config.source("x", Offered()).settings, key.partition(".")[0]) == wanted
+        assert getattr(config.source("x", Offered()).settings, key.partition(".")[0]) == expected
 
 
 @pytest.mark.parametrize(
@@ -501,7 +501,7 @@ def test_a_sink_is_named_or_spelled_out(tmp_path: Path) -> None:
 )
 def test_a_sink_that_is_none_is_told(tmp_path: Path, text: str, problem: str) -> None:
     """
-    What a sink may be is said, with the nearest name.
+    The message lists the sinks, with the nearest name.
     """
     config = loaded(tmp_path, '[sink.warehouse]\nkind = "postgres"\ndsn = { env = "KEY" }')
 
@@ -512,7 +512,7 @@ def test_a_sink_that_is_none_is_told(tmp_path: Path, text: str, problem: str) ->
 
 def test_a_password_on_the_command_line_is_taken_masked_and_not_remembered(tmp_path: Path) -> None:
     """
-    A notice says that others can see it; from then on it is masked everywhere.
+    A notice states that others can see it; from then on it is masked everywhere.
     """
     choice = loaded(tmp_path).sink_for("postgresql://me:sesame-open@db/prod?password=other-word", Offered())
 

@@ -57,16 +57,16 @@ class Row:
     key: str = row_key("title", "clicks")
 
 
-def a_stream(cls: type = Click, **said: Any) -> Stream:
-    given: dict[str, Any] = {"name": "clicks", "summary": "", "record": cls, "kind": "report", **said}
+def a_stream(cls: type = Click, **output: Any) -> Stream:
+    given: dict[str, Any] = {"name": "clicks", "summary": "", "record": cls, "kind": "report", **output}
     given.setdefault("key", {Click: "click_id", Lead: "id", Row: "key", LeadData: ()}.get(cls, ()))
     return Stream(**given)
 
 
 def compiled(cls: type = Click, **more: Any) -> Compiled:
-    said = {name: more.pop(name) for name in ("key", "account", "day", "day_of", "days_per_request") if name in more}
+    output = {name: more.pop(name) for name in ("key", "account", "day", "day_of", "days_per_request") if name in more}
     besides = {name: more.pop(name) for name in ("columns", "derived") if name in more}
-    return compile_stream("source", a_stream(cls, **said), ColumnOptions(**more), **besides)
+    return compile_stream("source", a_stream(cls, **output), ColumnOptions(**more), **besides)
 
 
 def an_array(*elements: Any, **more: Any) -> Items:
@@ -196,7 +196,7 @@ class Priced:
 )
 def test_a_price_that_is_no_number_of_cents_has_no_amount(price: str, reason: str) -> None:
     """
-    A point says that the unit is another one than declared: a hundredth would be invoiced. The record is delivered with
+    A point means another unit than the declared one: a hundredth would be invoiced. The record is delivered with
     the price as it came; its amount is null where it may be, and counted, else the record is set aside.
     """
 
@@ -331,13 +331,13 @@ def test_what_loses_nothing_is_taken(member: str, sent: str, column_name: str, v
 )
 def test_a_record_without_a_key_is_set_aside_with_path_and_reason(element: str, path: str, reason: str) -> None:
     """
-    One bad record does not stop its neighbours, and says where it was, why, and what it was.
+    One bad record does not stop its neighbours, and is kept with its place and the reason.
     """
     decoded = compiled().decode(Items(raw=f'[{{"clickId": "a"}}, {element}, {{"clickId": "b"}}]'.encode()))
 
     assert [row.click_id for row in decoded.batch.rows] == ["a", "b"]
-    ((found, said),) = reasons(decoded)
-    assert (found, reason in said) == (path, True), said
+    ((found, output),) = reasons(decoded)
+    assert (found, reason in output) == (path, True), output
     assert (decoded.count, decoded.batch.rejected[0].raw) == (3, element)
 
 
@@ -749,7 +749,7 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     assert [sum(one) for one in zip(*[(p.repeated, p.repeated_across, p.fresh) for p in parts], strict=True)] == [
         *(1, 1, 4002)
     ]
-    assert [said for part in parts for said in reasons(part)] == [
+    assert [output for part in parts for output in reasons(part)] == [
         ("$[4001].clickId", "the key click_id 2 came before on this page, with other values")
     ]
 
@@ -805,7 +805,7 @@ def test_a_large_array_that_is_cut_is_no_json() -> None:
 
 def test_a_stamp_that_the_provider_sends_too_must_agree() -> None:
     """
-    A row that says another account than the one requested belongs elsewhere; a null one is filled.
+    A row of another account than the one requested belongs elsewhere; a null one is filled.
     """
     decoded = compiled(account="job_id").decode(
         an_array({"clickId": "a", "jobId": 7}, {"clickId": "b"}, {"clickId": "c", "jobId": 8}), {"job_id": "7"}
@@ -989,7 +989,7 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     if kind == "report":
         place, where = (2, "this page") if together else (0, "an earlier page")
         assert rows == [("7", "20"), ("8", None)]
-        assert [said for one in decoded for said in reasons(one)] == [
+        assert [output for one in decoded for output in reasons(one)] == [
             (f"$[{place}].clickId", f"the key click_id 7 came before on {where}, with other values"),
             (f"$[{place + 2}].clickId", f"the key click_id 7 came before on {where}, with other values"),
         ]
@@ -1088,7 +1088,7 @@ def test_secrets_and_personal_data_do_not_leave(
     fits: bool, include_personal: bool, gone: list[str], kept: list[str], nested: Any
 ) -> None:
     """
-    A secret, alone or inside a nested part, leaves in no column and no rejected record; personal data only if wanted.
+    A secret, alone or inside a nested part, leaves in no column and no rejected record; personal data by choice.
     """
     shape = compiled(Lead, include_personal=include_personal, nested=nested)
     decoded = shape.decode(an_array(SENSITIVE if fits else {**SENSITIVE, "id": None}))
@@ -1220,7 +1220,7 @@ def test_a_selected_secret_is_removed_at_every_depth(nested: Any) -> None:
 )
 def test_unknown_members_may_be_personal(more: Any, kept: bool) -> None:
     """
-    Without personal data, unknown members are named and not kept, delivered or rejected, unless the source says so.
+    Without personal data, unknown members are named and not kept, delivered or rejected; ``extra`` keeps them.
     """
     page = an_array({"id": "a", "phone": "555"}, {"id": None, "phone": "555"}, ["555"])
 

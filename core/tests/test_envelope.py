@@ -59,7 +59,7 @@ def lines_of(items: Items) -> list[Any]:
 )
 def test_items_are_found(envelope: Envelope, body: bytes | str, items: list[Any]) -> None:
     """
-    Items are found where the envelope says, in the form in which they are, with their stamps.
+    Items are found at the envelope's path, in the form in which they are, with their stamps.
     """
     answer = envelope(an_answer(body))
 
@@ -97,7 +97,7 @@ def test_optional_items_may_be_empty_in_every_spelling(body: str) -> None:
 )
 def test_another_shape_is_a_problem_that_names_what_is_there(envelope: Envelope, body: str, problem: str) -> None:
     """
-    JSON of another shape leaves the decision to the judge, with no items and a problem that says what was seen.
+    JSON of another shape leaves the decision to the judge, with no items and a problem that states what was seen.
     """
     answer = envelope(an_answer(body))
 
@@ -182,7 +182,7 @@ def test_malformed_json_is_broken_wherever_it_is(body: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "output"),
     [
         pytest.param(b"", "empty", id="nothing"),
         pytest.param(b" \n", "empty", id="blanks"),
@@ -191,11 +191,11 @@ def test_malformed_json_is_broken_wherever_it_is(body: str) -> None:
         pytest.param(b'{"z": "\xff", "data": []}', "UTF-8", id="invalid UTF-8 beside them"),
     ],
 )
-def test_a_body_that_is_no_data_is_named(body: bytes, said: str) -> None:
+def test_a_body_that_is_no_data_is_named(body: bytes, output: str) -> None:
     """
     An empty body, a web page and bytes that are no text are refused under their names.
     """
-    with pytest.raises(BrokenBodyError, match=said):
+    with pytest.raises(BrokenBodyError, match=output):
         Envelope(items="data")(an_answer(body))
 
 
@@ -211,7 +211,7 @@ def test_deep_nesting_is_bounded(body: str) -> None:
 @pytest.mark.parametrize(
     ("raw", "content_type"),
     [
-        pytest.param('["Köln"]'.encode("latin-1"), "application/json; charset=ISO-8859-1", id="as the header says"),
+        pytest.param('["Köln"]'.encode("latin-1"), "application/json; charset=ISO-8859-1", id="as the header states"),
         pytest.param('["Köln"]'.encode(), "application/json; charset=ISO-8859-1", id="UTF-8 against the header"),
         pytest.param('["Köln"]'.encode("utf-16"), "application/json", id="UTF-16 with a mark"),
         pytest.param('["Köln"]'.encode("utf-16-le"), "application/json; charset=utf-16", id="UTF-16 without"),
@@ -279,7 +279,7 @@ def test_csv_is_told_by_its_header(body: str, header: tuple[str, ...], delimiter
 
 
 @pytest.mark.parametrize(
-    ("body", "said"),
+    ("body", "output"),
     [
         pytest.param(b"", "empty", id="zero bytes"),
         pytest.param(b"Report not found", "header row", id="a message in plain text"),
@@ -292,11 +292,11 @@ def test_csv_is_told_by_its_header(body: str, header: tuple[str, ...], delimiter
         pytest.param(b"<html>", "HTML", id="a page"),
     ],
 )
-def test_a_report_that_is_none_is_broken(body: bytes, said: str) -> None:
+def test_a_report_that_is_none_is_broken(body: bytes, output: str) -> None:
     """
     A file that is empty, cut, or a message instead of a report is an error, never a report without records.
     """
-    with pytest.raises(BrokenBodyError, match=said):
+    with pytest.raises(BrokenBodyError, match=output):
         ReportFile()(an_answer(body))
 
 
@@ -321,7 +321,7 @@ def test_a_packed_bomb_is_bounded() -> None:
 )
 def test_a_file_that_just_ended_must_have_an_end_of_its_own(body: bytes, taken: bool) -> None:
     """
-    Where nothing but the end of the connection says that a file is whole, lines of it could be missing.
+    Where nothing but the end of the connection shows that a file is whole, lines of it could be missing.
     """
     answer = evolve(an_answer(body), measured=False)
 

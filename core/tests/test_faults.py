@@ -43,7 +43,7 @@ def statuses(app: SandboxApp, *targets: str) -> list[int]:
 
 def test_transient_fault_goes_away() -> None:
     """
-    Each request is struck as often as the fault says, then answered for good.
+    Each request is struck as often as the fault states, then answered for good.
     """
     app = with_faults(a_page, [evolve(FAULTS["bad_gateway"], times=2)])
 
@@ -156,7 +156,7 @@ def test_unknown_fault_is_a_usage_error() -> None:
     """
     assert [fault.name for fault in faults_named("cut, throttled,")] == ["cut", "throttled"]
     with pytest.raises(UsageError, match=r"named nope; known are .*throttled"):
-        faults_named("cut,nope")
+        faults_named("cut, nope")
 
 
 # --- what they break ------------------------------------------------------------------------------------------------
@@ -294,12 +294,12 @@ def test_every_fault_can_be_served(name: str) -> None:
             clock=Clock(),
         )
         server.app = with_faults(a_page, [FAULTS[name]])
-        said = "GET "
+        output = "GET "
         try:
             transport(Request(url=server.base_url))
         except PenstockError as error:
-            said = str(error)
-        assert said.startswith(("127.0.0.1 ", "GET "))
+            output = str(error)
+        assert output.startswith(("127.0.0.1 ", "GET "))
         server.app = a_page
         assert transport(Request(url=server.base_url)).status == 200
         transport.close()
@@ -404,7 +404,7 @@ def test_sleep_ends_when_stopped(clock: Clock) -> None:
 
 def test_fake_clock_moves_by_sleeping() -> None:
     """
-    Time passes by sleeping and by being told to; now and monotonic agree.
+    Time passes by sleeping and by advance(); now and monotonic agree.
     """
     clock = FakeClock(datetime(2026, 3, 2, tzinfo=UTC))
     clock.sleep(90)
@@ -415,7 +415,7 @@ def test_fake_clock_moves_by_sleeping() -> None:
 
 def test_scripted_exchange() -> None:
     """
-    Responses are given, exceptions raised, callables asked, one a request; one request more is a failed test.
+    Responses are given, exceptions raised, callables called, one a request; one request more is a failed test.
     """
     exchange = ScriptedExchange(
         [a_response([1]), UsageError("no"), lambda request: a_response(request.url.encode(), status=404)]

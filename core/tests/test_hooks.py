@@ -187,7 +187,7 @@ def test_hook_penstock_record_streams(place: Path) -> None:
 
 def test_hook_penstock_authenticators(place: Path) -> None:
     """
-    A connector asks for it by name; each attempt is signed anew.
+    A connector names it; each attempt is signed anew.
     """
     seen: list[str] = []
 
@@ -204,7 +204,7 @@ def test_hook_penstock_authenticators(place: Path) -> None:
 
 def test_hook_penstock_paginators(place: Path) -> None:
     """
-    A stream asks for it by name; pages follow each other until there is no cursor.
+    A stream names it; pages follow each other until there is no cursor.
     """
     pages = {None: clicks("a", next="2"), "2": clicks("b", next="3"), "3": clicks("c")}
 
@@ -218,18 +218,18 @@ def test_hook_penstock_paginators(place: Path) -> None:
 
 def test_hook_penstock_pollers(place: Path) -> None:
     """
-    A stream asks for it by name; the report is submitted once and polled until it is done.
+    A stream names it; the report is submitted once and polled until it is done.
     """
-    asked: list[str] = []
+    requested: list[str] = []
 
     def answer(request: SandboxRequest) -> SandboxResponse:
-        asked.append(request.path)
+        requested.append(request.path)
         if request.path == "/clicks":
             return json_answer({"ticket": "17"})
-        return clicks("a", state="done") if len(asked) > 3 else json_answer({"state": "queued"})
+        return clicks("a", state="done") if len(requested) > 3 else json_answer({"state": "queued"})
 
     assert run([example("penstock_pollers"), Provider(poller=named("ticketed"))], answer) == 0
-    assert asked == ["/clicks", "/clicks/17", "/clicks/17", "/clicks/17"]
+    assert requested == ["/clicks", "/clicks/17", "/clicks/17", "/clicks/17"]
     assert [row["click_id"] for row in rows(place)] == ["a"]
 
 
@@ -243,7 +243,7 @@ def test_hook_penstock_pollers(place: Path) -> None:
 )
 def test_hook_penstock_decoders(place: Path, body: bytes, exit_code: int, delivered: list[str]) -> None:
     """
-    A stream asks for it by name; a body that is cut, or holds fewer rows than it says, fails and delivers nothing.
+    A stream names it; a body that is cut, or holds fewer rows than it states, fails and delivers nothing.
     """
     plugins = [example("penstock_decoders"), Provider(envelope=named("semicolons"))]
 
@@ -253,7 +253,7 @@ def test_hook_penstock_decoders(place: Path, body: bytes, exit_code: int, delive
 
 def test_hook_penstock_encoders(place: Path) -> None:
     """
-    A reading is handed over in the form that is asked for by name.
+    A reading is handed over in the form that its caller names.
     """
     with serve(lambda request: clicks("a", "b")) as server:
         plugins = [example("penstock_encoders"), Provider(), penstock_plugins]
@@ -266,20 +266,20 @@ def test_hook_penstock_encoders(place: Path) -> None:
 
 def test_hook_penstock_actions(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    The action is offered to its connector only, and sent as declared; its receipt says what became of it.
+    The action is offered to its connector only, and sent as declared; its receipt has the result.
     """
     plugins = [example("penstock_actions"), Provider()]
-    asked: list[tuple[str, str, Any]] = []
+    requested: list[tuple[str, str, Any]] = []
 
     def answer(request: SandboxRequest) -> SandboxResponse:
-        asked.append((request.method, request.target, json.loads(request.body)))
+        requested.append((request.method, request.target, json.loads(request.body)))
         return json_answer({})
 
     with serve(answer) as server:
         environ = {"PENSTOCK_SOURCE__ACME__BASE_URL": server.base_url, "PENSTOCK_SOURCE__ACME__ALLOW_WRITES": "true"}
         command = ["act", "acme", "report_event", "click_id=a b", "kind=hired"]
         assert main(command, plugins=[penstock_plugins, *plugins], environ=environ) == 0
-    assert asked == [("POST", "/clicks/a%20b/events", {"kind": "hired"})]
+    assert requested == [("POST", "/clicks/a%20b/events", {"kind": "hired"})]
     receipt = json.loads(capsys.readouterr().out)
     assert (receipt["row"], receipt["status"]) == (0, "done")
     assert Registry(plugins).actions("acme")
@@ -296,7 +296,7 @@ def test_hook_penstock_sinks(place: Path) -> None:
 
 def test_hook_penstock_secrets(place: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> None:
     """
-    A reference of its kind is resolved when the source is configured; what it lacks is told with its reason.
+    A reference of its kind is resolved when the source is configured; what it lacks is reported with its reason.
     """
     store = place / "pass"
     found, absent = "echo s3cret-key", "{ echo 'no such entry' >&2; exit 1; }"
@@ -313,9 +313,9 @@ def test_hook_penstock_secrets(place: Path, monkeypatch: pytest.MonkeyPatch, cap
 
     assert configured("acme/reporting") == 0
     assert configured("acme/other") == 2
-    said = capfd.readouterr()
-    assert "no such entry" in said.err
-    assert "s3cret-key" not in said.out + said.err
+    output = capfd.readouterr()
+    assert "no such entry" in output.err
+    assert "s3cret-key" not in output.out + output.err
 
 
 def test_hook_penstock_sandboxes(place: Path) -> None:

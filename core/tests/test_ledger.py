@@ -1,5 +1,5 @@
 """
-The ledger keeps what it was told, refuses what is not its own, and never holds a secret.
+The ledger keeps what was recorded, refuses what is not its own, and never holds a secret.
 """
 
 import sqlite3
@@ -257,11 +257,11 @@ def test_a_window_uses_the_index(many):
     """
     The query for a window searches by day, and does not scan the stream.
     """
-    asked = []
+    requested = []
     execute = many._execute
-    many._execute = lambda statement, values=(): asked.append((statement, values)) or execute(statement, values)
+    many._execute = lambda statement, values=(): requested.append((statement, values)) or execute(statement, values)
     many.entries("talroo", "clicks", since=date(2026, 3, 30), until=date(2026, 3, 30), accounts=["a"])
-    plans = [execute(f"explain query plan {one}", values).fetchall()[0][-1] for one, values in asked]
+    plans = [execute(f"explain query plan {one}", values).fetchall()[0][-1] for one, values in requested]
 
     assert len(plans) == 2
     assert all("SEARCH partitions USING INDEX" in plan for plan in plans)
@@ -350,7 +350,7 @@ def test_the_history_of_runs_is_bounded(ledger):
 @pytest.mark.parametrize("readonly", [False, True], ids=["to write", "to look"])
 def test_a_ledger_of_the_former_version_is_brought_up_to_date(tmp_path, readonly):
     """
-    What it says is kept: nothing that was final is missing, and it is written on. A reader changes nothing.
+    Its rows are kept: nothing that was final is missing, and it is written on. A reader changes nothing.
     """
     path = tmp_path / "ledger.sqlite"
     database = sqlite3.connect(path)
@@ -517,22 +517,22 @@ def _cut(path: Path) -> None:
 
 @pytest.mark.parametrize("readonly", [False, True], ids=["to write", "to look"])
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "output"),
     [
         pytest.param(_garbage, "not a database", id="garbage"),
         pytest.param(_foreign, "not a ledger of penstock", id="another database"),
         pytest.param(_cut, "damaged", id="cut in half"),
     ],
 )
-def test_what_is_no_ledger_is_refused_and_kept(tmp_path, make, said, readonly):
+def test_what_is_no_ledger_is_refused_and_kept(tmp_path, make, output, readonly):
     """
-    The error names the file and says what to do; nothing of it is changed.
+    The error names the file and what to do; nothing of it is changed.
     """
     path = tmp_path / "ledger.sqlite"
     make(path)
     before = path.read_bytes()
 
-    with pytest.raises(TargetError, match=said) as caught:
+    with pytest.raises(TargetError, match=output) as caught:
         SqliteLedger(path, readonly=readonly).entries("talroo", "clicks")
 
     assert str(path) in str(caught.value)

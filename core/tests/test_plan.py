@@ -155,7 +155,7 @@ def test_without_a_window_everything_the_provider_serves_is_wanted():
 def test_a_window_never_leaves_what_is_served(today: date, back: int, length: int):
     """
     Whatever window is requested: the days are inside it, inside retention, not in the future, ascending and without a
-    gap, and what was left out is told; a window wholly outside is refused, never empty without a word.
+    gap, and what was left out is named; a window wholly outside is refused, never empty without a word.
     """
     since = today - timedelta(days=back)
     until = since + timedelta(days=length)
@@ -214,7 +214,7 @@ def test_why_a_day_is_wanted(held: tuple[Partition, LedgerEntry], reason: str | 
 
 def test_the_last_three_days_are_open():
     """
-    A provider that restates for 3 days is asked again for yesterday and the two days before, and for no other.
+    A provider that restates for 3 days is read again for yesterday and the two days before, and for no other day.
     """
     days = [(date(2026, 8, 11) - timedelta(days=n)).isoformat() for n in range(10)]
     target = FakeTarget(FakeLedger(dict(read(day, NOW) for day in days)))
@@ -252,7 +252,7 @@ def test_full_reads_final_days_again_but_not_what_left_retention():
 
 def test_a_file_that_is_gone_is_missing():
     """
-    What the ledger calls delivered but the target does not hold any more is wanted again.
+    What the ledger calls delivered but the target does not hold any more is planned again.
     """
     partition, entry = read("2026-07-01", NOW)
     target = FakeTarget(FakeLedger({partition: entry}), gone={partition})
@@ -276,13 +276,13 @@ def clicks_of(days: Iterable[date]) -> list[Partition]:
     return [Partition("clicks", (("report_date", day.isoformat()),)) for day in days]
 
 
-@given(wanted=st.sets(st.integers(0, 60)), limit=st.integers(1, 40))
-def test_days_are_grouped_into_runs_of_bounded_length(wanted: set[int], limit: int):
+@given(expected=st.sets(st.integers(0, 60)), limit=st.integers(1, 40))
+def test_days_are_grouped_into_runs_of_bounded_length(expected: set[int], limit: int):
     """
-    Every wanted day is in exactly one request, requests hold consecutive days only, none more than allowed.
+    Every planned day is in exactly one request, requests hold consecutive days only, none more than allowed.
     """
     first = date(2026, 6, 1)
-    days = [first + timedelta(days=n) for n in sorted(wanted)]
+    days = [first + timedelta(days=n) for n in sorted(expected)]
     groups = [[partition.day for partition in group] for group in grouped(clicks_of(days), (), limit)]
 
     assert [day for group in groups for day in group] == days
@@ -337,7 +337,7 @@ def test_days_are_cut_in_the_zone_of_the_source():
 )
 def test_a_stream_that_cannot_run_is_refused(names: list[str], message: str):
     """
-    The error says which stream is meant, or why it cannot be read.
+    The error names the stream, or the reason why it cannot be read.
     """
     with pytest.raises(UsageError, match=message):
         chosen_streams(a_job().source, names)
@@ -345,7 +345,7 @@ def test_a_stream_that_cannot_run_is_refused(names: list[str], message: str):
 
 def test_a_new_setting_at_its_default_changes_no_fingerprint():
     """
-    Settings at their default are left out, so that an upgrade that adds one makes nothing wanted again.
+    Settings at their default are left out, so that an upgrade that adds one plans nothing again.
     """
 
     @frozen(kw_only=True)

@@ -94,15 +94,15 @@ def test_a_page_is_asked_for_once(pages: list[int]):
     The first request that was made before is an error, so no circle of links is walked twice.
     """
     listing = PageCounts(what="clicks")
-    asked: set[int] = set()
+    requested: set[int] = set()
     for page in pages:
-        if page in asked:
+        if page in requested:
             with pytest.raises(PagingError, match="circle"):
                 listing.count_request(Request(url=f"http://localhost/?page={page}"), 100)
             return
         listing.count_request(Request(url=f"http://localhost/?page={page}"), 100)
-        asked.add(page)
-    assert len(asked) == len(pages)
+        requested.add(page)
+    assert len(requested) == len(pages)
 
 
 def test_pages_that_never_end_do():

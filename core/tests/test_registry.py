@@ -194,26 +194,26 @@ def test_a_name_that_two_claim_belongs_to_neither() -> None:
 
 def test_a_connector_whose_streams_fail_says_why() -> None:
     """
-    It is not told as if it had no streams.
+    It is not listed as if it had no streams.
     """
     with pytest.raises(PluginError, match=r"RaisingStreams is broken: .*no streams today"):
         Registry([RaisingStreams()]).streams("z")
 
 
 @pytest.mark.parametrize(
-    ("name", "said"),
+    ("name", "output"),
     [
         pytest.param("other", "A connector is a package of its own", id="how to install"),
         pytest.param("X", 'Did you mean "x"?', id="nearest"),
     ],
 )
-def test_an_unknown_connector_is_told_with_what_to_do(name: str, said: str) -> None:
+def test_an_unknown_connector_is_told_with_what_to_do(name: str, output: str) -> None:
     """
     The nearest name, or the installed ones. No package name is made from a name that nobody knows.
     """
     with pytest.raises(PluginError) as caught:
         Registry([Sound()]).connector(name)
-    assert said in str(caught.value)
+    assert output in str(caught.value)
     assert "pip install" not in str(caught.value)
 
 
@@ -314,7 +314,9 @@ def test_an_entry_point_may_name_an_object(tmp_path: Path, monkeypatch: pytest.M
     """
     Of two installations of one distribution, the first on ``sys.path`` counts.
     """
-    said = "# [penstock]\n[console_scripts]\nx = y:z\n\n[penstock]\n# a = b\nshop = shop_plugin:Holder.plugin [extra]\n"
+    output = (
+        "# [penstock]\n[console_scripts]\nx = y:z\n\n[penstock]\n# a = b\nshop = shop_plugin:Holder.plugin [extra]\n"
+    )
     (tmp_path / "shop_plugin.py").write_text(
         "import penstock\n"
         "class Plugin:\n"
@@ -331,7 +333,7 @@ def test_an_entry_point_may_name_an_object(tmp_path: Path, monkeypatch: pytest.M
         info = folder / f"shop_plugin-{version}.dist-info"
         info.mkdir(parents=True)
         (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: Shop.Plugin\nVersion: {version}\n\nVersion: 7\n")
-        (info / "entry_points.txt").write_text(said)
+        (info / "entry_points.txt").write_text(output)
     monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "later"), *sys.path])
 
     assert Registry().secrets()["safe"]("a") == "A"

@@ -129,7 +129,7 @@ def test_two_rows_however_they_are_packed(body: bytes | str, options: dict[str, 
 
 
 @pytest.mark.parametrize(
-    ("cls", "body", "wanted", "unread"),
+    ("cls", "body", "expected", "unread"),
     [
         (German, "Date;Campaign;Clicks;Spend\n2026-11-03;North;1.200;1.840,25\n2026-11-03;South;7;0,75\n",
          [("North", 1200, Decimal("1840.25")), SOUTH], 0),
@@ -150,13 +150,13 @@ def test_two_rows_however_they_are_packed(body: bytes | str, options: dict[str, 
     ],
     ids=["decimal comma", "not declared", "thousands", "words for nothing", "words not declared", "line break", "NUL"],
 )  # fmt: skip
-def test_values_are_read_as_declared(cls: type, body: str, wanted: list[Any], unread: int) -> None:
+def test_values_are_read_as_declared(cls: type, body: str, expected: list[Any], unread: int) -> None:
     """
     Numbers, days and words for nothing by their declared format; without one they are null, kept and counted.
     """
     decoded = read(body, cls)
 
-    assert rows(decoded) == wanted
+    assert rows(decoded) == expected
     assert sum(one.unread_values for one in decoded) == unread
 
 
@@ -184,7 +184,7 @@ def test_days_of_another_form_are_no_days() -> None:
 )
 def test_a_header_alone_states_that_there_are_no_rows(body: bytes | str) -> None:
     """
-    It says which columns the rows would have.
+    It names the columns that the rows would have.
     """
     assert read(body) == []
 
@@ -212,7 +212,7 @@ def test_what_is_no_report_is_an_error_that_names_the_remedy(
     body: bytes | str, options: dict[str, Any], message: str
 ) -> None:
     """
-    A file without rows says so by its header; anything less is broken.
+    A file without rows has a header; anything less is broken.
     """
     with pytest.raises(BrokenBodyError, match=message):
         read(body, **options)
@@ -285,7 +285,7 @@ def test_a_report_is_bounded() -> None:
 
 def test_a_file_without_an_end_must_be_measured() -> None:
     """
-    Where nothing but the end of the connection says that a plain file is whole, lines of it could be missing.
+    Where nothing but the end of the connection shows that a plain file is whole, lines of it could be missing.
     """
     with pytest.raises(BrokenBodyError, match="nothing shows that it is whole"):
         ReportFile()(evolve(a_file(GOOD), measured=False))

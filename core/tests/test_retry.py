@@ -50,10 +50,10 @@ GOOD = a_response({"fine": True})
 
 @define(eq=False)
 class Signed:
-    """A signing exchange: answers or raises what is written down, and remembers what was asked of it."""
+    """A signing exchange: answers or raises as scripted, and remembers its requests."""
 
     answers: Iterable[Response | Exception]
-    asked: int = 0
+    requested: int = 0
     renewed: int = 0
     current: Grant | None = None
     skew: timedelta = timedelta(0)
@@ -64,7 +64,7 @@ class Signed:
         self.answers = iter(self.answers)
 
     def __call__(self, request: Request) -> Response:
-        self.asked += 1
+        self.requested += 1
         answer = next(self.answers)  # type: ignore[call-overload]
         if isinstance(answer, Exception):
             raise answer
@@ -196,7 +196,7 @@ def test_the_last_error_is_raised():
 
     with pytest.raises(TransportError, match="3"):
         retrying(exchange)(REQUEST, by_status)
-    assert exchange.asked == 4
+    assert exchange.requested == 4
 
 
 def test_a_bound_is_tried_less_often():
@@ -207,7 +207,7 @@ def test_a_bound_is_tried_less_often():
 
     with pytest.raises(BoundExceededError):
         retrying(exchange)(REQUEST, by_status)
-    assert exchange.asked == 1 + BOUND_RETRIES
+    assert exchange.requested == 1 + BOUND_RETRIES
 
 
 @pytest.mark.parametrize(
@@ -221,7 +221,7 @@ def test_some_errors_stand_at_once(error: PenstockError):
 
     with pytest.raises(type(error)):
         retrying(exchange)(REQUEST, by_status)
-    assert exchange.asked == 1
+    assert exchange.requested == 1
 
 
 def test_what_is_refused_is_handed_back():
@@ -242,7 +242,7 @@ def test_a_token_is_renewed_once():
 
     with pytest.raises(AuthenticationError):
         retrying(exchange)(REQUEST, always(Retry(error, renew=True)))
-    assert (exchange.asked, exchange.renewed) == (2, 1)
+    assert (exchange.requested, exchange.renewed) == (2, 1)
 
 
 def test_a_token_that_others_used_up_is_renewed_again():
@@ -270,7 +270,7 @@ def test_a_key_that_nobody_granted_is_not_renewed():
 
     with pytest.raises(AuthenticationError):
         retrying(exchange)(REQUEST, always(Retry(AuthenticationError("no such key"), renew=True)))
-    assert (exchange.asked, exchange.renewed) == (1, 0)
+    assert (exchange.requested, exchange.renewed) == (1, 0)
 
 
 def test_an_outage_costs_little():
@@ -281,18 +281,18 @@ def test_an_outage_costs_little():
     exchange = Signed([*[TransportError("down")] * (4 * SILENT + 2), *[a_response(status=503)] * 4, *[GOOD] * 2])
     once_down = retrying(exchange)
 
-    def asked() -> int:
-        before = exchange.asked
+    def requested() -> int:
+        before = exchange.requested
         with contextlib.suppress(TransportError, ServerError):
             once_down(REQUEST, by_status)
-        return exchange.asked - before
+        return exchange.requested - before
 
-    assert [asked() for _ in range(SILENT + 3)] == [4] * SILENT + [1, 1, 4]
-    assert asked() == 1
+    assert [requested() for _ in range(SILENT + 3)] == [4] * SILENT + [1, 1, 4]
+    assert requested() == 1
 
 
-@pytest.mark.parametrize(("corrects", "asked"), [(True, 2), (False, 1)], ids=["differs", "agrees"])
-def test_the_clock_is_corrected_once(corrects: bool, asked: int):
+@pytest.mark.parametrize(("corrects", "requested"), [(True, 2), (False, 1)], ids=["differs", "agrees"])
+def test_the_clock_is_corrected_once(corrects: bool, requested: int):
     """
     A signature refused for its time is made again with the provider's clock, once, and only if that differs.
     """
@@ -300,7 +300,7 @@ def test_the_clock_is_corrected_once(corrects: bool, asked: int):
 
     with pytest.raises(AuthenticationError):
         retrying(exchange)(REQUEST, always(Retry(AuthenticationError("clock"), correct_clock=True)))
-    assert exchange.asked == asked
+    assert exchange.requested == requested
 
 
 @pytest.mark.parametrize(
@@ -332,7 +332,7 @@ def test_a_throttled_source_waits_as_long_as_it_is_told(headers: Any, slept: flo
 
 def test_a_pause_beyond_the_deadline_is_not_begun():
     """
-    Where the next try would come after the deadline, that is said at once.
+    Where the next try would come after the deadline, the request fails at once.
     """
     clock = FakeClock()
     exchange = Signed([a_response(status=503, headers=(("retry-after", "40"),))] * 3)
@@ -352,7 +352,7 @@ def test_a_run_has_a_budget_of_retries():
 
     with pytest.raises(TransportError):
         retrying(exchange, clock, budget=budget)(REQUEST, by_status)
-    assert exchange.asked == 2
+    assert exchange.requested == 2
 
 
 def test_every_retry_is_told():
@@ -427,7 +427,7 @@ def test_a_stated_wait_has_four_forms(name: str, text: str):
         retrying(exchange, clock)(REQUEST, always(BUSY))
 
     assert parked.value.until == NOW + timedelta(hours=10)
-    assert (exchange.asked, clock.slept) == (1, [])
+    assert (exchange.requested, clock.slept) == (1, [])
 
 
 def test_a_quota_of_which_something_remains_says_nothing():
@@ -442,7 +442,7 @@ def test_a_quota_of_which_something_remains_says_nothing():
 @given(seconds=st.integers(0, 10**6))
 def test_both_forms_mean_the_same(seconds: int):
     """
-    A date is held against the provider's own clock, where it tells it, so that ours may be wrong.
+    A date is compared with the provider's own clock, where it states one, so that ours may be wrong.
     """
     theirs = NOW + timedelta(hours=5)
     dated = a_response(

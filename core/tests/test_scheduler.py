@@ -52,7 +52,7 @@ class FakeLane:
 
 def test_outcomes_come_in_the_order_of_the_calls():
     """
-    A reading gets its outcomes in the order in which it asked, however late the first one is.
+    A reading gets its outcomes in the order of its calls, however late the first one is.
     """
     client, got = FakeLane(concurrency=4, delay_s=lambda name: 0.05 if name == "0" else 0.0), []
 
@@ -198,7 +198,7 @@ def test_bodies_nobody_took_are_bounded():
 
 def test_an_error_ends_its_reading_only():
     """
-    The error of one reading is told to its task; the others go on.
+    The error of one reading reaches its task; the others go on.
     """
     errors: list[BaseException | None] = []
 

@@ -125,10 +125,10 @@ def test_requests_may_be_one_request(several: bool):
     """
     Or any iterable of them.
     """
-    asked = Request(url="https://shop.example/x")
-    stream = a_stream(requests=lambda settings, slice_: iter([asked, asked]) if several else asked)
+    requested = Request(url="https://shop.example/x")
+    stream = a_stream(requests=lambda settings, slice_: iter([requested, requested]) if several else requested)
 
-    assert stream.first_requests(SETTINGS, DAY) == ([asked, asked] if several else [asked])
+    assert stream.first_requests(SETTINGS, DAY) == ([requested, requested] if several else [requested])
 
 
 def test_a_secret_is_no_part_of_a_template():

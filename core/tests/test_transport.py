@@ -57,7 +57,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def make(server: Server) -> Iterator[Make]:
-    """A transport for ``server`` with short waits, unless told otherwise."""
+    """A transport for ``server`` with short waits by default."""
     made: list[Transport] = []
 
     def transport(**more: Any) -> Transport:
@@ -236,7 +236,7 @@ def test_body_is_the_same_however_it_travels(server: Server, make: Make, app: Sa
 )
 def test_a_body_that_just_ends_is_told(server: Server, make: Make, app: SandboxApp, measured: bool) -> None:
     """
-    Whoever reads the body can know whether anything but the end of the connection says that it is whole.
+    Whoever reads the body can know whether anything but the end of the connection shows that it is whole.
     """
     server.app = app
 
@@ -290,15 +290,15 @@ NOT_WHOLE = {
 }
 
 
-@pytest.mark.parametrize(("name", "said"), NOT_WHOLE.items(), ids=NOT_WHOLE)
-def test_answer_that_is_not_whole_is_worth_another_try(server: Server, make: Make, name: str, said: str) -> None:
+@pytest.mark.parametrize(("name", "output"), NOT_WHOLE.items(), ids=NOT_WHOLE)
+def test_answer_that_is_not_whole_is_worth_another_try(server: Server, make: Make, name: str, output: str) -> None:
     """
-    Never a shorter body: a TransportError says what happened, and the next attempt gets everything.
+    Never a shorter body: a TransportError states what happened, and the next attempt gets everything.
     """
     server.app = with_faults(good, [FAULTS[name]])
     transport = make()
 
-    with pytest.raises(TransportError, match=said):
+    with pytest.raises(TransportError, match=output):
         transport(Request(url=server.base_url))
 
     assert transport(Request(url=server.base_url)).body == GOOD
@@ -317,16 +317,16 @@ TOO_MUCH = {
 }
 
 
-@pytest.mark.parametrize(("bad", "said"), TOO_MUCH.values(), ids=TOO_MUCH)
-def test_bound_that_is_reached_is_named(server: Server, make: Make, bad: Fault, said: str) -> None:
+@pytest.mark.parametrize(("bad", "output"), TOO_MUCH.values(), ids=TOO_MUCH)
+def test_bound_that_is_reached_is_named(server: Server, make: Make, bad: Fault, output: str) -> None:
     """
     Time and size are bounded whatever the provider does; the message names the setting.
     """
     server.app = with_faults(good, [bad])
     # A bound on size has time: it must not depend on how busy the machine is which of the two is met first.
-    transport = make() if said == "timeout_s" else make(timeout_s=30, total_timeout_s=60)
+    transport = make() if output == "timeout_s" else make(timeout_s=30, total_timeout_s=60)
 
-    with pytest.raises(BoundExceededError, match=said):
+    with pytest.raises(BoundExceededError, match=output):
         transport(Request(url=server.base_url))
 
     assert transport(Request(url=server.base_url)).body == GOOD
@@ -626,7 +626,7 @@ def test_credentials_stay_at_their_origin(server: Server, elsewhere: Server, mak
 )
 def test_nothing_that_begins_like_the_origin_passes_for_it(base: str, link: str) -> None:
     """
-    What may be asked with credentials is connected to at the origin, and named to it: all else is refused.
+    A request with credentials connects to the origin only, and names it as its host: all else is refused.
     """
     boundary, request = Boundary(base, allow_http=False), Request(url=f"{base}/v1")
 
@@ -674,12 +674,12 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize(("base", "url", "said"), REFUSED.values(), ids=REFUSED)
-def test_download_to_where_it_must_not_go(make: Make, base: str, url: str, said: str) -> None:
+@pytest.mark.parametrize(("base", "url", "output"), REFUSED.values(), ids=REFUSED)
+def test_download_to_where_it_must_not_go(make: Make, base: str, url: str, output: str) -> None:
     """
     Refused before a connection is made.
     """
-    with pytest.raises(ForeignOriginError, match=said):
+    with pytest.raises(ForeignOriginError, match=output):
         make(base_origin=base)(Request(url=url, credentials=False))
 
 
@@ -713,7 +713,7 @@ def test_proxy_gets_the_whole_url(server: Server, make: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "asked"),
+    ("environment", "requested"),
     [
         pytest.param({"http_proxy": "PROXY"}, 1, id="from the environment"),
         pytest.param({"all_proxy": "PROXY"}, 1, id="one for all"),
@@ -721,7 +721,7 @@ def test_proxy_gets_the_whole_url(server: Server, make: Make) -> None:
     ],
 )
 def test_proxy_of_the_environment(
-    server: Server, make: Make, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], asked: int
+    server: Server, make: Make, monkeypatch: pytest.MonkeyPatch, environment: dict[str, str], requested: int
 ) -> None:
     """
     The usual variables hold, with their exceptions, but never for this machine.
@@ -733,12 +733,12 @@ def test_proxy_of_the_environment(
         monkeypatch.setenv(name, value.replace("PROXY", server.base_url.removeprefix("http://")))
     transport = make(base_origin="http://api.example.invalid", allow_http=True)
 
-    if asked:
+    if requested:
         transport(Request(url="http://api.example.invalid/"))
     else:
         with pytest.raises(TransportError, match="name service"):
             transport(Request(url="http://api.example.invalid/"))
-    assert [request.target for request in server.requests] == ["http://api.example.invalid/"] * asked
+    assert [request.target for request in server.requests] == ["http://api.example.invalid/"] * requested
 
     make()(Request(url=f"{server.base_url}/here"))
     assert server.requests[-1].target == "/here"
@@ -758,7 +758,7 @@ def test_proxy_that_cannot_be_used(server: Server, make: Make) -> None:
 @pytest.mark.parametrize("tls", [False, True], ids=["http", "https"])
 def test_socks_proxy(request: pytest.FixtureRequest, make: Make, tls: bool) -> None:
     """
-    A SOCKS proxy carries http and https; the provider's name is resolved by the proxy where its scheme says so.
+    A SOCKS proxy carries http and https; the provider's name is resolved by the proxy where its scheme is socks5h.
     """
     provider: Server = request.getfixturevalue("secure" if tls else "server")
     more = {"ca_file": str(request.getfixturevalue("certificate"))} if tls else {}
@@ -871,28 +871,28 @@ def test_tunnel_through_a_proxy(secure: Server, make: Make, certificate: Path) -
     """
     https goes through the proxy's tunnel, encrypted for the provider.
     """
-    asked: list[bytes] = []
+    requested: list[bytes] = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
-        threading.Thread(target=tunnel, args=(listener, asked), daemon=True).start()
+        threading.Thread(target=tunnel, args=(listener, requested), daemon=True).start()
         proxy = f"http://user:tunnelpass@127.0.0.1:{listener.getsockname()[1]}"
         transport = make(base_origin=secure.base_url, ca_file=str(certificate), proxy=proxy)
         assert [transport(Request(url=secure.base_url)).body for _ in range(2)] == [GOOD, GOOD]
         transport.close()
 
-    assert asked[0].startswith(b"CONNECT 127.0.0.1:%d " % secure.port)
-    assert b"proxy-authorization: basic " in asked[0].lower()
+    assert requested[0].startswith(b"CONNECT 127.0.0.1:%d " % secure.port)
+    assert b"proxy-authorization: basic " in requested[0].lower()
     assert secure.connections == 1
     assert "proxy-authorization" not in secure.requests[0].headers
 
 
-def tunnel(listener: socket.socket, asked: list[bytes]) -> None:
+def tunnel(listener: socket.socket, requested: list[bytes]) -> None:
     """One CONNECT, then bytes both ways until either side ends."""
     client, _ = listener.accept()
     with client:
         head = b""
         while not head.endswith(b"\r\n\r\n"):
             head += client.recv(1)
-        asked.append(head)
+        requested.append(head)
         host, _, port = head.split(b" ")[1].partition(b":")
         with socket.create_connection((host.decode(), int(port))) as provider:
             client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
@@ -934,7 +934,7 @@ def test_a_large_body_of_a_report_comes_as_a_file(
 
 
 @pytest.mark.parametrize(
-    ("bad", "error", "said"),
+    ("bad", "error", "output"),
     [
         (fault(making.huge(2, chunked=False)), BoundExceededError, "more than 1 MiB .*max_report_mib"),
         (fault(making.huge(2, chunked=True)), BoundExceededError, "more than 1 MiB .*max_report_mib"),
@@ -945,7 +945,7 @@ def test_a_large_body_of_a_report_comes_as_a_file(
     ids=["announced", "chunked", "bomb", "cut in a chunk", "cut between chunks"],
 )
 def test_a_file_is_whole_and_bounded(
-    server: Server, make: Make, bad: Fault, error: type[Exception], said: str, monkeypatch: pytest.MonkeyPatch
+    server: Server, make: Make, bad: Fault, error: type[Exception], output: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """
     A body that goes into a file has a bound of its own, and is never a part of one.
@@ -955,7 +955,7 @@ def test_a_file_is_whole_and_bounded(
     transport = make(max_body_bytes=1 << 10, max_file_bytes=1 << 20)
     request = Request(url=server.base_url, as_file=True)
 
-    with pytest.raises(error, match=said):
+    with pytest.raises(error, match=output):
         transport(request)
 
     assert transport(request).open().read() == GOOD

@@ -133,7 +133,7 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("stream", "said"),
+    ("stream", "output"),
     [
         ({"requests": nothing}, "the requests of the stream clicks (test_trial.py, line "),
         ({"requests": nothing}, ") returned nothing; write return [Request(...)]"),
@@ -154,14 +154,14 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
     ],
     ids=lambda value: value[:50] if isinstance(value, str) else "",
 )
-def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], said: str) -> None:
+def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], output: str) -> None:
     """
     By ``penstock connectors`` and the kit, before any request.
     """
     registry = acme(**stream)
 
     assert registry.broken() == ()
-    assert any(problem.startswith("stream clicks: ") and said in problem for problem in problems_of(registry, "acme"))
+    assert any(problem.startswith("stream clicks: ") and output in problem for problem in problems_of(registry, "acme"))
 
 
 def test_settings_of_a_sandbox_that_its_class_refuses_are_named() -> None:
@@ -229,7 +229,7 @@ class Signer(Unsigned):
 
 
 @pytest.mark.parametrize(
-    ("fields", "said"),
+    ("fields", "output"),
     [
         ({"authenticator": lambda settings: "key"}, "returned str without sign, grant_request, read_grant, explain; "),
         ({"authenticator": lambda settings: Signer}, "authenticator returned the class Signer; write Signer(...)"),
@@ -240,10 +240,10 @@ class Signer(Unsigned):
     ],
     ids=["text", "class", "no such setting", "no such part", "check", "check that fails"],
 )
-def test_wrong_functions_of_a_connector_are_named(fields: dict[str, Any], said: str) -> None:
+def test_wrong_functions_of_a_connector_are_named(fields: dict[str, Any], output: str) -> None:
     """
     What an authenticator function and the check return.
     """
     problems = problems_of(acme(fields=fields), "acme")
 
-    assert [said in problem for problem in problems] == [True]
+    assert [output in problem for problem in problems] == [True]

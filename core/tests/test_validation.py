@@ -1,4 +1,6 @@
-"""Declarations that cannot work: each is told with what was seen and what to write, all of them at once, at once."""
+"""
+Declarations that cannot work. The load of a plugin reports all of them, each with what was seen and what to write.
+"""
 
 from collections.abc import Iterable, Sequence
 from datetime import date
@@ -87,7 +89,7 @@ CLICKS: dict[str, Any] = {
 }
 OFFERS = Stream(name="offers", summary="", record=Offer, kind="snapshot", key="id", requests=requests)
 PARTS: dict[str, Any] = {"name": "parts", "summary": "", "record": Part, "kind": "snapshot", "key": "id"}
-ID_ONLY: Any = "id"  # a text where names are wanted
+ID_ONLY: Any = "id"  # a text where names are expected
 
 
 class Acme:
@@ -223,18 +225,18 @@ def test_a_sound_stream_is_offered(stream: Stream) -> None:
     assert stream in registry.streams("acme")
 
 
-@pytest.mark.parametrize(("stream", "said"), MISTAKEN, ids=[said[:60] for _, said in MISTAKEN])
-def test_a_mistake_in_a_stream_breaks_its_plugin(stream: Stream, said: str) -> None:
+@pytest.mark.parametrize(("stream", "output"), MISTAKEN, ids=[output[:60] for _, output in MISTAKEN])
+def test_a_mistake_in_a_stream_breaks_its_plugin(stream: Stream, output: str) -> None:
     """
-    The plugin is listed with the stream, what was seen and what to write; who asks for its streams is told the same.
+    The plugin is listed with the stream, what was seen and what to write. A run gets the same message.
     """
     registry = Registry([Acme(stream)])
 
     reasons = [broken.reason for broken in registry.broken()]
-    assert any(reason.startswith(f"stream {stream.name}: ") and said in reason for reason in reasons)
+    assert any(reason.startswith(f"stream {stream.name}: ") and output in reason for reason in reasons)
     with pytest.raises(PluginError) as refused:
         registry.streams("acme")
-    assert said in str(refused.value)
+    assert output in str(refused.value)
     assert str(refused.value).startswith("connector-acme is broken: ")
 
 
@@ -257,7 +259,7 @@ ACTION: dict[str, Any] = {"name": "pause", "summary": "", "method": "POST", "pat
 
 
 @pytest.mark.parametrize(
-    ("changed", "said"),
+    ("changed", "output"),
     [
         (
             {"fields": ()},
@@ -274,13 +276,13 @@ ACTION: dict[str, Any] = {"name": "pause", "summary": "", "method": "POST", "pat
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
 )
-def test_a_mistake_in_an_action_breaks_its_plugin(changed: dict[str, Any], said: str) -> None:
+def test_a_mistake_in_an_action_breaks_its_plugin(changed: dict[str, Any], output: str) -> None:
     """
     With the action and the field; nothing can be sent.
     """
     registry = Registry([Acme(actions=[Action(**{**ACTION, **changed})])])
 
-    assert any(broken.reason.startswith("action pause: ") and said in broken.reason for broken in registry.broken())
+    assert any(broken.reason.startswith("action pause: ") and output in broken.reason for broken in registry.broken())
     with pytest.raises(PluginError, match="connector-acme is broken: "):
         registry.actions("acme")
     assert Registry([Acme(actions=[Action(**ACTION)])]).broken() == ()
@@ -309,7 +311,7 @@ def test_a_mistake_of_another_plugin_harms_nothing_else() -> None:
 @pytest.mark.parametrize("words", ["streams acme", "plan acme", "run acme --to -", "check acme", "connectors"])
 def test_every_verb_tells_the_mistake(words: str, capsys: pytest.CaptureFixture[str]) -> None:
     """
-    Before anything is asked of the provider. ``connectors`` lists it, whoever needs the connector ends with 2.
+    Before the first request. ``connectors`` lists it, whoever needs the connector ends with 2.
     """
     code = main(words.split(), plugins=[Acme(clicks(day=None))], environ={})
 
@@ -357,8 +359,8 @@ CONNECTORS: list[tuple[dict[str, Any], str]] = [
 ]
 
 
-@pytest.mark.parametrize(("fields", "said"), CONNECTORS, ids=[said[:60] for _, said in CONNECTORS])
-def test_a_mistake_in_a_connector_breaks_its_plugin(fields: dict[str, Any], said: str) -> None:
+@pytest.mark.parametrize(("fields", "output"), CONNECTORS, ids=[output[:60] for _, output in CONNECTORS])
+def test_a_mistake_in_a_connector_breaks_its_plugin(fields: dict[str, Any], output: str) -> None:
     """
     The plugin is listed with the connector, and its file where a class is wrong; the connector cannot be used.
     """
@@ -368,6 +370,6 @@ def test_a_mistake_in_a_connector_breaks_its_plugin(fields: dict[str, Any], said
     reasons = [broken.reason for broken in registry.broken()]
     assert len(reasons) == 1
     assert reasons[0].startswith("connector acme: ")
-    assert said in reasons[0]
+    assert output in reasons[0]
     with pytest.raises(PluginError, match="the connector 'acme' is missing because acme is broken: "):
         registry.connector("acme")

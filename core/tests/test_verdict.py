@@ -27,7 +27,7 @@ REQUEST = Request(url="http://localhost/report", params=(("day", "2026-03-01"),)
 LISTED = Envelope(items="data", head=("status",))
 
 
-def said(response: Response, **more: Any) -> tuple[Verdict, Answer]:
+def output(response: Response, **more: Any) -> tuple[Verdict, Answer]:
     return judged("shop", REQUEST, response, **{"read": LISTED, "judges": (), **more})
 
 
@@ -97,7 +97,7 @@ def test_a_token_that_ended_early_is_worth_a_new_one():
 
 def test_a_refusal_says_what_was_seen_without_secrets():
     """
-    The message names provider, request, status and what the body says, but no secret in it.
+    The message names provider, request, status and the text of the body, but no secret in it.
     """
     secret = Secret("a-token-that-is-repeated")
     body = {"error": f"unknown field, token {secret.reveal()}"}
@@ -122,7 +122,7 @@ def test_a_body_without_its_envelope_is_asked_for_again(body: bytes):
     """
     A 200 whose body is not what was declared is no answer, however it came about.
     """
-    verdict, answer = said(a_response(body))
+    verdict, answer = output(a_response(body))
 
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, BrokenBodyError)
@@ -143,7 +143,7 @@ def test_a_whole_body_of_another_format_is_final(body: bytes, words: str):
     """
     Well-formed JSON without the declared path, and a gzip file in its place, stay so; the message names what is there.
     """
-    verdict, answer = said(a_response(body))
+    verdict, answer = output(a_response(body))
 
     assert isinstance(verdict, Refuse)
     assert isinstance(verdict.error, WrongFormatError)
@@ -155,11 +155,11 @@ def test_an_answer_that_is_not_ready_is_requested_again():
     """
     202 to a read is never an empty day; a submission is accepted by it, and a poll is the poller's business.
     """
-    verdict, _ = said(a_response({"data": []}, status=202))
+    verdict, _ = output(a_response({"data": []}, status=202))
 
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, NotReadyError)
-    assert said(a_response(b"", status=202), lenient=True)[0] == Accept()
+    assert output(a_response(b"", status=202), lenient=True)[0] == Accept()
     assert judged("shop", REQUEST, a_response(status=202), read=None, judges=())[0] == Accept()
 
 
@@ -167,8 +167,8 @@ def test_no_content_is_no_records():
     """
     204 states it; a 200 without a body does not.
     """
-    assert said(a_response(b"", status=204)) == (Accept(), Answer())
-    assert isinstance(said(a_response(b"", status=200))[0], Retry)
+    assert output(a_response(b"", status=204)) == (Accept(), Answer())
+    assert isinstance(output(a_response(b"", status=200))[0], Retry)
 
 
 @pytest.mark.parametrize("renew", [False, True])
@@ -181,7 +181,7 @@ def test_a_forbidden_request_is_its_accounts_failure(renew: bool):
         error = AuthenticationError(f"refused with {response.status}")
         return Retry(error, renew=True) if renew else Refuse(error)
 
-    forbidden, unauthorized = (said(a_response({}, status=status), judges=(judge,))[0] for status in (403, 401))
+    forbidden, unauthorized = (output(a_response({}, status=status), judges=(judge,))[0] for status in (403, 401))
 
     assert isinstance(forbidden, (Refuse, Retry))
     assert isinstance(unauthorized, (Refuse, Retry))
@@ -208,9 +208,9 @@ def test_an_error_page_shows_its_first_words(status: int):
 
 def test_a_lenient_call_takes_any_body():
     """
-    Submissions and polls are judged by their status; what the body says is the poller's business.
+    Submissions and polls are judged by their status; the body is the poller's business.
     """
-    assert said(a_response(b"<html>"), lenient=True)[0] == Accept()
+    assert output(a_response(b"<html>"), lenient=True)[0] == Accept()
 
 
 def test_an_error_told_in_the_body_is_the_judges():
@@ -223,7 +223,7 @@ def test_an_error_told_in_the_body_is_the_judges():
         seen.append(answer.head if answer is not None else None)
         return Refuse(RefusedError("no such day"))
 
-    verdict, _ = said(a_response({"status": 0}), judges=(judge,))
+    verdict, _ = output(a_response({"status": 0}), judges=(judge,))
 
     assert isinstance(verdict, Refuse)
     assert [dict(head or {}) for head in seen] == [{"status": 0}]
@@ -231,11 +231,11 @@ def test_an_error_told_in_the_body_is_the_judges():
 
 def test_the_first_judge_with_a_word_decides():
     """
-    A stream's judge is asked before its connector's; one without a word leaves it to the next.
+    A stream's judge comes before its connector's; one that returns None leaves it to the next.
     """
     first, second = Skip("gone"), Refuse(RefusedError("no"))
 
-    verdict, _ = said(a_response(status=404), judges=(lambda r, a: None, lambda r, a: first, lambda r, a: second))
+    verdict, _ = output(a_response(status=404), judges=(lambda r, a: None, lambda r, a: first, lambda r, a: second))
 
     assert verdict == first
 
@@ -246,7 +246,7 @@ def test_a_judge_that_knows_better_gives_the_answer():
     """
     better = Answer(total=0)
 
-    assert said(a_response(b"none"), judges=(lambda r, a: Accept(better),)) == (Accept(better), better)
+    assert output(a_response(b"none"), judges=(lambda r, a: Accept(better),)) == (Accept(better), better)
 
 
 def test_a_download_needs_no_new_token():

@@ -14,13 +14,13 @@ from penstock.protocols import Refuse, Retry
 @pytest.mark.parametrize(("credentials", "verdict"), [(True, Retry), (False, Refuse)], ids=["signed", "download"])
 def test_a_new_token_is_tried_only_where_one_is_sent(credentials: bool, verdict: type) -> None:
     """
-    A refused download carries no token: a new one cannot help, and the poller is asked whether the link expired.
+    A refused download carries no token: a new one cannot help, and the poller decides whether the link expired.
     """
 
     def judge(response: Response, answer: Answer | None) -> Retry:
         return Retry(RefusedError("no right"), renew=True)
 
-    said, _ = judged(
+    output, _ = judged(
         "provider",
         Request(url="https://provider.example/file", credentials=credentials),
         Response(status=403, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
@@ -28,4 +28,4 @@ def test_a_new_token_is_tried_only_where_one_is_sent(credentials: bool, verdict:
         judges=[judge],
     )
 
-    assert type(said) is verdict
+    assert type(output) is verdict

@@ -93,7 +93,7 @@ class TestCsv(FileSuite):
 
 
 def csv_records(text: str) -> list[list[str | None]]:
-    """Records of cells, read as RFC 4180 says; None for nothing, which csv.reader takes for an empty text."""
+    """Records of cells, read as RFC 4180 states; None for nothing, which csv.reader takes for an empty text."""
     records: list[list[str | None]] = [[]]
     place = 0
     while place < len(text):

@@ -464,7 +464,7 @@ def _directory_as_file(directory: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "output"),
     [
         pytest.param(_file_as_target, "is a file", id="a file as target"),
         pytest.param(_file_as_source, "A file stands where a directory is needed", id="a file as source"),
@@ -473,7 +473,7 @@ def _directory_as_file(directory: Path) -> None:
         pytest.param(_directory_as_file, "is a directory", id="a directory as file"),
     ],
 )
-def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, said):
+def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, output):
     """
     The error names it; nothing of it is touched, nothing is left behind, and the next run is not confused.
     """
@@ -485,7 +485,7 @@ def test_what_is_in_the_way_is_named_and_kept(tmp_path, make, said):
 
     before = mine()
     for _ in range(2):
-        with pytest.raises(TargetError, match=said) as caught:
+        with pytest.raises(TargetError, match=output) as caught:
             run(sink, a_day(), (CLICKS, [click(1)]))
         assert str(tmp_path / "out") in str(caught.value)
 
@@ -515,7 +515,7 @@ def test_a_full_disk_loses_nothing(sink):
     run(sink, a_day(), (CLICKS, [click(1)]), run_id="former")
     child = os.fork()
     if child == 0:
-        told = 1
+        reported = 1
         try:
             # The limit of a file's size stands for the disk's: the system call fails in the same place.
             signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
@@ -527,10 +527,10 @@ def test_a_full_disk_loses_nothing(sink):
                     rows = rows_of(CLICKS, [click(number) for number in range(1000)])
                     writer.write(Batch(layout=CLICKS, rows=rows))
             except SinkError as error:
-                told = 0 if "Free some space" in str(error) else 2
+                reported = 0 if "Free some space" in str(error) else 2
             writer.abort()
         finally:
-            os._exit(told)
+            os._exit(reported)
     _, status = os.waitpid(child, 0)
 
     assert os.waitstatus_to_exitcode(status) == 0

@@ -745,7 +745,7 @@ def test_every_commit_looks_whether_its_session_holds_the_lock(dsn: str):
 
 
 @pytest.mark.parametrize(
-    ("done", "said"),
+    ("done", "output"),
     [
         pytest.param("delete from acme.clicks where click_id = 'c1'", "clicks: 1 rows in acme.clicks, 2", id="a row"),
         pytest.param("delete from acme.clicks where report_date = '2026-03-01'", "clicks: 0 rows", id="a day"),
@@ -756,7 +756,7 @@ def test_every_commit_looks_whether_its_session_holds_the_lock(dsn: str):
     ],
 )
 @pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
-def test_what_the_table_holds_is_compared_with_the_ledger(dsn: str, done: str, said: str | None, shared: bool):
+def test_what_the_table_holds_is_compared_with_the_ledger(dsn: str, done: str, output: str | None, shared: bool):
     """
     Rows and sums of each partition; a day that is as it was delivered is not named, nor is another source.
     """
@@ -776,9 +776,9 @@ def test_what_the_table_holds_is_compared_with_the_ledger(dsn: str, done: str, s
     found = list(seen.verify("clicks", list(seen.ledger.entries(SOURCE, "clicks").values())))
     seen.close()
 
-    if said is None:
+    if output is None:
         assert found == []
     else:
-        assert said in found[0].what
+        assert output in found[0].what
         assert found[0].partition == a_day(1)
         assert len(found) == (2 if "drop" in done else 1)

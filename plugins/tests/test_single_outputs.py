@@ -125,7 +125,7 @@ def test_a_run_that_ends_early_leaves_the_former_file(tmp_path):
 )
 def test_somebody_else_s_file_is_not_replaced(tmp_path, name, content, ours):
     """
-    A file that holds something else than this stream is refused before anything is asked of the provider.
+    A file that holds something else than this stream is refused before the first request.
     """
     path = tmp_path / name
     path.write_bytes(content)
@@ -167,7 +167,7 @@ def test_what_a_killed_run_left_is_removed(tmp_path):
 )
 def test_changes_in_one_file_are_merged(tmp_path, name, content):
     """
-    The later day's reading of a record wins, whichever day was committed first; the suffix says how it is written.
+    The later day's reading of a record wins, whichever day was committed first; the suffix decides how it is written.
     """
     path = tmp_path / name
     target = a_sink(f"{name.split('.')[1]}:{path}").open(SOURCE, "r1")
@@ -195,7 +195,7 @@ def test_no_rows_make_an_empty_file(tmp_path):
 
 def test_one_file_holds_one_stream(tmp_path):
     """
-    Several streams are refused, before anything is fetched where the run says what it will write.
+    Several streams are refused, before anything is fetched where the run names what it will write.
     """
     sink = a_sink(f"jsonl:{tmp_path / 'all.jsonl'}")
     with pytest.raises(TargetError, match="--streams"):
@@ -211,7 +211,7 @@ def test_one_file_holds_one_stream(tmp_path):
 
 def test_one_run_at_a_time_writes_a_file(tmp_path):
     """
-    The second is told which run holds it.
+    The second one's error names the run that holds it.
     """
     sink = a_sink(f"jsonl:{tmp_path / 'clicks.jsonl'}")
     target = sink.open(SOURCE, "r1")
@@ -231,7 +231,7 @@ def test_one_run_at_a_time_writes_a_file(tmp_path):
 )
 def test_places_that_cannot_be(tmp_path, text, error, said):
     """
-    The error says how a place is named.
+    The error states how a place is named.
     """
     with pytest.raises(error, match=said):
         a_sink(text.format(there=tmp_path)).open(SOURCE, "r1")
@@ -279,7 +279,7 @@ def test_standard_output_shows_committed_partitions_only():
         pytest.param(None, ["leads"], False, id="one stream"),
         pytest.param(None, ["leads", "lead_data"], True, id="several streams"),
         pytest.param(True, ["leads"], True, id="requested"),
-        pytest.param(False, ["leads", "lead_data"], False, id="not wanted"),
+        pytest.param(False, ["leads", "lead_data"], False, id="not chosen"),
     ],
 )
 def test_lines_name_their_stream_when_there_are_several(name_streams, streams, named):
@@ -299,7 +299,7 @@ def test_lines_name_their_stream_when_there_are_several(name_streams, streams, n
 
 def test_a_closed_pipe_ends_quietly():
     """
-    When the reader goes, the run is told so by an error of exit code 0, and the interpreter adds no complaint.
+    When the reader goes, the run ends by an error of exit code 0, and the interpreter adds no complaint.
     """
     program = """
         import sys
