@@ -112,7 +112,7 @@ def restated(change: Mapping[str, Any] | None) -> str:
     return f" (restated: {', '.join(parts)})"
 
 
-@define
+@define(eq=False)
 class Failures:
     """Counts failures by source, stream and message, without the partition and request that a message names."""
 

@@ -7,7 +7,7 @@ import stat
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import attrs
 from attrs import define, field, frozen
@@ -46,8 +46,7 @@ class AccountSections(dict[str, dict[str, RawValue]]):
         return {name: {key: raw.value for key, raw in section.items()} for name, section in self.items()}
 
 
-@frozen(kw_only=True)
-class Checked:
+class Checked(NamedTuple):
     """The settings of one source or sink, and notices for the user about them."""
 
     settings: Any
@@ -107,7 +106,7 @@ def check_section(
     return Checked(settings=settings, notices=tuple(section.notices))
 
 
-@define
+@define(eq=False)
 class _Checking:
     """A section that is being checked. ``found``: its problems, ``notices``: what the user should know."""
 

@@ -8,9 +8,7 @@ from datetime import date, datetime, timedelta, tzinfo
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
 from itertools import repeat
 from operator import mul
-from typing import Any
-
-from attrs import frozen
+from typing import Any, NamedTuple
 
 from penstock._decode.coerce import (
     LARGEST_EXPONENT,
@@ -32,16 +30,14 @@ from penstock.redact import clip
 _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
 
 
-@frozen(kw_only=True)
-class Nesting:
+class Nesting(NamedTuple):
     """The json columns of a stream: ``raw`` stay bytes; ``cleaners`` remove the hidden members, by column."""
 
     raw: Collection[str]
     cleaners: Mapping[str, Callable[[Any], Any]]
 
 
-@frozen(kw_only=True)
-class DayRule:
+class DayRule(NamedTuple):
     """The day of a row: in the column ``day``, or computed in ``zone`` from the column ``day_of`` if there is one."""
 
     day: str | None

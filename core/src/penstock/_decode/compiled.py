@@ -7,10 +7,10 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, tzinfo
 from operator import itemgetter
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
-from attrs import evolve, field, frozen
+from attrs import evolve, frozen
 from msgspec import UNSET
 
 from penstock._decode import derived as of_derived
@@ -33,7 +33,7 @@ JOINED_BYTES = 2**20  # runs of elements are joined into batches of about this s
 T = TypeVar("T")
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False, repr=False)
 class Decoded:
     """
     The result of decoding a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
@@ -62,8 +62,7 @@ class Decoded:
     derived: tuple[Batch, ...] = ()
 
 
-@frozen(kw_only=True)
-class ColumnOptions:
+class ColumnOptions(NamedTuple):
     """
     A source's settings for its columns, and the columns of this stream that other streams read.
 
@@ -86,8 +85,7 @@ class ColumnOptions:
 EVERYTHING = ColumnOptions()
 
 
-@frozen(kw_only=True)
-class Division:
+class Division(NamedTuple):
     """
     The division of rows into partitions. A derived stream has its parent's.
 
@@ -293,8 +291,8 @@ class Compiled:
             self.layout.source,
             child,
             of_derived.columns_of_derived(child, self.layout, self.columns),
-            evolve(division, parent_key=parent_key),
-            evolve(options, needed=tuple(declared.stamps)),
+            division._replace(parent_key=parent_key),
+            options._replace(needed=tuple(declared.stamps)),
         )
         return _Derived(compiled, self.columns[declared.column], of_derived.stamps_of(child, self.layout))
 
@@ -412,13 +410,12 @@ class Compiled:
             raise BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.") from None
 
 
-@frozen
-class _Derived:
+class _Derived(NamedTuple):
     """A derived stream: the column that it is cut from, and the columns that its rows are stamped with."""
 
     compiled: Compiled
     column: Column
-    stamps: Mapping[str, str] = field(factory=dict)
+    stamps: Mapping[str, str]
 
     def cut(self, page: RawPage) -> Decoded:
         return self.compiled._decode(of_derived.cut(page, self.column, self.stamps), None, SeenKeys(), None)

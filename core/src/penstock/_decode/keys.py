@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from itertools import repeat
 from operator import attrgetter
-from typing import Any
+from typing import Any, NamedTuple
 
-from attrs import define, field, frozen
+from attrs import define, field
 from msgspec import Raw
 
 from penstock._decode.page import EXACT_JSON, PLAIN, RawPage, fill_each, nulls, values_of
@@ -119,8 +119,7 @@ class Keys:
         return [PLAIN.decode(value) if isinstance(value, Raw) else value for value in values]
 
 
-@frozen
-class Repeats:
+class Repeats(NamedTuple):
     """Counts: the elements with a key that no earlier page had, and the others."""
 
     fresh: int
@@ -132,7 +131,7 @@ class Repeats:
 THIS_PAGE, EARLIER_PAGE = "this page", "an earlier page"
 
 
-@define
+@define(eq=False, repr=False)
 class _Split:
     """The rows of a page, classified, by index."""
 

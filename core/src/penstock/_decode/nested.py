@@ -4,7 +4,7 @@ Secret and personal members inside nested values: removed at declared paths, or 
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from attrs import frozen
 from msgspec import UNSET, DecodeError, Raw
@@ -132,8 +132,7 @@ class Masks:
 # --- columns inside of other members --------------------------------------------------------------------------------
 
 
-@frozen
-class Outer:
+class Outer(NamedTuple):
     """
     The outer members from which nested columns are read. Each is kept in an attribute of the row until they are filled.
 

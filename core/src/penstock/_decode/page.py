@@ -53,7 +53,7 @@ CHUNK_BYTES = 2**20
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-@define
+@define(eq=False)
 class RawPage:
     """A page while it is decoded. ``positions`` are the indices of the rows among the elements."""
 

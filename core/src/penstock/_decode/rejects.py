@@ -3,9 +3,8 @@ Values that do not fit their column: they become null, or their record is reject
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
-from attrs import field, frozen
 from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.coerce import NoObject
@@ -23,8 +22,7 @@ Misfits = dict[int, str]
 """Index of a row -> the reason why its value does not fit the column."""
 
 
-@frozen(kw_only=True)
-class Handling:
+class Handling(NamedTuple):
     """
     The rules for a value that does not fit its column. In a ``required`` column, its record is rejected. In a
     ``hidden`` column, which is not delivered, it is ignored. Any other value becomes null, is kept in ``_extra``, and
@@ -36,8 +34,8 @@ class Handling:
 
     required: frozenset[str] = frozenset()
     hidden: frozenset[str] = frozenset()
-    masks: Masks = field(factory=Masks)
-    extra_masks: Masks = field(factory=Masks)
+    masks: Masks = Masks()
+    extra_masks: Masks = Masks()
     unknown: bool = True
     extra: bool = True
 

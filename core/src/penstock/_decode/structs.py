@@ -11,10 +11,9 @@ import secrets
 from collections.abc import Collection, Mapping
 from datetime import date
 from functools import lru_cache
-from typing import Any, Literal, TypedDict
+from typing import Any, Literal, NamedTuple, TypedDict
 
 import msgspec
-from attrs import frozen
 from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.coerce import MisfitError, coerce
@@ -28,8 +27,7 @@ from penstock.sinks import EXTRA
 Nested = Literal["raw", "plain"]
 
 
-@frozen(kw_only=True)
-class Shape:
+class Shape(NamedTuple):
     """
     Structs of one memory layout, so that assigning ``__class__`` turns rows of one into rows of another. ``out`` has
     the names of the columns, the others have the provider's. ``strict`` and ``loose`` each hold the decoders of a list

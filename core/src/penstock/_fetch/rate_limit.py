@@ -9,7 +9,7 @@ from attrs import define, field
 from penstock._util.clock import Clock
 
 
-@define
+@define(eq=False)
 class RateLimit:
     """
     One source's rate_limit, shared by all its fetching threads: at most ``requests_per_second`` starts, evenly spaced.

@@ -10,7 +10,7 @@ import re
 import threading
 from collections.abc import Callable
 from datetime import timedelta
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from attrs import define, evolve, field, frozen
 
@@ -192,7 +192,7 @@ def parked(error: PenstockError, seconds: float, policy: RetryPolicy, response: 
 # --- the budget of a run --------------------------------------------------------------------------------------------
 
 
-@define
+@define(eq=False)
 class Budget:
     """
     The retries that one run may make: a number over all its sources, none past its deadline, and none at a source that
@@ -233,8 +233,7 @@ class Budget:
 # --- carrying it out ------------------------------------------------------------------------------------------------
 
 
-@frozen(kw_only=True)
-class Again:
+class Again(NamedTuple):
     """
     A failed attempt that is repeated after a pause; at once if a new signature may succeed (``renewed``).
     """
@@ -281,7 +280,7 @@ class Pacing(Protocol):
     def cool_down(self, seconds: float) -> None: ...
 
 
-@define
+@define(eq=False)
 class Retrying:
     """
     An exchange that ends with a verdict other than Retry, or raises the error of the last one.

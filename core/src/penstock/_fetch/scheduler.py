@@ -19,7 +19,7 @@ import queue
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Hashable, Iterable
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from attrs import define, field, frozen
 
@@ -43,8 +43,7 @@ MOST_ACTIVE = 64
 TICK_S = 0.2
 
 
-@frozen(kw_only=True, eq=False)
-class Call:
+class Call(NamedTuple):
     """
     One request for a fetching thread to make. ``read`` finds the items in its body; None where there are none.
 
@@ -61,14 +60,13 @@ class Call:
     account: str | None = None  # whose credentials sign it, where accounts have their own
 
 
-@frozen(kw_only=True, eq=False)
-class Outcome:
+class Outcome(NamedTuple):
     """The result of a call: an accepted answer, or the error after all retries."""
 
     call: Call
     response: Response | None = None
     verdict: Accept | Refuse | Skip | None = None
-    answer: Answer = field(factory=Answer)
+    answer: Answer = Answer()
     digest: int | None = None
     error: Exception | None = None
 

@@ -208,7 +208,7 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
     return [stream for stream in source.streams if stream.name in to_read]
 
 
-@frozen(kw_only=True)
+@frozen(kw_only=True, eq=False)
 class _Known:
     """
     The ledger's rows of a stream's window, the source as an account sees it, and the fingerprints of its settings and
@@ -222,7 +222,7 @@ class _Known:
     read_by: str
 
 
-@define
+@define(eq=False)
 class Planner:
     """Plans the slices of a job's streams against the ledger of its target."""
 

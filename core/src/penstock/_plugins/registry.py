@@ -14,7 +14,7 @@ import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import pluggy
 from attrs import field, frozen
@@ -54,8 +54,7 @@ _FAILURES = (Exception, SystemExit)
 _logger = logging.getLogger("penstock")
 
 
-@frozen(order=True)
-class Plugin:
+class Plugin(NamedTuple):
     """A plugin and its distribution. For a plugin given as an object, its name stands for both."""
 
     distribution: str
@@ -75,16 +74,14 @@ class Broken:
     details: str = field(default="", repr=False, eq=False)
 
 
-@frozen
-class Offer:
+class Offer(NamedTuple):
     """A value that a plugin offers under a name."""
 
     value: Any
     plugin: Plugin
 
 
-@frozen
-class _Offers:
+class _Offers(NamedTuple):
     """The results of one hook, by name. ``clashes``: names with more than one offer; ``failed``: what was refused."""
 
     usable: Mapping[str, Offer]

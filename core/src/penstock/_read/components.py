@@ -4,9 +4,9 @@ The components with which a stream is read, made for one configured source.
 
 from collections.abc import Collection
 from types import FunctionType
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode import ColumnOptions, Compiled, compile_stream
@@ -16,8 +16,7 @@ from penstock.protocols import BodyDecoder, Named, Paginator, Poller, SinglePage
 from penstock.report_files import ReportFile
 
 
-@frozen(kw_only=True)
-class Components:
+class Components(NamedTuple):
     """A stream's paginator, poller and body decoders, and the decoder of its records."""
 
     paginator: Paginator

@@ -8,8 +8,9 @@ the scheduler resumes them with the outcomes.
 import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
+from typing import NamedTuple
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Reading, Step
@@ -38,8 +39,7 @@ class _CappedError(Exception):
     """The provider truncated its answer to a slice at a ceiling, and the slice can be divided."""
 
 
-@frozen(kw_only=True, eq=False)
-class ReadResult:
+class ReadResult(NamedTuple):
     """
     The result of reading a planned slice: the writer of each partition, ready to be committed, and its counts.
 

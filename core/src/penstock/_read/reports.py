@@ -4,8 +4,9 @@ Reports on demand: submitted, or adopted from an earlier run, and polled until t
 
 import json
 from collections.abc import Callable, Generator, Sequence
+from typing import NamedTuple
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Emit
@@ -51,8 +52,7 @@ def answered(outcome: Outcome | None) -> Outcome:
     return outcome
 
 
-@frozen(kw_only=True)
-class PollTimes:
+class PollTimes(NamedTuple):
     """Times of polling, in seconds."""
 
     first_s: float  # before the first poll
@@ -73,8 +73,7 @@ def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
     )
 
 
-@frozen(kw_only=True)
-class Finished:
+class Finished(NamedTuple):
     """A report that is ready, and the outcome of its last poll."""
 
     report: PendingReport

@@ -4,8 +4,9 @@ The jobs of a call of ``plan`` or ``run``: the sources and streams of a pipeline
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime
+from typing import NamedTuple
 
-from attrs import evolve, frozen
+from attrs import evolve
 
 from penstock._config import Config, SinkChoice
 from penstock._config.sections import Pipeline
@@ -20,8 +21,7 @@ from penstock.report import NONE_ALLOWED, Allowance
 from penstock.sinks import Part, Sink, Target
 
 
-@frozen(kw_only=True)
-class Choice:
+class Choice(NamedTuple):
     """The selection of streams, accounts and days, as on the command line; None or empty: the default."""
 
     to: str | None = None

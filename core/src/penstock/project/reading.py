@@ -138,7 +138,7 @@ class Reading:
         choice = _choice(to, streams, exclude_streams, accounts, since, until, full)
         if allow_rejected is not None:
             try:
-                choice = evolve(choice, allowed=Allowance.parse(allow_rejected))
+                choice = choice._replace(allowed=Allowance.parse(allow_rejected))
             except ValueError as error:
                 raise UsageError(f"allow_rejected: {error}") from None
         clock = self._clock(stop)

@@ -9,9 +9,8 @@ import gzip
 import zlib
 from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, NamedTuple, cast
 
-from attrs import frozen
 from penstock import Layout, SinkError
 
 from penstock_plugins.files.codec import Codec, Records
@@ -73,8 +72,7 @@ def _copy(
             block.write(layout, write, [key not in replaced for key in block.keys(columns)])
 
 
-@frozen
-class _Block:
+class _Block(NamedTuple):
     path: Path
     records: Records
     content: list[bytes]

@@ -10,24 +10,20 @@ It is one statement, so that a small partition costs few round trips. All of its
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
-
-from attrs import frozen
+from typing import Any, NamedTuple
 
 from penstock_plugins.postgres.database import Database, columns_sql, quoted
 from penstock_plugins.postgres.tables import STAMPS, Table
 
 
-@frozen(kw_only=True)
-class Scope:
+class Scope(NamedTuple):
     """The rows of a table, under the alias ``o``, that a delivery replaces: a condition and its parameters."""
 
     where: str
     values: Sequence[Any] = ()
 
 
-@frozen(kw_only=True)
-class Difference:
+class Difference(NamedTuple):
     """
     Rows before and after, how many were deleted, updated and inserted, and the sums of the measures before and after.
 

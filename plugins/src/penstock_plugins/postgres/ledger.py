@@ -7,9 +7,8 @@ In addition to the core's tables, ``tables`` maps each stream to its table; ``re
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
-from attrs import frozen
 from penstock import LedgerEntry, LockHeldError, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
 
@@ -25,8 +24,7 @@ _TIMES = {  # that were text in version 1
 _WRITTEN = ("partitions", "rejected", "reports", "accounts", "runs", "tables", "restatements")  # by any run
 
 
-@frozen(kw_only=True)
-class Known:
+class Known(NamedTuple):
     """A table that penstock made. ``of_stream``: the stream whose partitions contain its rows."""
 
     stream: str

@@ -70,7 +70,7 @@ class Unfit:
     values: dict[str, Any] = field(repr=False)
 
 
-@define
+@define(eq=False)
 class Chunk:
     """
     Formatted rows with values for these columns; the others are null. ``blocks`` hold whole rows each.

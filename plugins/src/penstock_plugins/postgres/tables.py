@@ -7,6 +7,7 @@ Existing columns are never dropped. Their type changes only to one that holds al
 # Names in statements come from quoted(); values are parameters.
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import NamedTuple
 
 from attrs import field, frozen
 from penstock import EXTRA, Column, Layout, SinkError, TargetError
@@ -113,8 +114,7 @@ def _nullable_key(layout: Layout) -> bool:
     return bool(layout.derived_by) and any(column.nullable for column in layout.columns if column.name in key)
 
 
-@frozen(kw_only=True)
-class Place:
+class Place(NamedTuple):
     """The place of a stream's rows, and the options of a table that is made there."""
 
     schema: str
@@ -304,8 +304,7 @@ def _is_shared(layout: Layout, place: Place, seen: Seen) -> bool:
     return SOURCE_COLUMN in seen.types if seen.oid is not None else place.shared
 
 
-@frozen
-class _Step:
+class _Step(NamedTuple):
     """One change of a table: the SQL after ``alter table ...``, and the declared column that it concerns, if any."""
 
     sql: str
@@ -375,8 +374,7 @@ def _elsewhere(layout: Layout, known: Known, place: Place) -> str:
     )
 
 
-@frozen(kw_only=True)
-class Located:
+class Located(NamedTuple):
     """The present place of a table that penstock made. ``ours``: it is recognised; ``shared``: by several sources."""
 
     oid: int
