@@ -25,7 +25,7 @@ from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
 from worlds import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, Row, bag, command, configure
 
-POINTS = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed", "postgres.staged")
+POINTS = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed")
 STAMPS = ("_run_id", "_loaded_at")
 
 

@@ -344,44 +344,117 @@ def statements(monkeypatch: pytest.MonkeyPatch, database: Database) -> list[str]
     return found
 
 
+def a_click_of(day: int, number: int, **values: Any) -> dict[str, Any]:
+    return click(number, report_date=date(2026, 3, day), **values)
+
+
+def a_writer(target: PostgresTarget, day: int, rows: Sequence[Mapping[str, Any]]) -> tuple[Any, LedgerEntry]:
+    """A writer with the rows of a day, and the entry to commit."""
+    known = target.ledger.entry(SOURCE, a_day(day))
+    writer = target.begin([CLICKS], a_day(day))
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, rows)))
+    return writer, evolve(an_entry(target.ledger, a_day(day), rows=len(rows)), replaces=known)
+
+
 def test_a_small_partition_costs_five_statements(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    First delivered or brought up to date; and no table is made for it, the first of its stream excepted.
+    Delivered for the first time or restated; and there is no temporary table for it.
     """
     target = sink(dsn).open(SOURCE, "r1")
     deliver(target, [click(1)])
-    deliver(target, [click(2)])
+    first = a_writer(target, 2, [a_click_of(2, 1)])
+    restated = a_writer(target, 1, [click(2), click(3)])
     found = statements(monkeypatch, target.database)
-    first = an_entry(target.ledger, a_day(2), rows=1)
-    again = an_entry(target.ledger, a_day(1), rows=1)
-    again = evolve(again, replaces=target.ledger.entry(SOURCE, a_day(1)))
-    found.clear()
-    writer = target.begin([CLICKS], a_day(2))
-    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1, report_date=date(2026, 3, 2))])))
-    writer.commit(first)
+    first[0].commit(first[1])
     of_first, found[:] = list(found), []
-    writer = target.begin([CLICKS], a_day(1))
-    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2), click(3)])))
-    committed = writer.commit(again)
+    committed = restated[0].commit(restated[1])
     target.close()
 
-    assert committed.changes == {"came": 1, "went": 0, "changed": 0}
+    assert committed.changes == {"came": 2, "went": 1, "changed": 0}
     assert len(of_first) <= 5, of_first
-    assert len([one for one in found if "restatements" not in one]) <= 5, found
+    assert len(found) <= 5, found
     assert not any("temporary" in one or "drop" in one.split()[0] for one in (*of_first, *found))
 
 
-def test_the_catalog_does_not_grow_with_the_partitions(dsn: str):
+def test_a_group_of_small_partitions_is_one_transaction(dsn: str, monkeypatch: pytest.MonkeyPatch):
     """
-    A hundred replaced partitions make no more temporary tables than one.
+    Three statements for each that is restated, two for each that is not, and one BEGIN and COMMIT for all.
     """
     target = sink(dsn).open(SOURCE, "r1")
-    deliver(target, [click(1)])
-    deliver(target, [click(2)])
-    made = target._stages
+    for day in range(1, 11):
+        deliver(target, [a_click_of(day, 1)], partition=a_day(day))
+    commits = [a_writer(target, day, [a_click_of(day, day % 2)]) for day in range(1, 11)]
+    found = statements(monkeypatch, target.database)
+    done = target.commit_group(commits)
+    target.close()
+
+    assert [one.changes["came"] for one in done] == [0, 1] * 5  # type: ignore[union-attr,index]
+    assert len(found) == 2 + 5 * 3 + 5 * 2, found
+    assert (found[0], found[-1]) == ("begin", "commit")
+
+
+def test_a_group_whose_session_is_lost_is_committed(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    The server ends the session within the transaction of a group: each partition is committed in a new session, once.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    commits = [a_writer(target, day, [a_click_of(day, 1)]) for day in (1, 2, 3)]
+    write, pid = type(commits[1][0]).write_in_group, target.database.pid
+
+    def write_and_lose(writer: Any, entry: LedgerEntry) -> LedgerEntry:
+        found = write(writer, entry)
+        if writer is commits[1][0]:
+            ask(dsn, f"select pg_terminate_backend({pid}, 5000)")
+        return found
+
+    monkeypatch.setattr(type(commits[1][0]), "write_in_group", write_and_lose)
+    done = target.commit_group(commits)
+    target.close()
+
+    assert [one.rows for one in done] == [1, 1, 1]  # type: ignore[union-attr]
+    assert ask(dsn, "select count(*), count(distinct report_date) from acme.clicks") == [(3, 3)]
+    assert ask(dsn, "select sum(version) from penstock.partitions") == [(3,)]
+
+
+def test_a_group_whose_answer_is_lost_is_not_committed_twice(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    The session is lost after COMMIT and before its answer: the ledger shows that every partition was committed.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    commits = [a_writer(target, day, [a_click_of(day, 1)]) for day in (1, 2, 3)]
+    transaction, pid = target.database.transaction, target.database.pid
+    lost = []
+
+    @contextmanager
+    def transaction_and_lose() -> Iterator[None]:
+        outer = not target.database.in_transaction
+        with transaction():
+            yield
+        if outer and not lost:
+            lost.append(ask(dsn, f"select pg_terminate_backend({pid}, 5000)"))
+            target.database.run("select 1")
+
+    monkeypatch.setattr(target.database, "transaction", transaction_and_lose)
+    done = target.commit_group(commits)
+    target.close()
+
+    assert lost
+    assert [one.rows for one in done] == [1, 1, 1]  # type: ignore[union-attr]
+    assert ask(dsn, "select sum(version), sum(rows) from penstock.partitions") == [(3, 3)]
+
+
+def test_the_catalog_does_not_grow_with_the_partitions(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Small partitions need no temporary table; replaced large ones need one for all of them.
+    """
+    target = sink(dsn).open(SOURCE, "r1")
+    for number in range(10):
+        deliver(target, [click(number)])
+    assert target._stages == 0
+    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", -1)
     for number in range(100):
         deliver(target, [click(number)])
-    assert target._stages == made == 1
+    assert target._stages == 1
     target.close()
 
 

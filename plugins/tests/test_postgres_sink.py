@@ -69,8 +69,6 @@ def databases() -> Iterator[Databases]:
 class TestPostgres(SinkSuite):
     commit_points = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed")
     merge_points = (
-        "postgres.staged",
-        "postgres.staged:2",
         "postgres.begun",
         "postgres.written",
         "postgres.recorded",
@@ -106,7 +104,34 @@ class TestPostgres(SinkSuite):
         assert committed.rejected_records[0].path.endswith('click_id=="c5")].job_id')
 
 
+@pytest.mark.parametrize("copied_first", [False, True])
+def test_small_and_copied_rows_are_the_same(dsn: str, monkeypatch: pytest.MonkeyPatch, copied_first: bool):
+    """
+    Hostile values that come as a parameter are equal to the same values that come by COPY: no row has changed.
+    """
+    rows = [row for row in HOSTILE if row["job_id"] != 2**70]
+    for number, copied in enumerate((copied_first, not copied_first)):
+        with monkeypatch.context() as patch:
+            if copied:
+                patch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", -1)
+            committed = delivered(dsn, rows, run_id=f"r{number}")
+
+    assert committed.changes == {"came": 0, "went": 0, "changed": 0}
+    assert ask(dsn, "select distinct _run_id from acme.clicks") == [("r0",)]
+
+
+class TestPostgresByCopy(TestPostgres):
+    """Each partition is treated as a large one."""
+
+    merge_points = (*TestPostgres.merge_points, "postgres.staged", "postgres.staged:2")
+
+    @pytest.fixture(autouse=True)
+    def _none_is_small(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", -1)
+
+
 class TestPostgresThroughTemporaryTables(TestPostgres):
+    merge_points = (*TestPostgres.merge_points, "postgres.staged", "postgres.staged:2")
     memory_bytes = 0
 
 

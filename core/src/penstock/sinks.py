@@ -342,7 +342,10 @@ class Writer(Protocol):
 
 
 class Target(Protocol):
-    """A sink opened for one source, by one run at a time. Optional besides: :class:`WholeStream`, :class:`Checks`."""
+    """
+    A sink opened for one source, by one run at a time. Optional besides: :class:`Grouping`, :class:`WholeStream`,
+    :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`.
+    """
 
     @property
     def ledger(self) -> Ledger | None:
@@ -369,6 +372,20 @@ class WholeStream(Protocol):
     """
 
     whole_stream: bool
+
+
+@runtime_checkable
+class Grouping(Protocol):
+    """A target that can commit several partitions at once at a lower cost than one by one."""
+
+    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+        """
+        Commit the partitions of these writers, each with its ledger row, in their order.
+
+        Each appears whole or not at all, as by :meth:`Writer.commit`, and the failure of one does not affect the
+        others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
+        killed meanwhile leaves each partition in its former or its new state.
+        """
 
 
 @runtime_checkable

@@ -134,6 +134,7 @@ class Scheduler:
 
     clock: Clock
     deadline: float | None = None
+    idle: Callable[[], None] = lambda: None  # called before the loop waits
     read_ahead_bytes: int = READ_AHEAD_BYTES
     _clients: dict[int, "_ClientQueue"] = field(factory=dict, init=False)
     _aside: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
@@ -226,6 +227,8 @@ class Scheduler:
 
     def _receive(self) -> None:
         """Wait for the next outcome or timer, and resume the reading that waits for it."""
+        if self._done.empty():
+            self.idle()
         due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
         if self._under_way == 0 and self._timers:
             with contextlib.suppress(StoppedError):  # run() looks at the stop itself

@@ -28,9 +28,12 @@ from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
 from penstock.report import RunReport
-from penstock.sinks import LedgerEntry, RunRecord, Target, WholeStream
+from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream
 
 ERRORS_KEPT = 50  # of a source's run, in the ledger
+
+# Partitions that wait to be committed together. Slices of more rows are committed at once, by themselves.
+GROUP_PARTITIONS, GROUP_ROWS = 64, 5000
 
 
 @define(eq=False)
@@ -49,6 +52,7 @@ class Delivery:
     _unnoted: set[str] = field(factory=set, init=False)  # reported reasons why a failure is not in the ledger
     _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
+    _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
 
     def expect(self, planned: PlannedSlice) -> None:
         """Register a slice before it is read. Called in the order of the days."""
@@ -60,6 +64,12 @@ class Delivery:
         self._read[result.planned] = result
         self._commit_ready(result.planned)
 
+    def flush(self) -> None:
+        """Commit the slices that wait for others. Called when the run would wait, and at its end."""
+        group, self._group = self._group, []
+        if group:
+            self._commit_group(group)
+
     def fail(self, planned: PlannedSlice, error: BaseException, *, hidden: bool) -> None:
         """Record a failed read, and let the days after it be committed. A hidden stream has no place in the target."""
         self._failed(planned, planned.partitions, error, hidden=hidden)
@@ -70,6 +80,7 @@ class Delivery:
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
+        self.flush()
         whole = isinstance(self.target, WholeStream) and self.target.whole_stream
         for name in sorted(self._delivered):
             counts = self.report.stream(self.source.name, name)
@@ -140,32 +151,81 @@ class Delivery:
             self._commit_slice(self._read.pop(queue.pop(0)))
 
     def _commit_slice(self, result: ReadResult) -> None:
-        """Commit the partitions one by one. If one cannot be committed, the others still are."""
-        undated, committed = result.undated, False  # what has no day is recorded with the first that is committed
+        """Commit a slice, or let it wait for others to be committed with it, if the target commits groups."""
+        rows = sum(one.counts.rows for one in result.partitions.values())
+        # What has no day is recorded with the first partition that is committed, which is known one after the other.
+        alone = result.undated or rows > GROUP_ROWS or not isinstance(self.target, Grouping)
+        if alone:
+            self.flush()
+            self._commit_alone(result)
+            return
+        self._group.append(result)
+        waiting = [loaded.counts.rows for one in self._group for loaded in one.partitions.values()]
+        if len(waiting) >= GROUP_PARTITIONS or sum(waiting) > GROUP_ROWS:
+            self.flush()
+
+    def _commit_alone(self, result: ReadResult) -> None:
+        """Commit the partitions of a slice one by one. If one cannot be committed, the others still are."""
+        undated, committed = result.undated, False
         for partition in result.partitions:
-            if self._commit(result, partition, undated):
+            if (entry := self._checked(result, partition, undated)) is None:
+                continue
+            writer = result.partitions[partition].writer
+            assert writer is not None
+            try:
+                done: LedgerEntry | Exception = writer.commit(entry)
+            except Exception as error:
+                done = error
+            if self._ended(result, partition, done):
                 undated, committed = (), True
-        if committed and result.reports is not None:  # else the next run adopts them
+        self._drop_reports(result, committed=committed)
+
+    def _commit_group(self, group: Sequence[ReadResult]) -> None:
+        """Commit the partitions of several slices at once. If one cannot be committed, the others still are."""
+        assert isinstance(self.target, Grouping)
+        entries = [
+            (result, partition, entry)
+            for result in group
+            for partition in result.partitions
+            if (entry := self._checked(result, partition, ())) is not None
+        ]
+        writers = [result.partitions[partition].writer for result, partition, _ in entries]
+        try:
+            done = self.target.commit_group([(one, entry) for one, (_, _, entry) in zip(writers, entries, strict=True)])
+        except Exception as error:
+            done = [error] * len(entries)
+        committed = {
+            id(result)
+            for (result, partition, _), one in zip(entries, done, strict=True)
+            if self._ended(result, partition, one)
+        }
+        for result in group:
+            self._drop_reports(result, committed=id(result) in committed)
+
+    def _drop_reports(self, result: ReadResult, *, committed: bool) -> None:
+        """Drop the pending reports of a slice that was delivered. The next run adopts those of one that was not."""
+        if committed and result.reports is not None:
             result.reports.delivered()
 
-    def _commit(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> bool:
-        """Commit one partition, in five steps. False if it failed; the failure is then reported."""
+    def _checked(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:
+        """The new ledger row of a partition. None if its rows must not replace the former ones; it has then failed."""
         loaded, former = result.partitions[partition], result.planned.entries.get(partition)
         assert loaded.writer is not None
-        entry = self._entry(result, partition, undated)  # 1. Its new row in the ledger.
-        refusal = unreadable(partition, loaded.counts, former, result.undated)  # 2. Is it fit to replace what is there?
-        if refusal is not None:
-            loaded.writer.abort()
-            self._failed(result.planned, (partition,), refusal)
-            return False
-        try:
-            entry = loaded.writer.commit(entry)  # 3. Rows and ledger row appear, in place of the former ones.
-        except Exception as error:
-            self._failed(result.planned, (partition,), error)
+        refusal = unreadable(partition, loaded.counts, former, result.undated)
+        if refusal is None:
+            return self._entry(result, partition, undated)
+        loaded.writer.abort()
+        self._failed(result.planned, (partition,), refusal)
+        return None
+
+    def _ended(self, result: ReadResult, partition: Partition, done: LedgerEntry | Exception) -> bool:
+        """Report a partition that was committed, or the error of its commit. Returns whether it was committed."""
+        if isinstance(done, Exception):
+            self._failed(result.planned, (partition,), done)
             return False
         fault_point("partition.delivered")
-        self._count(entry, loaded.counts)  # 4. The run report.
-        self._notify(entry, former)  # 5. What the new read changed, and the listeners.
+        self._count(done, result.partitions[partition].counts)
+        self._notify(done, result.planned.entries.get(partition))
         return True
 
     def _entry(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry:

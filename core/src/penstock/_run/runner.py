@@ -59,9 +59,14 @@ def run(
     started = time.monotonic()
     report = RunReport(run_id=run_id(clock.now()), strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
-    scheduler = Scheduler(clock, deadline)
-    budget = Budget(clock, deadline)
     running: list[SourceRun] = []
+
+    def flush() -> None:
+        for one in running:
+            one.delivery.flush()
+
+    scheduler = Scheduler(clock, deadline, idle=flush)
+    budget = Budget(clock, deadline)
     held: list[LockHeldError] = []
     clients: dict[str, SourceClient] = {}  # two jobs of one source share its pace
     over_now = threading.Event()

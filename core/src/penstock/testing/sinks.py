@@ -26,7 +26,7 @@ from penstock.errors import LockHeldError, SinkError
 from penstock.fault_points import VARIABLE
 from penstock.model import Batch, Partition, Rejected
 from penstock.records import Column
-from penstock.sinks import Layout, Ledger, LedgerEntry, Sink, Target
+from penstock.sinks import Grouping, Layout, Ledger, LedgerEntry, Sink, Target
 
 SOURCE = "acme"
 READ_AT = datetime(2026, 3, 5, 4, 30, tzinfo=UTC)
@@ -167,6 +167,20 @@ def deliver(
         for start in range(0, max(len(rows), 1), 2):
             writer.write(Batch(layout=layout, rows=rows[start : start + 2]))
     writer.commit(entry)
+
+
+def deliver_group(
+    target: Any, days: Mapping[Partition, Sequence[Row]], *, run_id: str = "r1", **facts: Any
+) -> Sequence[LedgerEntry | Exception]:
+    """Clicks of several partitions, committed as a group."""
+    commits = []
+    for partition, rows in days.items():
+        entry = an_entry(target.ledger, partition, rows=len(rows), run_id=run_id, **facts)
+        writer = target.begin([CLICKS], partition)
+        writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, rows)))
+        commits.append((writer, entry))
+    done: Sequence[LedgerEntry | Exception] = target.commit_group(commits)
+    return done
 
 
 def an_entry(ledger: Ledger | None, partition: Partition, **facts: Any) -> LedgerEntry:
@@ -480,6 +494,65 @@ class SinkSuite:
                 target.close()
                 for layout, rows in new:
                     assert self.found(here, layout) == plain(layout, rows), point
+
+    def test_killed_in_a_group(self, place: Path) -> None:
+        """
+        Whenever the commit of a group is killed, each partition has its former rows or its new ones, and its ledger
+        row agrees; reading again leaves the new ones. For targets that commit groups.
+        """
+        old = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2, 3)}
+        new = {
+            a_day(day): [click(number, report_date=date(2026, 3, day)) for number in (day, 10 + day, 20 + day)]
+            for day in (1, 2, 3)
+        }
+        for number, point in enumerate((*self.commit_points, *(f"{point}:2" for point in self.commit_points))):
+            here = place / str(number)
+            sink = self.sink(here)
+            target = sink.open(SOURCE, "r1")
+            if not isinstance(target, Grouping):
+                target.close()
+                pytest.skip("the target commits one by one")
+            deliver_group(target, old, run_id="r1")
+            target.close()
+
+            def work(sink: Sink = sink) -> None:
+                deliver_group(sink.open(SOURCE, "r2"), new, run_id="r2")
+
+            killed_at(point, work)
+
+            target = sink.open(SOURCE, "r3")
+            ledger = target.ledger
+            assert ledger is not None
+            entries = ledger.entries(SOURCE, "clicks")
+            shown = {one: new[one] if entry.run_id == "r2" else old[one] for one, entry in entries.items()}
+            assert list(shown) == list(old), point
+            assert self.found(here, CLICKS) == plain(CLICKS, [row for rows in shown.values() for row in rows]), point
+            assert all(entry.rows == len(shown[one]) for one, entry in entries.items()), point
+            assert all(entry.delivered and target.is_intact(entry) for entry in entries.values()), point
+            deliver_group(target, new, run_id="r3")
+            target.close()
+            assert self.found(here, CLICKS) == plain(CLICKS, [row for rows in new.values() for row in rows]), point
+
+    def test_one_of_a_group_fails(self, place: Path) -> None:
+        """
+        A partition of a group that cannot be committed keeps its former rows; the others are delivered.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        if not isinstance(target, Grouping):
+            target.close()
+            pytest.skip("the target commits one by one")
+        days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2, 3)}
+        deliver(target, a_day(2), [(CLICKS, [click(9, report_date=date(2026, 3, 2))])], run_id="r0")
+        done = deliver_group(target, days, version=0)
+        ledger = target.ledger
+        assert ledger is not None
+        runs = [entry.run_id for entry in ledger.entries(SOURCE, "clicks").values()]
+        target.close()
+
+        assert [isinstance(one, SinkError) for one in done] == [False, True, False]
+        assert runs == ["r1", "r0", "r1"]
+        kept = click(9, report_date=date(2026, 3, 2))
+        assert self.found(place, CLICKS) == plain(CLICKS, [*days[a_day(1)], *days[a_day(3)], kept])
 
     def test_killed_while_changes_are_delivered(self, place: Path) -> None:
         """

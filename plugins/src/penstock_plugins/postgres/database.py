@@ -171,6 +171,9 @@ class Database:
             settings |= {f"tcp_keepalives_{name}": str(value) for name, value in _KEEPALIVES.items()}
             # During a long statement, the server checks regularly whether its client is still connected.
             settings |= {"client_connection_check_interval": "1s", "idle_session_timeout": "0"}
+            # Statistics do not know a new day, nor a temporary table: the server expects one row, and would compare
+            # each row with each. It is made to hash them. The cost that it then computes must not start a compiler.
+            settings |= {"enable_nestloop": "off", "jit": "off"}
         for name, value in settings.items():
             with suppress(errors.InvalidParameterValue):  # not on every platform
                 self.run("select set_config(%s, %s, false)", (name, value))
@@ -207,6 +210,11 @@ class Database:
         if began is not None and time.monotonic() - began >= INTERRUPTED_AFTER_S:
             with suppress(psycopg.Error):
                 self.connection.cancel_safe(timeout=5.0)
+
+    @property
+    def reason(self) -> PenstockError | None:
+        """Why the run is to end, after :meth:`interrupt`."""
+        return self._reason
 
     def pause(self, seconds: float) -> None:
         """Wait outside of any statement; raises the reason of :meth:`interrupt` at once."""

@@ -16,11 +16,37 @@ from penstock_plugins.postgres.database import Database, columns_sql, quoted
 from penstock_plugins.postgres.tables import STAMPS, Table
 
 
+class Stage(NamedTuple):
+    """
+    The new rows of a partition: a temporary table, or ``rows``, a JSON array that is a parameter of each statement.
+
+    A JSON array needs no table and no statement of its own. ``definition``: its columns with their types.
+    """
+
+    name: str
+    definition: str = ""
+    rows: str | None = None
+
+
 class Scope(NamedTuple):
-    """The rows of a table, under the alias ``o``, that a delivery replaces: a condition and its parameters."""
+    """
+    The rows of a table, under the alias ``o``, that a delivery replaces: a condition and its parameters. ``stages``:
+    those that occur in the condition.
+    """
 
     where: str
     values: Sequence[Any] = ()
+    stages: Sequence[Stage] = ()
+
+
+def with_stages(*stages: Stage) -> tuple[str, list[Any]]:
+    """The common table expressions that make JSON arrays readable by the names of their stages, and the parameters."""
+    inline = {stage.name: stage for stage in stages if stage.rows is not None}.values()
+    expressions = [
+        f"{stage.name} as materialized (select * from json_to_recordset(%s::json) as json_rows({stage.definition})), "
+        for stage in inline
+    ]
+    return "".join(expressions), [stage.rows for stage in inline]
 
 
 class Difference(NamedTuple):
@@ -47,7 +73,7 @@ class NotStoredError(Exception):
 def bring_up_to_date(
     database: Database,
     table: Table,
-    stage: str,
+    stage: Stage,
     scope: Scope,
     *,
     compared: Sequence[str],
@@ -64,6 +90,17 @@ def bring_up_to_date(
     """
     how = _one_by_one if in_order else _at_once
     return (how if table.comparable else _replaced)(database, table, stage, scope, compared, measures)
+
+
+def insert(database: Database, table: Table, stage: Stage) -> int:
+    """Insert the rows of a stage; the number of rows that were stored."""
+    expressions, rows = with_stages(stage)
+    columns = columns_sql(table.columns)
+    first = f"with {expressions.removesuffix(', ')} " if expressions else ""
+    return database.run(f"{first}insert into {table.sql} ({columns}) select {columns} from {stage.name}", rows).rowcount
+
+
+_OLD_KEY = "penstock_key_{}"
 
 
 def _equal(table: Table) -> str:
@@ -83,62 +120,84 @@ def _sums(measures: Sequence[str]) -> str:
     return "".join(f", coalesce(sum({quoted(name)}), 0) as s{number}" for number, name in enumerate(measures))
 
 
-def _steps(table: Table, stage: str, scope: Scope) -> tuple[str, str, str]:
-    """The statements that delete, update and insert."""
-    equal, columns = _equal(table), columns_sql(table.columns)
-    others = _others(table, table.columns)
-    updates = [f"{quoted(name)} = n.{quoted(name)}" for name in others]
-    updates += [f"{quoted(name)} = default" for name in STAMPS]
-    here, there = f"from {table.sql} o where {scope.where}", f"from {stage} n where"
+def _changes(table: Table, stage: Stage, scope: Scope, compared: Sequence[str] = ()) -> str:
+    """
+    The common table expression ``changes``: the rows that differ, each with what it is, and a deleted one's key.
+
+    A full join is hashed or merged, never a loop in a loop, whatever the statistics say of a new day. The scope occurs
+    once.
+    """
+    key = quoted(table.key[0])
+    old = "".join(f", o.{quoted(name)} as {_OLD_KEY.format(number)}" for number, name in enumerate(table.key))
     return (
-        f"delete {here} and not exists (select {there} {equal})",
-        f"update {table.sql} o set {', '.join(updates)} from {stage} n where {scope.where} and {equal} "
-        f"and {differ(others, 'o.', 'n.')}",
-        f"insert into {table.sql} ({columns}) select {columns} {there} not exists (select {here} and {equal})",
+        f"changes as materialized (select {columns_sql(table.columns, 'n.')}{old}, "
+        f"case when n.{key} is null then 'gone' when o.{key} is null then 'new' else 'changed' end as penstock_is, "
+        f"{differ(_others(table, compared), 'o.', 'n.')} as penstock_restated "
+        f"from (select * from {table.sql} o where {scope.where}) o full join {stage.name} n on {_equal(table)} "
+        f"where n.{key} is null or o.{key} is null or {differ(_others(table, table.columns), 'o.', 'n.')})"
     )
 
 
-def _figures(table: Table, stage: str, scope: Scope, compared: Sequence[str], measures: Sequence[str]) -> str:
-    """The common table expressions ``before``, ``after``, ``differing`` and ``restated``; the scope occurs thrice."""
-    joined = f"from {table.sql} o join {stage} n on {_equal(table)} where {scope.where}"
+def _steps(table: Table, scope: Scope) -> tuple[str, str, str]:
+    """The statements that delete, update and insert what ``changes`` has; the scope occurs in the first two."""
+    columns = columns_sql(table.columns)
+    deleted = " and ".join(f"o.{quoted(name)} = n.{_OLD_KEY.format(number)}" for number, name in enumerate(table.key))
+    updates = [f"{quoted(name)} = n.{quoted(name)}" for name in _others(table, table.columns)]
+    updates += [f"{quoted(name)} = default" for name in STAMPS]
+    return (
+        f"delete from {table.sql} o using changes n where n.penstock_is = 'gone' and {scope.where} and {deleted}",
+        f"update {table.sql} o set {', '.join(updates)} from changes n "
+        f"where n.penstock_is = 'changed' and {scope.where} and {_equal(table)}",
+        f"insert into {table.sql} ({columns}) select {columns} from changes where penstock_is = 'new'",
+    )
+
+
+def _figures(table: Table, stage: Stage, scope: Scope, measures: Sequence[str]) -> str:
+    """The common table expressions ``before``, ``after`` and ``counted``; the scope occurs once."""
     return (
         f"before as (select count(*) as rows{_sums(measures)} from {table.sql} o where {scope.where}), "
-        f"after as (select count(*) as rows{_sums(measures)} from {stage}), "
-        f"differing as (select count(*) as rows {joined} and {differ(_others(table, table.columns), 'o.', 'n.')}), "
-        f"restated as (select count(*) as rows {joined} and {differ(_others(table, compared), 'o.', 'n.')})"
+        f"after as (select count(*) as rows{_sums(measures)} from {stage.name}), "
+        "counted as (select count(*) filter (where penstock_is = 'changed') as changed, "
+        "count(*) filter (where penstock_is = 'changed' and penstock_restated) as restated from changes)"
     )
 
 
 def _shown(measures: Sequence[str]) -> str:
-    sums = "".join(f", {side}.s{number}" for side in ("before", "after") for number in range(len(measures)))
-    return f"before.rows, after.rows, differing.rows, restated.rows{sums}"
+    shown = ["before.rows", "after.rows", "counted.changed", "counted.restated"]
+    shown += [f"{side}.s{number}" for side in ("before", "after") for number in range(len(measures))]
+    return ", ".join(f"(select {name} from {name.partition('.')[0]})" for name in shown)
 
 
 def _at_once(
-    database: Database, table: Table, stage: str, scope: Scope, compared: Sequence[str], measures: Sequence[str]
+    database: Database, table: Table, stage: Stage, scope: Scope, compared: Sequence[str], measures: Sequence[str]
 ) -> Difference:
-    gone, changed, came = _steps(table, stage, scope)
+    gone, changed, came = _steps(table, scope)
+    expressions, rows = with_stages(stage, *scope.stages)
     row = database.run(
-        f"with {_figures(table, stage, scope, compared, measures)}, gone as ({gone} returning 1), "
-        f"changed as ({changed} returning 1), came as ({came} returning 1) "
+        f"with {expressions}{_changes(table, stage, scope, compared)}, {_figures(table, stage, scope, measures)}, "
+        f"gone as ({gone} returning 1), changed as ({changed} returning 1), came as ({came} returning 1) "
         f"select (select count(*) from gone), (select count(*) from changed), (select count(*) from came), "
-        f"{_shown(measures)} from before, after, differing, restated",
-        list(scope.values) * 6,
+        f"{_shown(measures)}",
+        [*rows, *list(scope.values) * 4],
     ).fetchone()
     assert row is not None
     return _checked(row[:3], row[3:], measures)
 
 
 def _one_by_one(
-    database: Database, table: Table, stage: str, scope: Scope, compared: Sequence[str], measures: Sequence[str]
+    database: Database, table: Table, stage: Stage, scope: Scope, compared: Sequence[str], measures: Sequence[str]
 ) -> Difference:
+    expressions, rows = with_stages(stage, *scope.stages)
+    first = f"with {expressions}{_changes(table, stage, scope, compared)}"
     figures = database.run(
-        f"with {_figures(table, stage, scope, compared, measures)} "
-        f"select {_shown(measures)} from before, after, differing, restated",
-        list(scope.values) * 3,
+        f"{first}, {_figures(table, stage, scope, measures)} select {_shown(measures)}",
+        [*rows, *list(scope.values) * 2],
     ).fetchone()
     assert figures is not None
-    done = [database.run(one, scope.values).rowcount for one in _steps(table, stage, scope)]
+    done = [
+        database.run(f"{first} {step}", [*rows, *list(scope.values) * times]).rowcount
+        for step, times in zip(_steps(table, scope), (2, 2, 1), strict=True)
+    ]
     return _checked(done, figures, measures)
 
 
@@ -162,15 +221,16 @@ def _checked(done: Sequence[int], figures: Sequence[Any], measures: Sequence[str
 
 
 def _replaced(
-    database: Database, table: Table, stage: str, scope: Scope, compared: Sequence[str], measures: Sequence[str]
+    database: Database, table: Table, stage: Stage, scope: Scope, compared: Sequence[str], measures: Sequence[str]
 ) -> Difference:
     """Compare rows without a key as multisets; if they differ, replace all of them."""
     found = _compared(database, table, stage, scope, table.columns, measures)
     counted = found if len(compared) == len(table.columns) else _compared(database, table, stage, scope, compared, ())
     if found.came or found.went:
-        columns = columns_sql(table.columns)
-        gone = database.run(f"delete from {table.sql} o where {scope.where}", scope.values).rowcount
-        came = database.run(f"insert into {table.sql} ({columns}) select {columns} from {stage}").rowcount
+        expressions, rows = with_stages(*scope.stages)
+        first = f"with {expressions.removesuffix(', ')} " if expressions else ""
+        gone = database.run(f"{first}delete from {table.sql} o where {scope.where}", [*rows, *scope.values]).rowcount
+        came = insert(database, table, stage)
         if (gone, came) != (found.before, found.after):
             raise NotStoredError
     return Difference(
@@ -186,19 +246,20 @@ def _replaced(
 
 
 def _compared(
-    database: Database, table: Table, stage: str, scope: Scope, columns: Sequence[str], measures: Sequence[str]
+    database: Database, table: Table, stage: Stage, scope: Scope, columns: Sequence[str], measures: Sequence[str]
 ) -> Difference:
     names = columns_sql(columns)
     sums = "".join(
         f", (select coalesce(sum({quoted(name)}), 0) from {side})" for side in ("b", "n") for name in measures
     )
+    expressions, rows = with_stages(stage, *scope.stages)
     row = database.run(
-        f"with b as (select * from {table.sql} o where {scope.where}), n as (select * from {stage}), "
+        f"with {expressions}b as (select * from {table.sql} o where {scope.where}), n as (select * from {stage.name}), "
         f"o as (select {names} from b), m as (select {names} from n) "
         "select (select count(*) from b), (select count(*) from n), "
         "(select count(*) from (select * from m except all select * from o) came), "
         f"(select count(*) from (select * from o except all select * from m) went){sums}",
-        scope.values,
+        [*rows, *scope.values],
     ).fetchone()
     assert row is not None
     before, after, came, went, *totals = row

@@ -24,10 +24,14 @@ from psycopg.adapt import PyFormat, Transformer
 from psycopg.copy import Copy, Writer
 from psycopg.pq import Format
 
-from penstock_plugins.postgres.database import Database
+from penstock_plugins.postgres.database import Database, quoted, short
+from penstock_plugins.postgres.differences import Stage
 from penstock_plugins.postgres.tables import AWARE, NAIVE, Table
 
 NUMBERS_REMEMBERED = 10_000
+
+# A partition of so many rows and bytes of JSON at most is a parameter of its statements. Above, COPY is faster.
+SMALL_ROWS, SMALL_BYTES = 500, 2**18
 
 SIGNATURE = b"PGCOPY\n\xff\r\n\0" + bytes(8)
 TRAILER = b"\xff\xff"
@@ -86,6 +90,42 @@ class Chunk:
         yield SIGNATURE
         yield from self.blocks
         yield TRAILER
+
+
+@define
+class SmallRows:
+    """The rows of a small partition, and the JSON of each batch of them; ``definition``: the columns of their table."""
+
+    definition: str
+    rows: list[Any] = field(factory=list, repr=False)
+    texts: list[bytes] = field(factory=list, repr=False)
+    size: int = 0
+
+    @classmethod
+    def of(cls, table: Table) -> "SmallRows | None":
+        """None if its columns cannot be told by their names in the JSON, since Postgres shortens one."""
+        if any(short(name) != name for name in table.columns):
+            return None
+        return cls(", ".join(f"{quoted(name)} {type_}" for name, type_ in table.types.items()))
+
+    def add(self, rows: Sequence[Any]) -> bool:
+        """Hold these rows, too. False if they are too many, or have a value without a form in JSON."""
+        if len(self.rows) + len(rows) > SMALL_ROWS:
+            return False
+        try:
+            text = _encoder.encode(rows)
+        except (TypeError, ValueError, OverflowError):
+            return False
+        if self.size + len(text) > SMALL_BYTES:
+            return False
+        self.rows += rows
+        self.texts.append(text)
+        self.size += len(text)
+        return True
+
+    def stage(self, name: str) -> Stage:
+        rows = b",".join(text[1:-1] for text in self.texts).decode()
+        return Stage(name=name, definition=self.definition, rows=f"[{rows}]")
 
 
 class Encoder:

@@ -2,12 +2,13 @@
 A schema of a Postgres database per source, a table per stream, and the ledger in the schema ``penstock`` beside them.
 
 **A commit** is one short transaction that changes the partition's rows and the ledger's row. No transaction is open
-while pages are fetched: rows are held as formatted bytes, up to :data:`MEMORY_BYTES` over all partitions, and beyond
-that in a temporary table per partition.
+while pages are fetched: rows are held as bytes, up to :data:`MEMORY_BYTES` over all partitions, and beyond that in a
+temporary table per partition.
 
-A partition without rows is copied directly into its table. A partition with rows is copied into a temporary table that
-the run makes once per stream, and is then changed by its differences (:mod:`.differences`). Rows of a ``changes``
-stream are merged by key.
+The rows of a small partition (:class:`.rows.SmallRows`) are a parameter of its statement; small partitions that are
+ready at the same time share a transaction. A large one is copied: directly into its table if it had no rows there, else
+into a temporary table that the run makes once per stream. A partition with rows is changed by its differences
+(:mod:`.differences`). Rows of a ``changes`` stream are merged by key.
 
 **The lock** of a source is a session advisory lock: it ends with the connection, and so with the process. Every commit
 checks, in its own transaction, that its session holds the lock. A lost session is opened again.
@@ -18,11 +19,24 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from itertools import groupby
 
 from attrs import field, frozen
-from penstock import Discrepancy, Layout, LedgerEntry, Part, Partition, PenstockError, Secret, SinkError, TargetError
+from penstock import (
+    Discrepancy,
+    Layout,
+    LedgerEntry,
+    Part,
+    Partition,
+    PenstockError,
+    Secret,
+    SinkError,
+    TargetError,
+    fault_point,
+)
 
-from penstock_plugins.postgres.database import Database, columns_sql
+from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql
+from penstock_plugins.postgres.differences import NotStoredError
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.tables import SOURCE_COLUMN, Located, Place, Table, Tables, located
@@ -196,6 +210,35 @@ class PostgresTarget:
         self._writers.add(writer)
         return writer
 
+    def commit_group(self, commits: Sequence[tuple[PostgresWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
+        """
+        See :class:`penstock.sinks.Grouping`. Neighbours that are small are one transaction; if it fails, each of them
+        is committed alone.
+        """
+        done: list[LedgerEntry | Exception] = []
+        for small, group in groupby(commits, key=lambda commit: commit[0].is_small):
+            several = list(group)
+            done += self._committed_at_once(several) if small and len(several) > 1 else map(_committed, several)
+        return done
+
+    def _committed_at_once(
+        self, commits: Sequence[tuple[PostgresWriter, LedgerEntry]]
+    ) -> Sequence[LedgerEntry | Exception]:
+        try:
+            with self.database.explained(), self.database.transaction():
+                done = [writer.write_in_group(entry) for writer, entry in commits]
+        except (PenstockError, NotStoredError) as error:
+            if error is self.database.reason:
+                for writer, _ in commits:
+                    writer.abort()
+                return [error] * len(commits)
+            lost = isinstance(error, LostSessionError)
+            return [_committed(commit, lost=lost) for commit in commits]
+        for writer, _ in commits:
+            writer.abort()
+        fault_point("postgres.committed")
+        return done
+
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Whether the tables with its rows exist and are not empty."""
         streams = [entry.partition.stream, *entry.derived_rows]
@@ -256,6 +299,15 @@ class PostgresTarget:
     def _holds_rows(self, found: Located) -> bool:
         where, values = (f"{SOURCE_COLUMN} = %s", [self.source]) if found.shared else ("true", [])
         return bool(self.database.one(f"select exists (select from {found.sql} where {where})", values))  # noqa: S608
+
+
+def _committed(commit: tuple[PostgresWriter, LedgerEntry], *, lost: bool = False) -> LedgerEntry | Exception:
+    """The entry as committed by itself, or why it was not."""
+    writer, entry = commit
+    try:
+        return writer.commit(entry, lost=lost)
+    except Exception as error:
+        return error
 
 
 def _rows_in(entry: LedgerEntry, stream: str) -> int:

@@ -5,8 +5,8 @@ The writer of one partition: see :mod:`.sink` for the commit.
 # Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
 # ruff: noqa: S608
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal, localcontext
 from typing import Any, Protocol
 
@@ -16,12 +16,19 @@ from penstock import MOST_REJECTED, Batch, Layout, LedgerEntry, Partition, SinkE
 from psycopg import errors
 
 from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql, quoted, where_sql
-from penstock_plugins.postgres.differences import Difference, NotStoredError, Scope, bring_up_to_date, differ
+from penstock_plugins.postgres.differences import (
+    Difference,
+    NotStoredError,
+    Scope,
+    Stage,
+    bring_up_to_date,
+    differ,
+    insert,
+    with_stages,
+)
 from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.rows import Chunk, Encoder, Nul, Unfit
+from penstock_plugins.postgres.rows import Chunk, Encoder, Nul, SmallRows, Unfit
 from penstock_plugins.postgres.tables import AWARE, SOURCE_COLUMN, STAMPS, Table
-
-FEW_ROWS = 100  # of a partition: compared each with each in no time
 
 # What a server says of a value, not of itself: it cannot be stored (class 22), or is too long for an index.
 _OF_A_ROW = (
@@ -41,10 +48,14 @@ def _readable(name: str, type_: str) -> str:
 
 @define(eq=False)
 class _Part:
-    """One stream's rows of a partition: the held bytes, and the temporary table that they were moved to."""
+    """
+    One stream's rows of a partition: those of a small one, or the bytes for COPY, and the temporary table that these
+    were moved to.
+    """
 
     table: Table
     encoder: Encoder
+    small: SmallRows | None
     chunks: list[Chunk] = field(factory=list)
     stage: str | None = None
     held: int = 0
@@ -58,7 +69,15 @@ class _Part:
 
     @property
     def rows(self) -> int:
-        return self.staged + sum(chunk.rows for chunk in self.chunks)
+        kept = len(self.small.rows) if self.small is not None else 0
+        return kept + self.staged + sum(chunk.rows for chunk in self.chunks)
+
+    def keep(self, rows: Sequence[Any]) -> bool:
+        """Hold further rows of a small partition. False if it is not small, or not any more."""
+        if self.small is None or not self.small.add(rows):
+            return False
+        self.held = self.small.size
+        return True
 
     def add(self, chunk: Chunk) -> None:
         if not chunk.rows:
@@ -114,7 +133,8 @@ class PostgresWriter:
         self._partition = partition
         self._merged = tables[0].layout.kind == "changes"
         self._parts = {
-            table.layout.stream: _Part(table, Encoder(target.database, table, target.nul)) for table in tables
+            table.layout.stream: _Part(table, Encoder(target.database, table, target.nul), SmallRows.of(table))
+            for table in tables
         }
         self._main = self._parts[tables[0].layout.stream]
         self._session = target.database.opened
@@ -129,23 +149,39 @@ class PostgresWriter:
         if not batch.rows:
             return
         part = self._parts[batch.layout.stream]
-        chunk, unfit = part.encoder.chunk(batch.rows)
+        if not part.keep(batch.rows):
+            self._format(part)
+            self._add(part, batch.rows)
+        self._target.make_room()
+
+    def _add(self, part: _Part, rows: list[Any]) -> None:
+        chunk, unfit = part.encoder.chunk(rows)
         part.add(chunk)
         self._set_aside(part, unfit)
-        self._target.make_room()
+
+    def _format(self, part: _Part) -> bool:
+        """Format the rows of a part for COPY; it is small no more. Returns whether it was."""
+        small, part.small = part.small, None
+        if small is not None:
+            part.held = 0
+            if small.rows:
+                self._add(part, small.rows)
+        return small is not None
 
     def spill(self) -> None:
         """Move the held bytes to temporary tables of this partition."""
         self._database.check()
         with self._database.explained():
             for part in self._parts.values():
+                self._format(part)
                 if part.chunks:
                     self._stage(part)
 
-    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+    def commit(self, entry: LedgerEntry, *, lost: bool = False) -> LedgerEntry:
+        """See :class:`penstock.sinks.Writer`. ``lost``: the session was lost while a group committed it."""
         try:
             try:
-                committed = self._committed(entry)
+                committed = self._committed_again(entry) if lost else self._committed(entry)
             except LostSessionError:
                 committed = self._committed_again(entry)
         finally:
@@ -156,6 +192,7 @@ class PostgresWriter:
     def abort(self) -> None:
         for part in self._parts.values():
             part.chunks.clear()
+            part.small = None
             part.held = part.staged = 0
             if part.stage is not None:
                 # A session that is lost has dropped it already.
@@ -172,7 +209,8 @@ class PostgresWriter:
         Commit again, in a new session. If the former one was lost during its COMMIT, the ledger shows whether it was
         carried out.
         """
-        self._database.reopen()
+        if self._session == self._database.opened:
+            self._database.reopen()
         found = self._target.ledger.entry(entry.source, self._partition)
         if found is not None and (found.version, found.run_id) == (entry.version + 1, entry.run_id) and found.delivered:
             return evolve(self._as_held(entry), rows=found.rows, sums=found.sums)
@@ -243,12 +281,53 @@ class PostgresWriter:
 
     # --- the transaction --------------------------------------------------------------------------------------------
 
+    @property
+    def is_small(self) -> bool:
+        """Whether its rows are parameters of its statements, so that it can share a transaction with others."""
+        return all(part.small is not None and not part.unfit for part in self._parts.values())
+
+    def write_in_group(self, entry: LedgerEntry) -> LedgerEntry:
+        """Write a small partition and its ledger row inside the transaction of a group."""
+        self._check_session()
+        former = self._former(entry)
+        had_rows = {stream: self._has_rows(part, former) for stream, part in self._parts.items()}
+        return self._written(entry, former, had_rows, self._stages(had_rows))
+
+    def _former(self, entry: LedgerEntry) -> LedgerEntry | None:
+        if entry.replaces is None and entry.version:
+            return self._target.ledger.entry(entry.source, self._partition)
+        return entry.replaces
+
+    def _stages(self, had_rows: Mapping[str, bool]) -> dict[str, Stage]:
+        """Where the new rows of each stream are; nowhere if they are copied directly into a table without any."""
+        stages = {}
+        for number, (stream, part) in enumerate(self._parts.items()):
+            if part.stage is not None:
+                stages[stream] = Stage(name=part.stage)
+            elif part.small is not None:
+                stages[stream] = part.small.stage(f"penstock_new_{number}")
+            elif self._merged or had_rows[stream]:
+                stages[stream] = Stage(name=self._target.shared_stage(part.table))
+        return stages
+
+    def _written(
+        self,
+        entry: LedgerEntry,
+        former: LedgerEntry | None,
+        had_rows: Mapping[str, bool],
+        stages: Mapping[str, Stage],
+    ) -> LedgerEntry:
+        fault_point("postgres.begun")
+        entry = self._replace(entry, former, had_rows, stages)
+        fault_point("postgres.written")
+        self._target.ledger.deliver(entry)
+        fault_point("postgres.recorded")
+        return entry
+
     def _committed(self, entry: LedgerEntry) -> LedgerEntry:
         with self._database.explained():
             self._check_session()
-            former = entry.replaces
-            if former is None and entry.version:
-                former = self._target.ledger.entry(entry.source, self._partition)
+            former = self._former(entry)
             had_rows = {stream: self._has_rows(part, former) for stream, part in self._parts.items()}
             for part in self._parts.values():
                 if part.stage is not None and part.chunks:
@@ -257,32 +336,28 @@ class PostgresWriter:
                 held = self._as_held(entry)
                 if had_rows[self._partition.stream] and (former is None or former.rows or not former.delivered):
                     self._refuse_emptying(held)
-                stages = {
-                    stream: part.stage or self._target.shared_stage(part.table)
-                    for stream, part in self._parts.items()
-                    if part.stage is not None or self._merged or had_rows[stream]
-                }
+                stages = self._stages(had_rows)
                 try:
                     with self._database.transaction():
-                        fault_point("postgres.begun")
-                        held = self._replace(held, former, had_rows, stages)
-                        fault_point("postgres.written")
-                        self._target.ledger.deliver(held)
-                        fault_point("postgres.recorded")
-                    return held
+                        return self._written(held, former, had_rows, stages)
                 except _RefusedError as refused:
                     self._sift(refused)
-                except (NotStoredError, *_TWICE) as error:
-                    if self._without_repeats():
-                        continue
-                    if isinstance(error, NotStoredError):
-                        raise self._not_stored() from None
-                    if self._in_order:
-                        raise
-                    self._in_order = True
-                except _OF_A_ROW:
-                    if not self._without_unfit():
-                        raise
+                except (NotStoredError, *_TWICE, *_OF_A_ROW) as error:
+                    if any(self._format(part) for part in self._parts.values()):
+                        continue  # COPY names the row that is refused
+                    self._correct(error)
+
+    def _correct(self, error: Exception) -> None:
+        """Take out the rows that the table refuses. Raises ``error`` if another try would be in vain."""
+        if isinstance(error, _OF_A_ROW):
+            if not self._without_unfit():
+                raise error
+        elif not self._without_repeats():
+            if isinstance(error, NotStoredError):
+                raise self._not_stored() from None
+            if self._in_order:
+                raise error
+            self._in_order = True
 
     def _not_stored(self) -> SinkError:
         names = ", ".join(part.table.sql for part in self._parts.values())
@@ -333,11 +408,11 @@ class PostgresWriter:
         entry: LedgerEntry,
         former: LedgerEntry | None,
         had_rows: Mapping[str, bool],
-        stages: Mapping[str, str],
+        stages: Mapping[str, Stage],
     ) -> LedgerEntry:
         for stream, part in self._parts.items():
             for number in range(len(part.chunks)):
-                self._send(part, number, stages.get(stream, part.table.sql))
+                self._send(part, number, stages[stream].name if stream in stages else part.table.sql)
         if stages and any(part.chunks for part in self._parts.values()):
             fault_point("postgres.staged")
         if self._merged:
@@ -352,84 +427,72 @@ class PostgresWriter:
                 self._insert(part, stages[stream])
         return entry if changes is None else evolve(entry, changes=changes)
 
-    def _insert(self, part: _Part, stage: str) -> None:
-        columns = columns_sql(part.table.columns)
-        done = self._database.run(f"insert into {part.table.sql} ({columns}) select {columns} from {stage}")
-        if done.rowcount != part.rows:
+    def _insert(self, part: _Part, stage: Stage) -> None:
+        if part.rows and insert(self._database, part.table, stage) != part.rows:
             raise NotStoredError
 
     # --- changes ----------------------------------------------------------------------------------------------------
 
-    def _merge(self, stages: Mapping[str, str]) -> None:
+    def _merge(self, stages: Mapping[str, Stage]) -> None:
         """Merge the rows of a ``changes`` stream by key, and derived rows by parent."""
         main = stages[self._partition.stream]
+        if len(self._parts) > 1:  # derived rows are looked up by their parents
+            self._database.run("select set_config('enable_nestloop', 'on', true)")
         for stream, part in self._parts.items():
             if part is not self._main:
                 self._bring_up_to_date(part, stages[stream], self._children(part, main))
         self._upsert(self._main, main)
 
-    def _upsert(self, part: _Part, stage: str) -> None:
+    def _upsert(self, part: _Part, stage: Stage) -> None:
         table, scope = part.table, self._scope(part)
         key, columns = columns_sql(table.unique), columns_sql(table.columns)
         others = [name for name in table.columns if name not in table.key]
         updates = [f"{quoted(name)} = excluded.{quoted(name)}" for name in others]
         updates += [f"{quoted(name)} = excluded.{quoted(name)}" for name in STAMPS]
         equal = " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in table.key)
+        expressions, rows = with_stages(stage)
         row = self._row(
             # Looked up row by row in the index of the key, whatever the statistics say.
-            f"with same as (select from {stage} n where (select not {differ(others, 'o.', 'n.')} from {table.sql} o "
-            f"where {scope.where} and {equal} limit 1)), "
-            f"done as (insert into {table.sql} as o ({columns}) select {columns} from {stage} "
+            f"with {expressions}same as (select from {stage.name} n where "
+            f"(select not {differ(others, 'o.', 'n.')} from {table.sql} o where {scope.where} and {equal} limit 1)), "
+            f"done as (insert into {table.sql} as o ({columns}) select {columns} from {stage.name} "
             f"on conflict ({key}) do update set {', '.join(updates)} where {differ(others, 'o.', 'excluded.')} "
-            f"returning 1) select (select count(*) from {stage}), (select count(*) from same), "
+            f"returning 1) select (select count(*) from {stage.name}), (select count(*) from same), "
             "(select count(*) from done)",
-            scope.values,
+            [*rows, *scope.values],
         )
         staged, same, done = row
         if (staged, same + done) != (part.rows, part.rows):
             raise NotStoredError
 
-    def _children(self, child: _Part, parents: str) -> Scope:
+    def _children(self, child: _Part, parents: Stage) -> Scope:
         """The derived rows of the parents in this partition: all of them are replaced."""
         pairs = zip(child.layout.derived_by, self._main.layout.key, strict=True)
         equal = " and ".join(f"o.{quoted(own)} = p.{quoted(theirs)}" for own, theirs in pairs)
         scope = self._scope(child)
-        return Scope(where=f"{scope.where} and exists (select from {parents} p where {equal})", values=scope.values)
+        where = f"{scope.where} and exists (select from {parents.name} p where {equal})"
+        return Scope(where=where, values=scope.values, stages=[parents])
 
     # --- what changed -----------------------------------------------------------------------------------------------
 
     def _bring_up_to_date(
-        self, part: _Part, stage: str, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
+        self, part: _Part, stage: Stage, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
     ) -> Difference:
-        with self._hashing(part):
-            found = bring_up_to_date(
-                self._database,
-                part.table,
-                stage,
-                scope,
-                compared=compared or part.table.columns,
-                measures=measures,
-                in_order=self._in_order,
-            )
+        found = bring_up_to_date(
+            self._database,
+            part.table,
+            stage,
+            scope,
+            compared=compared or part.table.columns,
+            measures=measures,
+            in_order=self._in_order,
+        )
         if found.after != part.rows:
             raise NotStoredError
         return found
 
-    @contextmanager
-    def _hashing(self, part: _Part) -> Iterator[None]:
-        """
-        Statistics do not know a new day, nor a temporary table: the server then expects one row, and would compare each
-        row with each. It is made to hash them, where they are not a few.
-        """
-        many = part.rows > FEW_ROWS and not self._merged  # derived rows are looked up by their parents
-        if many:
-            self._database.run("select set_config('enable_nestloop', 'off', true)")
-        yield
-        if many:
-            self._database.run("select set_config('enable_nestloop', 'on', true)")
-
     def _differences(
-        self, part: _Part, stage: str, entry: LedgerEntry, former: LedgerEntry | None
+        self, part: _Part, stage: Stage, entry: LedgerEntry, former: LedgerEntry | None
     ) -> dict[str, int] | None:
         """
         Bring the rows of the partition up to date. For a report: the numbers of added, removed and changed rows, which
