@@ -37,7 +37,7 @@ from penstock._run.runner import run
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
-from penstock_plugins.tokens import Basic, HmacSigned, OAuthClient, OAuthRefresh
+from penstock_plugins.tokens import Basic, Bearer, HmacSigned, OAuthClient, OAuthRefresh
 
 NOW = datetime(2026, 3, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 READ = Request(url="https://api.example/v1/rows", params=(("page", "1"), ("day", "2026-03-01")))
@@ -55,6 +55,17 @@ def test_basic_is_in_utf_8_and_not_shown() -> None:
 
     assert signed.headers == (("Authorization", "Basic dGVzdDoxMjPCow=="),)
     assert "Authorization" in signed.masked
+
+
+def test_a_fixed_token_is_a_bearer_and_not_shown() -> None:
+    """
+    RFC 6750, section 2.1; another word where a provider writes one.
+    """
+    signed = Bearer(token=Secret("abc")).sign(READ, NOW, None)
+
+    assert signed.headers == (("Authorization", "Bearer abc"),)
+    assert "Authorization" in signed.masked
+    assert Bearer(token=Secret("abc"), prefix="Token").sign(READ, NOW, None).headers[0][1] == "Token abc"
 
 
 def test_a_user_name_of_basic_has_no_colon() -> None:

@@ -28,6 +28,7 @@ import time_machine
 from attrs import define, field
 from penstock import SandboxRequest, SandboxResponse, errors
 from penstock._cli import COMMANDS, Commands, _group as command_line, main
+from penstock._cli.session import Session
 from penstock._plugins.registry import Registry
 from penstock.report import RunReport
 from penstock.sandbox.server import Server, serve
@@ -342,8 +343,8 @@ def test_commands_exist(command: str) -> None:
     words = shlex.split(command.replace("[", "").replace("]", ""))
     if words[0].startswith("-"):
         return
-    assert words[0] in COMMANDS
-    verb = group.get_command(click.Context(group), words[0])
+    assert words[0] in {*COMMANDS, *Registry().commands()}
+    verb = group.get_command(click.Context(group, obj=Session()), words[0])
     assert verb is not None
     known = {option for parameter in verb.params for option in (*parameter.opts, *parameter.secondary_opts)}
     used = {word.partition("=")[0] for word in words[1:] if re.match(r"--?[a-z]", word)}

@@ -192,6 +192,15 @@ def members(name: str) -> dict[str, Any]:
     return found
 
 
+def test_lines_without_an_end_of_their_own_are_not_cut() -> None:
+    """
+    Half of a CSV file with a length to match is a CSV file: no connector could notice it.
+    """
+    csv = SandboxResponse(body=b"a,b\n1,2\n")
+
+    assert with_faults(lambda request: csv, [FAULTS["cut_json"]], seed=1)(a_request()) == csv
+
+
 BROKEN: dict[str, Callable[[bytes], bool]] = {
     "invalid_utf8": lambda body: b"Ann\xff" in body,
     "not_a_number": lambda body: body.count(b": NaN") == 1,

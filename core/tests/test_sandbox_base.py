@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import pytest
 from attrs import define, evolve
-from penstock import SandboxBase, SandboxError, SandboxRequest, SandboxResponse, json_response
+from penstock import Sandbox, SandboxBase, SandboxError, SandboxRequest, SandboxResponse, json_response
 from penstock.sandbox import RateLimit, Reports, Tokens, draw, json_body
 
 TODAY = date(2026, 3, 10)
@@ -52,6 +52,19 @@ def send(app: SandboxBase, line: str, body: bytes = b"", **headers: str) -> tupl
     named = {name.replace("_", "-"): value for name, value in headers.items()}
     answer = app(SandboxRequest(method=method, target=target, headers=named, body=body))
     return answer.status, json.loads(answer.body) if answer.headers.get("Content-Type") else answer.body
+
+
+def test_a_sandbox_names_its_own_address_in_its_settings() -> None:
+    """
+    For a login host of its own, which the sandbox imitates too.
+    """
+    sandbox = Sandbox(connector="acme", summary="", make=Shop, settings={"login_url": "{base_url}/id", "ids": ["1"]})
+
+    assert sandbox.source("http://127.0.0.1:7") == {
+        "base_url": "http://127.0.0.1:7",
+        "login_url": "http://127.0.0.1:7/id",
+        "ids": ["1"],
+    }
 
 
 def test_a_route_passes_the_decoded_segments_by_name(shop: Shop) -> None:

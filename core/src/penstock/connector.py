@@ -528,13 +528,27 @@ class Sandbox:
     How to start the imitation of a connector's provider.
 
     ``make(base_url, today)`` returns the application; it is called once, when the address is known. ``settings`` are
-    the keys of a source that reads it, as in TOML, without ``base_url``.
+    the keys of a source that reads it, as in TOML, without ``base_url``; in a text among them ``{base_url}`` stands for
+    that address, as in ``"login_url": "{base_url}"``.
     """
 
     connector: str
     summary: str
     make: Callable[[str, date], "SandboxApp"]
     settings: Mapping[str, Any]
+
+    def source(self, base_url: str) -> dict[str, Any]:
+        """The keys of a source that reads the sandbox at this address."""
+        return settings_at(base_url, self.settings)
+
+
+def settings_at(base_url: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings with ``base_url``, which also replaces ``{base_url}`` in texts."""
+    at = {
+        name: value.replace("{base_url}", base_url) if isinstance(value, str) else value
+        for name, value in settings.items()
+    }
+    return {"base_url": base_url, **at}
 
 
 @frozen(kw_only=True, eq=False)

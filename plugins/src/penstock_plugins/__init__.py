@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from penstock import hookimpl
 
 if TYPE_CHECKING:
-    from penstock import Encoder, Registration, SinkKind
+    from penstock import Command, Encoder, Registration, SinkKind
 
 
 @hookimpl
@@ -26,6 +26,7 @@ def penstock_authenticators() -> "Iterable[Registration]":
 
     from penstock_plugins.tokens import (
         Basic,
+        Bearer,
         GrantedToken,
         HeaderTokens,
         HmacSigned,
@@ -34,6 +35,7 @@ def penstock_authenticators() -> "Iterable[Registration]":
         ParamTokens,
     )
 
+    yield Registration(name="bearer", factory=Bearer, summary="a fixed token in Authorization: Bearer")
     yield Registration(name="header_tokens", factory=HeaderTokens, summary="fixed secrets in headers")
     yield Registration(name="param_tokens", factory=ParamTokens, summary="fixed secrets as query parameters")
     yield Registration(name="granted_token", factory=GrantedToken, summary="a token that a login call grants")
@@ -79,3 +81,12 @@ def _arrow(**options: int) -> "Encoder":
 
         raise UsageError(f"Arrow needs {error.name}, which is not installed: pip install 'penstock[arrow]'") from None
     return ArrowStream(**options)
+
+
+@hookimpl
+def penstock_commands() -> "Iterable[Command]":
+    from penstock import Command
+
+    yield Command(
+        name="new", target="penstock_plugins.new.command:new", summary="Write a connector from a sample answer."
+    )

@@ -42,6 +42,20 @@ class HeaderTokens(Unsigned):
 
 
 @frozen(kw_only=True)
+class Bearer(Unsigned):
+    """A fixed token in ``Authorization: Bearer`` (RFC 6750); ``prefix`` where a provider writes another word."""
+
+    token: Secret
+    prefix: str = "Bearer"
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return evolve(
+            request.with_headers(("Authorization", f"{self.prefix} {self.token.reveal()}")),
+            masked=request.masked | {"Authorization"},
+        )
+
+
+@frozen(kw_only=True)
 class ParamTokens(Unsigned):
     """Fixed secrets as query parameters: ``{"key": key}``; never shown with their request."""
 

@@ -62,9 +62,9 @@ def demo(session: Session) -> int:
         for name, sandbox in sandboxes.items():
             server = stack.enter_context(serve())
             server.app = sandbox.make(server.base_url, today)
-            settings = with_secrets(registry.connector(name).settings, sandbox.settings)
+            settings = with_secrets(registry.connector(name).settings, sandbox.source(server.base_url))
             tokens = str(DEMO / ".penstock" / "tokens" / f"{name}.json")
-            sources[name] = {**DEMO_PACE, **settings, "base_url": server.base_url, "token_store": tokens}
+            sources[name] = {**DEMO_PACE, **settings, "token_store": tokens}
         config = {
             "source": sources,
             "sink": {"files": {"kind": "jsonl", "path": str(DEMO)}},
@@ -160,7 +160,7 @@ def sandbox(session: Session, connector: str, port: int, faults: str | None, see
         print(f"# {offered.summary}")
         print(f"# {server.base_url} until Ctrl-C. Put this into a penstock.toml of its own:\n")
         print(f"[source.{connector}]")
-        for key, value in {"base_url": server.base_url, **offered.settings}.items():
+        for key, value in offered.source(server.base_url).items():
             print(f"{key} = {toml_value(value)}")
         use = f"run {connector} --to jsonl:data" if registry.streams(connector) else f"act {connector} --list"
         print(f"\n# and in another terminal: penstock {use}", flush=True)

@@ -47,7 +47,7 @@ def problems_of(registry: Registry, connector: str) -> list[str]:
         return []  # the registry reports them as broken
     if connector not in registry.sandboxes():
         return []
-    values = {**registry.sandbox(connector).settings, "base_url": NOWHERE}
+    values = registry.sandbox(connector).source(NOWHERE)
     try:
         settings = Config().with_values(connector, values, "sandbox").source(connector, registry).settings
         source = ConfiguredSource.of(registry, connector, settings)

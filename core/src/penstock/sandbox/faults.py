@@ -226,7 +226,7 @@ FAULTS: dict[str, Fault] = _table(
     _fault("cut", "half of the body that Content-Length announces", cut),
     _fault("cut_chunk", "chunked body ends inside a chunk", cut_chunk),
     _fault("cut_between_chunks", "chunked body ends between two chunks", cut_between_chunks),
-    _fault("cut_json", "half of the JSON, with a Content-Length to match", with_body(None)),
+    _fault("cut_json", "half of the JSON, with a Content-Length to match (not of CSV)", with_body(None)),
     _fault("length_too_long", "Content-Length larger than the body", wrong_length(+100)),
     _fault("length_too_short", "Content-Length smaller than the body", wrong_length(-1)),
     _fault("two_lengths", "two Content-Length headers that disagree", two_lengths),

@@ -31,7 +31,7 @@ from penstock._plan.trial import problems_of
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.runner import run
-from penstock.connector import Stream
+from penstock.connector import Stream, settings_at
 from penstock.errors import AuthenticationError, PenstockError
 from penstock.model import Request, origin_of
 from penstock.protocols import Named
@@ -99,7 +99,7 @@ class Subject:
 
     def source(self, base_url: str, **more: Any) -> ConfiguredSource:
         """The source as the configuration would make it of these values."""
-        return source_of(self.name, {**self.settings, **QUICK, **more, "base_url": base_url}, self.registry)
+        return source_of(self.name, settings_at(base_url, {**self.settings, **QUICK, **more}), self.registry)
 
     def run(self, base_url: str, sink: Sink, *, days: list[date] | None = None, **more: Any) -> RunReport:
         """

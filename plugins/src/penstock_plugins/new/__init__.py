@@ -1,0 +1,3 @@
+"""
+``penstock new``: a connector made from a sample answer.
+"""

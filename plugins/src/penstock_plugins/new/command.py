@@ -1,0 +1,142 @@
+"""
+The command ``penstock new``: questions, options, and the files on disk.
+"""
+
+import keyword
+import re
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import click
+from penstock import UsageError, snake
+
+from penstock_plugins.new.package import LOGINS, PAGINGS, Choices, Made, made, query_of
+from penstock_plugins.new.sample import Sample, read_sample
+
+FETCH_S = 30.0
+MOST_BYTES = 64 * 2**20
+
+
+@click.command()
+@click.argument("name")
+@click.option("--sample", metavar="FILE|URL", help="An answer with some records: JSON or CSV. A URL is fetched once.")
+@click.option("--base-url", metavar="URL", help="Where the provider answers. Default: the origin of a sample's URL.")
+@click.option("--path", metavar="PATH", help="The path of the records. Default: that of a sample's URL, else /STREAM.")
+@click.option("--stream", metavar="NAME", help="The stream's name. Default: from the sample.")
+@click.option("--login", type=click.Choice(LOGINS), help="How requests are authenticated.")
+@click.option("--login-name", metavar="NAME", help="Header or parameter of the key. Default: X-Api-Key, api_key.")
+@click.option("--token-url", metavar="URL|PATH", default="/oauth/token", help="Where OAuth grants tokens.")
+@click.option("--paging", type=click.Choice(PAGINGS), help="How the answer is divided into pages.")
+@click.option("--kind", type=click.Choice(["report", "listing"]), help="Records of days, or what there is now.")
+@click.option("--account", metavar="COLUMN", help="Each account is requested for itself, such as advertiser_id.")
+@click.option("--key", metavar="A,B", help="The columns that identify a record. Default: guessed.")
+@click.option("--day", metavar="COLUMN", help="The day of a report's record. Default: guessed.")
+@click.option("--into", type=click.Path(path_type=Path), default=Path(), metavar="DIR", help="Default: here.")
+@click.option("--dry-run", is_flag=True, help="Print the files; write nothing.")
+def new(name: str, sample: str | None, into: Path, dry_run: bool, **given: Any) -> None:
+    """
+    Write a connector for one more provider, from a sample of its answers.
+
+    What no option states is asked. The package works at once, against a sandbox that serves the sample; what is guessed
+    is marked "review" in its files.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
+        raise UsageError(f"{name!r} is no name of a connector; write lower-case letters, digits and _, such as acme")
+    place = into / f"connector_{name}"
+    if place.exists() and not dry_run:
+        raise UsageError(f"{place} exists already; choose another name, or another place with --into")
+    sample = sample or _asked("--sample", "A sample answer with some records: a file of JSON or CSV, or a URL", None)
+    found = read_sample(_body(sample))
+    choices = _choices(name, sample, found, given)
+    connector = made(choices, found)
+    if dry_run:
+        for path, text in connector.files.items():
+            print(f"--- {choices.folder}/{path}\n{text}")
+        return
+    _write(place, connector)
+    _summary(place, choices, found, connector)
+
+
+def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Choices:
+    """What the options state, what a sample's URL shows, and the answers to the questions for the rest."""
+    origin, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
+    base_url = given["base_url"] or origin or _asked("--base-url", "Where does the provider answer?", None)
+    if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
+        raise UsageError(f"--base-url: found {base_url!r}, expected a URL such as https://api.example.com")
+    file = (path or sample).rstrip("/").rpartition("/")[2].partition(".")[0]
+    stream = given["stream"] or snake(found.items.rpartition(".")[2] or file)
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", stream) or keyword.iskeyword(stream):
+        raise UsageError(f"--stream: {stream!r} is no name; write lower-case letters, digits and _, such as clicks")
+    login = given["login"] or _asked("--login", "How are requests authenticated?", LOGINS)
+    kind: Any = given["kind"] or _asked(
+        "--kind", "Are these records of days (report), or what there is now (listing)?", ("report", "listing")
+    )
+    paging = given["paging"] or _asked("--paging", "How is the answer divided into pages?", PAGINGS)
+    return Choices(
+        name=name,
+        base_url=base_url.rstrip("/"),
+        path="/" + (given["path"] or path or stream).lstrip("/"),
+        stream=stream,
+        login=login,
+        paging=paging,
+        kind=kind,
+        login_name=given["login_name"] or {"header": "X-Api-Key", "param": "api_key"}.get(login, ""),
+        token_url=given["token_url"],
+        account=given["account"],
+        key=tuple(filter(None, (given["key"] or "").split(","))),
+        day=given["day"],
+        query=query,
+    )
+
+
+def _asked(option: str, question: str, choices: tuple[str, ...] | None) -> str:
+    """The answer to a question. UsageError where nobody answers."""
+    try:
+        answer: str = click.prompt(question, type=click.Choice(choices) if choices else str, err=True)
+    except click.Abort:
+        raise UsageError(f"{option} is missing, and standard input answers no question") from None
+    return answer
+
+
+def _is_url(sample: str) -> bool:
+    return sample.startswith(("http://", "https://"))
+
+
+def _body(sample: str) -> bytes:
+    if not _is_url(sample):
+        try:
+            return Path(sample).read_bytes()
+        except OSError as error:
+            raise UsageError(f"--sample {sample}: cannot be read: {error.strerror}") from None
+    import urllib3
+
+    try:
+        answer = urllib3.request("GET", sample, timeout=FETCH_S, retries=False, preload_content=False)
+        body = answer.read(MOST_BYTES + 1, decode_content=True)
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise UsageError(
+            f"--sample: the URL cannot be fetched ({type(error).__name__}); save an answer in a file, and give that"
+        ) from None
+    if answer.status != 200:
+        raise UsageError(
+            f"--sample: the URL answered HTTP {answer.status}. It is fetched without credentials: fetch it yourself, "
+            "for example with curl, and give the file"
+        )
+    if len(body) > MOST_BYTES:
+        raise UsageError(f"--sample: the answer is larger than {MOST_BYTES >> 20} MiB; give a file with fewer records")
+    return body
+
+
+def _write(place: Path, connector: Made) -> None:
+    for path, text in connector.files.items():
+        file = place / path
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+
+
+def _summary(place: Path, choices: Choices, sample: Sample, connector: Made) -> None:
+    print(f"{place}: {len(connector.files)} files from {len(sample.records)} records of the sample.\n\nReview:")
+    for line in connector.reviews:
+        print(f"  {line}")
+    print(f"\nTry it:\n  pip install -e {place}\n  penstock streams {choices.name}\n  penstock demo\n  pytest {place}")

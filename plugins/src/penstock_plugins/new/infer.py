@@ -1,0 +1,344 @@
+"""
+The record class of a sample: columns with types, key and day, guessed from names and values.
+
+A guess that a person must confirm carries a note, which becomes a comment ``# review: ...`` behind its column.
+"""
+
+import json
+import keyword
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+from decimal import Decimal
+from itertools import combinations
+from typing import Any, Literal
+
+from attrs import evolve, field, frozen
+from penstock import NUMBER_FORMATS, UsageError, camel, snake
+
+from penstock_plugins.new.sample import Record, Sample, is_personal, is_secret
+
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_DATETIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?([.,]\d+)?\s*(?P<zone>Z|z|UTC|[+-]\d\d(:?\d\d)?)?")
+_INTEGER = re.compile(r"-?(0|[1-9]\d*)")
+_DECIMAL = re.compile(r"-?\d+\.\d+")
+_FORMS = ("%m/%d/%Y", "%d/%m/%Y", "%d.%m.%Y", "%Y/%m/%d", "%Y%m%d", "%m/%d/%Y %H:%M:%S", "%d.%m.%Y %H:%M", "%d %b %Y")
+_NULLS = ("--", "-", "N/A", "n/a", "NULL", "null", "0000-00-00")
+
+_MONEY = re.compile(
+    r"(^|_)(price|amount|cost|costs|revenue|spend|spent|fees?|commission|payout|balance|budget|bid|cp[acmliv]|e_?cpm|"
+    r"earnings?|salary|value|sales_amount|order_value)(_|$)"
+)
+_RATE = re.compile(
+    r"(^|_)(cp[acmliv]|e_?cpm|ctr|cvr|rate|ratio|avg|average|bid|budget|balance|percent\w*|position)(_|$)"
+)
+_COUNT = re.compile(
+    r"(^|_)(clicks|impressions|conversions|views|installs|leads|orders|sales|applies|applications|quantity|visits|"
+    r"sessions|hires)$"
+)
+_ID = re.compile(r"(^|_)(id|uuid|guid|key|code|reference|ref|number)$")
+_TIME = re.compile(r"(^|_)(at|time|date|day|timestamp|ts|on|created|updated|modified)$")
+_EPOCH_S, _EPOCH_MS = range(10**9, 4 * 10**9), range(10**12, 4 * 10**12)
+
+# Names that a class body of columns would take away from its own annotations and calls.
+_TAKEN = {
+    *keyword.kwlist,
+    *("str", "int", "bool", "datetime", "decimal", "json"),
+    *("added", "column", "derived", "money", "personal", "record", "row_key", "secret"),
+}
+
+Kind = Literal["str", "int", "Decimal", "bool", "date", "datetime", "Json"]
+
+
+@frozen(kw_only=True)
+class Guess:
+    """One column: its name, type, options, and what is to be reviewed."""
+
+    name: str
+    member: str
+    type: Kind
+    call: str = "column"  # the function that declares it, with its arguments
+    path: str = ""
+    options: Mapping[str, Any] = field(factory=dict)
+    nullable: bool = False
+    notes: tuple[str, ...] = ()
+
+    @property
+    def format(self) -> str:
+        """The form of a day or a time, as ``column(format=...)`` takes it."""
+        return str(self.options.get("format", ""))
+
+    def line(self) -> str:
+        """Its line in the record class."""
+        named = [f"{name}={literal(value)}" for name, value in self.options.items()]
+        arguments = ", ".join([*([literal(self.path)] if self.path else []), *named])
+        given = f"{self.call}({arguments})" if arguments or self.call != "column" else ""
+        if self.type == "Json" and not given:
+            given = "None"
+        annotation = f"{self.name}: {self.type}{' | None' if self.nullable and self.type != 'Json' else ''}"
+        notes = f"  # review: {'; '.join(self.notes)}" if self.notes else ""
+        return annotation + (f" = {given}" if given else "") + notes
+
+
+def literal(value: Any) -> str:
+    """A value as Python writes it, texts in double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    if isinstance(value, tuple):
+        return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
+    return repr(value)
+
+
+@frozen(kw_only=True)
+class Guesses:
+    """The record class of a sample. ``key`` are columns; none: the rows get a hash of ``hashed``."""
+
+    columns: tuple[Guess, ...]
+    camel: bool
+    key: tuple[str, ...]
+    hashed: tuple[str, ...]
+    day: Guess | None
+
+    def column(self, name: str) -> Guess:
+        return next(one for one in self.columns if one.name == name)
+
+
+def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (), day: str | None = None) -> Guesses:
+    """
+    The columns of a sample, its key and, of a report, the column of its day. ``key`` and ``day`` name the user's own
+    choice, by column or member. Raises UsageError for a name that is none of the sample's.
+    """
+    is_camel = sum(camel(snake(one)) == one for one in sample.members) > sum(
+        snake(one) == one for one in sample.members
+    )
+    columns: list[Guess] = []
+    currencies = [one for one in sample.members if re.search(r"(^|_)currency(_code)?$", snake(one))]
+    for member in sample.members:
+        one = _column(member, [record.get(member) for record in sample.records], is_csv=sample.format == "csv")
+        if one.call == "column" and one.type == "Decimal" and _MONEY.search(one.name) and currencies:
+            rate = {"additive": False} if _RATE.search(one.name) else {}
+            one = evolve(one, call="money", path=member, options={"currency": currencies[0], **rate}, notes=())
+        name = _free(one.name, columns)
+        if (camel(name) if is_camel else name) != member and one.call != "money":
+            one = evolve(one, options={"member": member, **one.options})
+        elif one.call == "money" and not one.path:
+            one = evolve(one, path=member)
+        columns.append(evolve(one, name=name))
+    days = _named(columns, [day])[0] if day else _day(columns) if report else None
+    chosen = tuple(one.name for one in _named(columns, key)) or _key(columns, sample.records, stream, days)
+    guessed_key = not key and bool(chosen)
+    for at, one in enumerate(columns):
+        if one.name in chosen:
+            notes = (*one.notes, "part of the key") if guessed_key else one.notes
+            columns[at] = evolve(one, nullable=False, notes=notes)
+        elif days is not None and one.name == days.name and not day:
+            columns[at] = evolve(one, notes=(*one.notes, "the day of a record"))
+    scalars = tuple(one.name for one in columns if one.type != "Json" and one.call != "secret")
+    return Guesses(
+        columns=tuple(columns),
+        camel=is_camel,
+        key=chosen,
+        hashed=() if chosen else scalars,
+        day=next((one for one in columns if days is not None and one.name == days.name), None),
+    )
+
+
+def _free(name: str, columns: Iterable[Guess]) -> str:
+    """A column's name that is no word of Python's, no type, and not taken."""
+    if name == "date":
+        name = "day"
+    if name in _TAKEN:
+        name += "_value"
+    taken = {one.name for one in columns}
+    return next(one for one in (name, *(f"{name}_{number}" for number in range(2, 1000))) if one not in taken)
+
+
+def _named(columns: Sequence[Guess], names: Sequence[str | None]) -> list[Guess]:
+    found = []
+    for name in names:
+        one = next((one for one in columns if name in (one.name, one.member)), None)
+        if one is None:
+            raise UsageError(f"the sample has no member {name!r}. There are {', '.join(c.name for c in columns)}")
+        found.append(one)
+    return found
+
+
+# --- one column -----------------------------------------------------------------------------------------------------
+
+
+def _column(member: str, values: Sequence[Any], *, is_csv: bool) -> Guess:
+    name = snake(member)
+    made = Guess(name=name, member=member, type="str")
+    blanks = {value for value in values if isinstance(value, str) and value in _NULLS}
+    known = [value for value in values if value is not None and not _is_blank(value)]
+    made = evolve(made, nullable=len(known) < len(values))
+    if not known:
+        return evolve(made, nullable=True, notes=("empty in every record of the sample",))
+    made = _typed(made, known, is_csv=is_csv)
+    if blanks and made.type not in ("str", "Json"):
+        made = evolve(made, options={**made.options, "null": tuple(sorted(blanks))})
+    elif any(isinstance(value, str) and value == "" for value in values) and made.type == "str" and not is_csv:
+        made = evolve(made, nullable=any(value is None for value in values))
+    if made.type == "str" and is_secret(member):
+        return evolve(made, call="secret", notes=("never delivered",))
+    if made.type == "str" and is_personal(member):
+        return evolve(made, call="personal")
+    if made.call == "column" and made.type in ("int", "Decimal"):
+        return _summed(made)
+    return made
+
+
+def _is_blank(value: Any) -> bool:
+    return isinstance(value, str) and (not value.strip() or value in _NULLS)
+
+
+def _summed(made: Guess) -> Guess:
+    is_money = made.type == "Decimal" and _MONEY.search(made.name) is not None
+    if not is_money and not _COUNT.search(made.name):
+        return made
+    additive = {} if _RATE.search(made.name) else {"additive": True}
+    notes = ('money; add its currency, unit="USD"',) if is_money and "number" not in made.options else ()
+    return evolve(made, options={**made.options, **additive}, notes=(*made.notes, *notes))
+
+
+def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool) -> Guess:
+    kinds = {type(value) for value in values}
+    if kinds == {bool}:
+        return evolve(made, type="bool")
+    if kinds == {dict}:
+        return _of_objects(made, values)
+    if kinds <= {int, Decimal}:
+        return _of_numbers(made, values)
+    if kinds == {str}:
+        return _of_texts(made, values, is_csv=is_csv)
+    if kinds == {str, int}:
+        return evolve(made, notes=("text and numbers",))
+    return evolve(made, type="Json")
+
+
+def _of_objects(made: Guess, values: Sequence[dict[str, Any]]) -> Guess:
+    """An amount with its currency, else a nested value."""
+    members = {member for value in values for member in value}
+    amount = next((one for one in ("value", "amount") if one in members), None)
+    currency = next((one for one in ("currency", "currencyCode", "currency_code") if one in members), None)
+    if amount is None or currency is None:
+        return evolve(made, type="Json")
+    if (amount, currency) == ("value", "currency"):
+        return evolve(made, type="Decimal", call="money")
+    options = {"currency": f"{made.member}.{currency}"}
+    return evolve(made, type="Decimal", call="money", path=f"{made.member}.{amount}", options=options)
+
+
+def _of_numbers(made: Guess, values: Sequence[Any]) -> Guess:
+    if all(isinstance(value, int) for value in values):
+        for form, span in (("epoch_s", _EPOCH_S), ("epoch_ms", _EPOCH_MS)):
+            if _TIME.search(made.name) and all(value in span for value in values):
+                return evolve(made, type="datetime", options={"format": form}, notes=("a time, in UTC",))
+        if not _MONEY.search(made.name):
+            return evolve(made, type="int")
+        return evolve(made, type="Decimal")
+    return evolve(made, type="Decimal")
+
+
+def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool) -> Guess:
+    def all_are(pattern: "re.Pattern[str]") -> bool:
+        return all(pattern.fullmatch(value) for value in values)
+
+    if all_are(_DATE):
+        return evolve(made, type="date")
+    if all_are(_DATETIME):
+        zoned = [found["zone"] is not None for value in values if (found := _DATETIME.fullmatch(value))]
+        if all(zoned):
+            return evolve(made, type="datetime")
+        return evolve(made, type="datetime", options={"zone": "naive"}) if not any(zoned) else made
+    for form in _FORMS:
+        if all(_written_as(value, form) for value in values) and (form != "%Y%m%d" or _TIME.search(made.name)):
+            timed = "%H" in form
+            unsure = form.startswith(("%m/", "%d/")) and all(int(re.split("[/ ]", one)[1]) <= 12 for one in values)
+            options = {"format": form, **({"zone": "naive"} if timed else {})}
+            notes = ("month or day first?",) if unsure else ()
+            return evolve(made, type="datetime" if timed else "date", options=options, notes=notes)
+    if _ID.search(made.name):
+        return made
+    if all_are(re.compile("(?i)true|false")):
+        return evolve(made, type="bool")
+    numeric = all(_INTEGER.fullmatch(value) or _DECIMAL.fullmatch(value) for value in values)
+    if numeric and (_MONEY.search(made.name) or not all_are(_INTEGER)):
+        return evolve(made, type="Decimal")
+    if numeric and (is_csv or _COUNT.search(made.name)):
+        return evolve(made, type="int")
+    if _MONEY.search(made.name) or _COUNT.search(made.name):
+        return _of_spelled_numbers(made, values)
+    return made
+
+
+def _written_as(value: str, form: str) -> bool:
+    try:
+        datetime.strptime(value, form)  # noqa: DTZ007  only whether it fits
+    except ValueError:
+        return False
+    return True
+
+
+def _of_spelled_numbers(made: Guess, values: Sequence[str]) -> Guess:
+    """Numbers for people: separators, currency signs. A guess between two readings keeps the text."""
+    digits = [re.sub(r"[^\d.,' ]", "", value).strip() for value in values]
+    for form, pattern in zip(
+        NUMBER_FORMATS[:2], (r"\d{1,3}(,\d{3})*(\.\d{1,2})?", r"\d{1,3}(\.\d{3})*(,\d{1,2})?"), strict=True
+    ):
+        if all(re.fullmatch(pattern, one) for one in digits) and all(re.search(r"\d", one) for one in digits):
+            return evolve(made, type="Decimal", options={"number": form}, notes=("how numbers are written",))
+    return made
+
+
+# --- key and day ----------------------------------------------------------------------------------------------------
+
+
+def _day(columns: Sequence[Guess]) -> Guess | None:
+    """The day of a report's records: a day before a time, a name like one before any other."""
+    times = [one for one in columns if one.type in ("date", "datetime") and not one.nullable]
+    order: list[Callable[[Guess], bool]] = [
+        lambda one: one.type == "date" and one.name in ("day", "report_date", "report_day"),
+        lambda one: one.type == "date" and _TIME.search(one.name) is not None,
+        lambda one: one.type == "date",
+        lambda one: re.search(r"(created|occurred|clicked|time|date)", one.name) is not None,
+        lambda one: True,
+    ]
+    return next((one for fits in order for one in times if fits(one)), None)
+
+
+def _key(columns: Sequence[Guess], records: Sequence[Record], stream: str, day: Guess | None) -> tuple[str, ...]:
+    """The fewest columns that identify a record of the sample (within its day), ids first; none if there are none."""
+    singular = re.sub(r"ies$", "y", stream) if stream.endswith("ies") else stream.rstrip("s")
+    candidates = [
+        one
+        for one in columns
+        if one.type in ("str", "int", "date")
+        and not one.nullable
+        and not one.options.get("additive")
+        and one.call == "column"
+        and one is not day
+        and not _RATE.search(one.name)
+    ]
+
+    def rank(one: Guess) -> int:
+        if one.name in ("id", f"{singular}_id", "uuid"):
+            return 0
+        return 1 if _ID.search(one.name) else 2 if one.type == "str" else 3
+
+    candidates.sort(key=rank)
+    alone = [one for one in candidates if rank(one) < 2]
+    several = candidates[:8] if len(records) > 1 else []
+    for count in (1, 2, 3):
+        for chosen in combinations(alone if count == 1 else several, count):
+            identities = {
+                (_day_text(record, day), *(str(record.get(one.member)) for one in chosen)) for record in records
+            }
+            if len(identities) == len(records):
+                return tuple(one.name for one in chosen)
+    return ()
+
+
+def _day_text(record: Record, day: Guess | None) -> str:
+    """The day of a record as far as it shows in the text."""
+    return "" if day is None else str(record.get(day.member))[:10]

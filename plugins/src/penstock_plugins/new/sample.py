@@ -1,0 +1,270 @@
+"""
+A sample answer of a provider: where its records are, and what the envelope around them states.
+"""
+
+import csv
+import gzip
+import io
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+from attrs import frozen
+from penstock import UsageError, snake
+
+MOST_KEPT = 200  # records of the sample that the sandbox serves
+MOST_HEADER_LINES = 50
+DELIMITERS = ",;\t|"
+
+TOTALS = ("total", "totalCount", "total_count", "totalItems", "totalResults", "totalRecords", "recordsTotal", "count")
+PAGES = ("pages", "totalPages", "total_pages", "pageCount", "page_count", "lastPage", "last_page")
+CURSORS = ("nextCursor", "next_cursor", "endCursor", "cursor", "nextPageToken", "next_page_token", "nextToken", "next")
+LINKS = ("next", "nextLink", "next_link", "next_page_url", "nextPageUrl", "nextUrl", "href")
+FLAGS = ("hasMore", "has_more", "hasNextPage", "has_next_page", "hasNext", "has_next", "more")
+
+_PERSONAL = re.compile(
+    r"(^|_)(e?mail|ip|phone|mobile|fax|(first|last|full|sur|user)_?name|birth\w*|address|street|post_?code|iban|ssn|"
+    r"latitude|longitude|user_agent)(_|$)"
+)
+_SECRET = re.compile(r"(^|_)(password|passwd|secret|api_?key|access_token|refresh_token|authorization)(_|$)")
+
+Record = dict[str, Any]
+
+_encode = msgspec.json.Encoder(decimal_format="number").encode
+
+
+@frozen(kw_only=True)
+class Sample:
+    """
+    The records of a sample, in its order, and what is around them.
+
+    ``items``, ``total``, ``pages``, ``cursor``, ``link``, ``more`` are dotted paths; "" and None where there is none.
+    ``text`` is what the sandbox serves: the same with personal values and secrets replaced, cut to ``MOST_KEPT``
+    records. Of CSV ``head`` is the number of rows up to the header row; ``header``, ``encoding``, ``totals`` are what
+    its ReportFile must declare.
+    """
+
+    format: Literal["json", "csv"]
+    text: str
+    records: Sequence[Record]
+    members: Sequence[str]
+    items: str = ""
+    total: str | None = None
+    pages: str | None = None
+    cursor: str | None = None
+    link: str | None = None
+    more: str | None = None
+    is_array: bool = False  # the body is a bare array
+    delimiter: str = ","
+    head: int = 1
+    header: tuple[str, ...] = ()
+    encoding: str | None = None
+    totals: tuple[str, ...] = ()
+
+
+def is_personal(member: str) -> bool:
+    """Whether a member of this name looks like personal data."""
+    return _PERSONAL.search(snake(member)) is not None
+
+
+def is_secret(member: str) -> bool:
+    """Whether a member of this name looks like a credential."""
+    return _SECRET.search(snake(member)) is not None
+
+
+def read_sample(body: bytes) -> Sample:
+    """The sample in a body of JSON or CSV, plain, gzip or zip. Raises UsageError if it has no records."""
+    text, encoding = _text_of(_unpacked(body))
+    if text.lstrip()[:1] in ("{", "["):
+        return _json_sample(text)
+    if text.lstrip()[:1] == "<":
+        raise UsageError(f"the sample is HTML or XML, neither JSON nor CSV; it begins: {text.strip()[:80]!r}")
+    return _csv_sample(text, encoding)
+
+
+def _unpacked(body: bytes) -> bytes:
+    try:
+        if body[:2] == b"\x1f\x8b":
+            return gzip.decompress(body)
+        if body[:4] == b"PK\x03\x04":
+            archive = zipfile.ZipFile(io.BytesIO(body))
+            return archive.read(next(one for one in archive.infolist() if not one.is_dir()))
+    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, StopIteration) as error:
+        raise UsageError(f"the sample is packed, and cannot be unpacked: {error}") from None
+    return body
+
+
+def _text_of(body: bytes) -> tuple[str, str | None]:
+    """The text, and the encoding that a ReportFile must declare; None where it recognises it."""
+    if body[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        return body.decode("utf-16"), None
+    try:
+        return body.decode("utf-8-sig"), None
+    except UnicodeDecodeError:
+        return body.decode("latin-1"), "latin-1"
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+def _json_sample(text: str) -> Sample:
+    try:
+        value = json.loads(text, parse_float=Decimal)
+    except ValueError as error:
+        raise UsageError(f"the sample is no JSON: {error}") from None
+    except RecursionError:
+        raise UsageError("the sample is nested too deeply") from None
+    value = _without_secrets(value, {})
+    found = max(_arrays(value), key=lambda one: len(one[1]), default=None)
+    if found is None and isinstance(value, dict) and not any(isinstance(one, list) for one in value.values()):
+        found = ("", [value])  # a single object
+    if found is None or not found[1]:
+        raise UsageError("the sample has no array of objects with at least one record; save an answer that has some")
+    items, records = found
+    envelope = value if isinstance(value, dict) and items else {}
+    if items:
+        _cut(value, items)
+    else:
+        value = value[:MOST_KEPT] if isinstance(value, list) else value
+    return Sample(
+        format="json",
+        text=msgspec.json.format(_encode(value), indent=2).decode() + "\n",
+        records=records,
+        members=list(dict.fromkeys(member for one in records for member in one)),
+        items=items,
+        is_array=isinstance(value, list),
+        total=_stated(envelope, items, TOTALS, lambda found: _is_count(found) and int(found) >= len(records)),
+        pages=_stated(envelope, items, PAGES, _is_count),
+        cursor=_stated(envelope, items, CURSORS, lambda found: found is None or _is_cursor(found)),
+        link=_stated(envelope, items, LINKS, lambda found: isinstance(found, str) and _is_link(found)),
+        more=_stated(envelope, items, FLAGS, lambda found: isinstance(found, bool)),
+    )
+
+
+def _arrays(value: Any, path: str = "", depth: int = 4) -> Iterator[tuple[str, list[Record]]]:
+    """The arrays of objects in a body, outermost first, with their paths."""
+    if isinstance(value, list):
+        if value and all(isinstance(one, dict) for one in value):
+            yield path, value
+    elif isinstance(value, dict) and depth:
+        for member, inner in value.items():
+            if "." not in member:
+                yield from _arrays(inner, f"{path}.{member}" if path else member, depth - 1)
+
+
+def _cut(value: Any, path: str) -> None:
+    *outer, last = path.split(".")
+    for member in outer:
+        value = value[member]
+    value[last] = value[last][:MOST_KEPT]
+
+
+def _stated(envelope: Any, items: str, names: Sequence[str], fits: Any) -> str | None:
+    """The path of the first member of one of these names whose value fits, outside of the records."""
+    found: dict[str, str] = {}
+    for path, value in _members(envelope, items):
+        name = path.rpartition(".")[2].rpartition(":")[2].lstrip("@")
+        if fits(value):
+            found.setdefault(name, path)
+    return next((found[name] for name in names if name in found), None)
+
+
+def _members(value: Any, items: str, path: str = "") -> Iterator[tuple[str, Any]]:
+    for member, inner in value.items():
+        at = f"{path}.{member}" if path else member
+        if at == items or "." in member:
+            continue
+        if isinstance(inner, dict):
+            yield from _members(inner, items, at)
+        else:
+            yield at, inner
+
+
+def _is_count(value: Any) -> bool:
+    return not isinstance(value, bool) and re.fullmatch(r"\d{1,12}", str(value)) is not None
+
+
+def _is_link(value: str) -> bool:
+    return value.startswith(("/", "http://", "https://", "?"))
+
+
+def _is_cursor(value: Any) -> bool:
+    return isinstance(value, (str, int)) and not isinstance(value, bool) and not _is_link(str(value))
+
+
+# --- CSV ------------------------------------------------------------------------------------------------------------
+
+
+def _csv_sample(text: str, encoding: str | None) -> Sample:
+    lines = text.splitlines(keepends=True)
+    delimiter = max(DELIMITERS, key=lambda one: max((line.count(one) for line in lines[:MOST_HEADER_LINES]), default=0))
+    rows = [row for row in csv.reader(lines, delimiter=delimiter) if any(cell.strip() for cell in row)]
+    widths = [_width(row) for row in rows[:MOST_HEADER_LINES]]
+    at = widths.index(max(widths)) if widths else 0
+    names = [cell.strip() for cell in rows[at][: widths[at]]] if rows else []
+    if len(names) < 2 or len(set(names)) < len(names):
+        found = ", ".join(map(repr, names[:20])) or "nothing"
+        raise UsageError(f"the sample is no JSON, and as CSV has no header row with different names: found {found}")
+    rows = rows[at + 1 :]
+    totals = tuple(dict.fromkeys(row[0].split(":")[0] for row in rows if re.match(r"(?i)(grand )?total", row[0])))
+    rows = [row for row in rows if len(row) >= len(names) and not (totals and row[0].startswith(totals))]
+    if not rows:
+        raise UsageError("the sample has a header row and no record; save a report that has some")
+    replaced: dict[tuple[str, str], str] = {}
+    records = [{name: _replaced(name, cell, replaced) for name, cell in zip(names, row, strict=False)} for row in rows]
+    out = io.StringIO()
+    writer = csv.writer(out, delimiter=delimiter, lineterminator="\n")
+    writer.writerows([["A line before the header row"]] * (at > 0))
+    writer.writerow(names)
+    writer.writerows([list(one.values()) for one in records[:MOST_KEPT]])
+    return Sample(
+        format="csv",
+        text=out.getvalue(),
+        records=records,
+        members=names,
+        delimiter=delimiter,
+        head=2 if at else 1,
+        header=tuple(names[:2]) if at else (),
+        encoding=encoding,
+        totals=totals,
+    )
+
+
+def _width(row: Sequence[str]) -> int:
+    """The number of cells up to the last that is not blank."""
+    return max((place for place, cell in enumerate(row, 1) if cell.strip()), default=0)
+
+
+# --- personal values and secrets ------------------------------------------------------------------------------------
+
+
+def _without_secrets(value: Any, replaced: dict[tuple[str, str], str], member: str = "") -> Any:
+    """The value with invented personal values and secrets, nested ones too; equal values stay equal."""
+    if isinstance(value, dict):
+        return {name: _without_secrets(inner, replaced, name) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [_without_secrets(inner, replaced, member) for inner in value]
+    return _replaced(member, value, replaced)
+
+
+def _replaced(member: str, value: Any, replaced: dict[tuple[str, str], str]) -> Any:
+    if not isinstance(value, str) or not value or not (is_personal(member) or is_secret(member)):
+        return value
+    return replaced.setdefault((member, value), _invented(snake(member), len(replaced) + 1, value))
+
+
+def _invented(column: str, number: int, value: str) -> str:
+    if "@" in value:
+        return f"person{number}@example.com"
+    if re.match(r"\d{4}-\d\d-\d\d", value):
+        return f"1980-01-01{value[10:]}"
+    if re.fullmatch(r"[\d.]+|[0-9a-fA-F:]+", value) and re.search(r"(^|_)ip(_|$)", column):
+        return f"203.0.113.{number % 254 + 1}"
+    if re.fullmatch(r"[\d.+ ()/-]+", value):  # a number: its form may matter
+        return re.sub(r"\d", lambda digit: str((int(digit[0]) + number) % 9 + 1), value)
+    return f"{column} {number}"

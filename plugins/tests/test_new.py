@@ -1,0 +1,302 @@
+"""
+``penstock new``: the package that it writes from a sample works at once.
+"""
+
+import importlib
+import io
+import json
+import os
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penstock import SandboxResponse
+from penstock._cli import main
+from penstock._plugins.registry import Registry
+from penstock.sandbox.server import serve
+from penstock.testing.conformance import Subject, first_run, wrong_credentials
+from penstock_plugins.new.infer import guessed
+from penstock_plugins.new.sample import read_sample
+
+CLICKS = {
+    "total": 6,
+    "paging": {"next": "abc", "hasMore": True},
+    "clicks": [
+        {"clickId": f"c{number}", "date": f"2026-11-{20 + number // 3}", "clickedAt": f"2026-11-20T1{number}:00:00Z"}
+        | {"price": "1.25", "cost": {"value": "1.20", "currency": "EUR"}, "ip": "10.1.1.7", "clicks": number}
+        for number in range(6)
+    ],
+}
+OFFERS = [{"id": number, "name": f"Offer {number}", "active": True, "payload": {"a": [1]}} for number in range(5)]
+SPEND = (
+    'Report of Acme;;\n"Date";Campaign ID;Spend\n11/20/2026;1;"1,840.25"\n11/20/2026;2;"0.5"\n'
+    '11/21/2026;1;"40.25"\nTotal;;"1,881.00"\n'
+)
+EVENTS = {
+    "data": {
+        "hasMore": False,
+        "events": [{"at": 1763632800 + number, "kind": "a", "value": 0.5} for number in range(4)],
+    }
+}
+SAMPLES = {"clicks": json.dumps(CLICKS), "offers": json.dumps(OFFERS), "spend": SPEND, "events": json.dumps(EVENTS)}
+
+# sample, then the choices
+MADE = {
+    "header_cursor": ("clicks", "--login header --paging cursor --kind report"),
+    "oauth_page": ("clicks", "--login oauth_client --paging page_number --kind report --account account_id"),
+    "refresh_host": (
+        "offers",
+        "--login oauth_refresh --token-url https://login.acme.example/t --paging link --kind listing",
+    ),
+    "param_offset": ("offers", "--login param --login-name key --paging offset --kind listing --key id"),
+    "basic_csv": ("spend", "--login basic --paging none --kind report"),
+    "bearer_csv_pages": ("spend", "--login bearer --paging page_number --kind report"),
+    "open_epoch": ("events", "--login none --paging offset --kind report"),
+    "open_single": ("offers", "--login none --paging none --kind listing"),
+}
+
+
+AT = ["--base-url", "https://api.acme.example"]
+OPEN = ["--login", "none", "--paging", "none", "--kind", "listing"]
+PAGED = ["--login", "param", "--paging", "page_number", "--kind", "report"]
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A directory for the package, which is importable as if it were installed."""
+    for name, text in SAMPLES.items():
+        (tmp_path / f"{name}.{'csv' if name == 'spend' else 'json'}").write_text(text)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    before = set(sys.modules)
+    yield tmp_path
+    for name in set(sys.modules) - before:
+        if name.startswith("connector_"):
+            del sys.modules[name]
+
+
+def installed(place: Path, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What ``pip install -e`` would do, without an index: the package on the path, with its metadata."""
+    project = tomllib.loads((place / f"connector_{name}" / "pyproject.toml").read_text())["project"]
+    source = place / f"connector_{name}" / "src"
+    info = source / f"connector_{name}-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: 0.1.0\n")
+    points = project["entry-points"]["penstock"]
+    (info / "entry_points.txt").write_text("[penstock]\n" + "".join(f"{key} = {at}\n" for key, at in points.items()))
+    monkeypatch.syspath_prepend(source)
+    importlib.invalidate_caches()
+
+
+def written(name: str, place: Path) -> None:
+    """The package of one line of ``MADE``."""
+    sample, choices = MADE[name]
+    file = next(place.glob(f"{sample}.*"))
+    assert main(["new", name, "--sample", file.name, *AT, *choices.split()]) == 0
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_a_new_connector_reads_its_sandbox_at_once(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    For each kind of login and of paging, for JSON and CSV, a listing and a report.
+    """
+    written(name, place)
+    installed(place, name, monkeypatch)
+    registry = Registry()
+    offered = registry.sandbox(name)
+    subject = Subject(name=name, make=offered.make, settings=offered.settings, registry=registry)
+
+    rows, wrong = first_run(subject, place / "first")
+
+    assert wrong + wrong_credentials(subject, place / "wrong") == []
+    assert sum(map(len, rows.values())) >= 4
+
+
+@pytest.mark.large
+@pytest.mark.parametrize("name", MADE)
+def test_a_new_connector_passes_its_own_tests(name: str, place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    They hold it to the requirements for every connector.
+    """
+    written(name, place)
+    installed(place, name, monkeypatch)
+    folder = place / f"connector_{name}"
+    environ = {**os.environ, "PYTHONPATH": str(folder / "src")}
+
+    tests = [sys.executable, "-m", "pytest", "-q", "tests"]
+    done = subprocess.run(tests, cwd=folder, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_its_modules_are_formatted_and_checked(name: str, place: Path) -> None:
+    """
+    What an author gets has no unused import, and reads as the other connectors do.
+    """
+    written(name, place)
+
+    lint = [sys.executable, "-m", "ruff", "check", "--isolated", "--select", "E,F,I,W", "--line-length", "120", "."]
+    checked = subprocess.run(lint, cwd=place / f"connector_{name}", capture_output=True, text=True, check=False)
+    assert checked.returncode == 0, checked.stdout
+
+
+def columns(body: str, **options: Any) -> list[str]:
+    """The lines of the record class of a sample."""
+    return [one.line() for one in guessed(read_sample(body.encode()), "rows", report=False, **options).columns]
+
+
+@pytest.mark.parametrize(
+    ("values", "line"),
+    [
+        pytest.param(["a", "b"], "x: str", id="text"),
+        pytest.param([1, None], "x: int | None", id="null"),
+        pytest.param([1, 2.5], "x: Decimal", id="numbers"),
+        pytest.param(["2026-11-20", "2026-11-21"], "x: date", id="day"),
+        pytest.param(["2026-11-20T10:00:00Z"] * 2, "x: datetime", id="time"),
+        pytest.param(["2026-11-20 10:00:00"] * 2, 'x: datetime = column(zone="naive")', id="naive time"),
+        pytest.param(["20.11.2026", "21.11.2026"], 'x: date = column(format="%d.%m.%Y")', id="day of its own form"),
+        pytest.param(
+            ["11/12/2026"] * 2, 'x: date = column(format="%m/%d/%Y")  # review: month or day first?', id="unsure"
+        ),
+        pytest.param(["--", "2026-11-20"], 'x: date | None = column(null=("--",))', id="words for null"),
+        pytest.param([{"a": 1}, {}], "x: Json = None", id="nested"),
+        pytest.param([{"value": "1", "currency": "EUR"}] * 2, 'x: Decimal = money("x")', id="money"),
+        pytest.param([True, False], "x: bool", id="flag"),
+        pytest.param(["a", 1], "x: str  # review: text and numbers", id="mixed"),
+        pytest.param([None, None], "x: str | None  # review: empty in every record of the sample", id="nothing"),
+    ],
+)
+def test_a_type_is_guessed_from_values(values: list[Any], line: str) -> None:
+    """
+    The narrowest type that takes each of them; what the sample does not prove has a note.
+    """
+    assert columns(json.dumps([{"x": value, "id": number} for number, value in enumerate(values)]))[0] == line
+
+
+@pytest.mark.parametrize(
+    ("member", "value", "line"),
+    [
+        ("createdAt", 1763632800, 'created_at: datetime = column(format="epoch_s")  # review: a time, in UTC'),
+        ("price", "1.50", 'price: Decimal = column(additive=True)  # review: money; add its currency, unit="USD"'),
+        ("cpc", 0.5, 'cpc: Decimal  # review: money; add its currency, unit="USD"'),
+        ("clicks", 7, "clicks: int = column(additive=True)"),
+        ("email", "a@b.example", "email: str = personal()"),
+        ("accessToken", "abc", "access_token: str = secret()  # review: never delivered"),
+        ("zipCode", "01234", "zip_code: str"),
+        ("date", "2026-11-20", 'day: date = column(member="date")'),
+        ("class", "a", 'class_value: str = column(member="class")'),
+        ("Some Name", "a", 'some_name: str = column(member="Some Name")'),
+        ('a"b\n', "a", 'a_b: str = column(member="a\\"b\\n")'),
+    ],
+)
+def test_a_column_is_guessed_from_its_member(member: str, value: Any, line: str) -> None:
+    """
+    Money, counts, personal data and secrets by their names; a name that Python would misread gets another.
+    """
+    assert columns(json.dumps([{"rowId": 1, member: value}, {"rowId": 2, member: value}]))[1] == line
+
+
+def test_personal_values_and_secrets_do_not_enter_the_package(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The sandbox serves invented values in their place; equal ones stay equal.
+    """
+    people = [{"id": number, "email": "ann@real.example", "password": "hunter2"} for number in range(2)]
+    (place / "people.json").write_text(json.dumps(people))
+
+    main(["new", "x", "--sample", "people.json", *AT, *OPEN, "--dry-run"])
+    printed = capsys.readouterr().out
+
+    assert "ann@real" not in printed
+    assert "hunter2" not in printed
+    assert printed.count("person1@example.com") == 2
+    assert not (place / "connector_x").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        pytest.param("new Acme", "'Acme' is no name of a connector", id="name"),
+        pytest.param("new acme", "--sample is missing, and standard input answers no question", id="nobody answers"),
+        pytest.param("new acme --sample gone.json", "--sample gone.json: cannot be read", id="no file"),
+        pytest.param("new acme --sample page.html", "the sample is HTML or XML", id="html"),
+        pytest.param("new acme --sample empty.json", "the sample has no array of objects", id="no records"),
+        pytest.param("new acme --sample offers.json --base-url api.example", "expected a URL such as", id="no URL"),
+        pytest.param(
+            "new acme --sample offers.json --base-url https://a.example --login none --kind listing --paging cursor",
+            "--paging cursor: the sample has no member beside its records",
+            id="choices that do not go together",
+        ),
+        pytest.param(
+            f"new acme --sample offers.json {' '.join([*AT, *OPEN])} --key z",
+            "the sample has no member 'z'. There are id, name, active, payload",
+            id="no such key",
+        ),
+    ],
+)
+def test_a_mistake_is_stated_in_a_line(
+    arguments: str, message: str, place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    With exit code 2; nothing is written.
+    """
+    (place / "page.html").write_text("<html></html>")
+    (place / "empty.json").write_text('{"items": []}')
+
+    assert main(arguments.split()) == 2
+    assert message in capsys.readouterr().err
+    assert not list(place.glob("connector_*"))
+
+
+def test_the_url_of_a_sample_states_origin_path_and_parameters(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    It is fetched once; days among its parameters become those of the slice, and a key among them is left out.
+    """
+    with serve() as server:
+        server.app = lambda request: SandboxResponse(body=SAMPLES["clicks"].encode())
+        url = f"{server.base_url}/v1/clicks?from=2026-11-20&to=2026-11-20&country=no&api_key=s3cr3t&page=1&limit=6"
+        assert main(["new", "acme", "--sample", url, *PAGED]) == 0
+        assert len(server.requests) == 1
+    source = (place / "connector_acme/src/connector_acme/source.py").read_text()
+
+    assert 'path="/v1/clicks"' in source
+    assert 'params={"from": "{since}", "to": "{until}", "country": "no"},' in source
+    assert 'named("page_number", param="page", size_param="limit", size=6)' in source
+    assert "s3cr3t" not in source
+
+
+def test_what_no_option_states_is_asked(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The questions of sample, address, login, kind and paging, in this order.
+    """
+    answers = ["offers.json", "https://api.acme.example", "bearer", "listing", "page_number"]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(answers) + "\n"))
+
+    assert main(["new", "acme"]) == 0
+    source = (place / "connector_acme/src/connector_acme/source.py").read_text()
+    assert 'setting("https://api.acme.example"' in source
+    assert 'named("bearer", token=settings.token)' in source
+    assert 'named("page_number"' in source
+
+
+@pytest.mark.large
+def test_pip_installs_it_and_its_tests_pass(place: Path) -> None:
+    """
+    In an environment of its own: installed as an author would, then ``penstock demo``, then ``pytest``.
+    """
+    written("oauth_page", place)
+    root = Path(__file__).parents[2]
+    python = place / "venv" / "bin" / "python"
+    packages = ["pytest", f"{root}/core", f"{root}/plugins", "-e", "connector_oauth_page"]
+    for command in (
+        [sys.executable, "-m", "venv", "venv"],
+        [str(python), "-m", "pip", "install", "-q", *packages],
+        [str(python.parent / "penstock"), "demo"],
+        [str(python), "-m", "pytest", "-q", "connector_oauth_page"],
+    ):
+        done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    assert list((place / "penstock-demo" / "oauth_page" / "clicks").rglob("data.jsonl"))
