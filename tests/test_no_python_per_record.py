@@ -13,6 +13,7 @@ import threading
 from collections.abc import Callable
 from datetime import date, datetime
 from decimal import Decimal
+from importlib.util import find_spec
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -206,7 +207,10 @@ def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> 
         return calls_of(once)
 
 
-@pytest.fixture(params=["jsonl", "csv"])
+NEEDS_ARROW = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs the extra arrow")
+
+
+@pytest.fixture(params=["jsonl", "csv", pytest.param("parquet", marks=NEEDS_ARROW)])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
     """A fresh target of files under each name. Postgres is none of them: psycopg takes a row at a time."""
     return lambda name: f"{request.param}:{tmp_path / name}"

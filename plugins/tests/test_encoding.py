@@ -28,7 +28,7 @@ def rows_of(layout: Layout, *rows: tuple[Any, ...]) -> list[Any]:
 
 def a_cell(type_: Any, value: Any, *, nullable: bool = True, escape_formulas: bool = False) -> str:
     layout = a_layout(Column(name="it", type=type_, nullable=nullable), Column(name="_extra", type="json"))
-    (line,) = Csv(escape_formulas).encoder(layout)(rows_of(layout, (value, None))).decode().split("\r\n")[:-1]
+    (line,) = Csv(escape_formulas).encoder(layout).rows(rows_of(layout, (value, None))).decode().split("\r\n")[:-1]
     return line.removesuffix(",")
 
 
@@ -80,13 +80,18 @@ def test_csv_for_a_spreadsheet_of_another_country():
     """
     codec = Csv(delimiter=";", decimal_sign=",", bom=True)
     layout = a_layout(Column(name="id", type="text"), Column(name="spend", type="decimal"))
-    content = codec.header(layout) + codec.encoder(layout)(rows_of(layout, ("a;b", Decimal("1.50")), ("c", None)))
+    content = codec.encoder(layout).begin() + codec.encoder(layout).rows(
+        rows_of(layout, ("a;b", Decimal("1.50")), ("c", None))
+    )
     records = codec.read(io.BytesIO(content))
     (block,) = records
 
     assert content == b'\xef\xbb\xbf"id";"spend"\r\n"a;b";"1,50"\r\n"c";\r\n'
     assert records.keys(block, ["id"]) == [("a;b",), ("c",)]
-    assert records.fitted(block, a_layout(*reversed(layout.columns))) == [b'"1,50";"a;b"\r\n', b';"c"\r\n']
+    assert records.chosen(block, [True, True], a_layout(*reversed(layout.columns))) == [
+        b'"1,50";"a;b"\r\n',
+        b';"c"\r\n',
+    ]
 
 
 @pytest.mark.parametrize("start", "=+-@\t\r")
@@ -111,7 +116,7 @@ def test_columns_of_any_name(name):
     setattr(row, name, "x")
     row.other = None
 
-    assert Csv().encoder(layout)([row]) == b'"x",\r\n'
+    assert Csv().encoder(layout).rows([row]) == b'"x",\r\n'
 
 
 TEXTS = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(["", '"', "\r\n", ",", "None", "\0", "''"])
@@ -132,7 +137,7 @@ def test_csv_is_what_the_standard_library_reads(rows):
     """
     Whatever the texts hold, a reader of RFC 4180 gets them back, a NUL as U+2400.
     """
-    written = Csv().encoder(LAYOUT)(rows_of(LAYOUT, *rows)).decode()
+    written = Csv().encoder(LAYOUT).rows(rows_of(LAYOUT, *rows)).decode()
 
     assert list(csv.reader(io.StringIO(written, newline=""), strict=True)) == [
         [
@@ -152,15 +157,15 @@ def test_records_are_read_back_byte_for_byte(codec, rows):
     """
     A file falls into its records again, with the values of any columns as keys; equal values, equal keys.
     """
-    encoded = codec.encoder(LAYOUT)(rows_of(LAYOUT, *rows))
-    records = codec.read(io.BytesIO(codec.header(LAYOUT) + encoded))
+    encoded = codec.encoder(LAYOUT).rows(rows_of(LAYOUT, *rows))
+    records = codec.read(io.BytesIO(codec.encoder(LAYOUT).begin() + encoded))
     blocks = list(records)
 
     assert b"".join(record for block in blocks for record in block) == encoded
     keys = [key for block in blocks for key in records.keys(block, ["a", "c"])]
     assert len(keys) == len(rows)
     assert len(set(keys)) == len({(a.replace("\0", "\u2400") if codec.name == "csv" else a, c) for a, _, c, _ in rows})
-    assert [one for block in blocks for one in records.fitted(block, LAYOUT)] == [
+    assert [one for block in blocks for one in records.chosen(block, [True] * len(block), LAYOUT)] == [
         one for block in blocks for one in block
     ]
 
@@ -173,7 +178,9 @@ def test_a_number_and_a_text_of_its_digits_are_one_key(codec):
     keys = []
     for type_, value in (("integer", 7), ("text", "7")):
         layout = a_layout(Column(name="id", type=type_))
-        records = codec.read(io.BytesIO(codec.header(layout) + codec.encoder(layout)(rows_of(layout, (value,)))))
+        records = codec.read(
+            io.BytesIO(codec.encoder(layout).begin() + codec.encoder(layout).rows(rows_of(layout, (value,))))
+        )
         keys += [key for block in records for key in records.keys(block, ["id"])]
 
     assert keys[0] == keys[1]
@@ -186,10 +193,10 @@ def test_csv_records_are_fitted_to_new_columns():
     old = a_layout(*(Column(name=name, type="text") for name in ("id", "gone", "b", "c")))
     new = a_layout(*(Column(name=name, type="text") for name in ("c", "id", "new", "b")))
     rows = rows_of(old, ("1", "x,\r\n", "", None), ("2", "", None, 'a "b"\r\n'))
-    records = Csv().read(io.BytesIO(Csv().header(old) + Csv().encoder(old)(rows)))
+    records = Csv().read(io.BytesIO(Csv().encoder(old).begin() + Csv().encoder(old).rows(rows)))
     (block,) = records
 
-    assert records.fitted(block, new) == [b',"1",,""\r\n', b'"a ""b""\r\n","2",,\r\n']
+    assert records.chosen(block, [True, True], new) == [b',"1",,""\r\n', b'"a ""b""\r\n","2",,\r\n']
 
 
 @pytest.mark.parametrize(
@@ -218,7 +225,10 @@ def test_json_lines_hold_one_record_per_line():
     layout = a_layout(Column(name="id", type="integer"), Column(name="part", type="json"))
     rows = rows_of(layout, (1, msgspec.Raw(b'{\n "price": 0.10,\n "text": "a\\nb"}')), (2, Decimal("1.50")))
 
-    assert JsonLines().encoder(layout)(rows) == b'{"id":1,"part":{"price":0.10,"text":"a\\nb"}}\n{"id":2,"part":1.50}\n'
+    assert (
+        JsonLines().encoder(layout).rows(rows)
+        == b'{"id":1,"part":{"price":0.10,"text":"a\\nb"}}\n{"id":2,"part":1.50}\n'
+    )
 
 
 def test_hidden_columns_are_left_out_of_json_lines():
@@ -227,7 +237,7 @@ def test_hidden_columns_are_left_out_of_json_lines():
     """
     layout = a_layout(Column(name="id", type="integer"), Column(name="_extra", type="json"))
 
-    assert JsonLines().encoder(layout)(rows_of(layout, (1, msgspec.UNSET))) == b'{"id":1}\n'
+    assert JsonLines().encoder(layout).rows(rows_of(layout, (1, msgspec.UNSET))) == b'{"id":1}\n'
 
 
 def _calls(work: Callable[[], object]) -> int:
@@ -253,7 +263,7 @@ def test_no_python_function_is_called_per_record(codec):
     On the usual road a page of a thousand records costs a handful of calls.
     """
     layout = a_layout(*LAYOUT.columns[:3], Column(name="_extra", type="json"))
-    encode = codec.encoder(layout)
+    encode = codec.encoder(layout).rows
     rows = rows_of(layout, *[(f"c{number}", None, number, msgspec.UNSET) for number in range(1000)])
 
     assert _calls(lambda: encode(rows)) < 30

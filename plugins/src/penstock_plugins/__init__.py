@@ -74,12 +74,10 @@ def penstock_encoders() -> "Iterable[Registration]":
 
 
 def _arrow(**options: int) -> "Encoder":
-    try:
-        from penstock_plugins.arrow.stream import ArrowStream
-    except ModuleNotFoundError as error:
-        from penstock import UsageError
+    from penstock_plugins.sinks import installed
 
-        raise UsageError(f"Arrow needs {error.name}, which is not installed: pip install 'penstock[arrow]'") from None
+    with installed("arrow"):
+        from penstock_plugins.arrow.stream import ArrowStream
     return ArrowStream(**options)
 
 

@@ -1,7 +1,9 @@
 """
-The sinks ``jsonl``, ``csv`` and ``-`` for the command line and the configuration.
+The sinks ``jsonl``, ``csv``, ``parquet`` and ``-`` for the command line and the configuration.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +50,25 @@ class StdoutSettings:
     )
 
 
+@frozen(kw_only=True)
+class ParquetSettings:
+    path: Path = setting(help="a directory, or one file that ends in .parquet")
+    decimal_scale: int = setting(
+        9,
+        help="digits after the point of decimal columns that declare none; a record with more is set aside",
+        validator=validators.and_(validators.ge(0), validators.le(38)),
+    )
+
+
+@contextmanager
+def installed(extra: str) -> Iterator[None]:
+    """Raise UsageError that names the extra, if a library that is imported inside is not installed."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise UsageError(f"{error.name} is not installed: pip install 'penstock[{extra}]'") from None
+
+
 def _path(text: str) -> Path:
     scheme, _, path = text.partition(":")
     if not path:
@@ -68,8 +89,16 @@ def _csv(settings: CsvSettings) -> Sink:
     return _sink(settings.path, codec, settings.gzip)
 
 
+def _parquet(settings: ParquetSettings) -> Sink:
+    with installed("arrow"):
+        from penstock_plugins.files.parquet import Parquet
+
+    return _sink(settings.path, Parquet(settings.decimal_scale), gzip=False)
+
+
 def _sink(path: Path, codec: Any, gzip: bool) -> Sink:
-    if path.name.endswith((f".{codec.name}", f".{codec.name}.gz")) and not path.is_dir():
+    suffixes = (f".{codec.name}", *([f".{codec.name}.gz"] if codec.appends else []))
+    if path.name.endswith(suffixes) and not path.is_dir():
         from penstock_plugins.files.single import SingleFileSink
 
         if gzip and path.suffix != ".gz":
@@ -104,6 +133,15 @@ KINDS = (
         settings=CsvSettings,
         parse=lambda text: CsvSettings(path=_path(text)),
         open=_csv,
+    ),
+    SinkKind(
+        name="parquet",
+        summary="Parquet files, one per partition (extra: arrow)",
+        promise=_PROMISE,
+        scheme="parquet",
+        settings=ParquetSettings,
+        parse=lambda text: ParquetSettings(path=_path(text)),
+        open=_parquet,
     ),
     POSTGRES,
     SinkKind(

@@ -39,7 +39,8 @@ def _converted(columns: Columns, batches: Generator[Batch, None, None]) -> Itera
 
 
 def _explained(columns: Columns, error: MisfitError) -> SinkError:
+    first = next(iter(error.misfits.values()))
     remedy = "Read the records with rows() or dicts(), which hold every value."
-    if pa.types.is_decimal(columns.schema.field(error.column).type):
+    if pa.types.is_decimal(columns.schema.field(first.column).type):
         remedy = 'Read them by encode("arrow", decimal_scale=...), or declare decimal_scale at the column.'
-    return SinkError(f"{columns.layout.source}.{columns.layout.stream}: {error}, and values are not rounded. {remedy}")
+    return SinkError(f"{columns.layout.source}.{columns.layout.stream}: {first}, and values are not rounded. {remedy}")

@@ -3,41 +3,161 @@ The interface of formats of record files: rows to bytes, and, to merge files, by
 """
 
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
+from attrs import field, frozen
 from penstock import Layout
+
+from penstock_plugins.files.disk import Draft, file_errors
+from penstock_plugins.unfit import Unfit
 
 Encode = Callable[[Sequence[Any]], bytes]
 
+Block = Any
+"""Records of a file as its codec reads them. It has a length."""
+
 
 class Records(Protocol):
-    """The records of one file, in blocks of whole records, each the bytes it has in the file, line end included."""
+    """The records of one file, in blocks of whole records."""
 
-    def __iter__(self) -> Iterator[list[bytes]]: ...
+    def __iter__(self) -> Iterator[Block]:
+        """The blocks, in the file's order; ValueError when the file is damaged."""
 
-    def keys(self, block: Sequence[bytes], columns: Sequence[str]) -> Sequence[Hashable]:
+    def keys(self, block: Block, columns: Sequence[str]) -> Sequence[Hashable]:
         """The values of ``columns`` of each record; ValueError when a record is damaged."""
 
-    def fitted(self, block: list[bytes], layout: Layout) -> list[bytes]:
-        """The records as in a file of ``layout``: new columns are added, columns that it lacks are dropped."""
+    def chosen(self, block: Block, chosen: Sequence[bool], layout: Layout) -> Block:
+        """
+        These records of the block, as in a file of ``layout``: new columns are added, columns that it lacks dropped.
+        """
+
+
+class Encoder(Protocol):
+    """
+    Makes one file of records. Each method returns the next bytes of the file, which may be none: what was passed may
+    be held back for a later call.
+    """
+
+    @property
+    def unfit(self) -> Sequence[Unfit]:
+        """The rows that the format cannot hold; they are not in the file."""
+
+    def begin(self) -> bytes: ...
+
+    def rows(self, rows: Sequence[Any]) -> bytes:
+        """Rows: objects with an attribute per column."""
+
+    def block(self, block: Block) -> bytes:
+        """Records of another file, as ``Records.chosen`` returned them."""
+
+    def end(self) -> bytes: ...
 
 
 class Codec(Protocol):
-    """A format of record files. ``name`` is also the suffix of its files."""
+    """
+    A format of record files. ``name`` is also the suffix of its files. ``appends``: whether the records of a file,
+    without what ``begin`` returns, can be appended to another one.
+    """
 
     @property
     def name(self) -> str: ...
 
+    @property
+    def appends(self) -> bool: ...
+
     def description(self) -> dict[str, Any]:
-        """The description of the format in a data package: ``format``, ``mediatype`` and ``dialect``."""
+        """The description of the format in a data package: ``format``, ``mediatype`` and what else applies."""
 
-    def header(self, layout: Layout) -> bytes:
-        """The first bytes of a file with records."""
-
-    def encoder(self, layout: Layout) -> Encode:
-        """A function from rows (objects with an attribute per column) to the bytes of their records."""
+    def encoder(self, layout: Layout) -> Encoder: ...
 
     def read(self, file: BinaryIO) -> Records: ...
 
     def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
         """Whether the file, by its first record or its header, is of this format and has these columns."""
+
+
+@frozen
+class TextEncoder:
+    """A file of a header and records, each of which is bytes of its own; a block is a list of them."""
+
+    header: bytes
+    rows: Encode = field(repr=False)
+
+    @property
+    def unfit(self) -> Sequence[Unfit]:
+        return ()
+
+    def begin(self) -> bytes:
+        return self.header
+
+    def block(self, block: Sequence[bytes]) -> bytes:
+        return b"".join(block)
+
+    def end(self) -> bytes:
+        return b""
+
+
+class RecordDraft:
+    """
+    A file of records while it is written, see :class:`Draft`. Without records there is no file, unless it is begun.
+
+    ``bare``: without what a file of its format begins with, to be appended to another one.
+    """
+
+    def __init__(self, path: Path, encoder: Encoder, *, compress: bool = False, bare: bool = False) -> None:
+        self._encoder = encoder
+        self._draft = Draft(path, compress=compress)
+        self._bare = bare
+        self._begun = False
+
+    @property
+    def path(self) -> Path:
+        return self._draft.path
+
+    @property
+    def size(self) -> int:
+        return self._draft.size
+
+    @property
+    def checksum(self) -> str:
+        return self._draft.checksum
+
+    @property
+    def unfit(self) -> Sequence[Unfit]:
+        return self._encoder.unfit
+
+    def begin(self) -> None:
+        if not self._begun:
+            self._begun = True
+            self._draft.begin()
+            header = self._encoder.begin()
+            self._draft.write(b"" if self._bare else header)
+
+    def rows(self, rows: Sequence[Any]) -> None:
+        refused = len(self._encoder.unfit)
+        content = self._encoder.rows(rows)
+        if len(rows) > len(self._encoder.unfit) - refused:
+            self.begin()
+            self._draft.write(content)
+
+    def block(self, block: Block) -> None:
+        if len(block):
+            self.begin()
+            self._draft.write(self._encoder.block(block))
+
+    def append(self, path: Path) -> None:
+        """The bytes of a bare file."""
+        self.begin()
+        with file_errors(path), path.open("rb") as file:
+            while content := file.read(1 << 20):
+                self._draft.write(content)
+
+    def finish(self) -> bool:
+        """Make the file durable. False if nothing was written, so that there is no file."""
+        if self._begun:
+            self._draft.write(self._encoder.end())
+        return self._draft.finish()
+
+    def discard(self) -> None:
+        self._draft.discard()

@@ -12,12 +12,13 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
 from functools import cached_property
 from io import StringIO
+from itertools import compress
 from typing import Any, BinaryIO
 
 from attrs import field, frozen
 from penstock import Column, Layout
 
-from penstock_plugins.files.codec import Encode
+from penstock_plugins.files.codec import TextEncoder
 from penstock_plugins.nested import json_texts
 
 _BLOCK_BYTES = 1 << 20
@@ -50,16 +51,17 @@ class Csv:
     decimal_sign: str = "."
     bom: bool = False
     name: str = "csv"
+    appends: bool = True
 
     def description(self) -> dict[str, Any]:
         dialect = {"delimiter": self.delimiter, "lineTerminator": "\r\n", "quoteChar": '"', "doubleQuote": True}
-        return {"format": "csv", "mediatype": "text/csv", "dialect": dialect}
+        return {"format": "csv", "mediatype": "text/csv", "encoding": "utf-8", "dialect": dialect}
 
-    def header(self, layout: Layout) -> bytes:
+    def _header(self, layout: Layout) -> bytes:
         names = self.delimiter.join(f'"{column.name}"' for column in layout.columns)
         return (codecs.BOM_UTF8 if self.bom else b"") + names.encode() + b"\r\n"
 
-    def encoder(self, layout: Layout) -> Encode:
+    def encoder(self, layout: Layout) -> TextEncoder:
         cells = [(column.name, self._cells(column)) for column in layout.columns]
 
         def encode(rows: Sequence[Any]) -> bytes:
@@ -69,7 +71,7 @@ class Csv:
             writer.writerows(zip(*columns, strict=True))
             return text.getvalue().replace("\0", "\u2400").encode()
 
-        return encode
+        return TextEncoder(self._header(layout), encode)
 
     def _cells(self, column: Column) -> "Cells":
         if column.type == "text" and self.escape_formulas:
@@ -121,7 +123,10 @@ _CELLS: dict[str, Cells] = {"boolean": _booleans, "datetime": _times, "json": _n
 
 @frozen
 class CsvRecords:
-    """A CSV file, about a mebibyte of records at a time; line breaks inside quotes belong to their record."""
+    """
+    A CSV file, about a mebibyte of records at a time; line breaks inside quotes belong to their record. A block is a
+    list of records, line ends included.
+    """
 
     file: BinaryIO = field(repr=False)
     delimiter: str = ","
@@ -171,7 +176,8 @@ class CsvRecords:
             raise ValueError("a record is not closed")
         return keys
 
-    def fitted(self, block: list[bytes], layout: Layout) -> list[bytes]:
+    def chosen(self, block: list[bytes], chosen: Sequence[bool], layout: Layout) -> list[bytes]:
+        block = list(compress(block, chosen))
         declared = tuple(column.name for column in layout.columns)
         if declared == self.columns:
             return block

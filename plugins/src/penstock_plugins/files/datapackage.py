@@ -71,7 +71,6 @@ def _resource(layout: Layout, files: Sequence[str], codec: Codec) -> dict[str, A
         "description": layout.summary,
         "kind": layout.kind,
         "path": list(files) if len(files) > 1 else files[0],
-        "encoding": "utf-8",
         **codec.description(),
         "schema": schema,
     }

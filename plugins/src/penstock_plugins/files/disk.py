@@ -272,13 +272,12 @@ class Draft:
     """
     A file while it is written, at a place that readers do not read. It is created with its first bytes.
 
-    ``header`` goes before them; ``compress`` makes it a gzip file (without a time stamp: equal rows, equal bytes).
+    ``compress`` makes it a gzip file (without a time stamp: equal rows, equal bytes).
     """
 
-    def __init__(self, path: Path, *, header: bytes = b"", compress: bool = False) -> None:
+    def __init__(self, path: Path, *, compress: bool = False) -> None:
         self.path = path
         self.size = 0
-        self._header = header
         self._gzip = zlib.compressobj(wbits=31) if compress else None
         self._crc = 0
         self._file: BinaryIO | None = None
@@ -289,11 +288,10 @@ class Draft:
             self._write(content)
 
     def begin(self) -> None:
-        """Create the file, if it does not exist, with at least its header."""
+        """Create the file, if it does not exist."""
         if self._file is None:
             with file_errors(self.path):
                 self._file = self.path.open("xb", buffering=0)
-            self._write(self._header)
 
     def _write(self, content: bytes) -> None:
         with file_errors(self.path):

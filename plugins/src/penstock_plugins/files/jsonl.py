@@ -5,13 +5,14 @@ JSON lines: one object per line, money with the provider's digits, times in ISO 
 from collections.abc import Hashable, Iterator, Sequence
 from functools import cache
 from io import BytesIO
+from itertools import compress
 from typing import Any, BinaryIO
 
 import msgspec
 from attrs import field, frozen
 from penstock import Layout
 
-from penstock_plugins.files.codec import Encode
+from penstock_plugins.files.codec import TextEncoder
 
 _BLOCK_BYTES = 1 << 20
 _encoder = msgspec.json.Encoder(decimal_format="number")
@@ -22,15 +23,13 @@ class JsonLines:
     """The codec of ``.jsonl`` files."""
 
     name: str = "jsonl"
+    appends: bool = True
 
     def description(self) -> dict[str, Any]:
-        return {"format": "jsonl", "mediatype": "application/jsonl"}
+        return {"format": "jsonl", "mediatype": "application/jsonl", "encoding": "utf-8"}
 
-    def header(self, layout: Layout) -> bytes:
-        return b""
-
-    def encoder(self, layout: Layout) -> Encode:
-        return encode_lines
+    def encoder(self, layout: Layout) -> TextEncoder:
+        return TextEncoder(b"", encode_lines)
 
     def read(self, file: BinaryIO) -> "JsonRecords":
         return JsonRecords(file)
@@ -54,7 +53,7 @@ def encode_lines(rows: Sequence[Any]) -> bytes:
 
 @frozen
 class JsonRecords:
-    """A file of JSON lines, about a mebibyte at a time."""
+    """A file of JSON lines, about a mebibyte at a time; a block is a list of lines."""
 
     file: BinaryIO = field(repr=False)
 
@@ -72,8 +71,8 @@ class JsonRecords:
         # A number and a text of the same digits are one key: a column's type may have changed since.
         return [tuple([bytes(value).strip(b'"') for value in msgspec.structs.astuple(row)]) for row in rows]
 
-    def fitted(self, block: list[bytes], layout: Layout) -> list[bytes]:
-        return block
+    def chosen(self, block: list[bytes], chosen: Sequence[bool], layout: Layout) -> list[bytes]:
+        return list(compress(block, chosen))
 
 
 @cache

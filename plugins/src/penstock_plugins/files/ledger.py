@@ -33,6 +33,12 @@ def account_of(partition: Partition) -> Partition:
     return Partition(partition.stream, partition.values[:-1])
 
 
+# What is kept of a column: what the header of a file, or its schema, is made of.
+_KEPT = (
+    *("name", "type", "nullable", "zone", "description", "unit", "unit_of", "member", "additive", "personal"),
+    "decimal_scale",
+)
+
 PlaceOf = Callable[[str, Partition], str]
 """A file's place and the partition (or the account) that it holds, to its new place."""
 
@@ -172,7 +178,7 @@ class FileLedger(SqliteLedger):
                     "stream": layout.stream,
                     "key": layout.key,
                     "derived_by": layout.derived_by,
-                    "columns": [(column.name, column.type) for column in layout.columns],
+                    "columns": [{name: getattr(column, name) for name in _KEPT} for column in layout.columns],
                 }
                 for layout in layouts
             ]
@@ -194,7 +200,11 @@ class FileLedger(SqliteLedger):
                 kind="changes",
                 key=tuple(one["key"]),
                 derived_by=tuple(one["derived_by"]),
-                columns=tuple(Column(name=name, type=type_) for name, type_ in one["columns"]),
+                # An older penstock wrote name and type only.
+                columns=tuple(
+                    Column(**(column if isinstance(column, dict) else dict(zip(_KEPT, column, strict=False))))
+                    for column in one["columns"]
+                ),
             )
             for one in stored
         )

@@ -13,7 +13,7 @@ from typing import BinaryIO, NamedTuple, cast
 
 from penstock import Layout, SinkError
 
-from penstock_plugins.files.codec import Codec, Records
+from penstock_plugins.files.codec import Block, Codec, Records
 
 Day = int
 """The staged days, in order; a day without records of a stream has no file."""
@@ -21,31 +21,32 @@ Day = int
 Latest = Mapping[Hashable, tuple[Day, int]]
 """Key -> the day of its latest reading, and the number of the record in it."""
 
-Write = Callable[[bytes], None]
+Put = Callable[[Block], None]
+"""Takes the records to write, block by block."""
 
 
-def merge(codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], write: Write) -> Latest:
+def merge(codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], put: Put) -> Latest:
     """
     Write the records of ``base`` that no day has, then the latest of each key of ``days``.
 
     Raises SinkError for a file with damaged records.
     """
     latest = _latest(codec, layout.key, days)
-    _copy(codec, layout, base, layout.key, latest, write)
+    _copy(codec, layout, base, layout.key, latest, put)
     for day, path in days.items():
         for block in _blocks(codec, path):
             keys = enumerate(block.keys(layout.key), block.number)
-            block.write(layout, write, [latest[key] == (day, number) for number, key in keys])
+            put(block.chosen([latest[key] == (day, number) for number, key in keys], layout))
     return latest
 
 
 def merge_derived(
-    codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], parents: Latest, write: Write
+    codec: Codec, layout: Layout, base: Path | None, days: Mapping[Day, Path], parents: Latest, put: Put
 ) -> None:
     """
     The same for a derived stream: all rows of a parent that was read again are replaced by those of its latest day.
     """
-    _copy(codec, layout, base, layout.derived_by, parents, write)
+    _copy(codec, layout, base, layout.derived_by, parents, put)
     latest = _latest(codec, layout.key, days) if layout.key else {}
     for day, path in days.items():
         for block in _blocks(codec, path):
@@ -53,7 +54,7 @@ def merge_derived(
             if layout.key:
                 keys = enumerate(block.keys(layout.key), block.number)
                 kept = [keep and latest[key] == (day, number) for keep, (number, key) in zip(kept, keys, strict=True)]
-            block.write(layout, write, kept)
+            put(block.chosen(kept, layout))
 
 
 def _latest(codec: Codec, key: Sequence[str], days: Mapping[Day, Path]) -> dict[Hashable, tuple[Day, int]]:
@@ -64,18 +65,22 @@ def _latest(codec: Codec, key: Sequence[str], days: Mapping[Day, Path]) -> dict[
     return latest
 
 
-def _copy(
-    codec: Codec, layout: Layout, base: Path | None, columns: Sequence[str], replaced: Latest, write: Write
-) -> None:
+def _copy(codec: Codec, layout: Layout, base: Path | None, columns: Sequence[str], replaced: Latest, put: Put) -> None:
     if base is not None:
         for block in _blocks(codec, base):
-            block.write(layout, write, [key not in replaced for key in block.keys(columns)])
+            put(block.chosen([key not in replaced for key in block.keys(columns)], layout))
+
+
+def copy(codec: Codec, layout: Layout, path: Path, put: Put) -> None:
+    """Every record of a file. Raises SinkError for a file with damaged records."""
+    for block in _blocks(codec, path):
+        put(block.chosen([True] * len(block.content), layout))
 
 
 class _Block(NamedTuple):
     path: Path
     records: Records
-    content: list[bytes]
+    content: Block
     number: int  # of its first record in the file
 
     def keys(self, columns: Sequence[str]) -> Sequence[Hashable]:
@@ -84,9 +89,11 @@ class _Block(NamedTuple):
         except ValueError as error:
             raise _damaged(self.path, self.number, error) from error
 
-    def write(self, layout: Layout, write: Write, kept: Sequence[bool]) -> None:
-        chosen = [one for one, keep in zip(self.content, kept, strict=True) if keep]
-        write(b"".join(self.records.fitted(chosen, layout)))
+    def chosen(self, chosen: Sequence[bool], layout: Layout) -> Block:
+        try:
+            return self.records.chosen(self.content, chosen, layout)
+        except ValueError as error:
+            raise _damaged(self.path, self.number, error) from error
 
 
 def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:
@@ -97,7 +104,7 @@ def _blocks(codec: Codec, path: Path) -> Iterator[_Block]:
             for content in records:
                 yield _Block(path, records, content, number)
                 number += len(content)
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    except (EOFError, ValueError, gzip.BadGzipFile, zlib.error) as error:
         raise _damaged(path, number, error) from error
 
 

@@ -18,9 +18,10 @@ from typing import BinaryIO, cast
 from attrs import frozen
 from penstock import Batch, Layout, LedgerEntry, Partition, TargetError
 
-from penstock_plugins.files.codec import Codec, Encode
-from penstock_plugins.files.disk import Draft, file_errors, locked, make_directories, sync_directory
-from penstock_plugins.files.merge import merge
+from penstock_plugins.files.codec import Codec, RecordDraft
+from penstock_plugins.files.disk import file_errors, locked, make_directories, sync_directory
+from penstock_plugins.files.merge import copy, merge
+from penstock_plugins.unfit import without_unfit
 
 
 @frozen(kw_only=True)
@@ -60,10 +61,10 @@ class SingleFileTarget:
 
     def __init__(self, sink: SingleFileSink, run_id: str) -> None:
         self.codec = sink.codec
-        self._path = Path(os.path.realpath(sink.path))  # a symlink stays, and leads to the new file
+        self.path = Path(os.path.realpath(sink.path))  # a symlink stays, and leads to the new file
         self._compress = sink.compress
         self._layout: Layout | None = None
-        self._work = self._path.with_name(f".{self._path.name}.part")
+        self._work = self.path.with_name(f".{self.path.name}.part")
         self._number = 0
         self._committed: dict[Partition, Path | None] = {}
         with file_errors(self._work):
@@ -76,29 +77,29 @@ class SingleFileTarget:
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "SingleFileWriter":
         names = {layout.stream for layout in layouts} | ({self._layout.stream} if self._layout else set())
         if len(names) > 1:
-            raise _too_many(self._path, self.codec, sorted(names))
+            raise _too_many(self.path, self.codec, sorted(names))
         if self._layout is None:
             self._claim(layouts[0])
         self._layout = layouts[0]
         self._number += 1
-        # Files that are merged are read back first, so they have a header.
-        header = self.codec.header(self._layout) if self._merged else b""
-        draft = Draft(self._work / f"{self._number:09d}", header=header)
-        return SingleFileWriter(self, self.codec.encoder(self._layout), draft)
+        # Files that are read back first have a header.
+        bare = self.codec.appends and not self._merged
+        draft = RecordDraft(self._work / f"{self._number:09d}", self.codec.encoder(self._layout), bare=bare)
+        return SingleFileWriter(self, self._layout, draft)
 
     def _claim(self, layout: Layout) -> None:
         """Raises TargetError if the file that would be replaced is of another stream or format."""
-        with file_errors(self._path):
-            if not self._path.exists() or not self._path.stat().st_size:
+        with file_errors(self.path):
+            if not self.path.exists() or not self.path.stat().st_size:
                 return
             try:
-                with gzip.open(self._path) if self._compress else self._path.open("rb") as file:
+                with gzip.open(self.path) if self._compress else self.path.open("rb") as file:
                     ours = self.codec.holds(cast(BinaryIO, file), (*layout.partition_columns, *layout.key))
             except (EOFError, zlib.error, gzip.BadGzipFile):
                 ours = False
         if not ours:
             raise TargetError(
-                f"{self._path} holds something else than {layout.stream} of penstock. Move it away, or name another "
+                f"{self.path} holds something else than {layout.stream} of penstock. Move it away, or name another "
                 f"file; it was not touched."
             )
 
@@ -119,22 +120,23 @@ class SingleFileTarget:
             return
         # Joined in the order of the partitions, so that the file does not depend on the order of the commits.
         parts = [part for _, part in sorted(self._committed.items()) if part is not None]
-        whole = Draft(self._work / "whole", header=self.codec.header(self._layout), compress=self._compress)
+        whole = RecordDraft(self._work / "whole", self.codec.encoder(self._layout), compress=self._compress)
         whole.begin()
         if self._merged:
-            merge(self.codec, self._layout, None, dict(enumerate(parts)), whole.write)
+            merge(self.codec, self._layout, None, dict(enumerate(parts)), whole.block)
         else:
             for part in parts:
-                with file_errors(part), part.open("rb") as file:
-                    while block := file.read(1 << 20):
-                        whole.write(block)
+                if self.codec.appends:
+                    whole.append(part)
+                else:
+                    copy(self.codec, self._layout, part, whole.block)
                 part.unlink()
         whole.finish()
-        with file_errors(self._path):
+        with file_errors(self.path):
             with suppress(FileNotFoundError):
-                whole.path.chmod(stat.S_IMODE(self._path.stat().st_mode))
-            whole.path.replace(self._path)
-            sync_directory(self._path.parent)
+                whole.path.chmod(stat.S_IMODE(self.path.stat().st_mode))
+            whole.path.replace(self.path)
+            sync_directory(self.path.parent)
         self._committed = {}
 
     def close(self) -> None:
@@ -146,18 +148,19 @@ class SingleFileTarget:
 class SingleFileWriter:
     """Writes one partition of the file."""
 
-    def __init__(self, target: SingleFileTarget, encode: Encode, draft: Draft) -> None:
+    def __init__(self, target: SingleFileTarget, layout: Layout, draft: RecordDraft) -> None:
         self._target = target
-        self._encode = encode
+        self._layout = layout
         self._draft = draft
 
     def write(self, batch: Batch) -> None:
         if batch.rows:
-            self._draft.write(self._encode(batch.rows))
+            self._draft.rows(batch.rows)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        held = without_unfit(entry, [(self._layout, self._draft.unfit)], str(self._target.path))
         self._target.keep(entry.partition, self._draft.path if self._draft.finish() else None)
-        return entry
+        return held
 
     def abort(self) -> None:
         self._draft.discard()

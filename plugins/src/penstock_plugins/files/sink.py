@@ -43,10 +43,9 @@ from penstock import (
     fault_point,
 )
 
-from penstock_plugins.files.codec import Codec, Encode
+from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
 from penstock_plugins.files.disk import (
-    Draft,
     alone,
     checksum_of,
     file_errors,
@@ -63,6 +62,7 @@ from penstock_plugins.files.disk import (
 )
 from penstock_plugins.files.ledger import FileLedger, Merge, account_of
 from penstock_plugins.files.merge import Latest, merge, merge_derived
+from penstock_plugins.unfit import without_unfit
 
 STATE = ".penstock"
 MARK = ".penstock"
@@ -90,7 +90,7 @@ class FileSink:
         if self.directory.exists() and not self.directory.is_dir():
             raise TargetError(
                 f"{self.directory} is a file, and {self.codec.name}:DIR needs a directory. Name another one; a single "
-                f"file must end in .{self.codec.name} or .{self.codec.name}.gz."
+                f"file must end in .{self.codec.name}{f' or .{self.codec.name}.gz' if self.codec.appends else ''}."
             )
         with file_errors(self.directory):
             make_directories(self.directory)
@@ -173,7 +173,7 @@ class FileTarget:
         self.directory = sink.directory
         self.codec = sink.codec
         self.source = source
-        self._compress = sink.compress
+        self.compress = sink.compress
         self._lock = lock
         self._drafts = sink.directory / STATE / "staged" / file_name(source)
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
@@ -267,14 +267,14 @@ class FileTarget:
     def _place(self, stream: str, partition: Partition) -> str:
         """Where a partition's file is, relative to the directory."""
         pairs = [pair_name(column, value) for column, value in partition.values]
-        return "/".join([file_name(self.source), file_name(stream), *pairs, self._data_name(self._compress)])
+        return "/".join([file_name(self.source), file_name(stream), *pairs, self._data_name(self.compress)])
 
     def _data_name(self, compressed: bool) -> str:
         return f"data.{self.codec.name}{'.gz' if compressed else ''}"
 
     def _other(self, place: str) -> str:
         """The place of the file with the other setting of ``gzip``."""
-        return place[: -len(self._data_name(self._compress))] + self._data_name(not self._compress)
+        return place[: -len(self._data_name(self.compress))] + self._data_name(not self.compress)
 
     def check_places(self, streams: Sequence[str]) -> None:
         """Check, before the first request, that every stream can have a place here. Creates nothing."""
@@ -394,12 +394,12 @@ class FileTarget:
 
     # --- drafts and renames -----------------------------------------------------------------------------------------
 
-    def draft(self, header: bytes, *, compress: bool) -> Draft:
+    def draft(self, layout: Layout, *, compress: bool) -> RecordDraft:
         with file_errors(self._drafts):
             make_directories(self._drafts, mode=0o700)
-        return Draft(self._drafts / token_hex(8), header=header, compress=compress)
+        return RecordDraft(self._drafts / token_hex(8), self.codec.encoder(layout), compress=compress)
 
-    def _file(self, place: str, draft: Draft) -> LedgerFile:
+    def _file(self, place: str, draft: RecordDraft) -> LedgerFile:
         """A finished draft and its final place; without rows there is no file."""
         if not draft.finish():
             return LedgerFile(path=place)
@@ -450,7 +450,7 @@ class FileTarget:
 
     # --- commit -----------------------------------------------------------------------------------------------------
 
-    def intend(self, entry: LedgerEntry, drafts: Mapping[str, Draft]) -> LedgerEntry:
+    def intend(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft]) -> LedgerEntry:
         """The commit up to the recorded intent. Returns the entry to deliver."""
         former = self.ledger.entry(self.source, entry.partition)
         files = [self._file(self._place(stream, entry.partition), draft) for stream, draft in drafts.items()]
@@ -474,7 +474,7 @@ class FileTarget:
         named = {file.path for file in files} | {self._other(file.path) for file in files}
         return [file for file in former if file.path not in named and file.size is not None]
 
-    def stage(self, entry: LedgerEntry, drafts: Mapping[str, Draft]) -> None:
+    def stage(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft]) -> None:
         """Keep a day of changes until it is merged."""
         account = account_of(entry.partition)
         files = [self._file(self._place(stream, account), draft) for stream, draft in drafts.items()]
@@ -489,7 +489,7 @@ class FileTarget:
         known = Merge(source=self.source, stream=account.stream, account=account.text) if found is None else found
         layouts = self._layouts.get(account.stream) or self.ledger.layouts(self.source, account.stream)
         partitions = tuple(entry.partition for entry in entries)
-        drafts: dict[str, Draft] = {}
+        drafts: dict[str, RecordDraft] = {}
         try:
             if any(entry.files for entry in entries):
                 self._merge_into(drafts, account, layouts, entries)
@@ -515,7 +515,11 @@ class FileTarget:
         self._remove_staged(entries)
 
     def _merge_into(
-        self, drafts: dict[str, Draft], account: Partition, layouts: Sequence[Layout], entries: Sequence[LedgerEntry]
+        self,
+        drafts: dict[str, RecordDraft],
+        account: Partition,
+        layouts: Sequence[Layout],
+        entries: Sequence[LedgerEntry],
     ) -> None:
         parents: Latest = {}
         for layout in layouts:
@@ -529,11 +533,11 @@ class FileTarget:
             base = next(
                 (path for path in map(self.directory.joinpath, (place, self._other(place))) if path.is_file()), None
             )
-            draft = drafts[layout.stream] = self.draft(self.codec.header(layout), compress=self._compress)
+            draft = drafts[layout.stream] = self.draft(layout, compress=self.compress)
             if layout is layouts[0]:
-                parents = merge(self.codec, layout, base, days, draft.write)
+                parents = merge(self.codec, layout, base, days, draft.block)
             else:
-                merge_derived(self.codec, layout, base, days, parents, draft.write)
+                merge_derived(self.codec, layout, base, days, parents, draft.block)
 
     def _remove_staged(self, entries: Sequence[LedgerEntry]) -> None:
         for entry in entries:
@@ -604,17 +608,18 @@ class FileWriter:
     def __init__(self, target: FileTarget, layouts: Sequence[Layout], partition: Partition) -> None:
         self._target = target
         self._merged = layouts[0].kind == "changes"
-        codec, compress = target.codec, target._compress and not self._merged
-        self._drafts = {one.stream: target.draft(codec.header(one), compress=compress) for one in layouts}
-        self._encode: dict[str, Encode] = {one.stream: codec.encoder(one) for one in layouts}
+        compress = target.compress and not self._merged
+        self._layouts = layouts
+        self._drafts = {one.stream: target.draft(one, compress=compress) for one in layouts}
 
     def write(self, batch: Batch) -> None:
-        stream = batch.layout.stream
         if batch.rows:
-            self._drafts[stream].write(self._encode[stream](batch.rows))
+            self._drafts[batch.layout.stream].rows(batch.rows)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         try:
+            unfit = [(one, self._drafts[one.stream].unfit) for one in self._layouts]
+            entry = without_unfit(entry, unfit, f"{self._target.codec.name}:{self._target.directory}")
             if self._merged:
                 self._target.stage(entry, self._drafts)
             else:

@@ -17,9 +17,9 @@ from typing import Any, Literal
 
 import msgspec
 import psycopg
-from attrs import define, field, frozen
+from attrs import define, field
 from msgspec import UNSET, Raw
-from penstock import EXTRA, Rejected
+from penstock import EXTRA
 from psycopg.adapt import PyFormat, Transformer
 from psycopg.copy import Copy, Writer
 from psycopg.pq import Format
@@ -27,6 +27,7 @@ from psycopg.pq import Format
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.differences import Stage
 from penstock_plugins.postgres.tables import AWARE, NAIVE, Table
+from penstock_plugins.unfit import Unfit
 
 NUMBERS_REMEMBERED = 10_000
 
@@ -64,14 +65,6 @@ class _Blocks(Writer):
     def rows(self) -> bytes:
         """The formatted rows, without the frame of a COPY."""
         return b"".join(self.blocks)[len(SIGNATURE) : -len(TRAILER)]
-
-
-@frozen
-class Unfit:
-    """A record that the table cannot hold, with its values, so that it can be subtracted from counts and sums."""
-
-    rejected: Rejected
-    values: dict[str, Any] = field(repr=False)
 
 
 @define(eq=False)
@@ -244,19 +237,7 @@ class Encoder:
         return None, str(error)
 
     def _unfit(self, values: dict[str, Any], column: str | None, reason: str) -> Unfit:
-        declared = self._declared.get(column or "")
-        key = {name: values.get(name) for name in self._table.layout.key}
-        raw = {name: None if value is UNSET else value for name, value in values.items()}
-        where = ",".join(f"@.{name}=={_encoder.encode(value).decode()}" for name, value in key.items())
-        return Unfit(
-            Rejected(
-                stream=self._stream,
-                path=f"$[?({where})]" + (f".{declared.member or declared.name}" if declared is not None else ""),
-                reason=reason,
-                raw=_encoder.encode(raw).decode(),
-            ),
-            values,
-        )
+        return Unfit.of(self._table.layout, values, column, reason)
 
     def refused(self, cells: Sequence[Any], reason: str) -> Unfit:
         """A row as it was read back from a temporary table, nested values as their text."""

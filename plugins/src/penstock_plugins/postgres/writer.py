@@ -7,7 +7,7 @@ The writer of one partition: see :mod:`.sink` for the commit.
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from decimal import Decimal, localcontext
+from decimal import Decimal
 from typing import Any, Protocol
 
 import psycopg
@@ -27,8 +27,9 @@ from penstock_plugins.postgres.differences import (
     with_stages,
 )
 from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.rows import Chunk, Encoder, Nul, SmallRows, Unfit
+from penstock_plugins.postgres.rows import Chunk, Encoder, Nul, SmallRows
 from penstock_plugins.postgres.tables import AWARE, SOURCE_COLUMN, STAMPS, Table
+from penstock_plugins.unfit import Unfit, sums_without
 
 # What a server says of a value, not of itself: it cannot be stored (class 22), or is too long for an index.
 _OF_A_ROW = (
@@ -571,11 +572,7 @@ class PostgresWriter:
             total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in part.layout.measures)
             found = self._row(f"select {total} from {part.stage}")
             return {name: Decimal(value) for name, value in zip(part.layout.measures, found, strict=True)}
-        with localcontext(prec=1000):  # one that does not fit may be longer than all the others
-            return {
-                name: total - sum((Decimal(one.values.get(name) or 0) for one in part.unfit), Decimal(0))
-                for name, total in entry.sums.items()
-            }
+        return sums_without(entry.sums, part.layout, part.unfit)
 
     def _without_repeats(self) -> bool:
         """

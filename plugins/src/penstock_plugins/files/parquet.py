@@ -1,0 +1,176 @@
+"""
+Parquet: typed columns in row groups, compressed with zstd, by pyarrow (the extra ``arrow``).
+
+The types are those of :mod:`penstock_plugins.arrow.columns`. A record with a value that they cannot hold is set aside.
+What is declared about a column (description, unit, ...) is in the metadata of its Arrow field, and, for readers that
+know no Arrow schema, as JSON in the file's metadata under ``penstock.columns``.
+"""
+
+import json
+from collections.abc import Hashable, Iterator, Sequence
+from typing import Any, BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from attrs import define, field, frozen
+from penstock import MOST_REJECTED, Layout, SinkError
+
+from penstock_plugins.arrow.columns import SCALE, Columns, MisfitError, described
+from penstock_plugins.unfit import Unfit
+
+ROW_GROUP_BYTES = 8 << 20
+"""Columns in memory before they are written as a row group: for each partition that is being written."""
+
+_BLOCK_ROWS = 16_384
+_DAMAGE = (pa.ArrowException, OSError)
+
+
+@frozen
+class Parquet:
+    """
+    The codec of ``.parquet`` files. ``decimal_scale``: digits after the point of decimal columns that declare none.
+    """
+
+    decimal_scale: int = SCALE
+    name: str = "parquet"
+    appends: bool = False
+
+    def description(self) -> dict[str, Any]:
+        return {"format": "parquet", "mediatype": "application/vnd.apache.parquet"}
+
+    def encoder(self, layout: Layout) -> "ParquetEncoder":
+        return ParquetEncoder(Columns.of(layout, self.decimal_scale))
+
+    def read(self, file: BinaryIO) -> "ParquetRecords":
+        return ParquetRecords(file, self.decimal_scale)
+
+    def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
+        try:
+            return set(columns) <= set(pq.read_schema(file).names)
+        except _DAMAGE:
+            return False
+
+
+class _Pipe:
+    """What a ParquetWriter writes to: hands on the bytes since the last call."""
+
+    closed = False
+
+    def __init__(self) -> None:
+        self._written: list[bytes] = []
+
+    def write(self, content: Any) -> int:
+        self._written.append(bytes(content))
+        return len(self._written[-1])
+
+    def flush(self) -> None: ...
+
+    def close(self) -> None:
+        self.closed = True
+
+    def taken(self) -> bytes:
+        written, self._written = self._written, []
+        return b"".join(written)
+
+
+@define
+class ParquetEncoder:
+    """
+    Makes one Parquet file. Row groups are written when their columns take ``ROW_GROUP_BYTES``, and at the end.
+    """
+
+    columns: Columns
+    unfit: list[Unfit] = field(factory=list, init=False)
+    _batches: list[Any] = field(factory=list, init=False)
+    _size: int = field(default=0, init=False)
+    _pipe: _Pipe = field(factory=_Pipe, init=False)
+    _writer: Any = field(default=None, init=False)
+
+    def begin(self) -> bytes:
+        layout, schema = self.columns.layout, self.columns.schema
+        about = {"penstock.columns": json.dumps(described(layout), ensure_ascii=False)}
+        self._writer = pq.ParquetWriter(
+            self._pipe,
+            schema.with_metadata({**schema.metadata, **about}),
+            compression="zstd",
+            use_dictionary=_repetitive(layout),
+        )
+        return self._pipe.taken()
+
+    def rows(self, rows: Sequence[Any]) -> bytes:
+        try:
+            return self.block(self.columns.batch(rows))
+        except MisfitError as error:
+            self._set_aside(rows, error)
+            fitting = [row for number, row in enumerate(rows) if number not in error.misfits]
+        return self.block(self.columns.batch(fitting))
+
+    def block(self, block: Any) -> bytes:
+        self._batches.append(block)
+        self._size += block.nbytes
+        if self._size >= ROW_GROUP_BYTES and self._writer is not None:
+            self._write()
+        return self._pipe.taken()
+
+    def end(self) -> bytes:
+        self._write()
+        self._writer.close()
+        return self._pipe.taken()
+
+    def _write(self) -> None:
+        if self._batches:
+            table = pa.Table.from_batches(self._batches)
+            self._writer.write_table(table, row_group_size=table.num_rows)
+        self._batches, self._size = [], 0
+
+    def _set_aside(self, rows: Sequence[Any], error: MisfitError) -> None:
+        layout = self.columns.layout
+        for number, misfit in error.misfits.items():
+            values = {column.name: getattr(rows[number], column.name) for column in layout.columns}
+            self.unfit.append(Unfit.of(layout, values, misfit.column, misfit.reason))
+        if len(self.unfit) > MOST_REJECTED:
+            first = self.unfit[0].rejected
+            raise SinkError(
+                f"Parquet cannot hold more than {MOST_REJECTED} records of {layout.stream} in one partition, the first "
+                f"because {first.path}: {first.reason}. Nothing was replaced."
+            )
+
+
+def _repetitive(layout: Layout) -> list[str]:
+    """The columns whose values are written once and then by number: all but a key, whose values differ."""
+    unique = layout.key if len(layout.key) == 1 else ()
+    return [column.name for column in layout.columns if column.name not in unique]
+
+
+@frozen
+class ParquetRecords:
+    """A Parquet file; a block is a ``pyarrow.RecordBatch``."""
+
+    file: BinaryIO = field(repr=False)
+    decimal_scale: int = SCALE
+
+    def __iter__(self) -> Iterator[Any]:
+        try:
+            with pq.ParquetFile(self.file) as found:
+                yield from found.iter_batches(_BLOCK_ROWS)
+        except _DAMAGE as error:
+            raise ValueError(str(error)) from error
+
+    def keys(self, block: Any, columns: Sequence[str]) -> Sequence[Hashable]:
+        try:
+            return list(zip(*(block.column(name).to_pylist() for name in columns), strict=True))
+        except KeyError as error:
+            raise ValueError(f"it has no column {error}") from error
+
+    def chosen(self, block: Any, chosen: Sequence[bool], layout: Layout) -> Any:
+        schema = Columns.of(layout, self.decimal_scale).schema
+        found = block.filter(pa.array(chosen, pa.bool_()))
+        names = set(found.schema.names)
+        try:
+            arrays = [
+                found.column(one.name).cast(one.type) if one.name in names else pa.nulls(len(found), one.type)
+                for one in schema
+            ]
+        except pa.ArrowException as error:
+            raise ValueError(f"its values do not fit the columns as they are declared now: {error}") from error
+        return pa.RecordBatch.from_arrays(arrays, schema=schema)

@@ -1,0 +1,77 @@
+"""
+Records that a target cannot hold, and a delivery without them: they are set aside, never changed to fit.
+"""
+
+from collections.abc import Mapping, Sequence
+from decimal import Decimal, localcontext
+from typing import Any
+
+import msgspec
+from attrs import evolve, field, frozen
+from penstock import Layout, LedgerEntry, Rejected, SinkError
+
+_encoder = msgspec.json.Encoder(decimal_format="number")
+
+
+@frozen
+class Unfit:
+    """A record that the target cannot hold, with its values, so that it can be subtracted from counts and sums."""
+
+    rejected: Rejected
+    values: Mapping[str, Any] = field(repr=False)
+
+    @classmethod
+    def of(cls, layout: Layout, values: Mapping[str, Any], column: str | None, reason: str) -> "Unfit":
+        """``column``: the one whose value does not fit; None: not known."""
+        declared = next((one for one in layout.columns if one.name == column), None)
+        raw = {name: None if value is msgspec.UNSET else value for name, value in values.items()}
+        where = ",".join(f"@.{name}=={_encoder.encode(values.get(name)).decode()}" for name in layout.key)
+        path = f"$[?({where})]" + (f".{declared.member or declared.name}" if declared is not None else "")
+        return cls(
+            Rejected(stream=layout.stream, path=path, reason=reason, raw=_encoder.encode(raw).decode()),
+            values,
+        )
+
+
+def sums_without(sums: Mapping[str, Decimal], layout: Layout, unfit: Sequence[Unfit]) -> dict[str, Decimal]:
+    """The sums of a delivery without these records; those of an amount with a currency in each row by currency."""
+    found = dict(sums)
+    with localcontext(prec=1000):  # one that does not fit may be longer than all the others
+        for column in layout.columns:
+            if not column.additive:
+                continue
+            for one in unfit:
+                unit = f"[{one.values.get(column.unit_of) or ''}]" if column.unit_of else ""
+                name = f"{column.name}{unit}"
+                if name in found:
+                    found[name] -= Decimal(one.values.get(column.name) or 0)
+    return found
+
+
+def without_unfit(entry: LedgerEntry, parts: Sequence[tuple[Layout, Sequence[Unfit]]], target: str) -> LedgerEntry:
+    """
+    A delivery without the records that the target cannot hold; ``parts``: those of its stream and of each derived one.
+
+    Raises SinkError if no record of the stream is left: what is there is not replaced by nothing.
+    """
+    changes: dict[str, Any] = {}
+    for layout, unfit in parts:
+        if not unfit:
+            continue
+        if layout.stream != entry.partition.stream:
+            changes["derived_rows"] = {**entry.derived_rows, **changes.get("derived_rows", {})}
+            changes["derived_rows"][layout.stream] = entry.derived_rows.get(layout.stream, 0) - len(unfit)
+            continue
+        if entry.rows == len(unfit):
+            first = unfit[0].rejected
+            raise SinkError(
+                f"{target} cannot hold any of the {len(unfit)} records of {entry.partition}, the first because "
+                f"{first.path}: {first.reason}. What was delivered before stays."
+            )
+        changes |= {
+            "rows": entry.rows - len(unfit),
+            "rejected": entry.rejected + len(unfit),
+            "sums": sums_without(entry.sums, layout, unfit),
+        }
+    rejected = tuple(one.rejected for _, unfit in parts for one in unfit)
+    return evolve(entry, **changes, rejected_records=(*entry.rejected_records, *rejected)) if rejected else entry
