@@ -323,7 +323,7 @@ def commands() -> Iterator[Any]:
     for path in PAGES:
         for _, text in blocks(path):
             for line in text.replace("\\\n", " ").splitlines():
-                if found := re.search(r"(?:^|[\s/=;]|`)penstock ((?:--?\w|\w)[^|>#`]*)", line):
+                for found in re.finditer(r"(?:^|[\s/=;]|`)penstock ((?:--?\w|\w)[^|>#`;]*)", line):
                     if "import" in line or found[1].split()[0].rstrip(":") in (
                         "failed",
                         "delivered",

@@ -88,3 +88,8 @@ def penstock_commands() -> "Iterable[Command]":
     yield Command(
         name="new", target="penstock_plugins.new.command:new", summary="Write a connector from a sample answer."
     )
+    yield Command(
+        name="page",
+        target="penstock_plugins.page.command:page",
+        summary="Show what was delivered as a page for a browser.",
+    )

@@ -145,7 +145,7 @@ class Project(Reading):
         for target, opened in view:
             sources = tuple(
                 ledgers.source_status(
-                    self._setup, ledger, source, now, accounts=tuple(accounts or ()), max_age_s=max_age_s
+                    self._setup, ledger, source, target, now, accounts=tuple(accounts or ()), max_age_s=max_age_s
                 )
                 for source, ledger in opened
             )
@@ -270,8 +270,8 @@ class Project(Reading):
         """The last runs, newest first, at most ``limit`` of each source."""
         view = self._view(name, to)
         found = [
-            ledgers.run_info(run)
-            for _, opened in view
+            ledgers.run_info(run, target)
+            for target, opened in view
             for source, ledger in opened
             for run in ledger.runs(source, limit)
         ]

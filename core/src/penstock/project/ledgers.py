@@ -142,7 +142,14 @@ class View:
 
 
 def source_status(
-    setup: Setup, ledger: Ledger, source: str, now: datetime, *, accounts: Sequence[str] = (), max_age_s: float | None
+    setup: Setup,
+    ledger: Ledger,
+    source: str,
+    target: str,
+    now: datetime,
+    *,
+    accounts: Sequence[str] = (),
+    max_age_s: float | None,
 ) -> SourceStatus:
     """The state of a source in one target. ``accounts``: patterns; empty: all."""
     configured = _configured(setup, source)
@@ -156,9 +163,9 @@ def source_status(
             for one in counts
             if holds(accounts, one.account.values())
         ),
-        runs=tuple(map(run_info, runs[:RUNS_SHOWN])),
+        runs=tuple(run_info(run, target) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
-        requests_this_month=sum(run_info(run).requests for run in month),
+        requests_this_month=sum(run_info(run, target).requests for run in month),
         changed=_changed(configured, ledger, {one.stream for one in counts if one.rejected or one.unread_values}),
     )
 
@@ -252,12 +259,13 @@ def _account_status(
     )
 
 
-def run_info(run: RunRecord) -> RunInfo:
+def run_info(run: RunRecord, target: str) -> RunInfo:
     streams = run.report.get("streams", {}).values()
     return RunInfo(
         run_id=run.run_id,
         source=run.source,
         started_at=run.started_at,
+        target=target,
         finished_at=run.finished_at,
         exit_code=run.exit_code,
         records=sum(one.get("records", 0) for one in streams),

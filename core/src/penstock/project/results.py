@@ -80,11 +80,15 @@ class AccountStatus:
 
 @frozen(kw_only=True)
 class RunInfo:
-    """One run of one source, from the ledger. ``exit_code`` is the source's own. ``report``: its part of the report."""
+    """
+    One run of one source into ``target``, from its ledger. ``exit_code`` is the source's own. ``report``: its part of
+    the report.
+    """
 
     run_id: str
     source: str
     started_at: datetime
+    target: str
     finished_at: datetime | None = None
     exit_code: int | None = None
     records: int = 0

@@ -1,0 +1,144 @@
+"""
+The command ``penstock page``: write the page to a file, or serve it to browsers on this machine.
+"""
+
+import re
+import secrets
+import threading
+from datetime import UTC, date, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+import click
+from attrs import field, frozen
+from penstock import PenstockError, Project, SandboxRequest, SandboxResponse, UsageError
+from penstock.sandbox.server import serve
+
+from penstock_plugins.page.content import content, facts
+from penstock_plugins.page.render import policy, render
+
+DAYS = 120
+until_stopped = threading.Event  # for tests
+
+
+@click.command()
+@click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
+@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the page here.")
+@click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Serve it on this machine; 0: any free port.")
+@click.option("--to", metavar="SINK", help="Only this target.  [default: the targets last used]")
+@click.option("--days", type=click.IntRange(1, 1000), default=DAYS, metavar="N", help=f"Days shown.  [default: {DAYS}]")
+@click.option("--max-age", metavar="TIME", help="Show accounts that were not read for so long: 26h.")
+@click.pass_obj
+def page(
+    project: Project,
+    name: str | None,
+    html: Path | None,
+    port: int | None,
+    to: str | None,
+    days: int,
+    max_age: str | None,
+) -> None:
+    """
+    A page with what was delivered, for a browser: problems, a calendar of accounts by days, totals, changes and runs.
+
+    It is made from the ledgers, holds no record and no secret, and loads nothing from anywhere.
+    """
+    if (html is None) == (port is None):
+        raise UsageError("name one of --html FILE and --port N")
+    made = partial(_made, project, name, to, days, None if max_age is None else seconds(max_age))
+    if html is not None:
+        write(html, made())
+        return
+    assert port is not None
+    _serve(port, Pages(made))
+
+
+def _made(project: Project, name: str | None, to: str | None, days: int, max_age_s: float | None) -> str:
+    now = datetime.now(UTC)
+    since: date = now.date() - timedelta(days=days - 1)
+    return render(content(facts(project, name, to=to, since=since, now=now, max_age_s=max_age_s)))
+
+
+def seconds(text: str) -> float:
+    """The seconds of a time such as ``90min``, ``26h`` or ``2d``. Raises UsageError for any other text."""
+    found = re.fullmatch(r"(\d{1,6})\s*(s|m|min|h|d)", text.strip())
+    if found is None:
+        raise UsageError(f"--max-age: found {text!r}, expected a time such as 26h")
+    return float(found[1]) * {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def write(file: Path, text: str) -> None:
+    """Write the file whole or not at all; a file that exists keeps its access rights. Raises UsageError."""
+    draft = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    try:
+        try:
+            draft.write_text(text, encoding="utf-8")
+            if file.exists():
+                draft.chmod(file.stat().st_mode & 0o777)
+            draft.replace(file)
+        finally:
+            draft.unlink(missing_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"--html {file}: cannot be written: {error.strerror}. Name a file in a directory that this user may write"
+        ) from None
+
+
+# --- served -----------------------------------------------------------------------------------------------------------
+
+
+@frozen
+class Pages:
+    """
+    Answers requests with a page made anew for each. Only for the names of this machine, so that no other site can read
+    it through a name that leads here; only GET and HEAD.
+    """
+
+    _make: "partial[str]"
+    _one: threading.Lock = field(factory=threading.Lock, init=False)  # a second request waits for the first page
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        if not _is_local(request.headers.get("host", "")):
+            return _answer(403, "this page is served to this machine only: open it at http://127.0.0.1")
+        if request.method not in ("GET", "HEAD"):
+            return _answer(405, "this page can only be read")
+        if request.path != "/":
+            return _answer(404, "the page is at /")
+        try:
+            with self._one:
+                text = self._make()
+        except PenstockError as error:
+            return _answer(503, f"the page cannot be made: {error}")
+        return _answer(200, text, "text/html")
+
+
+def _is_local(host: str) -> bool:
+    return host.rpartition(":")[0] in ("127.0.0.1", "localhost") or host in ("127.0.0.1", "localhost")
+
+
+def _answer(status: int, text: str, kind: str = "text/plain") -> SandboxResponse:
+    return SandboxResponse(
+        status=status,
+        headers={
+            "Content-Type": f"{kind}; charset=utf-8",
+            "Content-Security-Policy": f"{policy()}; frame-ancestors 'none'",
+            "Cache-Control": "no-store",
+            "Cross-Origin-Resource-Policy": "same-origin",
+            "Referrer-Policy": "no-referrer",
+            "X-Content-Type-Options": "nosniff",
+        },
+        body=text.encode(),
+    )
+
+
+def _serve(port: int, pages: Pages) -> None:
+    try:
+        server = serve(pages, port=port, gzip=True)
+    except OSError as error:
+        raise UsageError(f"--port {port}: cannot be used: {error.strerror}; --port 0 takes any free one") from None
+    with server:
+        click.echo(f"{server.base_url} until Ctrl-C")
+        try:
+            until_stopped().wait()
+        except KeyboardInterrupt:
+            return
