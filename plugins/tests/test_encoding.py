@@ -150,6 +150,34 @@ def test_csv_is_what_the_standard_library_reads(rows):
     ]
 
 
+PLAIN_ROWS = st.lists(
+    st.tuples(
+        st.text(st.characters(codec="utf-8", exclude_categories=["Cc"], exclude_characters='"\\'), max_size=8),
+        st.none() | st.integers() | st.decimals(allow_nan=False, allow_infinity=False),
+        st.none() | st.booleans(),
+        st.none() | st.datetimes(timezones=st.none() | st.just(UTC)),
+        st.none() | st.dates(),
+    ),
+    min_size=1,
+    max_size=5,
+)
+
+
+@settings(max_examples=300)
+@given(PLAIN_ROWS)
+def test_csv_is_the_same_with_and_without_a_quote_in_the_batch(rows):
+    """
+    A batch without quotes and control characters is written as JSON, any other by csv.writer: the bytes of a record do
+    not depend on the others.
+    """
+    types: Any = ("text", "decimal", "boolean", "datetime", "date")
+    layout = a_layout(*(Column(name=f"c{number}", type=type_) for number, type_ in enumerate(types)))
+    encode = Csv().encoder(layout).rows
+    quoted = ('"', None, None, None, None)
+
+    assert encode(rows_of(layout, *rows, quoted)) == encode(rows_of(layout, *rows)) + b'"""",,,,\r\n'
+
+
 @pytest.mark.parametrize("codec", [Csv(), JsonLines()], ids=["csv", "jsonl"])
 @settings(max_examples=200)
 @given(rows=ROWS)

@@ -17,7 +17,7 @@ from penstock._decode import derived as of_derived
 from penstock._decode.columns import ColumnRules, DayRule, Nesting
 from penstock._decode.keys import Keys
 from penstock._decode.nested import Masks, cleaner
-from penstock._decode.page import CHUNK_BYTES, RawPage, chunked, fill, joined, page_of
+from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, page_of, pages_of
 from penstock._decode.rejects import Handling, Rejects
 from penstock._decode.seen import SeenKeys
 from penstock._decode.structs import Nested, RecordDecoder
@@ -322,9 +322,7 @@ class Compiled:
                 yield self._decode(joined(waiting), columns, memory, days)
                 waiting, size = [], 0
             if alone:
-                for chunk in self._chunks(run):
-                    at = chunk if run.format == "array" else evolve(chunk, first=taken[run.path])
-                    page = page_of(at)
+                for page in self._pages(run if run.format == "array" else evolve(run, first=taken[run.path])):
                     decoded = self._decode(page, columns, memory, days, totals[run.path] if run.totals else None)
                     taken[run.path] += decoded.count
                     yield decoded
@@ -334,9 +332,9 @@ class Compiled:
         if waiting:
             yield self._decode(joined(waiting), columns, memory, days)
 
-    def _chunks(self, run: Items) -> Iterator[Items]:
+    def _pages(self, run: Items) -> Iterator[RawPage]:
         with self._broken_json():
-            yield from chunked(run)
+            yield from pages_of(run)
 
     def decode(
         self,

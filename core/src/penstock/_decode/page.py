@@ -13,7 +13,7 @@ from operator import attrgetter, is_
 from typing import Any
 
 import msgspec
-from attrs import define, evolve, field
+from attrs import define, field
 from msgspec import Raw
 
 from penstock.errors import BrokenBodyError
@@ -55,9 +55,12 @@ CHUNK_BYTES = 2**20
 
 @define(eq=False)
 class RawPage:
-    """A page while it is decoded. ``positions`` are the indices of the rows among the elements."""
+    """
+    A page while it is decoded. ``data`` None: there are only its ``elements``. ``positions`` are the indices of the
+    rows among the elements.
+    """
 
-    data: bytes
+    data: bytes | None
     lines: bool = False
     texts: bool = False
     constants: Mapping[str, Any] = field(factory=dict)  # stamps of all elements
@@ -79,6 +82,8 @@ class RawPage:
     def read(self, pair: "Pair") -> list[Any]:
         """All elements, by the decoder of a list or, for lines, of one of them."""
         many, one = pair
+        if self.data is None:
+            return list(map(one.decode, self.elements()))
         return one.decode_lines(self.data) if self.lines else many.decode(self.data)
 
     def elements(self) -> list[Raw]:
@@ -90,9 +95,11 @@ class RawPage:
         """
         Remove line ends from an array: nested values are copied unchanged, and a line end would break a file of lines.
         """
-        if not self.lines and (b"\n" in self.data or b"\r" in self.data):
-            self.data = msgspec.json.format(self.data, indent=-1)
-            self._elements = None
+        if self.lines:
+            return
+        data = array_of(self.elements()) if self.data is None else self.data
+        if b"\n" in data or b"\r" in data:
+            self.data, self._elements = msgspec.json.format(data, indent=-1), None
 
     def to_array(self) -> None:
         self.data, self.lines, self._elements = array_of(self.elements()), False, None
@@ -127,19 +134,26 @@ def page_of(items: Items) -> RawPage:
     )
 
 
-def chunked(run: Items) -> Iterator[Items]:
+def pages_of(run: Items) -> Iterator[RawPage]:
     """
-    A large array as arrays of about ``CHUNK_BYTES`` each, made on demand. Their rows need less memory and fit into the
-    processor's caches.
+    A run of elements as one page; a large array as pages of about ``CHUNK_BYTES`` each, made on demand. Their rows need
+    less memory and fit into the processor's caches.
     """
     size = memoryview(run.raw).nbytes
     if run.format != "array" or size <= 2 * CHUNK_BYTES:
-        yield run
+        yield page_of(run)
         return
     elements = LIST.decode(run.raw)
     step = max(1, len(elements) * CHUNK_BYTES // size)
     for start in range(0, len(elements), step):
-        yield evolve(run, raw=array_of(elements[start : start + step]), first=run.first + start)
+        yield RawPage(
+            data=None,
+            elements=elements[start : start + step],
+            texts=run.texts,
+            constants=run.columns,
+            starts=[-run.first - start],
+            path=lambda _: run.path,
+        )
 
 
 def joined(runs: Sequence[Items]) -> RawPage:

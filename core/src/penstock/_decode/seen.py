@@ -42,9 +42,11 @@ class SeenKeys:
 
     def next_page(self) -> None:
         """Begin the next page: the keys added so far belong to earlier pages."""
-        if self._page:
-            self._earlier = self._earlier | self._page if self._earlier else self._page
-            self._page = {}
+        if self._earlier:
+            self._earlier |= self._page
+        else:
+            self._earlier = self._page
+        self._page = {}
         self._number += 1
 
     def find(self, keys: Collection[Any]) -> tuple[Mapping[Any, int], Mapping[Any, int]]:

@@ -10,11 +10,14 @@ import codecs
 import csv
 import re
 from collections.abc import Callable, Hashable, Iterator, Sequence
+from datetime import datetime
 from functools import cached_property
 from io import StringIO
-from itertools import compress
+from itertools import compress, repeat
+from operator import is_
 from typing import Any, BinaryIO
 
+import msgspec
 from attrs import field, frozen
 from penstock import Column, Layout
 
@@ -25,14 +28,18 @@ _BLOCK_BYTES = 1 << 20
 _FORMULA = ("=", "+", "-", "@", "\t", "\r")
 
 
+# A null between the elements of a JSON array.
+_NOTHING = msgspec.Raw(b"")
+_json = msgspec.json.Encoder(decimal_format="number")
+
+
 def _unquoted(text: str) -> int:
     """A value that csv.writer takes for a number, and so does not quote, and writes as ``text``."""
     made: int = type("Unquoted", (int,), {"__str__": text.__str__})()
     return made
 
 
-_NULL = _unquoted("")
-_BOOLEANS = {True: _unquoted("true"), False: _unquoted("false"), None: _NULL}
+_UNQUOTED = {None: _unquoted(""), True: _unquoted("true"), False: _unquoted("false")}
 
 
 @frozen
@@ -65,11 +72,9 @@ class Csv:
         cells = [(column.name, self._cells(column)) for column in layout.columns]
 
         def encode(rows: Sequence[Any]) -> bytes:
-            columns = [of_column([getattr(row, name) for row in rows]) for name, of_column in cells]
-            text = StringIO(newline="")
-            writer = csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n", quoting=csv.QUOTE_NONNUMERIC)
-            writer.writerows(zip(*columns, strict=True))
-            return text.getvalue().replace("\0", "\u2400").encode()
+            columns = [cells_of(list(map(getattr, rows, repeat(name)))) for name, cells_of in cells]
+            as_json = _as_json(columns) if rows and self.delimiter == "," else None
+            return self._written(columns) if as_json is None else as_json
 
         return TextEncoder(self._header(layout), encode)
 
@@ -77,8 +82,15 @@ class Csv:
         if column.type == "text" and self.escape_formulas:
             return _escaped
         if column.type == "decimal" and self.decimal_sign != ".":
-            return lambda values: [_NULL if v is None else str(v).replace(".", self.decimal_sign) for v in values]
-        return _CELLS.get(column.type, _plain)
+            return lambda values: [None if v is None else str(v).replace(".", self.decimal_sign) for v in values]
+        return _CELLS.get(column.type, _unchanged)
+
+    def _written(self, columns: Sequence[Sequence[Any]]) -> bytes:
+        """The records by csv.writer, which quotes what is no number."""
+        text = StringIO(newline="")
+        writer = csv.writer(text, delimiter=self.delimiter, lineterminator="\r\n", quoting=csv.QUOTE_NONNUMERIC)
+        writer.writerows(zip(*(_unquoted_nulls(column) for column in columns), strict=True))
+        return text.getvalue().replace("\0", "\u2400").encode()
 
     def read(self, file: BinaryIO) -> "CsvRecords":
         return CsvRecords(file, self.delimiter)
@@ -90,32 +102,48 @@ class Csv:
             return False
 
 
-# --- writing: the values of a column to cells for csv.writer, which quotes what is no number ------------------------
+# --- writing: the values of a column to texts, numbers, booleans and None -------------------------------------------
 
 Cells = Callable[[list[Any]], Sequence[Any]]
 
 
-def _plain(values: list[Any]) -> Sequence[Any]:
-    return [_NULL if value is None else value for value in values]
+def _unchanged(values: list[Any]) -> Sequence[Any]:
+    return values
 
 
 def _escaped(values: list[Any]) -> Sequence[Any]:
-    return [_NULL if value is None else f"'{value}" if value.startswith(_FORMULA) else value for value in values]
-
-
-def _booleans(values: list[Any]) -> Sequence[Any]:
-    return [_BOOLEANS[value] for value in values]
+    return [f"'{value}" if value is not None and value.startswith(_FORMULA) else value for value in values]
 
 
 def _times(values: list[Any]) -> Sequence[Any]:
-    return [_NULL if value is None else value.isoformat() for value in values]
+    if _has_none(values):
+        return [None if value is None else value.isoformat() for value in values]
+    return list(map(datetime.isoformat, values))
 
 
-def _nested(values: list[Any]) -> Sequence[Any]:
-    return _plain(json_texts(values))
+_CELLS: dict[str, Cells] = {"datetime": _times, "json": json_texts}
 
 
-_CELLS: dict[str, Cells] = {"boolean": _booleans, "datetime": _times, "json": _nested}
+def _has_none(values: Sequence[Any]) -> bool:
+    return any(map(is_, values, repeat(None)))
+
+
+def _as_json(columns: Sequence[Sequence[Any]]) -> bytes | None:
+    """
+    The records as JSON, in an eighth of the time of csv.writer: an array without its brackets is a record of CSV unless
+    a text has a quote, a backslash or a control character. None if one has.
+    """
+    lines = _json.encode_lines(list(zip(*map(_empty_nulls, columns), strict=True)))
+    return None if b"\\" in lines else lines[1:-2].replace(b"]\n[", b"\r\n") + b"\r\n"
+
+
+def _empty_nulls(column: Sequence[Any]) -> Sequence[Any]:
+    return [_NOTHING if value is None else value for value in column] if _has_none(column) else column
+
+
+def _unquoted_nulls(column: Sequence[Any]) -> Sequence[Any]:
+    """A column for csv.writer: no quotes around nulls and booleans."""
+    return [_UNQUOTED[value] if value is None or value is True or value is False else value for value in column]
 
 
 # --- reading, to merge ----------------------------------------------------------------------------------------------
