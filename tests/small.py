@@ -12,6 +12,7 @@ import penstock_plugins
 from attrs import define, evolve, field
 from penstock import Connector, SandboxRequest, SandboxResponse, SourceSettings, Stream, hookimpl
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.recording import Recorder, Recording
 from penstock._plan.planner import Job, Plan, plan
 from penstock._plugins.registry import Registry
 from penstock._run.runner import run
@@ -47,9 +48,15 @@ class Small:
         self.sink = MemorySink(self.folder / "ledger.sqlite")
 
     def run(
-        self, *, since: str = "2026-06-14", until: str = "2026-06-16", allowed: Allowance = NONE_ALLOWED, **more: Any
+        self,
+        *,
+        since: str = "2026-06-14",
+        until: str = "2026-06-16",
+        allowed: Allowance = NONE_ALLOWED,
+        tape: Recorder | Recording | None = None,
+        **more: Any,
     ) -> RunReport:
-        """Run all streams for these days."""
+        """Run all streams for these days. ``more`` are settings."""
         self.requests, self.notes = [], []
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
@@ -57,6 +64,7 @@ class Small:
                 [evolve(self._job(server.base_url, since, until, more), allowed=allowed)],
                 clock=FakeClock(self.now),
                 on_event=self._heard,
+                tape=tape,
             )
 
     def plan(self, *, since: str = "2026-06-14", until: str = "2026-06-16") -> Plan:

@@ -153,6 +153,23 @@ def test_nothing_leaks_from_a_life_of_commands(bench: Bench) -> None:
 
 
 @every
+@pytest.mark.parametrize("option", ["--record", "--record-full"])
+def test_nothing_leaks_into_a_recording(bench: Bench, option: str) -> None:
+    """
+    Of a run, and of one whose provider repeats the secrets in every answer: neither they nor granted tokens are kept.
+    """
+    held = [form for secret in sorted(bench.secrets) for form in repeated(secret)]
+    bench.read("--to", "jsonl:out", option, "tape")
+    bench.server.app = lambda request: SandboxResponse(body=json.dumps({"data": held, "error": held}).encode())
+    bench.read("--to", "jsonl:out", "--full", option, "echoes")
+
+    assert bench.codes[0] == 0, bench.said
+    assert len(list((bench.folder / "tape").rglob("*.exchange.json"))) > 5
+    bench.secrets |= tokens_of(bench)
+    bench.assert_nothing_leaked()
+
+
+@every
 @pytest.mark.parametrize("fault", ["unauthorized", "html", "bad_record", "reset", "cut_json", "foreign_redirect"])
 def test_nothing_leaks_from_failures(bench: Bench, fault: str) -> None:
     """

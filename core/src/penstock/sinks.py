@@ -424,7 +424,12 @@ class Verifiable(Protocol):
 
 
 class Sink(Protocol):
-    """An output as configured. It holds no resources; a run opens a target for each source."""
+    """
+    An output as configured. It holds no resources; a run opens a target for each source.
+
+    A sink whose targets have no ledger has an attribute ``keeps_ledger`` that is false: such a one may take the rows of
+    a masked recording.
+    """
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> Target:
         """

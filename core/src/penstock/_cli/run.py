@@ -31,6 +31,13 @@ _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict,
 @click.option("--allow-rejected", metavar="N|N%|true", help="Exit 0 with at most so many records set aside.")
 @click.option("--deadline", "deadline_s", type=DURATION, metavar="TIME", help="Stop in time: 45, 45s, 30m or 2h.")
 @click.option("--shard", metavar="N/M", help="Read the accounts of one of M shards; another process reads another one.")
+@click.option(
+    "--record", type=click.Path(file_okay=False), metavar="DIR", help="Keep every exchange in a new directory, masked."
+)
+@click.option(
+    "--record-full", type=click.Path(file_okay=False), metavar="DIR", help="The same, with credentials masked only."
+)
+@click.option("--replay", type=click.Path(file_okay=False), metavar="DIR", help="Answer the requests from a recording.")
 @click.option("--report", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write it as JSON.")
 def run(session: Session, name: str | None, *, report: Path | None, **options: Any) -> int:
     """

@@ -4,9 +4,10 @@ The HTTP client of one source, for reads and writes: judge, retry, sign and tran
 
 import threading
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 from attrs import define, evolve, field
 
@@ -29,6 +30,28 @@ Emit = Callable[[Mapping[str, Any]], None]
 """Takes an event, a mapping whose ``event`` names its kind; called from any thread."""
 
 
+Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
+
+
+class Tape(Protocol):
+    """
+    Stands around the making of each call of a run: records it, or answers it from a recording
+    (:mod:`penstock._fetch.recording`). ``until``: when the last answer of a recording came; None for one that records.
+    """
+
+    @property
+    def until(self) -> datetime | None: ...
+
+    def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
+        """Called before the first call, with the start of the run. Raises UsageError."""
+
+    def around(self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Judged) -> Outcome:
+        """The outcome of a call; ``send`` makes it, ``judge`` judges a response to it. Called in fetching threads."""
+
+    def finish(self) -> Sequence[str]:
+        """Called after the last call. Returns notices; raises SinkError."""
+
+
 @define(eq=False)
 class SourceClient:
     """
@@ -40,6 +63,7 @@ class SourceClient:
     budget: Budget
     report: RunReport
     emit: Emit = lambda event: None
+    tape: Tape | None = None  # of a run that is recorded, or answered from a recording
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
     policy: RetryPolicy = field(init=False)
@@ -53,7 +77,7 @@ class SourceClient:
     def __attrs_post_init__(self) -> None:
         settings, connector = self.source.settings, self.source.connector
         limits = connector.limits
-        self.concurrency = max(1, settings.concurrency or limits.concurrency)
+        self.concurrency = max(1, settings.concurrency or limits.concurrency) if self.tape is None else 1
         self._transport = Transport(
             timeout_s=settings.timeout_s,
             max_body_bytes=settings.max_body_mib * 1024 * 1024,
@@ -107,28 +131,50 @@ class SourceClient:
             return self._exchanges[whose]
 
     def make(self, call: Call) -> Outcome:
-        """One call, judged and retried; never raises."""
-        stream = call.stream
+        """One call, judged and retried; never raises. An error comes with the last response, where there was one."""
+        outcome = (
+            self._made(call)
+            if self.tape is None
+            else self.tape.around(self.source, call, partial(self._made, call), self._replayed)
+        )
+        response = outcome.response
+        if outcome.error is not None or response is None:
+            return outcome
+        if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
+            self._answered.add(self.source.credentials_of(call.account))
+        if call.stream is not None:
+            self.report.count(self.source.name, call.stream.name, bytes=response.size)
+        if call.digest and isinstance(outcome.verdict, Accept):
+            return outcome._replace(digest=digest_of(outcome.answer))
+        return outcome
+
+    def _made(self, call: Call) -> Outcome:
+        last: list[Response] = []
+
+        def judge(response: Response) -> tuple[Verdict, Answer]:
+            last[:] = [response]
+            return self._judged(call, response)
+
         try:
             self.check_not_parked()
             as_file = getattr(call.read, "reads_files", False)
             response, verdict, answer = self._retrying_for(call.account)(
                 evolve(call.request, as_file=True) if as_file else call.request,
-                partial(self._judged, call),
-                partial(self._again, call.request, stream),
-                partial(self._sending, stream),
+                judge,
+                partial(self._again, call.request, call.stream),
+                partial(self._sending, call.stream),
             )
         except ParkedError as error:
             self._parked = error
-            return Outcome(call=call, error=error)
+            return Outcome(call=call, response=last[0] if last else None, error=error)
         except Exception as error:  # handed to the reading, which decides what becomes of it
-            return Outcome(call=call, error=error)
-        if isinstance(verdict, (Accept, Skip)) and call.request.credentials:
-            self._answered.add(self.source.credentials_of(call.account))
-        digest = digest_of(answer) if call.digest and isinstance(verdict, Accept) else None
-        if stream is not None:
-            self.report.count(self.source.name, stream.name, bytes=response.size)
-        return Outcome(call=call, response=response, verdict=verdict, answer=answer, digest=digest)
+            return Outcome(call=call, response=last[0] if last else None, error=error)
+        return Outcome(call=call, response=response, verdict=verdict, answer=answer)
+
+    def _replayed(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+        """The verdict on a recorded response, which counts as one request."""
+        self._sending(call.stream)
+        return self._judged(call, response)
 
     def close(self) -> None:
         self._transport.close()

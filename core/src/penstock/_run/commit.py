@@ -46,6 +46,7 @@ class Delivery:
     report: RunReport
     emit: Emit
     started_at: datetime
+    recorded_until: datetime | None = None  # of a run from a recording: when its last answer came
     output_closed: bool = field(default=False, init=False)
     ended_at: datetime | None = field(default=None, init=False)  # when the last slice ended
     _delivered: set[str] = field(factory=set, init=False)  # streams
@@ -208,9 +209,13 @@ class Delivery:
             result.reports.delivered()
 
     def _checked(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:
-        """The new ledger row of a partition. None if its rows must not replace the former ones; it has then failed."""
+        """The new ledger row of a partition. None if its rows must not replace the former ones."""
         loaded, former = result.partitions[partition], result.planned.entries.get(partition)
         assert loaded.writer is not None
+        if former is not None and self._is_newer(former):
+            loaded.writer.abort()
+            self._newer(partition)
+            return None
         refusal = unreadable(partition, loaded.counts, former, result.undated)
         if refusal is None:
             return self._entry(result, partition, undated)
@@ -227,6 +232,18 @@ class Delivery:
         self._count(done, result.partitions[partition].counts)
         self._notify(done, result.planned.entries.get(partition))
         return True
+
+    def _is_newer(self, former: LedgerEntry) -> bool:
+        """Whether what was delivered was read after the answers of the recording that this run reads."""
+        if self.recorded_until is None or not former.delivered or former.read_at is None:
+            return False
+        return former.read_at > self.recorded_until
+
+    def _newer(self, partition: Partition) -> None:
+        self.report.count(self.source.name, partition.stream, planned=-1, final=1)
+        text = f"{self.source.name}: what was read after the recording stays as it is"
+        if text not in self.report.notices:
+            self.report.notices.append(text)
 
     def _entry(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry:
         planned, counts = result.planned, result.partitions[partition].counts

@@ -14,7 +14,7 @@ from typing import Any
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Emit, SourceClient
+from penstock._fetch.client import Emit, SourceClient, Tape
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Reading, Scheduler, Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
@@ -38,7 +38,7 @@ from penstock.errors import (
     StoppedError,
 )
 from penstock.report import NONE_ALLOWED, RunReport
-from penstock.sinks import Checks, Interruptible, PendingReport, Target
+from penstock.sinks import Checks, Interruptible, Ledger, PendingReport, Target
 
 INTERRUPT_EVERY_S = 1.0
 
@@ -50,14 +50,17 @@ def run(
     deadline_s: float | None = None,
     strict: bool = False,
     on_event: Emit = lambda event: None,
+    tape: Tape | None = None,
 ) -> RunReport:
     """
     Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request;
-    all later failures are in the report. ``strict``: unknown members give exit code 5.
+    all later failures are in the report. ``strict``: unknown members give exit code 5. ``tape``: records the exchanges,
+    or answers the requests.
     """
     on_event = heard_by_all(on_event, [job.source.registry for job in jobs])
     started = time.monotonic()
-    report = RunReport(run_id=run_id(clock.now()), strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
+    started_at = clock.now()
+    report = RunReport(run_id=run_id(started_at), strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
     running: list[SourceRun] = []
 
@@ -75,7 +78,15 @@ def run(
     try:
         for job in jobs:
             one = SourceRun(
-                job, clock=clock, scheduler=scheduler, clients=clients, budget=budget, report=report, emit=on_event
+                job,
+                clock=clock,
+                started_at=started_at,
+                scheduler=scheduler,
+                clients=clients,
+                budget=budget,
+                report=report,
+                emit=on_event,
+                tape=tape,
             )
             running.append(one)
             try:
@@ -87,6 +98,8 @@ def run(
                 report.notices.append(f"{one.source.name} was not read: {error}")
         if held and not running:
             raise held[0]
+        if tape is not None:
+            tape.begin(started_at, [one.source for one in running])
         on_event({"event": "run_started", "run_id": report.run_id, "sources": [one.source.name for one in running]})
         for one in running:
             one.begin()
@@ -96,6 +109,8 @@ def run(
         report.interrupted = isinstance(over, StoppedError) and not report.output_closed
         for one in running:
             one.finish()
+        if tape is not None:
+            _finish(tape, report, running[0].source.name)
     finally:
         report.seconds = time.monotonic() - started
         over_now.set()
@@ -106,6 +121,13 @@ def run(
             one.close()
     on_event({"event": "run_finished", **report.as_dict()})
     return report
+
+
+def _finish(tape: Tape, report: RunReport, source: str) -> None:
+    try:
+        report.notices.extend(tape.finish())
+    except PenstockError as error:
+        report.error(source, None, None, error)
 
 
 def _interrupt_targets(
@@ -155,11 +177,13 @@ class SourceRun:
 
     job: Job
     clock: Clock
+    started_at: datetime  # of the run
     scheduler: Scheduler
     clients: dict[str, SourceClient]
     budget: Budget
     report: RunReport
     emit: Emit
+    tape: Tape | None = None
     _delivery: Delivery | None = field(default=None, init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
@@ -183,6 +207,11 @@ class SourceRun:
         return self._delivery
 
     @property
+    def _ledger_of_reports(self) -> Ledger | None:
+        """The ledger that keeps the reports under way; those of a recording are not at the provider any more."""
+        return self.delivery.target.ledger if self.tape is None or self.tape.until is None else None
+
+    @property
     def output_closed(self) -> bool:
         return self.delivery.output_closed
 
@@ -191,13 +220,15 @@ class SourceRun:
         Open the target, check that it can hold the streams, and plan the streams that can be planned. A target that
         cannot be used, and a window that the provider does not serve, raise before any request.
         """
-        started_at = self.clock.now()
         self._chosen = self.job.chosen
         derived = {stream.name: self.source.derived_from(stream.name) for stream in self._chosen}
         names = [name for own, others in derived.items() for name in (own, *(other.name for other in others))]
         target = self.job.open(self.report.run_id, names)
-        self._delivery = Delivery(self.source, target, self.clock, self.report, self.emit, started_at)
-        self._planner = Planner(self.job, started_at, target)
+        until = self.tape.until if self.tape is not None else None
+        self._delivery = Delivery(
+            self.source, target, self.clock, self.report, self.emit, self.started_at, recorded_until=until
+        )
+        self._planner = Planner(self.job, self.started_at, target)
         for stream in self._chosen:
             if stream.kind != "snapshot":
                 self._planner.check_window(stream, self._planner.accounts(stream) or ())
@@ -211,7 +242,12 @@ class SourceRun:
         name = self.source.name
         if name not in self.clients:
             self.clients[name] = SourceClient(
-                self.source, clock=self.clock, budget=self.budget, report=self.report, emit=self.emit
+                self.source,
+                clock=self.clock,
+                budget=self.budget,
+                report=self.report,
+                emit=self.emit,
+                tape=self.tape,
             )
         self._client = self.clients[name]
         for stream in self._first:
@@ -244,8 +280,9 @@ class SourceRun:
         """Plan a stream's slices and give them to the scheduler."""
         slices = self._planner.slices(stream, accounts)
         hidden = stream not in self._chosen
-        if not hidden and stream.poller is not None and self.delivery.target.ledger is not None:
-            pending = self.delivery.target.ledger.pending(self.source.name, stream.name)
+        ledger = self._ledger_of_reports
+        if not hidden and stream.poller is not None and ledger is not None:
+            pending = ledger.pending(self.source.name, stream.name)
             own = [report for report in pending if self.job.has(stream, account_of(stream, report))]
             self._adoptable.setdefault(stream.name, {report.request: report for report in own})
         if not hidden:
@@ -353,7 +390,7 @@ class SourceRun:
             planned=planned,
             poller=components.poller,
             read=components.read,
-            ledger=target.ledger if target is not None else None,
+            ledger=self._ledger_of_reports if target is not None else None,
             clock=self.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),
             on_note=self.delivery.note,

@@ -4,7 +4,7 @@ The clock of a run: wall-clock time, monotonic time, and a sleep that a signal e
 
 import threading
 import time
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from penstock.errors import StoppedError
 
@@ -31,3 +31,29 @@ class Clock:
         """Wait. Raises StoppedError as soon as ``stop`` is set, or at once if it was set before."""
         if self.stop.wait(max(0.0, seconds)):
             raise StoppedError("stopped while waiting; what was delivered so far is kept, the next run goes on from it")
+
+
+class StandingClock(Clock):
+    """A clock that starts at a given moment, and moves only when it sleeps, which takes no time."""
+
+    def __init__(self, start: datetime, stop: threading.Event | None = None) -> None:
+        super().__init__(stop)
+        self._start = start.astimezone(UTC)
+        self._passed_s = 0.0
+        self._lock = threading.Lock()
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=self._passed_s)
+
+    def monotonic(self) -> float:
+        return self._passed_s
+
+    def sleep(self, seconds: float) -> None:
+        if self.stop.is_set():
+            raise StoppedError("stopped while waiting")
+        self.advance(max(0.0, seconds))
+
+    def advance(self, seconds: float) -> None:
+        """Move the time without a sleep."""
+        with self._lock:
+            self._passed_s += seconds

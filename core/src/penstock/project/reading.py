@@ -6,22 +6,27 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
-from typing import Any, Self
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
 
 from penstock._config import SinkChoice
 from penstock._config.notify import Notification
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import Tape
 from penstock._plan.planner import Job, plan
 from penstock._run import runner
-from penstock._util.clock import Clock
+from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError
 from penstock.project.jobs import Choice, jobs_for, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.report import Allowance
+
+if TYPE_CHECKING:
+    from penstock._fetch.recording import Recording
 
 Event = Mapping[str, Any]
 OnEvent = Callable[[Event], None]
@@ -121,6 +126,9 @@ class Reading:
         allow_rejected: bool | int | str | None = None,
         deadline_s: float | None = None,
         shard: str | None = None,
+        record: "str | os.PathLike[str] | None" = None,
+        record_full: "str | os.PathLike[str] | None" = None,
+        replay: "str | os.PathLike[str] | None" = None,
         on_event: OnEvent = ignore,
         stop: threading.Event | None = None,
     ) -> RunResult:
@@ -132,23 +140,38 @@ class Reading:
         from the threads of the run, one call at a time. ``allow_rejected``: how many records may be set aside without
         exit code 5: True, a number, or a share such as "1%"; None: as the pipeline states. ``shard``: ``"3/16"`` reads
         the accounts of the third of sixteen shards. ``stop``: when it is set, the run ends cleanly.
+
+        ``record``: a new directory for every exchange, with secrets and all that may be personal masked;
+        ``record_full``: the same with credentials masked only. ``replay``: a recording that answers the requests, at
+        the time of the recorded run; what this call leaves out (streams, accounts, days) is as it was there. A masked
+        one is refused for a target with a ledger.
+
         Failed partitions, and a lock that another run holds, are in the result.
         """
         notices, notice = collected(on_event)
+        setup, recording, clock = self._setup, None, self._clock(stop)
         choice = _choice(to, streams, exclude_streams, accounts, since, until, full)
+        if replay is not None:
+            recording = _recording(replay, record, record_full, notice)
+            setup, clock = setup.with_recorded(recording), StandingClock(recording.started_at, stop)
+            choice = _as_recorded(choice, recording)
         if allow_rejected is not None:
             try:
                 choice = choice._replace(allowed=Allowance.parse(allow_rejected))
             except ValueError as error:
                 raise UsageError(f"allow_rejected: {error}") from None
-        clock = self._clock(stop)
-        receivers = self._receivers(name, to)
+        receivers = self._receivers(name, to) if replay is None else ()
         try:
-            jobs, sink = jobs_for(self._setup, name, choice, clock.now(), notice)
+            jobs, sink = jobs_for(setup, name, choice, clock.now(), notice)
             assert sink is not None
+            if recording is not None:
+                _refuse_masked(recording, jobs, sink)
+            tape = recording or _recorder(record, record_full, choice)
             if shard is not None:
                 jobs = sharded(jobs, shard, notice)
-            result = self._performed(jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict)
+            result = self._performed(
+                jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict, tape=tape
+            )
         except PenstockError as error:
             notify(receivers, name, RunResult.not_started(error), notice)
             raise
@@ -173,6 +196,7 @@ class Reading:
         *,
         deadline_s: float | None,
         strict: bool,
+        tape: Tape | None,
     ) -> RunResult:
         def heard(event: Event) -> None:
             if event["event"] == "run_started":  # only a target that could be opened is remembered
@@ -180,7 +204,7 @@ class Reading:
             on_event(event)
 
         try:
-            report = runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard)
+            report = runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, tape=tape)
         except UsageError:
             raise
         except PenstockError as error:
@@ -227,6 +251,62 @@ def _choice(
         until=until,
         full=full,
     )
+
+
+_Folder = str | os.PathLike[str] | None
+
+
+def _recording(replay: _Folder, record: _Folder, record_full: _Folder, notice: Notice) -> "Recording":
+    """The recording to run from. Raises UsageError."""
+    from penstock._fetch.recording import Recording
+
+    if record is not None or record_full is not None:
+        raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")
+    assert replay is not None
+    found = Recording.open(Path(replay))
+    if not found.finished:
+        notice(f"--replay {found.folder}: the recorded run was killed; requests may lack their answer")
+    return found
+
+
+def _as_recorded(choice: Choice, recording: "Recording") -> Choice:
+    """The choice, with that of the recorded run where it makes none."""
+    options = recording.options
+    return choice._replace(
+        streams=choice.streams or tuple(options["streams"]),
+        exclude_streams=choice.exclude_streams or tuple(options["exclude_streams"]),
+        accounts=choice.accounts or tuple(options["accounts"]),
+        since=choice.since or options["since"],
+        until=choice.until or options["until"],
+    )
+
+
+def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: SinkChoice) -> None:
+    """Raise UsageError for a masked recording and a target with a ledger."""
+    if recording.masked and any(getattr(job.sink, "keeps_ledger", True) for job in jobs):
+        raise UsageError(
+            f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "
+            f"{sink.shown} has a ledger, which would count them as delivered. Print them with --to -, write one "
+            "file such as --to jsonl:rows.jsonl, or make the recording with --record-full."
+        )
+
+
+def _recorder(record: _Folder, record_full: _Folder, choice: Choice) -> Tape | None:
+    """The tape of a run that is recorded. Raises UsageError."""
+    if record is not None and record_full is not None:
+        raise UsageError("--record and --record-full: choose one")
+    if (folder := record if record is not None else record_full) is None:
+        return None
+    from penstock._fetch.recording import Recorder
+
+    options = {
+        "streams": choice.streams,
+        "exclude_streams": choice.exclude_streams,
+        "accounts": choice.accounts,
+        "since": str(choice.since) if choice.since is not None else None,
+        "until": str(choice.until) if choice.until is not None else None,
+    }
+    return Recorder(Path(folder), full=record_full is not None, options=options)
 
 
 def collected(on_event: OnEvent = ignore) -> tuple[list[str], Notice]:

@@ -2,6 +2,7 @@
 The plugins and the configuration of a project: loaded on first use, shared by all its calls.
 """
 
+import copy
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -17,6 +18,7 @@ from penstock.errors import ConfigError, PenstockError, PluginError
 if TYPE_CHECKING:
     from penstock._config import Config, SinkChoice
     from penstock._config.source import ConfiguredSource
+    from penstock._fetch.recording import Recording
     from penstock._plugins.registry import Registry
     from penstock._run.history import History
     from penstock.connector import Connector
@@ -65,6 +67,18 @@ class Setup:
         from penstock._run.history import History
 
         return History(None if isinstance(self.file, Mapping) else self.config.folder)
+
+    def with_recorded(self, recording: "Recording") -> "Setup":
+        """This setup, in which a recorded source that is not configured has the settings of the recording."""
+        config = self.config
+        for name, about in recording.sources.items():
+            if name not in config.sources and about["connector"] in self.registry.connectors():
+                values = recording.settings_of(name, self.registry.connector(about["connector"]).settings)
+                values["connector"] = about["connector"]
+                config = config.with_values(name, values, str(recording.folder))
+        made = copy.copy(self)
+        made.__dict__["config"] = config
+        return made
 
     def configured(
         self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice

@@ -1,10 +1,9 @@
 """Clocks for tests: one that runs from a given day, and one that moves only when it sleeps."""
 
 import threading
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 
-from penstock._util.clock import Clock
-from penstock.errors import StoppedError
+from penstock._util.clock import Clock, StandingClock
 
 
 class ShiftedClock(Clock):
@@ -29,7 +28,7 @@ class ShiftedClock(Clock):
         return datetime.now(UTC) + self._ahead
 
 
-class FakeClock(Clock):
+class FakeClock(StandingClock):
     """
     A clock for tests: ``sleep`` returns at once and moves the time on. ``slept`` lists the seconds of every sleep.
     """
@@ -37,26 +36,9 @@ class FakeClock(Clock):
     def __init__(
         self, start: datetime = datetime(2026, 3, 2, 12, tzinfo=UTC), stop: threading.Event | None = None
     ) -> None:
-        super().__init__(stop)
-        self._start = start.astimezone(UTC)
-        self._passed_s = 0.0
-        self._lock = threading.Lock()
+        super().__init__(start, stop)
         self.slept: list[float] = []
 
-    def now(self) -> datetime:
-        return self._start + timedelta(seconds=self._passed_s)
-
-    def monotonic(self) -> float:
-        return self._passed_s
-
     def sleep(self, seconds: float) -> None:
-        if self.stop.is_set():
-            raise StoppedError("stopped while waiting")
-        with self._lock:
-            self.slept.append(seconds)
-            self._passed_s += max(0.0, seconds)
-
-    def advance(self, seconds: float) -> None:
-        """Move the time without a sleep."""
-        with self._lock:
-            self._passed_s += seconds
+        super().sleep(seconds)
+        self.slept.append(seconds)

@@ -20,18 +20,27 @@ _DECODER = msgspec.json.Decoder(float_hook=str)
 @define(eq=False)
 class MemorySink:
     """
-    ``rows[stream][partition]`` holds the delivered rows as plain data (JSON's, decimals as their text).
+    ``rows[stream][partition]`` holds the delivered rows as plain data (JSON's, decimals as their text). Without a
+    ``ledger_path`` it has no ledger.
     """
 
-    ledger_path: Path
+    ledger_path: Path | None
     rows: dict[str, dict[Partition, list[dict[str, Any]]]] = field(factory=dict)
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "MemoryTarget":
+        if self.ledger_path is None:
+            return MemoryTarget(self, None)
         self.ledger_path.parent.mkdir(parents=True, exist_ok=True)
         return MemoryTarget(self, SqliteLedger(self.ledger_path))
 
+    @property
+    def keeps_ledger(self) -> bool:
+        return self.ledger_path is not None
+
     def open_readonly(self, source: str) -> "MemoryTarget | None":
-        return MemoryTarget(self, SqliteLedger(self.ledger_path)) if self.ledger_path.exists() else None
+        if self.ledger_path is None or not self.ledger_path.exists():
+            return None
+        return MemoryTarget(self, SqliteLedger(self.ledger_path))
 
     def all(self, stream: str) -> list[dict[str, Any]]:
         """Every row of a stream, partition by partition."""
@@ -43,7 +52,7 @@ class MemoryTarget:
     """A :class:`MemorySink` opened for one source."""
 
     sink: MemorySink
-    ledger: SqliteLedger
+    ledger: SqliteLedger | None
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "MemoryWriter":
         return MemoryWriter(self, layouts, partition)
@@ -54,7 +63,8 @@ class MemoryTarget:
     def finish(self, stream: str) -> None: ...
 
     def close(self) -> None:
-        self.ledger.close()
+        if self.ledger is not None:
+            self.ledger.close()
 
 
 @define(eq=False)
@@ -74,7 +84,8 @@ class MemoryWriter:
         for layout in self.layouts:
             kept = self.target.sink.rows.setdefault(layout.stream, {})
             kept[evolve(self.partition, stream=layout.stream)] = self._batches.get(layout.stream, [])
-        self.target.ledger.deliver(entry)
+        if self.target.ledger is not None:
+            self.target.ledger.deliver(entry)
         return entry
 
     def abort(self) -> None:

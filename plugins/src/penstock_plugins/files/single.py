@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, cast
+from typing import BinaryIO, ClassVar, cast
 
 from attrs import frozen
 from penstock import Batch, Layout, LedgerEntry, Partition, TargetError
@@ -27,6 +27,8 @@ from penstock_plugins.unfit import without_unfit
 @frozen(kw_only=True)
 class SingleFileSink:
     """A file at ``path``, in the format of ``codec``."""
+
+    keeps_ledger: ClassVar[bool] = False
 
     path: Path
     codec: Codec

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
-from typing import IO, Any, BinaryIO, cast
+from typing import IO, Any, BinaryIO, ClassVar, cast
 
 import msgspec
 from attrs import field, frozen
@@ -42,6 +42,8 @@ def _standard_output() -> BinaryIO:
 @frozen(kw_only=True)
 class StdoutSink:
     """``name_streams``: whether each line begins with ``_stream``; None: when the run has several streams."""
+
+    keeps_ledger: ClassVar[bool] = False
 
     name_streams: bool | None = None
     output: Callable[[], BinaryIO] = field(default=_standard_output, repr=False)

@@ -1,0 +1,314 @@
+"""
+What a recording hides: secrets, and in a masked one all values that may be personal.
+
+A body keeps its form: only values are replaced, byte by byte, so that an answer that is cut, or that no parser takes,
+stays the odd answer that it is. Equal values get equal replacements, so that keys stay distinct and a child's request
+still names its parent's row. Nothing leads back from a replacement: its key is thrown away with the process.
+"""
+
+import csv
+import hashlib
+import hmac
+import io
+import json
+import re
+import secrets
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal
+
+from attrs import define, field, frozen
+
+from penstock._config.source import ConfiguredSource
+from penstock.connector import Stream
+from penstock.model import Items
+from penstock.records import Column
+from penstock.redact import MASK
+
+Names = Sequence[str]
+"""The names of the members that lead to a value, from the outside to the inside; arrays are passed over."""
+
+Nature = Literal["plain", "personal", "secret", "unknown"]
+
+Replace = Callable[[Names, int, bytes], bytes | None]
+"""The replacement of a JSON value that is no array or object: its names, its position and its bytes; None: it stays."""
+
+_TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL)
+_DIGIT = re.compile(rb"[0-9]")
+_WHOLE = re.compile(rb"-?[0-9]+")
+_SELECTION = re.compile(r"\[([^=\]]+)=([^\]]*)\]")  # a whole path that selects objects
+_BRACKETS = (b"{", b"[", b"}", b"]")
+
+
+def replaced_json(body: bytes, replace: Replace) -> bytes:
+    """
+    JSON, or what there is of it, with the replacement of every value; everything else byte for byte.
+    """
+    parts: list[bytes] = []
+    at = 0
+    names: list[str] = []
+    frames: list[list[bool]] = []  # of each open array or object: is it an object, and has it named a member?
+    name_due = False
+    for hit in _TOKEN.finditer(body):
+        token = hit[0]
+        sign = token if len(token) == 1 else b""
+        if sign in (b"{", b"["):
+            replace(names, hit.start(), token)
+            frames.append([sign == b"{", False])
+            name_due = sign == b"{"
+        elif sign in (b"}", b"]", b","):
+            if sign != b",":
+                replace(names, hit.start(), token)
+            if frames and frames[-1][1]:
+                names.pop()
+                frames[-1][1] = False
+            if sign == b",":
+                name_due = bool(frames) and frames[-1][0]
+            elif frames:
+                frames.pop()
+                name_due = False
+        elif sign == b":":
+            name_due = False
+        elif name_due and token[:1] == b'"':
+            names.append(text_of(token))
+            frames[-1][1], name_due = True, False
+        elif (new := replace(names, hit.start(), token)) is not None:
+            parts += (body[at : hit.start()], new)
+            at = hit.end()
+    return b"".join((*parts, body[at:])) if parts else body
+
+
+def text_of(token: bytes) -> str:
+    """The text of a JSON string, as far as it can be read."""
+    try:
+        return str(json.loads(token, strict=False))
+    except ValueError:
+        return token.strip(b'"').decode(errors="replace")
+
+
+@frozen
+class Fields:
+    """The columns of a stream by the members that they read, and the natures of values."""
+
+    members: dict[str, Column]
+    paths: dict[tuple[str, ...], Column]
+    stamped: dict[str, Column]  # columns that penstock adds, by name
+    derived: dict[str, "tuple[Fields, ...]"]  # column -> the streams cut from it
+
+    @classmethod
+    def of(cls, source: ConfiguredSource, stream: Stream) -> "Fields":
+        columns = stream.all_columns(stream.extra_columns(source.settings) if stream.extra_columns is not None else ())
+        inner: dict[str, tuple[Fields, ...]] = {}
+        for one in source.derived_from(stream.name):
+            assert one.derived is not None
+            inner[one.derived.column] = (*inner.get(one.derived.column, ()), cls.of(source, one))
+        return cls(
+            {one.member: one for one in columns if one.member is not None and not one.path},
+            {one.path: one for one in columns if one.path},
+            {one.name: one for one in columns if one.added},
+            inner,
+        )
+
+    @property
+    def has_secrets(self) -> bool:
+        """Whether a column, or a part of one, is secret."""
+        own = any(one.secret or one.hidden for one in (*self.members.values(), *self.paths.values()))
+        return own or any(one.has_secrets for fields in self.derived.values() for one in fields)
+
+    def nature(self, names: Names) -> tuple[Nature, Column | None]:
+        """The nature of a value inside of a record, and the column that reads it."""
+        column, rest = self._column(names)
+        if column is None:
+            return "unknown", None
+        if column.secret or any(_within(rest, path.split(".")) for path in column.hidden):
+            return "secret", column
+        if column.personal or any(_within(rest, path.split(".")) for path in column.hidden_personal):
+            return "personal", column
+        inner = [one.nature(rest) for one in self.derived.get(column.name, ())] if rest else []
+        return next((found for found in inner if found[0] != "plain"), ("plain", column))
+
+    def _column(self, names: Names) -> tuple[Column | None, Names]:
+        for length in range(len(names), 0, -1):
+            if column := self.paths.get(tuple(names[:length])):
+                return column, names[length:]
+        return (self.members.get(names[0]), names[1:]) if names else (None, ())
+
+    @property
+    def marks(self) -> set[tuple[str, str]]:
+        """The (member, value) by which paths of secrets select objects."""
+        own = (*self.members.values(), *self.paths.values())
+        found = {(hit[1], hit[2]) for one in own for path in one.hidden if (hit := _SELECTION.fullmatch(path))}
+        return found.union(*(one.marks for fields in self.derived.values() for one in fields))
+
+    def outside(self, names: Names) -> Nature:
+        """The nature of a value outside of the records: by its name alone."""
+        column = self.members.get(names[-1]) if names else None
+        return "plain" if column is None else "secret" if column.secret else "personal" if column.personal else "plain"
+
+
+def _within(names: Names, steps: Sequence[str]) -> bool:
+    """
+    Whether a value is at a hidden path or below. ``*`` stands for a member or, since arrays are passed over, for none.
+    A selection by a value counts as the whole of what it is in, unless it is the whole path: see ``Fields.marks``.
+    """
+    if not steps:
+        return True
+    if "[" in steps[0]:
+        return len(steps) > 1
+    if steps[0] == "*":
+        return _within(names, steps[1:]) or (bool(names) and _within(names[1:], steps[1:]))
+    return bool(names) and names[0] == steps[0] and _within(names[1:], steps[1:])
+
+
+def marked(body: bytes, marks: Collection[tuple[str, str]]) -> list[tuple[int, int, int]]:
+    """The objects with one of these members and values: start, end, and where that value is. Inner ones come first."""
+    found: list[tuple[int, int, int]] = []
+    opened: list[tuple[int, int]] = []  # of each open array or object: where it starts, and its mark, else -1
+
+    def look(names: Names, start: int, token: bytes) -> None:
+        if token in (b"{", b"["):
+            opened.append((start, -1))
+        elif token in (b"}", b"]") and opened:
+            begin, mark = opened.pop()
+            found.extend([(begin, start, mark)] if mark >= 0 else [])
+        elif opened and names and (names[-1], text_of(token)) in marks:
+            opened[-1] = (opened[-1][0], start)
+
+    replaced_json(body, look)
+    return found
+
+
+@define(eq=False)
+class Masking:
+    """
+    Replaces values of one recording. ``full``: secrets only.
+
+    ``linked`` holds the replacements of values by which requests are made (the columns of a ``Parent``), by value.
+    """
+
+    full: bool
+    linked: dict[str, str] = field(factory=dict)
+    _salt: bytes = field(factory=lambda: secrets.token_bytes(32), repr=False)
+
+    def alias(self, text: str) -> str:
+        """The replacement of a text."""
+        return f"masked-{hmac.new(self._salt, text.encode(errors='replace'), hashlib.sha256).hexdigest()[:12]}"
+
+    def text(self, value: str, nature: Nature, column: Column | None, linked: frozenset[str] = frozenset()) -> str:
+        """The replacement of a text, which keeps its form where its column has another type."""
+        if nature == "plain" or (self.full and nature != "secret") or not value.strip():
+            return value
+        if nature == "secret":
+            return MASK
+        if column is not None and value in column.null:
+            return value
+        if column is not None and column.type not in ("text", "json"):
+            return re.sub("[0-9]", "1", value)
+        made = self.alias(value)
+        if column is not None and column.name in linked:
+            self.linked[value] = made
+        return made
+
+    def value(self, token: bytes, nature: Nature, column: Column | None, linked: frozenset[str]) -> bytes | None:
+        """The replacement of a value in JSON; None: it stays."""
+        if nature == "plain" or (self.full and nature != "secret") or token == b"null":
+            return None
+        if token[:1] == b'"':
+            return json.dumps(self.text(text_of(token), nature, column, linked)).encode()
+        if nature == "secret":
+            return b"0" if token[:1] not in (b"t", b"f") else b"false"
+        if token in (b"true", b"false"):
+            return b"false"
+        if not _WHOLE.fullmatch(token):
+            return _DIGIT.sub(b"1", token)
+        digits = int(hmac.new(self._salt, token, hashlib.sha256).hexdigest(), 16)
+        length = len(token.lstrip(b"-"))
+        made = str(digits % (9 * 10 ** (length - 1)) + 10 ** (length - 1)).encode() if length > 1 else b"1"
+        if column is not None and column.name in linked:
+            self.linked[token.decode()] = made.decode()
+        return made
+
+    def json(
+        self,
+        body: bytes,
+        fields: Fields,
+        items: Iterable[Items] | None,
+        linked: frozenset[str] = frozenset(),
+        stamps: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
+        """
+        A JSON body. ``items``: the records in it; None where they are not known, since it cannot be read: then every
+        value counts as one inside of a record. ``stamps``: column -> path in the objects around the records.
+        """
+        regions = None if items is None else _regions(body, items)
+        outer = () if items is None else _outer(items)
+        chosen = {tuple(path.split(".")): fields.stamped.get(column) for column, path in stamps.items()}
+        coming = sorted(marked(body, fields.marks), reverse=True) if fields.marks else []
+        within_marked: list[tuple[int, int, int]] = []
+        base = 0  # names that lead to the records of the current region
+
+        def replace(names: Names, start: int, token: bytes) -> bytes | None:
+            nonlocal base
+            while regions and start >= regions[0][1]:
+                del regions[0]
+            inside = regions is None or bool(regions and start >= regions[0][0])
+            if regions and start == regions[0][0]:
+                base = len(names)
+            if token in _BRACKETS:
+                return None
+            while coming and coming[-1][0] < start:
+                within_marked.append(coming.pop())
+            while within_marked and within_marked[-1][1] < start:
+                within_marked.pop()
+            if any(start != mark for _, _, mark in within_marked):
+                return self.value(token, "secret", None, linked)
+            if inside:
+                return self.value(token, *fields.nature(names[base:] if regions is not None else names), linked)
+            around = next((path for path in outer if tuple(names[: len(path)]) == path), None)
+            if around is None:
+                return self.value(token, fields.outside(names), None, linked)
+            within = tuple(names[len(around) :])
+            column = chosen.get(within)
+            plain = within in chosen and not (column is not None and column.personal)
+            return self.value(token, "plain" if plain else "unknown", column, linked)
+
+        return replaced_json(body, replace)
+
+    def csv(self, items: Items, raw: bytes, fields: Fields, linked: frozenset[str]) -> bytes:
+        """Rows of CSV. The first cell of a footer or a row of totals stays."""
+        out = io.StringIO()
+        writer = csv.writer(out, delimiter=items.delimiter, lineterminator="\n")
+        natures: list[tuple[Nature, Column | None]] = [fields.nature((name,)) for name in items.header]
+        marks = (*items.footer, *items.totals)
+        for row in csv.reader(io.StringIO(raw.decode(), newline=""), delimiter=items.delimiter):
+            kept = 1 if row and marks and row[0].startswith(marks) else 0
+            cells = list(row[:kept])
+            for place, cell in enumerate(row[kept:], kept):
+                nature, column = natures[place] if place < len(natures) else ("unknown", None)
+                cells.append(self.text(cell, nature, column, linked))
+            writer.writerow(cells)
+        return out.getvalue().encode()
+
+
+def _regions(body: bytes, items: Iterable[Items]) -> list[tuple[int, int]]:
+    """Where in the body the records are; the whole body where one run of them is not found in it."""
+    found: list[tuple[int, int]] = []
+    at = 0
+    for one in items:
+        raw = bytes(one.raw)
+        if len(raw) <= 2 or one.format == "csv":  # empty
+            continue
+        place = body.find(raw, at)
+        if place < 0:
+            place = body.find(raw)
+        if place < 0:
+            return [(0, len(body))]
+        found.append((place, place + len(raw)))
+        at = place + len(raw)
+    return sorted(found)
+
+
+def _outer(items: Iterable[Items]) -> set[tuple[str, ...]]:
+    """The paths of arrays whose elements hold the records, so that what stands beside these is of a record, too."""
+    paths = {one.path.partition("[")[0] for one in items if "[" in one.path}
+    return {tuple(path.removeprefix("$").strip(".").split(".")) if path != "$" else () for path in paths}

@@ -1,0 +1,574 @@
+"""
+Record the exchanges of a run in a directory, and answer the requests of a later run from it, without network.
+
+Both are tapes (:class:`penstock._fetch.client.Tape`), which stand around the making of a call, where the request is not
+signed yet: a recording holds neither signatures nor logins, and of a request that was repeated the last answer.
+``recording.json`` describes the run. Every exchange is a file of JSON, in the directory of its source, with the body
+beside it: without content coding, else as it was received.
+
+With a tape, a source has one request in flight. What is requested next may depend on which answer comes first (a page
+shorter than those of other accounts is the last of its listing), so the order must be the same in both runs.
+"""
+
+import html
+import io
+import json
+import os
+import threading
+import zipfile
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, get_args, get_type_hints
+from urllib.parse import quote, unquote, urlsplit
+
+from attrs import define, evolve, field, frozen
+
+from penstock import __version__
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.masking import Fields, Masking, replaced_json, text_of
+from penstock._fetch.scheduler import Call, Outcome
+from penstock._fetch.transport import FILE_START, SPOOL_BYTES
+from penstock._util.files import write_json
+from penstock.connector import OpenFor, Stream, keys_of
+from penstock.envelope import GZIP, utf8_body
+from penstock.errors import BrokenBodyError, ProviderError, SinkError, TransportError, UsageError
+from penstock.model import Answer, Request, Response
+from penstock.protocols import Refuse, Retry, Verdict
+from penstock.redact import MASK, Secret, mask, mask_json
+
+MANIFEST = "recording.json"
+FORMAT = 1
+
+Send = Callable[[], Outcome]
+Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
+
+_CREDENTIALS = frozenset({"set-cookie", "www-authenticate", "proxy-authenticate", "authentication-info"})  # headers
+_PACKED = (GZIP, b"PK\x03\x04", b"PK\x05\x06")
+_BLOCK = 1 << 20
+
+
+# --- recording --------------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Recorder:
+    """
+    Keeps the exchanges of a run. ``full``: only credentials are masked; else also what may be personal: the values of
+    personal columns, and those that no column of the stream declares.
+
+    A body that cannot be masked value by value is not kept.
+    """
+
+    folder: Path
+    full: bool
+    options: Mapping[str, Any] = field(factory=dict)  # of the run
+    _withheld: int = field(default=0, init=False)
+    _masking: Masking = field(init=False)
+    _manifest: dict[str, Any] = field(factory=dict, init=False)
+    _number: int = field(default=0, init=False)
+    _links: set[str] = field(factory=set, init=False)  # the paths of downloads
+    _held: list["_Exchange"] = field(factory=list, init=False)
+    _fields: dict[tuple[str, str], Fields] = field(factory=dict, init=False)  # by source and stream
+    _linked: dict[tuple[str, str], frozenset[str]] = field(factory=dict, init=False)  # columns that make requests
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._masking = Masking(self.full)
+
+    @property
+    def until(self) -> None:
+        return None
+
+    def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
+        """Make the directory, which must be new or empty. Raises UsageError where that is not possible."""
+        option = "--record-full" if self.full else "--record"
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if any(self.folder.iterdir()):
+                raise UsageError(f"{option} {self.folder}: there are files in it; name a new or an empty directory")
+            self.folder.chmod(0o700)
+            self._manifest = {
+                "format": FORMAT,
+                "penstock": __version__,
+                "masked": not self.full,
+                "started_at": started_at.isoformat(),
+                "finished": False,
+                "options": dict(self.options),
+                "sources": {source.name: self._described(source) for source in sources},
+            }
+            write_json(self.folder / MANIFEST, mask_json(self._manifest))
+            for source in self._manifest["sources"]:
+                (self.folder / quote(source, safe="")).mkdir(mode=0o700, exist_ok=True)  # two jobs of one source
+        except OSError as error:
+            raise UsageError(f"{option} {self.folder}: cannot be written: {error.strerror}") from None
+
+    def finish(self) -> Sequence[str]:
+        """Write what was held back, and that the run came to its end."""
+        try:
+            for exchange in self._held:
+                self._write(exchange, self._without_links(exchange))
+            write_json(self.folder / MANIFEST, mask_json({**self._manifest, "finished": True}))
+        except OSError as error:
+            raise SinkError(f"the recording {self.folder} cannot be written: {error.strerror}") from None
+        self._held.clear()
+        if not self._withheld:
+            return ()
+        return (
+            f"{self._withheld} answers are in the recording without their body, whose format cannot be masked; "
+            "--record-full keeps them",
+        )
+
+    def around(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
+        """Make the call, and keep it. An answer without records is kept in memory until the end of the run."""
+        with self._lock:
+            self._number += 1
+            number = self._number
+            if not call.request.credentials:
+                self._links.add(urlsplit(call.request.url).path)
+        outcome = send()
+        exchange = _Exchange(number=number, source=source, call=call, outcome=outcome)
+        response = outcome.response
+        with self._lock:
+            if response is None or not exchange.has_records:
+                self._held.append(exchange)
+                return outcome
+            try:
+                self._write(exchange, self._body(exchange))
+            except OSError as error:
+                why = f"the recording {self.folder} cannot be written: {error.strerror}"
+                return Outcome(call=call, error=SinkError(why))
+        return outcome
+
+    # --- what is masked -------------------------------------------------------------------------------------------
+
+    def _described(self, source: ConfiguredSource) -> dict[str, Any]:
+        """A source, with those of its settings that differ from their defaults."""
+        settings = {
+            one.name: plain
+            for one in keys_of(type(source.settings))
+            if (value := getattr(source.settings, one.name)) != one.default
+            and (plain := self._plain(value)) is not None
+        }
+        accounts = {
+            account: {key: plain for key, value in table.items() if (plain := self._plain(value)) is not None}
+            for account, table in source.settings.account_tables.items()
+        }
+        return {
+            "connector": source.connector.name,
+            "version": source.version,
+            "settings": {**settings, **({"accounts": accounts} if accounts else {})},
+        }
+
+    def _plain(self, value: Any) -> Any:
+        """A setting as JSON, a secret as ``***``; None for a path of this machine."""
+        if isinstance(value, Secret):
+            return MASK if value else None
+        if isinstance(value, str):
+            return self._masking.alias(value) if "@" in value and not self.full else value
+        if isinstance(value, (bool, int, float)):
+            return value
+        if isinstance(value, (tuple, list)):
+            return [plain for one in value if (plain := self._plain(one)) is not None]
+        if isinstance(value, Mapping):
+            return {name: plain for name, one in value.items() if (plain := self._plain(one)) is not None}
+        if isinstance(value, OpenFor):
+            month = f", {value.month_day}th of next month" if value.month_day else ""
+            return f"{value.days} days{month}"
+        return value.isoformat() if isinstance(value, date) else None
+
+    def _fields_of(self, source: ConfiguredSource, stream: Stream) -> tuple[Fields, frozenset[str]]:
+        key = (source.name, stream.name)
+        if key not in self._fields:
+            self._fields[key] = Fields.of(source, stream)
+            parents = [one.parent for one in source.streams if one.parent is not None]
+            linked = {column for one in parents if one.stream == stream.name for column in one.columns}
+            linked |= {
+                one.accounts_from[1]
+                for one in source.streams
+                if one.accounts_from is not None and one.accounts_from[0] == stream.name
+            }
+            self._linked[key] = frozenset(linked)
+        return self._fields[key], self._linked[key]
+
+    def _body(self, exchange: "_Exchange") -> "_Body":
+        """The body of an answer as it is kept."""
+        response, answer, stream = exchange.outcome.response, exchange.outcome.answer, exchange.call.stream
+        assert response is not None
+        if stream is None:
+            return self._without_secrets(response)
+        fields, linked = self._fields_of(exchange.source, stream)
+        if self.full and not fields.has_secrets:
+            return self._without_secrets(response)
+        items = answer.items if exchange.has_records else ()
+        formats = {one.format for one in items}
+        if formats & {"csv", "lines"}:
+            return self._rewritten(exchange, fields, linked)
+        if response.file is not None or response.body.startswith(_PACKED):
+            return self._json_of_file(exchange, fields, linked) if formats else self._unkept(exchange)
+        try:
+            body = utf8_body(response)
+        except BrokenBodyError:
+            return self._shortened(response)
+        if body.lstrip()[:1] not in (b"{", b"["):
+            return self._shortened(response) if not formats else self._unkept(exchange)
+        verdict = exchange.outcome.verdict
+        problem = verdict.error if isinstance(verdict, Refuse) else exchange.outcome.error
+        unread = isinstance(problem, BrokenBodyError)
+        found = _Body(suffix=".json", measured=response.measured)
+        stamps = getattr(exchange.call.read, "stamps", {})
+        records = None if unread else tuple(items)
+        found.content = [found.clean(self._masking.json(body, fields, records, linked, stamps))]
+        return found
+
+    def _without_secrets(self, response: Response) -> "_Body":
+        """The body as it was received, but for known secrets. A packed one is kept byte for byte."""
+        if response.body.startswith(_PACKED):
+            suffix = ".gz" if response.body.startswith(GZIP) else ".zip"
+            return _Body(content=_blocks(response.open()), suffix=suffix, measured=response.measured)
+        suffix = ".json" if response.body.lstrip()[:1] in (b"{", b"[") else ".txt"
+        found = _Body(suffix=suffix, measured=response.measured)
+        found.content = (found.clean(lines) for lines in _lines(response.open()))
+        return found
+
+    def _rewritten(self, exchange: "_Exchange", fields: Fields, linked: frozenset[str]) -> "_Body":
+        """The rows of a report, masked, in plain files; in a zip where there are several."""
+        coding = getattr(exchange.call.read, "encoding", None) or "utf-8"
+        found = _Body(suffix=".csv", measured=True)
+        files: dict[str, io.BytesIO] = {}
+        for one in exchange.outcome.answer.items:
+            if one.path not in files:
+                files[one.path] = io.BytesIO()
+                if one.format == "csv":
+                    files[one.path].write((one.delimiter.join(one.header) + "\n").encode())
+            raw = bytes(one.raw)
+            if one.format == "csv":
+                raw = self._masking.csv(one, raw, fields, linked)
+            else:
+                raw = self._masking.json(raw, fields, [evolve(one, raw=raw, format="array")], linked)
+            files[one.path].write(found.clean(raw))
+        whole = [(name, file.getvalue().decode().encode(coding, "replace")) for name, file in files.items()]
+        if len(whole) == 1:
+            found.content = [whole[0][1]]
+        else:
+            packed = io.BytesIO()
+            with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+                for name, content in whole:
+                    archive.writestr(name, content)
+            found.content, found.suffix = [packed.getvalue()], ".zip"
+        return found
+
+    def _json_of_file(self, exchange: "_Exchange", fields: Fields, linked: frozenset[str]) -> "_Body":
+        """A report in JSON that was packed, or is in a file: kept as plain JSON, masked."""
+        items = tuple(exchange.outcome.answer.items)
+        if len(items) != 1 or items[0].format not in ("array", "object"):
+            return self._unkept(exchange)
+        found = _Body(suffix=".json")
+        found.content = [found.clean(self._masking.json(bytes(items[0].raw), fields, items, linked))]
+        return found
+
+    def _shortened(self, response: Response) -> "_Body":
+        """The first words of an answer that is no data, such as an error page: no more than a message shows."""
+        words = response.words(200)
+        if response.body.lstrip().startswith(b"<"):
+            words = f"<p>{html.escape(words)}</p>"
+        return _Body(content=[words.encode()], suffix=".txt", measured=response.measured)
+
+    def _unkept(self, exchange: "_Exchange") -> "_Body":
+        self._withheld += 1
+        return _Body(
+            suffix="",
+            withheld="its format is not one that can be masked value by value; --record-full keeps it as it is",
+        )
+
+    def _without_links(self, exchange: "_Exchange") -> "_Body":
+        """The body of an answer without records: links to downloads without what grants access to them."""
+        response = exchange.outcome.response
+        if response is None:
+            return _Body(suffix="")
+        made = self._body(exchange)
+        content = b"".join(made.content)
+        if made.suffix == ".json" and self._links:
+            content = replaced_json(content, self._link)
+        return evolve(made, content=[content], altered=False)  # no record is in it
+
+    def _link(self, names: object, start: int, token: bytes) -> bytes | None:
+        if token[:1] != b'"' or b"?" not in token:
+            return None
+        link = text_of(token)
+        return json.dumps(self._masked_link(link)).encode() if self._is_download(link) else None
+
+    def _is_download(self, link: str) -> bool:
+        try:
+            return urlsplit(link).path in self._links
+        except ValueError:
+            return False
+
+    def _masked_link(self, link: str) -> str:
+        head, mark, query = link.partition("?")
+        return head + mark + "&".join(self._masked_pair(pair) for pair in query.split("&")) if mark else link
+
+    def _masked_pair(self, pair: str) -> str:
+        name, mark, value = pair.partition("=")
+        return f"{name}={self._masking.alias(unquote(value.replace('+', ' ')))}" if mark else self._masking.alias(pair)
+
+    def _request(self, call: Call) -> dict[str, Any]:
+        """The request as it is kept: as a later run makes it from the masked answers."""
+        request = call.request
+        if not request.credentials:
+            masked = tuple((name, self._masking.alias(value)) for name, value in request.params)
+            request = evolve(request, url=self._masked_link(request.url), params=masked)
+        linked = self._masking.linked
+        if linked:
+            parts = [(one, linked.get(unquote(one))) for one in request.url.split("/")]
+            request = evolve(
+                request,
+                url="/".join(one if new is None else quote(new, safe="") for one, new in parts),
+                params=tuple((name, linked.get(value, value)) for name, value in request.params),
+                body=replaced_json(request.body, self._linked_value) if request.body is not None else None,
+            )
+        return _described(request, linked.get(call.account or "", call.account))
+
+    def _linked_value(self, names: object, start: int, token: bytes) -> bytes | None:
+        new = self._masking.linked.get(text_of(token))
+        return None if new is None else json.dumps(new).encode() if token[:1] == b'"' else new.encode()
+
+    # --- files ----------------------------------------------------------------------------------------------------
+
+    def _write(self, exchange: "_Exchange", body: "_Body") -> None:
+        call, response, error = exchange.call, exchange.outcome.response, exchange.outcome.error
+        stem = f"{exchange.number:05d}{f'-{call.stream.name}' if call.stream is not None else ''}"
+        folder = self.folder / quote(exchange.source.name, safe="")
+        about: dict[str, Any] = {
+            "number": exchange.number,
+            "stream": call.stream.name if call.stream is not None else None,
+            "request": self._request(call),
+        }
+        if response is None:
+            about["error"] = str(error)
+        else:
+            about |= {
+                "status": response.status,
+                "headers": [
+                    [name, MASK if name in _CREDENTIALS else self._header(value)] for name, value in response.headers
+                ],
+                "received_at": response.received_at.isoformat(),
+                "measured": body.measured,
+                "body": f"{stem}{body.suffix}" if not body.withheld else None,
+            }
+            if body.withheld:
+                about["withheld"] = body.withheld
+            else:
+                handle = os.open(folder / f"{stem}{body.suffix}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+                with os.fdopen(handle, "wb") as file:
+                    for part in body.content:
+                        file.write(part)
+            if body.altered:
+                about["altered"] = True
+        write_json(folder / f"{stem}.exchange.json", mask_json(about))
+
+    def _header(self, value: str) -> str:
+        return self._masked_link(value) if "?" in value and self._is_download(value) else value
+
+
+@frozen(kw_only=True, eq=False)
+class _Exchange:
+    number: int
+    source: ConfiguredSource
+    call: Call
+    outcome: Outcome
+
+    @property
+    def has_records(self) -> bool:
+        """Whether records are in the answer. An object that answers a submission or a poll is the report's state."""
+        response, items = self.outcome.response, self.outcome.answer.items
+        if response is not None and response.file is not None:
+            return True
+        return any(not self.call.lenient or one.format != "object" for one in items)
+
+
+@define(eq=False, kw_only=True)
+class _Body:
+    """A body as it is kept. ``altered``: a known secret was masked in it, so that its rows are others."""
+
+    content: Iterable[bytes] = ()
+    suffix: str
+    measured: bool = True
+    altered: bool = False
+    withheld: str = ""
+
+    def clean(self, part: bytes) -> bytes:
+        """A part of the content without the secrets of this process."""
+        made = mask(part.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
+        self.altered = self.altered or made != part
+        return made
+
+
+def _blocks(file: BinaryIO) -> Iterable[bytes]:
+    return iter(lambda: file.read(_BLOCK), b"")
+
+
+def _lines(file: BinaryIO) -> Iterable[bytes]:
+    """The content in blocks that end with a line, so that no secret is cut in two."""
+    left = b""
+    for block in _blocks(file):
+        head, end, left = (left + block).rpartition(b"\n")
+        yield head + end
+    yield left
+
+
+def _described(request: Request, account: str | None) -> dict[str, Any]:
+    """A request as it is kept, and as it is found again: without credentials."""
+    params = [[name, MASK if name in request.masked else mask(value)] for name, value in request.params]
+    headers = [[name, MASK if name in request.masked else mask(value)] for name, value in request.headers]
+    made: dict[str, Any] = {"method": request.method, "url": mask(request.url), "params": params}
+    if headers:
+        made["headers"] = headers
+    if request.body is not None:
+        made["body"] = mask(request.body.decode("utf-8", "replace"))
+    if account is not None:
+        made["account"] = mask(account)
+    return made
+
+
+# --- replay -----------------------------------------------------------------------------------------------------------
+
+
+@define(eq=False)
+class Recording:
+    """
+    A recording to run from. Each of its answers is given once, those to equal requests in their order.
+
+    ``masked``: why its rows are not those of the provider; "": they are. ``started_at``: when the recorded run began,
+    ``until``: when its last answer came.
+    """
+
+    folder: Path
+    started_at: datetime
+    until: datetime
+    masked: str
+    finished: bool
+    options: Mapping[str, Any]
+    sources: Mapping[str, Mapping[str, Any]]
+    _answers: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = field(repr=False)
+    _given: set[str] = field(factory=set, init=False, repr=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Recording":
+        """Raises UsageError where this is no recording, or one of a later version."""
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            started_at = until = datetime.fromisoformat(manifest["started_at"])
+            found = []
+            for source in manifest["sources"]:
+                paths = (folder / quote(source, safe="")).glob("*.exchange.json")
+                found += [(source, path, json.loads(path.read_text())) for path in paths]
+            answers: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = {}
+            masked = "it was made with --record, which masks personal data" if manifest["masked"] else ""
+            for source, path, about in sorted(found, key=lambda one: int(one[2]["number"])):
+                base_url = manifest["sources"][source]["settings"].get("base_url", "")
+                key = _key(source, about["stream"], about["request"], base_url)
+                answers.setdefault(key, deque()).append((path, about))
+                if "received_at" in about:
+                    until = max(until, datetime.fromisoformat(about["received_at"]))
+                if about.get("altered") and not masked:
+                    masked = f"a credential was masked in its answer {path.name}"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            raise UsageError(
+                f"--replay {folder}: this is no recording that can be read ({why}); a run with --record DIR makes one"
+            ) from None
+        if manifest["format"] != FORMAT:
+            raise UsageError(f"--replay {folder}: it is of a later version, penstock {manifest['penstock']}; update")
+        return cls(
+            folder=folder,
+            started_at=started_at,
+            until=until,
+            masked=masked,
+            finished=manifest["finished"],
+            options=manifest["options"],
+            sources=manifest["sources"],
+            answers=answers,
+        )
+
+    def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
+        """No effect: everything is there."""
+
+    def finish(self) -> Sequence[str]:
+        return ()
+
+    def around(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
+        """The recorded outcome, judged anew."""
+        stream = call.stream.name if call.stream is not None else None
+        recorded = self.sources.get(source.name, {}).get("settings", {}).get("base_url", "")
+        key = _key(source.name, stream, _described(call.request, call.account), source.settings.base_url, recorded)
+        with self._lock:
+            again = key in self._given
+            self._given.add(key)
+            path, about = self._answers[key].popleft() if self._answers.get(key) else (self.folder, {})
+        if not about:
+            more = "no further answer to" if again else "no answer to"
+            return Outcome(call=call, error=TransportError(f"the recording {self.folder} has {more} {call.request}"))
+        if "error" in about:
+            return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}"))
+        if "withheld" in about:
+            why = f"the recording lacks the body of {path.name}: {about['withheld']}"
+            return Outcome(call=call, error=ProviderError(why))
+        response = self._response(path.with_name(about["body"]), about, call)
+        try:
+            verdict, answer = judge(call, response)
+        except Exception as error:
+            return Outcome(call=call, response=response, error=error)
+        if isinstance(verdict, Retry):
+            return Outcome(call=call, response=response, error=verdict.error)
+        return Outcome(call=call, response=response, verdict=verdict, answer=answer)
+
+    @staticmethod
+    def _response(path: Path, about: Mapping[str, Any], call: Call) -> Response:
+        file = _File(path) if getattr(call.read, "reads_files", False) and path.stat().st_size > SPOOL_BYTES else None
+        return Response(
+            status=about["status"],
+            headers=tuple((name, value) for name, value in about["headers"]),
+            body=path.read_bytes() if file is None else file.open().read(FILE_START),
+            file=file,
+            received_at=datetime.fromisoformat(about["received_at"]),
+            measured=about["measured"],
+        )
+
+    def settings_of(self, source: str, settings: type) -> dict[str, Any]:
+        """The recorded settings of a source as TOML would hold them, with a filler for each secret."""
+        values: dict[str, Any] = _filled(self.sources[source]["settings"])
+        hints = get_type_hints(settings)
+        for one in keys_of(settings):
+            if one.name in values and date in (hints[one.name], *get_args(hints[one.name])):
+                values[one.name] = date.fromisoformat(values[one.name])
+        return values
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(one) for name, one in value.items()}
+    return Secret("not-in-the-recording") if value == MASK else value
+
+
+@frozen
+class _File:
+    """A body in a file of the recording."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
+
+
+def _key(source: str, stream: str | None, request: Mapping[str, Any], *bases: str) -> str:
+    """What a request is found by. An address below the source's own is found by its path, wherever that source is."""
+    url = request["url"]
+    base = next((base for base in bases if base and url.startswith(base.rstrip("/"))), "").rstrip("/")
+    return json.dumps([source, stream, {**request, "url": [bool(base), url[len(base) :]]}], sort_keys=True)

@@ -1,0 +1,490 @@
+"""
+Recordings: what they keep, what they hide, and what a run from one delivers.
+"""
+
+import gzip
+import io
+import json
+import zipfile
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve, frozen
+from penstock import (
+    Envelope,
+    Parent,
+    Ready,
+    ReportFile,
+    Request,
+    SandboxRequest,
+    SandboxResponse,
+    Stream,
+    Waiting,
+    added,
+    column,
+    personal,
+    record,
+    secret,
+)
+from penstock._fetch.recording import Recorder, Recording
+from penstock._util.clock import StandingClock
+from penstock.errors import UsageError
+from penstock.project.api import Project
+from penstock.testing import FAULTS, replayed, with_faults
+from small import Small
+from worlds import PROVIDERS, Provider, then
+
+HOW = ("record", "record_full")
+
+
+def project(provider: Provider, base_url: str, **more: Any) -> Project:
+    """A project with this provider as its source, at noon of the tests' day."""
+    values = {**provider.settings, "requests_per_second": 2000.0, "poll_first_s": 0.01, "poll_max_s": 0.02, **more}
+    return Project(
+        {"source": {provider.name: {**values, "base_url": base_url}}},
+        environ={},
+        clock=lambda stop: then(provider.today),
+    )
+
+
+def counts(report: Mapping[str, Any]) -> dict[str, tuple[int, int]]:
+    """Records and requests, by stream."""
+    (source,) = report["sources"].values()
+    return {name: (stream["records"], stream["requests"]) for name, stream in source["streams"].items()}
+
+
+def recorded(provider: Provider, folder: Path, how: str) -> dict[str, Any]:
+    """Record a run of the provider's exact imitation into ``folder / how``, its rows into ``out``; its report."""
+    days = provider.window()
+    with provider.served() as (server, _):
+        found = project(provider, server.base_url).run(
+            provider.name,
+            to=f"jsonl:{folder / 'out'}",
+            streams=provider.streams,
+            since=days[0],
+            until=days[-1],
+            **{how: folder / how},  # type: ignore[arg-type]
+        )
+    assert found.exit_code == 0, found.report
+    return found.report
+
+
+def delivered(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("data.jsonl")
+        if ".penstock" not in path.parts
+    }
+
+
+def content(folder: Path) -> bytes:
+    """Every byte of a recording, unpacked."""
+    parts = []
+    for path in sorted(folder.rglob("*")):
+        if path.is_file():
+            raw = path.read_bytes()
+            parts.append(gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw)
+            if raw[:2] == b"PK":
+                archive = zipfile.ZipFile(io.BytesIO(raw))
+                parts += [archive.read(name) for name in archive.namelist()]
+    return b"\n".join(parts)
+
+
+every = pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
+
+
+@every
+def test_a_full_recording_delivers_the_same_files_without_network(provider: Provider, tmp_path: Path) -> None:
+    """
+    Into a new target, byte by byte, with the provider gone, and in a project without its configuration.
+    """
+    recorded(provider, tmp_path, "record_full")
+
+    again = Project({}, environ={}).run(
+        provider.name, to=f"jsonl:{tmp_path / 'again'}", replay=tmp_path / "record_full"
+    )
+
+    assert again.exit_code == 0, again.report
+    rows = delivered(tmp_path / "out")
+    assert rows
+    assert delivered(tmp_path / "again") == rows
+
+
+@every
+def test_a_masked_recording_is_a_fixture(provider: Provider, tmp_path: Path) -> None:
+    """
+    The kit reads it with as many records in every stream, none of them set aside; no personal value is in it.
+    """
+    report = recorded(provider, tmp_path, "record")
+    rows = [json.loads(line) for body in delivered(tmp_path / "out").values() for line in body.splitlines()]
+
+    found = replayed(provider.name, tmp_path / "record")
+
+    assert found.report.exit_code == 0, found.report.errors
+    assert counts(found.report.as_dict()) == counts(report)
+    columns = [one for stream in provider.registry.streams(provider.name) for one in stream.columns]
+    private = {one.name for one in columns if one.personal} - {one.name for one in columns if not one.personal}
+    values = {str(row[name]) for row in rows for name in private & row.keys() if row[name] is not None}
+    partly = {one.name for one in columns if "*.value" in one.hidden_personal}
+    public = json.dumps([{name: row[name] for name in row.keys() - private - partly} for row in rows])
+    kept = content(tmp_path / "record")
+    values = {value for value in values if len(value) > 5 and value not in public}
+    assert [value for value in values if value.encode() in kept] == []
+    assert len(values) > 20 or provider.name != "talroo"
+    if any(one.personal for one in columns):
+        assert b"masked-" in kept
+
+
+@every
+@pytest.mark.parametrize("how", HOW)
+def test_a_recording_is_for_its_owner_only(provider: Provider, how: str, tmp_path: Path) -> None:
+    """
+    Directories 0700, files 0600.
+    """
+    recorded(provider, tmp_path, how)
+
+    there = [tmp_path / how, *(tmp_path / how).rglob("*")]
+    assert [path for path in there if path.stat().st_mode & 0o077] == []
+
+
+def test_a_masked_recording_reaches_no_target_with_a_ledger(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """
+    Neither an old nor a new one; standard output and a single file take its rows.
+    """
+    provider = PROVIDERS["talroo"]
+    recorded(provider, tmp_path, "record")
+    empty = Project({}, environ={})
+
+    for to in (f"jsonl:{tmp_path / 'out'}", f"csv:{tmp_path / 'new'}"):
+        with pytest.raises(UsageError, match=r"its rows are not those of the provider .* Print them with --to -"):
+            empty.run("talroo", to=to, replay=tmp_path / "record")
+    assert not (tmp_path / "new").exists()
+    printed = empty.run("talroo", to="-", replay=tmp_path / "record")
+    one = empty.run("talroo", to=f"jsonl:{tmp_path / 'clicks.jsonl'}", replay=tmp_path / "record")
+
+    assert (printed.exit_code, one.exit_code) == (0, 0), (printed.errors, one.errors)
+    assert sorted(capfd.readouterr().out.splitlines()) == sorted((tmp_path / "clicks.jsonl").read_text().splitlines())
+
+
+def test_rows_are_rebuilt_after_a_mapping_was_mended(tmp_path: Path) -> None:
+    """
+    Into the target of the recorded run, with --full; what was read after the recording stays.
+    """
+    provider = PROVIDERS["talroo"]
+    recorded(provider, tmp_path, "record_full")
+    days = provider.window()
+    with provider.served() as (server, _):
+        later = Project(
+            {"source": {"talroo": {**provider.settings, "base_url": server.base_url}}},
+            environ={},
+            clock=lambda stop: StandingClock(datetime(2026, 3, 25, tzinfo=UTC), stop),
+        )
+        to = f"jsonl:{tmp_path / 'out'}"
+        newer = later.run("talroo", to=to, since=days[-1], until=days[-1], full=True)
+        again = later.run("talroo", to=to, full=True, replay=tmp_path / "record_full")
+        status = later.status("talroo", to=to)
+
+    assert (newer.exit_code, again.exit_code) == (0, 0)
+    assert again.report["sources"]["talroo"]["streams"]["clicks"]["partitions"]["delivered"] == 4
+    assert "talroo: what was read after the recording stays as it is" in again.notices
+    assert status.exit_code == 0
+
+
+def test_a_request_that_was_not_recorded_is_named(tmp_path: Path) -> None:
+    """
+    Of a window that was not recorded, and of a directory that holds none.
+    """
+    recorded(PROVIDERS["talroo"], tmp_path, "record_full")
+    empty = Project({}, environ={})
+
+    found = empty.run("talroo", to="-", replay=tmp_path / "record_full", since="2026-03-01", until="2026-03-01")
+
+    assert found.exit_code == 1
+    assert "has no answer to GET http://127.0.0.1" in found.errors[0]["message"]
+    with pytest.raises(UsageError, match="this is no recording that can be read"):
+        empty.run("talroo", to="-", replay=tmp_path / "out")
+    with pytest.raises(UsageError, match="there are files in it"):
+        recorded(PROVIDERS["talroo"], tmp_path, "record_full")
+
+
+# --- what a provider may send -----------------------------------------------------------------------------------------
+
+
+@record(key="id")
+class Buyer:
+    id: str
+    name: str | None = personal()
+    born: date | None = personal()
+    phone: int | None = personal()
+    visits: int | None = None
+    hash: str | None = secret()
+    more: Any = column(hidden=("[name=hash]",), hidden_personal=("contact.mail",))
+
+
+@record(key="order")
+class Order:
+    buyer: str = added()
+    order: str
+
+
+CANARIES = ("Ann Canary", "1985-03-12", "4915551234", "h4sh-canary", "mail-canary", "note-canary", "s1gned-canary")
+
+ANN = {
+    "id": "b1",
+    "name": "Ann Canary",
+    "born": "1985-03-12",
+    "phone": 4915551234,
+    "visits": 7,
+    "hash": "h4sh-canary",
+    "more": {"contact": {"mail": "mail-canary", "city": "Oslo"}, "list": [{"name": "hash", "value": "h4sh-canary"}]},
+    "note": "note-canary",
+}
+
+
+def a_shop(folder: Path, answer: Callable[[SandboxRequest], Any], **stream: Any) -> Small:
+    given: dict[str, Any] = {"path": "/buyers", "kind": "snapshot", "envelope": Envelope(items="data"), **stream}
+    return Small(folder=folder, streams=[Stream(name="buyers", summary="", record=Buyer, **given)], answer=answer)
+
+
+def taped(shop: Small, folder: Path, *, full: bool = False) -> tuple[Any, bytes]:
+    """The report of a recorded run, and every byte of the recording."""
+    report = shop.run(tape=Recorder(folder, full))
+    return report, content(folder)
+
+
+def again(shop: Small, folder: Path) -> Any:
+    """The report of a run from the recording, whose provider answers nothing."""
+    other = Small(folder=folder / "again", streams=shop.streams, answer=lambda request: 500)
+    report: Any = other.run(tape=Recording.open(folder))
+    assert other.requests == []
+    shop.sink = other.sink
+    return report
+
+
+def leaked(kept: bytes) -> list[str]:
+    return [one for one in CANARIES if one.encode() in kept]
+
+
+def test_values_are_masked_and_keep_their_form(tmp_path: Path) -> None:
+    """
+    Personal columns, personal and secret parts of nested ones, and members that no column declares; all else stays.
+    """
+    shop = a_shop(tmp_path, lambda request: {"data": [ANN, {**ANN, "id": "b2"}], "total": 2})
+
+    first, kept = taped(shop, tmp_path / "tape")
+    second = again(shop, tmp_path / "tape")
+
+    assert leaked(kept) == []
+    assert b"Oslo" in kept
+    assert (first.exit_code, second.exit_code) == (0, 0)
+    one, other = shop.rows("buyers")
+    assert one["name"].startswith("masked-")
+    assert one["name"] == other["name"]
+    assert (one["id"], one["visits"], one["born"], len(str(one["phone"]))) == ("b1", 7, "1111-11-11", 10)
+    assert one["more"]["contact"]["city"] == "Oslo"
+    assert one["more"]["list"] == []  # the object that the hidden path selects
+
+
+def test_a_full_recording_masks_credentials_only(tmp_path: Path) -> None:
+    """
+    Secret columns and parts; the rows are those of the provider.
+    """
+    shop = a_shop(tmp_path, lambda request: {"data": [ANN]})
+
+    _, kept = taped(shop, tmp_path / "tape", full=True)
+    rows = shop.rows("buyers")
+    again(shop, tmp_path / "tape")
+
+    assert leaked(kept) == ["Ann Canary", "1985-03-12", "4915551234", "mail-canary", "note-canary"]
+    assert shop.rows("buyers") == rows
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["masked", "full"])
+@pytest.mark.parametrize("packed", ["plain", "gzip", "zip", "latin-1", "json lines"])
+def test_report_files_are_recorded(packed: str, full: bool, tmp_path: Path) -> None:
+    """
+    Unpacked where they are masked; in every form that a report may have, totals included.
+    """
+    names = "id,name,born,phone,visits,hash,note"
+    lines = [f"b{number},Ann Canary,1985-03-12,4915551234,7,h4sh-canary,note-canary" for number in range(3)]
+    plain = "\n".join([names, *lines, "Total,,,,21,,"]) + "\n"
+    whole = plain.encode()
+    if packed == "json lines":
+        whole = "".join(json.dumps({**ANN, "id": f"b{number}"}) + "\n" for number in range(3)).encode()
+    if packed == "zip":
+        file = io.BytesIO()
+        with zipfile.ZipFile(file, "w") as archive:
+            archive.writestr("a.csv", plain)
+            archive.writestr("b.csv", plain.replace("b0", "b7").replace("b1", "b8").replace("b2", "b9"))
+        whole = file.getvalue()
+    whole = {"gzip": gzip.compress(whole), "latin-1": plain.replace("Ann", "Änn").encode("latin-1")}.get(packed, whole)
+    encoding = "latin-1" if packed == "latin-1" else None
+    shop = a_shop(tmp_path, lambda request: whole, envelope=ReportFile(totals="Total", encoding=encoding))
+
+    first, kept = taped(shop, tmp_path / "tape", full=full)
+    rows = shop.rows("buyers")
+    second = again(shop, tmp_path / "tape")
+
+    assert first.errors == second.errors == []
+    assert len(rows) == len(shop.rows("buyers")) == (6 if packed == "zip" else 3)
+    assert "h4sh-canary" not in leaked(kept)
+    if full:
+        assert shop.rows("buyers") == rows
+    else:
+        assert leaked(kept) == []
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (json.dumps({"data": [ANN]}).encode()[:-40], "the body is no JSON"),
+        (b"<html><p>Bad gateway</p><!-- Ann Canary --></html>", "HTML"),
+        ({"dta": [ANN]}, "the body has dta"),
+        (503, "HTTP 503"),
+    ],
+    ids=["cut", "html", "renamed", "503"],
+)
+def test_an_odd_answer_stays_odd(answer: Any, message: str, tmp_path: Path) -> None:
+    """
+    A run from the recording fails as the recorded one did, and no personal value is in it.
+    """
+    shop = a_shop(tmp_path, lambda request: answer)
+
+    first, kept = taped(shop, tmp_path / "tape")
+    second = again(shop, tmp_path / "tape")
+
+    assert leaked(kept) == []
+    assert (first.exit_code, second.exit_code) == (1, 1)
+    assert message in first.errors[0]["message"]
+    assert message in second.errors[0]["message"]
+
+
+def test_a_connection_that_breaks_is_recorded(tmp_path: Path) -> None:
+    """
+    Its message is the answer to the request.
+    """
+    shop = a_shop(tmp_path, with_faults(lambda request: SandboxResponse(), [evolve(FAULTS["reset"], kind="fatal")]))
+
+    taped(shop, tmp_path / "tape")
+    report = again(shop, tmp_path / "tape")
+
+    assert report.exit_code == 1
+    assert report.errors[0]["message"].startswith("as recorded: 127.0.0.1 ")
+
+
+@frozen
+class Polled:
+    """A report whose link to the file grants access to it."""
+
+    def handle(self, response: Any) -> str:
+        return "7"
+
+    def poll(self, submission: Request, handle: str) -> Request:
+        return Request(url=submission.url.replace("/buyers", f"/status/{handle}"))
+
+    def state(self, response: Any, age_s: float) -> Any:
+        told = response.json()
+        if told["state"] == "busy":
+            return Waiting()
+        return Ready(downloads=(Request.link("", told["link"], credentials=False),))
+
+    def lost(self, response: Any) -> bool:
+        return False
+
+
+@pytest.mark.parametrize("full", [False, True], ids=["masked", "full"])
+def test_a_report_on_demand_is_recorded_with_its_download(full: bool, tmp_path: Path) -> None:
+    """
+    Polls in their order; the link without what grants access, in the answer that names it and in its request.
+    """
+    polls = iter(["busy", "done"])
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.path.startswith("/status"):
+            host = request.headers["host"]
+            link = f"http://{host}/file/x.csv?sig=s1gned-canary%2B%2F&expires=20260101"
+            return {"state": next(polls), "link": link}
+        if request.path.startswith("/file"):
+            assert "s1gned-canary" in request.query
+            return b"id,name,visits\nb1,Ann Canary,7\n"
+        return {"report": "7"}
+
+    shop = a_shop(
+        tmp_path,
+        answer,
+        envelope=Envelope(),
+        poller=Polled(),
+        downloads=ReportFile(),
+        poll_first_s=0.01,
+        poll_max_s=0.01,
+    )
+
+    first, kept = taped(shop, tmp_path / "tape", full=full)
+    second = again(shop, tmp_path / "tape")
+
+    assert first.errors == second.errors == []
+    assert "s1gned-canary" not in leaked(kept)
+    assert [row["visits"] for row in shop.rows("buyers")] == [7]
+
+
+def test_children_are_found_by_masked_parents(tmp_path: Path) -> None:
+    """
+    A parent's key that is personal is in the path of a child's request: masked, and found again.
+    """
+
+    @record(key="name")
+    class Person:
+        name: str = personal(default=...)
+
+    people = Stream(name="people", summary="", record=Person, kind="snapshot", path="/people")
+    orders = Stream(
+        name="orders",
+        summary="",
+        record=Order,
+        kind="snapshot",
+        parent=Parent(stream="people", columns=("name",)),
+        requests=lambda settings, slice_: [
+            Request(
+                url=settings.url("/people/{name}/orders", name=slice_.parent["name"]),
+                columns={"buyer": slice_.parent["name"]},
+            )
+        ],
+    )
+
+    def answer(request: SandboxRequest) -> Any:
+        return [{"order": "1"}] if "orders" in request.path else [{"name": "Ann Canary"}, {"name": "Bob Canary"}]
+
+    shop = Small(folder=tmp_path, streams=[people, orders], answer=answer)
+
+    first, kept = taped(shop, tmp_path / "tape")
+    second = again(shop, tmp_path / "tape")
+
+    assert first.errors == second.errors == []
+    assert b"Canary" not in kept
+    assert len(shop.rows("orders")) == 2
+
+
+def test_a_body_that_cannot_be_masked_is_not_kept(tmp_path: Path) -> None:
+    """
+    Of a decoder whose records are not found in the body; the run and its replay name it.
+    """
+
+    @frozen
+    class Lines:
+        def __call__(self, response: Any) -> Any:
+            from penstock import Answer, Items
+
+            rows = [dict(zip(("id", "name"), line.split("|"), strict=True)) for line in response.text().split()]
+            return Answer(items=[Items(raw=json.dumps(rows).encode())])
+
+    shop = a_shop(tmp_path, lambda request: b"b1|Ann-Canary b2|Bob-Canary", envelope=Lines())
+
+    first, kept = taped(shop, tmp_path / "tape")
+    second = again(shop, tmp_path / "tape")
+
+    assert b"Canary" not in kept
+    assert "1 answers are in the recording without their body" in " ".join(first.notices)
+    assert "--record-full keeps it as it is" in second.errors[0]["message"]
