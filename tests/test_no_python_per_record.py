@@ -30,6 +30,7 @@ from penstock import (
     SandboxApp,
     SandboxRequest,
     SandboxResponse,
+    Sink,
     Slice,
     SourceSettings,
     Stream,
@@ -46,7 +47,11 @@ from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
 from penstock._run.runner import run
 from penstock._util.clock import Clock
+from penstock.project.records import layouts_of
 from penstock.sandbox.server import serve
+from penstock_plugins.doors.bookmarks import Bookmarks
+from penstock_plugins.doors.messages import MessageSink
+from penstock_plugins.doors.singer import SingerMessages
 
 FEW, MORE = 1000, 2000  # records a page
 PAGES = 3
@@ -185,7 +190,6 @@ def calls_of(work: Callable[[], object]) -> int:
 def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> int:
     """The calls of one run that reads the stream in pages of this size, after one that compiled and imported all."""
     registry = Registry([penstock_plugins, ShopPlugin(), *plugins])
-    kind = registry.sink(to.partition(":")[0])
     with serve(provider(size)) as server:
         settings = SourceSettings(base_url=server.base_url, start=DAY, concurrency=1)
         streams = tuple(evolve(one, paginator=named("page_number", size_param="size", size=size)) for one in STREAMS)
@@ -198,7 +202,8 @@ def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> 
         )
 
         def once() -> None:
-            job = Job(source=source, streams=(stream,), sink=kind.open(kind.parse(to)), until=DAY, full=True)
+            sink = _messages(source, stream) if to == "singer" else _sink(registry, to)
+            job = Job(source=source, streams=(stream,), sink=sink, until=DAY, full=True)
             report = run([job], clock=Clock())
             assert report.exit_code == 0, report.errors
             assert report.as_dict()["sources"]["shop"]["streams"][stream]["records"] == PAGES * size
@@ -210,10 +215,23 @@ def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> 
 NEEDS_ARROW = pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs the extra arrow")
 
 
-@pytest.fixture(params=["jsonl", "csv", pytest.param("parquet", marks=NEEDS_ARROW)])
+def _sink(registry: Registry, to: str) -> Sink:
+    kind = registry.sink(to.partition(":")[0])
+    made: Sink = kind.open(kind.parse(to))
+    return made
+
+
+def _messages(source: ConfiguredSource, stream: str) -> MessageSink:
+    """The sink of ``penstock singer``, whose output goes nowhere."""
+    return MessageSink(SingerMessages(1), Bookmarks(layouts_of(source, [stream]), [stream]), lambda content: None)
+
+
+@pytest.fixture(params=["jsonl", "csv", "singer", pytest.param("parquet", marks=NEEDS_ARROW)])
 def target(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], str]:
-    """A fresh target of files under each name. Postgres is none of them: psycopg takes a row at a time."""
-    return lambda name: f"{request.param}:{tmp_path / name}"
+    """
+    A fresh target of files under each name, or messages. Postgres is none of them: psycopg takes a row at a time.
+    """
+    return lambda name: "singer" if request.param == "singer" else f"{request.param}:{tmp_path / name}"
 
 
 @pytest.mark.parametrize("stream", ["sales", "leads"])

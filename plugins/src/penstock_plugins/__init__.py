@@ -93,3 +93,6 @@ def penstock_commands() -> "Iterable[Command]":
         target="penstock_plugins.page.command:page",
         summary="Show what was delivered as a page for a browser.",
     )
+    yield Command(
+        name="singer", target="penstock_plugins.doors.singer:singer", summary="Be a Singer tap for targets and Meltano."
+    )

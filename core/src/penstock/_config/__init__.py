@@ -19,6 +19,7 @@ from penstock._config.checked import (
     AccountSections,
     Checked,
     Offers,
+    RawValue,
     Section,
     SectionContext,
     check_section,
@@ -218,10 +219,19 @@ class Config:
                     problems.append(f"--set {section}.{name}.{next(iter(keys))}: no {section} {name!r} here.{meant}")
         return tuple(problems)
 
-    def with_values(self, source: str, values: Mapping[str, Any], where: str) -> "Config":
-        """The same configuration with these keys of a source, as TOML values. Existing keys are kept."""
-        keys = {key: raw_value("source", key, value, where) for key, value in values.items()}
-        keys |= self.sources.get(source, {})
+    def with_values(self, source: str, values: Mapping[str, Any], where: str, *, replace: bool = False) -> "Config":
+        """
+        The same configuration with these keys of a source, as TOML values. Existing keys are kept, unless ``replace``:
+        then these values take their place, and a text is parsed as the type of its key, as in the environment.
+        """
+        known = self.sources.get(source, {})
+        keys = {
+            key: RawValue(value, where, text=True)
+            if replace and isinstance(value, str)
+            else raw_value("source", key, value, where)
+            for key, value in values.items()
+        }
+        keys = {**known, **keys} if replace else {**keys, **known}
         return evolve(self, sources={**self.sources, source: keys})
 
     def _context(self, path: str, further: str, offers: Offers) -> SectionContext:

@@ -91,6 +91,30 @@ def json_schema(
     }
 
 
+def settings_schema(connector: Connector) -> dict[str, Any]:
+    """
+    The schema of one source of this connector, for a configuration without references: a secret stands in it as text
+    and is marked with ``writeOnly``.
+    """
+    hints = typing.get_type_hints(connector.settings)
+    attributes = keys_of(connector.settings)
+    properties = {}
+    for one in attributes:
+        schema = {**_type(hints[one.name]), "description": help_of(one)}
+        if isinstance(one.default, (str, int, float, bool)):
+            schema["default"] = one.default
+        if bare_type(hints[one.name]) is Secret:
+            schema["writeOnly"] = True
+        properties[one.name] = schema
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "title": connector.summary,
+        "type": "object",
+        "properties": properties,
+        "required": [one.name for one in attributes if one.default is attrs.NOTHING and not is_per_account(one)],
+    }
+
+
 def _named(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
     """Sections by name. A section with the name of its connector or kind may omit that key; any other needs it."""
     prefix = "source" if key == "connector" else "sink"

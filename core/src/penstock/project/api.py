@@ -5,19 +5,21 @@ Methods print nothing and set no signal handler. They return frozen results, and
 be called from any thread, several at a time.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
+from typing import Any
 
+from penstock._config.schema import settings_schema
 from penstock._plan.planner import Job
-from penstock._plan.selection import chosen_streams
+from penstock._plan.selection import chosen_streams, select_streams
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
 from penstock.project import ledgers, verify
 from penstock.project.jobs import Nowhere, refuse_missed, window_of
 from penstock.project.reading import OnEvent, Reading, collected, ignore
-from penstock.project.records import Records
+from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
     ChangesResult,
     Checked,
@@ -33,6 +35,7 @@ from penstock.project.results import (
     run_order,
 )
 from penstock.project.setup import Notice, blamed
+from penstock.sinks import Layout
 
 _Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
 
@@ -50,6 +53,41 @@ class Project(Reading):
     TargetError, for a call that cannot be carried out. Failures of a provider or a target during a call are in the
     result.
     """
+
+    def with_source(
+        self, source: str, values: Mapping[str, Any], *, where: str = "values", exclude: Sequence[str] = ()
+    ) -> "Project":
+        """
+        A project in which these keys of a source replace the configured ones, as for a program with a configuration of
+        its own. A text is parsed as the type of its key; None leaves a key as it is. ``where``: the origin of the
+        values, for messages. ``exclude``: columns to leave out besides the configured ones.
+        """
+        given = {key: value for key, value in values.items() if value is not None}
+        made = Project(clock=self._clock)
+        made._setup = self._setup.with_values(source, given, where) if given else self._setup
+        if exclude:
+            (configured,), _ = made._setup.configured([source], notice=collected()[1])
+            left_out = [*configured.settings.exclude, *exclude]
+            made._setup = made._setup.with_values(source, {"exclude": left_out}, where)
+        return made
+
+    def settings_schema(self, source: str) -> dict[str, Any]:
+        """
+        The JSON Schema (draft 7) of the configuration of this source, or of a source of this connector. Secrets are
+        marked with ``writeOnly``.
+        """
+        return settings_schema(self._setup.registry.connector(self._setup.config.connector_of(source)))
+
+    def layouts(self, source: str, streams: Sequence[str] | None = None) -> tuple[Layout, ...]:
+        """
+        The columns, key and kind of a source's streams, in the order of their declaration, as sinks receive them.
+
+        ``streams``: names or patterns (``"*"``: all that can be read); None: those that are on by default. A stream
+        travels with those that are derived from it.
+        """
+        (configured,), _ = self._setup.configured([source], notice=collected()[1])
+        chosen = select_streams([configured], tuple(streams or ()))[source]
+        return layouts_of(configured, chosen)
 
     def read(
         self,

@@ -24,7 +24,7 @@ from penstock.sinks import Part, Sink, Target
 class Choice(NamedTuple):
     """The selection of streams, accounts and days, as on the command line; None or empty: the default."""
 
-    to: str | None = None
+    to: str | Sink | None = None  # a sink's name or place, or a sink made by the caller
     streams: tuple[str, ...] = ()
     exclude_streams: tuple[str, ...] = ()
     accounts: tuple[str, ...] = ()
@@ -43,14 +43,17 @@ def jobs_for(
     ``planning``: a source without ``to`` takes its last target, or none. Raises UsageError and ConfigError.
     """
     config = setup.config
-    to, allowed = choice.to, choice.allowed
+    made = choice.to if not isinstance(choice.to, str) else None
+    to, allowed = choice.to if isinstance(choice.to, str) else None, choice.allowed
     sources: tuple[str, ...] = (name,)
-    pipeline = config.pipelines.get(name) if to is None or name not in config.sources else None
+    pipeline = config.pipelines.get(name) if choice.to is None or name not in config.sources else None
     named_by = "sink" if to is None else "--to"
     if pipeline is not None:
         named_by = named_by if to is not None else f"{config.where}: pipeline.{name}.sink"
         allowed = allowed or pipeline.allowed
-        sources, to = config.pipeline(name).sources, to or pipeline.sink
+        sources, to = config.pipeline(name).sources, to or (pipeline.sink if made is None else None)
+    elif made is not None:
+        pass
     elif to is None and planning:
         to = next(iter(setup.history.targets([name])), None)
     elif to is None:
@@ -58,7 +61,9 @@ def jobs_for(
     configured, sink_choice = setup.configured(sources, to, sink_named_by=named_by, notice=notice)
     chosen = _selected(config, configured, choice, pipeline, notice)
     refuse_missed(config, configured, chosen)
-    sink: Sink = Nowhere() if sink_choice is None else sink_choice.kind.open(sink_choice.settings)
+    sink: Sink = made or Nowhere()
+    if sink_choice is not None:
+        sink = sink_choice.kind.open(sink_choice.settings)
     jobs = []
     for source in configured:
         since, until = window_of(choice.since, choice.until, now.astimezone(source.zone).date())

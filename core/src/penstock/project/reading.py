@@ -24,6 +24,7 @@ from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.report import Allowance
+from penstock.sinks import Sink
 
 if TYPE_CHECKING:
     from penstock._fetch.recording import Recording
@@ -115,7 +116,7 @@ class Reading:
         self,
         name: str,
         *,
-        to: str | None = None,
+        to: str | Sink | None = None,
         streams: Sequence[str] | None = None,
         exclude_streams: Sequence[str] | None = None,
         accounts: Sequence[str] | None = None,
@@ -135,7 +136,8 @@ class Reading:
         """
         Fetch what is not final yet and deliver it, as ``penstock run`` does.
 
-        ``name``: a pipeline, or a source with ``to``. ``since``, ``until``: days, both included, or a text such as
+        ``name``: a pipeline, or a source with ``to``: a sink's name or place, or a sink that the caller made, which is
+        not remembered for ``plan`` and ``status``. ``since``, ``until``: days, both included, or a text such as
         ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
         from the threads of the run, one call at a time. ``allow_rejected``: how many records may be set aside without
         exit code 5: True, a number, or a share such as "1%"; None: as the pipeline states. ``shard``: ``"3/16"`` reads
@@ -163,7 +165,6 @@ class Reading:
         receivers = self._receivers(name, to) if replay is None else ()
         try:
             jobs, sink = jobs_for(setup, name, choice, clock.now(), notice)
-            assert sink is not None
             if recording is not None:
                 _refuse_masked(recording, jobs, sink)
             tape = recording or _recorder(record, record_full, choice)
@@ -179,7 +180,7 @@ class Reading:
             notify(receivers, name, result, notice)
         return evolve(result, notices=tuple(dict.fromkeys((*notices, *result.notices))))
 
-    def _receivers(self, name: str, to: str | None) -> tuple[Notification, ...]:
+    def _receivers(self, name: str, to: str | Sink | None) -> tuple[Notification, ...]:
         """The receivers of the pipeline that ``name`` means; none for a source."""
         config = self._setup.config
         if name not in config.pipelines or (to is not None and name in config.sources):
@@ -189,7 +190,7 @@ class Reading:
     def _performed(
         self,
         jobs: Sequence[Job],
-        sink: SinkChoice,
+        sink: SinkChoice | None,
         clock: Clock,
         notice: Notice,
         on_event: OnEvent,
@@ -211,9 +212,9 @@ class Reading:
             return RunResult.not_started(error)
         return RunResult.of(report)
 
-    def _remember(self, choice: SinkChoice, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
+    def _remember(self, choice: SinkChoice | None, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
         """Remember the target for later calls. A failure to do so is reported and ignored."""
-        if choice.remembered is None:
+        if choice is None or choice.remembered is None:
             return
         try:
             self._setup.history.remember(choice.remembered, [job.source.name for job in jobs], clock.now())
@@ -231,7 +232,7 @@ def _pace(source: ConfiguredSource) -> float | None:
 
 
 def _choice(
-    to: str | None,
+    to: str | Sink | None,
     streams: Sequence[str] | None,
     exclude_streams: Sequence[str] | None,
     accounts: Sequence[str] | None,
@@ -281,12 +282,12 @@ def _as_recorded(choice: Choice, recording: "Recording") -> Choice:
     )
 
 
-def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: SinkChoice) -> None:
+def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: SinkChoice | None) -> None:
     """Raise UsageError for a masked recording and a target with a ledger."""
     if recording.masked and any(getattr(job.sink, "keeps_ledger", True) for job in jobs):
         raise UsageError(
             f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "
-            f"{sink.shown} has a ledger, which would count them as delivered. Print them with --to -, write one "
+            f"{sink.shown if sink is not None else 'the sink'} has a ledger, which would count them as delivered. Print them with --to -, write one "
             "file such as --to jsonl:rows.jsonl, or make the recording with --record-full."
         )
 

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from attrs import define, evolve, field, frozen
 
+from penstock._config.source import ConfiguredSource
 from penstock._decode.page import PLAIN
 from penstock._plan.planner import Job
 from penstock._read.components import components_of
@@ -58,11 +59,7 @@ class Records:
     @property
     def layout(self) -> Layout:
         """The stream's columns in order, with partition columns and ``_extra``."""
-        source = self.job.source
-        stream = source.stream(self.stream)
-        read = source.stream(stream.derived.stream) if stream.derived is not None else stream
-        layouts = components_of(source, read, ()).shape.layouts
-        return next(layout for layout in layouts if layout.stream == self.stream)
+        return next(one for one in layouts_of(self.job.source, self.job.streams) if one.stream == self.stream)
 
     def __iter__(self) -> Iterator[Batch]:
         return self._batches(plain=True)
@@ -128,6 +125,12 @@ class Records:
                 f"{name}: {len(reading.rejected)} records could not be decoded and are missing from the rows, the "
                 f"first because {first.path}: {first.reason}. `rejected` holds them; allow_rejected=True accepts that"
             )
+
+
+def layouts_of(source: ConfiguredSource, streams: Sequence[str]) -> tuple[Layout, ...]:
+    """The layouts of these streams, each followed by those that are derived from it."""
+    read = [stream for stream in source.streams if stream.name in streams and stream.derived is None]
+    return tuple(layout for stream in read for layout in components_of(source, stream, ()).shape.layouts)
 
 
 @frozen

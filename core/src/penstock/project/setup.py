@@ -11,7 +11,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from penstock.errors import ConfigError, PenstockError, PluginError
 
@@ -41,6 +41,8 @@ class Setup:
     plugins: Iterable[object] | None = None
     environ: Mapping[str, str] = field(factory=lambda: os.environ, repr=False)
     strict_plugins: bool = False
+    values: Mapping[str, tuple[Mapping[str, Any], str]] = field(factory=dict, repr=False)
+    """Source -> values in place of those of the file, and where they are from. They may be secrets."""
 
     _lock: threading.RLock = field(factory=threading.RLock, init=False, repr=False)
 
@@ -60,7 +62,10 @@ class Setup:
         from penstock._config import load
 
         given = self.file if self.file is None or isinstance(self.file, Mapping) else Path(self.file)
-        return load(given, self.sets, self.environ)
+        config = load(given, self.sets, self.environ)
+        for source, (values, where) in self.values.items():
+            config = config.with_values(source, values, where, replace=True)
+        return config
 
     @cached_property
     def history(self) -> "History":
@@ -79,6 +84,11 @@ class Setup:
         made = copy.copy(self)
         made.__dict__["config"] = config
         return made
+
+    def with_values(self, source: str, values: Mapping[str, Any], where: str) -> "Setup":
+        """The same setup with these keys of a source in place of the configured ones; see ``Config.with_values``."""
+        before, _ = self.values.get(source, ({}, ""))
+        return evolve(self, values={**self.values, source: ({**before, **values}, where)})
 
     def configured(
         self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice

@@ -1,0 +1,131 @@
+"""
+What the commands ``singer`` and ``airbyte`` share: files of JSON, and a run whose output is messages.
+"""
+
+import json
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from decimal import Decimal
+from pathlib import Path
+from types import FrameType
+from typing import Any, BinaryIO, TypeVar
+
+import click
+from penstock import OutputClosedError, Project, UsageError, mask
+
+from penstock_plugins.doors.bookmarks import Bookmarks
+from penstock_plugins.doors.messages import Messages, MessageSink
+
+T = TypeVar("T")
+JSON_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+"""The type of an option that names a file."""
+
+
+def read_json(path: Path, option: str, expected: type[T]) -> T:
+    """The JSON in a file; numbers with a point stay exact. Raises UsageError."""
+    try:
+        found = json.loads(path.read_bytes(), parse_float=Decimal)
+    except OSError as error:
+        raise UsageError(f"{option} {path}: cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{option} {path}: is not JSON: {error}") from None
+    if not isinstance(found, expected):
+        kind = "an object" if expected is dict else "a list"
+        raise UsageError(f"{option} {path}: expected {kind} of JSON, found {type(found).__name__}")
+    return found
+
+
+def run_to(
+    project: Project,
+    source: str,
+    messages: Messages,
+    streams: Sequence[str],
+    excluded: Sequence[str],
+    states: Mapping[str, Any],
+) -> int:
+    """
+    Read these streams as a run does, and write them as messages to standard output. The exit code is that of ``run``;
+    a signal ends the run with the state of what is complete.
+    """
+    if not streams:
+        say("no stream is selected")
+        return 0
+    project = project.with_source(source, {}, exclude=excluded)
+    bookmarks = Bookmarks(project.layouts(source, streams), streams)
+    bookmarks.load({stream: state for stream, state in states.items() if stream in streams})
+    with standard_output() as output, stopping() as stop:
+        sink = MessageSink(messages, bookmarks, output)
+
+        def heard(event: Mapping[str, Any]) -> None:
+            sink.heard(event)
+            if event["event"] in ("notice", "note", "partition_failed", "retry", "defect"):
+                say(event["message"])
+
+        result = project.run(source, to=sink, streams=streams, on_event=heard, stop=stop)
+    for error in result.errors:
+        if error["partition"] is None:
+            say(error["message"])
+    for text in (result.set_aside, result.truncated, result.summary):
+        if text:
+            say(text)
+    return result.exit_code
+
+
+def say(text: str) -> None:
+    """One line on stderr, masked."""
+    click.echo(mask(f"penstock: {text}"), err=True)
+
+
+@contextmanager
+def standard_output() -> "Iterator[Callable[[bytes], None]]":
+    """
+    A function that writes to standard output and flushes. Everything that is printed meanwhile goes to stderr, since a
+    line that is no message breaks the reader.
+    """
+    real = sys.stdout
+    output: BinaryIO = real.buffer
+
+    def put(content: bytes) -> None:
+        try:
+            output.write(content)
+            output.flush()
+        except BrokenPipeError:
+            _discard(real)
+            raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
+
+    sys.stdout = sys.stderr
+    try:
+        yield put
+    finally:
+        sys.stdout = real
+
+
+def _discard(output: Any) -> None:
+    """Discard buffered output, else the interpreter reports the closed pipe at exit."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, output.fileno())
+    os.close(nowhere)
+
+
+@contextmanager
+def stopping() -> Iterator[threading.Event]:
+    """An event that the first Ctrl-C or SIGTERM sets; the second ends the process at once."""
+    stop = threading.Event()
+    former: dict[int, Any] = {}
+
+    def end(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        for known in former:
+            signal.signal(known, signal.SIG_DFL)
+
+    if threading.current_thread() is threading.main_thread():
+        former = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)

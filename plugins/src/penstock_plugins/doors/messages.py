@@ -1,0 +1,175 @@
+"""
+Records and states as messages on standard output: the sink of the commands ``singer`` and ``airbyte``.
+
+A partition's messages appear when its counts were verified, all at once, and a state follows the records that it
+covers. Nothing runs once per record: a block of JSON lines becomes messages by replacing its line ends.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from tempfile import SpooledTemporaryFile, gettempdir
+from typing import IO, Any, Protocol
+
+from attrs import define, field
+from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
+
+from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
+from penstock_plugins.files.disk import file_errors
+from penstock_plugins.files.jsonl import encode_lines
+
+_IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
+_BLOCK_BYTES = 1 << 20
+_STATE_BYTES = 4096  # of states, per partition: with many accounts, not every partition is followed by a state
+
+
+class Messages(Protocol):
+    """The messages of one protocol, each one JSON line. ``decimals_as_text``: a decimal is a text, not a number."""
+
+    @property
+    def decimals_as_text(self) -> bool: ...
+
+    def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
+        """What comes before the first record: the schemas, and the state so far."""
+
+    def around(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
+        """What stands before and after the JSON of each record of this partition; the latter without a line end."""
+
+    def state(self, states: Mapping[str, Any]) -> bytes:
+        """The states of all streams."""
+
+    def complete(self, stream: str) -> bytes:
+        """What comes after the last record of a stream of which every partition was delivered."""
+
+
+def message(value: Mapping[str, Any]) -> bytes:
+    """One message as a line."""
+    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode() + b"\n"
+
+
+def around(value: Mapping[str, Any], place: str) -> tuple[bytes, bytes]:
+    """The bytes of a message before and after the text ``place``, which stands for a record."""
+    before, _, after = message(value).removesuffix(b"\n").partition(json.dumps(place).encode())
+    return before, after
+
+
+@define(eq=False)
+class MessageSink:
+    """
+    ``chosen``: the streams that are written; others only travel with them. ``output`` writes bytes, and raises
+    OutputClosedError when the reader is gone.
+    """
+
+    messages: Messages
+    bookmarks: Bookmarks
+    output: Callable[[bytes], None]
+    planned: dict[str, int] = field(factory=dict, init=False)  # stream -> partitions, as the run's events state it
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "MessageTarget":
+        return MessageTarget(self)
+
+    def open_readonly(self, source: str) -> None:
+        return None
+
+    def heard(self, event: Mapping[str, Any]) -> None:
+        """Take over what an event of the run states."""
+        if event["event"] == "planned":
+            self.planned[event["stream"]] = event["partitions"]
+
+
+@define(eq=False)
+class MessageTarget:
+    sink: MessageSink
+    ledger: StateLedger = field(init=False)
+    _delivered: dict[str, int] = field(factory=dict, init=False)
+    _uncovered: int = field(default=0, init=False)  # partitions whose completion no state was written for
+    _broken: bool = field(default=False, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.ledger = StateLedger(self.sink.bookmarks)
+
+    @property
+    def chosen(self) -> Sequence[str]:
+        return self.sink.bookmarks.chosen
+
+    def check(self, layouts: Sequence[Layout]) -> None:
+        """Write the schemas and the former state, once, before the first record."""
+        written = [layout for layout in layouts if layout.stream in self.chosen]
+        self.put(self.sink.messages.start(written, self._states()))
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "MessageWriter":
+        return MessageWriter(self, [layout for layout in layouts if layout.stream in self.chosen])
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        return True
+
+    def put(self, content: bytes) -> None:
+        if self._broken:
+            return
+        try:
+            self.sink.output(content)
+        except OutputClosedError:
+            self._broken = True
+            raise
+
+    def committed(self, entry: LedgerEntry) -> None:
+        """Record a delivery. A state follows, unless it is large in comparison with what it newly covers."""
+        stream = entry.partition.stream
+        self._delivered[stream] = self._delivered.get(stream, 0) + (not entry.truncated)
+        if not self.sink.bookmarks.delivered(entry) and not self._uncovered:
+            return
+        self._uncovered += 1
+        state = self.sink.messages.state(self._states())
+        if self._uncovered * _STATE_BYTES >= len(state):
+            self._put_state(state)
+
+    def finish(self, stream: str) -> None:
+        """State that the stream is complete, if every planned partition was delivered."""
+        if self._delivered.get(stream, 0) == self.sink.planned.get(stream):
+            for name in self.sink.bookmarks.travelling(stream):
+                self.put(self.sink.messages.complete(name))
+
+    def close(self) -> None:
+        """Write the state of what is complete, also after an interruption: some readers take the last line only."""
+        if self._delivered and not self._broken:
+            self._put_state(self.sink.messages.state(self._states()))
+
+    def _put_state(self, state: bytes) -> None:
+        self.put(state)
+        self._uncovered = 0
+
+    def _states(self) -> dict[str, Any]:
+        return {stream: self.sink.bookmarks.state(stream) for stream in self.chosen}
+
+
+@define(eq=False)
+class MessageWriter:
+    """One partition, held back until it is committed."""
+
+    target: MessageTarget
+    layouts: Sequence[Layout]
+    _held: dict[str, IO[bytes]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._held = {layout.stream: SpooledTemporaryFile(_IN_MEMORY_BYTES) for layout in self.layouts}  # noqa: SIM115
+
+    def write(self, batch: Batch) -> None:
+        held = self._held.get(batch.layout.stream)
+        if held is not None:
+            with file_errors(Path(gettempdir())):
+                held.write(encode_lines(batch.rows, decimals_as_text=self.target.sink.messages.decimals_as_text))
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        for layout in self.layouts:
+            before, after = self.target.sink.messages.around(layout, entry)
+            between = after + b"\n" + before
+            with self._held[layout.stream] as held:
+                held.seek(0)
+                while block := b"".join(held.readlines(_BLOCK_BYTES)):
+                    self.target.put(before + block.removesuffix(b"\n").replace(b"\n", between) + after + b"\n")
+        self.target.committed(entry)
+        return entry
+
+    def abort(self) -> None:
+        for held in self._held.values():
+            held.close()

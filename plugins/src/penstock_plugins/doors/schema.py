@@ -1,0 +1,88 @@
+"""
+A stream in the terms that other tools share: a JSON Schema (a subset of draft 7), a primary key and a cursor.
+
+The subset has no references, no ``allOf`` and no ``additionalProperties``, and writes "nullable" as a list of types:
+the loaders of Singer and Airbyte refuse or misread everything else.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from penstock import EXTRA, Column, Layout
+
+_TYPES: dict[str, list[str]] = {
+    "text": ["string"],
+    "integer": ["integer"],
+    "boolean": ["boolean"],
+    "date": ["string"],
+    "datetime": ["string"],
+    "json": ["object", "array", "string", "number", "boolean"],
+}
+
+
+def json_schema(layout: Layout, *, decimals_as_text: bool = False) -> dict[str, Any]:
+    """
+    The schema of a stream's records. ``decimals_as_text``: a decimal is a text of the format ``x-singer.decimal``, for
+    loaders that make a binary float of every number.
+    """
+    decimal = {"type": ["string"], "format": "x-singer.decimal"} if decimals_as_text else {"type": ["number"]}
+    return {
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {column.name: _property(column, decimal) for column in layout.columns},
+        "required": [column.name for column in layout.columns if not column.nullable],
+    }
+
+
+def _property(column: Column, decimal: Mapping[str, Any]) -> dict[str, Any]:
+    """
+    The schema of one column. A time whose zone the provider does not state is text: the format ``date-time`` would
+    require a zone that nobody knows.
+    """
+    types = ["object"] if column.name == EXTRA else _TYPES.get(column.type, [])
+    made: dict[str, Any] = {**decimal} if column.type == "decimal" else {"type": types}
+    made["type"] = [*(["null"] if column.nullable else []), *made["type"]]
+    if column.type == "date":
+        made["format"] = "date"
+    if column.type == "datetime" and column.zone == "aware":
+        made["format"] = "date-time"
+    words = [column.description, f"({column.unit})" if column.unit else ""]
+    if any(words):
+        made["description"] = " ".join(filter(None, words))
+    return made
+
+
+def key_of(layout: Layout) -> list[str]:
+    """
+    The columns that identify a record over all partitions; empty for a stream without a key. A row of ``changes`` is
+    the same row on each day that it appears.
+    """
+    if not layout.key:
+        return []
+    partition = () if layout.kind == "changes" else layout.partition_columns
+    return list(dict.fromkeys((*partition, *layout.key)))
+
+
+def day_of(layout: Layout) -> str | None:
+    """The column with the day of the partition; None for a snapshot."""
+    return layout.partition_columns[-1] if layout.kind != "snapshot" and layout.partition_columns else None
+
+
+def automatic(layout: Layout) -> set[str]:
+    """The columns that cannot be left out."""
+    return {*layout.key, *layout.partition_columns, *layout.derived_by}
+
+
+def groups(layouts: Sequence[Layout]) -> dict[str, tuple[Layout, ...]]:
+    """
+    Each stream that is read, with those that are derived from it: these travel with its records. ``layouts``: as
+    :meth:`penstock.Project.layouts` gives them, each derived stream behind the one that it is derived from.
+    """
+    found: dict[str, tuple[Layout, ...]] = {}
+    for layout in layouts:
+        if layout.derived_by and found:
+            last = next(reversed(found))
+            found[last] = (*found[last], layout)
+        else:
+            found[layout.stream] = (layout,)
+    return found

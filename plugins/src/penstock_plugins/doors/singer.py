@@ -1,0 +1,232 @@
+"""
+``penstock singer SOURCE``: a source as a Singer tap, for every Singer target and Meltano.
+
+Messages go to standard output, everything else to stderr. The Singer specification:
+https://hub.meltano.com/singer/spec
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from attrs import field, frozen
+from penstock import Layout, LedgerEntry, Project, UsageError, __version__
+
+from penstock_plugins.doors import schema
+from penstock_plugins.doors.command import JSON_FILE, read_json, run_to
+from penstock_plugins.doors.messages import around, message
+
+_RECORD = "\0record"
+
+
+@frozen
+class SingerMessages:
+    """
+    SCHEMA, RECORD, STATE and ACTIVATE_VERSION. ``version``: of full tables, larger in each run; milliseconds since
+    1970. ``decimals_as_text``: see :func:`schema.json_schema`.
+    """
+
+    version: int
+    decimals_as_text: bool = False
+    _versioned: set[str] = field(factory=set, init=False)
+
+    def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
+        self._versioned.update(layout.stream for layout in layouts if is_full_table(layout))
+        return b"".join(map(self._schema, layouts)) + self.state(states)
+
+    def _schema(self, layout: Layout) -> bytes:
+        """The SCHEMA of a stream. Without a key the key properties are an empty list, which some targets refuse."""
+        day = schema.day_of(layout)
+        return message(
+            {
+                "type": "SCHEMA",
+                "stream": layout.stream,
+                "schema": schema.json_schema(layout, decimals_as_text=self.decimals_as_text),
+                "key_properties": schema.key_of(layout),
+                **({"bookmark_properties": [day]} if day else {}),
+            }
+        )
+
+    def around(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
+        read_at = (entry.read_at or datetime.now(UTC)).astimezone(UTC)
+        version = {"version": self.version} if layout.stream in self._versioned else {}
+        record = {"type": "RECORD", "stream": layout.stream, "record": _RECORD, **version}
+        return around({**record, "time_extracted": f"{read_at:%Y-%m-%dT%H:%M:%S.%fZ}"}, _RECORD)
+
+    def state(self, states: Mapping[str, Any]) -> bytes:
+        return message({"type": "STATE", "value": {"bookmarks": states}})
+
+    def complete(self, stream: str) -> bytes:
+        if stream not in self._versioned:
+            return b""
+        return message({"type": "ACTIVATE_VERSION", "stream": stream, "version": self.version})
+
+
+def is_full_table(layout: Layout) -> bool:
+    """
+    Whether a run delivers every row of the stream, so that a target may delete the rows of former runs. A stream of
+    several accounts is none: another tap, or a former configuration, may have written other accounts.
+    """
+    return layout.kind == "snapshot" and not layout.partition_columns
+
+
+# --- catalog --------------------------------------------------------------------------------------------------------
+
+
+def catalog(layouts: Sequence[Layout], by_default: set[str]) -> dict[str, Any]:
+    """The catalog of ``--discover``; streams that are on by default are selected."""
+    return {"streams": [_entry(layout, layout.stream in by_default) for layout in layouts]}
+
+
+def _entry(layout: Layout, by_default: bool) -> dict[str, Any]:
+    key, day, fixed = schema.key_of(layout), schema.day_of(layout), schema.automatic(layout)
+    method = "FULL_TABLE" if layout.kind == "snapshot" else "INCREMENTAL"
+    stream = {
+        "inclusion": "available",
+        "selected-by-default": by_default,
+        "selected": by_default,
+        "table-key-properties": key,
+        "forced-replication-method": method,
+        **({"valid-replication-keys": [day]} if day else {}),
+    }
+    columns = [
+        {
+            "breadcrumb": ["properties", column.name],
+            "metadata": {
+                "inclusion": "automatic" if column.name in fixed else "available",
+                "selected-by-default": True,
+            },
+        }
+        for column in layout.columns
+    ]
+    return {
+        "tap_stream_id": layout.stream,
+        "stream": layout.stream,
+        "schema": schema.json_schema(layout),
+        "key_properties": key,
+        "replication_method": method,
+        **({"replication_key": day} if day else {}),
+        "metadata": [{"breadcrumb": [], "metadata": stream}, *columns],
+    }
+
+
+@frozen
+class Selection:
+    """What a catalog selects: the streams, and the columns to leave out as ``stream.column``."""
+
+    streams: tuple[str, ...]
+    excluded: tuple[str, ...]
+
+    @classmethod
+    def of(cls, found: Any, layouts: Sequence[Layout], by_default: set[str]) -> "Selection":
+        """
+        The selection by metadata. A stream or column without ``selected`` is selected as it is by default, a column
+        whose inclusion is automatic always is.
+        """
+        known = {layout.stream: layout for layout in layouts}
+        streams, excluded = [], []
+        try:
+            for entry in found["streams"]:
+                name = entry.get("tap_stream_id") or entry["stream"]
+                metadata = {tuple(one["breadcrumb"]): one["metadata"] for one in entry.get("metadata", ())}
+                wanted = metadata.get((), {}).get("selected", entry.get("selected"))
+                if not (name in by_default if wanted is None else wanted):
+                    continue
+                if name not in known:
+                    raise UsageError(
+                        f"the catalog selects the stream {name!r}, which this source does not have; there are "
+                        f"{', '.join(known)}. Make a new catalog with --discover"
+                    )
+                streams.append(name)
+                excluded += _excluded(known[name], metadata)
+        except (AttributeError, KeyError, TypeError):
+            raise UsageError("the catalog is not one of Singer's: expected what --discover prints") from None
+        return cls(tuple(streams), tuple(excluded))
+
+
+def _excluded(layout: Layout, metadata: Mapping[tuple[str, ...], Mapping[str, Any]]) -> list[str]:
+    fixed = schema.automatic(layout)
+    return [
+        f"{layout.stream}.{column.name}"
+        for column in layout.columns
+        if column.name not in fixed and not metadata.get(("properties", column.name), {}).get("selected", True)
+    ]
+
+
+# --- the command ----------------------------------------------------------------------------------------------------
+
+
+@click.command("singer")
+@click.argument("source")
+@click.option("--config", "config_file", type=JSON_FILE, metavar="FILE", help="Keys of the source as JSON.")
+@click.option("--catalog", "--properties", "catalog_file", type=JSON_FILE, metavar="FILE", help="What is selected.")
+@click.option("--state", "state_file", type=JSON_FILE, metavar="FILE", help="The state that a target printed last.")
+@click.option(
+    "--decimals",
+    type=click.Choice(["number", "text"]),
+    default="number",
+    help="text: for targets that make a binary float of every number.  [default: number]",
+)
+@click.option("--discover", is_flag=True, help="Print the catalog.")
+@click.option("--about", is_flag=True, help="Print name, capabilities and settings as JSON.")
+@click.option("--format", "format_", hidden=True)
+@click.option("--test", is_flag=True, help="Try the credentials.")
+@click.option("--version", is_flag=True, help="Print the version.")
+@click.pass_obj
+def singer(
+    project: Project,
+    source: str,
+    *,
+    config_file: Path | None,
+    catalog_file: Path | None,
+    state_file: Path | None,
+    decimals: str,
+    discover: bool,
+    about: bool,
+    format_: str | None,
+    test: bool,
+    version: bool,
+) -> int:
+    """
+    Be a Singer tap: print the records of SOURCE as messages, for a target.
+
+    SOURCE is a source of the configuration, or a connector whose keys are in --config.
+    """
+    if version:
+        click.echo(f"penstock {__version__}")
+        return 0
+    if about:
+        click.echo(json.dumps(_about(project, source), indent=2))
+        return 0
+    if config_file is not None:
+        project = project.with_source(source, read_json(config_file, "--config", dict), where=str(config_file))
+    if test:
+        checked = project.check(source)
+        click.echo("\n".join(one.message for one in checked.checked), err=True)
+        return checked.exit_code
+    layouts = project.layouts(source, ["*"])
+    by_default = {layout.stream for layout in project.layouts(source)}
+    if discover:
+        click.echo(json.dumps(catalog(layouts, by_default), indent=2))
+        return 0
+    found = read_json(catalog_file, "--catalog", dict) if catalog_file is not None else {"streams": []}
+    chosen = Selection.of(found, layouts, by_default)
+    if catalog_file is None:
+        chosen = Selection(tuple(by_default), ())
+    states = read_json(state_file, "--state", dict) if state_file is not None else {}
+    bookmarks = states.get("bookmarks") or {}
+    messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), decimals == "text")
+    return run_to(project, source, messages, chosen.streams, chosen.excluded, bookmarks)
+
+
+def _about(project: Project, source: str) -> dict[str, Any]:
+    return {
+        "name": source,
+        "version": __version__,
+        "sdk_version": None,
+        "capabilities": ["about", "activate-version", "catalog", "discover", "state", "test"],
+        "settings": project.settings_schema(source),
+    }
