@@ -27,7 +27,7 @@ WORKERS ?= 2
 # More for uv sync, such as "--group readers": tests that need a library that is not installed are skipped.
 SYNC ?=
 
-.PHONY: demo test quick test-all dates lint soak docs setup wheels clean bench
+.PHONY: demo test quick test-all dates doors lint soak docs setup wheels clean bench
 
 demo: setup  ## every connector against its sandbox, into ./penstock-demo
 	@$(BIN)/penstock demo
@@ -38,6 +38,9 @@ test: setup lint  ## lint, types and every test
 
 quick: setup  ## the tests without sockets and processes, for the person who edits
 	@$(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket
+
+doors: setup  ## the doors with the real clients, each installed into an environment of its own below .doors
+	@$(BIN)/pytest -n $(WORKERS) -m doors --timeout 600 tests/test_doors.py $(PYTEST)
 
 dates: setup  ## the quick tests on the days of DATES
 	@for at in $(DATES); do echo "at $$at"; \

@@ -47,6 +47,7 @@ from penstock.connector import ConnectorPlugin
 from penstock.project.notify import OCCASIONS
 from penstock.report import RunReport
 from penstock.sandbox.server import Server, serve
+from penstock.testing.memory import MemorySink
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
 FIRST, LAST = date(2026, 3, 7), date(2026, 3, 9)
@@ -191,6 +192,67 @@ def test_a_run_is_a_frozen_result(project: Project, tmp_path: Path, capsys: pyte
         result.exit_code = 1  # type: ignore[misc]
     assert capsys.readouterr() == ("", "")
     assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_sink_may_be_the_callers_own(project: Project, tmp_path: Path) -> None:
+    """
+    A run into a sink that the caller made; ``plan`` does not remember it. A pipeline's streams go there, too.
+    """
+    sink = MemorySink(tmp_path / "ledger.sqlite")
+
+    assert project.run("shop", to=sink, **DAYS).exit_code == 0
+    assert len(sink.all("sales")) == 12
+    assert project.plan("shop", **DAYS).target is None
+    assert project.run("daily", to=sink, **DAYS).report["sources"]["shop"]["streams"]["sales"]["records"] == 12
+    assert not (tmp_path / "data").exists()
+
+
+def test_the_columns_of_a_source_are_values(project: Project) -> None:
+    """
+    Layouts need no request; a stream that does not exist is refused.
+    """
+    (sales,) = project.layouts("shop")
+
+    assert (sales.stream, sales.kind, sales.key, sales.partition_columns) == (
+        "sales",
+        "report",
+        ("id",),
+        ("shop_id", "day"),
+    )
+    assert [column.name for column in sales.columns][-1] == "_extra"
+    assert project.layouts("shop", ["*"]) == (sales,)
+    with pytest.raises(UsageError, match="sails"):
+        project.layouts("shop", ["sails"])
+
+
+def test_keys_of_a_source_may_come_from_elsewhere(project: Project, shop: Shop) -> None:
+    """
+    They replace those of the configuration, a text is parsed as the type of its key, None changes nothing, and the
+    project that they are put over stays as it is. Further columns are left out besides the configured ones.
+    """
+    other = project.with_source("shop", {"shop_ids": "8,9", "start": "2026-03-09", "key": None, "exclude": ["price"]})
+    other = other.with_source("shop", {}, exclude=["lines"])
+
+    rows = list(other.read("shop", "sales", until=LAST).rows())
+    assert {row.shop_id for row in rows} == {"8", "9"}
+    assert {row.day for row in rows} == {LAST}
+    assert {column.name for column in other.layouts("shop")[0].columns}.isdisjoint({"price", "lines"})
+    assert {row.shop_id for row in project.read("shop", "sales", **DAYS).rows()} == {"7", "8"}
+    with pytest.raises(ConfigError, match=r"keys\.json: source\.shop\.timeout_s: found \"soon\""):
+        project.with_source("shop", {"timeout_s": "soon"}, where="keys.json").layouts("shop")
+    with pytest.raises(ConfigError, match="unknown key"):
+        project.with_source("shop", {"colour": "red"}).layouts("shop")
+
+
+def test_the_keys_of_a_source_have_a_schema(project: Project) -> None:
+    """
+    A JSON Schema of the connector's keys: a key without a default is required, a secret is marked.
+    """
+    schema = project.settings_schema("shop")
+
+    assert schema["required"] == ["key"]
+    assert schema["properties"]["key"] == {"type": "string", "description": "the key", "writeOnly": True}
+    assert schema["properties"]["shop_ids"]["type"] == "array"
 
 
 def test_events_reach_the_callback(project: Project) -> None:

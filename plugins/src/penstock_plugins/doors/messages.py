@@ -11,23 +11,49 @@ from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, Protocol
 
-from attrs import define, field
+import msgspec
+from attrs import define, field, frozen
 from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
 from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
 from penstock_plugins.files.disk import file_errors
 from penstock_plugins.files.jsonl import encode_lines
 
+_JSON = msgspec.json.Encoder(decimal_format="number")
 _IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
 _BLOCK_BYTES = 1 << 20
 _STATE_BYTES = 4096  # of states, per partition: with many accounts, not every partition is followed by a state
 
 
+@frozen
+class Texts:
+    """What stands in a record as text, for loaders that spoil it otherwise: decimals, and nested values as JSON."""
+
+    decimals: bool = False
+    nested: bool = False
+
+    def lines(self, batch: Batch) -> bytes:
+        """The rows of a batch as JSON lines."""
+        if self.nested:
+            for column in batch.layout.columns:
+                if column.type == "json":
+                    _write_out(batch.rows, column.name)
+        return encode_lines(batch.rows, decimals_as_text=self.decimals)
+
+
+def _write_out(rows: Sequence[Any], column: str) -> None:
+    for row in rows:
+        value = getattr(row, column)
+        if value is not None and value is not msgspec.UNSET:
+            text = _JSON.encode(value).decode()
+            setattr(row, column, None if text == "null" else text)
+
+
 class Messages(Protocol):
-    """The messages of one protocol, each one JSON line. ``decimals_as_text``: a decimal is a text, not a number."""
+    """The messages of one protocol, each one JSON line."""
 
     @property
-    def decimals_as_text(self) -> bool: ...
+    def texts(self) -> Texts: ...
 
     def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
         """What comes before the first record: the schemas, and the state so far."""
@@ -157,7 +183,7 @@ class MessageWriter:
         held = self._held.get(batch.layout.stream)
         if held is not None:
             with file_errors(Path(gettempdir())):
-                held.write(encode_lines(batch.rows, decimals_as_text=self.target.sink.messages.decimals_as_text))
+                held.write(self.target.sink.messages.texts.lines(batch))
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         for layout in self.layouts:

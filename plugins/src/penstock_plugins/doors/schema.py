@@ -10,42 +10,44 @@ from typing import Any
 
 from penstock import EXTRA, Column, Layout
 
-_TYPES: dict[str, list[str]] = {
-    "text": ["string"],
-    "integer": ["integer"],
-    "boolean": ["boolean"],
-    "date": ["string"],
-    "datetime": ["string"],
-    "json": ["object", "array", "string", "number", "boolean"],
+_TYPES: dict[str, dict[str, Any]] = {
+    "text": {"type": ["string"]},
+    "integer": {"type": ["integer"]},
+    "decimal": {"type": ["number"]},
+    "boolean": {"type": ["boolean"]},
+    "date": {"type": ["string"], "format": "date"},
+    "datetime": {"type": ["string"], "format": "date-time"},
+    "json": {"type": ["object", "array", "string", "number", "boolean"]},
+    EXTRA: {"type": ["object"]},
 }
+_JSON_TEXT = {"type": ["string"], "contentMediaType": "application/json"}
 
 
-def json_schema(layout: Layout, *, decimals_as_text: bool = False) -> dict[str, Any]:
+def json_schema(layout: Layout, *, decimals_as_text: bool = False, nested_as_text: bool = False) -> dict[str, Any]:
     """
-    The schema of a stream's records. ``decimals_as_text``: a decimal is a text of the format ``x-singer.decimal``, for
-    loaders that make a binary float of every number.
+    The schema of a stream's records. ``decimals_as_text``: a decimal is a text of the format ``x-singer.decimal``.
+    ``nested_as_text``: a nested value is a text that holds JSON.
+
+    A time whose zone the provider does not state is text: the format ``date-time`` would require a zone that nobody
+    knows.
     """
-    decimal = {"type": ["string"], "format": "x-singer.decimal"} if decimals_as_text else {"type": ["number"]}
+    types = {
+        **_TYPES,
+        **({"decimal": {"type": ["string"], "format": "x-singer.decimal"}} if decimals_as_text else {}),
+        **({"json": _JSON_TEXT, EXTRA: _JSON_TEXT} if nested_as_text else {}),
+    }
     return {
         "$schema": "http://json-schema.org/draft-07/schema#",
         "type": "object",
-        "properties": {column.name: _property(column, decimal) for column in layout.columns},
+        "properties": {column.name: _property(column, types) for column in layout.columns},
         "required": [column.name for column in layout.columns if not column.nullable],
     }
 
 
-def _property(column: Column, decimal: Mapping[str, Any]) -> dict[str, Any]:
-    """
-    The schema of one column. A time whose zone the provider does not state is text: the format ``date-time`` would
-    require a zone that nobody knows.
-    """
-    types = ["object"] if column.name == EXTRA else _TYPES.get(column.type, [])
-    made: dict[str, Any] = {**decimal} if column.type == "decimal" else {"type": types}
-    made["type"] = [*(["null"] if column.nullable else []), *made["type"]]
-    if column.type == "date":
-        made["format"] = "date"
-    if column.type == "datetime" and column.zone == "aware":
-        made["format"] = "date-time"
+def _property(column: Column, types: Mapping[str, dict[str, Any]]) -> dict[str, Any]:
+    naive = column.type == "datetime" and column.zone == "naive"
+    known = types[EXTRA if column.name == EXTRA else "text" if naive else column.type]
+    made = {**known, "type": [*(["null"] if column.nullable else []), *known["type"]]}
     words = [column.description, f"({column.unit})" if column.unit else ""]
     if any(words):
         made["description"] = " ".join(filter(None, words))

@@ -17,7 +17,7 @@ from penstock import Layout, LedgerEntry, Project, UsageError, __version__
 
 from penstock_plugins.doors import schema
 from penstock_plugins.doors.command import JSON_FILE, read_json, run_to
-from penstock_plugins.doors.messages import around, message
+from penstock_plugins.doors.messages import Texts, around, message
 
 _RECORD = "\0record"
 
@@ -26,11 +26,11 @@ _RECORD = "\0record"
 class SingerMessages:
     """
     SCHEMA, RECORD, STATE and ACTIVATE_VERSION. ``version``: of full tables, larger in each run; milliseconds since
-    1970. ``decimals_as_text``: see :func:`schema.json_schema`.
+    1970.
     """
 
     version: int
-    decimals_as_text: bool = False
+    texts: Texts = field(factory=Texts)
     _versioned: set[str] = field(factory=set, init=False)
 
     def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
@@ -44,7 +44,9 @@ class SingerMessages:
             {
                 "type": "SCHEMA",
                 "stream": layout.stream,
-                "schema": schema.json_schema(layout, decimals_as_text=self.decimals_as_text),
+                "schema": schema.json_schema(
+                    layout, decimals_as_text=self.texts.decimals, nested_as_text=self.texts.nested
+                ),
                 "key_properties": schema.key_of(layout),
                 **({"bookmark_properties": [day]} if day else {}),
             }
@@ -170,6 +172,12 @@ def _excluded(layout: Layout, metadata: Mapping[tuple[str, ...], Mapping[str, An
     default="number",
     help="text: for targets that make a binary float of every number.  [default: number]",
 )
+@click.option(
+    "--nested",
+    type=click.Choice(["json", "text"]),
+    default="json",
+    help="text: for targets that take objects and lists badly.  [default: json]",
+)
 @click.option("--discover", is_flag=True, help="Print the catalog.")
 @click.option("--about", is_flag=True, help="Print name, capabilities and settings as JSON.")
 @click.option("--format", "format_", hidden=True)
@@ -184,6 +192,7 @@ def singer(
     catalog_file: Path | None,
     state_file: Path | None,
     decimals: str,
+    nested: str,
     discover: bool,
     about: bool,
     format_: str | None,
@@ -218,7 +227,7 @@ def singer(
         chosen = Selection(tuple(by_default), ())
     states = read_json(state_file, "--state", dict) if state_file is not None else {}
     bookmarks = states.get("bookmarks") or {}
-    messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), decimals == "text")
+    messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), Texts(decimals == "text", nested == "text"))
     return run_to(project, source, messages, chosen.streams, chosen.excluded, bookmarks)
 
 

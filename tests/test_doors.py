@@ -1,0 +1,350 @@
+"""
+The doors with the real clients: each is installed into an environment of its own below ``.doors`` (``make doors``).
+
+The pages in docs/doors are run as they stand, in one shell each, against the imitation of Talroo. The clock of
+penstock's processes is at 2026-11-21, that of the clients is the machine's.
+"""
+
+import csv
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import psycopg
+import pytest
+from attrs import define
+from imitation_convertr import ConvertrSandbox
+from imitation_talroo import TalrooSandbox
+from penstock.sandbox.server import Server, serve
+from penstock.testing.pg import server as postgres
+
+pytestmark = pytest.mark.doors
+
+ROOT = Path(__file__).parents[1]
+UV = ROOT / ".tools" / "bin" / "uv"
+ENVIRONMENTS = ROOT / ".doors"
+NOW = datetime(2026, 11, 21, 8, tzinfo=UTC)
+TODAY = NOW.date()
+LATER = "2026-11-21T09:00:00+00:00"
+START = date(2026, 11, 15)
+
+# Name -> requirements. Where a client fails with what is newest, the reason is behind it.
+CLIENTS: Mapping[str, tuple[str, ...]] = {
+    "target-jsonl": ("target-jsonl==0.1.4", "setuptools<80"),  # singer-python 5.8 imports pkg_resources
+    "meltanolabs-target-csv": ("meltanolabs-target-csv==0.5.0",),
+    "meltanolabs-target-postgres": ("meltanolabs-target-postgres==0.8.1",),
+    "pipelinewise-target-postgres": ("pipelinewise-target-postgres==2.1.2",),
+    "target-duckdb": ("target-duckdb==0.8.0",),
+    "singer-tools": ("singer-tools==0.4.1",),
+    "singer-sdk": ("singer-sdk==0.54.9", "pytest"),
+    "meltano": ("meltano==4.4.1",),
+}
+
+QUICKLY = {"PENSTOCK_SOURCE__TALROO__REQUESTS_PER_SECOND": "500", "PENSTOCK_SOURCE__TALROO__CONCURRENCY": "4"}
+
+PENSTOCK = f"""#!{sys.executable}
+import os, sys, time_machine
+time_machine.travel(os.environ.get("NOW", {NOW.isoformat()!r}), tick=True).start()
+from penstock._cli import script
+sys.exit(script())
+"""
+
+
+def client(name: str) -> Path:
+    """The directory of the client's programs; it is installed when it is not there, or another version is."""
+    place, wanted = ENVIRONMENTS / name, "\n".join(CLIENTS[name])
+    made = place / "requirements"
+    if not made.exists() or made.read_text() != wanted:
+        for words in (
+            ["venv", "-q", "--clear", "--python", sys.executable, str(place)],
+            ["pip", "install", "-q", "--python", str(place / "bin" / "python"), *CLIENTS[name]],
+        ):
+            subprocess.run([str(UV), *words], check=True, timeout=300)
+        made.write_text(wanted)
+    return place / "bin"
+
+
+@define
+class Place:
+    """A directory with penstock on its PATH, and a provider."""
+
+    folder: Path
+    server: Server
+    app: Any
+
+    def shell(self, script: str, *clients: str, code: int = 0, **environ: str) -> str:
+        """Run a script; what it printed on standard output. The page's port is where the imitation listens."""
+        path = [self.folder / "bin", *map(client, clients), os.environ["PATH"]]
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", script.replace("8977", str(self.server.port))],
+            cwd=self.folder,
+            env={**os.environ, **QUICKLY, "PATH": ":".join(map(str, path)), **environ},
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == code, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"
+        return done.stdout
+
+    def write(self, name: str, value: Any) -> None:
+        (self.folder / name).write_text(value if isinstance(value, str) else json.dumps(value))
+
+    def page(self, name: str, *clients: str) -> None:
+        """Run a page of docs/doors from its beginning to its end; blocks that begin with ``# FILE`` are files."""
+        text = (ROOT / "docs" / "doors" / name).read_text()
+        script = ""
+        for language, block in re.findall(r"^```(\w+)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
+            named = re.match(r"# (\S+)\n", block)
+            if language == "sh":
+                script += block
+            elif named is not None:
+                self.write(named[1], block.replace("8977", str(self.server.port)))
+        self.shell(script, *clients)
+
+    def prices(self) -> dict[tuple[str, str, str], Decimal | None]:
+        """Every click of the window, as the provider has it now: (advertiser, day, id) -> exact price."""
+        days = [START + timedelta(days=number) for number in range((TODAY - START).days)]
+        return {
+            (advertiser, day.isoformat(), row["click_id"]): Decimal(row["price"]).scaleb(-2) if row["price"] else None
+            for advertiser in self.app.advertisers
+            for day in days
+            for row in self.app.truth("clicks", advertiser_id=advertiser, report_date=day)
+        }
+
+
+def lines_of(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line, parse_float=Decimal) for line in path.read_text().splitlines()]
+
+
+def _place(folder: Path, server: Server, app: Any) -> Place:
+    place = Place(folder, server, app)
+    (folder / "bin").mkdir()
+    place.write("bin/penstock", PENSTOCK)
+    (folder / "bin" / "penstock").chmod(0o755)
+    for name in ("talroo", "convertr"):
+        place.write(f"bin/tap-{name}", f'#!/bin/sh\nexec penstock singer {name} "$@"\n')
+        (folder / "bin" / f"tap-{name}").chmod(0o755)
+    return place
+
+
+@pytest.fixture
+def talroo(tmp_path: Path) -> Iterator[Place]:
+    with serve() as server:
+        server.app = app = TalrooSandbox(server.base_url, TODAY)
+        app.now = lambda: NOW
+        app.allowed_per_second = None
+        place = _place(tmp_path, server, app)
+        keys = {"customer_reference": "637573746f6d65722e3430", "customer_secret": "Jobs2CareersDemo"}
+        place.write(
+            "talroo.json",
+            {**keys, "base_url": server.base_url, "advertiser_ids": list(app.advertisers), "start": START.isoformat()},
+        )
+        yield place
+
+
+@pytest.fixture
+def convertr(tmp_path: Path) -> Iterator[Place]:
+    with serve() as server:
+        server.app = app = ConvertrSandbox(server.base_url, TODAY)
+        place = _place(tmp_path, server, app)
+        keys = {"username": "reader@sandbox.example", "password": "sandbox password & more"}
+        place.write("convertr.json", {**keys, "base_url": server.base_url, "start": START.isoformat()})
+        yield place
+
+
+@pytest.fixture
+def dsn() -> Iterator[str]:
+    with postgres().database() as dsn:
+        yield dsn
+
+
+# --- Singer -----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_on_singer(talroo: Place) -> None:
+    """
+    Its commands with target-jsonl and Meltano; a second run with the state writes the open days again.
+    """
+    talroo.page("singer.md", "target-jsonl", "meltano")
+
+    lines = [line for path in talroo.folder.glob("clicks*.jsonl") for line in lines_of(path)]
+    mine = {key: price for key, price in talroo.prices().items() if key[0] == "2112"}
+    found = {(one["advertiser_id"], one["report_date"], one["click_id"]): one.get("price_amount") for one in lines}
+    assert found == mine
+    assert any("ip" not in one for one in lines), "Meltano leaves out what is not selected"
+    state = json.loads((talroo.folder / "state.json").read_text())
+    assert state["bookmarks"]["clicks"]["accounts"]["2112"]["final"]
+
+
+TARGETS = {
+    "target-jsonl": ("target-jsonl", {"destination_path": ".", "do_timestamp_file": False}),
+    "meltanolabs-target-csv": ("target-csv", {"output_path": "."}),
+    "meltanolabs-target-postgres": ("target-postgres", {"default_target_schema": "loaded"}),
+    "pipelinewise-target-postgres": ("target-postgres", {"default_target_schema": "loaded", "password": "unused"}),
+    "target-duckdb": ("target-duckdb", {"path": "t.duckdb", "filepath": "t.duckdb", "default_target_schema": "main"}),
+}
+
+
+def target(place: Place, name: str, dsn: str) -> str:
+    """The command of a target, its configuration written."""
+    program, config = TARGETS[name]
+    parts = urlsplit(dsn)
+    host, database = parse_qs(parts.query)["host"][0], parts.path[1:]
+    if name.startswith("meltanolabs-target-postgres"):
+        config = {**config, "sqlalchemy_url": f"postgresql+psycopg://postgres@/{database}?host={host}"}
+    elif name.startswith("pipelinewise"):
+        config = {**config, "host": host, "port": 5432, "user": parts.username, "dbname": database}
+    place.write("target.json", config)
+    return f"{program} --config target.json"
+
+
+def loaded(place: Place, name: str, dsn: str, columns: str, table: str) -> list[tuple[Any, ...]]:
+    """These columns of a table, as the target holds them; decimals exact."""
+    if "postgres" in name:
+        with psycopg.connect(dsn) as connection:
+            return connection.execute(f"select {columns} from loaded.{table}").fetchall()  # type: ignore[arg-type]
+    if name == "target-duckdb":
+        code = (
+            "import duckdb, json; c = duckdb.connect('t.duckdb'); "
+            f"print(json.dumps(c.execute('select {columns} from main.{table}').fetchall(), default=str))"
+        )
+        return [tuple(row) for row in json.loads(place.shell(f'python -c "{code}"', name))]
+    if name == "target-jsonl":
+        rows = lines_of(place.folder / f"{table}.jsonl")
+    else:
+        with (place.folder / f"{table}.csv").open() as file:
+            rows = list(csv.DictReader(file))
+    return [tuple(row.get(column) for column in columns.split(", ")) for row in rows]
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_holds_every_row(name: str, talroo: Place, dsn: str) -> None:
+    """
+    Two runs with a restatement between them: each row with its exact price; the second starts from the target's state.
+    """
+    into = target(talroo, name, dsn)
+    as_text = "--decimals text" if name in ("pipelinewise-target-postgres", "target-duckdb") else ""
+    tap = f"tap-talroo --config talroo.json {as_text}"
+    talroo.shell(f"{tap} | {into} | tail -1 > state.json", name)
+    open_day = TODAY - timedelta(days=1)
+    before = talroo.prices()
+    talroo.app.restate(open_day)
+    assert talroo.prices() != before
+    talroo.shell(f"{tap} --state state.json | {into} | tail -1 > again.json", name, NOW=LATER)
+
+    rows = loaded(talroo, name, dsn, "advertiser_id, report_date, click_id, price_amount", "clicks")
+    found = {(one, str(day), click): Decimal(price) if price else None for one, day, click, price in rows}
+    now = talroo.prices()
+    if name == "meltanolabs-target-csv":  # each run writes a new file
+        now = {key: price for key, price in now.items() if key[1] in {day for _, day, _ in found}}
+        assert len({day for _, day, _ in now}) == 3
+    assert {key: found.get(key, "missing") for key in now} == now
+    assert {day for _, day, _ in found.keys() - now.keys()} <= {open_day.isoformat()}
+    assert json.loads((talroo.folder / "state.json").read_text()) == json.loads(
+        (talroo.folder / "again.json").read_text()
+    )
+
+
+def test_what_vanished_is_deleted_by_the_statement_of_the_page(talroo: Place, dsn: str) -> None:
+    """
+    meltanolabs-target-postgres: after the statement the table is what the provider has, vanished rows included.
+    """
+    into = target(talroo, "meltanolabs-target-postgres", dsn)
+    talroo.shell(f"tap-talroo --config talroo.json | {into} | tail -1 > state.json", "meltanolabs-target-postgres")
+    before = talroo.prices()
+    for back in (1, 2, 3):
+        talroo.app.restate(TODAY - timedelta(days=back))
+    assert before.keys() - talroo.prices().keys(), "no row vanishes in this restatement: choose another"
+    again = f"tap-talroo --config talroo.json --state state.json | {into}"
+    talroo.shell(again, "meltanolabs-target-postgres", NOW=LATER)
+    (statement,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/doors/singer.md").read_text(), re.DOTALL)
+    with psycopg.connect(dsn) as connection:
+        connection.execute("set search_path = loaded")
+        connection.execute(statement)
+
+    rows = loaded(
+        talroo, "meltanolabs-target-postgres", dsn, "advertiser_id, report_date, click_id, price_amount", "clicks"
+    )
+    assert {(one, str(day), click): price for one, day, click, price in rows} == talroo.prices()
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_a_target_takes_nested_and_derived_streams(name: str, convertr: Place, dsn: str) -> None:
+    """
+    Nested members, times with a zone, streams without a day and ones that travel with others.
+    """
+    into = target(convertr, name, dsn)
+    as_text = "--nested text" if name in ("pipelinewise-target-postgres", "target-duckdb") else ""
+    convertr.shell(
+        f"tap-convertr --config convertr.json {as_text} > messages.jsonl; {into} < messages.jsonl > state.json", name
+    )
+
+    messages = lines_of(convertr.folder / "messages.jsonl")
+    for stream, key in (("leads", "id"), ("lead_data", "lead_id, at_id"), ("campaigns", "id")):
+        written = [one["record"] for one in messages if one["type"] == "RECORD" and one["stream"] == stream]
+        wanted = {tuple(str(row[column]) for column in key.split(", ")) for row in written}
+        assert {tuple(map(str, row)) for row in loaded(convertr, name, dsn, key, stream)} == wanted != set()
+
+
+def test_singer_check_tap(talroo: Place) -> None:
+    """
+    The checker of singer-tools accepts two runs, the second with the state of the first.
+    """
+    # It reads the tap's output in a thread and, once the tap has ended, does not wait for the thread.
+    slow = 'tap-talroo "$@"; code=$?; exec 1>&-; sleep 3; exit $code'
+    talroo.write("bin/slow-tap", f"#!/bin/sh\n{slow}\n")
+    (talroo.folder / "bin" / "slow-tap").chmod(0o755)
+    talroo.shell("singer-check-tap --tap slow-tap --config talroo.json", "singer-tools")
+
+
+SDK_TESTS = """
+import json, subprocess, sys
+from singer_sdk import Stream, Tap
+from singer_sdk.testing import get_tap_test_class
+
+WORDS = ["tap-talroo", "--config", "talroo.json"]
+
+class AnyStream(Stream):
+    def get_records(self, context):
+        return ()
+
+class Talroo(Tap):
+    name = "tap-talroo"
+    config_jsonschema = {"properties": {}}
+
+    def discover_streams(self):
+        found = json.loads(subprocess.run([*WORDS, "--discover"], check=True, capture_output=True).stdout)
+        made = []
+        for entry in found["streams"]:
+            stream = AnyStream(tap=self, name=entry["stream"], schema=entry["schema"])
+            stream.primary_keys = entry["key_properties"]
+            made.append(stream)
+        return made
+
+    def run_connection_test(self):
+        return subprocess.run([*WORDS, "--test"]).returncode == 0
+
+    def run_sync_dry_run(self, *args, **kwargs):
+        sys.stdout.write(subprocess.run(WORDS, check=True, capture_output=True, text=True).stdout)
+        return True
+
+TestTalroo = get_tap_test_class(Talroo, config={})
+"""
+
+
+def test_the_suite_of_the_sdk(talroo: Place) -> None:
+    """
+    The Singer SDK's tests of a tap, each run by the program ``tap-talroo``.
+    """
+    talroo.write("test_tap.py", SDK_TESTS)
+    printed = talroo.shell("python -m pytest -q -p no:cacheprovider test_tap.py", "singer-sdk")
+    assert int(re.search(r"(\d+) passed", printed)[1]) >= 15  # type: ignore[index]
