@@ -6,20 +6,21 @@ covers. Nothing runs once per record: a block of JSON lines becomes messages by 
 """
 
 import json
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
+from itertools import repeat
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, Protocol
 
-import msgspec
 from attrs import define, field, frozen
 from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
 from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
 from penstock_plugins.files.disk import file_errors
 from penstock_plugins.files.jsonl import encode_lines
+from penstock_plugins.nested import json_texts
 
-_JSON = msgspec.json.Encoder(decimal_format="number")
 _IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
 _BLOCK_BYTES = 1 << 20
 _STATE_BYTES = 4096  # of states, per partition: with many accounts, not every partition is followed by a state
@@ -37,16 +38,9 @@ class Texts:
         if self.nested:
             for column in batch.layout.columns:
                 if column.type == "json":
-                    _write_out(batch.rows, column.name)
+                    texts = json_texts([getattr(row, column.name) for row in batch.rows])
+                    deque(map(setattr, batch.rows, repeat(column.name), texts), maxlen=0)
         return encode_lines(batch.rows, decimals_as_text=self.decimals)
-
-
-def _write_out(rows: Sequence[Any], column: str) -> None:
-    for row in rows:
-        value = getattr(row, column)
-        if value is not None and value is not msgspec.UNSET:
-            text = _JSON.encode(value).decode()
-            setattr(row, column, None if text == "null" else text)
 
 
 class Messages(Protocol):
