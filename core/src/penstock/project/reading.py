@@ -287,8 +287,8 @@ def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: SinkChoice
     if recording.masked and any(getattr(job.sink, "keeps_ledger", True) for job in jobs):
         raise UsageError(
             f"--replay {recording.folder}: its rows are not those of the provider ({recording.masked}), and "
-            f"{sink.shown if sink is not None else 'the sink'} has a ledger, which would count them as delivered. Print them with --to -, write one "
-            "file such as --to jsonl:rows.jsonl, or make the recording with --record-full."
+            f"{sink.shown if sink else 'the sink'} has a ledger, which would count them as delivered. Print them with "
+            "--to -, write one file such as --to jsonl:rows.jsonl, or make the recording with --record-full."
         )
 
 
