@@ -11,6 +11,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import many
 import penstock
 import penstock_plugins
 import pytest
@@ -368,6 +369,25 @@ def test_a_command_of_penstock_is_not_replaced(capsys: pytest.CaptureFixture[str
     assert "error: the command absent cannot be imported: ModuleNotFoundError" in capsys.readouterr().err
     assert main(["absnt"], plugins=[Greedy()], environ={}) == 2
     assert 'Did you mean "absent"?' in capsys.readouterr().err
+
+
+def test_hook_penstock_engines(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    An engine of a plugin carries out the parts of a run.
+    """
+    plugin = example("penstock_engines")
+    monkeypatch.setitem(sys.modules, plugin.__name__, plugin)
+    app = many.Imitation()
+    with serve(app) as server:
+        Path("penstock.toml").write_text(
+            f'[source.many]\nbase_url = "{server.base_url}"\npassword = "sesame"\nshops = ["shop1", "shop2"]\n'
+        )
+        result = Project("penstock.toml", plugins=[many, plugin, penstock_plugins]).run(
+            "many", to="jsonl:out", streams=["items"], engine="threads", workers=2
+        )
+
+    assert (result.exit_code, result.errors) == (0, ())
+    assert len(list(Path("out/many/items").rglob("data.jsonl"))) == 2
 
 
 def test_hook_penstock_batch(place: Path) -> None:

@@ -79,6 +79,10 @@ class StoppedError(PenstockError):
     exit_code = 130
 
 
+class WorkerLostError(PenstockError):
+    """A worker of a divided run ended before its work was done. What it committed stays."""
+
+
 class OutputClosedError(PenstockError):
     """The reader of standard output closed it (``penstock run ... --to - | head``). The run ends without an error."""
 

@@ -144,6 +144,17 @@ def penstock_commands() -> Iterable[Command]:
 
 
 @hookspec
+def penstock_engines() -> Iterable[Registration]:
+    """
+    Offer engines, which carry out the parts of a divided run (:mod:`penstock.engines`). Called once, when a run is
+    divided. ``factory(address, workers)`` makes one: from the text after ``--engine NAME:`` and from ``--workers``.
+
+    Example: ``yield Registration(name="queue", factory=Queue, summary="workers that take parts from a queue")``
+    """
+    raise NotImplementedError
+
+
+@hookspec
 def penstock_batch(batch: Batch) -> Batch | None:
     """
     Change the values of a batch (mask, enrich), never its columns. Called once per page, before the sink.

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from attrs import define, field, frozen
+from attrs import asdict, define, field, frozen
 
 from penstock.redact import mask_json
 
@@ -88,6 +88,7 @@ class Allowance:
 
 
 NONE_ALLOWED = Allowance()
+_FLAGS = ("refused", "deadline", "interrupted", "locked", "output_closed")
 
 
 @define
@@ -145,6 +146,39 @@ class RunReport:
                 "message": str(error),
             }
         )
+
+    def as_part(self) -> dict[str, Any]:
+        """The report of one process of a divided run, as JSON-like data for :meth:`add_part`."""
+        return {
+            "streams": [
+                [*key, {**asdict(counts), "unknown_members": sorted(counts.unknown_members)}]
+                for key, counts in self.streams.items()
+            ],
+            "errors": self.errors,
+            "notices": self.notices,
+            "parked": self.parked,
+            **{name: getattr(self, name) for name in _FLAGS},
+        }
+
+    def add_part(self, part: Mapping[str, Any]) -> None:
+        """Add the report of one process to that of the run."""
+        for source, stream, found in part["streams"]:
+            own = self.stream(source, stream)
+            for name, value in found.items():
+                former = getattr(own, name)
+                if name == "unknown_members":
+                    former.update(value)
+                elif name == "seconds":
+                    own.seconds = max(former, value)
+                elif name == "unread_example":
+                    own.unread_example = former or value
+                elif value is not None:
+                    setattr(own, name, value if former is None else former + value)
+        self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
+        self.notices += [text for text in part["notices"] if text not in self.notices]
+        self.parked.update(part["parked"])
+        for name in _FLAGS:
+            setattr(self, name, getattr(self, name) or part[name])
 
     def of_source(self, source: str) -> "RunReport":
         """The part of one source, with an exit code of its own."""

@@ -96,3 +96,12 @@ def penstock_commands() -> "Iterable[Command]":
     yield Command(
         name="singer", target="penstock_plugins.doors.singer:singer", summary="Be a Singer tap for targets and Meltano."
     )
+
+
+@hookimpl
+def penstock_engines() -> "Iterable[Registration]":
+    from penstock import Registration
+
+    from penstock_plugins.engines.processes import Processes
+
+    yield Registration(name="processes", factory=Processes.make, summary="processes of this machine (--workers)")

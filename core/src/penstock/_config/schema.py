@@ -40,6 +40,8 @@ _PIPELINE: dict[str, dict[str, Any]] = {
     "exclude_streams": {**_NAMES, "description": "streams to leave out, written as those of streams"},
     "sink": {"type": "string", "description": "a sink of this file, jsonl:DIR, csv:DIR or postgresql://..."},
     "allow_rejected": {"description": "records that may be set aside without exit code 5: true, a number or a share"},
+    "workers": {"type": "integer", "minimum": 1, "description": "processes that share the accounts; default: one"},
+    "engine": {"type": "string", "description": "whose workers share the accounts, NAME:ADDRESS; default: processes"},
 }
 
 

@@ -22,7 +22,7 @@ from penstock.redact import Secret
 from penstock.report import NONE_ALLOWED, Allowance
 
 SECTIONS = ("source", "sink", "pipeline")
-PIPELINE_KEYS = ("source", "streams", "exclude_streams", "sink", "allow_rejected", "notify")
+PIPELINE_KEYS = ("source", "streams", "exclude_streams", "sink", "allow_rejected", "notify", "workers", "engine")
 
 # Names become directories and database schemas, and parts of environment variables.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
@@ -43,6 +43,8 @@ class Pipeline:
     streams: tuple[str, ...] | None = None
     exclude_streams: tuple[str, ...] = ()
     allowed: Allowance = NONE_ALLOWED
+    workers: int | None = None  # None and no engine: one process
+    engine: str | None = None
     notify: tuple[Section, ...] = ()  # the tables of ``notify``, not checked yet
 
 
@@ -186,6 +188,8 @@ def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problem
         sinks = _names(keys, "sink", name, problems)
         allowed = _allowance(keys, name, problems)
         notify = _tables(keys, "notify", name, problems)
+        workers = _workers(keys, name, problems)
+        engine = _names(keys, "engine", name, problems)
         for key, value in (("source", sources), ("sink", sinks)):
             if value is None and key not in keys:
                 problems.append(f"{where}: pipeline.{name}.{key} is missing")
@@ -199,6 +203,8 @@ def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problem
                 streams=streams,
                 exclude_streams=excluded,
                 allowed=allowed,
+                workers=workers,
+                engine=engine[0] if engine else None,
                 notify=notify,
             )
     return made
@@ -213,6 +219,19 @@ def _allowance(keys: Section, pipeline: str, problems: list[str]) -> Allowance:
     except ValueError as error:
         problems.append(f"{given.at(f'pipeline.{pipeline}.allow_rejected')}: {error}")
         return NONE_ALLOWED
+
+
+def _workers(keys: Section, pipeline: str, problems: list[str]) -> int | None:
+    given = keys.get("workers")
+    if given is None:
+        return None
+    text = str(given.value)
+    if isinstance(given.value, bool) or not text.isdecimal() or not int(text):
+        problems.append(
+            f"{given.at(f'pipeline.{pipeline}.workers')}: found {shown(given.value)}, expected a number of processes"
+        )
+        return None
+    return int(text)
 
 
 def _tables(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple[Section, ...]:

@@ -43,6 +43,7 @@ class SignedExchange:
     clock: Clock
     store: TokenStore | None = None  # for an authenticator whose grants keep something
     account: str | None = None  # whose credentials these are, where accounts have their own
+    granted: Callable[[Grant | None], Grant] | None = None  # of a divided run: the grant that all its processes use
     _skew: timedelta = timedelta(0)
     _grant: Grant | None = field(default=None, init=False)
     _renew_at: float | None = field(default=None, init=False)
@@ -83,6 +84,11 @@ class SignedExchange:
         return self._grant
 
     @property
+    def renews_in_s(self) -> float | None:
+        """Seconds until the grant is renewed; None: not before it is refused."""
+        return None if self._renew_at is None else self._renew_at - self.clock.monotonic()
+
+    @property
     def skew(self) -> timedelta:
         """How far the provider's clock is taken to be ahead of ours."""
         return self._skew
@@ -115,7 +121,9 @@ class SignedExchange:
         if self._refused is not None:
             raise self._refused
         try:
-            if hasattr(self.authenticator, "renew_request"):
+            if self.granted is not None:
+                self._grant = self.granted(self._grant)
+            elif hasattr(self.authenticator, "renew_request"):
                 assert self.store is not None, "a source has a token store"
                 renewing = cast("Renewing", self.authenticator)
                 self._grant = self.store.log_in(self.account, renewing, self.login)

@@ -23,7 +23,7 @@ from penstock._util.clock import Clock
 from penstock.connector import Stream
 from penstock.errors import ParkedError
 from penstock.model import Answer, Request, Response, origin_of
-from penstock.protocols import Accept, Named, Refuse, Retry, Skip, Unsigned, Verdict
+from penstock.protocols import Accept, Grant, Named, Refuse, Retry, Skip, Unsigned, Verdict
 from penstock.report import RunReport
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -52,6 +52,23 @@ class Tape(Protocol):
         """Called after the last call. Returns notices; raises SinkError."""
 
 
+class Others(Protocol):
+    """The other processes of a divided run. Methods are called from fetching threads."""
+
+    @property
+    def shares_tokens(self) -> bool:
+        """Whether :meth:`grant` may be called; else each process gets grants of its own."""
+
+    def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
+        """The grant that all processes use, renewed if it is still ``used``; see :meth:`SignedExchange.renew`."""
+
+    def cooled_down(self, source: str, seconds: float) -> None:
+        """The provider throttles: no process makes a request for so many seconds."""
+
+    def parked(self, source: str, error: ParkedError) -> None:
+        """The provider states a long wait: no process makes a further request."""
+
+
 @define(eq=False)
 class SourceClient:
     """
@@ -64,6 +81,7 @@ class SourceClient:
     report: RunReport
     emit: Emit = lambda event: None
     tape: Tape | None = None  # of a run that is recorded, or answered from a recording
+    others: Others | None = None
     concurrency: int = field(init=False)
     rate_limit: RateLimit = field(init=False)
     policy: RetryPolicy = field(init=False)
@@ -91,6 +109,8 @@ class SourceClient:
             clock=self.clock,
         )
         self.rate_limit = RateLimit(self.clock, settings.requests_per_second or limits.requests_per_second)
+        if self.others is not None:
+            self.rate_limit.on_cool_down = partial(self.others.cooled_down, self.source.name)
         self.policy = RetryPolicy(
             retries=settings.retries,
             first_s=settings.retry_first_s,
@@ -127,6 +147,8 @@ class SourceClient:
                     signer = self.source.registry.component("authenticator", signer)
                 store = TokenStore(self.source.token_store, self.clock)
                 exchange = SignedExchange(signer, self._transport, self._log_in, self.clock, store=store, account=whose)
+                if self.others is not None and self.others.shares_tokens:
+                    exchange.granted = partial(self.others.grant, self.source.name, whose)
                 self._exchanges[whose] = evolve(self._retrying, exchange=exchange)
             return self._exchanges[whose]
 
@@ -165,6 +187,8 @@ class SourceClient:
                 partial(self._sending, call.stream),
             )
         except ParkedError as error:
+            if self._parked is None and self.others is not None:
+                self.others.parked(self.source.name, error)
             self._parked = error
             return Outcome(call=call, response=last[0] if last else None, error=error)
         except Exception as error:  # handed to the reading, which decides what becomes of it
@@ -213,6 +237,10 @@ class SourceClient:
     def was_answered(self, holder: str | None) -> bool:
         """Whether a request was answered with the credentials of this account; None: with those of the source."""
         return holder in self._answered
+
+    def park(self, error: ParkedError) -> None:
+        """Make no further request: another process met a wait that is too long."""
+        self._parked = self._parked or error
 
     def check_not_parked(self) -> None:
         """Raises ParkedError once a request to the source met a wait that is too long."""

@@ -3,6 +3,7 @@ Rate limiting: requests per second, and a pause of the whole source when the pro
 """
 
 import threading
+from collections.abc import Callable
 
 from attrs import define, field
 
@@ -13,10 +14,12 @@ from penstock._util.clock import Clock
 class RateLimit:
     """
     One source's rate_limit, shared by all its fetching threads: at most ``requests_per_second`` starts, evenly spaced.
+    ``on_cool_down`` is called with the seconds of a pause that begins here, for the other processes of the run.
     """
 
     clock: Clock
     requests_per_second: float | None = None
+    on_cool_down: Callable[[float], None] = lambda seconds: None
     _free_at: float = field(default=0.0, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -26,7 +29,12 @@ class RateLimit:
             self.clock.sleep(pause)
 
     def cool_down(self, seconds: float) -> None:
-        """Start no request of this source for so many seconds."""
+        """Start no request of this source for so many seconds, in no process of the run."""
+        self.hold(seconds)
+        self.on_cool_down(seconds)
+
+    def hold(self, seconds: float) -> None:
+        """Start no request of this source for so many seconds, in this process."""
         with self._lock:
             self._free_at = max(self._free_at, self.clock.monotonic() + seconds)
 

@@ -224,11 +224,18 @@ class _Known:
 
 @define(eq=False)
 class Planner:
-    """Plans the slices of a job's streams against the ledger of its target."""
+    """
+    Plans the slices of a job's streams against the ledger of its target.
+
+    ``run_id``: of a divided run, whose workers may be replaced. ``done`` has, by stream, what it has delivered already,
+    which is not read again.
+    """
 
     job: Job
     now: datetime
     target: Target | None
+    run_id: str | None = None
+    done: dict[str, list[LedgerEntry]] = field(factory=dict, init=False)
     notices: list[str] = field(factory=list, init=False)
     final: dict[str, int] = field(factory=dict, init=False)
     zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # (listing stream, account) -> its stated zone
@@ -282,6 +289,7 @@ class Planner:
             return [
                 self._slice(stream, account, {whole: "snapshot"}, self._seen_by(known, stream, account))
                 for account, whole in wholes
+                if not self._is_done(stream, whole, known)
             ]
         windows = self._windows(stream, accounts)
         if not any(windows.values()):
@@ -389,6 +397,8 @@ class Planner:
         to_read: dict[Partition, Reason] = {}
         within = _days(stream, account, window.days() if window is not None else ())
         for partition in within:
+            if not (to_read and stream.kind == "changes") and self._is_done(stream, partition, known):
+                continue
             reason = self._reason(stream, partition, known)
             if reason is None and to_read and stream.kind == "changes":
                 reason = "forced"
@@ -400,6 +410,16 @@ class Planner:
             to_read |= dict.fromkeys(_delivered_after(within[-1], known), "forced")
         for group in grouped(list(to_read), known.reports.get(account, ()), known.source.days_per_request(stream)):
             yield self._slice(stream, account, {partition: to_read[partition] for partition in group}, known)
+
+    def _is_done(self, stream: Stream, partition: Partition, known: _Known) -> bool:
+        """Whether this run has delivered the partition already; it is then noted in ``done``."""
+        entry = known.entries.get(partition)
+        if self.run_id is None or entry is None or entry.run_id != self.run_id or not entry.delivered or entry.error:
+            return False
+        if stream.name in self._parents:  # its rows are needed again
+            return False
+        self.done.setdefault(stream.name, []).append(entry)
+        return True
 
     def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
         """Why a day is read; None where it is final."""

@@ -43,6 +43,7 @@ _OFFERS: Mapping[str, tuple[type, str]] = {
     "penstock_secrets": (Mapping, "kind of secret"),
     "penstock_sandboxes": (Sandbox, "sandbox"),
     "penstock_commands": (Command, "command"),
+    "penstock_engines": (Registration, "engine"),
     **{f"penstock_{kind}s": (Registration, kind) for kind in COMPONENT_KINDS},
     "penstock_record_streams": (Stream, "stream"),
     "penstock_actions": (Action, "action"),
@@ -188,6 +189,18 @@ class Registry:
     def commands(self) -> dict[str, Command]:
         """The commands of the command line that plugins offer."""
         return self._values("penstock_commands")
+
+    def engine(self, name: str) -> Registration:
+        """The engine of this name. Raises PluginError."""
+        found: Registration = self._need("penstock_engines", name).value
+        return found
+
+    def versions(self, connectors: Iterable[str]) -> dict[str, str]:
+        """The distributions that read these connectors, penstock's own and those of all working plugins among them."""
+        plugins = [self.origin(name) for name in connectors]
+        plugins += [plugin for plugin in self._plugins.values() if plugin.distribution.startswith("penstock")]
+        found = {plugin.distribution: plugin.version for plugin in plugins if plugin.version}
+        return dict(sorted({"penstock-core": metadata.version("penstock-core"), **found}.items()))
 
     def batch_hooks(self) -> tuple[Callable[[Batch], Batch | None], ...]:
         """

@@ -3,7 +3,7 @@ Commit the results of reads in the order that the stream requires, or record why
 """
 
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -78,6 +78,15 @@ class Delivery:
         if planned in queue:
             queue.remove(planned)
         self._commit_ready(planned)
+
+    def recount(self, entries: Iterable[LedgerEntry], *, planned: bool = True) -> None:
+        """
+        Count what another worker of this run delivered, which is not here any more to report it. ``planned``: it is
+        not counted as planned yet.
+        """
+        for entry in entries:
+            self._count(entry, PartitionCounts(promised=entry.promised, unread_values=entry.unread_values))
+            self.report.count(self.source.name, entry.partition.stream, planned=int(planned))
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""

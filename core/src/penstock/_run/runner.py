@@ -11,10 +11,10 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
-from attrs import define, field
+from attrs import define, field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Emit, SourceClient, Tape
+from penstock._fetch.client import Emit, Others, SourceClient, Tape
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Reading, Scheduler, Task
 from penstock._plan.dependencies import Dependencies, Key, key_of
@@ -43,6 +43,19 @@ from penstock.sinks import Checks, Interruptible, Ledger, PendingReport, Target
 INTERRUPT_EVERY_S = 1.0
 
 
+@frozen(kw_only=True)
+class Member:
+    """
+    The place of this process in a divided run. ``started_at``: when the run began, for all its parts. ``clients``: the
+    sources' clients, filled by the run, for what the other processes report.
+    """
+
+    run_id: str
+    started_at: datetime
+    others: Others
+    clients: dict[str, SourceClient] = field(factory=dict)
+
+
 def run(
     jobs: Sequence[Job],
     *,
@@ -51,16 +64,22 @@ def run(
     strict: bool = False,
     on_event: Emit = lambda event: None,
     tape: Tape | None = None,
+    member: Member | None = None,
 ) -> RunReport:
     """
     Run the jobs concurrently and report. Errors of the configuration or the targets are raised before any request;
     all later failures are in the report. ``strict``: unknown members give exit code 5. ``tape``: records the exchanges,
     or answers the requests.
+
+    ``member``: these are the jobs of one part of a divided run. The coordinator reports events to plugins, and records
+    the run.
     """
-    on_event = heard_by_all(on_event, [job.source.registry for job in jobs])
+    if member is None:
+        on_event = heard_by_all(on_event, [job.source.registry for job in jobs])
     started = time.monotonic()
-    started_at = clock.now()
-    report = RunReport(run_id=run_id(started_at), strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
+    started_at = clock.now() if member is None else member.started_at
+    this_run = run_id(started_at) if member is None else member.run_id
+    report = RunReport(run_id=this_run, strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
     running: list[SourceRun] = []
 
@@ -71,7 +90,7 @@ def run(
     scheduler = Scheduler(clock, deadline, idle=flush)
     budget = Budget(clock, deadline)
     held: list[LockHeldError] = []
-    clients: dict[str, SourceClient] = {}  # two jobs of one source share its pace
+    clients = {} if member is None else member.clients  # two jobs of one source share its pace
     over_now = threading.Event()
     watch = threading.Thread(target=_interrupt_targets, args=(clock, deadline, running, over_now), daemon=True)
     watch.start()
@@ -87,6 +106,7 @@ def run(
                 report=report,
                 emit=on_event,
                 tape=tape,
+                member=member,
             )
             running.append(one)
             try:
@@ -184,6 +204,7 @@ class SourceRun:
     report: RunReport
     emit: Emit
     tape: Tape | None = None
+    member: Member | None = None
     _delivery: Delivery | None = field(default=None, init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
@@ -228,7 +249,8 @@ class SourceRun:
         self._delivery = Delivery(
             self.source, target, self.clock, self.report, self.emit, self.started_at, recorded_until=until
         )
-        self._planner = Planner(self.job, self.started_at, target)
+        this_run = self.member.run_id if self.member is not None else None
+        self._planner = Planner(self.job, self.started_at, target, this_run)
         for stream in self._chosen:
             if stream.kind != "snapshot":
                 self._planner.check_window(stream, self._planner.accounts(stream) or ())
@@ -248,6 +270,7 @@ class SourceRun:
                 report=self.report,
                 emit=self.emit,
                 tape=self.tape,
+                others=self.member.others if self.member is not None else None,
             )
         self._client = self.clients[name]
         for stream in self._first:
@@ -262,7 +285,8 @@ class SourceRun:
         if not self.report.interrupted and not self.report.deadline:
             self._drop_stale_reports()
         self.report.notices.extend(dict.fromkeys(self._planner.notices))
-        self.delivery.record_run()
+        if self.member is None:
+            self.delivery.record_run()
 
     def interrupt(self, reason: PenstockError) -> None:
         """End a wait of the target; called from another thread."""
@@ -297,6 +321,7 @@ class SourceRun:
         counts = self.report.stream(self.source.name, stream.name)
         counts.planned += sum(len(planned.partitions) for planned in slices)
         counts.final = self._planner.final.get(stream.name, 0)
+        self.delivery.recount(self._planner.done.pop(stream.name, ()))
         self.emit(
             {
                 "event": "planned",

@@ -6,6 +6,7 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -23,7 +24,7 @@ from penstock.project.jobs import Choice, jobs_for, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Setup, blamed
-from penstock.report import Allowance
+from penstock.report import Allowance, RunReport
 from penstock.sinks import Sink
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ class Reading:
         allow_rejected: bool | int | str | None = None,
         deadline_s: float | None = None,
         shard: str | None = None,
+        workers: int | None = None,
+        engine: str | None = None,
         record: "str | os.PathLike[str] | None" = None,
         record_full: "str | os.PathLike[str] | None" = None,
         replay: "str | os.PathLike[str] | None" = None,
@@ -141,7 +144,10 @@ class Reading:
         ``"-3d"``, ``"2026-10"`` or ``"last-month"``, in the source's time zone. ``on_event``: called with each event,
         from the threads of the run, one call at a time. ``allow_rejected``: how many records may be set aside without
         exit code 5: True, a number, or a share such as "1%"; None: as the pipeline states. ``shard``: ``"3/16"`` reads
-        the accounts of the third of sixteen shards. ``stop``: when it is set, the run ends cleanly.
+        the accounts of the third of sixteen shards. ``workers``: divide the run among so many processes of this
+        machine, or of the ``engine`` (``"dask:HOST:PORT"``); None: as the pipeline states. A script that calls this
+        with workers keeps its own code below ``if __name__ == "__main__":``. ``stop``: when it is set, the run ends
+        cleanly.
 
         ``record``: a new directory for every exchange, with secrets and all that may be personal masked;
         ``record_full``: the same with credentials masked only. ``replay``: a recording that answers the requests, at
@@ -170,8 +176,11 @@ class Reading:
             tape = recording or _recorder(record, record_full, choice)
             if shard is not None:
                 jobs = sharded(jobs, shard, notice)
+            perform = self._divided(
+                name, choice, jobs, clock, workers=workers, engine=engine, shard=shard, recorded=tape is not None
+            )
             result = self._performed(
-                jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict, tape=tape
+                perform, jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict, tape=tape
             )
         except PenstockError as error:
             notify(receivers, name, RunResult.not_started(error), notice)
@@ -187,8 +196,38 @@ class Reading:
             return ()
         return config.notifications(name, self._setup.registry)
 
+    def _divided(
+        self,
+        name: str,
+        choice: Choice,
+        jobs: Sequence[Job],
+        clock: Clock,
+        *,
+        workers: int | None,
+        engine: str | None,
+        shard: str | None,
+        recorded: bool,
+    ) -> Callable[..., RunReport]:
+        """The function that runs these jobs: in this process, or by the workers of an engine."""
+        pipeline = self._setup.config.pipelines.get(name)
+        if pipeline is not None and workers is None and engine is None and shard is None and not recorded:
+            workers, engine = pipeline.workers, pipeline.engine
+        if (workers is None or workers == 1) and engine is None:
+            return partial(runner.run, jobs)
+        if shard is not None or recorded:
+            what = "--shard divides a run without workers" if shard is not None else "a recording is of one process"
+            raise UsageError(f"{what}; leave out --workers and --engine")
+        from penstock.project.workers import divided, engine_of, run_by  # a run of one process starts without it
+
+        chosen = engine_of(self._setup, engine, workers)
+        division = divided(self._setup, choice, jobs, chosen, clock.now())
+        if division is None:
+            return partial(runner.run, jobs)
+        return partial(run_by, self._setup, name, choice, jobs, chosen, division)
+
     def _performed(
         self,
+        perform: Callable[..., RunReport],
         jobs: Sequence[Job],
         sink: SinkChoice | None,
         clock: Clock,
@@ -205,7 +244,8 @@ class Reading:
             on_event(event)
 
         try:
-            report = runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, tape=tape)
+            own = {} if tape is None else {"tape": tape}  # workers take none
+            report = perform(clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, **own)
         except UsageError:
             raise
         except PenstockError as error:

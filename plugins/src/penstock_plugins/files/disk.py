@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
+from secrets import token_hex
 from typing import BinaryIO
 from urllib.parse import quote
 
@@ -114,7 +115,7 @@ def replace_text(path: Path, content: bytes) -> None:
     with suppress(FileNotFoundError):
         if path.read_bytes() == content:
             return
-    draft = path.with_name(f".{path.name}.{os.getpid()}.part")  # several processes may write it
+    draft = path.with_name(f".{path.name}.{token_hex(4)}.part")  # several writers of one division
     with draft.open("wb") as file:
         file.write(content)
         file.flush()

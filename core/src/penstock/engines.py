@@ -1,0 +1,92 @@
+"""
+The interface of engines: where the parts of a divided run are carried out.
+
+An engine starts workers, carries messages between them and the coordinator, and notices a worker that dies. It divides
+nothing, knows no source, and sees no secret, except for the tokens in answers: see :attr:`Engine.carries_secrets`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
+
+from attrs import field, frozen
+
+Message = Mapping[str, Any]
+"""JSON-like data."""
+
+
+@frozen(kw_only=True)
+class Assignment:
+    """
+    The part of a run for one worker. It can be pickled, holds no secret, and prints none.
+
+    ``number``: of the part; the first is 1. ``sources``: what it reads of. ``versions``: the distributions that a
+    worker must have, each with its version. ``order``: for the function that does the work.
+    """
+
+    number: int
+    run_id: str
+    sources: tuple[str, ...]
+    versions: Mapping[str, str] = field(factory=dict)
+    order: Any = field(repr=False, default=None)
+
+
+class Line(Protocol):
+    """A worker's line to the coordinator. Methods may be called from any thread; they raise OSError once it is cut."""
+
+    def send(self, message: Message) -> None:
+        """Pass a message to :meth:`Coordinator.heard`; messages of one worker arrive in their order."""
+
+    def ask(self, message: Message) -> Message:
+        """The answer of :meth:`Coordinator.answer`. It may take as long as a login."""
+
+
+Work = Callable[[Assignment, Line], Message]
+"""
+Carries out an assignment in a worker, and returns its result. A function at the top of a module, so that it can be
+pickled. It does not raise, except for an assignment that the worker must not begin: PluginError.
+"""
+
+
+class Coordinator(Protocol):
+    """The process that divided the run. Its methods may be called from any thread."""
+
+    def heard(self, number: int, message: Message) -> None:
+        """A worker sent this."""
+
+    def answer(self, number: int, message: Message) -> Message:
+        """The answer to a worker."""
+
+    def done(self, number: int, result: Message) -> None:
+        """A worker has carried out its assignment."""
+
+    def lost(self, number: int, reason: str) -> None:
+        """An assignment will not be carried out; ``reason``: why, in a phrase."""
+
+
+class Engine(Protocol):
+    """
+    Where assignments are carried out. A plugin offers its factory by ``penstock_engines``: ``factory(address,
+    workers)``, with the text after the name and colon of ``--engine NAME:ADDRESS``, and ``--workers`` (None: as the
+    engine decides).
+    """
+
+    @property
+    def workers(self) -> int:
+        """How many assignments it carries out at once. Raises UsageError where nobody can."""
+
+    @property
+    def carries_secrets(self) -> bool:
+        """Whether messages are private to the processes of this run, so that one token can serve all workers."""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether all workers run on this machine, with its files and its environment."""
+
+    def check(self, versions: Mapping[str, str]) -> None:
+        """Raises PluginError where a worker lacks one of these distributions, or has another version."""
+
+    def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
+        """
+        Carry out all assignments, each by one worker at a time, and return when each is done or lost. An assignment
+        whose worker died may be given to another one.
+        """

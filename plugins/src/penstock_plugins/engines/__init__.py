@@ -1,0 +1,3 @@
+"""
+Engines: where the parts of a divided run are carried out.
+"""

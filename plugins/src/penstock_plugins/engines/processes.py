@@ -1,0 +1,131 @@
+"""
+Processes of this machine, one for each part of a run: ``penstock run NAME --workers 2``.
+
+They are spawned, and connected by pipes. A worker ends at once when the pipe of its parent closes, also where the
+parent was killed; a worker that ends without a result closes its own.
+"""
+
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Mapping, Sequence
+from multiprocessing.connection import Connection, wait
+
+from attrs import define, field, frozen
+from penstock import UsageError
+from penstock.engines import Assignment, Coordinator, Line, Message, Work
+
+
+@frozen
+class Processes:
+    """See :class:`penstock.engines.Engine`."""
+
+    workers: int
+    carries_secrets: bool = True
+    is_local: bool = True
+
+    @classmethod
+    def make(cls, address: str = "", workers: int | None = None) -> "Processes":
+        """``workers`` None: as many as this process may use processors."""
+        if address:
+            raise UsageError(f"processes have no address: write --workers N, without {address!r}")
+        return cls(workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+
+    def check(self, versions: Mapping[str, str]) -> None:
+        """Workers are processes of the same installation."""
+
+    def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
+        context = multiprocessing.get_context("spawn")
+        threads = []
+        for one in assignments:
+            ours, theirs = context.Pipe()
+            process = context.Process(
+                target=_worker, args=(theirs, one, work), name=f"penstock worker {one.number}", daemon=True
+            )
+            process.start()
+            theirs.close()
+            threads.append(threading.Thread(target=_hear, args=(process, ours, one.number, coordinator), daemon=True))
+            threads[-1].start()
+        for thread in threads:
+            thread.join()
+
+
+def _hear(
+    process: "multiprocessing.context.SpawnProcess", pipe: Connection, number: int, coordinator: Coordinator
+) -> None:
+    """Hear one worker until it is done or has ended. Runs in a thread of the parent."""
+    try:
+        while True:
+            kind, message = pipe.recv()
+            if kind == "send":
+                coordinator.heard(number, message)
+            elif kind == "ask":
+                pipe.send(coordinator.answer(number, message))
+            elif kind == "done":
+                coordinator.done(number, message)
+                break
+            else:
+                coordinator.lost(number, message)
+                break
+    except (EOFError, OSError):
+        process.join()
+        coordinator.lost(number, _reason(process.exitcode))
+    finally:
+        pipe.close()
+        process.join()
+
+
+def _reason(exit_code: int | None) -> str:
+    if exit_code is not None and exit_code < 0:
+        return f"the process was ended by signal {-exit_code} ({signal.Signals(-exit_code).name})"
+    return f"the process ended with {exit_code}"
+
+
+@define(eq=False)
+class _PipeLine:
+    """See :class:`penstock.engines.Line`."""
+
+    pipe: Connection
+    _asking: threading.Lock = field(factory=threading.Lock, init=False)
+    _sending: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def send(self, message: Message) -> None:
+        self.put("send", message)
+
+    def ask(self, message: Message) -> Message:
+        with self._asking:
+            self.put("ask", message)
+            try:
+                answer: Message = self.pipe.recv()
+            except EOFError:
+                raise OSError("the coordinator has ended") from None
+            return answer
+
+    def put(self, kind: str, message: object) -> None:
+        with self._sending:
+            self.pipe.send((kind, message))
+
+
+def _worker(pipe: Connection, assignment: Assignment, work: Work) -> None:
+    """A worker's process."""
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C reaches all processes of a terminal; the parent's order counts
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    threading.Thread(target=_end_with, args=(parent.sentinel,), daemon=True).start()
+    line = _PipeLine(pipe)
+    checked: Line = line
+    try:
+        result = work(assignment, checked)
+    except Exception as error:
+        line.put("lost", f"{type(error).__name__}: {error}")
+        raise
+    line.put("done", result)
+
+
+def _end_with(sentinel: int) -> None:
+    """End this process at once when its parent has ended."""
+    wait([sentinel])
+    os._exit(1)

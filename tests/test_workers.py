@@ -1,0 +1,396 @@
+"""
+Runs that are divided among processes: rows, limits, tokens, report and exit code of one run; and what a kill leaves.
+"""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import many
+import penstock_plugins
+import pytest
+import threads
+from many import SHOPS, WINDOW, Imitation
+from penstock import Project, SandboxRequest, SandboxResponse, UsageError
+from penstock.report import RunReport
+from penstock.sandbox.server import serve
+from penstock.testing.pg import server as postgres
+from test_division import World
+
+HERE = Path(__file__).parent
+
+# A run in a process of its own, so that signals reach it and it can be killed. Prints its report.
+RUN = """
+import json, signal, sys, threading
+import many, penstock_plugins
+from penstock import Project
+
+if __name__ == "__main__":
+    stop = threading.Event()
+    signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
+    config, target, since, until, more = sys.argv[1:]
+    result = Project(config, plugins=[many, penstock_plugins]).run(
+        "many", to=target, since=since, until=until, stop=stop, **json.loads(more)
+    )
+    print(json.dumps({**result.report, "summary": result.summary}), flush=True)
+    sys.exit(result.exit_code)
+"""
+
+
+class Divided(World):
+    """A world whose runs are divided among processes."""
+
+    def start(self, **more: Any) -> "subprocess.Popen[str]":  # type: ignore[override]
+        script = self.folder / "run.py"
+        script.write_text(RUN)
+        return subprocess.Popen(
+            [
+                *(sys.executable, str(script), str(self.folder / "penstock.toml"), self.target, *map(str, WINDOW)),
+                json.dumps({"workers": 2, **more}),
+            ],
+            env={**os.environ, "PYTHONPATH": str(HERE)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def ended(self, process: "subprocess.Popen[str]") -> tuple[int, dict[str, Any]]:
+        """Exit code and report; a traceback is a failure."""
+        out, printed = process.communicate(timeout=60)
+        assert "Traceback" not in printed, printed
+        return process.returncode, json.loads(out) if out.strip() else {"printed": printed}
+
+    def run(self, **more: Any) -> tuple[int, dict[str, Any]]:
+        return self.ended(self.start(**more))
+
+    def run_here(self, **more: Any) -> tuple[int, dict[str, Any]]:
+        """A run divided among threads of this process, which start at once."""
+        project = Project(self.folder / "penstock.toml", plugins=[many, penstock_plugins, threads])
+        options = {"engine": "threads", "workers": 2, "since": WINDOW[0], "until": WINDOW[1], **more}
+        result = project.run("many", to=self.target, **options)
+        return result.exit_code, dict(result.report)
+
+
+@pytest.fixture(params=["jsonl", "postgres"])
+def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Divided]:
+    with serve(app := Imitation()) as server, postgres().database() as dsn:
+        made = Divided(app, tmp_path, f"jsonl:{tmp_path / 'out'}" if request.param == "jsonl" else dsn)
+        made.configure(server.base_url, concurrency=4, shops=list(SHOPS))
+        yield made
+        assert server.errors == []
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> Iterator[Divided]:
+    with serve(app := Imitation()) as server:
+        made = Divided(app, tmp_path, f"jsonl:{tmp_path / 'out'}")
+        made.configure(server.base_url, concurrency=4, shops=list(SHOPS))
+        yield made
+        assert server.errors == []
+
+
+def base_url(world: World) -> str:
+    found = re.search(r'base_url = "(.*)"', (world.folder / "penstock.toml").read_text())
+    assert found is not None
+    return found[1]
+
+
+def counts(report: dict[str, Any]) -> dict[str, Any]:
+    """The counts of a report that do not depend on times."""
+    streams = report["sources"]["many"]["streams"]
+    return {
+        name: {key: one[key] for key in ("partitions", "records", "promised", "rejected", "repeated", "restated")}
+        for name, one in streams.items()
+    }
+
+
+def test_two_workers_do_the_work_of_one_run(world: Divided, tmp_path: Path) -> None:
+    """
+    The rows, the counts, the exit code and the one run in the ledger are those of a run by one process; all workers
+    use one token, and no report is requested twice.
+    """
+    world.app.one_token = True
+    world.app.slow_s = 0.005
+    code, report = world.run()
+
+    assert code == 0, report
+    world.assert_true()
+    assert world.app.asked["login"] == 1
+    assert world.app.at_once <= 4
+    assert len(set(world.app.submitted)) == len(world.app.submitted)
+    alone = Divided(world.app, tmp_path / "alone", f"jsonl:{tmp_path / 'alone' / 'out'}")
+    alone.folder.mkdir()
+    alone.configure(base_url(world), concurrency=4, shops=list(SHOPS))
+    _, single = alone.run_here(engine=None, workers=1)
+    assert counts(report) == counts(single)
+    runs = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins]).runs("many", to=world.target).runs
+    assert [one.run_id for one in runs] == [report["run_id"]]
+
+    code, second = world.run(workers=1)
+    assert code == 0
+    assert second["sources"]["many"]["streams"]["sales"]["partitions"]["skipped"] == len(SHOPS) * many.DAYS
+
+
+def test_listed_accounts_are_divided(files: Divided) -> None:
+    """
+    Accounts that the provider lists are read once each, also those that no run knew before.
+    """
+    files.configure(base_url(files), concurrency=4)
+
+    code, report = files.run_here()
+
+    assert code == 0, report
+    files.assert_true()
+    assert len(set(files.app.submitted)) == len(files.app.submitted)
+    assert report["sources"]["many"]["streams"]["shops"]["partitions"]["delivered"] == 1
+
+
+def test_the_pace_holds_over_all_workers(files: Divided) -> None:
+    """
+    The workers together start no more requests in a second than the source allows.
+    """
+    files.configure(base_url(files), concurrency=4, requests_per_second=40.0, shops=list(SHOPS))
+
+    code, report = files.run_here(workers=3, streams=["sales", "items"])
+
+    assert code == 0, report
+    times = sorted(files.app.times)
+    # Each of three workers keeps its own even distance, so that three may coincide.
+    most = max(sum(start <= one < start + 0.5 for one in times) for start in times)
+    assert most <= 20 + 3, most
+
+
+def test_a_quota_parks_all_workers(files: Divided) -> None:
+    """
+    Once the provider states a wait of an hour to one worker, none of them goes on requesting: exit code 4.
+    """
+    first: list[float] = []
+
+    def throttled(request: SandboxRequest) -> SandboxResponse | None:
+        if not first and "shop1" in request.target:
+            first.append(time.monotonic())
+        if first:
+            return SandboxResponse(status=429, headers={"retry-after": "3600"})
+        return None
+
+    files.app.throttled = throttled
+    files.app.slow_s = 0.05
+    files.configure(base_url(files), concurrency=2, shops=list(SHOPS))
+    code, report = files.run_here(streams=["sales"])
+
+    assert code == 4, report
+    assert report["parked"].keys() == {"many"}
+    assert sum(one > first[0] for one in files.app.times) <= 2  # one of each worker was on its way, or two
+
+
+def test_a_failure_is_reported_as_ever(files: Divided) -> None:
+    """
+    Partitions that fail in a worker are errors of the run: exit code 1, all others are delivered.
+    """
+    files.app.throttled = lambda request: SandboxResponse(status=404) if "shop2" in request.target else None
+
+    code, report = files.run_here(streams=["sales"])
+
+    assert code == 1
+    assert {one["partition"]["shop"] for one in report["errors"]} == {"shop2"}
+    assert report["sources"]["many"]["streams"]["sales"]["partitions"]["delivered"] == 5 * many.DAYS
+
+
+def test_refused_credentials_are_exit_code_3(files: Divided) -> None:
+    """
+    A login that the provider refuses is tried once for all workers.
+    """
+    toml = files.folder / "penstock.toml"
+    toml.write_text(toml.read_text().replace("sesame", "wrong password"))
+
+    code, report = files.run_here(streams=["sales"])
+
+    assert code == 3, report
+    assert files.app.asked["login"] == 1
+
+
+def worker_pids(parent: int) -> list[int]:
+    """The worker processes of a run; multiprocessing's helper is none."""
+    found = []
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = status.read_text().rpartition(")")[2].split()
+            command = (status.parent / "cmdline").read_text()
+        except OSError:
+            continue
+        if int(fields[1]) == parent and "spawn_main" in command:
+            found.append(int(status.parent.name))
+    return found
+
+
+def eventually(found: Any, seconds: float = 20.0) -> Any:
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        if value := found():
+            return value
+        time.sleep(0.01)
+    raise AssertionError("it did not happen in time")
+
+
+linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests find processes in /proc")
+
+
+@linux
+def test_a_killed_worker_is_reported(world: Divided) -> None:
+    """
+    kill -9 of a worker: the run says so and exits 1, its counts have what the worker had committed, and the next run,
+    started at once, leaves exactly the provider's rows and requests no report again whose handle was read.
+    """
+    world.app.slow_s = 0.02
+    process = world.start()
+    eventually(lambda: sum(world.app.asked[name] for name in ("sales", "items", "events")) > 8)
+    os.kill(worker_pids(process.pid)[0], signal.SIGKILL)
+    code, report = world.ended(process)
+
+    assert code == 1, report
+    assert [one["error"] for one in report["errors"]] == ["WorkerLostError"]
+    assert "SIGKILL" in report["errors"][0]["message"]
+    # A day of changes beside files counts as delivered when it is merged, which the next run does.
+    delivered = {
+        name: one["partitions"]["delivered"]
+        for name, one in report["sources"]["many"]["streams"].items()
+        if name != "events"
+    }
+    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
+    rows = project.partitions("many", to=world.target).partitions
+    ledger = [one for one in rows if one.run_id == report["run_id"] and one.stream != "events"]
+    assert sum(delivered.values()) == len(ledger)
+
+    code, report = world.run()
+    assert code == 0, report
+    world.assert_true()
+    assert len(world.app.submitted) - len(set(world.app.submitted)) <= 2  # on their way when the worker was killed
+
+
+@linux
+@pytest.mark.parametrize("at", [pytest.param("early", marks=pytest.mark.large), "late"])
+def test_workers_end_with_their_parent(world: Divided, at: str) -> None:
+    """
+    kill -9 of the parent ends its workers at once; the next run starts at once and leaves the provider's rows.
+    """
+    world.app.slow_s = 0.02
+    process = world.start()
+    eventually(lambda: sum(world.app.asked.values()) > (6 if at == "early" else 40))
+    workers = worker_pids(process.pid)
+    process.kill()
+    process.communicate()
+
+    code, report = world.run()
+
+    assert code == 0, report
+    world.assert_true()
+    assert len(workers) == 2
+    assert not [pid for pid in workers if (Path("/proc") / str(pid)).exists()]
+
+
+def test_sigterm_reaches_all_workers(files: Divided) -> None:
+    """
+    SIGTERM ends all workers cleanly: exit code 130, what is complete stays, the next run reads the rest.
+    """
+    files.app.slow_s = 0.05
+    process = files.start()
+    eventually(lambda: sum(files.app.asked.values()) > 10)
+    process.send_signal(signal.SIGTERM)
+    code, report = files.ended(process)
+
+    assert code == 130, report
+    files.app.slow_s = 0.0
+    code, report = files.run_here()
+    assert code == 0, report["errors"][:2]
+    files.assert_true()
+
+
+def test_a_deadline_reaches_all_workers(files: Divided) -> None:
+    """
+    The deadline of a run is that of each worker: exit code 4.
+    """
+    files.app.slow_s = 0.3
+
+    code, report = files.run_here(deadline_s=2.0)
+
+    assert code == 4, report
+    assert report["seconds"] < 10
+
+
+def test_the_lock_excludes_other_runs(files: Divided) -> None:
+    """
+    Another run of the source ends with 6 while workers write it.
+    """
+    files.app.slow_s = 0.05
+    process = files.start()
+    eventually(lambda: sum(files.app.asked.values()) > 5)
+
+    code, _ = files.run_here(engine=None, workers=1)
+
+    assert code == 6
+    assert files.ended(process)[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "reason"),
+    [
+        ({"workers": 0}, "number from 1"),
+        ({"workers": 2, "shard": "1/2"}, "--shard"),
+        ({"engine": "nothing:there"}, "nothing"),
+        ({"engine": "processes:there"}, "no address"),
+    ],
+    ids=lambda value: str(value),
+)
+def test_what_cannot_be_divided_is_refused(files: Divided, more: dict[str, Any], reason: str) -> None:
+    """
+    A mistake is refused before anything is requested.
+    """
+    project = Project(files.folder / "penstock.toml", plugins=[many, penstock_plugins])
+
+    with pytest.raises(UsageError, match=reason):
+        project.run("many", to=files.target, **more)
+    assert not files.app.asked
+
+
+def test_a_configuration_in_memory_stays_in_its_process(tmp_path: Path) -> None:
+    """
+    Workers read secrets by themselves: a configuration that is no file is refused, and so is a sink with one writer.
+    """
+    settings = {"base_url": "http://127.0.0.1:1", "password": "sesame", "shops": ["shop1", "shop2"]}
+    project = Project({"source": {"many": settings}}, plugins=[many, penstock_plugins])
+    with pytest.raises(UsageError, match="give a file"):
+        project.run("many", to=f"jsonl:{tmp_path}", workers=2)
+    (tmp_path / "penstock.toml").write_text('[source.many]\nbase_url = "http://127.0.0.1:1"\npassword = "sesame"\n')
+    with pytest.raises(UsageError, match="several workers"):
+        Project(tmp_path / "penstock.toml", plugins=[many, penstock_plugins]).run(
+            "many", to=f"jsonl:{tmp_path}/one.jsonl", streams=["sales"], workers=2
+        )
+
+
+def test_parts_of_a_report_make_the_whole() -> None:
+    """
+    The reports of parts, sent as JSON, add up: counts, members, errors and flags.
+    """
+    whole = RunReport(run_id="r")
+    for number in (1, 2):
+        part = RunReport(run_id="r", refused=number == 2, parked={f"source{number}": "for an hour"})
+        one = part.stream("many", "sales")
+        one.planned, one.delivered, one.records, one.promised, one.seconds = 3, 2, 10 * number, None, float(number)
+        one.unknown_members.add(f"member{number}")
+        part.count("many", "items", failed=1)
+        part.stream("many", "items").promised = number
+        part.error("many", "items", {"shop": str(number)}, UsageError("no"))
+        part.notices.append("the same")
+        whole.add_part(json.loads(json.dumps(part.as_part())))
+
+    sales, items = whole.stream("many", "sales"), whole.stream("many", "items")
+    assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
+    assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})
+    assert (whole.exit_code, len(whole.errors), whole.notices, len(whole.parked)) == (3, 2, ["the same"], 2)
