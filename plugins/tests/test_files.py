@@ -13,9 +13,10 @@ import stat
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import pytest
-from penstock import Batch, Partition, SinkError, TargetError
+from penstock import Batch, LedgerEntry, Partition, SinkError, TargetError
 from penstock.testing.sinks import (
     ANSWERS,
     CLICKS,
@@ -28,6 +29,7 @@ from penstock.testing.sinks import (
     answer,
     click,
     deliver,
+    deliver_group,
     killed_at,
     lead,
     rows_of,
@@ -567,3 +569,88 @@ def test_a_writer_that_is_refused_leaves_no_draft(sink):
 
     assert left == []
     assert ids(day_file(sink)) == []
+
+
+# --- cost -----------------------------------------------------------------------------------------------------------
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, ledger: Any) -> dict[str, int]:
+    """Counts of synced files and directories, and of the ledger's transactions, from now on."""
+    counts = {"files": 0, "directories": 0, "transactions": 0}
+    fsync, execute = os.fsync, ledger._execute
+
+    def counted_fsync(handle: int) -> None:
+        counts["directories" if stat.S_ISDIR(os.fstat(handle).st_mode) else "files"] += 1
+        fsync(handle)
+
+    def counted_execute(statement: str, values: Any = ()) -> Any:
+        counts["transactions"] += statement == "commit"
+        return execute(statement, values)
+
+    monkeypatch.setattr(os, "fsync", counted_fsync)
+    monkeypatch.setattr(ledger, "_execute", counted_execute)
+    return counts
+
+
+def test_a_group_costs_two_syncs_a_partition(sink: FileSink, monkeypatch: pytest.MonkeyPatch):
+    """
+    The file and its directory; besides, the group has two transactions of the ledger, and syncs what several share
+    once.
+    """
+    days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in range(1, 21)}
+    target = sink.open(SOURCE, "r1")
+    deliver(target, a_day(28), [(CLICKS, [click(28)])])
+    counts = counted(monkeypatch, target.ledger)
+    deliver_group(target, days)
+    assert counts == {"files": 20, "directories": 20 + 1, "transactions": 2}
+
+    counts.update(dict.fromkeys(counts, 0))
+    deliver_group(target, days)
+    replaced = dict(counts)
+    target.close()
+    assert replaced == {"files": 20, "directories": 20, "transactions": 2}
+
+
+def test_days_of_changes_cost_one_sync_each(sink: FileSink, monkeypatch: pytest.MonkeyPatch):
+    """
+    Days that are staged together: one sync of each file, one of their directory, one transaction of the ledger.
+    """
+    target = sink.open(SOURCE, "r1")
+    commits = []
+    for day in range(1, 11):
+        writer = target.begin([LEADS], a_lead_day(day))
+        writer.write(Batch(layout=LEADS, rows=rows_of(LEADS, [lead(day)])))
+        commits.append((writer, an_entry(target.ledger, a_lead_day(day), rows=1)))
+    counts = counted(monkeypatch, target.ledger)
+    target.commit_group(commits)
+    assert counts == {"files": 10, "directories": 1, "transactions": 1}
+
+    target.finish("leads")
+    target.close()
+    merged = (sink.directory / SOURCE / "leads" / "by_campaign=7" / "data.jsonl").read_text().splitlines()
+    assert [json.loads(line)["lead_id"] for line in merged] == list(range(1, 11))
+
+
+def test_an_intent_that_fails_is_completed_by_the_next_run(sink: FileSink, monkeypatch: pytest.MonkeyPatch):
+    """
+    A file of a group that cannot be renamed fails its partition, and keeps its staged file: the next opening puts it
+    into place. The others are delivered.
+    """
+    days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2, 3)}
+    move = files_sink.move
+
+    def refuse(path: Path, place: Path) -> None:
+        if "2026-03-02" in str(place):
+            raise OSError(5, "Input/output error")
+        move(path, place)
+
+    target = sink.open(SOURCE, "r1")
+    with monkeypatch.context() as patch:
+        patch.setattr(files_sink, "move", refuse)
+        done = deliver_group(target, days)
+    target.close()
+
+    assert [type(one) for one in done] == [LedgerEntry, SinkError, LedgerEntry]
+    assert [ids(day_file(sink, day)) for day in (1, 2, 3)] == [["c1"], [], ["c3"]]
+    assert state_of(sink, a_day(2)) == ("delivered", "r1", True)
+    assert ids(day_file(sink, 2)) == ["c2"]

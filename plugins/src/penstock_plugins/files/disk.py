@@ -96,8 +96,11 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def make_directories(path: Path, mode: int = 0o777) -> None:
-    """Make ``path`` and its missing parents, durably. Raises TargetError if that is not possible."""
+def make_directories(path: Path, mode: int = 0o777, unsynced: dict[Path, None] | None = None) -> None:
+    """
+    Make ``path`` and its missing parents, durably, unless ``unsynced`` is given: the directories that are to be synced
+    are then added to it. Raises TargetError if that is not possible.
+    """
     missing: list[Path] = []
     while not path.is_dir():
         missing.append(path)
@@ -107,7 +110,10 @@ def make_directories(path: Path, mode: int = 0o777) -> None:
             directory.mkdir(mode=mode, exist_ok=True)
         except FileNotFoundError:  # though its parent is there: /proc and its kind
             raise TargetError(f"{directory}: no directory can be made there. Name another target.") from None
-        sync_directory(directory.parent)
+        if unsynced is None:
+            sync_directory(directory.parent)
+        else:
+            unsynced[directory.parent] = None
 
 
 def replace_text(path: Path, content: bytes) -> None:

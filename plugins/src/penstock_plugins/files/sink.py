@@ -14,6 +14,9 @@ are renamed into place and the directories synced; the ledger records the delive
 settles a commit that a crash interrupted: an intent whose files are all in place or still staged is completed; any
 other is taken back, and the former delivery counts again if its files are intact.
 
+Partitions that are ready together take each of these steps together: the ledger records their intents in one
+transaction and their deliveries in another, and a directory that several of them change is synced once.
+
 **A changes stream** has one file per account. Its days are staged (durably, with a ledger row), and merged by key
 once per run, by ``finish`` or, after a crash, by the next opening: intent, renames, then all days delivered at once.
 Merging a day again has no effect, so an interrupted merge is repeated.
@@ -29,7 +32,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO
 
-from attrs import evolve, frozen
+from attrs import define, evolve, frozen
 from penstock import (
     Batch,
     Discrepancy,
@@ -38,6 +41,7 @@ from penstock import (
     LedgerFile,
     Part,
     Partition,
+    PenstockError,
     SinkError,
     TargetError,
     fault_point,
@@ -163,6 +167,20 @@ class _Lock:
     def close(self) -> None:
         for file in self.files:
             file.close()
+
+
+@define(eq=False)
+class _Commit:
+    """A commit of a group: the ledger row to write next, and the intent, except for a day of changes."""
+
+    recorded: LedgerEntry
+    entry: LedgerEntry  # as committed
+    intended: LedgerEntry | None = None
+    error: Exception | None = None
+
+
+def _is_good(commit: _Commit) -> bool:
+    return commit.error is None
 
 
 class FileTarget:
@@ -411,7 +429,7 @@ class FileTarget:
         others = [self._other(file.path) for file in files]
         return [*files, *(LedgerFile(path=other) for other in others if os.path.lexists(self.directory / other))]
 
-    def _make_way(self, files: Sequence[LedgerFile]) -> None:
+    def _make_way(self, files: Sequence[LedgerFile], unsynced: dict[Path, None]) -> None:
         """Raises TargetError, before the intent is recorded, if a directory is at the place of a file."""
         for file in files:
             path = self.directory / file.path
@@ -421,68 +439,122 @@ class FileTarget:
                         f"{path} is a directory, and a file must go there. Move it away, or name another target."
                     )
                 if file.size is not None:
-                    make_directories(path.parent)
+                    make_directories(path.parent, unsynced=unsynced)
 
-    def _put(self, files: Sequence[LedgerFile]) -> None:
-        """Move staged files to their places, and remove the files that must not exist."""
-        changed: dict[Path, None] = {}
+    def _put(self, files: Sequence[LedgerFile], unsynced: dict[Path, None]) -> None:
+        """
+        Move staged files to their places, and remove the files that must not exist. The directories that change are
+        added to ``unsynced``.
+        """
         for file in files:
             path = self.directory / file.path
             with file_errors(path):
                 if file.size is None:
                     if path.exists():
                         path.unlink()
-                        changed[path.parent] = None
+                        unsynced[path.parent] = None
                         self._changed.add(file.path.split("/")[1])
                 elif file.staged is not None and (self.directory / file.staged).exists():
-                    make_directories(path.parent)
+                    make_directories(path.parent, unsynced=unsynced)
                     if not path.exists():
                         self._changed.add(file.path.split("/")[1])
                     move(self.directory / file.staged, path)
-                    changed[path.parent] = None
+                    unsynced[path.parent] = None
             fault_point("file.renamed")
-        for directory in changed:
+
+    def _sync(self, unsynced: dict[Path, None]) -> None:
+        """Make the names in these directories durable, and remove those of partitions that have become empty."""
+        for directory in unsynced:
             with file_errors(directory):
                 sync_directory(directory)
                 with suppress(OSError):
-                    directory.rmdir()  # of a partition that has become empty
-        fault_point("files.in_place")
+                    directory.rmdir()
 
     # --- commit -----------------------------------------------------------------------------------------------------
 
-    def intend(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft]) -> LedgerEntry:
-        """The commit up to the recorded intent. Returns the entry to deliver."""
-        former = self.ledger.entry(self.source, entry.partition)
-        files = [self._file(self._place(stream, entry.partition), draft) for stream, draft in drafts.items()]
-        files = self._with_others(files)
-        files += self._kept(former.files if former is not None else (), files)
-        self._make_way(files)
+    def commit_group(self, commits: "Sequence[tuple[FileWriter, LedgerEntry]]") -> list[LedgerEntry | Exception]:
+        """See :class:`penstock.sinks.Grouping`."""
+        unsynced: dict[Path, None] = {}
+        group = [self._intended(writer, entry, unsynced) for writer, entry in commits]
+        self._record(group)
+        for (writer, _), one in zip(commits, group, strict=True):
+            if one.error is not None:
+                writer.abort()
+        self._deliver([one for one in group if one.intended is not None], unsynced)
+        return [one.entry if one.error is None else one.error for one in group]
+
+    def _intended(self, writer: "FileWriter", entry: LedgerEntry, unsynced: dict[Path, None]) -> "_Commit":
+        """A commit whose files are durable, at their temporary places."""
+        try:
+            entry = writer.fitting(entry)
+            if writer.merged:
+                return _Commit(recorded=self._staged_day(entry, writer.drafts), entry=entry)
+            former = self.ledger.entry(self.source, entry.partition)
+            files = [self._file(self._place(stream, entry.partition), one) for stream, one in writer.drafts.items()]
+            files = self._with_others(files)
+            files += self._kept(former.files if former is not None else (), files)
+            self._make_way(files, unsynced)
+        except Exception as error:
+            return _Commit(recorded=entry, entry=entry, error=error)
         fault_point("files.staged")
         intended = evolve(entry, state="intended", files=tuple(files))
-        self.ledger.deliver(intended)
-        fault_point("files.intended")
-        return evolve(intended, version=entry.version + 1)
+        return _Commit(recorded=intended, entry=entry, intended=evolve(intended, version=entry.version + 1))
 
-    def deliver(self, intended: LedgerEntry) -> None:
-        self._put(intended.files)
-        settled = tuple(evolve(file, staged=None) for file in intended.files)
-        self.ledger.deliver(evolve(intended, state="delivered", files=settled))
-        fault_point("files.delivered")
+    def _record(self, group: "Sequence[_Commit]") -> None:
+        """Record the intents, and the days of changes, in one transaction; if it fails, one by one."""
+        if any(one.intended is None and one.error is None for one in group):
+            with file_errors(self._drafts):
+                sync_directory(self._drafts)
+            fault_point("day.written")
+        self._all_at_once(group)
+        if any(one.intended is None and one.error is None for one in group):
+            fault_point("day.staged")
+
+    def _all_at_once(self, group: "Sequence[_Commit]") -> None:
+        """Write the ledger rows of a group in one transaction. If it fails, write each by itself, and keep errors."""
+        good = list(filter(_is_good, group))
+        if not good:
+            return
+        try:
+            self.ledger.deliver_all([one.recorded for one in good])
+        except PenstockError:
+            for one in good:
+                try:
+                    self.ledger.deliver(one.recorded)
+                except PenstockError as error:
+                    one.error = error
+
+    def _deliver(self, group: "Sequence[_Commit]", unsynced: dict[Path, None]) -> None:
+        """
+        Put the files of recorded intents into place, and record the deliveries. An intent that fails here stays, and is
+        settled when the target is opened next.
+        """
+        for one in filter(_is_good, group):
+            assert one.intended is not None
+            fault_point("files.intended")
+            try:
+                self._put(one.intended.files, unsynced)
+            except Exception as error:
+                one.error = error
+            settled = tuple(evolve(file, staged=None) for file in one.intended.files)
+            one.recorded = evolve(one.intended, state="delivered", files=settled)
+        self._sync(unsynced)
+        for _ in filter(_is_good, group):
+            fault_point("files.in_place")
+        self._all_at_once(group)
+        for _ in filter(_is_good, group):
+            fault_point("files.delivered")
 
     def _kept(self, former: Sequence[LedgerFile], files: Sequence[LedgerFile]) -> list[LedgerFile]:
         """The former files of derived streams that this run does not read: they stay."""
         named = {file.path for file in files} | {self._other(file.path) for file in files}
         return [file for file in former if file.path not in named and file.size is not None]
 
-    def stage(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft]) -> None:
-        """Keep a day of changes until it is merged."""
+    def _staged_day(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft]) -> LedgerEntry:
+        """The ledger row of a day of changes that is kept until it is merged."""
         account = account_of(entry.partition)
         files = [self._file(self._place(stream, account), draft) for stream, draft in drafts.items()]
-        with file_errors(self._drafts):
-            sync_directory(self._drafts)
-        fault_point("day.written")
-        self.ledger.deliver(evolve(entry, state="staged", files=tuple(one for one in files if one.size is not None)))
-        fault_point("day.staged")
+        return evolve(entry, state="staged", files=tuple(one for one in files if one.size is not None))
 
     def _merge(self, account: Partition, entries: Sequence[LedgerEntry]) -> None:
         found = self.ledger.merge(self.source, account)
@@ -490,6 +562,7 @@ class FileTarget:
         layouts = self._layouts.get(account.stream) or self.ledger.layouts(self.source, account.stream)
         partitions = tuple(entry.partition for entry in entries)
         drafts: dict[str, RecordDraft] = {}
+        unsynced: dict[Path, None] = {}
         try:
             if any(entry.files for entry in entries):
                 self._merge_into(drafts, account, layouts, entries)
@@ -500,7 +573,7 @@ class FileTarget:
                 self.ledger.deliver_merge(known, partitions)
                 return
             files += self._kept(known.files, files)
-            self._make_way(files)
+            self._make_way(files, unsynced)
             fault_point("merge.written")
             meant = evolve(known, meant=tuple(files))
             self.ledger.intend_merge(meant)
@@ -509,7 +582,9 @@ class FileTarget:
                 draft.discard()
             raise
         fault_point("merge.intended")
-        self._put(files)
+        self._put(files, unsynced)
+        self._sync(unsynced)
+        fault_point("files.in_place")
         self.ledger.deliver_merge(meant, partitions)
         fault_point("merge.delivered")
         self._remove_staged(entries)
@@ -570,7 +645,7 @@ class FileTarget:
         if self._can_be_put(entry.files):
             # An intent that cannot be completed affects its partition only, which is read again.
             with suppress(SinkError, TargetError):
-                self.deliver(entry)
+                self._deliver([_Commit(recorded=entry, entry=entry, intended=entry)], {})
             return
         former = self.ledger.take_back(self.source, entry.partition)
         if former is not None and not all(self._is(file.path, file) for file in former.files):
@@ -607,30 +682,26 @@ class FileWriter:
 
     def __init__(self, target: FileTarget, layouts: Sequence[Layout], partition: Partition) -> None:
         self._target = target
-        self._merged = layouts[0].kind == "changes"
-        compress = target.compress and not self._merged
+        self.merged = layouts[0].kind == "changes"
+        compress = target.compress and not self.merged
         self._layouts = layouts
-        self._drafts = {one.stream: target.draft(one, compress=compress) for one in layouts}
+        self.drafts = {one.stream: target.draft(one, compress=compress) for one in layouts}
 
     def write(self, batch: Batch) -> None:
         if batch.rows:
-            self._drafts[batch.layout.stream].rows(batch.rows)
+            self.drafts[batch.layout.stream].rows(batch.rows)
+
+    def fitting(self, entry: LedgerEntry) -> LedgerEntry:
+        """The entry without the records that the format cannot hold."""
+        unfit = [(one, self.drafts[one.stream].unfit) for one in self._layouts]
+        return without_unfit(entry, unfit, f"{self._target.codec.name}:{self._target.directory}")
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        try:
-            unfit = [(one, self._drafts[one.stream].unfit) for one in self._layouts]
-            entry = without_unfit(entry, unfit, f"{self._target.codec.name}:{self._target.directory}")
-            if self._merged:
-                self._target.stage(entry, self._drafts)
-            else:
-                intended = self._target.intend(entry, self._drafts)
-        except BaseException:
-            self.abort()
-            raise
-        if not self._merged:
-            self._target.deliver(intended)
-        return entry
+        (done,) = self._target.commit_group([(self, entry)])
+        if isinstance(done, Exception):
+            raise done
+        return done
 
     def abort(self) -> None:
-        for draft in self._drafts.values():
+        for draft in self.drafts.values():
             draft.discard()

@@ -85,7 +85,7 @@ class Chunk:
         yield TRAILER
 
 
-@define
+@define(eq=False)
 class SmallRows:
     """The rows of a small partition, and the JSON of each batch of them; ``definition``: the columns of their table."""
 
