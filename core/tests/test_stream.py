@@ -2,8 +2,10 @@
 What a stream takes from its record class, its settings and its templates.
 """
 
+import json
 from datetime import UTC, date, datetime
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from attrs import frozen
@@ -38,6 +40,7 @@ class ShopSettings(SourceSettings):
     account_ids: tuple[str, ...] = setting(("1", "2"), help="the accounts to read")
     currency: str = setting("EUR", help="of amounts")
     tag: str | None = setting(None, help="a filter")
+    size: int = setting(50, help="of a page")
     key: Secret = setting(Secret("a shop key"), help="the key")
 
 
@@ -118,6 +121,54 @@ def test_the_columns_of_a_parent_row_are_filled_in_and_stamped():
 
     assert request.url == "https://shop.example/v1/%2E%2E/orders/7"
     assert request.columns == {"shop": ".."}
+
+
+def test_a_body_is_made_of_templates():
+    """
+    The request is then a POST. A text that is one name keeps its value's type; braces of GraphQL are left alone.
+    """
+    query = "query { orders(first: 10) { nodes { id } } }"
+    variables = {
+        "since": "{since}T00:00:00Z",
+        "account": "{account}",
+        "size": "{size}",
+        "tag": "{tag}",
+        "n": 9,
+        "x": None,
+    }
+    stream = a_stream(path="/graphql", json={"query": query, "variables": variables})
+
+    (request,) = stream.first_requests(SETTINGS, DAY)
+
+    assert (request.method, request.url) == ("POST", "https://shop.example/v1/graphql")
+    assert json.loads(request.body or b"") == {
+        "query": query,
+        "variables": {"since": "2026-03-01T00:00:00Z", "account": "a/1", "size": 50, "n": 9, "x": None},
+    }
+
+
+def test_a_list_of_a_body_takes_all_parent_rows_of_a_request():
+    """
+    Each element is made of one of them; rows of several parents are stamped with none.
+    """
+    parent = Parent(stream="shops", columns=("shop", "number"), per_request=2)
+    stream = a_stream(path="/reports", json={"shops": [{"id": "{number}", "of": "{account}"}]}, parent=parent)
+    rows = ({"shop": "x", "number": 7}, {"shop": "y", "number": 8})
+
+    (request,) = stream.first_requests(SETTINGS, Slice(now=NOW, account="1", parents=rows))
+
+    assert json.loads(request.body or b"") == {"shops": [{"id": 7, "of": "1"}, {"id": 8, "of": "1"}]}
+    assert request.columns == {}
+
+
+def test_a_time_whose_form_ends_with_z_is_in_utc():
+    """
+    The days of an account in another zone begin elsewhere in UTC.
+    """
+    noon = datetime(2026, 3, 1, 0, 30, tzinfo=ZoneInfo("Europe/Berlin"))
+
+    assert fill("{at:%Y-%m-%dT%H:%M:%SZ}", {"at": noon}) == "2026-02-28T23:30:00Z"
+    assert fill("{at:%H:%M}", {"at": noon}) == "00:30"
 
 
 @pytest.mark.parametrize("several", [False, True], ids=["one", "several"])

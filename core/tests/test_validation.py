@@ -181,8 +181,20 @@ MISTAKEN = [
     ),
     (
         clicks(requests=None, path="/c/{id}", parent=Parent(stream="x", columns=("id",), per_request=9)),
-        "path takes one parent row, and per_request is 9; write requests=",
+        "path takes one parent row, and per_request is 9; name the column in a list of one element of json, or write",
     ),
+    (
+        clicks(requests=None, path="/c", json={"q": "{sinse}"}),
+        "json['q'] names {sinse}, which is no value of a request. Did you mean \"since\"? Braces of the provider's own",
+    ),
+    (clicks(requests=None, path="/c", json={"k": "{api_key}"}), "json['k'] names the secret api_key; the authenticator"),
+    (
+        clicks(
+            requests=None, path="/c", json={"i": "{id}"}, parent=Parent(stream="x", columns=("id",), per_request=9)
+        ),
+        "json['i'] takes one parent row, and per_request is 9; name the column in a list of one element",
+    ),
+    (clicks(json={}), "json is the body of the request that path names; write path=, and no requests="),
     (clicks(account=None), 'accounts without account; name the column of the account, account="account_id"'),
     (clicks(days_per_request=7), "days_per_request is 7, and no column holds a row's day; name one"),
     (clicks(days_per_request=0), "days_per_request is 0; write a number of days, 1 or more"),

@@ -21,7 +21,18 @@ from attrs import field, frozen, validators
 from penstock import hookimpl
 from penstock.actions import Action
 from penstock.errors import PluginError, ProviderError
-from penstock.model import Kind, MissingValueError, Request, Slice, fill, fill_path, placeholders, plain_http_problem
+from penstock.model import (
+    Kind,
+    MissingValueError,
+    Request,
+    Slice,
+    fill,
+    fill_json,
+    fill_path,
+    json_placeholders,
+    placeholders,
+    plain_http_problem,
+)
 from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule, check_statuses
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
@@ -364,6 +375,10 @@ class Stream:
         braces is a column of the parent row, one of ``SLICE_VALUES``, or a setting; see :func:`penstock.fill`. A
         parameter that is one name without a value (None) is left out. Columns of the parent row that the record class
         adds are stamped on every record.
+    ``json``
+        the body of that request, which is then a POST: a JSON value with templates in its texts, see
+        :func:`penstock.fill_json`. A list of one element that names a column of the parent takes all parent rows of the
+        request.
     ``requests(settings, slice_)``
         in place of ``path``: the first request of a slice, or several, each the head of a listing of its own; a poller
         makes of each a submission.
@@ -414,6 +429,7 @@ class Stream:
     key: tuple[str, ...] = field(default=_of_record("key"), converter=_names)
     path: str = ""
     params: Mapping[str, str] = field(factory=dict)
+    json: Any = None
     requests: Callable[[Any, Slice], Request | Iterable[Request]] | None = None
     account: str | None = field(default=_of_record("account"))
     accounts: Callable[[Any], Sequence[str] | None] | None = None
@@ -492,6 +508,7 @@ class Stream:
             return []
         parent = slice_.parents[0] if slice_.parents else {}
         names = {name for template in (self.path, *self.params.values()) for name in placeholders(template)}
+        names |= {name for _, name, _ in json_placeholders(self.json)}
         values = {
             name: parent[name] if name in parent else getattr(slice_ if name in SLICE_VALUES else settings, name)
             for name in names
@@ -502,8 +519,12 @@ class Stream:
             if not (template.startswith("{") and values.get(template[1:-1], "") is None)
         ]
         added = {column.name for column in self.columns if column.added}
-        stamps = {name: value for name, value in parent.items() if name in added}
-        return [Request(url=settings.url(self.path, **values), params=params, columns=stamps)]
+        stamps = {name: value for name, value in parent.items() if name in added and len(slice_.parents) == 1}
+        url = settings.url(self.path, **values)
+        if self.json is None:
+            return [Request(url=url, params=params, columns=stamps)]
+        body = fill_json(self.json, values, slice_.parents)
+        return [Request.json("POST", url, body, params=params, columns=stamps)]
 
     def configured_accounts(self, settings: Any) -> Sequence[str] | None:
         """The accounts that the settings name; None where they name none and ``accounts_from`` lists them."""

@@ -11,7 +11,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -45,7 +45,8 @@ def placeholders(template: str) -> list[str]:
 def fill(template: str, values: Mapping[str, Any]) -> str:
     """
     ``template`` with each ``{name}`` replaced by its value: days and times in ISO 8601, or in the form that follows a
-    colon (``{since:%m/%d/%Y}``). KeyError for an unknown name, MissingValueError for a value of None.
+    colon (``{since:%m/%d/%Y}``). A form of a time that ends with ``Z`` is written in UTC. KeyError for an unknown name,
+    MissingValueError for a value of None.
     """
     return _PLACEHOLDER.sub(lambda place: _text_of(place[1], values[place[1]], place[2] or ""), template)
 
@@ -67,6 +68,51 @@ def fill_path(template: str, values: Mapping[str, Any]) -> str:
     return _PLACEHOLDER.sub(segment, template)
 
 
+# The stricter form of a placeholder in a body, where braces with blanks are the provider's own, as in GraphQL.
+_JSON_PLACEHOLDER = re.compile(r"\{([A-Za-z_]\w*)(?::([^{}]*))?\}")
+
+
+_JSON_TYPES = (bool, int, float, list, tuple, type(None))
+
+
+def json_placeholders(template: Any, at: str = "json", repeated: bool = False) -> Iterator[tuple[str, str, bool]]:
+    """
+    Place and name of each placeholder in a JSON template, and whether it is in a list of one element, which is repeated
+    for each parent row.
+    """
+    if isinstance(template, str):
+        for name, _ in _JSON_PLACEHOLDER.findall(template):
+            yield at, name, repeated
+    elif isinstance(template, Mapping):
+        for name, value in template.items():
+            yield from json_placeholders(value, f"{at}[{name!r}]", repeated)
+    elif isinstance(template, (list, tuple)):
+        for place, value in enumerate(template):
+            yield from json_placeholders(value, f"{at}[{place}]", repeated or len(template) == 1)
+
+
+def fill_json(template: Any, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> Any:
+    """
+    A JSON value with each ``{name}`` in its texts replaced, as :func:`fill` does; braces around anything but a name are
+    left alone. A text that is one name takes the value as it is, a number as a number; a member whose value is then
+    None is left out. A list of one element that names a column of ``rows`` has one element for each row.
+    """
+    if isinstance(template, str):
+        whole = _JSON_PLACEHOLDER.fullmatch(template)
+        if whole is not None and not whole[2] and isinstance(values[whole[1]], _JSON_TYPES):
+            return values[whole[1]]
+        return _JSON_PLACEHOLDER.sub(lambda place: _text_of(place[1], values[place[1]], place[2] or ""), template)
+    if isinstance(template, Mapping):
+        made = {name: fill_json(value, values, rows) for name, value in template.items()}
+        return {name: value for name, value in made.items() if value is not None or template[name] is None}
+    if isinstance(template, (list, tuple)):
+        named = {name for _, name, _ in json_placeholders(template)}
+        if len(template) == 1 and rows and named & rows[0].keys():
+            return [fill_json(template[0], {**values, **row}) for row in rows]
+        return [fill_json(value, values, rows) for value in template]
+    return template
+
+
 class MissingValueError(ValueError):
     """A template names a value that is null, or empty in a path."""
 
@@ -81,6 +127,8 @@ def _text_of(name: str, value: Any, form: str) -> str:
         raise TypeError("a secret does not belong in a template; the authenticator sends it")
     if isinstance(value, bool):
         return "true" if value else "false"
+    if isinstance(value, datetime) and value.tzinfo is not None and form.endswith("Z") and not form.endswith("%Z"):
+        value = value.astimezone(UTC)
     return format(value, form) if form else value.isoformat() if isinstance(value, datetime) else str(value)
 
 

@@ -300,7 +300,7 @@ class Ready:
     Finished. The rows begin in the poll's own answer; or in the answers to ``pages``, requests to the provider itself;
     or to ``downloads``, files which may be at another origin and are requested without credentials.
 
-    Wherever they begin, the stream's paginator goes on from there. Downloads are read by the stream's ``downloads``,
+    A relative URL is relative to that of the poll. Wherever they begin, the stream's paginator goes on from there. Downloads are read by the stream's ``downloads``,
     the others by its envelope.
     """
 

@@ -58,8 +58,19 @@ def penstock_paginators() -> "Iterable[Registration]":
 
 
 @hookimpl
+def penstock_pollers() -> "Iterable[Registration]":
+    from penstock import Registration
+
+    from penstock_plugins.polling import Polled
+
+    yield Registration(name="polled", factory=Polled, summary="a report whose state is polled until it is ready")
+
+
+@hookimpl
 def penstock_decoders() -> "Iterable[Registration]":
-    from penstock import Registration, ReportFile
+    from penstock import Envelope, Registration, ReportFile
+
+    yield Registration(name="json", factory=Envelope, summary="a JSON body: the paths of items, total, pages, head")
 
     yield Registration(
         name="report_file", factory=ReportFile, summary="a downloaded file: JSON, JSON lines or CSV, also gzipped"

@@ -24,7 +24,7 @@ from penstock._plugins.validation import problems_in_actions, problems_in_connec
 from penstock._util.text import did_you_mean
 from penstock.actions import Action
 from penstock.commands import BUILT_IN, Command
-from penstock.connector import Connector, Registration, Sandbox, Stream
+from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, Stream
 from penstock.errors import PluginError, UsageError
 from penstock.model import Batch
 from penstock.protocols import Named
@@ -306,7 +306,7 @@ class Registry:
         except _FAILURES as error:
             self._break(plugin, f"it cannot be imported: {describe_error(error)}", error)
         else:
-            self._register(plugin, module)
+            self._register(plugin, ConnectorPlugin(module) if isinstance(module, Connector) else module)
 
     def _register(self, plugin: Plugin, module: object) -> None:
         if self._manager.is_registered(module):  # the same module under two entry points

@@ -28,7 +28,7 @@ from penstock.connector import (
     place_of,
 )
 from penstock.errors import PluginError
-from penstock.model import Kind, placeholders
+from penstock.model import Kind, json_placeholders, placeholders
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
 
@@ -352,29 +352,45 @@ def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
 
 
 def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
-    """The names in the templates of ``path`` and ``params``."""
+    """The names in the templates of ``path``, ``params`` and ``json``."""
     parent = stream.parent
+    named = [
+        (what, name, False)
+        for what, template in (
+            ("path", stream.path),
+            *((f"params[{name!r}]", text) for name, text in stream.params.items()),
+        )
+        for name in placeholders(template)
+    ]
+    if stream.json is not None:
+        named += json_placeholders(stream.json)
+        if not stream.path or stream.requests is not None:
+            yield "json is the body of the request that path names; write path=, and no requests="
     if parent is not None and stream.path and parent.per_request != 1:
-        yield f"path takes one parent row, and per_request is {parent.per_request}; write requests="
+        own = [(what, repeated) for what, name, repeated in named if name in parent.columns]
+        if not own or not all(repeated for _, repeated in own):
+            single = next((what for what, repeated in own if not repeated), "path")
+            yield (
+                f"{single} takes one parent row, and per_request is {parent.per_request}; name the column in a list of "
+                "one element of json, or write requests="
+            )
     if parent is not None and parent.links is not _NO_LINKS:
         return  # the names that links gives a row are not known
     fields = {one.name: one for one in attrs.fields(settings)} if settings is not None else {}
-    for what, template in (
-        ("path", stream.path),
-        *((f"params[{name!r}]", text) for name, text in stream.params.items()),
-    ):
-        for name in placeholders(template):
-            if parent is not None and name in parent.columns:
-                continue
-            if name in SLICE_VALUES:
-                if (stream.account if name == "account" else stream.day) is None:
-                    yield f"{what} names {{{name}}}, and the stream has no {'account' if name == 'account' else 'day'}"
-            elif name in fields:
-                if "Secret" in str(fields[name].type):
-                    yield f"{what} names the secret {name}; the authenticator sends it, not a template"
-            elif settings is not None and not hasattr(settings, name):
-                known = (*SLICE_VALUES, *fields, *(parent.columns if parent is not None else ()))
-                yield f"{what} names {{{name}}}, which is no value of a request.{did_you_mean(name, known)}".rstrip(".")
+    for what, name, _ in named:
+        if parent is not None and name in parent.columns:
+            continue
+        if name in SLICE_VALUES:
+            if (stream.account if name == "account" else stream.day) is None:
+                yield f"{what} names {{{name}}}, and the stream has no {'account' if name == 'account' else 'day'}"
+        elif name in fields:
+            if "Secret" in str(fields[name].type):
+                yield f"{what} names the secret {name}; the authenticator sends it, not a template"
+        elif settings is not None and not hasattr(settings, name):
+            known = (*SLICE_VALUES, *fields, *(parent.columns if parent is not None else ()))
+            meant = did_you_mean(name, known)
+            blanks = f" Braces of the provider's own have blanks: {{ {name} }}." if what.startswith("json") else ""
+            yield f"{what} names {{{name}}}, which is no value of a request.{meant}{blanks}".rstrip(".")
 
 
 def _no_column(stream: Stream, name: str, known: Iterable[str]) -> str:

@@ -9,6 +9,7 @@ import json
 from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
+from urllib.parse import urljoin
 
 from attrs import define, evolve, field
 
@@ -198,8 +199,14 @@ class Reader:
             return []
         if not state.downloads and not state.pages:
             return [self._listing(slice_, read, polled=finished.outcome)]
+        polled = finished.outcome.call.request.url
         parts = [
-            evolve(part, credentials=not state.downloads, columns={**submission.columns, **part.columns})
+            evolve(
+                part,
+                url=part.url if "://" in part.url else urljoin(polled, part.url),
+                credentials=not state.downloads,
+                columns={**submission.columns, **part.columns},
+            )
             for part in state.downloads or state.pages
         ]
         return self._opened(slice_, parts, self.components.downloads if state.downloads else read)

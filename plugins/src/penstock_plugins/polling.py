@@ -1,0 +1,130 @@
+"""
+A poller for several providers: a report that is submitted, polled for its state, and then read.
+"""
+
+from typing import Any
+
+from attrs import field, frozen
+from penstock import (
+    BrokenBodyError,
+    Empty,
+    Gone,
+    Ready,
+    ReportError,
+    ReportState,
+    Request,
+    Response,
+    Waiting,
+    fill_path,
+    placeholders,
+)
+
+
+def _words(value: str | tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(word.lower() for word in ((value,) if isinstance(value, str) else value))
+
+
+@frozen(kw_only=True)
+class Polled:
+    """
+    A report on demand, by paths of members (dotted) and the words of its state, which are compared without case.
+
+    ``id_at``
+        the path of the report's id in the answer to the submission; None: its ``Location`` header, a link to the state.
+    ``state_url``
+        the URL of the request for its state, relative to that of the submission; ``{id}`` stands for the id, encoded as
+        one segment. Default: the id below the submission's URL.
+    ``state_at``, ``ready``, ``waiting``, ``failed``, ``empty``
+        the path of the state in the answer to a poll, and the words that mean: finished, in progress, failed (it is
+        submitted again, once), finished without records. Another word counts as in progress, and is logged. With
+        ``state_at=None`` any good answer but one with status 202 is the report itself.
+    ``download_at``
+        the path of the link, or of an array of links, to the files of a finished report. They may be at any origin and
+        are requested without credentials.
+    ``rows_at``, ``rows_url``
+        the path of the link to the rows at the provider itself; or their URL, relative to that of the poll, in which
+        ``{name}`` stands for a member of the answer to the poll. Both are requested with credentials. With none of the
+        three, the answer to the last poll has the rows.
+    ``reason_at``
+        the path at which a failed report states why.
+    """
+
+    id_at: str | None = "id"
+    state_url: str | None = None
+    state_at: str | None = "status"
+    ready: tuple[str, ...] = field(default=("ready", "done", "completed", "success", "finished"), converter=_words)
+    waiting: tuple[str, ...] = field(default=("pending", "queued", "running", "in_progress"), converter=_words)
+    failed: tuple[str, ...] = field(default=("failed", "error", "cancelled", "expired"), converter=_words)
+    empty: tuple[str, ...] = field(default=(), converter=_words)
+    download_at: str | None = None
+    rows_at: str | None = None
+    rows_url: str | None = None
+    reason_at: str | None = None
+
+    def handle(self, response: Response) -> str:
+        value = response.header("location") if self.id_at is None else _member(response.json(), self.id_at)
+        if value in (None, "") or isinstance(value, (dict, list, bool)):
+            where = "no Location header" if self.id_at is None else f"no {self.id_at}"
+            raise ReportError(
+                f"the provider accepted the report with HTTP {response.status}, and its answer has {where} that names "
+                f"it; it begins: {response.text(120) or 'nothing'}. Correct id_at of the poller"
+            )
+        return str(value)
+
+    def poll(self, submitted: Request, handle: str) -> Request:
+        if self.id_at is None:
+            return Request.link(submitted.url, handle)
+        below = submitted.url.rstrip("/") + "/{id}"
+        return Request.link(submitted.url, fill_path(self.state_url or below, {"id": handle}))
+
+    def state(self, response: Response, age_s: float) -> ReportState:
+        if self.lost(response):
+            return Gone(f"the provider has no such report (HTTP {response.status})")
+        answer = response.json()
+        if self.state_at is not None:
+            word = _member(answer, self.state_at)
+            if word is None or isinstance(word, (dict, list)):
+                raise BrokenBodyError(
+                    f"the answer to a poll has no state at {self.state_at} (HTTP {response.status}); it begins: "
+                    f"{response.text(120) or 'nothing'}"
+                )
+            state = str(word).lower()
+            if state in self.failed:
+                reason = _member(answer, self.reason_at) if self.reason_at else None
+                return Gone(f"the provider states {word!r}" + (f": {reason}" if reason else ""))
+            if state in self.empty:
+                return Empty()
+            if state not in self.ready:
+                return Waiting("" if state in self.waiting else str(word))
+        return self._ready(answer)
+
+    def lost(self, response: Response) -> bool:
+        return response.status in (404, 410)
+
+    def _ready(self, answer: Any) -> Ready:
+        if self.download_at is not None:
+            return Ready(downloads=tuple(Request(url=link) for link in _links(answer, self.download_at)))
+        if self.rows_at is not None:
+            return Ready(pages=tuple(Request.link("", link) for link in _links(answer, self.rows_at)))
+        if self.rows_url is not None:
+            values = {name: _member(answer, name) for name in placeholders(self.rows_url)}
+            if missing := [name for name, value in values.items() if value in (None, "")]:
+                raise BrokenBodyError(f"the report is ready, and the answer has no {', '.join(missing)} for its URL")
+            return Ready(pages=(Request(url=fill_path(self.rows_url, values)),))
+        return Ready()
+
+
+def _links(answer: Any, path: str) -> list[str]:
+    """The link, or links, at a path; raises BrokenBodyError without one."""
+    found = _member(answer, path)
+    links = found if isinstance(found, list) else [found]
+    if not links or not all(isinstance(link, str) and link for link in links):
+        raise BrokenBodyError(f"the report is ready, and {path} names no link to it")
+    return links
+
+
+def _member(value: Any, path: str) -> Any:
+    """The value at a dotted path; None where there is none."""
+    for name in path.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    return value
