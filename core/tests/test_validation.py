@@ -187,7 +187,7 @@ MISTAKEN = [
         clicks(requests=None, path="/c", json={"q": "{sinse}"}),
         "json['q'] names {sinse}, which is no value of a request. Did you mean \"since\"? Braces of the provider's own",
     ),
-    (clicks(requests=None, path="/c", json={"k": "{api_key}"}), "json['k'] names the secret api_key; the authenticator"),
+    (clicks(requests=None, path="/c", json={"k": "{api_key}"}), "json['k'] names the secret api_key; the auth"),
     (
         clicks(
             requests=None, path="/c", json={"i": "{id}"}, parent=Parent(stream="x", columns=("id",), per_request=9)

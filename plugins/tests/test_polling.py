@@ -26,13 +26,23 @@ def test_the_id_is_where_the_provider_writes_it() -> None:
     assert Polled(id_at=None).poll(SUBMITTED, "/v1/tasks/9").full_url == "https://api.example/v1/tasks/9"
 
 
-@pytest.mark.parametrize("answer", [{}, {"id": None}, {"id": {"a": 1}}, [1]], ids=str)
-def test_a_submission_without_an_id_is_an_error(answer: Any) -> None:
+@pytest.mark.parametrize(
+    ("answer", "options", "error"),
+    [
+        pytest.param({}, {}, ReportError, id="no id"),
+        pytest.param({"id": None}, {}, ReportError, id="null"),
+        pytest.param({"id": {"a": 1}}, {}, ReportError, id="no text"),
+        pytest.param([1], {}, BrokenBodyError, id="another kind of answer"),
+        pytest.param(b"<html>", {}, BrokenBodyError, id="a login page"),
+        pytest.param({}, {"id_at": None}, BrokenBodyError, id="no header"),
+    ],
+)
+def test_a_submission_without_an_id_is_an_error(answer: Any, options: dict[str, Any], error: type[Exception]) -> None:
     """
-    It is not submitted again and again.
+    It is sent again only where the answer is of another kind, so that the next one may be better.
     """
-    with pytest.raises(ReportError, match="its answer has no id that names it"):
-        Polled().handle(a_response(answer))
+    with pytest.raises(error, match=r"its answer has no (id|Location header) that names it"):
+        Polled(**options).handle(a_response(answer))
 
 
 @pytest.mark.parametrize(

@@ -354,6 +354,11 @@ def _of_record(name: str) -> Any:
     return attrs.Factory(lambda stream: getattr(stream.record, "__penstock_stream__", {}).get(name), takes_self=True)
 
 
+def _first_line(record: type) -> str:
+    """The first line of a class's docstring, without the full stop; empty without one."""
+    return next(iter((record.__doc__ or "").strip().splitlines()), "").rstrip(".")
+
+
 def _open_for(rule: Any) -> Any:
     return OpenFor(rule) if isinstance(rule, int) and not isinstance(rule, bool) else rule
 
@@ -367,6 +372,8 @@ class Stream:
     """
     One kind of record that a source offers. Functions take the source's ``settings``; all are pure.
 
+    ``summary``
+        one line for lists; default: the first line of the record class's docstring.
     ``record``, ``kind``, ``key``
         the record class; ``report``, ``changes`` or ``snapshot``; the columns that identify a row. ``kind``,
         ``key``, ``account`` and ``day`` are those of ``@record(...)`` unless given here.
@@ -423,8 +430,8 @@ class Stream:
     """
 
     name: str
-    summary: str
     record: type
+    summary: str = field(default=attrs.Factory(lambda stream: _first_line(stream.record), takes_self=True))
     kind: Kind = field(default=_of_record("kind"))
     key: tuple[str, ...] = field(default=_of_record("key"), converter=_names)
     path: str = ""

@@ -298,9 +298,10 @@ class Waiting:
 class Ready:
     """
     Finished. The rows begin in the poll's own answer; or in the answers to ``pages``, requests to the provider itself;
-    or to ``downloads``, files which may be at another origin and are requested without credentials.
+    or to ``downloads``, files which may be at another origin and are requested without credentials. A relative URL is
+    relative to that of the poll.
 
-    A relative URL is relative to that of the poll. Wherever they begin, the stream's paginator goes on from there. Downloads are read by the stream's ``downloads``,
+    Wherever they begin, the stream's paginator goes on from there. Downloads are read by the stream's ``downloads``,
     the others by its envelope.
     """
 

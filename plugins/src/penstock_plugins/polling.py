@@ -62,14 +62,17 @@ class Polled:
     reason_at: str | None = None
 
     def handle(self, response: Response) -> str:
-        value = response.header("location") if self.id_at is None else _member(response.json(), self.id_at)
-        if value in (None, "") or isinstance(value, (dict, list, bool)):
-            where = "no Location header" if self.id_at is None else f"no {self.id_at}"
-            raise ReportError(
-                f"the provider accepted the report with HTTP {response.status}, and its answer has {where} that names "
-                f"it; it begins: {response.text(120) or 'nothing'}. Correct id_at of the poller"
-            )
-        return str(value)
+        answer = response.json()
+        value = response.header("location") if self.id_at is None else _member(answer, self.id_at)
+        if value not in (None, "") and not isinstance(value, (dict, list, bool)):
+            return str(value)
+        where = "Location header" if self.id_at is None else self.id_at
+        # An answer of another kind, such as a login page, may be better the next time.
+        error = ReportError if self.id_at is not None and isinstance(answer, dict) else BrokenBodyError
+        raise error(
+            f"the provider accepted the report with HTTP {response.status}, and its answer has no {where} that names "
+            f"it; it begins: {response.text(120) or 'nothing'}. Correct id_at of the poller if the id is elsewhere"
+        )
 
     def poll(self, submitted: Request, handle: str) -> Request:
         if self.id_at is None:

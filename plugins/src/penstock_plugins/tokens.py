@@ -79,7 +79,7 @@ class GrantedToken(Unsigned):
     ``Retry(..., renew=True)``: the status alone counts as refused credentials.
     """
 
-    provider: str
+    provider: str = "the provider"
     login: Request = field(repr=False)
     token_member: str = "access_token"  # noqa: S105
     life_member: str = "expires_in"
@@ -158,7 +158,7 @@ class _OAuth(Unsigned):
     of the request, such as ``audience`` or ``resource``; no credentials, since they would be shown.
     """
 
-    provider: str
+    provider: str = "the provider"
     url: str
     client_id: str
     scope: str | None = None
