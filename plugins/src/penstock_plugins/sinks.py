@@ -1,5 +1,5 @@
 """
-The sinks ``jsonl``, ``csv``, ``parquet`` and ``-`` for the command line and the configuration.
+The sinks ``jsonl``, ``csv``, ``parquet``, ``duckdb`` and ``-`` for the command line and the configuration.
 """
 
 from collections.abc import Iterator
@@ -60,6 +60,16 @@ class ParquetSettings:
     )
 
 
+@frozen(kw_only=True)
+class DuckSettings:
+    path: Path = setting(help="the DuckDB file; it is made by the first run")
+    decimal_scale: int = setting(
+        9,
+        help="digits after the point of decimal columns that declare none; a record with more is set aside",
+        validator=validators.and_(validators.ge(0), validators.le(38)),
+    )
+
+
 @contextmanager
 def installed(extra: str) -> Iterator[None]:
     """Raise UsageError that names the extra, if a library that is imported inside is not installed."""
@@ -69,10 +79,10 @@ def installed(extra: str) -> Iterator[None]:
         raise UsageError(f"{error.name} is not installed: pip install 'penstock[{extra}]'") from None
 
 
-def _path(text: str) -> Path:
+def _path(text: str, place: str = "DIR") -> Path:
     scheme, _, path = text.partition(":")
     if not path:
-        raise UsageError(f"{text!r} names no place: write {scheme}:DIR, such as {scheme}:data")
+        raise UsageError(f"{text!r} names no place: write {scheme}:{place}, such as {scheme}:data")
     return Path(path).expanduser()
 
 
@@ -94,6 +104,13 @@ def _parquet(settings: ParquetSettings) -> Sink:
         from penstock_plugins.files.parquet import Parquet
 
     return _sink(settings.path, Parquet(settings.decimal_scale), gzip=False)
+
+
+def _duckdb(settings: DuckSettings) -> Sink:
+    with installed("duckdb"):
+        from penstock_plugins.duckdb.sink import DuckSink
+
+    return DuckSink(path=settings.path, decimal_scale=settings.decimal_scale)
 
 
 def _sink(path: Path, codec: Any, gzip: bool) -> Sink:
@@ -142,6 +159,18 @@ KINDS = (
         settings=ParquetSettings,
         parse=lambda text: ParquetSettings(path=_path(text)),
         open=_parquet,
+    ),
+    SinkKind(
+        name="duckdb",
+        summary="tables of a DuckDB file, one per stream (extra: duckdb)",
+        promise=(
+            "a partition's rows and its ledger row in one transaction: exactly once; no other process can open the "
+            "file during a run"
+        ),
+        scheme="duckdb",
+        settings=DuckSettings,
+        parse=lambda text: DuckSettings(path=_path(text, "FILE")),
+        open=_duckdb,
     ),
     POSTGRES,
     SinkKind(

@@ -42,17 +42,18 @@ RUN_DAYS_KEPT = 400
 
 # Portable SQL: text, bigint, "on conflict ... do update", "?" for a parameter. In braces: {t} is the prefix of table
 # names, {time} the type of a moment, {now} the moment of the statement, {json} the type of JSON that is only read by
-# people, {account} and {day} the expressions for both in a partition's text, {standing} the expression below.
+# people, {account} and {day} the expressions for both in a partition's text, {standing} the expression above, {stored}
+# the word for a generated column: "stored", unless ``words`` has another.
 TABLES = {
     "meta": "name text primary key, value text not null",
     "partitions": """
         source text not null, stream text not null, partition text not null,
-        account text generated always as ({account}) stored, day text generated always as ({day}) stored,
+        account text generated always as ({account}) {stored}, day text generated always as ({day}) {stored},
         state text not null, run_id text not null, read_at {time}, open_until {time}, fingerprint text not null,
         rows bigint not null, promised bigint, rejected bigint not null, unread_values bigint not null default 0,
         repeated bigint not null, truncated bigint not null, attempts bigint not null, version bigint not null,
         read_by text not null default '', error text,
-        standing text generated always as ({standing}) stored,
+        standing text generated always as ({standing}) {stored},
         sums text not null, derived_rows text not null, files text not null, intent text,
         primary key (source, stream, partition)""",
     "rejected": """
@@ -124,6 +125,7 @@ class SqlLedger:
     create_view = "create view if not exists"
     words: ClassVar[Mapping[str, str]]  # for the names in braces in TABLES
     in_texts: str  # a condition: the value is one of the texts of a JSON array, a parameter
+    indexes: tuple[str, ...] = INDEXES
     more_tables: tuple[str, ...] = ()
     compares = True  # a delivery is compared with the former one; False: the target does that, row by row
     runs_kept = RUNS_KEPT
@@ -149,7 +151,7 @@ class SqlLedger:
         return self._execute(statement.replace("{t}", self.prefix), values)
 
     def _make_table(self, name: str, columns: str) -> None:
-        for word, meaning in {**self.words, "standing": STANDING}.items():
+        for word, meaning in {"stored": "stored", **self.words, "standing": STANDING}.items():
             columns = columns.replace(f"{{{word}}}", meaning)
         self._sql(f"create table if not exists {{t}}{name} ({columns})")
 
@@ -164,7 +166,7 @@ class SqlLedger:
                 self._migrate(found)
             for name, columns in TABLES.items():
                 self._make_table(name, columns)
-            for statement in (*INDEXES, *self.more_tables):
+            for statement in (*self.indexes, *self.more_tables):
                 self._sql(statement)
             self._sql(f"{self.create_view} {VIEW}")
             if self.fact("schema") != str(SCHEMA_VERSION):

@@ -21,6 +21,7 @@ from typing import Any, ClassVar
 
 import msgspec
 import pytest
+from attrs import evolve
 
 from penstock.errors import LockHeldError, SinkError
 from penstock.fault_points import VARIABLE
@@ -250,6 +251,24 @@ class SinkSuite:
         target.close()
 
         assert self.found(place, CLICKS) == plain(CLICKS, [click(2), click(4), *other])
+
+    def test_a_stream_without_accounts_is_replaced_whole(self, place: Path) -> None:
+        """
+        A snapshot that is not divided has one partition, without values: its rows are replaced, and the ledger has it.
+        """
+        everything = Partition("leads", ())
+        snapshot = evolve(LEADS, kind="snapshot", partition_columns=())
+        target = self.sink(place).open(SOURCE, "r1")
+        deliver(target, everything, [(snapshot, [lead(1), lead(2)])])
+        deliver(target, everything, [(snapshot, [lead(2, "sold"), lead(3)])])
+        ledger = target.ledger
+        assert ledger is not None
+        entries = ledger.entries(SOURCE, "leads")
+        (counted,) = ledger.counts(SOURCE, "leads")
+        target.close()
+
+        assert self.found(place, LEADS) == plain(LEADS, [lead(2, "sold"), lead(3)])
+        assert (list(entries), counted.account, counted.rows) == ([everything], {}, 2)
 
     def test_an_aborted_partition_leaves_what_was_there(self, place: Path) -> None:
         """

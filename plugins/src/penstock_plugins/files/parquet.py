@@ -13,9 +13,10 @@ from typing import Any, BinaryIO
 import pyarrow as pa
 import pyarrow.parquet as pq
 from attrs import define, field, frozen
-from penstock import MOST_REJECTED, Layout, SinkError
+from penstock import Layout
 
-from penstock_plugins.arrow.columns import SCALE, Columns, MisfitError, described
+from penstock_plugins.arrow.columns import SCALE, Columns, described
+from penstock_plugins.arrow.fitting import Fitting
 from penstock_plugins.unfit import Unfit
 
 ROW_GROUP_BYTES = 8 << 20
@@ -39,7 +40,7 @@ class Parquet:
         return {"format": "parquet", "mediatype": "application/vnd.apache.parquet"}
 
     def encoder(self, layout: Layout) -> "ParquetEncoder":
-        return ParquetEncoder(Columns.of(layout, self.decimal_scale))
+        return ParquetEncoder(Fitting(Columns.of(layout, self.decimal_scale), "Parquet"))
 
     def read(self, file: BinaryIO) -> "ParquetRecords":
         return ParquetRecords(file, self.decimal_scale)
@@ -79,15 +80,14 @@ class ParquetEncoder:
     Makes one Parquet file. Row groups are written when their columns take ``ROW_GROUP_BYTES``, and at the end.
     """
 
-    columns: Columns
-    unfit: list[Unfit] = field(factory=list, init=False)
+    rows_of: Fitting
     _batches: list[Any] = field(factory=list, init=False)
     _size: int = field(default=0, init=False)
     _pipe: _Pipe = field(factory=_Pipe, init=False)
     _writer: Any = field(default=None, init=False)
 
     def begin(self) -> bytes:
-        layout, schema = self.columns.layout, self.columns.schema
+        layout, schema = self.rows_of.columns.layout, self.rows_of.columns.schema
         about = {"penstock.columns": json.dumps(described(layout), ensure_ascii=False)}
         self._writer = pq.ParquetWriter(
             self._pipe,
@@ -97,13 +97,12 @@ class ParquetEncoder:
         )
         return self._pipe.taken()
 
+    @property
+    def unfit(self) -> Sequence[Unfit]:
+        return self.rows_of.unfit
+
     def rows(self, rows: Sequence[Any]) -> bytes:
-        try:
-            return self.block(self.columns.batch(rows))
-        except MisfitError as error:
-            self._set_aside(rows, error)
-            fitting = [row for number, row in enumerate(rows) if number not in error.misfits]
-        return self.block(self.columns.batch(fitting))
+        return self.block(self.rows_of.batch(rows))
 
     def block(self, block: Any) -> bytes:
         self._batches.append(block)
@@ -122,18 +121,6 @@ class ParquetEncoder:
             table = pa.Table.from_batches(self._batches)
             self._writer.write_table(table, row_group_size=table.num_rows)
         self._batches, self._size = [], 0
-
-    def _set_aside(self, rows: Sequence[Any], error: MisfitError) -> None:
-        layout = self.columns.layout
-        for number, misfit in error.misfits.items():
-            values = {column.name: getattr(rows[number], column.name) for column in layout.columns}
-            self.unfit.append(Unfit.of(layout, values, misfit.column, misfit.reason))
-        if len(self.unfit) > MOST_REJECTED:
-            first = self.unfit[0].rejected
-            raise SinkError(
-                f"Parquet cannot hold more than {MOST_REJECTED} records of {layout.stream} in one partition, the first "
-                f"because {first.path}: {first.reason}. Nothing was replaced."
-            )
 
 
 def _repetitive(layout: Layout) -> list[str]:

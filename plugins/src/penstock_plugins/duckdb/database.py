@@ -1,0 +1,137 @@
+"""
+A DuckDB file that this process has open: statements, transactions, errors that name the remedy.
+
+DuckDB lets one process write a file, and nobody else open it meanwhile. Within the process several connections may.
+"""
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from attrs import field, frozen
+from penstock import LockHeldError, PenstockError, SinkError, TargetError
+
+_held: dict[tuple[str, str], str] = {}  # (file, source) -> the run of this process that writes it
+_guard = threading.Lock()
+
+
+def quoted(name: str) -> str:
+    return '"' + name.replace('"', '""') + '"'
+
+
+def literal(text: str) -> str:
+    return "'" + text.replace("'", "''") + "'"
+
+
+@contextmanager
+def errors(path: Path) -> Iterator[None]:
+    """Turn DuckDB's errors into those of a sink."""
+    try:
+        yield
+    except duckdb.Error as error:
+        raise _explained(error, path) from error
+
+
+def _explained(error: Exception, path: Path) -> PenstockError:
+    text = " ".join(str(error).split())
+    if isinstance(error, duckdb.IOException) and "lock" in text:
+        return LockHeldError(
+            f"{path} is open in another process, and DuckDB lets only one write it ({text}). Wait for that run to end, "
+            "or close the program that reads it."
+        )
+    if isinstance(error, duckdb.IOException) and "not a valid DuckDB" in text:
+        return TargetError(f"{path} is no DuckDB file. Move it away or name another target; it was not changed.")
+    if isinstance(error, duckdb.IOException) and any(
+        word in text for word in ("Cannot open", "Permission", "directory")
+    ):
+        return TargetError(f"{text}. Give this user the right to write there, or name another target.")
+    return SinkError(f"{path}: {text}. What was delivered before is still there; when the cause is gone, run again.")
+
+
+@frozen
+class Result:
+    """The rows that a statement returned. ``rowcount``: of a change, how many rows it changed."""
+
+    rows: list[Any] = field(repr=False)
+
+    @property
+    def rowcount(self) -> int:
+        return int(self.rows[0][0]) if self.rows else 0
+
+    def fetchall(self) -> list[Any]:
+        return self.rows
+
+
+class Database:
+    """One connection. ``catalog``: the quoted name under which DuckDB knows the file."""
+
+    def __init__(self, path: Path, *, readonly: bool = False) -> None:
+        self.path = path
+        self._depth = 0
+        self._key: tuple[str, str] | None = None
+        with errors(path):
+            self.connection = _connected(path, readonly)
+            self.connection.execute("set TimeZone = 'UTC'")
+            self.catalog = quoted(self.connection.execute("select current_database()").fetchone()[0])
+
+    def lock(self, source: str, run_id: str) -> None:
+        """
+        Raises LockHeldError if another run of this process writes the source. Other processes cannot open the file.
+        """
+        key = (os.path.realpath(self.path), source)
+        with _guard:
+            if key in _held:
+                raise LockHeldError(
+                    f"another run writes {source} to {self.path} (run {_held[key]}). Wait for it to end."
+                )
+            _held[key] = run_id
+            self._key = key
+
+    def run(self, statement: str, values: Sequence[Any] = ()) -> Result:
+        with errors(self.path):
+            return Result(self.connection.execute(statement, list(values)).fetchall())
+
+    def insert(self, table: str, batches: Any, *, create: bool) -> None:
+        """The rows of an Arrow table into ``table``, which ``create`` makes."""
+        verb = f"create temp table {table} as" if create else f"insert into {table} by name"
+        with errors(self.path):
+            self.connection.register("penstock_batches", batches)
+            self.connection.execute(f"{verb} select * from penstock_batches")  # noqa: S608 (a table of ours)
+            self.connection.unregister("penstock_batches")
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        if self._depth:
+            yield
+            return
+        self.run("begin transaction")
+        self._depth = 1
+        try:
+            yield
+            self.run("commit")
+        except BaseException:
+            with suppress(PenstockError):  # after an error of the commit there is none
+                self.run("rollback")
+            raise
+        finally:
+            self._depth = 0
+
+    def close(self) -> None:
+        self.connection.close()
+        with _guard:
+            if self._key is not None:
+                _held.pop(self._key, None)
+                self._key = None
+
+
+def _connected(path: Path, readonly: bool) -> Any:
+    if not readonly:
+        return duckdb.connect(str(path))
+    try:
+        return duckdb.connect(str(path), read_only=True)
+    except duckdb.ConnectionException:  # a run of this process has it open
+        return duckdb.connect(str(path))

@@ -1,0 +1,319 @@
+"""
+Tables of a DuckDB file: schema = source, table = stream, with the ledger in the schema ``penstock``.
+
+A partition's rows wait in temporary tables, so that no transaction is open while pages are fetched. One transaction
+deletes the partition's former rows, inserts these and records the delivery: after a kill, both or neither is there.
+
+The names passed to :func:`fault_point` are the moments at which the tests kill the process.
+"""
+
+# Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
+# ruff: noqa: S608
+
+from collections.abc import Iterator, Mapping, Sequence
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+from attrs import define, field, frozen
+from penstock import Batch, Column, Discrepancy, Layout, LedgerEntry, Partition, SinkError, TargetError, fault_point
+
+from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
+from penstock_plugins.arrow.fitting import Fitting
+from penstock_plugins.duckdb.database import Database, literal, quoted
+from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
+from penstock_plugins.unfit import without_unfit
+
+HELD_BYTES = 8 << 20
+"""Columns of one partition in memory before they go into a temporary table."""
+
+_MARK = "Written by penstock: "
+_MERGED = " (merged by key)"
+_TYPES = {"text": "VARCHAR", "integer": "BIGINT", "boolean": "BOOLEAN", "date": "DATE", "json": "JSON"}
+
+
+@frozen(kw_only=True)
+class DuckSink:
+    """The DuckDB file at ``path``. ``decimal_scale``: digits after the point of columns that declare none."""
+
+    path: Path
+    decimal_scale: int = SCALE
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "DuckTarget":
+        if not self.path.absolute().parent.is_dir():
+            raise TargetError(f"{self.path.parent} is no directory. Make it, or name another target.")
+        if self.path.stem.lower() in (source.lower(), SCHEMA):
+            raise TargetError(
+                f"{self.path}: DuckDB calls the database {self.path.stem}, like the schema in it, and could not tell "
+                "them apart. Name the file otherwise, such as warehouse.duckdb."
+            )
+        database = Database(self.path)
+        try:
+            database.lock(source, run_id)
+            return DuckTarget(self, database, DuckLedger(database), source)
+        except BaseException:
+            database.close()
+            raise
+
+    def open_readonly(self, source: str) -> "DuckTarget | None":
+        if not self.path.exists():
+            return None
+        database = Database(self.path, readonly=True)
+        try:
+            if DuckLedger.exists(database):
+                return DuckTarget(self, database, DuckLedger(database, readonly=True), source)
+        except BaseException:
+            database.close()
+            raise
+        database.close()
+        return None
+
+
+class DuckTarget:
+    """A file opened for one source."""
+
+    def __init__(self, sink: DuckSink, database: Database, ledger: DuckLedger, source: str) -> None:
+        self.ledger = ledger
+        self.database = database
+        self.source = source
+        self.scale = sink.decimal_scale
+        self.name = f"duckdb:{sink.path}"
+        self._stages = 0
+        self._made: set[str] = set()
+
+    def table(self, stream: str) -> str:
+        return f"{self.database.catalog}.{quoted(self.source)}.{quoted(stream)}"
+
+    def stage(self) -> str:
+        """The name of a new temporary table."""
+        self._stages += 1
+        return f"temp.main.stage_{self._stages}"
+
+    def type_of(self, column: Column) -> str:
+        if column.type == "decimal":
+            return f"DECIMAL({PRECISION},{self.scale if column.decimal_scale is None else column.decimal_scale})"
+        if column.type == "datetime":
+            return "TIMESTAMP WITH TIME ZONE" if column.zone == "aware" else "TIMESTAMP"
+        return _TYPES[column.type]
+
+    def _comment(self, stream: str) -> str | None:
+        """The comment of a stream's table; None if there is no table."""
+        rows = self.database.run(
+            "select comment from duckdb_tables() where database_name = current_database() and schema_name = ? "
+            "and table_name = ?",
+            [self.source, stream],
+        ).rows
+        return (rows[0][0] or "") if rows else None
+
+    def _types(self, stream: str) -> dict[str, str]:
+        """The columns of a stream's table, with their types."""
+        rows = self.database.run(
+            "select column_name, data_type from duckdb_columns() where database_name = current_database() "
+            "and schema_name = ? and table_name = ?",
+            [self.source, stream],
+        ).rows
+        return dict(rows)
+
+    def check(self, layouts: Sequence[Layout]) -> None:
+        """Add the columns that are missing in existing tables. Raises TargetError for a table of something else."""
+        with self.database.transaction():
+            for layout in layouts:
+                comment = self._comment(layout.stream)
+                if comment is not None:
+                    self._check(layout, comment)
+
+    def make(self, layout: Layout) -> None:
+        """Make the table of a stream, or check the one that is there; once a run."""
+        if layout.stream in self._made:
+            return
+        with self.database.transaction():
+            comment = self._comment(layout.stream)
+            if comment is not None:
+                self._check(layout, comment)
+            else:
+                table = self.table(layout.stream)
+                merged = _MERGED if layout.kind == "changes" else ""
+                columns = ", ".join(f"{quoted(one.name)} {self.type_of(one)}" for one in layout.columns)
+                self.database.run(f"create schema if not exists {self.database.catalog}.{quoted(self.source)}")
+                self.database.run(f"create table {table} ({columns})")
+                self.database.run(f"comment on table {table} is {literal(self._mark(layout) + merged)}")
+                for column in layout.columns:
+                    self._describe(table, column)
+        self._made.add(layout.stream)
+
+    def _mark(self, layout: Layout) -> str:
+        return f"{_MARK}{self.source}.{layout.stream}"
+
+    def _check(self, layout: Layout, comment: str) -> None:
+        if comment.removesuffix(_MERGED) != self._mark(layout):
+            raise TargetError(
+                f"{self.name}: the table {self.source}.{layout.stream} was not made by penstock. Rename it, or name "
+                "another target; it was not touched."
+            )
+        table, found = self.table(layout.stream), self._types(layout.stream)
+        for column in layout.columns:
+            type_ = self.type_of(column)
+            if column.name not in found:
+                self.database.run(f"alter table {table} add column {quoted(column.name)} {type_}")
+                self._describe(table, column)
+            elif found[column.name] != type_:
+                raise TargetError(
+                    f"{self.name}: the column {column.name} of {self.source}.{layout.stream} is {found[column.name]}, "
+                    f"and the stream declares {type_}. Run: alter table {quoted(self.source)}.{quoted(layout.stream)} "
+                    f"alter {quoted(column.name)} type {type_}; or name another target."
+                )
+
+    def _describe(self, table: str, column: Column) -> None:
+        text = f"{column.description} ({column.unit})" if column.unit else column.description
+        if text.strip():
+            self.database.run(f"comment on column {table}.{quoted(column.name)} is {literal(text.strip())}")
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "DuckWriter":
+        unmergeable = [one.stream for one in layouts if not (one.key if one is layouts[0] else one.derived_by)]
+        if layouts[0].kind == "changes" and unmergeable:
+            raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
+        return DuckWriter(self, layouts, partition)
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        """Whether the tables of its rows exist. Rows are not counted: see :meth:`verify`."""
+        streams = {entry.partition.stream: entry.rows, **entry.derived_rows}
+        return all(self._comment(stream) is not None for stream, rows in streams.items() if rows)
+
+    def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+        """
+        Rows and sums of each partition, computed by DuckDB. The rows of a stream of changes have no partition: of it,
+        only that there are rows at all.
+        """
+        for entry in entries:
+            counts = {entry.partition.stream: entry.rows, **entry.derived_rows}
+            for name, expected in counts.items():
+                if found := self._difference(name, entry, expected):
+                    yield Discrepancy(partition=entry.partition, what=f"{name}: {found}")
+                    break
+
+    def _difference(self, stream: str, entry: LedgerEntry, expected: int) -> str:
+        comment = self._comment(stream)
+        if comment is None:
+            return f"the table {self.source}.{stream} is gone" if expected else ""
+        types = self._types(stream)
+        if comment.endswith(_MERGED):
+            ((rows,),) = self.database.run(f"select count(*) from {self.table(stream)}").rows
+            return "there is no row" if expected and not rows else ""
+        measures = [name for name in entry.sums if name in types and stream == entry.partition.stream]
+        sums = "".join(f", coalesce(sum({quoted(name)}), 0)" for name in measures)
+        where, values = _where(entry.partition, types)
+        ((rows, *totals),) = self.database.run(
+            f"select count(*){sums} from {self.table(stream)} where {where}", values
+        ).rows
+        if rows != expected:
+            return f"{rows} rows in {self.source}.{stream}, {expected} were delivered"
+        for name, total in zip(measures, totals, strict=True):
+            if Decimal(total) != entry.sums[name]:
+                return f"the sum of {name} is {total}, {entry.sums[name]} was delivered"
+        return ""
+
+    def finish(self, stream: str) -> None:
+        """Changes are merged by each commit."""
+
+    def close(self) -> None:
+        self.database.close()
+
+
+def _where(partition: Partition, types: Mapping[str, str]) -> tuple[str, list[str]]:
+    """The rows of a partition, in a table with columns of these types."""
+    terms = [f"{quoted(name)} = cast(? as {types[name]})" for name, _ in partition.values]
+    return " and ".join(terms) or "true", [value for _, value in partition.values]
+
+
+@define(eq=False)
+class _Part:
+    """The rows of one stream of a partition: some in memory, the others in a temporary table."""
+
+    layout: Layout
+    fitting: Fitting
+    stage: str | None = None
+    batches: list[Any] = field(factory=list)
+    size: int = 0
+
+
+class DuckWriter:
+    """Writes one partition."""
+
+    def __init__(self, target: DuckTarget, layouts: Sequence[Layout], partition: Partition) -> None:
+        self._target = target
+        self._database = target.database
+        self._layouts = layouts
+        self._partition = partition
+        self._parts: Mapping[str, _Part] = {
+            one.stream: _Part(one, Fitting(Columns.of(one, target.scale), target.name)) for one in layouts
+        }
+
+    def write(self, batch: Batch) -> None:
+        if not batch.rows:
+            return
+        part = self._parts[batch.layout.stream]
+        converted = part.fitting.batch(batch.rows)
+        part.batches.append(converted)
+        part.size += converted.nbytes
+        if part.size >= HELD_BYTES:
+            self._store(part)
+
+    def _store(self, part: _Part) -> None:
+        if not part.batches:
+            return
+        create = part.stage is None
+        part.stage = part.stage or self._target.stage()
+        self._database.insert(part.stage, pa.Table.from_batches(part.batches), create=create)
+        part.batches, part.size = [], 0
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        try:
+            unfit = [(part.layout, part.fitting.unfit) for part in self._parts.values()]
+            held = without_unfit(entry, unfit, self._target.name)
+            for part in self._parts.values():
+                self._target.make(part.layout)
+                self._store(part)
+            with self._database.transaction():
+                fault_point("duckdb.begun")
+                for part in self._parts.values():
+                    self._replace(part)
+                fault_point("duckdb.written")
+                self._target.ledger.deliver(held)
+                fault_point("duckdb.recorded")
+            fault_point("duckdb.committed")
+        finally:
+            self.abort()
+        return held
+
+    def _replace(self, part: _Part) -> None:
+        layout, table = part.layout, self._target.table(part.layout.stream)
+        rows = f"select * from {part.stage}"
+        if self._layouts[0].kind != "changes":
+            where, values = _where(self._partition, {one.name: self._target.type_of(one) for one in layout.columns})
+            self._database.run(f"delete from {table} where {where}", values)
+        else:
+            self._delete_read_again(part, table)
+            if layout.key:  # the last reading of a key in this partition
+                key = ", ".join(map(quoted, layout.key))
+                rows += f" qualify row_number() over (partition by {key} order by rowid desc) = 1"
+        if part.stage is not None:
+            self._database.run(f"insert into {table} by name {rows}")
+
+    def _delete_read_again(self, part: _Part, table: str) -> None:
+        """Of a stream: the rows whose keys come again; of a derived one: all rows of the parents that come again."""
+        main = self._parts[self._layouts[0].stream]
+        if main.stage is None:
+            return
+        own = main.layout.key if part is main else part.layout.derived_by
+        same = " and ".join(
+            f"old.{quoted(name)} is not distinct from new.{quoted(key)}"
+            for name, key in zip(own, main.layout.key, strict=True)
+        )
+        self._database.run(f"delete from {table} as old where exists (select 1 from {main.stage} as new where {same})")
+
+    def abort(self) -> None:
+        for part in self._parts.values():
+            if part.stage is not None:
+                self._database.run(f"drop table if exists {part.stage}")
+            part.stage, part.batches, part.size = None, [], 0

@@ -1,0 +1,227 @@
+"""
+The sink of DuckDB files: the suite of every sink, and what is DuckDB's own.
+"""
+
+import json
+import subprocess
+import sys
+from datetime import date
+from decimal import Decimal, localcontext
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from penstock import Batch, Column, Layout, LockHeldError, Sink, SinkError, TargetError
+from penstock.testing.sinks import (
+    CLICKS,
+    HOSTILE,
+    LEADS,
+    SOURCE,
+    SinkSuite,
+    a_day,
+    a_lead_day,
+    an_entry,
+    click,
+    deliver,
+    lead,
+    plain,
+    rows_of,
+)
+from penstock_plugins.sinks import KINDS
+
+duckdb = pytest.importorskip("duckdb", reason="needs the extra duckdb")
+(KIND,) = (kind for kind in KINDS if kind.name == "duckdb")
+
+
+def sink(place: Path) -> Sink:
+    """The file ``warehouse.duckdb`` in the directory ``place``, which is made when the sink is opened."""
+    return _Made(KIND.open(KIND.parse(f"duckdb:{place / 'warehouse.duckdb'}")), place)
+
+
+class _Made:
+    """Makes the directory first, as a user does."""
+
+    def __init__(self, sink: Sink, place: Path) -> None:
+        self._sink, self._place = sink, place
+
+    def open(self, source: str, run_id: str, streams: Any = ()) -> Any:
+        self._place.mkdir(parents=True, exist_ok=True)
+        return self._sink.open(source, run_id, streams)
+
+    def open_readonly(self, source: str) -> Any:
+        return self._sink.open_readonly(source)
+
+
+def read(place: Path, layout: Layout) -> list[dict[str, Any]]:
+    with duckdb.connect(str(place / "warehouse.duckdb")) as connection:
+        connection.execute("set TimeZone = 'UTC'")
+        names = {
+            name
+            for (name,) in connection.execute(
+                "select table_name from duckdb_tables() where schema_name = ?", [layout.source]
+            ).fetchall()
+        }
+        if layout.stream not in names:
+            return []
+        table = connection.sql(f'select * from "{layout.source}"."{layout.stream}"').to_arrow_table()
+        rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows:
+        for column in layout.columns:
+            if column.type == "json" and row[column.name] is not None:
+                row[column.name] = json.loads(row[column.name], parse_float=Decimal)
+    return rows
+
+
+class TestDuckDB(SinkSuite):
+    commit_points = ("duckdb.begun", "duckdb.written", "duckdb.recorded", "duckdb.committed")
+    merge_points = (*commit_points, *(f"{point}:2" for point in commit_points))
+
+    def sink(self, place: Path) -> Sink:
+        return sink(place)
+
+    def rows(self, place: Path, layout: Layout) -> list[dict[str, Any]]:
+        return read(place, layout)
+
+    def test_rows_come_back_as_they_were(self, place: Path) -> None:
+        """
+        All but the record with a number that no column of integers holds: it is set aside, and no sum counts it.
+        """
+        fitting = [row for row in HOSTILE if row["job_id"] != 2**70]
+        with localcontext(prec=50):
+            sums = {"price": sum((row["price"] or Decimal(0) for row in HOSTILE), Decimal(0))}
+        target = self.sink(place).open(SOURCE, "r1")
+        writer = target.begin([CLICKS], a_day())
+        writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, HOSTILE)))
+        committed = writer.commit(an_entry(target.ledger, a_day(), rows=len(HOSTILE), sums=sums))
+        target.close()
+
+        assert self.found(place, CLICKS) == plain(CLICKS, fitting)
+        assert (committed.rows, committed.rejected) == (len(fitting), 1)
+        assert committed.sums == {"price": sum(row["price"] or Decimal(0) for row in fitting)}
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Path:
+    return tmp_path / "target"
+
+
+def test_another_process_is_refused_by_name(place: Path) -> None:
+    """
+    While a program has the file open, a run ends with the error of a lock; what it delivered before is there.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    target.close()
+    code = "import duckdb, sys; held = duckdb.connect(sys.argv[1], read_only=True); print('open', flush=True); input()"
+    words = [sys.executable, "-c", code, str(place / "warehouse.duckdb")]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as reader:
+        assert reader.stdout is not None
+        assert reader.stdout.readline() == "open\n"
+        with pytest.raises(LockHeldError, match="open in another process"):
+            sink(place).open(SOURCE, "r2")
+        reader.communicate("\n")
+
+    sink(place).open(SOURCE, "r3").close()
+    assert len(read(place, CLICKS)) == 1
+
+
+def test_what_penstock_did_not_make_is_not_touched(place: Path) -> None:
+    """
+    A table of somebody else, a file that is no DuckDB file, and a file named like a schema in it.
+    """
+    place.mkdir()
+    file = place / "warehouse.duckdb"
+    with duckdb.connect(str(file)) as connection:
+        connection.execute("create schema acme; create table acme.clicks (a int)")
+    target = sink(place).open(SOURCE, "r1")
+    with pytest.raises(TargetError, match="not made by penstock"):
+        target.check([CLICKS])
+    with pytest.raises(TargetError, match="not made by penstock"):
+        deliver(target, a_day(), [(CLICKS, [click(1)])])
+    target.close()
+    file.write_bytes(b"not a database" * 1000)
+    with pytest.raises(TargetError, match="is no DuckDB file"):
+        sink(place).open(SOURCE, "r1")
+    with pytest.raises(TargetError, match="Name the file otherwise"):
+        KIND.open(KIND.parse(f"duckdb:{place / 'ACME.duckdb'}")).open(SOURCE, "r1")
+
+
+def test_a_table_gains_columns_and_refuses_other_types(place: Path) -> None:
+    """
+    A column that is declared since is added; one of another type is refused with the statement that changes it.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    target.close()
+    extra = Column(name="rate", type="decimal", decimal_scale=12, description="Share", unit="%")
+    wider = evolve(CLICKS, columns=(*CLICKS.columns[:-1], extra, CLICKS.columns[-1]))
+    other = evolve(CLICKS, columns=(*CLICKS.columns[:4], evolve(CLICKS.columns[4], type="text"), CLICKS.columns[-1]))
+    target = sink(place).open(SOURCE, "r2")
+    target.check([wider])
+    deliver(target, a_day(2), [(wider, [click(2, report_date=date(2026, 3, 2), rate=Decimal("0.123456789012"))])])
+    with pytest.raises(TargetError, match=r'alter table "acme"."clicks" alter "job_id" type VARCHAR'):
+        target.check([other])
+    target.close()
+
+    assert sorted((row["click_id"], row["rate"]) for row in read(place, wider)) == [
+        ("c1", None),
+        ("c2", Decimal("0.123456789012")),
+    ]
+
+
+def test_verify_compares_rows_and_sums(place: Path) -> None:
+    """
+    A row that somebody deleted, an amount that somebody changed and a table that somebody dropped are found.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    for day in (1, 2, 3):
+        clicks = [click(day, report_date=date(2026, 3, day))]
+        deliver(target, a_day(day), [(CLICKS, clicks)], sums={"price": Decimal("0.10")})
+    deliver(target, a_lead_day(1), [(LEADS, [lead(1)])])
+    entries = {stream: list(target.ledger.entries(SOURCE, stream).values()) for stream in ("clicks", "leads")}
+    assert list(target.verify("clicks", entries["clicks"])) == []
+    target.database.run("delete from acme.clicks where click_id = 'c1'")
+    target.database.run("update acme.clicks set price = 9 where click_id = 'c2'")
+    target.database.run("drop table acme.leads")
+
+    found = [one.what for stream in entries for one in target.verify(stream, entries[stream])]
+    intact = target.is_intact(entries["leads"][0])
+    target.close()
+
+    assert found == [
+        "clicks: 0 rows in acme.clicks, 1 were delivered",
+        "clicks: the sum of price is 9.000000000, 0.10 was delivered",
+        "leads: the table acme.leads is gone",
+    ]
+    assert not intact
+
+
+def test_many_rows_wait_outside_of_memory(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Rows beyond the bound go into a temporary table; the partition is whole, and the last reading of a key wins.
+    """
+    from penstock_plugins.duckdb import sink as module
+
+    monkeypatch.setattr(module, "HELD_BYTES", 500)
+    target = sink(place).open(SOURCE, "r1")
+    rows = [lead(number % 50, f"reading {number}") for number in range(100)]
+    deliver(target, a_lead_day(1), [(LEADS, rows)])
+    left = target.database.run("select count(*) from duckdb_tables() where temporary").rows
+    target.close()
+
+    assert plain(LEADS, read(place, LEADS)) == plain(LEADS, rows[50:])
+    assert left == [(0,)]
+
+
+def test_a_day_of_which_nothing_fits_is_not_replaced(place: Path) -> None:
+    """
+    The former rows stay.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    with pytest.raises(SinkError, match=r"cannot hold any of the 1 records"):
+        deliver(target, a_day(), [(CLICKS, [click(1, price=Decimal("1E-10"))])])
+    target.close()
+
+    assert len(read(place, CLICKS)) == 1
