@@ -249,6 +249,24 @@ def test_a_bad_last_run_is_a_problem() -> None:
     assert "internal error" in second["reason"]
 
 
+def test_a_parked_source_is_a_problem() -> None:
+    """
+    In the provider's words, once: that its last run ended with 4 is not another problem. A kind of a later version is
+    shown, too.
+    """
+    runs = World(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
+    facts = evolve(one_stream(), runs=[evolve(runs[0], exit_code=4)])
+    parked = {"kind": "parked", "stream": "", "account": {}, "first_day": None, "last_day": None}
+    facts = with_problems(
+        facts, a_problem(kind="of tomorrow"), a_problem(**parked, reason="Joveo states a wait until 18:00")
+    )
+
+    first, second = content(facts).summary["problems"]
+
+    assert (first["kind"], first["streams"], first["reason"]) == ("parked", [], "Joveo states a wait until 18:00")
+    assert (second["kind"], second["command"]) == ("of tomorrow", None)
+
+
 def test_open_days_are_listed_by_their_closing() -> None:
     """
     The next to close first, those that never close last.

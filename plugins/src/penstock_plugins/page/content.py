@@ -44,6 +44,7 @@ ADVICE: Mapping[str, str] = {
     "what to correct. Rows of the last good reading stay in place.",
     "missing": "These days lie between the first and the last one, and were never delivered. The next run reads them "
     "if they are within its window; the command reads them now.",
+    "parked": "The provider stated a wait that is longer than a run waits. A run after that time goes on.",
     "overdue": "Check that the run is still scheduled, and how the last runs ended.",
     "truncated": "The provider lists no more than was delivered, so there may be more records. Narrow the request with "
     "the filters of the source, or ask the provider for the rest.",
@@ -430,15 +431,15 @@ def _problems(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[dict
             groups.setdefault((one.source, one.kind, one.reason), []).append(one)
         found += [_problem(target.target, several, streams) for several in groups.values()]
         found += [bad for source in target.sources if (bad := _bad_run(facts, target.target, source, found))]
-    kinds = list(ADVICE)
-    return sorted(found, key=lambda one: kinds.index(one["kind"]))
+    order = {kind: number for number, kind in enumerate(ADVICE)}
+    return sorted(found, key=lambda one: order.get(one["kind"], len(order)))
 
 
 def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, StreamContent]) -> dict[str, Any]:
     source, kind = several[0].source, several[0].kind
     days = [day for problem in several for day in (problem.first_day, problem.last_day) if day is not None]
     accounts = list(dict.fromkeys(_account(problem) for problem in several if problem.account))
-    names = list(dict.fromkeys(problem.stream for problem in several))
+    names = list(dict.fromkeys(problem.stream for problem in several if problem.stream))
     window = ["--since", min(days).isoformat(), "--until", max(days).isoformat()] if days else []
     commands = {
         "failed": _read_again(target, source, names, accounts, *window),
@@ -458,7 +459,7 @@ def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, St
         "last": max(days).isoformat() if days else None,
         "read": _seconds(max(reads, default=None)),
         "reason": _reason(several[0].reason),
-        "advice": ADVICE[kind],
+        "advice": ADVICE.get(kind, ""),
         "command": commands.get(kind),
         "at": _first_cell(target, several, streams),
     }
@@ -485,10 +486,11 @@ def _first_cell(target: str, several: Sequence[Problem], streams: Mapping[Place,
 def _bad_run(
     facts: Facts, target: str, source: SourceStatus, found: Sequence[Mapping[str, Any]]
 ) -> dict[str, Any] | None:
-    """The last run of a source, if it ended badly for a reason that no failed partition shows."""
+    """The last run of a source, if it ended badly for a reason that no other problem shows."""
     last = next((run for run in facts.runs if (run.target, run.source) == (target, source.source)), None)
-    known = any(one["kind"] == "failed" and (one["target"], one["source"]) == (target, source.source) for one in found)
-    if last is None or last.exit_code in (None, 0, 5) or (last.exit_code == 1 and known):
+    known = {one["kind"] for one in found if (one["target"], one.get("source")) == (target, source.source)}
+    shown = {1: {"failed", "truncated"}, 4: {"parked"}}
+    if last is None or last.exit_code in (None, 0, 5) or shown.get(last.exit_code, set()) & known:
         return None
     return {
         "kind": "run",
