@@ -418,10 +418,12 @@ def test_hook_penstock_event(place: Path) -> None:
 
     table = dict(re.findall(r"^\| `(\w+)` \| (.*) \|$", section("penstock_event"), re.MULTILINE))
     del table["event"]  # its head
-    assert set(heard) == {"run_started", "planned", "stream_started", "retry", "partition_delivered", "run_finished"}
+    kinds = {"run_started", "planned", "stream_started", "request", "retry", "partition_delivered", "run_finished"}
+    assert set(heard) == kinds
+    assert {event["run_id"] for event in heard.values()} == {heard["run_started"]["run_id"]}
     for name, event in heard.items():
         if name != "run_finished":
-            assert set(event) - {"event"} <= set(re.findall(r"`(\w+)`", table[name])), name
+            assert set(event) - {"event", "run_id"} <= set(re.findall(r"`(\w+)`", table[name])), name
     core = Path(penstock.__file__).parent
     stages = [core / "_fetch", core / "_read", core / "_run"]
     files = [*(path for stage in stages for path in stage.glob("*.py")), core / "_cli" / "act.py"]

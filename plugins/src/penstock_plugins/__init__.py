@@ -4,8 +4,8 @@ The plugin that comes with penstock: sinks for files and standard output, and th
 This module is imported to find out what is offered, so it imports the marker only.
 """
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from penstock import hookimpl
 
@@ -116,3 +116,10 @@ def penstock_engines() -> "Iterable[Registration]":
     from penstock_plugins.engines.processes import Processes
 
     yield Registration(name="processes", factory=Processes.make, summary="processes of this machine (--workers)")
+
+
+@hookimpl
+def penstock_event(event: "Mapping[str, Any]") -> None:
+    from penstock_plugins.telemetry import follow
+
+    follow(event)

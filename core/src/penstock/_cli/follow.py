@@ -33,10 +33,10 @@ def following(
     """
     The follower of a run: JSON with ``log_format``, failures only with ``quiet``, bars on a terminal, else log lines.
 
-    ``debug``: with the traceback of a defect.
+    ``verbose``: JSON of each request, too. ``debug``: with the traceback of a defect.
     """
     if log_format == "json":
-        yield lambda event: _json(event, quiet=quiet, debug=debug)
+        yield lambda event: _json(event, quiet=quiet, verbose=verbose, debug=debug)
     elif quiet:
         yield _Log(quiet=True, verbose=False, debug=debug)
     elif sys.stderr.isatty() if progress is None else progress:
@@ -48,7 +48,9 @@ def following(
         yield _Log(quiet=False, verbose=verbose, debug=debug)
 
 
-def _json(event: Event, *, quiet: bool, debug: bool) -> None:
+def _json(event: Event, *, quiet: bool, verbose: bool, debug: bool) -> None:
+    if event["event"] == "request" and not verbose:
+        return
     if quiet and event["event"] not in ("partition_failed", "defect", "run_finished"):
         return
     shown = event if debug else {name: value for name, value in event.items() if name != "trace"}

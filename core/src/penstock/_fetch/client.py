@@ -2,12 +2,14 @@
 The HTTP client of one source, for reads and writes: judge, retry, sign and transport, joined.
 """
 
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Protocol
+from urllib.parse import unquote, urlsplit
 
 from attrs import define, evolve, field
 
@@ -24,6 +26,7 @@ from penstock.connector import Stream
 from penstock.errors import ParkedError
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Named, Refuse, Retry, Skip, Unsigned, Verdict
+from penstock.redact import mask
 from penstock.report import RunReport
 
 Emit = Callable[[Mapping[str, Any]], None]
@@ -185,6 +188,7 @@ class SourceClient:
                 judge,
                 partial(self._again, call.request, call.stream),
                 partial(self._sending, call.stream),
+                partial(self._ended, call),
             )
         except ParkedError as error:
             if self._parked is None and self.others is not None:
@@ -218,7 +222,13 @@ class SourceClient:
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         retrying = evolve(self._retrying)  # unsigned, and without a proven grant
-        response, _, _ = retrying(request, partial(self._judged_login, request), partial(self._again, request, None))
+        call = Call(request=request, read=None)
+        response, _, _ = retrying(
+            request,
+            partial(self._judged_login, request),
+            partial(self._again, request, None),
+            on_end=partial(self._ended, call),
+        )
         return response
 
     def _judged_login(self, request: Request, response: Response) -> tuple[Verdict, Answer]:
@@ -233,6 +243,22 @@ class SourceClient:
         self.check_not_parked()
         if stream is not None:
             self.report.count(self.source.name, stream.name, requests=1)
+
+    def _ended(self, call: Call, response: Response | None, seconds: float) -> None:
+        """Report an attempt of a request; without a response, its error is that of a retry or of a partition."""
+        self.emit(
+            {
+                "event": "request",
+                "source": self.source.name,
+                "stream": call.stream.name if call.stream is not None else None,
+                "partitions": [partition.as_dict() for partition in call.partitions],
+                "method": call.request.method,
+                "url": url_template(call),
+                "status": response.status if response is not None else None,
+                "bytes": response.size if response is not None else 0,
+                "seconds": round(seconds, 6),
+            }
+        )
 
     def was_answered(self, holder: str | None) -> bool:
         """Whether a request was answered with the credentials of this account; None: with those of the source."""
@@ -261,3 +287,20 @@ def digest_of(answer: Answer) -> int | None:
         crc = zlib.crc32(items.raw, crc)
         size += len(items.raw)
     return (size << 32) | crc if size > len(b"[]") else None
+
+
+_WORD = re.compile(r"[A-Za-z][A-Za-z._-]*|[vV]\d+(\.\d+)?|")
+
+
+def url_template(call: Call) -> str:
+    """
+    The URL of a request as a kind of request, masked: without its query, a segment that is a value of the partition as
+    ``{column}``, and every other one that is no word as ``{id}``.
+    """
+    url = urlsplit(call.request.url)
+    columns = {value: column for partition in call.partitions for column, value in partition.values}
+    segments = [
+        f"{{{columns[one]}}}" if one in columns else one if _WORD.fullmatch(one) else "{id}"
+        for one in map(unquote, url.path.split("/"))
+    ]
+    return mask(f"{url.scheme}://{url.netloc.rpartition('@')[2]}{'/'.join(segments)}")

@@ -300,9 +300,11 @@ class Retrying:
         judge: Callable[[Response], tuple[Verdict, Answer]],
         on_retry: Callable[[Again], None] = lambda again: None,
         on_send: Callable[[], None] = lambda: None,
+        on_end: Callable[[Response | None, float], None] = lambda response, seconds: None,
     ) -> tuple[Response, Accept | Refuse | Skip, Answer]:
         """
-        ``on_send`` is called before every attempt, ``on_retry`` after one that another follows, before the pause.
+        ``on_send`` is called before every attempt, ``on_end`` after it, with its response (None: there was none) and
+        its time in seconds, ``on_retry`` after one that another follows, before the pause.
         """
         attempts = Attempts(policy=self.policy)
         expired: Grant | None = None
@@ -315,7 +317,11 @@ class Retrying:
                     self.exchange.renew(expired)
                     grant, expired = self.exchange.current, None
                 on_send()
-                response = self.exchange(request)
+                began = self.budget.clock.monotonic()
+                try:
+                    response = self.exchange(request)
+                finally:
+                    on_end(response, self.budget.clock.monotonic() - began)
                 self.budget.responded(self.source)
                 verdict, answer = judge(response)
             except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer

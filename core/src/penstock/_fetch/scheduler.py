@@ -26,7 +26,7 @@ from attrs import define, field, frozen
 from penstock._util.clock import Clock
 from penstock.connector import Stream
 from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
-from penstock.model import Answer, Request, Response
+from penstock.model import Answer, Partition, Request, Response
 from penstock.protocols import Accept, BodyDecoder, Refuse, Skip
 
 # Maximum bytes of fetched, unread bodies in memory. One more body is always allowed, however large.
@@ -58,6 +58,7 @@ class Call(NamedTuple):
     lenient: bool = False
     digest: bool = False
     account: str | None = None  # whose credentials sign it, where accounts have their own
+    partitions: tuple[Partition, ...] = ()  # that its answer is for
 
 
 class Outcome(NamedTuple):

@@ -54,7 +54,14 @@ class Listing:
             request = evolve(request, credentials=self._first.request.credentials)
         digest = type(self.paginator) is not SinglePage
         planned = self.planned
-        return Call(request=request, read=self.read, stream=planned.stream, digest=digest, account=planned.account)
+        return Call(
+            request=request,
+            read=self.read,
+            stream=planned.stream,
+            digest=digest,
+            account=planned.account,
+            partitions=planned.partitions,
+        )
 
     def check(self, outcome: Outcome) -> bool:
         """

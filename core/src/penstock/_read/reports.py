@@ -165,7 +165,14 @@ class Reports:
 
     def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
         outcome = yield (
-            Call(request=submission, read=None, stream=self.planned.stream, lenient=True, account=self.planned.account),
+            Call(
+                request=submission,
+                read=None,
+                stream=self.planned.stream,
+                lenient=True,
+                account=self.planned.account,
+                partitions=self.planned.partitions,
+            ),
         )
         outcome = answered(outcome)
         if isinstance(outcome.verdict, Refuse):
@@ -246,6 +253,7 @@ class Reports:
             lenient=True,
             digest=True,
             account=self.planned.account,
+            partitions=self.planned.partitions,
         )
 
     @property

@@ -75,9 +75,9 @@ def run_divided(
     As :func:`penstock._run.runner.run`, by the workers of an engine. ``assign`` makes the assignment of a part: from
     the run's id, its start, the part's number and the names of the sources that are free.
     """
-    emit = heard_by_all(on_event, [job.source.registry for job in jobs])
     started, now = time.monotonic(), clock.now()
     report = RunReport(run_id=run_id(now), strict=strict, allowed=jobs[0].allowed)
+    emit = heard_by_all(on_event, [job.source.registry for job in jobs], report.run_id)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
     budget = Budget(clock, deadline)
     coordinator = RunCoordinator(clock=clock, budget=budget, report=report, emit=emit)

@@ -74,11 +74,11 @@ def run(
     ``member``: these are the jobs of one part of a divided run. The coordinator reports events to plugins, and records
     the run.
     """
-    if member is None:
-        on_event = heard_by_all(on_event, [job.source.registry for job in jobs])
     started = time.monotonic()
     started_at = clock.now() if member is None else member.started_at
     this_run = run_id(started_at) if member is None else member.run_id
+    if member is None:
+        on_event = heard_by_all(on_event, [job.source.registry for job in jobs], this_run)
     report = RunReport(run_id=this_run, strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
     running: list[SourceRun] = []
@@ -166,12 +166,13 @@ def _interrupt_targets(
             one.interrupt(reason)
 
 
-def heard_by_all(on_event: Emit, registries: Sequence[Registry]) -> Emit:
-    """One thread-safe listener that passes an event to the caller's and to every plugin's."""
+def heard_by_all(on_event: Emit, registries: Sequence[Registry], run_id: str) -> Emit:
+    """One thread-safe listener that adds the run's id to an event, and passes it to the caller's and every plugin's."""
     lock = threading.Lock()
     plugins = {id(registry): registry for registry in registries if registry is not None}
 
     def emit(event: Mapping[str, Any]) -> None:
+        event = {**event, "run_id": run_id}
         with lock:
             on_event(event)
             for registry in plugins.values():

@@ -1,0 +1,69 @@
+"""
+The event of a request: what it was for, and its URL without anything that only one request has.
+"""
+
+import pytest
+from penstock import Partition, Request, Secret
+from penstock._fetch.auth import SignedExchange
+from penstock._fetch.client import url_template
+from penstock._fetch.rate_limit import RateLimit
+from penstock._fetch.retry import Budget, Retrying, RetryPolicy
+from penstock._fetch.scheduler import Call
+from penstock.errors import TransportError
+from penstock.model import Answer, Response
+from penstock.protocols import Accept, Unsigned
+from penstock.testing import FakeClock, ScriptedExchange, a_response
+
+PARTITION = Partition("clicks", (("account_id", "north/7"), ("day", "2026-03-01")))
+
+
+@pytest.mark.parametrize(
+    ("url", "expected"),
+    [
+        ("https://api.example/v2/clicks", "https://api.example/v2/clicks"),
+        ("https://api.example/accounts/north%2F7/clicks", "https://api.example/accounts/{account_id}/clicks"),
+        ("https://api.example:8443/days/2026-03-01/", "https://api.example:8443/days/{day}/"),
+        ("https://api.example/reports/8f3a-17/rows.json", "https://api.example/reports/{id}/rows.json"),
+        ("https://api.example/get_clicks?token=abc", "https://api.example/get_clicks"),
+        ("https://user:pass@api.example/a#b", "https://api.example/a"),
+        ("https://api.example/sesame-open/x", "https://api.example/***/x"),
+    ],
+)
+def test_a_url_is_a_kind_of_request(url: str, expected: str) -> None:
+    """
+    Without the query, with names for the partition's values and other ids, and masked.
+    """
+    secret = Secret("sesame-open")
+    assert url_template(Call(request=Request(url=url), read=None, partitions=(PARTITION,))) == expected
+    assert secret
+
+
+def test_each_attempt_ends_once() -> None:
+    """
+    With its response or without one, and its time; before the pause that follows.
+    """
+    clock = FakeClock()
+    seen: list[tuple[str, int | None, float]] = []
+
+    def reset(request: Request) -> Response:
+        clock.sleep(0.25)
+        raise TransportError("the connection was reset")
+
+    def answer(request: Request) -> Response:
+        clock.sleep(0.5)
+        return a_response({})
+
+    retrying = Retrying(
+        SignedExchange(Unsigned(), ScriptedExchange([reset, answer]), answer, clock),
+        RetryPolicy(retries=2),
+        RateLimit(clock),
+        Budget(clock),
+    )
+    retrying(
+        Request(url="http://localhost/"),
+        lambda response: (Accept(), Answer()),
+        lambda again: seen.append(("retry", None, 0.0)),
+        on_end=lambda response, seconds: seen.append(("end", response.status if response else None, round(seconds, 6))),
+    )
+
+    assert seen == [("end", None, 0.25), ("retry", None, 0.0), ("end", 200, 0.5)]

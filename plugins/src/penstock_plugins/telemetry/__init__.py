@@ -1,0 +1,26 @@
+"""
+Runs as spans of OpenTelemetry, and the results of the last runs as a text file for Prometheus' node exporter.
+
+Both follow the events of a run. Spans are made where the process has loaded OpenTelemetry, since without an SDK that
+was set up nobody would receive them; files where ``PENSTOCK_METRICS_DIR`` names a directory.
+"""
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+METRICS_DIR = "PENSTOCK_METRICS_DIR"
+
+
+def follow(event: Mapping[str, Any]) -> None:
+    """Take one event of a run."""
+    if "opentelemetry.trace" in sys.modules:
+        from penstock_plugins.telemetry.spans import SPANS
+
+        SPANS.follow(event)
+    if event["event"] == "run_finished" and (folder := os.environ.get(METRICS_DIR)):
+        from penstock_plugins.telemetry.textfile import write
+
+        write(Path(folder), event)
