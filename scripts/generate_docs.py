@@ -213,7 +213,7 @@ def actions(connector: str, registry: Registry) -> list[str]:
 
 
 def sinks(registry: Registry) -> list[str]:
-    shown = {"-": "-", "postgresql": "postgresql://..."}
+    shown = {"-": "-", "postgresql": "postgresql://...", "singer": "singer:COMMAND"}
     return _table(
         ["Sink", "`--to`", "What it writes", "Promise"],
         (

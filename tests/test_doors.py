@@ -20,11 +20,12 @@ from urllib.parse import parse_qs, urlsplit
 
 import psycopg
 import pytest
-from attrs import define
+from attrs import define, field
 from imitation_convertr import ConvertrSandbox
 from imitation_talroo import TalrooSandbox
 from penstock.sandbox.server import Server, serve
 from penstock.testing.pg import server as postgres
+from worlds import toml
 
 pytestmark = pytest.mark.doors
 
@@ -79,6 +80,7 @@ class Place:
     folder: Path
     server: Server
     app: Any
+    keys: Mapping[str, Any] = field(factory=dict)  # of the source
 
     def shell(self, script: str, *clients: str, code: int = 0, **environ: str) -> str:
         """Run a script; what it printed on standard output. The page's port is where the imitation listens."""
@@ -157,7 +159,8 @@ def convertr(tmp_path: Path) -> Iterator[Place]:
         server.app = app = ConvertrSandbox(server.base_url, TODAY)
         place = _place(tmp_path, server, app)
         keys = {"username": "reader@sandbox.example", "password": "sandbox password & more"}
-        place.write("convertr.json", {**keys, "base_url": server.base_url, "start": START.isoformat()})
+        place.keys = {**keys, "base_url": server.base_url}
+        place.write("convertr.json", {**place.keys, "start": START.isoformat()})
         yield place
 
 
@@ -348,3 +351,46 @@ def test_the_suite_of_the_sdk(talroo: Place) -> None:
     talroo.write("test_tap.py", SDK_TESTS)
     printed = talroo.shell("python -m pytest -q -p no:cacheprovider test_tap.py", "singer-sdk")
     assert int(re.search(r"(\d+) passed", printed)[1]) >= 15  # type: ignore[index]
+
+
+# --- a Singer target as a sink ----------------------------------------------------------------------------------------
+
+
+def test_the_page_on_singer_targets(talroo: Place) -> None:
+    """
+    The run of the page, and one more after a restatement: target-duckdb holds every row with its exact price.
+    """
+    talroo.page("singer-target.md", "target-duckdb")
+    open_day = TODAY - timedelta(days=1)
+    talroo.app.restate(open_day)
+    again = "penstock run daily --since 2026-11-15"
+    talroo.shell(again, "target-duckdb", NOW=LATER, TALROO_SECRET="Jobs2CareersDemo")
+
+    code = (
+        "import duckdb, json; c = duckdb.connect('warehouse.duckdb'); rows = c.execute('select advertiser_id, "
+        "report_date, click_id, price_amount from talroo.clicks').fetchall(); print(json.dumps(rows, default=str))"
+    )
+    rows = json.loads(talroo.shell(f'python -c "{code}"', "target-duckdb"))
+    found = {(one, day, click): Decimal(price) if price else None for one, day, click, price in rows}
+    now = talroo.prices()
+    assert {key: found.get(key, "missing") for key in now} == now
+    assert {day for _, day, _ in found.keys() - now.keys()} <= {open_day.isoformat()}
+
+
+@pytest.mark.parametrize("name", ["meltanolabs-target-postgres", "pipelinewise-target-postgres"])
+def test_a_snapshot_reaches_a_target(name: str, convertr: Place, dsn: str) -> None:
+    """
+    Streams of every kind in one run; what the ledger counts as delivered is in the tables.
+    """
+    program = target(convertr, name, dsn).partition(" ")[0]
+    sink = {"kind": "singer", "command": f"{program} --config target.json", "ledger": "ledger", "nested_as_text": True}
+    convertr.write("penstock.toml", f"[sink.warehouse]\n{toml(sink)}\n[source.convertr]\n{toml(convertr.keys)}")
+    convertr.shell("penstock run convertr --to warehouse --since 2026-11-15 --report report.json", name)
+
+    report = json.loads((convertr.folder / "report.json").read_text())
+    for stream, key in (("leads", "id"), ("lead_data", "lead_id, at_id"), ("campaigns", "id")):
+        rows = loaded(convertr, name, dsn, key, stream)
+        assert len(rows) == len(set(rows))
+        expected = report["sources"]["convertr"]["streams"][stream]["records"]
+        # A lead that was updated on several days is sent on each of them.
+        assert 0 < len(rows) <= expected if stream != "campaigns" else len(rows) == expected

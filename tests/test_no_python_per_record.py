@@ -51,7 +51,7 @@ from penstock.project.records import layouts_of
 from penstock.sandbox.server import serve
 from penstock_plugins.doors.bookmarks import Bookmarks
 from penstock_plugins.doors.messages import MessageSink
-from penstock_plugins.doors.singer import SingerMessages
+from penstock_plugins.doors.singer_messages import SingerMessages
 
 FEW, MORE = 1000, 2000  # records a page
 PAGES = 3

@@ -10,6 +10,7 @@ from typing import Any
 from attrs import Attribute, frozen, validators
 from penstock import Sink, SinkKind, UsageError, setting
 
+from penstock_plugins.doors.singer_settings import SINGER
 from penstock_plugins.postgres.settings import POSTGRES
 
 _PROMISE = (
@@ -173,6 +174,7 @@ KINDS = (
         open=_duckdb,
     ),
     POSTGRES,
+    SINGER,
     SinkKind(
         name="stdout",
         summary="JSON lines on standard output",

@@ -7,7 +7,7 @@ covers. Nothing runs once per record: a block of JSON lines becomes messages by 
 
 import json
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import repeat
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -168,28 +168,53 @@ class MessageWriter:
 
     target: MessageTarget
     layouts: Sequence[Layout]
-    _held: dict[str, IO[bytes]] = field(init=False)
+    _held: "Held" = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._held = {layout.stream: SpooledTemporaryFile(_IN_MEMORY_BYTES) for layout in self.layouts}  # noqa: SIM115
+        self._held = Held(self.layouts, self.target.sink.messages.texts)
 
     def write(self, batch: Batch) -> None:
-        held = self._held.get(batch.layout.stream)
-        if held is not None:
-            with file_errors(Path(gettempdir())):
-                held.write(self.target.sink.messages.texts.lines(batch))
+        self._held.write(batch)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        for layout in self.layouts:
-            before, after = self.target.sink.messages.around(layout, entry)
-            between = after + b"\n" + before
-            with self._held[layout.stream] as held:
-                held.seek(0)
-                while block := b"".join(held.readlines(_BLOCK_BYTES)):
-                    self.target.put(before + block.removesuffix(b"\n").replace(b"\n", between) + after + b"\n")
+        for content in self._held.records(self.target.sink.messages, entry):
+            self.target.put(content)
         self.target.committed(entry)
         return entry
 
     def abort(self) -> None:
-        for held in self._held.values():
-            held.close()
+        self._held.discard()
+
+
+@define(eq=False)
+class Held:
+    """The records of one partition as JSON lines, by stream; a large one in temporary files."""
+
+    layouts: Sequence[Layout]
+    texts: Texts
+    rows: int = field(default=0, init=False)
+    _files: dict[str, IO[bytes]] = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self._files = {layout.stream: SpooledTemporaryFile(_IN_MEMORY_BYTES) for layout in self.layouts}  # noqa: SIM115
+
+    def write(self, batch: Batch) -> None:
+        file = self._files.get(batch.layout.stream)
+        if file is not None and batch.rows:
+            self.rows += len(batch)
+            with file_errors(Path(gettempdir())):
+                file.write(self.texts.lines(batch))
+
+    def records(self, messages: Messages, entry: LedgerEntry) -> Iterator[bytes]:
+        """All records as messages, in blocks; afterwards nothing is held."""
+        for layout in self.layouts:
+            before, after = messages.around(layout, entry)
+            between = after + b"\n" + before
+            with self._files[layout.stream] as file:
+                file.seek(0)
+                while block := b"".join(file.readlines(_BLOCK_BYTES)):
+                    yield before + block.removesuffix(b"\n").replace(b"\n", between) + after + b"\n"
+
+    def discard(self) -> None:
+        for file in self._files.values():
+            file.close()

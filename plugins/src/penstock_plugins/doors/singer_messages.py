@@ -1,0 +1,70 @@
+"""
+The messages of Singer: SCHEMA, RECORD, STATE and ACTIVATE_VERSION.
+
+The specification: https://hub.meltano.com/singer/spec
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+from attrs import field, frozen
+from penstock import Layout, LedgerEntry
+
+from penstock_plugins.doors import schema
+from penstock_plugins.doors.messages import Texts, around, message
+
+_RECORD = "\0record"
+
+
+@frozen
+class SingerMessages:
+    """
+    SCHEMA, RECORD, STATE and ACTIVATE_VERSION. ``version``: of full tables, larger in each run; milliseconds since
+    1970.
+    """
+
+    version: int
+    texts: Texts = field(factory=Texts)
+    _versioned: set[str] = field(factory=set, init=False)
+
+    def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
+        self._versioned.update(layout.stream for layout in layouts if is_full_table(layout))
+        return b"".join(map(self._schema, layouts)) + self.state(states)
+
+    def _schema(self, layout: Layout) -> bytes:
+        """The SCHEMA of a stream. Without a key the key properties are an empty list, which some targets refuse."""
+        day = schema.day_of(layout)
+        return message(
+            {
+                "type": "SCHEMA",
+                "stream": layout.stream,
+                "schema": schema.json_schema(
+                    layout, decimals_as_text=self.texts.decimals, nested_as_text=self.texts.nested
+                ),
+                "key_properties": schema.key_of(layout),
+                **({"bookmark_properties": [day]} if day else {}),
+            }
+        )
+
+    def around(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
+        read_at = (entry.read_at or datetime.now(UTC)).astimezone(UTC)
+        version = {"version": self.version} if layout.stream in self._versioned else {}
+        record = {"type": "RECORD", "stream": layout.stream, "record": _RECORD, **version}
+        return around({**record, "time_extracted": f"{read_at:%Y-%m-%dT%H:%M:%S.%fZ}"}, _RECORD)
+
+    def state(self, states: Mapping[str, Any]) -> bytes:
+        return message({"type": "STATE", "value": {"bookmarks": states}})
+
+    def complete(self, stream: str) -> bytes:
+        if stream not in self._versioned:
+            return b""
+        return message({"type": "ACTIVATE_VERSION", "stream": stream, "version": self.version})
+
+
+def is_full_table(layout: Layout) -> bool:
+    """
+    Whether a run delivers every row of the stream, so that a target may delete the rows of former runs. A stream of
+    several accounts is none: another tap, or a former configuration, may have written other accounts.
+    """
+    return layout.kind == "snapshot" and not layout.partition_columns

@@ -1,0 +1,281 @@
+"""
+The sink ``singer``: any Singer target as a place to deliver to.
+
+Each group of partitions is one process of the target, which reads SCHEMA, RECORD and STATE and ends. The partitions are
+delivered when it has ended with 0 and printed the state that was sent last; only then does the ledger have them. So a
+target that dies, or never returns a state, delivered nothing, and a process of penstock that is killed in between sends
+the partitions again: at least once.
+
+A Singer target keeps no ledger: it is a SQLite file in a directory of its own, with the lock beside it.
+"""
+
+import json
+import os
+import shlex
+import shutil
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from hashlib import scrypt
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from attrs import define, field, frozen
+from penstock import (
+    Batch,
+    Layout,
+    LedgerEntry,
+    Partition,
+    PenstockError,
+    Secret,
+    SinkError,
+    TargetError,
+    fault_point,
+    mask,
+)
+from penstock.ledger import SqliteLedger
+
+from penstock_plugins.doors.messages import Held, Texts
+from penstock_plugins.doors.singer_messages import SingerMessages, is_full_table
+from penstock_plugins.doors.singer_settings import SingerTargetSettings
+from penstock_plugins.files.disk import file_errors, file_name, locked, make_directories
+
+LEDGER = "ledger.sqlite"
+GRACE = 10  # seconds that a target has to end after the run was told to stop
+_PLACE = "singer target"
+_SHOWN = 600  # characters of the end of what a target printed on stderr
+
+
+@frozen
+class SingerSink:
+    settings: SingerTargetSettings
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "SingerTarget":
+        program = shlex.split(self.settings.command)[0]
+        if shutil.which(program) is None:
+            raise TargetError(
+                f"the Singer target {program} is not installed here, or not on the PATH. Install it into an "
+                "environment of its own, and name its program with the whole path"
+            )
+        directory = self.settings.ledger
+        with file_errors(directory):
+            make_directories(directory, mode=0o700)
+        lock = locked(directory / f"{file_name(source)}.lock", f"{source} to {program}", run_id)
+        try:
+            ledger = SqliteLedger(directory / LEDGER)
+            self._check_place(ledger)
+        except BaseException:
+            lock.close()
+            raise
+        return SingerTarget(self.settings, ledger, lock, run_id)
+
+    def open_readonly(self, source: str) -> "SingerTarget | None":
+        path = self.settings.ledger / LEDGER
+        if not path.exists() or not path.stat().st_size:
+            return None
+        return SingerTarget(self.settings, SqliteLedger(path, readonly=True), None, "")
+
+    def _check_place(self, ledger: SqliteLedger) -> None:
+        """Refuse a ledger that belongs to another place: its days would count as delivered there."""
+        config = {key: one for key, one in self.settings.config.items() if key not in self.settings.may_change}
+        place = _digest({"command": shlex.split(self.settings.command)[0], "config": config})
+        if ledger.fact(_PLACE) not in (None, place):
+            ledger.close()
+            raise TargetError(
+                f"{self.settings.ledger} is the ledger of {self.settings.command} with another configuration, and what "
+                "was delivered there would count as delivered here. Name another directory as ledger. If a key of "
+                "config does not say where the data is (a batch size, a password), name it in may_change and undo the "
+                "change for one run"
+            )
+        ledger.set_fact(_PLACE, place)
+
+
+def _digest(place: Any) -> str:
+    """A digest that is slow to guess from: a password may be part of the place."""
+    text = json.dumps(place, default=str, sort_keys=True).encode()
+    return scrypt(text, salt=_PLACE.encode(), n=1 << 14, r=8, p=1, dklen=16).hex()
+
+
+def resolved(value: Any, environ: Mapping[str, str]) -> Any:
+    """A value of the configuration with the secrets that it refers to. Raises TargetError for one that is missing."""
+    if isinstance(value, Mapping):
+        if len(value) == 1 and isinstance(name := value.get("env"), str):
+            if name not in environ:
+                raise TargetError(f"the configuration of the Singer target names the variable {name}, which is not set")
+            return Secret(environ[name]).reveal()
+        if len(value) == 1 and isinstance(name := value.get("file"), str):
+            with file_errors(Path(name)):
+                return Secret(Path(name).expanduser().read_text().rstrip("\n")).reveal()
+        return {key: resolved(one, environ) for key, one in value.items()}
+    return [resolved(one, environ) for one in value] if isinstance(value, (list, tuple)) else value
+
+
+@define(eq=False)
+class SingerTarget:
+    settings: SingerTargetSettings
+    ledger: SqliteLedger
+    _lock: BinaryIO | None
+    _run_id: str
+    _sent: int = field(default=0, init=False)
+    _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+    _stopped: PenstockError | None = field(default=None, init=False)
+    _asked: int = field(default=0, init=False)
+
+    @property
+    def texts(self) -> Texts:
+        return Texts(self.settings.decimals_as_text, self.settings.nested_as_text)
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "SingerWriter":
+        return SingerWriter(self, Held(layouts, self.texts))
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        return True
+
+    def finish(self, stream: str) -> None:
+        """No effect: every commit is complete."""
+
+    def close(self) -> None:
+        self.ledger.close()
+        if self._lock is not None:
+            self._lock.close()
+
+    def interrupt(self, reason: PenstockError) -> None:
+        """End a target that does not end by itself. Called every second, from another thread."""
+        self._asked += 1
+        process = self._process
+        if process is not None and self._asked > GRACE:
+            self._stopped = reason
+            process.kill()
+
+    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+        """Send all partitions to one process of the target. They are delivered, or fail, together."""
+        try:
+            if any(writer.held.rows for writer, _ in commits) or any(map(_replaces_all, commits)):
+                self._send(commits)
+            fault_point("singer.loaded")
+            for _, entry in commits:
+                self.ledger.deliver(entry)
+        except PenstockError as error:
+            return [error] * len(commits)
+        finally:
+            for writer, _ in commits:
+                writer.abort()
+        return [entry for _, entry in commits]
+
+    # --- the process ------------------------------------------------------------------------------------------------
+
+    def _send(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> None:
+        """Run the target with these partitions. Raises SinkError unless it ends well and returns the last state."""
+        self._sent += 1
+        token = f"{self._run_id}-{self._sent}"
+        program = shlex.split(self.settings.command)
+        with tempfile.TemporaryDirectory(prefix="penstock-singer-") as folder, tempfile.TemporaryFile() as errors:
+            if self.settings.config:
+                program += ["--config", str(_config_file(Path(folder), resolved(self.settings.config, os.environ)))]
+            try:
+                process = subprocess.Popen(  # noqa: S603 (the user's own command)
+                    program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+                )
+            except OSError as error:
+                raise TargetError(f"the Singer target {program[0]} cannot be started: {error.strerror}") from error
+            self._process = process
+            states = _LastLine(process.stdout)
+            try:
+                fed = _feed(process, self._messages(commits, token))
+                code = process.wait()
+            except BaseException:
+                process.kill()
+                process.wait()
+                raise
+            finally:
+                self._process = None
+                states.thread.join()
+            if self._stopped is not None:
+                raise self._stopped
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _SHOWN))
+            said = mask(" ".join(errors.read().decode("utf-8", "replace").split()))
+        name = Path(program[0]).name
+        if code or not fed:
+            raise SinkError(f"the Singer target {name} ended with {code} and took nothing over. It printed: ... {said}")
+        if token not in states.line:
+            raise SinkError(
+                f"the Singer target {name} ended with 0, but did not return the state that was sent last; it printed "
+                f"{mask(states.line[:200]) or 'none'}. Its rows count as not delivered, and are sent again"
+            )
+
+    def _messages(self, commits: Sequence[tuple[Any, LedgerEntry]], token: str) -> Iterator[bytes]:
+        messages = SingerMessages(int(datetime.now(UTC).timestamp() * 1000), self.texts)
+        layouts = {layout.stream: layout for writer, _ in commits for layout in writer.held.layouts}
+        former = {stream: {"penstock": ""} for stream in layouts}
+        yield messages.start(tuple(layouts.values()), former)
+        for writer, entry in commits:
+            yield from writer.held.records(messages, entry)
+            if _replaces_all((writer, entry)):
+                for layout in writer.held.layouts:
+                    yield messages.complete(layout.stream)
+        yield messages.state({stream: {"penstock": token} for stream in layouts})
+
+
+def _replaces_all(commit: tuple[Any, LedgerEntry]) -> bool:
+    """Whether the partition is a whole table, of which the target may delete everything else."""
+    writer, entry = commit
+    return is_full_table(writer.held.layouts[0]) and not entry.truncated
+
+
+def _config_file(folder: Path, config: Any) -> Path:
+    path = folder / "config.json"
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "w") as file:
+        json.dump(config, file, default=str)
+    return path
+
+
+def _feed(process: "subprocess.Popen[bytes]", messages: Iterator[bytes]) -> bool:
+    """Write all messages, and close. False if the target stopped reading before the end."""
+    assert process.stdin is not None
+    try:
+        for content in messages:
+            process.stdin.write(content)
+        process.stdin.close()
+    except (BrokenPipeError, ConnectionResetError):
+        return False
+    return True
+
+
+@define(eq=False)
+class _LastLine:
+    """The last line that is not empty of what a process prints, read in a thread of its own."""
+
+    output: Any
+    line: str = field(default="", init=False)
+    thread: threading.Thread = field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.thread = threading.Thread(target=self._read, name="states", daemon=True)
+        self.thread.start()
+
+    def _read(self) -> None:
+        with self.output:
+            for line in self.output:
+                self.line = line.decode("utf-8", "replace").strip() or self.line
+
+
+@define(eq=False)
+class SingerWriter:
+    """One partition, held back until it is committed."""
+
+    target: SingerTarget
+    held: Held
+
+    def write(self, batch: Batch) -> None:
+        self.held.write(batch)
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        (result,) = self.target.commit_group([(self, entry)])
+        if isinstance(result, Exception):
+            raise result
+        return result
+
+    def abort(self) -> None:
+        self.held.discard()

@@ -1,0 +1,287 @@
+"""
+The sink ``singer`` with a target of the test's own: what it receives, when a partition counts as delivered, and what
+happens when it dies, hangs or returns no state. Real targets are in test_doors.py.
+"""
+
+import json
+import signal
+import sqlite3
+import stat
+import sys
+import threading
+from collections.abc import Iterator
+from datetime import timedelta
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define
+from penstock import Project, SandboxResponse, Secret, UsageError
+from penstock.errors import TargetError
+from penstock.project.run_result import RunResult
+from penstock.testing.conformance import QUICK
+from penstock_plugins.doors import singer_target
+from penstock_plugins.doors.singer_settings import SINGER
+from worlds import TALROO, TARGETCIRCLE, TODAY, Provider, bag, command, configure, finished, then, toml
+
+# Appends what it reads to a file, then prints the last state, as a target does after it stored everything.
+TARGET = """
+import json, os, sys
+config = json.load(open(sys.argv[2]))
+mode = os.stat(sys.argv[2]).st_mode
+behaviour = open("behaviour").read() if os.path.exists("behaviour") else ""
+if behaviour == "dies at once":
+    sys.exit("no route to the warehouse, password " + config["password"])
+state, kept = None, []
+for line in sys.stdin:
+    kept.append(line)
+    message = json.loads(line)
+    if message["type"] == "STATE":
+        state = message["value"]
+        if behaviour == "echoes":
+            print(json.dumps(state), flush=True)
+    if behaviour == "dies later" and len(kept) == 5:
+        sys.exit("out of space")
+    if behaviour == "stops reading" and len(kept) == 5:
+        sys.exit(0)
+if behaviour == "hangs":
+    import time
+    time.sleep(600)
+if behaviour == "chatters":
+    for _ in range(20000):
+        print(json.dumps({"bookmarks": {"of": "long ago"}}))
+        print("loading ...", file=sys.stderr)
+if behaviour == "dies at the end":
+    sys.exit(3)
+with open("received.jsonl", "a") as file:
+    file.writelines(kept)
+with open("configs.jsonl", "a") as file:
+    file.write(json.dumps([config, mode, sys.argv[2]]) + "\\n")
+if behaviour != "prints no state":
+    print(json.dumps(state))
+"""
+
+
+@define
+class Warehouse:
+    """A source, its imitation, and the target that receives its records."""
+
+    folder: Path
+    provider: Provider
+    app: Any
+    base_url: str
+    environ: pytest.MonkeyPatch
+
+    def run(self, *, config: dict[str, Any] | None = None, **more: Any) -> RunResult:
+        sink = {
+            "kind": "singer",
+            "command": f"{sys.executable} target.py",
+            "config": {"password": {"env": "WAREHOUSE_PASSWORD"}, "dbname": "sales", **(config or {})},
+            "ledger": str(self.folder / "ledger"),
+        }
+        source = {
+            key: Secret(one) if key in self.provider.secrets else one
+            for key, one in {**self.provider.settings, **QUICK, "base_url": self.base_url}.items()
+        }
+        project = Project(
+            {"source": {self.provider.name: source}, "sink": {"warehouse": {**sink, **more.pop("sink", {})}}},
+            environ={},
+            clock=lambda stop: then().__class__(then().now(), stop),
+        )
+        window = {"since": TODAY - timedelta(days=6), "until": TODAY - timedelta(days=1)}
+        return project.run(self.provider.name, to="warehouse", streams=self.provider.streams, **{**window, **more})
+
+    def behave(self, how: str) -> None:
+        (self.folder / "behaviour").write_text(how)
+
+    def received(self) -> list[dict[str, Any]]:
+        path = self.folder / "received.jsonl"
+        lines = path.read_text().splitlines() if path.exists() else []
+        return [json.loads(line, parse_float=Decimal) for line in lines]
+
+    def rows(self, stream: str = "clicks") -> list[dict[str, Any]]:
+        return [one["record"] for one in self.received() if one["type"] == "RECORD" and one["stream"] == stream]
+
+    def entries(self) -> dict[str, str]:
+        """Partition -> state, in the ledger."""
+        with sqlite3.connect(self.folder / "ledger" / "ledger.sqlite") as connection:
+            return dict(connection.execute("select partition, state from partitions").fetchall())
+
+    def truth(self) -> list[dict[str, Any]]:
+        days = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]
+        return [row for key in self.provider.parts(self.app, days) for row in self.provider.truth(self.app, *key)]
+
+
+@pytest.fixture
+def warehouse(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Warehouse]:
+    provider: Provider = getattr(request, "param", TALROO)
+    (tmp_path / "target.py").write_text(TARGET)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("WAREHOUSE_PASSWORD", "correct-horse-battery")
+    with provider.served() as (server, app):
+        yield Warehouse(tmp_path, provider, app, server.base_url, monkeypatch)
+
+
+def test_the_target_holds_every_row_and_the_ledger_its_days(warehouse: Warehouse) -> None:
+    """
+    Rows with their digits, the key over all partitions, and one process for a group of partitions; the next run reads
+    and sends what is open.
+    """
+    assert warehouse.run().exit_code == 0
+
+    assert bag(warehouse.rows()) == bag(warehouse.truth())
+    assert all(str(row["price_amount"]) == str(Decimal(row["price"]).scaleb(-2)) for row in warehouse.rows())
+    schema = warehouse.received()[0]
+    assert schema["key_properties"] == ["advertiser_id", "report_date", "click_id"]
+    assert len(warehouse.entries()) == 12
+    assert len((warehouse.folder / "configs.jsonl").read_text().splitlines()) < 12
+    before = len(warehouse.rows())
+    open_day = TODAY - timedelta(days=1)
+    warehouse.app.restate(open_day)
+    assert warehouse.run().exit_code == 0
+    again = warehouse.rows()[before:]
+    assert {row["report_date"] for row in again} <= {(TODAY - timedelta(days=back)).isoformat() for back in (1, 2, 3)}
+    assert bag(row for row in again if row["report_date"] == open_day.isoformat()) == bag(
+        row for row in warehouse.truth() if row["report_date"] == open_day
+    )
+
+
+@pytest.mark.parametrize(
+    ("behaviour", "message"),
+    [
+        ("dies at once", "ended with 1 and took nothing over. It printed: ... no route to the warehouse, password ***"),
+        ("dies later", "ended with 1 and took nothing over. It printed: ... out of space"),
+        ("dies at the end", "ended with 3"),
+        ("prints no state", "did not return the state that was sent last; it printed none"),
+        ("stops reading", "did not return the state that was sent last"),
+    ],
+)
+def test_what_the_target_did_not_confirm_is_not_delivered(warehouse: Warehouse, behaviour: str, message: str) -> None:
+    """
+    Every partition fails with what the target printed, none is in the ledger, and the next run sends all again.
+    """
+    warehouse.behave(behaviour)
+    result = warehouse.run()
+
+    assert result.exit_code == 1
+    assert message in result.errors[0]["message"]
+    assert "correct-horse-battery" not in json.dumps(result.report)
+    with_rows = {(row["advertiser_id"], str(row["report_date"])) for row in warehouse.truth()}
+    states = {tuple(json.loads(partition).values()): state for partition, state in warehouse.entries().items()}
+    assert {state for partition, state in states.items() if partition in with_rows} == {"failed"}
+    (warehouse.folder / "received.jsonl").unlink(missing_ok=True)
+    warehouse.behave("")
+    assert warehouse.run().exit_code == 0
+    assert bag(warehouse.rows()) == bag(warehouse.truth())
+
+
+def test_states_are_not_believed_before_the_end(warehouse: Warehouse) -> None:
+    """
+    A target that prints each state as it comes is believed when it has ended well.
+    """
+    warehouse.behave("echoes")
+
+    assert warehouse.run().exit_code == 0
+    assert bag(warehouse.rows()) == bag(warehouse.truth())
+
+
+def test_a_talkative_target_blocks_nothing(warehouse: Warehouse) -> None:
+    """
+    Megabytes on standard output and stderr are read while records are written.
+    """
+    warehouse.behave("chatters")
+
+    assert warehouse.run(deadline_s=60).exit_code == 0
+
+
+def test_a_target_that_hangs_is_ended_with_the_run(warehouse: Warehouse, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A run that is told to stop gives the target some seconds, then ends it; nothing counts as delivered.
+    """
+    monkeypatch.setattr(singer_target, "GRACE", 0)
+    warehouse.behave("hangs")
+    stop = threading.Event()
+    timer = threading.Timer(0.5, stop.set)
+    timer.start()
+
+    assert warehouse.run(stop=stop).exit_code == 130
+    timer.join()
+    assert warehouse.entries() == {}
+
+
+def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse) -> None:
+    """
+    At least once: the target has the rows, the ledger does not; the next run sends them again, and loses none.
+    """
+    file = configure(warehouse.folder, TALROO, warehouse.base_url)
+    sink = {"command": f"{sys.executable} target.py", "config": {"password": {"env": "WAREHOUSE_PASSWORD"}}}
+    file.write_text(f'{file.read_text()}[sink.warehouse]\nkind = "singer"\nledger = "ledger"\n{toml(sink)}')
+    words = ("run", "talroo", "--to", "warehouse", "--since", "-6d", "--until", "-1d")
+
+    process = command(warehouse.folder, *words, environ={"PENSTOCK_KILL_AT": "singer.loaded"})
+    process.communicate(timeout=60)
+
+    assert process.returncode == -signal.SIGKILL
+    assert warehouse.entries() == {}
+    once = bag(warehouse.rows())
+    assert once
+    assert finished(warehouse.folder, *words)[0] == 0
+    assert bag(warehouse.rows()) == bag(warehouse.truth()) + once
+
+
+def test_secrets_reach_the_target_and_nothing_else(warehouse: Warehouse) -> None:
+    """
+    The configuration is a file that only this user can read, and that is gone afterwards; the ledger has no password.
+    """
+    (warehouse.folder / "token").write_text("tok-4711-secret\n")
+    warehouse.run(config={"token": {"file": str(warehouse.folder / "token")}})
+
+    config, mode, path = json.loads((warehouse.folder / "configs.jsonl").read_text().splitlines()[0])
+    assert config == {"password": "correct-horse-battery", "dbname": "sales", "token": "tok-4711-secret"}
+    assert stat.S_IMODE(mode) == 0o600
+    assert not Path(path).exists()
+    ledger = b"".join(one.read_bytes() for one in (warehouse.folder / "ledger").iterdir())
+    assert b"correct-horse" not in ledger
+    assert b"tok-4711" not in ledger
+
+
+def test_a_ledger_belongs_to_one_place(warehouse: Warehouse) -> None:
+    """
+    Another database would count as filled; a key that is named in may_change is no part of the place.
+    """
+    assert warehouse.run(config={"batch": 10}, sink={"may_change": ["batch"]}).exit_code == 0
+    assert warehouse.run(config={"batch": 20}, sink={"may_change": ["batch"]}).exit_code == 0
+    with pytest.raises(TargetError, match=r"is the ledger of .* with another configuration"):
+        warehouse.run(config={"batch": 20, "dbname": "other"}, sink={"may_change": ["batch"]})
+
+
+@pytest.mark.parametrize("warehouse", [TARGETCIRCLE], indirect=True)
+def test_a_snapshot_replaces_its_table(warehouse: Warehouse) -> None:
+    """
+    A whole table is followed by ACTIVATE_VERSION, so that the target may delete what is gone; a failed one is not.
+    """
+    warehouse.app.fail_next(SandboxResponse(status=400, body=b"{}"), times=1, on="/trades")
+    assert warehouse.run(since=TODAY, until=TODAY).exit_code == 1
+
+    activated = {one["stream"]: one["version"] for one in warehouse.received() if one["type"] == "ACTIVATE_VERSION"}
+    assert set(activated) == {"offers"}  # the details are requested by the trades, and fail with them
+    for stream, version in activated.items():
+        own = [one for one in warehouse.received() if one.get("stream") == stream and one["type"] == "RECORD"]
+        assert {one["version"] for one in own} == {version}
+
+
+def test_a_target_is_named_on_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    ``singer:COMMAND`` with arguments keeps its ledger in the current directory; without a command it is refused, and so
+    is a program that is not there.
+    """
+    monkeypatch.chdir(tmp_path)
+    settings = singer_target.SingerTargetSettings
+    assert SINGER.parse("singer:target-x --config t.json") == settings(
+        command="target-x --config t.json", ledger=Path(".penstock/singer-target-x")
+    )
+    with pytest.raises(UsageError, match="names no target"):
+        SINGER.parse("singer:")
+    with pytest.raises(TargetError, match="target-nowhere is not installed here"):
+        SINGER.open(SINGER.parse("singer:target-nowhere")).open("talroo", "r")
