@@ -287,7 +287,7 @@ def record(
                 setattr(cls, name, given.field)
             elif not hasattr(cls, name) and _nullable(annotation):
                 setattr(cls, name, None)
-        made = frozen(cls, kw_only=True)
+        made = frozen(cls, kw_only=True, eq=False, repr=False)  # rows are no instances of it
         made.__penstock_columns__ = _columns(made, _RULES[members], null, number)  # type: ignore[attr-defined]
         made.__penstock_stream__ = defaults  # type: ignore[attr-defined]
         return made

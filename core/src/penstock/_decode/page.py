@@ -47,7 +47,7 @@ def array_of(elements: Iterable[Any]) -> bytes:
     return b"[" + b",".join(elements) + b"]"
 
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**19
 
 
 # --- pages ----------------------------------------------------------------------------------------------------------
