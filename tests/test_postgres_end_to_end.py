@@ -23,7 +23,7 @@ from penstock.sandbox.server import Server, serve
 from penstock.testing.pg import server as postgres
 from psycopg.rows import dict_row
 from psycopg.types.json import set_json_loads
-from worlds import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, Row, bag, command, configure
+from worlds import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, Row, bag, command, configure, finished
 
 POINTS = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed")
 STAMPS = ("_run_id", "_loaded_at")
@@ -203,6 +203,32 @@ def test_a_table_that_cannot_be_used_ends_the_run_before_anything_is_asked(bench
         assert "talroo.clicks" in said
         assert "was not made by penstock." in said
         assert bench.asked == asked
+
+
+@benches(TALROO)
+def test_a_table_is_adopted_by_command(bench: Bench) -> None:
+    """
+    A table whose comment and number are lost is refused; check --adopt asks for --yes, and the next run goes on.
+    """
+    assert bench.run()[0] == 0
+    bench.ask("comment on table talroo.clicks is null")
+    bench.ask("update penstock.tables set relation = 1")
+    words = ("check", "talroo", "--adopt", "talroo.clicks", "--to", bench.dsn)
+    code, said = bench.run()
+    assert code == 2, said
+    assert "penstock check talroo --adopt talroo.clicks" in said
+
+    code, said = finished(bench.folder, *words)
+    assert code == 2, said
+    assert "Add --yes to adopt the table" in said
+    assert finished(bench.folder, *words, "--yes")[0] == 0
+    assert bench.run()[0] == 0
+    bench.assert_true()
+
+    bench.ask("delete from talroo.clicks where report_date = (select min(report_date) from talroo.clicks)")
+    code, said = finished(bench.folder, *words, "--yes")
+    assert code == 1, said
+    assert "0 rows in talroo.clicks" in said
 
 
 @benches(TALROO)

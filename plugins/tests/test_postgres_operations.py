@@ -21,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 from attrs import evolve
-from penstock import Batch, Column, Layout, LedgerEntry, Secret, SinkError, StoppedError, TargetError
+from penstock import Adoption, Batch, Column, Layout, LedgerEntry, Secret, SinkError, StoppedError, TargetError
 from penstock.testing.pg import binaries, server
 from penstock.testing.sinks import CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres import tables
@@ -106,22 +106,98 @@ def test_a_restored_dump_goes_on(dsn: str):
         assert ask(other, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c3", "r2")]
 
 
+def adopted(dsn: str, place: str = "acme.clicks", *, confirmed: bool = True, **settings: Any) -> Adoption:
+    return sink(dsn, **settings).adopt(SOURCE, "r2", [[CLICKS], [LEADS]], place, confirmed=confirmed)
+
+
 def test_a_dump_without_comments_is_adopted(dsn: str):
     """
-    A table without our mark is refused and nothing of it counts as missing; the message's statement adopts it.
+    A table without its mark is refused and nothing of it counts as missing; it is adopted, or the message's statement
+    does it.
     """
     delivered(dsn, [click(1)])
     with contextmanager(restored)(dsn, "--no-comments") as other:
         target = sink(other).open(SOURCE, "r2")
         assert len(target.ledger.entries(SOURCE, "clicks")) == 1
-        with pytest.raises(TargetError, match="adopt it") as refused:
+        with pytest.raises(TargetError, match=r"penstock check acme --adopt acme\.clicks") as refused:
             target.check([CLICKS])
-        ask(other, str(refused.value).partition("adopt it: ")[2].partition(". Rename")[0])
-        target.check([CLICKS])
         target.close()
+        seen = adopted(other, confirmed=False)
+        with pytest.raises(TargetError):
+            delivered(other, [click(1)], run_id="r3")
+        done = adopted(other)
         delivered(other, [click(1), click(2)], run_id="r3")
 
+        assert (seen, (seen.rows, seen.delivered, seen.partitions)) == (done, (1, 1, 1))
         assert ask(other, "select count(*) from acme.clicks") == [(2,)]
+        ask(other, "comment on table acme.clicks is 'ours'; update penstock.tables set relation = 1")
+        ask(other, str(refused.value).partition("owner run: ")[2].partition(". Rename")[0])
+        delivered(other, [click(1)], run_id="r4")
+
+
+def test_a_table_whose_rows_differ_is_not_adopted(dsn: str):
+    """
+    The differences from the ledger are named, and nothing is changed.
+    """
+    delivered(dsn, [click(1), click(2)])
+    ask(dsn, "comment on table acme.clicks is 'Our clicks'; delete from acme.clicks where click_id = 'c1'")
+    ask(dsn, "update penstock.tables set relation = 1")
+    found = adopted(dsn)
+    assert [(one.partition, one.what) for one in found.differences] == [
+        (a_day(), "clicks: 1 rows in acme.clicks, 2 were delivered")
+    ]
+    assert ask(dsn, "select obj_description('acme.clicks'::regclass)") == [("Our clicks",)]
+
+    ask(dsn, "insert into acme.clicks select '2112', '2026-03-01', 'c1'")
+    assert adopted(dsn).differences == ()
+    comment = "Our clicks\n\nWritten by penstock: acme.clicks"
+    assert ask(dsn, "select obj_description('acme.clicks'::regclass)") == [(comment,)]
+
+
+def test_a_table_that_was_moved_without_its_comment_is_adopted(dsn: str):
+    """
+    After a dump without comments, and under another name: its readings count as before.
+    """
+    delivered(dsn, [click(1)])
+    with contextmanager(restored)(dsn, "--no-comments") as other:
+        ask(other, "create schema raw; alter table acme.clicks set schema raw")
+        assert adopted(other, "raw.clicks", schema="raw").rows == 1
+        delivered(other, [click(2, report_date=date(2026, 3, 2))], partition=a_day(2), schema="raw", run_id="r2")
+
+        assert ask(other, "select run_id, rows from penstock.partitions order by 1") == [("r1", 1), ("r2", 1)]
+        assert ask(other, "select schema_name from penstock.tables") == [("raw",)]
+
+
+@pytest.mark.parametrize(
+    ("done", "place", "said"),
+    [
+        pytest.param("select 1", "public.clicks", "no stream of acme is written to public.clicks", id="elsewhere"),
+        pytest.param("select 1", "acme.leads", "there is no table acme.leads", id="none"),
+        pytest.param("create view acme.leads as select 1", "acme.leads", "no table, but something else", id="a view"),
+        pytest.param("create table acme.leads (a int)", "acme.leads", "has no unique index", id="no key"),
+        pytest.param(
+            "create table acme.leads (lead_id bigint primary key); comment on table acme.leads is "
+            "'Written by penstock: other.leads'",
+            "acme.leads",
+            "it is of another stream",
+            id="of another",
+        ),
+        pytest.param(
+            "create table acme.leads (lead_id date primary key)",
+            "acme.leads",
+            "has the type date",
+            id="a contradiction",
+        ),
+    ],
+)
+def test_what_cannot_be_adopted_is_refused(dsn: str, done: str, place: str, said: str):
+    """
+    A table that is none, or that cannot hold the stream, or is another stream's.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, done)
+    with pytest.raises(TargetError, match=said):
+        adopted(dsn, place)
 
 
 def test_a_number_that_names_another_table_is_not_believed(dsn: str):
@@ -151,10 +227,10 @@ def test_a_table_that_the_user_made_partitioned(dsn: str):
         "comment on table acme.clicks_1 is null",
     )
     target = sink(dsn).open(SOURCE, "r2")
-    with pytest.raises(TargetError, match="adopt it") as refused:
+    with pytest.raises(TargetError, match="adopt it"):
         target.check([CLICKS])
-    ask(dsn, str(refused.value).partition("adopt it: ")[2].partition(". Rename")[0])
     target.close()
+    adopted(dsn)
     delivered(dsn, [click(2)], run_id="r3")
 
     assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]

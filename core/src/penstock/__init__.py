@@ -155,6 +155,8 @@ if TYPE_CHECKING:
         EXTRA as EXTRA,
         MOST_REJECTED as MOST_REJECTED,
         AccountCounts as AccountCounts,
+        Adopting as Adopting,
+        Adoption as Adoption,
         Checks as Checks,
         Discrepancy as Discrepancy,
         Divisible as Divisible,
@@ -310,6 +312,8 @@ PUBLIC = {
     "penstock.sandbox.base": ("SandboxBase", "SandboxError", "json_response"),
     "penstock.sinks": (
         "AccountCounts",
+        "Adopting",
+        "Adoption",
         "Checks",
         "Discrepancy",
         "Divisible",

@@ -477,6 +477,39 @@ class Divisible(Protocol):
 
 
 @frozen(kw_only=True)
+class Adoption:
+    """
+    A table that a sink can take over, or has taken over, as the place of a stream's rows.
+
+    ``rows``: those of the source in the table; ``delivered``: those that the ledger counts in it, of ``partitions``.
+    ``differences``: the partitions that the table holds otherwise than the ledger says. With any, nothing was changed.
+    """
+
+    place: str
+    stream: str
+    rows: int
+    partitions: int
+    delivered: int
+    differences: tuple[Discrepancy, ...] = ()
+
+
+@runtime_checkable
+class Adopting(Protocol):
+    """A sink that recognises its tables by a mark, and can take over one that has none."""
+
+    def adopt(
+        self, source: str, run_id: str, streams: Sequence[Sequence[Layout]], place: str, *, confirmed: bool
+    ) -> Adoption:
+        """
+        Mark an existing table (``SCHEMA.TABLE``) as the place of the stream that is written there by these settings.
+
+        ``streams``: the layouts of each stream, then those of the streams derived from it. Without ``confirmed``
+        nothing is changed. Raises TargetError if the table is none, belongs to another stream, or cannot hold this
+        one; LockHeldError.
+        """
+
+
+@frozen(kw_only=True)
 class SinkKind:
     """
     An output as a plugin offers it.

@@ -11,16 +11,19 @@ from datetime import date
 from functools import partial
 from typing import Any
 
+from attrs import evolve
+
 from penstock._config.schema import settings_schema
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams, select_streams
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
-from penstock.project import ledgers, verify
+from penstock.project import adopt, ledgers, verify
 from penstock.project.jobs import Nowhere, refuse_missed, window_of
 from penstock.project.reading import OnEvent, Reading, collected, ignore
 from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
+    AdoptResult,
     ChangesResult,
     Checked,
     CheckResult,
@@ -292,6 +295,17 @@ class Project(Reading):
         days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
         found = verify.verify(self._setup, name, to, days, notice, repair=repair, today=today)
         return VerifyResult(partitions=found.partitions, differences=found.differences, notices=tuple(notices))
+
+    def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
+        """
+        Let a stream be written to an existing table that the target does not recognise: restored without comments,
+        moved, or made anew by its owner.
+
+        ``place``: ``SCHEMA.TABLE``. Its rows must be those that the ledger counts; otherwise the result has the
+        differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
+        """
+        notices, notice = collected()
+        return evolve(adopt.adopt(self._setup, source, place, to, notice, confirmed=confirmed), notices=tuple(notices))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""

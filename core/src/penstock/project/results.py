@@ -272,6 +272,29 @@ class VerifyResult:
 
 
 @frozen(kw_only=True)
+class AdoptResult:
+    """
+    A table that was, or could be, adopted as the place of a stream: its rows, and those that the ledger counts in it,
+    of how many partitions. ``differences``: how the partitions differ; then nothing was changed. ``exit_code``: 1 then.
+    """
+
+    target: str
+    source: str
+    stream: str
+    place: str
+    rows: int
+    partitions: int
+    delivered: int
+    differences: tuple[str, ...]
+    adopted: bool
+    notices: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.differences else 0
+
+
+@frozen(kw_only=True)
 class RejectedRecord:
     """A record that was set aside: its place in the page, the reason, and its JSON with secrets masked."""
 

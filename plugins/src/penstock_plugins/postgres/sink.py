@@ -23,6 +23,7 @@ from itertools import groupby
 
 from attrs import field, frozen
 from penstock import (
+    Adoption,
     Discrepancy,
     Layout,
     LedgerEntry,
@@ -35,6 +36,7 @@ from penstock import (
     fault_point,
 )
 
+from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql
 from penstock_plugins.postgres.differences import NotStoredError
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger
@@ -72,15 +74,8 @@ class PostgresSink:
 
     def _open(self, source: str, run_id: str, streams: Sequence[str], part: Part | None) -> "PostgresTarget":
         self._check_names(source, streams)
-        database = Database(self.dsn, application=f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})")
+        database, ledger, first = self._connected(source, run_id, part)
         try:
-            with database.explained():
-                first = database.lock(source, wait_ms=self.lock_wait_ms, part=part)
-                database.set("penstock.run_id", run_id)
-                database.set("penstock.source", source)
-            ledger = PostgresLedger(
-                database, schema=self.ledger_schema, grant_to=self.grant_to, guard=lambda: database.owns_sql(source)
-            )
             target = PostgresTarget(self, database, ledger, source)
             if part is not None:
                 ledger.check_division(source, part.division, first=first)
@@ -91,6 +86,38 @@ class PostgresSink:
             database.close()
             raise
         return target
+
+    def _connected(self, source: str, run_id: str, part: Part | None) -> tuple[Database, PostgresLedger, bool]:
+        """A session that holds the lock of the source, its ledger, and whether nobody else holds the lock."""
+        database = Database(self.dsn, application=f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})")
+        try:
+            with database.explained():
+                first = database.lock(source, wait_ms=self.lock_wait_ms, part=part)
+                database.set("penstock.run_id", run_id)
+                database.set("penstock.source", source)
+            ledger = PostgresLedger(
+                database, schema=self.ledger_schema, grant_to=self.grant_to, guard=lambda: database.owns_sql(source)
+            )
+        except BaseException:
+            database.close()
+            raise
+        return database, ledger, first
+
+    def adopt(
+        self, source: str, run_id: str, streams: Sequence[Sequence[Layout]], place: str, *, confirmed: bool
+    ) -> Adoption:
+        """See :class:`penstock.sinks.Adopting`. What the ledger counts in tables that are lost is kept meanwhile."""
+        database, ledger, _ = self._connected(source, run_id, None)
+        try:
+            of_stream = {layout.stream: layouts[0].stream for layouts in streams for layout in layouts}
+
+            def place_of(layout: Layout) -> Place:
+                return self.place(source, layout.stream, layout.connector, of_stream[layout.stream])
+
+            places = [(layout, place_of(layout)) for layouts in streams for layout in layouts]
+            return adopt(database, ledger, source, places, place, place_of, confirmed=confirmed)
+        finally:
+            database.close()
 
     def open_readonly(self, source: str) -> "PostgresTarget | None":
         database = Database(self.dsn, application="penstock (looking)", readonly=True)

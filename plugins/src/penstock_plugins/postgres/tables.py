@@ -272,17 +272,62 @@ class Tables:
         _check_rights(layout, place, seen, steps)
         return steps
 
+    def check_adoptable(self, layout: Layout, place: Place) -> tuple[int, bool]:
+        """
+        The oid of an existing table that can become the one of ``layout``, and whether sources share it.
+
+        Raises TargetError.
+        """
+        _check_names(layout, place, self._ledger.schema)
+        (seen,) = look(self._database, _names([place]))
+        if seen.oid is None or not seen.table:
+            what = "there is no table" if seen.oid is None else "no table, but something else, is"
+            raise TargetError(f"{what} {place.name} in the database {seen.database}. Nothing was changed.")
+        self._refuse_taken(layout, place, seen)
+        shared = _is_shared(layout, place, seen)
+        mark = mark_of(layout.source, layout.stream, shared=shared)
+        marks = [line.strip() for line in seen.comment.splitlines() if line.strip().startswith(_MARK)]
+        if marks and mark not in marks:
+            raise TargetError(
+                f"the comment of the table {place.name} has the line {marks[0]!r}: it is of another stream. If that is "
+                "not so any more, remove the line, and adopt the table then."
+            )
+        _check_key(layout, place, seen)
+        _check_others(layout, place, seen)
+        _check_rights(layout, place, seen, _steps(layout, place, seen))
+        if not seen.owned and mark not in marks:
+            raise TargetError(
+                f"only its owner {seen.owner} may comment the table {place.name}, not {seen.user}. The owner must run: "
+                f"comment on table {place.sql} is '{mark}'."
+            )
+        return seen.oid, shared
+
+    def adopt(self, layout: Layout, place: Place, known: Known, *, shared: bool) -> None:
+        """Mark an existing table as the one of ``layout``, and record it."""
+        with self._database.transaction():
+            (seen,) = look(self._database, _names([place]))
+            if not is_marked(seen.comment, layout.source, layout.stream, shared=shared):
+                text = seen.comment or layout.summary or layout.stream
+                mark = mark_of(layout.source, layout.stream, shared=shared)
+                _comment(self._database, f"table {place.sql}", f"{text}\n\n{mark}")
+            self._ledger.keep_table(layout.source, known)
+
+    def _refuse_taken(self, layout: Layout, place: Place, seen: Seen) -> None:
+        """Refuse a table that has another stream, or another source although it is not shared."""
+        for source, other in self._ledger.at(place.schema, place.table):
+            if (source, other.stream) == (layout.source, layout.stream):
+                continue
+            if other.stream != layout.stream or not _is_shared(layout, place, seen):
+                raise TargetError(_taken(layout, place, source, other, seen))
+
     def _ours(self, layout: Layout, known: Known | None, place: Place, seen: Seen) -> None:
         """
         Refuse a table that is not penstock's, or of another stream. A table is recognised by its place and by the mark
         in its comment. Its oid changes with a dump, so that it counts only together with the place.
         """
-        others = [one for one in self._ledger.at(place.schema, place.table) if one[0] != layout.source]
+        self._refuse_taken(layout, place, seen)
         same = [one for of, one in self._ledger.at(place.schema, place.table) if of == layout.source]
         shared = _is_shared(layout, place, seen)
-        for source, other in (*others, *((layout.source, one) for one in same if one.stream != layout.stream)):
-            if other.stream != layout.stream or not shared:
-                raise TargetError(_taken(layout, place, source, other, seen))
         marked = is_marked(seen.comment, layout.source, layout.stream, shared=shared)
         if seen.table and (marked or (same and same[0].oid == seen.oid)):
             if known is not None and (known.schema, known.table) != (place.schema, place.table):
@@ -425,7 +470,8 @@ def _foreign(layout: Layout, place: Place, seen: Seen, *, shared: bool) -> str:
     name = f"{_as_sql(short(place.schema))}.{_as_sql(short(place.table))}"
     adopt = (
         f"If it is the table of {layout.source}.{layout.stream} (restored without comments, or made anew by you), "
-        f"adopt it: comment on table {name} is '{mark_of(layout.source, layout.stream, shared=shared)}'. "
+        f"adopt it: penstock check {layout.source} --adopt {place.name}; or let its owner run: comment on table {name} "
+        f"is '{mark_of(layout.source, layout.stream, shared=shared)}'. "
         if seen.table
         else ""
     )
@@ -476,9 +522,12 @@ def _comment_of(layout: Layout, *, shared: bool) -> str:
     return f"{layout.summary or layout.stream}\n\n{mark_of(layout.source, layout.stream, shared=shared)}"
 
 
+_MARK = "Written by penstock: "
+
+
 def mark_of(source: str, stream: str, *, shared: bool) -> str:
     """The line of a table's comment by which the table is recognised."""
-    return f"Written by penstock: {'*' if shared else source}.{stream}"
+    return f"{_MARK}{'*' if shared else source}.{stream}"
 
 
 def is_marked(comment: str, source: str, stream: str, *, shared: bool) -> bool:
