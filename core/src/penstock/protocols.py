@@ -189,6 +189,13 @@ class Renewing(Authenticator, Protocol):
         """The token call made with what the last grant kept, in place of ``grant_request``."""
 
 
+class LoginSigning(Authenticator, Protocol):
+    """An authenticator whose login carries a time, such as a JWT that its private key signs."""
+
+    def sign_login(self, request: Request, now: datetime) -> Request:
+        """The login or token call as it is sent at ``now``, which is aware UTC, corrected for clock skew."""
+
+
 @frozen
 class Unsigned:
     """No credentials at all; also the base that spares an authenticator what it does not need."""

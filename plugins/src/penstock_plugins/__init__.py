@@ -24,6 +24,7 @@ def penstock_sinks() -> "Iterable[SinkKind]":
 def penstock_authenticators() -> "Iterable[Registration]":
     from penstock import Registration
 
+    from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
     from penstock_plugins.tokens import (
         Basic,
         Bearer,
@@ -42,6 +43,13 @@ def penstock_authenticators() -> "Iterable[Registration]":
     yield Registration(name="basic", factory=Basic, summary="HTTP Basic: user name and password")
     yield Registration(name="oauth_client", factory=OAuthClient, summary="OAuth 2.0: a token for client credentials")
     yield Registration(name="oauth_refresh", factory=OAuthRefresh, summary="OAuth 2.0: a token for a refresh token")
+    yield Registration(
+        name="oauth_jwt", factory=OAuthJwt, summary="OAuth 2.0: a token for a JWT of a private key (extra: jwt)"
+    )
+    yield Registration(
+        name="signed_jwt", factory=SignedJwt, summary="a JWT of a private key for each attempt (extra: jwt)"
+    )
+    yield Registration(name="oauth1", factory=OAuth1, summary="a signature of OAuth 1.0a (extra: oauth1)")
     yield Registration(name="hmac", factory=HmacSigned, summary="an HMAC over chosen parts of the request")
 
 

@@ -149,7 +149,7 @@ class Basic(Unsigned):
 
 
 @frozen(kw_only=True)
-class _OAuth(Unsigned):
+class OAuthGrant(Unsigned):
     """
     What the grants of OAuth 2.0 have in common: a form sent to the token endpoint, and ``Authorization: Bearer``.
 
@@ -191,7 +191,7 @@ class _OAuth(Unsigned):
 
 
 @frozen(kw_only=True)
-class OAuthClient(_OAuth):
+class OAuthClient(OAuthGrant):
     """
     The client credentials grant of OAuth 2.0 (RFC 6749, section 4.4): a token for ``Authorization: Bearer``.
 
@@ -205,7 +205,7 @@ class OAuthClient(_OAuth):
 
 
 @frozen(kw_only=True)
-class OAuthRefresh(_OAuth):
+class OAuthRefresh(OAuthGrant):
     """
     The refresh token grant of OAuth 2.0 (RFC 6749, section 6): a token for ``Authorization: Bearer``.
 

@@ -14,7 +14,7 @@ from penstock._fetch.token_store import TokenStore
 from penstock._util.clock import Clock
 from penstock.errors import AuthenticationError, PluginError
 from penstock.model import Request, Response
-from penstock.protocols import Authenticator, Exchange, Grant, Renewing
+from penstock.protocols import Authenticator, Exchange, Grant, LoginSigning, Renewing
 from penstock.redact import mask_temporarily
 
 # A smaller difference between two clocks is no reason to refuse a signature.
@@ -126,9 +126,9 @@ class SignedExchange:
             elif hasattr(self.authenticator, "renew_request"):
                 assert self.store is not None, "a source has a token store"
                 renewing = cast("Renewing", self.authenticator)
-                self._grant = self.store.log_in(self.account, renewing, self.login)
+                self._grant = self.store.log_in(self.account, renewing, self._send_login)
             else:
-                self._grant = self.authenticator.read_grant(self.login(request))
+                self._grant = self.authenticator.read_grant(self._send_login(request))
                 if self._grant.keep:
                     raise PluginError(
                         f"{type(self.authenticator).__name__} returned Grant(keep=...) and has no renew_request, so "
@@ -139,3 +139,9 @@ class SignedExchange:
             raise
         life_s = self._grant.life_s
         self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT * life_s
+
+    def _send_login(self, request: Request) -> Response:
+        """The answer to the login, which is signed first where the authenticator does that."""
+        if hasattr(self.authenticator, "sign_login"):
+            request = cast("LoginSigning", self.authenticator).sign_login(request, self.now())
+        return self.login(request)

@@ -1,0 +1,243 @@
+"""
+Signatures that a library makes, checked as a provider does: JWT with a private key, and OAuth 1.0a.
+"""
+
+import base64
+import hmac
+import sys
+from datetime import UTC, datetime, timedelta
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs
+
+import penstock_plugins
+import pytest
+from penstock import (
+    ConfigError,
+    Connector,
+    ConnectorPlugin,
+    Request,
+    SandboxRequest,
+    SandboxResponse,
+    Secret,
+    SourceSettings,
+    Stream,
+    UsageError,
+    named,
+    record,
+)
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import Job
+from penstock._plugins.registry import Registry
+from penstock._run.runner import run
+from penstock.sandbox.server import serve
+from penstock.testing import FakeClock
+from penstock.testing.memory import MemorySink
+from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
+
+jwt = pytest.importorskip("jwt", reason="needs the dependency group signatures")
+oauth1 = pytest.importorskip("oauthlib.oauth1", reason="needs the dependency group signatures")
+
+NOW = datetime(2026, 3, 2, 12, 0, 0, 250_000, tzinfo=UTC)
+READ = Request(url="https://api.example/v1/rows", params=(("page", "1"), ("day", "2026-03-01"), ("q", "a b&c=d/é")))
+TOKEN_URL = "https://login.example/token"
+
+
+@cache
+def keys(kind: str) -> tuple[str, Any]:
+    """A private key as PEM, and its public key."""
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
+
+    private: Any = rsa.generate_private_key(65537, 2048) if kind == "rsa" else ec.generate_private_key(ec.SECP256R1())
+    pem = private.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    return pem.decode(), private.public_key()
+
+
+def claims_of(token: str, audience: str, kind: str = "rsa", algorithm: str = "RS256") -> dict[str, Any]:
+    """The claims of a token whose signature holds. Its times are compared with ``NOW``, not with the clock."""
+    checks = {"verify_exp": False, "verify_iat": False}
+    found: dict[str, Any] = jwt.decode(token, keys(kind)[1], algorithms=[algorithm], audience=audience, options=checks)
+    return found
+
+
+def a_login(**options: Any) -> OAuthJwt:
+    return OAuthJwt(url=TOKEN_URL, client_id="app-1", private_key=Secret(keys("rsa")[0]), **options)
+
+
+def test_a_jwt_is_the_grant_of_a_service_account() -> None:
+    """
+    RFC 7523, section 2.1. The time is that of the login, corrected to the provider's clock.
+    """
+    login = a_login(issuer="robot@example", scope="reports", claims={"scope": "reports"}, key_id="k1")
+
+    sent = login.sign_login(login.grant_request(), NOW)
+    form = {name: values[0] for name, values in parse_qs((sent.body or b"").decode()).items()}
+    claims = claims_of(form["assertion"], TOKEN_URL)
+
+    assert form["grant_type"] == "urn:ietf:params:oauth:grant-type:jwt-bearer"
+    assert form["scope"] == "reports"
+    assert "client_id" not in form
+    assert jwt.get_unverified_header(form["assertion"])["kid"] == "k1"
+    assert (claims["iss"], claims["aud"], claims["scope"]) == ("robot@example", TOKEN_URL, "reports")
+    assert (claims["iat"], claims["exp"]) == (1772452800, 1772453100)
+
+
+def test_a_jwt_stands_for_the_secret_of_a_client() -> None:
+    """
+    RFC 7523, section 2.2: issuer and subject are the client, and each JWT has an id of its own.
+    """
+    login = a_login(grant="client_credentials")
+    forms = []
+    for later in (0, 1):
+        sent = login.sign_login(login.grant_request(), NOW + timedelta(microseconds=later))
+        forms.append({name: values[0] for name, values in parse_qs((sent.body or b"").decode()).items()})
+    first, second = (claims_of(form["client_assertion"], TOKEN_URL) for form in forms)
+
+    assert forms[0]["grant_type"] == "client_credentials"
+    assert forms[0]["client_assertion_type"] == "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+    assert (first["iss"], first["sub"]) == ("app-1", "app-1")
+    assert first["jti"] != second["jti"]
+
+
+def test_a_jwt_for_each_attempt_needs_no_login() -> None:
+    """
+    It is in the header of the attempt, with its time, and is not shown.
+    """
+    signer = SignedJwt(private_key=Secret(keys("ec")[0]), issuer="team", audience="store", algorithm="ES256")
+
+    signed = signer.sign(READ, NOW, None)
+    token = dict(signed.headers)["Authorization"].removeprefix("Bearer ")
+
+    assert signer.grant_request() is None
+    assert claims_of(token, "store", "ec", "ES256")["iss"] == "team"
+    assert "Authorization" in signed.masked
+
+
+@pytest.mark.parametrize("key", ["no key", "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----"])
+def test_a_text_that_is_no_private_key_is_a_mistake_in_the_configuration(key: str) -> None:
+    """
+    The message does not quote it.
+    """
+    with pytest.raises(ConfigError, match="the private key is no PEM for RS256") as refused:
+        SignedJwt(private_key=Secret(key), issuer="a", audience="b")
+    assert "abc" not in str(refused.value)
+
+
+@pytest.mark.parametrize("method", ["HMAC-SHA1", "HMAC-SHA256", "PLAINTEXT", "RSA-SHA256"])
+@pytest.mark.parametrize("form", [False, True], ids=["get", "form"])
+def test_a_provider_accepts_the_signature_of_oauth_1(method: Any, form: bool) -> None:
+    """
+    The base string is made anew from the request as it leaves; nonce and time are those of the attempt.
+    """
+    private = keys("rsa")[0] if method.startswith("RSA") else None
+    signer = OAuth1(
+        consumer_key="app",
+        consumer_secret=Secret("app secret"),
+        token="user",
+        token_secret=Secret("user secret"),
+        method=method,
+        rsa_key=None if private is None else Secret(private),
+    )
+    request = READ
+    if form:
+        headers = (("Content-Type", "application/x-www-form-urlencoded"),)
+        request = Request(method="POST", url=READ.url, headers=headers, body=b"day=2026-03-01&q=a+b")
+
+    signed = signer.sign(request, NOW, None)
+
+    header = dict(signed.headers)["Authorization"]
+    assert accepted(signed, header, method)
+    assert "Authorization" in signed.masked
+    assert 'oauth_timestamp="1772452800"' in header
+    assert signer.sign(request, NOW + timedelta(microseconds=1), None).headers != signed.headers
+
+
+def accepted(request: Request, header: str, method: str) -> bool:
+    """What a provider computes: the signature of the request that it received."""
+    from oauthlib.oauth1.rfc5849 import signature as of
+
+    given = dict(of.collect_parameters(headers={"Authorization": header}, exclude_oauth_signature=False))
+    body = request.body.decode() if request.body else ""
+    query = request.full_url.partition("?")[2]
+    params = of.collect_parameters(uri_query=query, body=body, headers={"Authorization": header})
+    base = of.signature_base_string(request.method, of.base_string_uri(request.url), of.normalize_parameters(params))
+    if method == "PLAINTEXT":
+        return given["oauth_signature"] == of.sign_plaintext("app secret", "user secret")
+    made = base64.b64decode(given["oauth_signature"])
+    if method.startswith("RSA"):
+        from cryptography.hazmat.primitives import hashes
+        from cryptography.hazmat.primitives.asymmetric import padding
+
+        keys("rsa")[1].verify(made, base.encode(), padding.PKCS1v15(), hashes.SHA256())
+        return True
+    digest = {"HMAC-SHA1": "sha1", "HMAC-SHA256": "sha256"}[method]
+    return made == hmac.digest(b"app%20secret&user%20secret", base.encode(), digest)
+
+
+def test_a_signature_without_its_key_is_a_mistake() -> None:
+    """
+    It is reported before the first request.
+    """
+    with pytest.raises(ConfigError, match="RSA-SHA1 signs with a private key"):
+        OAuth1(consumer_key="app", method="RSA-SHA1")
+
+
+@pytest.mark.parametrize(
+    ("library", "make", "extra"),
+    [
+        ("jwt", lambda: SignedJwt(private_key=Secret("x"), issuer="a", audience="b"), r"penstock-plugins\[jwt\]"),
+        ("oauthlib.oauth1", lambda: OAuth1(consumer_key="a"), r"penstock-plugins\[oauth1\]"),
+    ],
+)
+def test_a_missing_library_is_named_with_its_extra(
+    library: str, make: Any, extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Nothing else of penstock needs it.
+    """
+    monkeypatch.setitem(sys.modules, library, None)
+
+    with pytest.raises(UsageError, match=extra):
+        make()
+
+
+@record(kind="snapshot", key="id")
+class Row:
+    id: str
+
+
+def test_a_run_logs_in_with_a_jwt(tmp_path: Path) -> None:
+    """
+    The assertion carries the time of the run's clock, and the token is used for the requests.
+    """
+    assertions = []
+
+    def provider(request: SandboxRequest) -> SandboxResponse:
+        if request.path == "/token":
+            assertions.append(parse_qs(request.body.decode())["assertion"][0])
+            return SandboxResponse(body=b'{"access_token": "t-1", "expires_in": 3600}')
+        allowed = request.headers.get("authorization") == "Bearer t-1"
+        return SandboxResponse(status=200 if allowed else 401, body=b'[{"id": "1"}]')
+
+    key = Secret(keys("rsa")[0])
+    connector = Connector(
+        name="acme",
+        summary="",
+        settings=SourceSettings,
+        authenticator=lambda settings: named("oauth_jwt", url=settings.url("/token"), client_id="app", private_key=key),
+        streams=[Stream(name="rows", summary="", record=Row, path="/rows")],
+    )
+    registry = Registry([ConnectorPlugin(connector), penstock_plugins])
+    sink = MemorySink(tmp_path / "ledger.sqlite")
+    clock = FakeClock(NOW)
+    with serve() as server:
+        server.app = provider
+        source = ConfiguredSource.of(registry, "acme", SourceSettings(base_url=server.base_url), folder=tmp_path)
+        report = run([Job(source=source, streams=("rows",), sink=sink)], clock=clock)
+
+    assert report.exit_code == 0, report.errors
+    assert claims_of(assertions[0], f"{server.base_url}/token")["iat"] == int(NOW.timestamp())
