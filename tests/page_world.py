@@ -118,7 +118,9 @@ class World:
                 rows_after=one.rows - 2 + number,
                 sums={"spend": (one.sums["spend"] - Decimal("1.11"), one.sums["spend"])},
                 runs=("20261127T060000Z-99ffee",),
-                changed_at=datetime.combine(one.day + timedelta(days=number + 2), time(6, 2), UTC),
+                changed_at=NOW - timedelta(minutes=38)
+                if one.day.day == 3
+                else datetime.combine(one.day + timedelta(days=number + 2), time(6, 2), UTC),
             )
 
     def _runs(self, source: str) -> list[RunInfo]:
@@ -211,7 +213,7 @@ def _problem(source: str, one: AccountStatus, kind: str, reason: str, count: int
 
 def _report() -> dict[str, Any]:
     return {
-        "streams": {"stats": {"restated": [{}, {}]}},
+        "streams": {"job_stats": {"restated": [{}, {}], "unknown_members": ["costPerHire", "remote"]}},
         "errors": [{"stream": "stats", "error": "ServerError", "message": REFUSED}],
     }
 

@@ -280,6 +280,52 @@ def test_open_days_are_listed_by_their_closing() -> None:
     assert source["openings"][0]["first"] == source["openings"][0]["last"] == "2026-11-25"
 
 
+def test_changes_of_the_last_day_are_summed_up_by_month() -> None:
+    """
+    The earliest month first; of a partition that changed twice, from before the first to after the last. An older
+    change, and a sum that did not change, is no news.
+    """
+    facts = one_stream(days=60)
+    change = evolve(a_change(facts), stream="stats", target="warehouse", source="joveo")
+
+    def moved(account: str, day: date, hours: int, rows: tuple[int, int], spend: tuple[str, str]) -> Any:
+        return evolve(
+            change,
+            account={"client_id": account},
+            day=day,
+            changed_at=NOW - timedelta(hours=hours),
+            rows_before=rows[0],
+            rows_after=rows[1],
+            sums={"spend": (Decimal(spend[0]), Decimal(spend[1]))},
+        )
+
+    october, november = date(2026, 10, 31), date(2026, 11, 2)
+    changes = [
+        moved("1", november, 1, (5, 6), ("1.00", "1.10")),
+        moved("1", october, 3, (8, 9), ("2.10", "2.30")),
+        moved("1", october, 5, (7, 8), ("2.00", "2.10")),
+        moved("2", october, 5, (4, 4), ("0.70", "0.40")),
+        moved("2", october, 30, (1, 100), ("0.00", "99.00")),
+    ]
+
+    first, second = content(evolve(facts, changes=changes)).summary["news"]
+
+    assert (first["month"], first["days"], first["accounts"]) == ("2026-10", 2, 2)
+    assert (first["rows"], first["sums"]) == ([11, 13], [["spend", "2.70", "2.70", "0.00"]])
+    assert first["command"] == "penstock changes joveo --to warehouse --since 2026-11-27"
+    assert (second["month"], second["rows"], second["sums"]) == ("2026-11", [5, 6], [["spend", "1.00", "1.10", "0.10"]])
+
+
+def test_members_that_no_column_holds_are_news() -> None:
+    """
+    Those of the last run, by stream.
+    """
+    runs = World(sources={"joveo": ("stats",)}, accounts=("1",), days=3).facts().runs
+    (members,) = content(evolve(one_stream(), runs=runs)).summary["news"]
+    assert (members["stream"], members["members"]) == ("job_stats", ["costPerHire", "remote"])
+    assert content(evolve(one_stream(), runs=runs[1:])).summary["news"] == []
+
+
 # --- the file ---------------------------------------------------------------------------------------------------------
 
 

@@ -124,6 +124,24 @@ def test_a_day_of_all_accounts_lists_them(opens: Opens) -> None:
     assert page.locator("#panel h2 + p").inner_text() != day
 
 
+def test_what_providers_changed_is_shown_apart_from_problems(opens: Opens) -> None:
+    """
+    Restated months with their amounts, and members that no column holds; the search narrows it, too.
+    """
+    page = opens(LARGE)
+
+    first = page.locator("#news details").first
+    assert "restated" in first.inner_text()
+    first.locator("summary").click()
+    assert "penstock changes" in " ".join(first.locator("code").inner_text().split())
+    page.fill("#search", "costperhire")
+    shown = page.locator("#news details:visible").all_inner_texts()
+    assert len(shown) == 4
+    assert all("costPerHire, remote" in one for one in shown)
+    page.fill("#search", "client-1010")
+    assert not page.locator("#news").is_visible()
+
+
 def test_search_narrows_streams_accounts_and_problems(opens: Opens) -> None:
     """
     By parts of names and by states; a word that nothing has is stated; without words all is back.

@@ -401,7 +401,8 @@ def account_of(partition: Partition) -> tuple[tuple[str, str], ...]:
 def partitions_of(ledger: Ledger, source: str, target: str, days: "Days") -> Iterator[PartitionStatus]:
     """The rows of a source's partitions in one target, ordered by stream, account and day."""
     for stream in sorted(name for owner, name in ledger.sources() if owner == source):
-        for partition, entry in sorted(ledger.entries(source, stream, since=days.since, until=days.until).items()):
+        entries = ledger.entries(source, stream, since=days.since, until=days.until)
+        for partition, entry in sorted(entries.items(), key=lambda item: item[0].values):
             account = account_of(partition)
             if holds(days.accounts, (value for _, value in account)):
                 yield PartitionStatus(

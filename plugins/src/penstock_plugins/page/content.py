@@ -31,6 +31,7 @@ RUNS_SHOWN = 30  # of each source
 CHANGES_SHOWN = 100  # of each source, in its list
 ACCOUNTS_NAMED = 20  # in one command
 REASON_LENGTH = 600
+NEWS_HOURS = 24
 
 NOTHING, MISSING, FAILED, TRUNCATED, SET_ASIDE = ".", "m", "x", "t", "s"
 OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL = "O", "o", "F", "f"
@@ -122,6 +123,7 @@ def content(facts: Facts) -> Content:
         "days": (facts.last - facts.first).days + 1,
         "targets": targets,
         "problems": _problems(facts, streams),
+        "news": [*_restated(facts), *_new_members(facts)],
         "notices": [mask(one) for one in facts.notices],
     }
     return Content(summary=summary, blocks=blocks)
@@ -514,6 +516,77 @@ def _unreadable(target: TargetStatus) -> dict[str, Any]:
         "reason": _reason(target.error or ""),
         "advice": ADVICE["target"],
     }
+
+
+# --- news -------------------------------------------------------------------------------------------------------------
+
+
+def _restated(facts: Facts) -> list[dict[str, Any]]:
+    """
+    The changes of the last :data:`NEWS_HOURS`, summed up by stream and month of the changed days, the earliest month
+    first: it may have been invoiced.
+    """
+    groups: dict[tuple[str, str, str, str], dict[tuple[Account, date | None], list[Change]]] = {}
+    for one in sorted(facts.changes, key=lambda one: one.changed_at):
+        if facts.now - one.changed_at <= timedelta(hours=NEWS_HOURS):
+            month = f"{one.day:%Y-%m}" if one.day is not None else ""
+            group = groups.setdefault((month, one.target, one.source, one.stream), {})
+            group.setdefault((_account(one), one.day), []).append(one)
+    return [
+        {
+            "kind": "restated",
+            "target": target,
+            "source": source,
+            "stream": stream,
+            "month": month,
+            "days": len(partitions),
+            "accounts": len({account for account, _ in partitions}),
+            "rows": [
+                sum(several[0].rows_before for several in partitions.values()),
+                sum(several[-1].rows_after for several in partitions.values()),
+            ],
+            "sums": _moved(partitions.values()),
+            "command": shlex.join(
+                ["penstock", "changes", source, "--to", target, "--since", f"{facts.now - timedelta(days=1):%Y-%m-%d}"]
+            ),
+        }
+        for (month, target, source, stream), partitions in sorted(groups.items())
+    ]
+
+
+def _moved(partitions: Iterable[Sequence[Change]]) -> list[list[str | None]]:
+    """Each sum that changed, over the partitions in which it did: before, after, and the difference."""
+    totals: dict[str, tuple[Decimal, Decimal]] = {}
+    with localcontext(prec=1000):
+        for several in partitions:
+            for name in dict.fromkeys(name for one in several for name in one.sums):
+                moves = [one.sums[name] for one in several if name in one.sums]
+                before, after = totals.get(name, (Decimal(0), Decimal(0)))
+                totals[name] = (before + moves[0][0], after + moves[-1][1])
+    return [
+        [name, _text(before), _text(after), _text(_difference(before, after))]
+        for name, (before, after) in totals.items()
+    ]
+
+
+def _new_members(facts: Facts) -> list[dict[str, Any]]:
+    """The members that no record class declares, as the last run of each source met them."""
+    found: dict[tuple[str, str], RunInfo] = {}
+    for run in facts.runs:
+        found.setdefault((run.target, run.source), run)
+    return [
+        {
+            "kind": "members",
+            "target": run.target,
+            "source": run.source,
+            "stream": stream,
+            "members": [mask(one) for one in counts["unknown_members"]],
+            "command": shlex.join(["penstock", "streams", run.source, stream]),
+        }
+        for run in found.values()
+        for stream, counts in run.report.get("streams", {}).items()
+        if counts.get("unknown_members")
+    ]
 
 
 # --- commands ---------------------------------------------------------------------------------------------------------

@@ -29,6 +29,7 @@ const KINDS = { failed: "x", missing: "m", truncated: "t", "set aside": "s", "no
 const KIND_NAMES = { run: "last run", target: "target", overdue: "overdue" };
 const EXITS = { 0: "delivered", 1: "failed", 3: "refused", 4: "work left", 5: "set aside", 6: "locked", 130: "interrupted" };
 const PROBLEMS_AT_ONCE = 8;
+const NEWS_AT_ONCE = 4;
 const ROWS_AT_ONCE = 60;
 const OPENED_BY_SEARCH = 5;
 const OLD_S = 26 * 3600;
@@ -66,7 +67,7 @@ const span = (first, last) => (first === last ? first : `${first} to ${last}`);
 
 function distance(seconds) {
   const size = [[86400, "d"], [3600, "h"], [60, "min"]].find(([size]) => Math.abs(seconds) >= size);
-  return size ? `${Math.floor(Math.abs(seconds) / size[0])} ${size[1]}` : "a moment";
+  return size ? `${Math.floor(Math.abs(seconds) / size[0])}\u00a0${size[1]}` : "a moment";
 }
 const ago = (seconds) => `${distance(summary.made - seconds)} ago`;
 const ahead = (seconds) => (seconds > summary.made ? `in ${distance(seconds - summary.made)}` : `${ago(seconds)}`);
@@ -189,7 +190,7 @@ function cells(row, stream, account) {
   if (!stream.data.dated) {
     const whole = element("td", { colspan: summary.days, class: "whole" });
     const text = account === null
-      ? `${counted(stream.data.rows[0] ?? 0, "row")}, read ${stream.data.read ? ago(stream.data.read) : "never"}, not divided by days`
+      ? `${counted(stream.data.rows[0] ?? 0, "row")}, read ${stream.data.read ? ago(stream.data.read) : "never"}`
       : `${counted(stream.data.accounts[account].rows, "row")}, read ${stream.data.accounts[account].read ? ago(stream.data.accounts[account].read) : "never"}`;
     whole.append(element("button", { type: "button", onclick: () => show(stream, account, 0) }, swatch(letters[0]), `${STATES[letters[0]].name}: ${text}`));
     row.append(whole);
@@ -671,12 +672,53 @@ function problems() {
   verdict.textContent = found.length ? `${counted(found.length, "problem")} ${found.length === 1 ? "needs" : "need"} attention` : delivered ? "Nothing needs attention" : "Nothing was delivered yet";
   verdict.className = found.length ? "wrong" : "";
   verdict.dataset.sign = found.length ? "!" : "✓";
-  const drawn = found.map(problem);
-  drawn.slice(PROBLEMS_AT_ONCE).forEach((one) => one.classList.add("folded"));
-  byId("problems").append(...drawn);
-  if (found.length <= PROBLEMS_AT_ONCE) return;
-  const all = element("button", { type: "button", class: "link all", onclick: () => { byId("problems").classList.add("unfolded"); all.remove(); } }, `Show all ${found.length}`);
-  byId("problems").append(all);
+  fold(byId("problems"), found.map(problem), PROBLEMS_AT_ONCE);
+}
+
+// Add the pieces to a section; all after the first ones are shown on demand, and by a search.
+function fold(section, pieces, count) {
+  section.classList.add("folding");
+  pieces.slice(count).forEach((one) => one.classList.add("folded"));
+  section.append(...pieces);
+  if (pieces.length <= count) return;
+  const all = element("button", { type: "button", class: "link all", onclick: () => { section.classList.add("unfolded"); all.remove(); } }, `Show all ${pieces.length}`);
+  section.append(all);
+}
+
+// --- news: what providers changed lately, and is no problem ---
+
+function news() {
+  fold(byId("news"), summary.news.map(piece), NEWS_AT_ONCE);
+  byId("news").hidden = !summary.news.length;
+}
+
+function piece(one) {
+  const place = `${one.source}.${one.stream}${several ? ` to ${one.target}` : ""}`;
+  const more = element("div", { class: "more" });
+  let sign, kind, where, text;
+  if (one.kind === "restated") {
+    const rows = amounts(one);
+    sign = swatch("F");
+    kind = "restated";
+    where = [one.month, counted(one.days, "day"), counted(one.accounts, "account")].filter(Boolean).join(", ");
+    text = `In the last 24 hours: ${rows.map(([name, , , difference]) => `${name} ${difference}`).join(" · ")}`;
+    const table = list(["", "before", "after", "difference"], rows);
+    table.querySelectorAll("td:not(:first-child), th:not(:first-child)").forEach((cell) => cell.classList.add("number"));
+    more.append(element("div", {}, table));
+  } else {
+    sign = element("span", { class: "bad", "aria-hidden": "true" }, "+");
+    kind = "new members";
+    where = "in the last run";
+    text = one.members.join(", ");
+    more.append(element("p", {}, "No column holds these members of the provider's records; they are kept in _extra. An update of the connector may give them columns."));
+  }
+  more.append(command(one.command));
+  return element("details", { class: "problem", "data-text": [kind, place, where, text].join(" ").toLowerCase() },
+    element("summary", {},
+      element("span", { class: "kind" }, sign, kind),
+      element("span", { class: "where" }, place, element("br"), element("span", { class: "quiet" }, where)),
+      element("span", { class: "why" }, text),
+    ), more);
 }
 
 function legend() {
@@ -709,7 +751,8 @@ function search() {
   }
   document.querySelectorAll("section.source").forEach((section) => (section.hidden = !section.querySelector("tbody:not([hidden]) tr.stream")));
   document.querySelectorAll(".problem").forEach((one) => (one.hidden = !others.every((word) => one.dataset.text.includes(word))));
-  byId("problems").classList.toggle("searched", others.length > 0);
+  document.querySelectorAll(".folding").forEach((section) => section.classList.toggle("searched", others.length > 0));
+  byId("news").hidden = !byId("news").querySelector(".problem:not([hidden])");
   mark(days);
   byId("found").textContent = !words.length ? "" : shown ? `${counted(accounts, "account")} in ${counted(shown, "stream")}` : `Nothing has "${words.join(" ")}" in its name or states. Words may be parts of names, states such as failed, or days such as ${dayOf(0)}.`;
 }
@@ -744,6 +787,7 @@ function start() {
   legend();
   for (const target of summary.targets) byId("sources").append(...target.sources.map((source) => sourceSection(target, source)));
   problems();
+  news();
   const accounts = streams.reduce((sum, stream) => sum + stream.data.accounts.length, 0);
   for (const stream of accounts <= 12 ? streams : streams.filter((stream) => wrong(stream.data)).slice(0, 1)) toggle(stream, true);
   document.querySelectorAll(".calendar").forEach((calendar) => (calendar.scrollLeft = calendar.scrollWidth));
