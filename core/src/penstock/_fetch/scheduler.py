@@ -114,6 +114,11 @@ class Task:
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
 
+    @property
+    def can_resume(self) -> bool:
+        """Whether the outcome that is next in its order has come."""
+        return self.active and self.resumes_at is None and bool(self.slots) and self.slots[0].outcome is not None
+
 
 @define(eq=False)
 class _Slot:
@@ -142,6 +147,7 @@ class Scheduler:
     _released: set[Hashable] = field(factory=set, init=False)
     _active: list[Task] = field(factory=list, init=False)
     _timers: list[tuple[float, int, Task]] = field(factory=list, init=False)
+    _ready: deque[Task] = field(factory=deque, init=False)  # that can resume
     _done: "queue.SimpleQueue[tuple[Task, _Slot, Outcome]]" = field(factory=queue.SimpleQueue, init=False)
     _held: int = field(default=0, init=False)
     _under_way: int = field(default=0, init=False)
@@ -170,9 +176,12 @@ class Scheduler:
                 if over is not None:
                     self._end_all(over)
                     return over
-                self._submit()
-                if self._active or self._under_way:
-                    self._receive()
+                self._receive()
+                self._submit()  # before resuming: decoding and writing take a while
+                if self._ready:
+                    self._resume_next()
+                elif self._active or self._under_way:
+                    self._wait()
                 elif self._aside:
                     # Nothing runs that could release these: each fails, with the reason why it cannot start.
                     self.release(next(iter(self._aside)))
@@ -226,8 +235,8 @@ class Scheduler:
 
     # --- receiving --------------------------------------------------------------------------------------------------
 
-    def _receive(self) -> None:
-        """Wait for the next outcome or timer, and resume the reading that waits for it."""
+    def _wait(self) -> None:
+        """Wait for the next outcome or timer."""
         if self._done.empty():
             self.idle()
         due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
@@ -242,7 +251,11 @@ class Scheduler:
             task.resumes_at = None
             if task.active:
                 self._resume(task, None)
-                self._advance(task)
+
+    def _receive(self) -> None:
+        """Take all outcomes that have arrived, so that their threads can get other calls at once."""
+        while not self._done.empty():
+            self._take(*self._done.get())
 
     def _take(self, task: Task, slot: _Slot, outcome: Outcome) -> None:
         client = self._client(task)
@@ -253,17 +266,19 @@ class Scheduler:
             slot.outcome = outcome
             self._held += outcome.size
             client.ready += 1
-        self._submit()  # before resuming: decoding and writing take a while
-        self._advance(task)
+            if task.can_resume and slot is task.slots[0]:
+                self._ready.append(task)
 
-    def _advance(self, task: Task) -> None:
-        """Resume the reading with every outcome that is next in its order."""
-        while task.active and task.resumes_at is None and task.slots and task.slots[0].outcome is not None:
-            outcome = task.slots.popleft().outcome
-            assert outcome is not None
-            self._held -= outcome.size
-            self._client(task).ready -= 1
-            self._resume(task, outcome)
+    def _resume_next(self) -> None:
+        """Resume one reading with the outcome that is next in its order."""
+        task = self._ready.popleft()
+        if not task.can_resume:
+            return  # it ended meanwhile
+        outcome = task.slots.popleft().outcome
+        assert outcome is not None
+        self._held -= outcome.size
+        self._client(task).ready -= 1
+        self._resume(task, outcome)
 
     def _start(self, task: Task) -> None:
         task.active = True
@@ -287,6 +302,8 @@ class Scheduler:
             else:
                 task.slots.extendleft(_Slot(call) for call in reversed(step))
                 self._hand_out(task)
+                if task.can_resume:
+                    self._ready.appendleft(task)
 
     def _end(self, task: Task, error: BaseException | None) -> None:
         if task.active:
