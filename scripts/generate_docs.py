@@ -4,7 +4,7 @@ Write the tables of the documentation that are made from declarations: ``make do
 A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what is outside is left alone. ``WHAT`` is
 
 - in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
-- elsewhere ``source keys``, ``bounds``, ``fixed bounds``, ``sinks``, ``parts`` or ``decisions``.
+- elsewhere ``source keys``, ``bounds``, ``fixed bounds``, ``sinks``, ``parts``, ``decisions`` or ``conforms``.
 
 A test holds every file to what this script would write.
 """
@@ -24,6 +24,7 @@ from penstock._cli.listing import described
 from penstock._plugins.registry import COMPONENT_KINDS, Registry
 from penstock.connector import SourceSettings, help_of, keys_of
 from penstock.redact import Secret
+from penstock.testing.conformance import CHECKS
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -116,6 +117,7 @@ def generated(path: Path, registry: Registry) -> str:
         "sinks": lambda: sinks(registry),
         "parts": lambda: parts(registry),
         "decisions": decisions,
+        "conforms": conforms,
     }
 
     def made(found: re.Match[str]) -> str:
@@ -176,6 +178,10 @@ def decisions() -> list[str]:
     found = sorted((ROOT / "docs" / "decisions").glob("[0-9]*.md"))
     titles = [path.read_text().splitlines()[0].lstrip("# ") for path in found]
     return [f"- [{title}]({path.name})" for title, path in zip(titles, found, strict=True)]
+
+
+def conforms() -> list[str]:
+    return _table(["`conforms` tries", "It fails when"], [[name, text] for name, text in CHECKS.items()])
 
 
 def streams(connector: str, registry: Registry) -> list[str]:

@@ -3,8 +3,9 @@ The kit for connectors: what keeps everything passes, and each thing that is not
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -12,27 +13,43 @@ from urllib.parse import parse_qs
 import penstock
 import pytest
 from attrs import evolve, frozen
+from imitation_joveo import JoveoSandbox
+from imitation_targetcircle import TargetCircle
 from penstock import (
     AuthenticationError,
     Connector,
+    Envelope,
+    Grant,
+    Page,
     Refuse,
     Request,
     Sandbox,
     SandboxRequest,
     SandboxResponse,
     Secret,
+    ServerError,
+    SinglePage,
     SourceSettings,
     Stream,
     added,
     record,
     setting,
 )
-from penstock.testing.conformance import conforms
+from penstock.sandbox.server import serve
+from penstock.testing.conformance import CHECKS, UNKNOWN, conforms, problems_with
+from penstock_plugins.paging import PageNumber
 from penstock_plugins.tokens import HeaderTokens
 from worlds import PROVIDERS, Provider
 
 # How a provider refuses a token that ran out.
 EXPIRED = {"joveo": 403}
+
+
+# Imitations with more than one page of every listing.
+SMALL_PAGES: dict[str, Callable[[str, date], Any]] = {
+    "targetcircle": partial(TargetCircle, rows_per_page=2, offer_count=3),
+    "joveo": partial(JoveoSandbox, jobs_per_client=(5, 3), polls_until_ready=1, most_per_page=1),
+}
 
 
 @pytest.mark.parametrize("provider", PROVIDERS.values(), ids=PROVIDERS)
@@ -43,7 +60,7 @@ def test_the_connectors_keep_what_every_connector_must(provider: Provider, tmp_p
     conforms(
         provider.name,
         tmp_path,
-        make=provider.make,
+        make=SMALL_PAGES.get(provider.name, provider.make),
         settings=provider.settings,
         streams=provider.streams,
         truth=lambda app, stream, **partition: provider.truth(app, stream, tuple(partition.values())),
@@ -85,8 +102,10 @@ class Sales:
     def __init__(self, base_url: str, today: date) -> None:
         self.today = today
 
+    rows = 2
+
     def truth(self, stream: str, day: str) -> list[dict[str, Any]]:
-        return [{"id": f"{day}-{number}", "price": "1.50"} for number in range(2)]
+        return [{"id": f"{day}-{number}", "price": "1.50"} for number in range(self.rows)]
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         if request.headers.get("x-key") != "demo":
@@ -107,6 +126,93 @@ class Talkative(Sales):
         return [{**row, "buyer": "ann"} for row in super().answer(day)]
 
 
+class Paged(Sales):
+    """Three sales a day, two on a page."""
+
+    rows = 3
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        whole = json.loads(super().__call__(request).body)
+        if not isinstance(whole, list):
+            return super().__call__(request)
+        start = 2 * (int(parse_qs(request.query).get("page", ["1"])[0]) - 1)
+        return SandboxResponse(body=json.dumps(whole[start : start + 2]).encode())
+
+
+class OnePage(Paged):
+    rows = 2
+
+
+class Endless(Sales):
+    """Every page has other sales."""
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        if request.path == "/me" or request.headers.get("x-key") != "demo":
+            return super().__call__(request)
+        query = parse_qs(request.query)
+        return SandboxResponse(body=json.dumps([{"id": f"{query['day'][0]}-{query.get('page')}"}]).encode())
+
+
+class Nameless(Sales):
+    def answer(self, day: str) -> list[dict[str, Any]]:
+        return [*super().answer(day), {"id": None}]
+
+
+class Doubling(Sales):
+    def answer(self, day: str) -> list[dict[str, Any]]:
+        return super().answer(day) * 2
+
+
+class Changing(Sales):
+    """Each imitation that is made has other prices."""
+
+    made = 0
+
+    def __init__(self, base_url: str, today: date) -> None:
+        super().__init__(base_url, today)
+        type(self).made += 1
+        self.price = str(self.made)
+
+    def truth(self, stream: str, day: str) -> list[dict[str, Any]]:
+        return [{**row, "price": self.price} for row in super().truth(stream, day)]
+
+
+class Forgetting(Sales):
+    """Each day is served once."""
+
+    def __init__(self, base_url: str, today: date) -> None:
+        super().__init__(base_url, today)
+        self.served: set[str] = set()
+
+    def answer(self, day: str) -> list[dict[str, Any]]:
+        rows = [] if day in self.served else super().answer(day)
+        self.served.add(day)
+        return rows
+
+
+class Echoing(Sales):
+    """A refusal repeats the start of the key."""
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        key = request.headers.get("x-key", "")
+        if key == "demo":
+            return super().__call__(request)
+        return SandboxResponse(status=401, body=json.dumps({"message": f"no key begins with {key[:15]}"}).encode())
+
+
+class Provisional(Sales):
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        answer = super().__call__(request)
+        return evolve(answer, body=b'{"final": false, "sales": %s}' % answer.body) if answer.status == 200 else answer
+
+
+class Untold(Sales):
+    truth = None  # type: ignore[assignment]
+
+    def answer(self, day: str) -> list[dict[str, Any]]:
+        return Sales.truth(self, "sales", day)
+
+
 class Open(Sales):
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         return super().__call__(evolve(request, headers={"x-key": "demo"}))
@@ -116,9 +222,14 @@ class Acme:
     """A connector that keeps everything, but for what a test changes."""
 
     def __init__(
-        self, make: Any = Sales, *, connector: Mapping[str, Any] | None = None, stream: Mapping[str, Any] | None = None
+        self,
+        make: Any = Sales,
+        *,
+        connector: Mapping[str, Any] | None = None,
+        stream: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
     ) -> None:
-        self.make, self.connector, self.stream = make, connector or {}, stream or {}
+        self.make, self.connector, self.stream, self.settings = make, connector or {}, stream or {}, settings or {}
 
     @penstock.hookimpl
     def penstock_sources(self) -> Iterable[Connector]:
@@ -127,7 +238,7 @@ class Acme:
             "judge": judge,
             "check": lambda settings, slice_: Request(url=f"{settings.base_url}/me"),
         }
-        yield Connector(name="acme", summary="", settings=AcmeSettings, **{**said, **self.connector})
+        yield Connector(name="acme", summary="", **{"settings": AcmeSettings, **said, **self.connector})
 
     @penstock.hookimpl
     def penstock_record_streams(self, source: str) -> Iterable[Stream]:
@@ -143,7 +254,48 @@ class Acme:
 
     @penstock.hookimpl
     def penstock_sandboxes(self) -> Iterable[Sandbox]:
-        yield Sandbox(connector="acme", summary="", make=self.make, settings={"key": "demo"})
+        yield Sandbox(connector="acme", summary="", make=self.make, settings={"key": "demo", **self.settings})
+
+
+class Masking(Acme):
+    """A plugin that gives all rows of a batch the same key."""
+
+    @penstock.hookimpl
+    def penstock_batch(self, batch: Any) -> Any:
+        for row in batch.rows:
+            row.id = "x"
+        return batch
+
+
+class CountingOn(SinglePage):
+    """Requests page after page."""
+
+    def next(self, page: Page) -> Request:
+        return page.request.with_param("page", str(page.index + 2))
+
+
+@frozen
+class Elsewhere:
+    """Logs in at another host."""
+
+    url: str
+
+    def grant_request(self) -> Request:
+        return Request(method="POST", url=self.url)
+
+    def read_grant(self, response: Any) -> Grant:
+        return Grant(token=Secret("granted-token"))
+
+    def sign(self, request: Request, now: Any, grant: Any) -> Request:
+        return request.with_headers(("x-key", "demo"))
+
+    def explain(self, request: Request, now: Any) -> str:
+        return ""
+
+
+@frozen(kw_only=True)
+class LoginSettings(AcmeSettings):
+    login_url: str = setting("", help="where tokens are granted")
 
 
 def post(settings: Any, ask: Any) -> Request:
@@ -157,47 +309,160 @@ def only_once(response: Any, answer: Any) -> Any:
 
 def test_a_sound_connector_conforms(tmp_path: Path) -> None:
     """
-    With the truth of its imitation, and without.
+    With the truth of its imitation, whether it is stated or offered, and where it is stated to be unknown.
     """
     conforms("acme", tmp_path / "a", plugins=[Acme()], truth=Sales.truth)
-    conforms("acme", tmp_path / "b", plugins=[Acme()])
+    paged = Acme(Paged, stream={"paginator": PageNumber()})
+    conforms("acme", tmp_path / "b", plugins=[Acme(Untold)], truth=UNKNOWN, faults="cut")
+    conforms("acme", tmp_path / "c", plugins=[paged], faults="cut")
+
+
+def a_moment(settings: Any, slice_: Any) -> Request:
+    return Request(url=f"{settings.base_url}/sales", params=(("day", str(slice_.since)),))
+
+
+def downloaded(other: str) -> Any:
+    """Requests that go to another server, without credentials."""
+    return lambda settings, slice_: [
+        evolve(a_moment(settings, slice_), url=f"{other}/sales", credentials=False, headers=(("accept", "text/json"),))
+    ]
+
+
+PROVISIONAL = Envelope(items="sales", provisional_unless={"final": True})
+
+# Of each check: connectors that differ from a sound one in what it tries, and the start of its message.
+TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
+    "declarations": [(lambda other: Acme(stream={"key": "nothing"}), "stream sales: key names the column 'nothing'")],
+    "exit code": [
+        (
+            lambda other: Acme(stream={"judge": lambda response, answer: Refuse(ServerError("no"))}),
+            "the first run ended",
+        ),
+        (
+            lambda other: Acme(Endless, stream={"paginator": CountingOn()}),
+            "the first run ended with 1 instead of 0: B",
+        ),
+        (lambda other: Acme(Empty, stream={"paginator": CountingOn()}), "the first run ended with 1 instead of 0: B"),
+    ],
+    "nothing to read": [
+        (lambda other: Acme(Empty), "sales: the sandbox has no record of it, so that nothing was tried"),
+        (
+            lambda other: Acme(stream={"requests": lambda settings, slice_: ()}),
+            "sales: the sandbox has no record of it",
+        ),
+    ],
+    "rejected": [(lambda other: Acme(Nameless), "sales: 3 records rejected")],
+    "repeated": [(lambda other: Acme(Doubling), "sales: 6 records came twice")],
+    "unknown members": [(lambda other: Acme(Talkative), "sales: members that the record class lacks: buyer")],
+    "key": [(lambda other: Masking(), "sales ('2026-03-17',): 1 keys are there twice, such as ('x',)")],
+    "truth": [
+        (lambda other: Acme(Untold), "sales: no row was compared with what the sandbox holds"),
+        (lambda other: Masking(), "sales ('2026-03-17',): of 2 true rows 2 rows are missing"),
+    ],
+    "origin": [(lambda other: Acme(stream={"requests": downloaded(other)}), "3 requests were sent, and 0 came")],
+    "second page": [
+        (
+            lambda other: Acme(OnePage, stream={"paginator": PageNumber()}),
+            "sales: its paginator saw no second page with records",
+        )
+    ],
+    "shifted page": [
+        (
+            lambda other: Acme(Paged, stream={"paginator": PageNumber(), "key": ()}),
+            "sales ('2026-03-17',): a record of the first page that came again on the second one",
+        )
+    ],
+    "stopped": [(lambda other: Acme(Changing), "after a stopped run: 1 partitions have other rows")],
+    "resumed": [(lambda other: Acme(Forgetting), "resumed: ")],
+    "final": [
+        (lambda other: Acme(Provisional, stream={"envelope": PROVISIONAL}), "sales: 3 final partitions were read again")
+    ],
+    "faults": [
+        (
+            lambda other: Acme(connector={"judge": only_once}),
+            "a run behind the fault server_error (500 with an HTML page)",
+        )
+    ],
+    "wrong secret": [
+        (lambda other: Acme(Open), "a run with a wrong key ended with 0 instead of 3"),
+        (lambda other: Acme(Open), "with a wrong key something was delivered"),
+    ],
+    "check of a wrong secret": [(lambda other: Acme(Open), "the check of a wrong key said: acme: credentials work")],
+    "secret shown": [
+        (
+            lambda other: Acme(Echoing, connector={"judge": None, "reason": "message"}),
+            "with a wrong key, its start was shown",
+        )
+    ],
+    "check": [
+        (lambda other: Acme(connector={"check": post}), "the check sent POST /me; expected one GET"),
+        (
+            lambda other: Acme(connector={"check": lambda settings, slice_: Request(url="http://127.0.0.1:1/")}),
+            "the check of right credentials raised ForeignOriginError",
+        ),
+    ],
+    "login": [
+        (
+            lambda other: Acme(
+                connector={
+                    "authenticator": lambda settings: Elsewhere(settings.login_url),
+                    "settings": LoginSettings,
+                    "origins": "login_url",
+                },
+                settings={"login_url": other},
+            ),
+            "the login goes to http://127.0.0.1:",
+        )
+    ],
+}
+
+
+def test_every_check_has_a_twin_that_fails_it() -> None:
+    """
+    A check that nothing fails proves nothing.
+    """
+    assert list(TWINS) == list(CHECKS)
 
 
 @pytest.mark.parametrize(
-    ("plugin", "said"),
-    [
-        (Acme(stream={"key": "nothing"}), "it is broken: stream sales: key names the column 'nothing'"),
-        (Acme(Empty), "sales: the sandbox has no record of it, so that nothing was tried"),
-        (Acme(Talkative), "members that the record class lacks: buyer"),
-        (Acme(stream={"requests": lambda settings, slice_: ()}), "sales: the sandbox has no record of it"),
-        (Acme(Open), "a run with a wrong key ended with 0 instead of 3"),
-        (Acme(Open), "the check of a wrong key said: acme: credentials work"),
-        (Acme(connector={"check": post}), "the check sent POST /me; expected one GET"),
-        (
-            Acme(connector={"judge": only_once}),
-            "a run behind the fault server_error (500 with an HTML page) ended",
-        ),
-    ],
-    ids=["broken", "nothing to read", "unknown members", "no request", "key not looked at", "check", "post", "retry"],
+    ("check", "twin", "text"),
+    [(check, twin, text) for check, twins in TWINS.items() for twin, text in twins],
+    ids=[f"{check} {number}" for check, twins in TWINS.items() for number in range(len(twins))],
 )
-def test_what_is_not_kept_is_told(plugin: Acme, said: str, tmp_path: Path) -> None:
+def test_a_broken_twin_fails_its_check(check: str, twin: Callable[[str], Acme], text: str, tmp_path: Path) -> None:
     """
-    Under the connector's name, with what was seen.
+    With a message that begins with what was seen.
     """
-    with pytest.raises(AssertionError) as told:
-        conforms("acme", tmp_path, plugins=[plugin])
+    with serve() as other:
+        other.app = Sales(other.base_url, date(2026, 3, 20))
+        if check == "origin":
+            other.app = Open(other.base_url, date(2026, 3, 20))
 
-    assert "acme does not keep what every connector must" in str(told.value)
-    assert said in str(told.value)
+        wrong = problems_with("acme", tmp_path, plugins=[twin(other.base_url)], faults="server_error")
+
+    found = [one for one in wrong if one.check == check]
+    assert found, wrong
+    assert any(one.startswith(text) for one in found), found
 
 
-def test_rows_that_are_not_true_are_told(tmp_path: Path) -> None:
+def test_what_is_not_kept_is_listed_under_the_connector(tmp_path: Path) -> None:
     """
-    With the partition and one of them.
+    All of it, in one AssertionError.
     """
+    with pytest.raises(AssertionError) as raised:
+        conforms("acme", tmp_path, plugins=[Acme(Open)])
 
-    def truth(app: Sales, stream: str, day: str) -> list[dict[str, Any]]:
-        return [{**row, "price": "150"} for row in app.truth(stream, day)]
+    assert str(raised.value).startswith("acme does not keep what every connector must:\n  - a run with a wrong key")
 
-    with pytest.raises(AssertionError, match=r"sales \('2026-03-17',\): of 2 true rows 2 rows are missing"):
-        conforms("acme", tmp_path, plugins=[Acme()], truth=truth)
+
+def test_the_kit_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Everything is in the folder that it was given, tokens that change included.
+    """
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(scratch))
+
+    conforms("acme", tmp_path / "given", plugins=[Acme()])
+
+    assert list(scratch.iterdir()) == []

@@ -74,6 +74,7 @@ class JoveoSandbox(SandboxBase):
     token_life_s: int = 86_400
     download_base: str | None = None
     forbidden_clients: set[str] = field(factory=set)
+    most_per_page: int = 1000  # records of a page, whatever limit is requested
 
     clients: dict[str, Row] = field(factory=dict, init=False)
     status: dict[str, str] = field(factory=dict, init=False)
@@ -224,6 +225,7 @@ class JoveoSandbox(SandboxBase):
         page, limit = _number(request, "page"), _number(request, "limit")
         if not 1 <= limit <= 1000:
             raise SandboxError(400, "limit must be between 1 and 1000")
+        limit = min(limit, self.most_per_page)
         first = 1 if from_one or self.page_zero != "first" else 0
         if page < first and (from_one or self.page_zero == "refused"):
             raise SandboxError(400, "page must be greater than 0")

@@ -15,10 +15,11 @@ import many
 import penstock
 import penstock_plugins
 import pytest
-from penstock import Project, hookspecs
+from attrs import frozen
+from penstock import Project, Sandbox, hookspecs
 from penstock._cli import main
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, SourceSettings, Stream
+from penstock.connector import Connector, SourceSettings, Stream, setting
 from penstock.envelope import Envelope
 from penstock.model import Request
 from penstock.protocols import named
@@ -26,6 +27,7 @@ from penstock.records import added, personal, record
 from penstock.redact import Secret
 from penstock.sandbox.app import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import serve
+from penstock.testing.conformance import conforms
 
 PAGE = Path(__file__).parents[2] / "docs" / "hooks.md"
 HOOKS = sorted(name for name in vars(hookspecs) if name.startswith("penstock_"))
@@ -429,3 +431,105 @@ def test_hook_penstock_event(place: Path) -> None:
     files = [*(path for stage in stages for path in stage.glob("*.py")), core / "_cli" / "act.py"]
     source = "".join(path.read_text() for path in files)
     assert set(table) == set(re.findall(r'"event": "(\w+)"', source))
+
+
+# --- the examples, held to the requirements for every connector -------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class KeySettings(SourceSettings):
+    key: Secret = setting(help="the key")
+
+
+class Imitation:
+    """Three clicks a day. Subclasses serve them as an example reads them."""
+
+    def __init__(self, base_url: str, today: date) -> None:
+        self.polls = 0
+
+    def truth(self, stream: str, account_id: str, day: str) -> list[dict[str, Any]]:
+        return [{"clickId": f"{day}-{number}"} for number in range(3)]
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        params = request.params
+        return self.answer(
+            request, self.truth("clicks", params.get("account", "1"), params.get("day", DAY.isoformat()))
+        )
+
+    def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
+        return json_answer({"clicks": rows, "total": 3})
+
+
+class OfKeys(Imitation):
+    def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
+        allowed = request.headers.get("x-key") == "demo-key" and request.headers.get("x-time", "").isdigit()
+        return super().answer(request, rows) if allowed else json_answer({}, 401)
+
+
+class OfCursors(Imitation):
+    def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
+        start = int(request.path.partition("/after/")[2] or 0)
+        following = {"next": str(start + 2)} if start + 2 < len(rows) else {}
+        return json_answer({"clicks": rows[start : start + 2], "total": 3, **following})
+
+
+class OfTickets(Imitation):
+    def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
+        if request.path == "/clicks":
+            return json_answer({"ticket": request.params["day"]})
+        self.polls += 1
+        day = request.path.rpartition("/")[2]
+        done = {"state": "done", "clicks": self.truth("clicks", "1", day), "total": 3}
+        return json_answer(done if self.polls % 2 else {"state": "running"})
+
+
+class OfSemicolons(Imitation):
+    def answer(self, request: SandboxRequest, rows: list[dict[str, Any]]) -> SandboxResponse:
+        lines = "".join(f"{row['clickId']};\n" for row in rows)
+        return SandboxResponse(headers={"Content-Type": "text/csv"}, body=f"clickId;ip\n{lines}#3\n".encode())
+
+
+READ_BY: dict[str, tuple[type, dict[str, Any]]] = {
+    "penstock_authenticators": (OfKeys, {}),
+    "penstock_paginators": (OfCursors, {"paginator": named("after")}),
+    "penstock_pollers": (OfTickets, {"poller": named("ticketed")}),
+    "penstock_decoders": (OfSemicolons, {"envelope": named("semicolons")}),
+}
+
+
+class Sandboxed(Provider):
+    """The connector of the examples, with an imitation, and with a key where the imitation requires one."""
+
+    def __init__(self, make: type, stream: dict[str, Any]) -> None:
+        super().__init__(**stream)
+        self.make = make
+
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        if self.make is not OfKeys:
+            return super().penstock_sources()
+        return [
+            Connector(
+                name="acme",
+                summary="Acme",
+                settings=KeySettings,
+                authenticator=lambda settings: named("stamped", key=settings.key),
+            )
+        ]
+
+    @penstock.hookimpl
+    def penstock_sandboxes(self) -> Iterable[Sandbox]:
+        settings = {"key": "demo-key"} if self.make is OfKeys else {}
+        yield Sandbox(connector="acme", summary="", make=self.make, settings=settings)
+
+
+@pytest.mark.parametrize("hook", READ_BY)
+def test_an_example_meets_the_requirements_for_every_connector(hook: str, tmp_path: Path) -> None:
+    """
+    Through a fault, a stop and a second run, with the rows of its imitation.
+    """
+    make, stream = READ_BY[hook]
+
+    conforms(
+        "acme", tmp_path, plugins=[example(hook), Sandboxed(make, stream), penstock_plugins], faults="cut,html_as_json"
+    )

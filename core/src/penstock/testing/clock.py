@@ -16,13 +16,13 @@ class ShiftedClock(Clock):
     def __init__(self, start: datetime, stop: threading.Event | None = None, *, pace: float = 1.0) -> None:
         super().__init__(stop)
         self._ahead = start - datetime.now(UTC)
-        self._pace = pace
+        self.pace = pace
 
     def monotonic(self) -> float:
-        return super().monotonic() * self._pace
+        return super().monotonic() * self.pace
 
     def sleep(self, seconds: float) -> None:
-        super().sleep(seconds / self._pace)
+        super().sleep(seconds / self.pace)
 
     def now(self) -> datetime:
         return datetime.now(UTC) + self._ahead

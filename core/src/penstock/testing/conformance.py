@@ -10,31 +10,33 @@ The sandbox is served on this machine, and the runner reads it into memory. No o
 """
 
 import json
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from attrs import evolve, field, frozen
+import msgspec
+from attrs import define, evolve, field, frozen
 
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
 from penstock._plan.trial import problems_of
 from penstock._plugins.registry import Registry
+from penstock._read.components import components_of
 from penstock._run.check import check
 from penstock._run.runner import run
 from penstock.connector import Stream, settings_at
 from penstock.errors import AuthenticationError, PenstockError
-from penstock.model import Request, origin_of
-from penstock.protocols import Named
+from penstock.model import Page, Request, origin_of
+from penstock.protocols import Named, Paginator, SinglePage
 from penstock.redact import Secret
 from penstock.report import RunReport
 from penstock.sandbox.app import SandboxApp
@@ -62,17 +64,58 @@ QUICK: Mapping[str, Any] = {
     "poll_first_s": 0.01,
     "poll_max_s": 0.02,
     "max_body_mib": 2,
+    "max_pages": 500,
 }
+
+BOUND_S = 120.0  # the longest that one run may take
 
 # Faults that pass: one of each kind. ``expired`` comes on top where a login grants the token.
 PASSING = "throttled,unavailable,server_error,reset,reset_in_body,cut,cut_json,html_as_json,empty,corrupt_gzip"
 
 WRONG = "a-wrong-credential-0815"
+SHOWN = 12  # letters of it: a whole secret is masked by the core, a part that a connector cuts out is not
 
 
 def noon_of(today: date = TODAY, *, pace: float = 1.0) -> ShiftedClock:
     """A clock that runs from noon (UTC) of a day that is always the same; its sleeps are shorter by ``pace``."""
     return ShiftedClock(datetime.combine(today, time(12), UTC), pace=pace)
+
+
+CHECKS: Mapping[str, str] = {
+    "declarations": "a stream, an action or a setting cannot work (`penstock connectors` reports the same)",
+    "exit code": "the first run ends with another exit code than 0, also where it does not end in time",
+    "nothing to read": "the sandbox has no record of a stream, so that nothing was tried",
+    "rejected": "a record is set aside, or a value is not read",
+    "repeated": "a record comes twice",
+    "unknown members": "a record has a member that the record class lacks",
+    "key": "two rows of a partition have the same key",
+    "truth": "a row is not one of `truth`'s, or there is no truth to compare the rows with",
+    "origin": "a request goes to another place than `base_url`",
+    "second page": "a paginator saw no second page with records, so that paging was not tried",
+    "shifted page": "a record of the first page that comes again on the second one is delivered twice",
+    "stopped": "a run that was stopped leaves other rows than those of the first run in a partition",
+    "resumed": "the run after a stopped one does not end with the rows of the first run",
+    "final": "days that were read after they closed are requested again",
+    "faults": "a fault that passes (`faults=`) costs a row, or the exit code 0; a token that runs out is one of them",
+    "wrong secret": "a run with a wrong secret does not end with 3, or delivers something",
+    "check of a wrong secret": "the check accepts a wrong secret, or fails otherwise than by AuthenticationError",
+    "secret shown": "the start of a wrong secret is in a message or in the report",
+    "check": "the check fails with the right secrets, or sends anything but one GET, beside a login",
+    "login": "the login goes to another place than `base_url`",
+}
+"""What :func:`conforms` tries, by name, and when it fails."""
+
+
+class Problem(str):
+    """What is wrong, and by which of ``CHECKS``."""
+
+    check: str
+
+    def __new__(cls, check: str, text: str) -> "Problem":
+        made = super().__new__(cls, text)
+        assert check in CHECKS, check
+        made.check = check
+        return made
 
 
 # --- a connector and its imitation ----------------------------------------------------------------------------------
@@ -92,6 +135,7 @@ class Subject:
     days: int = 3
     today: date = TODAY
     registry: Registry = field(factory=Registry, repr=False)
+    state: Path | None = None  # for tokens that change with every grant, see source_of
 
     def window(self, today: date | None = None) -> list[date]:
         """The days that are read: those before today, which is not over."""
@@ -99,20 +143,24 @@ class Subject:
 
     def source(self, base_url: str, **more: Any) -> ConfiguredSource:
         """The source as the configuration would make it of these values."""
-        return source_of(self.name, settings_at(base_url, {**self.settings, **QUICK, **more}), self.registry)
+        values = settings_at(base_url, {**self.settings, **QUICK, **more})
+        return source_of(self.name, values, self.registry, self.state)
 
     def run(self, base_url: str, sink: Sink, *, days: list[date] | None = None, **more: Any) -> RunReport:
         """
         Read the streams of these days (default: all of the window) in this process; ``on_event``, ``clock`` and
-        ``streams`` apart, ``more`` are settings.
+        ``streams`` apart, ``more`` are settings; ``watch`` changes the streams, and ``tape`` stands around the
+        calls.
         """
         days = days or self.window()
         on_event = more.pop("on_event", lambda event: None)
         clock = more.pop("clock", None) or noon_of(self.today)
-        streams = more.pop("streams", self.streams)
+        streams, watch, tape = more.pop("streams", self.streams), more.pop("watch", None), more.pop("tape", None)
         source = self.source(base_url, **more)
+        if watch is not None:
+            source = evolve(source, streams=tuple(watch(source, stream) for stream in source.streams))
         job = Job(source=source, streams=chosen_streams(source, streams), sink=sink, since=days[0], until=days[-1])
-        return run([job], clock=clock, on_event=on_event)
+        return run([job], clock=clock, on_event=on_event, tape=tape, deadline_s=BOUND_S * getattr(clock, "pace", 1.0))
 
     @contextmanager
     def served(self) -> Iterator[tuple[Server, Any]]:
@@ -123,12 +171,21 @@ class Subject:
             assert server.errors == [], f"the sandbox raised {server.errors[0]!r}"
 
 
-def source_of(connector: str, values: Mapping[str, Any], registry: Registry | None = None) -> ConfiguredSource:
-    """A source as the configuration would make it of these values. ``registry``: default: what is installed."""
+def source_of(
+    connector: str, values: Mapping[str, Any], registry: Registry | None = None, state: Path | None = None
+) -> ConfiguredSource:
+    """
+    A source as the configuration would make it of these values. ``registry``: default: what is installed. ``state``:
+    for tokens that change with every grant; default: a directory that is removed when the process ends.
+    """
     registry = registry or Registry()
     checked = Config().with_values(connector, dict(values), "test").source(connector, registry)
-    folder = Path(tempfile.gettempdir()) / f"penstock-kit-{os.getpid()}"  # for tokens that change with every grant
-    return ConfiguredSource.of(registry, connector, checked.settings, folder=folder)
+    return ConfiguredSource.of(registry, connector, checked.settings, folder=state or Path(_scratch().name))
+
+
+@cache
+def _scratch() -> "tempfile.TemporaryDirectory[str]":
+    return tempfile.TemporaryDirectory(prefix="penstock-kit-")
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -182,18 +239,21 @@ def bag(rows: Iterable[Mapping[str, Any]], without: Iterable[str] = (EXTRA,)) ->
 
 # --- requirements ---------------------------------------------------------------------------------------------------
 
-Truth = Callable[..., Iterable[Mapping[str, Any]]]
+Truth = Callable[..., Iterable[Mapping[str, Any]] | None]
 """
 ``truth(app, stream, **partition)``: the rows that the imitation knows of a partition (``account_id="17",
 report_date="2026-03-17"``), by column or by the provider's member name, numbers and times as they were sent.
 """
+
+UNKNOWN = "unknown"
+"""In place of a truth: states that the imitation cannot tell its rows, so that only counts are compared."""
 
 
 def conforms(
     connector: str,
     folder: Path,
     *,
-    truth: Truth | None = None,
+    truth: Truth | Literal["unknown"] | None = None,
     make: Callable[[str, date], SandboxApp] | None = None,
     settings: Mapping[str, Any] | None = None,
     streams: Sequence[str] = (),
@@ -202,18 +262,49 @@ def conforms(
     plugins: Iterable[object] | None = None,
 ) -> None:
     """
-    Test all requirements for a connector. AssertionError lists those that it does not meet.
+    Test all requirements for a connector (``CHECKS``). AssertionError lists those that it does not meet.
 
     ``folder`` is an empty directory. Default: the sandbox that the connector offers, read with its settings, all
-    streams that are on by default, and the plugins that are installed. ``faults`` are names of those that pass, and
-    ``expired`` is the status with which the provider refuses a token that ran out, where a login grants it.
-
-    Its declarations are sound; a first run delivers every stream, all rows as ``truth`` has them; a run that was
-    stopped is finished by the next one; what is final is not requested again; faults that pass cost no row; a wrong
-    credential ends with 3 and shows nothing; the check is one request that only reads; all requests stay at base_url.
+    streams that are on by default, and the plugins that are installed. ``truth``: default: the sandbox's own method
+    ``truth(stream, **partition)``; without one it must be given, if only as ``UNKNOWN``. ``faults`` are names of those
+    that pass, and ``expired`` is the status with which the provider refuses a token that ran out, where a login grants
+    it.
     """
+    wrong = problems_with(
+        connector,
+        folder,
+        truth=truth,
+        make=make,
+        settings=settings,
+        streams=streams,
+        faults=faults,
+        expired=expired,
+        plugins=plugins,
+    )
+    assert not wrong, _said(connector, wrong)
+
+
+def problems_with(
+    connector: str,
+    folder: Path,
+    *,
+    truth: Truth | Literal["unknown"] | None = None,
+    make: Callable[[str, date], SandboxApp] | None = None,
+    settings: Mapping[str, Any] | None = None,
+    streams: Sequence[str] = (),
+    faults: str = PASSING,
+    expired: int = 401,
+    plugins: Iterable[object] | None = None,
+) -> list[Problem]:
+    """What :func:`conforms` finds."""
     registry = Registry(plugins)
     own = registry.origin(connector)
+    broken = [broken.reason for broken in registry.broken() if broken.plugin == own]
+    declared = broken or problems_of(registry, connector)
+    if declared:
+        return [Problem("declarations", text) for text in declared]
+    if not registry.streams(connector):
+        return [] if registry.actions(connector) else [Problem("declarations", "it offers no stream and no action")]
     offered = registry.sandbox(connector)
     subject = Subject(
         name=connector,
@@ -221,54 +312,73 @@ def conforms(
         settings={**offered.settings, **(settings or {})},
         streams=tuple(streams),
         registry=registry,
+        state=folder / "state",
     )
-    wrong = [f"it is broken: {broken.reason}" for broken in registry.broken() if broken.plugin == own]
-    wrong += [] if wrong else problems_of(registry, connector)
-    assert not wrong, _said(connector, wrong)
-    if not registry.streams(connector):
-        assert registry.actions(connector), _said(connector, ["it offers neither a stream nor an action"])
-        return
-    baseline, wrong = first_run(subject, folder / "first", truth)
+    stated = None if isinstance(truth, str) else truth or _own_truth
+    baseline, wrong = first_run(subject, folder / "first", stated)
     if not wrong:
+        wrong += paging(subject, folder / "paging", baseline)
         wrong += stopped_and_resumed(subject, folder / "stopped", baseline)
         wrong += nothing_final_again(subject, folder / "final")
         wrong += faults_that_pass(subject, folder / "faults", baseline, faults, expired)
         wrong += wrong_credentials(subject, folder / "wrong")
         wrong += one_reading_check(subject)
-    assert not wrong, _said(connector, wrong)
+    return wrong
+
+
+def _own_truth(app: Any, stream: str, **partition: str) -> Iterable[Mapping[str, Any]] | None:
+    """What the sandbox's own method states; None without one."""
+    own: Truth | None = getattr(app, "truth", None)
+    return own(stream, **partition) if own is not None else None
 
 
 def _said(connector: str, wrong: Sequence[str]) -> str:
     return f"{connector} does not keep what every connector must:\n" + "\n".join(f"  - {one}" for one in wrong)
 
 
-def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[str]]:
+def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[Problem]]:
     """The rows of a run without any fault, and their problems."""
     sink = MemorySink(folder / "ledger.sqlite")
     with subject.served() as (server, app):
         report = subject.run(server.base_url, sink)
         rows = delivered_to(sink)
-        wrong = _ended(report, "the first run", 0)
+        wrong = _ended("exit code", report, "the first run", 0)
         source = subject.source(server.base_url)
         streams = {stream.name: stream for stream in source.streams}
         for (_, name), counts in report.streams.items():
-            if counts.rejected or counts.repeated or counts.unknown_members:
-                wrong.append(
-                    f"{name}: {counts.rejected} records rejected, {counts.repeated} repeated, members that the record "
-                    f"class lacks: {', '.join(sorted(counts.unknown_members)) or 'none'}"
-                )
-            lying = sum(len(found) for key, found in rows.items() if key[0] == name)
-            if counts.records != lying:
-                wrong.append(f"{name}: {counts.records} records counted, {lying} delivered")
+            if counts.rejected or counts.unread_values:
+                first = f", the first: {counts.unread_example}" if counts.unread_example else ""
+                seen = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
+                wrong.append(Problem("rejected", f"{name}: {seen}"))
+            if counts.repeated:
+                wrong.append(Problem("repeated", f"{name}: {counts.repeated} records came twice"))
+            if counts.unknown_members:
+                members = ", ".join(sorted(counts.unknown_members))
+                wrong.append(Problem("unknown members", f"{name}: members that the record class lacks: {members}"))
         for name in chosen_streams(source, subject.streams):
             if not any(found for key, found in rows.items() if key[0] == name):
-                wrong.append(f"{name}: the sandbox has no record of it, so that nothing was tried")
+                text = f"{name}: the sandbox has no record of it, so that nothing was tried"
+                wrong.append(Problem("nothing to read", text))
+        untold: set[str] = set()
         for key, found in rows.items():
             wrong += _of_keys(streams[key[0]], key, found)
             if truth is not None:
-                wrong += _of_truth(streams[key[0]], key, found, truth(app, key[0], **_named(sink, key)))
+                true = truth(app, key[0], **_named(sink, key))
+                if true is None:
+                    untold.add(key[0])
+                else:
+                    wrong += _of_truth(streams[key[0]], key, found, true)
+        wrong += [
+            Problem(
+                "truth",
+                f"{name}: no row was compared with what the sandbox holds. Give the sandbox a method "
+                "truth(stream, **partition) that returns the true rows, or conforms a truth=..., if only UNKNOWN",
+            )
+            for name in sorted(untold)
+        ]
         if report.total("requests") > len(server.requests):
-            wrong.append(f"{report.total('requests')} requests were sent, and {len(server.requests)} came to base_url")
+            seen = f"{report.total('requests')} requests were sent, and {len(server.requests)} came to base_url"
+            wrong.append(Problem("origin", seen))
     return rows, wrong
 
 
@@ -277,14 +387,15 @@ def _named(sink: MemorySink, key: Key) -> dict[str, str]:
     return next(one.as_dict() for one in sink.rows[key[0]] if tuple(value for _, value in one.values) == key[1])
 
 
-def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[str]:
+def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Problem]:
     if not stream.key:
         return []
     several = [one for one, times in Counter(tuple(map(row.get, stream.key)) for row in rows).items() if times > 1]
-    return [f"{stream.name} {key[1]}: {len(several)} keys are there twice, such as {several[0]}"] if several else []
+    text = f"{stream.name} {key[1]}: {len(several)} keys are there twice, such as "
+    return [Problem("key", f"{text}{several[0]}")] if several else []
 
 
-def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapping[str, Any]]) -> list[str]:
+def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapping[str, Any]]) -> list[Problem]:
     by_member = {column.member: column.name for column in stream.columns if column.member is not None}
     wanted = [{by_member.get(name, name): value for name, value in row.items()} for row in true]
     stated = {name for row in wanted for name in row}
@@ -298,14 +409,16 @@ def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapp
         return []
     example = next(iter(lost or invented))
     what = f"{lost.total()} rows are missing and {invented.total()} should not be there, such as {example}"
-    return [f"{stream.name} {key[1]}: of {len(wanted)} true rows {what}"]
+    return [Problem("truth", f"{stream.name} {key[1]}: of {len(wanted)} true rows {what}")]
 
 
-def _ended(report: RunReport, what: str, code: int) -> list[str]:
+def _ended(check: str, report: RunReport, what: str, code: int) -> list[Problem]:
     if report.exit_code == code:
         return []
     said = "; ".join(dict.fromkeys(f"{error['error']}: {error['message']}" for error in report.errors[:3]))
-    return [f"{what} ended with {report.exit_code} instead of {code}: {said or 'no error was reported'}"]
+    return [
+        Problem(check, f"{what} ended with {report.exit_code} instead of {code}: {said or 'no error was reported'}")
+    ]
 
 
 def differing(delivered: Rows, wanted: Rows) -> list[Key]:
@@ -313,14 +426,113 @@ def differing(delivered: Rows, wanted: Rows) -> list[Key]:
     return [key for key in wanted.keys() | delivered.keys() if bag(delivered.get(key, ())) != bag(wanted.get(key, ()))]
 
 
-def _same(delivered: Rows, wanted: Rows, what: str) -> list[str]:
+def _same(check: str, delivered: Rows, wanted: Rows, what: str) -> list[Problem]:
     missing = sorted(wanted.keys() - delivered.keys())
     other = sorted(key for key in differing(delivered, wanted) if key not in missing)
     wrong = [f"{what}: {len(missing)} partitions were not delivered, such as {missing[0]}"] if missing else []
-    return wrong + ([f"{what}: {len(other)} partitions have other rows, such as {other[0]}"] if other else [])
+    wrong += [f"{what}: {len(other)} partitions have other rows, such as {other[0]}"] if other else []
+    return [Problem(check, text) for text in wrong]
 
 
-def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[str]:
+@define(eq=False)
+class _Watched:
+    """A paginator, and what it saw: of each listing the second request, with the first page."""
+
+    paginator: Paginator
+    stream: str
+    paged: set[str]  # streams of which a second page had records
+    seconds: dict[Any, Page]  # identity of a second request -> the first page
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.paginator, name)
+
+    def next(self, page: Page) -> Request | None:
+        if page.index and page.count:
+            self.paged.add(self.stream)
+        following = self.paginator.next(page)
+        if following is not None and page.index == 0:
+            self.seconds[following.identity] = page
+        return following
+
+    def rest(self, first: Page) -> Sequence[Request] | None:
+        rest = self.paginator.rest(first)
+        if rest and first.count:
+            self.paged.add(self.stream)
+            self.seconds[rest[0].identity] = first
+        return rest
+
+
+@define(eq=False)
+class _Shifted:
+    """A tape with which the first record of a first page comes again on the second, as in a listing that has moved."""
+
+    seconds: dict[Any, Page]
+    until: None = None
+    shifted: set[str] = field(factory=set)  # streams
+
+    def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None: ...
+
+    def finish(self) -> Sequence[str]:
+        return ()
+
+    def around(
+        self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
+    ) -> Outcome:
+        outcome, first = send(), self.seconds.get(call.request.identity)
+        items = tuple(outcome.answer.items)
+        stream = call.stream
+        if first is None or stream is None or not items or items[0].format != "array":
+            return outcome
+        if stream.poller is not None or bytes(items[0].raw).strip(b"[] \n\r\t") == b"":
+            return outcome  # a report does not move while it is read, and an empty page is no second one
+        former = next(iter(first.answer.items))
+        elements = msgspec.json.decode(former.raw, type=list[msgspec.Raw])
+        again = evolve(former, raw=b"[" + bytes(elements[0]) + b"]")
+        self.shifted.add(stream.name)
+        return outcome._replace(answer=evolve(outcome.answer, items=(again, *items)))
+
+
+def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Problem]:
+    """Every paginator sees a second page, and a record that moves from the first page to the second comes once."""
+    paged: set[str] = set()
+    seconds: dict[Any, Page] = {}
+    declared: set[str] = set()
+
+    def watch(source: ConfiguredSource, stream: Stream) -> Stream:
+        paginator = components_of(source, stream, ()).paginator
+        one_page = (SinglePage.next, SinglePage.rest)
+        if (getattr(type(paginator), "next", None), getattr(type(paginator), "rest", None)) == one_page:
+            return stream
+        declared.add(stream.name)
+        return evolve(stream, paginator=lambda settings: _Watched(paginator, stream.name, paged, seconds))
+
+    tape, sink = _Shifted(seconds), MemorySink(folder / "ledger.sqlite")
+    with subject.served() as (server, _):
+        report = subject.run(server.base_url, sink, watch=watch, tape=tape)
+        chosen = chosen_streams(subject.source(server.base_url), subject.streams)
+    unpaged = sorted(declared.intersection(chosen) - paged)
+    wrong = [
+        Problem(
+            "second page",
+            f"{name}: its paginator saw no second page with records, so that paging was not tried. Let the sandbox "
+            "send fewer records on a page than it has",
+        )
+        for name in unpaged
+    ]
+    differ = sorted(key for key in differing(delivered_to(sink), baseline) if key[0] in tape.shifted)
+    if differ:
+        why = next((one["message"] for one in report.errors if one["stream"] == differ[0][0]), "the rows differ")
+        wrong.append(
+            Problem(
+                "shifted page",
+                f"{differ[0][0]} {differ[0][1]}: a record of the first page that came again on the second one, as in a "
+                f"listing that has moved, was not delivered once ({why}). Name the columns that identify a record",
+            )
+        )
+    return wrong
+
+
+def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[Problem]:
     """A run that is stopped after its first partition leaves whole partitions; the next one finishes it."""
     sink, clock = MemorySink(folder / "ledger.sqlite"), noon_of(subject.today)
 
@@ -331,12 +543,14 @@ def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[
     with subject.served() as (server, _):
         subject.run(server.base_url, sink, on_event=stop, clock=clock)
         held = delivered_to(sink)
-        wrong = _same(held, {key: rows for key, rows in baseline.items() if key in held}, "after a stopped run")
+        whole = {key: rows for key, rows in baseline.items() if key in held}
+        wrong = _same("stopped", held, whole, "after a stopped run")
         report = subject.run(server.base_url, sink)
-    return wrong + _ended(report, "the run after a stopped one", 0) + _same(delivered_to(sink), baseline, "resumed")
+    ended = _ended("resumed", report, "the run after a stopped one", 0)
+    return wrong + ended + _same("resumed", delivered_to(sink), baseline, "resumed")
 
 
-def nothing_final_again(subject: Subject, folder: Path) -> list[str]:
+def nothing_final_again(subject: Subject, folder: Path) -> list[Problem]:
     """Days that were read after they closed are requested no more."""
     sink = MemorySink(folder / "ledger.sqlite")
     with subject.served() as (server, _):
@@ -346,19 +560,21 @@ def nothing_final_again(subject: Subject, folder: Path) -> list[str]:
         if not dated:
             return []
         first, second = (subject.run(server.base_url, sink, streams=dated, open_for="0 days") for _ in range(2))
-    wrong = _ended(first, "a run of closed days", 0) + _ended(second, "the run after one of closed days", 0)
+    wrong = _ended("final", first, "a run of closed days", 0)
+    wrong += _ended("final", second, "the run after one of closed days", 0)
     for name in dated:
         again = second.stream(subject.name, name)
         if again.requests or again.delivered:
-            wrong.append(f"{name}: {again.delivered} final partitions were read again, with {again.requests} requests")
+            text = f"{name}: {again.delivered} final partitions were read again, with {again.requests} requests"
+            wrong.append(Problem("final", text))
     return wrong
 
 
 def faults_that_pass(
     subject: Subject, folder: Path, baseline: Rows, names: str = PASSING, expired: int = 401
-) -> list[str]:
+) -> list[Problem]:
     """With each of these faults, which affect every request once, a run delivers the same rows as without."""
-    wrong: list[str] = []
+    wrong: list[Problem] = []
     chosen = list(faults_named(names))
     with subject.served() as (server, _):
         granting = _grant_request(subject.source(server.base_url)) is not None
@@ -368,13 +584,14 @@ def faults_that_pass(
             server.app = with_faults(subject.make(server.base_url, subject.today), [fault], seed=1)
             report = subject.run(server.base_url, sink, clock=noon_of(subject.today, pace=50))
             what = f"behind the fault {fault.name} ({fault.summary})"
-            wrong += _ended(report, f"a run {what}", 0) or _same(delivered_to(sink), baseline, what)
+            ended = _ended("faults", report, f"a run {what}", 0)
+            wrong += ended or _same("faults", delivered_to(sink), baseline, what)
     return wrong
 
 
-def wrong_credentials(subject: Subject, folder: Path) -> list[str]:
+def wrong_credentials(subject: Subject, folder: Path) -> list[Problem]:
     """A wrong value of each secret ends a run with 3 and the check with an error, and is printed nowhere."""
-    wrong: list[str] = []
+    wrong: list[Problem] = []
     for name in secrets_of(subject):
         sink = MemorySink(folder / name / "ledger.sqlite")
         said: list[str] = []
@@ -382,22 +599,23 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[str]:
             hear = partial(_hear, said)
             given: dict[str, Any] = {name: WRONG}
             report = subject.run(server.base_url, sink, on_event=hear, **given)
-            wrong += _ended(report, f"a run with a wrong {name}", 3)
+            wrong += _ended("wrong secret", report, f"a run with a wrong {name}", 3)
             source = subject.source(server.base_url, **{name: WRONG})
             if source.connector.check is not None:
                 try:
                     said.append(check(source, noon_of(subject.today)))
-                    wrong.append(f"the check of a wrong {name} said: {said[-1]}")
+                    text = f"the check of a wrong {name} said: {said[-1]}"
+                    wrong.append(Problem("check of a wrong secret", text))
                 except AuthenticationError as error:
                     said.append(str(error))
                 except PenstockError as error:
-                    wrong.append(f"the check of a wrong {name} raised {type(error).__name__}: {error}")
+                    text = f"the check of a wrong {name} raised {type(error).__name__}: {error}"
+                    wrong.append(Problem("check of a wrong secret", text))
         told = "\n".join([*said, json.dumps(report.as_dict(), default=str)])
-        shown = [one for one in (WRONG, *_values(subject)) if one in told]
-        if shown:
-            wrong.append(f"with a wrong {name} a secret was shown: {shown[0][:3]}...")
+        if WRONG[:SHOWN] in told:
+            wrong.append(Problem("secret shown", f"with a wrong {name}, its start was shown: {WRONG[:3]}..."))
         if delivered_to(sink):
-            wrong.append(f"with a wrong {name} something was delivered")
+            wrong.append(Problem("wrong secret", f"with a wrong {name} something was delivered"))
     return wrong
 
 
@@ -411,11 +629,7 @@ def secrets_of(subject: Subject) -> list[str]:
     return [name for name in subject.settings if isinstance(getattr(source.settings, name, None), Secret)]
 
 
-def _values(subject: Subject) -> list[str]:
-    return [str(subject.settings[name]) for name in secrets_of(subject)]
-
-
-def one_reading_check(subject: Subject) -> list[str]:
+def one_reading_check(subject: Subject) -> list[Problem]:
     """``penstock check`` sends one request that only reads (and a login), to the origin of base_url."""
     with subject.served() as (server, _):
         source = subject.source(server.base_url)
@@ -426,18 +640,20 @@ def one_reading_check(subject: Subject) -> list[str]:
         try:
             check(source, noon_of(subject.today))
         except PenstockError as error:
-            return [f"the check of right credentials raised {type(error).__name__}: {error}"]
+            return [Problem("check", f"the check of right credentials raised {type(error).__name__}: {error}")]
         sent = [one for one in server.requests if login is None or one.path != _path(login, server)]
     wrong = _strays(server, addresses)
     if len(sent) != 1 or sent[0].method not in ("GET", "HEAD"):
         seen = ", ".join(f"{one.method} {one.path}" for one in sent) or "nothing"
-        wrong.append(f"the check sent {seen}; expected one GET, since any other request may record something")
+        text = f"the check sent {seen}; expected one GET, since any other request may record something"
+        wrong.append(Problem("check", text))
     return wrong
 
 
-def _strays(server: Server, requests: Iterable[tuple[str, Request]]) -> list[str]:
+def _strays(server: Server, requests: Iterable[tuple[str, Request]]) -> list[Problem]:
     own = origin_of(server.base_url)
-    return [f"{what} goes to {request.origin}, not to base_url" for what, request in requests if request.origin != own]
+    found = [f"{what} goes to {request.origin}, not to base_url" for what, request in requests if request.origin != own]
+    return [Problem("login", text) for text in found]
 
 
 def _path(request: Request, server: Server) -> str:
