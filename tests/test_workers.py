@@ -45,14 +45,22 @@ if __name__ == "__main__":
 
 
 class Divided(World):
-    """A world whose runs are divided among processes."""
+    """A world whose runs are divided among processes. ``sink``: the name of its target, where it has one."""
+
+    sink: str = ""
 
     def start(self, **more: Any) -> "subprocess.Popen[str]":  # type: ignore[override]
         script = self.folder / "run.py"
         script.write_text(RUN)
         return subprocess.Popen(
             [
-                *(sys.executable, str(script), str(self.folder / "penstock.toml"), self.target, *map(str, WINDOW)),
+                *(
+                    sys.executable,
+                    str(script),
+                    str(self.folder / "penstock.toml"),
+                    self.sink or self.target,
+                    *map(str, WINDOW),
+                ),
                 json.dumps({"workers": 2, **more}),
             ],
             env={**os.environ, "PYTHONPATH": str(HERE)},

@@ -19,14 +19,13 @@ class Assignment:
     """
     The part of a run for one worker. It can be pickled, holds no secret, and prints none.
 
-    ``number``: of the part; the first is 1. ``sources``: what it reads of. ``versions``: the distributions that a
-    worker must have, each with its version. ``order``: for the function that does the work.
+    ``number``: of the part; the first is 1. ``sources``: what it reads of. ``order``: for the function that does the
+    work.
     """
 
     number: int
     run_id: str
     sources: tuple[str, ...]
-    versions: Mapping[str, str] = field(factory=dict)
     order: Any = field(repr=False, default=None)
 
 
@@ -42,9 +41,12 @@ class Line(Protocol):
 
 Work = Callable[[Assignment, Line], Message]
 """
-Carries out an assignment in a worker, and returns its result. A function at the top of a module, so that it can be
-pickled. It does not raise, except for an assignment that the worker must not begin: PluginError.
+Carries out an assignment in a worker, and returns its result. It can be pickled. What it raises is a defect, or an
+assignment that this worker must not begin.
 """
+
+Trial = Callable[[], None]
+"""Raises an error, of penstock's or another, where the process that calls it cannot be a worker. It can be pickled."""
 
 
 class Coordinator(Protocol):
@@ -82,8 +84,8 @@ class Engine(Protocol):
     def is_local(self) -> bool:
         """Whether all workers run on this machine, with its files and its environment."""
 
-    def check(self, versions: Mapping[str, str]) -> None:
-        """Raises PluginError where a worker lacks one of these distributions, or has another version."""
+    def check(self, trial: Trial) -> None:
+        """Call ``trial`` on every worker. Raises UsageError, with the worker's name and the reason, where it raises."""
 
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
         """

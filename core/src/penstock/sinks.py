@@ -469,6 +469,10 @@ class Part:
 class Divisible(Protocol):
     """A sink whose targets several processes can write at once."""
 
+    @property
+    def one_machine(self) -> bool:
+        """Whether all these processes must run on one machine."""
+
     def open_part(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part) -> Target:
         """
         As ``open`` does, by one part. The part that opens the target first settles what a crash interrupted; a part

@@ -124,6 +124,15 @@ def penstock_engines() -> "Iterable[Registration]":
     from penstock_plugins.engines.processes import Processes
 
     yield Registration(name="processes", factory=Processes.make, summary="processes of this machine (--workers)")
+    yield Registration(name="dask", factory=_dask, summary="workers of a Dask cluster (extra: dask)")
+
+
+def _dask(**options: Any) -> Any:
+    from penstock_plugins.sinks import installed
+
+    with installed("dask"):
+        from penstock_plugins.engines.dask import Dask
+    return Dask.make(**options)
 
 
 @hookimpl

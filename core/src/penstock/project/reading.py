@@ -220,10 +220,8 @@ class Reading:
         from penstock.project.workers import divided, engine_of, run_by  # a run of one process starts without it
 
         chosen = engine_of(self._setup, engine, workers)
-        division = divided(self._setup, choice, jobs, chosen, clock.now())
-        if division is None:
-            return partial(runner.run, jobs)
-        return partial(run_by, self._setup, name, choice, jobs, chosen, division)
+        found = divided(self._setup, name, choice, jobs, chosen, clock.now())
+        return partial(runner.run, jobs) if found is None else partial(run_by, chosen, jobs, *found)
 
     def _performed(
         self,

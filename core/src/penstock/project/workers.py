@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from importlib import import_module, metadata
 from pathlib import Path
 from types import ModuleType
@@ -22,31 +23,40 @@ from penstock._plan.planner import Job, plan
 from penstock._run.divided import part_of, run_divided, run_part, weights_of
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message
-from penstock.errors import PenstockError, PluginError, TargetError, UsageError
+from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
 from penstock.project.jobs import Choice, jobs_for
 from penstock.project.setup import Setup, blamed
+from penstock.protocols import Named
 from penstock.report import RunReport
 from penstock.sinks import Divisible
 
 PROCESSES = "processes"  # the engine of --workers without --engine
+LOST_HOST_S = 120.0  # after so long at most, a database notices that a host was lost, and its locks are free
+LOCK_EVERY_S = 2.0
 
 
 @frozen(kw_only=True)
 class Order:
-    """What a worker needs to know; no secret is among it."""
+    """
+    What a worker needs to know; no secret is among it. ``versions``: of the distributions that it must have.
+
+    ``relieved``: another worker may take over the part of one that was lost, whose lock may be held for a while.
+    """
 
     file: str | None
     sets: tuple[str, ...]
     plugins: tuple[str, ...] | None  # modules, in place of the installed plugins
+    path: tuple[str, ...]  # of these modules
     strict_plugins: bool
+    versions: Mapping[str, str]
     name: str
     choice: Choice
-    started_at: datetime
-    deadline_at: datetime | None
-    strict: bool
-    division: Division = field(repr=False)
     shared_tokens: bool
-    path: tuple[str, ...] = ()  # of modules
+    relieved: bool
+    started_at: datetime
+    deadline_at: datetime | None = None
+    strict: bool = False
+    division: Division | None = field(default=None, repr=False)
 
 
 def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
@@ -59,9 +69,12 @@ def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
     return engine
 
 
-def divided(setup: Setup, choice: Choice, jobs: Sequence[Job], engine: Engine, now: datetime) -> Division | None:
+def divided(
+    setup: Setup, name: str, choice: Choice, jobs: Sequence[Job], engine: Engine, now: datetime
+) -> tuple[Division, Order] | None:
     """
-    The division of these jobs among the workers of an engine; None where one part would have all of it.
+    The division of these jobs among the workers of an engine, and what each worker needs to know. None where one part
+    would have all of it on this machine.
 
     Raises UsageError for what cannot be divided, before anything is requested.
     """
@@ -72,7 +85,27 @@ def divided(setup: Setup, choice: Choice, jobs: Sequence[Job], engine: Engine, n
                 "this sink cannot be written by several workers at once. Choose one that can, such as jsonl:DIR, "
                 "csv:DIR or Postgres, or run without --workers and --engine."
             )
-    engine.check(_versions(setup, jobs))
+        if job.sink.one_machine and not engine.is_local:
+            raise TargetError(
+                "this sink can be written by the processes of one machine only: its ledger is a file that machines "
+                "cannot share. Name a Postgres database, or divide the run among processes with --workers."
+            )
+        if not engine.carries_secrets:
+            _refuse_changing_tokens(job)
+    order = Order(
+        file=None if setup.config.path is None else str(setup.config.path.absolute()),
+        sets=tuple(setup.sets),
+        plugins=_modules(setup),
+        path=tuple(sys.path) if setup.plugins is not None and engine.is_local else (),
+        strict_plugins=setup.strict_plugins,
+        versions=setup.registry.versions(job.source.connector.name for job in jobs),
+        name=name,
+        choice=choice,
+        shared_tokens=engine.carries_secrets,
+        relieved=not engine.is_local,
+        started_at=now,
+    )
+    engine.check(partial(try_worker, order))
     plans = []
     for job in jobs:
         with blamed(job.source.connector):
@@ -80,16 +113,14 @@ def divided(setup: Setup, choice: Choice, jobs: Sequence[Job], engine: Engine, n
     weights, listed = weights_of(jobs, plans)
     division = divide(engine.workers, {job.source.name: concurrency_of(job.source) for job in jobs}, weights, listed)
     holders = {number for numbers in division.holders.values() for number in numbers}
-    return division if len(holders) > 1 or not engine.is_local else None
+    return (division, order) if len(holders) > 1 or not engine.is_local else None
 
 
 def run_by(
-    setup: Setup,
-    name: str,
-    choice: Choice,
-    jobs: Sequence[Job],
     engine: Engine,
+    jobs: Sequence[Job],
     division: Division,
+    order: Order,
     *,
     clock: Clock,
     deadline_s: float | None,
@@ -97,92 +128,80 @@ def run_by(
     on_event: Emit,
 ) -> RunReport:
     """Run the jobs by the workers of the engine."""
-    now = clock.now()
-    order = Order(
-        file=None if setup.config.path is None else str(setup.config.path.absolute()),
-        sets=tuple(setup.sets),
-        plugins=_modules(setup),
-        strict_plugins=setup.strict_plugins,
-        name=name,
-        choice=choice,
-        started_at=now,
-        deadline_at=None if deadline_s is None else now + timedelta(seconds=deadline_s),
-        strict=strict,
-        division=division,
-        shared_tokens=engine.carries_secrets,
-        path=tuple(sys.path) if setup.plugins is not None else (),
-    )
-    versions = _versions(setup, jobs)
 
     def assign(run_id: str, started_at: datetime, number: int, sources: Sequence[str]) -> Assignment:
-        return Assignment(
-            number=number,
-            run_id=run_id,
-            sources=tuple(sources),
-            versions=versions,
-            order=evolve(order, started_at=started_at),
-        )
+        deadline_at = None if deadline_s is None else started_at + timedelta(seconds=deadline_s)
+        own = evolve(order, started_at=started_at, deadline_at=deadline_at, strict=strict, division=division)
+        return Assignment(number=number, run_id=run_id, sources=tuple(sources), order=own)
 
     return run_divided(
-        jobs,
-        division,
-        engine,
-        work,
-        assign,
-        clock=clock,
-        deadline_s=deadline_s,
-        strict=strict,
-        on_event=on_event,
+        jobs, division, engine, work, assign, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event
     )
+
+
+# --- in a worker ------------------------------------------------------------------------------------------------------
+
+
+def try_worker(order: Order) -> None:
+    """Raises PenstockError where this process cannot carry out a part: its installation, configuration or secrets."""
+    check_versions(order.versions)
+    jobs_for(_setup(order), order.name, order.choice, order.started_at, lambda text: None)
 
 
 def work(assignment: Assignment, line: Line) -> Message:
-    """Carry out an assignment, in a worker. The result has the report, or the reason why there is none."""
+    """Carry out an assignment. The result has the report, or the reason why there is none."""
     order: Order = assignment.order
-    check_versions(assignment.versions)
+    check_versions(order.versions)
+    clock = Clock()
+    end = clock.monotonic() + (LOST_HOST_S if order.relieved else 0.0)
     try:
-        clock = Clock()
         jobs = _jobs(assignment, order)
-        deadline_s = None
-        if order.deadline_at is not None:
-            deadline_s = max(0.0, (order.deadline_at - clock.now()).total_seconds())
-        report = run_part(
-            jobs,
-            assignment,
-            line,
-            started_at=order.started_at,
-            clock=clock,
-            deadline_s=deadline_s,
-            strict=order.strict,
-            shared_tokens=order.shared_tokens,
-        )
+        while True:
+            deadline_s = None
+            if order.deadline_at is not None:
+                deadline_s = max(0.0, (order.deadline_at - clock.now()).total_seconds())
+            try:
+                report = run_part(
+                    jobs,
+                    assignment,
+                    line,
+                    started_at=order.started_at,
+                    clock=clock,
+                    deadline_s=deadline_s,
+                    strict=order.strict,
+                    shared_tokens=order.shared_tokens,
+                )
+                break
+            except LockHeldError:  # by the worker in whose place this one is
+                if clock.monotonic() >= end:
+                    raise
+                clock.sleep(LOCK_EVERY_S)
     except PenstockError as error:
         return {"failed": str(error)}
     return {"report": report.as_part()}
 
 
 def _jobs(assignment: Assignment, order: Order) -> list[Job]:
-    sys.path.extend(one for one in order.path if one not in sys.path)
-    plugins = None if order.plugins is None else tuple(map(import_module, order.plugins))
-    setup = Setup(
-        file=None if order.file is None else Path(order.file),
-        sets=order.sets,
-        plugins=plugins,
-        environ=os.environ,
-        strict_plugins=order.strict_plugins,
-    )
-    jobs, _ = jobs_for(setup, order.name, order.choice, order.started_at, lambda text: None)
+    assert order.division is not None, "an assignment is part of a division"
+    jobs, _ = jobs_for(_setup(order), order.name, order.choice, order.started_at, lambda text: None)
     share = Share(division=order.division, number=assignment.number)
+    part = part_of(assignment.run_id, assignment.number)
     return [
-        evolve(
-            job,
-            source=share.limited(job.source),
-            share=share,
-            part=part_of(assignment.run_id, assignment.number),
-        )
+        evolve(job, source=share.limited(job.source), share=share, part=part)
         for job in jobs
         if job.source.name in assignment.sources
     ]
+
+
+def _setup(order: Order) -> Setup:
+    sys.path.extend(one for one in order.path if one not in sys.path)
+    return Setup(
+        file={} if order.file is None else Path(order.file),  # a file in this process's directory is another one
+        sets=order.sets,
+        plugins=None if order.plugins is None else tuple(map(import_module, order.plugins)),
+        environ=os.environ,
+        strict_plugins=order.strict_plugins,
+    )
 
 
 def check_versions(versions: Mapping[str, str]) -> None:
@@ -197,10 +216,6 @@ def check_versions(versions: Mapping[str, str]) -> None:
                 f"{name} is version {found} on this worker and {expected} where the run was started; install the "
                 "same version on both"
             )
-
-
-def _versions(setup: Setup, jobs: Sequence[Job]) -> dict[str, str]:
-    return setup.registry.versions(job.source.connector.name for job in jobs)
 
 
 def _refuse_what_stays_here(setup: Setup, choice: Choice, engine: Engine) -> None:
@@ -218,6 +233,21 @@ def _refuse_what_stays_here(setup: Setup, choice: Choice, engine: Engine) -> Non
             "the password of --to would be sent to the workers. Name a sink of the configuration, whose dsn each "
             'worker reads by itself: dsn = { env = "NAME" }'
         )
+
+
+def _refuse_changing_tokens(job: Job) -> None:
+    """Raises UsageError where a grant ends the token before it: several workers would end each other's."""
+    source = job.source
+    for account in (None, *source.settings.account_tables):
+        make = source.connector.authenticator
+        signer = make(source.settings.for_account(account)) if make is not None else None
+        if isinstance(signer, Named):
+            signer = source.registry.component("authenticator", signer)
+        if hasattr(signer, "renew_request"):
+            raise UsageError(
+                f"{source.name} gets a token that changes with every grant, and one token can be shared with workers "
+                "over TLS only. Use a scheduler with TLS (--engine dask:tls://HOST:PORT), or --workers on one machine."
+            )
 
 
 def _modules(setup: Setup) -> tuple[str, ...] | None:

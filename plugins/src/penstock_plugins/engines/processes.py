@@ -9,12 +9,12 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 
 from attrs import define, field, frozen
 from penstock import UsageError
-from penstock.engines import Assignment, Coordinator, Line, Message, Work
+from penstock.engines import Assignment, Coordinator, Line, Message, Trial, Work
 
 
 @frozen
@@ -32,8 +32,8 @@ class Processes:
             raise UsageError(f"processes have no address: write --workers N, without {address!r}")
         return cls(workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
 
-    def check(self, versions: Mapping[str, str]) -> None:
-        """Workers are processes of the same installation."""
+    def check(self, trial: Trial) -> None:
+        """No effect: these workers have the installation, the files and the environment of this process."""
 
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
         context = multiprocessing.get_context("spawn")

@@ -30,7 +30,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import BinaryIO
+from typing import BinaryIO, ClassVar
 
 from attrs import define, evolve, frozen
 from penstock import (
@@ -82,6 +82,7 @@ class FileSink:
     directory: Path
     codec: Codec
     compress: bool = False
+    one_machine: ClassVar[bool] = True  # SQLite's log cannot be shared over a network
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "FileTarget":
         return self._open(source, run_id, streams, None)

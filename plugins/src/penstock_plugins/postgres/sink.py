@@ -20,6 +20,7 @@ import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
+from typing import ClassVar
 
 from attrs import field, frozen
 from penstock import (
@@ -65,6 +66,7 @@ class PostgresSink:
     nul: Nul = "reject"
     memory_bytes: int = MEMORY_BYTES
     lock_wait_ms: int = LOCK_WAIT_MS
+    one_machine: ClassVar[bool] = False
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "PostgresTarget":
         return self._open(source, run_id, streams, None)

@@ -1,0 +1,252 @@
+"""
+Workers of a Dask cluster, one task for each part of a run: ``penstock run NAME --engine dask://SCHEDULER:8786``.
+
+Dask distributes, and gives the task of a worker that died to another one. Workers and coordinator write to each other
+through two kinds of Dask queues: one that the coordinator reads, and one for the answers to each task.
+"""
+
+import asyncio
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from typing import Any
+from uuid import uuid4
+
+import distributed
+from attrs import define, field
+from penstock import PluginError, UsageError
+from penstock.engines import Assignment, Coordinator, Message, Trial, Work
+
+CONNECT_S = 10.0
+LISTEN_S = 0.1
+LOST_AFTER_S = 5.0  # without the scheduler: the parts are lost, to the coordinator and to the workers
+GRANT_S = 300.0  # for an answer: a login may be retried for a while
+
+
+@define(eq=False, slots=False)  # cached_property needs a __dict__
+class Dask:
+    """See :class:`penstock.engines.Engine`."""
+
+    address: str
+    parts: int | None
+    is_local = False
+
+    @classmethod
+    def make(cls, address: str = "", workers: int | None = None) -> "Dask":
+        """``address``: ``//HOST:PORT``, or with a scheme of Dask's own, such as ``tls://HOST:PORT``."""
+        host = address.rpartition("//")[2]
+        if not host:
+            raise UsageError(
+                "dask needs the address of its scheduler: --engine dask://HOST:8786, or dask:tls://HOST:8786"
+            )
+        return cls(f"tcp:{address}" if address.startswith("//") else address, workers)
+
+    @property
+    def carries_secrets(self) -> bool:
+        return self.address.startswith("tls://")
+
+    @cached_property
+    def client(self) -> distributed.Client:
+        """The connection to the scheduler. Raises UsageError."""
+        for name in ("distributed.client", "distributed.core"):  # the run's report states what becomes of its parts
+            logging.getLogger(name).setLevel(logging.CRITICAL)
+        try:
+            return distributed.Client(self.address, timeout=CONNECT_S, set_as_default=False, name="penstock")
+        except (OSError, ValueError, TypeError) as error:
+            raise UsageError(
+                f"the Dask scheduler {self.address} cannot be reached: {str(error) or type(error).__name__}. Check the "
+                "address, and that it runs; a scheduler with TLS is dask:tls://HOST:PORT, with the certificates in "
+                "Dask's configuration."
+            ) from None
+
+    @property
+    def workers(self) -> int:
+        try:
+            self.client.wait_for_workers(1, timeout=CONNECT_S)
+        except TimeoutError:
+            raise UsageError(
+                f"no worker is connected to the Dask scheduler {self.address}: start some (dask worker)"
+            ) from None
+        return self.parts or len(self.client.nthreads())
+
+    def check(self, trial: Trial) -> None:
+        assert self.workers
+        for worker, error in self.client.run(trial, on_error="return").items():
+            if isinstance(error, BaseException):
+                reason = f"{type(error).__name__}: {error}" if not isinstance(error, UsageError) else str(error)
+                raise PluginError(
+                    f"the worker {worker} of {self.address} cannot carry out a part of this run: {reason}"
+                )
+
+    def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
+        name = f"penstock-{assignments[0].run_id}"
+        tasks = {
+            one.number: self.client.submit(carry_out, one, work, name, key=f"{name}-{one.number}", pure=False)
+            for one in assignments
+        }
+        desk = _Desk(client=self.client, coordinator=coordinator, inbox=distributed.Queue(name, client=self.client))
+        seen = time.monotonic()
+        with desk.answering(len(assignments)):
+            while tasks:
+                try:
+                    desk.hear()
+                    seen = time.monotonic()
+                except (OSError, asyncio.CancelledError, RuntimeError):
+                    time.sleep(LISTEN_S)
+                gone = self.client.status != "running" and time.monotonic() - seen > LOST_AFTER_S
+                for number in [number for number, task in tasks.items() if gone or task.done()]:
+                    self._end(number, tasks.pop(number), desk, gone=gone)
+        with suppress(Exception):
+            self.client.close(timeout=LOST_AFTER_S)
+
+    def _end(self, number: int, task: distributed.Future, desk: "_Desk", *, gone: bool) -> None:
+        if gone or task.status != "finished":
+            reason = "the Dask scheduler is gone" if gone else _reason(task)
+            desk.coordinator.lost(number, reason)
+            return
+        try:
+            found = task.result(timeout=LOST_AFTER_S)
+        except Exception as error:
+            desk.coordinator.lost(number, f"its result was lost with its worker ({type(error).__name__})")
+            return
+        for message in found["sent"]:
+            desk.coordinator.heard(number, message)
+        desk.coordinator.done(number, found["result"])
+
+
+def _reason(task: distributed.Future) -> str:
+    try:
+        error = task.exception(timeout=LOST_AFTER_S)
+    except Exception as failed:
+        error = failed
+    return f"{type(error).__name__}: {error}" if error is not None else f"Dask reports it as {task.status}"
+
+
+@define(eq=False, kw_only=True)
+class _Desk:
+    """The coordinator's side of the queues."""
+
+    client: distributed.Client
+    coordinator: Coordinator
+    inbox: distributed.Queue
+    _boxes: dict[str, distributed.Queue] = field(factory=dict, init=False)
+    _pool: ThreadPoolExecutor = field(init=False)
+
+    @contextmanager
+    def answering(self, tasks: int) -> Iterator[None]:
+        """Answers are given by threads: one may take as long as a login."""
+        self._pool = ThreadPoolExecutor(2 * tasks, thread_name_prefix="answer")
+        try:
+            yield
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            for box in (self.inbox, *self._boxes.values()):
+                with suppress(Exception):
+                    box.close()
+
+    def hear(self) -> None:
+        """Take one message, if there is any; waits a moment for it. Raises OSError and others without a scheduler."""
+        try:
+            found = json.loads(self.inbox.get(timeout=LISTEN_S))
+        except TimeoutError:
+            return
+        for message in found["sent"]:
+            self.coordinator.heard(found["number"], message)
+        box = self._boxes.setdefault(found["box"], distributed.Queue(found["box"], client=self.client))
+        self._pool.submit(self._answer, box, found)
+
+    def _answer(self, box: distributed.Queue, found: Message) -> None:
+        answer = self.coordinator.answer(found["number"], found["ask"])
+        with suppress(Exception):  # without a scheduler there is nobody to answer
+            box.put(json.dumps({"id": found["id"], "answer": answer}), timeout=LOST_AFTER_S)
+
+
+# --- in a worker ------------------------------------------------------------------------------------------------------
+
+
+def carry_out(assignment: Assignment, work: Work, inbox: str) -> Message:
+    """The task of one part."""
+    worker = distributed.get_worker()
+    key = worker.get_current_task()
+    client = distributed.get_client()
+    box = f"{inbox}-{assignment.number}-{uuid4().hex}"
+    line = _QueueLine(
+        number=assignment.number,
+        box=box,
+        inbox=distributed.Queue(inbox, client=client),
+        answers=distributed.Queue(box, client=client),
+        is_wanted=lambda: _is_wanted(worker, key),
+    )
+    try:
+        result = work(assignment, line)
+    finally:
+        line.close()
+    return {"result": result, "sent": line.taken()}
+
+
+def _is_wanted(worker: Any, key: str) -> bool:
+    """Whether anybody waits for the task: a scheduler forgets the tasks of a client that is gone."""
+    task = worker.state.tasks.get(key)
+    return worker.status.name == "running" and task is not None and task.state not in ("cancelled", "forgotten")
+
+
+@define(eq=False, kw_only=True)
+class _QueueLine:
+    """
+    See :class:`penstock.engines.Line`. What is sent travels with the next question, since orders are requested several
+    times a second.
+    """
+
+    number: int
+    box: str
+    inbox: distributed.Queue
+    answers: distributed.Queue
+    is_wanted: Callable[[], bool]
+    _sent: list[Message] = field(factory=list, init=False)
+    _asked: int = field(default=0, init=False)
+    _asking: threading.Lock = field(factory=threading.Lock, init=False)
+    _sending: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def send(self, message: Message) -> None:
+        with self._sending:
+            self._sent.append(message)
+
+    def taken(self) -> list[Message]:
+        """What was not sent yet."""
+        with self._sending:
+            sent, self._sent = self._sent, []
+        return sent
+
+    def ask(self, message: Message) -> Message:
+        with self._asking:
+            self._asked += 1
+            asked = {"number": self.number, "box": self.box, "id": self._asked, "sent": self.taken(), "ask": message}
+            patience_s = GRANT_S if message["kind"] == "grant" else 2 * LOST_AFTER_S
+            try:
+                self.inbox.put(json.dumps(asked), timeout=LOST_AFTER_S)
+                return self._answer(time.monotonic() + patience_s)
+            except (TimeoutError, asyncio.CancelledError, RuntimeError) as error:
+                raise OSError(f"the coordinator does not answer: {error}") from None
+
+    def _answer(self, end: float) -> Message:
+        while True:
+            if not self.is_wanted():
+                raise OSError("the coordinator is gone")
+            try:
+                found = json.loads(self.answers.get(timeout=1.0))
+            except TimeoutError:
+                if time.monotonic() >= end:
+                    raise
+                continue
+            if found["id"] == self._asked:  # else one that came too late
+                answer: Message = found["answer"]
+                return answer
+
+    def close(self) -> None:
+        with suppress(Exception):
+            self.answers.close()

@@ -1,0 +1,323 @@
+"""
+Runs by the workers of a Dask cluster: a real scheduler and workers in processes of their own, killed at will.
+"""
+
+import json
+import os
+import pickle
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import many
+import penstock_plugins
+import pytest
+from attrs import define, field
+from many import SHOPS, Imitation
+from penstock import PluginError, Project, UsageError
+from penstock.sandbox.server import serve
+from penstock.testing.pg import server as postgres
+from test_workers import Divided, eventually
+
+pytest.importorskip("distributed", reason="no Dask distributed: uv sync --group engines")
+pytestmark = pytest.mark.large
+
+HERE = Path(__file__).parent
+
+
+@define(eq=False)
+class Cluster:
+    """A scheduler and its workers, each a process."""
+
+    folder: Path
+    environ: dict[str, str] = field(factory=dict)
+    scheduler: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
+    workers: "list[subprocess.Popen[bytes]]" = field(factory=list, init=False)
+
+    def start(self, workers: int) -> "Cluster":
+        self.address_file.unlink(missing_ok=True)
+        self.scheduler = self._process("scheduler", "--port", "0", "--host", "127.0.0.1")
+        eventually(lambda: self.address_file.exists() and self.address_file.stat().st_size)
+        for _ in range(workers):
+            self.add()
+        eventually(lambda: self.log("worker").count("Registered to") >= len(self.logs), 60)
+        return self
+
+    def add(self) -> "subprocess.Popen[bytes]":
+        options = ("--nthreads", "1", "--no-nanny", "--host", "127.0.0.1", "--death-timeout", "20")
+        self.workers.append(self._process("worker", *options))
+        return self.workers[-1]
+
+    @property
+    def address_file(self) -> Path:
+        return self.folder / "scheduler.json"
+
+    @property
+    def engine(self) -> str:
+        return "dask:" + json.loads(self.address_file.read_text())["address"].removeprefix("tcp:")
+
+    @property
+    def logs(self) -> list[Path]:
+        return list(self.folder.glob("worker-*.log"))
+
+    def log(self, name: str) -> str:
+        return "".join(file.read_text(errors="replace") for file in self.folder.glob(f"{name}-*.log"))
+
+    def _process(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
+        log = (self.folder / f"{name}-{time.monotonic_ns()}.log").open("wb")
+        module = f"distributed.cli.dask_{name}"
+        words = [sys.executable, "-m", module, "--scheduler-file", str(self.address_file), "--no-dashboard", *options]
+        with log:
+            return subprocess.Popen(
+                words,
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": str(HERE), **self.environ},
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def close(self) -> None:
+        for process in filter(None, (*self.workers, self.scheduler)):
+            with suppress(OSError):
+                process.kill()
+            process.wait()
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[Cluster]:
+    folder = tmp_path / "cluster"
+    folder.mkdir()
+    made = Cluster(folder)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> Iterator[Divided]:
+    """A world whose target is Postgres. Its secrets are in the environment only."""
+    with serve(app := Imitation()) as server, postgres().database() as dsn:
+        cluster.environ.update(MANY_PASSWORD="sesame", MANY_DSN=dsn)
+        monkeypatch.setenv("MANY_PASSWORD", "sesame")
+        monkeypatch.setenv("MANY_DSN", dsn)
+        made = Divided(app, tmp_path, dsn)
+        configure(made, server.base_url)
+        made.sink = "warehouse"
+        yield made
+        assert server.errors == []
+
+
+def configure(world: Divided, base_url: str, more: str = "concurrency = 4") -> None:
+    (world.folder / "penstock.toml").write_text(
+        f'[source.many]\nbase_url = "{base_url}"\npassword = {{ env = "MANY_PASSWORD" }}\n'
+        f"retry_first_s = 0.01\nshops = {json.dumps(SHOPS)}\n{more}\n"
+        '[sink.warehouse]\nkind = "postgres"\ndsn = { env = "MANY_DSN" }\n'
+    )
+
+
+def test_a_cluster_does_the_work_of_one_run(world: Divided, cluster: Cluster) -> None:
+    """
+    The rows and counts are those of one run, within the source's limits; a second run reads what is open only.
+    """
+    world.app.slow_s = 0.01
+    cluster.start(workers=3)
+
+    code, report = world.run(engine=cluster.engine, workers=None)
+
+    assert code == 0, report
+    world.assert_true()
+    assert world.app.at_once <= 4
+    assert len(set(world.app.submitted)) == len(world.app.submitted)
+    assert sum(one["partitions"]["delivered"] for one in report["sources"]["many"]["streams"].values()) == 85
+    code, report = world.run(engine=cluster.engine, workers=None)
+    assert (code, report["sources"]["many"]["streams"]["sales"]["partitions"]["skipped"]) == (0, 24)
+
+
+def test_no_secret_passes_the_scheduler(world: Divided, cluster: Cluster) -> None:
+    """
+    What is pickled for a worker has no secret in it, and neither have the cluster's logs.
+    """
+    from penstock_plugins.engines.dask import Dask
+
+    seen: list[bytes] = []
+    submit = Dask.run
+
+    def run(self: Dask, assignments: Any, work: Any, coordinator: Any) -> None:
+        seen.extend(pickle.dumps(one) + repr(one).encode() for one in assignments)
+        submit(self, assignments, work, coordinator)
+
+    cluster.start(workers=1)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Dask, "run", run)
+        result = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins]).run(
+            "many", to="warehouse", streams=["items"], engine=cluster.engine
+        )
+
+    assert result.exit_code == 0, result.errors
+    assert seen
+    for secret in (b"sesame", world.target.encode(), b"token-number"):
+        assert not any(secret in one for one in seen)
+        assert secret.decode() not in cluster.log("worker") + cluster.log("scheduler")
+
+
+def test_a_worker_that_cannot_is_refused_before_any_request(world: Divided, cluster: Cluster) -> None:
+    """
+    A worker without a secret, or with another version of a distribution, ends the run before anything is requested.
+    """
+    cluster.environ.pop("MANY_PASSWORD")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.delenv("MANY_PASSWORD")
+        cluster.start(workers=1)
+    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
+    with pytest.raises(PluginError, match="MANY_PASSWORD"):
+        project.run("many", to="warehouse", streams=["items"], engine=cluster.engine)
+    cluster.environ["MANY_PASSWORD"] = "sesame"
+    gone = cluster.workers.pop()
+    gone.kill()
+    gone.wait()
+    cluster.add()
+
+    def versions(registry: Any, connectors: Any) -> dict[str, str]:
+        return {"penstock-core": "0.0.1", "connector-nobody": "1.0"}
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("penstock._plugins.registry.Registry.versions", versions)
+        with pytest.raises(PluginError, match=r"penstock-core is version .* and 0\.0\.1 where the run was started"):
+            eventually(lambda: project.run("many", to="warehouse", streams=["items"], engine=cluster.engine))
+    assert not world.app.asked
+
+
+def test_one_token_serves_all_workers_over_tls(
+    world: Divided, cluster: Cluster, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Over TLS the coordinator logs in once for all workers, also where each login ends the token before it.
+    """
+    certificate, key = cluster.folder / "tls.crt", cluster.folder / "tls.key"
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "3650", "-subj", "/CN=127.0.0.1"),
+            *("-out", str(certificate), "-keyout", str(key)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    for place in ("CLIENT", "SCHEDULER", "WORKER"):
+        cluster.environ[f"DASK_DISTRIBUTED__COMM__TLS__{place}__CERT"] = str(certificate)
+        cluster.environ[f"DASK_DISTRIBUTED__COMM__TLS__{place}__KEY"] = str(key)
+    cluster.environ["DASK_DISTRIBUTED__COMM__TLS__CA_FILE"] = str(certificate)
+    cluster.environ["DASK_DISTRIBUTED__COMM__REQUIRE_ENCRYPTION"] = "True"
+    for name, value in cluster.environ.items():
+        monkeypatch.setenv(name, value)
+    world.app.one_token = True
+    world.app.slow_s = 0.01
+    cluster.start(workers=2)
+    assert cluster.engine.startswith("dask:tls://")
+
+    code, report = world.run(engine=cluster.engine, workers=None)
+
+    assert code == 0, report
+    assert world.app.asked["login"] == 1
+    world.assert_true()
+
+
+@pytest.mark.parametrize(
+    ("options", "reason"),
+    [
+        ({"to": "jsonl:out"}, "processes of one machine only"),
+        ({"to": "postgresql://me:password@host/db"}, "would be sent to the workers"),
+    ],
+    ids=["files", "password"],
+)
+def test_what_machines_cannot_share_is_refused(
+    world: Divided, cluster: Cluster, options: dict[str, Any], reason: str
+) -> None:
+    """
+    A target with one machine's ledger, and a password that would be sent, are refused by name.
+    """
+    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
+
+    with pytest.raises(UsageError, match=reason):
+        project.run("many", streams=["items"], engine="dask://127.0.0.1:1", **options)
+
+
+def test_a_scheduler_that_is_not_there(world: Divided) -> None:
+    """
+    An address without a scheduler is one message.
+    """
+    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("penstock_plugins.engines.dask.CONNECT_S", 1.0)
+        with pytest.raises(UsageError, match="cannot be reached"):
+            project.run("many", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
+
+
+def test_the_part_of_a_killed_worker_goes_elsewhere(world: Divided, cluster: Cluster) -> None:
+    """
+    kill -9 of a worker: another one takes over its part, goes on from the ledger, and adopts its reports. The run ends
+    with 0, and its counts are those of one run.
+    """
+    world.app.slow_s = 0.05
+    cluster.start(workers=2)
+    process = world.start(engine=cluster.engine, workers=2)
+    eventually(lambda: sum(world.app.asked.values()) > 20, 60)
+    cluster.workers[0].kill()
+    code, report = world.ended(process)
+
+    assert code == 0, report
+    world.assert_true()
+    assert sum(one["partitions"]["delivered"] for one in report["sources"]["many"]["streams"].values()) == 85
+    assert len(world.app.submitted) - len(set(world.app.submitted)) <= 2
+
+
+@pytest.mark.parametrize("victim", ["scheduler", "client"])
+def test_the_next_run_goes_on(world: Divided, cluster: Cluster, victim: str) -> None:
+    """
+    kill -9 of the scheduler is exit code 1, that of the client ends the workers' parts; the next run leaves exactly the
+    provider's rows.
+    """
+    world.app.slow_s = 0.1
+    cluster.start(workers=2)
+    process = world.start(engine=cluster.engine, workers=2)
+    eventually(lambda: sum(world.app.asked.values()) > 20, 60)
+    if victim == "scheduler":
+        assert cluster.scheduler is not None
+        cluster.scheduler.kill()
+        code, report = world.ended(process)
+        assert code == 1, report
+        assert {one["error"] for one in report["errors"]} == {"WorkerLostError"}
+    else:
+        process.kill()
+        process.communicate()
+
+    world.app.slow_s = 0.0
+    code, report = eventually(lambda: free(world.run(workers=2)), 60)
+
+    assert code == 0, report
+    world.assert_true()
+
+
+def free(result: tuple[int, dict[str, Any]]) -> tuple[int, dict[str, Any]] | None:
+    """The result of a run that had the lock."""
+    return None if result[0] == 6 else result
+
+
+def test_sigterm_reaches_the_cluster(world: Divided, cluster: Cluster) -> None:
+    """
+    SIGTERM of the client ends the parts on all workers: exit code 130.
+    """
+    world.app.slow_s = 0.1
+    cluster.start(workers=2)
+    process = world.start(engine=cluster.engine, workers=2)
+    eventually(lambda: sum(world.app.asked.values()) > 15, 60)
+    process.send_signal(signal.SIGTERM)
+    code, report = world.ended(process)
+
+    assert code == 130, report
+    world.app.slow_s = 0.0
+    assert world.run(workers=1)[0] == 0
+    world.assert_true()
