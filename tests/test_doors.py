@@ -47,6 +47,8 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "singer-tools": ("singer-tools==0.4.1",),
     "singer-sdk": ("singer-sdk==0.54.9", "pytest"),
     "meltano": ("meltano==4.4.1",),
+    "airbyte": ("airbyte==0.71.3",),
+    "airbyte-cdk": ("airbyte-cdk[dev]==7.39.1",),
 }
 
 QUICKLY = {"PENSTOCK_SOURCE__TALROO__REQUESTS_PER_SECOND": "500", "PENSTOCK_SOURCE__TALROO__CONCURRENCY": "4"}
@@ -133,8 +135,9 @@ def _place(folder: Path, server: Server, app: Any) -> Place:
     place.write("bin/penstock", PENSTOCK)
     (folder / "bin" / "penstock").chmod(0o755)
     for name in ("talroo", "convertr"):
-        place.write(f"bin/tap-{name}", f'#!/bin/sh\nexec penstock singer {name} "$@"\n')
-        (folder / "bin" / f"tap-{name}").chmod(0o755)
+        for program, door in (("tap", "singer"), ("source", "airbyte")):
+            place.write(f"bin/{program}-{name}", f'#!/bin/sh\nexec penstock {door} {name} "$@"\n')
+            (folder / "bin" / f"{program}-{name}").chmod(0o755)
     return place
 
 
@@ -159,7 +162,7 @@ def convertr(tmp_path: Path) -> Iterator[Place]:
         server.app = app = ConvertrSandbox(server.base_url, TODAY)
         place = _place(tmp_path, server, app)
         keys = {"username": "reader@sandbox.example", "password": "sandbox password & more"}
-        place.keys = {**keys, "base_url": server.base_url}
+        place.keys = {**keys, "base_url": server.base_url, "requests_per_second": 1000.0, "concurrency": 4}
         place.write("convertr.json", {**place.keys, "start": START.isoformat()})
         yield place
 
@@ -394,3 +397,76 @@ def test_a_snapshot_reaches_a_target(name: str, convertr: Place, dsn: str) -> No
         expected = report["sources"]["convertr"]["streams"][stream]["records"]
         # A lead that was updated on several days is sent on each of them.
         assert 0 < len(rows) <= expected if stream != "campaigns" else len(rows) == expected
+
+
+# --- Airbyte ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_page_on_airbyte(talroo: Place) -> None:
+    """
+    Two syncs of PyAirbyte into DuckDB with a restatement between them: each row once, with its exact price.
+    """
+    talroo.page("airbyte.md", "airbyte")
+    open_day = TODAY - timedelta(days=1)
+    talroo.app.restate(open_day)
+    talroo.shell("python load.py", "airbyte", AIRBYTE_OFFLINE_MODE="1", DO_NOT_TRACK="1", NOW=LATER)
+
+    code = (
+        "import duckdb, json; c = duckdb.connect('talroo.duckdb'); rows = c.execute('select advertiser_id, "
+        "report_date, click_id, price_amount from main.clicks').fetchall(); print(json.dumps(rows, default=str))"
+    )
+    rows = json.loads(talroo.shell(f'python -c "{code}"', "airbyte"))
+    found = {(one, day, click): Decimal(price) if price else None for one, day, click, price in rows}
+    now = talroo.prices()
+    assert len(found) == len(rows)
+    assert {key: found.get(key, "missing") for key in now} == now
+    assert {day for _, day, _ in found.keys() - now.keys()} <= {open_day.isoformat()}
+
+
+CDK_TESTS = """
+import subprocess
+from airbyte_cdk.test import entrypoint_wrapper
+from airbyte_cdk.test.standard_tests import SourceTestSuiteBase
+
+class Program:
+    def spec(self, logger):
+        raise NotImplementedError
+
+def run(source, args, expecting_exception=None, *, expected_outcome=None):
+    done = subprocess.run([PROGRAM, *args], capture_output=True, text=True)
+    return entrypoint_wrapper.EntrypointOutput(messages=done.stdout.splitlines())
+
+entrypoint_wrapper._run_command = run
+
+class TestSource(SourceTestSuiteBase):
+    connector = Program
+"""
+
+ACCEPTANCE = """
+connector_image: airbyte/PROGRAM:dev
+acceptance_tests:
+  spec: {tests: [{config_path: config.json}]}
+  connection: {tests: [{config_path: config.json, status: succeed}]}
+  discovery: {tests: [{config_path: config.json}]}
+  basic_read: {tests: [{config_path: config.json, empty_streams: EMPTY}]}
+"""
+
+
+@pytest.mark.parametrize("provider", ["talroo", "convertr"])
+def test_the_standard_tests_of_the_cdk(provider: str, request: pytest.FixtureRequest) -> None:
+    """
+    Specification, check, catalog, records that match their schema, and a bad catalog, each by the program.
+    """
+    place: Place = request.getfixturevalue(provider)
+    program, folder = f"source-{provider}", place.folder / f"source-{provider}"
+    folder.mkdir()
+    (folder / "config.json").write_text((place.folder / f"{provider}.json").read_text())
+    (folder / "metadata.yaml").write_text(f"data: {{dockerRepository: airbyte/{program}, tags: ['language:python']}}\n")
+    (folder / "acceptance-test-config.yml").write_text(ACCEPTANCE.replace("PROGRAM", program).replace("EMPTY", "[]"))
+    (folder / "test_source.py").write_text(f'PROGRAM = "{program}"\n{CDK_TESTS}')
+    printed = place.shell(
+        f"cd {program} && python -m pytest -q -p no:cacheprovider -p airbyte_cdk.test.standard_tests.pytest_hooks "
+        "-k 'not docker and not image' test_source.py",
+        "airbyte-cdk",
+    )
+    assert int(re.search(r"(\d+) passed", printed)[1]) >= 6  # type: ignore[index]

@@ -115,6 +115,9 @@ def penstock_commands() -> "Iterable[Command]":
     yield Command(
         name="singer", target="penstock_plugins.doors.singer:singer", summary="Be a Singer tap for targets and Meltano."
     )
+    yield Command(
+        name="airbyte", target="penstock_plugins.doors.airbyte:airbyte", summary="Be an Airbyte source for PyAirbyte."
+    )
 
 
 @hookimpl

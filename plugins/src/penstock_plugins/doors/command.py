@@ -46,10 +46,11 @@ def run_to(
     streams: Sequence[str],
     excluded: Sequence[str],
     states: Mapping[str, Any],
+    listen: Callable[[Mapping[str, Any]], None] = lambda event: None,
 ) -> int:
     """
     Read these streams as a run does, and write them as messages to standard output. The exit code is that of ``run``;
-    a signal ends the run with the state of what is complete.
+    a signal ends the run with the state of what is complete. ``listen`` receives the events of the run.
     """
     if not streams:
         say("no stream is selected")
@@ -62,6 +63,7 @@ def run_to(
 
         def heard(event: Mapping[str, Any]) -> None:
             sink.heard(event)
+            listen(event)
             if event["event"] in ("notice", "note", "partition_failed", "retry", "defect"):
                 say(event["message"])
 

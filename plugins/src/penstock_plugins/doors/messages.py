@@ -8,6 +8,7 @@ covers. Nothing runs once per record: a block of JSON lines becomes messages by 
 import json
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import repeat
 from pathlib import Path
 from tempfile import SpooledTemporaryFile, gettempdir
@@ -17,6 +18,7 @@ from attrs import define, field, frozen
 from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
 from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
+from penstock_plugins.doors.schema import groups
 from penstock_plugins.files.disk import file_errors
 from penstock_plugins.files.jsonl import encode_lines
 from penstock_plugins.nested import json_texts
@@ -55,11 +57,15 @@ class Messages(Protocol):
     def around(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
         """What stands before and after the JSON of each record of this partition; the latter without a line end."""
 
-    def state(self, states: Mapping[str, Any]) -> bytes:
-        """The states of all streams."""
+    @property
+    def whole_states(self) -> bool:
+        """Whether a state names all streams, or those only that changed since the last one."""
 
-    def complete(self, stream: str) -> bytes:
-        """What comes after the last record of a stream of which every partition was delivered."""
+    def state(self, states: Mapping[str, Any]) -> bytes:
+        """The states of streams."""
+
+    def end(self, streams: Mapping[str, bool], state: bytes) -> bytes:
+        """What comes last. ``streams``: whether every partition of each was delivered. ``state``: the last state."""
 
 
 def message(value: Mapping[str, Any]) -> bytes:
@@ -102,6 +108,8 @@ class MessageTarget:
     sink: MessageSink
     ledger: StateLedger = field(init=False)
     _delivered: dict[str, int] = field(factory=dict, init=False)
+    _written: dict[str, Any] = field(factory=dict, init=False)  # stream -> its state that was written last
+    _begun: bool = field(default=False, init=False)
     _uncovered: int = field(default=0, init=False)  # partitions whose completion no state was written for
     _broken: bool = field(default=False, init=False)
 
@@ -115,6 +123,7 @@ class MessageTarget:
     def check(self, layouts: Sequence[Layout]) -> None:
         """Write the schemas and the former state, once, before the first record."""
         written = [layout for layout in layouts if layout.stream in self.chosen]
+        self._begun = True
         self.put(self.sink.messages.start(written, self._states()))
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "MessageWriter":
@@ -139,27 +148,37 @@ class MessageTarget:
         if not self.sink.bookmarks.delivered(entry) and not self._uncovered:
             return
         self._uncovered += 1
-        state = self.sink.messages.state(self._states())
+        states = self._states()
+        state = self.sink.messages.state(states)
         if self._uncovered * _STATE_BYTES >= len(state):
-            self._put_state(state)
+            self.put(state)
+            self._written |= states
+            self._uncovered = 0
 
     def finish(self, stream: str) -> None:
-        """State that the stream is complete, if every planned partition was delivered."""
-        if self._delivered.get(stream, 0) == self.sink.planned.get(stream):
-            for name in self.sink.bookmarks.travelling(stream):
-                self.put(self.sink.messages.complete(name))
+        """No effect: what is complete is known when all streams are read."""
 
     def close(self) -> None:
-        """Write the state of what is complete, also after an interruption: some readers take the last line only."""
-        if self._delivered and not self._broken:
-            self._put_state(self.sink.messages.state(self._states()))
-
-    def _put_state(self, state: bytes) -> None:
-        self.put(state)
-        self._uncovered = 0
+        """
+        Write the state of what is complete, also after an interruption: some readers take the last line only. A stream
+        is complete when all of its planned partitions were delivered.
+        """
+        if not self._begun:
+            return
+        streams = {
+            name: self._delivered.get(stream, 0) == self.sink.planned.get(stream)
+            for stream in groups(self.sink.bookmarks.layouts)
+            for name in self.sink.bookmarks.travelling(stream)
+        }
+        with suppress(OutputClosedError):
+            self.put(self.sink.messages.end(streams, self.sink.messages.state(self._states())))
 
     def _states(self) -> dict[str, Any]:
-        return {stream: self.sink.bookmarks.state(stream) for stream in self.chosen}
+        """The states to write next, of the streams in the order of their declaration."""
+        states = {stream: self.sink.bookmarks.state(stream) for stream in self.chosen}
+        if self.sink.messages.whole_states:
+            return states
+        return {stream: state for stream, state in states.items() if self._written.get(stream) != state}
 
 
 @define(eq=False)

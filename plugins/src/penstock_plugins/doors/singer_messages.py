@@ -56,7 +56,15 @@ class SingerMessages:
     def state(self, states: Mapping[str, Any]) -> bytes:
         return message({"type": "STATE", "value": {"bookmarks": states}})
 
-    def complete(self, stream: str) -> bytes:
+    @property
+    def whole_states(self) -> bool:
+        return True
+
+    def end(self, streams: Mapping[str, bool], state: bytes) -> bytes:
+        return b"".join(self.activate(stream) for stream, complete in streams.items() if complete) + state
+
+    def activate(self, stream: str) -> bytes:
+        """ACTIVATE_VERSION of a full table; nothing for another stream."""
         if stream not in self._versioned:
             return b""
         return message({"type": "ACTIVATE_VERSION", "stream": stream, "version": self.version})

@@ -214,7 +214,7 @@ class SingerTarget:
             yield from writer.held.records(messages, entry)
             if _replaces_all((writer, entry)):
                 for layout in writer.held.layouts:
-                    yield messages.complete(layout.stream)
+                    yield messages.activate(layout.stream)
         yield messages.state({stream: {"penstock": token} for stream in layouts})
 
 

@@ -1,0 +1,220 @@
+"""
+``penstock airbyte SOURCE spec|check|discover|read``: a source as an Airbyte source, for PyAirbyte and the platform.
+
+Messages go to standard output, everything else to stderr. The protocol:
+https://docs.airbyte.com/platform/understanding-airbyte/airbyte-protocol
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import click
+from attrs import field, frozen
+from penstock import Layout, LedgerEntry, PenstockError, Project, UsageError, mask
+
+from penstock_plugins.doors import schema
+from penstock_plugins.doors.command import JSON_FILE, read_json, run_to, standard_output
+from penstock_plugins.doors.messages import Texts, around, message
+
+VERBS = ("spec", "check", "discover", "read")
+_RECORD = "\0record"
+
+
+def _now_ms() -> int:
+    return int(datetime.now(UTC).timestamp() * 1000)
+
+
+@frozen
+class AirbyteMessages:
+    """RECORD, STATE of each stream, and the TRACE of each stream's status. ``failed``: stream -> the first error."""
+
+    failed: Mapping[str, str] = field(factory=dict)
+
+    @property
+    def texts(self) -> Texts:
+        return Texts()
+
+    @property
+    def whole_states(self) -> bool:
+        return False
+
+    def start(self, layouts: Sequence[Layout], states: Mapping[str, Any]) -> bytes:
+        return b"".join(_status(layout.stream, "STARTED") for layout in layouts)
+
+    def around(self, layout: Layout, entry: LedgerEntry) -> tuple[bytes, bytes]:
+        read_at = entry.read_at or datetime.now(UTC)
+        record = {"stream": layout.stream, "data": _RECORD, "emitted_at": int(read_at.timestamp() * 1000)}
+        return around({"type": "RECORD", "record": record}, _RECORD)
+
+    def state(self, states: Mapping[str, Any]) -> bytes:
+        return b"".join(
+            message(
+                {
+                    "type": "STATE",
+                    "state": {
+                        "type": "STREAM",
+                        "stream": {"stream_descriptor": {"name": stream}, "stream_state": state},
+                    },
+                }
+            )
+            for stream, state in states.items()
+        )
+
+    def end(self, streams: Mapping[str, bool], state: bytes) -> bytes:
+        errors = b"".join(trace_error(text, stream=stream) for stream, text in self.failed.items())
+        statuses = (_status(stream, "COMPLETE" if complete else "INCOMPLETE") for stream, complete in streams.items())
+        return state + errors + b"".join(statuses)
+
+
+def _status(stream: str, status: str) -> bytes:
+    about = {"stream_descriptor": {"name": stream}, "status": status}
+    return message(
+        {"type": "TRACE", "trace": {"type": "STREAM_STATUS", "emitted_at": _now_ms(), "stream_status": about}}
+    )
+
+
+def trace_error(text: str, kind: str = "transient_error", stream: str | None = None) -> bytes:
+    """The TRACE of an error."""
+    error: dict[str, Any] = {"message": mask(text), "failure_type": kind}
+    if stream is not None:
+        error["stream_descriptor"] = {"name": stream}
+    return message({"type": "TRACE", "trace": {"type": "ERROR", "emitted_at": _now_ms(), "error": error}})
+
+
+# --- spec and catalog -------------------------------------------------------------------------------------------------
+
+
+def specification(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The SPEC of a source with these settings (a JSON Schema); secrets as Airbyte marks them."""
+    properties = {name: _setting(one) for name, one in settings["properties"].items()}
+    return {
+        "type": "SPEC",
+        "spec": {
+            "connectionSpecification": {**settings, "properties": properties, "additionalProperties": True},
+            "supportsIncremental": True,
+        },
+    }
+
+
+def _setting(setting: Mapping[str, Any]) -> dict[str, Any]:
+    made = {key: value for key, value in setting.items() if key != "writeOnly"}
+    return {**made, "airbyte_secret": True} if setting.get("writeOnly") else made
+
+
+def stream_of(layout: Layout) -> dict[str, Any]:
+    """A stream of the catalog. The source keeps its own cursor; the column of the day is named as one."""
+    day = schema.day_of(layout)
+    return {
+        "name": layout.stream,
+        "json_schema": schema.json_schema(layout),
+        "supported_sync_modes": ["full_refresh", "incremental"] if day else ["full_refresh"],
+        "source_defined_primary_key": [[column] for column in schema.key_of(layout)],
+        **({"source_defined_cursor": True, "default_cursor_field": [day], "is_resumable": True} if day else {}),
+    }
+
+
+def selected(catalog: Mapping[str, Any], layouts: Sequence[Layout]) -> dict[str, str]:
+    """Stream -> sync mode, of a configured catalog. Raises UsageError for what the source does not have."""
+    known = {layout.stream: stream_of(layout)["supported_sync_modes"] for layout in layouts}
+    chosen: dict[str, str] = {}
+    try:
+        for one in catalog["streams"]:
+            name, mode = one["stream"]["name"], one["sync_mode"]
+            if name not in known:
+                raise UsageError(
+                    f"the catalog names the stream {name!r}, which this source does not have; there are "
+                    f"{', '.join(known)}. Discover the catalog again"
+                )
+            if mode not in known[name]:
+                raise UsageError(
+                    f"the catalog names the sync mode {mode!r} for {name}, which supports {' and '.join(known[name])}"
+                )
+            chosen[name] = mode
+    except (KeyError, TypeError):
+        raise UsageError("the catalog is not a configured catalog of Airbyte") from None
+    return chosen
+
+
+def states_of(found: Any) -> dict[str, Any]:
+    """Stream -> state, of a list of STATE messages (or of their content). Raises UsageError for another shape."""
+    states: dict[str, Any] = {}
+    try:
+        for one in found or ():
+            about = one.get("state", one)["stream"]
+            states[about["stream_descriptor"]["name"]] = about.get("stream_state") or {}
+    except (AttributeError, KeyError, TypeError):
+        raise UsageError("the state is not a list of states of streams, which `read` prints") from None
+    return states
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+@click.command("airbyte")
+@click.argument("source")
+@click.argument("verb", metavar="spec|check|discover|read")
+@click.option("--config", "config_file", type=JSON_FILE, metavar="FILE", help="Keys of the source as JSON.")
+@click.option("--catalog", "catalog_file", type=JSON_FILE, metavar="FILE", help="The configured catalog (read).")
+@click.option("--state", "state_file", type=JSON_FILE, metavar="FILE", help="The states printed last (read).")
+@click.pass_obj
+def airbyte(
+    project: Project,
+    source: str,
+    verb: str,
+    *,
+    config_file: Path | None,
+    catalog_file: Path | None,
+    state_file: Path | None,
+) -> int:
+    """
+    Be an Airbyte source: print the specification, the status, the catalog or the records of SOURCE as messages.
+
+    SOURCE is a source of the configuration, or a connector whose keys are in --config.
+    """
+    if source in VERBS and verb not in VERBS:
+        source, verb = verb, source
+    if verb not in VERBS:
+        raise UsageError(f"found {verb!r}, expected one of {', '.join(VERBS)}")
+    try:
+        if verb != "spec" and config_file is not None:
+            project = project.with_source(source, read_json(config_file, "--config", dict), where=str(config_file))
+        if verb == "spec":
+            return _print(specification(project.settings_schema(source)))
+        if verb == "check":
+            return _print({"type": "CONNECTION_STATUS", "connectionStatus": _checked(project, source)})
+        layouts = project.layouts(source, ["*"])
+        if verb == "discover":
+            return _print({"type": "CATALOG", "catalog": {"streams": [stream_of(layout) for layout in layouts]}})
+        if catalog_file is None:
+            raise UsageError("read needs --catalog, the configured catalog")
+        modes = selected(read_json(catalog_file, "--catalog", dict), layouts)
+        states = states_of(read_json(state_file, "--state", list)) if state_file is not None else {}
+        states = {name: state for name, state in states.items() if modes.get(name) == "incremental"}
+        failed: dict[str, str] = {}
+
+        def heard(event: Mapping[str, Any]) -> None:
+            if event["event"] == "partition_failed":
+                failed.setdefault(event["stream"], event["message"])
+
+        return run_to(project, source, AirbyteMessages(failed), list(modes), (), states, heard)
+    except PenstockError as error:
+        with standard_output() as output:
+            output(trace_error(str(error), "config_error" if isinstance(error, UsageError) else "system_error"))
+        raise
+
+
+def _print(value: Mapping[str, Any]) -> int:
+    with standard_output() as output:
+        output(message(value))
+    return 0
+
+
+def _checked(project: Project, source: str) -> dict[str, str]:
+    try:
+        checked = project.check(source)
+    except PenstockError as error:
+        return {"status": "FAILED", "message": mask(str(error))}
+    text = mask("; ".join(one.message for one in checked.checked))
+    return {"status": "FAILED" if checked.exit_code else "SUCCEEDED", "message": text}
