@@ -62,7 +62,7 @@ class Style:
             found = at(json.loads(request.body), self.param)
         found = int(str(found).removeprefix("c")) if found is not None else None
         if self.part == "page_number":
-            return SIZE * ((found or 1) - 1)
+            return int(request.params.get("limit", SIZE)) * ((found or 1) - 1)
         return found or 0
 
     def answer(self, request: SandboxRequest, rows: list[Any], following: int | None, **more: Any) -> SandboxResponse:
@@ -326,6 +326,7 @@ def test_the_page_after_the_last_may_be_an_error(style: Style, tmp_path: Path) -
             Style(part="cursor", options={"size_param": "limit"}, param="cursor", answers="next"), id="cursor"
         ),
         pytest.param(Style(part="link", options={"size_param": "limit"}, param="from", answers="Link:"), id="link"),
+        pytest.param(Style(part="page_number", options={"size_param": "limit"}, param="page"), id="number"),
     ],
 )
 def test_a_page_that_is_too_large_is_requested_smaller(
@@ -347,6 +348,27 @@ def test_a_page_that_is_too_large_is_requested_smaller(
     exit_code, delivered, _, error = shop.read()
 
     assert (exit_code, delivered) == (0, list(range(1, 12))), error
+
+
+@pytest.mark.parametrize("total", [None, 11], ids=["no total", "total"])
+def test_a_page_number_at_another_size_begins_where_the_page_before_it_ended(total: int | None, tmp_path: Path) -> None:
+    """
+    A provider that sends two records where four are requested, and then refuses the size: the page at half the size
+    would begin behind two records that nobody requested.
+    """
+    options = {"size_param": "limit", "size": 4, "too_large": (413,)}
+    envelope = Envelope(items="rows", total="total")
+    shop = Shop(Style(part="page_number", param="page"), tmp_path, 11, envelope=envelope, options=options)
+
+    def respond(request: SandboxRequest, start: int) -> Any:
+        size = int(request.params["limit"])
+        return 413 if start and size > 2 else shop.page(request, start, 2, total=total)
+
+    shop.respond = respond
+    exit_code, delivered, _, error = shop.read()
+
+    assert (exit_code, delivered) == (1, [])
+    assert "begins after 4 records, and 2 were listed before it" in error
 
 
 def test_a_body_without_an_object_cannot_be_paged(tmp_path: Path) -> None:

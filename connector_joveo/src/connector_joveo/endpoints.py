@@ -6,10 +6,9 @@ Every entry but that of ``send_s2s_event`` is inferred from the operation's titl
 """
 
 from collections.abc import Mapping
-from difflib import get_close_matches
 from typing import Any, NamedTuple
 
-from penstock import placeholders
+from penstock import placeholders, suggestion
 
 
 class Endpoint(NamedTuple):
@@ -107,8 +106,7 @@ def override(operation: str, configured: Any) -> Endpoint:
     of the two, or ``"GET /v2/clients"``. ValueError for anything else.
     """
     if operation not in ENDPOINTS:
-        near = get_close_matches(operation, ENDPOINTS, n=1)
-        raise ValueError(f"{operation!r} is not an operation of Joveo" + (f"; did you mean {near[0]}?" if near else ""))
+        raise ValueError(f"{operation!r} is not an operation of Joveo{suggestion(operation, ENDPOINTS)}")
     default = ENDPOINTS[operation]
     if isinstance(configured, str):
         method, _, path = configured.strip().partition(" ")

@@ -68,7 +68,7 @@ if TYPE_CHECKING:
         WrongFormatError as WrongFormatError,
     )
     from penstock.fault_points import fault_point as fault_point
-    from penstock.filters import known_filters as known_filters
+    from penstock.filters import known_filters as known_filters, suggestion as suggestion
     from penstock.model import (
         Answer as Answer,
         Batch as Batch,
@@ -236,7 +236,7 @@ PUBLIC = {
         "WrongFormatError",
     ),
     "penstock.fault_points": ("fault_point",),
-    "penstock.filters": ("known_filters",),
+    "penstock.filters": ("known_filters", "suggestion"),
     "penstock.model": (
         "Answer",
         "Batch",

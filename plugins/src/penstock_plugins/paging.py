@@ -119,7 +119,7 @@ class Shrinking(Paged):
 
 
 @frozen(kw_only=True)
-class PageNumber(Paged):
+class PageNumber(Shrinking):
     """
     Pages counted up by number: ``page=1, 2, 3, ...``, with their size if the provider takes one.
 
@@ -128,6 +128,10 @@ class PageNumber(Paged):
     it is empty or shorter than another page of the stream in this run (:attr:`penstock.Page.longest`).
 
     Where ``more`` states it, that decides in place of the length.
+
+    With ``too_large`` pages are requested one after the other. A refused page is requested at the largest size, up to
+    half of the former one, at which a page begins with the same record. PagingError is raised if the records listed
+    before it are not as many as its number implies, since the provider caps pages silently.
 
     ``ceiling``: the provider never lists more records than this. ``full_page_is_cut``: exactly ``size`` records over
     all pages, be it one page or many smaller ones, mean that the provider stopped there.
@@ -143,6 +147,8 @@ class PageNumber(Paged):
 
     def rest(self, first: Page) -> Sequence[Request] | None:
         start = self._number(first)
+        if self.too_large:
+            return None
         if first.answer.pages is not None:
             last = start + max(first.answer.pages, 1) - 1
         elif first.answer.total is None:
@@ -154,9 +160,20 @@ class PageNumber(Paged):
         return [self._with(first.request, self.param, number) for number in range(start + 1, last + 1)]
 
     def next(self, page: Page) -> Request | None:
+        if self.too_large:
+            self._check_place(page)
         if self._reached(page) or not self._goes_on(page):
             return None
         return self._with(page.request, self.param, self._number(page) + 1)
+
+    def smaller(self, request: Request, response: Response) -> Request | None:
+        size = self.size_of(request)
+        if size is None or response.status not in self.too_large or size < 2:
+            return None
+        before = (self._number_in(request) - self.first_page) * size
+        smaller = next(one for one in range(size // 2, 0, -1) if before % one == 0)
+        request = self._with(request, self.param, self.first_page + before // smaller)
+        return self._with(request, str(self.size_param), smaller)
 
     def may_cap(self) -> bool:
         return self.ceiling is not None or self.full_page_is_cut
@@ -168,8 +185,32 @@ class PageNumber(Paged):
             return True
         return self.ceiling is not None and (page.answer.total or 0) > self.ceiling
 
+    def _goes_on(self, page: Page) -> bool:
+        if not self.too_large or self._states_more(page) is not None:
+            return super()._goes_on(page)
+        if page.answer.pages is not None:
+            return page.count > 0 and self._number(page) - self.first_page + 1 < page.answer.pages
+        if page.answer.total is not None:
+            return page.count > 0 and page.listed < self._listed(page.answer.total)
+        return super()._goes_on(page)
+
+    def _check_place(self, page: Page) -> None:
+        """Raise PagingError if a page whose size was lowered does not begin where the one before it ended."""
+        size = self.size_of(page.request)
+        if size in (None, self.size):
+            return
+        before, listed = (self._number(page) - self.first_page) * (size or 0), page.listed - page.count
+        if before != listed:
+            raise PagingError(
+                f"{page.request} begins after {before} records, and {listed} were listed before it: the provider sends "
+                f"fewer than the {self.size} records that size requests. Set size to what it sends."
+            )
+
     def _number(self, page: Page) -> int:
-        number = self._value(page.request, self.param)
+        return self._number_in(page.request)
+
+    def _number_in(self, request: Request) -> int:
+        number = self._value(request, self.param)
         return self.first_page if number in (None, "") else int(number)
 
     def _listed(self, total: int) -> int:
