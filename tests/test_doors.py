@@ -37,6 +37,8 @@ TODAY = NOW.date()
 LATER = "2026-11-21T09:00:00+00:00"
 START = date(2026, 11, 15)
 
+PENSTOCK_BESIDE = [word for name in ("core", "plugins", "connector_talroo") for word in ("-e", str(ROOT / name))]
+
 # Name -> requirements. Where a client fails with what is newest, the reason is behind it.
 CLIENTS: Mapping[str, tuple[str, ...]] = {
     "target-jsonl": ("target-jsonl==0.1.4", "setuptools<80"),  # singer-python 5.8 imports pkg_resources
@@ -49,6 +51,9 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "meltano": ("meltano==4.4.1",),
     "airbyte": ("airbyte==0.71.3",),
     "airbyte-cdk": ("airbyte-cdk[dev]==7.39.1",),
+    "airflow": ("apache-airflow==3.3.2", *PENSTOCK_BESIDE),
+    "dagster": ("dagster==1.13.28", *PENSTOCK_BESIDE),
+    "prefect": ("prefect==3.8.8", "fastapi>=0.139,<0.150", *PENSTOCK_BESIDE),  # fastapi 0.165 breaks prefect's server
 }
 
 QUICKLY = {"PENSTOCK_SOURCE__TALROO__REQUESTS_PER_SECOND": "500", "PENSTOCK_SOURCE__TALROO__CONCURRENCY": "4"}

@@ -45,6 +45,7 @@ from penstock._config.notify import Occasion
 from penstock._util.clock import Clock
 from penstock.connector import ConnectorPlugin
 from penstock.project.notify import OCCASIONS
+from penstock.project.run_result import RunResult
 from penstock.report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.memory import MemorySink
@@ -814,6 +815,17 @@ def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path
     assert {one.target: one.error is None for one in result.targets} == {"files": True, "gone": False}
     assert any("the target gone cannot be read" in text for text in result.notices)
     assert project.rejected().exit_code == 1
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "outcome"),
+    [(0, "success"), (1, "retry"), (3, "failure"), (4, "retry"), (5, "failure"), (6, "skip"), (130, "failure")],
+)
+def test_an_exit_code_is_an_outcome_for_a_scheduler(exit_code: int, outcome: str) -> None:
+    """
+    Another try is worth it only where it can read what is missing.
+    """
+    assert RunResult(exit_code=exit_code, status="", run_id=None, report={}).outcome == outcome
 
 
 # --- read -------------------------------------------------------------------------------------------------------------

@@ -3,13 +3,16 @@ The results of ``run`` and ``plan``: frozen values with the exit code of the equ
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 
 from attrs import field, frozen
 
 from penstock._plan.planner import PlannedPartition
 from penstock.errors import PenstockError
 from penstock.report import RunReport
+
+Outcome = Literal["success", "retry", "skip", "failure"]
+_OUTCOMES: Mapping[int, Outcome] = {0: "success", 1: "retry", 4: "retry", 6: "skip"}
 
 
 @frozen(kw_only=True)
@@ -36,6 +39,15 @@ class RunResult:
     @property
     def errors(self) -> tuple[Mapping[str, Any], ...]:
         return tuple(self.report["errors"])
+
+    @property
+    def outcome(self) -> Outcome:
+        """
+        For the task of a scheduler. ``retry``: partitions failed, the deadline was reached, or the provider's quota is
+        used up; another run reads only what is missing. ``skip``: another run writes the same. ``failure``: another try
+        changes nothing (credentials, configuration, records that were set aside, a run that was stopped).
+        """
+        return _OUTCOMES.get(self.exit_code, "failure")
 
     @classmethod
     def of(cls, report: RunReport, notices: tuple[str, ...] = ()) -> "RunResult":

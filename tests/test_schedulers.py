@@ -1,0 +1,184 @@
+"""
+Airflow, Dagster and Prefect: the examples of docs/python.md, each with the real scheduler (``make doors``).
+
+A scheduler keeps the machine's clock, and so do the provider and the days of these tests.
+"""
+
+import json
+import os
+import re
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define
+from imitation_talroo import TalrooSandbox
+from penstock.sandbox.server import Server, serve
+from penstock_plugins.files.jsonl import JsonLines
+from penstock_plugins.files.sink import FileSink
+from test_doors import QUICKLY, ROOT, client
+from time_machine import escape_hatch
+
+pytestmark = pytest.mark.doors
+
+EXAMPLES = dict(
+    re.findall(
+        r"^<!-- doors -->\n```python\n# (\S+)\n(.*?)^```",
+        (ROOT / "docs" / "python.md").read_text(),
+        re.MULTILINE | re.DOTALL,
+    )
+)
+
+
+def now() -> datetime:
+    return escape_hatch.datetime.datetime.now(UTC)
+
+
+@define
+class Place:
+    """A directory with a configuration and the examples, and a provider."""
+
+    folder: Path
+    server: Server
+    app: Any
+
+    def configure(self, **more: str) -> None:
+        values = {
+            "base_url": self.server.base_url,
+            "customer_reference": "637573746f6d65722e3430",
+            "customer_secret": "Jobs2CareersDemo",
+            **more,
+        }
+        keys = "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+        advertisers = json.dumps(list(self.app.advertisers))
+        (self.folder / "penstock.toml").write_text(
+            f"[source.talroo]\n{keys}advertiser_ids = {advertisers}\nretries = 0\n"
+            f"start = {now().date() - timedelta(days=2)}\n"
+            f'[sink.files]\nkind = "jsonl"\npath = {json.dumps(str(self.folder / "data"))}\n'
+        )
+
+    def python(self, scheduler: str, code: str) -> str:
+        """The last line that this program printed, in the scheduler's environment."""
+        programs = client(scheduler)
+        environ = {
+            **os.environ,
+            **QUICKLY,
+            "PATH": f"{programs}:{os.environ['PATH']}",
+            "AIRFLOW_HOME": str(self.folder / "airflow"),
+            "AIRFLOW__CORE__DAGS_FOLDER": str(self.folder / "dags"),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "DAGSTER_HOME": str(self.folder),
+            "PREFECT_HOME": str(self.folder / "prefect"),
+            "PYTHONPATH": f"{self.folder}:{self.folder / 'dags'}",
+        }
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", code],
+            cwd=self.folder,
+            env=environ,
+            capture_output=True,
+            text=True,
+            timeout=300,
+            check=False,
+        )
+        assert done.returncode == 0, f"{code}\n{done.stdout[-3000:]}\n{done.stderr[-4000:]}"
+        return done.stdout.strip().splitlines()[-1]
+
+    def delivered(self) -> set[str]:
+        return {
+            json.loads(line)["click_id"]
+            for file in (self.folder / "data").rglob("data.jsonl")
+            for line in file.read_text().splitlines()
+        }
+
+    def clicks(self) -> set[str]:
+        days = [now().date() - timedelta(days=number) for number in (1, 2)]
+        return {
+            row["click_id"]
+            for advertiser in self.app.advertisers
+            for day in days
+            for row in self.app.truth("clicks", advertiser_id=advertiser, report_date=day)
+        }
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Iterator[Place]:
+    with serve() as server:
+        server.app = app = TalrooSandbox(server.base_url, now().date())
+        app.now = now
+        made = Place(tmp_path, server, app)
+        for name, text in EXAMPLES.items():
+            (tmp_path / name).parent.mkdir(exist_ok=True)
+            (tmp_path / name).write_text(text.replace("/srv/reports", str(tmp_path)))
+        made.configure()
+        yield made
+
+
+AIRFLOW = """
+[ -d airflow ] || airflow db migrate > migrate.log 2>&1
+airflow dags reserialize > reserialize.log 2>&1
+python - <<'END'
+from penstock_daily import daily
+run = daily.test()
+print(*(f"{one.task_id} {one.state}" for one in run.get_task_instances()))
+END
+"""
+DAGSTER = """
+python - <<'END'
+import dagster as dg
+from penstock_assets import defs
+result = dg.materialize(list(defs.assets), instance=dg.DagsterInstance.ephemeral(), raise_on_error=False)
+events = result.get_asset_materialization_events()
+rows = [one.materialization.metadata["dagster/row_count"].value for one in events]
+retries = [one for one in result.all_events if one.event_type_value == "STEP_UP_FOR_RETRY"]
+print("success" if result.success else "failure", *rows, "retried" if retries else "")
+END
+"""
+PREFECT = """
+python - <<'END'
+from prefect.testing.utilities import prefect_test_harness
+from penstock_flow import penstock_daily
+with prefect_test_harness(server_startup_timeout=120):
+    (state,) = penstock_daily(return_state=True).result(raise_on_failure=False)
+print(state.name)
+END
+"""
+
+Case = tuple[str, str, Callable[[int], str], str, str]
+CASES: list[Case] = [
+    ("airflow", AIRFLOW, lambda rows: "deliver success", "deliver skipped", "deliver failed"),
+    ("dagster", DAGSTER, lambda rows: f"success {rows}", "success", "failure"),
+    ("prefect", PREFECT, lambda rows: "Completed", "Skipped", "Failed"),
+]
+
+
+@pytest.mark.parametrize(("name", "code", "success", "skipped", "failed"), CASES, ids=[case[0] for case in CASES])
+def test_a_task_per_source(
+    place: Place, name: str, code: str, success: Callable[[int], str], skipped: str, failed: str
+) -> None:
+    """
+    A run that delivers all is a success; one whose source another run writes is skipped; refused credentials, and a
+    configuration that is wrong, fail without a retry.
+    """
+    other = FileSink(directory=place.folder / "data", codec=JsonLines()).open("talroo", "another-run")
+    try:
+        assert place.python(name, code) == skipped
+    finally:
+        other.close()
+    assert place.python(name, code) == success(len(place.clicks()))
+    assert place.delivered() == place.clicks() != set()
+    begun = time.monotonic()
+    for wrong in ({"customer_secret": "wrong"}, {"customer_secrets": "wrong"}):
+        place.configure(**wrong)
+        assert place.python(name, code) == failed
+    assert time.monotonic() - begun < 500  # the pause before a retry is ten minutes
+
+
+def test_every_example_is_run() -> None:
+    """
+    The page has the three of them.
+    """
+    assert list(EXAMPLES) == ["dags/penstock_daily.py", "penstock_assets.py", "penstock_flow.py"]
