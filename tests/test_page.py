@@ -42,8 +42,9 @@ from penstock._cli import main
 from penstock.project.results import Problem
 from penstock.sandbox.server import serve
 from penstock_plugins.page.command import Pages, seconds, write
-from penstock_plugins.page.content import STATES, Content, Facts, content
+from penstock_plugins.page.content import Content, content
 from penstock_plugins.page.render import policy, render
+from penstock_plugins.page.streams import STATES, Facts
 
 HOSTILE = "</script><img src=x onerror=alert(1)>"
 

@@ -16,12 +16,13 @@ from penstock import __version__
 
 from penstock_plugins.page.content import Content
 
+SCRIPTS = ("model.js", "calendar.js", "panel.js", "page.js")
 _ESCAPED = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026", "\u2028": "\\u2028", "\u2029": "\\u2029"}
 
 
 def render(content: Content) -> str:
     """The whole file."""
-    style, script = _asset("page.css"), _asset("page.js")
+    style, script = _asset("page.css"), _script()
     blocks = [_data("summary", {**content.summary, "version": __version__})]
     blocks += [_data(f"block-{number}", block) for number, block in enumerate(content.blocks)]
     return Template(_asset("page.html")).substitute(policy=policy(), style=style, script=script, data="\n".join(blocks))
@@ -31,8 +32,12 @@ def policy() -> str:
     """The Content-Security-Policy of the page."""
     return (
         f"default-src 'none'; style-src '{_checksum(_asset('page.css'))}'; "
-        f"script-src '{_checksum(_asset('page.js'))}'; img-src data:; base-uri 'none'; form-action 'none'"
+        f"script-src '{_checksum(_script())}'; img-src data:; base-uri 'none'; form-action 'none'"
     )
+
+
+def _script() -> str:
+    return "".join(map(_asset, SCRIPTS))
 
 
 def _asset(name: str) -> str:

@@ -1,0 +1,222 @@
+"""
+What needs attention, and what providers changed lately.
+"""
+
+import shlex
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, timedelta
+from decimal import Decimal, localcontext
+from typing import Any
+
+from penstock import mask
+from penstock.project.results import Change, Problem, RunInfo, SourceStatus, TargetStatus
+
+from penstock_plugins.page.streams import (
+    FAILED,
+    MISSING,
+    SET_ASIDE,
+    TRUNCATED,
+    Account,
+    Facts,
+    Place,
+    StreamContent,
+    account_of,
+    decimal_text,
+    difference,
+    epoch_s,
+    read_again,
+    reason_text,
+)
+
+NEWS_HOURS = 24
+
+ADVICE: Mapping[str, str] = {
+    "target": "Correct the configuration of the target, or its access rights.",
+    "run": "Read the message; the command shows the whole report of the run.",
+    "failed": "The next run reads these days again. Act only if the same failure returns, or if the message states "
+    "what to correct. Rows of the last good reading stay in place.",
+    "missing": "These days lie between the first and the last one, and were never delivered. The next run reads them "
+    "if they are within its window; the command reads them now.",
+    "parked": "The provider stated a wait that is longer than a run waits. A run after that time goes on.",
+    "overdue": "Check that the run is still scheduled, and how the last runs ended.",
+    "truncated": "The provider lists no more than was delivered, so there may be more records. Narrow the request with "
+    "the filters of the source, or ask the provider for the rest.",
+    "set aside": "The other records of these days are delivered. The command shows each record with its reason; "
+    "after an update of the connector the next run reads the days again.",
+    "not read": "The values are null in their column, and kept in _extra. After an update of the connector the next "
+    "run reads the days again.",
+}
+"""What to do about each kind of problem; in the order in which problems are shown."""
+
+
+def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[dict[str, Any]]:
+    """Everything that needs attention, in the order of :data:`ADVICE`; one for all that share source and reason."""
+    found = [_unreadable(target) for target in facts.status.targets if target.error is not None]
+    for target in facts.status.targets:
+        groups: dict[tuple[str, str, str], list[Problem]] = {}
+        for one in target.problems:
+            groups.setdefault((one.source, one.kind, one.reason), []).append(one)
+        found += [_problem(target.target, several, streams) for several in groups.values()]
+        found += [bad for source in target.sources if (bad := _bad_run(facts, target.target, source, found))]
+    order = {kind: number for number, kind in enumerate(ADVICE)}
+    return sorted(found, key=lambda one: order.get(one["kind"], len(order)))
+
+
+def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, StreamContent]) -> dict[str, Any]:
+    source, kind = several[0].source, several[0].kind
+    days = [day for problem in several for day in (problem.first_day, problem.last_day) if day is not None]
+    accounts = list(dict.fromkeys(account_of(problem) for problem in several if problem.account))
+    names = list(dict.fromkeys(problem.stream for problem in several if problem.stream))
+    window = ["--since", min(days).isoformat(), "--until", max(days).isoformat()] if days else []
+    commands = {
+        "failed": read_again(target, source, names, accounts, *window),
+        "missing": read_again(target, source, names, accounts, *window),
+        "overdue": shlex.join(["penstock", "runs", source, "--to", target]),
+        "set aside": shlex.join(["penstock", "rejected", "show", source, "--to", target]),
+    }
+    reads = [problem.last_read for problem in several if problem.last_read is not None]
+    return {
+        "kind": kind,
+        "target": target,
+        "source": source,
+        "streams": names,
+        "count": sum(problem.count for problem in several),
+        "accounts": [", ".join(account) for account in accounts],
+        "first": min(days).isoformat() if days else None,
+        "last": max(days).isoformat() if days else None,
+        "read": epoch_s(max(reads, default=None)),
+        "reason": reason_text(several[0].reason),
+        "advice": ADVICE.get(kind, ""),
+        "command": commands.get(kind),
+        "at": _first_cell(target, several, streams),
+    }
+
+
+def _first_cell(target: str, several: Sequence[Problem], streams: Mapping[Place, StreamContent]) -> list[Any] | None:
+    """Stream, account and day (numbers) of the first of these problems that is among the days shown."""
+    letters = {
+        "failed": FAILED,
+        "missing": MISSING,
+        "truncated": TRUNCATED,
+        "set aside": SET_ASIDE,
+        "not read": SET_ASIDE,
+    }
+    for one in several:
+        stream, letter = streams.get((target, one.source, one.stream)), letters.get(one.kind)
+        if stream is not None and letter is not None and account_of(one) in stream.accounts:
+            day = stream.states(account_of(one)).find(letter)
+            if day >= 0:
+                return [one.stream, list(stream.accounts).index(account_of(one)), day]
+    return None
+
+
+def _bad_run(
+    facts: Facts, target: str, source: SourceStatus, found: Sequence[Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """The last run of a source, if it ended badly for a reason that no other problem shows."""
+    last = next((run for run in facts.runs if (run.target, run.source) == (target, source.source)), None)
+    known = {one["kind"] for one in found if (one["target"], one.get("source")) == (target, source.source)}
+    shown = {1: {"failed", "truncated"}, 4: {"parked"}}
+    if last is None or last.exit_code in (None, 0, 5) or shown.get(last.exit_code, set()) & known:
+        return None
+    return {
+        "kind": "run",
+        "target": target,
+        "source": source.source,
+        "count": last.exit_code,
+        "accounts": [],
+        "read": epoch_s(last.started_at),
+        "reason": " ".join(reasons_of(last)[:1]),
+        "advice": ADVICE["run"],
+        "command": shlex.join(["penstock", "runs", last.run_id]),
+    }
+
+
+def _unreadable(target: TargetStatus) -> dict[str, Any]:
+    return {
+        "kind": "target",
+        "target": target.target,
+        "count": 1,
+        "accounts": [],
+        "reason": reason_text(target.error or ""),
+        "advice": ADVICE["target"],
+    }
+
+
+def reasons_of(run: RunInfo) -> list[str]:
+    """The first message of each stream and class of error."""
+    found: dict[tuple[Any, Any], str] = {}
+    for error in run.report.get("errors", ()):
+        found.setdefault((error.get("stream"), error.get("error")), reason_text(str(error.get("message"))))
+    return list(dict.fromkeys(found.values()))[:5]
+
+
+# --- news -------------------------------------------------------------------------------------------------------------
+
+
+def restated(facts: Facts) -> list[dict[str, Any]]:
+    """
+    The changes of the last :data:`NEWS_HOURS`, summed up by stream and month of the changed days, the earliest month
+    first: it may have been invoiced.
+    """
+    groups: dict[tuple[str, str, str, str], dict[tuple[Account, date | None], list[Change]]] = {}
+    for one in sorted(facts.changes, key=lambda one: one.changed_at):
+        if facts.now - one.changed_at <= timedelta(hours=NEWS_HOURS):
+            month = f"{one.day:%Y-%m}" if one.day is not None else ""
+            group = groups.setdefault((month, one.target, one.source, one.stream), {})
+            group.setdefault((account_of(one), one.day), []).append(one)
+    return [
+        {
+            "kind": "restated",
+            "target": target,
+            "source": source,
+            "stream": stream,
+            "month": month,
+            "days": len(partitions),
+            "accounts": len({account for account, _ in partitions}),
+            "rows": [
+                sum(several[0].rows_before for several in partitions.values()),
+                sum(several[-1].rows_after for several in partitions.values()),
+            ],
+            "sums": _moved(partitions.values()),
+            "command": shlex.join(
+                ["penstock", "changes", source, "--to", target, "--since", f"{facts.now - timedelta(days=1):%Y-%m-%d}"]
+            ),
+        }
+        for (month, target, source, stream), partitions in sorted(groups.items())
+    ]
+
+
+def _moved(partitions: Iterable[Sequence[Change]]) -> list[list[str | None]]:
+    """Each sum that changed, over the partitions in which it did: before, after, and the difference."""
+    totals: dict[str, tuple[Decimal, Decimal]] = {}
+    with localcontext(prec=1000):
+        for several in partitions:
+            for name in dict.fromkeys(name for one in several for name in one.sums):
+                moves = [one.sums[name] for one in several if name in one.sums]
+                before, after = totals.get(name, (Decimal(0), Decimal(0)))
+                totals[name] = (before + moves[0][0], after + moves[-1][1])
+    return [
+        [name, decimal_text(before), decimal_text(after), decimal_text(difference(before, after))]
+        for name, (before, after) in totals.items()
+    ]
+
+
+def new_members(facts: Facts) -> list[dict[str, Any]]:
+    """The members that no record class declares, as the last run of each source met them."""
+    found: dict[tuple[str, str], RunInfo] = {}
+    for run in facts.runs:
+        found.setdefault((run.target, run.source), run)
+    return [
+        {
+            "kind": "members",
+            "target": run.target,
+            "source": run.source,
+            "stream": stream,
+            "members": [mask(one) for one in counts["unknown_members"]],
+            "command": shlex.join(["penstock", "streams", run.source, stream]),
+        }
+        for run in found.values()
+        for stream, counts in run.report.get("streams", {}).items()
+        if counts.get("unknown_members")
+    ]

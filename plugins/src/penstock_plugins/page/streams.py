@@ -1,0 +1,290 @@
+"""
+A stream on the page: one letter per account and day, and the details of each partition.
+"""
+
+import glob
+import shlex
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from datetime import date, datetime, timedelta
+from decimal import Decimal, localcontext
+from typing import Any
+
+from attrs import define, field, frozen
+from penstock import mask
+from penstock.project.results import AccountStatus, Change, PartitionStatus, Problem, RunInfo, StatusResult
+
+ACCOUNTS_NAMED = 20  # in one command
+REASON_LENGTH = 600
+
+NOTHING, MISSING, FAILED, TRUNCATED, SET_ASIDE = ".", "m", "x", "t", "s"
+OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL = "O", "o", "F", "f"
+STATES = (FAILED, MISSING, TRUNCATED, SET_ASIDE, OPEN_RESTATED, OPEN, FINAL_RESTATED, FINAL, NOTHING)
+"""The letters of states. Of several states of one day, the first one in this order is shown."""
+
+Account = tuple[str, ...]
+Place = tuple[str, str, str]  # target, source, stream
+
+
+@frozen(kw_only=True)
+class Facts:
+    """What the Python API returns for the page. ``first`` to ``last``: the days shown, both included."""
+
+    status: StatusResult
+    partitions: Sequence[PartitionStatus]
+    changes: Sequence[Change]  # one per reading
+    runs: Sequence[RunInfo]  # newest first
+    notices: Sequence[str]
+    first: date
+    last: date
+    now: datetime
+
+
+@define(kw_only=True)
+class StreamContent:
+    """One stream of one source in one target: its accounts, and the partitions of each by the number of the day."""
+
+    place: Place
+    first: date
+    days: int  # 1 for a stream that is not divided by days
+    dated: bool
+    accounts: dict[Account, AccountStatus]
+    partitions: dict[Account, dict[int, PartitionStatus]] = field(factory=dict)
+    changes: dict[tuple[Account, int], list[Change]] = field(factory=dict)
+
+    def position(self, day: date | None) -> int | None:
+        """The number of a day; None if it is not shown."""
+        number = (day - self.first).days if day is not None else 0
+        return number if 0 <= number < self.days else None
+
+    @property
+    def measures(self) -> list[str]:
+        found = {name: None for own in self.partitions.values() for one in own.values() for name in one.sums}
+        return list(found)
+
+    def states(self, account: Account) -> str:
+        """One letter per day."""
+        status, own = self.accounts[account], self.partitions.get(account, {})
+        gap = range(0)
+        if self.dated and status.first_day is not None and status.last_day is not None:
+            gap = range((status.first_day - self.first).days, (status.last_day - self.first).days + 1)
+        return "".join(
+            _state(own[day], restated=(account, day) in self.changes)
+            if day in own
+            else (MISSING if day in gap else NOTHING)
+            for day in range(self.days)
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """What is shown before the stream is opened."""
+        measures = self.measures
+        states = {account: self.states(account) for account in self.accounts}
+        every = [self.partitions.get(account, {}) for account in self.accounts]
+        by_day = [[own[day] for own in every if day in own] for day in range(self.days)]
+        return {
+            "name": self.place[2],
+            "dated": self.dated,
+            "measures": measures,
+            "states": "".join(map(_of_all, zip(*states.values(), strict=True))),
+            "rows": [sum(one.rows for one in several) if several else None for several in by_day],
+            "sums": [[_sum(several, name) for several in by_day] for name in measures],
+            "counts": Counter("".join(states.values())),
+            "read": epoch_s(max((one.last_read for one in self.accounts.values() if one.last_read), default=None)),
+            "accounts": [
+                {
+                    "name": ", ".join(account),
+                    "states": states[account],
+                    "rows": sum(one.rows for one in own.values()),
+                    "sums": [_sum(own.values(), name) for name in measures],
+                    "read": epoch_s(status.last_read),
+                    **({"zone": status.timezone} if status.timezone else {}),
+                    **({"left": True} if status.configured is False else {}),
+                    **({"overdue": True} if status.overdue else {}),
+                }
+                for (account, status), own in zip(self.accounts.items(), every, strict=True)
+            ],
+        }
+
+    def block(self) -> dict[str, Any]:
+        """The details of every partition: columns of values by day, in the order of the accounts."""
+        measures, runs, closings = self.measures, _Numbered(), _Numbered()
+        columns, notes, changes = [], {}, {}
+        for number, account in enumerate(self.accounts):
+            own = self.partitions.get(account, {})
+            cells = [own.get(day) for day in range(self.days)]
+            columns.append(
+                {
+                    "rows": [one and one.rows for one in cells],
+                    "promised": [one and one.promised for one in cells],
+                    "read": [one and epoch_s(one.read_at) for one in cells],
+                    "closes": [one and closings.number(epoch_s(one.open_until)) for one in cells],
+                    "run": [one and runs.number(one.run_id) for one in cells],
+                    "sums": [[one and decimal_text(one.sums.get(name)) for one in cells] for name in measures],
+                }
+            )
+            for day, one in own.items():
+                if found := _notes(one):
+                    notes[f"{number}:{day}"] = found
+                if (account, day) in self.changes:
+                    changes[f"{number}:{day}"] = [change_of(change) for change in self.changes[account, day]]
+        return {
+            "accounts": columns,
+            "runs": runs.values,
+            "closings": closings.values,
+            "notes": notes,
+            "changes": changes,
+            "again": [
+                read_again(*self.place[:2], self.place[2:], [account]) for account in self.accounts
+            ],  # without the day
+            "rejected": show_rejected(self.place),
+        }
+
+    def openings(self) -> list[dict[str, Any]]:
+        """The open partitions, by the time at which they close."""
+        found: dict[int | None, list[tuple[Account, int]]] = {}
+        for account, own in self.partitions.items():
+            for day, one in own.items():
+                if one.standing == "open":
+                    found.setdefault(epoch_s(one.open_until), []).append((account, day))
+        return [
+            {
+                "stream": self.place[2],
+                "closes": closes,
+                "accounts": len({account for account, _ in several}),
+                "partitions": len(several),
+                "first": self._day(min(day for _, day in several)),
+                "last": self._day(max(day for _, day in several)),
+            }
+            for closes, several in found.items()
+        ]
+
+    def _day(self, number: int) -> str | None:
+        return (self.first + timedelta(days=number)).isoformat() if self.dated else None
+
+
+@define
+class _Numbered:
+    """Values by number, in the order in which they were met."""
+
+    _numbers: dict[Any, int] = field(factory=dict)
+
+    def number(self, value: Any) -> int:
+        return self._numbers.setdefault(value, len(self._numbers))
+
+    @property
+    def values(self) -> list[Any]:
+        return list(self._numbers)
+
+
+def streams_of(facts: Facts) -> dict[Place, StreamContent]:
+    """Every stream of every source, in the order of the status."""
+    found: dict[Place, StreamContent] = {}
+    for target in facts.status.targets:
+        for source in target.sources:
+            for status in source.streams:
+                place = (target.target, source.source, status.stream)
+                if place not in found:
+                    dated = status.first_day is not None
+                    days = (facts.last - facts.first).days + 1 if dated else 1
+                    found[place] = StreamContent(place=place, first=facts.first, days=days, dated=dated, accounts={})
+                found[place].accounts[account_of(status)] = status
+    for one in facts.partitions:
+        stream = found.get((one.target, one.source, one.stream))
+        day = stream.position(one.day) if stream is not None else None
+        if stream is not None and day is not None:  # a run may have added it after the status was read
+            stream.partitions.setdefault(account_of(one), {})[day] = one
+    for change in facts.changes:
+        stream = found.get((change.target, change.source, change.stream))
+        day = stream.position(change.day) if stream is not None else None
+        if stream is not None and day is not None:
+            stream.changes.setdefault((account_of(change), day), []).append(change)
+    return found
+
+
+def account_of(one: AccountStatus | PartitionStatus | Change | Problem) -> Account:
+    return tuple(one.account.values())
+
+
+def _state(one: PartitionStatus, *, restated: bool) -> str:
+    if one.standing == "failed":
+        return FAILED
+    if one.truncated:
+        return TRUNCATED
+    if one.rejected or one.unread_values:
+        return SET_ASIDE
+    if one.standing == "final":
+        return FINAL_RESTATED if restated else FINAL
+    return OPEN_RESTATED if restated else OPEN
+
+
+def _of_all(letters: Iterable[str]) -> str:
+    """The state of a day over all accounts: the worst one. That some account was restated is not marked."""
+    worst = min(letters, key=STATES.index)
+    return {OPEN_RESTATED: OPEN, FINAL_RESTATED: FINAL}.get(worst, worst)
+
+
+def _notes(one: PartitionStatus) -> dict[str, Any]:
+    """What is unusual about a partition."""
+    counts = {"rejected": one.rejected, "unread": one.unread_values, "repeated": one.repeated}
+    found: dict[str, Any] = {name: count for name, count in counts.items() if count}
+    if one.error is not None:
+        found |= {"error": reason_text(one.error), "attempts": one.attempts}
+    return found | ({"derived": dict(one.derived_rows)} if one.derived_rows else {})
+
+
+def change_of(one: Change) -> dict[str, Any]:
+    """One restatement: the rows, and each sum that differs, before, after, and the difference."""
+    return {
+        "at": epoch_s(one.changed_at),
+        "run": ", ".join(one.runs),
+        "rows": [one.rows_before, one.rows_after],
+        "sums": [
+            [name, decimal_text(before), decimal_text(after), decimal_text(difference(before, after))]
+            for name, (before, after) in one.sums.items()
+        ],
+    }
+
+
+def _sum(several: Iterable[PartitionStatus], measure: str) -> str | None:
+    """The exact sum of one measure; None if no partition has it."""
+    amounts = [one.sums[measure] for one in several if measure in one.sums]
+    with localcontext(prec=1000):
+        return decimal_text(sum(amounts, Decimal(0))) if amounts else None
+
+
+def difference(before: Decimal, after: Decimal) -> Decimal:
+    with localcontext(prec=1000):
+        return after - before
+
+
+def decimal_text(amount: Decimal | None) -> str | None:
+    """All digits, without an exponent."""
+    return None if amount is None else f"{amount:f}"
+
+
+def epoch_s(moment: datetime | None) -> int | None:
+    return None if moment is None else int(moment.timestamp())
+
+
+def reason_text(text: str) -> str:
+    text = mask(text)
+    return text if len(text) <= REASON_LENGTH else f"{text[:REASON_LENGTH]} ..."
+
+
+# --- commands ---------------------------------------------------------------------------------------------------------
+
+
+def read_again(target: str, source: str, streams: Sequence[str], accounts: Sequence[Account], *options: str) -> str:
+    """
+    The command that reads accounts of streams again. Without ``--accounts``, all of them, where they are too many or
+    their names cannot be listed.
+    """
+    names = [name for account in accounts for name in account]
+    listed = 0 < len(names) <= ACCOUNTS_NAMED and not any("," in name or name != name.strip() for name in names)
+    chosen = ["--accounts", ",".join(map(glob.escape, names))] if listed else []
+    return shlex.join(["penstock", "run", source, "--to", target, "--streams", ",".join(streams), *chosen, *options])
+
+
+def show_rejected(place: Place) -> str:
+    target, source, stream = place
+    return shlex.join(["penstock", "rejected", "show", source, "--to", target, "--stream", stream])
