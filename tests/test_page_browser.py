@@ -4,13 +4,14 @@ The page in a real browser: the system's Chromium, driven by Playwright. Skipped
 
 import shutil
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from attrs import evolve
-from page_world import LARGE, SMALL, World
+from page_world import LARGE, NOW, SMALL, World
 from penstock.sandbox.server import serve
 from penstock_plugins.page.command import Pages
 from penstock_plugins.page.content import content
@@ -45,7 +46,7 @@ def opens(browser: Any, tmp_path: Path) -> Iterator[Opens]:
     faults: list[str] = []
     contexts = []
 
-    def open_(world: World, *, url: str | None = None, **options: Any) -> Opened:
+    def open_(world: World, *, url: str | None = None, at: datetime | None = NOW, **options: Any) -> Opened:
         if url is None:
             file = tmp_path / "page.html"
             file.write_text(render(content(world.facts())), encoding="utf-8")
@@ -53,6 +54,8 @@ def opens(browser: Any, tmp_path: Path) -> Iterator[Opens]:
         context = browser.new_context(**{**DESK, **options})
         contexts.append(context)
         page = context.new_page()
+        if at is not None:
+            page.clock.set_fixed_time(at)
         page.on("request", lambda request: requests.append(request.url))
         page.on("console", lambda message: faults.append(message.text))
         page.on("pageerror", lambda error: faults.append(str(error)))
@@ -274,6 +277,15 @@ def test_names_cannot_become_elements(opens: Opens) -> None:
     assert page.locator("img").count() == 0
 
 
+def test_an_old_page_states_its_age(opens: Opens) -> None:
+    """
+    A file that is not made anew any more is not taken for today's; a new one has no such notice.
+    """
+    assert opens(SMALL).locator(".notice:visible").count() == 0
+    old = opens(SMALL, at=NOW + timedelta(days=3, hours=1))
+    assert old.locator(".notice:visible").inner_text().startswith("This page was made 3\u00a0d ago")
+
+
 def test_the_served_page_is_the_same(opens: Opens) -> None:
     """
     One request, under the policy of its headers.
@@ -292,7 +304,7 @@ def test_sixty_accounts_of_twenty_streams_open_at_once(
     60 accounts by 120 days by 20 streams. Only one stream is drawn with its accounts; a search opens five at most. The
     times are recorded, and not asserted: they are the machine's.
     """
-    page = opens(LARGE)
+    page = opens(LARGE, at=None)  # a set clock measures nothing
 
     timing = page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd")
     record_property("opened_ms", round(timing))
