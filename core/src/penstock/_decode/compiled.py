@@ -326,6 +326,7 @@ class Compiled:
                     decoded = self._decode(page, columns, memory, days, totals[run.path] if run.totals else None)
                     taken[run.path] += decoded.count
                     yield decoded
+                    del page, decoded  # else the rows of two pages are in memory
             else:
                 waiting.append(run)
                 size += length

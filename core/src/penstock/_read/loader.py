@@ -148,6 +148,7 @@ class Loader:
                 decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
             fresh += decoded.fresh
             self._hold_or_deliver(decoded)
+            del decoded  # else its rows wait for those of the next chunk
         return count, fresh
 
     def _hold_or_deliver(self, decoded: Decoded) -> None:
