@@ -754,6 +754,51 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     ]
 
 
+@pytest.mark.parametrize("kind", ["report", "changes"])
+@pytest.mark.parametrize("size", [10, 4000], ids=["small", "in chunks"])
+@pytest.mark.parametrize("bound", [100_000, 100], ids=["in memory", "in a file"])
+@pytest.mark.parametrize("space", ["", "\n"], ids=["compact", "with line ends"])
+def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bound: int, space: str) -> None:
+    """
+    On the only page of a listing values are compared where a key repeats, by reading both elements again: with the same
+    results as by fingerprints of all rows. Members in another order, and numbers spelled as text, are no other values.
+    """
+    elements: list[Any] = [
+        {"clickId": str(n), "price": "1", "offer": {"of": "x" * 1000, "n": [1, 2]}, "jobId": n} for n in range(size)
+    ]
+    elements[5] = {"clickId": None}
+    elements += [
+        elements[1],
+        {**elements[2], "jobId": 3},
+        dict(reversed(elements[3].items())),
+        {**elements[4], "price": "1", "jobId": 4},
+        {**elements[2], "jobId": 3},
+        elements[2],
+        {**elements[0], "new": "member"},
+        {"clickId": "last", "price": "1"},
+        elements[1],
+    ]
+    raw = json.dumps(elements, indent=None).replace('"n": ', f'"n":{space} ').encode()
+    shape = compile_stream("s", a_stream(kind=kind))
+
+    both = [
+        list(shape.decode_all((Items(raw=raw),), memory=SeenKeys(bound=bound, one_page=one_page)))
+        for one_page in (True, False)
+    ]
+
+    found = [
+        (
+            [(one.count, one.fresh, one.repeated, one.repeated_across, one.superseded) for one in parts],
+            [msgspec.json.encode(row) for one in parts for row in one.batch.rows],
+            [output for one in parts for output in reasons(one)],
+        )
+        for parts in both
+    ]
+    assert found[0] == found[1]
+    assert sum(one.repeated for one in both[0]) >= 3
+    assert any(one.superseded for one in both[0]) if kind == "changes" and size > 10 else bool(found[0][2])
+
+
 def test_rows_without_a_key_that_come_again_in_another_part_are_fresh() -> None:
     """
     Equal rows without a key of their own are two records, wherever in their page they are.

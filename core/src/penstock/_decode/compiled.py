@@ -315,6 +315,7 @@ class Compiled:
         size = 0
         taken: Counter[str] = Counter()  # elements, by path: a file comes in blocks
         totals: dict[str, Totals] = defaultdict(lambda: Totals(self._measures))
+        memory.places = memory.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
         for run in items:
             length = memoryview(run.raw).nbytes
             alone = run.format in ("lines", "csv") or run.texts or length > 2 * CHUNK_BYTES
@@ -374,7 +375,14 @@ class Compiled:
         if totals is not None:
             totals.add(page)
             totals.check(self._name, page)
-        repeats = self._keys.check(page, memory, count)
+
+        def read_again(places: Iterable[int]) -> list[Any]:
+            again = page.again(places)
+            self._wire.read(again)
+            self._rules.apply(again, columns or {}, days, memory.span)
+            return again.rows
+
+        repeats = self._keys.check(page, memory, count, read_again)
         derived = tuple(one.cut(page) for one in self.derived)
         examples = [*page.unread[:1], *(one.unread_example for one in derived if one.unread_example is not None)]
         for name in self._hidden:

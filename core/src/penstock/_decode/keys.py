@@ -2,7 +2,7 @@
 Keys: detect repeated rows, and number rows without a key of their own.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import repeat
 from operator import attrgetter
@@ -44,11 +44,15 @@ class Keys:
         self._last_wins = last_wins
         self._rejects = rejects
 
-    def check(self, page: RawPage, memory: SeenKeys, count: int) -> "Repeats":
+    def check(
+        self, page: RawPage, memory: SeenKeys, count: int, read_again: Callable[[Iterable[int]], list[Any]]
+    ) -> "Repeats":
         """
         Reject rows whose key is null, or whose key an earlier row has with other values. Drop repeated rows.
 
-        ``count``: the elements of the page, or of the chunk of it that ``page`` is.
+        ``count``: the elements of the page, or of the chunk of it that ``page`` is. ``read_again``: the rows of the
+        elements at these places of the whole array. Where the array is the only page, the values of a row are needed
+        only if its key repeats, and are then read again; else a fingerprint of each row is remembered.
         """
         if self._row_keys:
             return Repeats(fresh=self._number_rows(page, memory) + len(page.rejected) + page.beyond)
@@ -56,13 +60,23 @@ class Keys:
             return Repeats(fresh=count)
         self._reject_null_keys(page)
         keys = list(map(self._identity, page.rows))
-        prints = fingerprints(page.rows)
-        unique = dict(zip(keys, prints, strict=True))
+        marks = page.places() if memory.places else fingerprints(page.rows)
+        unique = dict(zip(keys, marks, strict=True))
         on_page, earlier = memory.find(unique.keys())
-        if len(unique) < len(keys) or on_page or earlier:
-            return self._drop_repeats(page, memory, count, _classify(keys, prints, on_page, earlier, self._last_wins))
-        memory.add(unique)
-        return Repeats(fresh=count)
+        if len(unique) == len(keys) and not on_page and not earlier:
+            memory.add(unique)
+            return Repeats(fresh=count)
+        prints = marks
+        if memory.places:
+            # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
+            rows = read_again([*marks, *on_page.values()]) if on_page else page.rows
+            prints = fingerprints(rows)
+            on_page = dict(zip(on_page, prints[len(marks) :], strict=True))
+            prints = prints[: len(marks)]
+        split = _classify(keys, prints, on_page, earlier, self._last_wins)
+        if memory.places:
+            split.fresh = {key: marks[index] for key, index in split.places.items()}
+        return self._drop_repeats(page, memory, count, split)
 
     def _reject_null_keys(self, page: RawPage) -> None:
         for name in self._key:

@@ -57,7 +57,7 @@ CHUNK_BYTES = 2**19
 class RawPage:
     """
     A page while it is decoded. ``data`` None: there are only its ``elements``. ``positions`` are the indices of the
-    rows among the elements.
+    rows among the elements. ``whole``: all elements of the array that this is a chunk of.
     """
 
     data: bytes | None
@@ -77,6 +77,7 @@ class RawPage:
     names: int = 0  # number of columns of CSV
     apart: int = 0  # rows of CSV that are no elements: footers and totals
     totals: list[dict[str, str]] = field(factory=list)  # rows of totals
+    whole: Sequence[Raw] = ()
     _elements: list[Raw] | None = None
 
     def read(self, pair: "Pair") -> list[Any]:
@@ -108,6 +109,15 @@ class RawPage:
         """(path, index) of an element in the body."""
         run = bisect_right(self.starts, position) - 1
         return self.path(run), position - self.starts[run]
+
+    def places(self) -> list[int]:
+        """The indices of the rows among the elements of the whole array."""
+        return list(map((-self.starts[0]).__add__, self.positions))
+
+    def again(self, places: Iterable[int]) -> "RawPage":
+        """A page of elements of the whole array, to be decoded again."""
+        elements = [self.whole[place] for place in places]
+        return RawPage(data=None, elements=elements, texts=self.texts, constants=self.constants)
 
     def at_rows(self, values: list[Any]) -> list[Any]:
         """The values of the rows, from one value per element."""
@@ -153,6 +163,7 @@ def pages_of(run: Items) -> Iterator[RawPage]:
             constants=run.columns,
             starts=[-run.first - start],
             path=lambda _: run.path,
+            whole=elements,
         )
 
 

@@ -23,7 +23,8 @@ class SeenKeys:
     At most about ``bound`` keys are held in memory, the others in a temporary file that is deleted with this object.
     Listings of one partition that number their rows (``row_key``) share ``occurrences``. Rows whose time
     (``Stream.day_of``) is in ``span`` (start included, end not) belong to the listing. Others are dropped as repeated,
-    since another slice returns them too.
+    since another slice returns them too. ``one_page``: the listing has one page. If that is one array, the place of an
+    element stands in for the fingerprint of its row (:meth:`Keys.check`).
     """
 
     def __init__(
@@ -31,8 +32,11 @@ class SeenKeys:
         bound: int = KEYS_IN_MEMORY,
         occurrences: "Occurrences | None" = None,
         span: tuple[datetime, datetime] | None = None,
+        one_page: bool = False,
     ) -> None:
         self.span = span
+        self.one_page = one_page
+        self.places = False  # whether the numbers are places
         self.occurrences = Occurrences(bound) if occurrences is None else occurrences
         self._bound = bound
         self._page: dict[Any, int] = {}  # of the page that is being read, which may come in chunks
@@ -42,6 +46,7 @@ class SeenKeys:
 
     def next_page(self) -> None:
         """Begin the next page: the keys added so far belong to earlier pages."""
+        assert not (self.places and self._page), "a listing of one page has another one"
         if self._earlier:
             self._earlier |= self._page
         else:

@@ -73,17 +73,17 @@ class Loader:
         self._occurrences.clear()
         self.dependencies.forget(self.planned)
 
-    def listing(self, slice_: Slice) -> "ListingLoader":
+    def listing(self, slice_: Slice, *, one_page: bool = False) -> "ListingLoader":
         """
         The loader of one more listing. It starts without keys; the numbering of rows without a key continues from the
-        listings before.
+        listings before. ``one_page``: it has one page.
         """
         column = self.shape.columns.get(self.day_of or "")
         has_time = self.planned.stream.inexact_bounds and column is not None and column.type == "datetime"
         span = None
         if has_time and slice_.start is not None and slice_.end is not None:
             span = (slice_.start, slice_.end)
-        return ListingLoader(self, SeenKeys(occurrences=self._occurrences, span=span))
+        return ListingLoader(self, SeenKeys(occurrences=self._occurrences, span=span, one_page=one_page))
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""

@@ -25,7 +25,7 @@ from penstock._read.reports import ReportLostError, Reports, answered
 from penstock._util.clock import Clock
 from penstock.errors import InconsistentReadError
 from penstock.model import Partition, Rejected, Request, Response, Slice
-from penstock.protocols import BodyDecoder, Empty, Refuse, Skip
+from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 
 # How often a slice is read again from its start after an InconsistentReadError.
 REREADS = 5
@@ -224,7 +224,7 @@ class Reader:
             planned=self.planned,
             read=read,
             paginator=self.components.paginator,
-            loader=self.loader.listing(slice_),
+            loader=self.loader.listing(slice_, one_page=type(self.components.paginator) is SinglePage),
             most_pages=self.source.settings.max_pages,
             polled=polled,
             sizes=self.sizes,
