@@ -32,6 +32,8 @@ KEEPERS = {
     "click": {"_cli"},
     "rich": {"_cli"},
     "psycopg": set[str](),
+    "pyarrow": set[str](),
+    "duckdb": set[str](),
 }
 
 
@@ -194,7 +196,8 @@ def test_help_imports_nothing_large() -> None:
     )
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(ended.stderr.split("LOADED", 1)[1].split())
-    assert loaded & {"urllib3", "cattrs", "rich", "msgspec", "sqlite3", "psycopg", "http", "ssl", *CONNECTORS} == set()
+    large = {"urllib3", "cattrs", "rich", "msgspec", "sqlite3", "psycopg", "pyarrow", "duckdb", "http", "ssl"}
+    assert loaded & {*large, *CONNECTORS} == set()
 
 
 def test_a_run_imports_no_other_command() -> None:

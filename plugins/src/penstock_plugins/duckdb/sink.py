@@ -10,10 +10,10 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 # Names in statements come from quoted(), and those of temporary tables from a counter; values are parameters.
 # ruff: noqa: S608
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pyarrow as pa
 from attrs import define, field, frozen
@@ -24,6 +24,9 @@ from penstock_plugins.arrow.fitting import Fitting
 from penstock_plugins.duckdb.database import Database, literal, quoted
 from penstock_plugins.duckdb.ledger import SCHEMA, DuckLedger
 from penstock_plugins.unfit import without_unfit
+
+A = TypeVar("A")
+R = TypeVar("R")
 
 HELD_BYTES = 8 << 20
 """Columns of one partition in memory before they go into a temporary table."""
@@ -175,6 +178,24 @@ class DuckTarget:
             raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
         return DuckWriter(self, layouts, partition)
 
+    def commit_group(self, commits: Sequence[tuple["DuckWriter", LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+        """See :class:`penstock.sinks.Grouping`: one transaction; if it fails, each partition is committed alone."""
+        done = [_tried(writer.prepare, entry) for writer, entry in commits]
+        fine = [(number, commits[number][0], one) for number, one in enumerate(done) if isinstance(one, LedgerEntry)]
+        error = _tried(self._replace, [(writer, entry) for _, writer, entry in fine])
+        if error is not None:
+            for number, writer, entry in fine:
+                done[number] = (error if len(fine) == 1 else _tried(self._replace, [(writer, entry)])) or entry
+        for writer, _ in commits:
+            writer.abort()
+        fault_point("duckdb.committed")
+        return done
+
+    def _replace(self, commits: Sequence[tuple["DuckWriter", LedgerEntry]]) -> None:
+        with self.database.transaction():
+            for writer, entry in commits:
+                writer.replace(entry)
+
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Whether the tables of its rows exist. Rows are not counted: see :meth:`verify`."""
         streams = {entry.partition.stream: entry.rows, **entry.derived_rows}
@@ -218,6 +239,14 @@ class DuckTarget:
 
     def close(self) -> None:
         self.database.close()
+
+
+def _tried(call: Callable[[A], R], value: A) -> R | Exception:
+    """The result of a call, or its error."""
+    try:
+        return call(value)
+    except Exception as error:
+        return error
 
 
 def _where(partition: Partition, types: Mapping[str, str]) -> tuple[str, list[str]]:
@@ -268,23 +297,28 @@ class DuckWriter:
         part.batches, part.size = [], 0
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        try:
-            unfit = [(part.layout, part.fitting.unfit) for part in self._parts.values()]
-            held = without_unfit(entry, unfit, self._target.name)
-            for part in self._parts.values():
-                self._target.make(part.layout)
-                self._store(part)
-            with self._database.transaction():
-                fault_point("duckdb.begun")
-                for part in self._parts.values():
-                    self._replace(part)
-                fault_point("duckdb.written")
-                self._target.ledger.deliver(held)
-                fault_point("duckdb.recorded")
-            fault_point("duckdb.committed")
-        finally:
-            self.abort()
+        (done,) = self._target.commit_group([(self, entry)])
+        if isinstance(done, Exception):
+            raise done
+        return done
+
+    def prepare(self, entry: LedgerEntry) -> LedgerEntry:
+        """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
+        unfit = [(part.layout, part.fitting.unfit) for part in self._parts.values()]
+        held = without_unfit(entry, unfit, self._target.name)
+        for part in self._parts.values():
+            self._target.make(part.layout)
+            self._store(part)
         return held
+
+    def replace(self, held: LedgerEntry) -> None:
+        """The changes of a commit, within a transaction."""
+        fault_point("duckdb.begun")
+        for part in self._parts.values():
+            self._replace(part)
+        fault_point("duckdb.written")
+        self._target.ledger.deliver(held)
+        fault_point("duckdb.recorded")
 
     def _replace(self, part: _Part) -> None:
         layout, table = part.layout, self._target.table(part.layout.stream)
