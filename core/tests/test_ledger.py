@@ -208,6 +208,26 @@ def test_forgetting_makes_missing(ledger):
     assert list(ledger.rejected()) == []
 
 
+def test_many_partitions_are_forgotten_by_few_statements(ledger, monkeypatch):
+    """
+    Two statements for each thousand of a stream, whatever the number of partitions.
+    """
+    days = [day_of("1", date(2020, 1, 1) + timedelta(days=number)) for number in range(1200)]
+    for day in days[:3]:
+        ledger.deliver(evolve(DELIVERY, partition=day))
+    deletes = []
+    execute = ledger._execute
+
+    def counted(statement, values=()):
+        deletes.extend([statement] if statement.startswith("delete") else [])
+        return execute(statement, values)
+
+    monkeypatch.setattr(ledger, "_execute", counted)
+
+    assert ledger.forget("talroo", days) == 3
+    assert len(deletes) == 4
+
+
 @pytest.fixture
 def many(tmp_path: Path):
     """Three accounts of 30 days each; every fifth day is open, and one day failed."""

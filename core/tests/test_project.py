@@ -597,6 +597,23 @@ def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, 
     assert project.verify("daily").exit_code == 0
 
 
+def test_deleted_days_are_named_and_not_marked(project: Project) -> None:
+    """
+    A day whose rows forget deleted is no difference, and a repair leaves it; once it is read again, it is compared.
+    """
+    project.run("daily", **DAYS)
+    project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"], rows=True)
+
+    found = project.verify("daily", repair=True)
+
+    assert (found.exit_code, found.differences) == (0, ())
+    assert {str(DAYS["since"]) in one.partition.values() for one in found.deleted} == {True}
+    assert all(one.rows > 0 for one in found.deleted)
+    assert project.verify("daily", since=DAYS["until"]).deleted == ()
+    project.run("daily", **DAYS)
+    assert project.verify("daily").deleted == ()
+
+
 def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
     """
     With stream, partition, path, reason and the record.

@@ -23,7 +23,7 @@ import pytest
 from attrs import evolve
 from penstock import Adoption, Batch, Column, Layout, LedgerEntry, Secret, SinkError, StoppedError, TargetError
 from penstock.testing.pg import binaries, server
-from penstock.testing.sinks import CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
+from penstock.testing.sinks import ANSWERS, CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres import tables
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
@@ -552,6 +552,54 @@ def test_the_day_has_an_index_and_autovacuum_keeps_up(dsn: str):
     assert "autovacuum_vacuum_scale_factor=0.02" in options[0]
 
 
+def test_a_table_of_an_earlier_version_gets_the_index_and_the_settings(dsn: str):
+    """
+    A small one when it is first written to, while a reader holds it; a setting of the owner's is kept. Of a large one,
+    the advice has the statement of the index.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, "drop index acme.clicks_report_date_idx; alter table acme.clicks reset (autovacuum_vacuum_scale_factor)")
+    ask(dsn, "alter table acme.clicks set (autovacuum_analyze_scale_factor = 0.5)")
+    ask(dsn, "update pg_class set reltuples = 1e6 where oid = 'acme.clicks'::regclass")
+    delivered(dsn, [click(1)], run_id="r2")
+    seen = sink(dsn).open_readonly("")
+    assert seen is not None
+    advice = seen.advice()
+    seen.close()
+
+    options = ask(dsn, "select array_to_string(reloptions, ',') from pg_class where oid = 'acme.clicks'::regclass")
+    assert "autovacuum_vacuum_scale_factor=0.02" in options[0][0]
+    assert "autovacuum_analyze_scale_factor=0.5" in options[0][0]
+    index = "select count(*) from pg_indexes where tablename = 'clicks' and indexdef like '%(report_date)'"
+    assert ask(dsn, index) == [(0,)]
+    assert [one.partition("run: ")[2] for one in advice] == [
+        'create index concurrently on "acme"."clicks" ("report_date")'
+    ]
+
+    ask(dsn, "update pg_class set reltuples = 1000 where oid = 'acme.clicks'::regclass")
+    with psycopg.connect(dsn) as reader:
+        reader.execute("select * from acme.clicks")
+        delivered(dsn, [click(1)], run_id="r3")
+    assert ask(dsn, index) == [(1,)]
+
+
+def test_what_a_table_lacks_is_no_reason_to_wait(dsn: str):
+    """
+    Where another session holds the table, one short try is made for the index, and the partition is delivered.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, "drop index acme.clicks_report_date_idx")
+    with psycopg.connect(dsn) as writer:
+        writer.execute("insert into acme.clicks select '9', '2026-01-01', 'x'")
+        began = time.monotonic()
+        delivered(dsn, [click(1), click(2)], run_id="r2")
+        waited = time.monotonic() - began
+        writer.rollback()
+
+    assert tables.TRY_MS / 1000 <= waited < 30
+    assert ask(dsn, "select count(*) from acme.clicks") == [(2,)]
+
+
 def test_everything_has_a_comment(dsn: str):
     """
     Each table and column that penstock makes says what it holds, the ledger's too; times of the ledger are timestamps.
@@ -931,3 +979,81 @@ def test_what_the_table_holds_is_compared_with_the_ledger(dsn: str, done: str, o
         assert output in found[0].what
         assert found[0].partition == a_day(1)
         assert len(found) == (2 if "drop" in done else 1)
+
+
+def verified(dsn: str, stream: str, **settings: Any) -> list[str]:
+    seen = sink(dsn, **settings).open_readonly(SOURCE)
+    assert seen is not None
+    found = list(seen.verify(stream, list(seen.ledger.entries(SOURCE, stream).values())))
+    seen.close()
+    return [one.what for one in found]
+
+
+@pytest.mark.parametrize("shared", [False, True], ids=["own", "shared"])
+@pytest.mark.parametrize("rows_of_json", [500, -1], ids=["small", "copied"])
+def test_rows_of_a_merged_stream_are_counted(
+    dsn: str, monkeypatch: pytest.MonkeyPatch, shared: bool, rows_of_json: int
+):
+    """
+    The commits count the rows that they leave, derived ones too; a row that somebody deletes or adds is noticed, and
+    reading all days again makes the counts agree.
+    """
+    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", rows_of_json)
+    settings: dict[str, Any] = {"schema": "acme"} if shared else {}
+
+    def run(run_id: str) -> None:
+        target = sink(dsn, **settings).open(SOURCE, run_id)
+        days = {1: [lead(1), lead(2)], 2: [lead(2, "sold"), lead(3)], 3: [lead(3)]}
+        for day, leads in days.items():
+            answers = [{"lead_id": one["lead_id"], "name": name, "value": str(day)} for one in leads for name in "ab"]
+            a_merge(target, a_lead_day(day), leads, answers[day - 1 :])
+        target.close()
+
+    run("r1")
+    if shared:
+        delivered(dsn, [lead(1)], LEADS, source="other", **settings)
+    assert ask(dsn, f"select stream, rows from penstock.tables where source = '{SOURCE}' order by 1") == [
+        ("lead_data", 3),
+        ("leads", 3),
+    ]
+    assert verified(dsn, "leads", **settings) == []
+    mine = f" and _source = '{SOURCE}'" if shared else ""
+    ask(dsn, f"delete from acme.leads where lead_id = 1{mine}")
+    assert verified(dsn, "leads", **settings) == ["leads: 2 rows in acme.leads, 3 were left there by its commits"] * 3
+
+    target = sink(dsn, **settings).open(SOURCE, "r2")
+    target.ledger.forget(SOURCE, list(target.ledger.entries(SOURCE, "leads")))
+    target.close()
+    run("r3")
+    assert verified(dsn, "leads", **settings) == []
+    ask(dsn, f"delete from acme.lead_data where name = 'a' and lead_id = 1{mine}")
+    assert verified(dsn, "leads", **settings)[0].startswith("lead_data: ")
+
+
+def test_a_merged_stream_of_an_earlier_version_is_counted_once(dsn: str):
+    """
+    Its rows were not counted: they are, by the next run; an emptied table is counted anew.
+    """
+    delivered(dsn, [lead(1), lead(2)], LEADS)
+    ask(
+        dsn,
+        "alter table penstock.tables drop column rows; update penstock.meta set value = '3' where name = 'postgres'",
+    )
+    assert verified(dsn, "leads") == []
+    delivered(dsn, [lead(2, "sold"), lead(3)], LEADS, run_id="r2", partition=a_lead_day(2))
+    assert ask(dsn, "select rows from penstock.tables") == [(3,)]
+    ask(dsn, "truncate acme.leads")
+    delivered(dsn, [lead(3)], LEADS, run_id="r3", partition=a_lead_day(3))
+    assert ask(dsn, "select rows from penstock.tables") == [(1,)]
+
+
+def a_merge(
+    target: PostgresTarget, partition: Any, leads: Sequence[Mapping[str, Any]], answers: Sequence[Mapping[str, Any]]
+) -> None:
+    """One day of leads with their answers."""
+    layouts = [evolve(layout, source=target.source) for layout in (LEADS, ANSWERS)]
+    writer = target.begin(layouts, partition)
+    for layout, rows in zip((LEADS, ANSWERS), (leads, answers), strict=True):
+        writer.write(Batch(layout=layout, rows=rows_of(layout, rows)))
+    entry = an_entry(target.ledger, partition, rows=len(leads), derived_rows={"lead_data": len(answers)})
+    writer.commit(evolve(entry, source=target.source))

@@ -413,6 +413,14 @@ class Interruptible(Protocol):
 
 
 @runtime_checkable
+class Advising(Protocol):
+    """A target that knows what its owner could improve."""
+
+    def advice(self) -> Sequence[str]:
+        """The improvements, each in a sentence with the statement to run; shown by ``penstock check``."""
+
+
+@runtime_checkable
 class Verifiable(Protocol):
     """Of a target that can compare what it holds with its ledger."""
 

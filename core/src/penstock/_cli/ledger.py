@@ -354,8 +354,8 @@ def verify(
     """
     Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
 
-    Exits with 1 where anything differs. Days that the provider does not serve any more are shown, and never marked by
-    --repair.
+    Exits with 1 where anything differs. Days that the provider does not serve any more, and those deleted by forget
+    --rows, are shown, and never marked by --repair.
     """
     from penstock.project.results import as_dict
 
@@ -371,6 +371,10 @@ def verify(
             print("  the next run reads it again")
         elif one.repair != "possible":
             print(harmless(f"  not to be read again: {one.repair}"))
+    for gone in result.deleted:
+        where = ", ".join(f"{column}={value}" for column, value in gone.partition.items())
+        what = f"{counted(gone.rows, 'row')} deleted by forget --rows at {gone.deleted_at:%Y-%m-%d %H:%M} UTC"
+        print(harmless(mask(f"{gone.source}.{gone.stream}[{where}] {what}: not compared")))
     differ = f"{counted(len(result.differences), 'partition')} of {result.partitions} compared"
     print(f"{differ} {'differs' if len(result.differences) == 1 else 'differ'} from the ledger")
     if any(one.repair == "possible" for one in result.differences):

@@ -37,6 +37,7 @@ STANDING = (
     "when intent is null and state = 'delivered' and coalesce(read_at >= open_until, false) then 'final' "
     "else 'open' end"
 )
+FORGOTTEN_AT_ONCE = 1000  # partitions in a statement
 RUNS_KEPT = 1000  # of each source
 RUN_DAYS_KEPT = 400
 
@@ -424,12 +425,17 @@ class SqlLedger:
         )
 
     def forget(self, source: str, partitions: Iterable[Partition]) -> int:
+        by_stream: dict[str, list[str]] = {}
+        for partition in partitions:
+            by_stream.setdefault(partition.stream, []).append(partition.text)
         forgotten = 0
         with self._transaction():
-            for partition in partitions:
-                key = (source, partition.stream, partition.text)
-                self._sql(f"delete from {{t}}rejected where {_HERE}", *key)
-                forgotten += self._sql(f"delete from {{t}}partitions where {_HERE}", *key).rowcount
+            for stream, texts in by_stream.items():
+                for start in range(0, len(texts), FORGOTTEN_AT_ONCE):
+                    values = (source, stream, json_text(texts[start : start + FORGOTTEN_AT_ONCE]))
+                    these = f"source = ? and stream = ? and partition {self.in_texts}"
+                    self._sql(f"delete from {{t}}rejected where {these}", *values)
+                    forgotten += self._sql(f"delete from {{t}}partitions where {these}", *values).rowcount
         return forgotten
 
     def rejected(self, source: str | None = None, stream: str | None = None) -> Iterator[tuple[LedgerEntry, Rejected]]:

@@ -38,7 +38,7 @@ from penstock.project.results import (
     run_order,
 )
 from penstock.project.setup import Notice, blamed
-from penstock.sinks import Layout
+from penstock.sinks import Advising, Layout
 
 _Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
 
@@ -159,8 +159,11 @@ class Project(Reading):
         target = choice.kind.open(choice.settings).open_readonly("")
         if target is None:
             return f"{choice.shown}: nothing was written yet"
-        target.close()
-        return f"{choice.shown}: can be read"
+        try:
+            advice = target.advice() if isinstance(target, Advising) else ()
+        finally:
+            target.close()
+        return "\n".join((f"{choice.shown}: can be read", *(f"{choice.shown}: {one}" for one in advice)))
 
     # --- what was delivered -----------------------------------------------------------------------------------------
 
@@ -287,14 +290,19 @@ class Project(Reading):
         Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
 
         ``repair``: readings that differ are dropped, so that the next run reads them again; a day that the provider
-        does not serve any more is left as it is.
+        does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
         notices, notice = collected()
         today = self._clock(None).now().date()
         first, last = window_of(since, until, today)
         days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
         found = verify.verify(self._setup, name, to, days, notice, repair=repair, today=today)
-        return VerifyResult(partitions=found.partitions, differences=found.differences, notices=tuple(notices))
+        return VerifyResult(
+            partitions=found.partitions,
+            differences=found.differences,
+            deleted=found.deleted,
+            notices=tuple(notices),
+        )
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """

@@ -16,6 +16,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import read_by, zone_memory, zone_of
 from penstock._plan.selection import chosen_streams, matches
 from penstock._read.components import components_of
+from penstock._run.commit import GROUP_PARTITIONS
 from penstock._run.runner import run_id
 from penstock._util.text import did_you_mean, without_place
 from penstock.errors import PenstockError, UsageError
@@ -33,9 +34,10 @@ from penstock.project.results import (
     Total,
 )
 from penstock.project.setup import Notice, Setup
-from penstock.sinks import AccountCounts, Layout, Ledger, LedgerEntry, RunRecord, Target
+from penstock.sinks import AccountCounts, Grouping, Layout, Ledger, LedgerEntry, Restatement, RunRecord, Target
 
 RUNS_SHOWN = 5
+FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 
 
 @frozen(kw_only=True)
@@ -494,6 +496,13 @@ class Days:
     until: date | None = None
     accounts: Sequence[str] = ()
 
+    def holds(self, partition: Partition) -> bool:
+        """Whether a partition is of these days and accounts; one without a day is of any days."""
+        day = day_of(partition)
+        if day is not None and not (self.since or day) <= day <= (self.until or day):
+            return False
+        return holds(self.accounts, (value for _, value in account_of(partition)))
+
 
 def forget(
     setup: Setup,
@@ -567,21 +576,45 @@ def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[La
 def _delete_rows(
     target: Target, ledger: Ledger, source: str, partitions: Sequence[Partition], layouts: Sequence[Layout]
 ) -> None:
-    """Replace each partition by no rows, as a reading without records would."""
+    """Replace each partition by no rows, as a reading without records would. Raises the first error."""
     now = datetime.now(UTC)
+    own_id = f"{FORGOTTEN}{run_id(now)}"
     entries = ledger.entries(source, layouts[0].stream)
-    for partition in partitions:
-        entry = LedgerEntry(
-            source=source,
-            partition=partition,
-            state="delivered",
-            run_id=run_id(now),
-            read_at=now,
-            version=entries[partition].version,
-            kind=layouts[0].kind,
-        )
-        target.begin(layouts, partition).commit(entry)
+    for start in range(0, len(partitions), GROUP_PARTITIONS):
+        commits = [
+            (
+                target.begin(layouts, partition),
+                LedgerEntry(
+                    source=source,
+                    partition=partition,
+                    state="delivered",
+                    run_id=own_id,
+                    read_at=now,
+                    version=entries[partition].version,
+                    kind=layouts[0].kind,
+                    replaces=entries[partition],
+                ),
+            )
+            for partition in partitions[start : start + GROUP_PARTITIONS]
+        ]
+        if isinstance(target, Grouping):
+            for done in target.commit_group(commits):
+                if isinstance(done, Exception):
+                    raise done
+        else:
+            for writer, entry in commits:
+                writer.commit(entry)
     target.finish(layouts[0].stream)
+
+
+def deleted(ledger: Ledger, source: str) -> dict[Partition, Restatement]:
+    """The partitions whose rows ``forget`` deleted, and that were not read again: each with what it changed."""
+    last = {one.partition: one for one in ledger.restated(source)}
+    found = {partition: one for partition, one in last.items() if one.run_id.startswith(FORGOTTEN)}
+    for stream in {partition.stream for partition in found}:
+        for partition in ledger.entries(source, stream):
+            found.pop(partition, None)
+    return found
 
 
 def _chosen(ledger: Ledger, source: str, stream: str, days: Days, *, rows: bool) -> list[Partition]:

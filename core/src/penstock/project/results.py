@@ -259,11 +259,27 @@ class Difference:
 
 
 @frozen(kw_only=True)
+class Deleted:
+    """A partition whose ``rows`` were deleted by ``forget``, and that was not read again since."""
+
+    target: str
+    source: str
+    stream: str
+    partition: Mapping[str, str]
+    rows: int
+    deleted_at: datetime
+
+
+@frozen(kw_only=True)
 class VerifyResult:
-    """``partitions``: how many delivered partitions were compared. ``exit_code``: 1 where any differs."""
+    """
+    ``partitions``: how many delivered partitions were compared. ``deleted``: what was deleted on purpose; it is no
+    difference. ``exit_code``: 1 where any differs.
+    """
 
     partitions: int
     differences: tuple[Difference, ...]
+    deleted: tuple[Deleted, ...] = ()
     notices: tuple[str, ...] = field(default=(), repr=False)
 
     @property

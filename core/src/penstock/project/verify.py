@@ -7,12 +7,11 @@ from datetime import UTC, date, datetime
 
 from attrs import frozen
 
-from penstock._plan.selection import matches
 from penstock._run.runner import run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
-from penstock.project.ledgers import Days, Viewed, account_of, day_of, targets
-from penstock.project.results import Difference
+from penstock.project.ledgers import Days, Viewed, day_of, deleted, targets
+from penstock.project.results import Deleted, Difference
 from penstock.project.setup import Notice, Setup
 from penstock.sinks import Discrepancy, Ledger, Target, Verifiable
 
@@ -23,6 +22,7 @@ MARKED, POSSIBLE = "marked", "possible"
 class Verified:
     partitions: int
     differences: tuple[Difference, ...]
+    deleted: tuple[Deleted, ...]
 
 
 def verify(
@@ -32,9 +32,10 @@ def verify(
     Compare every delivered partition of the window with its ledger row.
 
     ``repair``: take the source's lock, and delete the ledger rows of partitions that differ and that the provider still
-    serves, so that they are missing. Raises UsageError if nothing can be compared.
+    serves, so that they are missing. Partitions whose rows ``forget`` deleted are listed, and never marked. Raises
+    UsageError if nothing can be compared.
     """
-    partitions, found = 0, []
+    partitions, found, gone = 0, [], []
     for viewed in targets(setup, name, to, notice):
         for source in _sources(viewed, name):
             target = _opened(viewed, source, repair=repair)
@@ -42,11 +43,12 @@ def verify(
                 continue
             try:
                 count, differences = _of_source(setup, viewed, source, target, days, repair=repair, today=today)
+                gone += _deleted(viewed, source, target, days)
             finally:
                 target.close()
             partitions += count
             found += differences
-    return Verified(partitions=partitions, differences=tuple(found))
+    return Verified(partitions=partitions, differences=tuple(found), deleted=tuple(gone))
 
 
 def _sources(viewed: Viewed, name: str | None) -> Sequence[str]:
@@ -81,8 +83,7 @@ def _of_source(
         entries = [
             entry
             for partition, entry in ledger.entries(source, stream, since=days.since, until=days.until).items()
-            if entry.state == "delivered"
-            and (not days.accounts or any(matches(value, days.accounts) for _, value in account_of(partition)))
+            if entry.state == "delivered" and days.holds(partition)
         ]
         partitions += len(entries)
         differing: dict[Partition, Discrepancy] = {}
@@ -103,6 +104,22 @@ def _of_source(
             for partition, one in sorted(differing.items())
         ]
     return partitions, found
+
+
+def _deleted(viewed: Viewed, source: str, target: Target, days: Days) -> list[Deleted]:
+    assert target.ledger is not None
+    return [
+        Deleted(
+            target=viewed.choice.shown,
+            source=source,
+            stream=partition.stream,
+            partition=partition.as_dict(),
+            rows=one.rows[0],
+            deleted_at=one.restated_at,
+        )
+        for partition, one in sorted(deleted(target.ledger, source).items())
+        if days.holds(partition)
+    ]
 
 
 def _mark(ledger: Ledger, source: str, stream: str, partitions: Sequence[Partition]) -> None:

@@ -27,7 +27,7 @@ import signal
 import subprocess
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
@@ -89,11 +89,13 @@ def with_database(dsn: str, name: str) -> str:
 
 
 @cache
-def server() -> Server:
-    """The server of this process. Raises NoPostgresError."""
+def server(**settings: str) -> Server:
+    """
+    The server of this process, or a further one with these settings (``autovacuum="on"``). Raises NoPostgresError.
+    """
     if dsn := os.environ.get(DSN_VARIABLE):
         return Server(dsn, private=False)
-    return _start(binaries())
+    return _start(binaries(), settings)
 
 
 def binaries() -> Path:
@@ -128,7 +130,7 @@ def _version(directory: Path) -> float:
     return 0.0
 
 
-def _start(directory: Path) -> Server:
+def _start(directory: Path, settings: Mapping[str, str]) -> Server:
     home = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path has 107 bytes at most
     account = _account()
     more: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL}
@@ -143,7 +145,7 @@ def _start(directory: Path) -> Server:
     try:
         subprocess.run(list(map(str, initdb)), check=True, capture_output=True, **more)
         command = [str(directory / "postgres"), "-D", str(data), "-k", str(home)]
-        for name, value in _SETTINGS.items():
+        for name, value in {**_SETTINGS, **settings}.items():
             command += ["-c", f"{name}={value}"]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)
     except BaseException as error:

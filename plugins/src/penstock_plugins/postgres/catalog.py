@@ -35,7 +35,11 @@ _LOOK = """
             group by i.indexrelid) k),
         coalesce(row_security_active(t.oid), false),
         coalesce(t.relkind in ('r', 'p'), false),
-        coalesce(pg_has_role(s.nspowner, 'usage'), false)
+        coalesce(pg_has_role(s.nspowner, 'usage'), false),
+        coalesce(t.relkind = 'r', false), coalesce(t.reltuples, 0)::bigint,
+        array(select split_part(o, '=', 1) from unnest(t.reloptions) o),
+        array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid
+            and a.attnum = i.indkey[0] where i.indrelid = t.oid and i.indisvalid and i.indpred is null)
     from unnest(%s::text[], %s::text[]) with ordinality as place (schema, name, number)
     left join pg_namespace s on s.nspname = place.schema
     left join pg_class t on t.relnamespace = s.oid and t.relname = place.name
@@ -65,6 +69,10 @@ class Seen:
     guarded: bool  # row-level security holds for this user
     table: bool  # it is a table, be it divided into partitions, and no view or the like
     schema_owned: bool
+    plain: bool  # a table that is not divided into partitions
+    estimated_rows: int  # by the last analysis; -1 before the first one
+    options: frozenset[str]  # names of its storage settings
+    indexed: frozenset[str]  # the first columns of its indexes
 
 
 def look(database: Database, places: Sequence[tuple[str, str]]) -> list[Seen]:
@@ -75,7 +83,7 @@ def look(database: Database, places: Sequence[tuple[str, str]]) -> list[Seen]:
 
 def _seen(*row: Any) -> Seen:
     there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
-    guarded, table, schema_owned = more
+    guarded, table, schema_owned, plain, estimated_rows, options, indexed = more
     return Seen(
         schema=there,
         may_create=create,
@@ -94,4 +102,8 @@ def _seen(*row: Any) -> Seen:
         guarded=guarded,
         table=table,
         schema_owned=schema_owned,
+        plain=plain,
+        estimated_rows=estimated_rows,
+        options=frozenset(options),
+        indexed=frozenset(indexed),
     )

@@ -4,18 +4,19 @@ The ledger in the schema ``penstock`` of the database itself, written in the tra
 In addition to the core's tables, ``tables`` maps each stream to its table; ``restatements`` is filled by the writer.
 """
 
+import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, ClassVar, NamedTuple
 
-from penstock import LedgerEntry, LockHeldError, SinkError, TargetError
+from penstock import LedgerEntry, LockHeldError, Partition, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
 
 from penstock_plugins.postgres.database import Database, LostSessionError, Row, grant, lock_key, quoted, short
 
 SCHEMA = "penstock"
-LAYOUT = "3"  # of the tables below
+LAYOUT = "4"  # of the tables below
 _TIMES = {  # that were text in version 1
     "partitions": ("read_at", "open_until"),
     "reports": ("submitted_at",),
@@ -58,6 +59,7 @@ COLUMN_COMMENTS = {
     "open_until": "The time from which a reading is final; null: never",
     "fingerprint": "Fingerprint of the settings that affect the answer",
     "rows": "Rows delivered",
+    "tables.rows": "Of a stream that is merged by key: the rows of the source that its commits left in the table",
     "promised": "Records that the provider stated; null: none",
     "rejected": "Records set aside",
     "unread_values": "Values that did not fit their column: null there, kept in _extra",
@@ -139,6 +141,7 @@ class PostgresLedger(SqlLedger):
             source text not null, stream text not null, of_stream text not null, relation oid not null,
             schema_name text not null, table_name text not null, primary key (source, stream))""",
         "alter table {t}tables drop constraint if exists tables_schema_name_table_name_key",  # of layouts 1 and 2
+        "alter table {t}tables add column if not exists rows bigint",  # since layout 4
         "alter table {t}partitions set (autovacuum_vacuum_scale_factor = 0.05)",
     )
 
@@ -358,6 +361,19 @@ class PostgresLedger(SqlLedger):
         rows = self._known_rows("schema_name = ? and table_name = ?", schema, table)
         return [(row[0], self._known(row)) for row in rows]
 
+    def day_columns(self) -> list[tuple[Known, str]]:
+        """The tables whose partitions are an account's day, each with the column of the day."""
+        found = []
+        for row in self._known_rows("true"):
+            texts = self._sql(
+                "select partition from {t}partitions where source = ? and stream = ? and day <> '' limit 1",
+                *(row[0], row[2]),
+            ).fetchall()
+            columns = list(json.loads(texts[0][0])) if texts else []
+            if len(columns) > 1:
+                found.append((self._known(row), columns[-1]))
+        return found
+
     def _known_rows(self, where: str, *values: str) -> list[Row]:
         rows: list[Row] = self._sql(
             "select source, stream, of_stream, relation::bigint, schema_name, table_name "  # noqa: S608
@@ -369,6 +385,36 @@ class PostgresLedger(SqlLedger):
     def _known(self, row: Row) -> Known:
         _, stream, of_stream, oid, schema, table = row
         return Known(stream=stream, of_stream=of_stream, oid=oid, schema=schema, table=table)
+
+    def merged_rows(self, source: str, stream: str) -> int | None:
+        """
+        The rows of a source that the commits of a stream merged by key left in its table; None where they were not
+        counted (by an earlier version).
+        """
+        rows = self._sql(  # by name in JSON: a reader may find a ledger of an earlier layout
+            "select (to_jsonb(one) ->> 'rows')::bigint from {t}tables one where source = ? and stream = ?",
+            *(source, stream),
+        ).fetchall()
+        return rows[0][0] if rows else None
+
+    def count_merged(self, source: str, stream: str, rows: int | None) -> None:
+        """Set the counted rows of a stream that is merged by key; None: they are counted anew by the next run."""
+        self._sql("update {t}tables set rows = ? where source = ? and stream = ?", rows, source, stream)
+
+    def merged_sql(self, more: str) -> str:
+        """
+        A statement that adds to the counted rows of a stream, for a session; its parameters are those of ``more``, the
+        source and the stream.
+        """
+        return f"update {self.prefix}tables set rows = rows + ({more}) where source = %s and stream = %s"  # noqa: S608
+
+    def forget(self, source: str, partitions: Iterable[Partition]) -> int:
+        """See the core's ledger. The rows of merged streams are counted anew, since they will be read again."""
+        forgotten = list(partitions)
+        with self._transaction():
+            for stream in {partition.stream for partition in forgotten}:
+                self._sql("update {t}tables set rows = null where source = ? and of_stream = ?", source, stream)
+            return super().forget(source, forgotten)
 
     def keep_table(self, source: str, known: Known) -> None:
         self._sql(

@@ -38,11 +38,20 @@ from penstock import (
 )
 
 from penstock_plugins.postgres.adopt import adopt
+from penstock_plugins.postgres.catalog import look
 from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql
 from penstock_plugins.postgres.differences import NotStoredError
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger
 from penstock_plugins.postgres.rows import Nul
-from penstock_plugins.postgres.tables import SOURCE_COLUMN, Located, Place, Table, Tables, located
+from penstock_plugins.postgres.tables import (
+    SOURCE_COLUMN,
+    Located,
+    Place,
+    Table,
+    Tables,
+    day_index_advice,
+    located,
+)
 from penstock_plugins.postgres.verify import verified
 from penstock_plugins.postgres.writer import PostgresWriter
 
@@ -216,6 +225,8 @@ class PostgresTarget:
                 self.ledger.forget(self.source, lost)
                 if found is None:
                     self.ledger.forget_table(self.source, known.stream)
+                else:
+                    self.ledger.count_merged(self.source, known.stream, None)
 
     def check(self, layouts: Sequence[Layout]) -> None:
         """
@@ -281,12 +292,24 @@ class PostgresTarget:
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
         """
         Rows and sums of each partition, counted by the database. Of a stream that is merged by key, whose rows have no
-        partition, only whether there are any.
+        partition, the rows of the source.
         """
         with self.database.explained():
             for known in self.ledger.known(self.source):
                 if known.of_stream == stream:
-                    yield from verified(self.database, self.source, known, entries)
+                    merged = self.ledger.merged_rows(self.source, known.stream)
+                    yield from verified(self.database, self.source, known, entries, merged)
+
+    def advice(self) -> list[str]:
+        """The indexes that tables of an earlier version lack, each once."""
+        found: dict[str, None] = {}
+        with self.database.explained():
+            for known, day in self.ledger.day_columns():
+                place = Place(schema=known.schema, table=known.table, day_index=self._sink.day_index)
+                (seen,) = look(self.database, [(known.schema, known.table)])
+                if seen.oid is not None and (text := day_index_advice(place, day, seen)):
+                    found[text] = None
+        return list(found)
 
     def interrupt(self, reason: PenstockError) -> None:
         """Cancel a waiting statement, to end the run. Called from another thread, until the run has ended."""

@@ -7,6 +7,7 @@ Existing columns are never dropped. Their type changes only to one that holds al
 # Names in statements come from quoted(); values are parameters.
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import NamedTuple
 
 from attrs import field, frozen
@@ -29,10 +30,15 @@ SOURCE_COLUMN = "_source"
 """The column of a shared table with each row's source. Part of the key; its default is a setting of the session."""
 
 # Autovacuum keeps up with days that are replaced every day: at a fiftieth of the rows, not at a fifth.
-_STORAGE = (
-    "autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_insert_scale_factor = 0.05, "
-    "autovacuum_analyze_scale_factor = 0.02"
-)
+_STORAGE = {
+    "autovacuum_vacuum_scale_factor": 0.02,
+    "autovacuum_vacuum_insert_scale_factor": 0.05,
+    "autovacuum_analyze_scale_factor": 0.02,
+}
+
+# A table of an earlier version with at most so many rows gets an index by the run. Of a larger one, `check` has the
+# statement: making an index keeps writers waiting, and one that does not cannot be made in a transaction.
+INDEXED_BY_A_RUN = 100_000
 
 # A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
 TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
@@ -146,6 +152,7 @@ class Tables:
         self._tables: dict[str, tuple[Layout, Table]] = {}
         self._added: dict[str, frozenset[str]] = {}
         self._refused: dict[str, SinkError] = {}
+        self._lacking: dict[str, list[str]] = {}  # by stream, what a table of an earlier version lacks
 
     def check(self, layouts: Sequence[Layout]) -> None:
         """
@@ -197,7 +204,9 @@ class Tables:
                     self._database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
                     # Sources of one fresh run must not both make the table.
                     self._database.run("select pg_advisory_xact_lock(%s)", (lock_key(""),))
-                    return self._made(layout, place)
+                    made = self._made(layout, place)
+                self._keep_up(layout)
+                return made
             except SinkError as error:
                 if not isinstance(error.__cause__, errors.LockNotAvailable):
                     raise
@@ -208,6 +217,13 @@ class Tables:
             "these sessions, and run again."
         )
         raise self._refused[layout.stream]
+
+    def _keep_up(self, layout: Layout) -> None:
+        """Give a table of an earlier version what it lacks, in one short try; it is not needed to write."""
+        for statement in self._lacking.pop(layout.stream, []):
+            with suppress(SinkError, TargetError), self._database.explained(), self._database.transaction():
+                self._database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
+                self._database.run(statement)
 
     def _holders(self, place: Place) -> str:
         rows = self._database.run(
@@ -225,6 +241,7 @@ class Tables:
             _create(self._database, layout, place, schema=not seen.schema)
         else:
             _evolve(self._database, place, steps)
+            self._lacking[layout.stream] = _upkeep(layout, place, seen)
         if seen.oid is None or steps:
             (seen,) = look(self._database, _names([place]))
         assert seen.oid is not None
@@ -237,6 +254,8 @@ class Tables:
         )
         if kept != known:
             self._ledger.keep_table(layout.source, kept)
+        if layout.kind == "changes" and self._ledger.merged_rows(layout.source, layout.stream) is None:
+            self._count_merged(layout, place, shared=_is_shared(layout, place, seen))
         self._grant(place)
         added = {step.column.name for step in steps if step.column is not None and step.adds}
         self._added[layout.stream] = self._added.get(layout.stream, frozenset()) | added
@@ -249,6 +268,11 @@ class Tables:
             added=self._added[layout.stream],
             shared=_is_shared(layout, place, seen),
         )
+
+    def _count_merged(self, layout: Layout, place: Place, *, shared: bool) -> None:
+        where, values = (f"{SOURCE_COLUMN} = %s", [layout.source]) if shared else ("true", [])
+        rows = self._database.one(f"select count(*) from {place.sql} where {where}", values)  # noqa: S608
+        self._ledger.count_merged(layout.source, layout.stream, rows)
 
     def _grant(self, place: Place) -> None:
         for role in place.grant_to:
@@ -504,7 +528,7 @@ def _create(database: Database, layout: Layout, place: Place, *, schema: bool) -
         lines.append(f"{quoted(SOURCE_COLUMN)} text not null default {_SOURCE_DEFAULT}")
     if key and not _nullable_key(layout):
         lines.append(f"primary key ({columns_sql((*by_source, *key))})")
-    database.run(f"create table {place.sql} ({', '.join(lines)}) with ({_STORAGE})")
+    database.run(f"create table {place.sql} ({', '.join(lines)}) with ({_storage(_STORAGE)})")
     if key and _nullable_key(layout):
         database.run(f"create unique index on {place.sql} ({columns_sql((*by_source, *key))})")
     for columns in _indexes(layout, key, day_index=place.day_index):
@@ -548,6 +572,39 @@ def _indexes(layout: Layout, key: Sequence[str], *, day_index: bool) -> list[tup
     if day_index and layout.kind == "report" and days and len(by) > 1:
         indexes.append(tuple(days))
     return indexes
+
+
+def _storage(settings: Mapping[str, float]) -> str:
+    return ", ".join(f"{name} = {value}" for name, value in settings.items())
+
+
+def _upkeep(layout: Layout, place: Place, seen: Seen) -> list[str]:
+    """The statements that give a table of an earlier version the settings and the index that a new one has."""
+    if not (seen.owned and seen.plain):
+        return []
+    statements = []
+    if missing := {name: value for name, value in _STORAGE.items() if name not in seen.options}:
+        statements.append(f"alter table {place.sql} set ({_storage(missing)})")
+    if seen.estimated_rows <= INDEXED_BY_A_RUN:
+        needed = _indexes(layout, key_of(layout), day_index=place.day_index)
+        statements += [
+            f"create index on {place.sql} ({columns_sql(columns)})"
+            for columns in needed
+            if len(columns) == 1 and short(columns[0]) not in seen.indexed
+        ]
+    return statements
+
+
+def day_index_advice(place: Place, day: str, seen: Seen) -> str | None:
+    """The advice to make an index on the day, where a table is large and has none."""
+    if not seen.plain or not place.day_index or seen.types.get(day) != "date" or day in seen.indexed:
+        return None
+    if seen.estimated_rows <= INDEXED_BY_A_RUN:
+        return None
+    return (
+        f"the table {place.name} has no index on {day}: reading a day across accounts reads all of it. Its owner may "
+        f"run: create index concurrently on {place.sql} ({quoted(day)})"
+    )
 
 
 def _describe(database: Database, table: str, column: Column) -> None:

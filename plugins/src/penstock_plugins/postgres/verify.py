@@ -24,8 +24,13 @@ class _Held:
     sums: dict[str, Decimal]
 
 
-def verified(database: Database, source: str, known: Known, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
-    """The partitions whose rows or sums in the table differ from the ledger."""
+def verified(
+    database: Database, source: str, known: Known, entries: Sequence[LedgerEntry], merged: int | None = None
+) -> Iterator[Discrepancy]:
+    """
+    The partitions whose rows or sums in the table differ from the ledger. ``merged``: the rows that the commits of a
+    stream merged by key left in the table; with other rows there, all of its partitions differ.
+    """
     found = located(database, source, known)
     main = known.stream == known.of_stream
     if found is None:
@@ -45,7 +50,7 @@ def verified(database: Database, source: str, known: Known, entries: Sequence[Le
     measures = tuple(name for name in dict.fromkeys(name for entry in entries for name in entry.sums) if main)
     measures = tuple(name for name in measures if short(name) in there)
     if not all(short(name) in there for name in columns):
-        yield from _merged(database, source, known, found, entries)
+        yield from _merged(database, source, known, found, entries, merged)
         return
     held = _held(database, source, found, columns, measures)
     for entry in entries:
@@ -91,12 +96,22 @@ def _held(
 
 
 def _merged(
-    database: Database, source: str, known: Known, found: Located, entries: Sequence[LedgerEntry]
+    database: Database,
+    source: str,
+    known: Known,
+    found: Located,
+    entries: Sequence[LedgerEntry],
+    merged: int | None,
 ) -> Iterator[Discrepancy]:
     delivered = [entry for entry in entries if _rows_of(entry, known)]
     where, values = (f"{SOURCE_COLUMN} = %s", [source]) if found.shared else ("true", [])
     rows = database.one(f"select count(*) from {found.sql} where {where}", values)
-    if delivered and not rows:
-        for entry in delivered:
-            what = f"{known.stream}: no row in {known.schema}.{known.table}"
-            yield Discrepancy(partition=entry.partition, what=what)
+    place = f"{known.schema}.{known.table}"
+    if merged is not None and rows != merged:
+        what = f"{known.stream}: {rows} rows in {place}, {merged} were left there by its commits"
+    elif delivered and not rows:
+        what = f"{known.stream}: no row in {place}"
+    else:
+        return
+    for entry in delivered:
+        yield Discrepancy(partition=entry.partition, what=what)

@@ -441,7 +441,10 @@ class PostgresWriter:
             self._database.run("select set_config('enable_nestloop', 'on', true)")
         for stream, part in self._parts.items():
             if part is not self._main:
-                self._bring_up_to_date(part, stages[stream], self._children(part, main))
+                found = self._bring_up_to_date(part, stages[stream], self._children(part, main))
+                if more := found.after - found.before:
+                    statement = self._target.ledger.merged_sql("%s::bigint")
+                    self._database.run(statement, (more, self._target.source, stream))
         self._upsert(self._main, main)
 
     def _upsert(self, part: _Part, stage: Stage) -> None:
@@ -453,14 +456,15 @@ class PostgresWriter:
         equal = " and ".join(f"o.{quoted(name)} = n.{quoted(name)}" for name in table.key)
         expressions, rows = with_stages(stage)
         row = self._row(
-            # Looked up row by row in the index of the key, whatever the statistics say.
-            f"with {expressions}same as (select from {stage.name} n where "
-            f"(select not {differ(others, 'o.', 'n.')} from {table.sql} o where {scope.where} and {equal} limit 1)), "
+            # Looked up row by row in the index of the key, whatever the statistics say. Null: the key is new.
+            f"with {expressions}seen as materialized (select (select not {differ(others, 'o.', 'n.')} "
+            f"from {table.sql} o where {scope.where} and {equal} limit 1) as same from {stage.name} n), "
+            f"total as ({self._target.ledger.merged_sql('select count(*) from seen where same is null')}), "
             f"done as (insert into {table.sql} as o ({columns}) select {columns} from {stage.name} "
             f"on conflict ({key}) do update set {', '.join(updates)} where {differ(others, 'o.', 'excluded.')} "
-            f"returning 1) select (select count(*) from {stage.name}), (select count(*) from same), "
+            f"returning 1) select (select count(*) from {stage.name}), (select count(*) from seen where same), "
             "(select count(*) from done)",
-            [*rows, *scope.values],
+            [*rows, *scope.values, self._target.source, part.layout.stream],
         )
         staged, same, done = row
         if (staged, same + done) != (part.rows, part.rows):
