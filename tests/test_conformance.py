@@ -366,10 +366,10 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
             "sales: its paginator saw no second page with records",
         )
     ],
-    "shifted page": [
+    "moved record": [
         (
             lambda other: Acme(Paged, stream={"paginator": PageNumber(), "key": ()}),
-            "sales ('2026-03-17',): a record of the first page that came again on the second one",
+            "sales ('2026-03-17',): a record of the first page that came again on the last one",
         )
     ],
     "stopped": [(lambda other: Acme(Changing), "after a stopped run: 1 partitions have other rows")],

@@ -5,6 +5,7 @@ The functions are pure, so nothing is sent. What they return is checked for ``pe
 a wrong result would otherwise appear in the first run.
 """
 
+import inspect
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, time, timedelta
 from types import FunctionType
@@ -53,11 +54,46 @@ def problems_of(registry: Registry, connector: str) -> list[str]:
         source = ConfiguredSource.of(registry, connector, settings)
     except ConfigError as error:
         return [f"its settings class refuses the settings of its sandbox: {problem}" for problem in error.problems]
-    found = list(_of_connector(source))
+    found = list(_of_parameters(source))
+    if found:
+        return found  # the calls below would fail for the same reason
+    found += _of_connector(source)
     for stream in source.streams:
         if not stream.not_built and stream.derived is None:
             found += [f"stream {stream.name}: {problem}" for problem in _of_stream(source, stream)]
     return found
+
+
+_CALLED = {  # the values that the core passes to each function
+    "authenticator": ("settings",),
+    "check": ("settings", "slice_"),
+    "requests": ("settings", "slice_"),
+    "accounts": ("settings",),
+    "earliest": ("today",),
+    "extra_columns": ("settings",),
+    "judge": ("response", "answer"),
+}
+
+
+def _of_parameters(source: ConfiguredSource) -> Iterator[str]:
+    """Functions that do not take what the core passes to them."""
+    places = [("", source.connector), *((f"stream {stream.name}: ", stream) for stream in source.streams)]
+    for where, declared in places:
+        for name, values in _CALLED.items():
+            function = getattr(declared, name, None)
+            if function is None:
+                continue
+            try:
+                inspect.signature(function).bind(*values)
+            except TypeError:
+                written = getattr(function, "__name__", name)
+                example = f"{name if written == '<lambda>' else written}({', '.join(values)})"
+                yield (
+                    f"{where}{name} ({place_of(function)}) takes {inspect.signature(function)}, and is called with "
+                    f"{' and '.join(values)}; write {example}"
+                )
+            except ValueError:  # a function of C without a signature
+                continue
 
 
 def _of_connector(source: ConfiguredSource) -> Iterator[str]:

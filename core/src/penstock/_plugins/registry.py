@@ -233,7 +233,16 @@ class Registry:
         for name in (*sources.usable, *sources.clashes):
             self._offers("penstock_record_streams", name)
             self._offers("penstock_actions", name)
-        return tuple(sorted({*self._broken, *self._without_entry_point}))
+        return tuple(sorted({*self._broken, *self._without_entry_point, *self._strange_sandboxes()}))
+
+    def _strange_sandboxes(self) -> Iterator[Broken]:
+        """The sandboxes of connectors that no plugin offers. Where a plugin is broken, its connector may be missing."""
+        sources = self._offers("penstock_sources")
+        for name, offer in self._offers("penstock_sandboxes").usable.items():
+            known = {*sources.usable, *sources.clashes}
+            if name not in known and offer.plugin not in {one.plugin for one in self._broken}:
+                meant = did_you_mean(name, known)
+                yield Broken(offer.plugin, f"it offers the sandbox of {name!r}, which is no connector here.{meant}")
 
     @cached_property
     def _without_entry_point(self) -> tuple[Broken, ...]:
@@ -373,6 +382,8 @@ class Registry:
                     self._break(plugin, f"{hook} failed: {describe_error(error)}{self._wrapped(hook)}", error)
                 )
                 continue
+            if hook == "penstock_sources" and not found:
+                failed.append(self._break(plugin, "penstock_sources returned no source; write return [Connector(...)]"))
             for name, value in found:
                 if type_ is Command and name in BUILT_IN:
                     failed.append(self._break(plugin, f"the command {name!r} is one of penstock's own; rename it"))
@@ -447,6 +458,8 @@ def _named_values(results: Any, type_: type) -> list[tuple[str, Any]]:
                 raise TypeError(f"it returned {type(result).__name__}; write a mapping")
             found.extend(result.items())
             continue
+        if isinstance(result, type_):
+            raise TypeError(f"it returned one {type_.__name__}; write a list, return [{type_.__name__}(...)]")
         for value in result:
             if not isinstance(value, type_):
                 raise TypeError(f"it offers {type(value).__name__}; write {type_.__name__}(...)")

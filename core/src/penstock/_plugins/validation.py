@@ -68,7 +68,14 @@ def problems_in_connector(connector: Connector) -> list[str]:
 
 def _of_settings(settings: Any) -> Iterator[str]:
     if not (isinstance(settings, type) and issubclass(settings, SourceSettings)):
-        yield f"settings is {_sort(settings)}; write a class that extends SourceSettings"
+        if isinstance(settings, type):
+            name = settings.__name__
+            yield (
+                f"settings is {name} ({place_of(settings)}), which does not extend SourceSettings; write "
+                f"class {name}(SourceSettings)"
+            )
+        else:
+            yield f"settings is {_sort(settings)}; write a class that extends SourceSettings"
         return
     name = settings.__name__
     if "__attrs_attrs__" not in vars(settings):
