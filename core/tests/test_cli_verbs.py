@@ -23,7 +23,7 @@ from penstock._cli import main
 from penstock._cli.bars import Bars
 from penstock._cli.follow import following, in_words, restated
 from penstock._cli.init import source_lines, toml_value
-from penstock._cli.ledger import cut
+from penstock._cli.ledger import cut, kind_of
 from penstock._cli.sandbox import as_typed
 from penstock._cli.session import Session
 from penstock._cli.signals import stopping
@@ -1143,6 +1143,22 @@ def test_rejected_records_are_counted_and_shown(here: Here, server: Server) -> N
     assert "price" in here("rejected", "list")
     assert "shop.sales[shop_id=13, report_date=" in here("rejected", "show")
     assert '{"id":"2","paid":12.50}' in here.out
+
+
+@pytest.mark.parametrize(
+    ("reasons", "kinds"),
+    [
+        (["'n/a' is no number", "'1 is no 2' is no number", "'12' is no number"], 1),
+        (["'1' is no decimal", "'1' is no number"], 2),
+        (["the member 'id' is missing; there is Id", "the member 'id' is missing; there is uid"], 2),
+        (["expected a number, got an object", "it is null"], 2),
+    ],
+)
+def test_reasons_of_one_kind_are_counted_together(reasons: list[str], kinds: int) -> None:
+    """
+    Whatever the value was.
+    """
+    assert len(set(map(kind_of, reasons))) == kinds
 
 
 def test_what_is_set_aside_is_reported_also_quietly(here: Here, server: Server) -> None:

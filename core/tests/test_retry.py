@@ -412,15 +412,26 @@ def test_no_header_is_too_odd(text: str):
 @pytest.mark.parametrize("name", ["retry-after", *RESETS])
 @pytest.mark.parametrize(
     "text",
-    ["36000", str(int(NOW.timestamp()) + 36_000), f"{int(NOW.timestamp() * 1000) + 36_000_000}", "HTTP date"],
-    ids=["seconds", "since 1970", "milliseconds since 1970", "HTTP date"],
+    [
+        "36000",
+        str(int(NOW.timestamp()) + 36_000),
+        f"{int(NOW.timestamp() * 1000) + 36_000_000}",
+        format_datetime(NOW + timedelta(hours=10), usegmt=True),
+        format_datetime(NOW + timedelta(hours=10), usegmt=True).removesuffix(" GMT"),
+        (NOW + timedelta(hours=10)).isoformat(),
+        (NOW + timedelta(hours=10)).replace(tzinfo=None).isoformat(),
+        (NOW + timedelta(hours=10)).isoformat().replace("+00:00", "Z"),
+    ],
+    ids=[
+        *("seconds", "since 1970", "milliseconds since 1970", "HTTP date"),
+        *("HTTP date without a zone", "ISO 8601", "ISO 8601 without a zone", "ISO 8601 with Z"),
+    ],
 )
-def test_a_stated_wait_has_four_forms(name: str, text: str):
+def test_a_stated_wait_has_several_forms(name: str, text: str):
     """
     In any of the headers; the time to come back is in the message, with the provider's words.
     """
-    value = format_datetime(NOW + timedelta(hours=10), usegmt=True) if text == "HTTP date" else text
-    throttled = a_response(status=429, headers=((name, value),), received_at=NOW)
+    throttled = a_response(status=429, headers=((name, text),), received_at=NOW)
     exchange, clock = Signed([throttled] * 2), FakeClock()
 
     with pytest.raises(ParkedError, match=r"slow down.*until 2026-03-02 22:00:00 UTC.*throttle_wait_s") as parked:

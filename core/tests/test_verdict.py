@@ -189,6 +189,27 @@ def test_a_forbidden_request_is_its_accounts_failure(renew: bool):
     assert type(unauthorized.error) is AuthenticationError
 
 
+def test_a_403_of_an_account_is_about_that_account():
+    """
+    Its message does not advise to check the credentials of the source; a connector's own advice is kept.
+    """
+    plain = output(a_response({}, status=403), account="17")[0]
+    advised = output(
+        a_response({}, status=403),
+        account="17",
+        judges=(lambda response, answer: Refuse(AuthenticationError("Check it.")),),
+    )[0]
+
+    assert isinstance(plain, Refuse)
+    assert isinstance(advised, Refuse)
+    assert str(plain.error).endswith(
+        "HTTP 403: {}; the credentials may not read the account 17: check that it is one of theirs, and their rights"
+    )
+    assert (
+        str(advised.error) == "Check it. If other accounts are answered, the credentials may not read the account 17."
+    )
+
+
 @pytest.mark.parametrize("status", [401, 403, 429, 400, 503])
 def test_an_error_page_shows_its_first_words(status: int):
     """

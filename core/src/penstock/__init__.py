@@ -34,7 +34,7 @@ if TYPE_CHECKING:
         Stream as Stream,
         setting as setting,
     )
-    from penstock.envelope import Envelope as Envelope
+    from penstock.envelope import Envelope as Envelope, graphql_judge as graphql_judge
     from penstock.errors import (
         AuthenticationError as AuthenticationError,
         BoundExceededError as BoundExceededError,
@@ -203,7 +203,7 @@ PUBLIC = {
         "Stream",
         "setting",
     ),
-    "penstock.envelope": ("Envelope",),
+    "penstock.envelope": ("Envelope", "graphql_judge"),
     "penstock.errors": (
         "AuthenticationError",
         "BoundExceededError",

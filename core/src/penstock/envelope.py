@@ -16,8 +16,16 @@ from typing import Any
 import msgspec
 from attrs import evolve, field, frozen
 
-from penstock.errors import BoundExceededError, BrokenBodyError
+from penstock.errors import (
+    AuthenticationError,
+    BoundExceededError,
+    BrokenBodyError,
+    RefusedError,
+    ServerError,
+    ThrottledError,
+)
 from penstock.model import Answer, Items, Response
+from penstock.protocols import Refuse, Retry, Verdict
 from penstock.redact import clip
 
 UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from the heap
@@ -192,6 +200,45 @@ class Envelope:
         named = " or ".join(repr(path) for path in self.items if path)
         shape = "a map of arrays" if self.keyed_by is not None else "an array"
         return f"{shape} in {named}" if named else shape
+
+
+# --- GraphQL --------------------------------------------------------------------------------------------------------
+
+_THROTTLED = frozenset({"THROTTLED", "RATE_LIMITED", "RATELIMITED", "TOO_MANY_REQUESTS", "MAX_COST_EXCEEDED"})
+_UNAUTHENTICATED = frozenset({"UNAUTHENTICATED", "UNAUTHORIZED", "INVALID_TOKEN"})
+_FAILED = frozenset({"INTERNAL_SERVER_ERROR", "INTERNAL_ERROR", "SERVICE_UNAVAILABLE", "TIMEOUT"})
+
+
+def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
+    """
+    A judge for GraphQL: an answer with ``errors`` has failed, also where there is ``data`` beside them, since a part of
+    the records may be missing then. ``Connector(judge=graphql_judge)``.
+
+    ``extensions.code`` of the first error decides: a throttled one is repeated after a pause, a failure of the server
+    is repeated, refused credentials are an AuthenticationError, and anything else is refused. None for an answer
+    without errors.
+
+    Source: the GraphQL specification, 7.1: partial results stand beside the errors; codes are a convention of servers.
+    """
+    decoder, (name,) = _reader(("errors",))
+    try:
+        errors = getattr(decoder.decode(response.body), name)
+    except (ValueError, RecursionError):
+        return None  # no JSON object: the envelope or the status decides
+    if errors is msgspec.UNSET or _nothing(errors):
+        return None
+    found = _plain(errors)
+    first = found[0] if isinstance(found, list) and isinstance(found[0], dict) else {}
+    extensions = first.get("extensions")
+    code = str(extensions.get("code", "")).upper() if isinstance(extensions, dict) else ""
+    words = clip(str(first.get("message") or response.text(200)), 200).rstrip(".")
+    more = f", and {len(found) - 1} more" if isinstance(found, list) and len(found) > 1 else ""
+    seen = f"the answer states errors{f' ({code})' if code else ''}: {words}{more}"
+    if code in _THROTTLED:
+        return Retry(ThrottledError(f"{seen}; lower requests_per_second, or request less at once"), throttle=True)
+    if code in _UNAUTHENTICATED:
+        return Retry(AuthenticationError(f"{seen}; check the credentials of this source"), renew=True)
+    return Retry(ServerError(seen)) if code in _FAILED else Refuse(RefusedError(seen))
 
 
 # --- bytes ----------------------------------------------------------------------------------------------------------

@@ -419,10 +419,12 @@ def rejected(
         if not result.rejected:
             print("no record is set aside")
         return
-    # Without the element's index in its page: [3].price and [7].price are one reason.
-    counts = Counter(
-        (one.target, one.source, one.stream, re.sub(r"\[\d+\]", "[]", one.path), one.reason) for one in result.rejected
-    )
+    # Without the element's index in its page and without its value: of each kind of reason, the first one is shown.
+    firsts: dict[tuple[str, ...], str] = {}
+    counts: Counter[tuple[str, ...]] = Counter()
+    for one in result.rejected:
+        place = (one.target, one.source, one.stream, re.sub(r"\[\d+\]", "[]", one.path))
+        counts[(*place, firsts.setdefault((*place, kind_of(one.reason)), one.reason))] += 1
     names = ("target", "source", "stream", "path", "reason")
     if json_:
         print_json({"rejected": [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in counts]})
@@ -434,6 +436,15 @@ def rejected(
         )
     else:
         print("no record is set aside")
+
+
+_VALUE = re.compile(r"""('(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*") (?=is |has |may )""", re.DOTALL)
+
+
+def kind_of(reason: str) -> str:
+    """A reason without the value that it begins with: ``'n/a' is no number`` is of the kind ``is no number``."""
+    found = _VALUE.match(reason)
+    return reason[found.end() :] if found is not None else reason
 
 
 def cut(text: str) -> str:

@@ -21,8 +21,12 @@ from penstock._decode.nested import Outer, found, left_over
 from penstock._decode.page import DICTS, LIST, PLAIN, Pair, RawPage, fill, fill_each, pair, values_of
 from penstock._decode.rejects import Misfits, Rejects, add_extra
 from penstock._decode.values import all_at_once, is_converted
+from penstock._util.text import nearest
 from penstock.records import Column
+from penstock.redact import clip
 from penstock.sinks import EXTRA
+
+FEW = 3  # unread members that are named where none is similar to the missing one
 
 Nested = Literal["raw", "plain"]
 
@@ -182,7 +186,7 @@ class RecordDecoder:
         try:
             row = shape.loose[1].decode(element)
         except ValidationError:
-            fitted = {one.name: self._fitted(one, members.get(one.member or ""), unread) for one in self._sent}
+            fitted = {one.name: self._fitted(one, members, unread) for one in self._sent}
             for attribute, member in self._outer.attributes.items():
                 fitted[attribute] = PLAIN.decode(members[member]) if member in members else UNSET
             row = shape.wire(**fitted)
@@ -195,11 +199,19 @@ class RecordDecoder:
             self._rejects.unread(page, position, column, reason, row, value)
         return row
 
-    def _fitted(self, column: Column, raw: Raw | None, unread: list[tuple[Column, str, Any]]) -> Any:
+    def _instead(self, column: Column, members: Mapping[str, Raw]) -> str:
+        """The members that no column reads and one of which may be the missing one: a similar one, else a few."""
+        others = [name for name in members if name not in self._members]
+        if near := nearest(column.member or "", others):
+            return f"; there is {clip(near, 60)}"
+        return f"; there is {clip(', '.join(others), 60)}" if 0 < len(others) <= FEW else ""
+
+    def _fitted(self, column: Column, members: Mapping[str, Raw], unread: list[tuple[Column, str, Any]]) -> Any:
         """One member's value as its column's type; unchanged for a converted column; null if it does not fit."""
+        raw = members.get(column.member or "")
         if raw is None:
             if not column.nullable:
-                raise _UnfitError(column, f"the member {column.member!r} is missing")
+                raise _UnfitError(column, f"the member {column.member!r} is missing{self._instead(column, members)}")
             return None
         if column.name in self._raw:
             return raw

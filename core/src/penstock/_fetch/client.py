@@ -217,6 +217,7 @@ class SourceClient:
             judges=judges_of(connector, call.stream, call.request),
             reason=connector.reason,
             lenient=call.lenient,
+            account=call.account,
         )
 
     def _log_in(self, request: Request) -> Response:

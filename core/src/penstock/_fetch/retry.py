@@ -9,7 +9,8 @@ import random
 import re
 import threading
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
 from typing import Any, NamedTuple, Protocol
 
 from attrs import define, evolve, field, frozen
@@ -24,7 +25,7 @@ from penstock.errors import (
     ProviderError,
     TransportError,
 )
-from penstock.model import Answer, Request, Response, http_date
+from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Verdict
 
 # An attempt that ran into a bound (time, size) costs as much as the bound allows, so it is repeated less often.
@@ -153,8 +154,8 @@ def stated_wait(response: Response, *, throttled: bool = False) -> float | None:
     Seconds that the provider states: in ``Retry-After``, or where it refuses for its quota (``throttled``), in one of
     ``RESETS``. None without one, with a broken one, and where a part of the quota remains.
 
-    Each may be seconds, seconds or milliseconds since 1970, or an HTTP date. A time is compared with the provider's own
-    ``Date``, so that our clock may be wrong.
+    Each may be seconds, seconds or milliseconds since 1970, an HTTP date, or a time in ISO 8601; without a zone it is
+    UTC. A time is compared with the provider's own ``Date``, so that our clock may be wrong.
     """
     names = ["retry-after"]
     remaining = next((value for name in _REMAINING if (value := response.header(name)) is not None), "0")
@@ -171,8 +172,19 @@ def _wait(response: Response, text: str) -> float | None:
         if number < _EPOCH_S:
             return number
         return max(0.0, (number / 1000 if number >= _EPOCH_MS else number) - now.timestamp())
-    when = http_date(text)
+    when = _moment(text.strip())
     return None if when is None else max(0.0, (when - now).total_seconds())
+
+
+def _moment(text: str) -> datetime | None:
+    """An HTTP date or a time in ISO 8601, aware; None for any other text."""
+    for parse in (parsedate_to_datetime, datetime.fromisoformat):
+        try:
+            when = parse(text)
+        except (ValueError, OverflowError, TypeError):
+            continue
+        return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    return None
 
 
 # The longest wait that is stated in a message; a longer one is nonsense, and would leave the calendar.

@@ -37,9 +37,10 @@ def judged(
     judges: Sequence[Judge],
     reason: Sequence[str] = (),
     lenient: bool = False,
+    account: str | None = None,
 ) -> tuple[Verdict, Answer]:
     """
-    The verdict on a response, and the content of its envelope.
+    The verdict on a response, and the content of its envelope. ``account``: which the request is about.
 
     The judges decide in order, then the HTTP status. 204 means: no records. A request whose accepted answer is broken
     is repeated, one whose answer is whole and of another format or shape is not; ``lenient`` accepts both.
@@ -59,11 +60,11 @@ def judged(
             return Refuse(error), Answer()
     verdict = next((found for judge in judges if (found := judge(response, answer)) is not None), None)
     if verdict is None:
-        verdict = by_status(provider, request, response, reason)
+        verdict = by_status(provider, request, response, reason, account)
         if response.status == 202 and read is not None and not lenient:
             verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the answer is not ready yet"))
     if response.status == 403 and request.credentials:
-        verdict = _forbidden(verdict)
+        verdict = _forbidden(verdict, account)
     if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
         verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
     if isinstance(verdict, Accept):
@@ -78,11 +79,17 @@ def judged(
     return verdict, answer or Answer()
 
 
-def _forbidden(verdict: Verdict) -> Verdict:
+def _forbidden(verdict: Verdict, account: str | None) -> Verdict:
     """The same verdict on a 403, for the request's account: others may be answered with the same credentials."""
     if isinstance(verdict, (Retry, Refuse)) and type(verdict.error) is AuthenticationError:
-        return evolve(verdict, error=ForbiddenError(str(verdict.error)))
+        text = str(verdict.error)
+        if account is not None and _OF_ACCOUNT not in text:
+            text += f" If other accounts are answered, {_OF_ACCOUNT} {account}."
+        return evolve(verdict, error=ForbiddenError(text))
     return verdict
+
+
+_OF_ACCOUNT = "the credentials may not read the account"
 
 
 def judges_of(connector: Connector, stream: Stream | None, request: Request) -> tuple[Judge, ...]:
@@ -112,7 +119,9 @@ def status_judge(seen: str, table: Mapping[int, StatusRule], reason: Sequence[st
     return judge
 
 
-def by_status(provider: str, request: Request, response: Response, reason: Sequence[str] = ()) -> Verdict:
+def by_status(
+    provider: str, request: Request, response: Response, reason: Sequence[str] = (), account: str | None = None
+) -> Verdict:
     """
     The verdict by the HTTP status alone, if no judge has one. ``reason``: the paths of the reason in a body.
     """
@@ -132,6 +141,9 @@ def by_status(provider: str, request: Request, response: Response, reason: Seque
     if status in (401, 403) and not request.credentials:
         advice = "a download, which is requested without credentials, was refused; its link may have expired"
         return Refuse(RefusedError(f"{seen}{detail}; {advice}"))
+    if status == 403 and account is not None:
+        advice = f"{_OF_ACCOUNT} {account}: check that it is one of theirs, and their rights"
+        return Refuse(AuthenticationError(f"{seen}{detail}; {advice}"))
     if status in (401, 403):
         refused = AuthenticationError(f"{seen}{detail}; the credentials were refused: check those of this source")
         # A token may have ended before its time. Where none was granted there is none to renew, and the error stands.

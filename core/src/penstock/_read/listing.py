@@ -14,6 +14,9 @@ from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Page, Request
 from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage
 
+EMPTY_PAGES = 100
+"""Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""
+
 
 @define(eq=False, kw_only=True)
 class Listing:
@@ -34,7 +37,8 @@ class Listing:
     polled: Outcome | None = None
     counts: PageCounts = field(init=False)
     last: Page | None = field(default=None, init=False)  # the page read last
-    _empty: list[Request] = field(factory=list, init=False)  # requests of the last pages, if without elements
+    _empty: list[Request] = field(factory=list, init=False)  # requests of the last two pages, if without elements
+    _empty_pages: int = field(default=0, init=False)  # in a row
     _first: Page | None = field(default=None, init=False)
     _left: int | None = field(default=None, init=False)  # pages requested at once that have not come; None: one by one
     _restarted: bool = field(default=False, init=False)
@@ -100,6 +104,7 @@ class Listing:
                 f"{counts.distinct} up to page {page.index + 1}"
             )
         self._empty = [] if count else [*self._empty, page.request][-2:]
+        self._empty_pages = 0 if count else self._empty_pages + 1
         if self._first is not None and self._left is not None and self._left > 1:
             counts.middle(count, self._first.count)
         self._first = self._first or page
@@ -107,7 +112,16 @@ class Listing:
         return page
 
     def _check_end(self, page: Page, request: Request) -> None:
-        """Raises BoundExceededError where two pages in a row were empty and the next request only counts on."""
+        """
+        Raises BoundExceededError where two pages in a row were empty and the next request only counts on, and after
+        ``EMPTY_PAGES`` empty ones whatever the next request is.
+        """
+        if self._empty_pages >= EMPTY_PAGES:
+            raise BoundExceededError(
+                f"{self.counts.what}: {self._empty_pages} pages in a row are empty, up to page {page.index + 1}, and "
+                f"each names another one ({request}). The provider does not end the listing. If so many may be empty, "
+                "its connector must state how a listing ends."
+            )
         if len(self._empty) == 2 and counts_upwards([*self._empty, request]):
             raise BoundExceededError(
                 f"{self.counts.what}: pages {page.index} and {page.index + 1} are empty, and {self._named} goes on to "

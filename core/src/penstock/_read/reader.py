@@ -22,6 +22,7 @@ from penstock._read.listing import Listing
 from penstock._read.loader import LoadedPartition, Loader
 from penstock._read.reconcile import PageSizes
 from penstock._read.reports import ReportLostError, Reports, answered
+from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
 from penstock.errors import InconsistentReadError
 from penstock.model import Partition, Rejected, Request, Response, Slice
@@ -74,6 +75,7 @@ class Reader:
     clock: Clock
     dependencies: Dependencies
     sizes: PageSizes  # of the stream, over the whole run
+    looked: dict[str, int] = field(factory=dict)  # stream -> listings whose answers were searched for unread members
     on_note: Callable[[str], None] = lambda text: None
 
     _read_at: datetime | None = field(default=None, init=False)
@@ -170,6 +172,7 @@ class Reader:
                         raise _CappedError
                     calls = listing.following(page)  # 6. The next page.
                 self._reconcile(listing, divisible=divisible)  # 7. Compare with the counts that the provider states.
+                self._note_unread(listing)
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
@@ -269,6 +272,16 @@ class Reader:
         listing.counts.verify()
         if listing.counts.total is not None:
             self.loader.promise(listing.counts.total)
+
+    def _note_unread(self, listing: Listing) -> None:
+        """Note members of the first answers that may state more than what was read, once per stream."""
+        stream = self.planned.stream.name
+        if listing.last is None or self.looked.get(stream, 0) >= LISTINGS:
+            return
+        self.looked[stream] = self.looked.get(stream, 0) + 1
+        if note := unread_members(listing.read, listing.paginator, listing.last):
+            self.looked[stream] = LISTINGS
+            self.on_note(f"{stream}: {note}")
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""

@@ -1,0 +1,83 @@
+"""
+Members of an answer that state something about the whole listing, and that nothing reads.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import attrs
+
+from penstock.envelope import Envelope
+from penstock.model import Page
+from penstock.protocols import Paginator
+
+LISTINGS = 5
+"""Listings of a stream that are looked at in a run: each costs a plain read of its last body."""
+
+_LARGEST = 1 << 20  # bytes of a body that is read
+
+_NEXT = frozenset({"next", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "nextlink", "nexturl", "cursor"})
+_MORE = frozenset({"hasmore", "hasnext", "hasnextpage", "more", "moreresults"})
+_TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalrecords", "recordcount"})
+_AROUND = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
+
+
+def unread_members(envelope: Any, paginator: Paginator, page: Page) -> str:
+    """
+    A note about the members of the last page of a listing that name a further page, state a larger total, or errors
+    beside the data, and that neither envelope nor paginator reads; "" if there are none.
+    """
+    if not isinstance(envelope, Envelope) or len(page.response.body) > _LARGEST:
+        return ""
+    members = page.response.members()
+    if members is None:
+        return ""
+    read = {*envelope.items, *envelope.total, *envelope.pages, *envelope.head, *envelope.provisional_unless}
+    read |= {value for value in _options(paginator) if isinstance(value, str)}
+    found = dict(_stated(members))
+    unread = [path for path in found if path not in read and path.partition(".")[0] not in read]
+    leads = [path for path in unread if _folded(path) in _NEXT | _MORE]
+    totals = [path for path in unread if _folded(path) in _TOTAL and _exceeds(found[path], page.listed)]
+    notes = []
+    if leads:
+        notes.append(
+            f"the last page has {', '.join(leads)}, which nothing reads. If it leads to another page, records are "
+            f'missing: declare a paginator, such as named("cursor", member="{leads[0]}"). If not, name it in the '
+            f'envelope, head=("{leads[0]}",)'
+        )
+    if totals:
+        notes.append(
+            f"the answer states {totals[0]} {found[totals[0]]}, {page.listed} records came, and nothing reads it. If "
+            f'it counts the records, name it in the envelope, total="{totals[0]}"'
+        )
+    if "errors" in unread:
+        notes.append(
+            "the answer has errors beside the records, which nothing reads. If they mean that records are missing, "
+            "declare a judge: judge=graphql_judge for GraphQL"
+        )
+    return "; ".join(notes)
+
+
+def _options(paginator: Any) -> Iterator[Any]:
+    for one in attrs.fields(type(paginator)) if attrs.has(type(paginator)) else ():
+        yield getattr(paginator, one.name)
+
+
+def _stated(members: Mapping[str, Any], around: str = "") -> Iterator[tuple[str, Any]]:
+    """The members that state something: paths and values."""
+    for name, value in members.items():
+        folded = _folded(name)
+        if isinstance(value, dict) and not around and folded in _AROUND:
+            yield from _stated(value, f"{name}.")
+        elif value in (None, "", False, [], {}):
+            continue
+        elif folded in _NEXT | _MORE | _TOTAL or (name == "errors" and not around):
+            yield f"{around}{name}", value
+
+
+def _folded(path: str) -> str:
+    return path.rpartition(".")[2].lower().replace("_", "").replace("-", "")
+
+
+def _exceeds(value: Any, listed: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value > listed

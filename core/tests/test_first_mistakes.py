@@ -1,0 +1,341 @@
+"""
+Mistakes of a first connector: ``penstock connectors`` and the kit report each with what was written and what to write.
+"""
+
+import gzip
+import re
+from datetime import date
+from pathlib import Path
+from typing import Any, ClassVar
+
+import penstock_plugins
+import pytest
+from attrs import evolve, frozen
+from penstock import (
+    Connector,
+    ConnectorPlugin,
+    Request,
+    Sandbox,
+    SandboxBase,
+    SandboxResponse,
+    Secret,
+    SourceSettings,
+    Stream,
+    Unsigned,
+    added,
+    hookimpl,
+    json_response,
+    named,
+    record,
+    setting,
+)
+from penstock._plan.trial import trial_problems
+from penstock._plugins.registry import Registry
+from penstock.testing.conformance import UNKNOWN, problems_with
+
+
+@frozen(kw_only=True)
+class Settings(SourceSettings):
+    key: Secret = setting(help="the key")
+
+
+@frozen(kw_only=True)
+class Untyped(SourceSettings):
+    key = setting(help="the key")
+
+
+@frozen(kw_only=True)
+class TextSecret(SourceSettings):
+    api_key: str = setting(help="the key")
+
+
+class Undecorated(SourceSettings):
+    key: Secret = setting(help="the key")
+
+
+@frozen(kw_only=True)
+class Alone:
+    key: Secret = setting(help="the key")
+
+
+@record(kind="report", key="id", day="day")
+class Sale:
+    day: date = added()
+    id: str
+    price: str | None = None
+
+
+@record(kind="report", key="id", day="day")
+class OfShop:
+    day: date = added()
+    shop: str = added()
+    id: str
+
+
+class Plain:
+    id: str
+
+
+class Imitation(SandboxBase):
+    def sales(self, request: Any) -> SandboxResponse:
+        return json_response([{"id": "1", "price": "2.50"}])
+
+    routes: ClassVar = {"GET /sales": sales}
+
+
+class OfGzip(Imitation):
+    def sales(self, request: Any) -> SandboxResponse:
+        return SandboxResponse(body=gzip.compress(b"id,price\n1,2\n"))
+
+    routes: ClassVar = {"GET /sales": sales}
+
+
+class OfData(Imitation):
+    def sales(self, request: Any) -> SandboxResponse:
+        return json_response({"data": [{"id": "1"}]})
+
+    routes: ClassVar = {"GET /sales": sales}
+
+
+class Poller:
+    """A poller whose state is a text."""
+
+    def handle(self, response: Any) -> str:
+        return "1"
+
+    def poll(self, submitted: Any, handle: str) -> Any:
+        return submitted
+
+    def state(self, response: Any, age_s: float) -> Any:
+        return "done"
+
+    def lost(self, response: Any) -> bool:
+        return False
+
+
+STREAM = Stream(name="sales", summary="", record=Sale, path="/sales", params={"day": "{since}"})
+SANDBOX = Sandbox(connector="acme", summary="", make=Imitation, settings={"key": "demo"})
+CONNECTOR = Connector(name="acme", summary="", settings=Settings, streams=(STREAM,), sandbox=SANDBOX)
+
+
+def acme(**fields: Any) -> ConnectorPlugin:
+    """The connector, with a mistake in its own fields."""
+    return ConnectorPlugin(evolve(CONNECTOR, **fields))
+
+
+def sales(**fields: Any) -> ConnectorPlugin:
+    """The connector, with a mistake in its stream."""
+    return acme(streams=(evolve(STREAM, **fields),))
+
+
+def requests(function: Any) -> ConnectorPlugin:
+    return sales(path="", params={}, requests=function)
+
+
+def returns_none(settings: Any, slice_: Any) -> Any:
+    Request(url=settings.base_url)
+
+
+def takes_one(settings: Any) -> Any:
+    return []
+
+
+def judges_one(response: Any) -> Any:
+    return None
+
+
+class NoSource:
+    @hookimpl
+    def penstock_sources(self) -> Any:
+        return []
+
+
+class OneSource:
+    @hookimpl
+    def penstock_sources(self) -> Any:
+        return CONNECTOR
+
+
+class OtherName:
+    @hookimpl
+    def penstock_sources(self) -> Any:
+        return [evolve(CONNECTOR, streams=(), sandbox=None)]
+
+    @hookimpl
+    def penstock_record_streams(self, source: str) -> Any:
+        return [STREAM] if source == "acne" else []
+
+
+class Unmarked:
+    def penstock_sources(self) -> Any:
+        return [CONNECTOR]
+
+
+HERE = r"\(test_first_mistakes.py, line \d+\)"
+
+# What was written -> the whole message, as a regular expression where it names a line of this file.
+MISTAKES: dict[str, tuple[Any, str]] = {
+    "a setting without a type": (
+        acme(settings=Untyped, sandbox=None),
+        rf"connector acme: Untyped\.key {HERE} has no type; write key: str = setting\(\.\.\.\)",
+    ),
+    "a secret typed str": (
+        acme(settings=TextSecret, sandbox=None),
+        rf"connector acme: TextSecret\.api_key {HERE} looks like a secret and is a text, which logs may show; write "
+        r"api_key: Secret = setting\(\.\.\.\), or setting\(\.\.\., secret=False\) if it is none",
+    ),
+    "settings without @frozen": (
+        acme(settings=Undecorated, sandbox=None),
+        rf"connector acme: Undecorated {HERE} has no decorator; put @frozen\(kw_only=True\) above it",
+    ),
+    "settings that extend nothing": (
+        acme(settings=Alone, sandbox=None),
+        rf"connector acme: settings is Alone {HERE}, which does not extend SourceSettings; write class "
+        r"Alone\(SourceSettings\)",
+    ),
+    "an authenticator as an object": (
+        acme(authenticator=Unsigned()),
+        r"connector acme: authenticator is Unsigned; write a function, such as authenticator=lambda settings: "
+        r"HeaderTokens\(headers=\{\.\.\.: settings\.token\}\)",
+    ),
+    "an authenticator as a class": (
+        acme(authenticator=lambda settings: Unsigned),
+        r"connector acme: authenticator returned the class Unsigned; write Unsigned\(\.\.\.\)",
+    ),
+    "a hook that returns no source": (
+        NoSource(),
+        r"penstock_sources returned no source; write return \[Connector\(\.\.\.\)\]",
+    ),
+    "a hook that returns one source": (
+        OneSource(),
+        r"penstock_sources failed: TypeError: it returned one Connector; write a list, return \[Connector\(\.\.\.\)\]",
+    ),
+    "a hook for another source": (
+        OtherName(),
+        r"connector acme: it has neither streams nor actions; penstock_record_streams\(source\) and "
+        r"penstock_actions\(source\) return nothing for source='acme'",
+    ),
+    "a hook without its mark": (Unmarked(), r"penstock_sources lacks the mark @penstock\.hookimpl"),
+    "requests that return None": (
+        requests(returns_none),
+        rf"connector acme: stream sales: the requests of the stream sales {HERE} returned nothing; write return "
+        r"\[Request\(\.\.\.\)\]\.",
+    ),
+    "requests that return a text": (
+        requests(lambda settings, slice_: settings.base_url),
+        rf"connector acme: stream sales: the requests of the stream sales {HERE} returned str; write return "
+        r"\[Request\(\.\.\.\)\]\.",
+    ),
+    "requests with one parameter": (
+        requests(takes_one),
+        rf"connector acme: stream sales: requests {HERE} takes \(settings: Any\) -> Any, and is called with settings "
+        r"and slice_; write takes_one\(settings, slice_\)",
+    ),
+    "requests as a list": (
+        requests([Request(url="http://127.0.0.1")]),
+        r"stream sales: requests is list; write a function, such as requests\(settings, slice_\)",
+    ),
+    "a state that is a text": (
+        sales(poller=Poller()),
+        r"connector acme: stream sales: Poller\.state returned str \('done'\); write return Waiting\(\), Ready\(\), "
+        r"Empty\(\) or Gone\(reason\)\.",
+    ),
+    "a poller as a class": (sales(poller=Poller), r"stream sales: poller is the class Poller; write Poller\(\.\.\.\)"),
+    "a column that nothing fills": (
+        sales(record=OfShop),
+        r"connector acme: stream sales: nothing fills the column shop, which the provider does not send; write "
+        r'Request\(\.\.\., columns=\{"shop": \.\.\.\}\), or leave added\(\) out where the provider sends it',
+    ),
+    "a day of another name": (
+        sales(day="dy"),
+        "stream sales: day names the column 'dy', which Sale does not have, and nothing fills day; write day='day'",
+    ),
+    "a class without @record": (
+        sales(record=Plain, kind="report", key="id", day="day"),
+        r"stream sales: Plain is no record class: put @record\(\) above it",
+    ),
+    "a key of another name": (
+        sales(key="ids"),
+        r"stream sales: key names the column 'ids', which Sale does not have\. Did you mean \"id\"\?",
+    ),
+    "a template of another name": (
+        sales(params={"day": "{sinc}"}),
+        r"stream sales: params\['day'\] names \{sinc\}, which is no value of a request\. Did you mean \"since\"\?",
+    ),
+    "a secret in a template": (
+        sales(params={"key": "{key}"}),
+        r"stream sales: params\['key'\] names the secret key; the authenticator sends it, not a template",
+    ),
+    "a paginator of another name": (
+        sales(paginator=named("page_nummer")),
+        r"stream sales: paginator: no paginator named 'page_nummer' is installed\. Did you mean \"page_number\"\? "
+        r"Installed: .*page_number",
+    ),
+    "a judge with one parameter": (
+        acme(judge=judges_one),
+        rf"connector acme: judge {HERE} takes \(response: Any\) -> Any, and is called with response and answer; write "
+        r"judges_one\(response, answer\)",
+    ),
+    "a check that returns a list": (
+        acme(check=lambda settings, slice_: [Request(url=settings.base_url)]),
+        rf"connector acme: check {HERE} returned list; write return Request\(\.\.\.\)",
+    ),
+    "one stream in place of a list": (
+        acme(streams=STREAM),
+        r"penstock_record_streams failed: TypeError: it returned one Stream; write a list, return \[Stream\(\.\.\.\)\]",
+    ),
+    "a sandbox of another name": (
+        acme(sandbox=evolve(SANDBOX, connector="acne")),
+        r"it offers the sandbox of 'acne', which is no connector here\. Did you mean \"acme\"\?",
+    ),
+}
+
+
+def test_a_sound_connector_has_no_problem() -> None:
+    """
+    None of what follows is reported of it.
+    """
+    registry = Registry([acme(), penstock_plugins])
+
+    assert [*registry.broken(), *trial_problems(registry)] == []
+
+
+@pytest.mark.parametrize("mistake", MISTAKES)
+def test_a_mistake_is_reported_before_the_first_run(mistake: str) -> None:
+    """
+    By one message, which states what was written and what to write.
+    """
+    plugin, message = MISTAKES[mistake]
+    registry = Registry([plugin, penstock_plugins])
+
+    found = [one.reason for one in (*registry.broken(), *trial_problems(registry))]
+
+    assert len(found) == 1, found
+    assert re.fullmatch(message, found[0]), found[0]
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (
+            OfGzip,
+            "with HTTP 200, but the body is packed with gzip, and the envelope of this stream reads JSON; a report "
+            "file is read with envelope=ReportFile(), or downloads=ReportFile() behind a poller",
+        ),
+        (
+            OfData,
+            "all 1 records were set aside, the first because $[0].id: the member 'id' is missing; there is data",
+        ),
+    ],
+    ids=["a gzip body without a report envelope", "records inside of a member"],
+)
+def test_a_mistake_about_the_body_is_reported_by_the_kit(make: Any, message: str, tmp_path: Path) -> None:
+    """
+    In the message of its first run.
+    """
+    plugins = [acme(sandbox=evolve(SANDBOX, make=make)), penstock_plugins]
+
+    found = problems_with("acme", tmp_path, plugins=plugins, truth=UNKNOWN)
+
+    assert found[0].check == "exit code"
+    assert message in found[0]

@@ -1,0 +1,157 @@
+"""
+Members that nothing reads: one that leads to further records is noted, one in place of a missing one is named.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from penstock import Envelope, SandboxRequest, Stream, graphql_judge, named, record
+from small import Small
+
+
+@record()
+class Sale:
+    id: str
+    transaction_state: str | None = None
+    amount: Decimal | None = None
+
+
+def a_shop(folder: Path, answer: Any, **stream: Any) -> Small:
+    given: dict[str, Any] = {
+        "path": "/sales",
+        "kind": "snapshot",
+        "key": "id",
+        "envelope": Envelope(items="data"),
+        **stream,
+    }
+    serve = answer if callable(answer) else lambda request: answer
+    return Small(folder=folder, streams=[Stream(name="sales", summary="", record=Sale, **given)], answer=serve)
+
+
+ONE = [{"id": "1"}]
+
+
+@pytest.mark.parametrize(
+    ("body", "note"),
+    [
+        ({"next": "/sales?page=2"}, "the last page has next, which nothing reads"),
+        ({"meta": {"next_cursor": "x"}}, "the last page has meta.next_cursor, which nothing reads"),
+        ({"hasMore": True}, "the last page has hasMore, which nothing reads"),
+        ({"total": 7}, "the answer states total 7, 1 records came, and nothing reads it"),
+        ({"errors": [{"message": "no"}]}, "the answer has errors beside the records, which nothing reads"),
+        ({"next": None, "hasMore": False, "total": 1, "errors": []}, None),
+        ({"page": 1, "note": "next"}, None),
+    ],
+)
+def test_what_may_lead_to_further_records_is_noted_once(body: dict[str, Any], note: str | None, tmp_path: Path) -> None:
+    """
+    With what to declare; the run ends as it did.
+    """
+    shop = a_shop(tmp_path, {"data": ONE, **body}, kind="snapshot")
+
+    report: Any = shop.run()
+
+    assert report.exit_code == 0
+    assert [one for one in shop.notes if "nothing reads" in one] == ([] if note is None else [shop.notes[0]])
+    assert note is None or shop.notes[0].startswith(f"sales: {note}")
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        {"envelope": Envelope(items="data", head="next")},
+        {"envelope": Envelope(items="data", head="next"), "paginator": named("cursor", member="next")},
+    ],
+    ids=["in the envelope", "by the paginator"],
+)
+def test_what_is_read_is_not_noted(stream: dict[str, Any], tmp_path: Path) -> None:
+    """
+    Whether it leads on or not.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        return {
+            "data": [{"id": request.params.get("cursor", "1")}],
+            "next": None if "cursor" in request.params else "2",
+        }
+
+    shop = a_shop(tmp_path, answer, **stream)
+
+    assert shop.run().exit_code == 0
+    assert shop.notes == []
+
+
+@pytest.mark.parametrize(
+    ("element", "reason"),
+    [
+        ({"Id": "1"}, "the member 'id' is missing; there is Id"),
+        ({"uid": "1", "a": 1, "b": 2, "c": 3}, "the member 'id' is missing; there is uid"),
+        ({"a": 1, "b": 2}, "the member 'id' is missing; there is a, b"),
+        ({"a": 1, "b": 2, "c": 3, "e": 4}, "the member 'id' is missing"),
+        ({"amount": "1"}, "the member 'id' is missing"),
+    ],
+)
+def test_a_missing_member_names_the_nearest_unread_one(element: dict[str, Any], reason: str, tmp_path: Path) -> None:
+    """
+    A provider that renamed it, or one that writes it otherwise, is understood from the message.
+    """
+    report: Any = a_shop(tmp_path, {"data": [element]}).run()
+
+    assert f"set aside, the first because $.data[0].id: {reason}. Nothing" in report.errors[0]["message"]
+
+
+# --- GraphQL ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("errors", "error", "requests"),
+    [
+        ([{"message": "field x is unknown"}], "RefusedError", 1),
+        ([{"message": "slow down", "extensions": {"code": "THROTTLED"}}, {"message": "b"}], "ThrottledError", 2),
+        ([{"message": "oops", "extensions": {"code": "INTERNAL_SERVER_ERROR"}}], "ServerError", 2),
+        ([{"message": "who?", "extensions": {"code": "UNAUTHENTICATED"}}], "AuthenticationError", 1),
+        ([], None, 1),
+        (None, None, 1),
+    ],
+)
+def test_graphql_errors_beside_data_fail(errors: Any, error: str | None, requests: int, tmp_path: Path) -> None:
+    """
+    A part of the records may be missing: nothing is delivered.
+    """
+    shop = a_shop(tmp_path, {"data": ONE, "errors": errors}, judge=graphql_judge)
+
+    report: Any = shop.run(throttle_wait_s=0)
+
+    assert [one["error"] for one in report.errors] == ([] if error is None else [error])
+    assert len(shop.rows("sales")) == (1 if error is None else 0)
+    assert len(shop.requests) == requests
+    assert error is None or errors[0]["message"] in report.errors[0]["message"]
+
+
+# --- listings that do not end -----------------------------------------------------------------------------------------
+
+
+def test_empty_pages_with_ever_new_cursors_end_at_a_bound(tmp_path: Path) -> None:
+    """
+    A hundred in a row fail the listing. Some of them, before further records, are passed over.
+    """
+    stream = {"envelope": Envelope(items="data", head="next"), "paginator": named("cursor", member="next")}
+    some = a_shop(tmp_path / "some", lambda request: a_page(request, last=40), **stream)
+    endless = a_shop(tmp_path / "endless", lambda request: a_page(request, last=10**6), **stream)
+
+    found: Any = some.run()
+    failed: Any = endless.run()
+
+    assert (found.exit_code, len(some.rows("sales"))) == (0, 2)
+    assert failed.errors[0]["error"] == "BoundExceededError"
+    assert "100 pages in a row are empty, up to page 101" in failed.errors[0]["message"]
+    assert len(endless.requests) == 101
+
+
+def a_page(request: SandboxRequest, last: int) -> dict[str, Any]:
+    """Records on the first page and the last one. The cursor is the page's number in letters: it is not counted up."""
+    page = int("".join(str("abcdefghij".index(letter)) for letter in request.params.get("cursor", "a")))
+    following = "".join("abcdefghij"[int(digit)] for digit in str(page + 1))
+    return {"data": [{"id": str(page)}] if page in (0, last) else [], "next": None if page == last else following}
