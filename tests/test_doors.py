@@ -6,6 +6,7 @@ penstock's processes is at 2026-11-21, that of the clients is the machine's.
 """
 
 import csv
+import fcntl
 import json
 import os
 import re
@@ -37,7 +38,8 @@ TODAY = NOW.date()
 LATER = "2026-11-21T09:00:00+00:00"
 START = date(2026, 11, 15)
 
-PENSTOCK_BESIDE = [word for name in ("core", "plugins", "connector_talroo") for word in ("-e", str(ROOT / name))]
+# For libraries that import penstock: the packages of this repository, and what sets the clock of a process.
+OWN = ("time-machine", *(f"-e{ROOT / name}" for name in ("core", "plugins", "connector_talroo", "connector_convertr")))
 
 # Name -> requirements. Where a client fails with what is newest, the reason is behind it.
 CLIENTS: Mapping[str, tuple[str, ...]] = {
@@ -51,9 +53,10 @@ CLIENTS: Mapping[str, tuple[str, ...]] = {
     "meltano": ("meltano==4.4.1",),
     "airbyte": ("airbyte==0.71.3",),
     "airbyte-cdk": ("airbyte-cdk[dev]==7.39.1",),
-    "airflow": ("apache-airflow==3.3.2", *PENSTOCK_BESIDE),
-    "dagster": ("dagster==1.13.28", *PENSTOCK_BESIDE),
-    "prefect": ("prefect==3.8.8", "fastapi>=0.139,<0.150", *PENSTOCK_BESIDE),  # fastapi 0.165 breaks prefect's server
+    "airflow": ("apache-airflow==3.3.2", *OWN),
+    "dagster": ("dagster==1.13.28", *OWN),
+    "dlt": ("dlt[duckdb]==1.31.0", *OWN),
+    "prefect": ("prefect==3.8.8", "fastapi>=0.139,<0.150", *OWN),  # fastapi 0.165 breaks prefect's server
 }
 
 QUICKLY = {"PENSTOCK_SOURCE__TALROO__REQUESTS_PER_SECOND": "500", "PENSTOCK_SOURCE__TALROO__CONCURRENCY": "4"}
@@ -70,14 +73,23 @@ def client(name: str) -> Path:
     """The directory of the client's programs; it is installed when it is not there, or another version is."""
     place, wanted = ENVIRONMENTS / name, "\n".join(CLIENTS[name])
     made = place / "requirements"
-    if not made.exists() or made.read_text() != wanted:
-        for words in (
-            ["venv", "-q", "--clear", "--python", sys.executable, str(place)],
-            ["pip", "install", "-q", "--python", str(place / "bin" / "python"), *CLIENTS[name]],
-        ):
-            subprocess.run([str(UV), *words], check=True, timeout=300)
-        made.write_text(wanted)
+    ENVIRONMENTS.mkdir(exist_ok=True)
+    with (ENVIRONMENTS / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # another process of the same test run may install it
+        if not made.exists() or made.read_text() != wanted:
+            for words in (
+                ["venv", "-q", "--clear", "--python", sys.executable, str(place)],
+                ["pip", "install", "-q", "--python", str(place / "bin" / "python"), *CLIENTS[name]],
+            ):
+                subprocess.run([str(UV), *words], check=True, timeout=300)
+            made.write_text(wanted)
     return place / "bin"
+
+
+SITE = f"""
+import os, time_machine
+time_machine.travel(os.environ.get("NOW", {NOW.isoformat()!r}), tick=True).start()
+"""
 
 
 @define
@@ -107,7 +119,7 @@ class Place:
     def write(self, name: str, value: Any) -> None:
         (self.folder / name).write_text(value if isinstance(value, str) else json.dumps(value))
 
-    def page(self, name: str, *clients: str) -> None:
+    def page(self, name: str, *clients: str, **environ: str) -> None:
         """Run a page of docs/doors from its beginning to its end; blocks that begin with ``# FILE`` are files."""
         text = (ROOT / "docs" / "doors" / name).read_text()
         script = ""
@@ -117,7 +129,7 @@ class Place:
                 script += block
             elif named is not None:
                 self.write(named[1], block.replace("8977", str(self.server.port)))
-        self.shell(script, *clients)
+        self.shell(script, *clients, **environ)
 
     def prices(self) -> dict[tuple[str, str, str], Decimal | None]:
         """Every click of the window, as the provider has it now: (advertiser, day, id) -> exact price."""
@@ -137,6 +149,8 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 def _place(folder: Path, server: Server, app: Any) -> Place:
     place = Place(folder, server, app)
     (folder / "bin").mkdir()
+    (folder / "site").mkdir()
+    place.write("site/sitecustomize.py", SITE)  # with site on PYTHONPATH, Python starts at NOW
     place.write("bin/penstock", PENSTOCK)
     (folder / "bin" / "penstock").chmod(0o755)
     for name in ("talroo", "convertr"):
@@ -475,3 +489,149 @@ def test_the_standard_tests_of_the_cdk(provider: str, request: pytest.FixtureReq
         "airbyte-cdk",
     )
     assert int(re.search(r"(\d+) passed", printed)[1]) >= 6  # type: ignore[index]
+
+
+# --- dlt --------------------------------------------------------------------------------------------------------------
+
+QUERY = """
+import dlt, json, sys
+pipeline = dlt.attach("talroo")
+with pipeline.sql_client() as client:
+    print(json.dumps(client.execute_sql(sys.argv[1]), default=str))
+"""
+DLT = {"PYTHONPATH": "site", "RUNTIME__DLTHUB_TELEMETRY": "false", "RUNTIME__LOG_LEVEL": "ERROR"}
+
+
+def _dlt(place: Place) -> dict[str, str]:
+    return {**DLT, "DLT_DATA_DIR": str(place.folder / "dlt"), "TALROO_SECRET": "Jobs2CareersDemo"}
+
+
+def test_the_page_on_dlt(talroo: Place) -> None:
+    """
+    Two runs into DuckDB: rows that vanished, and a day that lost all of its rows, are gone; each amount is exact.
+    """
+    environ = _dlt(talroo)
+    talroo.page("dlt.md", "dlt", **environ)
+    before = talroo.prices()
+    for back in (2, 3):
+        talroo.app.restate(TODAY - timedelta(days=back))
+    yesterday = (TODAY - timedelta(days=1)).isoformat()
+    assert any(day == yesterday for _, day, _ in before)
+    clicks, talroo.app.clicks = talroo.app.clicks, lambda one, day: [] if str(day) == yesterday else clicks(one, day)
+    assert before.keys() - talroo.prices().keys()
+    talroo.shell("python load.py", "dlt", **environ, NOW=LATER)
+
+    talroo.write("query.py", QUERY)
+    query = "select advertiser_id, report_date, click_id, price_amount from clicks"
+    rows = json.loads(talroo.shell(f"python query.py '{query}'", "dlt", **environ))
+    assert {(one, day, click): Decimal(price) if price else None for one, day, click, price in rows} == talroo.prices()
+    assert len(rows) == len(talroo.prices())
+    query = "select count(*), count(penstock_gone), typeof(min(price_amount)), typeof(min(time)) from clicks"
+    assert json.loads(talroo.shell(f'python query.py "{query}"', "dlt", **environ)) == [
+        [len(rows), 0, "DECIMAL(38,9)", "TIMESTAMP"]
+    ]
+
+
+def test_a_failed_partition_loads_nothing(talroo: Place) -> None:
+    """
+    dlt keeps neither rows nor state of an extraction that failed; the next run has everything.
+    """
+    environ = _dlt(talroo)
+    talroo.app.overstate(START)
+    with pytest.raises(AssertionError, match="the provider states"):
+        talroo.page("dlt.md", "dlt", **environ)
+    talroo.app.overstate(START, 0)
+    talroo.shell("python load.py", "dlt", **environ)
+
+    talroo.write("query.py", QUERY)
+    assert json.loads(talroo.shell("python query.py 'select count(*) from clicks'", "dlt", **environ)) == [
+        [len(talroo.prices())]
+    ]
+
+
+LOAD_CONVERTR = """
+import dlt, json
+from penstock import Project
+from penstock_plugins.doors.dlt import dlt_source
+
+project = Project({}).with_source("convertr", json.load(open("convertr.json")))
+pipeline = dlt.pipeline("talroo", destination=dlt.destinations.duckdb("talroo.duckdb"), dataset_name="loaded")
+for _ in range(2):
+    pipeline.run(dlt_source(project, "convertr", ["leads", "lead_data", "campaigns", "campaign_publisher_bands"]))
+"""
+
+
+def test_dlt_loads_nested_and_derived_streams(convertr: Place) -> None:
+    """
+    Two runs: one row for each key, nested values as JSON with their digits, texts among them.
+    """
+    environ = _dlt(convertr)
+    convertr.write("load.py", LOAD_CONVERTR)
+    convertr.write("query.py", QUERY)
+    convertr.shell("python load.py", "dlt", **environ)
+
+    def query(text: str) -> list[list[Any]]:
+        found: list[list[Any]] = json.loads(convertr.shell(f'python query.py "{text}"', "dlt", **environ))
+        return found
+
+    for stream, key in (("leads", "id"), ("lead_data", "(lead_id, at_id)"), ("campaigns", "id")):
+        ((count, distinct),) = query(f"select count(*), count(distinct {key}) from {stream}")
+        assert count == distinct > 0
+    kinds = query("select distinct json_type(campaign_payout_band) from campaign_publisher_bands")
+    assert ["VARCHAR"] in kinds
+
+
+# --- Dagster ----------------------------------------------------------------------------------------------------------
+
+MATERIALIZE = """
+import dagster, json
+from definitions import assets, defs
+
+instance = dagster.DagsterInstance.ephemeral()
+
+def materialized(**options):
+    result = dagster.materialize(assets, instance=instance, raise_on_error=False, **options)
+    made = result.asset_materializations_for_node("talroo_clicks") if result.success else []
+    return [result.success, *({name: one.value for name, one in each.metadata.items()} for each in made)]
+
+tags = {"dagster/asset_partition_range_start": "2026-11-15", "dagster/asset_partition_range_end": "2026-11-20"}
+(asset,) = assets
+columns = {one.name: one.type for one in asset.specs_by_key[asset.key].metadata["dagster/column_schema"].columns}
+print(json.dumps([
+    asset.key.path, columns["price_amount"], materialized(tags=tags), materialized(partition_key="2026-11-19"),
+    [schedule.name for schedule in defs.get_repository_def().schedule_defs],
+], default=str))
+"""
+
+
+def test_the_page_on_dagster(talroo: Place) -> None:
+    """
+    The page's day; then a range of days as one run, and a restated day once more: the files hold what the provider has.
+    """
+    environ = {"PYTHONPATH": "site", "DAGSTER_HOME": "", "TALROO_SECRET": "Jobs2CareersDemo"}
+    talroo.page("dagster.md", "dagster", **environ)
+    talroo.app.restate(date(2026, 11, 19))
+    talroo.write("materialize.py", MATERIALIZE)
+    printed = talroo.shell("python materialize.py", "dagster", **environ, NOW=LATER)
+
+    key, price, several, one, schedules = json.loads(printed.splitlines()[-1])
+    assert (key, price) == (["talroo", "clicks"], "decimal")
+    assert schedules == ["daily_schedule"]
+    assert several[0] is one[0] is True
+    assert several[1]["dagster/row_count"] == len(talroo.prices())
+    assert several[1]["partitions"] == 12
+    assert several[1]["run_id"] != one[1]["run_id"]
+    assert one[1]["partitions"] == 2
+    rows = [row for path in (talroo.folder / "data").rglob("*.jsonl") for row in lines_of(path)]
+    found = {(row["advertiser_id"], row["report_date"], row["click_id"]): row["price_amount"] for row in rows}
+    assert found == talroo.prices()
+
+
+def test_a_failed_run_fails_the_step(talroo: Place) -> None:
+    """
+    A partition that does not add up fails the materialization with its reason.
+    """
+    environ = {"PYTHONPATH": "site", "DAGSTER_HOME": "", "TALROO_SECRET": "Jobs2CareersDemo"}
+    talroo.app.overstate(START)
+    with pytest.raises(AssertionError, match="nothing was replaced"):
+        talroo.page("dagster.md", "dagster", **environ)

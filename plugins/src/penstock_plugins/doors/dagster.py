@@ -1,0 +1,150 @@
+"""
+The streams of a source as Dagster assets (extra ``dagster``): days as partitions, what the run reports as metadata.
+
+penstock keeps its ledger at the target; Dagster decides when a day is read, and shows what came of it.
+"""
+
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from typing import Any
+
+from penstock import Layout, PluginError, Project
+
+from penstock_plugins.doors import schema
+
+_RETRY_S = 600
+"""Seconds until a run that stopped at a deadline, or at the provider's quota, is tried again."""
+
+
+def dagster_assets(
+    project: Project,
+    source: str,
+    streams: Sequence[str] | None = None,
+    *,
+    to: str,
+    since: date | str,
+    timezone: str = "UTC",
+    deadline_s: float | None = None,
+) -> list[Any]:
+    """
+    One asset for each stream, with the key ``[source, stream]`` and the group ``source``, delivered into the sink
+    ``to``.
+
+    ``streams``: names or patterns; None: those that are on by default. A report and a stream of changes are partitioned
+    by day from ``since`` on, in ``timezone``; a range of days is one run. A materialization reads its days, also where
+    they are final; the days that the provider may still restate are read again by materializing them again. A stream
+    that is derived from another is materialized together with it.
+
+    Exit codes: 0 is a success; 4 asks Dagster to retry; 6, another run of the source into this sink, too; all others
+    fail the step with the errors of the run, and what was delivered stays.
+    """
+    try:
+        import dagster
+    except ImportError as error:
+        raise PluginError(
+            f"dagster_assets needs dagster, which is not installed here ({error}). Run: pip install "
+            "'penstock-plugins[dagster]'"
+        ) from error
+    found = schema.groups(project.layouts(source, streams))
+    return [
+        _asset(dagster, project, source, layouts, to=to, since=since, timezone=timezone, deadline_s=deadline_s)
+        for layouts in found.values()
+    ]
+
+
+def _asset(
+    dagster: Any,
+    project: Project,
+    source: str,
+    layouts: Sequence[Layout],
+    *,
+    to: str,
+    since: date | str,
+    timezone: str,
+    deadline_s: float | None,
+) -> Any:
+    """The asset, or the assets of streams that travel together, which one step materializes."""
+    read = layouts[0]
+    dated = schema.day_of(read) is not None
+    specs = [
+        dagster.AssetSpec(
+            [source, layout.stream],
+            group_name=source,
+            description=layout.summary or None,
+            kinds={"penstock"},
+            metadata={"dagster/column_schema": _columns(dagster, layout), "penstock/key": schema.key_of(layout)},
+        )
+        for layout in layouts
+    ]
+    days = dagster.DailyPartitionsDefinition(start_date=str(since), timezone=timezone) if dated else None
+
+    def materialize(context):  # type: ignore[no-untyped-def]  # Dagster takes no annotation but its own
+        window: dict[str, Any] = {}
+        if dated:
+            first, last = context.partition_time_window
+            window = {"since": first.date(), "until": (last - timedelta(seconds=1)).date()}
+        result = project.run(
+            source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=_logged(context), **window
+        )
+        if result.exit_code in (4, 6):
+            raise dagster.RetryRequested(max_retries=3, seconds_to_wait=_RETRY_S)
+        if result.exit_code:
+            messages = [result.set_aside or "", *(error["message"] for error in result.errors[:10])]
+            raise dagster.Failure(
+                description=f"{result.summary}. {'; '.join(filter(None, messages))}",
+                metadata={"exit_code": result.exit_code, "run_id": result.run_id or "none"},
+                allow_retries=result.exit_code == 1,
+            )
+        counts = result.report["sources"][source]["streams"]
+        for layout in layouts:
+            yield dagster.MaterializeResult(
+                asset_key=[source, layout.stream], metadata=_metadata(result, counts.get(layout.stream, {}))
+            )
+
+    return dagster.multi_asset(
+        specs=specs,
+        name=f"{source}_{read.stream}".replace("-", "_"),
+        partitions_def=days,
+        backfill_policy=dagster.BackfillPolicy.single_run() if dated else None,
+    )(materialize)
+
+
+def _metadata(result: Any, counts: Mapping[str, Any]) -> dict[str, Any]:
+    """What the report has about a stream."""
+    partitions = counts.get("partitions", {})
+    return {
+        "dagster/row_count": counts.get("records", 0),
+        "partitions": partitions.get("delivered", 0),
+        "rejected": counts.get("rejected", 0),
+        "requests": counts.get("requests", 0),
+        "retries": counts.get("retries", 0),
+        "restated": len(counts.get("restated", ())),
+        "run_id": result.run_id,
+    }
+
+
+def _columns(dagster: Any, layout: Layout) -> Any:
+    """Names, types, units and descriptions of the columns."""
+    return dagster.TableSchema(
+        [
+            dagster.TableColumn(
+                column.name,
+                column.type,
+                description=" ".join(filter(None, [column.description, column.unit and f"({column.unit})"])) or None,
+                constraints=dagster.TableColumnConstraints(nullable=column.nullable),
+            )
+            for column in layout.columns
+        ]
+    )
+
+
+def _logged(context: Any) -> Any:
+    """A function that writes what a person needs to Dagster's log of the step."""
+
+    def heard(event: Mapping[str, Any]) -> None:
+        if event["event"] in ("notice", "note", "retry"):
+            context.log.info(event["message"])
+        elif event["event"] in ("partition_failed", "defect"):
+            context.log.error(event["message"])
+
+    return heard

@@ -1,0 +1,189 @@
+"""
+A source of penstock as a dlt source (extra ``dlt``): one resource per stream, with keys, types and partitions.
+
+What a partition held before is deleted, then its rows are inserted, also where it has none any more: rows that vanish
+at the provider vanish at the destination.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
+from decimal import Context
+from typing import Any
+
+from penstock import Column, Layout, PluginError, Project, ProviderError
+
+from penstock_plugins.doors import schema
+from penstock_plugins.doors.bookmarks import Bookmarks
+from penstock_plugins.doors.deliveries import Delivery, deliveries
+from penstock_plugins.nested import json_texts
+
+GONE = "penstock_gone"
+"""The column that marks a row which only stands for a partition without rows. It is never true at the destination."""
+
+_STATE = "penstock"
+_WIDE = Context(prec=2000)
+_TYPES = {
+    "text": "text",
+    "integer": "bigint",
+    "decimal": "decimal",
+    "boolean": "bool",
+    "date": "date",
+    "datetime": "timestamp",
+    "json": "json",
+}
+_ANY: dict[str, Any] = {
+    "text": "",
+    "integer": 0,
+    "decimal": 0,
+    "boolean": False,
+    "date": date(1970, 1, 1),
+}
+
+
+def dlt_source(
+    project: Project,
+    source: str,
+    streams: Sequence[str] | None = None,
+    *,
+    since: date | str | None = None,
+    until: date | str | None = None,
+    accounts: Sequence[str] | None = None,
+    allow_rejected: bool | int | str | None = None,
+    decimal_scale: int = 9,
+) -> Any:
+    """
+    A ``dlt`` source with a resource for each stream, named after it.
+
+    ``streams``: names or patterns; None: those that are on by default. The other options are those of
+    :meth:`penstock.Project.run`. The state of a resource is the final days of its stream: the next run of the pipeline
+    reads what is open or missing. A partition that fails, or records that are set aside beyond ``allow_rejected``, end
+    the extraction with their error, and dlt loads nothing of this run. ``decimal_scale``: the digits after the point of
+    decimal columns; a number with more of them raises ProviderError, since the destination would round it.
+
+    A stream that is derived from another is a resource of its own, whose requests are made again.
+    """
+    try:
+        import dlt
+    except ImportError as error:
+        raise PluginError(
+            f"dlt_source needs dlt, which is not installed here ({error}). Run: pip install 'penstock-plugins[dlt]'"
+        ) from error
+    layouts = project.layouts(source, streams)
+    options = {"since": since, "until": until, "accounts": accounts, "allow_rejected": allow_rejected}
+
+    def resource(layout: Layout) -> Any:
+        def read() -> Iterator[list[dict[str, Any]]]:
+            for rows in _read(dlt.current.resource_state(), project, source, layouts, layout, options):
+                refuse_rounding(rows, layout, decimal_scale)
+                yield rows
+
+        return dlt.resource(
+            read, name=layout.stream, columns=columns_of(layout, decimal_scale), **disposition_of(layout)
+        )
+
+    return dlt.source(lambda: [resource(layout) for layout in layouts], name=source, section=source)()
+
+
+def _read(
+    state: dict[str, Any],
+    project: Project,
+    source: str,
+    layouts: Sequence[Layout],
+    layout: Layout,
+    options: Mapping[str, Any],
+) -> Iterator[list[dict[str, Any]]]:
+    """The rows of a stream, from its state on, which follows the rows that it covers."""
+    bookmarks = Bookmarks(layouts, [layout.stream])
+    bookmarks.load({layout.stream: state.get(_STATE)})
+    for delivery in deliveries(project, source, [layout.stream], bookmarks, **options):
+        rows = list(rows_of(delivery, layout))
+        yield from rows
+        if not rows and replaces_partitions(layout):
+            yield [gone(delivery, layout)]
+        state[_STATE] = bookmarks.state(layout.stream)
+
+
+def disposition_of(layout: Layout) -> dict[str, Any]:
+    """How rows are written: a partition in place of itself, changes by key, a snapshot without accounts as a whole."""
+    if layout.kind == "snapshot" and not layout.partition_columns:
+        return {"write_disposition": "replace"}
+    replaced = layout.derived_by if layout.kind == "changes" else layout.partition_columns
+    return {
+        "write_disposition": {"disposition": "merge", "strategy": "delete-insert"},
+        **({"primary_key": schema.key_of(layout)} if layout.key else {}),
+        **({"merge_key": list(replaced)} if replaced else {}),
+    }
+
+
+def replaces_partitions(layout: Layout) -> bool:
+    """Whether the rows of a partition take the place of its former ones."""
+    return layout.kind != "changes" and bool(layout.partition_columns)
+
+
+def columns_of(layout: Layout, decimal_scale: int) -> dict[str, Any]:
+    """The hints of all columns, and of the mark of a partition without rows."""
+    columns = {column.name: _hint(column, decimal_scale) for column in layout.columns}
+    if replaces_partitions(layout):
+        columns[GONE] = {"data_type": "bool", "nullable": True, "hard_delete": True}
+    return columns
+
+
+def _hint(column: Column, decimal_scale: int) -> dict[str, Any]:
+    scale = {"precision": 38, "scale": scale_of(column, decimal_scale)} if column.type == "decimal" else {}
+    naive = {"timezone": False} if column.type == "datetime" and column.zone == "naive" else {}
+    about = {"description": column.description} if column.description else {}
+    return {"data_type": _TYPES[column.type], **scale, **naive, **about, "nullable": column.nullable}
+
+
+def rows_of(delivery: Delivery, layout: Layout) -> Iterator[list[dict[str, Any]]]:
+    """
+    The rows of a stream in a partition, batch by batch. A nested value is JSON in a text in JSON: dlt decodes it once,
+    and with floats, so that what is inside stays as the provider sent it.
+    """
+    nested = [column.name for column in layout.columns if column.type == "json"]
+    for batch in delivery.batches:
+        if batch.layout.stream != layout.stream or not batch.rows:
+            continue
+        rows = batch.dicts()
+        for name in nested:
+            for row, text in zip(rows, json_texts([row[name] for row in rows]), strict=True):
+                row[name] = text if text is None else json.dumps(text)
+        yield rows
+
+
+def scale_of(column: Column, scale: int) -> int:
+    """The digits after the point of a decimal column: those that it declares, else ``scale``."""
+    return scale if column.decimal_scale is None else column.decimal_scale
+
+
+def _digits(value: Any) -> int:
+    """The digits after the point, zeros at the end included."""
+    exponent: int = value.as_tuple().exponent
+    return -exponent
+
+
+def refuse_rounding(rows: Sequence[Mapping[str, Any]], layout: Layout, scale: int) -> None:
+    """Raise ProviderError for a decimal with more digits after the point than its column has."""
+    for column in layout.columns:
+        if column.type != "decimal":
+            continue
+        most = scale_of(column, scale)
+        for row in rows:
+            value = row[column.name]
+            if value and _digits(value) > most and _digits(_WIDE.normalize(value)) > most:
+                raise ProviderError(
+                    f"{layout.stream}.{column.name}: {value} has more than {most} digits after the point, which the "
+                    "destination would round. Write dlt_source(..., decimal_scale=18)"
+                )
+
+
+def gone(delivery: Delivery, layout: Layout) -> dict[str, Any]:
+    """A row that makes dlt delete what the partition held before, and that is not inserted."""
+    values: dict[str, Any] = delivery.entry.partition.as_dict()
+    types = {column.name: column for column in layout.columns}
+    needed = {name for name, one in types.items() if not one.nullable or name in layout.key}
+    row = {name: _ANY.get(one.type) if name in needed else None for name, one in types.items()}
+    for name, text in values.items():
+        row[name] = date.fromisoformat(text) if types[name].type == "date" else text
+    return {**row, GONE: True}
