@@ -2,6 +2,7 @@
 The ledger keeps what was recorded, refuses what is not its own, and never holds a secret.
 """
 
+import json
 import sqlite3
 import stat
 from datetime import UTC, date, datetime, timedelta, timezone
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from attrs import evolve
 from penstock.errors import SinkError, TargetError
-from penstock.ledger import SCHEMA_VERSION, SqliteLedger
+from penstock.ledger import SCHEMA_VERSION, Kept, SqliteLedger
 from penstock.model import Partition, Rejected
 from penstock.redact import Secret
 from penstock.sinks import LedgerEntry, LedgerFile, PendingReport, RunRecord
@@ -348,7 +349,7 @@ def test_the_history_of_runs_is_bounded(ledger):
     Records of runs that are older, or more, than is kept are deleted, those of other sources stay; a restatement is
     deleted only where an age is set, and a run's report does not repeat it.
     """
-    ledger.runs_kept, ledger.run_days_kept = 3, 10
+    ledger.kept = Kept(runs=3, run_days=10)
     ledger.deliver(DELIVERY)
     ledger.deliver(evolve(DELIVERY, version=1, rows=4))
     report = {"streams": {"clicks": {"records": 4, "restated": [{"rows": [3, 4]}]}}}
@@ -362,9 +363,25 @@ def test_the_history_of_runs_is_bounded(ledger):
     ledger.record_run(RunRecord(run_id="late", source="talroo", started_at=NIGHT + timedelta(days=14)))
     assert [run.run_id for run in ledger.runs("talroo")] == ["late", "r5", "r4"]
     assert len(ledger.runs("joveo")) == len(list(ledger.restated())) == 1
-    ledger.restatement_days_kept = 1
+    ledger.kept = Kept(restatement_days=1)
     ledger.record_run(RunRecord(run_id="last", source="talroo", started_at=datetime(2999, 1, 1, tzinfo=UTC)))
     assert list(ledger.restated()) == []
+
+
+def test_a_run_report_is_bounded(ledger):
+    """
+    A report with long errors and thousands of unknown members is shortened; its counts stay.
+    """
+    counts = {"records": 4, "unknown_members": [f"member {number}" * 20 for number in range(20_000)]}
+    errors = [{"stream": "clicks", "message": f"{number} " + "x" * 80_000} for number in range(50)]
+    report = {"streams": {"clicks": counts}, "errors": errors}
+    ledger.record_run(RunRecord(run_id="r1", source="talroo", started_at=NIGHT, report=report))
+
+    found = ledger.runs("talroo")[0].report
+    assert len(json.dumps(found)) < 2**16
+    assert (found["streams"]["clicks"]["records"], found["shortened"]) == (4, True)
+    assert found["errors"][0]["message"].startswith("0 xxx")
+    assert len(found["streams"]["clicks"]["unknown_members"]) == 20
 
 
 @pytest.mark.parametrize("readonly", [False, True], ids=["to write", "to look"])

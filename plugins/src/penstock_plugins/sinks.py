@@ -11,6 +11,7 @@ from attrs import Attribute, frozen, validators
 from penstock import Sink, SinkKind, UsageError, setting
 
 from penstock_plugins.doors.singer_settings import SINGER
+from penstock_plugins.history import HistorySettings
 from penstock_plugins.postgres.settings import POSTGRES
 
 _PROMISE = (
@@ -20,7 +21,7 @@ _PROMISE = (
 
 
 @frozen(kw_only=True)
-class JsonlSettings:
+class JsonlSettings(HistorySettings):
     path: Path = setting(help="a directory, or one file that ends in .jsonl or .jsonl.gz")
     gzip: bool = setting(False, help="whether files are compressed")
 
@@ -31,7 +32,7 @@ def _one_character(settings: object, attribute: "Attribute[str]", value: str) ->
 
 
 @frozen(kw_only=True)
-class CsvSettings:
+class CsvSettings(HistorySettings):
     path: Path = setting(help="a directory, or one file that ends in .csv or .csv.gz")
     gzip: bool = setting(False, help="whether files are compressed")
     escape_formulas: bool = setting(
@@ -52,7 +53,7 @@ class StdoutSettings:
 
 
 @frozen(kw_only=True)
-class ParquetSettings:
+class ParquetSettings(HistorySettings):
     path: Path = setting(help="a directory, or one file that ends in .parquet")
     decimal_scale: int = setting(
         9,
@@ -90,21 +91,21 @@ def _path(text: str, place: str = "DIR") -> Path:
 def _jsonl(settings: JsonlSettings) -> Sink:
     from penstock_plugins.files.jsonl import JsonLines
 
-    return _sink(settings.path, JsonLines(), settings.gzip)
+    return _sink(settings, JsonLines(), gzip=settings.gzip)
 
 
 def _csv(settings: CsvSettings) -> Sink:
     from penstock_plugins.files.csvfile import Csv
 
     codec = Csv(settings.escape_formulas, settings.delimiter, settings.decimal_sign, settings.bom)
-    return _sink(settings.path, codec, settings.gzip)
+    return _sink(settings, codec, gzip=settings.gzip)
 
 
 def _parquet(settings: ParquetSettings) -> Sink:
     with installed("arrow"):
         from penstock_plugins.files.parquet import Parquet
 
-    return _sink(settings.path, Parquet(settings.decimal_scale), gzip=False)
+    return _sink(settings, Parquet(settings.decimal_scale), gzip=False)
 
 
 def _duckdb(settings: DuckSettings) -> Sink:
@@ -114,7 +115,8 @@ def _duckdb(settings: DuckSettings) -> Sink:
     return DuckSink(path=settings.path, decimal_scale=settings.decimal_scale)
 
 
-def _sink(path: Path, codec: Any, gzip: bool) -> Sink:
+def _sink(settings: JsonlSettings | CsvSettings | ParquetSettings, codec: Any, *, gzip: bool) -> Sink:
+    path = settings.path
     suffixes = (f".{codec.name}", *([f".{codec.name}.gz"] if codec.appends else []))
     if path.name.endswith(suffixes) and not path.is_dir():
         from penstock_plugins.files.single import SingleFileSink
@@ -124,7 +126,7 @@ def _sink(path: Path, codec: Any, gzip: bool) -> Sink:
         return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
     from penstock_plugins.files.sink import FileSink
 
-    return FileSink(directory=path, codec=codec, compress=gzip)
+    return FileSink(directory=path, codec=codec, compress=gzip, kept=settings.kept())
 
 
 def _stdout(settings: StdoutSettings) -> Sink:

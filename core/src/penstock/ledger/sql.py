@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import Any, ClassVar, Protocol
 
-from attrs import evolve
+from attrs import evolve, frozen
 
 from penstock.errors import SinkError, TargetError
 from penstock.ledger.texts import (
@@ -40,6 +40,8 @@ STANDING = (
 FORGOTTEN_AT_ONCE = 1000  # partitions in a statement
 RUNS_KEPT = 1000  # of each source
 RUN_DAYS_KEPT = 400
+REPORT_BYTES = 2**16  # of a run's report; a longer one loses texts, never counts
+TEXT_LENGTH, MEMBERS_SHOWN = 500, 20  # of an error, and of the unknown members of a stream, in such a one
 
 # Portable SQL: text, bigint, "on conflict ... do update", "?" for a parameter. In braces: {t} is the prefix of table
 # names, {time} the type of a moment, {now} the moment of the statement, {json} the type of JSON that is only read by
@@ -108,6 +110,17 @@ _FACTS = (
 _HERE = "source = ? and stream = ? and partition = ?"
 
 
+@frozen(kw_only=True)
+class Kept:
+    """
+    The history that a ledger keeps of each source: records of runs by age and number, restatements by age (None: all).
+    """
+
+    run_days: int = RUN_DAYS_KEPT
+    runs: int = RUNS_KEPT
+    restatement_days: int | None = None
+
+
 class Cursor(Protocol):
     """What :class:`SqlLedger` needs of a database cursor."""
 
@@ -129,9 +142,7 @@ class SqlLedger:
     indexes: tuple[str, ...] = INDEXES
     more_tables: tuple[str, ...] = ()
     compares = True  # a delivery is compared with the former one; False: the target does that, row by row
-    runs_kept = RUNS_KEPT
-    run_days_kept = RUN_DAYS_KEPT
-    restatement_days_kept: int | None = None  # None: all
+    kept = Kept()
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
         """Run one statement whose parameters are written ``?``; errors as SinkError or TargetError."""
@@ -523,23 +534,23 @@ class SqlLedger:
                 "values (?, ?, ?, ?, ?, ?) on conflict (run_id, source) do update set "
                 "finished_at = excluded.finished_at, exit_code = excluded.exit_code, report = excluded.report",
                 *(run.run_id, run.source, time_text(run.started_at), time_text(run.finished_at), run.exit_code),
-                json_text(mask_json(_without_restatements(run.report))),
+                _report_text(run.report),
             )
             self._prune(run)
 
     def _prune(self, run: RunRecord) -> None:
         """Delete the records of the run's source that are older, or more, than is kept."""
-        oldest = run.started_at - timedelta(days=self.run_days_kept)
+        oldest = run.started_at - timedelta(days=self.kept.run_days)
         self._sql("delete from {t}runs where source = ? and started_at < ?", run.source, time_text(oldest))
         self._sql(
             "delete from {t}runs where source = ? and started_at < (select started_at from {t}runs where source = ? "
             "order by started_at desc limit 1 offset ?)",
-            *(run.source, run.source, self.runs_kept - 1),
+            *(run.source, run.source, self.kept.runs - 1),
         )
-        if self.restatement_days_kept is not None:
+        if self.kept.restatement_days is not None:
             self._sql(
                 "delete from {t}restatements where source = ? and restated_at < ?",
-                *(run.source, time_text(run.started_at - timedelta(days=self.restatement_days_kept))),
+                *(run.source, time_text(run.started_at - timedelta(days=self.kept.restatement_days))),
             )
 
     def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
@@ -559,6 +570,26 @@ class SqlLedger:
             )
             for run_id, started_at, finished_at, exit_code, report in rows
         )
+
+
+def _report_text(report: Mapping[str, Any]) -> str:
+    """A run report as the ledger keeps it: masked, in ``REPORT_BYTES`` at most, unless its counts alone are longer."""
+    kept = mask_json(_without_restatements(report))
+    text = json_text(kept)
+    if len(text.encode()) <= REPORT_BYTES:
+        return text
+    streams = {
+        name: {**counts, "unknown_members": counts["unknown_members"][:MEMBERS_SHOWN]}
+        if isinstance(counts, Mapping) and "unknown_members" in counts
+        else counts
+        for name, counts in (kept.get("streams") or {}).items()
+    }
+    errors = [{**one, "message": str(one.get("message", ""))[:TEXT_LENGTH]} for one in kept.get("errors", ())]
+    while True:
+        text = json_text({**kept, "streams": streams, "errors": errors, "shortened": True})
+        if len(text.encode()) <= REPORT_BYTES or not errors:
+            return text
+        errors = errors[: len(errors) // 2]
 
 
 def _without_restatements(report: Mapping[str, Any]) -> dict[str, Any]:

@@ -32,7 +32,7 @@ from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO, ClassVar
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 from penstock import (
     Batch,
     Discrepancy,
@@ -46,6 +46,7 @@ from penstock import (
     TargetError,
     fault_point,
 )
+from penstock.ledger import Kept
 
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
@@ -82,6 +83,7 @@ class FileSink:
     directory: Path
     codec: Codec
     compress: bool = False
+    kept: Kept = field(factory=Kept)
     one_machine: ClassVar[bool] = True  # SQLite's log cannot be shared over a network
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "FileTarget":
@@ -104,6 +106,7 @@ class FileSink:
         target = None
         try:
             ledger = FileLedger(state / LEDGER)
+            ledger.kept = self.kept
             target = FileTarget(self, source, ledger, lock)
             self._check_format(ledger)
             target.check_places(streams)

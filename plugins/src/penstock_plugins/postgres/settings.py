@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, Literal
 from attrs import field, frozen
 from penstock import PluginError, Secret, SinkKind, setting
 
+from penstock_plugins.history import HistorySettings
+
 if TYPE_CHECKING:
     from penstock import Sink
 
 
 @frozen(kw_only=True)
-class PostgresSettings:
+class PostgresSettings(HistorySettings):
     dsn: Secret = setting(help="postgresql://user:password@host/database, or host=... dbname=...", repr=False)
     schema: str = setting(
         "{source}", help="where the tables are; may hold {source} and {connector}; without {source}, sources share them"
@@ -62,6 +64,7 @@ def _open(settings: PostgresSettings) -> "Sink":
         grant_to=settings.grant_to,
         day_index=settings.day_index,
         nul=settings.nul,
+        kept=settings.kept(),
     )
 
 

@@ -36,6 +36,7 @@ from penstock import (
     TargetError,
     fault_point,
 )
+from penstock.ledger import Kept
 
 from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look
@@ -73,6 +74,7 @@ class PostgresSink:
     grant_to: tuple[str, ...] = ()
     day_index: bool = True
     nul: Nul = "reject"
+    kept: Kept = field(factory=Kept)
     memory_bytes: int = MEMORY_BYTES
     lock_wait_ms: int = LOCK_WAIT_MS
     one_machine: ClassVar[bool] = False
@@ -109,6 +111,7 @@ class PostgresSink:
             ledger = PostgresLedger(
                 database, schema=self.ledger_schema, grant_to=self.grant_to, guard=lambda: database.owns_sql(source)
             )
+            ledger.kept = self.kept
         except BaseException:
             database.close()
             raise

@@ -1,0 +1,27 @@
+"""
+The settings of the history that a target's ledger keeps, the same for every sink with a ledger of its own.
+"""
+
+from typing import TYPE_CHECKING
+
+from attrs import frozen, validators
+from penstock import setting
+
+if TYPE_CHECKING:
+    from penstock.ledger import Kept
+
+
+@frozen(kw_only=True)
+class HistorySettings:
+    keep_runs: int = setting(1000, help="records of runs that the ledger keeps of a source", validator=validators.ge(1))
+    keep_run_days: int = setting(400, help="days that it keeps them", validator=validators.ge(1))
+    keep_restatement_days: int | None = setting(
+        None,
+        help="days that the ledger keeps what new readings changed; default: always",
+        validator=validators.optional(validators.ge(1)),
+    )
+
+    def kept(self) -> "Kept":
+        from penstock.ledger import Kept
+
+        return Kept(runs=self.keep_runs, run_days=self.keep_run_days, restatement_days=self.keep_restatement_days)
