@@ -37,9 +37,11 @@ def test_kills_at_random_moments(world: Divided, cluster: Cluster) -> None:
             cluster.start(workers=2)
         else:
             process.kill()
+        killed = time.monotonic()
         process.communicate(timeout=120)
         world.app.slow_s = 0.0
         code, report = eventually(lambda: free(world.run(workers=2, full=True)), 120)
         assert code == 0, (seed, victim, report)
         world.assert_true()
         assert world.app.at_once <= 4
+        print(f"{victim} killed, {time.monotonic() - killed:.0f} s until the next run had ended")

@@ -71,7 +71,7 @@ class Divided(World):
 
     def ended(self, process: "subprocess.Popen[str]") -> tuple[int, dict[str, Any]]:
         """Exit code and report; a traceback is a failure."""
-        out, printed = process.communicate(timeout=60)
+        out, printed = process.communicate(timeout=110)
         assert "Traceback" not in printed, printed
         return process.returncode, json.loads(out) if out.strip() else {"printed": printed}
 

@@ -16,7 +16,6 @@ from psycopg import conninfo, errors
 from psycopg.types.string import BytesBinaryDumper
 
 OLDEST = 14  # major version
-PARTS_WAIT = 10  # a part waits so many times longer: the first one settles what a crash left
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
 POOLER_PROBES = 3
 REOPEN_TRIES, REOPEN_PAUSE_S = 12, 2.0  # for a session that was lost: a server restarts in less
@@ -276,7 +275,7 @@ class Database:
             self._take(lock_key(f"{source} {part.name}"), f"{part.name} of {source}", wait_ms)
         if self.one("select pg_try_advisory_lock(%s)", (key,)):
             return True
-        self._take(key, source, wait_ms if part is None else PARTS_WAIT * wait_ms, shared=part is not None)
+        self._take(key, source, wait_ms, shared=part is not None)
         return part is None
 
     def _take(self, key: int, what: str, wait_ms: int, *, shared: bool = False) -> None:

@@ -115,6 +115,15 @@ _FIRST = (
 _ACCOUNT = f"case when {_FIRST} = {_DAY} then '' else {_FIRST} end"
 
 
+def division_of(database: Database, schema: str, source: str) -> str | None:
+    """How the last divided run of a source was divided; None where there was none."""
+    meta = f"{quoted(schema)}.meta"
+    if database.one("select to_regclass(%s) is null", (meta,)):
+        return None
+    found: str | None = database.one(f"select value from {meta} where name = %s", (f"division of {source}",))  # noqa: S608
+    return found
+
+
 class OutdatedLedgerError(Exception):
     """The ledger was written by an older penstock, and this session may not migrate it."""
 

@@ -42,7 +42,7 @@ from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look
 from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql
 from penstock_plugins.postgres.differences import NotStoredError
-from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger
+from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger, division_of
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.tables import (
     SOURCE_COLUMN,
@@ -58,6 +58,7 @@ from penstock_plugins.postgres.writer import PostgresWriter
 
 MEMORY_BYTES = 32 * 2**20
 LOCK_WAIT_MS = 3000
+PARTS_WAIT = 10  # a part waits so many times longer for the first one of its division, which settles what a crash left
 
 
 @frozen(kw_only=True)
@@ -105,7 +106,10 @@ class PostgresSink:
         database = Database(self.dsn, application=f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})")
         try:
             with database.explained():
-                first = database.lock(source, wait_ms=self.lock_wait_ms, part=part)
+                wait_ms = self.lock_wait_ms
+                if part is not None and division_of(database, self.ledger_schema, source) == part.division:
+                    wait_ms *= PARTS_WAIT
+                first = database.lock(source, wait_ms=wait_ms, part=part)
                 database.set("penstock.run_id", run_id)
                 database.set("penstock.source", source)
             ledger = PostgresLedger(
