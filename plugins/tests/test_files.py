@@ -38,6 +38,7 @@ from penstock_plugins.files import sink as files_sink
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.disk import file_name, former_pair_name, pair_name
 from penstock_plugins.files.jsonl import JsonLines
+from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.sink import FileSink
 
 TAG = {"click_id": "c1", "tag": "x"}
@@ -654,3 +655,32 @@ def test_an_intent_that_fails_is_completed_by_the_next_run(sink: FileSink, monke
     assert [ids(day_file(sink, day)) for day in (1, 2, 3)] == [["c1"], [], ["c3"]]
     assert state_of(sink, a_day(2)) == ("delivered", "r1", True)
     assert ids(day_file(sink, 2)) == ["c2"]
+
+
+def test_the_history_is_not_read(sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Opening a target, delivering a day and finishing the stream read the rows of that day only, however many days were
+    delivered before.
+    """
+    target = sink.open(SOURCE, "r1")
+    for day in range(1, 29):
+        deliver(target, a_day(day), [(CLICKS, [click(day, report_date=date(2026, 3, day))])])
+    target.finish("clicks")
+    target.close()
+    read: list[LedgerEntry] = []
+    entries = FileLedger._entries
+
+    def counted(ledger: FileLedger, where: str, *values: Any) -> Iterator[tuple[LedgerEntry, bool]]:
+        for entry, former in entries(ledger, where, *values):
+            read.append(entry)
+            yield entry, former
+
+    monkeypatch.setattr(FileLedger, "_entries", counted)
+    target = sink.open(SOURCE, "r2")
+    writer = target.begin([CLICKS], a_day(29))
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(29, report_date=date(2026, 3, 29))])))
+    writer.commit(an_entry(None, a_day(29), rows=1))
+    target.finish("clicks")
+    target.close()
+
+    assert [entry.partition for entry in read if entry.partition != a_day(29)] == []

@@ -11,6 +11,8 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
+import msgspec
+
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
 from penstock.sinks import LedgerEntry, LedgerFile
@@ -46,7 +48,7 @@ _FROM_ROW: dict[str, Callable[[Any], Any]] = {
     "read_at": lambda text: moment_of(text),
     "open_until": lambda text: moment_of(text),
     "sums": lambda text: sums_from(text),
-    "derived_rows": json.loads,
+    "derived_rows": msgspec.json.decode,
     "files": lambda text: files_from(text),
 }
 
@@ -59,7 +61,7 @@ def entry_of(source: str, partition: Partition, version: int, facts: Mapping[str
 
 def partition_of(stream: str, text: str) -> Partition:
     """From ``Partition.text``."""
-    return Partition(stream, tuple(json.loads(text).items()))
+    return Partition(stream, tuple(msgspec.json.decode(text).items()))
 
 
 def dated(partition: Partition) -> Partition:
@@ -69,7 +71,7 @@ def dated(partition: Partition) -> Partition:
 
 def sums_from(text: str) -> dict[str, Decimal]:
     """Column -> sum, from JSON text."""
-    return {column: Decimal(value) for column, value in json.loads(text).items()}
+    return {column: Decimal(value) for column, value in msgspec.json.decode(text).items()}
 
 
 def _members(file: LedgerFile) -> dict[str, Any]:
@@ -84,7 +86,7 @@ def files_text(files: Iterable[LedgerFile]) -> str:
 
 def files_from(text: str) -> tuple[LedgerFile, ...]:
     """The files of :func:`files_text`."""
-    return tuple(LedgerFile(**stored) for stored in json.loads(text)) if text != "[]" else ()
+    return tuple(LedgerFile(**stored) for stored in msgspec.json.decode(text)) if text != "[]" else ()
 
 
 def rejected_texts(one: Rejected) -> dict[str, str]:

@@ -261,7 +261,7 @@ class FileTarget:
         self._merge_days(stream, only=None if self._lock is None or self._lock.part is None else self._begun)
 
     def _merge_days(self, stream: str, only: Collection[Partition] | None = None) -> None:
-        staged = [entry for entry in self.ledger.entries(self.source, stream).values() if entry.state == "staged"]
+        staged = [entry for entry in self.ledger.unsettled(self.source, stream) if entry.state == "staged"]
         accounts: dict[Partition, list[LedgerEntry]] = {}
         for entry in sorted(staged, key=lambda entry: entry.partition):
             if only is None or account_of(entry.partition) in only:
