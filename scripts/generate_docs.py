@@ -4,7 +4,8 @@ Write the tables of the documentation that are made from declarations: ``make do
 A table stands between ``<!-- generated: WHAT -->`` and ``<!-- end -->``; what is outside is left alone. ``WHAT`` is
 
 - in a connector's README ``config``, ``streams`` or ``actions``: its own keys, its streams, its writes;
-- elsewhere ``source keys``, ``bounds``, ``fixed bounds``, ``sinks``, ``parts``, ``decisions`` or ``conforms``.
+- elsewhere ``reference`` (the public API, see :mod:`reference`), ``source keys``, ``bounds``, ``fixed bounds``,
+  ``sinks``, ``parts``, ``decisions`` or ``conforms``.
 
 A test holds every file to what this script would write.
 """
@@ -25,6 +26,7 @@ from penstock._plugins.registry import COMPONENT_KINDS, Registry
 from penstock.connector import SourceSettings, help_of, keys_of
 from penstock.redact import Secret
 from penstock.testing.conformance import CHECKS
+from reference import reference
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -118,6 +120,7 @@ def generated(path: Path, registry: Registry) -> str:
         "sinks": lambda: sinks(registry),
         "parts": lambda: parts(registry),
         "decisions": decisions,
+        "reference": lambda: reference(registry),
         "conforms": conforms,
     }
 

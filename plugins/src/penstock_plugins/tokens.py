@@ -75,8 +75,8 @@ class GrantedToken(Unsigned):
     ``login`` is the whole call. ``token_member`` and ``life_member`` (seconds) are the answer's member names;
     ``refused`` the statuses that mean wrong credentials. Exactly one of ``header`` and ``param`` carries the token.
 
-    A token is renewed before it expires. If the provider may refuse one earlier, the connector's judge returns
-    ``Retry(..., renew=True)``: the status alone counts as refused credentials.
+    A token is renewed before it expires, and once if the provider refuses it with 401. For another status the connector
+    declares ``Refusal(..., renew=True)``.
     """
 
     provider: str = "the provider"
