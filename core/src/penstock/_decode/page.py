@@ -34,7 +34,6 @@ def pair(type_: Any, *, texts: bool = False) -> Pair:
 
 RAWS = pair(Raw)
 DICTS = pair(dict[str, Raw])
-PLAIN_DICTS = pair(dict[str, Any])
 PLAIN: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(float_hook=Decimal)
 LIST = msgspec.json.Decoder(list[Raw])
 LISTS = msgspec.json.Decoder(list[list[Raw]])
