@@ -21,7 +21,7 @@ WIDEST_NAME = 30  # characters; a longer name of a stream is cut
 LINES_LEFT = 6  # of the terminal, for the lines above and below the bars
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StreamBar:
     """What is known of one stream of one source."""
 
@@ -51,7 +51,7 @@ class StreamBar:
         return ", ".join(parts)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Bars:
     """
     A follower with bars on stderr. As a context manager it shows them from its start to its end.

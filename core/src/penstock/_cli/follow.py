@@ -114,7 +114,7 @@ def restated(change: Mapping[str, Any] | None) -> str:
     return f" (restated: {', '.join(parts)})"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Failures:
     """Counts failures by source, stream and message, without the partition and request that a message names."""
 

@@ -106,7 +106,7 @@ def check_section(
     return Checked(settings=settings, notices=tuple(section.notices))
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Checking:
     """A section that is being checked. ``found``: its problems, ``notices``: what the user should know."""
 

@@ -52,7 +52,7 @@ CHUNK_BYTES = 2**19
 # --- pages ----------------------------------------------------------------------------------------------------------
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RawPage:
     """
     A page while it is decoded. ``data`` None: there are only its ``elements``. ``positions`` are the indices of the

@@ -12,7 +12,7 @@ from penstock.errors import CountMismatchError
 from penstock.records import Column
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Totals:
     """
     The sums of one file so far. ``unsure``: a record was set aside or a value not read, so that totals may differ.

@@ -27,7 +27,7 @@ LARGEST_SKEW = timedelta(days=3650)
 RENEWED_AT = 0.8
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SignedExchange:
     """
     An exchange that signs: any request with ``credentials`` goes through the authenticator, one attempt at a time.

@@ -72,7 +72,7 @@ class Others(Protocol):
         """The provider states a long wait: no process makes a further request."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SourceClient:
     """
     The HTTP client of one source: judge, retry, sign and transport, joined. ``make`` is called in fetching threads.

@@ -178,7 +178,7 @@ def marked(body: bytes, marks: Collection[tuple[str, str]]) -> list[tuple[int, i
     return found
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Masking:
     """
     Replaces values of one recording. ``full``: secrets only.

@@ -10,7 +10,7 @@ from attrs import define, field
 from penstock._util.clock import Clock
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RateLimit:
     """
     One source's rate_limit, shared by all its fetching threads: at most ``requests_per_second`` starts, evenly spaced.

@@ -52,7 +52,7 @@ _BLOCK = 1 << 20
 # --- recording --------------------------------------------------------------------------------------------------------
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Recorder:
     """
     Keeps the exchanges of a run. ``full``: only credentials are masked; else also what may be personal: the values of
@@ -388,7 +388,7 @@ class _Exchange:
         return any(not self.call.lenient or one.format != "object" for one in items)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class _Body:
     """A body as it is kept. ``altered``: a known secret was masked in it, so that its rows are others."""
 
@@ -435,7 +435,7 @@ def _described(request: Request, account: str | None) -> dict[str, Any]:
 # --- replay -----------------------------------------------------------------------------------------------------------
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Recording:
     """
     A recording to run from. Each of its answers is given once, those to equal requests in their order.

@@ -204,7 +204,7 @@ def parked(error: PenstockError, seconds: float, policy: RetryPolicy, response: 
 # --- the budget of a run --------------------------------------------------------------------------------------------
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Budget:
     """
     The retries that one run may make: a number over all its sources, none past its deadline, and none at a source that
@@ -292,7 +292,7 @@ class Pacing(Protocol):
     def cool_down(self, seconds: float) -> None: ...
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Retrying:
     """
     An exchange that ends with a verdict other than Retry, or raises the error of the last one.

@@ -97,7 +97,7 @@ class Client(Protocol):
         """Called in a fetching thread; never raises."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Task:
     """
     A reading and its place in the scheduler. ``ended`` is called once, with the error that ended it, if one did.
@@ -120,7 +120,7 @@ class Task:
         return self.active and self.resumes_at is None and bool(self.slots) and self.slots[0].outcome is not None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Slot:
     """A call that a task waits for, in order."""
 
@@ -129,7 +129,7 @@ class _Slot:
     outcome: Outcome | None = None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Scheduler:
     """
     Runs tasks until none is left. It does not raise their errors, but passes each to the task's ``ended``.

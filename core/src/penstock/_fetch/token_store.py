@@ -34,7 +34,7 @@ LOCK_TRY_S = 0.1
 LOCK_WAIT_S = 300.0
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class TokenStore:
     """The kept tokens of one source, in the file ``path``."""
 

@@ -21,7 +21,7 @@ def key_of(planned: PlannedSlice) -> Key:
     return planned.stream.name, planned.account
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Dependencies:
     """
     The order of streams, the columns of rows that other streams are requested by, and whether these rows are complete.

@@ -222,7 +222,7 @@ class _Known:
     read_by: str
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Planner:
     """
     Plans the slices of a job's streams against the ledger of its target.

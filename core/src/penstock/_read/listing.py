@@ -18,7 +18,7 @@ EMPTY_PAGES = 100
 """Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class Listing:
     """
     The pages that follow from one request.

@@ -23,7 +23,7 @@ HELD_RECORDS = 20_000
 """The most records of a slice that are held in memory until its last page shows whether it reached a ceiling."""
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class LoadedPartition:
     """One partition that is being read: its counts, and its writer (None where nothing is written)."""
 
@@ -31,7 +31,7 @@ class LoadedPartition:
     writer: Writer | None
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class Loader:
     """
     Loads the pages of one planned slice into ``partitions``, whose writers then wait for the commit.
@@ -264,7 +264,7 @@ class Loader:
         return batch
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class ListingLoader:
     """Loads the pages of one listing, whose keys it remembers."""
 

@@ -61,7 +61,7 @@ class ReadResult(NamedTuple):
     undated: Sequence[Rejected] = ()
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class Reader:
     """
     Reads one planned slice. ``reports`` for a stream with a poller; ``dependencies`` holds the rows of a parent.

@@ -17,7 +17,7 @@ from penstock.sinks import MOST_REJECTED
 _NUMBERS = re.compile(r"(?<![\w-])\d{1,18}(?![\w-])")  # not those of dates and ids
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PartitionCounts:
     """
     One partition's counts. ``fetched = rows + rejected + repeated`` holds at every moment.
@@ -74,7 +74,7 @@ def as_broken_page() -> Iterator[None]:
         raise BrokenPageError(str(error)) from None
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PageCounts:
     """
     The counts of one listing, over all its pages. No page may be repeated. The numbers that the provider states must
@@ -136,7 +136,7 @@ class PageCounts:
             )
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class PageSizes:
     """
     The longest page of a stream in one run, by requested size. A shorter page is the last of its listing. A page of the

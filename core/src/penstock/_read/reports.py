@@ -81,7 +81,7 @@ class Finished(NamedTuple):
     state: Ready | Empty
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Reports:
     """
     The reports of one planned slice, from their submission until their rows are delivered.

@@ -36,7 +36,7 @@ ERRORS_KEPT = 50  # of a source's run, in the ledger
 GROUP_PARTITIONS, GROUP_ROWS = 64, 5000
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Delivery:
     """The target's side of one job: commits and failures, each with the run report and the listeners."""
 

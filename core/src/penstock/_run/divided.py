@@ -126,7 +126,7 @@ def part_of(run: str, number: int | None) -> Part:
     return Part(division=f"the workers of run {run}", name="coordinator" if number is None else f"worker {number}")
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class RunCoordinator:
     """See :class:`penstock.engines.Coordinator`."""
 
@@ -292,7 +292,7 @@ def run_part(
         return run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, member=member)
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class LineToOthers:
     """See :class:`penstock._fetch.client.Others`."""
 

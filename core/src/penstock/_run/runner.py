@@ -190,7 +190,7 @@ def run_id(now: datetime) -> str:
     return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SourceRun:
     """
     One job of a run: its target, and its streams in the order in which they depend on each other.

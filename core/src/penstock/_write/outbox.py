@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, BinaryIO
 
 import msgspec
 from attrs import define, field, frozen
@@ -25,8 +25,6 @@ from attrs import define, field, frozen
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.model import Receipt, ReceiptStatus
 from penstock.redact import mask, mask_json
-
-RowState = Literal["sending", "done", "partial", "refused", "unknown"]
 
 SCHEMA_VERSION = 1
 KEPT_DAYS = 180  # finished jobs are forgotten after that

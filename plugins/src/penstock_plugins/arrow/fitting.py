@@ -12,7 +12,7 @@ from penstock_plugins.arrow.columns import Columns, MisfitError
 from penstock_plugins.unfit import Unfit
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Fitting:
     """The rows of one partition, converted; ``unfit``: those that were set aside. ``target`` is named in errors."""
 

@@ -182,7 +182,7 @@ def _final(entry: LedgerEntry, day: date) -> _Final | None:
     return _Final(int(opened.total_seconds()), entry.read_by)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class StateLedger:
     """
     A ledger that lasts for one run and begins with bookmarks. Reports that a run submitted and did not read are not

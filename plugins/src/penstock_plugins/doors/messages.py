@@ -79,7 +79,7 @@ def around(value: Mapping[str, Any], place: str) -> tuple[bytes, bytes]:
     return before, after
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class MessageSink:
     """
     ``chosen``: the streams that are written; others only travel with them. ``output`` writes bytes, and raises
@@ -103,7 +103,7 @@ class MessageSink:
             self.planned[event["stream"]] = event["partitions"]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class MessageTarget:
     sink: MessageSink
     ledger: StateLedger = field(init=False)
@@ -181,7 +181,7 @@ class MessageTarget:
         return {stream: state for stream, state in states.items() if self._written.get(stream) != state}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class MessageWriter:
     """One partition, held back until it is committed."""
 
@@ -205,7 +205,7 @@ class MessageWriter:
         self._held.discard()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Held:
     """The records of one partition as JSON lines, by stream; a large one in temporary files."""
 

@@ -112,7 +112,7 @@ def resolved(value: Any, environ: Mapping[str, str]) -> Any:
     return [resolved(one, environ) for one in value] if isinstance(value, (list, tuple)) else value
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SingerTarget:
     settings: SingerTargetSettings
     ledger: SqliteLedger
@@ -243,7 +243,7 @@ def _feed(process: "subprocess.Popen[bytes]", messages: Iterator[bytes]) -> bool
     return True
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _LastLine:
     """The last line that is not empty of what a process prints, read in a thread of its own."""
 
@@ -261,7 +261,7 @@ class _LastLine:
                 self.line = line.decode("utf-8", "replace").strip() or self.line
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SingerWriter:
     """One partition, held back until it is committed."""
 

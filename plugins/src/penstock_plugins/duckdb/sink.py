@@ -255,7 +255,7 @@ def _where(partition: Partition, types: Mapping[str, str]) -> tuple[str, list[st
     return " and ".join(terms) or "true", [value for _, value in partition.values]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Part:
     """The rows of one stream of a partition: some in memory, the others in a temporary table."""
 

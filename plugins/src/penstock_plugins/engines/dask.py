@@ -127,7 +127,7 @@ def _reason(task: distributed.Future) -> str:
     return f"{type(error).__name__}: {error}" if error is not None else f"Dask reports it as {task.status}"
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class _Desk:
     """The coordinator's side of the queues."""
 
@@ -195,7 +195,7 @@ def _is_wanted(worker: Any, key: str) -> bool:
     return worker.status.name == "running" and task is not None and task.state not in ("cancelled", "forgotten")
 
 
-@define(eq=False, kw_only=True)
+@define(eq=False, repr=False, kw_only=True)
 class _QueueLine:
     """
     See :class:`penstock.engines.Line`. What is sent travels with the next question, since orders are requested several

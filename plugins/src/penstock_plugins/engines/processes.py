@@ -82,7 +82,7 @@ def _reason(exit_code: int | None) -> str:
     return f"the process ended with {exit_code}"
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _PipeLine:
     """See :class:`penstock.engines.Line`."""
 

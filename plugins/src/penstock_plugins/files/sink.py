@@ -173,7 +173,7 @@ class _Lock:
             file.close()
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Commit:
     """A commit of a group: the ledger row to write next, and the intent, except for a day of changes."""
 

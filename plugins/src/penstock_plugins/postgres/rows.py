@@ -67,7 +67,7 @@ class _Blocks(Writer):
         return b"".join(self.blocks)[len(SIGNATURE) : -len(TRAILER)]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Chunk:
     """
     Formatted rows with values for these columns; the others are null. ``blocks`` hold whole rows each.
@@ -85,7 +85,7 @@ class Chunk:
         yield TRAILER
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class SmallRows:
     """The rows of a small partition, and the JSON of each batch of them; ``definition``: the columns of their table."""
 

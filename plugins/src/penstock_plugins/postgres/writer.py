@@ -47,7 +47,7 @@ def _readable(name: str, type_: str) -> str:
     return {"jsonb": f"{name}::text", AWARE: f"to_json({name}) #>> '{{}}'"}.get(type_, name)
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class _Part:
     """
     One stream's rows of a partition: those of a small one, or the bytes for COPY, and the temporary table that these

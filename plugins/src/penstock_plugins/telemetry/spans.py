@@ -25,7 +25,7 @@ Stream = tuple[str, str]
 Partition = tuple[str, str, tuple[str, ...]]
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class RunSpans:
     """The open spans of one run. Called with one event at a time."""
 
@@ -142,7 +142,7 @@ def _known(values: Event, *names: str) -> dict[str, Any]:
     return {f"penstock.{name}": values[name] for name in names if values.get(name) is not None}
 
 
-@define(eq=False)
+@define(eq=False, repr=False)
 class Spans:
     """The runs of this process, by id."""
 
