@@ -32,6 +32,7 @@ class StreamCounts:
     repeated: int = 0
     truncated: int = 0
     unknown_members: set[str] = field(factory=set)
+    lost: dict[str, tuple[str, ...]] = field(factory=dict)  # measure that no record has any more -> unknown members
     restated: list[dict[str, Any]] = field(factory=list)
     seconds: float = 0.0
 
@@ -53,6 +54,7 @@ class StreamCounts:
             "repeated": self.repeated,
             "truncated": self.truncated,
             "unknown_members": sorted(self.unknown_members),
+            **({"lost": {name: list(members) for name, members in self.lost.items()}} if self.lost else {}),
             "restated": self.restated,
             "seconds": round(self.seconds, 3),
         }
@@ -212,6 +214,8 @@ class RunReport:
             return 6
         if not self.allowed.covers(self.set_aside, self.fetched):
             return 5
+        if self.allowed.share != 1 and any(one.lost for one in counts):
+            return 5
         if self.strict and any(one.unknown_members for one in counts):
             return 5
         return 0
@@ -248,6 +252,21 @@ class RunReport:
                 f"a value that is not read is null, and kept in _extra{f' ({examples[0]})' if examples else ''}"
             )
         return f"{'; '.join(places)}. {'; '.join(shown)}"
+
+    @property
+    def lost_line(self) -> str | None:
+        """The measures that earlier readings have and that no record has any more, by stream."""
+        places = [
+            f"{source}.{stream}: no record has {name} any more, and members that no column reads are "
+            f"{', '.join(members[:5])}{' ...' if len(members) > 5 else ''}"
+            for (source, stream), one in self.streams.items()
+            for name, members in one.lost.items()
+        ]
+        if not places:
+            return None
+        return (
+            f"{'; '.join(places)}. If one of them is meant, its column needs that member; the days are then read again"
+        )
 
     @property
     def truncated_line(self) -> str | None:

@@ -101,6 +101,8 @@ def summarise(session: Session, result: RunResult) -> None:
             session.say(f"error: {place}: {error['message']}")
     if result.set_aside is not None:
         session.say(result.set_aside)
+    if result.lost is not None:
+        session.say(result.lost)
     if result.truncated is not None:
         session.say(result.truncated)
     if not session.quiet:

@@ -17,7 +17,7 @@ from penstock._decode import derived as of_derived
 from penstock._decode.columns import ColumnRules, DayRule, Nesting
 from penstock._decode.keys import Keys
 from penstock._decode.nested import Masks, cleaner
-from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, page_of, pages_of
+from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, page_of, pages_of, values_of
 from penstock._decode.rejects import Handling, Rejects
 from penstock._decode.seen import SeenKeys
 from penstock._decode.structs import Nested, RecordDecoder
@@ -47,7 +47,8 @@ class Decoded:
 
     ``rows_apart``: rows of a report that are no records: footers and totals. ``unread_values``: values that did not fit
     a nullable column, became null and are kept in ``_extra``; ``unread_example``: path and reason of the first.
-    ``derived``: the batches of the derived streams, in their order.
+    ``derived``: the batches of the derived streams, in their order. ``absent``: the measures that no element has, where
+    some elements have unknown members instead.
     """
 
     batch: Batch
@@ -60,6 +61,7 @@ class Decoded:
     unread_values: int = 0
     unread_example: tuple[str, str] | None = None
     derived: tuple[Batch, ...] = ()
+    absent: frozenset[str] = frozenset()
 
 
 class ColumnOptions(NamedTuple):
@@ -233,6 +235,7 @@ class Compiled:
             derived_by=division.parent_key,
             connector=options.connector,
         )
+        self._watched = tuple(_watched(columns, self._hidden))
         self._measures = tuple(
             column for column in columns if column.additive and not column.added and not column.unit_of
         )
@@ -384,6 +387,7 @@ class Compiled:
 
         repeats = self._keys.check(page, memory, count, read_again)
         derived = tuple(one.cut(page) for one in self.derived)
+        absent = self._absent(page) if page.unknown else frozenset[str]()
         examples = [*page.unread[:1], *(one.unread_example for one in derived if one.unread_example is not None)]
         for name in self._hidden:
             fill(page.rows, name, UNSET)
@@ -404,6 +408,18 @@ class Compiled:
             unread_values=len(page.unread) + sum(one.unread_values for one in derived),
             unread_example=examples[0] if examples else None,
             derived=tuple(one.batch for one in derived),
+            absent=absent,
+        )
+
+    def _absent(self, page: RawPage) -> frozenset[str]:
+        """
+        The measures that no element has. A page of which all members are known has none: what was renamed is unknown.
+        """
+        return frozenset(
+            name
+            for name, read in self._watched
+            if read.top_member not in page.members
+            or (read.path and not any(value is not None for value in values_of(page.rows, read.name)))
         )
 
     @contextmanager
@@ -429,6 +445,15 @@ class _Derived(NamedTuple):
 
 
 _OF_EXTRA = "members that the record class does not know, and values that do not fit their column"
+
+
+def _watched(columns: Sequence[Column], hidden: Collection[str]) -> Iterator[tuple[str, Column]]:
+    """The measures that may be null in every record, each with the column that reads the provider's member."""
+    by_name = {column.name: column for column in columns}
+    for column in columns:
+        read = by_name[column.derived_of] if column.derived_of is not None else column
+        if column.additive and read.nullable and read.member is not None and column.name not in hidden:
+            yield column.name, read
 
 
 def _hidden_paths(columns: Iterable[Column], include_personal: bool) -> dict[str, tuple[str, ...]]:

@@ -70,6 +70,7 @@ class RawPage:
     positions: Sequence[int] = ()
     rejected: list[tuple[int, Rejected]] = field(factory=list)  # with their positions
     unknown: set[str] = field(factory=set)
+    members: set[str] = field(factory=set)  # all that the elements have; filled where some of them are unknown
     unread: list[tuple[str, str]] = field(factory=list)  # path and reason of values that became null
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
     beyond: int = 0  # rows dropped, since another slice returns them too

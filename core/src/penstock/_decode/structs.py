@@ -149,10 +149,11 @@ class RecordDecoder:
         page.compact()
         try:
             page.rows = page.read(shape.loose)
-            unknown = set().union(*page.read(DICTS)) - self._members
+            page.members = set().union(*page.read(DICTS))
         except ValidationError:
             self._one_by_one(page, shape)
             return
+        unknown = page.members - self._members
         page.positions = range(len(page.rows))
         page.unknown |= unknown
         if not self._extra:
@@ -192,6 +193,7 @@ class RecordDecoder:
             row = shape.wire(**fitted)
         extra = {name: value for name, value in members.items() if name not in self._members}
         page.unknown |= extra.keys()
+        page.members |= members.keys()
         if extra and self._extra:
             plain = extra if self._nested == "raw" else {name: PLAIN.decode(value) for name, value in extra.items()}
             setattr(row, EXTRA, plain)

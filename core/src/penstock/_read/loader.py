@@ -51,6 +51,8 @@ class Loader:
 
     partitions: dict[Partition, LoadedPartition] = field(factory=dict, init=False)
     undated: list[Rejected] = field(factory=list, init=False)  # set aside, of no requested day that can be read
+    absent: frozenset[str] | None = field(default=None, init=False)  # measures that no record has; None: no record yet
+    unknown: set[str] = field(factory=set, init=False)  # members that the record class does not know
     _held: list[Decoded] | None = field(default=None, init=False)  # of a slice that may be divided
     _held_promises: list[int] = field(factory=list, init=False)
     _held_records: int = field(default=0, init=False)
@@ -61,6 +63,7 @@ class Loader:
         for partition in self.planned.partitions:
             writer = self.target.begin(self.shape.layouts, partition) if self.target is not None else None
             self.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
+        self.absent, self.unknown = None, set()
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
@@ -201,6 +204,9 @@ class Loader:
         """Write a decoded page: each row with its partition, derived rows with the first."""
         stream, partitions = self.planned.stream, self.planned.partitions
         batch, first = decoded.batch, self._first
+        if decoded.count:
+            self.absent = decoded.absent if self.absent is None else self.absent & decoded.absent
+            self.unknown.update(batch.unknown)
         if batch.unknown:
             self.on_unknown(stream.name, batch.unknown)
         # Rows that replace ones delivered before (of changes): those are no rows of the target any more.

@@ -49,7 +49,7 @@ class ReadResult(NamedTuple):
     rows are from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records.
     ``provisional``: why the provider calls its own numbers provisional; "": it does not. ``undated``:
     records that were set aside and have no requested day that can be read. Where there are any, the partitions stay
-    open.
+    open. ``absent``: the measures that no record has, though all pages have ``unknown`` members.
     """
 
     planned: PlannedSlice
@@ -59,6 +59,8 @@ class ReadResult(NamedTuple):
     truncated: bool = False
     provisional: str = ""
     undated: Sequence[Rejected] = ()
+    absent: frozenset[str] = frozenset()
+    unknown: Sequence[str] = ()
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -125,6 +127,8 @@ class Reader:
             truncated=self._truncated,
             provisional=self._provisional,
             undated=tuple(self.loader.undated),
+            absent=self.loader.absent or frozenset(),
+            unknown=tuple(sorted(self.loader.unknown)),
         )
 
     def _read_or_divide(self, slice_: Slice) -> Reading:

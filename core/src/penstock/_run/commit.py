@@ -4,7 +4,7 @@ Commit the results of reads in the order that the stream requires, or record why
 
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime, timedelta
 from typing import Any
 
 from attrs import define, field
@@ -15,6 +15,7 @@ from penstock._plan.planner import PlannedSlice, open_until
 from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts
 from penstock._util.clock import Clock
+from penstock._util.text import nearest
 from penstock.errors import (
     BrokenBodyError,
     DeadlineReachedError,
@@ -29,6 +30,8 @@ from penstock.model import Partition, Rejected
 from penstock.redact import mask
 from penstock.report import RunReport
 from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream
+
+LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no record has
 
 ERRORS_KEPT = 50  # of a source's run, in the ledger
 
@@ -52,6 +55,8 @@ class Delivery:
     _delivered: set[str] = field(factory=set, init=False)  # streams
     _unnoted: set[str] = field(factory=set, init=False)  # reported reasons why a failure is not in the ledger
     _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
+    _hinted: set[tuple[str, str]] = field(factory=set, init=False)  # stream and measure
+    _measured: dict[str, frozenset[str]] = field(factory=dict, init=False)  # stream -> measures of former readings
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
     _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
 
@@ -240,7 +245,37 @@ class Delivery:
         fault_point("partition.delivered")
         self._count(done, result.partitions[partition].counts)
         self._notify(done, result.planned.entries.get(partition))
+        self._report_absent(result, partition.stream)
         return True
+
+    def _lost(self, result: ReadResult) -> frozenset[str]:
+        """
+        The measures that no record of a slice has, that earlier readings in the target have, and in place of which
+        there are unknown members: the provider has probably renamed theirs.
+        """
+        stream, ledger = result.planned.stream.name, self.target.ledger
+        if not result.absent or ledger is None:
+            return frozenset()
+        if stream not in self._measured:
+            entries = ledger.entries(self.source.name, stream, since=self._since(result.planned))
+            found = {name.partition("[")[0] for one in entries.values() for name, amount in one.sums.items() if amount}
+            self._measured[stream] = frozenset(found)
+        return result.absent & self._measured[stream]
+
+    def _report_absent(self, result: ReadResult, stream: str) -> None:
+        """Report the measures of a slice that no record has: lost ones, and with a note those with a likely name."""
+        lost = self._lost(result)
+        counts = self.report.stream(self.source.name, stream)
+        counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
+        for name in sorted(result.absent - lost):
+            near = nearest(name, result.unknown)
+            if near is not None and (stream, name) not in self._hinted:
+                self._hinted.add((stream, name))
+                self.note(f"{stream}: no record has {name}; there is {near}, which no column reads")
+
+    @staticmethod
+    def _since(planned: PlannedSlice) -> date | None:
+        return planned.slice.days[0] - LOOKED_BACK if planned.slice.days else None
 
     def _is_newer(self, former: LedgerEntry) -> bool:
         """Whether what was delivered was read after the answers of the recording that this run reads."""
@@ -258,7 +293,8 @@ class Delivery:
         planned, counts = result.planned, result.partitions[partition].counts
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        imperfect = result.undated or any(one.counts.is_imperfect for one in result.partitions.values())
+        lost = self._lost(result)
+        imperfect = result.undated or lost or any(one.counts.is_imperfect for one in result.partitions.values())
         closes = open_until(planned.stream, planned.source.settings, partition, planned.source.zone)
         return LedgerEntry(
             source=self.source.name,

@@ -23,6 +23,8 @@ class RunResult:
 
     ``set_aside``: how many records were set aside and values not read, and where; None without any.
 
+    ``lost``: the measures that no record has any more, although earlier readings have them; None without any.
+
     ``reason``: the error that prevented the run from starting, such as another run's lock; None for a run that started.
     """
 
@@ -34,6 +36,7 @@ class RunResult:
     summary: str = ""
     set_aside: str | None = None
     truncated: str | None = None
+    lost: str | None = None
     reason: PenstockError | None = None
 
     @property
@@ -60,6 +63,7 @@ class RunResult:
             summary=report.summary_line,
             set_aside=report.set_aside_line,
             truncated=report.truncated_line,
+            lost=report.lost_line,
         )
 
     @classmethod
