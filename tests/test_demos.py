@@ -7,9 +7,9 @@ from pathlib import Path
 
 import penstock
 import pytest
-from attrs import evolve
-from penstock import Connector
-from penstock._cli.sandbox import left_out
+from attrs import evolve, frozen
+from penstock import Connector, Secret, SourceSettings, setting
+from penstock._cli.sandbox import left_out, with_secrets
 from penstock._plugins.registry import Registry
 from penstock.testing.conformance import Subject, first_run, wrong_credentials
 from worlds import REGISTRY
@@ -42,6 +42,23 @@ def test_a_demo_refuses_wrong_credentials(name: str, tmp_path: Path) -> None:
     Whoever tries it sees what a wrong secret does: exit 3, and nothing shown.
     """
     assert wrong_credentials(demo_of(name), tmp_path) == []
+
+
+@frozen(kw_only=True)
+class PerAccount(SourceSettings):
+    """A token for each account."""
+
+    token: Secret = setting(help="of an account", per_account=True)
+
+
+def test_a_demo_may_have_accounts_with_tokens_of_their_own() -> None:
+    """
+    What is secret in the table of an account is one in the demo, too.
+    """
+    made = with_secrets(PerAccount, {"base_url": "x", "accounts": {"1": {"token": "abc", "timezone": "Asia/Tokyo"}}})
+
+    assert made["accounts"]["1"]["token"].reveal() == "abc"
+    assert made["accounts"]["1"]["timezone"] == "Asia/Tokyo"
 
 
 class Bare:

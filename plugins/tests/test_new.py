@@ -300,3 +300,21 @@ def test_pip_installs_it_and_its_tests_pass(place: Path) -> None:
         done = subprocess.run(command, cwd=place, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
     assert list((place / "penstock-demo" / "oauth_page" / "clicks").rglob("data.jsonl"))
+
+
+@pytest.mark.parametrize(
+    ("sample", "stream"),
+    [
+        ('{"data": {"orders": {"nodes": [{"id": 1}]}}}', "orders"),
+        ('{"results": [{"id": 1}]}', "export"),
+        ('{"lineItems": [{"id": 1}]}', "line_items"),
+    ],
+)
+def test_a_stream_is_named_after_what_its_records_are(sample: str, stream: str, place: Path) -> None:
+    """
+    By the nearest member, or the file, whose name is none of every API.
+    """
+    (place / "export.json").write_text(sample)
+
+    assert main(["new", "acme", "--sample", "export.json", *AT, *OPEN]) == 0
+    assert f'name="{stream}"' in (place / "connector_acme/src/connector_acme/source.py").read_text()

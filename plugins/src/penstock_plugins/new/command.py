@@ -15,6 +15,7 @@ from penstock_plugins.new.package import LOGINS, PAGINGS, Choices, Made, made, q
 from penstock_plugins.new.sample import Sample, read_sample
 
 FETCH_S = 30.0
+GENERIC = ("data", "edges", "items", "nodes", "records", "response", "result", "results", "rows", "values")  # no stream
 MOST_BYTES = 64 * 2**20
 
 
@@ -65,7 +66,8 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
     if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
         raise UsageError(f"--base-url: found {base_url!r}, expected a URL such as https://api.example.com")
     file = (path or sample).rstrip("/").rpartition("/")[2].partition(".")[0]
-    stream = given["stream"] or snake(found.items.rpartition(".")[2] or file)
+    names = [*reversed(found.items.split(".")), file]
+    stream = given["stream"] or snake(next((one for one in names if one and one.lower() not in GENERIC), names[0]))
     if not re.fullmatch(r"[a-z][a-z0-9_]*", stream) or keyword.iskeyword(stream):
         raise UsageError(f"--stream: {stream!r} is no name; write lower-case letters, digits and _, such as clicks")
     login = given["login"] or _asked("--login", "How are requests authenticated?", LOGINS)
