@@ -7,7 +7,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from datetime import date, datetime, timedelta, timezone
+from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
@@ -118,6 +118,28 @@ def test_small_and_copied_rows_are_the_same(dsn: str, monkeypatch: pytest.Monkey
 
     assert committed.changes == {"came": 0, "went": 0, "changed": 0}
     assert ask(dsn, "select distinct _run_id from acme.clicks") == [("r0",)]
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"price": 0.1}, "it is no numeric"),
+        ({"clicked_at": datetime(2026, 3, 1, 10, tzinfo=UTC)}, "it is no timestamp without time zone"),
+        ({"seen_at": MORNING}, "it is no timestamp with time zone"),
+        ({"url": {"a": 1}}, "it is no text"),
+    ],
+    ids=["a float", "an aware time", "a naive time", "an object"],
+)
+@pytest.mark.parametrize("small_rows", [500, -1], ids=["small", "copied"])
+def test_a_value_of_another_type_is_set_aside(dsn: str, monkeypatch, small_rows: int, values: Any, reason: str):
+    """
+    Such as a plugin's hook may leave; in a small partition like in a large one.
+    """
+    monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", small_rows)
+    committed = delivered(dsn, [click(1, **values), click(2)])
+
+    assert (committed.rows, committed.rejected) == (1, 1)
+    assert reason in committed.rejected_records[0].reason
 
 
 class TestPostgresByCopy(TestPostgres):

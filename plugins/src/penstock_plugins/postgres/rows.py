@@ -10,7 +10,7 @@ import re
 import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import datetime, time
+from datetime import date, datetime, time
 from decimal import Decimal
 from operator import attrgetter
 from typing import Any, Literal
@@ -46,6 +46,20 @@ _FORMATS = {NAIVE: "timestamp", AWARE: "timestamptz", "jsonb": "bytea"}
 _MISFITS = (ArithmeticError, ValueError, TypeError, struct.error, psycopg.Error)
 
 _ESCAPED_NUL = re.compile(rb"(?<!\\)((?:\\\\)*)\\u0000")
+
+# The types of decoded values by the type of their column, for SmallRows. A nested value may have any.
+_PLAIN: dict[str, frozenset[type]] = {
+    name: frozenset((*types, type(None)))
+    for names, types in (
+        (("text", "character varying"), (str,)),
+        (("smallint", "integer", "bigint"), (int,)),
+        (("numeric",), (Decimal, int)),
+        (("boolean",), (bool,)),
+        (("date",), (date,)),
+        ((NAIVE, AWARE), (datetime, date)),
+    )
+    for name in names
+}
 
 Nul = Literal["reject", "strip", "replace"]
 """The handling of a record with a NUL character in a text, which Postgres cannot store."""
@@ -87,9 +101,15 @@ class Chunk:
 
 @define(eq=False, repr=False)
 class SmallRows:
-    """The rows of a small partition, and the JSON of each batch of them; ``definition``: the columns of their table."""
+    """
+    The rows of a small partition, and the JSON of each batch of them. ``definition``: the columns of their table.
+
+    The server would take a float for an exact number, and drop the zone of a time. Only rows are held whose values have
+    the types of their columns, as decoded ones do; ``types`` are the columns to look at.
+    """
 
     definition: str
+    types: tuple[tuple[str, str, frozenset[type]], ...]
     rows: list[Any] = field(factory=list, repr=False)
     texts: list[bytes] = field(factory=list, repr=False)
     size: int = 0
@@ -99,11 +119,14 @@ class SmallRows:
         """None if its columns cannot be told by their names in the JSON, since Postgres shortens one."""
         if any(short(name) != name for name in table.columns):
             return None
-        return cls(", ".join(f"{quoted(name)} {type_}" for name, type_ in table.types.items()))
+        definition = ", ".join(f"{quoted(name)} {type_}" for name, type_ in table.types.items())
+        return cls(
+            definition, tuple((name, type_, _PLAIN[type_]) for name, type_ in table.types.items() if type_ in _PLAIN)
+        )
 
     def add(self, rows: Sequence[Any]) -> bool:
-        """Hold these rows, too. False if they are too many, or have a value without a form in JSON."""
-        if len(self.rows) + len(rows) > SMALL_ROWS:
+        """Hold further rows. False if they are too many, or have a value of another type or without a form in JSON."""
+        if len(self.rows) + len(rows) > SMALL_ROWS or not self._typed(rows):
             return False
         try:
             text = _encoder.encode(rows)
@@ -114,6 +137,18 @@ class SmallRows:
         self.rows += rows
         self.texts.append(text)
         self.size += len(text)
+        return True
+
+    def _typed(self, rows: Sequence[Any]) -> bool:
+        for name, type_, types in self.types:
+            values = list(map(attrgetter(name), rows))
+            found = set(map(type, values))
+            if not found <= types:
+                return False
+            if type_ in (NAIVE, AWARE) and datetime in found:
+                zones = {one.tzinfo is None for one in values if type(one) is datetime}
+                if zones != {type_ == NAIVE}:
+                    return False
         return True
 
     def stage(self, name: str) -> Stage:
