@@ -20,12 +20,13 @@ from typing import Any
 
 import penstock_plugins
 import pytest
-from attrs import evolve
+from attrs import define, evolve
 from penstock import (
     Batch,
     Connector,
     Envelope,
     Json,
+    Project,
     Request,
     SandboxApp,
     SandboxRequest,
@@ -123,14 +124,21 @@ STREAMS = (
 )
 
 
+@define(eq=False)
 class ShopPlugin:
+    size: int = FEW
+
     @hookimpl
     def penstock_sources(self) -> list[Connector]:
         return [Connector(name="shop", summary="", settings=SourceSettings)]
 
     @hookimpl
-    def penstock_record_streams(self, source: str) -> tuple[Stream, ...]:
-        return STREAMS if source == "shop" else ()
+    def penstock_record_streams(self, source: str) -> list[Stream]:
+        return self.streams() if source == "shop" else []
+
+    def streams(self) -> list[Stream]:
+        """With pages of this size."""
+        return [evolve(one, paginator=named("page_number", size_param="size", size=self.size)) for one in STREAMS]
 
 
 class PlodderPlugin:
@@ -175,7 +183,7 @@ def calls_of(work: Callable[[], object]) -> int:
 
     def in_thread(frame: FrameType, event: str, argument: Any) -> None:
         # The server's threads are none of ours.
-        sys.setprofile(start() if threading.current_thread().name.startswith("fetch-") else None)
+        sys.setprofile(start() if threading.current_thread().name.startswith(("fetch-", "read ")) else None)
 
     threading.setprofile(in_thread)
     sys.setprofile(start())
@@ -189,15 +197,14 @@ def calls_of(work: Callable[[], object]) -> int:
 
 def calls(size: int, stream: str, to: str, plugins: tuple[object, ...] = ()) -> int:
     """The calls of one run that reads the stream in pages of this size, after one that compiled and imported all."""
-    registry = Registry([penstock_plugins, ShopPlugin(), *plugins])
+    registry = Registry([penstock_plugins, ShopPlugin(size), *plugins])
     with serve(provider(size)) as server:
         settings = SourceSettings(base_url=server.base_url, start=DAY, concurrency=1)
-        streams = tuple(evolve(one, paginator=named("page_number", size_param="size", size=size)) for one in STREAMS)
         source = ConfiguredSource(
             name="shop",
             connector=registry.connector("shop"),
             settings=settings,
-            streams=streams,
+            streams=tuple(registry.streams("shop")),
             registry=registry,
         )
 
@@ -240,6 +247,34 @@ def test_no_python_function_is_called_per_record(stream: str, target: Callable[[
     Twice the records on as many pages are read, checked, counted and written with the same number of calls.
     """
     few, more = (calls(size, stream, target(name)) for size, name in ((FEW, "few"), (MORE, "more")))
+
+    assert more - few < SLACK
+
+
+def calls_of_a_reading(size: int, stream: str) -> int:
+    """The calls of one reading as an Arrow table, after one that compiled and imported all."""
+    import pyarrow
+
+    plugins = [penstock_plugins, ShopPlugin(size)]
+    with serve(provider(size)) as server:
+        source = {"base_url": server.base_url, "start": DAY, "concurrency": 1}
+        project = Project({"source": {"shop": source}}, plugins=plugins, environ={})
+        records = project.read("shop", stream, since=DAY, until=DAY)
+
+        def once() -> None:
+            assert pyarrow.table(records).num_rows == PAGES * size
+
+        once()
+        return calls_of(once)
+
+
+@NEEDS_ARROW
+@pytest.mark.parametrize("stream", ["sales", "leads"])
+def test_no_python_function_is_called_per_record_of_a_table(stream: str) -> None:
+    """
+    The same of a reading that an Arrow library takes.
+    """
+    few, more = (calls_of_a_reading(size, stream) for size in (FEW, MORE))
 
     assert more - few < SLACK
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock import Batch, Column, Layout, LockHeldError, Sink, SinkError, TargetError
+from penstock import Batch, Column, Layout, LockHeldError, Partition, Sink, SinkError, TargetError
 from penstock.testing.sinks import (
     CLICKS,
     HOSTILE,
@@ -195,6 +195,22 @@ def test_verify_compares_rows_and_sums(place: Path) -> None:
         "leads: the table acme.leads is gone",
     ]
     assert not intact
+
+
+def test_a_row_that_moved_to_another_day_is_no_difference(place: Path) -> None:
+    """
+    Rows of changes carry the day of their last change, so a lead that is read again leaves its former day.
+    """
+    dated = evolve(LEADS, columns=(*LEADS.columns[:-1], Column(name="day", type="date"), LEADS.columns[-1]))
+    target = sink(place).open(SOURCE, "r1")
+    for day, numbers in ((1, (1, 2)), (2, (2, 3))):
+        partition = Partition("leads", (("day", f"2026-03-{day:02d}"),))
+        deliver(target, partition, [(dated, [{**lead(one), "day": date(2026, 3, day)} for one in numbers])])
+    found = list(target.verify("leads", list(target.ledger.entries(SOURCE, "leads").values())))
+    target.close()
+
+    assert found == []
+    assert [row["day"].day for row in plain(dated, read(place, dated))] == [1, 2, 2]
 
 
 def test_many_rows_wait_outside_of_memory(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:

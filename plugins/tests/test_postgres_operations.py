@@ -21,7 +21,18 @@ from urllib.parse import parse_qs, urlsplit
 import psycopg
 import pytest
 from attrs import evolve
-from penstock import Adoption, Batch, Column, Layout, LedgerEntry, Secret, SinkError, StoppedError, TargetError
+from penstock import (
+    Adoption,
+    Batch,
+    Column,
+    Layout,
+    LedgerEntry,
+    Partition,
+    Secret,
+    SinkError,
+    StoppedError,
+    TargetError,
+)
 from penstock.testing.pg import binaries, server
 from penstock.testing.sinks import ANSWERS, CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres import tables
@@ -1057,3 +1068,32 @@ def a_merge(
         writer.write(Batch(layout=layout, rows=rows_of(layout, rows)))
     entry = an_entry(target.ledger, partition, rows=len(leads), derived_rows={"lead_data": len(answers)})
     writer.commit(evolve(entry, source=target.source))
+
+
+def test_a_row_that_moved_to_another_day_is_no_difference(dsn: str) -> None:
+    """
+    Rows of changes carry the day of their last change: a lead that is read again under a later day leaves its former
+    day with fewer rows than were delivered.
+    """
+    dated = evolve(LEADS, columns=(*LEADS.columns[:-1], Column(name="day", type="date"), LEADS.columns[-1]))
+    target = sink(dsn).open(SOURCE, "r1")
+    for day, numbers in ((1, (1, 2)), (2, (2, 3))):
+        partition = Partition("leads", (("day", f"2026-03-{day:02d}"),))
+        writer = target.begin([dated], partition)
+        leads = [{**lead(number), "day": date(2026, 3, day)} for number in numbers]
+        writer.write(Batch(layout=dated, rows=rows_of(dated, leads)))
+        writer.commit(an_entry(target.ledger, partition, rows=2))
+    target.close()
+    seen = sink(dsn).open_readonly(SOURCE)
+    assert seen is not None
+    entries = list(seen.ledger.entries(SOURCE, "leads").values())
+    found = list(seen.verify("leads", entries))
+    seen.close()
+    ask(dsn, "delete from acme.leads")
+    seen = sink(dsn).open_readonly(SOURCE)
+    assert seen is not None
+    emptied = list(seen.verify("leads", entries))
+    seen.close()
+
+    assert found == []
+    assert [one.what for one in emptied] == ["leads: 0 rows in acme.leads, 3 were left there by its commits"] * 2

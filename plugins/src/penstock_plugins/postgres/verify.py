@@ -49,7 +49,7 @@ def verified(
     }
     measures = tuple(name for name in dict.fromkeys(name for entry in entries for name in entry.sums) if main)
     measures = tuple(name for name in measures if short(name) in there)
-    if not all(short(name) in there for name in columns):
+    if not all(short(name) in there for name in columns) or _is_merged(database, found, columns):
         yield from _merged(database, source, known, found, entries, merged)
         return
     held = _held(database, source, found, columns, measures)
@@ -67,6 +67,19 @@ def verified(
                 what = f"{known.stream}: the sum of {name} is {total}, {entry.sums[name]} was delivered"
                 yield Discrepancy(partition=entry.partition, what=what)
                 break
+
+
+def _is_merged(database: Database, found: Located, columns: Sequence[str]) -> bool:
+    """
+    Whether rows are merged by a key without the partition's columns: a row that was read again has then moved to
+    another day, as its value of that column says.
+    """
+    keys = database.run(
+        "select array_agg(a.attname::text) from pg_index i join pg_attribute a on a.attrelid = i.indrelid "
+        "and a.attnum = any (i.indkey) where i.indrelid = %s::bigint::oid and i.indisunique group by i.indexrelid",
+        (found.oid,),
+    ).fetchall()
+    return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
 
 
 def _rows_of(entry: LedgerEntry, known: Known) -> int:
