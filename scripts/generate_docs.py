@@ -223,13 +223,9 @@ def actions(connector: str, registry: Registry) -> list[str]:
 
 
 def sinks(registry: Registry) -> list[str]:
-    shown = {"-": "-", "postgresql": "postgresql://...", "singer": "singer:COMMAND"}
     return _table(
         ["Sink", "`--to`", "What it writes", "Promise"],
-        (
-            [kind.name, f"`{shown.get(kind.scheme, f'{kind.scheme}:DIR')}`", kind.summary, kind.promise]
-            for kind in registry.sinks().values()
-        ),
+        ([kind.name, f"`{kind.example}`", kind.summary, kind.promise] for kind in registry.sinks().values()),
     )
 
 

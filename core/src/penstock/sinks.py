@@ -530,7 +530,7 @@ class SinkKind:
     is an attrs class of :func:`setting` keys, ``parse`` makes it from the text after ``--to`` (the whole text, scheme
     included), ``open`` makes the sink. ``query`` gives the rows of a query in the sink's own language, each a mapping
     of column to value, for ``penstock act --from SINK --query``. ``named_streams`` gives, by key of the settings, the
-    streams that they name: one that no source has is refused.
+    streams that they name: one that no source has is refused. ``example``: what ``--to`` takes, for lists of sinks.
     """
 
     name: str
@@ -542,3 +542,8 @@ class SinkKind:
     open: Callable[[Any], Sink]
     query: Callable[[Any, str], Iterable[Mapping[str, Any]]] | None = None
     named_streams: Callable[[Any], Mapping[str, Iterable[str]]] | None = None
+    example: str = field()
+
+    @example.default
+    def _example(self) -> str:
+        return f"{self.scheme}:DIR"

@@ -171,6 +171,7 @@ KINDS = (
             "file during a run"
         ),
         scheme="duckdb",
+        example="duckdb:FILE",
         settings=DuckSettings,
         parse=lambda text: DuckSettings(path=_path(text, "FILE")),
         open=_duckdb,
@@ -182,6 +183,7 @@ KINDS = (
         summary="JSON lines on standard output",
         promise="at least once: nothing is remembered, each run writes all that it reads",
         scheme="-",
+        example="-",
         settings=StdoutSettings,
         parse=lambda text: StdoutSettings(),
         open=_stdout,

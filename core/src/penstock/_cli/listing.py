@@ -41,7 +41,7 @@ def connectors(session: Session, json_: bool) -> None:
         for name, connector in registry.connectors().items()
     ]
     sinks = [
-        {"name": kind.name, "to": _example(kind.scheme), "summary": kind.summary, "promise": kind.promise}
+        {"name": kind.name, "to": kind.example, "summary": kind.summary, "promise": kind.promise}
         for kind in registry.sinks().values()
     ]
     broken = [
@@ -74,10 +74,6 @@ def connectors(session: Session, json_: bool) -> None:
         if session.debug:
             for plugin in registry.broken():
                 to_stderr(f"\n{plugin.plugin}:\n{plugin.details}")
-
-
-def _example(scheme: str) -> str:
-    return {"-": "-", "postgresql": "postgresql://..."}.get(scheme, f"{scheme}:DIR")
 
 
 @command()

@@ -55,6 +55,7 @@ SINGER = SinkKind(
         "restated day are sent again and replaced by key, a row that vanished stays in the target"
     ),
     scheme="singer",
+    example="singer:COMMAND",
     settings=SingerTargetSettings,
     parse=_parse,
     open=_open,

@@ -83,6 +83,7 @@ POSTGRES = SinkKind(
         "as it is, never in between; what a new reading changed is recorded in penstock.restatements"
     ),
     scheme="postgresql",
+    example="postgresql://...",
     settings=PostgresSettings,
     parse=lambda text: PostgresSettings(dsn=Secret(text)),
     open=_open,
