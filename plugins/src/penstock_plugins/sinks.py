@@ -63,7 +63,7 @@ class ParquetSettings(HistorySettings):
 
 
 @frozen(kw_only=True)
-class DuckSettings:
+class DuckSettings(HistorySettings):
     path: Path = setting(help="the DuckDB file; it is made by the first run")
     decimal_scale: int = setting(
         9,
@@ -112,7 +112,7 @@ def _duckdb(settings: DuckSettings) -> Sink:
     with installed("duckdb"):
         from penstock_plugins.duckdb.sink import DuckSink
 
-    return DuckSink(path=settings.path, decimal_scale=settings.decimal_scale)
+    return DuckSink(path=settings.path, decimal_scale=settings.decimal_scale, kept=settings.kept())
 
 
 def _sink(settings: JsonlSettings | CsvSettings | ParquetSettings, codec: Any, *, gzip: bool) -> Sink:

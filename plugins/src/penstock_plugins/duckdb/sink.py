@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from attrs import define, field, frozen
 from penstock import Batch, Column, Discrepancy, Layout, LedgerEntry, Partition, SinkError, TargetError, fault_point
+from penstock.ledger import Kept
 
 from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
 from penstock_plugins.arrow.fitting import Fitting
@@ -42,6 +43,7 @@ class DuckSink:
 
     path: Path
     decimal_scale: int = SCALE
+    kept: Kept = field(factory=Kept)
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "DuckTarget":
         if not self.path.absolute().parent.is_dir():
@@ -54,7 +56,9 @@ class DuckSink:
         database = Database(self.path)
         try:
             database.lock(source, run_id)
-            return DuckTarget(self, database, DuckLedger(database), source)
+            ledger = DuckLedger(database)
+            ledger.kept = self.kept
+            return DuckTarget(self, database, ledger, source)
         except BaseException:
             database.close()
             raise
