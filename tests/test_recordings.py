@@ -379,6 +379,8 @@ def test_a_connection_that_breaks_is_recorded(tmp_path: Path) -> None:
 class Polled:
     """A report whose link to the file grants access to it."""
 
+    base: str
+
     def handle(self, response: Any) -> str:
         return "7"
 
@@ -389,14 +391,15 @@ class Polled:
         told = response.json()
         if told["state"] == "busy":
             return Waiting()
-        return Ready(downloads=(Request.link("", told["link"], credentials=False),))
+        return Ready(downloads=(Request.link(self.base, told["link"], credentials=False),))
 
     def lost(self, response: Any) -> bool:
         return False
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["masked", "full"])
-def test_a_report_on_demand_is_recorded_with_its_download(full: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("base", ["http://{host}/file/x.csv", "/file/x.csv", "file/x.csv"])
+def test_a_report_on_demand_is_recorded_with_its_download(full: bool, base: str, tmp_path: Path) -> None:
     """
     Polls in their order; the link without what grants access, in the answer that names it and in its request.
     """
@@ -405,7 +408,7 @@ def test_a_report_on_demand_is_recorded_with_its_download(full: bool, tmp_path: 
     def answer(request: SandboxRequest) -> Any:
         if request.path.startswith("/status"):
             host = request.headers["host"]
-            link = f"http://{host}/file/x.csv?sig=s1gned-canary%2B%2F&expires=20260101"
+            link = f"{base.format(host=host)}?sig=s1gned-canary%2B%2F&expires=20260101"
             return {"state": next(polls), "link": link}
         if request.path.startswith("/file"):
             assert "s1gned-canary" in request.query
@@ -416,7 +419,7 @@ def test_a_report_on_demand_is_recorded_with_its_download(full: bool, tmp_path: 
         tmp_path,
         answer,
         envelope=Envelope(),
-        poller=Polled(),
+        poller=lambda settings: Polled(settings.base_url + "/"),
         downloads=ReportFile(),
         poll_first_s=0.01,
         poll_max_s=0.01,

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
 from typing import Any, BinaryIO, get_args, get_type_hints
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import parse_qsl, quote, unquote, urlsplit
 
 from attrs import define, evolve, field, frozen
 
@@ -47,6 +47,7 @@ Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 _CREDENTIALS = frozenset({"set-cookie", "www-authenticate", "proxy-authenticate", "authentication-info"})  # headers
 _PACKED = (GZIP, b"PK\x03\x04", b"PK\x05\x06")
 _BLOCK = 1 << 20
+SHORTEST_GRANT = 8  # letters: shorter values in the query of a download, such as a version, occur elsewhere by chance
 
 
 # --- recording --------------------------------------------------------------------------------------------------------
@@ -69,6 +70,7 @@ class Recorder:
     _manifest: dict[str, Any] = field(factory=dict, init=False)
     _number: int = field(default=0, init=False)
     _links: set[str] = field(factory=set, init=False)  # the paths of downloads
+    _grants: set[str] = field(factory=set, init=False)  # the values in their queries
     _held: list["_Exchange"] = field(factory=list, init=False)
     _fields: dict[tuple[str, str], Fields] = field(factory=dict, init=False)  # by source and stream
     _linked: dict[tuple[str, str], frozenset[str]] = field(factory=dict, init=False)  # columns that make requests
@@ -126,7 +128,9 @@ class Recorder:
             self._number += 1
             number = self._number
             if not call.request.credentials:
-                self._links.add(urlsplit(call.request.url).path)
+                parts = urlsplit(call.request.full_url)
+                self._links.add(parts.path)
+                self._grants.update(value for _, value in parse_qsl(parts.query) if len(value) >= SHORTEST_GRANT)
         outcome = send()
         exchange = _Exchange(number=number, source=source, call=call, outcome=outcome)
         response = outcome.response
@@ -203,6 +207,9 @@ class Recorder:
             return self._without_secrets(response)
         items = answer.items if exchange.has_records else ()
         formats = {one.format for one in items}
+        keyed_by = fields.stamped.get(getattr(exchange.call.read, "keyed_by", None) or "")
+        if keyed_by is not None and keyed_by.personal and formats and not self.full:
+            return self._unkept(exchange)  # names of members are not masked
         if formats & {"csv", "lines"}:
             return self._rewritten(exchange, fields, linked)
         if response.file is not None or response.body.startswith(_PACKED):
@@ -291,6 +298,10 @@ class Recorder:
         content = b"".join(made.content)
         if made.suffix == ".json" and self._links:
             content = replaced_json(content, self._link)
+        elif made.suffix == ".txt":
+            for value in sorted(self._grants, key=len, reverse=True):
+                for form in (value, quote(value, safe=""), html.escape(value)):
+                    content = content.replace(form.encode(), self._masking.alias(value).encode())
         return evolve(made, content=[content], altered=False)  # no record is in it
 
     def _link(self, names: object, start: int, token: bytes) -> bytes | None:
@@ -301,9 +312,10 @@ class Recorder:
 
     def _is_download(self, link: str) -> bool:
         try:
-            return urlsplit(link).path in self._links
+            path = urlsplit(link).path
         except ValueError:
             return False
+        return path in self._links or any(one.endswith(f"/{path}") for one in self._links if path)
 
     def _masked_link(self, link: str) -> str:
         head, mark, query = link.partition("?")
@@ -360,13 +372,11 @@ class Recorder:
             if body.withheld:
                 about["withheld"] = body.withheld
             else:
-                handle = os.open(folder / f"{stem}{body.suffix}", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-                with os.fdopen(handle, "wb") as file:
-                    for part in body.content:
-                        file.write(part)
+                _put(folder / f"{stem}{body.suffix}", body.content)
             if body.altered:
                 about["altered"] = True
-        write_json(folder / f"{stem}.exchange.json", mask_json(about))
+        text = json.dumps(mask_json(about), indent=2, ensure_ascii=False) + "\n"
+        _put(folder / f"{stem}.exchange.json", [text.encode(errors="replace")])
 
     def _header(self, value: str) -> str:
         return self._masked_link(value) if "?" in value and self._is_download(value) else value
@@ -403,6 +413,13 @@ class _Body:
         made = mask(part.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape")
         self.altered = self.altered or made != part
         return made
+
+
+def _put(path: Path, content: Iterable[bytes]) -> None:
+    """Write a new file for its owner only. It is not synced: a recording that was cut off is made again."""
+    with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+        for part in content:
+            file.write(part)
 
 
 def _blocks(file: BinaryIO) -> Iterable[bytes]:
