@@ -67,6 +67,7 @@ FIXED = (
         "fetched and not yet written, of all partitions (or one body)",
     ),
     ("_fetch.scheduler", "MOST_ACTIVE", "", "partitions under way at once"),
+    ("connector", "MOST_REQUESTS", "", "first requests of one slice"),
     ("_read.listing", "EMPTY_PAGES", "", "pages without a record in a row, in one listing"),
     ("_read.reader", "REREADS", "", "times that a partition is read again because its pages or counts disagree"),
     (

@@ -3,12 +3,15 @@ The kit for connectors: what keeps everything passes, and each thing that is not
 """
 
 import json
+import urllib.request
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
+from urllib.request import urlopen
 
 import penstock
 import pytest
@@ -321,6 +324,14 @@ def a_moment(settings: Any, slice_: Any) -> Request:
     return Request(url=f"{settings.base_url}/sales", params=(("day", str(slice_.since)),))
 
 
+def sending(settings: Any, slice_: Any) -> Request:
+    """Requests that send one themselves."""
+    own = urllib.request.Request(f"{settings.base_url}/me", headers={"X-Key": "demo"})
+    with suppress(OSError), urlopen(own):
+        pass
+    return a_moment(settings, slice_)
+
+
 def downloaded(other: str) -> Any:
     """Requests that go to another server, without credentials."""
     return lambda settings, slice_: [
@@ -359,7 +370,10 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
         (lambda other: Acme(Untold), "sales: no row was compared with what the sandbox holds"),
         (lambda other: Masking(), "sales ('2026-03-17',): of 2 true rows 2 rows are missing"),
     ],
-    "origin": [(lambda other: Acme(stream={"requests": downloaded(other)}), "3 requests were sent, and 0 came")],
+    "origin": [
+        (lambda other: Acme(stream={"requests": downloaded(other)}), "3 requests were sent, and 0 came"),
+        (lambda other: Acme(stream={"requests": sending}), "6 requests came to base_url, and penstock sent 3"),
+    ],
     "second page": [
         (
             lambda other: Acme(OnePage, stream={"paginator": PageNumber()}),

@@ -5,6 +5,7 @@ Mistakes of a first connector: ``penstock connectors`` and the kit report each w
 import gzip
 import re
 from datetime import date
+from itertools import count
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -136,6 +137,10 @@ def returns_none(settings: Any, slice_: Any) -> Any:
     Request(url=settings.base_url)
 
 
+def endless(settings: Any, slice_: Any) -> Any:
+    return (Request(url=f"{settings.base_url}/{number}") for number in count())
+
+
 def takes_one(settings: Any) -> Any:
     return []
 
@@ -230,6 +235,11 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         requests(takes_one),
         rf"connector acme: stream sales: requests {HERE} takes \(settings: Any\) -> Any, and is called with settings "
         r"and slice_; write takes_one\(settings, slice_\)",
+    ),
+    "requests that do not end": (
+        requests(endless),
+        rf"connector acme: stream sales: the requests of the stream sales {HERE} are more than 100,000 for one slice, "
+        r"or do not end; write the first request of a listing, and a paginator for its pages\.",
     ),
     "requests as a list": (
         requests([Request(url="http://127.0.0.1")]),

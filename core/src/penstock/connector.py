@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from importlib import import_module
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Self
 from urllib.parse import SplitResult, urlsplit
@@ -363,6 +364,9 @@ def _open_for(rule: Any) -> Any:
     return OpenFor(rule) if isinstance(rule, int) and not isinstance(rule, bool) else rule
 
 
+MOST_REQUESTS = 100_000
+"""First requests of one slice; more are an error, so that a generator that does not end is one, too."""
+
 SLICE_VALUES = ("account", "since", "until", "start", "end")
 """The names of a slice's own values in the templates of a stream."""
 
@@ -500,9 +504,15 @@ class Stream:
             made = self._from_templates(settings, slice_) if self.requests is None else self.requests(settings, slice_)
             if isinstance(made, Request):
                 return [made]
-            found = list(made) if isinstance(made, Iterable) and not isinstance(made, (str, bytes)) else [made]
+            several = isinstance(made, Iterable) and not isinstance(made, (str, bytes))
+            found = list(islice(made, MOST_REQUESTS + 1)) if several else [made]
         except MissingValueError as missing:
             raise ProviderError(f"{self.name}: no request can be made, since {missing}") from None
+        if len(found) > MOST_REQUESTS:
+            raise PluginError(
+                f"the requests of the stream {self.name} ({place_of(self.requests)}) are more than {MOST_REQUESTS:,} "
+                "for one slice, or do not end; write the first request of a listing, and a paginator for its pages."
+            )
         if wrong := [one for one in found if not isinstance(one, Request)]:
             raise PluginError(
                 f"the requests of the stream {self.name} ({place_of(self.requests)}) returned "

@@ -63,6 +63,7 @@ QUICK: Mapping[str, Any] = {
     "throttle_wait_s": 2.0,
     "poll_first_s": 0.01,
     "poll_max_s": 0.02,
+    "poll_deadline_s": 30.0,
     "max_body_mib": 2,
     "max_pages": 500,
 }
@@ -90,7 +91,7 @@ CHECKS: Mapping[str, str] = {
     "unknown members": "a record has a member that the record class lacks",
     "key": "two rows of a partition have the same key",
     "truth": "a row is not one of `truth`'s, or there is no truth to compare the rows with",
-    "origin": "a request goes to another place than `base_url`",
+    "origin": "a request goes to another place than `base_url`, or comes from the connector itself",
     "second page": "a paginator saw no second page with records, so that paging was not tried",
     "moved record": "a record of the first page that comes again on the last one is delivered twice",
     "stopped": "a run that was stopped leaves other rows than those of the first run in a partition",
@@ -379,6 +380,11 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
         if report.total("requests") > len(server.requests):
             seen = f"{report.total('requests')} requests were sent, and {len(server.requests)} came to base_url"
             wrong.append(Problem("origin", seen))
+        login = _grant_request(source)
+        sent = [one for one in server.requests if login is None or one.path != _path(login, server)]
+        if len(sent) > report.total("requests"):
+            seen = f"{len(sent)} requests came to base_url, and penstock sent {report.total('requests')}"
+            wrong.append(Problem("origin", f"{seen}: a connector makes requests, and sends none itself"))
     return rows, wrong
 
 
