@@ -2,6 +2,7 @@
 The files of a new connector, from a sample and a few choices. The texts are the templates beside this module.
 """
 
+import json
 import re
 import tomllib
 from collections.abc import Mapping
@@ -162,6 +163,10 @@ class _Texts:
         return self.choices.kind == "report"
 
     @property
+    def is_graphql(self) -> bool:
+        return self.choices.path.endswith("/graphql") and self.sample.items.startswith("data.")
+
+    @property
     def has_token(self) -> bool:
         return self.choices.login.startswith("oauth")
 
@@ -273,11 +278,15 @@ class _Texts:
         """The values of a paging's templates."""
         _, seen = self._params()
         names = {"page_number": _OF_NUMBER, "offset": _OF_OFFSET, "cursor": _OF_CURSOR}.get(self.choices.paging, ())
-        param = next((one for one in names if one in seen), names[0] if names else "")
+        usual = "after" if self.is_graphql else names[0] if names else ""
+        param = next((one for one in names if one in seen), usual)
         size = next((one for one in _OF_SIZE if one in seen), None)
         options = "" if size is None else f", size_param={literal(size)}, size={_size(seen[size])}"
         if self._more:
             options += f", more={literal(self._more)}"
+        if self.is_graphql:
+            options += ', place="body"'
+            param = f"variables.{param}"
         member = self.sample.cursor if self.choices.paging == "cursor" else self.sample.link
         return {"param": literal(param), "size": options, "member": literal(member or self._beside("next"))}
 
@@ -329,17 +338,25 @@ class _Texts:
             )
         params, _ = self._params()
         lines = []
-        if params:
-            inner = ", ".join(f"{literal(name)}: {literal(value)}" for name, value in params.items())
+        inner = ", ".join(f"{literal(name)}: {literal(value)}" for name, value in params.items())
+        if self.is_graphql:
+            lines.append(f'json={{"query": QUERY, "variables": {{{inner}}}}},')
+        elif params:
             unsure = self.is_report and not any(_OF_DAYS.fullmatch(value) for _, value in choices.query)
             lines.append(f"params={{{inner}}},{'  # review: the names of the days' if unsure else ''}")
         if envelope := self._envelope():
+            if len(envelope) > 100:
+                envelope = (
+                    envelope.replace("(", "(\n        ", 1).replace(", head=", ",\n        head=")[:-1] + ",\n    )"
+                )
             lines.append(f"envelope={envelope},")
             names.add(envelope.partition("(")[0])
         if choices.paging != "none":
             names.add("named")
             paginator = self._part("paging", self._paging, "paginator", **self._of_paging())
-            lines.append(f"paginator={paginator},  # review: the options")
+            lines += ["# review: the options", f"paginator={paginator},"]
+        if self.is_graphql:
+            names.add("graphql_judge")
         if self.is_report:
             lines.append("open_for=3,  # review: for how many days the provider may change a day")
         connector = []
@@ -352,7 +369,9 @@ class _Texts:
             connector.append('reason=("message", "error"),  # review: where an error states its reason')
         if elsewhere:
             connector.append('origins=("login_url",),')
-        if not self.is_report and not choices.account:
+        if self.is_graphql:
+            connector.append("judge=graphql_judge,")
+        if not self.is_report and not choices.account and not self.is_graphql:
             names.add("Request")
             given = f", params={literal(tuple(params.items()))}" if params else ""
             connector.append("check=lambda settings, slice_: Request(")
@@ -360,10 +379,27 @@ class _Texts:
         return {
             "names": _listed(names),
             "settings": "\n".join(settings),
+            "query": self._query() if self.is_graphql else "",
             "stream_lines": "".join(f"    {line}\n" for line in lines),
             "connector_lines": "".join(f"    {line}\n" for line in connector),
             "config": "\n".join(self._config()),
         }
+
+    def _query(self) -> str:
+        """A query that selects what the sample has."""
+        params, _ = self._params()
+        names = [
+            *params,
+            *([self._of_paging()["param"].strip('"').partition(".")[2]] if self._paging == "cursor" else []),
+        ]
+        declared = ", ".join(f"${name}: String" for name in names)
+        given = ", ".join(f"{name}: ${name}" for name in names)
+        root, *_ = self.sample.items.removeprefix("data.").split(".")
+        selected = _selection(json.loads(self.sample.text)["data"][root], "    ")
+        return (
+            "# review: arguments and types; the fields are those of the sample\n"
+            f'QUERY = """\nquery ({declared}) {{\n  {root}({given}) {{\n{selected}\n  }}\n}}\n"""\n\n'
+        )
 
     def _config(self) -> list[str]:
         lines = [] if self.choices.login == "none" else [self._part("login", self.choices.login, "config")]
@@ -437,7 +473,8 @@ class _Texts:
             admit = f"    def admit(self, request):\n{admit}\n\n"
         route = self._part("login", login, "route")
         method_name = "report" if self.is_report else "listing"
-        routes = [f"{literal(f'GET {choices.path}')}: {method_name}"]
+        verb = "POST" if self.is_graphql else "GET"
+        routes = [f"{literal(f'{verb} {choices.path}')}: {method_name}"]
         if route:
             routes.append('f"POST {TOKEN_PATH}": token')
             constants.append(f"TOKEN_PATH = {literal(urlsplit(choices.token_url).path)}")
@@ -451,10 +488,15 @@ class _Texts:
             settings.append('"login_url": "{base_url}"')
         settings += [f'"{choices.account}s": list(ACCOUNTS)'] if choices.account else []
         settings.append('"requests_per_second": 200.0')
+        if self.is_graphql:
+            names.add("json_response")
         imports = sorted(standard, key=lambda line: (line.startswith("from"), line))
-        return {
+        own = [f"from penstock import {_listed(names)}"]
+        if self.is_graphql:  # the values that other providers take as parameters
+            own.append("from penstock.sandbox import json_body")
+        made = {
             "sandbox_what": "on each day" if self.is_report else "in pages" if paged else "all at once",
-            "sandbox_imports": "\n".join([*imports, "", f"from penstock import {_listed(names)}"]),
+            "sandbox_imports": "\n".join([*imports, "", *own]),
             "sample_expression": rows,
             "records_expression": expression,
             "constants": "\n".join([*constants, ""]),
@@ -470,6 +512,12 @@ class _Texts:
             "helpers": "\n\n\n".join(["", *helpers, ""]) if helpers else "",
             "sandbox_settings": "".join(f"        {one},\n" for one in ", ".join(settings).split(", ")),
         }
+        if self.is_graphql:
+            for name in ("account_check", "records_call", "page"):
+                made[name] = (
+                    made[name].replace("request.params", 'json_body(request)["variables"]').replace('"variables.', '"')
+                )
+        return made
 
     def _size_of_page(self, day: Guess | None) -> int:
         """A third of the records, so that the sandbox has several pages."""
@@ -538,7 +586,8 @@ _RECORDS_OF_DAY = '''
         """The records of one of the sample's days, moved to ``day``."""
         days = sorted({day_of(one[PLACE]) for one in RECORDS})
         chosen = days[day.toordinal() % len(days)]
-        return [MOVED for one in RECORDS if day_of(one[PLACE]) == chosen]
+        of_day = [one for one in RECORDS if day_of(one[PLACE]) == chosen]
+        return [MOVED for one in of_day]
 '''.strip("\n")
 
 _TEST_IMPORTS = """
@@ -567,6 +616,23 @@ def moved_to(day, value):
     """The value on another day."""
     return MOVED_TO
 '''.strip("\n")
+
+
+def _selection(value: Any, indent: str) -> str:
+    """The fields of a value as GraphQL selects them; of an array those of all its elements."""
+    if isinstance(value, list):
+        merged: dict[str, Any] = {}
+        for one in value:
+            merged |= {name: inner for name, inner in one.items() if inner or name not in merged}
+        value = merged
+    lines = []
+    for name, inner in value.items():
+        nested = inner if isinstance(inner, dict) else inner if inner and isinstance(inner, list) else None
+        if nested and (isinstance(nested, dict) or isinstance(nested[0], dict)):
+            lines.append(f"{indent}{name} {{\n{_selection(nested, indent + '  ')}\n{indent}}}")
+        else:
+            lines.append(f"{indent}{name}")
+    return "\n".join(lines)
 
 
 def _moving(day: Guess) -> str:
