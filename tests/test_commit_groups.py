@@ -1,0 +1,125 @@
+"""
+Which partitions of a run are committed together, into a target that commits groups.
+"""
+
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import define, field
+from penstock import Envelope, LedgerEntry, Request, SandboxRequest, SinkError, Slice, Stream, column, record
+from penstock._run import commit
+from penstock.ledger import SqliteLedger
+from penstock.testing.memory import MemorySink, MemoryTarget
+from small import Small
+
+
+@record()
+class Click:
+    """A click, on a day."""
+
+    click_id: str = column(default=...)
+    report_date: date
+
+
+@define(eq=False)
+class GroupTarget(MemoryTarget):
+    """Remembers the days of each group. A day of ``refused`` fails."""
+
+    groups: list[list[str]]
+    refused: str
+
+    def commit_group(self, commits: Sequence[tuple[Any, LedgerEntry]]) -> list[LedgerEntry | Exception]:
+        self.groups.append([entry.partition.values[-1][1] for _, entry in commits])
+        return [
+            SinkError("no room") if entry.partition.values[-1][1] == self.refused else writer.commit(entry)
+            for writer, entry in commits
+        ]
+
+
+@define(eq=False)
+class GroupSink(MemorySink):
+    groups: list[list[str]] = field(factory=list)
+    refused: str = ""
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> GroupTarget:
+        return GroupTarget(self, SqliteLedger(self.ledger_path), self.groups, self.refused)
+
+
+def a_shop(folder: Path, rows_of_last: int = 1) -> Small:
+    """Three days, one request; the last one has so many rows."""
+
+    def requests(settings: Any, slice_: Slice) -> list[Request]:
+        return [Request(url=f"{settings.base_url}/clicks")]
+
+    stream = Stream(
+        name="clicks",
+        summary="clicks",
+        record=Click,
+        kind="report",
+        key="click_id",
+        day="report_date",
+        days_per_request=3,
+        requests=requests,
+        envelope=Envelope(items="data"),
+    )
+
+    def answer(request: SandboxRequest) -> Any:
+        numbers = [14, 15, *([16] * rows_of_last)]
+        return {"data": [{"click_id": f"c{n}", "report_date": f"2026-06-{day}"} for n, day in enumerate(numbers)]}
+
+    shop = Small(folder=folder, streams=[stream], answer=answer)
+    shop.sink = GroupSink(folder / "ledger.sqlite")
+    return shop
+
+
+DAYS = ["2026-06-14", "2026-06-15", "2026-06-16"]
+
+
+def test_the_days_of_a_request_are_committed_together(tmp_path: Path) -> None:
+    """
+    They are one group, and all of them are delivered.
+    """
+    shop = a_shop(tmp_path)
+    report = shop.run()
+
+    assert report.exit_code == 0
+    assert shop.sink.groups == [DAYS]  # type: ignore[attr-defined]
+    assert len(shop.rows("clicks")) == 3
+
+
+def test_one_of_a_group_fails_alone(tmp_path: Path) -> None:
+    """
+    Its error is in the report and in the ledger; the others are delivered, and the next run reads it again.
+    """
+    shop = a_shop(tmp_path)
+    shop.sink.refused = "2026-06-15"  # type: ignore[attr-defined]
+    report = shop.run()
+
+    assert report.exit_code == 1
+    assert [(error["partition"]["report_date"], error["message"]) for error in report.errors] == [
+        ("2026-06-15", "no room")
+    ]
+    entries = shop.entries("clicks")
+    assert {day: entry.delivered for day, entry in entries.items()} == {day: day != "2026-06-15" for day in DAYS}
+    assert entries["2026-06-15"].error == "no room"
+
+    shop.sink.refused = ""  # type: ignore[attr-defined]
+    shop.run()
+    assert shop.entries("clicks")["2026-06-15"].delivered
+    assert len(shop.rows("clicks")) == 3
+
+
+def test_a_large_slice_is_committed_by_itself(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Above the bound of rows, its partitions are committed one by one.
+    """
+    monkeypatch.setattr(commit, "GROUP_ROWS", 10)
+    shop = a_shop(tmp_path, rows_of_last=20)
+    report = shop.run()
+
+    assert report.exit_code == 0
+    assert shop.sink.groups == []  # type: ignore[attr-defined]
+    assert len(shop.rows("clicks")) == 22
