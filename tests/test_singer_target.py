@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from datetime import timedelta
 from decimal import Decimal
@@ -47,6 +48,7 @@ for line in sys.stdin:
         sys.exit(0)
 if behaviour == "hangs":
     import time
+    open("hanging", "w").close()
     time.sleep(600)
 if behaviour == "chatters":
     for _ in range(20000):
@@ -74,6 +76,11 @@ class Warehouse:
     environ: pytest.MonkeyPatch
 
     def run(self, *, config: dict[str, Any] | None = None, **more: Any) -> RunResult:
+        window = {"since": TODAY - timedelta(days=6), "until": TODAY - timedelta(days=1)}
+        project = self.project(config, more.pop("sink", {}))
+        return project.run(self.provider.name, to="warehouse", streams=self.provider.streams, **{**window, **more})
+
+    def project(self, config: dict[str, Any] | None = None, more: dict[str, Any] | None = None) -> Project:
         sink = {
             "kind": "singer",
             "command": f"{sys.executable} target.py",
@@ -84,13 +91,11 @@ class Warehouse:
             key: Secret(one) if key in self.provider.secrets else one
             for key, one in {**self.provider.settings, **QUICK, "base_url": self.base_url}.items()
         }
-        project = Project(
-            {"source": {self.provider.name: source}, "sink": {"warehouse": {**sink, **more.pop("sink", {})}}},
+        return Project(
+            {"source": {self.provider.name: source}, "sink": {"warehouse": {**sink, **(more or {})}}},
             environ={},
             clock=lambda stop: then().__class__(then().now(), stop),
         )
-        window = {"since": TODAY - timedelta(days=6), "until": TODAY - timedelta(days=1)}
-        return project.run(self.provider.name, to="warehouse", streams=self.provider.streams, **{**window, **more})
 
     def behave(self, how: str) -> None:
         (self.folder / "behaviour").write_text(how)
@@ -107,6 +112,11 @@ class Warehouse:
         """Partition -> state, in the ledger."""
         with sqlite3.connect(self.folder / "ledger" / "ledger.sqlite") as connection:
             return dict(connection.execute("select partition, state from partitions").fetchall())
+
+    def states_of_days_with_rows(self) -> set[str]:
+        """A day without rows is delivered without the target."""
+        with_rows = {(row["advertiser_id"], str(row["report_date"])) for row in self.truth()}
+        return {state for text, state in self.entries().items() if tuple(json.loads(text).values()) in with_rows}
 
     def truth(self) -> list[dict[str, Any]]:
         days = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]
@@ -167,9 +177,7 @@ def test_what_the_target_did_not_confirm_is_not_delivered(warehouse: Warehouse, 
     assert result.exit_code == 1
     assert message in result.errors[0]["message"]
     assert "correct-horse-battery" not in json.dumps(result.report)
-    with_rows = {(row["advertiser_id"], str(row["report_date"])) for row in warehouse.truth()}
-    states = {tuple(json.loads(partition).values()): state for partition, state in warehouse.entries().items()}
-    assert {state for partition, state in states.items() if partition in with_rows} == {"failed"}
+    assert warehouse.states_of_days_with_rows() == {"failed"}
     (warehouse.folder / "received.jsonl").unlink(missing_ok=True)
     warehouse.behave("")
     assert warehouse.run().exit_code == 0
@@ -202,12 +210,17 @@ def test_a_target_that_hangs_is_ended_with_the_run(warehouse: Warehouse, monkeyp
     monkeypatch.setattr(singer_target, "GRACE", 0)
     warehouse.behave("hangs")
     stop = threading.Event()
-    timer = threading.Timer(0.5, stop.set)
-    timer.start()
 
+    def stop_when_it_hangs() -> None:
+        while not (warehouse.folder / "hanging").exists():
+            time.sleep(0.05)
+        stop.set()
+
+    thread = threading.Thread(target=stop_when_it_hangs)
+    thread.start()
     assert warehouse.run(stop=stop).exit_code == 130
-    timer.join()
-    assert warehouse.entries() == {}
+    thread.join()
+    assert "delivered" not in warehouse.states_of_days_with_rows()
 
 
 def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse) -> None:
@@ -223,7 +236,7 @@ def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse) -> N
     process.communicate(timeout=60)
 
     assert process.returncode == -signal.SIGKILL
-    assert warehouse.entries() == {}
+    assert warehouse.states_of_days_with_rows() == set()
     once = bag(warehouse.rows())
     assert once
     assert finished(warehouse.folder, *words)[0] == 0
@@ -254,6 +267,20 @@ def test_a_ledger_belongs_to_one_place(warehouse: Warehouse) -> None:
     assert warehouse.run(config={"batch": 20}, sink={"may_change": ["batch"]}).exit_code == 0
     with pytest.raises(TargetError, match=r"is the ledger of .* with another configuration"):
         warehouse.run(config={"batch": 20, "dbname": "other"}, sink={"may_change": ["batch"]})
+
+
+def test_rows_cannot_be_deleted_and_days_can_be_forgotten(warehouse: Warehouse) -> None:
+    """
+    A request to delete rows is refused, since Singer has no message for it; nothing is marked as deleted.
+    """
+    assert warehouse.run().exit_code == 0
+    day = TODAY - timedelta(days=1)
+
+    with pytest.raises(UsageError, match="cannot delete rows there"):
+        warehouse.project().forget("talroo", "clicks", to="warehouse", since=day, until=day, rows=True)
+    assert len(warehouse.entries()) == 12
+    warehouse.project().forget("talroo", "clicks", to="warehouse", since=day, until=day)
+    assert len(warehouse.entries()) == 10
 
 
 @pytest.mark.parametrize("warehouse", [TARGETCIRCLE], indirect=True)

@@ -344,7 +344,8 @@ class Writer(Protocol):
 class Target(Protocol):
     """
     A sink opened for one source, by one run at a time. Optional besides: :class:`Grouping`, :class:`WholeStream`,
-    :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`.
+    :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`; and ``deletes_rows = False`` for one in which the rows
+    that a new reading lacks stay, so that none can be deleted on request.
     """
 
     @property

@@ -535,6 +535,11 @@ def forget(
             opened.callback(target.close)
             if target.ledger is None:
                 raise UsageError(f"{choice.shown} keeps no ledger: every run reads everything anyway")
+            if rows and not getattr(target, "deletes_rows", True):
+                raise UsageError(
+                    f"{choice.shown}: penstock cannot delete rows there. Delete them with the means of that place; "
+                    "without --rows, the days are read again"
+                )
             found.append((choice, target, target.ledger))
         known = sorted({name for _, _, ledger in found for owner, name in ledger.sources() if owner == source})
         if not known:

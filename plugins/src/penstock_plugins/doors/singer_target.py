@@ -17,10 +17,11 @@ import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import UTC, datetime
 from hashlib import scrypt
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from attrs import define, field, frozen
 from penstock import (
@@ -114,6 +115,8 @@ def resolved(value: Any, environ: Mapping[str, str]) -> Any:
 
 @define(eq=False, repr=False)
 class SingerTarget:
+    deletes_rows: ClassVar[bool] = False
+
     settings: SingerTargetSettings
     ledger: SqliteLedger
     _lock: BinaryIO | None
@@ -154,7 +157,7 @@ class SingerTarget:
         try:
             if any(writer.held.rows for writer, _ in commits) or any(map(_replaces_all, commits)):
                 self._send(commits)
-            fault_point("singer.loaded")
+                fault_point("singer.loaded")
             for _, entry in commits:
                 self.ledger.deliver(entry)
         except PenstockError as error:
@@ -240,6 +243,9 @@ def _feed(process: "subprocess.Popen[bytes]", messages: Iterator[bytes]) -> bool
         process.stdin.close()
     except (BrokenPipeError, ConnectionResetError):
         return False
+    finally:
+        with suppress(OSError):  # what is left in its buffer has no reader
+            process.stdin.close()
     return True
 
 
