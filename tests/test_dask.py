@@ -321,3 +321,20 @@ def test_sigterm_reaches_the_cluster(world: Divided, cluster: Cluster) -> None:
     world.app.slow_s = 0.0
     assert world.run(workers=1)[0] == 0
     world.assert_true()
+
+
+def test_a_deadline_ends_a_run_without_workers(world: Divided, cluster: Cluster) -> None:
+    """
+    Where the last worker has died, the deadline ends the run: exit code 4. The next run goes on.
+    """
+    world.app.slow_s = 0.2
+    cluster.start(workers=1)
+    process = world.start(engine=cluster.engine, workers=2, deadline_s=30.0)
+    eventually(lambda: sum(world.app.asked.values()) > 5, 60)
+    cluster.workers[0].kill()
+    code, report = world.ended(process)
+
+    assert code == 4, report
+    world.app.slow_s = 0.0
+    assert world.run(workers=1)[0] == 0
+    world.assert_true()

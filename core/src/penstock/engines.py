@@ -10,6 +10,8 @@ from typing import Any, Protocol
 
 from attrs import field, frozen
 
+GRACE_S = 30.0
+
 Message = Mapping[str, Any]
 """JSON-like data."""
 
@@ -52,6 +54,10 @@ Trial = Callable[[], None]
 class Coordinator(Protocol):
     """The process that divided the run. Its methods may be called from any thread."""
 
+    @property
+    def over(self) -> bool:
+        """Whether the run is to end: stopped, or past its deadline. Workers learn it from their line, and end soon."""
+
     def heard(self, number: int, message: Message) -> None:
         """A worker sent this."""
 
@@ -90,5 +96,9 @@ class Engine(Protocol):
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
         """
         Carry out all assignments, each by one worker at a time, and return when each is done or lost. An assignment
-        whose worker died may be given to another one.
+        whose worker died may be given to another one. Once the coordinator is over, none is begun, and after
+        ``GRACE_S`` those that are left are lost.
         """
+
+    def close(self) -> None:
+        """Called once, after the last of the other methods."""

@@ -80,7 +80,9 @@ def run_divided(
     emit = heard_by_all(on_event, [job.source.registry for job in jobs], report.run_id)
     deadline = None if deadline_s is None else clock.monotonic() + deadline_s
     budget = Budget(clock, deadline)
-    coordinator = RunCoordinator(clock=clock, budget=budget, report=report, emit=emit)
+    coordinator = RunCoordinator(
+        clock=clock, deadline=deadline, budget=budget, report=report, emit=emit, holders=division.holders
+    )
     held: list[LockHeldError] = []
     try:
         for job in jobs:
@@ -131,9 +133,11 @@ class RunCoordinator:
     """See :class:`penstock.engines.Coordinator`."""
 
     clock: Clock
+    deadline: float | None
     budget: Budget
     report: RunReport
     emit: Emit
+    holders: Mapping[str, tuple[int, ...]]  # source -> its parts
     sources: dict[str, SourceRun] = field(factory=dict, init=False)  # opened, and so locked
     parts: dict[int, tuple[str, ...]] = field(factory=dict, init=False)  # part -> its sources
     _results: dict[int, Message] = field(factory=dict, init=False)
@@ -143,6 +147,14 @@ class RunCoordinator:
     _parked: dict[str, Message] = field(factory=dict, init=False)
     _clients: dict[str, SourceClient] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    @property
+    def over(self) -> bool:
+        return self.clock.stop.is_set() or self._is_late
+
+    @property
+    def _is_late(self) -> bool:
+        return self.deadline is not None and self.clock.monotonic() >= self.deadline
 
     # --- what workers send --------------------------------------------------------------------------------------------
 
@@ -167,6 +179,9 @@ class RunCoordinator:
                 counts[number] = (event["partitions"], event["final"])
                 event["partitions"] = sum(planned for planned, _ in counts.values())
                 event["final"] = sum(final for _, final in counts.values())
+            source = self.sources[event["source"]].source
+            if source.stream(event["stream"]).account is not None and len(counts) < len(self.holders[source.name]):
+                return  # once, when all have planned
         self.emit(event)
 
     def answer(self, number: int, message: Message) -> Message:
@@ -228,8 +243,9 @@ class RunCoordinator:
 
     def _count_lost(self, division: Division, number: int, names: Sequence[str], reason: str) -> None:
         """Report a worker that has no result: what it delivered is in the ledger."""
-        if self.clock.stop.is_set():
-            return  # it was stopped before it could send one
+        if self.over:  # it ended, or was not begun, before it could send one
+            self.report.deadline = self.report.deadline or not self.clock.stop.is_set()
+            return
         for name in names:
             one = self.sources[name]
             error = WorkerLostError(

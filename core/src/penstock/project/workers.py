@@ -78,6 +78,19 @@ def divided(
 
     Raises UsageError for what cannot be divided, before anything is requested.
     """
+    try:
+        found = _divided(setup, name, choice, jobs, engine, now)
+    except BaseException:
+        engine.close()
+        raise
+    if found is None:
+        engine.close()
+    return found
+
+
+def _divided(
+    setup: Setup, name: str, choice: Choice, jobs: Sequence[Job], engine: Engine, now: datetime
+) -> tuple[Division, Order] | None:
     _refuse_what_stays_here(setup, choice, engine)
     for job in jobs:
         if not isinstance(job.sink, Divisible):
@@ -134,9 +147,12 @@ def run_by(
         own = evolve(order, started_at=started_at, deadline_at=deadline_at, strict=strict, division=division)
         return Assignment(number=number, run_id=run_id, sources=tuple(sources), order=own)
 
-    return run_divided(
-        jobs, division, engine, work, assign, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event
-    )
+    try:
+        return run_divided(
+            jobs, division, engine, work, assign, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event
+        )
+    finally:
+        engine.close()
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------

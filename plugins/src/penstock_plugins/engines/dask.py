@@ -20,7 +20,7 @@ from uuid import uuid4
 import distributed
 from attrs import define, field
 from penstock import PluginError, UsageError
-from penstock.engines import Assignment, Coordinator, Message, Trial, Work
+from penstock.engines import GRACE_S, Assignment, Coordinator, Message, Trial, Work
 
 CONNECT_S = 10.0
 LISTEN_S = 0.1
@@ -90,9 +90,15 @@ class Dask:
             for one in assignments
         }
         desk = _Desk(client=self.client, coordinator=coordinator, inbox=distributed.Queue(name, client=self.client))
-        seen = time.monotonic()
+        seen, over_since = time.monotonic(), None
         with desk.answering(len(assignments)):
             while tasks:
+                if coordinator.over:
+                    over_since = over_since or time.monotonic()
+                    late = time.monotonic() - over_since > GRACE_S
+                    for number in [number for number in tasks if late or number not in desk.begun]:
+                        self._cancel(tasks.pop(number))
+                        coordinator.lost(number, "no worker had begun it when the run ended")
                 try:
                     desk.hear()
                     seen = time.monotonic()
@@ -101,8 +107,15 @@ class Dask:
                 gone = self.client.status != "running" and time.monotonic() - seen > LOST_AFTER_S
                 for number in [number for number, task in tasks.items() if gone or task.done()]:
                     self._end(number, tasks.pop(number), desk, gone=gone)
+
+    def close(self) -> None:
+        if "client" in vars(self):
+            with suppress(Exception):
+                self.client.close(timeout=LOST_AFTER_S)
+
+    def _cancel(self, task: distributed.Future) -> None:
         with suppress(Exception):
-            self.client.close(timeout=LOST_AFTER_S)
+            task.cancel(reason="the run has ended")
 
     def _end(self, number: int, task: distributed.Future, desk: "_Desk", *, gone: bool) -> None:
         if gone or task.status != "finished":
@@ -134,6 +147,7 @@ class _Desk:
     client: distributed.Client
     coordinator: Coordinator
     inbox: distributed.Queue
+    begun: set[int] = field(factory=set, init=False)  # parts that a worker was heard of
     _boxes: dict[str, distributed.Queue] = field(factory=dict, init=False)
     _pool: ThreadPoolExecutor = field(init=False)
 
@@ -155,6 +169,7 @@ class _Desk:
             found = json.loads(self.inbox.get(timeout=LISTEN_S))
         except TimeoutError:
             return
+        self.begun.add(found["number"])
         for message in found["sent"]:
             self.coordinator.heard(found["number"], message)
         box = self._boxes.setdefault(found["box"], distributed.Queue(found["box"], client=self.client))

@@ -9,12 +9,15 @@ import multiprocessing
 import os
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 
 from attrs import define, field, frozen
 from penstock import UsageError
-from penstock.engines import Assignment, Coordinator, Line, Message, Trial, Work
+from penstock.engines import GRACE_S, Assignment, Coordinator, Line, Message, Trial, Work
+
+LOOK_EVERY_S = 0.2
 
 
 @frozen
@@ -30,25 +33,36 @@ class Processes:
         """``workers`` None: as many as this process may use processors."""
         if address:
             raise UsageError(f"processes have no address: write --workers N, without {address!r}")
-        return cls(workers or len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+        usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+        return cls(workers or usable or 1)
 
     def check(self, trial: Trial) -> None:
         """No effect: these workers have the installation, the files and the environment of this process."""
 
     def run(self, assignments: Sequence[Assignment], work: Work, coordinator: Coordinator) -> None:
         context = multiprocessing.get_context("spawn")
-        threads = []
+        threads, processes = [], []
         for one in assignments:
             ours, theirs = context.Pipe()
             process = context.Process(
                 target=_worker, args=(theirs, one, work), name=f"penstock worker {one.number}", daemon=True
             )
             process.start()
+            processes.append(process)
             theirs.close()
             threads.append(threading.Thread(target=_hear, args=(process, ours, one.number, coordinator), daemon=True))
             threads[-1].start()
-        for thread in threads:
-            thread.join()
+        over_since: float | None = None
+        while running := [thread for thread in threads if thread.is_alive()]:
+            running[0].join(LOOK_EVERY_S)
+            if coordinator.over:
+                over_since = over_since or time.monotonic()
+                if time.monotonic() - over_since > GRACE_S:
+                    for process in processes:
+                        process.kill()
+
+    def close(self) -> None:
+        """No effect: all processes have ended."""
 
 
 def _hear(
