@@ -13,13 +13,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import many
 import penstock_plugins
 import pytest
 import threads
 from many import SHOPS, WINDOW, Imitation
 from penstock import Project, SandboxRequest, SandboxResponse, UsageError
-from penstock.report import RunReport
+from penstock.report import RunReport, StreamCounts
 from penstock.sandbox.server import serve
 from penstock.testing.pg import server as postgres
 from test_division import World
@@ -400,6 +401,18 @@ def test_parts_of_a_report_make_the_whole() -> None:
         part.notices.append("the same")
         whole.add_part(json.loads(json.dumps(part.as_part())))
 
+    full = RunReport(run_id="r")
+    for one in attrs.fields(StreamCounts):  # also those that are added later
+        values = {
+            "unknown_members": {"m"},
+            "lost": {"price": ("cost",)},
+            "restated": [{"rows": [1, 2]}],
+            "unread_example": "e",
+        }
+        setattr(full.stream("many", "all"), one.name, values.get(one.name, 3))
+    copy = RunReport(run_id="r")
+    copy.add_part(json.loads(json.dumps(full.as_part())))
+    assert copy.stream("many", "all") == full.stream("many", "all")
     sales, items = whole.stream("many", "sales"), whole.stream("many", "items")
     assert (sales.planned, sales.delivered, sales.records, sales.promised, sales.seconds) == (6, 4, 30, None, 2.0)
     assert (items.failed, items.promised, sales.unknown_members) == (2, 3, {"member1", "member2"})

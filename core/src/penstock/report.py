@@ -170,6 +170,8 @@ class RunReport:
                 former = getattr(own, name)
                 if name == "unknown_members":
                     former.update(value)
+                elif name == "lost":
+                    former.update({measure: tuple(members) for measure, members in value.items()})
                 elif name == "seconds":
                     own.seconds = max(former, value)
                 elif name == "unread_example":
