@@ -36,7 +36,7 @@ _LOOK = """
         coalesce(row_security_active(t.oid), false),
         coalesce(t.relkind in ('r', 'p'), false),
         coalesce(pg_has_role(s.nspowner, 'usage'), false),
-        coalesce(t.relkind = 'r', false), coalesce(t.reltuples, 0)::bigint,
+        coalesce(t.relkind = 'r', false), coalesce(pg_relation_size(t.oid), 0),
         array(select split_part(o, '=', 1) from unnest(t.reloptions) o),
         array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid
             and a.attnum = i.indkey[0] where i.indrelid = t.oid and i.indisvalid and i.indpred is null)
@@ -70,7 +70,7 @@ class Seen:
     table: bool  # it is a table, be it divided into partitions, and no view or the like
     schema_owned: bool
     plain: bool  # a table that is not divided into partitions
-    estimated_rows: int  # by the last analysis; -1 before the first one
+    size: int  # bytes, without indexes; of a table that is divided: 0
     options: frozenset[str]  # names of its storage settings
     indexed: frozenset[str]  # the first columns of its indexes
 
@@ -83,7 +83,7 @@ def look(database: Database, places: Sequence[tuple[str, str]]) -> list[Seen]:
 
 def _seen(*row: Any) -> Seen:
     there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
-    guarded, table, schema_owned, plain, estimated_rows, options, indexed = more
+    guarded, table, schema_owned, plain, size, options, indexed = more
     return Seen(
         schema=there,
         may_create=create,
@@ -103,7 +103,7 @@ def _seen(*row: Any) -> Seen:
         table=table,
         schema_owned=schema_owned,
         plain=plain,
-        estimated_rows=estimated_rows,
+        size=size,
         options=frozenset(options),
         indexed=frozenset(indexed),
     )

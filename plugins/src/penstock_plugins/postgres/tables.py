@@ -36,9 +36,9 @@ _STORAGE = {
     "autovacuum_analyze_scale_factor": 0.02,
 }
 
-# A table of an earlier version with at most so many rows gets an index by the run. Of a larger one, `check` has the
+# A table of an earlier version with at most so many bytes gets an index by the run. Of a larger one, `check` has the
 # statement: making an index keeps writers waiting, and one that does not cannot be made in a transaction.
-INDEXED_BY_A_RUN = 100_000
+INDEXED_BY_A_RUN = 16 * 2**20
 
 # A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
 TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
@@ -585,7 +585,7 @@ def _upkeep(layout: Layout, place: Place, seen: Seen) -> list[str]:
     statements = []
     if missing := {name: value for name, value in _STORAGE.items() if name not in seen.options}:
         statements.append(f"alter table {place.sql} set ({_storage(missing)})")
-    if seen.estimated_rows <= INDEXED_BY_A_RUN:
+    if seen.size <= INDEXED_BY_A_RUN:
         needed = _indexes(layout, key_of(layout), day_index=place.day_index)
         statements += [
             f"create index on {place.sql} ({columns_sql(columns)})"
@@ -599,7 +599,7 @@ def day_index_advice(place: Place, day: str, seen: Seen) -> str | None:
     """The advice to make an index on the day, where a table is large and has none."""
     if not seen.plain or not place.day_index or seen.types.get(day) != "date" or day in seen.indexed:
         return None
-    if seen.estimated_rows <= INDEXED_BY_A_RUN:
+    if seen.size <= INDEXED_BY_A_RUN:
         return None
     return (
         f"the table {place.name} has no index on {day}: reading a day across accounts reads all of it. Its owner may "
