@@ -20,6 +20,7 @@ SELLERS = {"refresh-alpha-1": "alpha", "refresh-beta-1": "beta"}
 METRICS = ("impressions", "clicks", "ad_fees", "sales", "sale_amount")
 TRANSACTIONS, CAMPAIGNS = "/sell/finances/v1/transaction", "/sell/marketing/v1/ad_campaign"
 TASKS, REPORTS = "/sell/marketing/v1/ad_report_task", "/sell/marketing/v1/ad_report"
+MOST = 20  # records of a page, whatever the limit
 MOMENT = r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z)"
 
 
@@ -174,7 +175,7 @@ class Ebay(SandboxBase):
 
     def _page(self, request: SandboxRequest, member: str, rows: list[dict[str, Any]]) -> SandboxResponse:
         params = request.params
-        limit, offset = int(params.get("limit", "10")), int(params.get("offset", "0"))
+        limit, offset = min(int(params.get("limit", "10")), MOST), int(params.get("offset", "0"))
         if not rows:
             return SandboxResponse(status=204, headers={})
         value = {"total": len(rows), "limit": limit, "offset": offset, member: rows[offset : offset + limit]}

@@ -9,6 +9,7 @@ The requirements for every connector, tested against its own sandbox: one call i
 The sandbox is served on this machine, and the runner reads it into memory. No other host gets a request.
 """
 
+import atexit
 import json
 import tempfile
 from collections import Counter
@@ -186,7 +187,9 @@ def source_of(
 
 @cache
 def _scratch() -> "tempfile.TemporaryDirectory[str]":
-    return tempfile.TemporaryDirectory(prefix="penstock-kit-")
+    folder = tempfile.TemporaryDirectory(prefix="penstock-kit-")
+    atexit.register(folder.cleanup)  # else its removal at the end of the process is a ResourceWarning
+    return folder
 
 
 # --- rows -----------------------------------------------------------------------------------------------------------
@@ -447,10 +450,18 @@ class _Pages:
     paged: set[str] = field(factory=set)  # streams with a second page that had records
     firsts: dict[Any, Page] = field(factory=dict)  # identity of a further request -> the first page of its listing
     lasts: dict[Any, Any] = field(factory=dict)  # identity of a first request -> that of the last page with records
+    shared: set[Any] = field(factory=set)  # identities of requests that accounts make alike, each with its own token
+
+    def remember(self, identity: Any, first: Page) -> None:
+        """Note the first page of the listing to which a further request belongs."""
+        known = self.firsts.setdefault(identity, first)
+        if known.response.body != first.response.body:
+            self.shared.add(identity)
+        self.firsts[identity] = first
 
     def first_of(self, identity: Any) -> Page | None:
         """The first page of the listing of which this request is the last one with records."""
-        first = self.firsts.get(identity)
+        first = self.firsts.get(identity) if identity not in self.shared else None
         return first if first is not None and self.lasts.get(first.request.identity) == identity else None
 
 
@@ -472,14 +483,14 @@ class _Watched:
             self.pages.paged.add(self.stream)
             self.pages.lasts[first.request.identity] = page.request.identity
         if first is not None and following is not None:
-            self.pages.firsts[following.identity] = first
+            self.pages.remember(following.identity, first)
         return following
 
     def rest(self, first: Page) -> Sequence[Request] | None:
         rest = self.paginator.rest(first)
         if rest and first.count:
             self.pages.paged.add(self.stream)
-            self.pages.firsts[rest[-1].identity] = first
+            self.pages.remember(rest[-1].identity, first)
             self.pages.lasts[first.request.identity] = rest[-1].identity
         return rest
 
