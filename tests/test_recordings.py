@@ -245,8 +245,9 @@ ANN = {
 
 
 def a_shop(folder: Path, answer: Callable[[SandboxRequest], Any], **stream: Any) -> Small:
-    given: dict[str, Any] = {"path": "/buyers", "kind": "snapshot", "envelope": Envelope(items="data"), **stream}
-    return Small(folder=folder, streams=[Stream(name="buyers", summary="", record=Buyer, **given)], answer=answer)
+    given: dict[str, Any] = {"path": "/buyers", "kind": "snapshot", "envelope": Envelope(items="data")}
+    given = {"record": Buyer, **given, **stream}
+    return Small(folder=folder, streams=[Stream(name="buyers", summary="", **given)], answer=answer)
 
 
 def taped(shop: Small, folder: Path, *, full: bool = False) -> tuple[Any, bytes]:
@@ -491,3 +492,52 @@ def test_a_body_that_cannot_be_masked_is_not_kept(tmp_path: Path) -> None:
     assert b"Canary" not in kept
     assert "1 answers are in the recording without their body" in " ".join(first.notices)
     assert "--record-full keeps it as it is" in second.errors[0]["message"]
+
+
+def test_names_of_members_that_are_personal_are_not_kept(tmp_path: Path) -> None:
+    """
+    A map of arrays by a personal value: its names are not masked, so the body is left out.
+    """
+
+    @record(key="order")
+    class OfBuyer:
+        buyer: str | None = added(personal=True)
+        order: str
+
+    envelope = Envelope(items="data", keyed_by="buyer")
+    shop = a_shop(
+        tmp_path, lambda request: {"data": {"Ann Canary": [{"order": "1"}]}}, record=OfBuyer, envelope=envelope
+    )
+
+    first, kept = taped(shop, tmp_path / "tape")
+
+    assert first.exit_code == 0, first.errors
+    assert leaked(kept) == []
+    assert "1 answers are in the recording without their body" in " ".join(first.notices)
+
+
+@frozen
+class Spoken(Polled):
+    """A report whose state is a line of text."""
+
+    def state(self, response: Any, age_s: float) -> Any:
+        link = response.text().partition(" ")[2]
+        return Ready(downloads=(Request.link(self.base, link, credentials=False),)) if link else Waiting()
+
+
+def test_a_link_in_plain_text_is_masked(tmp_path: Path) -> None:
+    """
+    By what the download's request had in its query.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.path.startswith("/status"):
+            return b"done /file/x.csv?sig=s1gned-canary&v=2"
+        return b"id,visits\nb1,7\n" if request.path.startswith("/file") else {"report": "7"}
+
+    shop = a_shop(tmp_path, answer, poller=lambda settings: Spoken(settings.base_url + "/"), downloads=ReportFile())
+
+    first, kept = taped(shop, tmp_path / "tape")
+
+    assert first.errors == []
+    assert leaked(kept) == []
