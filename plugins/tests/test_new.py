@@ -2,6 +2,7 @@
 ``penstock new``: the package that it writes from a sample works at once.
 """
 
+import gzip
 import importlib
 import io
 import json
@@ -9,6 +10,7 @@ import os
 import subprocess
 import sys
 import tomllib
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +230,39 @@ def test_personal_values_and_secrets_do_not_enter_the_package(place: Path, capsy
     assert not (place / "connector_x").exists()
 
 
+def test_personal_values_are_found_in_numbers_texts_and_links(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    An address in a free text, a telephone number as a number or a text, and the grants in links do not enter the
+    package; the digits that replace a number cannot be computed back.
+    """
+    row = {"id": 7, "note": "call ann@real.example", "phone": 4915112345678, "mobile": "+49 151 12345678"}
+    links = {"next": "/rows?page_token=p2&access_token=S3cr3t1&sig=S3cr3t2", "self": "https://me:S3cr3t3@a.example/x"}
+    (place / "rows.json").write_text(json.dumps({"rows": [row, {**row, "id": 8}], "links": links}))
+
+    assert main(["new", "x", "--sample", "rows.json", *AT, *OPEN, "--dry-run"]) == 0
+    printed = capsys.readouterr().out
+
+    assert [one for one in ("ann@", "real.example", "4915112345678", "151 12345678", "S3cr3t") if one in printed] == []
+    assert "page_token=p2&access_token=removed&sig=removed" in printed
+    sample = json.loads(read_sample((place / "rows.json").read_bytes()).text)["rows"][0]
+    other = read_sample((place / "rows.json").read_text().replace("4915112345678", "1234567890123").encode())
+    assert sample["phone"] == other.records[0]["phone"]
+
+
+def test_a_packed_sample_is_unpacked_to_a_bound(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A file of some kilobytes that unpacks to gigabytes is refused, as gzip and as zip.
+    """
+    large = bytes(65 * 2**20)
+    packed = io.BytesIO()
+    with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("rows.json", large)
+    for content in (gzip.compress(large, 1), packed.getvalue()):
+        (place / "rows.gz").write_bytes(content)
+        assert main(["new", "x", "--sample", "rows.gz", *AT, *OPEN]) == 2
+        assert "more than 64 MiB unpacked" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -237,6 +272,11 @@ def test_personal_values_and_secrets_do_not_enter_the_package(place: Path, capsy
         pytest.param("new acme --sample page.html", "the sample is HTML or XML", id="html"),
         pytest.param("new acme --sample empty.json", "the sample has no array of objects", id="no records"),
         pytest.param("new acme --sample offers.json --base-url api.example", "expected a URL such as", id="no URL"),
+        pytest.param(
+            "new acme --sample offers.json --base-url https://me:s3cr3t@api.example",
+            "found 'https://***@api.example', expected",
+            id="login in a URL",
+        ),
         pytest.param(
             "new acme --sample offers.json --base-url https://a.example --login none --kind listing --paging cursor",
             "--paging cursor: the sample has no member beside its records",
@@ -270,6 +310,7 @@ def test_the_url_of_a_sample_states_origin_path_and_parameters(place: Path, caps
     with serve() as server:
         server.app = lambda request: SandboxResponse(body=SAMPLES["clicks"].encode())
         url = f"{server.base_url}/v1/clicks?from=2026-11-20&to=2026-11-20&country=no&api_key=s3cr3t&page=1&limit=6"
+        url = url.replace("://", "://me:s3cr3t@") + "&token=s3cr3t&X-Amz-Signature=s3cr3t&email=s3cr3t"
         assert main(["new", "acme", "--sample", url, *PAGED]) == 0
         assert len(server.requests) == 1
     source = (place / "connector_acme/src/connector_acme/source.py").read_text()

@@ -10,13 +10,13 @@ from urllib.parse import urlsplit
 
 import click
 from penstock import UsageError, snake
+from penstock.redact import shown_url
 
 from penstock_plugins.new.package import LOGINS, PAGINGS, Choices, Made, made, query_of
-from penstock_plugins.new.sample import Sample, read_sample
+from penstock_plugins.new.sample import MOST_BYTES, Sample, read_sample
 
 FETCH_S = 30.0
 GENERIC = ("data", "edges", "items", "nodes", "records", "response", "result", "results", "rows", "values")  # no stream
-MOST_BYTES = 64 * 2**20
 
 
 @click.command()
@@ -63,8 +63,9 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
     """What the options state, what a sample's URL shows, and the answers to the questions for the rest."""
     origin, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
     base_url = given["base_url"] or origin or _asked("--base-url", "Where does the provider answer?", None)
-    if urlsplit(base_url).scheme not in ("http", "https") or not urlsplit(base_url).hostname:
-        raise UsageError(f"--base-url: found {base_url!r}, expected a URL such as https://api.example.com")
+    _check_url("--base-url", base_url)
+    if "://" in given["token_url"]:
+        _check_url("--token-url", given["token_url"])
     file = (path or sample).rstrip("/").rpartition("/")[2].partition(".")[0]
     names = [*reversed(found.items.split(".")), file]
     stream = given["stream"] or snake(next((one for one in names if one and one.lower() not in GENERIC), names[0]))
@@ -90,6 +91,20 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
         day=given["day"],
         query=query,
     )
+
+
+def _check_url(option: str, url: str) -> None:
+    """Raises UsageError for what is no URL, and for one with a login or a query: it is written into the package."""
+    try:
+        parts = urlsplit(url)
+        fits = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc and not parts.query
+    except ValueError:
+        fits = False
+    if not fits:
+        raise UsageError(
+            f"{option}: found {shown_url(url)!r}, expected a URL such as https://api.example.com, without a login and "
+            "without a query"
+        )
 
 
 def _asked(option: str, question: str, choices: tuple[str, ...] | None) -> str:

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from penstock import UsageError, snake
 
 from penstock_plugins.new.infer import Guess, Guesses, guessed, literal
-from penstock_plugins.new.sample import MOST_KEPT, Sample, is_secret
+from penstock_plugins.new.sample import MOST_KEPT, Sample, is_granting, is_personal
 
 LOGINS = ("none", "bearer", "header", "param", "basic", "oauth_client", "oauth_refresh")
 PAGINGS = ("none", "page_number", "offset", "cursor", "link")
@@ -266,7 +266,11 @@ class _Texts:
                 known[name] = "{since}" if len(days) == 1 else "{until}"
             elif self.choices.account and snake(name) in (self.choices.account, self.choices.account[:-3]):
                 known[name] = "{account}"
-            elif not is_secret(name) and name != self.choices.login_name and "{" not in value:
+            elif (
+                not (is_granting(name) or is_personal(name) or "@" in value)
+                and name != self.choices.login_name
+                and "{" not in value
+            ):
                 known[name] = value
         if self.is_report and not days:
             known = {"since": "{since}", "until": "{until}", **known}
@@ -688,6 +692,10 @@ def _size(text: str) -> int:
 
 
 def query_of(url: str) -> tuple[str, str, tuple[tuple[str, str], ...]]:
-    """Origin, path and parameters of a sample's URL."""
+    """Origin (without a login), path and parameters of a sample's URL."""
     parts = urlsplit(url)
-    return f"{parts.scheme}://{parts.netloc}", parts.path or "/", tuple(parse_qsl(parts.query, keep_blank_values=True))
+    return (
+        f"{parts.scheme}://{parts.netloc.rpartition('@')[2]}",
+        parts.path or "/",
+        tuple(parse_qsl(parts.query, keep_blank_values=True)),
+    )

@@ -11,7 +11,9 @@ import zipfile
 import zlib
 from collections.abc import Iterator, Sequence
 from decimal import Decimal
-from typing import Any, Literal
+from itertools import cycle
+from typing import Any, BinaryIO, Literal, cast
+from urllib.parse import parse_qsl, unquote
 
 import msgspec
 from attrs import frozen
@@ -19,6 +21,7 @@ from penstock import UsageError, snake
 
 MOST_KEPT = 200  # records of the sample that the sandbox serves
 MOST_HEADER_LINES = 50
+MOST_BYTES = 64 * 2**20  # of a sample, unpacked
 DELIMITERS = ",;\t|"
 
 TOTALS = ("total", "totalCount", "total_count", "totalItems", "totalResults", "totalRecords", "recordsTotal", "count")
@@ -32,6 +35,14 @@ _PERSONAL = re.compile(
     r"latitude|longitude|user_agent)(_|$)"
 )
 _SECRET = re.compile(r"(^|_)(password|passwd|secret|api_?key|access_token|refresh_token|authorization)(_|$)")
+_GRANTS = re.compile(
+    r"^(key|code|hash|sid)$|(^|_)(\w*(api|app|access|auth|private|subscription|client|user|account|dev|developer)_?key|"
+    r"\w*token|sig|sign|\w*signature|\w*auth|\w*credentials?|pass|pw|pwd|ticket|hmac|jwt|session(_?id)?)(_|$)"
+)
+_OF_PAGES = re.compile(r"(^|_)(page|next|continuation|sync|start|cursor)_?token(_|$)")
+_MAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
+_QUERY = re.compile(r"(?<=[?&#;])([^=&#;\s]+)=([^&#;\s]*)")
+_LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")
 
 Record = dict[str, Any]
 
@@ -77,6 +88,22 @@ def is_secret(member: str) -> bool:
     return _SECRET.search(snake(member)) is not None
 
 
+def is_granting(param: str) -> bool:
+    """Whether a query parameter of this name may be a credential, or sign the request. A cursor of pages is none."""
+    name = snake(unquote(param))
+    return is_secret(name) or (_GRANTS.search(name) is not None and not _OF_PAGES.search(name))
+
+
+def without_grants(text: str) -> str:
+    """A text whose URLs have no login, and ``removed`` for each query parameter that may be a credential."""
+    if "=" not in text and "@" not in text:
+        return text
+    text = _LOGIN.sub("", text)
+    if not any(is_granting(name) for name, _ in parse_qsl(re.sub(r".*?[?#]", "", text, count=1))):
+        return text
+    return _QUERY.sub(lambda pair: f"{pair[1]}=removed" if is_granting(pair[1]) else pair[0], text)
+
+
 def read_sample(body: bytes) -> Sample:
     """The sample in a body of JSON or CSV, plain, gzip or zip. Raises UsageError if it has no records."""
     text, encoding = _text_of(_unpacked(body))
@@ -90,13 +117,21 @@ def read_sample(body: bytes) -> Sample:
 def _unpacked(body: bytes) -> bytes:
     try:
         if body[:2] == b"\x1f\x8b":
-            return gzip.decompress(body)
+            return _bounded(cast("BinaryIO", gzip.GzipFile(fileobj=io.BytesIO(body))))
         if body[:4] == b"PK\x03\x04":
             archive = zipfile.ZipFile(io.BytesIO(body))
-            return archive.read(next(one for one in archive.infolist() if not one.is_dir()))
-    except (OSError, EOFError, zlib.error, zipfile.BadZipFile, StopIteration) as error:
+            with archive.open(next(one for one in archive.infolist() if not one.is_dir())) as file:
+                return _bounded(cast("BinaryIO", file))
+    except (OSError, EOFError, RuntimeError, zlib.error, zipfile.BadZipFile, StopIteration) as error:
         raise UsageError(f"the sample is packed, and cannot be unpacked: {error}") from None
     return body
+
+
+def _bounded(file: BinaryIO) -> bytes:
+    content = file.read(MOST_BYTES + 1)
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"the sample has more than {MOST_BYTES >> 20} MiB unpacked; give one with fewer records")
+    return content
 
 
 def _text_of(body: bytes) -> tuple[str, str | None]:
@@ -253,9 +288,20 @@ def _without_secrets(value: Any, replaced: dict[tuple[str, str], str], member: s
 
 
 def _replaced(member: str, value: Any, replaced: dict[tuple[str, str], str]) -> Any:
-    if not isinstance(value, str) or not value or not (is_personal(member) or is_secret(member)):
+    if isinstance(value, bool) or not value or not isinstance(value, (str, int, Decimal)):
         return value
-    return replaced.setdefault((member, value), _invented(snake(member), len(replaced) + 1, value))
+    if is_personal(member) or is_secret(member):
+        number = len(replaced) + 1
+        if not isinstance(value, str):
+            return type(value)(replaced.setdefault((member, str(value)), _other_digits(str(value), number)))
+        return replaced.setdefault((member, value), _invented(snake(member), number, value))
+    if not isinstance(value, str):
+        return value
+
+    def mail(found: "re.Match[str]") -> str:
+        return replaced.setdefault(("", found[0]), f"person{len(replaced) + 1}@example.com")
+
+    return _MAIL.sub(mail, without_grants(value))
 
 
 def _invented(column: str, number: int, value: str) -> str:
@@ -266,5 +312,11 @@ def _invented(column: str, number: int, value: str) -> str:
     if re.fullmatch(r"[\d.]+|[0-9a-fA-F:]+", value) and re.search(r"(^|_)ip(_|$)", column):
         return f"203.0.113.{number % 254 + 1}"
     if re.fullmatch(r"[\d.+ ()/-]+", value):  # a number: its form may matter
-        return re.sub(r"\d", lambda digit: str((int(digit[0]) + number) % 9 + 1), value)
+        return _other_digits(value, number)
     return f"{column} {number}"
+
+
+def _other_digits(text: str, number: int) -> str:
+    """The text with digits that do not depend on its own."""
+    digits = cycle(f"{number:04d}")
+    return re.sub(r"\d", lambda _: str(int(next(digits)) % 9 + 1), text)
