@@ -33,6 +33,7 @@ from penstock._fetch.recording import Recorder, Recording
 from penstock._util.clock import StandingClock
 from penstock.errors import UsageError
 from penstock.project.api import Project
+from penstock.sandbox.server import serve
 from penstock.testing import FAULTS, replayed, with_faults
 from small import Small
 from worlds import PROVIDERS, Provider, then
@@ -361,6 +362,49 @@ def test_an_odd_answer_stays_odd(answer: Any, message: str, tmp_path: Path) -> N
     assert (first.exit_code, second.exit_code) == (1, 1)
     assert message in first.errors[0]["message"]
     assert message in second.errors[0]["message"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_what_a_request_masks_is_nowhere_in_a_recording(how: str, tmp_path: Path) -> None:
+    """
+    Neither in the settings that the request takes it from, nor where the provider repeats it; the recording can still
+    be run from.
+    """
+    talroo = PROVIDERS["talroo"]
+    reference = talroo.settings["customer_reference"]
+
+    recorded(talroo, tmp_path, how)
+    kept = content(tmp_path / how)
+    again = Project({}, environ={}).run(talroo.name, to="-", replay=tmp_path / how)
+
+    assert b"advertiser_id" in kept
+    assert reference.encode() not in kept
+    assert again.exit_code == 0
+
+    with serve() as server:
+        server.app = lambda request: SandboxResponse(
+            status=403, headers={"X-For": reference}, body=json.dumps({"error": f"not you, {reference}"}).encode()
+        )
+        project(talroo, server.base_url, retries=1).run(
+            talroo.name, to=f"jsonl:{tmp_path / 'other'}", **{how: tmp_path / "refused"}
+        )
+    refused = content(tmp_path / "refused")
+    assert b"not you" in refused
+    assert reference.encode() not in refused
+
+
+def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:
+    """
+    Such as that of the user who made a report; a session's token in a header is a credential.
+    """
+    body = json.dumps({"data": [], "madeBy": "ann@canary.example"}).encode()
+    shop = a_shop(tmp_path, lambda request: SandboxResponse(headers={"X-Auth-Token": "t0ken-canary"}, body=body))
+
+    report, kept = taped(shop, tmp_path / "tape")
+
+    assert report.exit_code == 0
+    assert b"madeBy" in kept
+    assert b"canary" not in kept
 
 
 def test_a_connection_that_breaks_is_recorded(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import secrets
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Literal
+from urllib.parse import quote, quote_plus
 
 from attrs import define, field, frozen
 
@@ -23,7 +24,7 @@ from penstock._config.source import ConfiguredSource
 from penstock.connector import Stream
 from penstock.model import Items
 from penstock.records import Column
-from penstock.redact import MASK
+from penstock.redact import MASK, SHORTEST_MASKED
 
 Names = Sequence[str]
 """The names of the members that lead to a value, from the outside to the inside; arrays are passed over."""
@@ -37,6 +38,7 @@ _TOKEN = re.compile(rb'"(?:[^"\\]|\\.)*"?|[{}\[\],:]|[^\s{}\[\],:"]+', re.DOTALL
 _DIGIT = re.compile(rb"[0-9]")
 _WHOLE = re.compile(rb"-?[0-9]+")
 _SELECTION = re.compile(r"\[([^=\]]+)=([^\]]*)\]")  # a whole path that selects objects
+_MAIL = re.compile(r"[^\s@/?]+@[^\s@/?]+\.[^\s@/?]+")
 _BRACKETS = (b"{", b"[", b"}", b"]")
 
 
@@ -183,16 +185,28 @@ class Masking:
     """
     Replaces values of one recording. ``full``: secrets only.
 
+    ``hidden`` holds the values that requests mask, such as the customer's reference.
+
     ``linked`` holds the replacements of values by which requests are made (the columns of a ``Parent``), by value.
     """
 
     full: bool
     linked: dict[str, str] = field(factory=dict)
+    hidden: set[str] = field(factory=set)
     _salt: bytes = field(factory=lambda: secrets.token_bytes(32), repr=False)
 
     def alias(self, text: str) -> str:
         """The replacement of a text."""
         return f"masked-{hmac.new(self._salt, text.encode(errors='replace'), hashlib.sha256).hexdigest()[:12]}"
+
+    def without_hidden(self, text: str) -> str:
+        """A text without the values that requests mask, as they are and percent-encoded."""
+        for value in sorted(self.hidden, key=len, reverse=True):
+            if len(value) < SHORTEST_MASKED:
+                continue
+            for form in dict.fromkeys((value, quote(value, safe=""), quote_plus(value), json.dumps(value)[1:-1])):
+                text = text.replace(form, self.alias(value))
+        return text
 
     def text(self, value: str, nature: Nature, column: Column | None, linked: frozenset[str] = frozenset()) -> str:
         """The replacement of a text, which keeps its form where its column has another type."""
@@ -266,13 +280,19 @@ class Masking:
                 return self.value(token, *fields.nature(names[base:] if regions is not None else names), linked)
             around = next((path for path in outer if tuple(names[: len(path)]) == path), None)
             if around is None:
-                return self.value(token, fields.outside(names), None, linked)
+                nature = fields.outside(names)
+                is_hidden = nature == "plain" and token[:1] == b'"' and self._hides(text_of(token))
+                return self.value(token, "personal" if is_hidden else nature, None, linked)
             within = tuple(names[len(around) :])
             column = chosen.get(within)
             plain = within in chosen and not (column is not None and column.personal)
             return self.value(token, "plain" if plain else "unknown", column, linked)
 
         return replaced_json(body, replace)
+
+    def _hides(self, text: str) -> bool:
+        """Whether a text beside the records is a value that requests mask, or an address of a person."""
+        return text in self.hidden or _MAIL.fullmatch(text) is not None
 
     def csv(self, items: Items, raw: bytes, fields: Fields, linked: frozenset[str]) -> bytes:
         """Rows of CSV. The first cell of a footer or a row of totals stays."""

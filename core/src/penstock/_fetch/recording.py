@@ -44,7 +44,13 @@ FORMAT = 1
 Send = Callable[[], Outcome]
 Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 
-_CREDENTIALS = frozenset({"set-cookie", "www-authenticate", "proxy-authenticate", "authentication-info"})  # headers
+_CREDENTIALS = frozenset(  # headers
+    {
+        *("set-cookie", "www-authenticate", "proxy-authenticate", "authentication-info", "authorization", "cookie"),
+        *("x-auth-token", "x-access-token", "x-refresh-token", "x-subject-token", "x-csrf-token", "x-xsrf-token"),
+        *("x-api-key", "x-session-id", "x-session-token", "x-amz-security-token"),
+    }
+)
 _PACKED = (GZIP, b"PK\x03\x04", b"PK\x05\x06")
 _BLOCK = 1 << 20
 SHORTEST_GRANT = 8  # letters: shorter values in the query of a download, such as a version, occur elsewhere by chance
@@ -74,6 +80,7 @@ class Recorder:
     _held: list["_Exchange"] = field(factory=list, init=False)
     _fields: dict[tuple[str, str], Fields] = field(factory=dict, init=False)  # by source and stream
     _linked: dict[tuple[str, str], frozenset[str]] = field(factory=dict, init=False)  # columns that make requests
+    _sources: list[ConfiguredSource] = field(factory=list, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -91,6 +98,7 @@ class Recorder:
             if any(self.folder.iterdir()):
                 raise UsageError(f"{option} {self.folder}: there are files in it; name a new or an empty directory")
             self.folder.chmod(0o700)
+            self._sources = list(sources)
             self._manifest = {
                 "format": FORMAT,
                 "penstock": __version__,
@@ -98,11 +106,9 @@ class Recorder:
                 "started_at": started_at.isoformat(),
                 "finished": False,
                 "options": dict(self.options),
-                "sources": {source.name: self._described(source) for source in sources},
             }
-            write_json(self.folder / MANIFEST, mask_json(self._manifest))
-            for source in self._manifest["sources"]:
-                (self.folder / quote(source, safe="")).mkdir(mode=0o700, exist_ok=True)  # two jobs of one source
+            for source in self._sources:
+                (self.folder / quote(source.name, safe="")).mkdir(mode=0o700, exist_ok=True)  # two jobs of one source
         except OSError as error:
             raise UsageError(f"{option} {self.folder}: cannot be written: {error.strerror}") from None
 
@@ -111,9 +117,10 @@ class Recorder:
         try:
             for exchange in self._held:
                 self._write(exchange, self._without_links(exchange))
-            write_json(self.folder / MANIFEST, mask_json({**self._manifest, "finished": True}))
+            self._manifest["finished"] = True
+            self._write_manifest()
         except OSError as error:
-            raise SinkError(f"the recording {self.folder} cannot be written: {error.strerror}") from None
+            raise self._unwritable(error) from None
         self._held.clear()
         if not self._withheld:
             return ()
@@ -131,6 +138,10 @@ class Recorder:
                 parts = urlsplit(call.request.full_url)
                 self._links.add(parts.path)
                 self._grants.update(value for _, value in parse_qsl(parts.query) if len(value) >= SHORTEST_GRANT)
+            try:
+                self._learn(call.request)
+            except OSError as error:
+                return Outcome(call=call, error=self._unwritable(error))
         outcome = send()
         exchange = _Exchange(number=number, source=source, call=call, outcome=outcome)
         response = outcome.response
@@ -141,9 +152,27 @@ class Recorder:
             try:
                 self._write(exchange, self._body(exchange))
             except OSError as error:
-                why = f"the recording {self.folder} cannot be written: {error.strerror}"
-                return Outcome(call=call, error=SinkError(why))
+                return Outcome(call=call, error=self._unwritable(error))
         return outcome
+
+    def _unwritable(self, error: OSError) -> SinkError:
+        return SinkError(f"the recording {self.folder} cannot be written: {error.strerror}")
+
+    def _learn(self, request: Request) -> None:
+        """
+        Take over what a request masks. The manifest is written at the first request and at each of these values, since
+        a setting may be one of them.
+        """
+        known = len(self._masking.hidden)
+        if request.credentials:
+            pairs = (*request.params, *request.headers)
+            self._masking.hidden.update(value for name, value in pairs if name in request.masked and value)
+        if known < len(self._masking.hidden) or not (self.folder / MANIFEST).exists():
+            self._write_manifest()
+
+    def _write_manifest(self) -> None:
+        about = {source.name: self._described(source) for source in self._sources}
+        write_json(self.folder / MANIFEST, mask_json({**self._manifest, "sources": about}))
 
     # --- what is masked -------------------------------------------------------------------------------------------
 
@@ -170,7 +199,8 @@ class Recorder:
         if isinstance(value, Secret):
             return MASK if value else None
         if isinstance(value, str):
-            return self._masking.alias(value) if "@" in value and not self.full else value
+            personal = "@" in value and not self.full
+            return self._masking.alias(value) if personal or value in self._masking.hidden else value
         if isinstance(value, (bool, int, float)):
             return value
         if isinstance(value, (tuple, list)):
@@ -302,6 +332,10 @@ class Recorder:
             for value in sorted(self._grants, key=len, reverse=True):
                 for form in (value, quote(value, safe=""), html.escape(value)):
                     content = content.replace(form.encode(), self._masking.alias(value).encode())
+        if made.suffix in (".json", ".txt"):
+            content = self._masking.without_hidden(content.decode(errors="surrogateescape")).encode(
+                errors="surrogateescape"
+            )
         return evolve(made, content=[content], altered=False)  # no record is in it
 
     def _link(self, names: object, start: int, token: bytes) -> bytes | None:
@@ -358,7 +392,7 @@ class Recorder:
             "request": self._request(call),
         }
         if response is None:
-            about["error"] = str(error)
+            about["error"] = self._masking.without_hidden(str(error))
         else:
             about |= {
                 "status": response.status,
@@ -379,7 +413,9 @@ class Recorder:
         _put(folder / f"{stem}.exchange.json", [text.encode(errors="replace")])
 
     def _header(self, value: str) -> str:
-        return self._masked_link(value) if "?" in value and self._is_download(value) else value
+        return self._masking.without_hidden(
+            self._masked_link(value) if "?" in value and self._is_download(value) else value
+        )
 
 
 @frozen(kw_only=True, eq=False)
