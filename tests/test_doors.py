@@ -110,7 +110,7 @@ class Place:
             env={**os.environ, **QUICKLY, "PATH": ":".join(map(str, path)), **environ},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=500,  # a bound for what hangs; the slowest takes half a minute on a quiet machine
             check=False,
         )
         assert done.returncode == code, f"{script}\n{done.stdout[-2000:]}\n{done.stderr[-4000:]}"

@@ -10,8 +10,6 @@ from typing import TYPE_CHECKING, Any
 from attrs import frozen
 from penstock import SinkKind, UsageError, setting
 
-from penstock_plugins.files.disk import file_name
-
 if TYPE_CHECKING:
     from penstock import Sink
 
@@ -38,7 +36,7 @@ def _parse(text: str) -> SingerTargetSettings:
     if not command:
         raise UsageError('singer: names no target: write singer:COMMAND, such as "singer:target-jsonl"')
     program = Path(shlex.split(command)[0]).name
-    return SingerTargetSettings(command=command, ledger=Path(".penstock") / f"singer-{file_name(program)}")
+    return SingerTargetSettings(command=command, ledger=Path(".penstock") / f"singer-{program}")
 
 
 def _open(settings: SingerTargetSettings) -> "Sink":
