@@ -199,7 +199,17 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
         assert server.errors == []
 
 
-@pytest.mark.parametrize("listed", [False, True], ids=["configured", "listed"])
+@pytest.mark.parametrize(
+    ("world", "listed"),
+    [
+        ("jsonl", True),
+        ("postgres", False),
+        pytest.param("jsonl", False, marks=pytest.mark.large),
+        pytest.param("postgres", True, marks=pytest.mark.large),
+    ],
+    ids=["jsonl-listed", "postgres-configured", "jsonl-configured", "postgres-listed"],
+    indirect=["world"],
+)
 def test_shards_at_once_leave_the_rows_of_one_run(world: World, listed: bool) -> None:
     """
     Three shards that run at once write exactly the rows of one run, whether the accounts are configured or listed; no

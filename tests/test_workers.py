@@ -8,6 +8,7 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -105,6 +106,15 @@ def files(tmp_path: Path) -> Iterator[Divided]:
         assert server.errors == []
 
 
+# Runs by several processes take seconds of start-up: into the other kind of target with make test-all.
+jsonl_first = pytest.mark.parametrize(
+    "world", ["jsonl", pytest.param("postgres", marks=pytest.mark.large)], indirect=True
+)
+postgres_first = pytest.mark.parametrize(
+    "world", ["postgres", pytest.param("jsonl", marks=pytest.mark.large)], indirect=True
+)
+
+
 def base_url(world: World) -> str:
     found = re.search(r'base_url = "(.*)"', (world.folder / "penstock.toml").read_text())
     assert found is not None
@@ -120,6 +130,7 @@ def counts(report: dict[str, Any]) -> dict[str, Any]:
     }
 
 
+@jsonl_first
 def test_two_workers_do_the_work_of_one_run(world: Divided, tmp_path: Path) -> None:
     """
     The rows, the counts, the exit code and the one run in the ledger are those of a run by one process; all workers
@@ -252,6 +263,7 @@ linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tes
 
 
 @linux
+@postgres_first
 def test_a_killed_worker_is_reported(world: Divided) -> None:
     """
     kill -9 of a worker: the run says so and exits 1, its counts have what the worker had committed, and the next run,
@@ -286,6 +298,7 @@ def test_a_killed_worker_is_reported(world: Divided) -> None:
 
 
 @linux
+@jsonl_first
 @pytest.mark.parametrize("at", [pytest.param("early", marks=pytest.mark.large), "late"])
 def test_workers_end_with_their_parent(world: Divided, at: str) -> None:
     """
@@ -306,6 +319,24 @@ def test_workers_end_with_their_parent(world: Divided, at: str) -> None:
     assert not [pid for pid in workers if (Path("/proc") / str(pid)).exists()]
 
 
+def test_a_stop_reaches_all_workers(files: Divided) -> None:
+    """
+    A run that is stopped ends all workers: exit code 130, what is complete stays, the next run reads the rest.
+    """
+    stop = threading.Event()
+    files.app.slow_s = 0.02
+    files.app.throttled = lambda request: stop.set() if sum(files.app.asked.values()) > 20 else None
+
+    code, report = files.run_here(stop=stop)
+
+    assert code == 130, report
+    files.app.slow_s, files.app.throttled = 0.0, lambda request: None
+    code, report = files.run_here()
+    assert code == 0, report["errors"][:2]
+    files.assert_true()
+
+
+@pytest.mark.large
 def test_sigterm_reaches_all_workers(files: Divided) -> None:
     """
     SIGTERM ends all workers cleanly: exit code 130, what is complete stays, the next run reads the rest.
