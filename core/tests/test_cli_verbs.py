@@ -1108,6 +1108,25 @@ def test_forget_is_exact_about_what(here: Here, arguments: list[str], said: str)
     assert said in here.err
 
 
+def test_personal_data_is_erased_only_on_demand(here: Here) -> None:
+    """
+    Not while the source delivers it; without --yes, and nobody to ask, not either. Days and accounts are refused.
+    """
+    here("run", "daily", *days(2))
+    here("forget", "shop", "--personal", "--yes", code=2)
+    assert "Set include_personal = false in [source.shop] first" in here.err
+    here("forget", "shop", "--personal", "--accounts", "7", code=2)
+    config = here.folder / "penstock.toml"
+    config.write_text(config.read_text().replace("retries = 0", "retries = 0\ninclude_personal = false"))
+
+    here("forget", "shop", "sales", "--personal", code=2)
+    assert "in sales.buyer, sales._extra: 2 partitions of shop.sales in files. Add --yes to confirm that" in here.err
+    assert here("forget", "shop", "--personal", "--yes").splitlines() == [
+        "files: personal data erased in 0 rows of shop.items (1 partition)",
+        "files: personal data erased in 2 rows of shop.sales (2 partitions)",
+    ]
+
+
 def test_forget_waits_for_no_run(here: Here) -> None:
     """
     While a run holds any of the targets, nothing is forgotten in any of them.

@@ -75,6 +75,7 @@ def read(place: Path, layout: Layout) -> list[dict[str, Any]]:
 
 class TestDuckDB(SinkSuite):
     commit_points = ("duckdb.begun", "duckdb.written", "duckdb.recorded", "duckdb.committed")
+    erase_points = commit_points[1:]
     merge_points = (*commit_points, *(f"{point}:2" for point in commit_points))
 
     def sink(self, place: Path) -> Sink:

@@ -44,6 +44,8 @@ MERGE_POINTS = (
 class FileSuite(SinkSuite):
     commit_points = COMMIT_POINTS
     merge_points = MERGE_POINTS
+    erase_points = COMMIT_POINTS
+    erase_merged_points = tuple(point for point in MERGE_POINTS if not point.startswith("day"))
     suffix = ""
 
     def rows(self, place: Path, layout: Layout) -> list[dict[str, Any]]:

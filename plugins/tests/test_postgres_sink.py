@@ -68,6 +68,7 @@ def databases() -> Iterator[Databases]:
 
 class TestPostgres(SinkSuite):
     commit_points = ("postgres.begun", "postgres.written", "postgres.recorded", "postgres.committed")
+    erase_points = ("postgres.erased", "postgres.committed")
     merge_points = (
         "postgres.begun",
         "postgres.written",

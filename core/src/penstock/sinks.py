@@ -344,8 +344,8 @@ class Writer(Protocol):
 class Target(Protocol):
     """
     A sink opened for one source, by one run at a time. Optional besides: :class:`Grouping`, :class:`WholeStream`,
-    :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`; and ``deletes_rows = False`` for one in which the rows
-    that a new reading lacks stay, so that none can be deleted on request.
+    :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`; and ``deletes_rows = False`` for one
+    in which the rows that a new reading lacks stay, so that none can be deleted on request.
     """
 
     @property
@@ -429,6 +429,43 @@ class Verifiable(Protocol):
         """
         The partitions, of these delivered ones of a stream and of those derived from it, that it holds otherwise than
         the entries say. Reads all of it (rows and sums, or bytes), and changes nothing.
+        """
+
+
+@frozen(kw_only=True)
+class Erasure:
+    """
+    What is erased from the rows of one stream. ``layout``: the stream as it is delivered today, without ``columns``.
+
+    ``columns``: their values go; in files the columns, too. ``nested``: json column -> a function that returns the
+    value's JSON text without what must go (the same text: nothing must), and None where nothing is left.
+    """
+
+    layout: Layout
+    columns: tuple[str, ...]
+    nested: Mapping[str, Callable[[str], str | None]] = field(factory=dict)
+
+
+@frozen(kw_only=True)
+class Erased:
+    """``rows``: how many lost a value. ``left``: the partitions that could not be erased, each with the reason."""
+
+    rows: int
+    left: tuple[Discrepancy, ...] = ()
+
+
+@runtime_checkable
+class Erasing(Protocol):
+    """Of a target that can erase values in rows that it holds."""
+
+    def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
+        """
+        Erase values in all rows of a stream and of the streams derived from it; ``erasures``: one for each of these.
+
+        ``entries``: every delivered partition of the stream, each as its ledger row is to be from now on, with its
+        rejected records; a target of files sets the files. Number, order and sums of the rows stay. A process that is
+        killed leaves each partition's rows as they were or erased, never in part; another call completes it. Returns
+        when all is durable. Raises SinkError or TargetError.
         """
 
 

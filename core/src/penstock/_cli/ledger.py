@@ -303,31 +303,76 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
 
 @command()
 @click.argument("source", shell_complete=sources)
-@click.argument("stream")
+@click.argument("stream", required=False)
 @TO
 @click.option("--since", type=DAY, metavar="DAY", help="First day; needed for a stream that is divided by days.")
 @click.option("--until", type=DAY, metavar="DAY", help="Last day, included; needed for the same.")
 @ACCOUNTS
 @click.option("--rows", is_flag=True, help="Delete the delivered rows, too.")
+@click.option("--personal", is_flag=True, help="Erase personal columns in delivered rows; read nothing again.")
 @click.option("--yes", is_flag=True, help="Confirm a destructive action.")
-def forget(session: Session, source: str, stream: str, rows: bool, yes: bool, **options: Any) -> None:
+def forget(
+    session: Session,
+    source: str,
+    stream: str | None,
+    to: str | None,
+    rows: bool,
+    personal: bool,
+    yes: bool,
+    **window: Any,
+) -> int:
     """
     Let the next run read days again as if they had never been read. What was delivered stays until then.
 
     With --rows the delivered rows are deleted, too; --accounts without days deletes all rows of the accounts.
+
+    With --personal, what `include_personal = false` leaves out today is erased in all rows of the STREAM, or of all
+    streams.
     """
+    if personal:
+        if rows or any(window.values()):
+            raise UsageError("--personal erases columns in all rows; --rows, --accounts and days do not go with it")
+        return _erase_personal(session, source, stream, to, yes=yes)
+    if stream is None:
+        raise UsageError(f"name the stream: penstock forget {source} STREAM")
     project = session.project
+    options = {"to": to, **window}
     if rows and not yes:
         counts = project.forget(source, stream, rows=True, dry_run=True, **options).targets
         places = ", ".join(f"{counted(one.partitions, 'partition')} in {one.target}" for one in counts)
-        if not sys.stdin.isatty():
-            raise UsageError(f"--rows deletes the rows of {source}.{stream}: {places}. Add --yes to confirm that")
-        click.confirm(f"Delete the rows of {source}.{stream}: {places}?", abort=True, err=True)
+        _confirm(f"--rows deletes the rows of {source}.{stream}: {places}")
     result = project.forget(source, stream, rows=rows, **options)
     session.notices(result.notices)
     done = "deleted and forgotten" if rows else "forgotten"
     for one in result.targets:
         print(f"{one.target}: {counted(one.partitions, 'partition')} of {source}.{stream} {done}")
+    return result.exit_code
+
+
+def _confirm(what: str) -> None:
+    """Ask for confirmation. Raises UsageError where nobody can be asked."""
+    if not sys.stdin.isatty():
+        raise UsageError(f"{what}. Add --yes to confirm that")
+    click.confirm(f"{what}. Continue?", abort=True, err=True)
+
+
+def _erase_personal(session: Session, source: str, stream: str | None, to: str | None, *, yes: bool) -> int:
+    project = session.project
+    if not yes:
+        found = [one for one in project.erase_personal(source, stream, to=to, dry_run=True).targets if one.partitions]
+        columns = ", ".join(dict.fromkeys(name for one in found for name in one.columns))
+        places = ", ".join(
+            f"{counted(one.partitions, 'partition')} of {source}.{one.stream} in {one.target}" for one in found
+        )
+        _confirm(f"--personal erases for good what is personal in {columns or 'no column'}: {places or 'nothing'}")
+    result = project.erase_personal(source, stream, to=to)
+    session.notices(result.notices)
+    for one in result.targets:
+        print(
+            f"{one.target}: personal data erased in {counted(one.rows, 'row')} of {source}.{one.stream} "
+            f"({counted(one.partitions, 'partition')})"
+        )
+    return result.exit_code
 
 
 # --- verify ---------------------------------------------------------------------------------------------------------

@@ -199,7 +199,8 @@ class Compiled:
             unknown=keep_unknown,
             extra=keep_extra,
         )
-        rejects = Rejects(stream.name, self.columns, handling)
+        self.handling = handling
+        self.rejects = rejects = Rejects(stream.name, self.columns, handling)
         self._wire = RecordDecoder(
             self.columns, raw=raw, nested=options.nested, extra=keep_unknown and keep_extra, rejects=rejects
         )
@@ -242,9 +243,14 @@ class Compiled:
         self.derived = tuple(self._derived(child, division, options) for child in derived)
 
     @property
+    def streams(self) -> "tuple[Compiled, ...]":
+        """The stream itself, then those derived from it."""
+        return (self, *(child.compiled for child in self.derived))
+
+    @property
     def layouts(self) -> tuple[Layout, ...]:
         """The stream's own layout, then those of the streams derived from it."""
-        return (self.layout, *(child.compiled.layout for child in self.derived))
+        return tuple(one.layout for one in self.streams)
 
     def _check_declaration(self, stream: Stream, read: Iterable[str]) -> None:
         """Raises TypeError for a stream that reads columns its record class does not have."""

@@ -5,7 +5,8 @@ Values that do not fit their column: they become null, or their record is reject
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from msgspec import UNSET, Raw, ValidationError
+from attrs import evolve
+from msgspec import UNSET, DecodeError, Raw, ValidationError
 
 from penstock._decode.coerce import NoObject
 from penstock._decode.nested import Masks
@@ -117,6 +118,21 @@ class Rejects:
             column=column.name if column is not None else "",
         )
         page.rejected.append((position, rejected))
+
+    def erased(self, one: Rejected) -> Rejected:
+        """A record that an earlier reading set aside, as this one would store it. Raw text that is no JSON goes."""
+        reason = one.reason
+        for column in map(self._columns.__getitem__, self._handling.hidden):
+            if one.path.endswith(f".{column.member or column.name}"):
+                reason = self._reason(column, reason)
+        try:
+            value = PLAIN.decode(one.raw)
+        except (DecodeError, RecursionError):
+            return evolve(one, reason=reason, raw="(not shown: it may hold what must not be kept)")
+        if isinstance(value, dict) and self._handling.hidden & value.keys():  # a sink names columns, not members
+            value = {name: MASK if name in self._handling.hidden else item for name, item in value.items()}
+            return evolve(one, reason=reason, raw=self._shown(Raw(EXACT_JSON.encode(value))))
+        return evolve(one, reason=reason, raw=self._shown(Raw(one.raw.encode())))
 
     def _reason(self, column: Column | None, reason: str) -> str:
         """The reason for a message: without the value, if the column is not delivered."""

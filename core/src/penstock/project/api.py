@@ -18,7 +18,7 @@ from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams, select_streams
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
-from penstock.project import adopt, ledgers, verify
+from penstock.project import adopt, forget, ledgers, verify
 from penstock.project.jobs import Nowhere, refuse_missed, window_of
 from penstock.project.reading import OnEvent, Reading, collected, ignore
 from penstock.project.records import Records, layouts_of
@@ -273,8 +273,24 @@ class Project(Reading):
         notices, notice = collected()
         first, last = window_of(since, until, self._clock(None).now().date())
         days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
-        forgotten = ledgers.forget(self._setup, source, stream, to, days, notice, rows=rows, dry_run=dry_run)
+        forgotten = forget.forget(self._setup, source, stream, to, days, notice, rows=rows, dry_run=dry_run)
         return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
+
+    def erase_personal(
+        self, source: str, stream: str | None = None, *, to: str | None = None, dry_run: bool = False
+    ) -> ForgetResult:
+        """
+        Erase, in rows that were delivered before ``include_personal = false``, what the source leaves out since.
+
+        These are columns that the record class declares personal, personal members of nested values, members that no
+        column declares unless ``extra`` keeps them, and all of these in records that were set aside. Rows, their order
+        and their sums stay, and nothing is read again. ``stream`` None: all that were delivered. ``dry_run``: only
+        count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
+        """
+        notices, notice = collected()
+        erased = forget.erase_personal(self._setup, source, stream, to, notice, dry_run=dry_run)
+        left = any(one.left for one in erased)
+        return ForgetResult(targets=tuple(erased), notices=tuple(notices), exit_code=int(left))
 
     def verify(
         self,

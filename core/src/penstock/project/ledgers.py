@@ -1,5 +1,5 @@
 """
-The content of the targets' ledgers (state of each account, runs, changes, records set aside), and ``forget``.
+The content of the targets' ledgers: state of each account, totals, partitions, changes, records set aside.
 """
 
 import re
@@ -14,10 +14,7 @@ from attrs import define, evolve, field, frozen
 from penstock._config import SinkChoice
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import read_by, zone_memory, zone_of
-from penstock._plan.selection import chosen_streams, matches
-from penstock._read.components import components_of
-from penstock._run.commit import GROUP_PARTITIONS
-from penstock._run.runner import run_id
+from penstock._plan.selection import matches
 from penstock._util.text import did_you_mean, without_place
 from penstock.errors import PenstockError, UsageError
 from penstock.ledger.sql import RUNS_KEPT
@@ -25,7 +22,6 @@ from penstock.model import Partition
 from penstock.project.results import (
     AccountStatus,
     Change,
-    Forgotten,
     PartitionStatus,
     Problem,
     RejectedRecord,
@@ -34,10 +30,9 @@ from penstock.project.results import (
     Total,
 )
 from penstock.project.setup import Notice, Setup
-from penstock.sinks import AccountCounts, Grouping, Layout, Ledger, LedgerEntry, Restatement, RunRecord, Target
+from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 
 RUNS_SHOWN = 5
-FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 
 
 @frozen(kw_only=True)
@@ -485,7 +480,7 @@ def _differs(change: Change) -> bool:
     return moved or len(change.runs) == 1
 
 
-# --- forget -----------------------------------------------------------------------------------------------------------
+# --- days and accounts ------------------------------------------------------------------------------------------------
 
 
 @frozen(kw_only=True)
@@ -502,135 +497,6 @@ class Days:
         if day is not None and not (self.since or day) <= day <= (self.until or day):
             return False
         return holds(self.accounts, (value for _, value in account_of(partition)))
-
-
-def forget(
-    setup: Setup,
-    source: str,
-    stream: str,
-    to: str | None,
-    days: Days,
-    notice: Notice,
-    *,
-    rows: bool = False,
-    dry_run: bool = False,
-) -> list[Forgotten]:
-    """
-    Drop the readings of partitions from every target; what was delivered stays in place, unless ``rows``.
-
-    Every target is locked and examined before anything is forgotten in one. Raises UsageError.
-    """
-    layouts = _layouts(setup, source, stream, notice) if rows else ()
-    if days.since is not None and days.until is not None and days.since > days.until:
-        raise UsageError(f"--since {days.since} is after --until {days.until}")
-    with ExitStack() as opened:
-        found: list[tuple[SinkChoice, Target, Ledger]] = []
-        for viewed in targets(setup, source, to, notice, used_by_source=True):
-            choice = viewed.choice
-            sink = choice.kind.open(choice.settings)
-            if (view := sink.open_readonly(source)) is None:
-                continue
-            view.close()
-            target = sink.open(source, run_id(datetime.now(UTC)))
-            opened.callback(target.close)
-            if target.ledger is None:
-                raise UsageError(f"{choice.shown} keeps no ledger: every run reads everything anyway")
-            if rows and not getattr(target, "deletes_rows", True):
-                raise UsageError(
-                    f"{choice.shown}: penstock cannot delete rows there. Delete them with the means of that place; "
-                    "without --rows, the days are read again"
-                )
-            found.append((choice, target, target.ledger))
-        known = sorted({name for _, _, ledger in found for owner, name in ledger.sources() if owner == source})
-        if not known:
-            where = ", ".join(choice.shown for choice, _, _ in found)
-            raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
-        if stream not in known:
-            raise UsageError(
-                f"no {source}.{stream} was delivered yet.{did_you_mean(stream, known)} There is {', '.join(known)}; a "
-                "stream that travels with its parent is forgotten with it"
-            )
-        chosen = [(*one, _chosen(one[2], source, stream, days, rows=rows)) for one in found]
-        if dry_run:
-            return [Forgotten(target=one[0].shown, partitions=len(one[3])) for one in chosen]
-        forgotten = []
-        for choice, target, ledger, partitions in chosen:
-            if layouts:
-                _delete_rows(target, ledger, source, partitions, layouts)
-            for report in ledger.pending(source, stream):
-                if any(partition in partitions for partition in report.partitions):
-                    ledger.drop(report)  # else the next run would adopt a report that was made before
-            count = ledger.forget(source, partitions)
-            forgotten.append(Forgotten(target=choice.shown, partitions=count))
-        return forgotten
-
-
-def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[Layout, ...]:
-    """The layouts of a stream whose rows can be deleted. Raises UsageError for one that is merged by key."""
-    (configured,), _ = setup.configured([source], notice=notice)
-    chosen_streams(configured, [stream])  # raises for an unknown one
-    found = configured.stream(stream)
-    if found.kind == "changes" or found.derived is not None:
-        raise UsageError(
-            f"{source}.{stream}: its rows are merged by key or travel with a parent, so those of some days cannot be "
-            "deleted"
-        )
-    return components_of(configured, found, ()).shape.layouts
-
-
-def _delete_rows(
-    target: Target, ledger: Ledger, source: str, partitions: Sequence[Partition], layouts: Sequence[Layout]
-) -> None:
-    """Replace each partition by no rows, as a reading without records would. Raises the first error."""
-    now = datetime.now(UTC)
-    own_id = f"{FORGOTTEN}{run_id(now)}"
-    entries = ledger.entries(source, layouts[0].stream)
-    for start in range(0, len(partitions), GROUP_PARTITIONS):
-        commits = [
-            (
-                target.begin(layouts, partition),
-                LedgerEntry(
-                    source=source,
-                    partition=partition,
-                    state="delivered",
-                    run_id=own_id,
-                    read_at=now,
-                    version=entries[partition].version,
-                    kind=layouts[0].kind,
-                    replaces=entries[partition],
-                ),
-            )
-            for partition in partitions[start : start + GROUP_PARTITIONS]
-        ]
-        if isinstance(target, Grouping):
-            for done in target.commit_group(commits):
-                if isinstance(done, Exception):
-                    raise done
-        else:
-            for writer, entry in commits:
-                writer.commit(entry)
-    target.finish(layouts[0].stream)
-
-
-def deleted(ledger: Ledger, source: str) -> dict[Partition, Restatement]:
-    """The partitions whose rows ``forget`` deleted, and that were not read again: each with what it changed."""
-    last = {one.partition: one for one in ledger.restated(source)}
-    found = {partition: one for partition, one in last.items() if one.run_id.startswith(FORGOTTEN)}
-    for stream in {partition.stream for partition in found}:
-        for partition in ledger.entries(source, stream):
-            found.pop(partition, None)
-    return found
-
-
-def _chosen(ledger: Ledger, source: str, stream: str, days: Days, *, rows: bool) -> list[Partition]:
-    unbounded = (days.since is None or days.until is None) and not (rows and days.accounts)
-    if unbounded and any(counts.first_day is not None for counts in ledger.counts(source, stream)):
-        raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
-    return [
-        partition
-        for partition in ledger.entries(source, stream, since=days.since, until=days.until)
-        if holds(days.accounts, (value for _, value in account_of(partition)))
-    ]
 
 
 # --- rejected ---------------------------------------------------------------------------------------------------------

@@ -229,10 +229,17 @@ class PartitionsResult:
 
 @frozen(kw_only=True)
 class Forgotten:
-    """How many partitions' readings one target forgot."""
+    """
+    What one target forgot of a stream: the readings of ``partitions``; or, of erased personal columns, the values of
+    ``columns`` in ``rows`` of them. ``left``: partitions that could not be erased.
+    """
 
     target: str
+    stream: str
     partitions: int
+    rows: int = 0
+    columns: tuple[str, ...] = ()
+    left: int = 0
 
 
 @frozen(kw_only=True)

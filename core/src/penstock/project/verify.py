@@ -10,7 +10,8 @@ from attrs import frozen
 from penstock._run.runner import run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
-from penstock.project.ledgers import Days, Viewed, day_of, deleted, targets
+from penstock.project.forget import deleted
+from penstock.project.ledgers import Days, Viewed, day_of, targets
 from penstock.project.results import Deleted, Difference
 from penstock.project.setup import Notice, Setup
 from penstock.sinks import Discrepancy, Ledger, Target, Verifiable

@@ -27,7 +27,7 @@ from penstock.errors import LockHeldError, SinkError
 from penstock.fault_points import VARIABLE
 from penstock.model import Batch, Partition, Rejected
 from penstock.records import Column
-from penstock.sinks import Grouping, Layout, Ledger, LedgerEntry, Sink, Target
+from penstock.sinks import Erased, Erasing, Erasure, Grouping, Layout, Ledger, LedgerEntry, Sink, Target, Verifiable
 
 SOURCE = "acme"
 READ_AT = datetime(2026, 3, 5, 4, 30, tzinfo=UTC)
@@ -81,6 +81,31 @@ ANSWERS = _layout(
     kind="changes",
     key=("lead_id", "name"),
     derived_by=("lead_id",),
+)
+
+
+def _without(layout: Layout, *names: str) -> Layout:
+    return evolve(layout, columns=tuple(column for column in layout.columns if column.name not in names))
+
+
+def _without_id(text: str) -> str | None:
+    """A nested value without the member ``id``; nothing, where it was the only one."""
+    value = msgspec.json.decode(text)
+    if not isinstance(value, dict) or "id" not in value:
+        return text
+    del value["id"]
+    return msgspec.json.encode(value).decode() if value else None
+
+
+OF_CLICKS = (
+    Erasure(
+        layout=_without(CLICKS, "url"), columns=("url",), nested={"offer": _without_id, "_extra": lambda text: None}
+    ),
+    Erasure(layout=TAGS, columns=()),
+)
+OF_LEADS = (
+    Erasure(layout=_without(LEADS, "status"), columns=("status",)),
+    Erasure(layout=_without(ANSWERS, "value"), columns=("value",)),
 )
 
 Row = Mapping[str, Any]
@@ -207,11 +232,37 @@ def killed_at(point: str, work: Callable[[], None]) -> bool:
     return os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
 
 
+def _erase(target: Any, erasures: Sequence[Erasure], stream: str = "clicks") -> Erased:
+    """Erase in all partitions; raw text of records set aside becomes ``erased``."""
+    texts: dict[Partition, list[Rejected]] = {}
+    for entry, one in target.ledger.rejected(SOURCE, stream):
+        texts.setdefault(entry.partition, []).append(evolve(one, raw="erased"))
+    entries = target.ledger.entries(SOURCE, stream).items()
+    kind = erasures[0].layout.kind
+    found: Erased = target.erase(
+        erasures, [evolve(one, kind=kind, rejected_records=tuple(texts.get(key, ()))) for key, one in entries]
+    )
+    return found
+
+
+def _deliver_leads(target: Target) -> None:
+    deliver(
+        target, a_lead_day(1), [(LEADS, [lead(1)]), (ANSWERS, [answer(1, "a", "1")])], derived_rows={"lead_data": 1}
+    )
+    deliver(
+        target, a_lead_day(2), [(LEADS, [lead(2)]), (ANSWERS, [answer(2, "a", "2")])], derived_rows={"lead_data": 1}
+    )
+    target.finish("leads")
+
+
 class SinkSuite:
     """The tests. ``place`` is an empty directory per test, in which a sink keeps everything or a name for it."""
 
     commit_points: ClassVar[tuple[str, ...]] = ()
     merge_points: ClassVar[tuple[str, ...]] = ()
+    erase_points: ClassVar[tuple[str, ...]] = ()
+    """Of a target that can erase values; those of a merged stream, where they are others, in the next one."""
+    erase_merged_points: ClassVar[tuple[str, ...]] = ()
 
     def sink(self, place: Path) -> Sink:
         raise NotImplementedError
@@ -406,6 +457,147 @@ class SinkSuite:
         assert entry.state == "delivered"
         assert self.found(place, LEADS) == plain(LEADS, [lead(1)])
         assert self.found(place, ANSWERS) == plain(ANSWERS, [answer(1, "a", "1")])
+
+    # --- erasure ----------------------------------------------------------------------------------------------------
+
+    def test_values_are_erased(self, place: Path) -> None:
+        """
+        Columns and members of nested values are gone from all rows, the same rows in the same order are there, and the
+        ledger agrees: the former reading stays as final as it was. Doing it again changes nothing.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        if not isinstance(target, Erasing):
+            target.close()
+            pytest.skip("the target cannot erase values")
+        other = [
+            click(1, report_date=date(2026, 3, 2)),
+            click(2, report_date=date(2026, 3, 2), offer={"id": 1, "b": 2}),
+        ]
+        rejected = Rejected(stream="clicks", path="$[0]", reason="no number", raw='{"url": "x"}')
+        hostile = [row for row in HOSTILE if row["job_id"] != 2**70]  # some targets set it aside
+        first_day: Streams = [(CLICKS, hostile), (TAGS, [tag("c1", "a")])]
+        deliver(target, a_day(1), first_day, derived_rows={"click_tags": 1}, rejected_records=(rejected,))
+        deliver(target, a_day(2), [(CLICKS, other), (TAGS, [])])
+        assert target.ledger is not None
+        before = target.ledger.entries(SOURCE, "clicks")
+        first, again = _erase(target, OF_CLICKS), _erase(target, OF_CLICKS)
+        target.close()
+
+        shorn = OF_CLICKS[0].layout
+        offers: list[Row] = [
+            {**row, "_extra": None, "offer": {key: item for key, item in row["offer"].items() if key != "id"} or None}
+            if row["offer"] and "id" in row["offer"]
+            else {**row, "_extra": None}
+            for row in [*hostile, *other]
+        ]
+        assert self.found(place, shorn) == plain(shorn, offers)
+        assert self.found(place, TAGS) == plain(TAGS, [tag("c1", "a")])
+        # One row of the hostile ones has nothing in any of these columns.
+        assert (first.rows, first.left, again.rows, again.left) == (len(hostile) + len(other) - 1, (), 0, ())
+        self._assert_agrees(place, "clicks")
+        seen = self.sink(place).open_readonly(SOURCE)
+        assert seen is not None
+        assert seen.ledger is not None
+        after = seen.ledger.entries(SOURCE, "clicks")
+        assert [one.raw for _, one in seen.ledger.rejected(SOURCE, "clicks")] == ["erased"]
+        assert list(seen.ledger.restated(SOURCE)) == []
+        seen.close()
+        for partition, entry in before.items():
+            same = evolve(after[partition], version=entry.version, files=entry.files)
+            assert same == entry
+        if isinstance(target, Verifiable):  # a reading again finds its place
+            target = self.sink(place).open(SOURCE, "r2")
+            deliver(target, a_day(2), [(shorn, plain(shorn, other[:1])), (TAGS, [])])
+            target.close()
+            assert len(self.found(place, shorn)) == len(hostile) + 1
+
+    def test_values_of_merged_rows_are_erased(self, place: Path) -> None:
+        """
+        Of a stream that is merged by key, and of one derived from it; a later day is merged into what is left.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        if not isinstance(target, Erasing):
+            target.close()
+            pytest.skip("the target cannot erase values")
+        _deliver_leads(target)
+        assert _erase(target, OF_LEADS, "leads").rows == 4
+        target.close()
+
+        leads, answers = (one.layout for one in OF_LEADS)
+        assert self.found(place, leads) == plain(leads, [lead(1), lead(2)])
+        assert self.found(place, answers) == plain(answers, [answer(1, "a", ""), answer(2, "a", "")])
+        self._assert_agrees(place, "leads")
+        target = self.sink(place).open(SOURCE, "r2")
+        deliver(target, a_lead_day(3), [(leads, plain(leads, [lead(2), lead(3)])), (answers, [])])
+        target.finish("leads")
+        target.close()
+        assert self.found(place, leads) == plain(leads, [lead(1), lead(2), lead(3)])
+
+    def test_killed_while_values_are_erased(self, place: Path) -> None:
+        """
+        Whenever it is killed, each partition has its former rows or the erased ones, and a ledger that agrees; doing it
+        again completes it.
+        """
+        days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2)}
+        shorn = OF_CLICKS[0].layout
+        for number, point in enumerate(self.erase_points):
+            here = place / str(number)
+            sink = self.sink(here)
+            target = sink.open(SOURCE, "r1")
+            for day, rows in days.items():
+                deliver(target, day, [(CLICKS, rows), (TAGS, [])])
+            target.close()
+
+            def work(sink: Sink = sink) -> None:
+                _erase(sink.open(SOURCE, "r2"), OF_CLICKS)
+
+            assert killed_at(point, work), f"{point} was never reached"
+
+            target = sink.open(SOURCE, "r3")
+            self._assert_agrees(here, "clicks", target)
+            assert _erase(target, OF_CLICKS).left == ()
+            target.close()
+            self._assert_agrees(here, "clicks")
+            expected = [{**row, "offer": None} for rows in days.values() for row in rows]
+            assert self.found(here, shorn) == plain(shorn, expected), point
+
+    def test_killed_while_values_of_merged_rows_are_erased(self, place: Path) -> None:
+        """
+        The same for a stream that is merged by key: no day is missing afterwards.
+        """
+        for number, point in enumerate(self.erase_merged_points or self.erase_points):
+            here = place / str(number)
+            sink = self.sink(here)
+            target = sink.open(SOURCE, "r1")
+            _deliver_leads(target)
+            target.close()
+
+            def work(sink: Sink = sink) -> None:
+                _erase(sink.open(SOURCE, "r2"), OF_LEADS, "leads")
+
+            assert killed_at(point, work), f"{point} was never reached"
+
+            target = sink.open(SOURCE, "r3")
+            self._assert_agrees(here, "leads", target)
+            assert _erase(target, OF_LEADS, "leads").left == ()
+            target.close()
+            self._assert_agrees(here, "leads")
+            leads, answers = (one.layout for one in OF_LEADS)
+            assert self.found(here, leads) == plain(leads, [lead(1), lead(2)]), point
+            assert self.found(here, answers) == plain(answers, [answer(1, "a", ""), answer(2, "a", "")]), point
+
+    def _assert_agrees(self, place: Path, stream: str, target: Target | None = None) -> None:
+        """The target holds what its ledger says, of both delivered days."""
+        seen = target or self.sink(place).open_readonly(SOURCE)
+        assert seen is not None
+        assert seen.ledger is not None
+        entries = list(seen.ledger.entries(SOURCE, stream).values())
+        assert [entry.state for entry in entries] == ["delivered"] * 2
+        assert all(seen.is_intact(entry) for entry in entries)
+        assert isinstance(seen, Verifiable)
+        assert list(seen.verify(stream, entries)) == []
+        if target is None:
+            seen.close()
 
     # --- ledger and lock --------------------------------------------------------------------------------------------
 

@@ -17,7 +17,19 @@ from typing import Any, TypeVar
 
 import pyarrow as pa
 from attrs import define, field, frozen
-from penstock import Batch, Column, Discrepancy, Layout, LedgerEntry, Partition, SinkError, TargetError, fault_point
+from penstock import (
+    Batch,
+    Column,
+    Discrepancy,
+    Erased,
+    Erasure,
+    Layout,
+    LedgerEntry,
+    Partition,
+    SinkError,
+    TargetError,
+    fault_point,
+)
 from penstock.ledger import Kept
 
 from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
@@ -237,6 +249,45 @@ class DuckTarget:
             if Decimal(total) != entry.sums[name]:
                 return f"the sum of {name} is {total}, {entry.sums[name]} was delivered"
         return ""
+
+    def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
+        """See :class:`penstock.sinks.Erasing`: one transaction; the columns stay, and are null."""
+        rows = 0
+        with self.database.transaction():
+            for erasure in erasures:
+                rows += self._erase(erasure)
+            fault_point("duckdb.written")
+            for entry in entries:
+                self.ledger.deliver(entry)
+            fault_point("duckdb.recorded")
+        self.database.run("checkpoint")  # else the former values stay in the log beside the file
+        fault_point("duckdb.committed")
+        return Erased(rows=rows)
+
+    def _erase(self, erasure: Erasure) -> int:
+        table, types = self.table(erasure.layout.stream), self._types(erasure.layout.stream)
+        lost: set[int] = set()
+        for name in [one for one in erasure.nested if one in types]:
+            found = self.database.run(
+                f"select rowid, {quoted(name)} from {table} where {quoted(name)} is not null"
+            ).rows
+            cleaned = [(place, text, erasure.nested[name](text)) for place, text in found]
+            changed = [(place, new) for place, text, new in cleaned if new != text]
+            if changed:
+                places, texts = ([one[number] for one in changed] for number in (0, 1))
+                self.database.run(
+                    f"update {table} as o set {quoted(name)} = n.text from (select unnest(cast(? as bigint[])) as "
+                    "place, unnest(cast(? as varchar[])) as text) n where o.rowid = n.place",
+                    [places, texts],
+                )
+            lost.update(place for place, _ in changed)
+        gone = [name for name in erasure.columns if name in types]
+        if gone:
+            some = " or ".join(f"{quoted(name)} is not null" for name in gone)
+            lost.update(place for (place,) in self.database.run(f"select rowid from {table} where {some}").rows)
+            nulls = ", ".join(f"{quoted(name)} = null" for name in gone)
+            self.database.run(f"update {table} set {nulls} where {some}")
+        return len(lost)
 
     def finish(self, stream: str) -> None:
         """Changes are merged by each commit."""

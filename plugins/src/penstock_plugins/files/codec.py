@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Protocol
 
 from attrs import field, frozen
-from penstock import Layout
+from penstock import Erasure, Layout
 
 from penstock_plugins.files.disk import Draft, file_errors
 from penstock_plugins.unfit import Unfit
@@ -72,6 +72,12 @@ class Codec(Protocol):
     def encoder(self, layout: Layout) -> Encoder: ...
 
     def read(self, file: BinaryIO) -> Records: ...
+
+    def erased(self, file: BinaryIO, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
+        """
+        The bytes of a file of the same records without what is erased, piece by piece; with each, how many records
+        lost a value. ValueError when the file is damaged.
+        """
 
     def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
         """Whether the file, by its first record or its header, is of this format and has these columns."""

@@ -9,7 +9,7 @@ have (naive ones without). A NUL inside a text is written as U+2400, since most 
 import codecs
 import csv
 import re
-from collections.abc import Callable, Hashable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from datetime import datetime
 from functools import cached_property
 from io import StringIO
@@ -19,7 +19,7 @@ from typing import Any, BinaryIO
 
 import msgspec
 from attrs import field, frozen
-from penstock import Column, Layout
+from penstock import Column, Erasure, Layout
 
 from penstock_plugins.files.codec import TextEncoder
 from penstock_plugins.nested import json_texts
@@ -64,8 +64,8 @@ class Csv:
         dialect = {"delimiter": self.delimiter, "lineTerminator": "\r\n", "quoteChar": '"', "doubleQuote": True}
         return {"format": "csv", "mediatype": "text/csv", "encoding": "utf-8", "dialect": dialect}
 
-    def _header(self, layout: Layout) -> bytes:
-        names = self.delimiter.join(f'"{column.name}"' for column in layout.columns)
+    def _header(self, columns: Iterable[str]) -> bytes:
+        names = self.delimiter.join(f'"{name}"' for name in columns)
         return (codecs.BOM_UTF8 if self.bom else b"") + names.encode() + b"\r\n"
 
     def encoder(self, layout: Layout) -> TextEncoder:
@@ -76,7 +76,7 @@ class Csv:
             as_json = _as_json(columns) if rows and self.delimiter == "," else None
             return self._written(columns) if as_json is None else as_json
 
-        return TextEncoder(self._header(layout), encode)
+        return TextEncoder(self._header(column.name for column in layout.columns), encode)
 
     def _cells(self, column: Column) -> "Cells":
         if column.type == "text" and self.escape_formulas:
@@ -94,6 +94,24 @@ class Csv:
 
     def read(self, file: BinaryIO) -> "CsvRecords":
         return CsvRecords(file, self.delimiter)
+
+    def erased(self, file: BinaryIO, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
+        records = CsvRecords(file, self.delimiter)
+        names = records.columns
+        kept = [place for place, name in enumerate(names) if name not in erasure.columns]
+        gone = [place for place, name in enumerate(names) if name in erasure.columns]
+        nested = [(place, erasure.nested[name]) for place, name in enumerate(names) if name in erasure.nested]
+        yield self._header(names[place] for place in kept), 0
+        for block in records:
+            rows = records.cells(block)
+            lost = [any(row[place] for place in gone) for row in rows]
+            for place, clean in nested:
+                for number, row in enumerate(rows):
+                    if row[place] and (cleaned := clean(_text_of(row[place]))) != _text_of(row[place]):
+                        lost[number] = True
+                        row[place] = "" if cleaned is None else _cell_of(cleaned)
+            lines = [self.delimiter.join([row[place] for place in kept]) + "\r\n" for row in rows]
+            yield "".join(lines).encode(), sum(lost)
 
     def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
         try:
@@ -144,6 +162,15 @@ def _empty_nulls(column: Sequence[Any]) -> Sequence[Any]:
 def _unquoted_nulls(column: Sequence[Any]) -> Sequence[Any]:
     """A column for csv.writer: no quotes around nulls and booleans."""
     return [_UNQUOTED[value] if value is None or value is True or value is False else value for value in column]
+
+
+def _text_of(cell: str) -> str:
+    """The text of a cell as it is written."""
+    return cell[1:-1].replace('""', '"') if cell.startswith('"') else cell
+
+
+def _cell_of(text: str) -> str:
+    return '"' + text.replace('"', '""') + '"'
 
 
 # --- reading, to merge ----------------------------------------------------------------------------------------------
@@ -204,14 +231,17 @@ class CsvRecords:
             raise ValueError("a record is not closed")
         return keys
 
+    def cells(self, block: Sequence[bytes]) -> list[list[str]]:
+        """The cells of each record as they are written, quotes included."""
+        return [self._cell.findall(record.decode().rstrip("\r\n")) for record in block]
+
     def chosen(self, block: list[bytes], chosen: Sequence[bool], layout: Layout) -> list[bytes]:
         block = list(compress(block, chosen))
         declared = tuple(column.name for column in layout.columns)
         if declared == self.columns:
             return block
         places = [self.columns.index(name) if name in self.columns else None for name in declared]
-        cells = [self._cell.findall(record.decode().rstrip("\r\n")) for record in block]
         return [
             (self.delimiter.join("" if place is None else row[place] for place in places) + "\r\n").encode()
-            for row in cells
+            for row in self.cells(block)
         ]

@@ -10,12 +10,14 @@ from typing import Any, BinaryIO
 
 import msgspec
 from attrs import field, frozen
-from penstock import Layout
+from penstock import Erasure, Layout
 
 from penstock_plugins.files.codec import TextEncoder
 
 _BLOCK_BYTES = 1 << 20
 _encoder = msgspec.json.Encoder(decimal_format="number")
+_NULL = msgspec.Raw(b"null")
+_MEMBERS = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _text_encoder = msgspec.json.Encoder(decimal_format="string")
 
 
@@ -35,6 +37,15 @@ class JsonLines:
     def read(self, file: BinaryIO) -> "JsonRecords":
         return JsonRecords(file)
 
+    def erased(self, file: BinaryIO, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
+        for block in JsonRecords(file):
+            try:
+                rows = _MEMBERS.decode_lines(b"".join(block))
+            except (msgspec.DecodeError, UnicodeDecodeError) as error:
+                raise ValueError(str(error)) from error
+            lost = sum([_erase(row, erasure) for row in rows])
+            yield _encoder.encode_lines(rows), lost
+
     def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
         try:
             first = msgspec.json.decode(file.readline(_BLOCK_BYTES))
@@ -51,6 +62,22 @@ def encode_lines(rows: Sequence[Any], *, decimals_as_text: bool = False) -> byte
         # A nested part that was kept byte for byte holds a line break; outside of texts JSON may be written without.
         return b"".join(msgspec.json.format(encoder.encode(row), indent=-1) + b"\n" for row in rows)
     return lines
+
+
+def _erase(row: dict[str, msgspec.Raw], erasure: Erasure) -> bool:
+    """Erase values of a record, in place; whether it lost one. All other values keep their bytes."""
+    gone = [row.pop(name, _NULL) for name in erasure.columns]
+    lost = any(bytes(value) != b"null" for value in gone)
+    for name, clean in erasure.nested.items():
+        text = bytes(row.get(name, _NULL)).decode()
+        if text == "null" or (cleaned := clean(text)) == text:
+            continue
+        lost = True
+        if cleaned is None:
+            del row[name]
+        else:
+            row[name] = msgspec.Raw(cleaned.encode())
+    return lost
 
 
 @frozen

@@ -11,9 +11,10 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any, BinaryIO
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from attrs import define, field, frozen
-from penstock import Layout
+from penstock import Erasure, Layout
 
 from penstock_plugins.arrow.columns import SCALE, Columns, described
 from penstock_plugins.arrow.fitting import Fitting
@@ -23,6 +24,7 @@ ROW_GROUP_BYTES = 8 << 20
 """Columns in memory before they are written as a row group: for each partition that is being written."""
 
 _BLOCK_ROWS = 16_384
+_ABOUT = "penstock.columns"
 _DAMAGE = (pa.ArrowException, OSError)
 
 
@@ -44,6 +46,13 @@ class Parquet:
 
     def read(self, file: BinaryIO) -> "ParquetRecords":
         return ParquetRecords(file, self.decimal_scale)
+
+    def erased(self, file: BinaryIO, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
+        try:
+            with pq.ParquetFile(file) as found:
+                yield from _erased(found, erasure)
+        except _DAMAGE as error:
+            raise ValueError(str(error)) from error
 
     def holds(self, file: BinaryIO, columns: Sequence[str]) -> bool:
         try:
@@ -88,13 +97,8 @@ class ParquetEncoder:
 
     def begin(self) -> bytes:
         layout, schema = self.rows_of.columns.layout, self.rows_of.columns.schema
-        about = {"penstock.columns": json.dumps(described(layout), ensure_ascii=False)}
-        self._writer = pq.ParquetWriter(
-            self._pipe,
-            schema.with_metadata({**schema.metadata, **about}),
-            compression="zstd",
-            use_dictionary=_repetitive(layout),
-        )
+        about = {_ABOUT: json.dumps(described(layout), ensure_ascii=False)}
+        self._writer = _writer(self._pipe, schema.with_metadata({**schema.metadata, **about}), layout)
         return self._pipe.taken()
 
     @property
@@ -123,10 +127,45 @@ class ParquetEncoder:
         self._batches, self._size = [], 0
 
 
-def _repetitive(layout: Layout) -> list[str]:
-    """The columns whose values are written once and then by number: all but a key, whose values differ."""
+def _writer(pipe: _Pipe, schema: Any, layout: Layout) -> Any:
+    """Values are written once and then by number in all columns but a key, whose values differ."""
     unique = layout.key if len(layout.key) == 1 else ()
-    return [column.name for column in layout.columns if column.name not in unique]
+    repetitive = [name for name in schema.names if name not in unique]
+    return pq.ParquetWriter(pipe, schema, compression="zstd", use_dictionary=repetitive)
+
+
+def _erased(found: Any, erasure: Erasure) -> Iterator[tuple[bytes, int]]:
+    """See :meth:`Parquet.erased`; the row groups stay."""
+    former = found.schema_arrow
+    gone = [name for name in former.names if name in erasure.columns]
+    schema = pa.schema([one for one in former if one.name not in gone], metadata=_without(former.metadata, gone))
+    pipe = _Pipe()
+    writer = _writer(pipe, schema, erasure.layout)
+    for number in range(found.num_row_groups):
+        group = found.read_row_group(number)
+        lost = pa.array([False] * len(group), pa.bool_())
+        for name in gone:
+            lost = pc.or_(lost, group.column(name).is_valid())
+        for name in [one for one in erasure.nested if one in schema.names]:
+            texts = group.column(name).to_pylist()
+            cleaned = [None if text is None else erasure.nested[name](text) for text in texts]
+            lost = pc.or_(lost, pa.array([new != text for new, text in zip(cleaned, texts, strict=True)], pa.bool_()))
+            group = group.set_column(
+                group.schema.get_field_index(name), schema.field(name), [pa.array(cleaned, schema.field(name).type)]
+            )
+        writer.write_table(group.select(schema.names).cast(schema), row_group_size=len(group))
+        yield pipe.taken(), pc.sum(lost).as_py() or 0
+    writer.close()
+    yield pipe.taken(), 0
+
+
+def _without(metadata: Any, columns: Sequence[str]) -> dict[bytes, bytes]:
+    """A file's metadata without the descriptions of these columns."""
+    kept = dict(metadata or {})
+    if about := kept.get(_ABOUT.encode()):
+        described_ = [one for one in json.loads(about) if one["name"] not in columns]
+        kept[_ABOUT.encode()] = json.dumps(described_, ensure_ascii=False).encode()
+    return kept
 
 
 @frozen

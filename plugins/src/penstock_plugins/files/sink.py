@@ -21,21 +21,28 @@ transaction and their deliveries in another, and a directory that several of the
 once per run, by ``finish`` or, after a crash, by the next opening: intent, renames, then all days delivered at once.
 Merging a day again has no effect, so an interrupted merge is repeated.
 
+**An erasure** of values rewrites files by the same steps. An account's file of a changes stream then has an intent
+without staged days: it is completed if its files are in place or still staged, else taken back.
+
 The names passed to :func:`fault_point` are the moments at which the tests kill the process.
 """
 
 import errno
+import gzip
 import os
+import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from secrets import token_hex
-from typing import BinaryIO, ClassVar
+from typing import BinaryIO, ClassVar, cast
 
 from attrs import define, evolve, field, frozen
 from penstock import (
     Batch,
     Discrepancy,
+    Erased,
+    Erasure,
     Layout,
     LedgerEntry,
     LedgerFile,
@@ -51,6 +58,7 @@ from penstock.ledger import Kept
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
 from penstock_plugins.files.disk import (
+    Draft,
     alone,
     checksum_of,
     file_errors,
@@ -74,6 +82,7 @@ MARK = ".penstock"
 MARK_TEXT = b"penstock writes and replaces the files of this directory\n"
 LAYOUT = "2"  # of the directories, see :meth:`FileTarget._move_to_this_layout`
 LEDGER = "ledger.sqlite"
+ERASED_AT_ONCE = 100  # partitions whose files are rewritten before they are put into place together
 
 
 @frozen(kw_only=True)
@@ -421,7 +430,7 @@ class FileTarget:
             make_directories(self._drafts, mode=0o700)
         return RecordDraft(self._drafts / token_hex(8), self.codec.encoder(layout), compress=compress)
 
-    def _file(self, place: str, draft: RecordDraft) -> LedgerFile:
+    def _file(self, place: str, draft: RecordDraft | Draft) -> LedgerFile:
         """A finished draft and its final place; without rows there is no file."""
         if not draft.finish():
             return LedgerFile(path=place)
@@ -625,6 +634,121 @@ class FileTarget:
                     with suppress(OSError):
                         (self.directory / file.staged).unlink()
 
+    # --- erasure ----------------------------------------------------------------------------------------------------
+
+    def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
+        """
+        See :class:`penstock.sinks.Erasing`. A file without such a value stays as it is; one that is not as its ledger
+        row says is left.
+        """
+        layouts = [one.layout for one in erasures]
+        for layout in layouts:
+            self._claim(layout)
+            self._changed.add(file_name(layout.stream))  # its description has these columns
+        self._layouts[layouts[0].stream] = layouts
+        by_directory = {file_name(one.layout.stream): one for one in erasures}
+        rows = 0
+        left: list[Discrepancy] = []
+        if layouts[0].kind == "changes":
+            lost: set[Partition] = set()
+            for account in dict.fromkeys(account_of(entry.partition) for entry in entries):
+                merged = self.ledger.merge(self.source, account)
+                if merged is not None and (what := self._altered(merged.files)):
+                    lost.add(account)
+                    left.append(Discrepancy(partition=account, what=what))
+                elif merged is not None:
+                    rows += self._erase_merged(merged, by_directory)
+            self.ledger.deliver_all([entry for entry in entries if account_of(entry.partition) not in lost])
+            return Erased(rows=rows, left=tuple(left))
+        for start in range(0, len(entries), ERASED_AT_ONCE):
+            group: list[_Commit] = []
+            unsynced: dict[Path, None] = {}
+            for entry in entries[start : start + ERASED_AT_ONCE]:
+                if what := self._altered(entry.files):
+                    left.append(Discrepancy(partition=entry.partition, what=what))
+                    continue
+                count, files = self._erased(entry.files, by_directory)
+                rows += count
+                if files == entry.files:
+                    group.append(_Commit(recorded=entry, entry=entry))
+                    continue
+                fault_point("files.staged")
+                intended = evolve(entry, state="intended", files=files)
+                group.append(
+                    _Commit(recorded=intended, entry=entry, intended=evolve(intended, version=entry.version + 1))
+                )
+            self._all_at_once(group)
+            self._deliver([one for one in group if one.intended is not None], unsynced)
+            for one in group:
+                if one.error is not None:
+                    raise one.error
+        return Erased(rows=rows, left=tuple(left))
+
+    def _altered(self, files: Sequence[LedgerFile]) -> str | None:
+        """In which way a file that is there differs from its ledger row, and what to do then."""
+        there = [file for file in files if file.size is not None and (self.directory / file.path).exists()]
+        found = self._difference(there)
+        if found is None:
+            return None
+        return f"{found}. Move the file away, so that the day is read again; or run penstock verify --repair first"
+
+    def _erase_merged(self, merged: Merge, by_directory: Mapping[str, Erasure]) -> int:
+        """Erase values in an account's files; the number of records that lost one."""
+        rows, files = self._erased(merged.files, by_directory)
+        if files == merged.files:
+            return 0
+        fault_point("merge.written")
+        meant = evolve(merged, meant=files)
+        self.ledger.intend_merge(meant)
+        fault_point("merge.intended")
+        self._complete_merge(meant)
+        return rows
+
+    def _complete_merge(self, meant: Merge) -> None:
+        """Put the files of an intent without staged days into place."""
+        assert meant.meant is not None
+        unsynced: dict[Path, None] = {}
+        self._put(meant.meant, unsynced)
+        self._sync(unsynced)
+        fault_point("files.in_place")
+        self.ledger.deliver_merge(meant, ())
+        fault_point("merge.delivered")
+
+    def _erased(
+        self, files: Sequence[LedgerFile], by_directory: Mapping[str, Erasure]
+    ) -> tuple[int, tuple[LedgerFile, ...]]:
+        """The number of records that lost a value, and the files, the rewritten ones at their temporary places."""
+        rows = 0
+        found: list[LedgerFile] = []
+        for file in files:
+            erasure = by_directory.get(file.path.split("/")[1])
+            path = self.directory / file.path
+            lost, draft = 0, None
+            if erasure is not None and file.size is not None and path.exists():
+                lost, draft = self._rewritten(path, erasure)
+            found.append(file if draft is None else self._file(file.path, draft))
+            rows += lost
+        return rows, tuple(found)
+
+    def _rewritten(self, path: Path, erasure: Erasure) -> tuple[int, Draft | None]:
+        """The number of records of a file that lose a value, and a draft of it without these; None where none does."""
+        with file_errors(self._drafts):
+            make_directories(self._drafts, mode=0o700)
+        draft = Draft(self._drafts / token_hex(8), compress=path.suffix == ".gz")
+        lost = 0
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                for content, count in self.codec.erased(cast(BinaryIO, file), erasure):
+                    draft.write(content)
+                    lost += count
+        except (EOFError, ValueError, OSError, zlib.error) as error:
+            draft.discard()
+            raise SinkError(f"{path} cannot be rewritten: {error}. It was not touched.") from error
+        if not lost:
+            draft.discard()
+            return 0, None
+        return lost, draft
+
     # --- after a crash ----------------------------------------------------------------------------------------------
 
     def settle(self) -> None:
@@ -643,6 +767,8 @@ class FileTarget:
                 self.ledger.forget(self.source, [entry.partition])
         for stream in waiting:
             self._merge_days(stream)
+        for merged in self.ledger.merges(self.source):
+            self._settle_erasure(merged)
         self._remove_orphans()
 
     def _settle_intent(self, entry: LedgerEntry) -> None:
@@ -669,6 +795,15 @@ class FileTarget:
             if not (self._there(file) or (found.meant is not None and self._there(before))):
                 self.ledger.forget_merge(found)
                 return
+
+    def _settle_erasure(self, found: Merge) -> None:
+        """Complete or take back the intent to replace an account's files, where no staged day is merged into them."""
+        if found.meant is None:
+            return
+        if self._can_be_put(found.meant):
+            self._complete_merge(found)
+        else:
+            self.ledger.deliver_merge(evolve(found, meant=found.files), ())
 
     def _can_be_put(self, files: Sequence[LedgerFile]) -> bool:
         """Whether each file is in place already, or still staged, or only has to be removed."""

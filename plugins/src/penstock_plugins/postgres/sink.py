@@ -26,6 +26,8 @@ from attrs import field, frozen
 from penstock import (
     Adoption,
     Discrepancy,
+    Erased,
+    Erasure,
     Layout,
     LedgerEntry,
     Part,
@@ -42,6 +44,7 @@ from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look
 from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql
 from penstock_plugins.postgres.differences import NotStoredError
+from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger, division_of
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.tables import (
@@ -306,6 +309,29 @@ class PostgresTarget:
                 if known.of_stream == stream:
                     merged = self.ledger.merged_rows(self.source, known.stream)
                     yield from verified(self.database, self.source, known, entries, merged)
+
+    def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
+        """See :class:`penstock.sinks.Erasing`: one transaction for the rows and the ledger."""
+        rows = 0
+        with self.database.explained(), self.database.transaction():
+            known = {one.stream: one for one in self.ledger.known(self.source)}
+            for erasure in erasures:
+                table = known.get(erasure.layout.stream)
+                found = located(self.database, self.source, table) if table is not None else None
+                if table is None or found is None:
+                    continue
+                if not found.ours:
+                    raise TargetError(
+                        f"{self.database.place}: the table {table.schema}.{table.table} is not recognised as that of "
+                        f"{self.source}.{table.stream}. Adopt it first: penstock check {self.source} --adopt "
+                        f"{table.schema}.{table.table}. Nothing of the stream was erased."
+                    )
+                rows += erase(self.database, self.source, found, erasure)
+            fault_point("postgres.erased")
+            for entry in entries:
+                self.ledger.deliver(entry)
+        fault_point("postgres.committed")
+        return Erased(rows=rows)
 
     def advice(self) -> list[str]:
         """The indexes that tables of an earlier version lack, each once."""

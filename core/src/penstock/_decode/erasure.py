@@ -1,0 +1,63 @@
+"""
+What must go from rows that an earlier reading delivered with personal data, so that they are as one of today.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from penstock._decode.compiled import Compiled
+from penstock._decode.nested import cleaner
+from penstock._decode.page import EXACT_JSON, PLAIN
+from penstock.sinks import EXTRA, Erasure
+
+
+def erasures_of(shape: Compiled) -> tuple[Erasure, ...]:
+    """Of a stream that is compiled without personal data, and of the streams derived from it."""
+    return tuple(map(_erasure, shape.streams))
+
+
+def _erasure(shape: Compiled) -> Erasure:
+    handling = shape.handling
+    columns = tuple(name for name, column in shape.columns.items() if column.personal and name in handling.hidden)
+    nested = {
+        name: _on_text(cleaner(column.hidden_personal))
+        for name, column in shape.columns.items()
+        if column.hidden_personal and name not in columns
+    }
+    if not handling.extra:
+        columns = (*columns, EXTRA)
+    elif not handling.unknown or handling.extra_masks:
+        nested[EXTRA] = _on_text(_extra(shape))
+    return Erasure(layout=shape.layout, columns=columns, nested=nested)
+
+
+def _extra(shape: Compiled) -> Callable[[Any], Any]:
+    """Values that did not fit a delivered column stay, unknown members only where these are kept; both masked."""
+    handling = shape.handling
+    hidden = {column.member for name, column in shape.columns.items() if name in handling.hidden}
+    known = {column.member for name, column in shape.columns.items() if name not in handling.hidden}
+
+    def clean(value: Any) -> Any:
+        if not isinstance(value, dict):
+            return None
+        kept = {
+            name: item for name, item in value.items() if name in known or (handling.unknown and name not in hidden)
+        }
+        return handling.extra_masks.apply(kept) or None
+
+    return clean
+
+
+def _on_text(clean: Callable[[Any], Any]) -> Callable[[str], str | None]:
+    """``clean``, which may change its argument, for a JSON text; numbers keep their digits."""
+
+    def clean_text(text: str) -> str | None:
+        value = PLAIN.decode(text)
+        before = EXACT_JSON.encode(value)
+        cleaned = clean(value)
+        if cleaned is None:
+            return None
+        after = EXACT_JSON.encode(cleaned)
+        return text if after == before else after.decode()
+
+    return clean_text

@@ -1,0 +1,307 @@
+"""
+``forget``: drop readings, delete rows, erase personal columns in what was delivered.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime
+
+from attrs import evolve, frozen
+
+from penstock._config import SinkChoice
+from penstock._config.source import ConfiguredSource
+from penstock._decode.erasure import erasures_of
+from penstock._plan.planner import fingerprint, zone_memory, zone_of
+from penstock._plan.selection import chosen_streams
+from penstock._read.components import components_of
+from penstock._run.commit import GROUP_PARTITIONS
+from penstock._run.runner import run_id
+from penstock._util.text import did_you_mean
+from penstock.connector import Stream
+from penstock.errors import UsageError
+from penstock.model import Partition, Rejected
+from penstock.project.ledgers import Days, account_of, holds, targets
+from penstock.project.results import Forgotten
+from penstock.project.setup import Notice, Setup
+from penstock.sinks import Erasing, Grouping, Layout, Ledger, LedgerEntry, Restatement, Target
+
+FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
+
+
+@frozen(kw_only=True)
+class _Opened:
+    """A target that is locked for a source."""
+
+    choice: SinkChoice
+    target: Target
+    ledger: Ledger
+
+    @property
+    def shown(self) -> str:
+        return self.choice.shown
+
+
+@contextmanager
+def _opened(setup: Setup, source: str, to: str | None, notice: Notice) -> Iterator[list[_Opened]]:
+    """
+    The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
+    if there is no other one.
+    """
+    with ExitStack() as stack:
+        found: list[_Opened] = []
+        without: list[str] = []
+        for viewed in targets(setup, source, to, notice, used_by_source=True):
+            choice = viewed.choice
+            sink = choice.kind.open(choice.settings)
+            if not getattr(sink, "keeps_ledger", True):
+                without.append(choice.shown)
+                continue
+            if (view := sink.open_readonly(source)) is None:
+                continue
+            view.close()
+            target = sink.open(source, run_id(datetime.now(UTC)))
+            stack.callback(target.close)
+            assert target.ledger is not None  # else ``keeps_ledger`` is false
+            found.append(_Opened(choice=choice, target=target, ledger=target.ledger))
+        for shown in without:
+            text = f"{shown} keeps no ledger: the next run reads everything, and writes it anew"
+            if not found:
+                raise UsageError(text)
+            notice(f"{text}. It was left as it is")
+        yield found
+
+
+def _streams_of(found: Sequence[_Opened], source: str, stream: str | None) -> list[str]:
+    """The streams with a row in a ledger; ``stream``: this one only. Raises UsageError where there is none."""
+    known = sorted({name for one in found for owner, name in one.ledger.sources() if owner == source})
+    if not known:
+        where = ", ".join(one.shown for one in found)
+        raise UsageError(f"nothing of {source} was delivered{' to ' if where else ''}{where} yet")
+    if stream is not None and stream not in known:
+        raise UsageError(
+            f"no {source}.{stream} was delivered yet.{did_you_mean(stream, known)} There is {', '.join(known)}; a "
+            "stream that travels with its parent is forgotten with it"
+        )
+    return known if stream is None else [stream]
+
+
+# --- readings and rows ------------------------------------------------------------------------------------------------
+
+
+def forget(
+    setup: Setup,
+    source: str,
+    stream: str,
+    to: str | None,
+    days: Days,
+    notice: Notice,
+    *,
+    rows: bool = False,
+    dry_run: bool = False,
+) -> list[Forgotten]:
+    """
+    Drop the readings of partitions from every target; what was delivered stays in place, unless ``rows``.
+
+    Every target is locked and examined before anything is forgotten in one. Raises UsageError.
+    """
+    layouts = _layouts(setup, source, stream, notice) if rows else ()
+    if days.since is not None and days.until is not None and days.since > days.until:
+        raise UsageError(f"--since {days.since} is after --until {days.until}")
+    with _opened(setup, source, to, notice) as found:
+        for one in found if rows else ():
+            if not getattr(one.target, "deletes_rows", True):
+                raise UsageError(
+                    f"{one.shown}: penstock cannot delete rows there. Delete them with the means of that place; "
+                    "without --rows, the days are read again"
+                )
+        _streams_of(found, source, stream)
+        chosen = [(one, _chosen(one.ledger, source, stream, days, rows=rows)) for one in found]
+        if dry_run:
+            return [Forgotten(target=one.shown, stream=stream, partitions=len(those)) for one, those in chosen]
+        forgotten = []
+        for one, partitions in chosen:
+            if layouts:
+                _delete_rows(one.target, one.ledger, source, partitions, layouts)
+            for report in one.ledger.pending(source, stream):
+                if any(partition in partitions for partition in report.partitions):
+                    one.ledger.drop(report)  # else the next run would adopt a report that was made before
+            count = one.ledger.forget(source, partitions)
+            forgotten.append(Forgotten(target=one.shown, stream=stream, partitions=count))
+        return forgotten
+
+
+def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[Layout, ...]:
+    """The layouts of a stream whose rows can be deleted. Raises UsageError for one that is merged by key."""
+    (configured,), _ = setup.configured([source], notice=notice)
+    chosen_streams(configured, [stream])  # raises for an unknown one
+    found = configured.stream(stream)
+    if found.kind == "changes" or found.derived is not None:
+        raise UsageError(
+            f"{source}.{stream}: its rows are merged by key or travel with a parent, so those of some days cannot be "
+            "deleted"
+        )
+    return components_of(configured, found, ()).shape.layouts
+
+
+def _delete_rows(
+    target: Target, ledger: Ledger, source: str, partitions: Sequence[Partition], layouts: Sequence[Layout]
+) -> None:
+    """Replace each partition by no rows, as a reading without records would. Raises the first error."""
+    now = datetime.now(UTC)
+    own_id = f"{FORGOTTEN}{run_id(now)}"
+    entries = ledger.entries(source, layouts[0].stream)
+    for start in range(0, len(partitions), GROUP_PARTITIONS):
+        commits = [
+            (
+                target.begin(layouts, partition),
+                LedgerEntry(
+                    source=source,
+                    partition=partition,
+                    state="delivered",
+                    run_id=own_id,
+                    read_at=now,
+                    version=entries[partition].version,
+                    kind=layouts[0].kind,
+                    replaces=entries[partition],
+                ),
+            )
+            for partition in partitions[start : start + GROUP_PARTITIONS]
+        ]
+        if isinstance(target, Grouping):
+            for done in target.commit_group(commits):
+                if isinstance(done, Exception):
+                    raise done
+        else:
+            for writer, entry in commits:
+                writer.commit(entry)
+    target.finish(layouts[0].stream)
+
+
+def deleted(ledger: Ledger, source: str) -> dict[Partition, Restatement]:
+    """The partitions whose rows ``forget`` deleted, and that were not read again: each with what it changed."""
+    last = {one.partition: one for one in ledger.restated(source)}
+    found = {partition: one for partition, one in last.items() if one.run_id.startswith(FORGOTTEN)}
+    for stream in {partition.stream for partition in found}:
+        for partition in ledger.entries(source, stream):
+            found.pop(partition, None)
+    return found
+
+
+def _chosen(ledger: Ledger, source: str, stream: str, days: Days, *, rows: bool) -> list[Partition]:
+    unbounded = (days.since is None or days.until is None) and not (rows and days.accounts)
+    if unbounded and any(counts.first_day is not None for counts in ledger.counts(source, stream)):
+        raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
+    return [
+        partition
+        for partition in ledger.entries(source, stream, since=days.since, until=days.until)
+        if holds(days.accounts, (value for _, value in account_of(partition)))
+    ]
+
+
+# --- personal columns -------------------------------------------------------------------------------------------------
+
+
+def erase_personal(
+    setup: Setup, source: str, stream: str | None, to: str | None, notice: Notice, *, dry_run: bool = False
+) -> list[Forgotten]:
+    """
+    Erase, in what was delivered, the values that the source leaves out today since they are personal.
+
+    Nothing is read again: a day that is final stays final. Every target is locked and examined before anything is
+    erased in one. ``notice`` gets what was left. Raises UsageError if the source still delivers personal columns.
+    """
+    (configured,), _ = setup.configured([source], notice=notice)
+    if configured.settings.include_personal:
+        raise UsageError(
+            f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "
+            f"them again. Set include_personal = false in [source.{source}] first."
+        )
+    with _opened(setup, source, to, notice) as found:
+        erased = []
+        for one in found:
+            if not isinstance(one.target, Erasing):
+                raise UsageError(f"{one.shown}: this kind of target cannot erase columns. Nothing was changed.")
+        declared = {one.name: one for one in configured.streams}
+        for name in _streams_of(found, source, stream):
+            if name not in declared:
+                notice(
+                    f"{source}.{name}: the connector has no such stream any more, so its personal columns are not "
+                    "known: nothing of it was erased"
+                )
+                erased += [_unknown(one, source, name) for one in found]
+                continue
+            erased += [_erased(one, configured, declared[name], notice, dry_run=dry_run) for one in found]
+        return erased
+
+
+def _unknown(one: _Opened, source: str, stream: str) -> Forgotten:
+    left = len(one.ledger.entries(source, stream))
+    return Forgotten(target=one.shown, stream=stream, partitions=0, left=left)
+
+
+def _erased(one: _Opened, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool) -> Forgotten:
+    shape = components_of(source, stream, ()).shape
+    erasures = erasures_of(shape)
+    entries = [entry for entry in one.ledger.entries(source.name, stream.name).values() if entry.delivered]
+    done = Forgotten(
+        target=one.shown,
+        stream=stream.name,
+        partitions=len(entries),
+        columns=tuple(
+            f"{erasure.layout.stream}.{name}" for erasure in erasures for name in (*erasure.columns, *erasure.nested)
+        ),
+    )
+    if dry_run or not entries:
+        return done
+    shapes = {each.layout.stream: each for each in shape.streams}
+    rejected: dict[Partition, list[Rejected]] = {}
+    for entry, record in one.ledger.rejected(source.name, stream.name):
+        if entry.partition.stream == stream.name:
+            # A record of a stream that is not declared any more is as unknown as one that cannot be read.
+            masked = shapes.get(record.stream, shape).rejects.erased(record)
+            rejected.setdefault(entry.partition, []).append(masked)
+    prints = _Fingerprints(source, stream, one.ledger)
+    assert isinstance(one.target, Erasing)
+    found = one.target.erase(
+        erasures,
+        [
+            evolve(
+                entry,
+                kind=stream.kind,
+                fingerprint=prints.of_today(entry),
+                rejected_records=tuple(rejected.get(entry.partition, ())),
+            )
+            for entry in entries
+        ],
+    )
+    for left in found.left:
+        notice(f"{one.shown}: {left.partition} was left as it is: {left.what}")
+    return evolve(done, rows=found.rows, left=len(found.left))
+
+
+class _Fingerprints:
+    """
+    The fingerprints of a stream's partitions: with today's settings, and with these but for ``include_personal``. A
+    partition of the latter is, once erased, as today's settings make it, so that it need not be read again.
+    """
+
+    def __init__(self, source: ConfiguredSource, stream: Stream, ledger: Ledger) -> None:
+        self._source, self._stream = source, stream
+        self._zones = {
+            (one.accounts_from[0], account): zone
+            for one in source.streams
+            if one.accounts_from is not None and one.zone_from is not None
+            for account, zone in map(zone_of, ledger.accounts(source.name, zone_memory(one)))
+        }
+        self._known: dict[str | None, tuple[str, str]] = {}
+
+    def of_today(self, entry: LedgerEntry) -> str:
+        account = entry.partition.as_dict().get(self._stream.account or "")
+        if account not in self._known:
+            listed = self._stream.accounts_from
+            zone = self._zones.get((listed[0], account)) if listed and account else None
+            settings = self._source.for_account(account, zone).settings
+            before = fingerprint(evolve(settings, include_personal=True), self._stream)
+            self._known[account] = (before, fingerprint(settings, self._stream))
+        before, now = self._known[account]
+        return now if entry.fingerprint == before else entry.fingerprint
