@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qs
+from urllib.parse import parse_qs, unquote
 
 import penstock_plugins
 import pytest
@@ -24,6 +24,7 @@ from penstock import (
     SourceSettings,
     Stream,
     UsageError,
+    mask,
     named,
     record,
 )
@@ -35,6 +36,7 @@ from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
 from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
+from penstock_plugins.tokens import HmacSigned
 
 jwt = pytest.importorskip("jwt", reason="needs the dependency group signatures")
 oauth1 = pytest.importorskip("oauthlib.oauth1", reason="needs the dependency group signatures")
@@ -116,6 +118,23 @@ def test_a_jwt_for_each_attempt_needs_no_login() -> None:
     assert signer.grant_request() is None
     assert claims_of(token, "store", "ec", "ES256")["iss"] == "team"
     assert "Authorization" in signed.masked
+
+
+def test_what_was_signed_is_masked_where_a_provider_repeats_it() -> None:
+    """
+    A JWT without its header, the JWT of a login, and the signature out of a header of OAuth 1.0a and of an HMAC.
+    """
+    signer = SignedJwt(private_key=Secret(keys("ec")[0]), issuer="team", audience="store", algorithm="ES256")
+    token = dict(signer.sign(READ, NOW, None).headers)["Authorization"].removeprefix("Bearer ")
+    login = a_login(grant="client_credentials")
+    (assertion,) = parse_qs((login.sign_login(login.grant_request(), NOW).body or b"").decode())["client_assertion"]
+    header = dict(OAuth1(consumer_key="app", consumer_secret=Secret("s3cr3t")).sign(READ, NOW, None).headers)
+    signature = header["Authorization"].partition('oauth_signature="')[2].partition('"')[0]
+    hashed = HmacSigned(secret=Secret("s3cr3t"), text="{path}", headers={"X-Auth": "HMAC app:{signature}"})
+    digest = dict(hashed.sign(READ, NOW, None).headers)["X-Auth"].rpartition(":")[2]
+
+    for value in (token, assertion, signature, unquote(signature), digest):
+        assert mask(f"refused: {value}!") == "refused: ***!"
 
 
 @pytest.mark.parametrize("key", ["no key", PEM.format("abc")])

@@ -243,6 +243,18 @@ def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse) -> N
     assert bag(warehouse.rows()) == bag(warehouse.truth()) + once
 
 
+def test_a_password_in_the_configuration_is_masked_in_what_the_target_prints(warehouse: Warehouse) -> None:
+    """
+    One that stands there as text is no reference to a secret, and the target may repeat it.
+    """
+    (warehouse.folder / "behaviour").write_text("dies at once")
+
+    found = warehouse.run(config={"password": "pl41n-in-the-file"})
+
+    assert "no route to the warehouse, password ***" in found.errors[0]["message"]
+    assert "pl41n" not in json.dumps(found.report)
+
+
 def test_secrets_reach_the_target_and_nothing_else(warehouse: Warehouse) -> None:
     """
     The configuration is a file that only this user can read, and that is gone afterwards; the ledger has no password.

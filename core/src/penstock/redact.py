@@ -75,7 +75,7 @@ def mask(text: str) -> str:
 
 def mask_temporarily(value: str) -> None:
     """
-    Mask a short-lived secret such as a signature. Only the last 64 are remembered, and only in their plain form.
+    Mask a short-lived secret such as a signature. Only the last 128 are remembered, and only in their plain form.
     """
     if len(value) >= 4 * SHORTEST_MASKED and value not in _known.passing:
         _known.passing.append(value)
@@ -195,7 +195,7 @@ class _Known:
         self._forms: dict[str, str] = {}  # value -> its pattern
         self._lock = threading.Lock()
         self._pattern: re.Pattern[str] | None = None
-        self.passing: deque[str] = deque(maxlen=64)
+        self.passing: deque[str] = deque(maxlen=128)
 
     def add(self, value: str) -> None:
         with self._lock:

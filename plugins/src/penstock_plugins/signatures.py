@@ -5,13 +5,15 @@ Each class imports its library when it is made, so that a missing one is reporte
 """
 
 import hashlib
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
-from urllib.parse import urlencode
+from urllib.parse import unquote, urlencode
 
 from attrs import evolve, field, frozen
 from penstock import ConfigError, Grant, Request, Secret, Unsigned, UsageError
+from penstock.redact import mask_temporarily
 
 from penstock_plugins.tokens import OAuthGrant
 
@@ -67,6 +69,7 @@ class SignedJwt(Unsigned):
         token: str = _jwt().encode(
             {**claims, **self.claims}, self.private_key.reveal(), algorithm=self.algorithm, headers=headers
         )
+        mask_temporarily(token)  # a provider may repeat it alone, without the header or the form that it was in
         return token
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
@@ -167,6 +170,9 @@ class OAuth1(Unsigned):
             body=(request.body or b"").decode() if form else None,
             headers={"Content-Type": "application/x-www-form-urlencoded"} if form else None,
         )
+        for found in re.findall(r'oauth_signature="([^"]*)"', headers["Authorization"]):
+            mask_temporarily(found)
+            mask_temporarily(unquote(found))
         signed = request.with_headers(("Authorization", headers["Authorization"]))
         return evolve(signed, masked=request.masked | {"Authorization"})
 

@@ -27,6 +27,7 @@ from penstock import (
     fill,
     placeholders,
 )
+from penstock.redact import mask_temporarily
 
 _FOREVER_S = 1e12  # upper bound of a token's lifetime: a larger number may exceed a float
 
@@ -317,7 +318,9 @@ class HmacSigned(Unsigned):
 
     def _signature(self, text: str) -> str:
         made = hmac.digest(self._key_bytes(), text.encode(errors="surrogateescape"), self.digest)
-        return made.hex() if self.encoding == "hex" else b64encode(made).decode()
+        signature = made.hex() if self.encoding == "hex" else b64encode(made).decode()
+        mask_temporarily(signature)  # a provider may repeat it alone, without what the header has around it
+        return signature
 
     def _key_bytes(self) -> bytes:
         secret = self.secret.reveal()

@@ -11,6 +11,7 @@ A Singer target keeps no ledger: it is a SQLite file in a directory of its own, 
 
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -46,6 +47,7 @@ from penstock_plugins.files.disk import file_errors, file_name, locked, make_dir
 LEDGER = "ledger.sqlite"
 GRACE = 10  # seconds that a target has to end after the run was told to stop
 _PLACE = "singer target"
+_SECRET = re.compile(r"(?i)pass|pwd|secret|token|^key$|(api|access|private)_?key|credential|dsn|connection_?str")
 _SHOWN = 600  # characters of the end of what a target printed on stderr
 
 
@@ -99,8 +101,12 @@ def _digest(place: Any) -> str:
     return scrypt(text, salt=_PLACE.encode(), n=1 << 14, r=8, p=1, dklen=16).hex()
 
 
-def resolved(value: Any, environ: Mapping[str, str]) -> Any:
-    """A value of the configuration with the secrets that it refers to. Raises TargetError for one that is missing."""
+def resolved(value: Any, environ: Mapping[str, str], *, is_secret: bool = False) -> Any:
+    """
+    A value of the configuration with the secrets that it refers to. Raises TargetError for one that is missing.
+
+    A text that is written in the configuration is a secret if its key reads like that of one.
+    """
     if isinstance(value, Mapping):
         if len(value) == 1 and isinstance(name := value.get("env"), str):
             if name not in environ:
@@ -109,8 +115,12 @@ def resolved(value: Any, environ: Mapping[str, str]) -> Any:
         if len(value) == 1 and isinstance(name := value.get("file"), str):
             with file_errors(Path(name)):
                 return Secret(Path(name).expanduser().read_text().rstrip("\n")).reveal()
-        return {key: resolved(one, environ) for key, one in value.items()}
-    return [resolved(one, environ) for one in value] if isinstance(value, (list, tuple)) else value
+        return {
+            key: resolved(one, environ, is_secret=_SECRET.search(str(key)) is not None) for key, one in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [resolved(one, environ, is_secret=is_secret) for one in value]
+    return Secret(value).reveal() if is_secret and isinstance(value, str) and value else value
 
 
 @define(eq=False, repr=False)
