@@ -238,7 +238,7 @@ def test_bodies_are_looked_at(action: Action, given: dict[str, Any], reported: s
         checked(action, SETTINGS, typed(action, given))
 
 
-def parcels(action: Action, values: list[dict[str, Any]]) -> list[Any]:
+def rows_by_request(action: Action, values: list[dict[str, Any]]) -> list[Any]:
     """Numbers of the rows of each request, or the reason of a refusal."""
     rows = [Row(number=number, values=one) for number, one in enumerate(values)]
     found = packed(action, SETTINGS, rows, length=lambda request: len(request.full_url))
@@ -253,7 +253,7 @@ def test_rows_of_one_list_share_a_request() -> None:
     rows: list[dict[str, Any]] = [{"account": account, "event_id": str(n)} for n, account in enumerate(accounts)]
     rows.append({"account": "b", "body": [{"eventId": "x"}, {"eventId": "y"}]})
 
-    assert parcels(EVENTS, rows) == [[0, 1, 3], [2, 5], [4], [6]]
+    assert rows_by_request(EVENTS, rows) == [[0, 1, 3], [2, 5], [4], [6]]
 
 
 def test_a_row_with_several_values_is_bounded() -> None:
@@ -269,7 +269,7 @@ def test_a_row_with_several_values_is_bounded() -> None:
     ]
 
     length = len(built(SEEN, SETTINGS, [rows[-1]]).full_url)
-    assert parcels(SEEN, rows) == [
+    assert rows_by_request(SEEN, rows) == [
         [0],
         [1],
         "id: 4 in one row, at most 3 fit one request; split the row",
@@ -286,7 +286,7 @@ def test_a_request_is_built_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock._write.requests.built", lambda *args: calls.append(args) or built(*args))
     rows: list[dict[str, Any]] = [{"account": "a", "event_id": str(number)} for number in range(9)]
 
-    assert len(parcels(EVENTS, rows)) == len(calls) == 3
+    assert len(rows_by_request(EVENTS, rows)) == len(calls) == 3
 
 
 def test_one_row_that_cannot_be_written_does_not_stop_those_it_would_share_a_request_with() -> None:
@@ -295,7 +295,7 @@ def test_one_row_that_cannot_be_written_does_not_stop_those_it_would_share_a_req
     """
     rows: list[dict[str, Any]] = [{"account": "a", "event_id": one} for one in ("x", "\ud83d", "y")]
 
-    first, second, third = parcels(EVENTS, rows)
+    first, second, third = rows_by_request(EVENTS, rows)
 
     assert (first, third) == ([0], [2])
     assert second.startswith("cannot be written as JSON")

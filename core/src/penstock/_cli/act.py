@@ -22,7 +22,7 @@ from penstock.project.setup import blamed
 
 if TYPE_CHECKING:
     from penstock._write.job import ActionJob, Input, OpenJob
-    from penstock._write.sender import Finished
+    from penstock._write.sender import JobResult
     from penstock.actions import Action, Field
     from penstock.connector import Connector
     from penstock.model import Receipt
@@ -292,7 +292,7 @@ def _send(session: Session, stack: ExitStack, opened: "OpenJob", options: _Optio
     return finished.exit_code
 
 
-def _sum_up(session: Session, job: "ActionJob", finished: "Finished") -> None:
+def _sum_up(session: Session, job: "ActionJob", finished: "JobResult") -> None:
     """The end of a job: an event for plugins, why it ended early, and its counts."""
     name, action = job.source.name, job.action.name
     session.registry.event(

@@ -73,7 +73,7 @@ def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
     )
 
 
-class Finished(NamedTuple):
+class FinishedReport(NamedTuple):
     """A report that is ready, and the outcome of its last poll."""
 
     report: PendingReport
@@ -100,7 +100,7 @@ class Reports:
     emit: Emit = lambda event: None
     under_way: list[PendingReport] = field(factory=list, init=False)
 
-    def finished(self, submission: Request) -> Generator[Step, Outcome | None, Finished]:
+    def finished(self, submission: Request) -> Generator[Step, Outcome | None, FinishedReport]:
         """
         Wait until the report of this submission is ready. It is submitted again, once, if it is gone, or if it was
         adopted after its deadline and is still not ready.
@@ -114,7 +114,7 @@ class Reports:
         finally:
             self.emit({"event": "report_ready", **stream})
 
-    def _finished(self, submission: Request) -> Generator[Step, Outcome | None, Finished]:
+    def _finished(self, submission: Request) -> Generator[Step, Outcome | None, FinishedReport]:
         report = yield from self._begun(submission)
         late = self._age_s(report) >= self._times.deadline_s
         outcome, state = yield from self._polled(submission, report)
@@ -133,7 +133,7 @@ class Reports:
         if isinstance(state, Gone):
             self._drop(report)
             raise ReportError(f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}")
-        return Finished(report=report, outcome=outcome, state=state)
+        return FinishedReport(report=report, outcome=outcome, state=state)
 
     def restart(self) -> None:
         """Begin a new read: it uses the reports of the former one, if it submits the same requests."""

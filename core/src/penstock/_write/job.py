@@ -21,7 +21,7 @@ from penstock._util.clock import Clock
 from penstock._write.outbox import CALL, STDIN, JobKey, Outbox, OutboxJob
 from penstock._write.requests import checked, destination, typed
 from penstock._write.rows import RowFile, Rows, SingleRow
-from penstock._write.sender import Finished, Sender, dry_run
+from penstock._write.sender import JobResult, Sender, dry_run
 from penstock.actions import Action
 from penstock.errors import UsageError
 from penstock.model import Receipt
@@ -162,7 +162,7 @@ class OpenJob:
     noted: OutboxJob
     rows: Rows
 
-    def send(self, on_receipt: Callable[[Receipt], None], emit: Emit) -> Finished:
+    def send(self, on_receipt: Callable[[Receipt], None], emit: Emit) -> JobResult:
         """Send the rows that are not settled; ``on_receipt`` gets the receipt of every row, in order."""
         sender = Sender(
             source=self.job.source,

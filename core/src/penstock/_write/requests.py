@@ -322,21 +322,21 @@ def packed(
 
     ``length``: characters of a request's URL as sent.
     """
-    for mates in _batches(action, rows) if action.bulk else ([row] for row in rows):
+    for group in _batches(action, rows) if action.bulk else ([row] for row in rows):
         try:
-            request = built(action, settings, [row.values for row in mates])
+            request = built(action, settings, [row.values for row in group])
         except ValueError as error:
-            if len(mates) > 1:  # one of them cannot be written: each alone
-                for row in mates:
+            if len(group) > 1:  # one of them cannot be written: each alone
+                for row in group:
                     yield from packed(action, settings, [row], length=length)
             else:
-                yield Receipt(row=mates[0].number, status="refused", reason=str(error))
+                yield Receipt(row=group[0].number, status="refused", reason=str(error))
             continue
-        problem = _beyond(action.most_values, mates[0].values, length(request)) if action.most_values else ""
+        problem = _beyond(action.most_values, group[0].values, length(request)) if action.most_values else ""
         if problem:
-            yield Receipt(row=mates[0].number, status="refused", reason=problem)
+            yield Receipt(row=group[0].number, status="refused", reason=problem)
         else:
-            yield WriteRequest(rows=tuple(mates), request=request)
+            yield WriteRequest(rows=tuple(group), request=request)
 
 
 def _batches(action: Action, rows: Iterable[Row]) -> Iterable[list[Row]]:

@@ -36,7 +36,7 @@ MOST_UNKNOWN = 100
 
 
 @frozen(kw_only=True)
-class Finished:
+class JobResult:
     """The result of a job: rows by status, the rows not sent, and the error that ended it early, if one did."""
 
     counts: Mapping[str, int]
@@ -56,20 +56,20 @@ class Finished:
         return ", ".join(parts) or "no rows"
 
 
-def prepared(action: Action, settings: Any, given: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
+def prepared(action: Action, settings: Any, input_row: InputRow, defaults: Mapping[str, Any]) -> Row | Receipt:
     """
     The row ready to be sent, or refused with all of its problems. ``defaults`` are typed, and so are the values of a
     row that is ``typed``.
     """
-    if given.problem:
-        return Receipt(row=given.number, status="refused", reason=given.problem)
-    if given.typed:
-        return Row(number=given.number, values=given.values)
+    if input_row.problem:
+        return Receipt(row=input_row.number, status="refused", reason=input_row.problem)
+    if input_row.typed:
+        return Row(number=input_row.number, values=input_row.values)
     try:
-        values = checked(action, settings, {**defaults, **typed(action, given.values, text=given.text)})
+        values = checked(action, settings, {**defaults, **typed(action, input_row.values, text=input_row.text)})
     except ValueError as error:
-        return Receipt(row=given.number, status="refused", reason=str(error))
-    return Row(number=given.number, values=values)
+        return Receipt(row=input_row.number, status="refused", reason=str(error))
+    return Row(number=input_row.number, values=values)
 
 
 def url_length(client: SourceClient) -> Callable[[Request], int]:
@@ -101,16 +101,16 @@ def dry_run(
         authenticator = client.exchange.authenticator
         grant = Grant(Secret("token-of-the-dry-run")) if authenticator.grant_request() is not None else None
         for block in blocks(rows):
-            ready = [prepared(action, source.settings, given, defaults) for given in block]
+            ready = [prepared(action, source.settings, input_row, defaults) for input_row in block]
             yield from (one for one in ready if isinstance(one, Receipt))
             these = [one for one in ready if isinstance(one, Row)]
-            for parcel in packed(action, source.settings, these, length=url_length(client)):
-                if isinstance(parcel, Receipt):
-                    yield parcel
+            for write in packed(action, source.settings, these, length=url_length(client)):
+                if isinstance(write, Receipt):
+                    yield write
                     continue
-                signed = authenticator.sign(parcel.request, clock.now(), grant)
+                signed = authenticator.sign(write.request, clock.now(), grant)
                 yield {
-                    "rows": list(parcel.numbers),
+                    "rows": list(write.numbers),
                     "request": str(signed),
                     "headers": {name: mask(value) for name, value in signed.headers},
                     "body": None if signed.body is None else mask(signed.body.decode()),
@@ -140,7 +140,7 @@ class Sender:
     _reported: int = field(default=0, init=False)  # rows whose receipts were handed on
     _counts: dict[str, int] = field(factory=dict, init=False)
 
-    def run(self, rows: Rows, defaults: Mapping[str, Any]) -> Finished:
+    def run(self, rows: Rows, defaults: Mapping[str, Any]) -> JobResult:
         """
         Send every row that is not settled in the outbox yet, and pass on the receipts of all of them.
 
@@ -161,16 +161,16 @@ class Sender:
                 count += len(block)
                 if self._halted is None:
                     over = self.job.settled(block[0].number, block[-1].number)
-                    fresh = [given for given in block if given.number not in over]
-                    ready = [prepared(self.action, settings, given, defaults) for given in fresh]
+                    fresh = [input_row for input_row in block if input_row.number not in over]
+                    ready = [prepared(self.action, settings, input_row, defaults) for input_row in fresh]
                     these = [one for one in ready if isinstance(one, Row)]
-                    parcels = list(packed(self.action, settings, these, length=length))
-                    refused = [one for one in (*ready, *parcels) if isinstance(one, Receipt)]
+                    writes = list(packed(self.action, settings, these, length=length))
+                    refused = [one for one in (*ready, *writes) if isinstance(one, Receipt)]
                     self.job.settle(refused)
-                    self._tell()
-                    for parcel in (one for one in parcels if isinstance(one, WriteRequest)):
-                        self._carry(parcel)
-                        self._tell()
+                    self._hand_on_settled()
+                    for write in (one for one in writes if isinstance(one, WriteRequest)):
+                        self._send_and_settle(write)
+                        self._hand_on_settled()
                 if isinstance(self._halted, StoppedError):
                     break
                 not_sent += self._report_unsent(block)
@@ -178,11 +178,11 @@ class Sender:
             self._client.close()
         if self._halted is None:
             self.job.finish(count, self.clock.now())
-        return Finished(counts=dict(self._counts), not_sent=not_sent, error=self._halted)
+        return JobResult(counts=dict(self._counts), not_sent=not_sent, error=self._halted)
 
     # --- receipts ---------------------------------------------------------------------------------------------------
 
-    def _tell(self) -> None:
+    def _hand_on_settled(self) -> None:
         for receipt in self.job.receipts(self._reported):
             self._hand_on(receipt)
             self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
@@ -190,14 +190,14 @@ class Sender:
     def _report_unsent(self, block: Sequence[InputRow]) -> int:
         """After an early end: report the known outcomes of the block's rows, and that the others were not sent."""
         unsent = 0
-        for given in block:
-            if given.number < self._reported:
+        for input_row in block:
+            if input_row.number < self._reported:
                 continue
-            receipt = self.job.receipt(given.number)
+            receipt = self.job.receipt(input_row.number)
             if receipt is None:
                 unsent += 1
                 why = one_line(self._halted) if self._halted is not None else "it was not reached"
-                receipt = Receipt(row=given.number, status="refused", reason=f"not sent, --resume sends it: {why}")
+                receipt = Receipt(row=input_row.number, status="refused", reason=f"not sent, --resume sends it: {why}")
             else:
                 self._counts[receipt.status] = self._counts.get(receipt.status, 0) + 1
             self._hand_on(receipt)
@@ -209,12 +209,12 @@ class Sender:
 
     # --- one request ------------------------------------------------------------------------------------------------
 
-    def _carry(self, parcel: WriteRequest) -> None:
+    def _send_and_settle(self, write: WriteRequest) -> None:
         """Send one request. An error that ends the job is stored, not raised."""
         if self._halted is not None:
             return
         try:
-            self._settle(parcel, self._send(parcel))
+            self._settle(write, self._send(write))
         except PenstockError as error:
             self._halt(error)
         except Exception as error:
@@ -228,7 +228,7 @@ class Sender:
     def _halt(self, error: PenstockError) -> None:
         self._halted = self._halted or error
 
-    def _send(self, parcel: WriteRequest) -> Sequence[Receipt]:
+    def _send(self, write: WriteRequest) -> Sequence[Receipt]:
         """Send one request until its outcome is known, or cannot be known. Receipts by the row's place in it."""
         exchange, rate_limit, policy = self._client.exchange, self._client.rate_limit, self._client.policy
         attempts, unsure = Attempts(policy=policy), False
@@ -238,20 +238,20 @@ class Sender:
             rate_limit.wait_turn()
             exchange.grant()  # before the row: if the login fails, the row was not sent
             grant, skew = exchange.current, exchange.skew
-            self.job.sending(parcel.numbers)
-            response, outcome = self._attempt(parcel)
+            self.job.sending(write.numbers)
+            response, outcome = self._attempt(write)
             match outcome:
                 case Unsure(error):
                     unsure, verdict = True, Retry(error)
-                    self.job.lost(parcel.numbers, one_line(error))
+                    self.job.lost(write.numbers, one_line(error))
                 case Retry() as verdict:
-                    self.job.never_left(parcel.numbers)
+                    self.job.never_left(write.numbers)
                 case PenstockError() as error:
-                    self.job.never_left(parcel.numbers)
+                    self.job.never_left(write.numbers)
                     raise error
                 case receipts:
                     found = response is None or response.status != 404
-                    return receipts if found or not (unsure and self.action.destroys) else gone(parcel)
+                    return receipts if found or not (unsure and self.action.destroys) else gone(write)
             step, attempts = attempts.after(
                 verdict, response, grant=grant, proven=False, random_fraction=self.random_fraction()
             )
@@ -262,33 +262,33 @@ class Sender:
                     pass
                 case Wait(seconds, cool_down_s):
                     rate_limit.cool_down(cool_down_s or 0.0)
-                    self.emit(Again(error=verdict.error, pause_s=seconds).event(self.source.name, None, parcel.request))
+                    self.emit(Again(error=verdict.error, pause_s=seconds).event(self.source.name, None, write.request))
                     self.clock.sleep(seconds)
                 case Park(seconds) if response is not None and not unsure:
                     raise parked(verdict.error, seconds, policy, response)
                 case _ if unsure:
-                    return unknown(parcel, verdict.error)
+                    return unknown(write, verdict.error)
                 case _ if (verdict.renew or verdict.correct_clock) and verdict.error.exit_code != 3:
-                    return refused(parcel, verdict.error)
+                    return refused(write, verdict.error)
                 case _:
                     raise verdict.error
 
-    def _attempt(self, parcel: WriteRequest) -> "tuple[Response | None, Outcome]":
+    def _attempt(self, write: WriteRequest) -> "tuple[Response | None, Outcome]":
         """One attempt: the response, and what it means to the rows."""
         try:
-            response = self._client.exchange(parcel.request)
+            response = self._client.exchange(write.request)
         except PenstockError as error:
-            return None, outcome_of_lost(parcel, error, repeatable=self.action.repeatable)
-        outcome = decided(self.source.connector, self.action, response, parcel.values)
+            return None, outcome_of_lost(write, error, repeatable=self.action.repeatable)
+        outcome = decided(self.source.connector, self.action, response, write.values)
         if isinstance(outcome, Refuse):
             return response, outcome.error
         if self.action.repeatable and not isinstance(outcome, Retry) and outcome[0].status == "unknown":
             return response, Unsure(TransportError(outcome[0].reason))
         return response, outcome
 
-    def _settle(self, parcel: WriteRequest, receipts: Sequence[Receipt]) -> None:
+    def _settle(self, write: WriteRequest, receipts: Sequence[Receipt]) -> None:
         """``receipts``: by the row's place in the request."""
-        self.job.settle(evolve(one, row=parcel.rows[one.row].number) for one in receipts)
+        self.job.settle(evolve(one, row=write.rows[one.row].number) for one in receipts)
         self._unknown = self._unknown + 1 if receipts[0].status == "unknown" else 0
         if self._unknown >= MOST_UNKNOWN:
             self._halt(
@@ -310,25 +310,25 @@ Outcome = Sequence[Receipt] | Retry | Unsure | PenstockError
 """The outcome of an attempt: settled (known or unknown), nothing captured, perhaps captured, or the end of the job."""
 
 
-def outcome_of_lost(parcel: WriteRequest, error: PenstockError, *, repeatable: bool) -> "Outcome":
+def outcome_of_lost(write: WriteRequest, error: PenstockError, *, repeatable: bool) -> "Outcome":
     """The outcome of an attempt without a response."""
     if error.sent:
-        return Unsure(error) if repeatable and isinstance(error, TransportError) else unknown(parcel, error)
+        return Unsure(error) if repeatable and isinstance(error, TransportError) else unknown(write, error)
     return Retry(error) if isinstance(error, TransportError) else error
 
 
-def gone(parcel: WriteRequest) -> Sequence[Receipt]:
+def gone(write: WriteRequest) -> Sequence[Receipt]:
     reason = "it was gone when it was requested again after an unknown outcome"
-    return [Receipt(row=number, status="done", reason=reason) for number in range(len(parcel.rows))]
+    return [Receipt(row=number, status="done", reason=reason) for number in range(len(write.rows))]
 
 
-def unknown(parcel: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
+def unknown(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
     reason = f"sent, without an answer that states whether it arrived: {one_line(error)}"
-    return [Receipt(row=number, status="unknown", reason=reason) for number in range(len(parcel.rows))]
+    return [Receipt(row=number, status="unknown", reason=reason) for number in range(len(write.rows))]
 
 
-def refused(parcel: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
-    return [Receipt(row=number, status="refused", reason=one_line(error)) for number in range(len(parcel.rows))]
+def refused(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
+    return [Receipt(row=number, status="refused", reason=one_line(error)) for number in range(len(write.rows))]
 
 
 def shown(receipt: Receipt) -> dict[str, Any]:
