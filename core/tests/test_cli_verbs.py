@@ -1108,6 +1108,43 @@ def test_forget_is_exact_about_what(here: Here, arguments: list[str], said: str)
     assert said in here.err
 
 
+def test_all_streams_are_forgotten_for_some_days(here: Here) -> None:
+    """
+    Without a stream: all that have days; the others are named and left, also with --rows.
+    """
+    here("run", "daily", *days(2))
+    window = (*days(2), "--until", str(TODAY))
+    here("forget", "shop", code=2)
+    assert "sales is divided by days: name them" in here.err
+
+    assert here("forget", "shop", *window) == "files: 2 partitions of shop.sales forgotten\n"
+    assert "left as it is: shop.items is not divided by days" in here.err
+    here("run", "daily", *days(2))
+    assert here("forget", "shop", "--rows", "--yes", *window) == (
+        "files: 2 partitions of shop.sales deleted and forgotten\n"
+    )
+    assert list((here.folder / "data" / "shop" / "items").rglob("data.jsonl")) != []
+
+
+def test_a_target_that_is_not_used_any_more_is_forgotten(here: Here) -> None:
+    """
+    status does not look at it again; its files stay. One that was never used is refused.
+    """
+    here("run", "shop", "--to", "jsonl:old", *days(1))
+    here("run", "daily", *days(1))
+    used = json.loads((here.folder / ".penstock" / "targets.json").read_text())["targets"]
+    (old,) = [one for one in used if one.endswith("old")]
+
+    assert "What lies there was not touched" in here("forget", "--target", old)
+
+    assert "old" not in here("status")
+    assert list((here.folder / "old").rglob("data.jsonl")) != []
+    here("forget", "--target", old, code=2)
+    assert "was used from this configuration: " in here.err
+    here("forget", code=2)
+    assert "name the source" in here.err
+
+
 def test_personal_data_is_erased_only_on_demand(here: Here) -> None:
     """
     Not while the source delivers it; without --yes, and nobody to ask, not either. Days and accounts are refused.

@@ -302,8 +302,9 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
 
 
 @command()
-@click.argument("source", shell_complete=sources)
+@click.argument("source", required=False, shell_complete=sources)
 @click.argument("stream", required=False)
+@click.option("--target", metavar="SINK", help="Forget a target that is not used any more; what lies there stays.")
 @TO
 @click.option("--since", type=DAY, metavar="DAY", help="First day; needed for a stream that is divided by days.")
 @click.option("--until", type=DAY, metavar="DAY", help="Last day, included; needed for the same.")
@@ -313,8 +314,9 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
 @click.option("--yes", is_flag=True, help="Confirm a destructive action.")
 def forget(
     session: Session,
-    source: str,
+    source: str | None,
     stream: str | None,
+    target: str | None,
     to: str | None,
     rows: bool,
     personal: bool,
@@ -324,28 +326,41 @@ def forget(
     """
     Let the next run read days again as if they had never been read. What was delivered stays until then.
 
+    Without a STREAM, of all streams that were delivered.
+
     With --rows the delivered rows are deleted, too; --accounts without days deletes all rows of the accounts.
 
     With --personal, what `include_personal = false` leaves out today is erased in all rows of the STREAM, or of all
     streams.
     """
+    if target is not None:
+        if source or rows or personal or any(window.values()):
+            raise UsageError("--target forgets a target as a whole; give nothing besides")
+        session.project.forget_target(target)
+        print(f"{target}: forgotten here. What lies there was not touched, and a run to it makes it known again")
+        return 0
+    if source is None:
+        raise UsageError("name the source: penstock forget SOURCE [STREAM]")
     if personal:
         if rows or any(window.values()):
             raise UsageError("--personal erases columns in all rows; --rows, --accounts and days do not go with it")
         return _erase_personal(session, source, stream, to, yes=yes)
-    if stream is None:
-        raise UsageError(f"name the stream: penstock forget {source} STREAM")
     project = session.project
     options = {"to": to, **window}
     if rows and not yes:
         counts = project.forget(source, stream, rows=True, dry_run=True, **options).targets
-        places = ", ".join(f"{counted(one.partitions, 'partition')} in {one.target}" for one in counts)
-        _confirm(f"--rows deletes the rows of {source}.{stream}: {places}")
+        streams = ", ".join(dict.fromkeys(f"{source}.{one.stream}" for one in counts)) or "no stream"
+        several = len({one.stream for one in counts}) > 1
+        places = ", ".join(
+            f"{counted(one.partitions, 'partition')}{f' of {one.stream}' if several else ''} in {one.target}"
+            for one in counts
+        )
+        _confirm(f"--rows deletes the rows of {streams}: {places}")
     result = project.forget(source, stream, rows=rows, **options)
     session.notices(result.notices)
     done = "deleted and forgotten" if rows else "forgotten"
     for one in result.targets:
-        print(f"{one.target}: {counted(one.partitions, 'partition')} of {source}.{stream} {done}")
+        print(f"{one.target}: {counted(one.partitions, 'partition')} of {source}.{one.stream} {done}")
     return result.exit_code
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from attrs import field, frozen
 
 from penstock._util.files import write_atomically
+from penstock.errors import UsageError
 
 
 @frozen
@@ -42,6 +43,16 @@ class History:
         """Record that ``target`` is used for these sources. Raises OSError if the file cannot be written."""
         known = self._read()
         known.setdefault(target, {}).update(dict.fromkeys(sources, now.isoformat()))
+        self._write(known)
+
+    def forget(self, target: str) -> None:
+        """Remove a target. Raises UsageError for one that was not used, OSError as :meth:`remember` does."""
+        known = self._read()
+        if known.pop(target, None) is None:
+            raise UsageError(f"no target {target!r} was used from this configuration: {', '.join(known) or 'none was'}")
+        self._write(known)
+
+    def _write(self, known: dict[str, dict[str, str]]) -> None:
         if self.folder is None:
             return
         self.file.parent.mkdir(mode=0o700, exist_ok=True)

@@ -254,7 +254,7 @@ class Project(Reading):
     def forget(
         self,
         source: str,
-        stream: str,
+        stream: str | None = None,
         *,
         to: str | None = None,
         since: date | str | None = None,
@@ -267,6 +267,7 @@ class Project(Reading):
         Let the next run read days again as if they had never been read. What was delivered stays until then, unless
         ``rows``: then the rows are deleted, too, one partition after the other.
 
+        ``stream`` None: all that were delivered; those that cannot be chosen so are left, with a notice.
         ``since`` and ``until`` are required for a stream that is divided by days, except with ``rows`` and
         ``accounts``. ``dry_run``: only count the partitions.
         """
@@ -275,6 +276,13 @@ class Project(Reading):
         days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
         forgotten = forget.forget(self._setup, source, stream, to, days, notice, rows=rows, dry_run=dry_run)
         return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
+
+    def forget_target(self, target: str) -> None:
+        """
+        Remove a target that is not used any more from those that are looked at without ``to``. What lies there stays,
+        with its ledger. ``target``: as ``to`` had it. Raises UsageError for one that was not used.
+        """
+        self._setup.history.forget(target)
 
     def erase_personal(
         self, source: str, stream: str | None = None, *, to: str | None = None, dry_run: bool = False

@@ -91,7 +91,7 @@ def _streams_of(found: Sequence[_Opened], source: str, stream: str | None) -> li
 def forget(
     setup: Setup,
     source: str,
-    stream: str,
+    stream: str | None,
     to: str | None,
     days: Days,
     notice: Notice,
@@ -100,11 +100,12 @@ def forget(
     dry_run: bool = False,
 ) -> list[Forgotten]:
     """
-    Drop the readings of partitions from every target; what was delivered stays in place, unless ``rows``.
+    Drop the readings of partitions from every target; what was delivered stays in place, unless ``rows``. ``stream``
+    None: of all delivered streams; those that cannot be chosen so are left, with a notice.
 
     Every target is locked and examined before anything is forgotten in one. Raises UsageError.
     """
-    layouts = _layouts(setup, source, stream, notice) if rows else ()
+    layouts = {stream: _layouts(setup, source, stream, notice)} if rows and stream is not None else {}
     if days.since is not None and days.until is not None and days.since > days.until:
         raise UsageError(f"--since {days.since} is after --until {days.until}")
     with _opened(setup, source, to, notice) as found:
@@ -114,20 +115,41 @@ def forget(
                     f"{one.shown}: penstock cannot delete rows there. Delete them with the means of that place; "
                     "without --rows, the days are read again"
                 )
-        _streams_of(found, source, stream)
-        chosen = [(one, _chosen(one.ledger, source, stream, days, rows=rows)) for one in found]
+        names = _streams_of(found, source, stream)
+        if stream is None:
+            names = _without_undated(found, source, names, days, notice)
+            for name in names if rows else ():
+                try:
+                    layouts[name] = _layouts(setup, source, name, notice)
+                except UsageError as error:
+                    notice(f"left as it is: {error}")
+            names = list(layouts) if rows else names
+        chosen = [(one, name, _chosen(one.ledger, source, name, days, rows=rows)) for name in names for one in found]
         if dry_run:
-            return [Forgotten(target=one.shown, stream=stream, partitions=len(those)) for one, those in chosen]
+            return [Forgotten(target=one.shown, stream=name, partitions=len(those)) for one, name, those in chosen]
         forgotten = []
-        for one, partitions in chosen:
-            if layouts:
-                _delete_rows(one.target, one.ledger, source, partitions, layouts)
-            for report in one.ledger.pending(source, stream):
+        for one, name, partitions in chosen:
+            if rows:
+                _delete_rows(one.target, one.ledger, source, partitions, layouts[name])
+            for report in one.ledger.pending(source, name):
                 if any(partition in partitions for partition in report.partitions):
                     one.ledger.drop(report)  # else the next run would adopt a report that was made before
             count = one.ledger.forget(source, partitions)
-            forgotten.append(Forgotten(target=one.shown, stream=stream, partitions=count))
+            forgotten.append(Forgotten(target=one.shown, stream=name, partitions=count))
         return forgotten
+
+
+def _without_undated(
+    found: Sequence[_Opened], source: str, names: Sequence[str], days: Days, notice: Notice
+) -> list[str]:
+    """The streams that have days, if days are chosen: a snapshot must not go with them."""
+    if days.since is None and days.until is None:
+        return list(names)
+    dated = {counts.stream for one in found for counts in one.ledger.counts(source) if counts.first_day is not None}
+    for name in names:
+        if name not in dated:
+            notice(f"left as it is: {source}.{name} is not divided by days")
+    return [name for name in names if name in dated]
 
 
 def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[Layout, ...]:
