@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
 
+NAMED = 10  # personal columns in a question
 SHOWN_RAW = 1000  # characters of a rejected record
 
 
@@ -375,7 +376,9 @@ def _erase_personal(session: Session, source: str, stream: str | None, to: str |
     project = session.project
     if not yes:
         found = [one for one in project.erase_personal(source, stream, to=to, dry_run=True).targets if one.partitions]
-        columns = ", ".join(dict.fromkeys(name for one in found for name in one.columns))
+        names = list(dict.fromkeys(name for one in found for name in one.columns))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        columns = ", ".join(names[:NAMED]) + more
         places = ", ".join(
             f"{counted(one.partitions, 'partition')} of {source}.{one.stream} in {one.target}" for one in found
         )
