@@ -32,6 +32,8 @@ import json, os, sys
 config = json.load(open(sys.argv[2]))
 mode = os.stat(sys.argv[2]).st_mode
 behaviour = open("behaviour").read() if os.path.exists("behaviour") else ""
+if behaviour == "dies at length":
+    sys.exit("password " + config["password"] + "." * 590)
 if behaviour == "dies at once":
     sys.exit("no route to the warehouse, password " + config["password"])
 state, kept = None, []
@@ -161,6 +163,7 @@ def test_the_target_holds_every_row_and_the_ledger_its_days(warehouse: Warehouse
     ("behaviour", "message"),
     [
         ("dies at once", "ended with 1 and took nothing over. It printed: ... no route to the warehouse, password ***"),
+        ("dies at length", f"It printed: ... ssword ***{'.' * 590}"),
         ("dies later", "ended with 1 and took nothing over. It printed: ... out of space"),
         ("dies at the end", "ended with 3"),
         ("prints no state", "did not return the state that was sent last; it printed none"),

@@ -6,6 +6,7 @@ import asyncio
 import json
 import signal
 import sqlite3
+import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -1043,16 +1044,20 @@ def test_a_receiver_is_never_the_reason_for_a_failed_run(server: Server, tmp_pat
             {"url": {"env": "HOOK"}, "on": ["always"]},
             {"command": "false", "on": ["always"]},
             {"command": "no-such-command", "on": ["always"]},
+            {"command": f"{sys.executable} {tmp_path / 'prints.py'}", "on": ["always"]},
             {"command": f"dd of={out}", "on": ["delivered"], "template": '{"content": "$text"}'},
             {"command": f"dd of={out}", "on": ["delivered"], "template": "$nothing"},
         ]
         environ = {"HOOK": f"{receiver.base_url}/token-9f3c"}
+        # The end that is shown begins inside of the secret.
+        (tmp_path / "prints.py").write_text(f"raise SystemExit({environ['HOOK'] + '.' * 190!r})")
         result = Project(values, plugins=PLUGINS, environ=environ, clock=Stopped).run("daily", **DAYS)
 
     assert (result.exit_code, len(inbox.messages)) == (0, 1)
-    assert len(result.notices) == 4
+    assert len(result.notices) == 5
     assert all("pipeline.daily.notify" in text for text in result.notices)
-    assert "token-9f3c" not in "".join(result.notices)
+    assert "9f3c" not in "".join(result.notices)
+    assert any(f"***{'.' * 190}" in text for text in result.notices)
     assert json.loads(out.read_text()) == {"content": f"penstock daily: {result.summary}"}
 
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
+from penstock.redact import mask
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Server:
             return SandboxResponse(
                 status=500,
                 headers={"Content-Type": "text/plain"},
-                body=f"defect of the sandbox: {type(error).__name__}: {error}".encode(),
+                body=mask(f"defect of the sandbox: {type(error).__name__}: {error}").encode(),
             )
 
 

@@ -34,6 +34,7 @@ from penstock import (
     Secret,
     SinkError,
     TargetError,
+    clip,
     fault_point,
     mask,
 )
@@ -48,6 +49,7 @@ LEDGER = "ledger.sqlite"
 GRACE = 10  # seconds that a target has to end after the run was told to stop
 _PLACE = "singer target"
 _SECRET = re.compile(r"(?i)pass|pwd|secret|token|^key$|(api|access|private)_?key|credential|dsn|connection_?str")
+_LOOKED_AT = 1 << 16  # bytes, masked before they are cut: half a secret is not found
 _SHOWN = 600  # characters of the end of what a target printed on stderr
 
 
@@ -207,15 +209,15 @@ class SingerTarget:
                 states.thread.join()
             if self._stopped is not None:
                 raise self._stopped
-            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _SHOWN))
-            said = mask(" ".join(errors.read().decode("utf-8", "replace").split()))
+            errors.seek(max(0, errors.seek(0, os.SEEK_END) - _LOOKED_AT))
+            said = mask(" ".join(errors.read().decode("utf-8", "replace").split()))[-_SHOWN:]
         name = Path(program[0]).name
         if code or not fed:
             raise SinkError(f"the Singer target {name} ended with {code} and took nothing over. It printed: ... {said}")
         if token not in states.line:
             raise SinkError(
                 f"the Singer target {name} ended with 0, but did not return the state that was sent last; it printed "
-                f"{mask(states.line[:200]) or 'none'}. Its rows count as not delivered, and are sent again"
+                f"{clip(states.line, 200) or 'none'}. Its rows count as not delivered, and are sent again"
             )
 
     def _messages(self, commits: Sequence[tuple[Any, LedgerEntry]], token: str) -> Iterator[bytes]:
