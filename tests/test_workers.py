@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import attrs
 import many
@@ -20,10 +20,13 @@ import penstock_plugins
 import pytest
 import threads
 from many import SHOPS, WINDOW, Imitation
-from penstock import Project, SandboxRequest, SandboxResponse, UsageError
+from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
+from penstock.engines import Assignment, Line, Message
+from penstock.project import workers
 from penstock.report import RunReport, StreamCounts
 from penstock.sandbox.server import serve
 from penstock.testing.pg import server as postgres
+from penstock_plugins.engines.processes import Processes
 from test_division import World
 
 HERE = Path(__file__).parent
@@ -260,6 +263,42 @@ def eventually(found: Any, seconds: float = 20.0) -> Any:
 
 
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests find processes in /proc")
+
+
+def fail(assignment: Assignment, line: Line) -> Message:
+    """Work that fails with a secret which only the worker knows."""
+    secret = Secret("only-in-the-worker")
+    raise KeyError(f"token={secret.reveal()}")
+
+
+def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
+    """
+    Its reason is masked before it leaves the process, and no traceback is printed.
+    """
+    lost: list[str] = []
+
+    class Office:
+        over = False
+
+        def lost(self, number: int, reason: str) -> None:
+            lost.append(reason)
+
+    only = Assignment(number=0, run_id="r", sources=(), order=None)
+    Processes(1).run([only], fail, cast("Any", Office()))
+
+    assert lost == ["KeyError: 'token=***'"]
+    assert capfd.readouterr().err == ""
+
+
+def test_an_error_that_leaves_a_worker_is_masked() -> None:
+    """
+    In its arguments, since another process does not know the secrets of this one.
+    """
+    Secret("only-in-the-worker")
+    with pytest.raises(OSError, match=r"host \*\*\*") as raised, workers._masked_errors():
+        raise OSError("host only-in-the-worker")
+
+    assert raised.value.args == ("host ***",)
 
 
 @linux

@@ -406,7 +406,7 @@ class Delivery:
         if not isinstance(error, Exception):
             raise error
         trace = mask("".join(traceback.format_exception(error)))
-        self.emit({"event": "defect", "source": self.source.name, "message": str(error), "trace": trace})
+        self.emit({"event": "defect", "source": self.source.name, "message": mask(str(error)), "trace": trace})
         return PluginError(
             f"{type(error).__name__}: {error}. This is a defect of the connector {self.source.connector.name} or of "
             f"penstock, not of your configuration; --debug shows where."

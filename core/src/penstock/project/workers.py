@@ -6,7 +6,8 @@ A worker gets the names of the configuration and of what is selected, and reads 
 
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module, metadata
@@ -27,7 +28,7 @@ from penstock.errors import LockHeldError, PenstockError, PluginError, TargetErr
 from penstock.project.jobs import Choice, jobs_for
 from penstock.project.setup import Setup, blamed
 from penstock.protocols import Named
-from penstock.redact import mask
+from penstock.redact import mask, mask_json
 from penstock.report import RunReport
 from penstock.sinks import Divisible
 
@@ -159,12 +160,24 @@ def run_by(
 # --- in a worker ------------------------------------------------------------------------------------------------------
 
 
+@contextmanager
+def _masked_errors() -> Iterator[None]:
+    """Mask an error that leaves this process: the one that receives it does not know the secrets of this one."""
+    try:
+        yield
+    except Exception as error:
+        error.args = tuple(mask_json(error.args))
+        raise
+
+
+@_masked_errors()
 def try_worker(order: Order) -> None:
     """Raises PenstockError where this process cannot carry out a part: its installation, configuration or secrets."""
     check_versions(order.versions)
     jobs_for(_setup(order), order.name, order.choice, order.started_at, lambda text: None)
 
 
+@_masked_errors()
 def work(assignment: Assignment, line: Line) -> Message:
     """Carry out an assignment. The result has the report, or the reason why there is none."""
     order: Order = assignment.order

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from multiprocessing.connection import Connection, wait
 
 from attrs import define, field, frozen
-from penstock import UsageError
+from penstock import UsageError, mask
 from penstock.engines import GRACE_S, Assignment, Coordinator, Line, Message, Trial, Work
 
 LOOK_EVERY_S = 0.2
@@ -134,8 +134,8 @@ def _worker(pipe: Connection, assignment: Assignment, work: Work) -> None:
     try:
         result = work(assignment, checked)
     except Exception as error:
-        line.put("lost", f"{type(error).__name__}: {error}")
-        raise
+        line.put("lost", mask(f"{type(error).__name__}: {error}"))
+        raise SystemExit(1) from None  # multiprocessing prints the traceback of any other, unmasked
     line.put("done", result)
 
 
