@@ -245,19 +245,6 @@ def test_what_machines_cannot_share_is_refused(
         project.run("many", streams=["items"], engine="dask://127.0.0.1:1", **options)
 
 
-def test_a_secret_in_a_setting_of_the_command_is_not_sent(world: Divided) -> None:
-    """
-    A task holds the settings of --set, and a scheduler shows tasks: a secret among them is refused.
-    """
-    sets = ["source.many.password=S3cr3t/word"]
-    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins], sets=sets)
-
-    with pytest.raises(UsageError, match="a secret in --set would be sent") as refused:
-        project.run("many", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
-
-    assert "S3cr3t" not in str(refused.value)
-
-
 def test_a_scheduler_that_is_not_there(world: Divided) -> None:
     """
     An address without a scheduler is one message.

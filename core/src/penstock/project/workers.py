@@ -28,7 +28,7 @@ from penstock.errors import LockHeldError, PenstockError, PluginError, TargetErr
 from penstock.project.jobs import Choice, jobs_for
 from penstock.project.setup import Setup, blamed
 from penstock.protocols import Named
-from penstock.redact import mask, mask_json
+from penstock.redact import mask_json
 from penstock.report import RunReport
 from penstock.sinks import Divisible
 
@@ -256,11 +256,6 @@ def _refuse_what_stays_here(setup: Setup, choice: Choice, engine: Engine) -> Non
             "that of the process"
         )
     _modules(setup)
-    if not engine.is_local and any(mask(one) != one for one in setup.sets):
-        raise UsageError(
-            "a secret in --set would be sent to the workers. Name where each worker finds it by itself, in the "
-            'configuration: { env = "NAME" } or { file = "/run/secrets/..." }'
-        )
     if not (choice.to is None or isinstance(choice.to, str)):
         raise UsageError("workers open the target by themselves: name a sink, such as jsonl:DIR, in place of an object")
     if not engine.is_local and choice.to is not None and any(passwords_in(choice.to)):
