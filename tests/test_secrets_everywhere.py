@@ -70,11 +70,12 @@ class Bench:
 
     def call(self, *words: str) -> str:
         """Run one command in this process, which would otherwise have to start two hundred times."""
-        out, err = io.StringIO(), io.StringIO()
+        out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8", write_through=True) for _ in range(2))
         with contextlib.chdir(self.folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             self.codes.append(main(words))
-        self.output += [out.getvalue().encode(), err.getvalue().encode()]
-        return out.getvalue() + err.getvalue()
+        printed = [file.buffer.getvalue() for file in (out, err)]  # type: ignore[attr-defined]
+        self.output += printed
+        return b"".join(printed).decode()
 
     def read(self, *more: str) -> str:
         days = self.provider.window(self.app.today)
@@ -148,6 +149,38 @@ def test_nothing_leaks_from_a_life_of_commands(bench: Bench) -> None:
     bench.call("rejected", "list", "--to", "jsonl:out")
 
     assert bench.codes == [0] * 7, bench.output
+    bench.secrets |= tokens_of(bench)
+    bench.assert_nothing_leaked()
+
+
+@every
+def test_nothing_leaks_to_other_tools(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    The page, the file for Prometheus, the messages for Singer and Airbyte; also of a provider that repeats the secrets.
+    """
+    source = bench.provider.name
+    monkeypatch.setenv("PENSTOCK_METRICS_DIR", str(bench.folder))
+    catalog = {"streams": [{"stream": {"name": one}, "sync_mode": "full_refresh"} for one in bench.provider.streams]}
+    (bench.folder / "catalog.json").write_text(json.dumps(catalog))
+    wrong = {name: [value] for name, value in MARKS[source].items()}  # of another type
+    (bench.folder.parent / "wrong.json").write_text(json.dumps(wrong))
+    held = [form for secret in sorted(bench.secrets) for form in repeated(secret)]
+
+    def others() -> None:
+        bench.read("--to", "jsonl:out")
+        bench.call("page", "--html", "page.html", "--to", "jsonl:out")
+        bench.call("singer", source, "--about")
+        for verb in ("spec", "check", "discover"):
+            bench.call("airbyte", source, verb)
+        bench.call("airbyte", source, "read", "--catalog", "catalog.json")
+        bench.call("airbyte", source, "check", "--config", str(bench.folder.parent / "wrong.json"))
+
+    others()
+    assert set(bench.codes[:-1]) == {0}, bench.output
+    bench.server.app = lambda request: SandboxResponse(status=400, body=json.dumps({"error": held}).encode())
+    others()
+
+    assert (bench.folder / f"penstock_{source}.prom").exists()
     bench.secrets |= tokens_of(bench)
     bench.assert_nothing_leaked()
 
