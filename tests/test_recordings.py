@@ -393,6 +393,21 @@ def test_what_a_request_masks_is_nowhere_in_a_recording(how: str, tmp_path: Path
     assert reference.encode() not in refused
 
 
+def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    They are in memory until the end of the run; beyond the bound they are recorded without their body.
+    """
+    monkeypatch.setattr("penstock._fetch.recording.MOST_HELD_BYTES", 100)
+    shop = a_shop(tmp_path, lambda request: SandboxResponse(status=400, body=b'{"error": "%s"}' % (b"x" * 200)))
+    recorder = Recorder(tmp_path / "tape", full=True)
+
+    shop.run(tape=recorder)
+    again_report = again(shop, tmp_path / "tape")
+
+    assert b"xxxx" not in content(tmp_path / "tape")
+    assert "lacks the body" in again_report.errors[0]["message"]
+
+
 def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:
     """
     Such as that of the user who made a report; a session's token in a header is a credential.

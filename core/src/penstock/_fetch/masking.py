@@ -39,6 +39,7 @@ _DIGIT = re.compile(rb"[0-9]")
 _WHOLE = re.compile(rb"-?[0-9]+")
 _SELECTION = re.compile(r"\[([^=\]]+)=([^\]]*)\]")  # a whole path that selects objects
 _MAIL = re.compile(r"[^\s@/?]+@[^\s@/?]+\.[^\s@/?]+")
+LONGEST_MAIL = 254  # RFC 5321
 _BRACKETS = (b"{", b"[", b"}", b"]")
 
 
@@ -292,7 +293,7 @@ class Masking:
 
     def _hides(self, text: str) -> bool:
         """Whether a text beside the records is a value that requests mask, or an address of a person."""
-        return text in self.hidden or _MAIL.fullmatch(text) is not None
+        return text in self.hidden or (len(text) <= LONGEST_MAIL and _MAIL.fullmatch(text) is not None)
 
     def csv(self, items: Items, raw: bytes, fields: Fields, linked: frozenset[str]) -> bytes:
         """Rows of CSV. The first cell of a footer or a row of totals stays."""

@@ -53,6 +53,7 @@ _CREDENTIALS = frozenset(  # headers
 )
 _PACKED = (GZIP, b"PK\x03\x04", b"PK\x05\x06")
 _BLOCK = 1 << 20
+MOST_HELD_BYTES = 256 << 20  # of answers without records, in memory until the end of the run
 SHORTEST_GRANT = 8  # letters: shorter values in the query of a download, such as a version, occur elsewhere by chance
 
 
@@ -78,6 +79,7 @@ class Recorder:
     _links: set[str] = field(factory=set, init=False)  # the paths of downloads
     _grants: set[str] = field(factory=set, init=False)  # the values in their queries
     _held: list["_Exchange"] = field(factory=list, init=False)
+    _held_bytes: int = field(default=0, init=False)
     _fields: dict[tuple[str, str], Fields] = field(factory=dict, init=False)  # by source and stream
     _linked: dict[tuple[str, str], frozenset[str]] = field(factory=dict, init=False)  # columns that make requests
     _sources: list[ConfiguredSource] = field(factory=list, init=False)
@@ -125,8 +127,8 @@ class Recorder:
         if not self._withheld:
             return ()
         return (
-            f"{self._withheld} answers are in the recording without their body, whose format cannot be masked; "
-            "--record-full keeps them",
+            f"{self._withheld} answers are in the recording without their body, since its format cannot be masked "
+            f"(--record-full keeps those), or since more than {MOST_HELD_BYTES >> 20} MiB of answers had no records",
         )
 
     def around(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
@@ -147,10 +149,13 @@ class Recorder:
         response = outcome.response
         with self._lock:
             if response is None or not exchange.has_records:
-                self._held.append(exchange)
-                return outcome
+                size = len(response.body) if response is not None else 0
+                if self._held_bytes + size <= MOST_HELD_BYTES:
+                    self._held_bytes += size
+                    self._held.append(exchange)
+                    return outcome
             try:
-                self._write(exchange, self._body(exchange))
+                self._write(exchange, self._body(exchange) if exchange.has_records else self._left_out())
             except OSError as error:
                 return Outcome(call=call, error=self._unwritable(error))
         return outcome
@@ -318,6 +323,10 @@ class Recorder:
             suffix="",
             withheld="its format is not one that can be masked value by value; --record-full keeps it as it is",
         )
+
+    def _left_out(self) -> "_Body":
+        self._withheld += 1
+        return _Body(suffix="", withheld="too many answers before it had no records to be kept in memory")
 
     def _without_links(self, exchange: "_Exchange") -> "_Body":
         """The body of an answer without records: links to downloads without what grants access to them."""

@@ -40,7 +40,7 @@ _GRANTS = re.compile(
     r"\w*token|sig|sign|\w*signature|\w*auth|\w*credentials?|pass|pw|pwd|ticket|hmac|jwt|session(_?id)?)(_|$)"
 )
 _OF_PAGES = re.compile(r"(^|_)(page|next|continuation|sync|start|cursor)_?token(_|$)")
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+")
+_MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63}){1,8}")  # bounded: else a long text takes hours
 _QUERY = re.compile(r"(?<=[?&#;])([^=&#;\s]+)=([^&#;\s]*)")
 _LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")
 
