@@ -36,6 +36,7 @@ from penstock import (
     record,
     setting,
 )
+from penstock.engines import Assignment, Line, Message
 
 FIRST = date(2026, 1, 5)
 DAYS = 4
@@ -353,3 +354,9 @@ def listed(rows: list[dict[str, Any]]) -> dict[str, Any]:
 def _days(since: str, until: str) -> list[date]:
     first, last = date.fromisoformat(since), date.fromisoformat(until)
     return [first + timedelta(days=number) for number in range((last - first).days + 1)]
+
+
+def fail(assignment: Assignment, line: Line) -> Message:
+    """Work that fails with a secret which only the worker knows."""
+    secret = Secret("only-in-the-worker")
+    raise KeyError(f"token={secret.reveal()}")

@@ -30,6 +30,7 @@ from penstock import (
     secret,
 )
 from penstock._fetch.recording import Recorder, Recording
+from penstock._fetch.scheduler import Call
 from penstock._util.clock import StandingClock
 from penstock.errors import UsageError
 from penstock.project.api import Project
@@ -406,6 +407,28 @@ def test_answers_without_records_are_kept_to_a_bound(tmp_path: Path, monkeypatch
 
     assert b"xxxx" not in content(tmp_path / "tape")
     assert "lacks the body" in again_report.errors[0]["message"]
+
+
+def test_an_account_that_is_an_address_is_masked_in_requests_too(tmp_path: Path) -> None:
+    """
+    By the replacement that the settings of the recording have, so that a run from it makes the recorded requests.
+    """
+    address = "ann@canary.example"
+    recorder = Recorder(tmp_path / "tape", full=False)
+    setting = recorder._plain([address])
+    request = Request(
+        method="POST",
+        url="https://a.example/ann%40canary.example/x",
+        params=(("by", address),),
+        body=b'["%s"]' % address.encode(),
+    )
+
+    kept = recorder._request(Call(request=request, read=None, account=address))
+
+    assert setting == [kept["account"]]
+    assert kept["params"] == [["by", kept["account"]]]
+    assert kept["url"] == f"https://a.example/{kept['account']}/x"
+    assert "canary" not in json.dumps(kept)
 
 
 def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 import threads
 from many import SHOPS, WINDOW, Imitation
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
-from penstock.engines import Assignment, Line, Message
+from penstock.engines import Assignment
 from penstock.project import workers
 from penstock.report import RunReport, StreamCounts
 from penstock.sandbox.server import serve
@@ -265,12 +265,6 @@ def eventually(found: Any, seconds: float = 20.0) -> Any:
 linux = pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="the tests find processes in /proc")
 
 
-def fail(assignment: Assignment, line: Line) -> Message:
-    """Work that fails with a secret which only the worker knows."""
-    secret = Secret("only-in-the-worker")
-    raise KeyError(f"token={secret.reveal()}")
-
-
 def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture[str]) -> None:
     """
     Its reason is masked before it leaves the process, and no traceback is printed.
@@ -284,7 +278,7 @@ def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture
             lost.append(reason)
 
     only = Assignment(number=0, run_id="r", sources=(), order=None)
-    Processes(1).run([only], fail, cast("Any", Office()))
+    Processes(1).run([only], many.fail, cast("Any", Office()))
 
     assert lost == ["KeyError: 'token=***'"]
     assert capfd.readouterr().err == ""

@@ -204,8 +204,9 @@ class Recorder:
         if isinstance(value, Secret):
             return MASK if value else None
         if isinstance(value, str):
-            personal = "@" in value and not self.full
-            return self._masking.alias(value) if personal or value in self._masking.hidden else value
+            if "@" in value and not self.full:  # an account, perhaps: then requests have it, too
+                return self._masking.linked.setdefault(value, self._masking.alias(value))
+            return self._masking.alias(value) if value in self._masking.hidden else value
         if isinstance(value, (bool, int, float)):
             return value
         if isinstance(value, (tuple, list)):
