@@ -445,6 +445,28 @@ def test_an_address_beside_the_records_is_personal(tmp_path: Path) -> None:
     assert b"canary" not in kept
 
 
+@pytest.mark.parametrize("kept", [None, 0, 1], ids=["missing", "empty", "cut"])
+def test_a_recording_that_was_cut_costs_no_row(kept: int | None, tmp_path: Path) -> None:
+    """
+    Of a report of lines, the first lines are a report, too. Its partition fails, and nothing is delivered.
+    """
+    lines = "".join(f"b{number},Ann,1985-03-12,,7,," + "\n" for number in range(3))
+    report = f"id,name,born,phone,visits,hash,note\n{lines}".encode()
+    shop = a_shop(tmp_path, lambda request: report, envelope=ReportFile())
+    taped(shop, tmp_path / "tape", full=True)
+    (body,) = (tmp_path / "tape" / "shop").glob("*-buyers.*[!n]")
+    if kept is None:
+        body.unlink()
+    else:
+        body.write_bytes(report[: report.index(b"b1")] if kept else b"")
+
+    found = again(shop, tmp_path / "tape")
+
+    assert found.exit_code == 1
+    assert "the recording is damaged" in found.errors[0]["message"]
+    assert shop.rows("buyers") == []
+
+
 def test_a_connection_that_breaks_is_recorded(tmp_path: Path) -> None:
     """
     Its message is the answer to the request.

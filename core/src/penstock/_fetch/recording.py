@@ -416,7 +416,7 @@ class Recorder:
             if body.withheld:
                 about["withheld"] = body.withheld
             else:
-                _put(folder / f"{stem}{body.suffix}", body.content)
+                about["bytes"] = _put(folder / f"{stem}{body.suffix}", body.content)
             if body.altered:
                 about["altered"] = True
         text = json.dumps(mask_json(about), indent=2, ensure_ascii=False) + "\n"
@@ -461,11 +461,10 @@ class _Body:
         return made
 
 
-def _put(path: Path, content: Iterable[bytes]) -> None:
-    """Write a new file for its owner only. It is not synced: a recording that was cut off is made again."""
+def _put(path: Path, content: Iterable[bytes]) -> int:
+    """Write a new file for its owner only, and return its size. It is not synced: a file that was cut is recognised."""
     with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
-        for part in content:
-            file.write(part)
+        return sum(file.write(part) for part in content)
 
 
 def _blocks(file: BinaryIO) -> Iterable[bytes]:
@@ -579,7 +578,16 @@ class Recording:
         if "withheld" in about:
             why = f"the recording lacks the body of {path.name}: {about['withheld']}"
             return Outcome(call=call, error=ProviderError(why))
-        response = self._response(path.with_name(about["body"]), about, call)
+        body = path.with_name(about["body"])
+        size = body.stat().st_size if body.is_file() else None
+        if size != about["bytes"]:
+            seen = "is missing" if size is None else f"has {size} bytes"
+            why = (
+                f"the recording is damaged: {body} {seen}, and {about['bytes']} bytes were written. Copy it again, "
+                f'or, if you edited it, correct "bytes" in {path.name}'
+            )
+            return Outcome(call=call, error=ProviderError(why))
+        response = self._response(body, about, call)
         try:
             verdict, answer = judge(call, response)
         except Exception as error:
