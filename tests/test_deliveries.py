@@ -5,6 +5,7 @@ Committed partitions for tools that pull (dlt), and the rows and hints made of t
 from collections.abc import Iterator
 from datetime import date, timedelta
 from decimal import Decimal
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +144,25 @@ def test_a_report_replaces_its_partition(world: World) -> None:
     assert all(row[name] is not None for name in required)
 
 
+@pytest.mark.parametrize("world", [CONVERTR], indirect=True)
+def test_of_a_key_on_two_days_the_later_row_is_kept(world: World) -> None:
+    """
+    In one load, dlt keeps one row of a key: that with the highest number, since changes state how it is sorted.
+    """
+    for name in ("leads", "lead_data"):
+        (layout,) = [one for one in world.project.layouts("convertr") if one.stream == name]
+        assert door.columns_of(layout, 9)[door.ORDER]["dedup_sort"] == "desc"
+    state: dict[str, Any] = {}
+    options = {"since": DAYS[0], "until": DAYS[-1]}
+    (leads,) = world.project.layouts("convertr", ["leads"])[:1]
+
+    rows = list(door._read(state, world.project, "convertr", [leads], leads, options))
+
+    numbers = [{row[door.ORDER] for row in batch} for batch in rows]
+    assert len(numbers) > 1
+    assert numbers == [{number} for number in range(1, len(numbers) + 1)]
+
+
 @pytest.mark.parametrize(
     ("text", "scale", "fits"),
     [
@@ -173,6 +193,6 @@ def test_nested_values_are_json_in_json(world: World) -> None:
     batch = evolve(batch, rows=batch.rows[:1])
     batch.rows[0]._extra = {"rate": Decimal("0.10")}
 
-    ((row,),) = door.rows_of(Delivery(entry=None, batches=[batch]), clicks)  # type: ignore[arg-type]
+    ((row,),) = door.rows_of(Delivery(entry=None, batches=[batch]), clicks, count())  # type: ignore[arg-type]
     assert row["_extra"] == '"{\\"rate\\":0.10}"'
     assert isinstance(batch, Batch)

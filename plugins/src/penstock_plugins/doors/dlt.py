@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date
 from decimal import Context
+from itertools import count
 from typing import Any
 
 from penstock import Column, Layout, PluginError, Project, ProviderError
@@ -20,6 +21,12 @@ from penstock_plugins.nested import json_texts
 
 GONE = "penstock_gone"
 """The column that marks a row which only stands for a partition without rows. It is never true at the destination."""
+
+ORDER = "penstock_order"
+"""
+The column by which dlt keeps, of the rows of one key in one load, the one that was read last. Without it, dlt keeps any
+of them. It is written for streams of changes only.
+"""
 
 _STATE = "penstock"
 _WIDE = Context(prec=2000)
@@ -96,8 +103,9 @@ def _read(
     """The rows of a stream, from its state on, which follows the rows that it covers."""
     bookmarks = Bookmarks(layouts, [layout.stream])
     bookmarks.load({layout.stream: state.get(_STATE)})
+    numbers = count(1)
     for delivery in deliveries(project, source, [layout.stream], bookmarks, **options):
-        rows = list(rows_of(delivery, layout))
+        rows = list(rows_of(delivery, layout, numbers))
         yield from rows
         if not rows and replaces_partitions(layout):
             yield [gone(delivery, layout)]
@@ -122,10 +130,12 @@ def replaces_partitions(layout: Layout) -> bool:
 
 
 def columns_of(layout: Layout, decimal_scale: int) -> dict[str, Any]:
-    """The hints of all columns, and of the mark of a partition without rows."""
+    """The hints of all columns, and of the mark of a partition without rows or of the order of changes."""
     columns = {column.name: _hint(column, decimal_scale) for column in layout.columns}
     if replaces_partitions(layout):
         columns[GONE] = {"data_type": "bool", "nullable": True, "hard_delete": True}
+    if layout.kind == "changes":
+        columns[ORDER] = {"data_type": "bigint", "nullable": True, "dedup_sort": "desc"}
     return columns
 
 
@@ -136,10 +146,11 @@ def _hint(column: Column, decimal_scale: int) -> dict[str, Any]:
     return {"data_type": _TYPES[column.type], **scale, **naive, **about, "nullable": column.nullable}
 
 
-def rows_of(delivery: Delivery, layout: Layout) -> Iterator[list[dict[str, Any]]]:
+def rows_of(delivery: Delivery, layout: Layout, numbers: Iterator[int]) -> Iterator[list[dict[str, Any]]]:
     """
     The rows of a stream in a partition, batch by batch. A nested value is JSON in a text in JSON: dlt decodes it once,
-    and with floats, so that what is inside stays as the provider sent it.
+    and with floats, so that what is inside stays as the provider sent it. ``numbers``: ascending, for the batches of
+    changes, in the order in which they were read.
     """
     nested = [column.name for column in layout.columns if column.type == "json"]
     for batch in delivery.batches:
@@ -149,6 +160,10 @@ def rows_of(delivery: Delivery, layout: Layout) -> Iterator[list[dict[str, Any]]
         for name in nested:
             for row, text in zip(rows, json_texts([row[name] for row in rows]), strict=True):
                 row[name] = text if text is None else json.dumps(text)
+        if layout.kind == "changes":
+            number = next(numbers)
+            for row in rows:
+                row[ORDER] = number
         yield rows
 
 
