@@ -89,11 +89,12 @@ def test_large_libraries_have_one_door(path: Path) -> None:
 @pytest.mark.parametrize("path", modules(CORE), ids=lambda path: str(path.relative_to(CORE)))
 def test_core_knows_no_provider(path: Path) -> None:
     """
-    No name in the core's code, and no text that is compared or looked up, is a provider's.
+    No name in the core's code, and no text that is compared or looked up, is a provider's. No text names a connector.
     """
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             assert node.value.lower() not in PROVIDERS
+            assert not any(f"connector-{provider}" in node.value.lower() for provider in PROVIDERS)
         for name in (getattr(node, "id", ""), getattr(node, "attr", ""), getattr(node, "name", "")):
             assert not any(provider in str(name).lower() for provider in PROVIDERS)
 

@@ -58,7 +58,7 @@ def connectors(session: Session, json_: bool) -> None:
             [[one["name"], one["version"], "yes" if one["sandbox"] else "", one["summary"]] for one in found],
         )
     else:
-        print("No connector is installed. Each is a package of its own, such as: pip install connector-talroo")
+        print("No connector is installed. Each is a package of its own: pip install connector-PROVIDER")
     if sinks:
         print()
         print_table(["sink", "--to", "summary"], [[one["name"], one["to"], one["summary"]] for one in sinks])

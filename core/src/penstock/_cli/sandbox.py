@@ -54,8 +54,8 @@ def demo(session: Session) -> int:
     }
     if not sandboxes:
         raise PluginError(
-            "no installed connector brings a local imitation of its provider; install one, such as: "
-            "pip install connector-talroo"
+            "no installed connector brings a local imitation of its provider; install one: "
+            "pip install connector-PROVIDER"
         )
     with ExitStack() as stack:
         sources: dict[str, Any] = {}
