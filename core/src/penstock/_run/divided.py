@@ -48,9 +48,7 @@ def weights_of(jobs: Sequence[Job], plans: Sequence[Plan]) -> tuple[dict[Unit, i
     weights: dict[Unit, int] = {}
     for job, plan in zip(jobs, plans, strict=True):
         for planned in plan.partitions:
-            stream = job.source.stream(planned.partition.stream)
-            account = planned.partition.as_dict().get(stream.account) if stream.account is not None else None
-            unit = unit_of(job.source, stream, account)
+            unit = _unit(job.source, planned.partition)
             weights[unit] = weights.get(unit, 0) + 1
     listed = [job.source.name for job in jobs if any(job.source.accounts_from(stream) for stream in job.chosen)]
     return weights, listed
@@ -201,7 +199,7 @@ class RunCoordinator:
             if current is not None and message["used"] == current.token.reveal():
                 exchange.renew(current)
             grant = exchange.grant()
-            assert grant is not None, "asked by an authenticator that needs grants"
+            assert grant is not None, "a worker requests a grant only if the authenticator of the account needs one"
         except PenstockError as error:
             return {"error": type(error).__name__, "message": str(error)}
         renews_in_s = exchange.renews_in_s
