@@ -285,7 +285,7 @@ def conforms(
         expired=expired,
         plugins=plugins,
     )
-    assert not wrong, _said(connector, wrong)
+    assert not wrong, _message(connector, wrong)
 
 
 def problems_with(
@@ -336,7 +336,7 @@ def _own_truth(app: Any, stream: str, **partition: str) -> Iterable[Mapping[str,
     return own(stream, **partition) if own is not None else None
 
 
-def _said(connector: str, wrong: Sequence[str]) -> str:
+def _message(connector: str, wrong: Sequence[str]) -> str:
     return f"{connector} does not keep what every connector must:\n" + "\n".join(f"  - {one}" for one in wrong)
 
 
@@ -406,38 +406,39 @@ def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Problem]:
 
 def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapping[str, Any]]) -> list[Problem]:
     by_member = {column.member: column.name for column in stream.columns if column.member is not None}
-    wanted = [{by_member.get(name, name): value for name, value in row.items()} for row in true]
-    stated = {name for row in wanted for name in row}
+    expected = [{by_member.get(name, name): value for name, value in row.items()} for row in true]
+    stated = {name for row in expected for name in row}
     # The truth may lack columns that penstock adds. All other columns must be equal.
     added = [column.name for column in stream.columns if column.added and column.name not in stated]
     partition = set(stream.partition_columns) - stated
     secret = [column.name for column in stream.columns if column.secret]
     without = (EXTRA, *added, *partition, *secret)
-    lost, invented = bag(wanted, without) - bag(rows, without), bag(rows, without) - bag(wanted, without)
+    lost, invented = bag(expected, without) - bag(rows, without), bag(rows, without) - bag(expected, without)
     if not lost and not invented:
         return []
     example = next(iter(lost or invented))
     what = f"{lost.total()} rows are missing and {invented.total()} should not be there, such as {example}"
-    return [Problem("truth", f"{stream.name} {key[1]}: of {len(wanted)} true rows {what}")]
+    return [Problem("truth", f"{stream.name} {key[1]}: of {len(expected)} true rows {what}")]
 
 
 def _ended(check: str, report: RunReport, what: str, code: int) -> list[Problem]:
     if report.exit_code == code:
         return []
-    said = "; ".join(dict.fromkeys(f"{error['error']}: {error['message']}" for error in report.errors[:3]))
+    texts = "; ".join(dict.fromkeys(f"{error['error']}: {error['message']}" for error in report.errors[:3]))
     return [
-        Problem(check, f"{what} ended with {report.exit_code} instead of {code}: {said or 'no error was reported'}")
+        Problem(check, f"{what} ended with {report.exit_code} instead of {code}: {texts or 'no error was reported'}")
     ]
 
 
-def differing(delivered: Rows, wanted: Rows) -> list[Key]:
+def differing(delivered: Rows, expected: Rows) -> list[Key]:
     """The differences: partitions that one of the two lacks, and partitions with other rows."""
-    return [key for key in wanted.keys() | delivered.keys() if bag(delivered.get(key, ())) != bag(wanted.get(key, ()))]
+    keys = expected.keys() | delivered.keys()
+    return [key for key in keys if bag(delivered.get(key, ())) != bag(expected.get(key, ()))]
 
 
-def _same(check: str, delivered: Rows, wanted: Rows, what: str) -> list[Problem]:
-    missing = sorted(wanted.keys() - delivered.keys())
-    other = sorted(key for key in differing(delivered, wanted) if key not in missing)
+def _same(check: str, delivered: Rows, expected: Rows, what: str) -> list[Problem]:
+    missing = sorted(expected.keys() - delivered.keys())
+    other = sorted(key for key in differing(delivered, expected) if key not in missing)
     wrong = [f"{what}: {len(missing)} partitions were not delivered, such as {missing[0]}"] if missing else []
     wrong += [f"{what}: {len(other)} partitions have other rows, such as {other[0]}"] if other else []
     return [Problem(check, text) for text in wrong]
@@ -631,33 +632,33 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Problem]:
     wrong: list[Problem] = []
     for name in secrets_of(subject):
         sink = MemorySink(folder / name / "ledger.sqlite")
-        said: list[str] = []
+        texts: list[str] = []
         with subject.served() as (server, _):
-            hear = partial(_hear, said)
+            hear = partial(_hear, texts)
             given: dict[str, Any] = {name: WRONG}
             report = subject.run(server.base_url, sink, on_event=hear, **given)
             wrong += _ended("wrong secret", report, f"a run with a wrong {name}", 3)
             source = subject.source(server.base_url, **{name: WRONG})
             if source.connector.check is not None:
                 try:
-                    said.append(check(source, noon_of(subject.today)))
-                    text = f"the check of a wrong {name} said: {said[-1]}"
+                    texts.append(check(source, noon_of(subject.today)))
+                    text = f"the check of a wrong {name} returned: {texts[-1]}"
                     wrong.append(Problem("check of a wrong secret", text))
                 except AuthenticationError as error:
-                    said.append(str(error))
+                    texts.append(str(error))
                 except PenstockError as error:
                     text = f"the check of a wrong {name} raised {type(error).__name__}: {error}"
                     wrong.append(Problem("check of a wrong secret", text))
-        told = "\n".join([*said, json.dumps(report.as_dict(), default=str)])
-        if WRONG[:SHOWN] in told:
+        output = "\n".join([*texts, json.dumps(report.as_dict(), default=str)])
+        if WRONG[:SHOWN] in output:
             wrong.append(Problem("secret shown", f"with a wrong {name}, its start was shown: {WRONG[:3]}..."))
         if delivered_to(sink):
             wrong.append(Problem("wrong secret", f"with a wrong {name} something was delivered"))
     return wrong
 
 
-def _hear(said: list[str], event: Mapping[str, Any]) -> None:
-    said.append(json.dumps(event, default=str))
+def _hear(texts: list[str], event: Mapping[str, Any]) -> None:
+    texts.append(json.dumps(event, default=str))
 
 
 def secrets_of(subject: Subject) -> list[str]:

@@ -134,8 +134,6 @@ def tag(click_id: str, text: str | None) -> dict[str, Any]:
     return {"advertiser_id": "2112", "report_date": date(2026, 3, 1), "click_id": click_id, "tag": text}
 
 
-_ELSEWHERE = timezone(timedelta(hours=5, minutes=30))
-
 HOSTILE = [
     click(1),
     click(2, url=None, job_id=None, price=None, paid=None, clicked_at=None, seen_at=None, offer=None),
