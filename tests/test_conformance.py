@@ -401,7 +401,9 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
         (lambda other: Acme(Open), "a run with a wrong key ended with 0 instead of 3"),
         (lambda other: Acme(Open), "with a wrong key something was delivered"),
     ],
-    "check of a wrong secret": [(lambda other: Acme(Open), "the check of a wrong key returned: acme: credentials work")],
+    "check of a wrong secret": [
+        (lambda other: Acme(Open), "the check of a wrong key returned: acme: credentials work"),
+    ],
     "secret shown": [
         (
             lambda other: Acme(Echoing, connector={"judge": None, "reason": "message"}),
