@@ -244,6 +244,11 @@ def test_personal_values_are_found_in_numbers_texts_and_links(place: Path, capsy
 
     assert [one for one in ("ann@", "real.example", "4915112345678", "151 12345678", "S3cr3t") if one in printed] == []
     assert "page_token=p2&access_token=removed&sig=removed" in printed
+    lines = columns((place / "rows.json").read_text())
+    assert [line for line in lines if line.startswith(("phone", "mobile"))] == [
+        "phone: int = personal()",
+        "mobile: str = personal()",
+    ]
     sample = json.loads(read_sample((place / "rows.json").read_bytes()).text)["rows"][0]
     other = read_sample((place / "rows.json").read_text().replace("4915112345678", "1234567890123").encode())
     assert sample["phone"] == other.records[0]["phone"]
@@ -270,6 +275,7 @@ def test_a_packed_sample_is_unpacked_to_a_bound(place: Path, capsys: pytest.Capt
         pytest.param("new acme", "--sample is missing, and standard input answers no question", id="nobody answers"),
         pytest.param("new acme --sample gone.json", "--sample gone.json: cannot be read", id="no file"),
         pytest.param("new acme --sample page.html", "the sample is HTML or XML", id="html"),
+        pytest.param("new acme --sample half.json", "the sample has half a character", id="half a character"),
         pytest.param("new acme --sample empty.json", "the sample has no array of objects", id="no records"),
         pytest.param("new acme --sample offers.json --base-url api.example", "expected a URL such as", id="no URL"),
         pytest.param(
@@ -297,6 +303,7 @@ def test_a_mistake_is_stated_in_a_line(
     """
     (place / "page.html").write_text("<html></html>")
     (place / "empty.json").write_text('{"items": []}')
+    (place / "half.json").write_text('[{"id": 1, "name": "\\ud800"}]')
 
     assert main(arguments.split()) == 2
     assert message in capsys.readouterr().err

@@ -181,7 +181,7 @@ def _column(member: str, values: Sequence[Any], *, is_csv: bool) -> Guess:
         made = evolve(made, nullable=any(value is None for value in values))
     if made.type == "str" and is_secret(member):
         return evolve(made, call="secret", notes=("never delivered",))
-    if made.type == "str" and is_personal(member):
+    if made.call == "column" and is_personal(member) and not _COUNT.search(name):
         return evolve(made, call="personal")
     if made.call == "column" and made.type in ("int", "Decimal"):
         return _summed(made)

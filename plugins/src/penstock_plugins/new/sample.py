@@ -22,6 +22,7 @@ from penstock import UsageError, snake
 MOST_KEPT = 200  # records of the sample that the sandbox serves
 MOST_HEADER_LINES = 50
 MOST_BYTES = 64 * 2**20  # of a sample, unpacked
+SHORTEST_NUMBER = 5  # digits: shorter ones, such as a count of e-mails, name nobody
 DELIMITERS = ",;\t|"
 
 TOTALS = ("total", "totalCount", "total_count", "totalItems", "totalResults", "totalRecords", "recordsTotal", "count")
@@ -155,6 +156,10 @@ def _json_sample(text: str) -> Sample:
     except RecursionError:
         raise UsageError("the sample is nested too deeply") from None
     value = _without_secrets(value, {})
+    try:
+        _encode(value)
+    except UnicodeEncodeError:
+        raise UsageError("the sample has half a character (an escape such as \\ud800 alone); remove it") from None
     found = max(_arrays(value), key=lambda one: len(one[1]), default=None)
     if found is None and isinstance(value, dict) and not any(isinstance(one, list) for one in value.values()):
         found = ("", [value])  # a single object
@@ -293,6 +298,8 @@ def _replaced(member: str, value: Any, replaced: dict[tuple[str, str], str]) -> 
     if is_personal(member) or is_secret(member):
         number = len(replaced) + 1
         if not isinstance(value, str):
+            if sum(map(str.isdigit, str(value))) < SHORTEST_NUMBER:
+                return value
             return type(value)(replaced.setdefault((member, str(value)), _other_digits(str(value), number)))
         return replaced.setdefault((member, value), _invented(snake(member), number, value))
     if not isinstance(value, str):
@@ -318,5 +325,5 @@ def _invented(column: str, number: int, value: str) -> str:
 
 def _other_digits(text: str, number: int) -> str:
     """The text with digits that do not depend on its own."""
-    digits = cycle(f"{number:04d}")
-    return re.sub(r"\d", lambda _: str(int(next(digits)) % 9 + 1), text)
+    digits = cycle(str(number // 9**place % 9 + 1) for place in (3, 2, 1, 0))
+    return re.sub(r"\d", lambda _: next(digits), text)
