@@ -131,7 +131,10 @@ def test_every_verb_that_lists_has_json(verb: str, capsys: pytest.CaptureFixture
         pytest.param(
             ["rejected"], "list or show is missing: `penstock rejected list` counts them by reason, ", id="list or show"
         ),
-        pytest.param(["check"], "nothing is configured that could be checked", id="nothing"),
+        pytest.param(
+            ["check"], "nothing is configured that could be checked. There is no penstock.toml here", id="nothing"
+        ),
+        pytest.param(["status"], "name one with --to. There is no penstock.toml here", id="another directory"),
         pytest.param(["streams"], "Missing argument 'CONNECTOR'. See: penstock streams --help", id="argument"),
         pytest.param(["run", "x", "--fulll"], "No such option", id="option"),
         pytest.param(

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, timedelta
@@ -31,6 +32,7 @@ from penstock._config import load
 from penstock._plugins.registry import Registry
 from penstock._run.history import History
 from penstock._util.clock import Clock
+from penstock._util.text import without_place
 from penstock.connector import Connector, Limits, OpenFor, Sandbox, SourceSettings, Stream, setting
 from penstock.model import Request, Slice
 from penstock.records import column, derived, personal, record
@@ -799,6 +801,13 @@ def bars() -> Bars:
     return Bars(console=Console(force_terminal=True, color_system=None, width=80, height=24, file=io.StringIO()))
 
 
+def test_nothing_is_drawn_before_the_first_plan(bars: Bars) -> None:
+    """
+    An error of the configuration stands alone on the screen, without bars of nothing above it.
+    """
+    assert shown(bars) == []
+
+
 def test_bars_of_thirty_streams_fit_on_a_terminal(bars: Bars) -> None:
     """
     The total comes first, then the streams that are being read; the others are one line of counts.
@@ -1071,6 +1080,42 @@ def test_status_exits_1_for_old_data(here: Here) -> None:
     here("status", "--daily", code=2)
 
 
+def test_an_old_account_is_named_with_the_age_of_its_data(here: Here) -> None:
+    """
+    The line that a monitor gets has the stream and the time of its last reading.
+    """
+    here("run", "daily", *days(2))
+    with contextlib.closing(sqlite3.connect(here.folder / "data/.penstock/ledger.sqlite")) as ledger, ledger:
+        ledger.execute("update partitions set read_at = '2020-01-01T00:00:00+00:00'")
+
+    here("status", "--max-age", "1h", "-q", code=1)
+    assert re.search(r"2 accounts not read .*: shop\.items \(last read \d+ d ago\), shop\.sales of 7 \(last read", here.err)
+
+
+def test_a_reason_without_its_request_is_a_sentence() -> None:
+    """
+    The text by which equal failures are counted together has no gap where the request was.
+    """
+    message = "Shop answered GET http://127.0.0.1/sales?day=1 with HTTP 500"
+    assert without_place(message) == "Shop answered with HTTP 500"
+
+
+def test_a_repeated_option_adds_to_the_names(here: Here) -> None:
+    """
+    The last occurrence does not replace the first: else its stream would not be read, in silence.
+    """
+    plan = json.loads(here("plan", "shop", *days(2), "--streams", "items", "--streams", "sales", "--json"))
+    assert {one["stream"] for one in plan["partitions"]} == {"items", "sales"}
+
+
+def test_a_sink_in_place_of_a_connector_is_recognised(here: Here) -> None:
+    """
+    ``init`` prints sinks beside each connector; a sink alone is no connector that has to be installed.
+    """
+    here("init", "jsonl", code=2)
+    assert "jsonl is a sink: `penstock init CONNECTOR` prints the keys" in here.err
+
+
 def test_forget_makes_days_missing_again(here: Here) -> None:
     """
     Only the days named; the next plan holds them.
@@ -1256,7 +1301,7 @@ def test_nothing_used_yet_is_told(here: Here) -> None:
     """
     (here.folder / "penstock.toml").unlink()
     here("status", code=2)
-    assert "no target was used from this configuration yet; name one with --to" in here.err
+    assert "no target was used from this configuration yet; name one with --to. There is no penstock.toml" in here.err
     assert "nothing was delivered yet" in here("status", "--to", "jsonl:elsewhere")
 
 

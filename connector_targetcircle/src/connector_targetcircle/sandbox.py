@@ -136,5 +136,11 @@ SANDBOX = Sandbox(
     connector="targetcircle",
     summary="reports that take two polls, two ad inventories with six offers each",
     make=TargetCircleDemo,
-    settings={"api_token": API_TOKEN, "currency": "EUR", "poll_first_s": 0.02, "poll_max_s": 0.2},
+    settings={
+        "api_token": API_TOKEN,
+        "currency": "EUR",
+        "requests_per_second": 200.0,
+        "poll_first_s": 0.02,
+        "poll_max_s": 0.2,
+    },
 )

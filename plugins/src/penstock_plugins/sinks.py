@@ -78,7 +78,7 @@ def installed(extra: str) -> Iterator[None]:
     try:
         yield
     except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed: pip install 'penstock[{extra}]'") from None
+        raise UsageError(f"{error.name} is not installed: pip install 'penstock-plugins[{extra}]'") from None
 
 
 def _path(text: str, place: str = "DIR") -> Path:

@@ -144,8 +144,10 @@ class Bars:
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     def shown(self) -> RenderableType:
-        """The bars as they are now."""
+        """The bars as they are now; nothing before the first stream is planned, so that an early error stands alone."""
         bars = list(self._streams.values())
+        if not bars:
+            return Group()
         self._progress.update(
             self._total,
             total=sum(bar.planned for bar in bars),

@@ -19,7 +19,7 @@ from penstock._cli.complete import connectors
 from penstock._cli.session import Session, command
 from penstock._config import sample
 from penstock.connector import Connector, SourceSettings, help_of, is_per_account, keys_of
-from penstock.errors import ConfigError
+from penstock.errors import ConfigError, UsageError
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
 
@@ -47,6 +47,10 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
 
     Sections that ./penstock.toml already has are not printed again, so that the output can be appended to it.
     """
+    offered = session.registry.connectors()
+    for name in connectors:
+        if name in session.registry.sinks() and name not in offered:
+            raise UsageError(f"{name} is a sink: `penstock init CONNECTOR` prints the keys of every sink, too")
     found = [session.registry.connector(name) for name in dict.fromkeys(connectors)]
     reads = [connector.name for connector in found if session.registry.streams(connector.name)]
     known = _known(session)

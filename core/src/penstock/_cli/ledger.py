@@ -90,9 +90,17 @@ def status(
                 _print_source(source, now, verbose=session.verbose)
     overdue = [one for target in result.targets for one in target.problems if one.kind == "overdue"]
     if overdue:
-        places = ", ".join(dict.fromkeys(f"{one.source}.{one.stream}" for one in overdue))
-        session.say(f"error: {counted(len(overdue), 'account')} not read for longer than allowed: {places}")
+        places = ", ".join(_overdue(one, now) for one in overdue[:5])
+        more = f" and {len(overdue) - 5} more (penstock status --problems --max-age ...)" if len(overdue) > 5 else ""
+        session.say(f"error: {counted(len(overdue), 'account')} not read for longer than allowed: {places}{more}")
     return result.exit_code
+
+
+def _overdue(one: "Problem", now: datetime) -> str:
+    """``talroo.clicks of 2113 (never read)``"""
+    account = f" of {', '.join(one.account.values())}" if one.account else ""
+    read = f"last read {ago(one.last_read, now)}" if one.last_read else "never read"
+    return f"{one.source}.{one.stream}{account} ({read})"
 
 
 def _print_source(source: "SourceStatus", now: datetime, *, verbose: bool) -> None:

@@ -3,6 +3,7 @@ Options that several commands take.
 """
 
 from collections.abc import Callable
+from itertools import chain
 from typing import Any, TypeVar
 
 import click
@@ -16,7 +17,18 @@ TO = click.option(
     "--to", shell_complete=sinks, metavar="SINK", help="The target.  [default: those last used from this configuration]"
 )
 
-ACCOUNTS = click.option("--accounts", type=NAMES, metavar="A,B", help="Only these, or patterns such as 21*.")
+
+def _joined(_: click.Context, __: click.Parameter, values: tuple[tuple[str, ...], ...]) -> tuple[str, ...] | None:
+    """The names of all occurrences of an option, each once; None without any."""
+    return tuple(dict.fromkeys(chain.from_iterable(values))) or None
+
+
+def names(option: str, **attributes: Any) -> Callable[[F], F]:
+    """An option that takes names. ``--streams a --streams b`` is ``--streams a,b``: no occurrence replaces another."""
+    return click.option(option, type=NAMES, metavar="A,B", multiple=True, callback=_joined, **attributes)
+
+
+ACCOUNTS = names("--accounts", help="Only these, or patterns such as 21*.")
 
 
 def selection(function: F) -> F:
@@ -29,14 +41,12 @@ def selection(function: F) -> F:
                 metavar="SINK",
                 help="A sink of the configuration, jsonl:DIR, csv:DIR, postgresql://... or -",
             ),
-            click.option(
+            names(
                 "--streams",
                 shell_complete=streams,
-                type=NAMES,
-                metavar="A,B",
                 help="Only these: STREAM or SOURCE.STREAM, or patterns such as joveo.*  [default: those on by default]",
             ),
-            click.option("--exclude-streams", type=NAMES, metavar="A,B", help="Not these; patterns as for --streams."),
+            names("--exclude-streams", help="Not these; patterns as for --streams."),
             ACCOUNTS,
             click.option(
                 "--since",

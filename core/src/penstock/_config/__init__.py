@@ -85,6 +85,11 @@ class Config:
         """The place of a missing key, for messages."""
         return str(self.path) if self.path else "configuration"
 
+    @property
+    def absent(self) -> str:
+        """The end of a message about something that is not configured, where there is no file; else empty."""
+        return "" if self.path else ". There is no penstock.toml here: `penstock init CONNECTOR` prints a first one"
+
     def connector_of(self, source: str) -> str:
         """The name of the source's connector: its key ``connector``, else its own name."""
         return self._word("source", source, "connector", self.sources.get(source, {})) or source

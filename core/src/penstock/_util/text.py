@@ -28,7 +28,7 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f' Did you mean "{near}"?' if near is not None else ""
 
 
-_PLACE = re.compile(r"\b[A-Z]{3,7} https?://\S+|\[[^\]]*\]")
+_PLACE = re.compile(r"\b[A-Z]{3,7} https?://\S+ ?|\[[^\]]*\]")
 
 
 def without_place(message: str) -> str:

@@ -137,7 +137,8 @@ class Project(Reading):
             pipeline = config.pipelines.get(name)
             sources, sinks = (pipeline.sources, (pipeline.sink,)) if pipeline is not None else ((name,), ())
         if not sources and not sinks:
-            raise UsageError("nothing is configured that could be checked: `penstock init CONNECTOR` prints a source")
+            hint = config.absent or ": `penstock init CONNECTOR` prints a source"
+            raise UsageError(f"nothing is configured that could be checked{hint}")
         notices, notice = collected()
         tries: list[_Try] = [(one, "source", partial(self._check_source, one, notice)) for one in sources]
         tries += [(one, "target", partial(self._check_sink, one, notice)) for one in sinks]

@@ -171,10 +171,9 @@ def refuse_missed(config: Config, sources: Sequence[ConfiguredSource], chosen: M
 def unnamed(config: Config, *, planning: bool) -> UsageError:
     """The error of a command line that names no pipeline and no source."""
     with_sink = "" if planning else " with --to, such as --to jsonl:data"
-    missing = "" if config.path else ". There is no penstock.toml here: `penstock init CONNECTOR` prints a first one"
     return UsageError(
         f"name what to read: {_or(config.pipelines, 'a pipeline')}, or {_or(config.sources, 'a source')}{with_sink}"
-        f"{missing}"
+        f"{config.absent}"
     )
 
 

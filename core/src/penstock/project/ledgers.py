@@ -68,7 +68,7 @@ def targets(
         if name is not None and name not in known and name not in setup.registry.connectors():
             raise UsageError(f"no source or pipeline {name!r} is known here.{did_you_mean(name, known)}".rstrip("."))
         whose = f" for {name}" if name is not None else ""
-        raise UsageError(f"no target was used{whose} from this configuration yet; name one with --to")
+        raise UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
     found: list[Viewed] = []
     for text, wanted in texts.items():
         choice = config.sink_for(text, setup.registry)
