@@ -1089,7 +1089,9 @@ def test_an_old_account_is_named_with_the_age_of_its_data(here: Here) -> None:
         ledger.execute("update partitions set read_at = '2020-01-01T00:00:00+00:00'")
 
     here("status", "--max-age", "1h", "-q", code=1)
-    assert re.search(r"2 accounts not read .*: shop\.items \(last read \d+ d ago\), shop\.sales of 7 \(last read", here.err)
+    assert re.search(
+        r"2 accounts not read .*: shop\.items \(last read \d+ d ago\), shop\.sales of 7 \(last read", here.err
+    )
 
 
 def test_a_reason_without_its_request_is_a_sentence() -> None:
@@ -1106,6 +1108,26 @@ def test_a_repeated_option_adds_to_the_names(here: Here) -> None:
     """
     plan = json.loads(here("plan", "shop", *days(2), "--streams", "items", "--streams", "sales", "--json"))
     assert {one["stream"] for one in plan["partitions"]} == {"items", "sales"}
+
+
+def test_an_account_that_is_not_configured_is_refused(here: Here) -> None:
+    """
+    A mistyped account is no run of nothing that ends with 0; one that a pattern matches is read.
+    """
+    here("run", "daily", *days(2), "--streams", "sales", "--accounts", "7,77", code=2)
+    assert "--accounts: no account of shop matches '77'." in here.err
+    plan = json.loads(here("plan", "daily", *days(2), "--streams", "sales", "--accounts", "7*", "--json"))
+    assert len(plan["partitions"]) == 2
+
+
+def test_a_connector_that_is_not_installed_is_named_with_its_section(here: Here) -> None:
+    """
+    The message has the file and the section, since a file may have many of them.
+    """
+    with (here.folder / "penstock.toml").open("a") as file:
+        file.write('\n[source.shopp]\nkey = "x"\n')
+    here("check", "shopp", code=2)
+    assert "penstock.toml: source.shopp: no connector named 'shopp' is installed. Did you mean \"shop\"?" in here.err
 
 
 def test_a_sink_in_place_of_a_connector_is_recognised(here: Here) -> None:

@@ -145,6 +145,7 @@ folder = "here"
             'style: found "qery", expected one of "bearer", "query". Did you mean "query"?',
             id="choice",
         ),
+        pytest.param("ids = 2112", 'ids: found 2112, expected a list of text; write ["2112"]', id="number for texts"),
         pytest.param('ids = "2112"', 'ids: found "2112", expected a list of text; write ["2112"]', id="text for list"),
         pytest.param("ids = [1]", 'ids[0]: found 1, expected text; write it in quotes: "1"', id="inside a list"),
         pytest.param(

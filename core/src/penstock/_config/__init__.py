@@ -30,7 +30,7 @@ from penstock._config.notify import Notification
 from penstock._config.sections import Pipeline, pipelines, raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
 from penstock._util.text import did_you_mean, shown
-from penstock.errors import ConfigError, PenstockError
+from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
 
@@ -108,7 +108,12 @@ class Config:
         """
         if name not in self.sources and self.sources:
             self._check_connector(name, offers)
-        connector = offers.connector(self.connector_of(name))
+        try:
+            connector = offers.connector(self.connector_of(name))
+        except PluginError as error:
+            if name not in self.sources:
+                raise
+            raise ConfigError([*self.problems, f"{self.where}: source.{name}: {error}"]) from error
         keys = {key: raw for key, raw in self.sources.get(name, {}).items() if key != "connector"}
         context = evolve(
             self._context(f"source.{name}", "connector", offers), listing=f"penstock init {connector.name}"
@@ -157,7 +162,9 @@ class Config:
             raise ConfigError([*self.problems, f"{named_by} {text!r}: expected {named}{ways}, or - for stdout.{meant}"])
         kind = offers.sink(scheme)
         if text != "-" and (text == scheme or text == f"{scheme}:"):
-            raise ConfigError([*self.problems, f"sink {text!r}: a place is missing, such as {scheme}:data"])
+            raise ConfigError(
+                [*self.problems, f"sink {text!r}: a place is missing, such as {kind.example.replace('DIR', 'data')}"]
+            )
         try:
             settings = kind.parse(text)
         except PenstockError:

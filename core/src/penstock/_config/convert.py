@@ -118,7 +118,8 @@ def _sequence(hint: Any, converter: Converter) -> Callable[[Any, Any], Any]:
 
     def make(value: Any, _: Any) -> Any:
         if not isinstance(value, (list, tuple)):
-            as_list = f"; write [{shown(value)}]" if isinstance(value, (str, int)) else ""
+            one = str(value) if element is str else value
+            as_list = f"; write [{shown(one)}]" if isinstance(value, (str, int)) else ""
             raise ValueError(f"found {shown(value)}, expected a list of {_EXPECTED.get(element, 'values')}{as_list}")
         return _SEQUENCES[_origin(hint)](structure_list(value, list))
 

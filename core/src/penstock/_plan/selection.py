@@ -91,8 +91,8 @@ def _no_such_stream(sources: Sequence[ConfiguredSource], pattern: str) -> UsageE
     names = [f"{source.name}.{stream.name}" for source in sources for stream in source.streams]
     meant = did_you_mean(pattern, names if "." in pattern else known)
     return UsageError(
-        f"no stream of {', '.join(source.name for source in sources)} matches {pattern!r}.{meant}".rstrip(".")
-        + ". `penstock streams CONNECTOR` lists them"
+        f"no stream of {', '.join(source.name for source in sources)} matches {pattern!r}.{meant} "
+        "`penstock streams CONNECTOR` lists them"
     )
 
 

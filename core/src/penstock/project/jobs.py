@@ -13,10 +13,12 @@ from penstock._config.sections import Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import shard_of, shards, unit_of
 from penstock._plan.planner import Job, PlannedPartition
-from penstock._plan.selection import missed_columns, select_streams
+from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._util.days import EXAMPLES, window
+from penstock._util.text import did_you_mean
 from penstock.errors import ConfigError, UsageError
-from penstock.project.setup import Notice, Setup
+from penstock.project.setup import Notice, Setup, blamed
+from penstock.redact import clip
 from penstock.report import NONE_ALLOWED, Allowance
 from penstock.sinks import Part, Sink, Target
 
@@ -60,6 +62,7 @@ def jobs_for(
         raise _no_place(setup, name)
     configured, sink_choice = setup.configured(sources, to, sink_named_by=named_by, notice=notice)
     chosen = _selected(config, configured, choice, pipeline, notice)
+    refuse_strange_accounts(configured, chosen, choice.accounts)
     refuse_missed(config, configured, chosen)
     sink: Sink = made or Nowhere()
     if sink_choice is not None:
@@ -166,6 +169,33 @@ def refuse_missed(config: Config, sources: Sequence[ConfiguredSource], chosen: M
     problems = [text for source in sources for text in missed_columns(source, chosen[source.name])]
     if problems:
         raise ConfigError([f"{config.where}: {text}" for text in problems])
+
+
+def refuse_strange_accounts(
+    sources: Sequence[ConfiguredSource], chosen: Mapping[str, Sequence[str]], patterns: Sequence[str]
+) -> None:
+    """
+    Raise UsageError for a pattern that no account matches, unless a provider lists the accounts of a chosen stream.
+
+    Otherwise a mistyped account would be a run of no partitions, which ends with 0.
+    """
+    if not patterns:
+        return
+    divided = []
+    for source in sources:
+        streams = [source.stream(name) for name in chosen[source.name]]
+        with blamed(source.connector):
+            divided += [source.accounts_of(stream) for stream in streams if stream.account is not None]
+    known = sorted({account for accounts in divided for account in accounts or ()})
+    if not divided or None in divided:
+        return
+    for pattern in patterns:
+        if not any(matches(account, [pattern]) for account in known):
+            names = ", ".join(source.name for source in sources)
+            raise UsageError(
+                f"--accounts: no account of {names} matches {pattern!r}.{did_you_mean(pattern, known)} "
+                f"There are {clip(', '.join(known), 200) or 'none'}"
+            )
 
 
 def unnamed(config: Config, *, planning: bool) -> UsageError:
