@@ -346,7 +346,7 @@ class Response:
     """
     A whole HTTP answer; header names are lower case, the body is decompressed.
 
-    ``measured``: whether the answer said where its body ends, as by its length. A body that just ended with its
+    ``measured``: whether the answer states where its body ends, as by its length. A body that just ended with its
     connection may be cut, which shows only in a format that has an end of its own, such as JSON.
 
     ``file``: where a large body is, whose decoder reads files (:class:`~penstock.report_files.ReportFile`); ``body`` is

@@ -200,8 +200,8 @@ def complain(session: Session, error: Exception) -> int:
     elif isinstance(error, RecursionError | MemoryError):
         text, code = f"the process ran out of {'stack' if isinstance(error, RecursionError) else 'memory'}", 1
     else:
-        said = " ".join(str(error).split())
-        text = f"this is a defect of penstock or of a plugin: {type(error).__name__}: {said}"
+        text_of_error = " ".join(str(error).split())
+        text = f"this is a defect of penstock or of a plugin: {type(error).__name__}: {text_of_error}"
         text += "" if session.debug else ". --debug shows where; please report it"
         code = 1
     if session.debug:

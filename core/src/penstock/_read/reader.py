@@ -77,7 +77,7 @@ class Reader:
     clock: Clock
     dependencies: Dependencies
     sizes: PageSizes  # of the stream, over the whole run
-    looked: dict[str, int] = field(factory=dict)  # stream -> listings whose answers were searched for unread members
+    searched: dict[str, int] = field(factory=dict)  # stream -> listings whose answers were searched for unread members
     on_note: Callable[[str], None] = lambda text: None
 
     _read_at: datetime | None = field(default=None, init=False)
@@ -280,11 +280,11 @@ class Reader:
     def _note_unread(self, listing: Listing) -> None:
         """Note members of the first answers that may state more than what was read, once per stream."""
         stream = self.planned.stream.name
-        if listing.last is None or self.looked.get(stream, 0) >= LISTINGS:
+        if listing.last is None or self.searched.get(stream, 0) >= LISTINGS:
             return
-        self.looked[stream] = self.looked.get(stream, 0) + 1
+        self.searched[stream] = self.searched.get(stream, 0) + 1
         if note := unread_members(listing.read, listing.paginator, listing.last):
-            self.looked[stream] = LISTINGS
+            self.searched[stream] = LISTINGS
             self.on_note(f"{stream}: {note}")
 
     def _halves(self, slice_: Slice) -> list[Slice]:

@@ -12,7 +12,7 @@ from penstock.model import Page
 from penstock.protocols import Paginator
 
 LISTINGS = 5
-"""Listings of a stream that are looked at in a run: each costs a plain read of its last body."""
+"""Listings of a stream that are searched in a run: each costs a plain read of its last body."""
 
 _LARGEST = 1 << 20  # bytes of a body that is read
 

@@ -3,7 +3,8 @@ A divided run: the coordinator, which holds the lock, hears the workers and make
 side of the line between them.
 
 Messages are JSON-like data. A worker sends the events of its run, and reports a source that throttles or states a long
-wait. It requests orders (whether to stop, which sources rest) several times a second, and a token when it needs one.
+wait. It requests the state of the run (whether to stop, which sources rest) several times a second, and a token when it
+needs one.
 """
 
 import threading
@@ -40,7 +41,7 @@ from penstock.redact import Secret
 from penstock.report import RunReport
 from penstock.sinks import Part
 
-ORDERS_EVERY_S = 0.2
+STATE_EVERY_S = 0.2
 
 
 def weights_of(jobs: Sequence[Job], plans: Sequence[Plan]) -> tuple[dict[Unit, int], list[str]]:
@@ -183,9 +184,9 @@ class RunCoordinator:
         self.emit(event)
 
     def answer(self, number: int, message: Message) -> Message:
-        return self._orders() if message["kind"] == "orders" else self._grant(message)
+        return self._state() if message["kind"] == "state" else self._grant(message)
 
-    def _orders(self) -> Message:
+    def _state(self) -> Message:
         with self._lock:
             now = self.clock.monotonic()
             resting = {source: until - now for source, until in self._resting.items() if until > now}
@@ -302,7 +303,7 @@ def run_part(
         with suppress(OSError):  # the thread below notices a line that is cut, too, and ends the run
             line.send({"kind": "event", "event": dict(event)})
 
-    with _obeying(line, clock, member.clients):
+    with _following(line, clock, member.clients):
         return run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, member=member)
 
 
@@ -339,26 +340,26 @@ class LineToOthers:
 
 
 @contextmanager
-def _obeying(line: Line, clock: Clock, clients: Mapping[str, SourceClient]) -> Iterator[None]:
-    """Ask for orders until the end of the context, and carry them out."""
+def _following(line: Line, clock: Clock, clients: Mapping[str, SourceClient]) -> Iterator[None]:
+    """Request the state of the run until the end of the context, and do what it demands."""
     over = threading.Event()
 
-    def obey() -> None:
-        while not over.wait(ORDERS_EVERY_S):
+    def follow() -> None:
+        while not over.wait(STATE_EVERY_S):
             try:
-                orders = line.ask({"kind": "orders"})
+                state = line.ask({"kind": "state"})
             except OSError:
                 clock.stop.set()
                 return
-            if orders["stop"]:
+            if state["stop"]:
                 clock.stop.set()
             for name, client in list(clients.items()):
-                if name in orders["resting"]:
-                    client.rate_limit.hold(orders["resting"][name])
-                if (parked := orders["parked"].get(name)) is not None:
+                if name in state["resting"]:
+                    client.rate_limit.hold(state["resting"][name])
+                if (parked := state["parked"].get(name)) is not None:
                     client.park(ParkedError(parked["message"], datetime.fromisoformat(parked["until"])))
 
-    thread = threading.Thread(target=obey, name="orders", daemon=True)
+    thread = threading.Thread(target=follow, name="state of the run", daemon=True)
     thread.start()
     try:
         yield

@@ -217,7 +217,7 @@ class SourceRun:
     _refused: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by whose credentials
     _forbidden: dict[Key, ForbiddenError] = field(factory=dict, init=False)  # accounts of streams that were refused
     _page_sizes: dict[str, PageSizes] = field(factory=dict, init=False)  # by stream
-    _looked: dict[str, int] = field(factory=dict, init=False)  # by stream, see Reader.looked
+    _searched: dict[str, int] = field(factory=dict, init=False)  # by stream, see Reader.searched
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
     @property
@@ -398,7 +398,7 @@ class SourceRun:
             clock=self.clock,
             dependencies=self._dependencies,
             sizes=self._page_sizes.setdefault(planned.stream.name, PageSizes()),
-            looked=self._looked,
+            searched=self._searched,
             on_note=self.delivery.note,
         )
 

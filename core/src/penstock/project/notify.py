@@ -103,8 +103,8 @@ def _send(receiver: Notification, content: bytes) -> None:
         command = shlex.split(receiver.command)  # of the user's own configuration
         done = subprocess.run(command, input=content, capture_output=True, timeout=TIME_S, check=False)  # noqa: S603
         if done.returncode:
-            said = mask(done.stderr.decode(errors="replace").strip())[-200:]
-            raise OSError(f"it ended with {done.returncode}{f': {said}' if said else ''}")
+            output = mask(done.stderr.decode(errors="replace").strip())[-200:]
+            raise OSError(f"it ended with {done.returncode}{f': {output}' if output else ''}")
         return
     url = receiver.url.reveal()
     transport = Transport(

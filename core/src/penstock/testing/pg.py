@@ -150,8 +150,8 @@ def _start(directory: Path, settings: Mapping[str, str]) -> Server:
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, **more)
     except BaseException as error:
         shutil.rmtree(home, ignore_errors=True)
-        said = getattr(error, "stderr", b"") or b""
-        raise NoPostgresError(f"{directory} does not start: {error}\n{said.decode(errors='replace')}") from error
+        output = getattr(error, "stderr", b"") or b""
+        raise NoPostgresError(f"{directory} does not start: {error}\n{output.decode(errors='replace')}") from error
     atexit.register(_stop, process, home, os.getpid())
     _wait(process, data)
     return Server(f"postgresql://{user}@/postgres?host={quote(str(home), safe='')}")

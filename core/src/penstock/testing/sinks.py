@@ -416,8 +416,8 @@ class SinkSuite:
         present = [target.is_intact(entry) for entry in entries]
         target.close()
 
-        wanted = [lead(1, 'no, "not" this'), lead(2, "sold"), lead(3, "new"), lead(4, "new")]
-        assert self.found(place, LEADS) == plain(LEADS, wanted)
+        expected = [lead(1, 'no, "not" this'), lead(2, "sold"), lead(3, "new"), lead(4, "new")]
+        assert self.found(place, LEADS) == plain(LEADS, expected)
         assert [entry.state for entry in entries] == ["delivered"] * 5
         assert present == [True] * 5
 
@@ -691,13 +691,13 @@ class SinkSuite:
                 ledger = target.ledger
                 assert ledger is not None
                 entry = ledger.entries(SOURCE, "clicks").get(a_day())
-                wanted = new if entry is not None and entry.run_id == "r2" else former
-                assert (entry is not None) == bool(wanted), point
-                for layout, rows in wanted or [(CLICKS, []), (TAGS, [])]:
+                expected = new if entry is not None and entry.run_id == "r2" else former
+                assert (entry is not None) == bool(expected), point
+                for layout, rows in expected or [(CLICKS, []), (TAGS, [])]:
                     assert self.found(here, layout) == plain(layout, rows), point
                 if entry is not None:
                     assert entry.delivered, point
-                    assert entry.rows == len(wanted[0][1]), point
+                    assert entry.rows == len(expected[0][1]), point
                     assert target.is_intact(entry), point
                 deliver(target, a_day(), new, run_id="r3")
                 target.close()
@@ -772,7 +772,7 @@ class SinkSuite:
             a_lead_day(2): [(LEADS, [lead(1, "sold"), lead(3)]), (ANSWERS, [answer(1, "b", "2")])],
             a_lead_day(3): [(LEADS, [lead(3, "sold"), lead(4)]), (ANSWERS, [answer(4, "a", "3")])],
         }
-        wanted = [lead(1, "sold"), lead(2), lead(3, "sold"), lead(4)]
+        expected = [lead(1, "sold"), lead(2), lead(3, "sold"), lead(4)]
         answers = [answer(1, "b", "2"), answer(2, "a", "1"), answer(4, "a", "3")]
         for number, point in enumerate(self.merge_points):
             here = place / str(number)
@@ -796,13 +796,13 @@ class SinkSuite:
             known = ledger.entries(SOURCE, "leads")
             assert all(entry.delivered and target.is_intact(entry) for entry in known.values()), point
             if set(days) <= set(known):
-                assert self.found(here, LEADS) == plain(LEADS, wanted), point
+                assert self.found(here, LEADS) == plain(LEADS, expected), point
             for partition, streams in days.items():
                 if partition not in known:
                     deliver(target, partition, streams, run_id="r3")
             target.finish("leads")
             target.close()
-            assert self.found(here, LEADS) == plain(LEADS, wanted), point
+            assert self.found(here, LEADS) == plain(LEADS, expected), point
             assert self.found(here, ANSWERS) == plain(ANSWERS, answers), point
 
 

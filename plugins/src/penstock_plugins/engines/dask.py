@@ -213,8 +213,8 @@ def _is_wanted(worker: Any, key: str) -> bool:
 @define(eq=False, repr=False, kw_only=True)
 class _QueueLine:
     """
-    See :class:`penstock.engines.Line`. What is sent travels with the next question, since orders are requested several
-    times a second.
+    See :class:`penstock.engines.Line`. What is sent travels with the next request, since the state of the run is
+    requested several times a second.
     """
 
     number: int
@@ -240,10 +240,10 @@ class _QueueLine:
     def ask(self, message: Message) -> Message:
         with self._asking:
             self._asked += 1
-            asked = {"number": self.number, "box": self.box, "id": self._asked, "sent": self.taken(), "ask": message}
+            request = {"number": self.number, "box": self.box, "id": self._asked, "sent": self.taken(), "ask": message}
             patience_s = GRANT_S if message["kind"] == "grant" else 2 * LOST_AFTER_S
             try:
-                self.inbox.put(json.dumps(asked), timeout=LOST_AFTER_S)
+                self.inbox.put(json.dumps(request), timeout=LOST_AFTER_S)
                 return self._answer(time.monotonic() + patience_s)
             except (TimeoutError, asyncio.CancelledError, RuntimeError) as error:
                 raise OSError(f"the coordinator does not answer: {error}") from None

@@ -474,15 +474,15 @@ def located(database: Database, source: str, known: Known) -> Located | None:
 
 def _taken(layout: Layout, place: Place, source: str, other: Known, seen: Seen) -> str:
     ours = f"{layout.source}.{layout.stream}"
-    said = f"the table {place.name} holds {source}.{other.stream}, and {ours} is to be there too. "
+    fault = f"the table {place.name} holds {source}.{other.stream}, and {ours} is to be there too. "
     if other.stream != layout.stream or not place.shared:
-        return said + "Give them different tables: set schema or table of the sink."
+        return fault + "Give them different tables: set schema or table of the sink."
     schema, table = _as_sql(short(place.schema)), _as_sql(short(place.table))
     key = ", ".join(map(_as_sql, (SOURCE_COLUMN, *key_of(layout))))
     literal = "'" + source.replace("'", "''") + "'"
     index = f"; create unique index on {schema}.{table} ({key})" if key_of(layout) else ""
     comment = _comment_of(layout, shared=True).replace("'", "''")
-    return said + (
+    return fault + (
         f"It was made for one source only. To share it, drop its primary key, and run: alter table {schema}.{table} "
         f"add column {SOURCE_COLUMN} text not null default {literal}, alter column {SOURCE_COLUMN} set default "
         f"{_SOURCE_DEFAULT}{index}; comment on table {schema}.{table} is '{comment}'. Or give them different tables: "
@@ -633,15 +633,15 @@ def _steps(layout: Layout, place: Place, seen: Seen) -> list[_Step]:
     """
     steps = []
     for column in layout.columns:
-        there, wanted = seen.types.get(short(column.name)), type_of(column)
+        there, declared = seen.types.get(short(column.name)), type_of(column)
         if there is None:
-            steps.append(_Step(f"add column {quoted(column.name)} {wanted}", column, adds=True))
-        elif there == wanted or wanted in _narrower(there):
+            steps.append(_Step(f"add column {quoted(column.name)} {declared}", column, adds=True))
+        elif there == declared or declared in _narrower(there):
             continue
-        elif wanted in _WIDER.get(there, ()):
-            steps.append(_Step(f"alter column {quoted(column.name)} type {wanted}", column))
+        elif declared in _WIDER.get(there, ()):
+            steps.append(_Step(f"alter column {quoted(column.name)} type {declared}", column))
         else:
-            raise TargetError(_contradiction(layout, place, column, there, wanted))
+            raise TargetError(_contradiction(layout, place, column, there, declared))
     for name, (type_, default, _) in STAMPS.items():
         if name not in seen.types:
             steps.append(_Step(f"add column {quoted(name)} {type_} default {default}"))
@@ -662,26 +662,26 @@ def _narrower(there: str) -> tuple[str, ...]:
     return {"numeric": ("bigint",), NAIVE: ("date",)}.get(there, ())
 
 
-def _contradiction(layout: Layout, place: Place, column: Column, there: str, wanted: str) -> str:
+def _contradiction(layout: Layout, place: Place, column: Column, there: str, declared: str) -> str:
     name = f"{place.schema}.{place.table}.{column.name}"
     return (
-        f"the column {name} has the type {there}, and {layout.source}.{layout.stream} declares {wanted}, which is "
+        f"the column {name} has the type {there}, and {layout.source}.{layout.stream} declares {declared}, which is "
         f"no wider type. Choose: rename the column, and a new one is added by the next run; or convert it "
-        f"(alter table ... alter column ... type {wanted} using ...); or leave it out "
+        f"(alter table ... alter column ... type {declared} using ...); or leave it out "
         f'(exclude = ["{layout.stream}.{column.name}"]). Nothing was changed.'
     )
 
 
 def _check_key(layout: Layout, place: Place, seen: Seen) -> None:
-    wanted = key_of(layout)
-    if wanted and _is_shared(layout, place, seen):
-        wanted = (SOURCE_COLUMN, *wanted)
-    if wanted and {short(name) for name in wanted} not in seen.keys:
+    declared = key_of(layout)
+    if declared and _is_shared(layout, place, seen):
+        declared = (SOURCE_COLUMN, *declared)
+    if declared and {short(name) for name in declared} not in seen.keys:
         unique = " or ".join(f"({', '.join(sorted(names))})" for names in seen.keys)
         found = f"is unique by {unique}" if seen.keys else "has no unique index"
         raise TargetError(
             f"the table {place.schema}.{place.table} {found}, and {layout.source}.{layout.stream} declares the "
-            f"key ({', '.join(wanted)}). Make a unique index on these columns, or rename the table and run again: "
+            f"key ({', '.join(declared)}). Make a unique index on these columns, or rename the table and run again: "
             "then it is made and filled anew. Nothing was changed."
         )
 

@@ -508,7 +508,7 @@ class PostgresWriter:
             self._bring_up_to_date(part, stage, scope)
             return None
         reshaped = former is not None and former.fingerprint != entry.fingerprint
-        compared = self._told_before(part, part.table.columns if reshaped else part.table.added)
+        compared = self._compared_before(part, part.table.columns if reshaped else part.table.added)
         measures = tuple(name for name in part.layout.measures if name in compared)
         found = self._bring_up_to_date(part, stage, scope, compared, measures)
         after = dict(zip(measures, found.sums_after, strict=True))
@@ -528,18 +528,18 @@ class PostgresWriter:
             self._target.ledger.restate(entry, rows, sums, changes)
         return changes
 
-    def _told_before(self, part: _Part, doubtful: Collection[str]) -> Sequence[str]:
+    def _compared_before(self, part: _Part, doubtful: Collection[str]) -> Sequence[str]:
         """
         The columns without those of ``doubtful`` that are null in every former row: that they have values now is a
         change of the settings or of the record class, not of the provider.
         """
-        asked = [name for name in part.table.columns if name in doubtful]
-        if not asked:
+        queried = [name for name in part.table.columns if name in doubtful]
+        if not queried:
             return part.table.columns
         scope = self._scope(part)
-        filled = ", ".join(f"count({quoted(name)}) > 0" for name in asked)
+        filled = ", ".join(f"count({quoted(name)}) > 0" for name in queried)
         found = self._row(f"select {filled} from {part.table.sql} o where {scope.where}", scope.values)
-        empty = {name for name, any_value in zip(asked, found, strict=True) if not any_value}
+        empty = {name for name, any_value in zip(queried, found, strict=True) if not any_value}
         return [name for name in part.table.columns if name not in empty] or part.table.columns
 
     def _row(self, statement: str, values: Sequence[Any] = ()) -> Sequence[Any]:
