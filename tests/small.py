@@ -39,6 +39,7 @@ class Small:
     answer: Answer
     now: datetime = NOW
     statuses: dict[bytes, int] = field(factory=dict)  # of certain bodies
+    heard: Callable[[Any], None] = lambda event: None  # gets each event of a run
     sink: MemorySink = field(init=False)
     requests: list[SandboxRequest] = field(factory=list, init=False)
     notes: list[str] = field(factory=list, init=False)
@@ -106,6 +107,7 @@ class Small:
         return SandboxResponse(status=self.statuses.get(body, 200), body=body)
 
     def _heard(self, event: Any) -> None:
+        self.heard(event)
         if event["event"] == "note":
             self.notes.append(event["message"])
 

@@ -2,6 +2,7 @@
 A measure that the provider renamed: its column is null in every record, and a run says so.
 """
 
+import threading
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,39 @@ def test_a_column_of_a_report_file_is_missed_too(tmp_path: Path) -> None:
     assert report.exit_code == 5
     assert report.lost_line is not None
     assert report.lost_line.startswith(LOST.format("spend", "cost"))
+
+
+def test_days_that_come_in_another_order_are_compared_too(tmp_path: Path) -> None:
+    """
+    In the first run, the day after the change is committed before those that still have the measure.
+    """
+    of_day = of_days(spend_usd="2.50", price="300")
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.params["day"] < "2026-06-16":
+            assert committed.wait(timeout=30)
+        return of_day(request)
+
+    committed = threading.Event()
+    shop = a_shop(tmp_path, answer)
+    shop.heard = lambda event: committed.set() if event["event"] == "partition_delivered" else None
+
+    report = shop.run(concurrency=3)
+
+    assert report.exit_code == 5
+    assert (report.lost_line or "").startswith(LOST.format("spend", "spend_usd"))
+
+
+def test_a_measure_that_came_later_is_no_loss_of_earlier_days(tmp_path: Path) -> None:
+    """
+    Whatever the order in which the days of a run are read.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        old = request.params["day"] < "2026-06-12"
+        return {"data": [{"id": "1", "price": "300", **({"x": 1} if old else {"spend": "2.50"})}]}
+
+    assert a_shop(tmp_path, answer).run(since="2026-06-10").exit_code == 0
 
 
 def test_days_that_one_request_covers_are_one_reading(tmp_path: Path) -> None:

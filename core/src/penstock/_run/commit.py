@@ -5,6 +5,7 @@ Commit the results of reads in the order that the stream requires, or record why
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from decimal import Decimal
 from typing import Any
 
 from attrs import define, field
@@ -56,7 +57,9 @@ class Delivery:
     _unnoted: set[str] = field(factory=set, init=False)  # reported reasons why a failure is not in the ledger
     _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
     _hinted: set[tuple[str, str]] = field(factory=set, init=False)  # stream and measure
-    _measured: dict[str, frozenset[str]] = field(factory=dict, init=False)  # stream -> measures of former readings
+    _measured: dict[str, frozenset[str]] = field(factory=dict, init=False)  # stream -> measures of former runs
+    _measured_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
+    _absent_on: dict[tuple[str, str], tuple[date, tuple[str, ...]]] = field(factory=dict, init=False)  # latest days
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
     _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
 
@@ -67,6 +70,7 @@ class Delivery:
 
     def commit(self, result: ReadResult) -> None:
         """Commit the result of a read, or keep it until the days before it are committed or have failed."""
+        self._note_measures(result)
         self._read[result.planned] = result
         self._commit_ready(result.planned)
 
@@ -96,6 +100,7 @@ class Delivery:
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
         self.flush()
+        self._report_lost()
         whole = isinstance(self.target, WholeStream) and self.target.whole_stream
         for name in sorted(self._delivered):
             counts = self.report.stream(self.source.name, name)
@@ -258,9 +263,33 @@ class Delivery:
             return frozenset()
         if stream not in self._measured:
             entries = ledger.entries(self.source.name, stream, since=self._since(result.planned))
-            found = {name.partition("[")[0] for one in entries.values() for name, amount in one.sums.items() if amount}
+            found = {name for entry in entries.values() for name in _measures(entry.sums)}
             self._measured[stream] = frozenset(found)
         return result.absent & self._measured[stream]
+
+    def _note_measures(self, result: ReadResult) -> None:
+        """
+        Note from which day on this run has each measure, and which days have none: days come in any order, and those
+        of a group are not in the ledger yet.
+        """
+        stream, days = result.planned.stream.name, result.planned.slice.days
+        for partition, loaded in result.partitions.items():
+            if (day := partition.day) is None:
+                continue
+            for name in _measures(loaded.counts.sums):
+                self._measured_from[stream, name] = min(day, self._measured_from.get((stream, name), day))
+        if days:
+            for name in result.absent:
+                self._absent_on[stream, name] = max(
+                    self._absent_on.get((stream, name), (days[0], ())), (days[0], tuple(result.unknown))
+                )
+
+    def _report_lost(self) -> None:
+        """After the last commit: report the measures that earlier days of this run have, and later ones have not."""
+        for (stream, name), (day, unknown) in self._absent_on.items():
+            first = self._measured_from.get((stream, name))
+            if first is not None and first < day and self.target.ledger is not None:
+                self.report.stream(self.source.name, stream).lost.setdefault(name, unknown)
 
     def _report_absent(self, result: ReadResult, stream: str) -> None:
         """Report the measures of a slice that no record has: lost ones, and with a note those with a likely name."""
@@ -411,6 +440,11 @@ class Delivery:
             f"{type(error).__name__}: {error}. This is a defect of the connector {self.source.connector.name} or of "
             f"penstock, not of your configuration; --debug shows where."
         )
+
+
+def _measures(sums: Mapping[str, Decimal]) -> set[str]:
+    """The measures that have an amount, without their currency."""
+    return {name.partition("[")[0] for name, amount in sums.items() if amount}
 
 
 def unreadable(
