@@ -1039,8 +1039,8 @@ def test_runs_are_listed_with_their_reasons(here: Here, server: Server) -> None:
     here("run", "daily", *days(2), code=1)
 
     newest, first = here("runs").splitlines()[1:]
-    assert re.search(r"shop .* 1 +7 +5 +2 failed, ", newest)
-    assert re.search(r"shop .* 0 +7 +3$", first)
+    assert re.search(r"shop .* 1 +7 +2 failed, ", newest)
+    assert re.search(r"shop .* 0 +7$", first)
     run_id = newest.split()[0]
     report = json.loads(here("runs", run_id))
     assert report["sources"]["shop"]["streams"]["sales"]["partitions"]["failed"] == 2

@@ -245,11 +245,8 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
         print_json(as_dict(result))
     elif result.runs:
         print_table(
-            ["run", "source", "started", "took", "exit", "records", "requests", "why"],
-            [
-                [run.run_id, run.source, *_run_row(run)[1:4], run.records, run.requests, _why(run)]
-                for run in result.runs
-            ],
+            ["run", "source", "took", "exit", "records", "why"],  # a run's name begins with the time of its start
+            [[run.run_id, run.source, *_run_row(run)[2:4], run.records, _why(run)] for run in result.runs],
             ["red" if run.exit_code not in (0, 5) else "" for run in result.runs],
         )
     else:
