@@ -33,7 +33,7 @@ demo: setup  ## every connector against its sandbox, into ./penstock-demo
 	@$(BIN)/penstock demo
 
 test: setup lint  ## lint, types and every test
-	@echo "make test: about four minutes on two quiet cores (make quick: half a minute)"
+	@echo "make test: about five minutes on two quiet cores (make quick: half a minute)"
 	@$(BIN)/pytest -n $(WORKERS) $(PYTEST)
 
 quick: setup  ## the tests without sockets and processes, for the person who edits

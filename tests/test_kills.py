@@ -149,7 +149,11 @@ def bench(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Bench]:
 
 def benches(*providers: Provider, kinds: tuple[str, ...] = SINKS) -> Any:
     cases = [(provider, kind) for provider in providers for kind in kinds]
-    return pytest.mark.parametrize("bench", cases, ids=[f"{one.name}-{kind}" for one, kind in cases], indirect=True)
+    marked = [
+        pytest.param((one, kind), marks=pytest.mark.large if kind == "csv" else (), id=f"{one.name}-{kind}")
+        for one, kind in cases
+    ]
+    return pytest.mark.parametrize("bench", marked, indirect=True)
 
 
 def test_every_point_is_killed_at() -> None:
@@ -161,7 +165,9 @@ def test_every_point_is_killed_at() -> None:
     root = Path(__file__).parents[1]
     files = [*root.glob("core/src/**/*.py"), *root.glob("plugins/src/**/*.py")]
     named = {name for file in files for name in re.findall(r'fault_point\("([\w.]+)"\)', file.read_text())}
-    of_others = {name for name in named if name.startswith(("postgres.", "act.", "token.", "files.moved"))}
+    of_others = {
+        name for name in named if name.startswith(("postgres.", "duckdb.", "singer.", "act.", "token.", "files.moved"))
+    }
     assert named - of_others == {*PARTITION_POINTS, *CHANGES_POINTS, *REPORT_POINTS}
 
 
@@ -247,6 +253,7 @@ def killed_after(bench: Bench, seconds: float) -> None:
 
 
 @benches(*PROVIDERS.values(), kinds=("jsonl",))
+@pytest.mark.large
 def test_killed_at_any_moment(bench: Bench) -> None:
     """
     Killed several times in a row, at random requests and random moments: then one run that is let be, and all is there.
@@ -306,6 +313,7 @@ def test_killed_while_a_day_is_replaced(bench: Bench) -> None:
 
 
 @benches(TALROO, CONVERTR, TARGETCIRCLE, kinds=("jsonl",))
+@pytest.mark.large
 def test_disk_full(bench: Bench) -> None:
     """
     Where the target takes no more bytes, what cannot be written fails by name, the rest is delivered, and the next

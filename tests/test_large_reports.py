@@ -45,6 +45,7 @@ def a_report(rows: int, total: str) -> bytes:
 
 
 @pytest.mark.parametrize("spooled", [True, False], ids=["in a file", "in memory"])
+@pytest.mark.large
 def test_a_report_is_delivered_whole_or_not_at_all(
     spooled: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

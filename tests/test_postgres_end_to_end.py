@@ -174,6 +174,7 @@ def test_tables_hold_what_the_provider_holds(bench: Bench) -> None:
 
 @pytest.mark.parametrize("point", POINTS)
 @benches(CONVERTR)
+@pytest.mark.large
 def test_killed_at_every_point(bench: Bench, point: str) -> None:
     """
     Killed at any step of a commit, the next run, started at once, leaves exactly the provider's rows.
@@ -206,6 +207,7 @@ def test_a_table_that_cannot_be_used_ends_the_run_before_anything_is_asked(bench
 
 
 @benches(TALROO)
+@pytest.mark.large
 def test_a_table_is_adopted_by_command(bench: Bench) -> None:
     """
     A table whose comment and number are lost is refused; check --adopt asks for --yes, and the next run goes on.
@@ -244,6 +246,7 @@ def test_the_server_ends_the_session(bench: Bench) -> None:
 
 @benches(TALROO)
 @pytest.mark.parametrize(("words", "code"), [((), 130), (("--deadline", "4s"), 4)], ids=["SIGTERM", "deadline"])
+@pytest.mark.large
 def test_a_run_that_waits_for_a_lock_ends(bench: Bench, words: tuple[str, ...], code: int) -> None:
     """
     A run that waits for somebody else's lock on a table ends within ten seconds of SIGTERM, or of its deadline, and the
@@ -404,6 +407,7 @@ def disturbed(bench: Bench, moments: int, draw: random.Random, clicks_per_day: i
 
 
 @benches(TALROO)
+@pytest.mark.large
 def test_disturbed_at_random_moments(bench: Bench) -> None:
     """
     Killed and cut off again and again: a reader only ever sees a partition as it was or as it is.

@@ -154,6 +154,7 @@ def test_nothing_leaks_from_a_life_of_commands(bench: Bench) -> None:
 
 
 @every
+@pytest.mark.large
 def test_nothing_leaks_to_other_tools(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     The page, the file for Prometheus, the messages for Singer and Airbyte; also of a provider that repeats the secrets.

@@ -332,7 +332,8 @@ def test_a_killed_worker_is_reported(world: Divided) -> None:
 
 @linux
 @jsonl_first
-@pytest.mark.parametrize("at", [pytest.param("early", marks=pytest.mark.large), "late"])
+@pytest.mark.parametrize("at", ["early", "late"])
+@pytest.mark.large
 def test_workers_end_with_their_parent(world: Divided, at: str) -> None:
     """
     kill -9 of the parent ends its workers at once; the next run starts at once and leaves the provider's rows.
@@ -387,6 +388,7 @@ def test_sigterm_reaches_all_workers(files: Divided) -> None:
     files.assert_true()
 
 
+@pytest.mark.large
 def test_a_deadline_reaches_all_workers(files: Divided) -> None:
     """
     The deadline of a run is that of each worker: exit code 4.

@@ -588,6 +588,7 @@ def test_no_file_is_written_over_another(sensis: Bench, options: tuple[str, ...]
     assert (sensis.folder / name).read_text() == before
 
 
+@pytest.mark.large
 def test_a_large_file_needs_little_memory(sensis: Bench) -> None:
     """
     Rows are read as they are sent: 40 MB of them, refused before sending, in far less than that.
@@ -759,6 +760,7 @@ def test_create_update_pause_enable_change_the_provider(joveo: Bench) -> None:
     assert job["status"] == "ACTIVE"
 
 
+@pytest.mark.large
 def test_every_write_of_the_page_reaches_the_provider(joveo: Bench) -> None:
     """
     Each built action, with sensible parameters, is understood by an imitation written from the page.

@@ -393,7 +393,7 @@ def test_the_leads_of_a_run_by_their_id(bench: Bench) -> None:
 @pytest.mark.parametrize(
     ("change", "settings", "output"),
     [
-        pytest.param({}, {"password": Secret("something else")}, "check username and password", id="wrong password"),
+        pytest.param({}, {"password": Secret("not-this-password")}, "check username and password", id="wrong password"),
         pytest.param({"password_expired": True}, {}, "password has expired", id="expired password"),
         pytest.param({"login_paths": frozenset()}, {}, "login_style", id="no login address"),
     ],

@@ -221,7 +221,12 @@ def test_ctrl_c_is_exit_130(capsys: pytest.CaptureFixture[str]) -> None:
     """
     An interrupt before a run ends the command without a traceback.
     """
-    assert main(["connectors"], plugins=[Pressing()]) == 130
+    # A shell's background job starts with the signal ignored.
+    former = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        assert main(["connectors"], plugins=[Pressing()]) == 130
+    finally:
+        signal.signal(signal.SIGINT, former)
     assert "Traceback" not in capsys.readouterr().err
 
 

@@ -822,6 +822,7 @@ def test_rows_without_a_key_that_come_again_in_another_part_are_fresh() -> None:
     ],
     ids=["nested objects", "a text", "a text with quotes", "arrays in arrays", "escapes"],
 )
+@pytest.mark.large
 def test_a_large_array_is_never_cut_inside_an_element(inside: Any) -> None:
     """
     What looks like the end of an element and is none does not change what is read, nor is anything read twice.

@@ -76,6 +76,7 @@ class TestJsonLines(FileSuite):
         return [{name: typed(columns[name], value) for name, value in line.items()} for line in lines]
 
 
+@pytest.mark.large
 class TestJsonLinesGzip(TestJsonLines):
     suffix = "jsonl.gz"
 

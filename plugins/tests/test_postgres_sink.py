@@ -143,6 +143,7 @@ def test_a_value_of_another_type_is_set_aside(dsn: str, monkeypatch, small_rows:
     assert reason in committed.rejected_records[0].reason
 
 
+@pytest.mark.large
 class TestPostgresByCopy(TestPostgres):
     """Each partition is treated as a large one."""
 
@@ -153,6 +154,7 @@ class TestPostgresByCopy(TestPostgres):
         monkeypatch.setattr("penstock_plugins.postgres.rows.SMALL_ROWS", -1)
 
 
+@pytest.mark.large
 class TestPostgresThroughTemporaryTables(TestPostgres):
     merge_points = (*TestPostgres.merge_points, "postgres.staged", "postgres.staged:2")
     memory_bytes = 0
