@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import penstock_plugins
+import pytest
 from attrs import evolve
 from imitation_ebay import CLIENT, SECRET, SELLERS, Ebay
 from penstock import ConnectorPlugin, Sandbox, SandboxRequest, SandboxResponse
@@ -23,6 +24,8 @@ from penstock.sandbox.server import serve
 from penstock.testing.conformance import TODAY, Subject, conforms, delivered_to
 from penstock.testing.memory import MemorySink
 from worlds import QUICK, command, toml
+
+pytestmark = pytest.mark.large  # the kit and kills: five seconds each
 
 FOLDER = Path(__file__).parents[1] / "docs" / "comparison" / "connector_ebay"
 MODULE = FOLDER / "ebay.py"

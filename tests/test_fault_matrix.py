@@ -99,7 +99,13 @@ def differing(delivered: Mapping[Key, list[Row]], truth: Mapping[Key, list[Row]]
 @pytest.mark.parametrize(
     ("name", "provider"),
     [
-        pytest.param(name, provider, id=f"{name}-{provider.name}")
+        pytest.param(
+            name,
+            provider,
+            id=f"{name}-{provider.name}",
+            # A body that drips takes seconds.
+            marks=pytest.mark.large if name.startswith("drip") and provider.name != "talroo" else (),
+        )
         for name in TRANSIENT
         for provider in PROVIDERS.values()
         # A fixed token that is refused is wrong: see the next test.
