@@ -19,7 +19,7 @@ for _name in ("talroo", "joveo", "targetcircle", "convertr", "sensis"):
 
 # A test module that imports one of these uses a socket or a process: it is not quick.
 SLOW_NAMES = {
-    *("subprocess", "socket", "Process", "serve", "Server", "conforms", "SinkSuite"),
+    *("subprocess", "socket", "Process", "serve", "Server", "conforms", "problems_with", "SinkSuite"),
     *("postgres", "PostgresSink", "Database", "PROVIDERS", "command", "configure", "first_run"),
 }
 
