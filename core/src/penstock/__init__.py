@@ -69,6 +69,7 @@ if TYPE_CHECKING:
     )
     from penstock.fault_points import fault_point as fault_point
     from penstock.filters import known_filters as known_filters, suggestion as suggestion
+    from penstock.handover import Handover as Handover
     from penstock.model import (
         Answer as Answer,
         Batch as Batch,
@@ -241,6 +242,7 @@ PUBLIC = {
     ),
     "penstock.fault_points": ("fault_point",),
     "penstock.filters": ("known_filters", "suggestion"),
+    "penstock.handover": ("Handover",),
     "penstock.model": (
         "Answer",
         "Batch",

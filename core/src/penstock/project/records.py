@@ -2,9 +2,9 @@
 The records of one stream as Python values, read and checked like a run, without a target.
 """
 
-import queue
 import threading
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,14 +16,12 @@ from penstock._plan.planner import Job
 from penstock._read.components import components_of
 from penstock._run import runner
 from penstock._util.clock import Clock
-from penstock.errors import ProviderError, RejectedRecordsError, StoppedError
+from penstock.errors import ProviderError, RejectedRecordsError
+from penstock.handover import Handover
 from penstock.model import Batch, Partition, Rejected
 from penstock.protocols import Named
 from penstock.report import RunReport
 from penstock.sinks import Encoder, Layout, LedgerEntry
-
-# Maximum of verified partitions that wait for the caller.
-READ_AHEAD = 2
 
 Event = Mapping[str, Any]
 
@@ -68,22 +66,17 @@ class Records:
         """``plain``: with nested parts as Python values, not as raw JSON."""
         reading = _Reading(stream=self.stream, plain=plain)
         self.rejected, self.error = reading.rejected, None
-        clock = self.clock(reading.stop)
-        job = evolve(self.job, sink=_Sink(reading))
-        thread = threading.Thread(target=reading.run, args=(job, clock, self.on_event), name=f"read {self.stream}")
-        thread.start()
+        job, clock = evolve(self.job, sink=_Sink(reading)), self.clock(reading.handover.stop)
+        report = None
         try:
-            while isinstance(batches := reading.queue.get(), list):
-                yield from batches
-            self.report = batches.report
-            self._raise(batches, reading)
+            run = partial(reading.run, job, clock, self.on_event)
+            report = self.report = yield from reading.handover.taken(run, f"read {self.stream}")
+            self._raise(report, reading)
         except GeneratorExit:
             raise
         except BaseException as error:
-            self.error = error
+            self.report, self.error = report, error
             raise
-        finally:
-            reading.end(thread)
 
     def rows(self) -> Iterator[Any]:
         """Every record as an object with one attribute per column; decimals are exact, nested parts plain values."""
@@ -109,11 +102,7 @@ class Records:
         """An ``ArrowArrayStream`` for the Arrow PyCapsule interface. Each call reads the records anew."""
         return self.encode("arrow").__arrow_c_stream__(requested_schema)
 
-    def _raise(self, end: "_End", reading: "_Reading") -> None:
-        if end.error is not None:
-            raise end.error
-        report = end.report
-        assert report is not None
+    def _raise(self, report: RunReport, reading: "_Reading") -> None:
         if report.exceptions:
             raise report.exceptions[0]
         name = f"{self.job.source.name}.{self.stream}"
@@ -133,55 +122,30 @@ def layouts_of(source: ConfiguredSource, streams: Sequence[str]) -> tuple[Layout
     return tuple(layout for stream in read for layout in components_of(source, stream, ()).shape.layouts)
 
 
-@frozen
-class _End:
-    """The last item of the queue: how the run ended."""
-
-    report: RunReport | None = None
-    error: BaseException | None = None
-
-
 @define(eq=False, kw_only=True)
 class _Reading:
-    """One iteration: a run in a thread of its own, whose committed batches wait in a short queue."""
+    """One iteration: a run that hands over its committed batches."""
 
     stream: str
     plain: bool
-    queue: "queue.Queue[list[Batch] | _End]" = field(factory=lambda: queue.Queue(READ_AHEAD), init=False)
-    stop: threading.Event = field(factory=threading.Event, init=False)
+    handover: Handover[Batch] = field(factory=Handover, init=False)
     rejected: list[Rejected] = field(factory=list, init=False)
 
-    def run(self, job: Job, clock: Clock, on_event: Callable[[Event], None]) -> None:
+    def run(self, job: Job, clock: Clock, on_event: Callable[[Event], None]) -> RunReport:
         def heard(event: Event) -> None:
             if event["event"] == "partition_failed":
-                self.stop.set()  # one error is enough
+                self.handover.stop.set()  # one error is enough
             on_event(event)
 
-        try:
-            end = _End(report=runner.run([job], clock=clock, on_event=heard))
-        except BaseException as error:  # raised in the iterating thread
-            end = _End(error=error)
-        self.queue.put(end)
+        return runner.run([job], clock=clock, on_event=heard)
 
     def deliver(self, batches: Sequence[Batch], entry: LedgerEntry) -> None:
-        if self.stop.is_set():
-            raise StoppedError("stopped; the records were not taken")
+        self.handover.check()
         self.rejected.extend(one for one in entry.rejected_records if one.stream == self.stream)
         if self.plain:
             for batch in batches:
                 _plain(batch)
-        if batches:
-            self.queue.put(list(batches))
-
-    def end(self, thread: threading.Thread) -> None:
-        """Stop the run, and wait until it has closed its connections."""
-        self.stop.set()
-        while thread.is_alive():  # it may wait for room in the queue
-            try:
-                self.queue.get(timeout=0.05)
-            except queue.Empty:
-                continue
-        thread.join()
+        self.handover.put(list(batches))
 
 
 def _plain(batch: Batch) -> None:

@@ -2,27 +2,23 @@
 Committed partitions, one after another, for tools that pull: a run in a thread of its own, and a short queue.
 """
 
-import queue
-import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from typing import Any
 
 from attrs import define, field, frozen
 from penstock import (
     Batch,
+    Handover,
     Layout,
     LedgerEntry,
     Partition,
     Project,
     ProviderError,
     RejectedRecordsError,
-    StoppedError,
 )
 
 from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
-
-# Partitions that wait for the caller.
-READ_AHEAD = 2
 
 
 @frozen
@@ -44,60 +40,28 @@ def deliveries(
     from starting. Closing the iterator early ends the run.
     """
     reading = _Reading(StateLedger(bookmarks))
-    thread = threading.Thread(
-        target=reading.run,
-        args=(lambda: project.run(source, to=reading, streams=streams, stop=reading.stop, **options),),
-        name=f"read {source}",
-    )
-    thread.start()
-    try:
-        while isinstance(taken := reading.queue.get(), Delivery):
-            bookmarks.delivered(taken.entry)
-            yield taken
-        if isinstance(taken, BaseException):
-            raise taken
-    finally:
-        reading.end(thread)
+
+    def run() -> None:
+        result = project.run(source, to=reading, streams=streams, stop=reading.handover.stop, **options)
+        if result.reason is not None:
+            raise result.reason
+        if result.exit_code == 5:
+            raise RejectedRecordsError(result.set_aside or result.summary)
+        if result.exit_code:
+            raise ProviderError("; ".join([one["message"] for one in result.errors[:3]] or [result.summary]))
+
+    with closing(reading.handover.taken(run, f"read {source}")) as taken:
+        for delivery in taken:
+            bookmarks.delivered(delivery.entry)
+            yield delivery
 
 
 @define(eq=False)
 class _Reading:
-    """The sink, the target and the queue of one run. The ledger is used by the run's thread only."""
+    """The sink and the target of one run. The ledger is used by the run's thread only."""
 
     ledger: StateLedger
-    queue: "queue.Queue[Delivery | BaseException | None]" = field(
-        factory=lambda: queue.Queue(READ_AHEAD), init=False, repr=False
-    )
-    stop: threading.Event = field(factory=threading.Event, init=False)
-
-    def run(self, start: Callable[[], Any]) -> None:
-        end: BaseException | None = None
-        try:
-            result = start()
-            if result.reason is not None:
-                end = result.reason
-            elif result.exit_code == 5:
-                end = RejectedRecordsError(result.set_aside or result.summary)
-            elif result.exit_code:
-                end = ProviderError("; ".join([one["message"] for one in result.errors[:3]] or [result.summary]))
-        except BaseException as error:  # raised where the partitions are taken
-            end = error
-        self.queue.put(end)
-
-    def deliver(self, delivery: Delivery) -> None:
-        if self.stop.is_set():
-            raise StoppedError("stopped; the records were not taken")
-        self.queue.put(delivery)
-
-    def end(self, thread: threading.Thread) -> None:
-        """Stop the run, and wait until it has closed its connections."""
-        self.stop.set()
-        while thread.is_alive():  # it may wait for room in the queue
-            try:
-                self.queue.get(timeout=0.05)
-            except queue.Empty:
-                continue
-        thread.join()
+    handover: Handover[Delivery] = field(factory=Handover, init=False)
 
     # --- sink and target --------------------------------------------------------------------------------------------
 
@@ -129,7 +93,7 @@ class _Writer:
         self._batches.append(batch)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        self.reading.deliver(Delivery(entry, self._batches))
+        self.reading.handover.put([Delivery(entry, self._batches)])
         return entry
 
     def abort(self) -> None:
