@@ -97,13 +97,9 @@ def run_divided(
                 emit=emit,
             )
             coordinator.sources[job.source.name] = one
-            try:
-                one.open()
-            except LockHeldError as error:
-                held.append(error)
+            if (lock := one.open_or_leave()) is not None:
+                held.append(lock)
                 del coordinator.sources[job.source.name]
-                report.locked = True
-                report.notices.append(f"{job.source.name} was not read: {error}")
         if held and not coordinator.sources:
             raise held[0]
         emit({"event": "run_started", "run_id": report.run_id, "sources": list(coordinator.sources)})

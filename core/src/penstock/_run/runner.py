@@ -109,13 +109,9 @@ def run(
                 member=member,
             )
             running.append(one)
-            try:
-                one.open()
-            except LockHeldError as error:  # the other sources are read
-                held.append(error)
+            if (lock := one.open_or_leave()) is not None:
+                held.append(lock)
                 running.remove(one)
-                report.locked = True
-                report.notices.append(f"{one.source.name} was not read: {error}")
         if held and not running:
             raise held[0]
         if tape is not None:
@@ -237,6 +233,16 @@ class SourceRun:
     @property
     def output_closed(self) -> bool:
         return self.delivery.output_closed
+
+    def open_or_leave(self) -> LockHeldError | None:
+        """Open the source. One that another run holds is reported as not read, and the others are read."""
+        try:
+            self.open()
+        except LockHeldError as error:
+            self.report.locked = True
+            self.report.notices.append(f"{self.source.name} was not read: {error}")
+            return error
+        return None
 
     def open(self) -> None:
         """
