@@ -4,7 +4,7 @@
 
 import json
 from collections.abc import Callable, Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,17 @@ def test_an_incremental_read_goes_on_from_its_states(source: Source) -> None:
     assert len(data(source.read("full_refresh", state=kept))) == len(data(first))
 
 
+def covered(state: Message) -> set[tuple[str, str]]:
+    """The accounts and days of a STATE of one stream. The order of answers decides which of its ranges are joined."""
+    accounts = state["state"]["stream"]["stream_state"]["accounts"]
+    ranges = ((name, text.split("/")) for name, one in accounts.items() for text in one["final"])
+    return {
+        (name, (date.fromisoformat(first) + timedelta(days=number)).isoformat())
+        for name, (first, last) in ranges
+        for number in range((date.fromisoformat(last) - date.fromisoformat(first)).days + 1)
+    }
+
+
 def test_a_state_comes_after_what_it_covers_and_once(source: Source) -> None:
     """
     A state is written when it changed; every row of a final day stands before the first state that has the day.
@@ -135,16 +146,14 @@ def test_a_state_comes_after_what_it_covers_and_once(source: Source) -> None:
 
     texts = [json.dumps(one) for one in states(messages)]
     assert len(set(texts)) == len(texts)
-    last_row = max(
-        number
-        for number, one in enumerate(messages)
-        if one["type"] == "RECORD" and one["record"]["data"]["report_date"] == FINAL
-    )
-    first_state = next(
-        number for number, one in enumerate(messages) if one["type"] == "STATE" and FINAL in json.dumps(one)
-    )
-    accounts = messages[first_state]["state"]["stream"]["stream_state"]["accounts"]
-    assert len(accounts) == 1 or last_row < first_state
+    rows = ((number, one["record"]["data"]) for number, one in enumerate(messages) if one["type"] == "RECORD")
+    last_row = {(row["advertiser_id"], row["report_date"]): number for number, row in rows}
+    first_state: dict[tuple[str, str], int] = {}
+    for number, one in enumerate(messages):
+        if one["type"] == "STATE":
+            first_state |= {key: number for key in covered(one) if key not in first_state}
+    assert {day for _, day in first_state.keys() & last_row.keys()} >= {FINAL}
+    assert [key for key in first_state if last_row.get(key, -1) > first_state[key]] == []
 
 
 def test_a_partition_that_fails_is_an_error_of_its_stream(source: Source) -> None:
