@@ -16,7 +16,7 @@ from penstock._fetch.recording import Recorder, Recording
 from penstock._plan.planner import Job, Plan, plan
 from penstock._plugins.registry import Registry
 from penstock._run.runner import run
-from penstock.report import NONE_ALLOWED, Allowance, RunReport
+from penstock.run_report import NONE_ALLOWED, Allowance, RunReport
 from penstock.sandbox.server import serve
 from penstock.sinks import LedgerEntry
 from penstock.testing import FakeClock

@@ -40,7 +40,7 @@ from penstock._run.check import check
 from penstock._run.runner import run
 from penstock.connector import OpenFor
 from penstock.errors import AuthenticationError, ConfigError, UsageError
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.clock import FakeClock
 from penstock.testing.memory import MemorySink

@@ -30,7 +30,7 @@ from penstock import SandboxRequest, SandboxResponse, errors
 from penstock._cli import COMMANDS, Commands, _group as command_line, main
 from penstock._cli.session import Session
 from penstock._plugins.registry import Registry
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing import FAULTS
 

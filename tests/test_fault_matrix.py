@@ -13,7 +13,7 @@ import penstock.errors
 import pytest
 from attrs import evolve
 from penstock import SandboxRequest
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.changes import Change, Moment, bomb, drip, huge, status
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import serve

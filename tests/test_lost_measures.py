@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from penstock import Envelope, ReportFile, SandboxRequest, Stream, column, derived, record
-from penstock.report import Allowance
+from penstock.run_report import Allowance
 from small import Small
 
 

@@ -36,7 +36,7 @@ from penstock._plan.planner import Job, plan
 from penstock._plugins.registry import Registry
 from penstock._run.runner import run
 from penstock.ledger import SqliteLedger
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink, MemoryTarget
 from worlds import CONVERTR, TALROO, TODAY, bag, command, configure, then

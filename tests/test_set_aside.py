@@ -23,7 +23,7 @@ from penstock import (
     column,
     record,
 )
-from penstock.report import Allowance
+from penstock.run_report import Allowance
 from small import Small
 
 DAYS = ("2026-06-14", "2026-06-15", "2026-06-16")

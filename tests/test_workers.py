@@ -23,7 +23,7 @@ from many import SHOPS, WINDOW, Imitation
 from penstock import Project, SandboxRequest, SandboxResponse, Secret, UsageError
 from penstock.engines import Assignment
 from penstock.project import workers
-from penstock.report import RunReport, StreamCounts
+from penstock.run_report import RunReport, StreamCounts
 from penstock.sandbox.server import serve
 from penstock.testing.pg import server as postgres
 from penstock_plugins.engines.processes import Processes

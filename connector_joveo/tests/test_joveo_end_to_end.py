@@ -20,7 +20,7 @@ from penstock import SandboxApp, SandboxRequest, SandboxResponse
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
 from penstock._run.runner import run
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.conformance import noon_of, source_of
 from penstock.testing.memory import MemorySink

@@ -22,7 +22,7 @@ from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
 from penstock._run.runner import run
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.clock import FakeClock
 from penstock_plugins.files.jsonl import JsonLines

@@ -37,7 +37,7 @@ from penstock.connector import Connector, Limits, OpenFor, Sandbox, SourceSettin
 from penstock.model import Request, Slice
 from penstock.records import column, derived, personal, record
 from penstock.redact import Secret
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.app import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
 from rich.console import Console

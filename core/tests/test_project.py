@@ -47,7 +47,7 @@ from penstock._util.clock import Clock
 from penstock.connector import ConnectorPlugin
 from penstock.project.notify import OCCASIONS
 from penstock.project.run_result import RunResult
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
 from penstock.testing.memory import MemorySink
 

@@ -19,7 +19,7 @@ from penstock._config.convert import split_list, toml
 from penstock._util.text import did_you_mean, shown
 from penstock.errors import ConfigError
 from penstock.redact import Secret
-from penstock.report import NONE_ALLOWED, Allowance
+from penstock.run_report import NONE_ALLOWED, Allowance
 
 SECTIONS = ("source", "sink", "pipeline")
 PIPELINE_KEYS = ("source", "streams", "exclude_streams", "sink", "allow_rejected", "notify", "workers", "engine")

@@ -27,7 +27,7 @@ from penstock.errors import ParkedError
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Named, Refuse, Retry, Skip, Unsigned, Verdict
 from penstock.redact import mask
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 
 Emit = Callable[[Mapping[str, Any]], None]
 """Takes an event, a mapping whose ``event`` names its kind; called from any thread."""

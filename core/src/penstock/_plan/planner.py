@@ -17,7 +17,7 @@ from penstock._plan.selection import matches
 from penstock.connector import SourceSettings, Stream, affects_data
 from penstock.errors import TargetError, UsageError
 from penstock.model import Partition, Slice
-from penstock.report import NONE_ALLOWED, Allowance
+from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import Divisible, Ledger, LedgerEntry, Part, PendingReport, Sink, Target
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]

@@ -20,8 +20,8 @@ from penstock._plan.planner import PlannedSlice
 from penstock._read.components import Components
 from penstock._read.listing import Listing
 from penstock._read.loader import LoadedPartition, Loader
+from penstock._read.on_demand import ReportLostError, Reports, answered
 from penstock._read.reconcile import PageSizes
-from penstock._read.reports import ReportLostError, Reports, answered
 from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
 from penstock.errors import InconsistentReadError

@@ -11,7 +11,7 @@ from penstock.errors import AuthenticationError, ParkedError, PenstockError, Ser
 from penstock.model import Slice
 from penstock.protocols import Refuse
 from penstock.redact import mask
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 
 
 def check(source: ConfiguredSource, clock: Clock) -> str:

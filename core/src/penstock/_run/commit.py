@@ -29,7 +29,7 @@ from penstock.errors import (
 from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream
 
 LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no record has

@@ -38,7 +38,7 @@ from penstock.errors import (
 from penstock.model import Partition
 from penstock.protocols import Grant
 from penstock.redact import Secret
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sinks import Part
 
 STATE_EVERY_S = 0.2

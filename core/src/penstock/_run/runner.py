@@ -22,9 +22,9 @@ from penstock._plan.planner import Job, PlannedSlice, Planner, account_of, zone_
 from penstock._plugins.registry import Registry
 from penstock._read.components import Components, components_of
 from penstock._read.loader import Loader
+from penstock._read.on_demand import Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._read.reconcile import PageSizes
-from penstock._read.reports import Reports, poll_times
 from penstock._run.commit import Delivery
 from penstock._util.clock import Clock
 from penstock.connector import Stream, zone_exists
@@ -37,7 +37,7 @@ from penstock.errors import (
     ProviderError,
     StoppedError,
 )
-from penstock.report import NONE_ALLOWED, RunReport
+from penstock.run_report import NONE_ALLOWED, RunReport
 from penstock.sinks import Checks, Interruptible, Ledger, PendingReport, Target
 
 INTERRUPT_EVERY_S = 1.0

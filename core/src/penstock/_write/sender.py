@@ -26,7 +26,7 @@ from penstock.errors import PenstockError, PluginError, StoppedError, TransportE
 from penstock.model import Receipt, Request, Response
 from penstock.protocols import Grant, Refuse, Retry
 from penstock.redact import Secret, mask, mask_json
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 
 # Rows prepared at once. Rows that can share a request are searched among these.
 BLOCK = 500

@@ -19,7 +19,7 @@ from penstock._util.text import did_you_mean
 from penstock.errors import ConfigError, UsageError
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.redact import clip
-from penstock.report import NONE_ALLOWED, Allowance
+from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import Part, Sink, Target
 
 

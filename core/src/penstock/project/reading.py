@@ -24,7 +24,7 @@ from penstock.project.jobs import Choice, jobs_for, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Setup, blamed
-from penstock.report import Allowance, RunReport
+from penstock.run_report import Allowance, RunReport
 from penstock.sinks import Sink
 
 if TYPE_CHECKING:

@@ -20,7 +20,7 @@ from penstock.errors import ProviderError, RejectedRecordsError
 from penstock.handover import Handover
 from penstock.model import Batch, Partition, Rejected
 from penstock.protocols import Named
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sinks import Encoder, Layout, LedgerEntry
 
 Event = Mapping[str, Any]

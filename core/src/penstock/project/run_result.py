@@ -9,7 +9,7 @@ from attrs import field, frozen
 
 from penstock._plan.planner import PlannedPartition
 from penstock.errors import PenstockError
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 
 Outcome = Literal["success", "retry", "skip", "failure"]
 _OUTCOMES: Mapping[int, Outcome] = {0: "success", 1: "retry", 4: "retry", 6: "skip"}

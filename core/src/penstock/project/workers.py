@@ -29,7 +29,7 @@ from penstock.project.jobs import Choice, jobs_for
 from penstock.project.setup import Setup, blamed
 from penstock.protocols import Named
 from penstock.redact import mask_json
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sinks import Divisible
 
 PROCESSES = "processes"  # the engine of --workers without --engine

@@ -39,7 +39,7 @@ from penstock.errors import AuthenticationError, PenstockError
 from penstock.model import Page, Request, origin_of
 from penstock.protocols import Named, Paginator, SinglePage
 from penstock.redact import Secret
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.sandbox.app import SandboxApp
 from penstock.sandbox.changes import status
 from penstock.sandbox.faults import FAULTS, faults_named, with_faults

@@ -22,7 +22,7 @@ from penstock._run.runner import run
 from penstock._util.clock import StandingClock
 from penstock._util.days import window
 from penstock.project.setup import Setup
-from penstock.report import RunReport
+from penstock.run_report import RunReport
 from penstock.testing.memory import MemorySink
 
 

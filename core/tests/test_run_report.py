@@ -3,7 +3,7 @@
 from decimal import Decimal
 
 import pytest
-from penstock.report import Allowance, RunReport, StreamCounts
+from penstock.run_report import Allowance, RunReport, StreamCounts
 
 
 def a_report(allowed: Allowance | None = None, *, strict: bool = False, **counts: object) -> RunReport:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from penstock._fetch.scheduler import Call, Outcome, Pause
-from penstock._read.reports import ReportLostError, Reports, answered, submission_text
+from penstock._read.on_demand import ReportLostError, Reports, answered, submission_text
 from penstock.connector import SourceSettings, Stream
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
 from penstock.model import Request, Response
