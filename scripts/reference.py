@@ -1,5 +1,6 @@
 """
-The reference of the public API, from the source: what ``penstock.PUBLIC`` names, the hooks, and the named components.
+The reference of the public API, from the source: the names in ``penstock/__init__.pyi``, the hooks, and the named
+components.
 
 Types and defaults are shown as they are written, so that the page is the same on each version of Python.
 """
@@ -28,12 +29,13 @@ CHAPTERS = (
     ("Sandboxes", ("sandbox.app", "sandbox.base"), "Local imitations of providers."),
     (
         "Commands, filters, secrets",
-        ("commands", "filters", "redact", "fault_points"),
+        ("commands", "filters", "names", "redact", "fault_points"),
         "The rest that a plugin may use.",
     ),
     ("Sinks", ("sinks",), "Outputs and their ledgers."),
 )
 OF_THE_RECORD = "of the record class"
+PUBLIC = penstock.public_names()
 OMITTED = {"SourceSettings"}  # its keys are listed in the guide
 
 
@@ -41,7 +43,11 @@ def reference(registry: Registry) -> list[str]:
     """The lines of the page."""
     lines: list[str] = []
     placed = {f"penstock.{module}" for _, modules, _ in CHAPTERS for module in modules}
-    rest = [module for module in penstock.PUBLIC if module not in {*placed, "penstock.errors", "penstock.project"}]
+    rest = [
+        module
+        for module in dict.fromkeys(PUBLIC.values())
+        if module not in {*placed, "penstock.errors", "penstock.project"}
+    ]
     others = tuple(one.removeprefix("penstock.") for one in rest)
     chapters = [*CHAPTERS, ("Python programs", others, "See [the page on Python](python.md) for examples.")]
     for title, modules, about in chapters:
@@ -62,8 +68,7 @@ def reference(registry: Registry) -> list[str]:
 
 def _in_order(module: str) -> list[str]:
     """The public names of a module, in the order of their definition."""
-    public = penstock.PUBLIC[module]
-    return [name for name in _definitions(module) if name in public and name not in OMITTED]
+    return [name for name in _definitions(module) if PUBLIC.get(name) == module and name not in OMITTED]
 
 
 @cache
@@ -195,7 +200,7 @@ def _hooks() -> Iterator[str]:
 def _errors() -> Iterator[str]:
     yield from ("| Error | Exit code | Meaning |", "|---|---|---|")
     for name, (_, text) in _definitions("penstock.errors").items():
-        if name in penstock.PUBLIC["penstock.errors"]:
+        if PUBLIC.get(name) == "penstock.errors":
             code = getattr(penstock, name).exit_code
             first = " ".join(_markdown(text.split("\n\n")[0])).strip().replace("|", "\\|")
             yield f"| `{name}` | {code} | {first} |"

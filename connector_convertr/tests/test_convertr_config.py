@@ -128,9 +128,9 @@ def test_filters_become_parameters(stream: str, given: dict[str, Any], sent: lis
 @pytest.mark.parametrize(
     ("filters", "output"),
     [
-        pytest.param({"lead": {"id": 1}}, 'did you mean "leads"', id="unknown stream"),
-        pytest.param({"campaigns": {"stauts[]": ["Active"]}}, 'did you mean "status', id="nearest name"),
-        pytest.param({"campaigns": {"zzzzzzz": 1}}, "documented are accountManager", id="nothing near"),
+        pytest.param({"lead": {"id": 1}}, 'Did you mean "leads"', id="unknown stream"),
+        pytest.param({"campaigns": {"stauts[]": ["Active"]}}, 'Did you mean "status', id="nearest name"),
+        pytest.param({"campaigns": {"zzzzzzz": 1}}, "There are accountManager", id="nothing near"),
         pytest.param({"campaigns": {"page": 2}}, "no documented filter", id="paging is not a filter"),
         pytest.param({"leads": {"updatedTs[after]": "2026-03-01T00:00:00Z"}}, "--since", id="the cursor"),
         pytest.param({"campaigns": {"endTs[before]": "2026-03-01"}}, "offset", id="a bare date loses its day"),

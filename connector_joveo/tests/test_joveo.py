@@ -176,7 +176,7 @@ def test_every_sample_answer_is_read_and_accepted(stream: str, file: str) -> Non
         ({"stats_columns": {"clicks": "date %d/%m/%Y"}}, "declared already, as integer"),
         ({"stats_columns": {"aB": "text", "a_b": "text"}}, "both be the column a_b"),
         ({"stats_columns": {"clicks": "text"}}, "declared already, as integer"),
-        ({"endpoints": {"client": "GET /clients"}}, 'did you mean "clients"'),
+        ({"endpoints": {"client": "GET /clients"}}, 'Did you mean "clients"'),
         ({"endpoints": {"clients": "FETCH /clients"}}, "found the method 'FETCH'"),
         ({"endpoints": {"clients": {"path": "clients"}}}, "begins with /"),
         ({"endpoints": {"clients": {"url": "/clients"}}}, "expected { method"),

@@ -164,7 +164,7 @@ def test_row_key_leaves_out_what_changes() -> None:
     ("given", "named"),
     [
         ({"currency": "euro"}, "ISO 4217"),
-        ({"filters": {"trade": {}}}, 'did you mean "trades"'),
+        ({"filters": {"trade": {}}}, 'Did you mean "trades"'),
         ({"filters": {"offers": {"offer": "x"}}}, 'offers."offer": no documented filter'),
     ],
     ids=["no currency code", "filter of no stream", "unknown filter"],

@@ -14,12 +14,12 @@ DOCUMENTED = {"clicks": ("country", "device"), "offers": ("status", "provider")}
 @pytest.mark.parametrize(
     ("filters", "problem"),
     [
-        ({"click": {}}, 'click: no stream of this name takes filters; did you mean "clicks"?'),
-        ({"zzz": {}}, "zzz: no stream of this name takes filters; documented are clicks, offers"),
-        ({"clicks": {"contry": "no"}}, 'clicks."contry": no documented filter; did you mean "country"?'),
-        ({"clicks": {"zzz": "no"}}, 'clicks."zzz": no documented filter; documented are country, device'),
+        ({"click": {}}, 'click: no stream of this name takes filters. Did you mean "clicks"?'),
+        ({"zzz": {}}, "zzz: no stream of this name takes filters. There are clicks, offers"),
+        ({"clicks": {"contry": "no"}}, 'clicks."contry": no documented filter. Did you mean "country"?'),
+        ({"clicks": {"zzz": "no"}}, 'clicks."zzz": no documented filter. There are country, device'),
         ({"clicks": "no"}, "clicks: expected a table of names and values, found 'no'"),
-        ({"clicks": {"x": 1}, "offer": {}}, 'clicks."x": no documented filter; documented are country, device; offer:'),
+        ({"clicks": {"x": 1}, "offer": {}}, 'clicks."x": no documented filter. There are country, device; offer:'),
         ({"offers": {"status": "down"}}, 'offers."status": down is no status'),
     ],
     ids=["stream, near", "stream, far", "name, near", "name, far", "no table", "two at once", "own check"],

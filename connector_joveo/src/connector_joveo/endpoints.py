@@ -8,7 +8,7 @@ Every entry but that of ``send_s2s_event`` is inferred from the operation's titl
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-from penstock import placeholders, suggestion
+from penstock import did_you_mean, placeholders
 
 
 class Endpoint(NamedTuple):
@@ -106,7 +106,7 @@ def override(operation: str, configured: Any) -> Endpoint:
     of the two, or ``"GET /v2/clients"``. ValueError for anything else.
     """
     if operation not in ENDPOINTS:
-        raise ValueError(f"{operation!r} is not an operation of Joveo{suggestion(operation, ENDPOINTS)}")
+        raise ValueError(f"{operation!r} is not an operation of Joveo.{did_you_mean(operation, ENDPOINTS)}")
     default = ENDPOINTS[operation]
     if isinstance(configured, str):
         method, _, path = configured.strip().partition(" ")

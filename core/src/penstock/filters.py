@@ -3,8 +3,9 @@ Filters: a provider's own request parameters, which a source configures in a tab
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from difflib import get_close_matches
 from typing import Any
+
+from penstock.names import did_you_mean
 
 Filters = Mapping[str, Mapping[str, Any]]
 """Stream -> name of the provider's parameter -> value."""
@@ -39,20 +40,15 @@ def filter_problems(filters: Filters, documented: Mapping[str, Collection[str]])
     """The streams and names of ``filters`` that are not documented, one text each."""
     for stream, table in filters.items():
         if stream not in documented:
-            yield f"{stream}: no stream of this name takes filters{suggestion(stream, documented)}"
+            yield f"{stream}: no stream of this name takes filters.{_meant(stream, documented)}"
         elif not isinstance(table, Mapping):
             yield f"{stream}: expected a table of names and values, found {table!r}"
         else:
             unknown = (name for name in table if name not in documented[stream])
             yield from (
-                f'{stream}."{name}": no documented filter{suggestion(name, documented[stream])}' for name in unknown
+                f'{stream}."{name}": no documented filter.{_meant(name, documented[stream])}' for name in unknown
             )
 
 
-def suggestion(name: str, known: Iterable[str]) -> str:
-    """
-    The end of a message about an unknown name: ``; did you mean "country"?``, or the known names if none is similar.
-    """
-    listed = sorted(known)
-    near = get_close_matches(name, listed, n=1, cutoff=0.5)
-    return f'; did you mean "{near[0]}"?' if near else f"; documented are {', '.join(listed)}"
+def _meant(name: str, known: Iterable[str]) -> str:
+    return did_you_mean(name, known) or f" There are {', '.join(sorted(known))}"

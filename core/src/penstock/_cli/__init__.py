@@ -76,7 +76,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args[0] not in COMMANDS and not args[0].startswith("-"):
-            from penstock._util.text import did_you_mean
+            from penstock.names import did_you_mean
 
             known = [*COMMANDS, *_session(ctx).registry.commands()]
             if args[0] not in known:

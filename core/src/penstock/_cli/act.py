@@ -16,8 +16,9 @@ from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
 from penstock._cli.stderr import discard, harmless
-from penstock._util.text import counted, did_you_mean
+from penstock._util.text import counted
 from penstock.errors import SinkError, StoppedError, UsageError
+from penstock.names import did_you_mean
 from penstock.project.setup import blamed
 
 if TYPE_CHECKING:

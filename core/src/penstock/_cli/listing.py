@@ -12,8 +12,8 @@ from penstock._cli import complete
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import to_stderr
-from penstock._util.text import did_you_mean
 from penstock.errors import UsageError
+from penstock.names import did_you_mean
 
 if TYPE_CHECKING:
     from penstock.connector import Stream

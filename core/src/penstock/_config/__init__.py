@@ -29,8 +29,9 @@ from penstock._config.convert import sample
 from penstock._config.notify import Notification
 from penstock._config.sections import Pipeline, pipelines, raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
-from penstock._util.text import did_you_mean, shown
+from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
+from penstock.names import did_you_mean
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
 

@@ -13,9 +13,10 @@ import attrs
 from attrs import define, field, frozen
 
 from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
-from penstock._util.text import did_you_mean, shown, sort_of
+from penstock._util.text import shown, sort_of
 from penstock.connector import Connector, help_of, is_base_url, is_per_account, keys_of
 from penstock.errors import ConfigError
+from penstock.names import did_you_mean
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
 

@@ -24,8 +24,9 @@ from cattrs import (
 )
 from cattrs.cols import list_structure_factory, mapping_structure_factory
 
-from penstock._util.text import did_you_mean, shown
+from penstock._util.text import shown
 from penstock.connector import OpenFor
+from penstock.names import did_you_mean
 from penstock.redact import Secret
 
 _EXPECTED: dict[Any, str] = {

@@ -16,8 +16,9 @@ from attrs import frozen
 
 from penstock._config.checked import ENVIRONMENT, AccountSections, RawValue, Section, folded
 from penstock._config.convert import split_list, toml
-from penstock._util.text import did_you_mean, shown
+from penstock._util.text import shown
 from penstock.errors import ConfigError
+from penstock.names import did_you_mean
 from penstock.redact import Secret
 from penstock.run_report import NONE_ALLOWED, Allowance
 

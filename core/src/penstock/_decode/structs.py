@@ -21,7 +21,7 @@ from penstock._decode.nested import Outer, found, left_over
 from penstock._decode.page import DICTS, LIST, PLAIN, Pair, RawPage, fill, fill_each, pair, values_of
 from penstock._decode.rejects import Misfits, Rejects, add_extra
 from penstock._decode.values import all_at_once, is_converted
-from penstock._util.text import nearest
+from penstock.names import nearest
 from penstock.records import Column
 from penstock.redact import clip
 from penstock.sinks import EXTRA

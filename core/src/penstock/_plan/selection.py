@@ -6,9 +6,9 @@ from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
 from penstock._config.source import ConfiguredSource
-from penstock._util.text import did_you_mean
 from penstock.connector import Stream
 from penstock.errors import UsageError
+from penstock.names import did_you_mean
 from penstock.sinks import EXTRA
 
 

@@ -21,12 +21,12 @@ from attrs import field, frozen
 
 from penstock import hookspecs
 from penstock._plugins.validation import problems_in_actions, problems_in_connector, problems_in_streams
-from penstock._util.text import did_you_mean
 from penstock.actions import Action
 from penstock.commands import BUILT_IN, Command
 from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, Stream
 from penstock.errors import PluginError, UsageError
 from penstock.model import Batch
+from penstock.names import did_you_mean
 from penstock.protocols import Named
 from penstock.redact import mask
 from penstock.sinks import SinkKind

@@ -13,7 +13,6 @@ from typing import Any, get_args
 import attrs
 from attrs import evolve
 
-from penstock._util.text import did_you_mean, nearest
 from penstock.actions import Action, FieldType, Place
 from penstock.connector import (
     SLICE_VALUES,
@@ -29,6 +28,7 @@ from penstock.connector import (
 )
 from penstock.errors import PluginError
 from penstock.model import Kind, json_placeholders, placeholders
+from penstock.names import did_you_mean, nearest
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
 

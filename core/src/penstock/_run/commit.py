@@ -16,7 +16,6 @@ from penstock._plan.planner import PlannedSlice, open_until
 from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts
 from penstock._util.clock import Clock
-from penstock._util.text import nearest
 from penstock.errors import (
     BrokenBodyError,
     DeadlineReachedError,
@@ -28,6 +27,7 @@ from penstock.errors import (
 )
 from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
+from penstock.names import nearest
 from penstock.redact import mask
 from penstock.run_report import RunReport
 from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream

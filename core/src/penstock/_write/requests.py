@@ -16,11 +16,11 @@ import msgspec
 from attrs import evolve, frozen
 
 from penstock._fetch.verdict import status_judge
-from penstock._util.text import nearest
 from penstock.actions import Action, Field, MostValues, Values
 from penstock.connector import Connector
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, ThrottledError
 from penstock.model import Receipt, ReceiptStatus, Request, Response, exact_json, fill_path, flag, reason_in
+from penstock.names import nearest
 from penstock.protocols import Accept, Refuse, Retry, Skip, Verdict
 from penstock.redact import mask
 

@@ -16,10 +16,10 @@ from penstock._plan.selection import chosen_streams
 from penstock._read.components import components_of
 from penstock._run.commit import GROUP_PARTITIONS
 from penstock._run.runner import run_id
-from penstock._util.text import did_you_mean
 from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.model import Partition, Rejected
+from penstock.names import did_you_mean
 from penstock.project.ledgers import Days, account_of, holds, targets
 from penstock.project.results import Forgotten
 from penstock.project.setup import Notice, Setup

@@ -15,8 +15,8 @@ from penstock._plan.division import shard_of, shards, unit_of
 from penstock._plan.planner import Job, PlannedPartition
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._util.days import EXAMPLES, window
-from penstock._util.text import did_you_mean
 from penstock.errors import ConfigError, UsageError
+from penstock.names import did_you_mean
 from penstock.project.setup import Notice, Setup, blamed
 from penstock.redact import clip
 from penstock.run_report import NONE_ALLOWED, Allowance

@@ -15,10 +15,11 @@ from penstock._config import SinkChoice
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import read_by, zone_memory, zone_of
 from penstock._plan.selection import matches
-from penstock._util.text import did_you_mean, without_place
+from penstock._util.text import without_place
 from penstock.errors import PenstockError, UsageError
 from penstock.ledger.sql import RUNS_KEPT
 from penstock.model import Partition
+from penstock.names import did_you_mean
 from penstock.project.results import (
     AccountStatus,
     Change,

@@ -131,7 +131,7 @@ class Setup:
 
     def _strange_streams(self, choice: "SinkChoice", sources: "Sequence[ConfiguredSource]") -> list[str]:
         """A problem for every stream that the sink's settings name and that no source of the configuration has."""
-        from penstock._util.text import did_you_mean
+        from penstock.names import did_you_mean
 
         if choice.kind.named_streams is None:
             return []

@@ -1,0 +1,189 @@
+"""
+The public API: what connectors, sinks and Python programs may import from ``penstock``, by the module that defines it.
+
+This is the one list. Type checkers read it, and ``penstock/__init__.py`` imports the names from it on first use.
+"""
+
+import pluggy
+
+from penstock.actions import (
+    Action as Action,
+    ActionJudge as ActionJudge,
+    Field as Field,
+    FieldType as FieldType,
+    MostValues as MostValues,
+    Place as Place,
+    Values as Values,
+)
+from penstock.commands import Command as Command
+from penstock.connector import (
+    Connector as Connector,
+    ConnectorPlugin as ConnectorPlugin,
+    Derived as Derived,
+    Limits as Limits,
+    OpenFor as OpenFor,
+    Parent as Parent,
+    Registration as Registration,
+    Sandbox as Sandbox,
+    SourceSettings as SourceSettings,
+    Stream as Stream,
+    setting as setting,
+)
+from penstock.envelope import Envelope as Envelope, graphql_judge as graphql_judge
+from penstock.errors import (
+    AuthenticationError as AuthenticationError,
+    BoundExceededError as BoundExceededError,
+    BrokenBodyError as BrokenBodyError,
+    BrokenPageError as BrokenPageError,
+    ConfigError as ConfigError,
+    CountMismatchError as CountMismatchError,
+    DeadlineReachedError as DeadlineReachedError,
+    ForbiddenError as ForbiddenError,
+    ForeignOriginError as ForeignOriginError,
+    InconsistentReadError as InconsistentReadError,
+    LockHeldError as LockHeldError,
+    NotReadyError as NotReadyError,
+    OutputClosedError as OutputClosedError,
+    PagingError as PagingError,
+    ParkedError as ParkedError,
+    PenstockError as PenstockError,
+    PluginError as PluginError,
+    ProviderError as ProviderError,
+    RefusedError as RefusedError,
+    RejectedRecordsError as RejectedRecordsError,
+    ReportError as ReportError,
+    ServerError as ServerError,
+    SinkError as SinkError,
+    StoppedError as StoppedError,
+    TargetError as TargetError,
+    ThrottledError as ThrottledError,
+    TransportError as TransportError,
+    UntrustedError as UntrustedError,
+    UsageError as UsageError,
+    WrongFormatError as WrongFormatError,
+)
+from penstock.fault_points import fault_point as fault_point
+from penstock.filters import known_filters as known_filters
+from penstock.handover import Handover as Handover
+from penstock.model import (
+    Answer as Answer,
+    Batch as Batch,
+    Items as Items,
+    Kind as Kind,
+    Page as Page,
+    Pairs as Pairs,
+    Partition as Partition,
+    Receipt as Receipt,
+    ReceiptStatus as ReceiptStatus,
+    Rejected as Rejected,
+    Request as Request,
+    Response as Response,
+    Slice as Slice,
+    encode_query as encode_query,
+    fill as fill,
+    fill_json as fill_json,
+    fill_path as fill_path,
+    flag as flag,
+    origin_of as origin_of,
+    placeholders as placeholders,
+)
+from penstock.names import did_you_mean as did_you_mean
+from penstock.project.api import Project as Project
+from penstock.project.records import Records as Records
+from penstock.protocols import (
+    Accept as Accept,
+    Authenticator as Authenticator,
+    BodyDecoder as BodyDecoder,
+    Empty as Empty,
+    Exchange as Exchange,
+    Gone as Gone,
+    Grant as Grant,
+    Judge as Judge,
+    LoginSigning as LoginSigning,
+    Named as Named,
+    Paginator as Paginator,
+    Poller as Poller,
+    Ready as Ready,
+    Refusal as Refusal,
+    Refuse as Refuse,
+    Renewing as Renewing,
+    ReportState as ReportState,
+    Retry as Retry,
+    SinglePage as SinglePage,
+    Skip as Skip,
+    StatusRule as StatusRule,
+    Throttle as Throttle,
+    Unavailable as Unavailable,
+    Unsigned as Unsigned,
+    Verdict as Verdict,
+    Waiting as Waiting,
+    named as named,
+)
+from penstock.records import (
+    NUMBER_FORMATS as NUMBER_FORMATS,
+    Column as Column,
+    ColumnType as ColumnType,
+    Json as Json,
+    Zone as Zone,
+    added as added,
+    camel as camel,
+    column as column,
+    columns_of as columns_of,
+    derived as derived,
+    money as money,
+    personal as personal,
+    record as record,
+    row_key as row_key,
+    secret as secret,
+    snake as snake,
+)
+from penstock.redact import MASK as MASK, Secret as Secret, clip as clip, mask as mask
+from penstock.report_files import ReportFile as ReportFile
+from penstock.sandbox.app import (
+    SandboxApp as SandboxApp,
+    SandboxRequest as SandboxRequest,
+    SandboxResponse as SandboxResponse,
+)
+from penstock.sandbox.base import (
+    SandboxBase as SandboxBase,
+    SandboxError as SandboxError,
+    json_response as json_response,
+)
+from penstock.sinks import (
+    EXTRA as EXTRA,
+    MOST_REJECTED as MOST_REJECTED,
+    AccountCounts as AccountCounts,
+    Adopting as Adopting,
+    Adoption as Adoption,
+    Advising as Advising,
+    Checks as Checks,
+    Discrepancy as Discrepancy,
+    Divisible as Divisible,
+    Encoder as Encoder,
+    Erased as Erased,
+    Erasing as Erasing,
+    Erasure as Erasure,
+    Grouping as Grouping,
+    Interruptible as Interruptible,
+    Layout as Layout,
+    Ledger as Ledger,
+    LedgerEntry as LedgerEntry,
+    LedgerFile as LedgerFile,
+    Part as Part,
+    PendingReport as PendingReport,
+    Restatement as Restatement,
+    RunRecord as RunRecord,
+    Sink as Sink,
+    SinkKind as SinkKind,
+    State as State,
+    Target as Target,
+    Verifiable as Verifiable,
+    WholeStream as WholeStream,
+    Writer as Writer,
+)
+
+__version__: str
+hookspec: pluggy.HookspecMarker
+hookimpl: pluggy.HookimplMarker
+
+def public_names() -> dict[str, str]: ...
