@@ -242,8 +242,8 @@ streem = ["a"]
 
     assert [problem.partition(" ")[0] for problem in found] == [
         "sorce:",
-        "pipeline.daily.streem:",
         "pipeline.daily.source:",
+        "pipeline.daily.streem:",
         "pipeline.daily.sink",
         "source.x.size:",
         "source.x.nonsense:",
@@ -456,24 +456,47 @@ def test_a_source_that_is_nowhere_gets_the_nearest(tmp_path: Path) -> None:
 
 def test_pipelines_name_one_or_more_sources(tmp_path: Path) -> None:
     """
-    ``source`` is a name or a list; streams may be left out.
+    ``source`` is a name, a list, or a text with commas; streams may be left out.
     """
     text = """
 [pipeline.daily]
 source = ["x", "y"]
 sink = "jsonl:data"
 [pipeline.hourly]
-source = "x"
+source = "x, y"
 streams = ["a"]
 sink = "warehouse"
 """
     config = loaded(tmp_path, text)
 
-    assert config.pipeline("daily").sources == ("x", "y")
+    assert config.pipeline("daily").source == ("x", "y")
     assert config.pipeline("daily").streams is None
+    assert config.pipeline("hourly").source == ("x", "y")
     assert config.pipeline("hourly").streams == ("a",)
     with pytest.raises(ConfigError, match=r"no pipeline or source 'dayly'\. Did you mean \"daily\""):
         config.pipeline("dayly")
+
+
+@pytest.mark.parametrize(
+    ("line", "problem"),
+    [
+        ('source = ["x", "x"]', "source: 'x' is there twice"),
+        ("source = []", "source: found a list, expected a name or a list of names"),
+        ('sink = ""', "sink: is empty"),
+        ("workers = 0", "workers: 'workers' must be > 0"),
+        ("notify = 5", "notify: expected tables such as"),
+        ("allow_rejected = 0.5", "allow_rejected: expected true, a number of records"),
+    ],
+)
+def test_a_pipeline_that_cannot_run_is_refused(tmp_path: Path, line: str, problem: str) -> None:
+    """
+    A key of a pipeline is checked as one of a source is.
+    """
+    keys = {"source": 'source = "x"', "sink": 'sink = "-"'} | {line.partition(" ")[0]: line}
+    text = "\n".join(["[pipeline.daily]", *keys.values()])
+
+    (found,) = loaded(tmp_path, text).problems
+    assert f"pipeline.daily.{problem}" in found
 
 
 def test_a_sink_is_named_or_spelled_out(tmp_path: Path) -> None:

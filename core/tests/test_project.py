@@ -42,7 +42,7 @@ from penstock import (
     record,
     setting,
 )
-from penstock._config.notify import Occasion
+from penstock._config.pipeline import Occasion
 from penstock._util.clock import Clock
 from penstock.connector import ConnectorPlugin
 from penstock.project.notify import OCCASIONS

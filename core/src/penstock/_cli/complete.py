@@ -41,7 +41,7 @@ def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     def names(session: Session) -> Iterable[str]:
         named = str(ctx.params.get("name") or ctx.params.get("source") or "")
         pipeline = session.config.pipelines.get(named)
-        for source in pipeline.sources if pipeline is not None else [named] if named else session.config.sources:
+        for source in pipeline.source if pipeline is not None else [named] if named else session.config.sources:
             for stream in session.registry.streams(session.config.connector_of(source)):
                 yield stream.name
 

@@ -26,8 +26,8 @@ from penstock._config.checked import (
     variable_of,
 )
 from penstock._config.convert import sample
-from penstock._config.notify import Notification
-from penstock._config.sections import Pipeline, pipelines, raw_value, read
+from penstock._config.pipeline import Notification, Pipeline
+from penstock._config.sections import raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
@@ -117,7 +117,7 @@ class Config:
             raise ConfigError([*self.problems, f"{self.where}: source.{name}: {error}"]) from error
         keys = {key: raw for key, raw in self.sources.get(name, {}).items() if key != "connector"}
         context = evolve(
-            self._context(f"source.{name}", "connector", offers), listing=f"penstock init {connector.name}"
+            self._context(f"source.{name}", offers, "connector"), listing=f"penstock init {connector.name}"
         )
         try:
             return check_section(connector.settings, keys, context, self.problems, connector.origins)
@@ -195,7 +195,7 @@ class Config:
             kinds = " or ".join(f'"{known}"' for known in offers.sinks())
             raise ConfigError([*self.problems, f"{self.where}: sink.{name}.kind is missing; write kind = {kinds}"])
         kind = offers.sink(kind_name)
-        checked = check_section(kind.settings, keys, self._context(f"sink.{name}", "kind", offers), self.problems)
+        checked = check_section(kind.settings, keys, self._context(f"sink.{name}", offers, "kind"), self.problems)
         return SinkChoice(
             kind=kind,
             settings=checked.settings,
@@ -208,8 +208,9 @@ class Config:
         """The receivers of a pipeline's ``notify``. Raises ConfigError with every problem."""
         problems: list[str] = []
         made: list[Notification] = []
-        for number, keys in enumerate(self.pipelines[pipeline].notify):
-            context = evolve(self._context(f"pipeline.{pipeline}.notify[{number}]", "", offers), further=())
+        for number, table in enumerate(self.pipelines[pipeline].notify):
+            context = self._context(f"pipeline.{pipeline}.notify[{number}]", offers)
+            keys = {key: raw_value("", key, value, self.where) for key, value in table.items()}
             try:
                 made.append(check_section(Notification, keys, context).settings)
             except ConfigError as error:
@@ -247,7 +248,7 @@ class Config:
         keys = {**known, **keys} if replace else {**keys, **known}
         return evolve(self, sources={**self.sources, source: keys})
 
-    def _context(self, path: str, further: str, offers: Offers) -> SectionContext:
+    def _context(self, path: str, offers: Offers, *further: str) -> SectionContext:
         """The context of a section. ``further``: the key that names the connector or the kind of sink."""
         return SectionContext(
             path=path,
@@ -255,7 +256,7 @@ class Config:
             folder=self.folder,
             environ=self.environ,
             secrets=offers.secrets(),
-            further=(further,),
+            further=further,
         )
 
     def _word(self, section: str, name: str, key: str, keys: Section) -> str | None:
@@ -306,13 +307,18 @@ def load(
     given = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
     sections = read(given, sets, environ or {}, problems)
     file = given if isinstance(given, Path) else None
-    made = pipelines(sections, str(file) if file is not None else "configuration", problems)
-    return Config(
+    found = Config(
         path=file,
         folder=file.parent if file is not None else Path(),
         sources=sections["source"],
         sinks=sections["sink"],
-        pipelines=made,
-        problems=tuple(problems),
         environ=environ or {},
     )
+    pipelines: dict[str, Pipeline] = {}
+    for name, keys in sections["pipeline"].items():
+        context = SectionContext(path=f"pipeline.{name}", where=found.where, folder=found.folder, environ=found.environ)
+        try:
+            pipelines[name] = check_section(Pipeline, keys, context).settings
+        except ConfigError as error:
+            problems += error.problems
+    return evolve(found, pipelines=pipelines, problems=tuple(problems))

@@ -81,7 +81,7 @@ class SectionContext:
     where: str
     folder: Path
     environ: Mapping[str, str] = field(repr=False)
-    secrets: Mapping[str, Callable[[str], str]]
+    secrets: Mapping[str, Callable[[str], str]] = field(factory=dict)
     further: tuple[str, ...] = ()  # keys of the section that belong to no settings class
     listing: str = ""  # the command that lists every key
 

@@ -29,6 +29,22 @@ from penstock.connector import OpenFor
 from penstock.names import did_you_mean
 from penstock.redact import Secret
 
+
+class Names(tuple[str, ...]):
+    """A name, or a list of names; a text may have several with commas."""
+
+    @classmethod
+    def parse(cls, value: Any) -> "Names":
+        """From a text or a list. Raises ValueError without a name, and for a name that is there twice."""
+        found = [one.strip() for one in value.split(",")] if isinstance(value, str) else value
+        if not isinstance(found, (list, tuple)) or not found or not all(isinstance(one, str) and one for one in found):
+            raise ValueError(f"found {shown(value)}, expected {_EXPECTED[cls]}")
+        doubled = next((one for place, one in enumerate(found) if one in found[:place]), None)
+        if doubled is not None:
+            raise ValueError(f"{doubled!r} is there twice")
+        return cls(found)
+
+
 _EXPECTED: dict[Any, str] = {
     str: "text",
     int: "a whole number",
@@ -38,6 +54,7 @@ _EXPECTED: dict[Any, str] = {
     date: "a date such as 2026-01-31",
     Path: "a path",
     OpenFor: 'a text such as "3 days"',
+    Names: "a name or a list of names",
 }
 _SEQUENCES: dict[Any, Callable[[list[Any]], Any]] = {
     tuple: tuple,
@@ -79,6 +96,8 @@ def _plain(value: Any, kind: Any) -> Any:
         return OpenFor.parse(value)
     if kind is Path and isinstance(value, str):
         return Path(value)
+    if kind is Names:
+        return Names.parse(value)
     if type(value) is kind:  # not isinstance: true is an int, and a datetime is a date
         return value
     raise ValueError(f"found {shown(value)}, expected {_EXPECTED[kind]}{_quotes_hint(value, kind)}")
@@ -190,7 +209,7 @@ def from_text(text: str, hint: Any) -> Any:
         hint = _members(hint)[0]
     kind = _origin(hint)
     try:
-        if kind in (str, Path, OpenFor, Literal):
+        if kind in (str, Path, OpenFor, Names, Literal):
             return toml(text, text) if text[:1] in ("'", '"') else text
         if kind is bool:
             return _TRUE_FALSE[text.strip().lower()]

@@ -14,9 +14,8 @@ from typing import Any, Literal
 
 import attrs
 
-from penstock._config.convert import bare_type, is_table
-from penstock._config.notify import Notification
-from penstock._config.sections import PIPELINE_KEYS
+from penstock._config.convert import Names, bare_type, is_table
+from penstock._config.pipeline import Notification, Pipeline
 from penstock.connector import Connector, OpenFor, help_of, is_per_account, keys_of
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
@@ -32,22 +31,8 @@ _TYPES: dict[Any, dict[str, Any]] = {
     Path: {"type": "string"},
     OpenFor: {"type": "string"},
     Secret: {"type": "string"},
+    Names: {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]},
 }
-_NAMES = {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}, "minItems": 1}]}
-_PIPELINE: dict[str, dict[str, Any]] = {
-    "source": {**_NAMES, "description": "the sources to read"},
-    "streams": {**_NAMES, "description": "STREAM, SOURCE.STREAM or patterns; default: all that are on by default"},
-    "exclude_streams": {**_NAMES, "description": "streams to leave out, written as those of streams"},
-    "sink": {"type": "string", "description": "a sink of this file, jsonl:DIR, csv:DIR or postgresql://..."},
-    "allow_rejected": {"description": "records that may be set aside without exit code 5: true, a number or a share"},
-    "workers": {"type": "integer", "minimum": 1, "description": "processes that share the accounts; default: one"},
-    "engine": {"type": "string", "description": "whose workers share the accounts, NAME:ADDRESS; default: processes"},
-}
-
-
-def _notify() -> dict[str, Any]:
-    receiver = _section(Notification)
-    return {"anyOf": [receiver, {"type": "array", "items": receiver}], "description": "receivers of the ends of runs"}
 
 
 def json_schema(
@@ -76,12 +61,7 @@ def json_schema(
             "pipeline": {
                 "type": "object",
                 "propertyNames": {"pattern": _NAME},
-                "additionalProperties": {
-                    "type": "object",
-                    "properties": {key: _PIPELINE.get(key, {}) for key in PIPELINE_KEYS} | {"notify": _notify()},
-                    "required": ["source", "sink"],
-                    "additionalProperties": False,
-                },
+                "additionalProperties": _pipeline(),
             },
         },
         "additionalProperties": False,
@@ -155,6 +135,13 @@ def _source(name: str, settings: type) -> dict[str, Any]:
         }
     # A key that every account may have for itself need not stand above them.
     section["required"] = [key for key in section["required"] if key not in own]
+    return section
+
+
+def _pipeline() -> dict[str, Any]:
+    section = _section(Pipeline)
+    receiver = _section(Notification)
+    section["properties"]["notify"] |= {"anyOf": [receiver, {"type": "array", "items": receiver}]}
     return section
 
 

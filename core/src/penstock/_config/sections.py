@@ -12,41 +12,19 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-from attrs import frozen
-
-from penstock._config.checked import ENVIRONMENT, AccountSections, RawValue, Section, folded
-from penstock._config.convert import split_list, toml
+from penstock._config.checked import ENVIRONMENT, AccountSections, RawValue, folded
+from penstock._config.convert import toml
 from penstock._util.text import shown
 from penstock.errors import ConfigError
 from penstock.names import did_you_mean
 from penstock.redact import Secret
-from penstock.run_report import NONE_ALLOWED, Allowance
 
 SECTIONS = ("source", "sink", "pipeline")
-PIPELINE_KEYS = ("source", "streams", "exclude_streams", "sink", "allow_rejected", "notify", "workers", "engine")
 
 # Names become directories and database schemas, and parts of environment variables.
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
 Sections = dict[str, dict[str, dict[str, RawValue]]]
-
-
-@frozen(kw_only=True)
-class Pipeline:
-    """
-    A named source -> sink. ``streams``, ``exclude_streams``: ``STREAM`` or ``SOURCE.STREAM``, with ``*`` as in a shell;
-    ``streams`` None: those that are on by default. ``allowed``: how many records may be set aside without exit code 5.
-    """
-
-    name: str
-    sources: tuple[str, ...]
-    sink: str
-    streams: tuple[str, ...] | None = None
-    exclude_streams: tuple[str, ...] = ()
-    allowed: Allowance = NONE_ALLOWED
-    workers: int | None = None  # None and no engine: one process
-    engine: str | None = None
-    notify: tuple[Section, ...] = ()  # the tables of ``notify``, not checked yet
 
 
 def read(
@@ -170,103 +148,3 @@ def _put(keys: dict[str, RawValue], path: Sequence[str], text: str, where: str) 
         table[part] = dict(table[part]) if isinstance(table.get(part), dict) else {}
         table = table[part]
     table[path[-1]] = toml(text, text)
-
-
-def pipelines(sections: Mapping[str, Mapping[str, Section]], where: str, problems: list[str]) -> dict[str, Pipeline]:
-    """The pipelines without a problem, by name."""
-    made: dict[str, Pipeline] = {}
-    for name, keys in sections["pipeline"].items():
-        before = len(problems)
-        for key, given in keys.items():
-            if key not in PIPELINE_KEYS:
-                meant = did_you_mean(key, PIPELINE_KEYS)
-                problems.append(
-                    f"{given.at(f'pipeline.{name}.{key}')}: unknown key.{meant} There are {', '.join(PIPELINE_KEYS)}"
-                )
-        sources = _names(keys, "source", name, problems)
-        streams = _names(keys, "streams", name, problems)
-        excluded = _names(keys, "exclude_streams", name, problems) or ()
-        sinks = _names(keys, "sink", name, problems)
-        allowed = _allowance(keys, name, problems)
-        notify = _tables(keys, "notify", name, problems)
-        workers = _workers(keys, name, problems)
-        engine = _names(keys, "engine", name, problems)
-        for key, value in (("source", sources), ("sink", sinks)):
-            if value is None and key not in keys:
-                problems.append(f"{where}: pipeline.{name}.{key} is missing")
-        if sinks is not None and len(sinks) != 1:
-            problems.append(f"{keys['sink'].at(f'pipeline.{name}.sink')}: found a list, expected one sink's name")
-        if len(problems) == before and sources and sinks:
-            made[name] = Pipeline(
-                name=name,
-                sources=sources,
-                sink=sinks[0],
-                streams=streams,
-                exclude_streams=excluded,
-                allowed=allowed,
-                workers=workers,
-                engine=engine[0] if engine else None,
-                notify=notify,
-            )
-    return made
-
-
-def _allowance(keys: Section, pipeline: str, problems: list[str]) -> Allowance:
-    given = keys.get("allow_rejected")
-    if given is None:
-        return NONE_ALLOWED
-    try:
-        return Allowance.parse(given.value)
-    except ValueError as error:
-        problems.append(f"{given.at(f'pipeline.{pipeline}.allow_rejected')}: {error}")
-        return NONE_ALLOWED
-
-
-def _workers(keys: Section, pipeline: str, problems: list[str]) -> int | None:
-    given = keys.get("workers")
-    if given is None:
-        return None
-    text = str(given.value)
-    if isinstance(given.value, bool) or not text.isdecimal() or not int(text):
-        problems.append(
-            f"{given.at(f'pipeline.{pipeline}.workers')}: found {shown(given.value)}, expected a number of processes"
-        )
-        return None
-    return int(text)
-
-
-def _tables(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple[Section, ...]:
-    given = keys.get(key)
-    value = [] if given is None else given.value if isinstance(given.value, list) else [given.value]
-    if given is not None and not all(isinstance(one, Mapping) for one in value):
-        problems.append(
-            f"{given.at(f'pipeline.{pipeline}.{key}')}: found {shown(given.value)}, expected tables such as "
-            '[{ url = { env = "NAME" }, on = ["failed"] }]'
-        )
-        return ()
-    return tuple(
-        {name: raw_value("", name, inner, given.where) for name, inner in one.items()}
-        for one in value
-        if given is not None
-    )
-
-
-def _names(keys: Section, key: str, pipeline: str, problems: list[str]) -> tuple[str, ...] | None:
-    given = keys.get(key)
-    if given is None:
-        return None
-    value = given.value
-    if given.text:
-        value = split_list(value)
-    elif isinstance(value, str):
-        value = [value]
-    if isinstance(value, list) and value and all(isinstance(one, str) and one for one in value):
-        doubled = [one for index, one in enumerate(value) if one in value[:index]]
-        if not doubled:
-            return tuple(value)
-        problems.append(f"{given.at(f'pipeline.{pipeline}.{key}')}: {doubled[0]!r} is there twice")
-        return None
-    problems.append(
-        f"{given.at(f'pipeline.{pipeline}.{key}')}: found {shown(value)}, expected a name or a list of names"
-    )
-    return None

@@ -135,7 +135,7 @@ class Project(Reading):
         sources, sinks = (name,) if name is not None else tuple(config.sources), tuple(config.sinks)
         if name is not None:
             pipeline = config.pipelines.get(name)
-            sources, sinks = (pipeline.sources, (pipeline.sink,)) if pipeline is not None else ((name,), ())
+            sources, sinks = (pipeline.source, (pipeline.sink,)) if pipeline is not None else ((name,), ())
         if not sources and not sinks:
             hint = config.absent or ": `penstock init CONNECTOR` prints a source"
             raise UsageError(f"nothing is configured that could be checked{hint}")

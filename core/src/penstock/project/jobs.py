@@ -9,7 +9,7 @@ from typing import NamedTuple
 from attrs import evolve
 
 from penstock._config import Config, SinkChoice
-from penstock._config.sections import Pipeline
+from penstock._config.pipeline import Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import shard_of, shards, unit_of
 from penstock._plan.planner import Job, PlannedPartition
@@ -52,8 +52,8 @@ def jobs_for(
     named_by = "sink" if to is None else "--to"
     if pipeline is not None:
         named_by = named_by if to is not None else f"{config.where}: pipeline.{name}.sink"
-        allowed = allowed or pipeline.allowed
-        sources, to = config.pipeline(name).sources, to or (pipeline.sink if made is None else None)
+        allowed = allowed or pipeline.allow_rejected
+        sources, to = config.pipeline(name).source, to or (pipeline.sink if made is None else None)
     elif made is not None:
         pass
     elif to is None and planning:
@@ -61,7 +61,8 @@ def jobs_for(
     elif to is None:
         raise _no_place(setup, name)
     configured, sink_choice = setup.configured(sources, to, sink_named_by=named_by, notice=notice)
-    chosen = _selected(config, configured, choice, pipeline, notice)
+    where = f"{config.where}: pipeline.{name}"
+    chosen = _selected(where, configured, choice, pipeline, notice)
     refuse_strange_accounts(configured, chosen, choice.accounts)
     refuse_missed(config, configured, chosen)
     sink: Sink = made or Nowhere()
@@ -123,7 +124,7 @@ def window_of(since: date | str | None, until: date | str | None, today: date) -
 
 
 def _selected(
-    config: Config,
+    where: str,
     sources: Sequence[ConfiguredSource],
     choice: Choice,
     pipeline: Pipeline | None,
@@ -131,7 +132,7 @@ def _selected(
 ) -> dict[str, tuple[str, ...]]:
     """
     The streams of each source. A pipeline's own selection must reach each of its sources; that of a call may leave
-    sources out, with a notice.
+    sources out, with a notice. ``where``: the pipeline's place, for messages.
     """
     include, exclude = choice.streams, choice.exclude_streams
     if pipeline is not None:
@@ -145,7 +146,7 @@ def _selected(
     except UsageError as error:
         if pipeline is None or choice.streams or choice.exclude_streams:
             raise
-        raise UsageError(f"{config.where}: pipeline.{pipeline.name}: {error}") from None
+        raise UsageError(f"{where}: {error}") from None
     for source in sources:
         if chosen[source.name]:
             continue
@@ -154,9 +155,9 @@ def _selected(
         if choice.streams or choice.exclude_streams:
             notice(f"{source.name} is not read: none of its streams is selected")
         else:
-            where = f"{config.where}: pipeline.{pipeline.name}" if pipeline is not None else source.name
+            place = where if pipeline is not None else source.name
             raise UsageError(
-                f"{where}: no stream of {source.name} is selected; add {source.name}.STREAM to streams, or take "
+                f"{place}: no stream of {source.name} is selected; add {source.name}.STREAM to streams, or take "
                 f"{source.name} out of source"
             )
     if not any(chosen.values()):

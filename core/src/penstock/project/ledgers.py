@@ -56,13 +56,13 @@ def targets(
     sources: tuple[str, ...] | None = None if name is None else (name,)
     if name is not None and name in config.pipelines and not used_by_source:
         pipeline = config.pipeline(name)
-        sources, to = pipeline.sources, to or pipeline.sink
+        sources, to = pipeline.source, to or pipeline.sink
     if to is not None:
         texts: dict[str, tuple[str, ...] | None] = {to: sources}
     else:
         texts = dict(setup.history.targets(sources))
         for pipeline in () if texts else config.pipelines.values():
-            if sources is None or set(sources) & set(pipeline.sources):
+            if sources is None or set(sources) & set(pipeline.source):
                 texts[pipeline.sink] = sources
     if not texts:
         known = [*config.sources, *(() if used_by_source else config.pipelines)]

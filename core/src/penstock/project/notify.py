@@ -11,7 +11,7 @@ import subprocess
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from penstock._config.notify import Notification
+from penstock._config.pipeline import Notification
 from penstock._fetch.transport import Transport
 from penstock._util.clock import Clock
 from penstock._util.text import counted, without_place

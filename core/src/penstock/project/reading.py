@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 from attrs import evolve
 
 from penstock._config import SinkChoice
-from penstock._config.notify import Notification
+from penstock._config.pipeline import Notification
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
 from penstock._plan.planner import Job, plan

@@ -1,0 +1,86 @@
+"""
+The pipelines of a configuration, and the receivers of the results of their runs:
+``notify = [{ url = ..., on = ["failed"] }, { command = "..." }]``.
+"""
+
+import shlex
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import attrs
+from attrs import frozen, validators
+
+from penstock._config.convert import Names
+from penstock.connector import setting
+from penstock.redact import Secret
+from penstock.run_report import NONE_ALLOWED, Allowance
+
+Occasion = Literal["failed", "rejected", "deadline", "locked", "parked", "restated", "delivered", "always"]
+
+
+def _is_command(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    try:
+        if value and not shlex.split(value):
+            raise ValueError("is empty")
+    except ValueError as error:
+        raise ValueError(f"is not a command: {error}") from None
+
+
+def _has_one(instance: Any, attribute: "attrs.Attribute[Any]", value: Any) -> None:
+    if (instance.url is None) == (not instance.command):
+        raise ValueError("write either url or command")
+
+
+@frozen(kw_only=True)
+class Notification:
+    """One receiver of the ends of runs."""
+
+    url: Secret | None = setting(None, help="receives the JSON by POST; it often holds a token: { env = ... }")
+    command: str = setting("", help="receives the JSON on its standard input", validator=_is_command)
+    on: tuple[Occasion, ...] = setting(
+        ("failed", "rejected", "parked"),
+        help="failed, rejected, deadline, locked, parked, restated, delivered or always",
+    )
+    template: str = setting(
+        "", help="JSON in place of the whole, with $text, $status, $pipeline, $run_id, $exit_code", validator=_has_one
+    )
+
+
+def _is_not_empty(instance: Any, attribute: "attrs.Attribute[Any]", value: str) -> None:
+    if not value:
+        raise ValueError("is empty")
+
+
+def _tables(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, (list, tuple)) else (value,)
+
+
+def _are_tables(instance: Any, attribute: "attrs.Attribute[Any]", value: tuple[Any, ...]) -> None:
+    if not all(isinstance(one, Mapping) for one in value):
+        raise ValueError('expected tables such as [{ url = { env = "NAME" }, on = ["failed"] }]')
+
+
+def _allowance(value: Any) -> Allowance:
+    return value if isinstance(value, Allowance) else Allowance.parse(value)
+
+
+@frozen(kw_only=True)
+class Pipeline:
+    """A named source -> sink. ``notify``: the tables of its receivers, which are checked when it runs."""
+
+    source: Names = setting(help="the source to read, or a list of them")
+    streams: Names | None = setting(None, help="STREAM, SOURCE.STREAM or patterns; default: all that are on by default")
+    exclude_streams: Names = setting(Names(), help="streams to leave out, written as those of streams")
+    sink: str = setting(help="a sink of this file, jsonl:DIR, csv:DIR or postgresql://...", validator=_is_not_empty)
+    allow_rejected: Any = setting(
+        NONE_ALLOWED,
+        help="records that may be set aside without exit code 5: true, a number or a share",
+        converter=_allowance,
+    )
+    notify: Any = setting((), help="receivers of the ends of runs", converter=_tables, validator=_are_tables)
+    workers: int | None = setting(
+        None,
+        help="processes that share the accounts; default: one",
+        validator=validators.optional(validators.gt(0)),
+    )
+    engine: str | None = setting(None, help="whose workers share the accounts, NAME:ADDRESS; default: processes")
