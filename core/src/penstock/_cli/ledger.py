@@ -23,13 +23,23 @@ from penstock.errors import UsageError
 from penstock.redact import mask
 
 if TYPE_CHECKING:
-    from penstock.project.results import AccountStatus, Problem, RunInfo, SourceStatus, Total
+    from penstock.project.results import AccountStatus, Problem, Result, RunInfo, SourceStatus, Total
 
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
 
 NAMED = 10  # personal columns in a question
 SHOWN_RAW = 1000  # characters of a rejected record
+
+
+def printed(session: Session, result: "Result", json_: bool) -> bool:
+    """Print the notices of a result and, as JSON, all of it; whether that was requested."""
+    session.notices(result.notices)
+    if json_:
+        from penstock.project.results import as_dict
+
+        print_json(as_dict(result))
+    return json_
 
 
 # --- status ---------------------------------------------------------------------------------------------------------
@@ -65,17 +75,14 @@ def status(
     `missing` are days between the first and the last one that were never delivered. `penstock plan` shows what a run
     would fetch.
     """
-    from penstock.project.results import as_dict
-
     if totals:
         return _totals(session, name, json_=json_, to=to, accounts=accounts, since=since, until=until, daily=daily)
     if daily or since or until:
         raise UsageError("--daily, --since and --until belong to --totals")
     result = session.project.status(name, to=to, accounts=accounts, max_age_s=max_age)
-    session.notices(result.notices)
     now = Clock().now()
-    if json_:
-        print_json(as_dict(result))
+    if printed(session, result, json_):
+        pass
     elif problems:
         _print_problems([one for target in result.targets for one in target.problems], now)
     else:
@@ -175,12 +182,8 @@ def _print_problems(problems: "Sequence[Problem]", now: datetime) -> None:
 
 
 def _totals(session: Session, name: str | None, *, json_: bool, **options: Any) -> int:
-    from penstock.project.results import as_dict
-
     result = session.project.totals(name, **options)
-    session.notices(result.notices)
-    if json_:
-        print_json(as_dict(result))
+    if printed(session, result, json_):
         return result.exit_code
     streams: dict[tuple[str, str, str], list[Total]] = {}
     for one in result.totals:
@@ -231,18 +234,15 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
     """
     The last runs, newest first, with their reasons; for a RUN, its report.
     """
-    from penstock.project.results import as_dict
-
     one_run = name if name is not None and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", name) else None
     result = session.project.runs(None if one_run else name, to=to, limit=100_000 if one_run else limit)
-    session.notices(result.notices)
+    if printed(session, result, json_ and one_run is None):
+        return result.exit_code
     if one_run is not None:
         reports = {run.source: run.report for run in result.runs if run.run_id == one_run}
         if not reports:
             raise UsageError(f"no run {one_run} is in a ledger; `penstock runs` lists those that are")
         print_json({"run_id": one_run, "sources": reports})
-    elif json_:
-        print_json(as_dict(result))
     elif result.runs:
         print_table(
             ["run", "source", "took", "exit", "records", "why"],  # a run's name begins with the time of its start
@@ -274,12 +274,8 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     """
     What providers changed in days that had been delivered: rows and sums before and after, per day and account.
     """
-    from penstock.project.results import as_dict
-
     result = session.project.changes(name, since=since, to=to)
-    session.notices(result.notices)
-    if json_:
-        print_json(as_dict(result))
+    if printed(session, result, json_):
         return result.exit_code
     columns = ["source", "stream", "account", "day", "what", "before", "after"]
     rows = [
@@ -425,12 +421,8 @@ def verify(
     Exits with 1 where anything differs. Days that the provider does not serve any more, and those deleted by forget
     --rows, are shown, and never marked by --repair.
     """
-    from penstock.project.results import as_dict
-
     result = session.project.verify(name, to=to, since=since, until=until, accounts=accounts, repair=repair)
-    session.notices(result.notices)
-    if json_:
-        print_json(as_dict(result))
+    if printed(session, result, json_):
         return result.exit_code
     for one in result.differences:
         where = ", ".join(f"{column}={value}" for column, value in one.partition.items())
@@ -467,17 +459,13 @@ def rejected(
 
     A long record is cut; with --json it is whole.
     """
-    from penstock.project.results import as_dict
-
     if what is None:
         raise UsageError(
             "list or show is missing: `penstock rejected list` counts them by reason, "
             "`penstock rejected show` prints them"
         )
     result = session.project.rejected(name, to=to, stream=stream)
-    session.notices(result.notices)
-    if json_ and what == "show":
-        print_json(as_dict(result))
+    if printed(session, result, json_ and what == "show"):
         return
     if what == "show":
         for one in result.rejected:

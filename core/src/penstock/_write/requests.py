@@ -18,14 +18,16 @@ from attrs import evolve, frozen
 from penstock._fetch.verdict import status_judge
 from penstock.actions import Action, Field, MostValues, Values
 from penstock.connector import Connector
-from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError, ThrottledError
+from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError
 from penstock.model import Receipt, ReceiptStatus, Request, Response, exact_json, fill_path, flag, reason_in
 from penstock.names import nearest
-from penstock.protocols import Accept, Refuse, Retry, Skip, Verdict
+from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict
 from penstock.redact import mask
 
 # An answer is kept with its receipts up to this size.
 KEPT_ANSWER_BYTES = 256 * 1024
+
+_UNSURE = "It may have been carried out."
 
 BODY = "body"  # the parameter that is a whole body, or one object of it
 
@@ -380,15 +382,17 @@ def decided(
     In this order: judge and statuses of the action, those of the connector, the HTTP status and the body.
     """
     seen = f"{connector.title} answered {action.name} with HTTP"
-    tables = [status_judge(seen, one.statuses, connector.reason) for one in (action, connector)]
+    own, theirs, usual = (
+        status_judge(seen, table, connector.reason) for table in (action.statuses, connector.statuses, _STATUSES)
+    )
     meaning: Sequence[Receipt] | Verdict | _Done | None = None
     if action.judge is not None:
         meaning = action.judge(response, rows)
-    for judge in (tables[0], connector.judge, tables[1]):
+    for judge in (own, connector.judge, theirs, usual):
         if meaning is None and judge is not None:
             meaning = judge(response, None)
     if meaning is None:
-        meaning = _by_status(connector, action, response)
+        meaning = _by_class(connector, seen, response)
     if isinstance(meaning, Accept):
         meaning = _by_body(connector, action, response)
     if isinstance(meaning, _Done):
@@ -413,24 +417,28 @@ class _Done:
     reason: str = ""
 
 
-def _by_status(connector: Connector, action: Action, response: Response) -> Accept | Retry | Refuse:
-    status = response.status
-    seen = f"{connector.title} answered {action.name} with HTTP {status}"
-    words = response.reason(connector.reason)
-    detail = f": {words}" if words else ""
-    if 200 <= status < 300:
+# What a status means to a write where neither the action nor the connector has a judge or a rule for it.
+_STATUSES: Mapping[int, StatusRule] = {
+    **dict.fromkeys(
+        (401, 403), Refusal("The credentials were refused: check those of this source.", AuthenticationError)
+    ),
+    **dict.fromkeys((425, 429), Throttle("Too many requests: lower requests_per_second.")),
+    **dict.fromkeys((301, 307, 308), Refusal("It points elsewhere, and a write is not sent on; check base_url.")),
+    408: Unavailable(_UNSURE),
+}
+
+
+def _by_class(connector: Connector, seen: str, response: Response) -> Verdict:
+    """
+    The meaning of a status without a rule. 302 and 303 may follow a write that was carried out; 5xx do not state it.
+    """
+    if 200 <= response.status < 300:
         return Accept()
-    if status in (425, 429):
-        return Retry(ThrottledError(f"{seen}{detail}; too many requests: lower requests_per_second"), throttle=True)
-    if status in (401, 403):
-        advice = "the credentials were refused: check those of this source"
-        return Refuse(AuthenticationError(f"{seen}{detail}; {advice}"))
-    if status in (301, 307, 308):
-        return Refuse(RefusedError(f"{seen}: it points elsewhere, and a write is not sent on; check base_url"))
-    if 400 <= status < 500 and status != 408:
-        return Refuse(RefusedError(f"{seen}{detail}"))
-    # 302 and 303 may follow a write that was carried out; 408 and 5xx do not state it.
-    return Retry(ServerError(f"{seen}{detail}; it may have been carried out"))
+    words = response.reason(connector.reason)
+    found = f"{seen} {response.status}" + (f": {words}" if words else "")
+    if 400 <= response.status < 500:
+        return Refuse(RefusedError(found))
+    return Unavailable(_UNSURE).verdict(found)
 
 
 def _by_body(connector: Connector, action: Action, response: Response) -> _Done | Retry | Refuse:

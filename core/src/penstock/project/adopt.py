@@ -38,4 +38,5 @@ def adopt(setup: Setup, source: str, place: str, to: str | None, notice: Notice,
         delivered=made.delivered,
         differences=tuple(f"{one.partition}: {one.what}" for one in made.differences),
         adopted=confirmed and not made.differences,
+        exit_code=int(bool(made.differences)),
     )

@@ -217,16 +217,9 @@ class Project(Reading):
         """
         Rows and sums of every measure per account and month, or day, from the ledger: to compare with an invoice.
         """
-        view = self._view(name, to)
-        first, last = window_of(since, until, self._clock(None).now().date())
-        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
-        found = [
-            one
-            for target, opened in view
-            for source, ledger in opened
-            for one in ledgers.totals_of(ledger, source, target, days, daily=daily)
-        ]
-        return TotalsResult(totals=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+        view, days = self._view(name, to), self._days(since, until, accounts)
+        found = view.each(partial(ledgers.totals_of, days=days, daily=daily))
+        return TotalsResult(totals=found, notices=tuple(view.notices), exit_code=view.exit_code)
 
     def partitions(
         self,
@@ -241,16 +234,9 @@ class Project(Reading):
         The ledger's row of every partition: state, counts and sums. A stream that is not divided by days is always
         within ``since`` and ``until``.
         """
-        view = self._view(name, to)
-        first, last = window_of(since, until, self._clock(None).now().date())
-        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
-        found = [
-            one
-            for target, opened in view
-            for source, ledger in opened
-            for one in ledgers.partitions_of(ledger, source, target, days)
-        ]
-        return PartitionsResult(partitions=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+        view, days = self._view(name, to), self._days(since, until, accounts)
+        found = view.each(partial(ledgers.partitions_of, days=days))
+        return PartitionsResult(partitions=found, notices=tuple(view.notices), exit_code=view.exit_code)
 
     def forget(
         self,
@@ -273,8 +259,7 @@ class Project(Reading):
         ``accounts``. ``dry_run``: only count the partitions.
         """
         notices, notice = collected()
-        first, last = window_of(since, until, self._clock(None).now().date())
-        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        days = self._days(since, until, accounts)
         forgotten = forget.forget(self._setup, source, stream, to, days, notice, rows=rows, dry_run=dry_run)
         return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
 
@@ -318,16 +303,9 @@ class Project(Reading):
         does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
         notices, notice = collected()
-        today = self._clock(None).now().date()
-        first, last = window_of(since, until, today)
-        days = ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        today, days = self._clock(None).now().date(), self._days(since, until, accounts)
         found = verify.verify(self._setup, name, to, days, notice, repair=repair, today=today)
-        return VerifyResult(
-            partitions=found.partitions,
-            differences=found.differences,
-            deleted=found.deleted,
-            notices=tuple(notices),
-        )
+        return evolve(found, notices=tuple(notices))
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """
@@ -343,23 +321,15 @@ class Project(Reading):
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""
         view = self._view(name, to)
-        found = [
-            one
-            for target, opened in view
-            for source, ledger in opened
-            for one in ledgers.rejected_records(ledger, source, target, stream)
-        ]
-        return RejectedResult(rejected=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+        found = view.each(partial(ledgers.rejected_records, stream=stream))
+        return RejectedResult(rejected=found, notices=tuple(view.notices), exit_code=view.exit_code)
 
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
         view = self._view(name, to)
-        found = [
-            ledgers.run_info(run, target)
-            for target, opened in view
-            for source, ledger in opened
-            for run in ledger.runs(source, limit)
-        ]
+        found = view.each(
+            lambda ledger, source, target: [ledgers.run_info(run, target) for run in ledger.runs(source, limit)]
+        )
         return RunsResult(
             runs=tuple(sorted(found, key=run_order, reverse=True)),
             notices=tuple(view.notices),
@@ -376,17 +346,18 @@ class Project(Reading):
         back as the ledger keeps restatements.
         """
         view = self._view(name, to)
-        first, _ = window_of(since, None, self._clock(None).now().date())
+        first = self._days(since, None).since
         assert first is not None
-        found = [
-            one
-            for target, opened in view
-            for source, ledger in opened
-            for one in ledgers.changes_of(ledger, source, target, first, merged=merged)
-        ]
-        return ChangesResult(changes=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code)
+        found = view.each(partial(ledgers.changes_of, since=first, merged=merged))
+        return ChangesResult(changes=found, notices=tuple(view.notices), exit_code=view.exit_code)
 
     # --- shared -----------------------------------------------------------------------------------------------------
+
+    def _days(
+        self, since: date | str | None, until: date | str | None, accounts: Sequence[str] | None = None
+    ) -> ledgers.Days:
+        first, last = window_of(since, until, self._clock(None).now().date())
+        return ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
 
     def _view(self, name: str | None, to: str | None) -> ledgers.View:
         notices, notice = collected()

@@ -20,7 +20,7 @@ from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
-from penstock.project.ledgers import Days, account_of, holds, targets
+from penstock.project.ledgers import Days, targets
 from penstock.project.results import Forgotten
 from penstock.project.setup import Notice, Setup
 from penstock.sinks import Erasing, Grouping, Layout, Ledger, LedgerEntry, Restatement, Target
@@ -216,7 +216,7 @@ def _chosen(ledger: Ledger, source: str, stream: str, days: Days, *, rows: bool)
     return [
         partition
         for partition in ledger.entries(source, stream, since=days.since, until=days.until)
-        if holds(days.accounts, (value for _, value in account_of(partition)))
+        if days.holds(partition)
     ]
 
 

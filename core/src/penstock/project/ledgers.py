@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from contextlib import ExitStack, contextmanager
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, localcontext
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
@@ -34,6 +34,8 @@ from penstock.project.setup import Notice, Setup
 from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 
 RUNS_SHOWN = 5
+
+_T = TypeVar("_T")
 
 
 @frozen(kw_only=True)
@@ -120,6 +122,12 @@ class View:
     @property
     def exit_code(self) -> int:
         return 1 if self.failed else 0
+
+    def each(self, found: Callable[[Ledger, str, str], Iterable[_T]]) -> tuple[_T, ...]:
+        """What ``found(ledger, source, target)`` gives for every source of every target, in their order."""
+        return tuple(
+            one for target, opened in self for source, ledger in opened for one in found(ledger, source, target)
+        )
 
     def __iter__(self) -> Iterator[tuple[str, list[tuple[str, Ledger]]]]:
         for viewed in self.targets:
@@ -354,7 +362,7 @@ def totals_of(ledger: Ledger, source: str, target: str, days: "Days", *, daily: 
         entries = ledger.entries(source, stream, since=days.since, until=days.until)
         for partition, entry in sorted(entries.items()):
             account, day = account_of(partition), day_of(partition)
-            if entry.delivered and holds(days.accounts, (value for _, value in account)):
+            if entry.delivered and days.holds(partition):
                 period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
                 found.setdefault((stream, account, period), []).append(entry)
     return [
@@ -402,7 +410,7 @@ def partitions_of(ledger: Ledger, source: str, target: str, days: "Days") -> Ite
         entries = ledger.entries(source, stream, since=days.since, until=days.until)
         for partition, entry in sorted(entries.items(), key=lambda item: item[0].values):
             account = account_of(partition)
-            if holds(days.accounts, (value for _, value in account)):
+            if days.holds(partition):
                 yield PartitionStatus(
                     target=target,
                     source=source,

@@ -25,6 +25,14 @@ def as_dict(value: Any) -> Any:
 
 
 @frozen(kw_only=True)
+class Result:
+    """The result of a call. ``notices``: what the user should know; ``exit_code``: that of the equivalent command."""
+
+    notices: tuple[str, ...] = field(default=(), repr=False)
+    exit_code: int = field(default=0, repr=False)
+
+
+@frozen(kw_only=True)
 class Checked:
     """The check of one source or target. ``message``: its result; ``exit_code`` 0: no fault was found."""
 
@@ -156,12 +164,10 @@ class TargetStatus:
 
 
 @frozen(kw_only=True)
-class StatusResult:
+class StatusResult(Result):
     """``exit_code``: 1 where a target cannot be read, or an account is older than ``max_age_s``; else 0."""
 
     targets: tuple[TargetStatus, ...]
-    notices: tuple[str, ...] = field(default=(), repr=False)
-    exit_code: int = field(default=0, repr=False)
 
 
 @frozen(kw_only=True)
@@ -178,12 +184,10 @@ class Total:
 
 
 @frozen(kw_only=True)
-class TotalsResult:
+class TotalsResult(Result):
     """Totals ordered by target, source, stream, account and period."""
 
     totals: tuple[Total, ...]
-    notices: tuple[str, ...] = field(default=(), repr=False)
-    exit_code: int = field(default=0, repr=False)
 
 
 @frozen(kw_only=True)
@@ -219,12 +223,10 @@ class PartitionStatus:
 
 
 @frozen(kw_only=True)
-class PartitionsResult:
+class PartitionsResult(Result):
     """Partitions ordered by target, source, stream, account and day."""
 
     partitions: tuple[PartitionStatus, ...]
-    notices: tuple[str, ...] = field(default=(), repr=False)
-    exit_code: int = field(default=0, repr=False)
 
 
 @frozen(kw_only=True)
@@ -243,10 +245,8 @@ class Forgotten:
 
 
 @frozen(kw_only=True)
-class ForgetResult:
+class ForgetResult(Result):
     targets: tuple[Forgotten, ...]
-    notices: tuple[str, ...] = field(default=(), repr=False)
-    exit_code: int = field(default=0, repr=False)
 
 
 @frozen(kw_only=True)
@@ -278,7 +278,7 @@ class Deleted:
 
 
 @frozen(kw_only=True)
-class VerifyResult:
+class VerifyResult(Result):
     """
     ``partitions``: how many delivered partitions were compared. ``deleted``: what was deleted on purpose; it is no
     difference. ``exit_code``: 1 where any differs.
@@ -287,15 +287,10 @@ class VerifyResult:
     partitions: int
     differences: tuple[Difference, ...]
     deleted: tuple[Deleted, ...] = ()
-    notices: tuple[str, ...] = field(default=(), repr=False)
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.differences else 0
 
 
 @frozen(kw_only=True)
-class AdoptResult:
+class AdoptResult(Result):
     """
     A table that was, or could be, adopted as the place of a stream: its rows, and those that the ledger counts in it,
     of how many partitions. ``differences``: how the partitions differ; then nothing was changed. ``exit_code``: 1 then.
@@ -310,11 +305,6 @@ class AdoptResult:
     delivered: int
     differences: tuple[str, ...]
     adopted: bool
-    notices: tuple[str, ...] = field(default=(), repr=False)
-
-    @property
-    def exit_code(self) -> int:
-        return 1 if self.differences else 0
 
 
 @frozen(kw_only=True)
@@ -331,19 +321,15 @@ class RejectedRecord:
 
 
 @frozen(kw_only=True)
-class RejectedResult:
+class RejectedResult(Result):
     rejected: tuple[RejectedRecord, ...]
-    notices: tuple[str, ...] = field(default=(), repr=False)
-    exit_code: int = field(default=0, repr=False)
 
 
 @frozen(kw_only=True)
-class RunsResult:
+class RunsResult(Result):
     """Runs of one or several sources, newest first."""
 
     runs: tuple[RunInfo, ...]
-    notices: tuple[str, ...] = field(default=(), repr=False)
-    exit_code: int = field(default=0, repr=False)
 
 
 @frozen(kw_only=True)
@@ -366,7 +352,5 @@ class Change:
 
 
 @frozen(kw_only=True)
-class ChangesResult:
+class ChangesResult(Result):
     changes: tuple[Change, ...]
-    notices: tuple[str, ...] = field(default=(), repr=False)
-    exit_code: int = field(default=0, repr=False)

@@ -5,30 +5,21 @@ Comparison of the data in targets with their ledgers.
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from attrs import frozen
-
 from penstock._run.runner import run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
 from penstock.project.forget import deleted
 from penstock.project.ledgers import Days, Viewed, day_of, targets
-from penstock.project.results import Deleted, Difference
+from penstock.project.results import Deleted, Difference, VerifyResult
 from penstock.project.setup import Notice, Setup
 from penstock.sinks import Discrepancy, Ledger, Target, Verifiable
 
 MARKED, POSSIBLE = "marked", "possible"
 
 
-@frozen(kw_only=True)
-class Verified:
-    partitions: int
-    differences: tuple[Difference, ...]
-    deleted: tuple[Deleted, ...]
-
-
 def verify(
     setup: Setup, name: str | None, to: str | None, days: Days, notice: Notice, *, repair: bool, today: date
-) -> Verified:
+) -> VerifyResult:
     """
     Compare every delivered partition of the window with its ledger row.
 
@@ -49,7 +40,9 @@ def verify(
                 target.close()
             partitions += count
             found += differences
-    return Verified(partitions=partitions, differences=tuple(found), deleted=tuple(gone))
+    return VerifyResult(
+        partitions=partitions, differences=tuple(found), deleted=tuple(gone), exit_code=int(bool(found))
+    )
 
 
 def _sources(viewed: Viewed, name: str | None) -> Sequence[str]:
