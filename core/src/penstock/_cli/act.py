@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from attrs import frozen
+from attrs import asdict, frozen
 
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
@@ -22,8 +22,8 @@ from penstock.names import did_you_mean
 from penstock.project.setup import blamed
 
 if TYPE_CHECKING:
-    from penstock._write.job import ActionJob, Input, OpenJob
-    from penstock._write.sender import JobResult
+    from penstock._write.job import ActionJob, Input
+    from penstock._write.sender import JobResult, Sender
     from penstock.actions import Action, Field
     from penstock.connector import Connector
     from penstock.model import Receipt
@@ -148,19 +148,7 @@ def described(action: "Action") -> dict[str, Any]:
         "rows_per_request": action.rows_per_request,
         "open_body": action.open_body,
         "not_built": action.not_built or None,
-        "fields": [
-            {
-                "name": one.name,
-                "member": one.member,
-                "place": one.place,
-                "type": one.type,
-                "required": one.required,
-                "repeated": one.repeated,
-                "choices": list(one.choices),
-                "description": one.description,
-            }
-            for one in action.fields
-        ],
+        "fields": [asdict(one, filter=lambda attribute, _: attribute.name != "aliases") for one in action.fields],
     }
 
 
@@ -243,24 +231,24 @@ def _act(session: Session, name: str, action: "Action", parameters: Sequence[str
         if options.dry_run:
             return _print_dry_run(session, job, options.json_)
         job.check_allowed(confirmed=options.yes)
-        opened = job.open(
+        sender = job.open(
             Outbox(session.config.folder / ".penstock"),
             resume=options.resume,
             retry_unknown=options.retry_unknown,
             confirmed=options.yes,
         )
-        if options.goes_on and opened.noted.fresh:
+        if options.goes_on and sender.job.fresh:
             session.notice("there is no job of these rows and parameters to resume: all rows are sent")
-        elif opened.noted.over:
+        elif sender.job.over:
             session.notice("this job is finished already: its receipts are printed again, and nothing is sent")
-        return _send(session, stack, opened, options)
+        return _send(session, stack, sender, options)
 
 
-def _send(session: Session, stack: ExitStack, opened: "OpenJob", options: _Options) -> int:
+def _send(session: Session, stack: ExitStack, sender: "Sender", options: _Options) -> int:
     from penstock._write.job import written
 
     if options.refused is not None:
-        opened.check_refused_file(options.refused)
+        sender.check_refused_file(options.refused)
     copy = stack.enter_context(written(options.receipts, "--receipts")) if options.receipts is not None else None
 
     def print_receipt(receipt: "Receipt") -> None:
@@ -283,17 +271,17 @@ def _send(session: Session, stack: ExitStack, opened: "OpenJob", options: _Optio
         if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
             session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")
 
-    with stopping(session, opened.job.clock, STOPPING):
-        finished = opened.send(print_receipt, follow)
+    with stopping(session, sender.clock, STOPPING):
+        finished = sender.run(print_receipt, follow)
     if options.refused is not None:
-        opened.write_refused(options.refused)
+        sender.write_refused(options.refused)
     if finished.error is None:
-        opened.rows.forget()
-    _sum_up(session, opened.job, finished)
+        sender.rows.forget()
+    _sum_up(session, sender, finished)
     return finished.exit_code
 
 
-def _sum_up(session: Session, job: "ActionJob", finished: "JobResult") -> None:
+def _sum_up(session: Session, job: "Sender", finished: "JobResult") -> None:
     """The end of a job: an event for plugins, why it ended early, and its counts."""
     name, action = job.source.name, job.action.name
     session.registry.event(

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, BinaryIO, TextIO
@@ -16,12 +16,11 @@ from attrs import define, field, frozen
 
 from penstock._config import SinkChoice
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Emit
 from penstock._util.clock import Clock
-from penstock._write.outbox import CALL, STDIN, JobKey, Outbox, OutboxJob
+from penstock._write.outbox import CALL, STDIN, JobKey, Outbox
 from penstock._write.requests import checked, destination, typed
 from penstock._write.rows import RowFile, Rows, SingleRow
-from penstock._write.sender import JobResult, Sender, dry_run
+from penstock._write.sender import Sender, dry_run
 from penstock.actions import Action
 from penstock.errors import UsageError
 from penstock.model import Receipt
@@ -116,11 +115,18 @@ class ActionJob:
             self.source, self.action, self._read(self._folder(), fresh=True), self._defaults, clock=self.clock
         )
 
-    def open(self, outbox: Outbox, *, resume: bool, retry_unknown: bool, confirmed: bool) -> "OpenJob":
-        """The job with its place in the outbox, locked; see :meth:`Outbox.open`."""
+    def open(self, outbox: Outbox, *, resume: bool, retry_unknown: bool, confirmed: bool) -> Sender:
+        """What sends the job, its place in the outbox locked; see :meth:`Outbox.open`."""
         job = outbox.open(self.key, self.clock.now(), resume=resume, retry_unknown=retry_unknown, confirmed=confirmed)
         self._stack.callback(job.close)
-        return OpenJob(self, job, self._read(outbox.folder, fresh=job.fresh))
+        return Sender(
+            source=self.source,
+            action=self.action,
+            job=job,
+            rows=self._read(outbox.folder, fresh=job.fresh),
+            defaults=self._defaults,
+            clock=self.clock,
+        )
 
     def close(self) -> None:
         self._stack.close()
@@ -152,48 +158,6 @@ class ActionJob:
             finally:
                 draft.unlink(missing_ok=True)
         return RowFile.at(copy, f"a query of {choice.shown}", temporary=True)
-
-
-@frozen(eq=False)
-class OpenJob:
-    """A job whose rows are being sent."""
-
-    job: ActionJob
-    noted: OutboxJob
-    rows: Rows
-
-    def send(self, on_receipt: Callable[[Receipt], None], emit: Emit) -> JobResult:
-        """Send the rows that are not settled; ``on_receipt`` gets the receipt of every row, in order."""
-        sender = Sender(
-            source=self.job.source,
-            action=self.job.action,
-            job=self.noted,
-            clock=self.job.clock,
-            on_receipt=on_receipt,
-            emit=emit,
-        )
-        return sender.run(self.rows, self.job._defaults)
-
-    def check_refused_file(self, path: Path) -> None:
-        """The file of refused rows has the format of the input; another suffix would mislead its next reader."""
-        if not path.absolute().parent.is_dir():
-            raise UsageError(f"--refused {path}: there is no directory {path.parent}")
-        if self.rows.header and path.suffix.lower() != ".csv":
-            raise UsageError(f"--refused {path}: the rows come from CSV, so name it .csv")
-        if not self.rows.header and path.suffix.lower() in (".csv", ".gz"):
-            raise UsageError(f"--refused {path}: the rows are written as JSON lines, so name it .jsonl")
-
-    def write_refused(self, path: Path) -> None:
-        """Write the refused rows, byte for byte as in the input, without those that were not sent."""
-        try:
-            with path.open("wb") as file:
-                file.write(self.rows.header)
-                for given in self.rows:
-                    receipt = self.noted.receipt(given.number)
-                    if receipt is not None and receipt.status == "refused":
-                        file.write(given.raw)
-        except OSError as error:
-            raise UsageError(f"--refused {path}: cannot be written: {error.strerror}") from None
 
 
 @contextmanager

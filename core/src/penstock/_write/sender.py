@@ -10,6 +10,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from attrs import define, evolve, field, frozen
@@ -22,7 +23,7 @@ from penstock._write.outbox import OutboxJob
 from penstock._write.requests import Row, WriteRequest, checked, decided, one_line, packed, typed
 from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
-from penstock.errors import PenstockError, PluginError, StoppedError, TransportError
+from penstock.errors import PenstockError, PluginError, StoppedError, TransportError, UsageError
 from penstock.model import Receipt, Request, Response
 from penstock.protocols import Grant, Refuse, Retry
 from penstock.redact import Secret, mask, mask_json
@@ -124,45 +125,49 @@ class Sender:
     """
     Sends one job: one request after the other, since rows may depend on those before them.
 
-    ``on_receipt`` gets the receipt of every row in order, as soon as the row and all before it are settled.
+    ``job``: its place in the outbox; ``defaults``: typed parameters that all rows share.
     """
 
     source: ConfiguredSource
     action: Action
     job: OutboxJob
+    rows: Rows
+    defaults: Mapping[str, Any]
     clock: Clock
-    on_receipt: Callable[[Receipt], None]
-    emit: Emit = lambda event: None
     random_fraction: Callable[[], float] = random.random
     _client: SourceClient = field(init=False)
+    _on_receipt: Callable[[Receipt], None] = field(init=False)
+    _emit: Emit = field(init=False)
     _halted: PenstockError | None = field(default=None, init=False)
     _unknown: int = field(default=0, init=False)  # in a row
     _reported: int = field(default=0, init=False)  # rows whose receipts were handed on
     _counts: dict[str, int] = field(factory=dict, init=False)
 
-    def run(self, rows: Rows, defaults: Mapping[str, Any]) -> JobResult:
+    def run(self, on_receipt: Callable[[Receipt], None], emit: Emit = lambda event: None) -> JobResult:
         """
-        Send every row that is not settled in the outbox yet, and pass on the receipts of all of them.
+        Send every row that is not settled in the outbox yet.
 
+        ``on_receipt`` gets the receipt of every row in order, as soon as the row and all before it are settled.
         The receipt of a row that was not sent because the job ended early is refused; in the outbox it stays unsent.
         """
+        self._on_receipt, self._emit = on_receipt, emit
         settings = self.source.settings
         self._client = SourceClient(
             self.source,
             clock=self.clock,
             budget=Budget(self.clock),
             report=RunReport(run_id="act"),
-            emit=self.emit,
+            emit=emit,
         )
         length = url_length(self._client)
         count = not_sent = 0
         try:
-            for block in blocks(rows):
+            for block in blocks(self.rows):
                 count += len(block)
                 if self._halted is None:
                     over = self.job.settled(block[0].number, block[-1].number)
                     fresh = [input_row for input_row in block if input_row.number not in over]
-                    ready = [prepared(self.action, settings, input_row, defaults) for input_row in fresh]
+                    ready = [prepared(self.action, settings, input_row, self.defaults) for input_row in fresh]
                     these = [one for one in ready if isinstance(one, Row)]
                     writes = list(packed(self.action, settings, these, length=length))
                     refused = [one for one in (*ready, *writes) if isinstance(one, Receipt)]
@@ -179,6 +184,29 @@ class Sender:
         if self._halted is None:
             self.job.finish(count, self.clock.now())
         return JobResult(counts=dict(self._counts), not_sent=not_sent, error=self._halted)
+
+    # --- refused rows -----------------------------------------------------------------------------------------------
+
+    def check_refused_file(self, path: Path) -> None:
+        """The file of refused rows has the format of the input; another suffix would mislead its next reader."""
+        if not path.absolute().parent.is_dir():
+            raise UsageError(f"--refused {path}: there is no directory {path.parent}")
+        if self.rows.header and path.suffix.lower() != ".csv":
+            raise UsageError(f"--refused {path}: the rows come from CSV, so name it .csv")
+        if not self.rows.header and path.suffix.lower() in (".csv", ".gz"):
+            raise UsageError(f"--refused {path}: the rows are written as JSON lines, so name it .jsonl")
+
+    def write_refused(self, path: Path) -> None:
+        """Write the refused rows, byte for byte as in the input, without those that were not sent."""
+        try:
+            with path.open("wb") as file:
+                file.write(self.rows.header)
+                for given in self.rows:
+                    receipt = self.job.receipt(given.number)
+                    if receipt is not None and receipt.status == "refused":
+                        file.write(given.raw)
+        except OSError as error:
+            raise UsageError(f"--refused {path}: cannot be written: {error.strerror}") from None
 
     # --- receipts ---------------------------------------------------------------------------------------------------
 
@@ -205,7 +233,7 @@ class Sender:
 
     def _hand_on(self, receipt: Receipt) -> None:
         self._reported = receipt.row + 1
-        self.on_receipt(receipt)
+        self._on_receipt(receipt)
 
     # --- one request ------------------------------------------------------------------------------------------------
 
@@ -262,7 +290,7 @@ class Sender:
                     pass
                 case Wait(seconds, cool_down_s):
                     rate_limit.cool_down(cool_down_s or 0.0)
-                    self.emit(Again(error=verdict.error, pause_s=seconds).event(self.source.name, None, write.request))
+                    self._emit(Again(error=verdict.error, pause_s=seconds).event(self.source.name, None, write.request))
                     self.clock.sleep(seconds)
                 case Park(seconds) if response is not None and not unsure:
                     raise parked(verdict.error, seconds, policy, response)
