@@ -38,6 +38,7 @@ class Small:
     streams: Sequence[Stream]
     answer: Answer
     now: datetime = NOW
+    chosen: Sequence[str] = ()  # the streams that a run reads; empty: all
     statuses: dict[bytes, int] = field(factory=dict)  # of certain bodies
     heard: Callable[[Any], None] = lambda event: None  # gets each event of a run
     sink: MemorySink = field(init=False)
@@ -57,7 +58,7 @@ class Small:
         tape: Recorder | Recording | None = None,
         **more: Any,
     ) -> RunReport:
-        """Run all streams for these days. ``more`` are settings."""
+        """Run the streams for these days. ``more`` are settings."""
         self.requests, self.notes = [], []
         with serve(self._app, port=self._port) as server:
             self._port = int(server.base_url.rpartition(":")[2])  # a later run finds the same address
@@ -90,7 +91,7 @@ class Small:
         settings = SourceSettings(base_url=base_url, retries=1, retry_first_s=0.01, retry_max_s=0.02, **more)
         return Job(
             source=ConfiguredSource.of(Registry([self, penstock_plugins]), "shop", settings),
-            streams=tuple(stream.name for stream in self.streams),
+            streams=tuple(self.chosen) or tuple(stream.name for stream in self.streams),
             sink=self.sink,
             since=date.fromisoformat(since),
             until=date.fromisoformat(until),

@@ -252,6 +252,17 @@ def test_a_mistake_in_a_stream_breaks_its_plugin(stream: Stream, output: str) ->
     assert str(refused.value).startswith("connector-acme is broken: ")
 
 
+def test_a_child_with_days_has_the_kind_of_its_parent() -> None:
+    """
+    A day of changes does not hold the rows of a report's day.
+    """
+    child = clicks(name="visits", kind="changes", parent=Parent(stream="clicks", columns=("id",)))
+
+    (broken,) = Registry([Acme(clicks(), child)]).broken()
+
+    assert broken.reason.startswith("stream visits: kind is 'changes', and that of its parent clicks is 'report'")
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     """
     Those of one stream, and those of the others.

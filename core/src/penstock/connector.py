@@ -322,7 +322,8 @@ class Parent:
     A child stream's parent: ``links`` turns one parent row (a mapping of its ``columns``) into the parents of a
     request, each a mapping; no mapping, no request; equal ones make one request.
 
-    ``per_request``: how many of them one request takes.
+    ``per_request``: how many of them one request takes. Where both streams have days, those of one kind, a day is
+    requested by the parent's rows of that day. A snapshot of a parent with days has the days of its last run only.
     """
 
     stream: str

@@ -2,7 +2,8 @@
 Dependencies between the streams of one job: a child needs its parent's rows, a stream the accounts that another lists.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -26,15 +27,17 @@ class Dependencies:
     """
     The order of streams, the columns of rows that other streams are requested by, and whether these rows are complete.
 
-    A stream's account is *over* when all its slices have ended, and *well* if none of them failed.
+    A stream's account is *over* when all its slices have ended, and *well* if none of them failed. Where both have days
+    a child is requested by its parent's rows of the same days, and needs only these.
     """
 
     source: ConfiguredSource
     dependents: dict[str, list[Stream]] = field(factory=dict, init=False)  # stream -> those divided by its accounts
     _needed: dict[str, set[str]] = field(factory=dict, init=False)  # parent stream -> columns its children need
-    _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # kept, by slice
+    _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # kept, by partition
     _under_way: dict[Key, int] = field(factory=dict, init=False)  # slices that did not end yet
     _unwell: set[Key] = field(factory=set, init=False)
+    _days_read: dict[Key, set[date]] = field(factory=dict, init=False)  # of slices that did not fail
     _over: set[Key] = field(factory=set, init=False)
 
     # --- which stream needs which -------------------------------------------------------------------------------------
@@ -83,20 +86,23 @@ class Dependencies:
 
     # --- rows that are kept -------------------------------------------------------------------------------------------
 
-    def see(self, planned: PlannedSlice, batch: Batch) -> None:
-        """Keep the columns of these rows that other streams need, if any."""
+    def see(self, planned: PlannedSlice, partition: Partition, batch: Batch) -> None:
+        """Keep the columns of these rows of a partition that other streams need, if any."""
         columns = self.columns(planned.stream)
         if columns:
-            rows = self._rows.setdefault(key_of(planned), {}).setdefault(planned.partitions[0], [])
+            rows = self._rows.setdefault(key_of(planned), {}).setdefault(partition, [])
             rows.extend({column: _plain(getattr(row, column)) for column in columns} for row in batch)
 
     def forget(self, planned: PlannedSlice) -> None:
         """Drop the kept rows of a slice that is read again."""
-        self._rows.get(key_of(planned), {}).pop(planned.partitions[0], None)
+        for partition in planned.partitions:
+            self._rows.get(key_of(planned), {}).pop(partition, None)
 
-    def rows(self, key: Key) -> list[Mapping[str, Any]]:
-        """The kept rows of a stream's account, its days in order."""
-        return [row for _, rows in sorted(self._rows.get(key, {}).items()) for row in rows]
+    def rows(self, key: Key, days: Iterable[date] = ()) -> list[Mapping[str, Any]]:
+        """The kept rows of a stream's account, its days in order; ``days``: only these, where the stream has days."""
+        chosen = set(days) if self.source.stream(key[0]).kind != "snapshot" else set()
+        kept = sorted(self._rows.get(key, {}).items())
+        return [row for partition, rows in kept if not chosen or partition.day in chosen for row in rows]
 
     # --- progress -----------------------------------------------------------------------------------------------------
 
@@ -108,7 +114,9 @@ class Dependencies:
         """A slice has ended; ``well``: it did not fail."""
         key = key_of(planned)
         self._under_way[key] -= 1
-        if not well:
+        if well:
+            self._days_read.setdefault(key, set()).update(planned.slice.days)
+        else:
             self._unwell.add(key)
         if not self._under_way[key]:
             self._over.add(key)
@@ -122,8 +130,10 @@ class Dependencies:
         """Whether all slices of a stream's account have ended."""
         return key in self._over
 
-    def is_well(self, key: Key) -> bool:
-        """Whether all have ended and none failed."""
+    def is_well(self, key: Key, days: Sequence[date] = ()) -> bool:
+        """Whether all have ended and none failed; ``days``: none of these, where the stream has days."""
+        if days and self.source.stream(key[0]).kind != "snapshot":
+            return key in self._over and set(days) <= self._days_read.get(key, set())
         return key in self._over and key not in self._unwell
 
 

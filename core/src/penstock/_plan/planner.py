@@ -4,7 +4,7 @@ What a run reads: the requested partitions minus those that are final. No networ
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from typing import Any, Literal
 
@@ -240,11 +240,18 @@ class Planner:
     final: dict[str, int] = field(factory=dict, init=False)
     zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # (listing stream, account) -> its stated zone
     _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
-    _parents: frozenset[str] = field(init=False)  # whose rows their children are requested by, also of final days
+    _children: dict[str, list[Stream]] = field(init=False)  # by parent: the streams to read that its rows request
 
-    @_parents.default
-    def _parents_of_chosen(self) -> frozenset[str]:
-        return frozenset(stream.parent.stream for stream in self.job.chosen if stream.parent is not None)
+    @_children.default
+    def _children_to_read(self) -> dict[str, list[Stream]]:
+        found: dict[str, list[Stream]] = {}
+        to_read = list(self.job.chosen)
+        for stream in to_read:  # grows by parents that are read for their children only
+            if stream.parent is not None:
+                found.setdefault(stream.parent.stream, []).append(stream)
+                parent = self.job.source.stream(stream.parent.stream)
+                to_read += [parent] if parent not in to_read else []
+        return found
 
     @property
     def ledger(self) -> Ledger | None:
@@ -284,22 +291,50 @@ class Planner:
             accounts = [one for one in accounts if one is None or matches(one, self.job.accounts)]
         accounts = [one for one in accounts if one is None or self.job.has(stream, one)]
         if stream.kind == "snapshot":
+            self._note_window(stream)
             known = self._known(stream, accounts)
             wholes = [(account, _snapshot(stream, account)) for account in accounts]
             return [
                 self._slice(stream, account, {whole: "snapshot"}, self._seen_by(known, stream, account))
                 for account, whole in wholes
-                if not self._is_done(stream, whole, known)
+                if stream.name in self._children or not self._is_done(stream, whole, known)
             ]
+        return [
+            self._slice(stream, account, {partition: to_read[partition] for partition in group}, known)
+            for account, (known, to_read) in self._days_to_read(stream, accounts).items()
+            for group in grouped(list(to_read), known.reports.get(account, ()), known.source.days_per_request(stream))
+        ]
+
+    def _note_window(self, stream: Stream) -> None:
+        """Note that a snapshot requested by the rows of some days has these days' rows only."""
+        parent = self.job.source.stream(stream.parent.stream) if stream.parent is not None else None
+        if parent is not None and parent.kind != "snapshot" and (self.job.since or self.job.until):
+            self.notices.append(
+                f"{self.job.source.name}.{stream.name} is a snapshot, requested by the rows of {parent.name}: it has "
+                "those of the days of this window only, and no others are kept"
+            )
+
+    def _days_to_read(
+        self, stream: Stream, accounts: Sequence[str | None], *, counted: bool = True
+    ) -> dict[str | None, tuple[_Known, dict[Partition, Reason]]]:
+        """The days to read of each account, and why. ``counted``: the others are counted as final or as done."""
         windows = self._windows(stream, accounts)
         if not any(windows.values()):
-            return []
+            return {}
         known = self._known(stream, accounts, Window.around(windows.values()))
-        return [
-            planned
-            for account, window in windows.items()
-            for planned in self._slices_of_days(stream, account, window, self._seen_by(known, stream, account))
-        ]
+        needed: dict[str | None, set[date]] = {account: set() for account in accounts}
+        for child in self._children.get(stream.name, ()):
+            if child.kind == "snapshot":
+                needed = {account: set(window.days() if window else ()) for account, window in windows.items()}
+                continue
+            for account, (_, to_read) in self._days_to_read(child, accounts, counted=False).items():
+                needed[account].update(partition.day for partition in to_read if partition.day is not None)
+        found = {}
+        for account, window in windows.items():
+            seen = self._seen_by(known, stream, account)
+            days = self._days_of_account(stream, account, window, seen, needed[account], counted=counted)
+            found[account] = (seen, days)
+        return found
 
     def check_window(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Raises UsageError where no account of this stream has a day to read in the requested window."""
@@ -327,8 +362,17 @@ class Planner:
     def window(self, stream: Stream, zone: tzinfo) -> Window:
         """
         The requested days of a stream, clamped to those that the provider still serves. ``zone``: in which today is
-        determined. Raises UsageError for a window without a day.
+        determined. Raises UsageError for a window without a day. A child has no other days than its parent.
         """
+        own = self._own_window(stream, zone)
+        parent = self.job.source.stream(stream.parent.stream) if stream.parent is not None else None
+        if parent is None or "snapshot" in (stream.kind, parent.kind):
+            return own
+        theirs = self.window(parent, zone)
+        return Window(since=max(own.since, theirs.since), until=min(own.until, theirs.until))
+
+    def _own_window(self, stream: Stream, zone: tzinfo) -> Window:
+        """The same, whatever days the parent of a child has."""
         job = self.job
         today = self.now.astimezone(zone).date()
         floor = stream.earliest(today) if stream.earliest is not None else None
@@ -372,7 +416,7 @@ class Planner:
             source.name,
             stream.name,
             since=window.since if window is not None else None,
-            # The days of changes after the window are needed, see _slices_of_days.
+            # The days of changes after the window are needed, see _days_of_account.
             until=window.until if window is not None and stream.kind != "changes" else None,
             accounts=[one for one in accounts if one is not None] if stream.account is not None else None,
         )
@@ -385,40 +429,44 @@ class Planner:
             return known
         return evolve(known, source=source, fingerprint=fingerprint(source.settings, stream))
 
-    def _slices_of_days(
-        self, stream: Stream, account: str | None, window: Window | None, known: _Known
-    ) -> Iterator[PlannedSlice]:
+    def _days_of_account(
+        self,
+        stream: Stream,
+        account: str | None,
+        window: Window | None,
+        known: _Known,
+        needed: set[date],
+        *,
+        counted: bool,
+    ) -> dict[Partition, Reason]:
         """
-        The slices of one account's days; final days are only counted.
+        The days to read of one account, and why. ``needed``: days whose rows children are requested by.
 
         Of ``changes`` every day after one that is read is read too, also after the window where it was delivered: a
         row of an older day must not overwrite the same row of a newer one.
         """
         to_read: dict[Partition, Reason] = {}
-        within = _days(stream, account, window.days() if window is not None else ())
-        for partition in within:
-            if not (to_read and stream.kind == "changes") and self._is_done(stream, partition, known):
+        for_others_only = stream not in self.job.chosen and stream.name in self._children
+        for partition in _days(stream, account, window.days() if window is not None else ()):
+            forced = partition.day in needed or bool(to_read and stream.kind == "changes")
+            if not forced and (for_others_only or self._is_done(stream, partition, known, counted=counted)):
                 continue
-            reason = self._reason(stream, partition, known)
-            if reason is None and to_read and stream.kind == "changes":
-                reason = "forced"
-            if reason is None:
-                self.final[stream.name] = self.final.get(stream.name, 0) + 1
-            else:
+            reason = self._reason(stream, partition, known) or ("forced" if forced else None)
+            if reason is not None:
                 to_read[partition] = reason
+            elif counted:
+                self.final[stream.name] = self.final.get(stream.name, 0) + 1
         if to_read and stream.kind == "changes":
-            to_read |= dict.fromkeys(_delivered_after(within[-1], known), "forced")
-        for group in grouped(list(to_read), known.reports.get(account, ()), known.source.days_per_request(stream)):
-            yield self._slice(stream, account, {partition: to_read[partition] for partition in group}, known)
+            to_read |= dict.fromkeys(_delivered_after(max(to_read), known), "forced")
+        return to_read
 
-    def _is_done(self, stream: Stream, partition: Partition, known: _Known) -> bool:
-        """Whether this run has delivered the partition already; it is then noted in ``done``."""
+    def _is_done(self, stream: Stream, partition: Partition, known: _Known, *, counted: bool = True) -> bool:
+        """Whether this run has delivered the partition already; where it is ``counted`` it is noted in ``done``."""
         entry = known.entries.get(partition)
         if self.run_id is None or entry is None or entry.run_id != self.run_id or not entry.delivered or entry.error:
             return False
-        if stream.name in self._parents:  # its rows are needed again
-            return False
-        self.done.setdefault(stream.name, []).append(entry)
+        if counted:
+            self.done.setdefault(stream.name, []).append(entry)
         return True
 
     def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
@@ -428,7 +476,7 @@ class Planner:
             return "failed"
         if entry is None or not entry.delivered:
             return "missing"
-        if self.job.full or stream.name in self._parents:
+        if self.job.full:
             return "forced"
         if self.target is not None and not self.target.is_intact(entry):
             return "missing"

@@ -316,7 +316,13 @@ def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
 def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:
     """The fields that it must share with its parent, or with the stream that it is derived from."""
     if stream.parent is not None and stream.parent.stream in others:
-        theirs = others[stream.parent.stream].account
+        parent = others[stream.parent.stream]
+        theirs = parent.account
+        if "snapshot" not in (stream.kind, parent.kind) and stream.kind != parent.kind:
+            yield (
+                f"kind is {stream.kind!r}, and that of its parent {parent.name} is {parent.kind!r}; a child with days "
+                f"is requested by its parent's rows of the same days, so write {parent.kind!r}"
+            )
         if (stream.account is None) != (theirs is None):
             yield (
                 f"account is {stream.account!r}, and that of its parent {stream.parent.stream} is {theirs!r}; a child "

@@ -217,12 +217,12 @@ class Loader:
             self.on_unread(stream.name, decoded.unread_example)
         self._set_aside(batch.rejected)
         if len(partitions) == 1:
-            self._write(first, batch)
+            self._write(partitions[0], batch)
         else:
             assert stream.day is not None
             by_day = dict(zip(self.planned.slice.days, partitions, strict=True))
             for day, rows in split_by_day(batch, stream.day, self.zone).items():
-                self._write(self.partitions[by_day[day]], rows)
+                self._write(by_day[day], rows)
         for derived in decoded.derived:
             name, counts = derived.layout.stream, first.counts
             counts.derived_rows[name] = counts.derived_rows.get(name, 0) + len(derived)
@@ -257,12 +257,12 @@ class Loader:
             return None
         return days_of([value], self.zone)[0]
 
-    def _write(self, partition: LoadedPartition, batch: Batch) -> None:
-        batch = self._hooked(batch)
-        partition.counts.add(rows=len(batch), repeated=0, rejected=(), sums=sums(batch))
-        self.dependencies.see(self.planned, batch)
-        if partition.writer is not None and len(batch):
-            partition.writer.write(batch)
+    def _write(self, partition: Partition, batch: Batch) -> None:
+        loaded, batch = self.partitions[partition], self._hooked(batch)
+        loaded.counts.add(rows=len(batch), repeated=0, rejected=(), sums=sums(batch))
+        self.dependencies.see(self.planned, partition, batch)
+        if loaded.writer is not None and len(batch):
+            loaded.writer.write(batch)
 
     def _hooked(self, batch: Batch) -> Batch:
         for hook in self.hooks:

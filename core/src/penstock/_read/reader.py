@@ -184,7 +184,7 @@ class Reader:
         stream, settings = self.planned.stream, self.source.settings
         if stream.parent is None:
             return stream.first_requests(settings, slice_)
-        rows = self.dependencies.rows((stream.parent.stream, self.planned.account))
+        rows = self.dependencies.rows((stream.parent.stream, self.planned.account), self.planned.slice.days)
         links = [link for row in rows for link in stream.parent.links(row)]
         distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
         step = stream.parent.per_request

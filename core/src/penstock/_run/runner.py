@@ -367,7 +367,7 @@ class SourceRun:
             raise forbidden
         self._client.check_not_parked()
         parent = self._parent_of(planned)
-        if parent is not None and not self._dependencies.is_well(parent):
+        if parent is not None and not self._dependencies.is_well(parent, planned.slice.days):
             raise ProviderError(f"{planned.stream.name} was not read: its parent {parent[0]} failed or was not read")
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()

@@ -1,0 +1,154 @@
+"""
+Children of streams that have days: the lines of the orders of a day belong to that day and no other.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve
+from penstock import Envelope, OpenFor, Parent, SandboxRequest, Stream, added, column, record
+from small import Small
+
+ORDERS = {"2026-06-14": ("a", "b"), "2026-06-15": (), "2026-06-16": ("c",)}
+
+
+@record(kind="report", key="id", day="day")
+class Order:
+    """An order of a day."""
+
+    id: str
+
+
+@record(kind="report", key=("id", "number"), day="day")
+class Line:
+    """A line of an order."""
+
+    id: str = added()
+    number: int = column(default=...)
+
+
+def orders(**more: Any) -> Stream:
+    return Stream(name="orders", record=Order, path="/orders", params={"day": "{since}"}, **{**LISTED, **more})
+
+
+def lines(**more: Any) -> Stream:
+    parent = Parent(stream="orders", columns=("id",))
+    return Stream(name="lines", record=Line, parent=parent, path="/orders/{id}", **{**LISTED, **more})
+
+
+LISTED: dict[str, Any] = {"envelope": Envelope(items="data"), "open_for": OpenFor(1)}
+
+
+def answer(request: SandboxRequest) -> Any:
+    if request.path == "/orders":
+        return {"data": [{"id": order} for order in ORDERS[request.params["day"]]]}
+    return {"data": [{"number": 1}, {"number": 2}]}
+
+
+def by_day(shop: Small) -> set[tuple[str, str, int]]:
+    return {(str(row["day"]), row["id"], row["number"]) for row in shop.rows("lines")}
+
+
+EXPECTED = {(day, order, number) for day, ids in ORDERS.items() for order in ids for number in (1, 2)}
+
+
+@pytest.mark.parametrize("days", [1, 31], ids=["a day", "several days"])
+def test_the_rows_of_a_day_are_requested_by_the_parents_rows_of_that_day(days: int, tmp_path: Path) -> None:
+    """
+    Each line is delivered once, on the day of its order, also where the parent's days come in one request.
+    """
+    listing = orders()
+    if days > 1:
+        listing = evolve(listing, record=DatedOrder, params={}, days_per_request=days, day_of="ordered_on", key=("id",))
+    shop = Small(folder=tmp_path, streams=[listing, lines()], answer=answer if days == 1 else all_days)
+
+    report = shop.run()
+
+    assert report.exit_code == 0, report.errors
+    assert len(shop.rows("lines")) == len(EXPECTED)
+    assert by_day(shop) == EXPECTED
+
+
+@record(kind="report", key="id", day="day")
+class DatedOrder:
+    """An order that has its day."""
+
+    id: str
+    ordered_on: datetime = column(default=...)
+
+
+def all_days(request: SandboxRequest) -> Any:
+    if request.path != "/orders":
+        return answer(request)
+    return {"data": [{"id": one, "ordered_on": f"{day}T08:00:00Z"} for day, ids in ORDERS.items() for one in ids]}
+
+
+def test_a_day_of_the_parent_is_read_again_only_where_its_children_are(tmp_path: Path) -> None:
+    """
+    Days that are final for both are not requested again; a child's open day requests its parent's same day.
+    """
+    shop = Small(folder=tmp_path, streams=[orders(open_for=OpenFor(0)), lines()], answer=answer)
+    assert shop.run().exit_code == 0
+
+    assert shop.run().exit_code == 0
+    assert [(one.path, one.params) for one in shop.requests] == [
+        ("/orders", {"day": "2026-06-16"}),
+        ("/orders/c", {}),
+    ]
+    assert by_day(shop) == EXPECTED
+
+    shop.now = datetime(2026, 7, 1, tzinfo=UTC)
+    assert shop.run().exit_code == 0
+    assert shop.run().exit_code == 0
+    assert shop.requests == []
+
+
+def test_a_failed_day_of_the_parent_fails_its_children_of_that_day_only(tmp_path: Path) -> None:
+    """
+    The other days are delivered; the failed one is read by the next run.
+    """
+    failing = {"2026-06-14"}
+    shop = Small(
+        folder=tmp_path,
+        streams=[orders(), lines()],
+        answer=lambda request: 404 if request.params.get("day") in failing else answer(request),
+    )
+
+    report = shop.run()
+
+    assert (report.exit_code, report.total("failed")) == (1, 2)
+    assert by_day(shop) == {row for row in EXPECTED if row[0] != "2026-06-14"}
+
+    failing.clear()
+    assert shop.run().exit_code == 0
+    assert by_day(shop) == EXPECTED
+
+
+def test_a_child_alone_reads_the_parents_days_that_it_needs(tmp_path: Path) -> None:
+    """
+    ``--streams lines`` requests the orders of the days that are read, and delivers lines only.
+    """
+    shop = Small(folder=tmp_path, streams=[orders(), lines()], answer=answer, chosen=["lines"])
+
+    assert shop.run().exit_code == 0
+    assert by_day(shop) == EXPECTED
+    assert shop.rows("orders") == []
+
+    shop.now = datetime(2026, 7, 1, tzinfo=UTC)
+    assert shop.run().exit_code == 0
+    assert shop.run().exit_code == 0
+    assert shop.requests == []
+
+
+def test_a_snapshot_of_children_states_that_it_has_the_rows_of_the_window_only(tmp_path: Path) -> None:
+    """
+    A snapshot is replaced whole, so rows of days outside of a narrower window go; a notice names it.
+    """
+    shop = Small(folder=tmp_path, streams=[orders(), lines(kind="snapshot", day=None)], answer=answer)
+
+    report = shop.run(since="2026-06-16")
+
+    assert [row["id"] for row in shop.rows("lines")] == ["c", "c"]
+    assert any("shop.lines is a snapshot, requested by the rows of orders" in note for note in report.notices)
