@@ -230,6 +230,21 @@ def test_the_encoding_is_declared_or_that_of_the_answer() -> None:
         assert rows(list(compiled().decode_all(items, days=DAYS))) == [("Münster", 12, Decimal("1840.25"))]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252"])
+@pytest.mark.parametrize("campaign", ["Münster", "M"])
+@pytest.mark.parametrize("before", ["", "Währung: ä\r\n\r\n", "Bericht\r\n"])
+def test_no_row_is_lost_to_letters_before_the_rows(before: str, campaign: str, encoding: str) -> None:
+    """
+    A character of the header row, or of a line before it, that has several bytes in UTF-8 moves no row.
+    """
+    body = f"{before}Date;Campaign;Clicks;Spend;Größe\r\n" + f"2026-11-03;{campaign};12;1840.25;ß\r\n" * 2
+    declared = encoding if encoding in ("latin-1", "cp1252") else None
+
+    found = read(body.encode(encoding), encoding=declared, header=("Date", "Campaign"))
+
+    assert rows(found) == [(campaign, 12, Decimal("1840.25"))] * 2
+
+
 def test_a_row_of_totals_is_held_against_the_sums() -> None:
     """
     A report whose rows do not add up is not whole. Where a value was not read, the sums cannot be compared.

@@ -302,7 +302,7 @@ def _chunks(file: BinaryIO) -> Iterator[bytes]:
 
 def _after(file: BinaryIO, start: int) -> Iterator[bytes]:
     """The content of the file after its first ``start`` bytes."""
-    while start and (skipped := file.read(min(start, CHUNK_BYTES))):
+    while start > 0 and (skipped := file.read(min(start, CHUNK_BYTES))):
         start -= len(skipped)
     return _chunks(file)
 
@@ -381,10 +381,17 @@ def _opened_as_utf8(open_: Open, encoding: str) -> BinaryIO:
 
 
 class _Transcoded(io.RawIOBase):
-    """A file in another encoding, read as UTF-8."""
+    """A file in another encoding, read as UTF-8. Sizes are of UTF-8, whose characters have up to four bytes."""
 
     def __init__(self, content: BinaryIO, encoding: str) -> None:
         self._text = io.TextIOWrapper(content, encoding, newline="")
+        self._waiting = self._text.read(1).removeprefix("\ufeff").encode()
 
     def read(self, size: int = -1) -> bytes:
-        return self._text.read(size).removeprefix("\ufeff").encode()
+        if size < 0:
+            self._waiting += self._text.read().encode()
+            size = len(self._waiting)
+        elif len(self._waiting) < size:
+            self._waiting += self._text.read(size - len(self._waiting)).encode()
+        found, self._waiting = self._waiting[:size], self._waiting[size:]
+        return found
