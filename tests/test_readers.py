@@ -1,5 +1,5 @@
 """
-The files of a target as query engines read them: the recipes of the guide, and the data packages.
+The files of a target as query engines read them: the recipes of docs/targets.md, and the data packages.
 
 Needs the dependency group ``readers`` (make test-all installs it).
 """
@@ -17,8 +17,8 @@ from worlds import CONVERTR, PROVIDERS, TALROO, TODAY, Provider, configure, fini
 
 pytestmark = pytest.mark.large
 
-GUIDE = Path(__file__).parents[1] / "docs" / "guide.md"
-RECIPES = re.findall(r"<!-- readers -->\n```python\n(# (\w+).*?)```", GUIDE.read_text(), re.DOTALL)
+TARGETS = Path(__file__).parents[1] / "docs" / "targets.md"
+RECIPES = re.findall(r"<!-- readers -->\n```python\n(# (\w+).*?)```", TARGETS.read_text(), re.DOTALL)
 
 
 AS_ROWS: dict[str, Callable[[Any], list[dict[str, Any]]]] = {
