@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock._write.requests import Row, WriteRequest, built, checked, decided, packed, typed
+from penstock._write.requests import Row, WriteRequest, built, decided, packed, typed, validated
 from penstock.actions import Action, Field, MostValues
 from penstock.connector import Connector, SourceSettings
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError
@@ -142,9 +142,9 @@ def test_what_is_missing_and_what_the_action_refuses() -> None:
         raise ValueError(f"not with {values['shop']}")
 
     with pytest.raises(ValueError, match="missing: thing_id"):
-        checked(ACTION, SETTINGS, {"shop": "s"})
+        validated(ACTION, SETTINGS, {"shop": "s"})
     with pytest.raises(ValueError, match="not with s"):
-        checked(evolve(ACTION, prepare=prepare), SETTINGS, PLACE)
+        validated(evolve(ACTION, prepare=prepare), SETTINGS, PLACE)
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -214,7 +214,7 @@ def test_bodies(action: Action, given: dict[str, Any], body: Any) -> None:
     """
     An object of members, or a list, or whatever is given where the document leaves members open.
     """
-    values = checked(action, SETTINGS, typed(action, {**(PLACE if action is not EVENTS else {}), **given}))
+    values = validated(action, SETTINGS, typed(action, {**(PLACE if action is not EVENTS else {}), **given}))
 
     assert a_response(built(action, SETTINGS, [values]).body).json(exact=True) == body
 
@@ -235,7 +235,7 @@ def test_bodies_are_looked_at(action: Action, given: dict[str, Any], reported: s
     Before anything is sent.
     """
     with pytest.raises(ValueError, match=reported):
-        checked(action, SETTINGS, typed(action, given))
+        validated(action, SETTINGS, typed(action, given))
 
 
 def rows_by_request(action: Action, values: list[dict[str, Any]]) -> list[Any]:

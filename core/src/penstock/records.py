@@ -222,9 +222,9 @@ _SHADOWED = (
 )
 
 
-def _declared(default: Any, given: Mapping[str, Any]) -> Any:
+def _declared(default: Any, about: Mapping[str, Any]) -> Any:
     return _Declared(
-        attrs.field(default=default, metadata={_METADATA: {k: v for k, v in given.items() if k != "default"}})
+        attrs.field(default=default, metadata={_METADATA: {k: v for k, v in about.items() if k != "default"}})
     )
 
 
@@ -283,8 +283,8 @@ def record(
         for name, annotation in cls.__annotations__.items():
             if isinstance(annotation, _Declared):
                 raise TypeError(_SHADOWED)
-            if isinstance(given := getattr(cls, name, None), _Declared):
-                setattr(cls, name, given.field)
+            if isinstance(about := getattr(cls, name, None), _Declared):
+                setattr(cls, name, about.field)
             elif not hasattr(cls, name) and _nullable(annotation):
                 setattr(cls, name, None)
         made = frozen(cls, kw_only=True, eq=False, repr=False)  # rows are no instances of it
@@ -313,18 +313,18 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
     currencies: dict[str, str] = {}
     for attribute in attrs.fields(cls):
         at = f"{cls.__name__}.{attribute.name}"
-        given = dict(attribute.metadata.get(_METADATA, {}))
-        is_added = given.pop("added", False)
-        amount = given.pop("money", None)
-        member, path = given.pop("member", None) or rule(attribute.name), given.pop("path", None)
+        about = dict(attribute.metadata.get(_METADATA, {}))
+        is_added = about.pop("added", False)
+        amount = about.pop("money", None)
+        member, path = about.pop("member", None) or rule(attribute.name), about.pop("path", None)
         bare = _bare(hints[attribute.name])
         if bare not in _TYPES:
             raise TypeError(f"{at}: {hints[attribute.name]!r} is no column type")
         type_ = _TYPES[bare]
         if null and type_ not in ("text", "json") and not is_added:
-            given["null"] = given.get("null") or null
+            about["null"] = about.get("null") or null
         if number and type_ in ("integer", "decimal") and not is_added:
-            given["number"] = given.get("number") or number
+            about["number"] = about.get("number") or number
         if amount is not None:
             path, currencies[attribute.name] = _of_money(member, amount)
         column = Column(
@@ -333,7 +333,7 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
             nullable=bare is Any or _nullable(hints[attribute.name]),
             member=None if is_added else path or member,
             path=_steps(path),
-            **given,
+            **about,
         )
         if mistake := _mistake(column):
             raise TypeError(f"{at}: {mistake}")

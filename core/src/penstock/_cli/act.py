@@ -221,12 +221,12 @@ def _act(session: Session, name: str, action: "Action", parameters: Sequence[str
         raise UsageError(f"{action.name} is not built: {action.not_built}")
     if options.goes_on and options.dry_run:
         raise UsageError("--dry-run sends nothing, so there is nothing to resume")
-    given = _pairs(action, parameters)
+    texts = _pairs(action, parameters)
     (source,) = session.configured([name])
     rows = _input(session, options)
     _check_files(options)
     with blamed(source.connector), ExitStack() as stack:
-        job = ActionJob(source=source, action=action, parameters=given, input=rows)
+        job = ActionJob(source=source, action=action, parameters=texts, input=rows)
         stack.callback(job.close)
         if options.dry_run:
             return _print_dry_run(session, job, options.json_)
@@ -343,9 +343,9 @@ def _put(line: str) -> None:
 
 
 def _line(receipt: "Receipt") -> str:
-    from penstock._write.sender import shown
+    from penstock._write.sender import printable
 
-    return json.dumps(shown(receipt), ensure_ascii=False)
+    return json.dumps(printable(receipt), ensure_ascii=False)
 
 
 # --- input ----------------------------------------------------------------------------------------------------------
@@ -357,21 +357,21 @@ def _pairs(action: "Action", parameters: Sequence[str]) -> dict[str, Any]:
         name for field in action.fields if field.repeated for name in (field.name, field.member, *field.aliases)
     }
     lists = {name for field in action.fields if field.type == "list" for name in (field.name, field.member)}
-    given: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     for text in parameters:
         if not _is_text(text):
             raise UsageError(f"{text!a}: holds bytes that are no UTF-8 text")
         name, equals, value = text.partition("=")
         if not equals or not name:
             raise UsageError(f"{text!r}: expected KEY=VALUE; `--help` behind the action's name lists its parameters")
-        if name not in given:
-            given[name] = [value] if name in repeated else value
+        if name not in found:
+            found[name] = [value] if name in repeated else value
         elif name in repeated:
-            given[name].append(value)
+            found[name].append(value)
         else:
             listed = f"""; a list is one value: {name}='["a", "b"]'""" if name in lists else ""
             raise UsageError(f"{name} is given twice{listed}")
-    return {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in given.items()}
+    return {name: value[0] if isinstance(value, list) and len(value) == 1 else value for name, value in found.items()}
 
 
 def _is_text(text: str) -> bool:

@@ -17,7 +17,7 @@ from attrs import evolve, field, frozen
 
 from penstock._config.checked import (
     AccountSections,
-    Checked,
+    CheckedSection,
     Offers,
     RawValue,
     Section,
@@ -37,7 +37,7 @@ from penstock.sinks import SinkKind
 
 __all__ = [
     "DEFAULT_FILE",
-    "Checked",
+    "CheckedSection",
     "Config",
     "Offers",
     "Pipeline",
@@ -101,7 +101,7 @@ class Config:
         sections = raw.value if raw is not None and isinstance(raw.value, AccountSections) else {}
         return {name: str(keys["timezone"].value) for name, keys in sections.items() if "timezone" in keys}
 
-    def source(self, name: str, offers: Offers) -> Checked:
+    def source(self, name: str, offers: Offers) -> CheckedSection:
         """
         The settings of this source, an instance of its connector's class. Raises ConfigError with every problem.
 
@@ -304,9 +304,9 @@ def load(
     together with those of what a command needs.
     """
     problems: list[str] = []
-    given = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
-    sections = read(given, sets, environ or {}, problems)
-    file = given if isinstance(given, Path) else None
+    place = path if path is not None else DEFAULT_FILE if DEFAULT_FILE.exists() else None
+    sections = read(place, sets, environ or {}, problems)
+    file = place if isinstance(place, Path) else None
     found = Config(
         path=file,
         folder=file.parent if file is not None else Path(),

@@ -47,7 +47,7 @@ class AccountSections(dict[str, dict[str, RawValue]]):
         return {name: {key: raw.value for key, raw in section.items()} for name, section in self.items()}
 
 
-class Checked(NamedTuple):
+class CheckedSection(NamedTuple):
     """The settings of one source or sink, and notices for the user about them."""
 
     settings: Any
@@ -88,7 +88,7 @@ class SectionContext:
 
 def check_section(
     cls: type, keys: Section, context: SectionContext, problems: Sequence[str] = (), urls: Sequence[str] = ()
-) -> Checked:
+) -> CheckedSection:
     """
     ``keys`` made into an instance of the attrs class ``cls``.
 
@@ -104,7 +104,7 @@ def check_section(
     settings = section.made(values, keys, accounts, tables) if not section.found else None
     if section.found or problems:
         raise ConfigError([*problems, *section.found])
-    return Checked(settings=settings, notices=tuple(section.notices))
+    return CheckedSection(settings=settings, notices=tuple(section.notices))
 
 
 @define(eq=False, repr=False)
@@ -182,8 +182,8 @@ class _Checking:
         tables: Mapping[str, Mapping[str, Any]],
     ) -> Any:
         """The instance; what its converters and validators refuse are problems, also for the values of each account."""
-        given = {**values, "account_tables": tables} if tables else values
-        settings, refused = _instance(self.cls, given, self.urls)
+        arguments = {**values, "account_tables": tables} if tables else values
+        settings, refused = _instance(self.cls, arguments, self.urls)
         for key, text in refused:
             self.found.append(f"{self._place(keys.get(key))}{f'.{key}' if key else ''}: {text}")
         for account, table in tables.items() if not refused else ():

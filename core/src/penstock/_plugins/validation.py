@@ -266,11 +266,11 @@ def _needs_a_value(column: Column) -> bool:
 
 def _of_division(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
     if stream.derived is None:
-        given = [name for name in ("accounts", "accounts_from") if getattr(stream, name) is not None]
+        named = [name for name in ("accounts", "accounts_from") if getattr(stream, name) is not None]
         if stream.zone_from is not None and stream.accounts_from is None:
             yield "zone_from without accounts_from; name the stream that lists the accounts and their zones"
-        if stream.account is None and given:
-            yield f'{given[0]} without account; name the column of the account, account="account_id"'
+        if stream.account is None and named:
+            yield f'{named[0]} without account; name the column of the account, account="account_id"'
     days = stream.days_per_request
     if not callable(days) and (not isinstance(days, int) or isinstance(days, bool) or days < 1):
         yield f"days_per_request is {days!r}; write a number of days, 1 or more"

@@ -18,7 +18,7 @@ from penstock._config import SinkChoice
 from penstock._config.source import ConfiguredSource
 from penstock._util.clock import Clock
 from penstock._write.outbox import CALL, STDIN, JobKey, Outbox
-from penstock._write.requests import checked, destination, typed
+from penstock._write.requests import destination, typed, validated
 from penstock._write.rows import RowFile, Rows, SingleRow
 from penstock._write.sender import Sender, dry_run
 from penstock.actions import Action
@@ -59,27 +59,27 @@ class ActionJob:
     def __attrs_post_init__(self) -> None:
         action, settings = self.action, self.source.settings
         try:
-            given = typed(action, self.parameters, text=True)
-            given = checked(action, settings, given) if self.input is None else given
+            shared = typed(action, self.parameters, text=True)
+            shared = validated(action, settings, shared) if self.input is None else shared
         except ValueError as error:
             help_ = f"`penstock act {self.source.name} {action.name} --help` lists the parameters"
             stop = "" if str(error).endswith(("?", ".")) else "."
             raise UsageError(f"{action.name}: {error}{stop} {help_}") from None
-        self._defaults = {} if self.input is None else given
-        digest, what = self._identified(given)
+        self._defaults = {} if self.input is None else shared
+        digest, what = self._identified(shared)
         self.key = JobKey(
             source=self.source.name,
             action=action.name,
-            digest=_digest(json.dumps([digest, sorted(given.items())], default=str)),
+            digest=_digest(json.dumps([digest, sorted(shared.items())], default=str)),
             what=what,
             destination=destination(action, settings),
         )
 
-    def _identified(self, given: Mapping[str, Any]) -> tuple[str, str]:
+    def _identified(self, shared: Mapping[str, Any]) -> tuple[str, str]:
         """A digest of the input, and its name in messages."""
         match self.input:
             case None:
-                self._rows = SingleRow(given)
+                self._rows = SingleRow(shared)
                 return "parameters", CALL
             case Query(choice, text):
                 if choice.kind.query is None:
@@ -95,7 +95,7 @@ class ActionJob:
                     shutil.copyfileobj(stream, out)
                 file = RowFile.at(copy, STDIN)
         self._rows = file
-        return file.digest, file.shown
+        return file.digest, file.name
 
     def check_allowed(self, *, confirmed: bool) -> None:
         """Raises UsageError if nothing may be sent. ``confirmed``: a destructive action is confirmed."""

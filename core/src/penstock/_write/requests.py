@@ -39,17 +39,17 @@ _NUMBER = re.compile(r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?", re.ASCII)  # 
 # --- parameters -----------------------------------------------------------------------------------------------------
 
 
-def typed(action: Action, given: Mapping[str, Any], *, text: bool = False) -> dict[str, Any]:
+def typed(action: Action, parameters: Mapping[str, Any], *, text: bool = False) -> dict[str, Any]:
     """
     A row's parameters by field name, each of its field's type; nulls are absent.
 
-    The names in ``given`` are those of fields, or the provider's. ``text``: every value is text (of a command line or a
-    CSV file) without a type; none is absent. Raises ValueError with all problems.
+    The names in ``parameters`` are those of fields, or the provider's. ``text``: every value is text (of a command line
+    or a CSV file) without a type; none is absent. Raises ValueError with all problems.
     """
     known = _spellings(action)
     found: dict[str, Any] = {}
     wrong: list[str] = []
-    for spelling, value in given.items():
+    for spelling, value in parameters.items():
         name = known[spelling].name if spelling in known else spelling
         if name not in known and not (name == BODY and _takes_body(action)):
             near = nearest(spelling, known)
@@ -70,7 +70,7 @@ def typed(action: Action, given: Mapping[str, Any], *, text: bool = False) -> di
     return found
 
 
-def checked(action: Action, settings: Any, values: Values) -> dict[str, Any]:
+def validated(action: Action, settings: Any, values: Values) -> dict[str, Any]:
     """
     ``values`` in the order of the declaration. Raises ValueError if one is missing, or if ``prepare`` refuses them.
     """
@@ -112,16 +112,16 @@ def _body_of(action: Action, value: Any, text: bool) -> Any:
     return _body_object(action, value)
 
 
-def _body_object(action: Action, given: Mapping[str, Any]) -> dict[str, Any]:
+def _body_object(action: Action, members: Mapping[str, Any]) -> dict[str, Any]:
     """One object of the body, by the provider's member names; unknown ones only if the action's body is open."""
     fields = tuple(field for field in action.fields if field.place == "body")
     own = evolve(action, fields=fields, rows_per_request=1, open_body=False)
     known = _spellings(own)
-    extra = {name: value for name, value in given.items() if name not in known}
+    extra = {name: value for name, value in members.items() if name not in known}
     if extra and not action.open_body:
         listed = ", ".join(field.member for field in fields)
         raise ValueError(f"{', '.join(extra)} is no member of it; there are {listed}")
-    values = typed(own, {name: value for name, value in given.items() if name in known})
+    values = typed(own, {name: value for name, value in members.items() if name in known})
     _complete(fields, values)
     return _members(own, values) | extra
 

@@ -71,7 +71,7 @@ class SingleRow:
 @frozen(kw_only=True)
 class RowFile:
     """
-    A file of rows. ``shown``: its name in messages. Blank lines are skipped. Raises UsageError if it cannot be read,
+    A file of rows. ``name``: its name in messages. Blank lines are skipped. Raises UsageError if it cannot be read,
     has no usable header, or changes between two readings.
     """
 
@@ -81,13 +81,13 @@ class RowFile:
     header: bytes
     columns: tuple[str, ...]
     stamp: tuple[int, int]
-    shown: str
+    name: str
     temporary: bool = False  # a copy of ours
 
     @classmethod
-    def at(cls, path: Path, shown: str | None = None, *, temporary: bool = False) -> "RowFile":
+    def at(cls, path: Path, name: str | None = None, *, temporary: bool = False) -> "RowFile":
         """The file, its digest made; ``.csv`` and ``.jsonl`` (``.ndjson``, ``.json``), with ``.gz`` packed."""
-        shown = str(path) if shown is None else shown
+        name = str(path) if name is None else name
         digest = hashlib.sha256()
         try:
             with path.open("rb") as file:
@@ -96,9 +96,9 @@ class RowFile:
                     digest.update(block)
                 _whole(path, file)
             form = _form(path)
-            header, columns = _head(path, shown) if form == "csv" else (b"", ())
+            header, columns = _head(path, name) if form == "csv" else (b"", ())
         except (OSError, EOFError, zlib.error) as error:
-            raise UsageError(f"--from {shown}: cannot be read: {_why(error)}") from None
+            raise UsageError(f"--from {name}: cannot be read: {_why(error)}") from None
         return cls(
             path=path,
             format=form,
@@ -106,7 +106,7 @@ class RowFile:
             header=header,
             columns=columns,
             stamp=stamp,
-            shown=shown,
+            name=name,
             temporary=temporary,
         )
 
@@ -118,14 +118,14 @@ class RowFile:
         try:
             with self.path.open("rb") as file:
                 if _stamp(file) != self.stamp:
-                    raise UsageError(f"{self.shown} changed while it was read; nothing more was sent. Leave it alone.")
+                    raise UsageError(f"{self.name} changed while it was read; nothing more was sent. Leave it alone.")
                 yield from (
                     self._csv(_unpacked(self.path, file))
                     if self.format == "csv"
                     else self._jsonl(_unpacked(self.path, file))
                 )
         except (OSError, EOFError, zlib.error) as error:
-            raise UsageError(f"--from {self.shown}: cannot be read: {_why(error)}") from None
+            raise UsageError(f"--from {self.name}: cannot be read: {_why(error)}") from None
 
     def _jsonl(self, file: BinaryIO) -> Iterator[InputRow]:
         number = 0
@@ -240,24 +240,24 @@ def _form(path: Path) -> Literal["jsonl", "csv"]:
     return "jsonl" if start[:1] == b"{" or not start else "csv"
 
 
-def _head(path: Path, shown: str) -> tuple[bytes, tuple[str, ...]]:
+def _head(path: Path, name: str) -> tuple[bytes, tuple[str, ...]]:
     csv.field_size_limit(min(MOST_LINE_BYTES, sys.maxsize))
     with path.open("rb") as file:
         lines = _Lines(_unpacked(path, file))
         try:
             columns = next((tuple(cell.strip() for cell in cells) for cells in csv.reader(lines) if cells), ())
         except csv.Error as error:
-            raise UsageError(f"--from {shown}: its header is no CSV: {error}") from None
+            raise UsageError(f"--from {name}: its header is no CSV: {error}") from None
     if not columns or "" in columns:
-        raise UsageError(f"--from {shown}: its first line must name every column")
+        raise UsageError(f"--from {name}: its first line must name every column")
     other = next((sign for sign in ";\t|" if len(columns) == 1 and sign in columns[0]), None)
     if other is not None:
         separator = {"\t": "tabs", ";": "semicolons", "|": "bars"}[other]
         raise UsageError(
-            f"--from {shown}: its columns are separated by {separator} ({columns[0][:60]!r}); nothing was sent. Save "
+            f"--from {name}: its columns are separated by {separator} ({columns[0][:60]!r}); nothing was sent. Save "
             "it as CSV with commas, or as JSON lines"
         )
-    doubled = [name for name in columns if columns.count(name) > 1]
+    doubled = [one for one in columns if columns.count(one) > 1]
     if doubled:
-        raise UsageError(f"--from {shown}: the column {doubled[0]} is there twice")
+        raise UsageError(f"--from {name}: the column {doubled[0]} is there twice")
     return lines.taken[-1].rstrip("\r\n").encode() + b"\n", columns

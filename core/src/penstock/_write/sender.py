@@ -20,7 +20,7 @@ from penstock._fetch.client import Emit, SourceClient
 from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Park, Renew, Wait, parked
 from penstock._util.clock import Clock
 from penstock._write.outbox import OutboxJob
-from penstock._write.requests import Row, WriteRequest, checked, decided, one_line, packed, typed
+from penstock._write.requests import Row, WriteRequest, decided, one_line, packed, typed, validated
 from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
 from penstock.errors import PenstockError, PluginError, StoppedError, TransportError, UsageError
@@ -67,7 +67,7 @@ def prepared(action: Action, settings: Any, input_row: InputRow, defaults: Mappi
     if input_row.typed:
         return Row(number=input_row.number, values=input_row.values)
     try:
-        values = checked(action, settings, {**defaults, **typed(action, input_row.values, text=input_row.text)})
+        values = validated(action, settings, {**defaults, **typed(action, input_row.values, text=input_row.text)})
     except ValueError as error:
         return Receipt(row=input_row.number, status="refused", reason=str(error))
     return Row(number=input_row.number, values=values)
@@ -201,10 +201,10 @@ class Sender:
         try:
             with path.open("wb") as file:
                 file.write(self.rows.header)
-                for given in self.rows:
-                    receipt = self.job.receipt(given.number)
+                for input_row in self.rows:
+                    receipt = self.job.receipt(input_row.number)
                     if receipt is not None and receipt.status == "refused":
-                        file.write(given.raw)
+                        file.write(input_row.raw)
         except OSError as error:
             raise UsageError(f"--refused {path}: cannot be written: {error.strerror}") from None
 
@@ -359,7 +359,7 @@ def refused(write: WriteRequest, error: PenstockError) -> Sequence[Receipt]:
     return [Receipt(row=number, status="refused", reason=one_line(error)) for number in range(len(write.rows))]
 
 
-def shown(receipt: Receipt) -> dict[str, Any]:
+def printable(receipt: Receipt) -> dict[str, Any]:
     """A receipt as it is printed: row, status, reason, and the provider's answer where there is one."""
     line = {"row": receipt.row, "status": receipt.status, "reason": mask(receipt.reason)}
     return line if receipt.answer is None else {**line, "answer": mask_json(receipt.answer)}

@@ -65,9 +65,9 @@ class Project(Reading):
         its own. A text is parsed as the type of its key; None leaves a key as it is. ``where``: the origin of the
         values, for messages. ``exclude``: columns to leave out besides the configured ones.
         """
-        given = {key: value for key, value in values.items() if value is not None}
+        replaced = {key: value for key, value in values.items() if value is not None}
         made = Project(clock=self._clock)
-        made._setup = self._setup.with_values(source, given, where) if given else self._setup
+        made._setup = self._setup.with_values(source, replaced, where) if replaced else self._setup
         if exclude:
             (configured,), _ = made._setup.configured([source], notice=collected()[1])
             left_out = [*configured.settings.exclude, *exclude]

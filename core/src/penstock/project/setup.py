@@ -61,8 +61,8 @@ class Setup:
     def config(self) -> "Config":
         from penstock._config import load
 
-        given = self.file if self.file is None or isinstance(self.file, Mapping) else Path(self.file)
-        config = load(given, self.sets, self.environ)
+        file = self.file if self.file is None or isinstance(self.file, Mapping) else Path(self.file)
+        config = load(file, self.sets, self.environ)
         for source, (values, where) in self.values.items():
             config = config.with_values(source, values, where, replace=True)
         return config
