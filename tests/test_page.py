@@ -527,6 +527,22 @@ def test_a_file_is_replaced_whole(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [file]
 
 
+def test_a_file_behind_a_link_is_replaced_at_its_place(tmp_path: Path) -> None:
+    """
+    The link stays; a device is written to and stays a device.
+    """
+    file, link = tmp_path / "www.html", tmp_path / "status.html"
+    file.write_text("before")
+    link.symlink_to(file)
+
+    write(link, "after")
+    write(Path("/dev/null"), "after")
+
+    assert link.is_symlink()
+    assert file.read_text() == "after"
+    assert Path("/dev/null").is_char_device()
+
+
 @pytest.mark.parametrize(("text", "expected"), [("26h", 93600), ("90min", 5400), ("2 d", 172800), ("45s", 45)])
 def test_an_age_is_a_time(text: str, expected: float) -> None:
     """

@@ -533,6 +533,24 @@ def test_the_report_is_written_whole_and_private(here: Here) -> None:
     assert sorted(path.name for path in here.folder.iterdir()) == [".penstock", "out", "penstock.toml", "report.json"]
 
 
+def test_a_report_behind_a_link_keeps_link_and_access_rights(here: Here) -> None:
+    """
+    The file that a symbolic link names is written, and who could read it can read it still.
+    """
+    (here.folder / "reports").mkdir()
+    real, link = here.folder / "reports" / "last.json", here.folder / "report.json"
+    real.touch(mode=0o600)
+    real.chmod(0o640)
+    link.symlink_to(real)
+
+    here("run", "shop", "--to", "jsonl:out", "--report", "report.json", *days(1))
+
+    assert link.is_symlink()
+    assert json.loads(real.read_text())["status"] == "delivered"
+    assert real.stat().st_mode & 0o777 == 0o640
+    assert [path.name for path in real.parent.iterdir()] == ["last.json"]
+
+
 def test_a_run_that_cannot_start_still_reports(here: Here) -> None:
     """
     A monitor finds the reason in the report.

@@ -2,6 +2,7 @@
 ``run``: run a pipeline or source, show its progress on stderr, end it cleanly on a signal, and summarise it.
 """
 
+import stat
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -113,11 +114,15 @@ def summarise(session: Session, result: RunResult) -> None:
 
 
 def _write_report(session: Session, path: Path, value: Mapping[str, Any]) -> bool:
-    """Write the report; whether that succeeded. The run has ended, so a failure does not change its exit code."""
+    """
+    Write the report; whether that succeeded. The run has ended, so a failure does not change its exit code. A file that
+    is there keeps its access rights.
+    """
     from penstock.redact import mask_json
 
     try:
-        write_json(path, mask_json(dict(value)))
+        mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
+        write_json(path, mask_json(dict(value)), mode)
     except OSError as error:
         session.say(f"error: --report {path}: cannot be written: {error.strerror}", event="error")
         return False

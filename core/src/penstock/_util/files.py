@@ -18,7 +18,11 @@ else:
 
 
 def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
-    """Write the file whole or not at all, readable by its owner only. It is on the disk when this returns."""
+    """
+    Write the file whole or not at all, readable by its owner only. It is on the disk when this returns. Behind a
+    symbolic link, the file that it names is written.
+    """
+    path = path.resolve()
     draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
     handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:
@@ -34,13 +38,13 @@ def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     _sync_directory(path.parent)
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: Path, value: Any, mode: int = 0o600) -> None:
     """Write JSON, indented: a file whole or not at all; a device or a pipe is written to, and not replaced."""
     text = json.dumps(value, indent=2, ensure_ascii=False, default=str) + "\n"
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
     else:
-        write_atomically(path, text)
+        write_atomically(path, text, mode)
 
 
 @contextmanager

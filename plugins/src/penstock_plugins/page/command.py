@@ -68,14 +68,21 @@ def seconds(text: str) -> float:
 
 
 def write(file: Path, text: str) -> None:
-    """Write the file whole or not at all; a file that exists keeps its access rights. Raises UsageError."""
-    draft = file.with_name(f".{file.name}.{secrets.token_hex(6)}")
+    """
+    Write the file whole or not at all; a file that exists keeps its access rights and its symbolic links. A device or a
+    pipe is written to, and not replaced. Raises UsageError.
+    """
     try:
+        if file.exists() and not file.is_file():
+            file.write_text(text, encoding="utf-8")
+            return
+        place = file.resolve()
+        draft = place.with_name(f".{place.name}.{secrets.token_hex(6)}")
         try:
             draft.write_text(text, encoding="utf-8")
-            if file.exists():
-                draft.chmod(file.stat().st_mode & 0o777)
-            draft.replace(file)
+            if place.exists():
+                draft.chmod(place.stat().st_mode & 0o777)
+            draft.replace(place)
         finally:
             draft.unlink(missing_ok=True)
     except OSError as error:
