@@ -3,6 +3,7 @@ Postgres as it is run: dumps, other users' columns and triggers, locks, poolers,
 """
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -742,15 +743,126 @@ def test_row_level_security_is_named(dsn: str, role: str):
 
 def test_a_server_that_is_set_read_only(dsn: str):
     """
-    ``default_transaction_read_only`` is respected, and named.
+    ``default_transaction_read_only`` is respected, and named before anything is requested; looking works.
     """
     delivered(dsn, [click(1)])
     name = dsn.partition("?")[0].rpartition("/")[2]
     ask(dsn, f"alter database {name} set default_transaction_read_only = on")
+    with pytest.raises(TargetError, match=r"takes no writes: it is a standby, or default_transaction_read_only is set"):
+        sink(dsn).open(SOURCE, "r2")
+    seen = sink(dsn).open_readonly(SOURCE)
+    assert seen is not None
+    assert seen.ledger.entry(SOURCE, a_day()) is not None
+    seen.close()
+
+
+def test_settings_of_the_user_do_not_change_what_is_read(dsn: str):
+    """
+    Forms of dates, texts and transactions are those of the session, whatever role and database prefer.
+    """
+    name = dsn.partition("?")[0].rpartition("/")[2]
+    for setting in (
+        "datestyle = 'SQL, DMY'",
+        "intervalstyle = 'iso_8601'",
+        "timezone = 'Asia/Tokyo'",
+        "standard_conforming_strings = off",
+        "default_transaction_isolation = 'serializable'",
+        "search_path = ''",
+        "idle_session_timeout = '50ms'",
+    ):
+        ask(dsn, f"alter database {name} set {setting}")
+    first = delivered(dsn, [click(1), click(2)])
+    delivered(dsn, [click(1), click(3)], run_id="r2")
+    seen = sink(dsn).open_readonly(SOURCE)
+    assert seen is not None
+    entry = seen.ledger.entry(SOURCE, a_day())
+    seen.close()
+
+    assert entry is not None
+    assert entry.read_at == first.read_at
+    assert verified(dsn, "clicks") == []
+
+
+def test_a_statement_timeout_is_named(dsn: str):
+    """
+    A server that cancels the statement of a commit: the setting and the statement that changes it are named.
+    """
+    delivered(dsn, [click(1)])
     target = sink(dsn).open(SOURCE, "r2")
-    with pytest.raises(TargetError, match="takes no writes"):
-        deliver(target, [click(2)], run_id="r2")
+    target.database.run("set statement_timeout = '200ms'")
+    with psycopg.connect(dsn) as other:
+        other.execute("update acme.clicks set url = 'mine'")
+        with pytest.raises(SinkError, match=r"statement timeout.*must run: alter role .* set statement_timeout = 0"):
+            deliver(target, [click(1, url="new")], run_id="r2")
     target.close()
+
+
+@pytest.mark.parametrize(
+    ("done", "opened", "cure"),
+    [
+        pytest.param(
+            "revoke all on schema penstock from {role}",
+            "read",
+            'grant usage on schema "penstock" to "{role}"; grant select on all tables in schema "penstock" to "{role}"',
+            id="the ledger's schema, to read",
+        ),
+        pytest.param(
+            "revoke all on schema penstock from {role}",
+            "write",
+            'grant usage on schema "penstock" to "{role}"; grant select, insert, update, delete on all tables in '
+            'schema "penstock" to "{role}"',
+            id="the ledger's schema, to write",
+        ),
+        pytest.param(
+            "revoke select on penstock.partitions from {role}",
+            "read",
+            'grant select on all tables in schema "penstock" to "{role}"',
+            id="a table of the ledger",
+        ),
+        pytest.param(
+            "revoke usage on schema acme from {role}",
+            "verify",
+            'grant usage on schema "acme" to "{role}"; grant select on "acme"."clicks" to "{role}"',
+            id="the rows' schema, to verify",
+        ),
+        pytest.param(
+            "revoke select on acme.clicks from {role}",
+            "plan",
+            'grant usage on schema "acme" to "{role}"; grant select on "acme"."clicks" to "{role}"',
+            id="the rows, to plan",
+        ),
+    ],
+)
+def test_a_right_that_is_missing_is_named_with_its_statement(
+    dsn: str, role: str, done: str, opened: str, cure: str
+) -> None:
+    """
+    Whatever is done with a target of another owner: the message has the statement that helps, which then helps.
+    """
+    delivered(dsn, [click(1)], grant_to=(role,))
+    mine = sink(as_role(dsn, role))
+
+    def use() -> None:
+        if opened == "write":
+            mine.open(SOURCE, "r2").close()
+            return
+        seen = mine.open_readonly(SOURCE)
+        assert seen is not None
+        try:
+            entries = list(seen.ledger.entries(SOURCE, "clicks").values())
+            if opened == "verify":
+                assert list(seen.verify("clicks", entries)) == []
+            elif opened == "plan":
+                assert seen.is_intact(entries[0])
+        finally:
+            seen.close()
+
+    ask(dsn, done.format(role=role))
+    cure = cure.format(role=role)
+    with pytest.raises(TargetError, match=re.escape(f"must run: {cure}; or name another user")):
+        use()
+    ask(dsn, cure)
+    use()
 
 
 # --- NUL ------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 One session with a Postgres server: statements, transactions, COPY, the lock of a source, and errors.
 """
 
+import math
 import re
 import threading
 import time
@@ -18,11 +19,21 @@ from psycopg.types.string import BytesBinaryDumper
 OLDEST = 14  # major version
 LOCK_TIMEOUT_S = 60  # the longest wait of a statement for another session's lock on a table
 POOLER_PROBES = 3
-REOPEN_TRIES, REOPEN_PAUSE_S = 12, 2.0  # for a session that was lost: a server restarts in less
+REOPEN_S, REOPEN_PAUSE_S = 30.0, 2.0  # tries to open a lost session again: a server restarts in less
+UNREACHABLE_S = 60.0  # after these tries were in vain, a run tries once in so many seconds
 INTERRUPTED_AFTER_S = 2.0  # statements that have run for longer are cancelled when the run is to end
 
 # Both sides detect a lost host after 30 s + 3 x 10 s, so that its lock on the source is released.
 _KEEPALIVES = {"idle": 30, "interval": 10, "count": 3}
+
+# Forms of values, and how transactions see each other: a role or a database may have other defaults.
+_FORMS = {
+    "datestyle": "ISO, MDY",
+    "intervalstyle": "postgres",
+    "standard_conforming_strings": "on",
+    "default_transaction_isolation": "read committed",
+    "default_transaction_deferrable": "off",
+}
 
 _UNREADABLE = (
     "the DSN of Postgres cannot be read. Write postgresql://user:password@host:port/database?option=value, with @ as "
@@ -58,6 +69,12 @@ def lock_key(source: str) -> int:
     return int.from_bytes(digest, "big", signed=True)
 
 
+READ_ONLY = (
+    "This server takes no writes: it is a standby, or default_transaction_read_only is set for it, for the database or "
+    "for this user. Name the primary, or another user."
+)
+
+
 class LostSessionError(SinkError):
     """The session ended: the server restarted, or the connection was closed."""
 
@@ -76,6 +93,8 @@ class Database:
         self._readonly = readonly
         self._settings: dict[str, str] = {}
         self._locked: tuple[str, int, Part | None] | None = None
+        self._lost: PenstockError | None = None  # why the session could not be opened again
+        self._next_try = 0.0  # not before this time
         self._began: float | None = None  # when the statement under way began
         self._interrupted = threading.Event()
         self._reason: PenstockError | None = None
@@ -106,31 +125,49 @@ class Database:
         """
         Open a session again in place of one that was lost: with its settings, and with the lock of its source.
 
-        Raises LostSessionError when the server cannot be reached for half a minute, LockHeldError when another run took
-        the source meanwhile.
+        Raises LostSessionError when the server cannot be reached for half a minute, and LockHeldError when another run
+        took the source meanwhile. After that, further calls raise the same at once: the rest of the run must not wait
+        for each partition. A server that was not reached is tried again after a minute.
         """
         self.connection.close()
-        for left in reversed(range(REOPEN_TRIES)):
-            self._interrupted.wait(REOPEN_PAUSE_S if left < REOPEN_TRIES - 1 else 0.2)
+        if self._lost is not None and time.monotonic() < self._next_try:
+            raise type(self._lost)(str(self._lost))
+        until = time.monotonic() + (REOPEN_S if self._lost is None else 0.0)
+        pause = 0.2
+        while True:
+            self._interrupted.wait(pause)
             if self._reason is not None:
                 raise self._reason
             try:
-                self.connection = self._connect()
-                with self.explained():
-                    self._set_up()
-                    for name, value in self._settings.items():
-                        self.set(name, value)
-                    if self._locked is not None:
-                        source, wait_ms, part = self._locked
-                        if self.lock(source, wait_ms=max(wait_ms, 1000), part=part):
-                            self.share()
-                return
+                self._open_again()
+            except LockHeldError as error:
+                self.connection.close()
+                self._lost, self._next_try = error, math.inf
+                raise
             except (psycopg.OperationalError, LostSessionError) as error:
-                last = error
-        raise LostSessionError(
-            f"the connection to {self.place} was lost, and the server could not be reached again: {last}. All that was "
-            "delivered stays. Run again once it can be reached."
-        )
+                if time.monotonic() < until:
+                    pause = REOPEN_PAUSE_S
+                    continue
+                self._next_try = time.monotonic() + UNREACHABLE_S
+                self._lost = LostSessionError(
+                    f"the connection to {self.place} was lost, and the server could not be reached again: "
+                    f"{_message(error) if isinstance(error, psycopg.Error) else error}. All that was delivered stays. "
+                    "Run again once it can be reached."
+                )
+                raise self._lost from error
+            self._lost = None
+            return
+
+    def _open_again(self) -> None:
+        self.connection = self._connect()
+        with self.explained():
+            self._set_up()
+            for name, value in self._settings.items():
+                self.set(name, value)
+            if self._locked is not None:
+                source, wait_ms, part = self._locked
+                if self.lock(source, wait_ms=max(wait_ms, 1000), part=part):
+                    self.share()
 
     def _read(self, dsn: Secret, application: str) -> dict[str, Any]:
         found: dict[str, Any]
@@ -163,7 +200,7 @@ class Database:
                 f"{self.place} stores text as {encoding}, which cannot hold every record. Create a database with "
                 "encoding UTF8."
             )
-        settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s"}
+        settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s", **_FORMS}
         if self._readonly:
             settings["default_transaction_read_only"] = "on"
         else:
@@ -256,6 +293,11 @@ class Database:
 
     # --- the lock of a source ---------------------------------------------------------------------------------------
 
+    def check_writable(self) -> None:
+        """Raises TargetError if transactions of this session are read-only."""
+        if self.one("show transaction_read_only") == "on":
+            raise TargetError(f"{self.place}: no table can be written. {READ_ONLY}")
+
     def lock(self, source: str, *, wait_ms: int, part: Part | None = None) -> bool:
         """
         Take the source's lock for the rest of the session, which ends with this process at the latest. Waits a few
@@ -285,7 +327,7 @@ class Database:
         try:
             self.run("select set_config('lock_timeout', %s, false)", (f"{wait_ms}ms",))
             self.run(f"select pg_advisory_lock{kind}(%s)", (key,))
-        except errors.LockNotAvailable:
+        except (errors.LockNotAvailable, errors.QueryCanceled):  # the latter by a shorter statement_timeout
             raise self.held(what, key) from None
         finally:
             self.run("select set_config('lock_timeout', %s, false)", (f"{LOCK_TIMEOUT_S}s",))
@@ -382,10 +424,16 @@ class Database:
                 f"the connection to {seen}. It is lost, and with it what was not committed; all that was delivered "
                 "stays. Run again once the server can be reached."
             )
+        if state == "57014":
+            return SinkError(
+                f"{seen}. What was there before stays. If the server's statement_timeout is shorter than a partition "
+                f'takes, its administrator must run: alter role "{self.connection.info.user}" set statement_timeout = '
+                "0; then run again."
+            )
         if state == "42501":
             return TargetError(f"{seen}. Give this user the right to do it, or name another user, schema or database.")
         if state == "25006":
-            return TargetError(f"{seen}. This server takes no writes (a standby, or set read-only); name the primary.")
+            return TargetError(f"{seen}. {READ_ONLY}")
         if state == "55P03":
             return SinkError(
                 f"{seen}: another session held a lock on the table for {LOCK_TIMEOUT_S} s. pg_stat_activity shows "

@@ -22,6 +22,7 @@ _TIMES = {  # that were text in version 1
     "reports": ("submitted_at",),
     "runs": ("started_at", "finished_at"),
 }
+READING, WRITING = ("select",), ("select", "insert", "update", "delete")
 _WRITTEN = ("partitions", "rejected", "reports", "accounts", "runs", "tables", "restatements")  # by any run
 
 
@@ -117,11 +118,46 @@ _ACCOUNT = f"case when {_FIRST} = {_DAY} then '' else {_FIRST} end"
 
 def division_of(database: Database, schema: str, source: str) -> str | None:
     """How the last divided run of a source was divided; None where there was none."""
-    meta = f"{quoted(schema)}.meta"
-    if database.one("select to_regclass(%s) is null", (meta,)):
+    if not _is_made(database, schema):
         return None
-    found: str | None = database.one(f"select value from {meta} where name = %s", (f"division of {source}",))  # noqa: S608
+    check_rights(database, schema, WRITING)
+    statement = f"select value from {quoted(schema)}.meta where name = %s"  # noqa: S608
+    found: str | None = database.one(statement, (f"division of {source}",))
     return found
+
+
+def _is_made(database: Database, schema: str) -> bool:
+    """Whether the schema has a ledger. The catalog answers also who may not use the schema."""
+    statement = (
+        "select exists (select from pg_class c join pg_namespace n on n.oid = relnamespace where nspname = %s and "
+        "relname = 'meta' and relkind in ('r', 'p'))"
+    )
+    return database.one(statement, (short(schema),)) is True
+
+
+def check_rights(database: Database, schema: str, rights: Sequence[str]) -> None:
+    """
+    Check, before anything is requested, that this user has the rights to all tables of the ledger that runs use.
+
+    Raises TargetError with the statement that grants them.
+    """
+    usable, closed, user = database.run(
+        "select has_schema_privilege(n.oid, 'usage'), array(select relname::text from pg_class c where "
+        "c.relnamespace = n.oid and relname = any(%s) and exists (select from unnest(%s::text[]) r "
+        "where not has_table_privilege(c.oid, r) and (r = 'select' or relname <> 'meta')) order by 1), "
+        "current_user::text from pg_namespace n where nspname = %s",
+        ([*_WRITTEN, "meta"], list(rights), short(schema)),
+    ).fetchone() or (True, [], "")
+    if usable and not closed:
+        return
+    role, place = quoted(user), quoted(schema)
+    may = "read" if rights == READING else "write"
+    what = f"its tables {', '.join(closed)}" if usable else "the schema"
+    raise TargetError(
+        f"{database.place}: {user} may not {may} the ledger in the schema {schema} ({what}). Its owner must run: "
+        f"{'' if usable else f'grant usage on schema {place} to {role}; '}grant {', '.join(rights)} on all tables in "
+        f"schema {place} to {role}; or name another user."
+    )
 
 
 class OutdatedLedgerError(Exception):
@@ -175,12 +211,13 @@ class PostgresLedger(SqlLedger):
                 for role in grant_to:
                     self._grant(role)
         elif self.exists():
+            check_rights(database, schema, READING)
             self._check_version()
             if self.outdated:
                 raise OutdatedLedgerError
 
     def exists(self) -> bool:
-        return self._database.one("select to_regclass(%s) is not null", (f"{self.prefix}meta",)) is True
+        return _is_made(self._database, self.schema)
 
     def _prepare_once(self) -> None:
         """Make the missing tables. A user without the right to make any can use existing ones."""
@@ -188,9 +225,9 @@ class PostgresLedger(SqlLedger):
             # Two runs that both find an empty database would make everything twice.
             self._sql("select pg_advisory_xact_lock(?)", lock_key(""))
             if self.exists():
+                check_rights(self._database, self.schema, WRITING)
                 self._check_version()
                 if (self.fact("schema"), self.fact("postgres")) == (str(SCHEMA_VERSION), LAYOUT):
-                    self._check_rights()
                     return
             elif self._database.one("select count(*) from pg_tables where schemaname = %s", (short(self.schema),)):
                 raise TargetError(
@@ -311,24 +348,6 @@ class PostgresLedger(SqlLedger):
         self._sql(f"alter table {{t}}partitions add column standing text generated always as ({STANDING}) stored")
         nullable = ", ".join(f"alter column {name} drop not null" for name in ("came", "went", "changed"))
         self._sql(f"alter table {{t}}restatements {nullable}")
-
-    def _check_rights(self) -> None:
-        """Check, before the first request, that this user may write the tables that every delivery writes."""
-        closed = self._database.run(
-            "select relname from pg_class c join pg_namespace n on n.oid = relnamespace "
-            "where nspname = %s and relname = any(%s) "
-            "and not (has_table_privilege(c.oid, 'insert') and has_table_privilege(c.oid, 'update') "
-            "and has_table_privilege(c.oid, 'delete')) order by relname",
-            (short(self.schema), list(_WRITTEN)),
-        ).fetchall()
-        if closed:
-            names = ", ".join(name for (name,) in closed)
-            user = self._database.one("select current_user")
-            raise TargetError(
-                f"{self._database.place}: {user} may read the ledger and not write it "
-                f"({names} in the schema {self.schema}). Its owner must run: grant select, insert, update, delete on "
-                f"all tables in schema {quoted(self.schema)} to {quoted(user)}; or name another user."
-            )
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Any:
         # A text of Postgres cannot hold NUL; what is masked or shown here may.

@@ -53,6 +53,7 @@ from penstock_plugins.postgres.tables import (
     Place,
     Table,
     Tables,
+    check_readable,
     day_index_advice,
     located,
 )
@@ -109,6 +110,7 @@ class PostgresSink:
         database = Database(self.dsn, application=f"penstock {run_id} on {socket.gethostname()} ({os.getpid()})")
         try:
             with database.explained():
+                database.check_writable()
                 wait_ms = self.lock_wait_ms
                 if part is not None and division_of(database, self.ledger_schema, source) == part.division:
                     wait_ms *= PARTS_WAIT
@@ -143,7 +145,8 @@ class PostgresSink:
     def open_readonly(self, source: str) -> "PostgresTarget | None":
         database = Database(self.dsn, application="penstock (looking)", readonly=True)
         try:
-            ledger = self._ledger(database)
+            with database.explained():
+                ledger = self._ledger(database)
             if ledger is None:
                 database.close()
                 return None
@@ -220,12 +223,12 @@ class PostgresTarget:
     def settle(self) -> None:
         """
         Delete the ledger rows of tables that were dropped or emptied, so that their partitions are read again. For an
-        existing table that is not recognised they are kept: :meth:`check` refuses it.
+        existing table that is not recognised, or that this user may not read, they are kept: :meth:`check` refuses it.
         """
         with self.database.explained(), self.database.transaction():
             for known in self.ledger.known(self.source):
                 found = located(self.database, self.source, known)
-                if found is not None and (not found.ours or self._holds_rows(found)):
+                if found is not None and (not found.ours or not found.readable or self._holds_rows(found)):
                     continue
                 lost = [
                     partition
@@ -296,6 +299,8 @@ class PostgresTarget:
             if not self._there:
                 for known in self.ledger.known(self.source):
                     found = located(self.database, self.source, known)
+                    if found is not None and found.ours:
+                        check_readable(self.database, found)
                     self._there[known.stream] = found is not None and (not found.ours or self._holds_rows(found))
         return all(self._there.get(stream, False) for stream in streams if _rows_in(entry, stream))
 

@@ -444,12 +444,16 @@ def _elsewhere(layout: Layout, known: Known, place: Place) -> str:
 
 
 class Located(NamedTuple):
-    """The present place of a table that penstock made. ``ours``: it is recognised; ``shared``: by several sources."""
+    """
+    The present place of a table that penstock made. ``ours``: it is recognised; ``shared``: by several sources;
+    ``readable``: this user may read it.
+    """
 
     oid: int
     sql: str
     ours: bool
     shared: bool
+    readable: bool
 
 
 def located(database: Database, source: str, known: Known) -> Located | None:
@@ -459,17 +463,30 @@ def located(database: Database, source: str, known: Known) -> Located | None:
     rows = database.run(
         "select c.oid::bigint, n.nspname::text, c.relname::text, coalesce(obj_description(c.oid, 'pg_class'), ''), "
         "exists (select from pg_attribute where attrelid = c.oid and attname = %s and not attisdropped), "
+        "has_schema_privilege(n.oid, 'usage') and has_table_privilege(c.oid, 'select'), "
         "(n.nspname, c.relname) = (%s, %s) as here from pg_class c join pg_namespace n on n.oid = c.relnamespace "
         "where c.relkind in ('r', 'p') and ((n.nspname, c.relname) = (%s, %s) or c.oid = %s::bigint::oid) "
         "order by here desc",
         (SOURCE_COLUMN, *(short(known.schema), short(known.table)) * 2, known.oid),
     ).fetchall()
-    for oid, schema, table, comment, shared, here in rows:
+    for oid, schema, table, comment, shared, readable, here in rows:
         marked = is_marked(comment, source, known.stream, shared=shared)
         if here or marked:
             sql = f"{_as_sql(schema)}.{_as_sql(table)}".replace("%", "%%")
-            return Located(oid=oid, sql=sql, ours=marked or oid == known.oid, shared=shared)
+            ours = marked or oid == known.oid
+            return Located(oid=oid, sql=sql, ours=ours, shared=shared, readable=readable)
     return None
+
+
+def check_readable(database: Database, found: Located) -> None:
+    """Raises TargetError if this user may not read the table, with the statements that grant it."""
+    if not found.readable:
+        user = database.one("select current_user::text")
+        role, schema = _as_sql(user), found.sql.partition('".')[0] + '"'
+        raise TargetError(
+            f"{database.place}: {user} may not read the table {found.sql}. Its owner must run: grant usage on schema "
+            f"{schema} to {role}; grant select on {found.sql} to {role}; or name another user."
+        )
 
 
 def _taken(layout: Layout, place: Place, source: str, other: Known, seen: Seen) -> str:

@@ -13,7 +13,7 @@ from penstock import Discrepancy, LedgerEntry
 
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.ledger import Known
-from penstock_plugins.postgres.tables import SOURCE_COLUMN, Located, located
+from penstock_plugins.postgres.tables import SOURCE_COLUMN, Located, check_readable, located
 
 
 @frozen(kw_only=True)
@@ -38,6 +38,7 @@ def verified(
             if _rows_of(entry, known):
                 yield Discrepancy(partition=entry.partition, what=f"the table {known.schema}.{known.table} is gone")
         return
+    check_readable(database, found)
     columns = tuple(name for name, _ in entries[0].partition.values) if entries else ()
     there = {
         name
