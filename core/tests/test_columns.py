@@ -77,6 +77,24 @@ def test_values_of_reporting_apis_are_read_as_declared() -> None:
     assert sums(decoded.batch) == {"amount[EUR]": Decimal("12.50"), "amount[USD]": Decimal("-3.1"), "amount[]": 0}
 
 
+def test_words_for_no_amount_are_no_currency_either() -> None:
+    """
+    A report that writes ``--`` for an amount writes it for its currency, too.
+    """
+
+    @record(null=("--",), number="1.234,5")
+    class Cost:
+        cost: Decimal | None = money("cost", currency="unit")
+        fee: Decimal | None = money("fee", currency="fee_unit", null=("n/a",))
+
+    assert [(one.name, one.null) for one in columns_of(Cost)] == [
+        ("cost", ("--",)),
+        ("cost_currency", ("--",)),
+        ("fee", ("n/a",)),
+        ("fee_currency", ("n/a",)),
+    ]
+
+
 def test_money_uses_the_column_that_reads_its_currency() -> None:
     """
     Where the class reads the currency's member itself, no column is added; other names and places are declared.

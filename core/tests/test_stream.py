@@ -8,7 +8,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from penstock import (
     OpenFor,
     Parent,
@@ -121,6 +121,24 @@ def test_the_columns_of_a_parent_row_are_filled_in_and_stamped():
 
     assert request.url == "https://shop.example/v1/%2E%2E/orders/7"
     assert request.columns == {"shop": ".."}
+
+
+def test_times_are_numbers_since_1970_where_the_form_states_it():
+    """
+    In a JSON body they are numbers, in a parameter text; milliseconds and seconds, in UTC, never rounded up.
+    """
+    at = datetime(2026, 3, 1, 0, 0, 0, 999_900, tzinfo=ZoneInfo("America/Los_Angeles"))
+    stream = a_stream(
+        path="/orders",
+        params={"from": "{start:epoch_s}"},
+        json={"variables": {"from": "{start:epoch_ms}", "text": "after {start:epoch_s}"}},
+    )
+
+    (request,) = stream.first_requests(SETTINGS, evolve(DAY, start=at))
+
+    assert request.params == (("from", "1772352000"),)
+    assert request.body is not None
+    assert json.loads(request.body) == {"variables": {"from": 1772352000999, "text": "after 1772352000"}}
 
 
 def test_a_body_is_made_of_templates():

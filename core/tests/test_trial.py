@@ -10,7 +10,7 @@ from attrs import frozen
 from penstock._cli import main
 from penstock._plan.trial import problems_of
 from penstock._plugins.registry import Registry
-from penstock.connector import Connector, ConnectorPlugin, Sandbox, SourceSettings, Stream, setting
+from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, SourceSettings, Stream, setting
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.model import Request, Response, Slice
@@ -83,7 +83,12 @@ def one(settings: AcmeSettings, slice_: Slice) -> Any:
     return Request(url=f"{settings.base_url}/clicks", columns={"day": slice_.days and slice_.since, "site": "a"})
 
 
-def acme(settings: Mapping[str, Any] | None = None, fields: Mapping[str, Any] | None = None, **stream: Any) -> Registry:
+def acme(
+    settings: Mapping[str, Any] | None = None,
+    fields: Mapping[str, Any] | None = None,
+    others: Iterable[Stream] = (),
+    **stream: Any,
+) -> Registry:
     declared: dict[str, Any] = {
         "name": "clicks",
         "summary": "",
@@ -100,7 +105,7 @@ def acme(settings: Mapping[str, Any] | None = None, fields: Mapping[str, Any] | 
         make=lambda base_url, today: lambda request: None,  # type: ignore[arg-type,return-value]
         settings={"account_ids": ["17"]} if settings is None else settings,
     )
-    streams = (Stream(**{**declared, **stream}),)
+    streams = (Stream(**{**declared, **stream}), *others)
     connector = Connector(
         name="acme", summary="", settings=AcmeSettings, streams=streams, sandbox=sandbox, **(fields or {})
     )
@@ -162,6 +167,40 @@ def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], outp
 
     assert registry.broken() == ()
     assert any(problem.startswith("stream clicks: ") and output in problem for problem in problems_of(registry, "acme"))
+
+
+@record()
+class Order:
+    id: str
+
+
+@record()
+class Line:
+    order_id: str = added()
+    number: int
+
+
+def a_child(**parent: Any) -> dict[str, Any]:
+    """The fields of a child by a path, whose record class adds ``order_id``."""
+    own = {"kind": "snapshot", "key": ("order_id", "number"), "account": None, "day": None, "requests": None}
+    orders = Stream(name="orders", record=Order, kind="snapshot", key="id", path="/orders")
+    declared = Parent(stream="orders", columns=("id",), **parent)
+    return {**own, "record": Line, "path": "/lines", "parent": declared, "others": [orders]}
+
+
+def test_a_column_that_no_row_of_the_parent_fills_is_named() -> None:
+    """
+    The column has another name than the parent's; links gives it this name. Links that need a real row are not tried.
+    """
+
+    def needs_a_slug(row: Mapping[str, Any]) -> Iterable[Mapping[str, Any]]:
+        return [{"slug": row["id"].split("/")[1]}]
+
+    (problem,) = problems_of(acme(**a_child()), "acme")
+    assert problem.startswith("stream clicks: nothing fills the column order_id")
+    assert 'write links=lambda row: [{"order_id": row["id"]}] in Parent(...)' in problem
+    assert problems_of(acme(**a_child(links=lambda row: [{"order_id": row["id"]}])), "acme") == []
+    assert problems_of(acme(**a_child(links=needs_a_slug)), "acme") == []
 
 
 def test_settings_of_a_sandbox_that_its_class_refuses_are_named() -> None:

@@ -11,7 +11,7 @@ import ipaddress
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
 from functools import cached_property
@@ -45,10 +45,25 @@ def placeholders(template: str) -> list[str]:
 def fill(template: str, values: Mapping[str, Any]) -> str:
     """
     ``template`` with each ``{name}`` replaced by its value: days and times in ISO 8601, or in the form that follows a
-    colon (``{since:%m/%d/%Y}``). A form of a time that ends with ``Z`` is written in UTC. KeyError for an unknown name,
-    MissingValueError for a value of None.
+    colon (``{since:%m/%d/%Y}``). A form of a time that ends with ``Z`` is written in UTC; ``{start:epoch_s}`` and
+    ``{start:epoch_ms}`` are seconds and milliseconds since 1970. KeyError for an unknown name, MissingValueError for a
+    value of None.
     """
     return _PLACEHOLDER.sub(lambda place: _text_of(place[1], values[place[1]], place[2] or ""), template)
+
+
+EPOCH_FORMS = {"epoch_s": 1, "epoch_ms": 1000}
+"""The forms of a time in a template that are numbers since 1970, with their units per second."""
+
+
+def placed_forms(template: Any) -> Iterator[tuple[str, str]]:
+    """Name and form of each placeholder in a template or in the texts of a JSON template that has a form."""
+    if isinstance(template, str):
+        yield from ((name, form) for name, form in _PLACEHOLDER.findall(template) if form)
+    elif isinstance(template, Mapping):
+        yield from (found for value in template.values() for found in placed_forms(value))
+    elif isinstance(template, (list, tuple)):
+        yield from (found for value in template for found in placed_forms(value))
 
 
 def fill_path(template: str, values: Mapping[str, Any]) -> str:
@@ -94,13 +109,16 @@ def json_placeholders(template: Any, at: str = "json", repeated: bool = False) -
 def fill_json(template: Any, values: Mapping[str, Any], rows: Sequence[Mapping[str, Any]] = ()) -> Any:
     """
     A JSON value with each ``{name}`` in its texts replaced, as :func:`fill` does; braces around anything but a name are
-    left alone. A text that is one name takes the value as it is, a number as a number; a member whose value is then
-    None is left out. A list of one element that names a column of ``rows`` has one element for each row.
+    left alone. A text that is one name takes the value as it is, a number as a number, as ``{start:epoch_ms}`` is; a
+    member whose value is then None is left out. A list of one element that names a column of ``rows`` has one element
+    for each row.
     """
     if isinstance(template, str):
         whole = _JSON_PLACEHOLDER.fullmatch(template)
         if whole is not None and not whole[2] and isinstance(values[whole[1]], _JSON_TYPES):
             return values[whole[1]]
+        if whole is not None and whole[2] in EPOCH_FORMS:
+            return int(_text_of(whole[1], values[whole[1]], whole[2]))
         return _JSON_PLACEHOLDER.sub(lambda place: _text_of(place[1], values[place[1]], place[2] or ""), template)
     if isinstance(template, Mapping):
         made = {name: fill_json(value, values, rows) for name, value in template.items()}
@@ -127,6 +145,8 @@ def _text_of(name: str, value: Any, form: str) -> str:
         raise TypeError("a secret does not belong in a template; the authenticator sends it")
     if isinstance(value, bool):
         return "true" if value else "false"
+    if form in EPOCH_FORMS and isinstance(value, datetime):
+        return str((value - datetime(1970, 1, 1, tzinfo=UTC)) * EPOCH_FORMS[form] // timedelta(seconds=1))
     if isinstance(value, datetime) and value.tzinfo is not None and form.endswith("Z") and not form.endswith("%Z"):
         value = value.astimezone(UTC)
     return format(value, form) if form else value.isoformat() if isinstance(value, datetime) else str(value)

@@ -148,7 +148,7 @@ def money(path: str = "", *, currency: str = "", additive: bool = True, default:
     ``currency`` the currency's, both dotted: ``money("price", currency="currencyCode")``.
 
     The column that reads the currency's member holds the currency; where the class has none, ``<name>_currency`` is
-    added behind the amount.
+    added behind the amount. Words that mean null (``null``) do so in both.
     """
     more["money"] = {"path": path, "currency": currency}
     return _declared(default, {**more, "additive": additive})
@@ -362,7 +362,14 @@ def _join_currency(columns: list[Column], name: str, currency: str) -> None:
         described = f"the currency of {name}"
         columns.insert(
             place + 1,
-            Column(name=holder, type="text", member=currency, path=_steps(currency), description=described),
+            Column(
+                name=holder,
+                type="text",
+                member=currency,
+                path=_steps(currency),
+                description=described,
+                null=columns[place].null,
+            ),
         )
     columns[place] = attrs.evolve(columns[place], unit_of=holder)
 

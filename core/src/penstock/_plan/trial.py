@@ -6,15 +6,17 @@ a wrong result would otherwise appear in the first run.
 """
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from types import FunctionType
 from typing import Any
 
+from attrs import evolve
+
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._plugins.registry import Broken, Registry, describe_error
-from penstock.connector import Stream, place_of
+from penstock.connector import Parent, Stream, place_of
 from penstock.errors import ConfigError, PenstockError
 from penstock.model import Request, Response, Slice
 from penstock.protocols import Named, Unsigned, checked_state
@@ -132,10 +134,13 @@ def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     account = next(iter(source.accounts_of(stream) or ()), "1") if stream.account is not None else None
     source = source.for_account(account)
     yield from _of_poller(source, stream)
+    slice_ = _slice(source, stream, account)
     if stream.parent is not None:
-        return  # the rows of its parent are not known
+        if stream.requests is not None or not (rows := _rows_of_parent(stream.parent)):
+            return  # the rows of its parent are not known
+        slice_ = evolve(slice_, parents=tuple(rows))
     try:
-        requests = stream.first_requests(source.settings, _slice(source, stream, account))
+        requests = stream.first_requests(source.settings, slice_)
     except PenstockError as error:
         yield str(error)
     except Exception as error:
@@ -143,6 +148,14 @@ def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     else:
         stamped = set.intersection(*(set(request.columns) for request in requests)) if requests else set()
         yield from _of_added_columns(source, stream, stamped)
+
+
+def _rows_of_parent(parent: Parent) -> list[Mapping[str, Any]]:
+    """What ``links`` makes of a row whose columns are all ``"1"``; none where it needs other values."""
+    try:
+        return list(parent.links(dict.fromkeys(parent.columns, "1")))[:1]
+    except Exception:
+        return []
 
 
 def _slice(source: ConfiguredSource, stream: Stream, account: str | None) -> Slice:
@@ -165,9 +178,13 @@ def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str
         computed = column.derived_of is not None or bool(column.hash_of)
         if not column.added or computed or column.name in filled or (column.nullable and column.name != stream.day):
             continue
+        fill = f'Request(..., columns={{"{column.name}": ...}})'
+        if stream.parent is not None:
+            first = stream.parent.columns[0] if stream.parent.columns else "id"
+            fill = f'links=lambda row: [{{"{column.name}": row["{first}"]}}] in Parent(...)'
         yield (
-            f"nothing fills the column {column.name}, which the provider does not send; write "
-            f'Request(..., columns={{"{column.name}": ...}}), or leave added() out where the provider sends it'
+            f"nothing fills the column {column.name}, which the provider does not send; write {fill}, or leave added() "
+            "out where the provider sends it"
         )
 
 

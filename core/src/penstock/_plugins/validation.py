@@ -27,7 +27,7 @@ from penstock.connector import (
     place_of,
 )
 from penstock.errors import PluginError
-from penstock.model import Kind, json_placeholders, placeholders
+from penstock.model import EPOCH_FORMS, Kind, json_placeholders, placed_forms, placeholders
 from penstock.names import did_you_mean, nearest
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
@@ -379,6 +379,8 @@ def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
         named += json_placeholders(stream.json)
         if not stream.path or stream.requests is not None:
             yield "json is the body of the request that path names; write path=, and no requests="
+    for what, template in (("path", stream.path), ("params", stream.params), ("json", stream.json)):
+        yield from (f"{what} names {{{name}:{form}}}, {wrong}" for name, form, wrong in _wrong_forms(template))
     if parent is not None and stream.path and parent.per_request != 1:
         own = [(what, repeated) for what, name, repeated in named if name in parent.columns]
         if not own or not all(repeated for _, repeated in own):
@@ -404,6 +406,18 @@ def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
             meant = did_you_mean(name, known)
             blanks = f" Braces of the provider's own have blanks: {{ {name} }}." if what.startswith("json") else ""
             yield f"{what} names {{{name}}}, which is no value of a request.{meant}{blanks}".rstrip(".")
+
+
+def _wrong_forms(template: Any) -> Iterator[tuple[str, str, str]]:
+    """Name and form of the days and times of a template that would not be written as meant, and what to write."""
+    for name, form in placed_forms(template):
+        if form in EPOCH_FORMS and name in ("since", "until"):
+            moment = {"since": "start", "until": "end"}[name]
+            yield name, form, f"which is a day and no time; write {{{moment}:{form}}}"
+        elif name in ("since", "until", "start", "end") and form not in EPOCH_FORMS and "%" not in form:
+            examples = ["%Y-%m-%d"] if name in ("since", "until") else ["%Y-%m-%dT%H:%M:%S", *EPOCH_FORMS]
+            meant = " or ".join(f"{{{name}:{example}}}" for example in examples)
+            yield name, form, f"whose form has no % and would be sent as it is; write {meant}"
 
 
 def _no_column(stream: Stream, name: str, known: Iterable[str]) -> str:
