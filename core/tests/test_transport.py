@@ -19,7 +19,7 @@ import pytest
 from penstock._fetch import transport as transport_module
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.origin import Boundary, absolute, split
-from penstock._fetch.transport import Transport, decompressed
+from penstock._fetch.transport import Bound, Transport, decompressed
 from penstock._util.clock import Clock
 from penstock.errors import (
     BoundExceededError,
@@ -352,7 +352,7 @@ def test_gzip_bomb_is_unpacked_up_to_the_bound_only() -> None:
     tracemalloc.start()
     try:
         with pytest.raises(Exception, match="when decompressed"):
-            decompressed(bomb, "gzip", 1 << 20)
+            decompressed(bomb, "gzip", Bound(1 << 20))
         peak = tracemalloc.get_traced_memory()[1]
     finally:
         tracemalloc.stop()

@@ -20,12 +20,14 @@ import threading
 import time
 import zlib
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import unquote, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import urllib3
+from attrs import define, field
 from urllib3 import exceptions as failures
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import make_headers, parse_url
@@ -54,7 +56,6 @@ WATCH_S = 0.1  # maximum delay until a deadline takes effect
 BLOCK = 1 << 15  # bytes per read where the length is unknown; http.client holds a list of the chunks of one read
 SPOOL_BYTES = 8 << 20  # a larger body of a report is put into a temporary file
 FILE_START = 1 << 17  # of such a body, what is kept in memory, for messages
-GZIP_BLOCK = 1 << 16  # larger ones are slower: 16 ms instead of 9 for a body that becomes 7 MB
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
@@ -64,6 +65,7 @@ _WRITTEN_HERE = frozenset({"host", "content-length", "transfer-encoding", "conne
 _CARRIED = frozenset({"accept", "accept-language", "content-type", "range"})  # headers that may leave the origin
 
 
+@define(eq=False, repr=False, kw_only=True)
 class Transport:
     """
     An exchange over HTTP/1.1 with keep-alive: request in, whole response out. Safe to call from several threads.
@@ -79,43 +81,46 @@ class Transport:
     StoppedError after :meth:`close` or once the clock was stopped. Any status is an answer: the judge decides on it.
     """
 
-    def __init__(
-        self,
-        *,
-        timeout_s: float,
-        max_body_bytes: int,
-        max_file_bytes: int | None = None,
-        connections: int,
-        proxy: str | None,
-        ca_file: str | None,
-        allow_http: bool,
-        base_origin: str,
-        origins: Iterable[str] = (),
-        clock: Clock,
-        total_timeout_s: float | None = None,
-    ) -> None:
-        self._timeout_s = timeout_s
-        self._connect_s = min(timeout_s, CONNECT_S)
-        self._total_s = total_timeout_s if total_timeout_s is not None else 10 * timeout_s
-        self._max_body = max_body_bytes
-        self._max_file = max_file_bytes if max_file_bytes is not None else max_body_bytes
-        self._connections = connections
-        self._proxy = proxy
-        self._proxies = {} if proxy else getproxies()
-        self._ca_file = ca_file
-        self._clock = clock
-        self._boundary = Boundary(base_origin, allow_http=allow_http, further=origins)
-        self._pools: dict[tuple[str, str | None], urllib3.PoolManager] = {}
-        self._attempts: set[_Attempt] = set()
-        self._lock = threading.Lock()
-        self._closed = threading.Event()
-        self._watch: threading.Thread | None = None
-        for url in (proxy, *self._proxies.values()):
+    timeout_s: float
+    max_body_bytes: int
+    max_file_bytes: int = field()  # of a report
+    connections: int
+    proxy: str | None
+    ca_file: str | None
+    allow_http: bool
+    base_origin: str
+    origins: Iterable[str] = ()
+    clock: Clock
+    total_timeout_s: float = field()
+    _proxies: dict[str, str] = field(init=False)
+    _boundary: Boundary = field(init=False)
+    _pools: dict[tuple[str, str | None], urllib3.PoolManager] = field(factory=dict, init=False)
+    _attempts: set["_Attempt"] = field(factory=set, init=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+    _closed: threading.Event = field(factory=threading.Event, init=False)
+    _watch: threading.Thread | None = field(default=None, init=False)
+
+    @max_file_bytes.default
+    def _as_any_body(self) -> int:
+        return self.max_body_bytes
+
+    @total_timeout_s.default
+    def _ten_times_as_long(self) -> float:
+        return 10 * self.timeout_s
+
+    def __attrs_post_init__(self) -> None:
+        self._boundary = Boundary(self.base_origin, allow_http=self.allow_http, further=self.origins)
+        self._proxies = {} if self.proxy else getproxies()
+        for url in (self.proxy, *self._proxies.values()):
             _mask_password(url)
+
+    @property
+    def _connect_s(self) -> float:
+        return min(self.timeout_s, CONNECT_S)
 
     def __call__(self, request: Request) -> Response:
         """One attempt. Redirects of a GET or HEAD are followed within the origin; a download's beyond it, too."""
-        deadline = time.monotonic() + self._total_s
+        deadline = time.monotonic() + self.total_timeout_s
         url = sendable(request.full_url)
         origin = self._boundary.origin(request, url, before=self._boundary.base)
         for _ in range(MAX_REDIRECTS + 1):
@@ -166,7 +171,7 @@ class Transport:
                 preload_content=False,
                 decode_content=False,
                 pool_timeout=max(0.01, deadline - time.monotonic()),
-                timeout=urllib3.Timeout(connect=self._connect_s, read=self._timeout_s),
+                timeout=urllib3.Timeout(connect=self._connect_s, read=self.timeout_s),
             )
             return self._response(reply, request, attempt)
         except Exception as error:
@@ -182,14 +187,14 @@ class Transport:
                 self._attempts.discard(attempt)
 
     def _response(self, reply: urllib3.BaseHTTPResponse, request: Request, attempt: "_Attempt") -> Response:
-        received_at = self._clock.now()
+        received_at = self.clock.now()
         coding = reply.headers.get("transfer-encoding")
         if coding is not None and coding.strip().lower() != "chunked":
             raise _NotWholeError("sends its body in a transfer coding that HTTP/1.1 clients need not know")
         if coding is None and "content-length" in reply.headers and reply.length_remaining is None:
             raise _NotWholeError("states a length of its body that is no number")
-        most = self._max_file if request.as_file else self._max_body
-        body = self._spooled(reply, most) if request.as_file else self._body(reply, most)
+        bound = Bound(self.max_file_bytes if request.as_file else self.max_body_bytes, request.as_file)
+        body = self._body(reply, bound)
         size = len(body) if isinstance(body, bytes) else body.size
         if attempt.ends_early:
             raise _NotWholeError(f"cut its answer after {size:,} bytes, before its end")
@@ -199,44 +204,20 @@ class Transport:
         measured = any(name in _MEASURES and value.lower() != "identity" for name, value in headers)
         if attempt.was_cut and not measured:  # a body that ends with its connection looks whole
             raise TimeoutError
-        coding = reply.headers.get("content-encoding", "")
-        whole: bytes | Spool
-        if request.as_file:
-            whole = decompressed_file(body, coding, most)
-        else:
-            assert isinstance(body, bytes)
-            whole = decompressed(body, coding, most)
+        whole = decompressed(body, reply.headers.get("content-encoding", ""), bound)
         reply.release_conn()
         kept, file = (whole, None) if isinstance(whole, bytes) else (whole.open().read(FILE_START), whole)
         return Response(
             status=reply.status, headers=headers, body=kept, file=file, received_at=received_at, measured=measured
         )
 
-    def _body(self, reply: urllib3.BaseHTTPResponse, most: int) -> bytes:
-        if reply.length_remaining is not None:
-            if reply.length_remaining > most:
-                raise _TooLargeError(most)
-            return reply.read()  # one call, into one buffer of that size
-        body = io.BytesIO()
-        while part := reply.read(BLOCK):
-            if body.tell() + len(part) > most:
-                raise _TooLargeError(most)
-            body.write(part)
-        return body.getvalue()
-
-    def _spooled(self, reply: urllib3.BaseHTTPResponse, most: int) -> "bytes | Spool":
-        """The body in a temporary file, or in memory where it is small."""
+    def _body(self, reply: urllib3.BaseHTTPResponse, bound: "Bound") -> bytes | Spool:
         length = reply.length_remaining
-        if length is not None and length <= SPOOL_BYTES:
-            return self._body(reply, most)
-        if length is not None and length > most:
-            raise _TooLargeError(most, setting="max_report_mib")
-        spool = Spool()
-        while part := reply.read(BLOCK):
-            if spool.size + len(part) > most:
-                raise _TooLargeError(most, setting="max_report_mib")
-            spool.write(part)
-        return spool.open().read() if spool.size <= SPOOL_BYTES else spool
+        if length is not None and length > bound.most:
+            raise _TooLargeError(bound)
+        if length is not None and (length <= SPOOL_BYTES or not bound.as_file):
+            return reply.read()  # one call, into one buffer of that size
+        return _collected(iter(partial(reply.read, BLOCK), b""), bound)
 
     def _headers(self, request: Request, origin: str) -> dict[str, str]:
         headers = {
@@ -256,7 +237,7 @@ class Transport:
         return dict(headers.values())
 
     def _stopping(self) -> PenstockError | None:
-        if self._closed.is_set() or self._clock.stop.is_set():
+        if self._closed.is_set() or self.clock.stop.is_set():
             return StoppedError("stopped while a request was under way; the next run repeats it")
         return None
 
@@ -272,7 +253,7 @@ class Transport:
             return pool
 
     def _new_pool(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
-        options: dict[str, Any] = {"maxsize": self._connections, "block": True}
+        options: dict[str, Any] = {"maxsize": self.connections, "block": True}
         if scheme == "https":
             options["ssl_context"] = self._tls()
         if proxy is None:
@@ -290,7 +271,7 @@ class Transport:
         return pool
 
     def _proxy_for(self, scheme: str, host: str) -> str | None:
-        proxy = self._proxy
+        proxy = self.proxy
         if proxy is None and self._proxies and not is_loopback(host):
             proxy = self._proxies.get(scheme) or self._proxies.get("all")
             if proxy and proxy_bypass(host):
@@ -298,7 +279,7 @@ class Transport:
         return f"http://{proxy}" if proxy and "://" not in proxy else proxy or None
 
     def _tls(self) -> ssl.SSLContext:
-        path = self._ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
+        path = self.ca_file or os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or None
         try:
             folder = path is not None and Path(path).is_dir()
             context = ssl.create_default_context(cafile=None if folder else path, capath=path if folder else None)
@@ -337,15 +318,17 @@ class Transport:
         if stopping := self._stopping():
             return stopping
         if attempt.overdue:
+            times = self.total_timeout_s / self.timeout_s
             return BoundExceededError(
-                f"{host} had not finished its answer after {self._total_s:g} s ({shown(request)}). If it is that slow, "
-                f"raise timeout_s (an attempt may take {self._total_s / self._timeout_s:g} times as long), or request "
-                "fewer days at once."
+                f"{host} had not finished its answer after {self.total_timeout_s:g} s ({shown(request)}). If it is "
+                f"that slow, raise timeout_s (an attempt may take {times:g} times as long), or request fewer days at "
+                "once."
             )
         if isinstance(error, _TooLargeError):
             return BoundExceededError(
-                f"{host} sends more than {error.limit / (1 << 20):g} MiB{error.form} ({shown(request)}). If that is "
-                f"right, raise {error.setting} or request fewer days at once."
+                f"{host} sends more than {error.bound.most / (1 << 20):g} MiB{error.form} ({shown(request)}). If that "
+                f"is right, raise {'max_report_mib' if error.bound.as_file else 'max_body_mib'} or request fewer days "
+                "at once."
             )
         if isinstance(error, failures.SSLError):
             cause = error.args[0] if error.args else None
@@ -379,7 +362,7 @@ class Transport:
             case failures.ConnectTimeoutError():
                 return f"did not take a connection within {self._connect_s:g} s; {check}"
             case failures.ReadTimeoutError() | TimeoutError():
-                return f"sent nothing for {self._timeout_s:g} s (timeout_s)"
+                return f"sent nothing for {self.timeout_s:g} s (timeout_s)"
             case failures.EmptyPoolError():
                 return "was not requested, since no connection became free; lower concurrency"
             case failures.InvalidHeader():
@@ -410,12 +393,19 @@ class Transport:
 # --- extensions of urllib3 ------------------------------------------------------------------------------------------
 
 
-class _TooLargeError(Exception):
-    """The body is larger than ``limit`` bytes, which ``setting`` bounds; ``form``: in which form, if not as sent."""
+class Bound(NamedTuple):
+    """The most bytes of a body. ``as_file``: of a report, which may be put into a file."""
 
-    def __init__(self, limit: int, form: str = "", *, setting: str = "max_body_mib") -> None:
-        self.limit, self.form, self.setting = limit, form, setting
-        super().__init__(f"more than {limit} bytes{form}")
+    most: int
+    as_file: bool = False
+
+
+class _TooLargeError(Exception):
+    """The body is larger than its bound; ``form``: in which form, if not as sent."""
+
+    def __init__(self, bound: Bound, form: str = "") -> None:
+        self.bound, self.form = bound, form
+        super().__init__(f"more than {bound.most} bytes{form}")
 
 
 class _NotWholeError(Exception):
@@ -579,53 +569,31 @@ def _mask_password(proxy: str | None) -> None:
         Secret(unquote(password))
 
 
-def decompressed(body: bytes, coding: str, limit: int) -> bytes:
-    """The body without its content coding, with at most ``limit`` bytes in memory."""
-    coding = coding.strip().lower()
-    if not body or coding in ("", "identity"):
-        return body
-    if coding not in ("gzip", "x-gzip"):
-        raise _NotWholeError("compresses its answer in a way that the request did not allow")
-    parts, size, at = [], 0, 0
-    view = memoryview(body)
-    member = zlib.decompressobj(31)
-    while at < len(view):
-        if member.eof:
-            if not body[at : at + GZIP_BLOCK].strip(b"\0"):  # padding is allowed
-                at += GZIP_BLOCK
-                continue
-            member = zlib.decompressobj(31)
-        block = view[at : at + GZIP_BLOCK]
-        try:
-            part = member.decompress(block, limit - size + 1)
-        except zlib.error:
-            raise _NotWholeError("sent a gzip body that is damaged") from None
-        at += len(block) - len(member.unused_data)
+def _collected(parts: Iterable[bytes], bound: Bound, form: str = "") -> bytes | Spool:
+    """The parts together: in memory, or of a large report in a temporary file."""
+    whole: io.BytesIO | Spool = Spool() if bound.as_file else io.BytesIO()
+    size = 0
+    for part in parts:
         size += len(part)
-        if size > limit:
-            raise _TooLargeError(limit, " when decompressed")
-        parts.append(part)
-    if not member.eof:
-        raise _NotWholeError("cut its gzip body")
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+        if size > bound.most:
+            raise _TooLargeError(bound, form)
+        whole.write(part)
+    if isinstance(whole, Spool):
+        return whole if size > SPOOL_BYTES else whole.open().read()
+    return whole.getvalue()
 
 
-def decompressed_file(body: bytes | Spool, coding: str, limit: int) -> bytes | Spool:
-    """The same of a body that may be in a file; what is decompressed is in one, however small the body is."""
+def decompressed(body: bytes | Spool, coding: str, bound: Bound) -> bytes | Spool:
+    """The body without its content coding."""
     coding = coding.strip().lower()
     if not body or coding in ("", "identity"):
         return body
     if coding not in ("gzip", "x-gzip"):
         raise _NotWholeError("compresses its answer in a way that the request did not allow")
-    whole = Spool()
     try:
         with gzip.open(io.BytesIO(body) if isinstance(body, bytes) else body.open()) as packed:
-            while part := packed.read(BLOCK):
-                if whole.size + len(part) > limit:
-                    raise _TooLargeError(limit, " when decompressed", setting="max_report_mib")
-                whole.write(part)
+            return _collected(iter(partial(packed.read, BLOCK), b""), bound, " when decompressed")
     except EOFError:
         raise _NotWholeError("cut its gzip body") from None
     except (gzip.BadGzipFile, zlib.error):
         raise _NotWholeError("sent a gzip body that is damaged") from None
-    return whole
