@@ -22,7 +22,6 @@ from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
-from penstock.connector import Stream
 from penstock.errors import ParkedError
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Named, Refuse, Retry, Skip, Unsigned, Verdict
@@ -136,9 +135,7 @@ class SourceClient:
 
     def exchange_for(self, account: str | None) -> SignedExchange:
         """The exchange that signs for this account: with its own credentials, if its table has any."""
-        exchange = self._retrying_for(account).exchange
-        assert isinstance(exchange, SignedExchange)
-        return exchange
+        return self._retrying_for(account).exchange
 
     def _retrying_for(self, account: str | None) -> Retrying:
         whose = self.source.credentials_of(account)
@@ -167,8 +164,7 @@ class SourceClient:
             return outcome
         if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
             self._answered.add(self.source.credentials_of(call.account))
-        if call.stream is not None:
-            self.report.count(self.source.name, call.stream.name, bytes=response.size)
+        self._count(call, bytes=response.size)
         if call.digest and isinstance(outcome.verdict, Accept):
             return outcome._replace(digest=digest_of(outcome.answer))
         return outcome
@@ -182,14 +178,7 @@ class SourceClient:
 
         try:
             self.check_not_parked()
-            as_file = getattr(call.read, "reads_files", False)
-            response, verdict, answer = self._retrying_for(call.account)(
-                evolve(call.request, as_file=True) if as_file else call.request,
-                judge,
-                partial(self._again, call.request, call.stream),
-                partial(self._sending, call.stream),
-                partial(self._ended, call),
-            )
+            response, verdict, answer = self._sent(self._retrying_for(call.account), call, judge)
         except ParkedError as error:
             if self._parked is None and self.others is not None:
                 self.others.parked(self.source.name, error)
@@ -201,8 +190,16 @@ class SourceClient:
 
     def _replayed(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """The verdict on a recorded response, which counts as one request."""
-        self._sending(call.stream)
+        self._sending(call)
         return self._judged(call, response)
+
+    def _sent(
+        self, retrying: Retrying, call: Call, judge: Callable[[Response], tuple[Verdict, Answer]]
+    ) -> tuple[Response, Accept | Refuse | Skip, Answer]:
+        request = evolve(call.request, as_file=True) if getattr(call.read, "reads_files", False) else call.request
+        return retrying(
+            request, judge, partial(self._again, call), partial(self._sending, call), partial(self._ended, call)
+        )
 
     def close(self) -> None:
         self._transport.close()
@@ -223,14 +220,7 @@ class SourceClient:
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         retrying = evolve(self._retrying)  # unsigned, and without a proven grant
-        call = Call(request=request, read=None)
-        response, _, _ = retrying(
-            request,
-            partial(self._judged_login, request),
-            partial(self._again, request, None),
-            on_end=partial(self._ended, call),
-        )
-        return response
+        return self._sent(retrying, Call(request=request, read=None), partial(self._judged_login, request))[0]
 
     def _judged_login(self, request: Request, response: Response) -> tuple[Verdict, Answer]:
         title = self.source.connector.title
@@ -239,11 +229,14 @@ class SourceClient:
             verdict = Refuse(verdict.error)
         return verdict, answer
 
-    def _sending(self, stream: Stream | None) -> None:
+    def _sending(self, call: Call) -> None:
         """Count a request before it leaves: whether a response comes is not known yet."""
         self.check_not_parked()
-        if stream is not None:
-            self.report.count(self.source.name, stream.name, requests=1)
+        self._count(call, requests=1)
+
+    def _count(self, call: Call, **more: int) -> None:
+        if call.stream is not None:
+            self.report.count(self.source.name, call.stream.name, **more)
 
     def _ended(self, call: Call, response: Response | None, seconds: float) -> None:
         """Report an attempt of a request; without a response, its error is that of a retry or of a partition."""
@@ -274,11 +267,10 @@ class SourceClient:
         if self._parked is not None:
             raise self._parked
 
-    def _again(self, request: Request, stream: Stream | None, again: Again) -> None:
+    def _again(self, call: Call, again: Again) -> None:
         """Count and report a retry; the error of the last attempt is reported by its reading."""
-        if stream is not None:
-            self.report.count(self.source.name, stream.name, retries=1)
-        self.emit(again.event(self.source.name, stream.name if stream is not None else None, request))
+        self._count(call, retries=1)
+        self.emit(again.event(self.source.name, call.stream.name if call.stream is not None else None, call.request))
 
 
 def digest_of(answer: Answer) -> int | None:

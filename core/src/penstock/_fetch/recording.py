@@ -27,6 +27,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock import __version__
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import Judged
 from penstock._fetch.masking import Fields, Masking, replaced_json, text_of
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._fetch.transport import FILE_START, SPOOL_BYTES
@@ -34,15 +35,14 @@ from penstock._util.files import write_json
 from penstock.connector import OpenFor, Stream, keys_of
 from penstock.envelope import GZIP, utf8_body
 from penstock.errors import BrokenBodyError, ProviderError, SinkError, TransportError, UsageError
-from penstock.model import Answer, Request, Response
-from penstock.protocols import Refuse, Retry, Verdict
+from penstock.model import Request, Response
+from penstock.protocols import Refuse, Retry
 from penstock.redact import MASK, Secret, mask, mask_json
 
 MANIFEST = "recording.json"
 FORMAT = 1
 
 Send = Callable[[], Outcome]
-Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 
 _CREDENTIALS = frozenset(  # headers
     {

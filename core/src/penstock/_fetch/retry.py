@@ -11,10 +11,12 @@ import threading
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 from attrs import define, evolve, field, frozen
 
+from penstock._fetch.auth import SignedExchange
+from penstock._fetch.rate_limit import RateLimit
 from penstock._util.clock import Clock
 from penstock.errors import (
     BoundExceededError,
@@ -268,28 +270,14 @@ class Again(NamedTuple):
         }
 
 
-class Signing(Protocol):
-    """The exchange below: signs and sends one attempt."""
+class _Attempt(NamedTuple):
+    """One attempt: its response, the verdict on it, and the grant and the skew with which it was signed."""
 
-    def __call__(self, request: Request) -> Response: ...
-
-    @property
-    def current(self) -> Grant | None: ...
-
-    def renew(self, used: Grant | None) -> None: ...
-
-    @property
-    def skew(self) -> timedelta: ...
-
-    def correct_clock(self, response: Response, used: timedelta) -> bool: ...
-
-
-class Pacing(Protocol):
-    """The source's rate limit."""
-
-    def wait_turn(self) -> None: ...
-
-    def cool_down(self, seconds: float) -> None: ...
+    response: Response | None
+    verdict: Verdict
+    answer: Answer
+    grant: Grant | None
+    skew: timedelta
 
 
 @define(eq=False, repr=False)
@@ -298,9 +286,9 @@ class Retrying:
     An exchange that ends with a verdict other than Retry, or raises the error of the last one.
     """
 
-    exchange: Signing
+    exchange: SignedExchange
     policy: RetryPolicy
-    rate_limit: Pacing
+    rate_limit: RateLimit
     budget: Budget
     source: str = ""
     random_fraction: Callable[[], float] = random.random
@@ -321,36 +309,22 @@ class Retrying:
         attempts = Attempts(policy=self.policy)
         expired: Grant | None = None
         while True:
-            self.rate_limit.wait_turn()
-            grant, skew = self.exchange.current, self.exchange.skew
-            response, verdict = None, None
-            try:
-                if expired is not None:
-                    self.exchange.renew(expired)
-                    grant, expired = self.exchange.current, None
-                on_send()
-                began = self.budget.clock.monotonic()
-                try:
-                    response = self.exchange(request)
-                finally:
-                    on_end(response, self.budget.clock.monotonic() - began)
-                self.budget.responded(self.source)
-                verdict, answer = judge(response)
-            except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
-                verdict = Retry(failed)
-            grant = grant or self.exchange.current  # the first attempt of all logged in itself
+            one = self._attempt(request, judge, expired, on_send, on_end)
+            response, verdict = one.response, one.verdict
+            expired = expired if self.exchange.current is expired else None  # the login may have failed
             if response is not None and not isinstance(verdict, Retry):
-                self._proven = self._proven if isinstance(verdict, Refuse) else grant
-                return response, verdict, answer
+                self._proven = self._proven if isinstance(verdict, Refuse) else one.grant
+                return response, verdict, one.answer
             assert isinstance(verdict, Retry)
+            proven = one.grant is self._proven
             step, attempts = attempts.after(
-                verdict, response, grant=grant, proven=grant is self._proven, random_fraction=self.random_fraction()
+                verdict, response, grant=one.grant, proven=proven, random_fraction=self.random_fraction()
             )
             match step:
                 case Renew():
-                    expired = grant
+                    expired = one.grant
                     on_retry(Again(error=verdict.error, pause_s=0.0, renewed=True))
-                case CorrectClock() if response is not None and self.exchange.correct_clock(response, skew):
+                case CorrectClock() if response is not None and self.exchange.correct_clock(response, one.skew):
                     on_retry(Again(error=verdict.error, pause_s=0.0, renewed=True))
                 case Wait(seconds, cool_down_s) if self.budget.take(self.source):
                     if cool_down_s is not None:
@@ -363,3 +337,33 @@ class Retrying:
                     if response is None:
                         self.budget.gave_up(self.source)
                     raise verdict.error
+
+    def _attempt(
+        self,
+        request: Request,
+        judge: Callable[[Response], tuple[Verdict, Answer]],
+        expired: Grant | None,
+        on_send: Callable[[], None],
+        on_end: Callable[[Response | None, float], None],
+    ) -> _Attempt:
+        """Make one attempt when its turn has come; ``expired``: the grant to renew first."""
+        self.rate_limit.wait_turn()
+        grant, skew = self.exchange.current, self.exchange.skew
+        response, answer = None, Answer()
+        verdict: Verdict
+        try:
+            if expired is not None:
+                self.exchange.renew(expired)
+                grant = self.exchange.current
+            on_send()
+            began = self.budget.clock.monotonic()
+            try:
+                response = self.exchange(request)
+            finally:
+                on_end(response, self.budget.clock.monotonic() - began)
+            self.budget.responded(self.source)
+            verdict, answer = judge(response)
+        except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
+            verdict = Retry(failed)
+        # The first attempt of all logged in itself.
+        return _Attempt(response, verdict, answer, grant or self.exchange.current, skew)
