@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import evolve
+from penstock._fetch.scheduler import Call
 from penstock._fetch.verdict import RETRIED_STATUSES, by_status, judged
 from penstock.envelope import Envelope
 from penstock.errors import (
@@ -28,7 +29,8 @@ LISTED = Envelope(items="data", head=("status",))
 
 
 def output(response: Response, **more: Any) -> tuple[Verdict, Answer]:
-    return judged("shop", REQUEST, response, **{"read": LISTED, "judges": (), **more})
+    judges = more.pop("judges", ())
+    return judged("shop", Call(REQUEST, more.pop("read", LISTED), **more), response, judges)
 
 
 @pytest.mark.parametrize("status", [200, 201, 204, 206])
@@ -160,7 +162,7 @@ def test_an_answer_that_is_not_ready_is_requested_again():
     assert isinstance(verdict, Retry)
     assert isinstance(verdict.error, NotReadyError)
     assert output(a_response(b"", status=202), lenient=True)[0] == Accept()
-    assert judged("shop", REQUEST, a_response(status=202), read=None, judges=())[0] == Accept()
+    assert output(a_response(status=202), read=None)[0] == Accept()
 
 
 def test_no_content_is_no_records():
@@ -277,6 +279,6 @@ def test_a_download_needs_no_new_token():
     request = Request(url="http://localhost/file", credentials=False)
     refusal = Retry(AuthenticationError("expired link"), renew=True)
 
-    verdict, _ = judged("shop", request, a_response(status=403), read=None, judges=(lambda r, a: refusal,))
+    verdict, _ = judged("shop", Call(request, None), a_response(status=403), (lambda r, a: refusal,))
 
     assert verdict == Refuse(refusal.error)

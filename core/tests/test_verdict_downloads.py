@@ -5,6 +5,7 @@ The judge of an answer that no token was sent for.
 from datetime import UTC, datetime
 
 import pytest
+from penstock._fetch.scheduler import Call
 from penstock._fetch.verdict import judged
 from penstock.errors import RefusedError
 from penstock.model import Answer, Request, Response
@@ -22,10 +23,9 @@ def test_a_new_token_is_tried_only_where_one_is_sent(credentials: bool, verdict:
 
     output, _ = judged(
         "provider",
-        Request(url="https://provider.example/file", credentials=credentials),
+        Call(Request(url="https://provider.example/file", credentials=credentials), read=None),
         Response(status=403, received_at=datetime(2026, 3, 1, tzinfo=UTC)),
-        read=None,
-        judges=[judge],
+        [judge],
     )
 
     assert type(output) is verdict

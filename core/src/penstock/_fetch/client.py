@@ -206,25 +206,17 @@ class SourceClient:
 
     def _judged(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         connector = self.source.connector
-        return judged(
-            connector.title,
-            call.request,
-            response,
-            read=call.read,
-            judges=judges_of(connector, call.stream, call.request),
-            reason=connector.reason,
-            lenient=call.lenient,
-            account=call.account,
-        )
+        judges = judges_of(connector, call.stream, call.request)
+        return judged(connector.title, call, response, judges, connector.reason)
 
     def _log_in(self, request: Request) -> Response:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         retrying = evolve(self._retrying)  # unsigned, and without a proven grant
-        return self._sent(retrying, Call(request=request, read=None), partial(self._judged_login, request))[0]
+        call = Call(request=request, read=None, lenient=True)
+        return self._sent(retrying, call, partial(self._judged_login, call))[0]
 
-    def _judged_login(self, request: Request, response: Response) -> tuple[Verdict, Answer]:
-        title = self.source.connector.title
-        verdict, answer = judged(title, request, response, read=None, judges=(), lenient=True)
+    def _judged_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
+        verdict, answer = judged(self.source.connector.title, call, response, judges=())
         if isinstance(verdict, Retry) and verdict.renew:
             verdict = Refuse(verdict.error)
         return verdict, answer

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 
 from attrs import evolve
 
+from penstock._fetch.scheduler import Call
 from penstock.connector import Connector, Stream
 from penstock.errors import (
     AuthenticationError,
@@ -29,54 +30,51 @@ RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 
 
 
 def judged(
-    provider: str,
-    request: Request,
-    response: Response,
-    *,
-    read: BodyDecoder | None,
-    judges: Sequence[Judge],
-    reason: Sequence[str] = (),
-    lenient: bool = False,
-    account: str | None = None,
+    provider: str, call: Call, response: Response, judges: Sequence[Judge], reason: Sequence[str] = ()
 ) -> tuple[Verdict, Answer]:
     """
-    The verdict on a response, and the content of its envelope. ``account``: which the request is about.
+    The verdict on a response, and the content of its envelope.
 
-    The judges decide in order, then the HTTP status. 204 means: no records. A request whose accepted answer is broken
-    is repeated, one whose answer is whole and of another format or shape is not; ``lenient`` accepts both.
+    The judges decide in order, then the HTTP status. 204 means: no records. A call whose accepted answer is broken is
+    repeated, one whose answer is whole and of another format or shape is not; a lenient call accepts both.
     """
-    answer: Answer | None = None
-    problem: BrokenBodyError | None = None
-    if response.status == 204:
-        answer = Answer()
-    elif read is not None:
-        try:
-            answer = read(response)
-            if answer.problem:
-                problem = WrongFormatError(answer.problem)
-        except BrokenBodyError as error:
-            problem = error
-        except BoundExceededError as error:
-            return Refuse(error), Answer()
+    request, read = call.request, call.read
+    try:
+        answer, problem = _read(read, response)
+    except BoundExceededError as error:
+        return Refuse(error), Answer()
     verdict = next((found for judge in judges if (found := judge(response, answer)) is not None), None)
     if verdict is None:
-        verdict = by_status(provider, request, response, reason, account)
-        if response.status == 202 and read is not None and not lenient:
+        verdict = by_status(provider, request, response, reason, call.account)
+        if response.status == 202 and read is not None and not call.lenient:
             verdict = Retry(NotReadyError(f"{provider} answered {request} with HTTP 202: the answer is not ready yet"))
     if response.status == 403 and request.credentials:
-        verdict = _forbidden(verdict, account)
+        verdict = _forbidden(verdict, call.account)
     if isinstance(verdict, Retry) and verdict.renew and not request.credentials:
         verdict = Refuse(verdict.error)  # a download carries no token, so a new one cannot help
     if isinstance(verdict, Accept):
         if verdict.answer is not None:
             return verdict, verdict.answer
-        if problem is not None and not lenient:
+        if problem is not None and not call.lenient:
             what = str(problem)
             seen = f"{provider} answered {request} with HTTP {response.status}, but {what[:1].lower()}{what[1:]}"
             if isinstance(problem, WrongFormatError):
                 return Refuse(WrongFormatError(seen)), Answer()
             return Retry(BrokenBodyError(seen)), Answer()
     return verdict, answer or Answer()
+
+
+def _read(read: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:
+    """The content of the envelope, where one is declared and found, and what is wrong with the body."""
+    if response.status == 204:
+        return Answer(), None
+    if read is None:
+        return None, None
+    try:
+        answer = read(response)
+    except BrokenBodyError as error:
+        return None, error
+    return answer, WrongFormatError(answer.problem) if answer.problem else None
 
 
 def _forbidden(verdict: Verdict, account: str | None) -> Verdict:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from types import FunctionType
 from typing import Any
 
+from penstock._fetch.scheduler import Call
 from penstock._fetch.verdict import judged, judges_of
 from penstock.connector import Connector, Stream
 from penstock.model import Pairs, Request, Response
@@ -41,7 +42,7 @@ def verdict_on(
     read: Any = None if isinstance(envelope, (Named, FunctionType)) else envelope
     request = Request(url="https://provider.example/path")
     judges = judges_of(connector, stream, request)
-    return judged(connector.title, request, response, read=read, judges=judges, reason=connector.reason)[0]
+    return judged(connector.title, Call(request, read), response, judges, connector.reason)[0]
 
 
 class ScriptedExchange:
