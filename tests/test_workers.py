@@ -277,7 +277,7 @@ def test_a_failed_worker_shows_no_secret_of_its_own(capfd: pytest.CaptureFixture
         def lost(self, number: int, reason: str) -> None:
             lost.append(reason)
 
-    only = Assignment(number=0, run_id="r", sources=(), order=None)
+    only = Assignment(number=0, run_id="r", sources=(), task=None)
     Processes(1).run([only], many.fail, cast("Any", Office()))
 
     assert lost == ["KeyError: 'token=***'"]

@@ -21,14 +21,14 @@ class Assignment:
     """
     The part of a run for one worker. It can be pickled, holds no secret, and prints none.
 
-    ``number``: of the part; the first is 1. ``sources``: what it reads of. ``order``: for the function that does the
+    ``number``: of the part; the first is 1. ``sources``: what it reads of. ``task``: for the function that does the
     work.
     """
 
     number: int
     run_id: str
     sources: tuple[str, ...]
-    order: Any = field(repr=False, default=None)
+    task: Any = field(repr=False, default=None)
 
 
 class Line(Protocol):

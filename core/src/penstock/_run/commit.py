@@ -11,11 +11,10 @@ from typing import Any
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Emit
 from penstock._plan.planner import PlannedSlice, open_until
 from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts
-from penstock._util.clock import Clock
+from penstock._run.context import RunContext
 from penstock.errors import (
     BrokenBodyError,
     DeadlineReachedError,
@@ -29,7 +28,6 @@ from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
 from penstock.names import nearest
 from penstock.redact import mask
-from penstock.run_report import RunReport
 from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream
 
 LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no record has
@@ -46,11 +44,7 @@ class Delivery:
 
     source: ConfiguredSource
     target: Target
-    clock: Clock
-    report: RunReport
-    emit: Emit
-    started_at: datetime
-    recorded_until: datetime | None = None  # of a run from a recording: when its last answer came
+    context: RunContext
     output_closed: bool = field(default=False, init=False)
     ended_at: datetime | None = field(default=None, init=False)  # when the last slice ended
     _delivered: set[str] = field(factory=set, init=False)  # streams
@@ -95,7 +89,7 @@ class Delivery:
         """
         for entry in entries:
             self._count(entry, PartitionCounts(promised=entry.promised, unread_values=entry.unread_values))
-            self.report.count(self.source.name, entry.partition.stream, planned=int(planned))
+            self.context.report.count(self.source.name, entry.partition.stream, planned=int(planned))
 
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
@@ -103,9 +97,9 @@ class Delivery:
         self._report_lost()
         whole = isinstance(self.target, WholeStream) and self.target.whole_stream
         for name in sorted(self._delivered):
-            counts = self.report.stream(self.source.name, name)
+            counts = self.context.report.stream(self.source.name, name)
             if whole and counts.delivered < counts.planned:
-                self.report.notices.append(
+                self.context.report.notices.append(
                     f"{self.source.name}.{name}: only {counts.delivered} of {counts.planned} partitions were read, and "
                     f"a target that remembers nothing is written whole or not at all: it was left as it was"
                 )
@@ -113,43 +107,43 @@ class Delivery:
             try:
                 self.target.finish(name)
             except PenstockError as error:
-                self.report.error(self.source.name, name, None, error)
-                self.report.count(self.source.name, name, failed=1)
+                self.context.report.error(self.source.name, name, None, error)
+                self.context.report.count(self.source.name, name, failed=1)
 
     def record_run(self) -> None:
         """Record the run in the ledger, for ``penstock status``."""
         if self.target.ledger is None:
             return
-        own = self.report.of_source(self.source.name)
+        own = self.context.report.of_source(self.source.name)
         shown = own.as_dict()
         kept = {"errors": shown["errors"][:ERRORS_KEPT], **({"parked": shown["parked"]} if own.parked else {})}
         record = RunRecord(
-            run_id=self.report.run_id,
+            run_id=self.context.report.run_id,
             source=self.source.name,
-            started_at=self.started_at,
-            finished_at=self.ended_at or self.clock.now(),
+            started_at=self.context.started_at,
+            finished_at=self.ended_at or self.context.clock.now(),
             exit_code=own.exit_code,
             report={**shown["sources"].get(self.source.name, {}), **kept},
         )
         try:
             self.target.ledger.record_run(record)
         except PenstockError as error:
-            self.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
+            self.context.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
 
     def note(self, text: str) -> None:
         """Emit a notice that is no failure."""
-        self.emit({"event": "note", "source": self.source.name, "message": mask(text)})
+        self.context.emit({"event": "note", "source": self.source.name, "message": mask(text)})
 
     def unread(self, stream: str, example: tuple[str, str]) -> None:
         """Values that could not be read: the first one of a stream is reported in a run."""
-        counts = self.report.stream(self.source.name, stream)
+        counts = self.context.report.stream(self.source.name, stream)
         if not counts.unread_example:
             counts.unread_example = ": ".join(example)
             self.note(f"{stream}: a value could not be read ({counts.unread_example}); it is null")
 
     def unknown(self, stream: str, names: tuple[str, ...]) -> None:
         """Report members that the record class does not know, each once per run."""
-        known = self.report.stream(self.source.name, stream).unknown_members
+        known = self.context.report.stream(self.source.name, stream).unknown_members
         fresh = set(names) - known
         if fresh:
             known.update(fresh)
@@ -289,12 +283,12 @@ class Delivery:
         for (stream, name), (day, unknown) in self._absent_on.items():
             first = self._measured_from.get((stream, name))
             if first is not None and first < day and self.target.ledger is not None:
-                self.report.stream(self.source.name, stream).lost.setdefault(name, unknown)
+                self.context.report.stream(self.source.name, stream).lost.setdefault(name, unknown)
 
     def _report_absent(self, result: ReadResult, stream: str) -> None:
         """Report the measures of a slice that no record has: lost ones, and with a note those with a likely name."""
         lost = self._lost(result)
-        counts = self.report.stream(self.source.name, stream)
+        counts = self.context.report.stream(self.source.name, stream)
         counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
         for name in sorted(result.absent - lost):
             near = nearest(name, result.unknown)
@@ -308,15 +302,15 @@ class Delivery:
 
     def _is_newer(self, former: LedgerEntry) -> bool:
         """Whether what was delivered was read after the answers of the recording that this run reads."""
-        if self.recorded_until is None or not former.delivered or former.read_at is None:
+        if self.context.recorded_until is None or not former.delivered or former.read_at is None:
             return False
-        return former.read_at > self.recorded_until
+        return former.read_at > self.context.recorded_until
 
     def _newer(self, partition: Partition) -> None:
-        self.report.count(self.source.name, partition.stream, planned=-1, final=1)
+        self.context.report.count(self.source.name, partition.stream, planned=-1, final=1)
         text = f"{self.source.name}: what was read after the recording stays as it is"
-        if text not in self.report.notices:
-            self.report.notices.append(text)
+        if text not in self.context.report.notices:
+            self.context.report.notices.append(text)
 
     def _entry(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry:
         planned, counts = result.planned, result.partitions[partition].counts
@@ -329,7 +323,7 @@ class Delivery:
             source=self.source.name,
             partition=partition,
             state="delivered",
-            run_id=self.report.run_id,
+            run_id=self.context.report.run_id,
             read_at=result.read_at,
             open_until=None if result.undated or result.provisional else closes,
             fingerprint=planned.fingerprint,
@@ -351,7 +345,7 @@ class Delivery:
     def _count(self, entry: LedgerEntry, count: PartitionCounts) -> None:
         stream = entry.partition.stream
         self._delivered.add(stream)
-        counts = self.report.stream(self.source.name, stream)
+        counts = self.context.report.stream(self.source.name, stream)
         counts.delivered += 1
         counts.records += entry.rows
         counts.rejected += entry.rejected - len(count.derived_rejected)
@@ -361,19 +355,19 @@ class Delivery:
         if count.promised is not None:
             counts.promised = (counts.promised or 0) + count.promised
         for name, rows in entry.derived_rows.items():
-            derived = self.report.stream(self.source.name, name)
+            derived = self.context.report.stream(self.source.name, name)
             derived.records += rows
             derived.planned += 1
             derived.delivered += 1
         for one in count.derived_rejected:
-            self.report.stream(self.source.name, one.stream).rejected += 1
+            self.context.report.stream(self.source.name, one.stream).rejected += 1
 
     def _notify(self, entry: LedgerEntry, former: LedgerEntry | None) -> None:
         partition = entry.partition
         change = restatement(partition, former, entry)
         if change is not None:
-            self.report.stream(self.source.name, partition.stream).restated.append(change)
-        self.emit(
+            self.context.report.stream(self.source.name, partition.stream).restated.append(change)
+        self.context.emit(
             {
                 "event": "partition_delivered",
                 "source": self.source.name,
@@ -394,32 +388,32 @@ class Delivery:
         """Report a failure and record it in the ledger, unless the run itself was ended."""
         if isinstance(error, OutputClosedError):
             self.output_closed = True
-            self.clock.stop.set()
+            self.context.clock.stop.set()
             return
         if isinstance(error, (StoppedError, GeneratorExit)):
             return
         if isinstance(error, ParkedError):
-            if self.source.name not in self.report.parked:
-                self.report.parked[self.source.name] = str(error)
+            if self.source.name not in self.context.report.parked:
+                self.context.report.parked[self.source.name] = str(error)
                 self.note(str(error))
             return
         if isinstance(error, DeadlineReachedError):
-            self.report.deadline = True
+            self.context.report.deadline = True
             return
         if not isinstance(error, PenstockError):
             error = self._defect(error)
         if not hidden:
-            self.report.count(self.source.name, planned.stream.name, failed=len(partitions))
+            self.context.report.count(self.source.name, planned.stream.name, failed=len(partitions))
         for partition in partitions:
             if not hidden and self.target.ledger is not None:
                 try:
-                    self.target.ledger.fail(self.source.name, partition, str(error), self.report.run_id)
+                    self.target.ledger.fail(self.source.name, partition, str(error), self.context.report.run_id)
                 except PenstockError as gone:  # the target is lost: only the report has the failure
                     if str(gone) not in self._unnoted:
                         self._unnoted.add(str(gone))
                         self.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
-            self.report.error(self.source.name, planned.stream.name, partition.as_dict(), error)
-            self.emit(
+            self.context.report.error(self.source.name, planned.stream.name, partition.as_dict(), error)
+            self.context.emit(
                 {
                     "event": "partition_failed",
                     "source": self.source.name,
@@ -435,7 +429,7 @@ class Delivery:
         if not isinstance(error, Exception):
             raise error
         trace = mask("".join(traceback.format_exception(error)))
-        self.emit({"event": "defect", "source": self.source.name, "message": mask(str(error)), "trace": trace})
+        self.context.emit({"event": "defect", "source": self.source.name, "message": mask(str(error)), "trace": trace})
         return PluginError(
             f"{type(error).__name__}: {error}. This is a defect of the connector {self.source.connector.name} or of "
             f"penstock, not of your configuration; --debug shows where."

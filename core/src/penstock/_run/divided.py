@@ -8,7 +8,6 @@ needs one.
 """
 
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
@@ -18,18 +17,17 @@ from attrs import define, evolve, field
 
 from penstock import errors
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.auth import RENEWED_AT, SignedExchange
-from penstock._fetch.client import Emit, SourceClient
-from penstock._fetch.retry import Budget
-from penstock._fetch.scheduler import Scheduler
+from penstock._fetch.auth import RENEWED_AT
+from penstock._fetch.client import SourceClient
 from penstock._plan.division import Division, Unit, unit_of
 from penstock._plan.planner import Job, Plan
-from penstock._run.runner import Member, SourceRun, heard_by_all, run, run_id
+from penstock._run.context import RunContext, deadline_at
+from penstock._run.runner import opened, run_jobs
+from penstock._run.source import SourceRun
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message, Work
 from penstock.errors import (
     AuthenticationError,
-    LockHeldError,
     ParkedError,
     PenstockError,
     StoppedError,
@@ -38,7 +36,7 @@ from penstock.errors import (
 from penstock.model import Partition
 from penstock.protocols import Grant
 from penstock.redact import Secret
-from penstock.run_report import RunReport
+from penstock.run_report import NONE_ALLOWED, RunReport
 from penstock.sinks import Part
 
 STATE_EVERY_S = 0.2
@@ -63,58 +61,22 @@ def run_divided(
     division: Division,
     engine: Engine,
     work: Work,
-    assign: Callable[[str, datetime, int, Sequence[str]], Assignment],
-    *,
-    clock: Clock,
-    deadline_s: float | None = None,
-    strict: bool = False,
-    on_event: Emit = lambda event: None,
+    assign: Callable[[int, Sequence[str]], Assignment],
+    context: RunContext,
 ) -> RunReport:
     """
-    As :func:`penstock._run.runner.run`, by the workers of an engine. ``assign`` makes the assignment of a part: from
-    the run's id, its start, the part's number and the names of the sources that are free.
+    As :func:`penstock._run.runner.run_jobs`, by the workers of an engine. ``assign`` makes the assignment of a part:
+    from its number and the names of the sources that are free.
     """
-    started, now = time.monotonic(), clock.now()
-    report = RunReport(run_id=run_id(now), strict=strict, allowed=jobs[0].allowed)
-    emit = heard_by_all(on_event, [job.source.registry for job in jobs], report.run_id)
-    deadline = None if deadline_s is None else clock.monotonic() + deadline_s
-    budget = Budget(clock, deadline)
-    coordinator = RunCoordinator(
-        clock=clock, deadline=deadline, budget=budget, report=report, emit=emit, holders=division.holders
-    )
-    held: list[LockHeldError] = []
-    try:
-        for job in jobs:
-            part = part_of(report.run_id, None)
-            one = SourceRun(
-                evolve(job, part=part),
-                clock=clock,
-                started_at=now,
-                scheduler=Scheduler(clock, deadline),
-                clients={},
-                budget=budget,
-                report=report,
-                emit=emit,
-            )
-            coordinator.sources[job.source.name] = one
-            if (lock := one.open_or_leave()) is not None:
-                held.append(lock)
-                del coordinator.sources[job.source.name]
-        if held and not coordinator.sources:
-            raise held[0]
-        emit({"event": "run_started", "run_id": report.run_id, "sources": list(coordinator.sources)})
-        assignments = []
-        for number in range(1, division.parts + 1):
-            names = [name for name in coordinator.sources if number in division.holders[name]]
-            if names:
-                coordinator.parts[number] = tuple(names)
-                assignments.append(assign(report.run_id, now, number, names))
-        engine.run(assignments, work, coordinator)
-        coordinator.finish(division)
-        report.seconds = time.monotonic() - started
-    finally:
-        coordinator.close()
-    emit({"event": "run_finished", **report.as_dict()})
+    report = context.report
+    locked = [evolve(job, part=part_of(report.run_id, None)) for job in jobs]
+    with opened(locked, context) as sources:
+        by_name = {one.source.name: one for one in sources}
+        coordinator = RunCoordinator(context=context, division=division, sources=by_name)
+        context.emit({"event": "run_started", "run_id": report.run_id, "sources": list(by_name)})
+        engine.run([assign(*part) for part in coordinator.parts.items()], work, coordinator)
+        coordinator.finish()
+    context.emit({"event": "run_finished", **report.as_dict()})
     return report
 
 
@@ -127,29 +89,27 @@ def part_of(run: str, number: int | None) -> Part:
 class RunCoordinator:
     """See :class:`penstock.engines.Coordinator`."""
 
-    clock: Clock
-    deadline: float | None
-    budget: Budget
-    report: RunReport
-    emit: Emit
-    holders: Mapping[str, tuple[int, ...]]  # source -> its parts
-    sources: dict[str, SourceRun] = field(factory=dict, init=False)  # opened, and so locked
-    parts: dict[int, tuple[str, ...]] = field(factory=dict, init=False)  # part -> its sources
+    context: RunContext
+    division: Division
+    sources: Mapping[str, SourceRun]  # opened, and so locked
+    parts: Mapping[int, tuple[str, ...]] = field(init=False)  # part -> its sources
     _results: dict[int, Message] = field(factory=dict, init=False)
     _lost: dict[int, str] = field(factory=dict, init=False)
     _planned: dict[tuple[str, str], dict[int, tuple[int, int]]] = field(factory=dict, init=False)
     _resting: dict[str, float] = field(factory=dict, init=False)  # source -> until when, on the monotonic clock
     _parked: dict[str, Message] = field(factory=dict, init=False)
-    _clients: dict[str, SourceClient] = field(factory=dict, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    @parts.default
+    def _with_free_sources(self) -> dict[int, tuple[str, ...]]:
+        holders = self.division.holders
+        every = range(1, self.division.parts + 1)
+        found = {number: tuple(name for name in self.sources if number in holders[name]) for number in every}
+        return {number: names for number, names in found.items() if names}
 
     @property
     def over(self) -> bool:
-        return self.clock.stop.is_set() or self._is_late
-
-    @property
-    def _is_late(self) -> bool:
-        return self.deadline is not None and self.clock.monotonic() >= self.deadline
+        return self.context.clock.stop.is_set() or self.context.is_late
 
     # --- what workers send --------------------------------------------------------------------------------------------
 
@@ -159,7 +119,7 @@ class RunCoordinator:
                 self._event(number, dict(message["event"]))
             case "cool_down":
                 with self._lock:
-                    until = self.clock.monotonic() + message["seconds"]
+                    until = self.context.clock.monotonic() + message["seconds"]
                     self._resting[message["source"]] = max(until, self._resting.get(message["source"], 0.0))
             case "parked":
                 with self._lock:
@@ -174,24 +134,25 @@ class RunCoordinator:
                 counts[number] = (event["partitions"], event["final"])
                 event["partitions"] = sum(planned for planned, _ in counts.values())
                 event["final"] = sum(final for _, final in counts.values())
-            source = self.sources[event["source"]].source
-            if source.stream(event["stream"]).account is not None and len(counts) < len(self.holders[source.name]):
+            stream = self.sources[event["source"]].source.stream(event["stream"])
+            if stream.account is not None and len(counts) < len(self.division.holders[event["source"]]):
                 return  # once, when all have planned
-        self.emit(event)
+        self.context.emit(event)
 
     def answer(self, number: int, message: Message) -> Message:
         return self._state() if message["kind"] == "state" else self._grant(message)
 
     def _state(self) -> Message:
         with self._lock:
-            now = self.clock.monotonic()
+            now = self.context.clock.monotonic()
             resting = {source: until - now for source, until in self._resting.items() if until > now}
-            return {"stop": self.clock.stop.is_set(), "resting": resting, "parked": dict(self._parked)}
+            return {"stop": self.context.clock.stop.is_set(), "resting": resting, "parked": dict(self._parked)}
 
     def _grant(self, message: Message) -> Message:
         """A token for a worker. Every worker has the same: the provider may end each former one with a new one."""
         try:
-            exchange = self._exchange(message["source"], message["account"])
+            client = self.context.client(self.sources[message["source"]].source)
+            exchange = client.exchange_for(message["account"])
             current = exchange.current
             if current is not None and message["used"] == current.token.reveal():
                 exchange.renew(current)
@@ -203,15 +164,6 @@ class RunCoordinator:
         life_s = None if renews_in_s is None else max(0.0, renews_in_s) / RENEWED_AT
         return {"token": grant.token.reveal(), "life_s": life_s}
 
-    def _exchange(self, name: str, account: str | None) -> SignedExchange:
-        with self._lock:
-            if name not in self._clients:
-                source: ConfiguredSource = self.sources[name].source
-                self._clients[name] = SourceClient(
-                    source, clock=self.clock, budget=self.budget, report=self.report, emit=self.emit
-                )
-            return self._clients[name].exchange_for(account)
-
     def done(self, number: int, result: Message) -> None:
         self._results[number] = result
 
@@ -220,26 +172,26 @@ class RunCoordinator:
 
     # --- the end ------------------------------------------------------------------------------------------------------
 
-    def finish(self, division: Division) -> None:
+    def finish(self) -> None:
         """Make one report of all parts, and record the run."""
         for _, result in sorted(self._results.items()):
             if "report" in result:
-                self.report.add_part(result["report"])
+                self.context.report.add_part(result["report"])
         for number, names in sorted(self.parts.items()):
             result = self._results.get(number, {})
             if "report" not in result:
                 reason = result.get("failed") or self._lost.get(number, "it sent no result")
-                self._count_lost(division, number, names, str(reason))
-        self.report.interrupted = self.report.interrupted or (
-            self.clock.stop.is_set() and len(self._results) < len(self.parts)
+                self._count_lost(number, names, str(reason))
+        self.context.report.interrupted = self.context.report.interrupted or (
+            self.context.clock.stop.is_set() and len(self._results) < len(self.parts)
         )
         for one in self.sources.values():
             one.delivery.record_run()
 
-    def _count_lost(self, division: Division, number: int, names: Sequence[str], reason: str) -> None:
+    def _count_lost(self, number: int, names: Sequence[str], reason: str) -> None:
         """Report a worker that has no result: what it delivered is in the ledger."""
         if self.over:  # it ended, or was not begun, before it could send one
-            self.report.deadline = self.report.deadline or not self.clock.stop.is_set()
+            self.context.report.deadline = self.context.report.deadline or not self.context.clock.stop.is_set()
             return
         for name in names:
             one = self.sources[name]
@@ -247,10 +199,10 @@ class RunCoordinator:
                 f"worker {number} of this run ended before its work was done: {reason}. What it had committed stays; "
                 "the next run reads the rest."
             )
-            self.report.error(name, None, None, error)
+            self.context.report.error(name, None, None, error)
             for stream in one.job.chosen:
                 planned, final = self._planned.get((name, stream.name), {}).get(number, (0, 0))
-                self.report.count(name, stream.name, planned=planned, final=final)
+                self.context.report.count(name, stream.name, planned=planned, final=final)
                 ledger = one.delivery.target.ledger
                 entries = ledger.entries(name, stream.name, since=one.job.since, until=one.job.until) if ledger else {}
                 one.delivery.recount(
@@ -258,17 +210,11 @@ class RunCoordinator:
                         entry
                         for partition, entry in entries.items()
                         if entry.delivered
-                        and entry.run_id == self.report.run_id
-                        and division.part_of(_unit(one.source, partition)) == number
+                        and entry.run_id == self.context.report.run_id
+                        and self.division.part_of(_unit(one.source, partition)) == number
                     ],
                     planned=not planned,
                 )
-
-    def close(self) -> None:
-        for client in self._clients.values():
-            client.close()
-        for one in self.sources.values():
-            one.close()
 
 
 def _unit(source: ConfiguredSource, partition: Partition) -> Unit:
@@ -292,15 +238,21 @@ def run_part(
     shared_tokens: bool,
 ) -> RunReport:
     """The part of a divided run that these jobs are, in a worker."""
-    others = LineToOthers(line=line, shares_tokens=shared_tokens)
-    member = Member(run_id=assignment.run_id, started_at=started_at, others=others)
 
     def heard(event: Mapping[str, Any]) -> None:
         with suppress(OSError):  # the thread below notices a line that is cut, too, and ends the run
             line.send({"kind": "event", "event": dict(event)})
 
-    with _following(line, clock, member.clients):
-        return run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, member=member)
+    context = RunContext(
+        clock=clock,
+        started_at=started_at,
+        report=RunReport(run_id=assignment.run_id, strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED),
+        emit=heard,
+        deadline=deadline_at(clock, deadline_s),
+        others=LineToOthers(line=line, shares_tokens=shared_tokens),
+    )
+    with _following(line, clock, context.clients):
+        return run_jobs(jobs, context)
 
 
 @define(eq=False, repr=False, kw_only=True)

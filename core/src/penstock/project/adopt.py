@@ -5,7 +5,7 @@ Take over a table that a target does not recognise.
 from datetime import UTC, datetime
 
 from penstock._read.components import components_of
-from penstock._run.runner import run_id
+from penstock._run.context import run_id
 from penstock.errors import UsageError
 from penstock.project.ledgers import targets
 from penstock.project.results import AdoptResult

@@ -15,7 +15,7 @@ from penstock._plan.planner import fingerprint, zone_memory, zone_of
 from penstock._plan.selection import chosen_streams
 from penstock._read.components import components_of
 from penstock._run.commit import GROUP_PARTITIONS
-from penstock._run.runner import run_id
+from penstock._run.context import run_id
 from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.model import Partition, Rejected

@@ -5,7 +5,7 @@ Comparison of the data in targets with their ledgers.
 from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
-from penstock._run.runner import run_id
+from penstock._run.context import run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
 from penstock.project.forget import deleted

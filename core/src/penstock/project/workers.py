@@ -21,6 +21,7 @@ from penstock._config.targets import passwords_in
 from penstock._fetch.client import Emit
 from penstock._plan.division import MOST_PARTS, Division, Share, concurrency_of, divide
 from penstock._plan.planner import Job, plan
+from penstock._run.context import new_run
 from penstock._run.divided import part_of, run_divided, run_part, weights_of
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message
@@ -144,15 +145,16 @@ def run_by(
 ) -> RunReport:
     """Run the jobs by the workers of the engine."""
 
-    def assign(run_id: str, started_at: datetime, number: int, sources: Sequence[str]) -> Assignment:
-        deadline_at = None if deadline_s is None else started_at + timedelta(seconds=deadline_s)
-        own = evolve(order, started_at=started_at, deadline_at=deadline_at, strict=strict, division=division)
-        return Assignment(number=number, run_id=run_id, sources=tuple(sources), order=own)
+    context = new_run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event)
+    started_at, run_id = context.started_at, context.report.run_id
+    deadline_at = None if deadline_s is None else started_at + timedelta(seconds=deadline_s)
+    own = evolve(order, started_at=started_at, deadline_at=deadline_at, strict=strict, division=division)
+
+    def assign(number: int, sources: Sequence[str]) -> Assignment:
+        return Assignment(number=number, run_id=run_id, sources=tuple(sources), task=own)
 
     try:
-        return run_divided(
-            jobs, division, engine, work, assign, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event
-        )
+        return run_divided(jobs, division, engine, work, assign, context)
     finally:
         engine.close()
 
@@ -180,7 +182,7 @@ def try_worker(order: Order) -> None:
 @_masked_errors()
 def work(assignment: Assignment, line: Line) -> Message:
     """Carry out an assignment. The result has the report, or the reason why there is none."""
-    order: Order = assignment.order
+    order: Order = assignment.task
     check_versions(order.versions)
     clock = Clock()
     end = clock.monotonic() + (LOST_HOST_S if order.relieved else 0.0)

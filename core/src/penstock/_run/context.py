@@ -1,0 +1,116 @@
+"""
+What the jobs of one run share, and how a run begins.
+"""
+
+import secrets
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+
+from attrs import define, field
+
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import Emit, Others, SourceClient, Tape
+from penstock._fetch.retry import Budget
+from penstock._fetch.scheduler import Scheduler
+from penstock._plan.planner import Job
+from penstock._plugins.registry import Registry
+from penstock._util.clock import Clock
+from penstock.run_report import NONE_ALLOWED, RunReport
+
+
+@define(eq=False, repr=False, kw_only=True)
+class RunContext:
+    """
+    What the jobs of one run share. ``tape``: records the exchanges, or answers the requests. ``others``: of one part of
+    a divided run, the other processes; its coordinator reports events to plugins, and records the run.
+    """
+
+    clock: Clock
+    started_at: datetime  # of the whole run
+    report: RunReport
+    emit: Emit
+    deadline: float | None = None  # on the monotonic clock
+    tape: Tape | None = None
+    others: Others | None = None
+    budget: Budget = field(init=False)
+    scheduler: Scheduler = field(init=False)
+    clients: dict[str, SourceClient] = field(factory=dict, init=False)  # by source
+    _lock: threading.Lock = field(factory=threading.Lock, init=False)
+
+    def __attrs_post_init__(self) -> None:
+        self.budget = Budget(self.clock, self.deadline)
+        self.scheduler = Scheduler(self.clock, self.deadline)
+
+    @property
+    def recorded_until(self) -> datetime | None:
+        """Of a run from a recording: when its last answer came."""
+        return self.tape.until if self.tape is not None else None
+
+    @property
+    def is_late(self) -> bool:
+        """Whether the deadline has passed."""
+        return self.deadline is not None and self.clock.monotonic() >= self.deadline
+
+    def client(self, source: ConfiguredSource) -> SourceClient:
+        """The client of a source: one for all its jobs, which share its pace."""
+        with self._lock:
+            if source.name not in self.clients:
+                self.clients[source.name] = SourceClient(
+                    source,
+                    clock=self.clock,
+                    budget=self.budget,
+                    report=self.report,
+                    emit=self.emit,
+                    tape=self.tape,
+                    others=self.others,
+                )
+            return self.clients[source.name]
+
+
+def new_run(
+    jobs: Sequence[Job],
+    *,
+    clock: Clock,
+    deadline_s: float | None = None,
+    strict: bool = False,
+    on_event: Emit = lambda event: None,
+    tape: Tape | None = None,
+) -> RunContext:
+    """The context of a run that begins now. ``on_event`` and every plugin get its events."""
+    now = clock.now()
+    report = RunReport(run_id=run_id(now), strict=strict, allowed=jobs[0].allowed if jobs else NONE_ALLOWED)
+    return RunContext(
+        clock=clock,
+        started_at=now,
+        report=report,
+        emit=heard_by_all(on_event, [job.source.registry for job in jobs], report.run_id),
+        deadline=deadline_at(clock, deadline_s),
+        tape=tape,
+    )
+
+
+def deadline_at(clock: Clock, deadline_s: float | None) -> float | None:
+    """The deadline on the monotonic clock, of a run that may take so many seconds from now on."""
+    return None if deadline_s is None else clock.monotonic() + deadline_s
+
+
+def heard_by_all(on_event: Emit, registries: Sequence[Registry], run_id: str) -> Emit:
+    """One thread-safe listener that adds the run's id to an event, and passes it to the caller's and every plugin's."""
+    lock = threading.Lock()
+    plugins = {id(registry): registry for registry in registries if registry is not None}
+
+    def emit(event: Mapping[str, Any]) -> None:
+        event = {**event, "run_id": run_id}
+        with lock:
+            on_event(event)
+            for registry in plugins.values():
+                registry.event(event)
+
+    return emit
+
+
+def run_id(now: datetime) -> str:
+    """An id that sorts by time, and differs for two runs in one second."""
+    return f"{now:%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}"
