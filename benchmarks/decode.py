@@ -122,7 +122,7 @@ def ours(cls: type, key: str, stamps: dict[str, Any] | None = None, **more: Any)
     def run(body: bytes) -> bytes:
         answer = envelope(Response(status=200, body=body, received_at=datetime.now().astimezone()))
         written = []
-        for decoded in compiled.decode_all(answer.items, stamps, SeenKeys()):
+        for decoded in compiled.decode(answer.items, stamps, SeenKeys()):
             sums(decoded.batch)
             written.append(encoder.encode_lines(decoded.batch.rows))
         return b"".join(written)

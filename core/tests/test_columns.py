@@ -24,7 +24,8 @@ def compiled(cls: type, **expected: Any) -> Compiled:
 
 
 def read(cls: type, *elements: Any, **expected: Any) -> Decoded:
-    return compiled(cls, **expected).decode(Items(raw=json.dumps(elements).encode()))
+    (decoded,) = compiled(cls, **expected).decode([Items(raw=json.dumps(elements).encode())])
+    return decoded
 
 
 def extras(decoded: Decoded) -> list[Any]:

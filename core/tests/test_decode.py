@@ -3,7 +3,7 @@ How pages become typed rows: what is delivered, what is set aside, and at what c
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, timezone
 from decimal import Decimal
 from typing import Any
@@ -57,6 +57,12 @@ class Row:
     key: str = row_key("title", "clicks")
 
 
+def decode_one(shape: Compiled, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> Decoded:
+    """The one batch of a run of elements."""
+    (decoded,) = shape.decode((items,), columns, **more)
+    return decoded
+
+
 def a_stream(cls: type = Click, **output: Any) -> Stream:
     given: dict[str, Any] = {"name": "clicks", "summary": "", "record": cls, "kind": "report", **output}
     given.setdefault("key", {Click: "click_id", Lead: "id", Row: "key", LeadData: ()}.get(cls, ()))
@@ -93,7 +99,7 @@ def test_every_declared_column_is_in_every_row_in_order() -> None:
     """
     shape = compiled(account="advertiser_id", day="report_date")
 
-    decoded = shape.decode(an_array({"clickId": "c"}), {"advertiser_id": 7, "report_date": "2026-03-01"})
+    decoded = decode_one(shape, an_array({"clickId": "c"}), {"advertiser_id": 7, "report_date": "2026-03-01"})
 
     expected = ["advertiser_id", "report_date", "click_id", "clicked_at", "job_id", "price", "price_amount", "spend"]
     assert list(written(decoded)[0]) == [*expected, "valid", "day", "offer"]
@@ -117,7 +123,7 @@ def test_values_are_typed_and_exact() -> None:
         b'"spend":0.10,"valid":true,"day":"2026-03-01","offer":{"cpc": 1.10}}]'
     )
 
-    (row,) = compiled().decode(Items(raw=memoryview(raw))).batch.rows
+    (row,) = decode_one(compiled(), Items(raw=memoryview(raw))).batch.rows
 
     assert (row.clicked_at, row.job_id) == (datetime(2026, 3, 1, 10), 12345678901234567890123)  # noqa: DTZ001
     assert (str(row.price_amount), str(row.spend), row.valid, row.day) == ("0.45", "0.10", True, date(2026, 3, 1))
@@ -136,7 +142,7 @@ def test_forms(items: Items, ids: list[str]) -> None:
     """
     A single object, lines, and nothing at all are read as well as an array.
     """
-    assert [row.click_id for row in compiled().decode(items).batch.rows] == ids
+    assert [row.click_id for row in decode_one(compiled(), items).batch.rows] == ids
 
 
 def test_csv_is_texts() -> None:
@@ -146,7 +152,7 @@ def test_csv_is_texts() -> None:
     raw = b'a,"12","5",true,2026-03-01 00:00:00\n"b ""x""\ny",,,,\n'
     header = ("clickId", "jobId", "price", "valid", "clickedAt")
 
-    decoded = compiled().decode(Items(raw=raw, format="csv", header=header, texts=True))
+    decoded = decode_one(compiled(), Items(raw=raw, format="csv", header=header, texts=True))
 
     a, b = decoded.batch.rows
     assert (a.job_id, a.price_amount, a.valid, a.clicked_at) == (12, Decimal("0.05"), True, datetime(2026, 3, 1))  # noqa: DTZ001
@@ -166,7 +172,7 @@ def test_money_in_text_is_plain_or_nothing(form: str) -> None:
         odd = ["no object"] if form == "json one by one" else []
         items = an_array(*({"clickId": str(number), "spend": text} for number, text in enumerate(texts)), *odd)
 
-    decoded = compiled().decode(items)
+    decoded = decode_one(compiled(), items)
 
     assert [row.spend for row in decoded.batch.rows] == [Decimal("1.50"), None, None, Decimal("-2e2"), Decimal(".5")]
     assert (decoded.unread_values, decoded.unread_example) == (2, ("$[1].spend", "'1_000' is no number"))
@@ -206,8 +212,8 @@ def test_a_price_that_is_no_number_of_cents_has_no_amount(price: str, reason: st
 
     page = an_array({"id": "a", "price": "12"}, {"id": "b", "price": price}, {"id": "c", "price": "-7"})
 
-    decoded = compile_stream("x", a_stream(Priced, key="id")).decode(page)
-    strict = compile_stream("x", a_stream(Billed, key="id")).decode(page)
+    decoded = decode_one(compile_stream("x", a_stream(Priced, key="id")), page)
+    strict = decode_one(compile_stream("x", a_stream(Billed, key="id")), page)
 
     assert [row.amount for row in decoded.batch.rows] == [Decimal("0.12"), None, Decimal("-0.07")]
     assert [row.price for row in decoded.batch.rows] == ["12", price, "-7"]
@@ -222,7 +228,7 @@ def test_an_amount_that_is_left_out_rejects_nothing() -> None:
     """
     shape = compile_stream("x", a_stream(Priced, key="id"), ColumnOptions(exclude=["amount"]))
 
-    (row,) = written(shape.decode(an_array({"id": "a", "price": "12.50"})))
+    (row,) = written(decode_one(shape, an_array({"id": "a", "price": "12.50"})))
 
     assert row["price"] == "12.50"
     assert "amount" not in row
@@ -235,7 +241,7 @@ def test_a_price_that_may_be_missing_has_a_null_amount() -> None:
     shape = compile_stream("x", a_stream(Priced, key="id"))
     fees = [None, "", " ", "12.5"]
 
-    decoded = shape.decode(an_array(*({"id": str(n), "price": "1", "fee": fee} for n, fee in enumerate(fees))))
+    decoded = decode_one(shape, an_array(*({"id": str(n), "price": "1", "fee": fee} for n, fee in enumerate(fees))))
 
     assert [row.fee_amount for row in decoded.batch.rows] == [None, None, None, Decimal("0.125")]
     assert reasons(decoded) == []
@@ -247,7 +253,7 @@ def test_csv_that_does_not_fit() -> None:
     """
     raw = b"a,2026-03-01 00:00\nb\nc,1700000000\nd,2026-03-01,x\n"
 
-    decoded = compiled().decode(Items(raw=raw, format="csv", header=("clickId", "clickedAt"), texts=True))
+    decoded = decode_one(compiled(), Items(raw=raw, format="csv", header=("clickId", "clickedAt"), texts=True))
 
     assert [row.clicked_at for row in decoded.batch.rows] == [datetime(2026, 3, 1), None]  # noqa: DTZ001
     assert [path for path, _ in reasons(decoded)] == ["$[1]", "$[3]"]
@@ -261,7 +267,7 @@ def test_line_ends_inside_nested_parts_do_not_break_lines() -> None:
     """
     raw = b'[\n {\n  "clickId": "a\\nb",\n  "offer": {\n   "x": [1.10,\r\n 2]\n  }, "new": [\n1]\n }\n]'
 
-    decoded = compiled().decode(Items(raw=raw))
+    decoded = decode_one(compiled(), Items(raw=raw))
 
     (line,) = msgspec.json.Encoder(decimal_format="number").encode_lines(decoded.batch.rows).splitlines()
     assert json.loads(line)["click_id"] == "a\nb"
@@ -275,7 +281,7 @@ def test_lines_that_are_not_one_line_each() -> None:
     """
     raw = b'{"clickId": "a", "offer": {\n"x": 1}}\n{"clickId": "b"}\n'
 
-    decoded = compiled().decode(Items(raw=raw, format="lines"))
+    decoded = decode_one(compiled(), Items(raw=raw, format="lines"))
 
     assert [row["offer"] for row in written(decoded)] == [{"x": 1}, None]
 
@@ -311,7 +317,7 @@ def test_what_loses_nothing_is_taken(member: str, sent: str, column_name: str, v
     others = b"".join(b',{"clickId":"other %d"}' % n for n in range(many - 1))
     first = f'{{"clickId":"x","{member}":{sent}}}'.encode()
 
-    decoded = compiled().decode(Items(raw=b"[" + first + others + b"]"))
+    decoded = decode_one(compiled(), Items(raw=b"[" + first + others + b"]"))
 
     assert reasons(decoded) == []
     got = getattr(decoded.batch.rows[0], column_name)
@@ -333,7 +339,7 @@ def test_a_record_without_a_key_is_set_aside_with_path_and_reason(element: str, 
     """
     One bad record does not stop its neighbours, and is kept with its place and the reason.
     """
-    decoded = compiled().decode(Items(raw=f'[{{"clickId": "a"}}, {element}, {{"clickId": "b"}}]'.encode()))
+    decoded = decode_one(compiled(), Items(raw=f'[{{"clickId": "a"}}, {element}, {{"clickId": "b"}}]'.encode()))
 
     assert [row.click_id for row in decoded.batch.rows] == ["a", "b"]
     ((found, output),) = reasons(decoded)
@@ -386,7 +392,7 @@ def test_an_unreadable_value_costs_the_value_and_not_the_row(
     member's name, unless it is in a column already; it is counted, with path and reason of the first.
     """
     others = "".join(f', {{"clickId": "b{n}"}}' for n in range(many))
-    decoded = compiled(nested=nested).decode(Items(raw=f'[{{"clickId": "a"}}, {element}{others}]'.encode()))
+    decoded = decode_one(compiled(nested=nested), Items(raw=f'[{{"clickId": "a"}}, {element}{others}]'.encode()))
 
     row = written(decoded)[1]
     member = path.rpartition(".")[2]
@@ -433,7 +439,7 @@ def test_unreadable_values_of_columns_that_are_left_out_are_neither_kept_nor_cou
             *([1] if form == "json one by one" else []),
         )
 
-    decoded = shape.decode(items)
+    decoded = decode_one(shape, items)
 
     assert [list(row) for row in written(decoded)] == [["id", "seen"], ["id", "seen", "_extra"]]
     assert written(decoded)[1]["_extra"] == {"seen": "soon"}
@@ -450,13 +456,14 @@ def test_columns_that_a_row_cannot_do_without_set_it_aside() -> None:
     """
     shape = compiled(key=("click_id", "job_id"), account="price", day="day", day_of="clicked_at", needed=["valid"])
 
-    decoded = shape.decode(
+    decoded = decode_one(
+        shape,
         an_array(
             *(
                 {"clickId": "x", "jobId": 1, "price": "7", "clickedAt": "2026-03-01 00:00:00", **bad}
                 for bad in ({"jobId": "one"}, {"price": []}, {"clickedAt": "soon"}, {"valid": "so"}, {"spend": "much"})
             )
-        )
+        ),
     )
 
     assert [one.column for one in decoded.batch.rejected] == ["job_id", "price", "clicked_at", "valid"]
@@ -507,7 +514,7 @@ def test_days_of_another_form_are_read_as_declared(form: str, lost: list[Any], w
         rows = "".join(f"{one['id']},{one['day'] or ''},{one['due']}\n" for one in sent)
         items = Items(raw=rows.encode(), format="csv", texts=True, header=("id", "day", "due"))
 
-    decoded = compiled(Spelled, key="id").decode(items)
+    decoded = decode_one(compiled(Spelled, key="id"), items)
 
     assert [(row.id, row.day, row.due) for row in decoded.batch][:3] == [
         (1, date(2026, 6, 5), date(2026, 6, 5)),
@@ -547,8 +554,9 @@ def test_aware_times_need_a_zone() -> None:
     """
     A column whose provider states a zone does not read a time without one, and keeps the offset of the others.
     """
-    decoded = compiled(Lead).decode(
-        an_array({"id": "a", "saved": "2026-03-01T10:00:00+02:00"}, {"id": "b", "saved": "2026-03-01 10:00"})
+    decoded = decode_one(
+        compiled(Lead),
+        an_array({"id": "a", "saved": "2026-03-01T10:00:00+02:00"}, {"id": "b", "saved": "2026-03-01 10:00"}),
     )
 
     row, zoneless = decoded.batch.rows
@@ -620,7 +628,7 @@ def test_every_road_leads_to_the_same_rows(elements: list[Any], nested: Any, for
         except MisfitError:
             bad.append(place)
 
-    decoded = shape.decode(Items(raw=raw, format=form))
+    decoded = decode_one(shape, Items(raw=raw, format=form))
 
     columns = [one.name for one in shape.layout.columns]
     plain = [{name: comparable(getattr(row, name)) for name in columns} for row in decoded.batch.rows]
@@ -654,19 +662,21 @@ def test_unknown_members_are_kept_and_named(names: list[str], nested: Any) -> No
     page = an_array({"clickId": "a", **dict.fromkeys(names, 1.5)}, {"clickId": "b"})
 
     for _ in range(2):
-        decoded = shape.decode(page)
+        decoded = decode_one(shape, page)
 
         assert decoded.batch.unknown == tuple(sorted(names))
         assert [row.get("_extra") for row in written(decoded)] == [dict.fromkeys(names, Decimal("1.5")), None]
-    assert shape.decode(an_array({"clickId": "c"})).batch.unknown == ()
+    assert decode_one(shape, an_array({"clickId": "c"})).batch.unknown == ()
 
 
 def test_a_provider_cannot_set_a_stamped_column() -> None:
     """
     A member named like a column that penstock adds is unknown, and does not become that column.
     """
-    decoded = compiled(account="advertiser_id").decode(
-        an_array({"clickId": "a", "advertiser_id": "evil", "_extra": 1, "price_amount": 9}), {"advertiser_id": "7"}
+    decoded = decode_one(
+        compiled(account="advertiser_id"),
+        an_array({"clickId": "a", "advertiser_id": "evil", "_extra": 1, "price_amount": 9}),
+        {"advertiser_id": "7"},
     )
 
     (row,) = written(decoded)
@@ -687,7 +697,7 @@ def test_runs_of_one_answer_are_joined_and_keep_their_stamps() -> None:
         an_array({"clickId": "c"}, {}, columns={"report_date": "2026-03-03"}, path="$.r.2026-03-03"),
     ]
 
-    (decoded,) = compiled(day="report_date").decode_all(runs)
+    (decoded,) = compiled(day="report_date").decode(runs)
 
     assert [(row.click_id, row.report_date.day) for row in decoded.batch.rows] == [("a", 1), ("b", 2), ("c", 3)]
     assert [path for path, _ in reasons(decoded)] == ["$.r.2026-03-03[1].clickId"]
@@ -701,7 +711,8 @@ def test_money_may_come_as_text_on_one_page_and_as_a_number_on_the_next() -> Non
     pages: list[list[Any]] = [["0.10", "1.5", None], [2, 0.25, None], ["3.00", 4, "1_000"], [True, "7"], ["1e2"]]
 
     read = [
-        shape.decode(an_array(*({"clickId": str(n), "spend": one} for n, one in enumerate(page)))) for page in pages
+        decode_one(shape, an_array(*({"clickId": str(n), "spend": one} for n, one in enumerate(page))))
+        for page in pages
     ]
 
     assert [[str(row.spend) for row in one.batch.rows] for one in read] == [
@@ -722,7 +733,7 @@ def test_a_large_array_comes_in_parts() -> None:
     elements[3000] = {"clickId": None}
     shape = compiled(account="advertiser_id")
 
-    parts = list(shape.decode_all([an_array(*elements, columns={"advertiser_id": "7"})]))
+    parts = list(shape.decode([an_array(*elements, columns={"advertiser_id": "7"})]))
 
     rows = [row for part in parts for row in part.batch.rows]
     assert [row.click_id for row in rows] == [str(n) for n in range(4000) if n != 3000]
@@ -739,11 +750,11 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     """
     memory = SeenKeys()
     shape = compiled()
-    shape.decode(an_array({"clickId": "before"}), memory=memory)
+    decode_one(shape, an_array({"clickId": "before"}), memory=memory)
     elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000, "jobId": n} for n in range(4000)]
     elements += [elements[1], {**elements[2], "jobId": 3}, {"clickId": "before"}]
 
-    parts = list(shape.decode_all([an_array(*elements)], memory=memory))
+    parts = list(shape.decode([an_array(*elements)], memory=memory))
 
     assert sum(len(part.batch) for part in parts) == 4000
     assert [sum(one) for one in zip(*[(p.repeated, p.repeated_across, p.fresh) for p in parts], strict=True)] == [
@@ -782,7 +793,7 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
     shape = compile_stream("s", a_stream(kind=kind))
 
     both = [
-        list(shape.decode_all((Items(raw=raw),), memory=SeenKeys(bound=bound, one_page=one_page)))
+        list(shape.decode((Items(raw=raw),), memory=SeenKeys(bound=bound, one_page=one_page)))
         for one_page in (True, False)
     ]
 
@@ -805,7 +816,7 @@ def test_rows_without_a_key_that_come_again_in_another_part_are_fresh() -> None:
     """
     elements = [{"title": f"{n} {'x' * 1000}"} for n in range(4000)]
 
-    parts = list(compiled(Row).decode_all([an_array(*elements, elements[0])]))
+    parts = list(compiled(Row).decode([an_array(*elements, elements[0])]))
 
     assert sum(part.fresh for part in parts) == 4001
     assert len({row.key for part in parts for row in part.batch.rows}) == 4001
@@ -831,10 +842,10 @@ def test_a_large_array_is_never_cut_inside_an_element(inside: Any) -> None:
     elements[2500] = {"clickId": None}
     shape = compiled()
 
-    parts = list(shape.decode_all([an_array(*elements)]))
+    parts = list(shape.decode([an_array(*elements)]))
 
     assert len(parts) > 1
-    assert [line for part in parts for line in written(part)] == written(shape.decode(an_array(*elements)))
+    assert [line for part in parts for line in written(part)] == written(decode_one(shape, an_array(*elements)))
     assert [path for part in parts for path, _ in reasons(part)] == ["$[2500].clickId"]
     assert {part.repeated + part.repeated_across for part in parts} == {0}
 
@@ -846,15 +857,17 @@ def test_a_large_array_that_is_cut_is_no_json() -> None:
     raw = an_array(*({"clickId": str(n), "offer": "x" * 1000} for n in range(4000))).raw
 
     with pytest.raises(BrokenBodyError):
-        list(compiled().decode_all([Items(raw=raw[:-1])]))
+        list(compiled().decode([Items(raw=raw[:-1])]))
 
 
 def test_a_stamp_that_the_provider_sends_too_must_agree() -> None:
     """
     A row of another account than the one requested belongs elsewhere; a null one is filled.
     """
-    decoded = compiled(account="job_id").decode(
-        an_array({"clickId": "a", "jobId": 7}, {"clickId": "b"}, {"clickId": "c", "jobId": 8}), {"job_id": "7"}
+    decoded = decode_one(
+        compiled(account="job_id"),
+        an_array({"clickId": "a", "jobId": 7}, {"clickId": "b"}, {"clickId": "c", "jobId": 8}),
+        {"job_id": "7"},
     )
 
     assert [(row.click_id, row.job_id) for row in decoded.batch.rows] == [("a", 7), ("b", 7)]
@@ -868,10 +881,10 @@ def test_stamps_that_do_not_fit() -> None:
     shape = compiled(day="report_date")
 
     with pytest.raises(PluginError, match="nowhere"):
-        shape.decode(an_array({"clickId": "a"}), {"nowhere": 1})
+        decode_one(shape, an_array({"clickId": "a"}), {"nowhere": 1})
     with pytest.raises(PluginError, match="report_date"):
-        shape.decode(an_array({"clickId": "a"}), {"report_date": "soon"})
-    decoded = shape.decode(an_array({"clickId": "a"}, columns={"report_date": "total"}))
+        decode_one(shape, an_array({"clickId": "a"}), {"report_date": "soon"})
+    decoded = decode_one(shape, an_array({"clickId": "a"}, columns={"report_date": "total"}))
     assert reasons(decoded) == [("$[0]", "'total' is no date and time")]
 
 
@@ -887,10 +900,10 @@ def test_an_added_column_that_must_have_a_value() -> None:
 
     shape = compile_stream("s", Stream(name="x", summary="", record=Stamped, kind="snapshot", key="id"))
 
-    assert reasons(shape.decode(an_array({"id": "a"}), {"parent": None})) == [("$[0]", "parent has no value")]
+    assert reasons(decode_one(shape, an_array({"id": "a"}), {"parent": None})) == [("$[0]", "parent has no value")]
     with pytest.raises(PluginError, match="the column parent is declared as added, and nothing fills it"):
-        shape.decode(an_array({"id": "a"}))
-    assert len(shape.decode(an_array({"id": "a"}), {"parent": "p"}).batch) == 1
+        decode_one(shape, an_array({"id": "a"}))
+    assert len(decode_one(shape, an_array({"id": "a"}), {"parent": "p"}).batch) == 1
 
 
 def test_days_are_cut_in_the_sources_zone() -> None:
@@ -905,7 +918,7 @@ def test_days_are_cut_in_the_sources_zone() -> None:
         {"id": "d"},
     )
 
-    decoded = shape.decode(page, days={date(2026, 3, 1), date(2026, 3, 2)})
+    decoded = decode_one(shape, page, days={date(2026, 3, 1), date(2026, 3, 2)})
 
     parts = split_by_day(decoded.batch, "report_date")
     assert {day.day: [row.id for row in part.rows] for day, part in parts.items()} == {1: ["a"], 2: ["b"]}
@@ -928,9 +941,9 @@ def test_what_is_of_another_ask_is_dropped() -> None:
     first, noon = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)
     last = datetime(2026, 3, 5, tzinfo=UTC)
 
-    half = shape.decode(page, memory=SeenKeys(span=(first, noon)), days={date(2026, 3, 2)})
-    rest = shape.decode(page, memory=SeenKeys(span=(noon, last)), days={date(2026, 3, 2)})
-    whole = shape.decode(page, memory=SeenKeys(span=(first, last)), days={date(2026, 3, 2)})
+    half = decode_one(shape, page, memory=SeenKeys(span=(first, noon)), days={date(2026, 3, 2)})
+    rest = decode_one(shape, page, memory=SeenKeys(span=(noon, last)), days={date(2026, 3, 2)})
+    whole = decode_one(shape, page, memory=SeenKeys(span=(first, last)), days={date(2026, 3, 2)})
 
     assert [row.id for row in half.batch.rows] == ["a"]
     assert [path for path, _ in reasons(half)] == ["$[3].saved"]
@@ -948,8 +961,8 @@ def test_equal_keys() -> None:
     """
     The same row twice is delivered once and counted; another row of the same key is set aside.
     """
-    decoded = compiled().decode(
-        an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2})
+    decoded = decode_one(
+        compiled(), an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2})
     )
 
     assert (len(decoded.batch), decoded.repeated, decoded.count) == (1, 1, 3)
@@ -961,13 +974,13 @@ def test_keys_of_earlier_pages() -> None:
     Rows whose key an earlier page of the chain had are dropped and counted apart; another chain knows nothing of it.
     """
     shape, memory = compiled(), SeenKeys()
-    shape.decode(an_array({"clickId": "a"}, {"clickId": "b"}), memory=memory)
+    decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), memory=memory)
 
-    decoded = shape.decode(an_array({"clickId": "b"}, {"clickId": "c"}), memory=memory)
+    decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), memory=memory)
 
     assert [row.click_id for row in decoded.batch.rows] == ["c"]
     assert (decoded.repeated, decoded.repeated_across, decoded.fresh, decoded.count) == (0, 1, 1, 2)
-    assert shape.decode(an_array({"clickId": "b"})).repeated_across == 0
+    assert decode_one(shape, an_array({"clickId": "b"})).repeated_across == 0
 
 
 def test_keys_beyond_the_bound_of_memory_are_still_known() -> None:
@@ -977,8 +990,8 @@ def test_keys_beyond_the_bound_of_memory_are_still_known() -> None:
     shape, memory = compiled(key=("click_id", "job_id")), SeenKeys(bound=4)
 
     def page(*numbers: int) -> Decoded:
-        return shape.decode(
-            an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), memory=memory
+        return decode_one(
+            shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), memory=memory
         )
 
     pages = [page(1, 2, 3), page(4, 5, 6), page(*range(7, 20)), page(1, 4, 7, 20), page(20, 20)]
@@ -992,8 +1005,9 @@ def test_composite_keys_have_no_null() -> None:
     """
     A record with a null in its key is rejected; keys are compared as a whole.
     """
-    decoded = compiled(key=("click_id", "job_id")).decode(
-        an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2}, {"clickId": "a"})
+    decoded = decode_one(
+        compiled(key=("click_id", "job_id")),
+        an_array({"clickId": "a", "jobId": 1}, {"clickId": "a", "jobId": 2}, {"clickId": "a"}),
     )
 
     assert (len(decoded.batch), reasons(decoded)) == (2, [("$[2].jobId", "the key job_id is null")])
@@ -1004,9 +1018,9 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
     A row key depends on the row's values and how often they occurred in the partition, not on the page.
     """
     rows = [{"title": "x", "clicks": 1}, {"title": "x", "clicks": 1}, {"title": "y"}]
-    together = compiled(Row).decode(an_array(*rows))
+    together = decode_one(compiled(Row), an_array(*rows))
     memory = SeenKeys()
-    apart = [compiled(Row).decode(an_array(row), memory=memory) for row in rows]
+    apart = [decode_one(compiled(Row), an_array(row), memory=memory) for row in rows]
 
     keys = [row.key for row in together.batch.rows]
     assert len(set(keys)) == 3
@@ -1028,7 +1042,7 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     pages = [[sale, other], [{**sale, "price": "-20"}, other, {**sale, "price": "-20"}]]
     runs = [an_array(*pages[0], *pages[1])] if together else [an_array(*one) for one in pages]
 
-    decoded = [shape.decode(one, memory=memory) for one in runs]
+    decoded = [decode_one(shape, one, memory=memory) for one in runs]
 
     rows = [(row.click_id, row.price) for one in decoded for row in one.batch.rows]
     assert sum(one.count for one in decoded) == 5
@@ -1053,9 +1067,9 @@ def test_the_last_values_of_a_key_are_known_beyond_the_bound_of_memory() -> None
     shape, memory = compile_stream("s", a_stream(kind="changes")), SeenKeys(bound=3)
     rows = [*({"clickId": str(n), "price": "1"} for n in range(4)), {"clickId": "0", "price": "2"}]
     for one in rows:
-        shape.decode(an_array(one), memory=memory)
+        decode_one(shape, an_array(one), memory=memory)
 
-    same, back = (shape.decode(an_array({"clickId": "0", "price": price}), memory=memory) for price in ("2", "1"))
+    same, back = (decode_one(shape, an_array({"clickId": "0", "price": price}), memory=memory) for price in ("2", "1"))
 
     assert (len(same.batch), same.repeated_across, same.superseded) == (0, 1, 0)
     assert (len(back.batch), back.repeated_across, back.superseded) == (1, 0, 1)
@@ -1076,7 +1090,7 @@ def test_a_fraction_finer_than_a_microsecond_is_cut() -> None:
     shape = compiled(Lead, day="report_date", day_of="saved", days_per_request=2)
 
     for run in runs:
-        decoded = shape.decode(run, days={date(2026, 11, 3), date(2026, 11, 4)})
+        decoded = decode_one(shape, run, days={date(2026, 11, 3), date(2026, 11, 4)})
         assert [row.report_date.day for row in decoded.batch.rows] == [3, 3, 4]
         assert [row.saved.microsecond for row in decoded.batch.rows] == [999999, 999999, 0]
 
@@ -1089,7 +1103,7 @@ def test_a_stamp_of_the_answer_that_is_no_scalar_sets_its_records_aside(value: A
     shape = compiled(account="slug")
     bad, good = an_array({"clickId": "a"}, columns={"slug": value}), an_array({"clickId": "b"}, columns={"slug": "s"})
 
-    alone, together = list(shape.decode_all([bad])), list(shape.decode_all([bad, good]))
+    alone, together = list(shape.decode([bad])), list(shape.decode([bad, good]))
 
     assert [len(one.batch) for one in (*alone, *together)] == [0, 1]
     assert [one.column for one in together[0].batch.rejected] == ["slug"]
@@ -1137,7 +1151,7 @@ def test_secrets_and_personal_data_do_not_leave(
     A secret, alone or inside a nested part, leaves in no column and no rejected record; personal data by choice.
     """
     shape = compiled(Lead, include_personal=include_personal, nested=nested)
-    decoded = shape.decode(an_array(SENSITIVE if fits else {**SENSITIVE, "id": None}))
+    decoded = decode_one(shape, an_array(SENSITIVE if fits else {**SENSITIVE, "id": None}))
 
     seen = json.dumps(written(decoded), default=str) if fits else decoded.batch.rejected[0].raw
     assert len(decoded.batch) == fits
@@ -1181,7 +1195,7 @@ def test_secrets_are_masked_at_every_depth_of_what_is_set_aside(element: Any) ->
     """
     By member name and by name and value pairs, whatever the shape of the element.
     """
-    (rejected,) = compiled(Lead).decode(an_array(element)).batch.rejected
+    (rejected,) = decode_one(compiled(Lead), an_array(element)).batch.rejected
 
     assert "h4sh" not in rejected.raw
 
@@ -1212,7 +1226,7 @@ def test_secrets_are_masked_in_a_value_that_is_kept_because_it_does_not_fit(
     Where columns are read inside of an object and something else came, ``_extra`` holds it without its secrets.
     """
     shape = compiled(Granted, key="id", include_personal=include_personal, nested=nested)
-    decoded = shape.decode(an_array({"id": "a", "auth": auth}))
+    decoded = decode_one(shape, an_array({"id": "a", "auth": auth}))
 
     seen = json.dumps(written(decoded), default=str)
     assert decoded.unread_values > 0
@@ -1239,7 +1253,7 @@ def test_secrets_are_masked_in_unknown_members(more: Any, fits: bool, nested: An
     A secret that the provider moves into a member that nobody declared does not leave in ``_extra``.
     """
     page = an_array({"id": "a", "saved": None if fits else "?", "size": 1.10, **more}, {"id": "b"}, {"id": "c", "u": 1})
-    rows = written(compiled(Lead, nested=nested).decode(page))
+    rows = written(decode_one(compiled(Lead, nested=nested), page))
 
     assert "t0ken" not in json.dumps(rows, default=str)
     assert rows[0]["_extra"].keys() >= {"size", *more}
@@ -1252,8 +1266,9 @@ def test_a_selected_secret_is_removed_at_every_depth(nested: Any) -> None:
     """
     Of what is delivered, too: one more array around the declared one hides nothing.
     """
-    decoded = compiled(Lead, nested=nested).decode(
-        an_array({"id": "a", "data": [[{"name": "hash", "value": "h4sh"}, {"name": "city", "value": "Leeds"}]]})
+    decoded = decode_one(
+        compiled(Lead, nested=nested),
+        an_array({"id": "a", "data": [[{"name": "hash", "value": "h4sh"}, {"name": "city", "value": "Leeds"}]]}),
     )
 
     assert written(decoded)[0]["data"] == [[{"name": "city", "value": "Leeds"}]]
@@ -1270,7 +1285,7 @@ def test_unknown_members_may_be_personal(more: Any, kept: bool) -> None:
     """
     page = an_array({"id": "a", "phone": "555"}, {"id": None, "phone": "555"}, ["555"])
 
-    decoded = compiled(Lead, **more).decode(page)
+    decoded = decode_one(compiled(Lead, **more), page)
 
     assert decoded.batch.unknown == ("phone",)
     assert ("_extra" in written(decoded)[0]) == kept
@@ -1283,7 +1298,7 @@ def test_the_column_of_unknown_members_may_be_left_out() -> None:
     """
     shape = compiled(exclude=["_extra"])
 
-    decoded = shape.decode(an_array({"clickId": "a", "jobId": "x", "new": 1}))
+    decoded = decode_one(shape, an_array({"clickId": "a", "jobId": "x", "new": 1}))
 
     assert "_extra" not in {one.name for one in shape.layout.columns} | written(decoded)[0].keys()
     assert (decoded.unread_values, decoded.batch.unknown) == (1, ("new",))
@@ -1295,7 +1310,7 @@ def test_excluded_columns_are_neither_delivered_nor_unknown() -> None:
     """
     shape = compiled(exclude=("price", "clicks.offer", "other.spend"))
 
-    decoded = shape.decode(an_array({"clickId": "a", "price": "100", "offer": {}, "spend": 1}))
+    decoded = decode_one(shape, an_array({"clickId": "a", "price": "100", "offer": {}, "spend": 1}))
 
     (row,) = written(decoded)
     assert {"price", "offer"} & (row.keys() | {one.name for one in shape.layout.columns}) == set()
@@ -1367,7 +1382,7 @@ def test_a_derived_stream_is_cut_from_its_parents_page(nested: Any) -> None:
         {"id": "d", "data": [{"value": "?"}]},
     )
 
-    decoded = shape.decode(page, {"enterprise": "e"})
+    decoded = decode_one(shape, page, {"enterprise": "e"})
 
     (cut,) = decoded.derived
     rows = [(row.enterprise, row.lead_id, row.name, row.value) for row in cut.rows]
@@ -1383,8 +1398,9 @@ def test_sums_are_exact() -> None:
     """
     Measures are summed as decimals, nulls skipped; what is no measure is not summed.
     """
-    decoded = compiled().decode(
-        an_array({"clickId": "a", "price": "10", "spend": "0.1"}, {"clickId": "b", "spend": "0.2"}, {"clickId": "c"})
+    decoded = decode_one(
+        compiled(),
+        an_array({"clickId": "a", "price": "10", "spend": "0.1"}, {"clickId": "b", "spend": "0.2"}, {"clickId": "c"}),
     )
 
     assert {name: str(total) for name, total in sums(decoded.batch).items()} == {"price_amount": "0.10", "spend": "0.3"}
@@ -1394,7 +1410,7 @@ def test_utc_is_the_zone_of_days_unless_told() -> None:
     """
     A time is taken to UTC where the source names no zone.
     """
-    decoded = compiled(Lead).decode(an_array({"id": "a", "saved": "2026-03-01T23:30:00-01:00"}))
+    decoded = decode_one(compiled(Lead), an_array({"id": "a", "saved": "2026-03-01T23:30:00-01:00"}))
 
     assert list(split_by_day(decoded.batch, "saved")) == [datetime(2026, 3, 2, tzinfo=UTC).date()]
 
@@ -1411,8 +1427,8 @@ def test_a_member_that_reads_like_a_message() -> None:
 
     shape = compile_stream("s", Stream(name="x", summary="", record=Odd, kind="snapshot", key="id"))
 
-    decoded = shape.decode(
-        an_array({"id": "a", "unknown field": "x", 'odd "name"': 1}, {"id": "b", "unknown field": "5"})
+    decoded = decode_one(
+        shape, an_array({"id": "a", "unknown field": "x", 'odd "name"': 1}, {"id": "b", "unknown field": "5"})
     )
 
     assert [(row.id, row.count) for row in decoded.batch.rows] == [("a", None), ("b", 5)]

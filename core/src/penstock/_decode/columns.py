@@ -8,7 +8,9 @@ from datetime import date, datetime, timedelta, tzinfo
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
 from itertools import repeat
 from operator import mul
-from typing import Any, NamedTuple
+from typing import Any
+
+from attrs import define, field
 
 from penstock._decode.coerce import (
     LARGEST_EXPONENT,
@@ -30,49 +32,34 @@ from penstock.redact import clip
 _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
 
 
-class Nesting(NamedTuple):
-    """The json columns of a stream: ``raw`` stay bytes; ``cleaners`` remove the hidden members, by column."""
+@define(eq=False, repr=False, kw_only=True)
+class ColumnRules:
+    """
+    The rules for the columns of one stream.
 
+    ``raw``: json columns that stay bytes; ``cleaners`` remove the hidden members of nested values, by column.
+    ``hidden`` are those that are not delivered: no record is rejected for an amount in one of them. The day of a row is
+    in the column ``day``, or is computed in ``zone`` from the column ``day_of`` if there is one.
+    """
+
+    name: str
+    columns: Mapping[str, Column]
     raw: Collection[str]
     cleaners: Mapping[str, Callable[[Any], Any]]
-
-
-class DayRule(NamedTuple):
-    """The day of a row: in the column ``day``, or computed in ``zone`` from the column ``day_of`` if there is one."""
-
+    hidden: Collection[str]
     day: str | None
     day_of: str | None
     zone: tzinfo
+    rejects: Rejects
+    _decimals: tuple[str, ...] = field(init=False)
+    _numbers: tuple[Column, ...] = field(init=False)
+    _stamped_not_null: tuple[str, ...] = field(init=False)
 
-
-class ColumnRules:
-    """
-    The rules for the columns of one stream. ``hidden`` are those that are not delivered: no record is rejected for an
-    amount in one of them.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        columns: Mapping[str, Column],
-        *,
-        nesting: Nesting,
-        hidden: Collection[str],
-        days: DayRule,
-        rejects: Rejects,
-    ) -> None:
-        self._name = name
-        self._columns = columns
-        self._nesting = nesting
-        self._day = days.day if days.day in columns else None
-        self._day_of = days.day_of
-        self._zone = days.zone
-        self._rejects = rejects
-        self._decimals = tuple(one.name for one in columns.values() if one.type == "decimal" and not one.added)
-        self._numbers = tuple(one for one in columns.values() if one.derived_of is not None and one.name not in hidden)
-        self._stamped_not_null = tuple(
-            one.name for one in columns.values() if one.added and not one.nullable and not one.hash_of
-        )
+    def __attrs_post_init__(self) -> None:
+        every = self.columns.values()
+        self._decimals = tuple(one.name for one in every if one.type == "decimal" and not one.added)
+        self._numbers = tuple(one for one in every if one.derived_of is not None and one.name not in self.hidden)
+        self._stamped_not_null = tuple(one.name for one in every if one.added and not one.nullable and not one.hash_of)
 
     def apply(
         self,
@@ -97,27 +84,24 @@ class ColumnRules:
                 empty = nulls(values_of(page.rows, name))
                 if empty and len(empty) == len(page.rows) and not self._filled(page, name, stamps):
                     raise PluginError(
-                        f"{self._name}: the column {name} is declared as added, and nothing fills it: name it in the "
+                        f"{self.name}: the column {name} is declared as added, and nothing fills it: name it in the "
                         f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."
                     )
-                self._rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
+                self.rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
 
     def _clean_nested(self, page: RawPage) -> None:
         """Make JSON's null a null, and remove hidden members from nested values."""
-        for name in self._nesting.raw:
+        for name in self.raw:
             values = values_of(page.rows, name)
             if NULL in values:
                 fill_each(page.rows, name, [None if value == NULL else value for value in values])
-        for name, clean in self._nesting.cleaners.items():
+        for name, clean in self.cleaners.items():
             deque(map(clean, values_of(page.rows, name)), maxlen=0)
 
     def _filled(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
         """Whether a column that penstock adds has a source, even if that gives nulls only."""
         return (
-            name in stamps
-            or name in page.constants
-            or name in page.stamps
-            or (name == self._day and bool(self._day_of))
+            name in stamps or name in page.constants or name in page.stamps or (name == self.day and bool(self.day_of))
         )
 
     # --- stamps -----------------------------------------------------------------------------------------------------
@@ -127,12 +111,12 @@ class ColumnRules:
             try:
                 self._stamp_all(page, name, given)
             except MisfitError as misfit:
-                raise PluginError(f"{self._name}: the request stamps {name} with {given!r}: {misfit}") from None
+                raise PluginError(f"{self.name}: the request stamps {name} with {given!r}: {misfit}") from None
         for name, given in page.constants.items():
             try:
                 self._stamp_all(page, name, given)
             except MisfitError as misfit:
-                self._rejects.reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
+                self.rejects.reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
                 return
         for name, value in page.same.items():
             fill(page.rows, name, value)
@@ -157,7 +141,7 @@ class ColumnRules:
             values = [_fitted(column, one) if isinstance(one, (list, dict)) else made[one] for one in values]
             bad = {i: (name, str(one)) for i, one in enumerate(values) if isinstance(one, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]
-            self._rejects.reject(page, bad)
+            self.rejects.reject(page, bad)
         if column.added:
             page.same.pop(name, None)
             fill_each(page.rows, name, values)
@@ -165,11 +149,11 @@ class ColumnRules:
             self._agree(page, name, values)
 
     def _stamped(self, name: str) -> Column:
-        if name not in self._columns:
+        if name not in self.columns:
             raise PluginError(
-                f"{self._name}: an answer is stamped with {name}, which the record class does not declare."
+                f"{self.name}: an answer is stamped with {name}, which the record class does not declare."
             )
-        return self._columns[name]
+        return self.columns[name]
 
     def _agree(self, page: RawPage, name: str, stamps: list[Any]) -> None:
         """Compare a stamp with the column that the provider sends: fill its nulls, reject rows with another value."""
@@ -178,7 +162,7 @@ class ColumnRules:
             return
         both = list(zip(values, stamps, strict=True))
         fill_each(page.rows, name, [stamp if value is None else value for value, stamp in both])
-        self._rejects.reject(
+        self.rejects.reject(
             page,
             {
                 i: (name, f"{name} is {value}, and {stamp} was requested")
@@ -205,7 +189,7 @@ class ColumnRules:
             }
             fill_each(page.rows, name, [None if i in misfits else value for i, value in enumerate(values)])
             texts = [None if value is None else str(value) for value in values]  # as a number it could fill the memory
-            self._rejects.unfit(page, self._columns[name], misfits, texts)
+            self.rejects.unfit(page, self.columns[name], misfits, texts)
 
     def _derive_numbers(self, page: RawPage) -> None:
         for column in self._numbers:
@@ -225,7 +209,7 @@ class ColumnRules:
     def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
         """All numbers at once; raises if one of them must be handled by itself."""
         assert column.derived_of is not None
-        if self._columns[column.derived_of].type != "text":
+        if self.columns[column.derived_of].type != "text":
             return list(map(Decimal, values))
         return whole_all(values) if column.whole else exact_all(values)
 
@@ -234,7 +218,7 @@ class ColumnRules:
         Derive each amount by itself, since some values are null, blank or no numbers. A null or blank gives null if
         both columns may be null and the amount is not ``expected``; otherwise it does not fit.
         """
-        of = self._columns[of_name]
+        of = self.columns[of_name]
         misfits: Misfits = {}
         numbers: list[Decimal | None] = []
         for index, value in enumerate(values):
@@ -246,15 +230,15 @@ class ColumnRules:
                 numbers.append(None)
                 misfits[index] = str(misfit)
         fill_each(page.rows, column.name, numbers)
-        self._rejects.unfit(page, column, misfits, values)
+        self.rejects.unfit(page, column, misfits, values)
 
     # --- days -------------------------------------------------------------------------------------------------------
 
     def _drop_beyond(self, page: RawPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
         """Drop the rows that another slice returns too. Rows even earlier or later stay, to be rejected."""
-        if self._day_of is None:
+        if self.day_of is None:
             return
-        moments = values_of(page.rows, self._day_of)
+        moments = values_of(page.rows, self.day_of)
         since, before = span
         known = [moment for moment in moments if moment is not None]
         if not known or (since <= min(known) and max(known) < before):
@@ -262,31 +246,31 @@ class ColumnRules:
         end, requested = before + timedelta(seconds=1), days or ()
         beyond = {
             index
-            for index, (moment, day) in enumerate(zip(moments, days_of(moments, self._zone), strict=True))
+            for index, (moment, day) in enumerate(zip(moments, days_of(moments, self.zone), strict=True))
             if moment is not None and not since <= moment < before and (day in requested or before <= moment < end)
         }
         page.beyond = len(beyond)
         page.drop(beyond)
 
     def _cut_days(self, page: RawPage, days: Collection[date] | None) -> None:
-        if self._day is None:
+        if self.day is None:
             return
-        stamped = self._day_of is None or self._day_of == self._day
-        if self._day_of is not None and not stamped:
-            values: list[Any] = list(days_of(values_of(page.rows, self._day_of), self._zone))
-            if self._columns[self._day].type == "text":
+        stamped = self.day_of is None or self.day_of == self.day
+        if self.day_of is not None and not stamped:
+            values: list[Any] = list(days_of(values_of(page.rows, self.day_of), self.zone))
+            if self.columns[self.day].type == "text":
                 values = [None if value is None else value.isoformat() for value in values]
-            filled = values_of(page.rows, self._day)
+            filled = values_of(page.rows, self.day)
             if filled.count(None) == len(filled):
-                fill_each(page.rows, self._day, values)
-        if days is None or (stamped and set(days_of([page.same.get(self._day)], self._zone)) <= set(days)):
+                fill_each(page.rows, self.day, values)
+        if days is None or (stamped and set(days_of([page.same.get(self.day)], self.zone)) <= set(days)):
             return
-        found = days_of(values_of(page.rows, self._day), self._zone)
+        found = days_of(values_of(page.rows, self.day), self.zone)
         if not set(found) <= set(days):
-            self._rejects.reject(
+            self.rejects.reject(
                 page,
                 {
-                    i: (self._day_of or self._day, f"its day is {value}, which was not requested")
+                    i: (self.day_of or self.day, f"its day is {value}, which was not requested")
                     for i, value in enumerate(found)
                     if value not in days
                 },

@@ -14,10 +14,10 @@ from attrs import evolve, frozen
 from msgspec import UNSET
 
 from penstock._decode import derived as of_derived
-from penstock._decode.columns import ColumnRules, DayRule, Nesting
+from penstock._decode.columns import ColumnRules
 from penstock._decode.keys import Keys
 from penstock._decode.nested import Masks, cleaner
-from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, page_of, pages_of, values_of
+from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, pages_of, values_of
 from penstock._decode.rejects import Handling, Rejects
 from penstock._decode.seen import SeenKeys
 from penstock._decode.structs import Nested, RecordDecoder
@@ -45,7 +45,7 @@ class Decoded:
     ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.
 
-    ``rows_apart``: rows of a report that are no records: footers and totals. ``unread_values``: values that did not fit
+    ``unread_values``: values that did not fit
     a nullable column, became null and are kept in ``_extra``; ``unread_example``: path and reason of the first.
     ``derived``: the batches of the derived streams, in their order. ``absent``: the measures that no element has, where
     some elements have unknown members instead.
@@ -57,7 +57,6 @@ class Decoded:
     repeated: int = 0
     repeated_across: int = 0
     superseded: int = 0
-    rows_apart: int = 0
     unread_values: int = 0
     unread_example: tuple[str, str] | None = None
     derived: tuple[Batch, ...] = ()
@@ -87,28 +86,6 @@ class ColumnOptions(NamedTuple):
 EVERYTHING = ColumnOptions()
 
 
-class Division(NamedTuple):
-    """
-    The division of rows into partitions. A derived stream has its parent's.
-
-    ``partition``: the columns of a partition, account first. ``day``: the column of a row's day. ``several_days``:
-    whether one answer covers more than one day. ``parent_key``: the columns that hold the parent's key.
-    """
-
-    partition: tuple[str, ...]
-    day: str | None
-    several_days: bool
-    parent_key: tuple[str, ...] = ()
-
-    @classmethod
-    def of(cls, stream: Stream) -> "Division":
-        return cls(
-            partition=stream.partition_columns,
-            day=stream.day,
-            several_days=(_value(stream.days_per_request, int) or 1) > 1,
-        )
-
-
 def compile_stream(
     source: str,
     stream: Stream,
@@ -126,7 +103,7 @@ def compile_stream(
     Raises ConfigError if ``exclude`` or ``include_personal`` leaves out a column that is needed, or if a configured
     column exists already; TypeError for a contradictory declaration.
     """
-    return Compiled(source, stream, _all_columns(source, stream, columns), Division.of(stream), options, derived)
+    return Compiled(source, stream, _all_columns(source, stream, columns), options, derived)
 
 
 def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[Column, ...]:
@@ -163,84 +140,92 @@ class Compiled:
         source: str,
         stream: Stream,
         columns: tuple[Column, ...],
-        division: Division,
         options: ColumnOptions,
         derived: Sequence[Stream] = (),
+        parent: Stream | None = None,
     ) -> None:
+        """``parent``: what a derived stream is cut from; its rows are divided into partitions as the parent's."""
+        whole = parent or stream
         self.columns: dict[str, Column] = {column.name: column for column in columns}
         self._name = f"{source}.{stream.name}"
-        day, day_of = division.day, _value(stream.day_of, str)
-        read = (*stream.key, *division.partition, *([day_of] if day_of else ()))
-        self._check_declaration(stream, (*read, *division.parent_key))
-        self._hidden = self._to_hide(stream, options, {*read, *options.needed})
+        self._stream, self._options = stream, options
+        day = whole.day
+        day_of = _value(stream.day_of, str)
+        parent_key = _parent_key(stream, parent)
+        read = (*stream.key, *whole.partition_columns, *([day_of] if day_of else ()))
+        self._check_declaration((*read, *parent_key))
+        self._hidden = self._to_hide({*read, *options.needed})
 
         paths = _hidden_paths(columns, options.include_personal)
-        cleaners = {name: cleaner(those) for name, those in paths.items()}
-        keep_extra = EXTRA not in options.exclude and f"{stream.name}.{EXTRA}" not in options.exclude
-        keep_unknown = options.include_personal if options.extra is None else options.extra
-        sent_json = [column.name for column in columns if column.type == "json" and not column.added]
-        raw = tuple(name for name in sent_json if options.nested == "raw" and name not in cleaners)
-        hidden = [self.columns[name] for name in self._hidden]
-        masked = {one.name: one.path[-1] if one.path else one.member for one in hidden if one.member is not None}
-        hidden_paths = [path for those in paths.values() for path in those]
-        handling = Handling(
-            required=frozenset({*read, *options.needed, *division.parent_key}),
-            hidden=self._hidden,
-            masks=Masks.of(masked.values(), hidden_paths),
-            # Without excluded columns, which are not secret, and without the last names of paths, which are common.
-            extra_masks=Masks.of(
-                (
-                    name
-                    for own, name in masked.items()
-                    if self.columns[own].secret or (self.columns[own].personal and not options.include_personal)
-                ),
-                (path for path in hidden_paths if path.endswith("]")),
-            ),
-            unknown=keep_unknown,
-            extra=keep_extra,
+        self.handling = self._handling(frozenset({*read, *options.needed, *parent_key}), paths)
+        rejects = self.rejects = Rejects(stream.name, self.columns, self.handling)
+        raw = tuple(
+            column.name
+            for column in columns
+            if column.type == "json" and not column.added and options.nested == "raw" and column.name not in paths
         )
-        self.handling = handling
-        self.rejects = rejects = Rejects(stream.name, self.columns, handling)
-        self._wire = RecordDecoder(
-            self.columns, raw=raw, nested=options.nested, extra=keep_unknown and keep_extra, rejects=rejects
-        )
+        keep_extra = self.handling.unknown and self.handling.extra
+        self._wire = RecordDecoder(self.columns, raw=raw, nested=options.nested, extra=keep_extra, rejects=rejects)
         self._rules = ColumnRules(
-            self._name,
-            self.columns,
-            nesting=Nesting(raw=raw, cleaners=cleaners),
+            name=self._name,
+            columns=self.columns,
+            raw=raw,
+            cleaners={name: cleaner(those) for name, those in paths.items()},
             hidden=self._hidden,
-            days=DayRule(day=day, day_of=day_of, zone=options.zone),
+            day=day if day in self.columns else None,
+            day_of=day_of,
+            zone=options.zone,
             rejects=rejects,
         )
         # One answer for two days may have a row of the same key on each.
-        identity = (*stream.key, day) if division.several_days and day and day not in stream.key else stream.key
+        several_days = (_value(whole.days_per_request, int) or 1) > 1
         self._keys = Keys(
-            self.columns,
+            columns=self.columns,
             key=stream.key,
-            identity=identity,
-            day=day,
+            identity=(*stream.key, day) if several_days and day and day not in stream.key else stream.key,
+            day=day if day in self.columns else None,
             last_wins=stream.kind == "changes" and stream.derived is None,
             rejects=rejects,
         )
-        self.layout = Layout(
+        self.layout = self._layout(source, whole.partition_columns, parent_key)
+        self._watched = tuple(_watched(columns, self._hidden))
+        self._measures = tuple(one for one in columns if one.additive and not one.added and not one.unit_of)
+        self.derived = tuple(self._derived(child) for child in derived)
+
+    def _handling(self, required: frozenset[str], paths: Mapping[str, Sequence[str]]) -> Handling:
+        options = self._options
+        hidden = [self.columns[name] for name in self._hidden]
+        masked = {one: one.path[-1] if one.path else one.member for one in hidden if one.member is not None}
+        within = [path for those in paths.values() for path in those]
+        # Without excluded columns, which are not secret, and without the last names of paths, which are common.
+        in_extra = [
+            name for one, name in masked.items() if one.secret or (one.personal and not options.include_personal)
+        ]
+        return Handling(
+            required=required,
+            hidden=self._hidden,
+            masks=Masks.of(masked.values(), within),
+            extra_masks=Masks.of(in_extra, (path for path in within if path.endswith("]"))),
+            unknown=options.include_personal if options.extra is None else options.extra,
+            extra=EXTRA not in options.exclude and f"{self._stream.name}.{EXTRA}" not in options.exclude,
+        )
+
+    def _layout(self, source: str, partition_columns: tuple[str, ...], parent_key: tuple[str, ...]) -> Layout:
+        stream = self._stream
+        delivered = [column for name, column in self.columns.items() if name not in self._hidden]
+        if self.handling.extra:
+            delivered.append(Column(name=EXTRA, type="json", description=_OF_EXTRA))
+        return Layout(
             source=source,
             stream=stream.name,
             kind=stream.kind,
-            columns=(
-                *(column for column in columns if column.name not in self._hidden),
-                *((Column(name=EXTRA, type="json", description=_OF_EXTRA),) if keep_extra else ()),
-            ),
+            columns=tuple(delivered),
             key=stream.key,
-            partition_columns=division.partition,
+            partition_columns=partition_columns,
             summary=stream.summary,
-            derived_by=division.parent_key,
-            connector=options.connector,
+            derived_by=parent_key,
+            connector=self._options.connector,
         )
-        self._watched = tuple(_watched(columns, self._hidden))
-        self._measures = tuple(
-            column for column in columns if column.additive and not column.added and not column.unit_of
-        )
-        self.derived = tuple(self._derived(child, division, options) for child in derived)
 
     @property
     def streams(self) -> "tuple[Compiled, ...]":
@@ -252,20 +237,21 @@ class Compiled:
         """The stream's own layout, then those of the streams derived from it."""
         return tuple(one.layout for one in self.streams)
 
-    def _check_declaration(self, stream: Stream, read: Iterable[str]) -> None:
+    def _check_declaration(self, read: Iterable[str]) -> None:
         """Raises TypeError for a stream that reads columns its record class does not have."""
         missing = [name for name in read if name not in self.columns]
         if missing:
             raise TypeError(f"{self._name}: its record class has no column {missing[0]}")
-        if any(self.columns[name].type == "json" for name in stream.key):
+        if any(self.columns[name].type == "json" for name in self._stream.key):
             raise TypeError(f"{self._name}: a json column cannot be part of a key")
         for column in self.columns.values():
             for other in (*column.hash_of, *((column.derived_of,) if column.derived_of else ())):
                 if other not in self.columns:
                     raise TypeError(f"{self._name}: {column.name} is made of {other}, which is no column")
 
-    def _to_hide(self, stream: Stream, options: ColumnOptions, needed: set[str]) -> frozenset[str]:
+    def _to_hide(self, needed: set[str]) -> frozenset[str]:
         """The columns that are not delivered; raises ConfigError where one of them is needed."""
+        stream, options = self._stream, self._options
         exclude = options.exclude
         excluded = {name for name in self.columns if name in exclude or f"{stream.name}.{name}" in exclude}
         for name in sorted(excluded & needed):
@@ -291,23 +277,22 @@ class Compiled:
             )
         return frozenset(excluded | personal | secret)
 
-    def _derived(self, child: Stream, division: Division, options: ColumnOptions) -> "_Derived":
+    def _derived(self, child: Stream) -> "_Derived":
         declared = child.derived
         if declared is None or declared.column not in self.columns:
-            raise TypeError(f"{child.name} is not derived from a column of {self.layout.stream}")
-        parent_key = tuple(own for own, theirs in declared.stamps.items() if theirs in self.layout.key)
+            raise TypeError(f"{child.name} is not derived from a column of {self._stream.name}")
         compiled = Compiled(
             self.layout.source,
             child,
             of_derived.columns_of_derived(child, self.layout, self.columns),
-            division._replace(parent_key=parent_key),
-            options._replace(needed=tuple(declared.stamps)),
+            self._options._replace(needed=tuple(declared.stamps)),
+            parent=self._stream,
         )
         return _Derived(compiled, self.columns[declared.column], of_derived.stamps_of(child, self.layout))
 
     # --- the way of a page ------------------------------------------------------------------------------------------
 
-    def decode_all(
+    def decode(
         self,
         items: Iterable[Items],
         columns: Mapping[str, Any] | None = None,
@@ -315,8 +300,16 @@ class Compiled:
         days: Collection[date] | None = None,
     ) -> Iterator[Decoded]:
         """
-        Like :meth:`decode`, for all items of an answer. Small runs are joined into one batch. Large arrays and files
-        are decoded in chunks, each when the caller requests it.
+        The typed rows of all items of an answer. Small runs are joined into one batch. Large arrays and files are
+        decoded in chunks, each when the caller requests it.
+
+        ``columns`` (``Request.columns`` and the values of the partition) are stamped on every row, converted to the
+        column's type; stamps of ``items`` override them. If the provider sends a stamped column too, the stamp fills
+        its nulls, and a row with another value is rejected, since it belongs to another partition or parent.
+        ``memory`` is that of the listing. ``days``: the requested days; rows of other days are rejected.
+
+        Raises PluginError for a stamp without a column, or of another type; BrokenBodyError and BoundExceededError
+        for JSON lines, which the envelope does not check.
         """
         memory = SeenKeys() if memory is None else memory
         memory.next_page()
@@ -346,28 +339,6 @@ class Compiled:
     def _pages(self, run: Items) -> Iterator[RawPage]:
         with self._broken_json():
             yield from pages_of(run)
-
-    def decode(
-        self,
-        items: Items,
-        columns: Mapping[str, Any] | None = None,
-        memory: SeenKeys | None = None,
-        days: Collection[date] | None = None,
-    ) -> Decoded:
-        """
-        The typed rows of a run of elements.
-
-        ``columns`` (``Request.columns`` and the values of the partition) are stamped on every row, converted to the
-        column's type; stamps of ``items`` override them. If the provider sends a stamped column too, the stamp fills
-        its nulls, and a row with another value is rejected, since it belongs to another partition or parent.
-        ``memory`` is that of the listing. ``days``: the requested days; rows of other days are rejected.
-
-        Raises PluginError for a stamp without a column, or of another type; BrokenBodyError and BoundExceededError
-        for JSON lines, which the envelope does not check.
-        """
-        memory = SeenKeys() if memory is None else memory
-        memory.next_page()
-        return self._decode(page_of(items), columns, memory, days)
 
     def _decode(
         self,
@@ -410,7 +381,6 @@ class Compiled:
             repeated=repeats.repeated,
             repeated_across=repeats.repeated_across + page.beyond,
             superseded=repeats.superseded,
-            rows_apart=page.apart,
             unread_values=len(page.unread) + sum(one.unread_values for one in derived),
             unread_example=examples[0] if examples else None,
             derived=tuple(one.batch for one in derived),
@@ -470,6 +440,12 @@ def _hidden_paths(columns: Iterable[Column], include_personal: bool) -> dict[str
         if not column.added
     }
     return {name: paths for name, paths in hidden.items() if paths}
+
+
+def _parent_key(stream: Stream, parent: Stream | None) -> tuple[str, ...]:
+    """The columns of a derived stream that hold its parent's key."""
+    stamps = stream.derived.stamps if stream.derived is not None and parent is not None else {}
+    return tuple(own for own, theirs in stamps.items() if parent is not None and theirs in parent.key)
 
 
 def _value(declared: Any, type_: type[T]) -> T | None:

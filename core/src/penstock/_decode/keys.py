@@ -17,6 +17,7 @@ from penstock._decode.seen import SeenKeys, fingerprints
 from penstock.records import Column
 
 
+@define(eq=False, repr=False, kw_only=True)
 class Keys:
     """
     Checks the keys of one stream's rows, page by page.
@@ -26,23 +27,17 @@ class Keys:
     replaces an earlier one of the same key with other values; otherwise it is rejected.
     """
 
-    def __init__(
-        self,
-        columns: Mapping[str, Column],
-        *,
-        key: tuple[str, ...],
-        identity: Sequence[str],
-        day: str | None,
-        last_wins: bool,
-        rejects: Rejects,
-    ) -> None:
-        self._columns = columns
-        self._key = key
-        self._identity = attrgetter(*identity) if key else None
-        self._day = day if day in columns else None
-        self._row_keys = tuple(column for column in columns.values() if column.hash_of)
-        self._last_wins = last_wins
-        self._rejects = rejects
+    columns: Mapping[str, Column]
+    key: tuple[str, ...]
+    identity: Sequence[str]
+    day: str | None
+    last_wins: bool
+    rejects: Rejects
+    _row_keys: tuple[Column, ...] = field(init=False)
+
+    @_row_keys.default
+    def _hashed(self) -> tuple[Column, ...]:
+        return tuple(column for column in self.columns.values() if column.hash_of)
 
     def check(
         self, page: RawPage, memory: SeenKeys, count: int, read_again: Callable[[Iterable[int]], list[Any]]
@@ -56,10 +51,10 @@ class Keys:
         """
         if self._row_keys:
             return Repeats(fresh=self._number_rows(page, memory) + len(page.rejected) + page.beyond)
-        if self._identity is None:
+        if not self.key:
             return Repeats(fresh=count)
         self._reject_null_keys(page)
-        keys = list(map(self._identity, page.rows))
+        keys = list(map(attrgetter(*self.identity), page.rows))
         marks = page.places() if memory.places else fingerprints(page.rows)
         unique = dict(zip(keys, marks, strict=True))
         on_page, earlier = memory.find(unique.keys())
@@ -73,25 +68,25 @@ class Keys:
             prints = fingerprints(rows)
             on_page = dict(zip(on_page, prints[len(marks) :], strict=True))
             prints = prints[: len(marks)]
-        split = _classify(keys, prints, on_page, earlier, self._last_wins)
+        split = _classify(keys, prints, on_page, earlier, self.last_wins)
         if memory.places:
             split.fresh = {key: marks[index] for key, index in split.places.items()}
         return self._drop_repeats(page, memory, count, split)
 
     def _reject_null_keys(self, page: RawPage) -> None:
-        for name in self._key:
-            if self._columns[name].nullable:
+        for name in self.key:
+            if self.columns[name].nullable:
                 empty = nulls(values_of(page.rows, name))
-                self._rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
+                self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
     def _drop_repeats(self, page: RawPage, memory: SeenKeys, count: int, split: "_Split") -> "Repeats":
         """Count and drop the repeated rows that :func:`_classify` found, and remember the keys of the others."""
         bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
-            shown = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self._key)
-            bad[index] = (self._key[0], f"the key {shown} came before on {where}, with other values")
+            shown = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self.key)
+            bad[index] = (self.key[0], f"the key {shown} came before on {where}, with other values")
         memory.add(split.fresh)
-        self._rejects.note(page, bad)
+        self.rejects.note(page, bad)
         page.drop(split.repeated | split.repeated_across | bad.keys())
         return Repeats(
             fresh=count - len(split.known_earlier),
@@ -103,7 +98,7 @@ class Keys:
     def _number_rows(self, page: RawPage, memory: SeenKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
         fresh = len(page.rows)
-        days = values_of(page.rows, self._day) if self._day is not None else repeat(None)
+        days = values_of(page.rows, self.day) if self.day is not None else repeat(None)
         for column in self._row_keys:
             parts = [self._canonical(page.rows, name) for name in column.hash_of]
             contents = list(map(EXACT_JSON.encode, zip(*parts, strict=True)))
@@ -128,7 +123,7 @@ class Keys:
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:
         """The values of a column, nested ones as canonical text, whether they are kept raw or plain."""
         values = values_of(rows, name)
-        if self._columns[name].type != "json":
+        if self.columns[name].type != "json":
             return values
         return [PLAIN.decode(value) if isinstance(value, Raw) else value for value in values]
 

@@ -75,7 +75,6 @@ class RawPage:
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
     beyond: int = 0  # rows dropped, since another slice returns them too
     names: int = 0  # number of columns of CSV
-    apart: int = 0  # rows of CSV that are no elements: footers and totals
     totals: list[dict[str, str]] = field(factory=list)  # rows of totals
     whole: Sequence[Raw] = ()
     _elements: list[Raw] | None = None
@@ -196,13 +195,11 @@ def _csv_page(items: Items, data: bytes) -> RawPage:
         rows = list(filter(any, reader))
     except csv.Error as error:
         raise BrokenBodyError(f"The report is no valid CSV: {error}.") from None
-    apart = 0
     totals: list[list[str]] = []
     if items.footer or items.totals:
         marked = [row for row in rows if _begins(row, (*items.footer, *items.totals))]
         rows = [row for row in rows if not _begins(row, (*items.footer, *items.totals))]
         totals = [row for row in marked if _begins(row, items.totals)]
-        apart = len(marked)
     if not set(map(len, rows)) <= {len(header)}:
         # Empty fields behind the last column, as of a header with commas at its end, are none.
         rows = [row[: len(header)] if not any(row[len(header) :]) else row for row in rows]
@@ -219,7 +216,6 @@ def _csv_page(items: Items, data: bytes) -> RawPage:
         starts=[-items.first],
         path=lambda run: items.path,
         names=len(header),
-        apart=apart,
         totals=[dict(zip(header, row, strict=False)) for row in totals],
     )
 

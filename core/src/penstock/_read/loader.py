@@ -144,7 +144,7 @@ class Loader:
         self._check_envelope_days(request, answer)
         count = fresh = 0
         stamps = {**self._stamps(), **request.columns}
-        for decoded in self.shape.decode_all(answer.items, stamps, seen, self._days()):
+        for decoded in self.shape.decode(answer.items, stamps, seen, self._days()):
             count += decoded.count
             if repeat:
                 nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
