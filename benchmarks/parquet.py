@@ -21,6 +21,7 @@ import msgspec
 import pyarrow as pa
 import pyarrow.parquet as pq
 from penstock import Batch, Column, Layout, LedgerEntry, Partition
+from penstock.testing.sinks import commit
 from penstock_plugins.arrow.columns import Columns
 from penstock_plugins.files.parquet import Parquet
 from penstock_plugins.files.sink import FileSink
@@ -82,7 +83,8 @@ def by_the_sink(place: Path, rows: int) -> tuple[float, int]:
         writer.write(Batch(layout=LAYOUT, rows=page))
         spent += time.process_time() - start
     start = time.process_time()
-    writer.commit(LedgerEntry(source="acme", partition=partition, state="delivered", run_id="r1", rows=rows))
+    entry = LedgerEntry(source="acme", partition=partition, state="delivered", run_id="r1", rows=rows)
+    commit(target, writer, entry)
     spent += time.process_time() - start
     target.close()
     return spent, next(place.rglob("data.parquet")).stat().st_size

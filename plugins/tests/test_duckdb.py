@@ -23,6 +23,7 @@ from penstock.testing.sinks import (
     a_lead_day,
     an_entry,
     click,
+    commit,
     deliver,
     lead,
     plain,
@@ -94,7 +95,7 @@ class TestDuckDB(SinkSuite):
         target = self.sink(place).open(SOURCE, "r1")
         writer = target.begin([CLICKS], a_day())
         writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, HOSTILE)))
-        committed = writer.commit(an_entry(target.ledger, a_day(), rows=len(HOSTILE), sums=sums))
+        committed = commit(target, writer, an_entry(target.ledger, a_day(), rows=len(HOSTILE), sums=sums))
         target.close()
 
         assert self.found(place, CLICKS) == plain(CLICKS, fitting)

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from penstock import Batch, Column, Layout, Sink
-from penstock.testing.sinks import CLICKS, HOSTILE, SOURCE, SinkSuite, a_day, an_entry, plain, rows_of
+from penstock.testing.sinks import CLICKS, HOSTILE, SOURCE, SinkSuite, a_day, an_entry, commit, plain, rows_of
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.sink import FileSink
@@ -129,7 +129,7 @@ class TestParquet(FileSuite):
         target = self.sink(place).open(SOURCE, "r1")
         writer = target.begin([CLICKS], a_day())
         writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, HOSTILE)))
-        committed = writer.commit(an_entry(target.ledger, a_day(), rows=len(HOSTILE), sums=sums))
+        committed = commit(target, writer, an_entry(target.ledger, a_day(), rows=len(HOSTILE), sums=sums))
         ledger = target.ledger
         assert ledger is not None
         stored = ledger.entries(SOURCE, "clicks")[a_day()]

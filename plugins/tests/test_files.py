@@ -28,6 +28,7 @@ from penstock.testing.sinks import (
     an_entry,
     answer,
     click,
+    commit,
     deliver,
     deliver_group,
     killed_at,
@@ -564,7 +565,7 @@ def test_a_writer_that_is_refused_leaves_no_draft(sink):
     writer = target.begin([CLICKS], a_day())
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
     with pytest.raises(SinkError, match="changed in the ledger"):
-        writer.commit(an_entry(target.ledger, a_day(), version=5))
+        commit(target, writer, an_entry(target.ledger, a_day(), version=5))
     left = list((sink.directory / ".penstock" / "staged" / SOURCE).iterdir())
     target.close()
 
@@ -679,7 +680,7 @@ def test_the_history_is_not_read(sink: FileSink, monkeypatch: pytest.MonkeyPatch
     target = sink.open(SOURCE, "r2")
     writer = target.begin([CLICKS], a_day(29))
     writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(29, report_date=date(2026, 3, 29))])))
-    writer.commit(an_entry(None, a_day(29), rows=1))
+    commit(target, writer, an_entry(None, a_day(29), rows=1))
     target.finish("clicks")
     target.close()
 

@@ -20,6 +20,7 @@ from penstock.testing.sinks import (
     a_lead_day,
     an_entry,
     click,
+    commit as commit_one,
     deliver,
     killed_at,
     lead,
@@ -50,8 +51,7 @@ def commit(target: Any, streams: Any, **facts: Any) -> LedgerEntry:
     writer = target.begin([layout for layout, _ in streams], a_day())
     for layout, values in streams:
         writer.write(Batch(layout=layout, rows=rows_of(layout, values)))
-    committed: LedgerEntry = writer.commit(an_entry(target.ledger, a_day(), rows=len(streams[0][1]), **facts))
-    return committed
+    return commit_one(target, writer, an_entry(target.ledger, a_day(), rows=len(streams[0][1]), **facts))
 
 
 def test_a_file_describes_itself(place: Path) -> None:
@@ -86,7 +86,7 @@ def test_rows_of_many_pages_share_row_groups(place: Path, monkeypatch: pytest.Mo
     clicks = [click(number) for number in range(1000)]
     for start in range(0, 1000, 10):
         writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, clicks[start : start + 10])))
-    writer.commit(an_entry(target.ledger, a_day(), rows=1000))
+    commit_one(target, writer, an_entry(target.ledger, a_day(), rows=1000))
     target.close()
 
     file = pq.ParquetFile(place / FILE)

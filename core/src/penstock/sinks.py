@@ -7,7 +7,8 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
     target.check(layouts)                         if it has this method: refuses streams that it cannot hold
     writer = target.begin(layouts, partition)     one per partition; several may be open at once
     writer.write(batch)                           any number, in the provider's order
-    writer.commit(entry)  or  writer.abort()      the partition appears whole, with its ledger row, or not at all
+    writer.commit(entry)  or  writer.abort()      the partition appears whole, with its ledger row, or not at all;
+                                                  target.commit_group in place of commit, if it has this method
     target.finish(stream)                         once per stream and run, after its last partition
     target.close()                                releases the lock
 """
@@ -326,19 +327,23 @@ class Ledger(Protocol):
 
 
 class Writer(Protocol):
-    """Writes one partition to a target."""
+    """Writes one partition to a target, which is a :class:`Grouping` one, or whose writers are :class:`Committing`."""
 
     def write(self, batch: Batch) -> None:
         """Write one batch of the stream, or of a stream derived from it; see ``batch.layout``."""
+
+    def abort(self) -> None:
+        """Discard everything written. The partition's former data stays."""
+
+
+class Committing(Writer, Protocol):
+    """A writer that commits its partition."""
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         """
         Replace the partition's former data, together with its ledger row, in one step. Returns the entry as committed:
         records that the target cannot hold are added to the rejected ones and change its counts.
         """
-
-    def abort(self) -> None:
-        """Discard everything written. The partition's former data stays."""
 
 
 class Target(Protocol):
@@ -383,10 +388,28 @@ class Grouping(Protocol):
         """
         Commit the partitions of these writers, each with its ledger row, in their order.
 
-        Each appears whole or not at all, as by :meth:`Writer.commit`, and the failure of one does not affect the
+        Each appears whole or not at all, as by :meth:`Committing.commit`, and the failure of one does not affect the
         others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
         killed meanwhile leaves each partition in its former or its new state.
         """
+
+
+def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
+    """Commit the partitions of these writers, as :meth:`Grouping.commit_group` states it, to any target."""
+    if not commits:
+        return ()
+    if isinstance(target, Grouping):
+        try:
+            return target.commit_group(commits)
+        except Exception as error:
+            return [error] * len(commits)
+    done: list[LedgerEntry | Exception] = []
+    for writer, entry in commits:
+        try:
+            done.append(writer.commit(entry))
+        except Exception as error:
+            done.append(error)
+    return done
 
 
 @runtime_checkable

@@ -28,7 +28,7 @@ from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
 from penstock.names import nearest
 from penstock.redact import mask
-from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream
+from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream, commit_all
 
 LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no record has
 
@@ -71,8 +71,10 @@ class Delivery:
     def flush(self) -> None:
         """Commit the slices that wait for others. Called when the run would wait, and at its end."""
         group, self._group = self._group, []
-        if group:
-            self._commit_group(group)
+        committed = self._commit([(result, partition) for result in group for partition in result.partitions])
+        for result in group:
+            if any(result is one for one in committed):
+                self._drop_reports(result)
 
     def fail(self, planned: PlannedSlice, error: BaseException, *, hidden: bool) -> None:
         """Record a failed read, and let the days after it be committed. A hidden stream has no place in the target."""
@@ -167,58 +169,41 @@ class Delivery:
     def _commit_slice(self, result: ReadResult) -> None:
         """Commit a slice, or let it wait for others to be committed with it, if the target commits groups."""
         rows = sum(one.counts.rows for one in result.partitions.values())
-        # What has no day is recorded with the first partition that is committed, which is known one after the other.
-        alone = result.undated or rows > GROUP_ROWS or not isinstance(self.target, Grouping)
-        if alone:
-            self.flush()
-            self._commit_alone(result)
+        if rows <= GROUP_ROWS and not result.undated and isinstance(self.target, Grouping):
+            self._group.append(result)
+            waiting = [loaded.counts.rows for one in self._group for loaded in one.partitions.values()]
+            if len(waiting) >= GROUP_PARTITIONS or sum(waiting) > GROUP_ROWS:
+                self.flush()
             return
-        self._group.append(result)
-        waiting = [loaded.counts.rows for one in self._group for loaded in one.partitions.values()]
-        if len(waiting) >= GROUP_PARTITIONS or sum(waiting) > GROUP_ROWS:
-            self.flush()
-
-    def _commit_alone(self, result: ReadResult) -> None:
-        """Commit the partitions of a slice one by one. If one cannot be committed, the others still are."""
+        self.flush()
+        # One by one: what has no day is recorded with the first partition that is committed.
         undated, committed = result.undated, False
         for partition in result.partitions:
-            if (entry := self._checked(result, partition, undated)) is None:
-                continue
-            writer = result.partitions[partition].writer
-            assert writer is not None
-            try:
-                done: LedgerEntry | Exception = writer.commit(entry)
-            except Exception as error:
-                done = error
-            if self._ended(result, partition, done):
+            if self._commit([(result, partition)], undated):
                 undated, committed = (), True
-        self._drop_reports(result, committed=committed)
+        if committed:
+            self._drop_reports(result)
 
-    def _commit_group(self, group: Sequence[ReadResult]) -> None:
-        """Commit the partitions of several slices at once. If one cannot be committed, the others still are."""
-        assert isinstance(self.target, Grouping)
+    def _commit(
+        self, places: Iterable[tuple[ReadResult, Partition]], undated: Sequence[Rejected] = ()
+    ) -> list[ReadResult]:
+        """Commit partitions; if one cannot be, the others still are. Returns the slices of those committed."""
         entries = [
             (result, partition, entry)
-            for result in group
-            for partition in result.partitions
-            if (entry := self._checked(result, partition, ())) is not None
+            for result, partition in places
+            if (entry := self._checked(result, partition, undated)) is not None
         ]
-        writers = [result.partitions[partition].writer for result, partition, _ in entries]
-        try:
-            done = self.target.commit_group([(one, entry) for one, (_, _, entry) in zip(writers, entries, strict=True)])
-        except Exception as error:
-            done = [error] * len(entries)
-        committed = {
-            id(result)
+        commits = [(result.partitions[partition].writer, entry) for result, partition, entry in entries]
+        done = commit_all(self.target, commits)
+        return [
+            result
             for (result, partition, _), one in zip(entries, done, strict=True)
             if self._ended(result, partition, one)
-        }
-        for result in group:
-            self._drop_reports(result, committed=id(result) in committed)
+        ]
 
-    def _drop_reports(self, result: ReadResult, *, committed: bool) -> None:
+    def _drop_reports(self, result: ReadResult) -> None:
         """Drop the pending reports of a slice that was delivered. The next run adopts those of one that was not."""
-        if committed and result.reports is not None:
+        if result.reports is not None:
             result.reports.delivered()
 
     def _checked(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:

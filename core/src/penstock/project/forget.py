@@ -23,7 +23,7 @@ from penstock.names import did_you_mean
 from penstock.project.ledgers import Days, targets
 from penstock.project.results import Forgotten
 from penstock.project.setup import Notice, Setup
-from penstock.sinks import Erasing, Grouping, Layout, Ledger, LedgerEntry, Restatement, Target
+from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, commit_all
 
 FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 
@@ -189,13 +189,9 @@ def _delete_rows(
             )
             for partition in partitions[start : start + GROUP_PARTITIONS]
         ]
-        if isinstance(target, Grouping):
-            for done in target.commit_group(commits):
-                if isinstance(done, Exception):
-                    raise done
-        else:
-            for writer, entry in commits:
-                writer.commit(entry)
+        for done in commit_all(target, commits):
+            if isinstance(done, Exception):
+                raise done
     target.finish(layouts[0].stream)
 
 

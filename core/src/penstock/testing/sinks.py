@@ -27,7 +27,19 @@ from penstock.errors import LockHeldError, SinkError
 from penstock.fault_points import VARIABLE
 from penstock.model import Batch, Partition, Rejected
 from penstock.records import Column
-from penstock.sinks import Erased, Erasing, Erasure, Grouping, Layout, Ledger, LedgerEntry, Sink, Target, Verifiable
+from penstock.sinks import (
+    Erased,
+    Erasing,
+    Erasure,
+    Grouping,
+    Layout,
+    Ledger,
+    LedgerEntry,
+    Sink,
+    Target,
+    Verifiable,
+    commit_all,
+)
 
 SOURCE = "acme"
 READ_AT = datetime(2026, 3, 5, 4, 30, tzinfo=UTC)
@@ -190,7 +202,15 @@ def deliver(
         rows = rows_of(layout, values)
         for start in range(0, max(len(rows), 1), 2):
             writer.write(Batch(layout=layout, rows=rows[start : start + 2]))
-    writer.commit(entry)
+    commit(target, writer, entry)
+
+
+def commit(target: Any, writer: Any, entry: LedgerEntry) -> LedgerEntry:
+    """Commit one partition; raises the error of its commit. Returns the entry as committed."""
+    (done,) = commit_all(target, [(writer, entry)])
+    if isinstance(done, Exception):
+        raise done
+    return done
 
 
 def deliver_group(
@@ -376,7 +396,7 @@ class SinkSuite:
         for day, writer in writers.items():
             writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [clicks[day]])))
         for day in (3, 1, 2):
-            writers[day].commit(an_entry(target.ledger, a_day(day), rows=1))
+            commit(target, writers[day], an_entry(target.ledger, a_day(day), rows=1))
         target.close()
 
         assert self.found(place, CLICKS) == plain(CLICKS, clicks.values())

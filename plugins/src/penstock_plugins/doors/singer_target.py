@@ -289,11 +289,5 @@ class SingerWriter:
     def write(self, batch: Batch) -> None:
         self.held.write(batch)
 
-    def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        (result,) = self.target.commit_group([(self, entry)])
-        if isinstance(result, Exception):
-            raise result
-        return result
-
     def abort(self) -> None:
         self.held.discard()

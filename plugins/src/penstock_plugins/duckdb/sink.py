@@ -351,12 +351,6 @@ class DuckWriter:
         self._database.insert(part.stage, pa.Table.from_batches(part.batches), create=create)
         part.batches, part.size = [], 0
 
-    def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        (done,) = self._target.commit_group([(self, entry)])
-        if isinstance(done, Exception):
-            raise done
-        return done
-
     def prepare(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
         unfit = [(part.layout, part.fitting.unfit) for part in self._parts.values()]

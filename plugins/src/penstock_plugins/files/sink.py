@@ -835,12 +835,6 @@ class FileWriter:
         unfit = [(one, self.drafts[one.stream].unfit) for one in self._layouts]
         return without_unfit(entry, unfit, f"{self._target.codec.name}:{self._target.directory}")
 
-    def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        (done,) = self._target.commit_group([(self, entry)])
-        if isinstance(done, Exception):
-            raise done
-        return done
-
     def abort(self) -> None:
         for draft in self.drafts.values():
             draft.discard()
