@@ -31,10 +31,6 @@ SLOW_NAMES = {
 # Modules of the tests that serve a provider or start a process.
 HELPERS = {"small", "worlds"}
 
-# How fast values are made depends on the load of the machine.
-settings.register_profile("any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow])
-settings.load_profile("any machine")
-
 _travel = pytest.StashKey[time_machine.travel]()
 
 
