@@ -527,6 +527,12 @@ class Stream:
         parent = slice_.parents[0] if slice_.parents else {}
         names = {name for template in (self.path, *self.params.values()) for name in placeholders(template)}
         names |= {name for _, name, _ in json_placeholders(self.json)}
+        has = {name for name in names if name in (*parent, *SLICE_VALUES) or hasattr(settings, name)}
+        if missing := sorted(names - has):
+            raise PluginError(
+                f"the templates of the stream {self.name} name {{{missing[0]}}}, and neither the row of its parent "
+                f"({', '.join(parent) or 'none'}) nor the settings have it; correct path, params, json or parent."
+            )
         values = {
             name: parent[name] if name in parent else getattr(slice_ if name in SLICE_VALUES else settings, name)
             for name in names

@@ -35,8 +35,8 @@ from penstock._read.components import components_of
 from penstock._run.check import check
 from penstock._run.runner import run
 from penstock.connector import Stream, settings_at
-from penstock.errors import AuthenticationError, PenstockError
-from penstock.model import Page, Request, origin_of
+from penstock.errors import AuthenticationError, ConfigError, PenstockError
+from penstock.model import Items, Page, Request, origin_of
 from penstock.protocols import Named, Paginator, SinglePage
 from penstock.redact import Secret
 from penstock.run_report import RunReport
@@ -94,13 +94,13 @@ CHECKS: Mapping[str, str] = {
     "truth": "a row is not one of `truth`'s, or there is no truth to compare the rows with",
     "origin": "a request goes to another place than `base_url`, or comes from the connector itself",
     "second page": "a paginator saw no second page with records, so that paging was not tried",
-    "moved record": "a record of the first page that comes again on the last one is delivered twice",
+    "moved record": "a record of the first page that comes again on a shorter last one is delivered twice",
     "stopped": "a run that was stopped leaves other rows than those of the first run in a partition",
     "resumed": "the run after a stopped one does not end with the rows of the first run",
     "final": "days that were read after they closed are requested again",
     "faults": "a fault that passes (`faults=`) costs a row, or the exit code 0; a token that runs out is one of them",
-    "wrong secret": "a run with a wrong secret does not end with 3, or delivers something",
-    "check of a wrong secret": "the check accepts a wrong secret, or fails otherwise than by AuthenticationError",
+    "wrong secret": "a run with a wrong secret ends otherwise than with 3 (or a ConfigError), or delivers something",
+    "check of a wrong secret": "the check accepts it, or raises neither AuthenticationError nor ConfigError",
     "secret shown": "the start of a wrong secret is in a message or in the report",
     "check": "the check fails with the right secrets, or sends anything but one GET, beside a login",
     "login": "the login goes to another place than `base_url`",
@@ -521,10 +521,16 @@ class _Moved:
             return outcome
         if any(column.hash_of for column in stream.columns if column.name in stream.key):
             return outcome  # equal records are several ones where the provider gives them no key
-        elements = msgspec.json.decode(former.raw, type=list[msgspec.Raw])
+        elements = _elements(former)
+        if sum(len(_elements(one)) for one in items if one.format == "array") >= len(elements):
+            return outcome  # a page longer than the others is none of a listing that moved
         again = evolve(former, raw=b"[" + bytes(elements[0]) + b"]")
         self.streams.add(stream.name)
         return outcome._replace(answer=evolve(outcome.answer, items=(*items, again)))
+
+
+def _elements(items: Items) -> list[msgspec.Raw]:
+    return msgspec.json.decode(items.raw, type=list[msgspec.Raw])
 
 
 def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Problem]:
@@ -628,7 +634,10 @@ def faults_that_pass(
 
 
 def wrong_credentials(subject: Subject, folder: Path) -> list[Problem]:
-    """A wrong value of each secret ends a run with 3 and the check with an error, and is printed nowhere."""
+    """
+    A wrong value of each secret ends a run with 3 and the check with an error, and is printed nowhere. A text that
+    is no key of its form (a PEM) may also be refused by a ConfigError, before any request.
+    """
     wrong: list[Problem] = []
     for name in secrets_of(subject):
         sink = MemorySink(folder / name / "ledger.sqlite")
@@ -637,14 +646,15 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Problem]:
             hear = partial(_hear, texts)
             given: dict[str, Any] = {name: WRONG}
             report = subject.run(server.base_url, sink, on_event=hear, **given)
-            wrong += _ended("wrong secret", report, f"a run with a wrong {name}", 3)
+            unusable = {one["error"] for one in report.errors} == {"ConfigError"}  # it is no key at all
+            wrong += [] if unusable else _ended("wrong secret", report, f"a run with a wrong {name}", 3)
             source = subject.source(server.base_url, **{name: WRONG})
             if source.connector.check is not None:
                 try:
                     texts.append(check(source, noon_of(subject.today)))
                     text = f"the check of a wrong {name} returned: {texts[-1]}"
                     wrong.append(Problem("check of a wrong secret", text))
-                except AuthenticationError as error:
+                except (AuthenticationError, ConfigError) as error:
                     texts.append(str(error))
                 except PenstockError as error:
                     text = f"the check of a wrong {name} raised {type(error).__name__}: {error}"

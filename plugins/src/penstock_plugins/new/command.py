@@ -12,8 +12,9 @@ import click
 from penstock import UsageError, snake
 from penstock.redact import shown_url
 
-from penstock_plugins.new.package import LOGINS, PAGINGS, Choices, Made, made, query_of
+from penstock_plugins.new.package import SIGNED, Choices, Made, made, query_of
 from penstock_plugins.new.sample import MOST_BYTES, Sample, read_sample
+from penstock_plugins.new.stream import KINDS, LOGINS, PAGINGS, StreamChoices
 
 FETCH_S = 30.0
 GENERIC = ("data", "edges", "items", "nodes", "records", "response", "result", "results", "rows", "values")  # no stream
@@ -28,8 +29,18 @@ GENERIC = ("data", "edges", "items", "nodes", "records", "response", "result", "
 @click.option("--login", type=click.Choice(LOGINS), help="How requests are authenticated.")
 @click.option("--login-name", metavar="NAME", help="Header or parameter of the key. Default: X-Api-Key, api_key.")
 @click.option("--token-url", metavar="URL|PATH", default="/oauth/token", help="Where OAuth grants tokens.")
+@click.option(
+    "--signed",
+    metavar="TEMPLATE",
+    help="What HMAC signs. Default: method, path, query, epoch_s, body, each in {braces}, in lines.",
+)
 @click.option("--paging", type=click.Choice(PAGINGS), help="How the answer is divided into pages.")
-@click.option("--kind", type=click.Choice(["report", "listing"]), help="Records of days, or what there is now.")
+@click.option(
+    "--kind",
+    type=click.Choice(KINDS),
+    help="Records of days; what there is now; or a report of days that is submitted, polled and downloaded.",
+)
+@click.option("--parent", metavar="FILE|URL", help="A sample of the listing whose column --path names: /ads/{id}/days.")
 @click.option("--account", metavar="COLUMN", help="Each account is requested for itself, such as advertiser_id.")
 @click.option("--key", metavar="A,B", help="The columns that identify a record. Default: guessed.")
 @click.option("--day", metavar="COLUMN", help="The day of a report's record. Default: guessed.")
@@ -48,15 +59,14 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **given: Any) 
     if place.exists() and not dry_run:
         raise UsageError(f"{place} exists already; choose another name, or another place with --into")
     sample = sample or _asked("--sample", "A sample answer with some records: a file of JSON or CSV, or a URL", None)
-    found = read_sample(_body(sample))
-    choices = _choices(name, sample, found, given)
-    connector = made(choices, found)
+    choices = _choices(name, sample, read_sample(_body("--sample", sample)), given)
+    connector = made(choices)
     if dry_run:
         for path, text in connector.files.items():
             print(f"--- {choices.folder}/{path}\n{text}")
         return
     _write(place, connector)
-    _summary(place, choices, found, connector)
+    _summary(place, choices, connector)
 
 
 def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Choices:
@@ -66,31 +76,64 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
     _check_url("--base-url", base_url)
     if "://" in given["token_url"]:
         _check_url("--token-url", given["token_url"])
-    file = (path or sample).rstrip("/").rpartition("/")[2].partition(".")[0]
-    names = [*reversed(found.items.split(".")), file]
-    stream = given["stream"] or snake(next((one for one in names if one and one.lower() not in GENERIC), names[0]))
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", stream) or keyword.iskeyword(stream):
-        raise UsageError(f"--stream: {stream!r} is no name; write lower-case letters, digits and _, such as clicks")
+    stream = given["stream"] or _stream_name(path or sample, found)
+    _check_name("--stream", stream)
     login = given["login"] or _asked("--login", "How are requests authenticated?", LOGINS)
     kind: Any = given["kind"] or _asked(
-        "--kind", "Are these records of days (report), or what there is now (listing)?", ("report", "listing")
+        "--kind", "Are these records of days, a listing of what there is now, or a report on demand?", KINDS
     )
-    paging = given["paging"] or _asked("--paging", "How is the answer divided into pages?", PAGINGS)
+    paging = given["paging"] or "none"
+    if kind == "on_demand" and paging != "none":
+        raise UsageError("--kind on_demand: the records are in the report's file, which has no pages; omit --paging")
+    if kind != "on_demand" and not given["paging"]:
+        paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS)
     return Choices(
         name=name,
         base_url=base_url.rstrip("/"),
-        path="/" + (given["path"] or path or stream).lstrip("/"),
-        stream=stream,
+        stream=StreamChoices(
+            name=stream,
+            path="/" + (given["path"] or path or stream).lstrip("/"),
+            kind=kind,
+            paging=paging,
+            sample=found,
+            query=query,
+            key=tuple(filter(None, (given["key"] or "").split(","))),
+            day=given["day"],
+        ),
+        parent=_parent(given["parent"], stream, given["paging"] or "none"),
         login=login,
-        paging=paging,
-        kind=kind,
         login_name=given["login_name"] or {"header": "X-Api-Key", "param": "api_key"}.get(login, ""),
         token_url=given["token_url"],
+        signed=given["signed"].replace("\\n", "\n") if given["signed"] else SIGNED,
         account=given["account"],
-        key=tuple(filter(None, (given["key"] or "").split(","))),
-        day=given["day"],
-        query=query,
     )
+
+
+def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None:
+    """The listing of a parent's sample, which pages as the stream does."""
+    if sample is None:
+        return None
+    found = read_sample(_body("--parent", sample))
+    _, path, query = query_of(sample) if _is_url(sample) else ("", "", ())
+    name = _stream_name(path or sample, found)
+    _check_name("--parent", name)
+    if name == child:
+        raise UsageError(f"--parent: both streams would be named {name}; name the other one with --stream")
+    return StreamChoices(
+        name=name, path="/" + (path or name).lstrip("/"), kind="listing", paging=paging, sample=found, query=query
+    )
+
+
+def _check_name(option: str, stream: str) -> None:
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", stream) or keyword.iskeyword(stream):
+        raise UsageError(f"{option}: {stream!r} is no name; write lower-case letters, digits and _, such as clicks")
+
+
+def _stream_name(place: str, found: Sample) -> str:
+    """The name of a stream, from the member of its records, or from the last segment of a file's or a URL's path."""
+    file = place.rstrip("/").rpartition("/")[2].partition(".")[0]
+    names = [*reversed(found.items.split(".")), file]
+    return snake(next((one for one in names if one and one.lower() not in GENERIC), names[0]))
 
 
 def _check_url(option: str, url: str) -> None:
@@ -120,12 +163,12 @@ def _is_url(sample: str) -> bool:
     return sample.startswith(("http://", "https://"))
 
 
-def _body(sample: str) -> bytes:
+def _body(option: str, sample: str) -> bytes:
     if not _is_url(sample):
         try:
             return Path(sample).read_bytes()
         except OSError as error:
-            raise UsageError(f"--sample {sample}: cannot be read: {error.strerror}") from None
+            raise UsageError(f"{option} {sample}: cannot be read: {error.strerror}") from None
     import urllib3
 
     try:
@@ -133,15 +176,15 @@ def _body(sample: str) -> bytes:
         body = answer.read(MOST_BYTES + 1, decode_content=True)
     except (urllib3.exceptions.HTTPError, OSError) as error:
         raise UsageError(
-            f"--sample: the URL cannot be fetched ({type(error).__name__}); save an answer in a file, and give that"
+            f"{option}: the URL cannot be fetched ({type(error).__name__}); save an answer in a file, and give that"
         ) from None
     if answer.status != 200:
         raise UsageError(
-            f"--sample: the URL answered HTTP {answer.status}. It is fetched without credentials: fetch it yourself, "
+            f"{option}: the URL answered HTTP {answer.status}. It is fetched without credentials: fetch it yourself, "
             "for example with curl, and give the file"
         )
     if len(body) > MOST_BYTES:
-        raise UsageError(f"--sample: the answer is larger than {MOST_BYTES >> 20} MiB; give a file with fewer records")
+        raise UsageError(f"{option}: the answer is larger than {MOST_BYTES >> 20} MiB; give a file with fewer records")
     return body
 
 
@@ -152,8 +195,9 @@ def _write(place: Path, connector: Made) -> None:
         file.write_text(text, encoding="utf-8")
 
 
-def _summary(place: Path, choices: Choices, sample: Sample, connector: Made) -> None:
-    print(f"{place}: {len(connector.files)} files from {len(sample.records)} records of the sample.\n\nReview:")
+def _summary(place: Path, choices: Choices, connector: Made) -> None:
+    count = len(choices.stream.sample.records)
+    print(f"{place}: {len(connector.files)} files from {count} records of the sample.\n\nReview:")
     for line in connector.reviews:
         print(f"  {line}")
     print(f"\nTry it:\n  pip install -e {place}\n  penstock streams {choices.name}\n  penstock demo\n  pytest {place}")

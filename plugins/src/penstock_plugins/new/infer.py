@@ -4,7 +4,6 @@ The record class of a sample: columns with types, key and day, guessed from name
 A guess that a person must confirm carries a note, which becomes a comment ``# review: ...`` behind its column.
 """
 
-import json
 import keyword
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any, Literal
 from attrs import evolve, field, frozen
 from penstock import NUMBER_FORMATS, UsageError, camel, snake
 
+from penstock_plugins.new.code import literal
 from penstock_plugins.new.sample import Record, Sample, is_personal, is_secret
 
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
@@ -78,15 +78,6 @@ class Guess:
         annotation = f"{self.name}: {self.type}{' | None' if self.nullable and self.type != 'Json' else ''}"
         notes = f"  # review: {'; '.join(self.notes)}" if self.notes else ""
         return annotation + (f" = {given}" if given else "") + notes
-
-
-def literal(value: Any) -> str:
-    """A value as Python writes it, texts in double quotes."""
-    if isinstance(value, str):
-        return json.dumps(value, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    if isinstance(value, tuple):
-        return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
-    return repr(value)
 
 
 @frozen(kw_only=True)

@@ -16,7 +16,7 @@ from typing import Any, BinaryIO, Literal, cast
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
-from attrs import frozen
+from attrs import evolve, frozen
 from penstock import UsageError, snake
 
 MOST_KEPT = 200  # records of the sample that the sandbox serves
@@ -58,10 +58,11 @@ class Sample:
     ``items``, ``total``, ``pages``, ``cursor``, ``link``, ``more`` are dotted paths; "" and None where there is none.
     ``text`` is what the sandbox serves: the same with personal values and secrets replaced, cut to ``MOST_KEPT``
     records. Of CSV ``head`` is the number of rows up to the header row; ``header``, ``encoding``, ``totals`` are what
-    its ReportFile must declare.
+    its ReportFile must declare. ``packing``: how the file is packed.
     """
 
     format: Literal["json", "csv"]
+    packing: Literal["", "gzip", "zip"] = ""
     text: str
     records: Sequence[Record]
     members: Sequence[str]
@@ -107,19 +108,20 @@ def without_grants(text: str) -> str:
 
 def read_sample(body: bytes) -> Sample:
     """The sample in a body of JSON or CSV, plain, gzip or zip. Raises UsageError if it has no records."""
-    text, encoding = _text_of(_unpacked(body))
+    packing: Any = "gzip" if body[:2] == b"\x1f\x8b" else "zip" if body[:4] == b"PK\x03\x04" else ""
+    text, encoding = _text_of(_unpacked(body, packing))
     if text.lstrip()[:1] in ("{", "["):
-        return _json_sample(text)
+        return evolve(_json_sample(text), packing=packing)
     if text.lstrip()[:1] == "<":
         raise UsageError(f"the sample is HTML or XML, neither JSON nor CSV; it begins: {text.strip()[:80]!r}")
-    return _csv_sample(text, encoding)
+    return evolve(_csv_sample(text, encoding), packing=packing)
 
 
-def _unpacked(body: bytes) -> bytes:
+def _unpacked(body: bytes, packing: str) -> bytes:
     try:
-        if body[:2] == b"\x1f\x8b":
+        if packing == "gzip":
             return _bounded(cast("BinaryIO", gzip.GzipFile(fileobj=io.BytesIO(body))))
-        if body[:4] == b"PK\x03\x04":
+        if packing == "zip":
             archive = zipfile.ZipFile(io.BytesIO(body))
             with archive.open(next(one for one in archive.infolist() if not one.is_dir())) as file:
                 return _bounded(cast("BinaryIO", file))

@@ -1,0 +1,95 @@
+"""
+The text of a Python module that is written: literals, and the imports of the names that it uses.
+"""
+
+import ast
+import json
+from collections.abc import Iterable
+from typing import Any
+
+import penstock
+
+WIDTH = 120
+
+_MODULES = ("csv", "gzip", "hmac", "io", "json", "jwt", "re", "zipfile")
+_OUTSIDE = ("attrs", "cryptography", "jwt", "oauthlib", "penstock")
+_NAMES = {
+    "attrs": ("frozen",),
+    "base64": ("b64encode",),
+    "copy": ("deepcopy",),
+    "cryptography.hazmat.primitives.asymmetric.rsa": ("generate_private_key",),
+    "cryptography.hazmat.primitives.serialization": ("Encoding", "NoEncryption", "PrivateFormat"),
+    "datetime": ("UTC", "date", "datetime", "time"),
+    "decimal": ("Decimal",),
+    "importlib.resources": ("files",),
+    "oauthlib.oauth1": ("Client",),
+    "penstock": tuple(penstock.__all__),
+    "penstock.sandbox": ("json_body",),
+    "penstock.testing": ("a_response", "verdict_on"),
+    "penstock.testing.conformance": ("conforms",),
+    "urllib.parse": ("parse_qsl", "urlencode"),
+}
+_HOME = {name: module for module, names in _NAMES.items() for name in names}
+IMPORTABLE = frozenset({*_MODULES, *_HOME})
+
+
+def literal(value: Any) -> str:
+    """A value as Python writes it, texts in double quotes."""
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False).replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+    if isinstance(value, tuple):
+        return f"({', '.join(map(literal, value))}{',' if len(value) == 1 else ''})"
+    return repr(value)
+
+
+def call(name: str, options: Iterable[tuple[str, Any]]) -> str:
+    """A call with those of the options that have a value."""
+    return f"{name}({', '.join(f'{key}={literal(value)}' for key, value in options if value)})"
+
+
+def used_names(text: str) -> set[str]:
+    """The names that a module reads and does not define itself; columns of a class are no such names."""
+    read: set[str] = set()
+    own: set[str] = set()
+    tree = ast.parse(text)
+    columns = {id(node.target) for node in ast.walk(tree) if isinstance(node, ast.AnnAssign)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Name) and id(node) not in columns:
+            (read if isinstance(node.ctx, ast.Load) else own).add(node.id)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef)):
+            own.add(node.name)
+        elif isinstance(node, ast.arg):
+            own.add(node.arg)
+    return read - own
+
+
+def with_imports(text: str, own: dict[str, str] | None = None) -> str:
+    """
+    A module whose line ``# imports`` is replaced by the imports of the names that it uses. ``own``: names of the
+    package's own modules.
+    """
+    homes = {**_HOME, **(own or {})}
+    names = used_names(text)
+    lines = {f"import {name}" for name in names.intersection(_MODULES) - homes.keys()}
+    by_module: dict[str, set[str]] = {}
+    for name in names.intersection(homes):
+        by_module.setdefault(homes[name], set()).add(name)
+    lines |= {_import(module, found) for module, found in by_module.items()}
+    groups: list[list[str]] = [[], [], []]
+    for line in sorted(lines, key=lambda line: (line.startswith("from"), line.split()[1], line)):
+        module = line.split()[1]
+        outside = module.partition(".")[0] in _OUTSIDE
+        groups[2 if module in (own or {}).values() else 1 if outside else 0].append(line)
+    return text.replace("# imports", "\n\n".join("\n".join(group) for group in groups if group))
+
+
+def _import(module: str, names: set[str]) -> str:
+    ordered = sorted(names, key=_import_order)
+    line = f"from {module} import {', '.join(ordered)}"
+    return (
+        line if len(line) < WIDTH else f"from {module} import (\n" + "".join(f"    {one},\n" for one in ordered) + ")"
+    )
+
+
+def _import_order(name: str) -> tuple[int, str]:
+    return (0 if name.isupper() else 1 if name[0].isupper() else 2), name

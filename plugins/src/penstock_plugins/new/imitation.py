@@ -1,0 +1,299 @@
+"""
+The sandbox of a new connector: a module that serves the samples, and states the rows that they must become.
+"""
+
+import re
+from collections.abc import Sequence
+
+from penstock_plugins.new.code import literal, used_names
+from penstock_plugins.new.infer import Guess
+from penstock_plugins.new.sample import MOST_KEPT
+from penstock_plugins.new.stream import StreamTexts, part, parts
+
+_ENGLISH = "1,234.5"
+
+
+def stream_values(one: StreamTexts) -> dict[str, str]:
+    """The constants, routes and methods of a stream."""
+    given, sample, link = one.given, one.given.sample, one.link
+    upper = given.name.upper()
+    params = one.params()
+    argument = f", {link.name}" if link is not None else ""
+    members = "".join(f"[{literal(name)}]" for name in sample.items.split(".")) if sample.items else ""
+    answer = f"{upper}_ANSWER"
+    format_values = {
+        "STREAM": upper,
+        "file": f"{given.name}.{sample.format}",
+        "records": f"{answer}{members}" if members or sample.is_array else f"[{answer}]",
+        "head": str(sample.head),
+        "delimiter": literal(sample.delimiter),
+        "encoding": literal(sample.encoding or "utf-8"),
+        "answer": "\n".join(f"        {line}" for line in _answer(one)),
+        "mark": part("paging", one.paging_name, "mark", **one.paging()),
+    }
+    is_paged = given.paging != "none"
+    page = "        page = records"
+    if is_paged:
+        start = part("paging", one.paging_name, "start", **one.paging())
+        page = f"        start = {start}\n        page = records[start : start + SIZE]"
+    arguments = []
+    if _moves(one):
+        since = next(name for name, value in params.items() if value == "{since}")
+        arguments.append(f"date.fromisoformat(asked[{literal(since)}])")
+    if link is not None:
+        parents = f"{link.stream.name.upper()}_RECORDS"
+        arguments.append(f"found({parents}, {literal(link.member)}, {link.name})")
+    checks = ""
+    if one.account:
+        param = literal(next(name for name, value in params.items() if value == "{account}"))
+        checks = (
+            f'        if asked.get({param}) not in ACCOUNTS:\n            raise SandboxError(404, "unknown account")\n'
+        )
+    body = f"{part('format', sample.format, 'body', **format_values)}"
+    asked = "request.params"
+    if one.is_graphql or one.on_demand:
+        asked = 'json_body(request)["variables"]' if one.is_graphql else "json_body(request)"
+    reads = any("asked" in text for text in (checks, *arguments, *([] if one.on_demand else [page, body])))
+    handler = "on_demand" if one.on_demand else "single"
+    packed = {"gzip": "gzip.compress(body, mtime=0)", "zip": f'zipped("{given.name}.{sample.format}", body)'}
+    is_file = sample.format == "csv" or one.on_demand
+    values = {
+        "stream": given.name,
+        "verb": "POST" if one.is_graphql else "GET",
+        "path": literal(one.path)[1:-1],
+        "argument": argument,
+        "asked": f"        asked = {asked}\n" if reads else "",
+        "checks": checks,
+        "records": f"self.{given.name}_of({', '.join(arguments)})" if arguments else f"{upper}_RECORDS",
+        "page": page,
+        "body": f"{_headers(one)}\n{body}",
+        "packed": packed.get(sample.packing, "body") if is_file else "body",
+    }
+    return {
+        "constants": part("format", sample.format, "constants", **format_values),
+        "route": part("handler", handler, "route", **values),
+        "code": "\n\n".join(filter(None, [part("handler", handler, "code", **values), _records_method(one)])),
+    }
+
+
+def _headers(one: StreamTexts) -> str:
+    kind = "text/csv" if one.given.sample.format == "csv" else "application/json"
+    if one.given.sample.packing and (one.on_demand or one.given.sample.format == "csv"):
+        kind = "application/octet-stream"
+    return f'        headers = {{"Content-Type": "{kind}"}}'
+
+
+def _answer(one: StreamTexts) -> list[str]:
+    """The sandbox's lines that make the JSON of a page."""
+    sample, upper = one.given.sample, one.given.name.upper()
+    is_paged = one.given.paging != "none"
+    if not sample.items:
+        lines = ["answer = page" if sample.is_array else "answer = page[0]"]
+    else:
+        lines = [f"answer = deepcopy({upper}_ANSWER)", f"put(answer, {literal(sample.items)}, page)"]
+    if sample.total:
+        lines.append(f"put(answer, {literal(sample.total)}, len(records))")
+    if sample.pages:
+        lines.append(f"put(answer, {literal(sample.pages)}, {'-(-len(records) // SIZE)' if is_paged else '1'})")
+    if sample.more:
+        more = "start + SIZE < len(records)" if is_paged else "False"
+        lines.append(f"put(answer, {literal(sample.more)}, {more})")
+    if is_paged:
+        mark = part("paging", one.paging_name, "mark", **one.paging())
+        lines += [line.removeprefix("        ") for line in mark.splitlines()]
+    return lines
+
+
+def _moves(one: StreamTexts) -> bool:
+    """Whether the sandbox moves the records to the requested day."""
+    return one.is_report and one.record.day is not None
+
+
+def _records_method(one: StreamTexts) -> str:
+    """The method with the records of a day, or of a parent's row; empty where they are those of the sample."""
+    given, link, day = one.given, one.link, one.record.day
+    names = [*(["day"] if _moves(one) else []), *([link.stream.singular] if link is not None else [])]
+    if not names:
+        return ""
+    records = f"{given.name.upper()}_RECORDS"
+    lines = [f"    def {given.name}_of(self, {', '.join(names)}):"]
+    changed = []
+    if _moves(one) and day is not None:
+        member = literal(day.member)
+        lines += [
+            '        """The records of one of the sample\'s days, moved to ``day``."""',
+            f"        days = sorted({{day_of(one[{member}]) for one in {records}}})",
+            "        chosen = days[day.toordinal() % len(days)]",
+            f"        records = [one for one in {records} if day_of(one[{member}]) == chosen]",
+        ]
+        changed.append(f"{member}: moved_to(day, one[{member}])")
+        records = "records"
+    else:
+        lines.append('        """The records of the sample, for a row of its parent."""')
+    if link is not None and link.own is not None:
+        changed.append(f"{literal(link.own)}: {link.stream.singular}[{literal(link.member)}]")
+    one_record = f"{{**one, {', '.join(changed)}}}" if changed else "one"
+    lines.append(f"        return [{one_record} for one in {records}]")
+    return "\n".join(lines)
+
+
+def size_of_page(streams: Sequence[StreamTexts]) -> int:
+    """About a third of the records, so that each stream has several pages, and a shorter last one where that is so."""
+    return min(_size(_most(one)) for one in streams if one.given.paging != "none")
+
+
+def _most(one: StreamTexts) -> int:
+    """The number of records of a listing."""
+    records = one.given.sample.records[:MOST_KEPT]
+    if _moves(one) and one.record.day is not None:
+        days = [str(record.get(one.record.day.member))[:10] for record in records]
+        return max(map(days.count, days))
+    return len(records)
+
+
+def _size(records: int) -> int:
+    third = -(-records // 3)
+    return next((size for size in range(third, records) if records % size), third)
+
+
+# --- the rows that the records must become --------------------------------------------------------------------------
+
+
+def truth(streams: Sequence[StreamTexts]) -> str:
+    """The method ``truth`` of the sandbox."""
+    lines = [
+        "    def truth(self, stream, **partition):",
+        '        """The rows of a partition, by column, from the sample and without the connector."""',
+    ]
+    for one in streams:
+        lines += _rows_of_stream(one, is_last=one is streams[-1])
+    return "\n".join(lines)
+
+
+def _rows_of_stream(one: StreamTexts, *, is_last: bool) -> list[str]:
+    given, link = one.given, one.link
+    row = f"{given.singular}_row(one)"
+    arguments = ["day"] if _moves(one) else []
+    loop = ""
+    if link is not None:
+        parent = link.stream.singular
+        arguments.append(parent)
+        loop = f"for {parent} in {link.stream.name.upper()}_RECORDS "
+        if link.own is None:
+            row += f' | {{"{link.name}": {parent}[{literal(link.member)}]}}'
+    records = f"self.{given.name}_of({', '.join(arguments)})" if arguments else f"{given.name.upper()}_RECORDS"
+    lines = [f"return [{row} {loop}for one in {records}]"]
+    if "day" in arguments:
+        lines.insert(0, f'day = date.fromisoformat(partition["{one.day_column}"])')
+    if is_last:
+        return [f"        {line}" for line in lines]
+    return [f'        if stream == "{given.name}":', *(f"            {line}" for line in lines)]
+
+
+def row_function(one: StreamTexts) -> str:
+    """The function that makes the row of a record."""
+    is_csv = one.given.sample.format == "csv"
+    lines = [line for column in one.record.columns for line in _row_lines(column, is_csv=is_csv)]
+    inner = "\n".join(f"        {line}" for line in lines)
+    return (
+        f"def {one.given.singular}_row(one):\n"
+        f'    """The columns of a record; numbers as their digits."""\n'
+        f"    return {{\n{inner}\n    }}"
+    )
+
+
+def _row_lines(column: Guess, *, is_csv: bool) -> list[str]:
+    if column.call == "secret":
+        return []
+    if column.call == "money":
+        amount, currency = _money_paths(column)
+        holder = f"{column.name}_currency"
+        lines = [f'"{column.name}": {_nested(amount)},', f'"{holder}": {_nested(currency)},']
+        return lines if "." in currency else lines[:1]  # a member beside it has a column of its own
+    value = f"one[{literal(column.member)}]"
+    blanks = tuple(column.options.get("null", ()))
+    optional = column.nullable or bool(blanks)
+    known = _value(column, value)
+    if not optional:
+        return [f'"{column.name}": {known},']
+    got = f"one.get({literal(column.member)})"
+    if is_csv or blanks:
+        nothing = literal(("", *blanks)) if is_csv else literal((None, *blanks))
+        return [f'"{column.name}": None if {got} in {nothing} else {known},']
+    return [f'"{column.name}": {got},' if known == value else f'"{column.name}": {known} if {got} else None,']
+
+
+def _money_paths(column: Guess) -> tuple[str, str]:
+    """The dotted paths of an amount and of its currency."""
+    currency = column.options.get("currency")
+    if currency is None:
+        return f"{column.path}.value", f"{column.path}.currency"
+    return column.path, str(currency)
+
+
+def _nested(path: str) -> str:
+    outer, _, last = path.rpartition(".")
+    return f"(one.get({literal(outer)}) or {{}}).get({literal(last)})" if outer else f"one.get({literal(last)})"
+
+
+def _value(column: Guess, value: str) -> str:
+    """The expression of a value that is there."""
+    form = column.format
+    if column.type in ("date", "datetime"):
+        if form in ("epoch_s", "epoch_ms"):
+            return f"datetime.fromtimestamp({value}{'' if form == 'epoch_s' else ' / 1000'}, UTC)"
+        if form:
+            made = f"datetime.strptime({value}, {literal(form)})"
+            return f"{made}.date()" if column.type == "date" else made
+        return value if column.type == "date" else f"datetime.fromisoformat({value})"
+    if column.type == "bool":
+        return f'str({value}).lower() == "true"'
+    if spelled := column.options.get("number"):
+        plain = value if spelled == _ENGLISH else f'{value}.replace(".", "").replace(",", ".")'
+        return f"number({plain})"
+    return value
+
+
+# --- functions beside the class -------------------------------------------------------------------------------------
+
+_MOVING = '''
+def day_of(value):
+    """The day of a value."""
+    return DAY_OF
+
+
+def moved_to(day, value):
+    """The value on another day."""
+    return MOVED_TO
+'''.strip("\n")
+
+
+def moving(streams: Sequence[StreamTexts]) -> list[str]:
+    """The functions that read and change the day of a record; of the one stream that has days."""
+    return [_moving(one.record.day) for one in streams if _moves(one) and one.record.day is not None]
+
+
+def _moving(day: Guess) -> str:
+    form = day.format
+    if form in ("epoch_s", "epoch_ms"):
+        unit = 1 if form == "epoch_s" else 1000
+        scaled = "value" if unit == 1 else "value / 1000"
+        midnight = "int(datetime.combine(day, time(), UTC).timestamp())"
+        day_of = f"datetime.fromtimestamp({scaled}, UTC).date()"
+        moved = f"{midnight} * {unit} + value % {86400 * unit}" if unit > 1 else f"{midnight} + value % 86400"
+    elif form:
+        day_of = f"datetime.strptime(value, {literal(form)}).date()"
+        moved = f"datetime.combine(day, datetime.strptime(value, {literal(form)}).time()).strftime({literal(form)})"
+    else:
+        day_of, moved = "value[:10]", 'f"{day}{value[10:]}"'
+    return _MOVING.replace("DAY_OF", day_of).replace("MOVED_TO", moved)
+
+
+def helpers(text: str) -> list[str]:
+    """The functions that a module calls, see ``helper`` in ``parts.toml``."""
+    names = used_names(text)
+    return [code.strip("\n") for name, code in parts()["helper"].items() if name in names and not _defines(text, name)]
+
+
+def _defines(text: str, name: str) -> bool:
+    return re.search(rf"^def {name}\(", text, re.MULTILINE) is not None

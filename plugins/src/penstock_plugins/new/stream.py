@@ -1,0 +1,374 @@
+"""
+A stream of a new connector: its choices, and what it adds to the modules of records and of the source.
+"""
+
+import json
+import keyword
+import re
+import tomllib
+from collections.abc import Mapping
+from functools import cache
+from importlib.resources import files
+from string import Template
+from typing import Any, Literal
+
+from attrs import evolve, frozen
+from penstock import UsageError, placeholders, snake
+
+from penstock_plugins.new.code import IMPORTABLE, call, literal
+from penstock_plugins.new.infer import Guesses, guessed
+from penstock_plugins.new.sample import Sample, is_granting, is_personal
+
+LOGINS = (
+    *("none", "bearer", "header", "param", "basic", "oauth_client", "oauth_refresh", "oauth_jwt", "oauth1", "hmac"),
+)
+PAGINGS = ("none", "page_number", "offset", "cursor", "link")
+KINDS = ("report", "listing", "on_demand")
+
+_OF_NUMBER = ("page", "pageNumber", "page_number", "pageNo", "p")
+_OF_OFFSET = ("offset", "skip", "startIndex", "start")
+_OF_CURSOR = ("cursor", "after", "pageToken", "page_token", "nextToken", "next_token", "next")
+_OF_SIZE = ("limit", "per_page", "perPage", "pageSize", "page_size", "size", "count", "first", "max_results")
+_OF_DAYS = re.compile(r"\d{4}-\d\d-\d\d")
+_GENERIC_KEYS = ("id", "uuid", "guid", "key", "code")  # names that tell nothing without their stream's
+
+
+def template(name: str) -> str:
+    """The text of a file beside this module."""
+    return files(__package__).joinpath("templates", name).read_text("utf-8")
+
+
+@cache
+def parts() -> Mapping[str, Any]:
+    """The table of what a kind of login, paging and stream adds."""
+    return tomllib.loads(template("parts.toml"))
+
+
+def part(table: str, kind: str, key: str, /, **values: str) -> str:
+    """One text of the table, filled in; without the line breaks around it."""
+    return Template(parts()[table][kind].get(key, "")).substitute(values).strip("\n")
+
+
+@frozen(kw_only=True)
+class StreamChoices:
+    """
+    What the author states of a stream: its name, the path of its request, how it pages, its sample, and whether it has
+    records of days (``report``), of now (``listing``), or is a report that is submitted, polled and downloaded
+    (``on_demand``). ``query``: the parameters of the sample's URL.
+    """
+
+    name: str
+    path: str
+    kind: Literal["report", "listing", "on_demand"]
+    paging: str
+    sample: Sample
+    query: tuple[tuple[str, str], ...] = ()
+    key: tuple[str, ...] = ()
+    day: str | None = None
+
+    @property
+    def singular(self) -> str:
+        """The name of one of its records."""
+        name = self.name
+        if name.endswith("ies"):
+            name = f"{name[:-3]}y"
+        elif name.endswith("s") and not name.endswith("ss"):
+            name = name[:-1]
+        is_free = not keyword.iskeyword(name) and name not in (*IMPORTABLE, "day", "one", "self")
+        return name if is_free else f"{name}_record"
+
+
+@frozen(kw_only=True)
+class Link:
+    """
+    The value of a parent's row in the request of its child: ``column`` of the parent and its ``member``, and the
+    ``name`` that it has in the child. ``own``: the child's member that repeats it; None: the column is added.
+    """
+
+    stream: StreamChoices
+    column: str
+    member: str
+    name: str
+    own: str | None
+
+
+@frozen(kw_only=True)
+class StreamTexts:
+    """A stream and its record class, as texts of the modules. ``account``: the column of accounts, if there are any."""
+
+    given: StreamChoices
+    record: Guesses
+    record_class: str
+    account: str | None = None
+    login_name: str = ""
+    link: Link | None = None
+
+    @classmethod
+    def of(cls, given: StreamChoices, parent: "StreamTexts | None", **more: Any) -> "StreamTexts":
+        """Raises UsageError for choices that do not go together."""
+        sample, name = given.sample, given.name
+        if given.paging == "cursor" and not sample.items:
+            raise UsageError(
+                "--paging cursor: the sample has no member beside its records that could hold the cursor; choose link, "
+                "for a Link header, or page_number or offset"
+            )
+        if given.kind == "on_demand" and "." in sample.items:
+            raise UsageError(
+                f"--kind on_demand: the records of the sample are in {sample.items}, and a report file has them in a "
+                'member of its own. Give a report file as the sample: CSV, a JSON array, or {"rows": [...]}'
+            )
+        is_report = given.kind != "listing"
+        record = guessed(sample, name, report=is_report, key=given.key, day=given.day)
+        day = record.day
+        if given.day and day is not None and (day.nullable or day.type not in ("date", "datetime")):
+            raise UsageError(f"--day {given.day}: it must be a day or a time that every record of the sample has")
+        link = _link(given, record, parent)
+        if link is not None:
+            record = _of_child(record, link)
+        return cls(given=given, record=record, link=link, **more)
+
+    @property
+    def is_report(self) -> bool:
+        return self.given.kind != "listing"
+
+    @property
+    def on_demand(self) -> bool:
+        return self.given.kind == "on_demand"
+
+    @property
+    def is_graphql(self) -> bool:
+        return self.given.path.endswith("/graphql") and self.given.sample.items.startswith("data.")
+
+    @property
+    def path(self) -> str:
+        """The path of its request, in which a value of the parent has the name that it has in this stream."""
+        link = self.link
+        return self.given.path if link is None else self.given.path.replace(f"{{{link.column}}}", f"{{{link.name}}}")
+
+    @property
+    def constant(self) -> str:
+        """The name of the stream's value in source.py."""
+        upper = self.given.name.upper()
+        return f"{upper}_STREAM" if upper in ("CONNECTOR", "QUERY") else upper
+
+    # --- records ----------------------------------------------------------------------------------------------------
+
+    @property
+    def day_column(self) -> str | None:
+        """The column of the stream's day: the record's own day, else one that penstock adds."""
+        if not self.is_report:
+            return None
+        day, names = self.record.day, {one.name for one in self.record.columns}
+        if day is not None and day.type == "date":
+            return day.name
+        return next(one for one in ("report_date", "partition_day", "partition_date") if one not in names)
+
+    def record_lines(self) -> str:
+        """The record class."""
+        record = self.record
+        lines = [one.line() for one in record.columns]
+        if self.link is not None and self.link.own is None:
+            lines.insert(0, f"{self.link.name}: str = added()")
+        if not record.key:
+            lines.insert(0, f"row_key: str = row_key({', '.join(map(literal, record.hashed))})  # review: no key found")
+        key = record.key or ("row_key",)
+        options = {
+            "members": "camel" if record.camel else None,
+            "kind": "report" if self.is_report else "snapshot",
+            "key": key[0] if len(key) == 1 else key,
+            "account": self.account,
+            "day": self.day_column,
+        }
+        words = self.given.name.replace("_", " ")
+        note = "# review: the document and its date"
+        unsure = [f"# review: whether the key needs {self.link.name}"] if self.link is not None else []
+        return "\n".join(
+            [
+                *unsure,
+                f"@{call('record', options.items())}",
+                f"class {self.record_class}:",
+                f'    """One record of {words}. Source: a sample answer."""  {note}',
+                "",
+                *(f"    {line}" for line in lines),
+            ]
+        )
+
+    # --- source -----------------------------------------------------------------------------------------------------
+
+    def params(self) -> dict[str, str]:
+        """The parameters of the request as templates."""
+        known: dict[str, str] = {}
+        days: list[str] = []
+        for name, value in self.given.query:
+            if name in (*_OF_NUMBER, *_OF_OFFSET, *_OF_CURSOR, *_OF_SIZE):
+                continue
+            if self.is_report and _OF_DAYS.fullmatch(value):
+                days.append(name)
+                known[name] = "{since}" if len(days) == 1 else "{until}"
+            elif self.account and snake(name) in (self.account, self.account[:-3]):
+                known[name] = "{account}"
+            elif (
+                not (is_granting(name) or is_personal(name) or "@" in value)
+                and name != self.login_name
+                and "{" not in value
+            ):
+                known[name] = value
+        if self.is_report and not days:
+            known = {"since": "{since}", "until": "{until}", **known}
+        if self.account and "{account}" not in known.values():
+            known[self.account] = "{account}"
+        return known
+
+    def paging(self) -> dict[str, str]:
+        """The values of the paging's templates."""
+        names = {"page_number": _OF_NUMBER, "offset": _OF_OFFSET, "cursor": _OF_CURSOR}.get(self.given.paging, ())
+        seen = dict(self.given.query)
+        usual = "after" if self.is_graphql else names[0] if names else ""
+        asked = next((one for one in names if one in seen), usual)
+        size = next((one for one in _OF_SIZE if one in seen), None)
+        options = "" if size is None else f", size_param={literal(size)}, size={_size(seen[size])}"
+        if self._more:
+            options += f", more={literal(self._more)}"
+        if self.is_graphql:
+            options += ', place="body"'
+        param = f"variables.{asked}" if self.is_graphql else asked
+        sample = self.given.sample
+        member = (sample.cursor if self.given.paging == "cursor" else sample.link) or self._beside("next")
+        return {
+            "param": literal(param),
+            "asked_param": literal(asked),
+            "size": options,
+            "member": literal(member),
+        }
+
+    @property
+    def paging_name(self) -> str:
+        """The paging's name in ``parts.toml``: a link is a member of the answer, or its header."""
+        in_header = self.given.paging == "link" and self.given.sample.link is None
+        return "header" if in_header else self.given.paging
+
+    def _beside(self, name: str) -> str:
+        """The path of a member next to the records."""
+        outer = self.given.sample.items.rpartition(".")[0]
+        return f"{outer}.{name}" if outer else name
+
+    @property
+    def _more(self) -> str | None:
+        sample = self.given.sample
+        counted = sample.total or sample.pages
+        return sample.more if self.paging_name in ("page_number", "offset", "cursor", "link") and not counted else None
+
+    def _envelope(self) -> str:
+        sample = self.given.sample
+        if sample.format == "csv":
+            options = {
+                "header": sample.header,
+                "delimiter": None if sample.delimiter == "," else sample.delimiter,
+                "encoding": sample.encoding,
+                "totals": sample.totals,
+            }
+            return call("ReportFile", options.items())
+        if self.on_demand:
+            return call("ReportFile", [("items", (sample.items,) if sample.items else None)])
+        if not sample.items:
+            return ""
+        member = {"cursor": sample.cursor or self._beside("next"), "link": sample.link}.get(self.paging_name)
+        head = tuple(path for path in (member, self._more) if path)
+        known = {"items": sample.items, "total": sample.total, "pages": sample.pages, "head": head}
+        return call("Envelope", known.items())
+
+    def source_lines(self) -> list[str]:
+        """The arguments of ``Stream``, one a line, behind name, summary and record."""
+        lines = []
+        if self.link is not None:
+            link = self.link
+            links = f', links=lambda row: [{{"{link.name}": row["{link.column}"]}}]'
+            renamed = links if link.name != link.column else ""
+            lines.append(f'parent=Parent(stream="{link.stream.name}", columns=("{link.column}",){renamed}),')
+        lines.append(f"path={literal(self.path)},")
+        params = self.params()
+        inner = ", ".join(f"{literal(name)}: {literal(value)}" for name, value in params.items())
+        if self.is_graphql:
+            lines.append(f'json={{"query": QUERY, "variables": {{{inner}}}}},')
+        elif self.on_demand:
+            lines.append(f"json={{{inner}}},  # review: what the submission contains")
+        elif params:
+            unsure = self.is_report and not any(_OF_DAYS.fullmatch(value) for _, value in self.given.query)
+            lines.append(f"params={{{inner}}},{'  # review: the names of the days' if unsure else ''}")
+        if self.on_demand:
+            lines.append("# review: where its answers have the id, the state and the link; the words of the state")
+            lines.append('poller=named("polled", id_at="id", state_at="status", download_at="url"),')
+        if envelope := self._envelope():
+            if len(envelope) > 100:
+                envelope = (
+                    envelope.replace("(", "(\n        ", 1).replace(", head=", ",\n        head=")[:-1] + ",\n    )"
+                )
+            lines.append(f"{'downloads' if self.on_demand else 'envelope'}={envelope},")
+        if self.given.paging != "none":
+            paginator = part("paging", self.paging_name, "paginator", **self.paging())
+            lines += ["# review: the options", f"paginator={paginator},"]
+        if self.is_report:
+            lines.append("open_for=3,  # review: for how many days the provider may change a day")
+        return lines
+
+    def query(self) -> str:
+        """The GraphQL query that selects what the sample has."""
+        sample = self.given.sample
+        asked = self.paging()["asked_param"].strip('"')
+        names = [*self.params(), *([asked] if self.paging_name == "cursor" else [])]
+        declared = ", ".join(f"${name}: String" for name in names)
+        given = ", ".join(f"{name}: ${name}" for name in names)
+        root, *_ = sample.items.removeprefix("data.").split(".")
+        selected = _selection(json.loads(sample.text)["data"][root], "    ")
+        return (
+            "# review: arguments and types; the fields are those of the sample\n"
+            f'QUERY = """\nquery ({declared}) {{\n  {root}({given}) {{\n{selected}\n  }}\n}}\n"""\n\n'
+        )
+
+
+def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> Link | None:
+    """The value of the parent's row that the path names. UsageError where it names none."""
+    if parent is None:
+        return None
+    columns = {one.name: one for one in parent.record.columns}
+    names = placeholders(given.path)
+    if len(names) != 1 or names[0] not in columns:
+        raise UsageError(
+            f"--path {given.path}: with --parent it names one column of {parent.given.name} in braces, such as "
+            f"/{parent.given.name}/{{{parent.record.key[0] if parent.record.key else 'id'}}}/{given.name}. "
+            f"There are {', '.join(columns)}"
+        )
+    one = columns[names[0]]
+    name = f"{parent.given.singular}_{one.name}" if one.name in _GENERIC_KEYS else one.name
+    own = next((column.member for column in record.columns if column.name == name), None)
+    return Link(stream=parent.given, column=one.name, member=one.member, name=name, own=own)
+
+
+def _of_child(record: Guesses, link: Link) -> Guesses:
+    """The record class of a child: the parent's value belongs to the key, or to what the key is a hash of."""
+    if not record.key:
+        return record if link.name in record.hashed else evolve(record, hashed=(link.name, *record.hashed))
+    key = record.key if link.name in record.key else (link.name, *record.key)
+    columns = tuple(evolve(one, nullable=False) if one.name == link.name else one for one in record.columns)
+    return evolve(record, key=key, columns=columns)
+
+
+def _selection(value: Any, indent: str) -> str:
+    """The fields of a value as GraphQL selects them; of an array those of all its elements."""
+    if isinstance(value, list):
+        merged: dict[str, Any] = {}
+        for one in value:
+            merged |= {name: inner for name, inner in one.items() if inner or name not in merged}
+        value = merged
+    lines = []
+    for name, inner in value.items():
+        nested = inner if isinstance(inner, dict) else inner if inner and isinstance(inner, list) else None
+        if nested and (isinstance(nested, dict) or isinstance(nested[0], dict)):
+            lines.append(f"{indent}{name} {{\n{_selection(nested, indent + '  ')}\n{indent}}}")
+        else:
+            lines.append(f"{indent}{name}")
+    return "\n".join(lines)
+
+
+def _size(text: str) -> int:
+    return int(text) if text.isdecimal() and int(text) > 0 else 100
