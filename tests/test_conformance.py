@@ -142,6 +142,12 @@ class Paged(Sales):
         return SandboxResponse(body=json.dumps(whole[start : start + 2]).encode())
 
 
+class Full(Paged):
+    """Two whole pages."""
+
+    rows = 4
+
+
 class OnePage(Paged):
     rows = 2
 
@@ -318,6 +324,7 @@ def test_a_sound_connector_conforms(tmp_path: Path) -> None:
     paged = Acme(Paged, stream={"paginator": PageNumber()})
     conforms("acme", tmp_path / "b", plugins=[Acme(Untold)], truth=UNKNOWN, faults="cut")
     conforms("acme", tmp_path / "c", plugins=[paged], faults="cut")
+    conforms("acme", tmp_path / "d", plugins=[Acme(Full, stream={"paginator": PageNumber()})], faults="cut")
 
 
 def a_moment(settings: Any, slice_: Any) -> Request:

@@ -12,6 +12,7 @@ from attrs import evolve, frozen
 from penstock import (
     OpenFor,
     Parent,
+    PluginError,
     ProviderError,
     Request,
     Secret,
@@ -219,6 +220,17 @@ def test_a_parent_row_without_the_value_of_the_path_is_an_error(value: str | Non
     for declared in (stream, function):
         with pytest.raises(ProviderError, match=r"no request can be made, since (number|n) has no value"):
             declared.first_requests(SETTINGS, Slice(now=NOW, parents=({"number": value},)))
+
+
+def test_a_template_that_names_nothing_is_a_mistake_of_the_connector():
+    """
+    Where links renames the parent's columns, it shows in the first request.
+    """
+    parent = Parent(stream="shops", columns=("number",), links=lambda row: [{"shop": row["number"]}])
+    stream = a_stream(path="/orders/{number}", parent=parent)
+
+    with pytest.raises(PluginError, match=r"name \{number\}, and neither the row of its parent \(shop\) nor"):
+        stream.first_requests(SETTINGS, Slice(now=NOW, parents=({"shop": "7"},)))
 
 
 def test_a_value_with_braces_is_not_filled_again():
