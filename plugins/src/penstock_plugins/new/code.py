@@ -23,7 +23,7 @@ _NAMES = {
     "decimal": ("Decimal",),
     "importlib.resources": ("files",),
     "oauthlib.oauth1": ("Client",),
-    "penstock": tuple(penstock.__all__),
+    "penstock": tuple(dir(penstock)),
     "penstock.sandbox": ("json_body",),
     "penstock.testing": ("a_response", "verdict_on"),
     "penstock.testing.conformance": ("conforms",),
