@@ -57,6 +57,9 @@ class _Counting:
     def __init__(self, ledger, cursor):
         self._ledger, self._cursor, self.rowcount = ledger, cursor, cursor.rowcount
 
+    def __iter__(self):
+        return iter(self.fetchall())
+
     def fetchall(self):
         rows = self._cursor.fetchall()
         self._ledger.rows_read += len(rows)
@@ -310,6 +313,42 @@ def test_counts_are_made_by_the_database(many):
     (alone,) = many.counts("talroo", "clicks", since=date(2026, 3, 30), accounts=["b"])
     assert (alone.partitions, alone.failed) == (2, 2)
     assert many.counts("other") == ()
+
+
+def test_counts_need_no_sort(many):
+    """
+    The query of `status` reads the rows in the order of an index, account by account.
+    """
+    requested = []
+    execute = many._execute
+    many._execute = lambda statement, values=(): requested.append((statement, values)) or execute(statement, values)
+    many.counts("talroo")
+    (counting,) = [(one, values) for one, values in requested if "sum(rows)" in one]
+    plan = [one[-1] for one in execute(f"explain query plan {counting[0]}", counting[1]).fetchall()]
+
+    assert plan == ["SEARCH partitions USING INDEX partitions_accounts (source=?)"]
+
+
+def test_streams_are_found_without_reading_their_rows(many):
+    """
+    One row for each stream of each source is read, however many partitions it has.
+    """
+    assert many.sources() == (("talroo", "clicks"), ("talroo", "jobs"))
+    assert many.rows_read == 2
+
+
+def test_final_days_are_read_within_their_window_only(many):
+    """
+    Of a window, the rows that are final are read from the database, no others.
+    """
+    window = {"since": date(2026, 3, 20), "until": date(2026, 3, 30), "accounts": ["a"]}
+    final = [one for one in many.entries("talroo", "clicks", **window).values() if one.final(one.fingerprint)]
+    many.rows_read = 0
+    found = list(many.final_days("talroo", "clicks", **window))
+
+    assert [(day.account, day.day) for day, _, _ in found] == [("a", one.partition.values[-1][1]) for one in final]
+    assert found
+    assert many.rows_read == len(found)
 
 
 def test_a_restatement_is_recorded_with_the_delivery(ledger):

@@ -1,6 +1,6 @@
 """The plan: windows, retention, reasons, and how days are put together into requests."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -14,7 +14,7 @@ from penstock.connector import Connector, OpenFor, SourceSettings, Stream, setti
 from penstock.errors import UsageError
 from penstock.model import Partition, Request, Slice
 from penstock.records import record
-from penstock.sinks import LedgerEntry, PendingReport
+from penstock.sinks import FinalDay, LedgerEntry, PendingReport
 
 
 @record()
@@ -94,6 +94,26 @@ class FakeTarget:
         return entry.partition not in self.gone
 
     def close(self) -> None: ...
+
+
+@define
+class ListingTarget(FakeTarget):
+    """Lists its final days, so that their rows are not loaded."""
+
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterable[FinalDay]:
+        for partition, entry in self.ledger.held.items():
+            values = dict(partition.values)
+            account, day = values.get("account_id", ""), partition.values[-1][1]
+            within = partition.stream == stream and since.isoformat() <= day <= until.isoformat()
+            if within and entry.final(entry.fingerprint) and entry.error is None and self.is_intact(entry):
+                complete = not (entry.rejected or entry.unread_values)
+                of = (entry.fingerprint, entry.run_id, entry.read_at, entry.read_by)
+                yield FinalDay(account, day, *of, complete)
+
+
+both_targets = pytest.mark.parametrize("target_of", [FakeTarget, ListingTarget], ids=["by rows", "by its list"])
 
 
 @define
@@ -184,6 +204,7 @@ def test_a_window_that_ends_before_it_starts_is_refused():
         plan(a_job(since=date(2026, 8, 5), until=date(2026, 8, 1)), NOW)
 
 
+@both_targets
 @pytest.mark.parametrize(
     ("held", "reason"),
     [
@@ -200,24 +221,25 @@ def test_a_window_that_ends_before_it_starts_is_refused():
         *("never delivered", "other settings"),
     ],
 )
-def test_why_a_day_is_wanted(held: tuple[Partition, LedgerEntry], reason: str | None):
+def test_why_a_day_is_wanted(held: tuple[Partition, LedgerEntry], reason: str | None, target_of: type[FakeTarget]):
     """
     A day is final when it was read after it closed, with today's settings, and did not fail since. A reading of a
     moment that has not come yet proves nothing: it may have been made before the day was over.
     """
-    target = FakeTarget(FakeLedger(dict([held])))
+    target = target_of(FakeLedger(dict([held])))
     planned = plan(a_job(target, since=date(2026, 8, 1), until=date(2026, 8, 1)), NOW)
 
     assert [one.reason for one in planned.partitions] == ([] if reason is None else [reason])
     assert planned.final == ({"clicks": 1} if reason is None else {})
 
 
-def test_the_last_three_days_are_open():
+@both_targets
+def test_the_last_three_days_are_open(target_of: type[FakeTarget]):
     """
     A provider that restates for 3 days is read again for yesterday and the two days before, and for no other day.
     """
     days = [(date(2026, 8, 11) - timedelta(days=n)).isoformat() for n in range(10)]
-    target = FakeTarget(FakeLedger(dict(read(day, NOW) for day in days)))
+    target = target_of(FakeLedger(dict(read(day, NOW) for day in days)))
 
     assert days_of(a_job(target, since=date(2026, 8, 2))) == [
         ("2026-08-09", "open"),
@@ -226,36 +248,39 @@ def test_the_last_three_days_are_open():
     ]
 
 
+@both_targets
 @pytest.mark.parametrize(
     ("read_at", "reason"), [(date(2026, 8, 11), "open"), (date(2026, 8, 12), None)], ids=["too early", "late enough"]
 )
-def test_a_longer_memory_reopens_days(read_at: date, reason: str | None):
+def test_a_longer_memory_reopens_days(read_at: date, reason: str | None, target_of: type[FakeTarget]):
     """
     A day that was final by the rule it was read under is read again once the provider is known to change it for longer.
     """
     held = dict([read("2026-08-01", datetime.combine(read_at, time(), UTC))])
     settings = Settings(ids=("1",), open_for="10 days")
-    job = a_job(FakeTarget(FakeLedger(held)), since=date(2026, 8, 1), until=date(2026, 8, 1), settings=settings)
+    job = a_job(target_of(FakeLedger(held)), since=date(2026, 8, 1), until=date(2026, 8, 1), settings=settings)
 
     assert [one.reason for one in plan(job, NOW).partitions] == ([] if reason is None else [reason])
 
 
-def test_full_reads_final_days_again_but_not_what_left_retention():
+@both_targets
+def test_full_reads_final_days_again_but_not_what_left_retention(target_of: type[FakeTarget]):
     """
     --full ignores final; a day before the retention floor keeps its last reading.
     """
     held = dict([read("2026-05-31", NOW), read("2026-06-01", NOW)])
-    job = a_job(FakeTarget(FakeLedger(held)), since=date(2026, 5, 1), until=date(2026, 6, 1), full=True)
+    job = a_job(target_of(FakeLedger(held)), since=date(2026, 5, 1), until=date(2026, 6, 1), full=True)
 
     assert days_of(job) == [("2026-06-01", "forced")]
 
 
-def test_a_file_that_is_gone_is_missing():
+@both_targets
+def test_a_file_that_is_gone_is_missing(target_of: type[FakeTarget]):
     """
     What the ledger calls delivered but the target does not hold any more is planned again.
     """
     partition, entry = read("2026-07-01", NOW)
-    target = FakeTarget(FakeLedger({partition: entry}), gone={partition})
+    target = target_of(FakeLedger({partition: entry}), gone={partition})
 
     assert days_of(a_job(target, since=date(2026, 7, 1), until=date(2026, 7, 1))) == [("2026-07-01", "missing")]
 
@@ -418,6 +443,62 @@ def test_the_ledger_is_read_for_the_window_only() -> None:
     assert ledger.queries[:1] == [{"since": date(2026, 8, 10), "until": date(2026, 8, 11), "accounts": ["1", "2"]}]
 
 
+PAIR = Settings(ids=("1", "2"))
+
+
+def test_rows_of_final_days_are_not_loaded_where_the_target_lists_them() -> None:
+    """
+    The ledger's rows are loaded of an account that has a day to read only, from its first such day on.
+    """
+    days = [(date(2026, 8, 11) - timedelta(days=n)).isoformat() for n in range(60)]
+    held = dict(read(day, NOW, settings=PAIR) for day in days if day != "2026-08-08")
+    held |= {evolve(one, values=(("account_id", "2"), one.values[1])): entry for one, entry in held.items()}
+    held = {one: evolve(entry, partition=one) for one, entry in held.items()}
+    held |= dict([read("2026-08-08", NOW, settings=PAIR)])
+    ledger = FakeLedger(held)
+    closed = a_job(ListingTarget(ledger), since=date(2026, 7, 1), until=date(2026, 8, 8), settings=PAIR)
+    planned = plan(closed, NOW)
+
+    assert [(str(one.partition), one.reason) for one in planned.partitions] == [
+        ("clicks[account_id=2, report_date=2026-08-08]", "missing")
+    ]
+    assert planned.final == {"clicks": 39 + 38}
+    assert ledger.queries == [{"since": date(2026, 8, 8), "until": date(2026, 8, 8), "accounts": ["2"]}]
+
+
+def test_a_change_after_a_day_that_is_read_is_read_again_though_the_target_lists_it() -> None:
+    """
+    Of ``changes``, final days before the first day to read are left; those after it are read with it, in order.
+    """
+    known = LedgerEntry(
+        source="s",
+        partition=Partition("leads"),
+        state="delivered",
+        run_id="r",
+        read_at=NOW,
+        open_until=datetime(2026, 8, 11, 0, 10, tzinfo=UTC),
+        fingerprint=fingerprint(Settings(ids=("1",)), LEADS),
+    )
+    days = [f"2026-08-{number:02}" for number in (4, 5, 7, 8)]
+    partitions = [Partition("leads", (("updated_day", day),)) for day in days]
+    held = {one: evolve(known, partition=one) for one in partitions}
+    plans = []
+    for target_of in (FakeTarget, ListingTarget):
+        ledger = FakeLedger(held)
+        job = a_job(target_of(ledger), streams=("leads",), since=date(2026, 8, 4), until=date(2026, 8, 7))
+        plans.append(plan(job, NOW))
+
+    assert plans[0] == plans[1]
+    assert [(one.partition.values[-1][1][-2:], one.reason) for one in plans[1].partitions] == [
+        ("06", "missing"),
+        ("07", "forced"),
+        ("08", "forced"),
+    ]
+    assert plans[1].final == {"leads": 2}
+    assert [query["since"] for query in ledger.queries] == [date(2026, 8, 6)]
+
+
+@both_targets
 @pytest.mark.parametrize(
     ("bad", "reader", "reasons"),
     [
@@ -431,7 +512,7 @@ def test_the_ledger_is_read_for_the_window_only() -> None:
     ids=["same reader", "another", "another, for another day of the request", "unknown", "unread values", "nothing"],
 )
 def test_a_day_with_records_set_aside_is_read_again_when_its_reader_changes(
-    bad: dict[str, int], reader: str, reasons: list[str]
+    bad: dict[str, int], reader: str, reasons: list[str], target_of: type[FakeTarget]
 ) -> None:
     """
     The reader is the record class and the connector's version: what it could not read, another may.
@@ -440,7 +521,7 @@ def test_a_day_with_records_set_aside_is_read_again_when_its_reader_changes(
     job = a_job(since=date.fromisoformat(day), until=date.fromisoformat(day))
     known = read_by(job.source, CLICKS) if reader == "today's" else reader
     held = dict([read(day, datetime(2026, 8, 12, 1, tzinfo=UTC), read_by=known, **bad)])
-    job = evolve(job, sink=FakeSink(FakeTarget(FakeLedger(held))))
+    job = evolve(job, sink=FakeSink(target_of(FakeLedger(held))))
 
     assert [one.reason for one in plan(job, NOW).partitions] == reasons
 

@@ -16,7 +16,7 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -207,6 +207,21 @@ class AccountCounts:
         return max((self.last_day - self.first_day).days + 1 - self.partitions, 0)
 
 
+class FinalDay(NamedTuple):
+    """
+    What a plan needs of the ledger's row of a final day. ``account`` is empty for a stream without accounts, ``day`` is
+    the day's text. ``complete``: no record was set aside, and every value read.
+    """
+
+    account: str
+    day: str
+    fingerprint: str
+    run_id: str
+    read_at: datetime
+    read_by: str
+    complete: bool
+
+
 @frozen(kw_only=True)
 class Discrepancy:
     """A partition that a target holds otherwise than its ledger says; ``what``: in which way, in a phrase."""
@@ -349,8 +364,9 @@ class Committing(Writer, Protocol):
 class Target(Protocol):
     """
     A sink opened for one source, by one run at a time. Optional besides: :class:`Grouping`, :class:`WholeStream`,
-    :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`; and ``deletes_rows = False`` for one
-    in which the rows that a new reading lacks stay, so that none can be deleted on request.
+    :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`, :class:`ListsFinal`; and
+    ``deletes_rows = False`` for one in which the rows that a new reading lacks stay, so that none can be deleted on
+    request.
     """
 
     @property
@@ -475,6 +491,22 @@ class Erased:
 
     rows: int
     left: tuple[Discrepancy, ...] = ()
+
+
+@runtime_checkable
+class ListsFinal(Protocol):
+    """
+    Of a target that lists its final days without their whole ledger rows. A plan then loads the rows of the days that
+    it may have to read only, so that its cost does not grow with the days that were delivered long ago.
+    """
+
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterable[FinalDay]:
+        """
+        Days of a stream within the window whose ledger row is final and whose rows are intact, in any order; see
+        ``Target.is_intact``. A day that is left out is judged by its row. ``accounts``: None for a stream without any.
+        """
 
 
 @runtime_checkable

@@ -4,8 +4,9 @@ What a run reads: the requested partitions minus those that are final. No networ
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
+from itertools import dropwhile
 from typing import Any, Literal
 
 import attrs
@@ -16,9 +17,9 @@ from penstock._plan.division import Share
 from penstock._plan.selection import matches
 from penstock.connector import SourceSettings, Stream, affects_data
 from penstock.errors import TargetError, UsageError
-from penstock.model import Partition, Slice
+from penstock.model import Pairs, Partition, Slice
 from penstock.run_report import NONE_ALLOWED, Allowance
-from penstock.sinks import Divisible, Ledger, LedgerEntry, Part, PendingReport, Sink, Target
+from penstock.sinks import Divisible, FinalDay, Ledger, LedgerEntry, ListsFinal, Part, PendingReport, Sink, Target
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
@@ -218,6 +219,8 @@ class _Known:
     source: ConfiguredSource
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict)
     reports: Mapping[str | None, Sequence[PendingReport]] = field(factory=dict)  # under way, by account
+    # Of changes: by the values of an account, its partitions that were delivered.
+    delivered: Mapping[Pairs, Sequence[Partition]] = field(factory=dict)
     fingerprint: str
     read_by: str
 
@@ -240,6 +243,7 @@ class Planner:
     final: dict[str, int] = field(factory=dict, init=False)
     zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # (listing stream, account) -> its stated zone
     _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
+    _closes: dict[tuple[str, int, date], datetime] = field(factory=dict, init=False)
     _children: dict[str, list[Stream]] = field(init=False)  # by parent: the streams to read that its rows request
 
     @_children.default
@@ -292,7 +296,7 @@ class Planner:
         accounts = [one for one in accounts if one is None or self.job.has(stream, one)]
         if stream.kind == "snapshot":
             self._note_window(stream)
-            known = self._known(stream, accounts)
+            known = self._rows(stream, dict.fromkeys(accounts, ()))
             wholes = [(account, _snapshot(stream, account)) for account in accounts]
             return [
                 self._slice(stream, account, {whole: "snapshot"}, self._seen_by(known, stream, account))
@@ -321,7 +325,6 @@ class Planner:
         windows = self._windows(stream, accounts)
         if not any(windows.values()):
             return {}
-        known = self._known(stream, accounts, Window.around(windows.values()))
         needed: dict[str | None, set[date]] = {account: set() for account in accounts}
         for child in self._children.get(stream.name, ()):
             if child.kind == "snapshot":
@@ -329,12 +332,71 @@ class Planner:
                 continue
             for account, (_, to_read) in self._days_to_read(child, accounts, counted=False).items():
                 needed[account].update(partition.day for partition in to_read if partition.day is not None)
+        counted = counted and (stream in self.job.chosen or stream.name not in self._children)
+        left = self._left(stream, windows, needed, counted=counted)
+        known = self._rows(stream, left)
         found = {}
-        for account, window in windows.items():
+        for account, days in left.items():
             seen = self._seen_by(known, stream, account)
-            days = self._days_of_account(stream, account, window, seen, needed[account], counted=counted)
-            found[account] = (seen, days)
+            to_read = self._days_of_account(stream, account, days, seen, needed[account], counted=counted)
+            found[account] = (seen, to_read)
         return found
+
+    def _left(
+        self,
+        stream: Stream,
+        windows: Mapping[str | None, Window | None],
+        needed: Mapping[str | None, Collection[date]],
+        *,
+        counted: bool,
+    ) -> dict[str | None, Sequence[date]]:
+        """
+        The days of each account's window that may have to be read, ascending. Left out are those that the target lists
+        as final, unless they are ``needed``; of ``changes``, those before the first that is not.
+        """
+        days = {window: window.days() for window in windows.values() if window is not None}
+        left: dict[str | None, Sequence[date]] = {
+            account: days[window] for account, window in windows.items() if window is not None and days[window]
+        }
+        for account, final in self._final_days(stream, left).items():
+            every, settled = left[account], final.difference(needed[account])
+            if stream.kind == "changes":
+                left[account] = list(dropwhile(settled.__contains__, every))
+            else:
+                left[account] = [day for day in every if day not in settled]
+            if counted:
+                self.final[stream.name] = self.final.get(stream.name, 0) + len(every) - len(left[account])
+        return {account: own for account, own in left.items() if own}
+
+    def _final_days(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> dict[str | None, set[date]]:
+        """By account, the days that need no read, as far as the target lists them."""
+        found: dict[str | None, set[date]] = {}
+        if not isinstance(self.target, ListsFinal) or self.job.full or not days:
+            return found
+        window = Window.around(Window(since=every[0], until=every[-1]) for every in days.values())
+        by_text = {day.isoformat(): day for day in window.days()}
+        known = self._known(stream)
+        accounts = {account or "": (account, self._seen_by(known, stream, account)) for account in days}
+        for final in self.target.final_days(
+            stream.name,
+            since=window.since,
+            until=window.until,
+            accounts=None if stream.account is None else list(accounts),
+        ):
+            account, seen = accounts.get(final.account, (None, None))
+            day = by_text.get(final.day)
+            if seen is not None and day is not None and self._needs_no_read(stream, day, final, seen):
+                found.setdefault(account, set()).add(day)
+        return found
+
+    def _needs_no_read(self, stream: Stream, day: date, final: FinalDay, known: _Known) -> bool:
+        """As :meth:`_is_done` and :meth:`_reason` judge a day by its row."""
+        return (
+            final.fingerprint == known.fingerprint
+            and (final.read_by == known.read_by if final.read_by else final.complete)
+            and self._closed(stream, day, final.read_at, known)
+            and (self.run_id is None or final.run_id != self.run_id)
+        )
 
     def check_window(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Raises UsageError where no account of this stream has a day to read in the requested window."""
@@ -403,24 +465,41 @@ class Planner:
             start = floor
         return Window(since=start, until=until)
 
-    def _known(self, stream: Stream, accounts: Sequence[str | None], window: Window | None = None) -> _Known:
-        """Reads the ledger's rows of these accounts and this window only: the cost does not grow with the history."""
-        ledger, source = self.ledger, self.job.source
-        known = _Known(source=source, fingerprint=fingerprint(source.settings, stream), read_by=read_by(source, stream))
+    def _known(self, stream: Stream) -> _Known:
+        """The fingerprints of today, and no rows."""
+        source = self.job.source
+        return _Known(source=source, fingerprint=fingerprint(source.settings, stream), read_by=read_by(source, stream))
+
+    def _rows(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> _Known:
+        """
+        The ledger's rows of these accounts, of each from its first day on (without days: of a snapshot), and the
+        reports under way: the cost does not grow with the history.
+        """
+        ledger, known = self.ledger, self._known(stream)
         if ledger is None:
             return known
         reports: dict[str | None, list[PendingReport]] = {}
-        for report in ledger.pending(source.name, stream.name) if stream.poller is not None else ():
+        for report in ledger.pending(known.source.name, stream.name) if stream.poller is not None else ():
             reports.setdefault(account_of(stream, report), []).append(report)
-        entries = ledger.entries(
-            source.name,
-            stream.name,
-            since=window.since if window is not None else None,
-            # The days of changes after the window are needed, see _days_of_account.
-            until=window.until if window is not None and stream.kind != "changes" else None,
-            accounts=[one for one in accounts if one is not None] if stream.account is not None else None,
-        )
-        return evolve(known, entries=entries, reports=reports)
+        begin: dict[date | None, list[str | None]] = {}
+        for account, every in days.items():
+            begin.setdefault(every[0] if every else None, []).append(account)
+        last = max((every[-1] for every in days.values() if every), default=None)
+        entries: dict[Partition, LedgerEntry] = {}
+        for since, accounts in begin.items():
+            entries |= ledger.entries(
+                known.source.name,
+                stream.name,
+                since=since,
+                # The days of changes after the window are needed, see _days_of_account.
+                until=last if stream.kind != "changes" else None,
+                accounts=[one for one in accounts if one is not None] if stream.account is not None else None,
+            )
+        delivered: dict[Pairs, list[Partition]] = {}
+        for partition, entry in entries.items() if stream.kind == "changes" else ():
+            if entry.delivered:
+                delivered.setdefault(partition.values[:-1], []).append(partition)
+        return evolve(known, entries=entries, reports=reports, delivered=delivered)
 
     def _seen_by(self, known: _Known, stream: Stream, account: str | None) -> _Known:
         """The same rows, with the source as this account sees it."""
@@ -433,21 +512,21 @@ class Planner:
         self,
         stream: Stream,
         account: str | None,
-        window: Window | None,
+        days: Sequence[date],
         known: _Known,
         needed: set[date],
         *,
         counted: bool,
     ) -> dict[Partition, Reason]:
         """
-        The days to read of one account, and why. ``needed``: days whose rows children are requested by.
+        The days to read, of an account's ``days``, and why. ``needed``: days whose rows children are requested by.
 
         Of ``changes`` every day after one that is read is read too, also after the window where it was delivered: a
         row of an older day must not overwrite the same row of a newer one.
         """
         to_read: dict[Partition, Reason] = {}
         for_others_only = stream not in self.job.chosen and stream.name in self._children
-        for partition in _days(stream, account, window.days() if window is not None else ()):
+        for partition in _days(stream, account, days):
             forced = partition.day in needed or bool(to_read and stream.kind == "changes")
             if not forced and (for_others_only or self._is_done(stream, partition, known, counted=counted)):
                 continue
@@ -457,7 +536,9 @@ class Planner:
             elif counted:
                 self.final[stream.name] = self.final.get(stream.name, 0) + 1
         if to_read and stream.kind == "changes":
-            to_read |= dict.fromkeys(_delivered_after(max(to_read), known), "forced")
+            last = max(to_read)
+            later = (one for one in known.delivered.get(last.values[:-1], ()) if one.values > last.values)
+            to_read |= dict.fromkeys(sorted(later), "forced")
         return to_read
 
     def _is_done(self, stream: Stream, partition: Partition, known: _Known, *, counted: bool = True) -> bool:
@@ -485,15 +566,18 @@ class Planner:
         unknown = not entry.read_by and (entry.rejected or entry.unread_values)
         if unknown or (entry.read_by and entry.read_by != known.read_by):
             return "changed"  # what could not be read may be readable now
-        return None if entry.final(known.fingerprint) and self._closed(stream, entry, known) else "open"
+        day, final = partition.day, entry.final(known.fingerprint)
+        return None if final and day is not None and self._closed(stream, day, entry.read_at, known) else "open"
 
-    def _closed(self, stream: Stream, entry: LedgerEntry, known: _Known) -> bool:
+    def _closed(self, stream: Stream, day: date, read_at: datetime | None, known: _Known) -> bool:
         """
         Whether the day is still final: false if the provider's restatement period (``open_for``) was since extended, or
         if the ledger's timestamp is in the future, since then the clock of that run was ahead.
         """
-        closes = open_until(stream, known.source.settings, entry.partition, known.source.zone)
-        return entry.read_at is not None and closes is not None and closes <= entry.read_at <= self.now + SKEW
+        key = (stream.name, id(known.source), day)  # most accounts share a source
+        if (closes := self._closes.get(key)) is None:
+            closes = self._closes[key] = closes_at(stream, known.source.settings, day, known.source.zone)
+        return read_at is not None and closes <= read_at <= self.now + SKEW
 
     def _slice(
         self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], known: _Known
@@ -551,15 +635,6 @@ def _days(stream: Stream, account: str | None, days: Iterable[date]) -> list[Par
     return [Partition(stream.name, (*head, (stream.day or "day", day.isoformat()))) for day in days]
 
 
-def _delivered_after(last: Partition, known: _Known) -> list[Partition]:
-    """The partitions of the same account with a later day that were delivered."""
-    return sorted(
-        partition
-        for partition, entry in known.entries.items()
-        if partition.values[:-1] == last.values[:-1] and partition.values > last.values and entry.delivered
-    )
-
-
 def grouped(
     to_read: Sequence[Partition], reports: Iterable[PendingReport], days_per_request: int
 ) -> list[list[Partition]]:
@@ -596,8 +671,12 @@ def open_until(stream: Stream, settings: SourceSettings, partition: Partition, z
     """The moment from which a read of this partition is final; None: never."""
     if stream.kind == "snapshot":
         return None
-    day = partition.day
-    assert day is not None
+    assert partition.day is not None
+    return closes_at(stream, settings, partition.day, zone)
+
+
+def closes_at(stream: Stream, settings: SourceSettings, day: date, zone: tzinfo) -> datetime:
+    """The moment from which a read of this day is final."""
     if stream.kind == "changes":
         return datetime.combine(day + timedelta(days=1), time(), zone) + max(stream.lookback, stream.lag)
     rule = settings.open_for or stream.open_for

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, ClassVar, Protocol
 
 from attrs import evolve, frozen
@@ -29,7 +30,7 @@ from penstock.ledger.texts import (
 )
 from penstock.model import Partition, Rejected
 from penstock.redact import mask, mask_json
-from penstock.sinks import AccountCounts, LedgerEntry, PendingReport, Restatement, RunRecord
+from penstock.sinks import AccountCounts, FinalDay, LedgerEntry, PendingReport, Restatement, RunRecord
 
 SCHEMA_VERSION = 2
 STANDING = (
@@ -79,9 +80,10 @@ TABLES = {
 }
 INDEXES = (
     "create index if not exists partitions_day on {t}partitions (source, stream, day, account)",
-    # It covers the query of `status`, so that a million rows are counted from the index alone.
-    "create index if not exists partitions_counts on {t}partitions "
-    "(source, stream, account, day, standing, rows, rejected, unread_values, read_at)",
+    # For `status`: rows come grouped, without a sort. No index covers the query, since SQLite reads the whole row for a
+    # generated column.
+    "create index if not exists partitions_accounts on {t}partitions (source, stream, account, day)",
+    "drop index if exists {t}partitions_counts",  # of earlier versions: with more columns
     "create index if not exists partitions_failed on {t}partitions (source, stream, account) where error is not null",
     "create index if not exists partitions_unsettled on {t}partitions (source) "
     "where intent is not null or state in ('intended', 'staged')",
@@ -128,6 +130,8 @@ class Cursor(Protocol):
     def rowcount(self) -> int: ...
 
     def fetchall(self) -> list[Any]: ...
+
+    def __iter__(self) -> Iterator[Any]: ...
 
 
 class SqlLedger:
@@ -222,8 +226,9 @@ class SqlLedger:
         found: dict[Partition, LedgerEntry] = {}
         for where, values in _windows(source, stream, since, until):
             where, values = self._of_accounts(where, values, accounts)
-            found |= {entry.partition: entry for entry, _ in self._entries(where, *values)}
-        return dict(sorted(found.items(), key=lambda item: item[0].text))
+            for entry in self._entries(where, *values):
+                found[entry.partition] = entry
+        return {partition: found[partition] for partition in sorted(found, key=attrgetter("text"))}
 
     def counts(
         self,
@@ -246,6 +251,29 @@ class SqlLedger:
                 of = {columns[name]: account} if account else {}
                 found.append(_counts_of(source, name, of, row, last.get((name, account))))
         return tuple(sorted(found, key=lambda one: (one.stream, *one.account.values())))
+
+    def final_days(
+        self,
+        source: str,
+        stream: str,
+        *,
+        since: date | None = None,
+        until: date | None = None,
+        accounts: Sequence[str] | None = None,
+    ) -> Iterator[tuple[FinalDay, str, int]]:
+        """
+        The rows whose state is final and that have a day, as a plan needs them; with each the text of its files and the
+        number of its rows, by which a target tells whether it is intact.
+        """
+        _, (where, values) = _windows(source, stream, since or date.min, until)
+        where, values = self._of_accounts(where, values, accounts)
+        for account, day, fingerprint, run_id, read_at, read_by, unread, files, rows in self._sql(
+            "select account, day, fingerprint, run_id, read_at, read_by, rejected + unread_values, files, rows "
+            f"from {{t}}partitions where {where} and standing = 'final'",
+            *values,
+        ):
+            moment = known_moment(read_at)
+            yield FinalDay(account, day, fingerprint, run_id, moment, read_by, complete=not unread), files, rows
 
     def read_otherwise(self, source: str, stream: str, read_by: str) -> int:
         ((count,),) = self._sql(
@@ -271,10 +299,10 @@ class SqlLedger:
 
     def entry(self, source: str, partition: Partition) -> LedgerEntry | None:
         """The row of one partition, None when it has none."""
-        return next((entry for entry, _ in self._entries(_HERE, source, partition.stream, partition.text)), None)
+        return next(self._entries(_HERE, source, partition.stream, partition.text), None)
 
-    def _entries(self, where: str, *values: Any) -> Iterator[tuple[LedgerEntry, bool]]:
-        """Entries, and of each whether there is a former reading beside an intent."""
+    def _entries(self, where: str, *values: Any) -> Iterator[LedgerEntry]:
+        """Entries; of one with an intent, the intent."""
         facts = ", ".join(_FACTS)
         rows = self._sql(
             f"select source, stream, partition, version, intent, {facts} from {{t}}partitions where {where}",
@@ -283,12 +311,12 @@ class SqlLedger:
         for source, stream, text, version, intent, *found in rows:
             partition = partition_of(stream, text)
             if intent is None:
-                yield entry_of(source, partition, version, dict(zip(_FACTS, found, strict=True))), False
+                yield entry_of(source, partition, version, dict(zip(_FACTS, found, strict=True)))
             else:
                 meant = json.loads(intent)
                 entry = entry_of(source, partition, version, meant["entry"])
                 rejected = tuple(Rejected(**one) for one in meant["rejected"])
-                yield evolve(entry, rejected_records=rejected), found[0] != "intended"
+                yield evolve(entry, rejected_records=rejected)
 
     def deliver(self, entry: LedgerEntry) -> None:
         """
@@ -466,8 +494,16 @@ class SqlLedger:
                 yield entry, Rejected(stream=of_stream, path=path, reason=reason, raw=raw)
 
     def sources(self) -> tuple[tuple[str, str], ...]:
-        rows = self._sql("select distinct source, stream from {t}partitions order by source, stream").fetchall()
-        return tuple((source, stream) for source, stream in rows)
+        found: list[tuple[str, str]] = []
+        while True:  # from one to the next by the index: `distinct` would read every row
+            rows = self._sql(
+                "select source, stream from {t}partitions where (source, stream) > (?, ?) "
+                "order by source, stream limit 1",
+                *(found[-1] if found else ("", "")),
+            ).fetchall()
+            if not rows:
+                return tuple(found)
+            found.append(tuple(rows[0]))
 
     # --- reports, accounts, runs ------------------------------------------------------------------------------------
 

@@ -33,8 +33,8 @@ def facts_of(entry: LedgerEntry) -> dict[str, Any]:
         "repeated": entry.repeated,
         "truncated": int(entry.truncated),
         "read_by": entry.read_by,
-        "sums": json_text({column: str(value) for column, value in entry.sums.items()}),
-        "derived_rows": json_text(dict(entry.derived_rows)),
+        "sums": _encoded({column: str(value) for column, value in entry.sums.items()}),
+        "derived_rows": _encoded(dict(entry.derived_rows)),
         "files": files_text(entry.files),
         "error": None if entry.error is None else mask(entry.error),
         "attempts": entry.attempts,
@@ -81,17 +81,25 @@ def _members(file: LedgerFile) -> dict[str, Any]:
 
 def files_text(files: Iterable[LedgerFile]) -> str:
     """Files as the JSON text a ledger holds."""
-    return json_text([_members(file) for file in files])
+    return _encoded([_members(file) for file in files])
 
 
 def files_from(text: str) -> tuple[LedgerFile, ...]:
     """The files of :func:`files_text`."""
-    return tuple(LedgerFile(**stored) for stored in msgspec.json.decode(text)) if text != "[]" else ()
+    return _FILES.decode(text) if text != "[]" else ()
+
+
+_FILES = msgspec.json.Decoder(tuple[LedgerFile, ...])
 
 
 def rejected_texts(one: Rejected) -> dict[str, str]:
     """A rejected record, masked."""
     return {"stream": one.stream, "path": mask(one.path), "reason": mask(one.reason), "raw": mask(one.raw)}
+
+
+def _encoded(value: Any) -> str:
+    """As :func:`json_text`, of texts and whole numbers only."""
+    return msgspec.json.encode(value).decode()
 
 
 def json_text(value: Any) -> str:

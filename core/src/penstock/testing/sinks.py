@@ -35,6 +35,7 @@ from penstock.sinks import (
     Layout,
     Ledger,
     LedgerEntry,
+    ListsFinal,
     Sink,
     Target,
     Verifiable,
@@ -648,6 +649,51 @@ class SinkSuite:
         assert (entry.read_at, entry.final("f")) == (READ_AT, True)
         assert found == [rejected]
         assert present
+
+    def test_final_days_are_listed(self, place: Path) -> None:
+        """
+        The days that a target lists as final are those whose ledger rows are final, and whose rows are intact.
+        """
+        target = self.sink(place).open(SOURCE, "r1")
+        later = READ_AT + timedelta(days=1)
+        days: list[tuple[int, list[Row], dict[str, Any]]] = [
+            (1, [click(1)], {}),
+            (2, [], {}),
+            (3, [click(3)], {"open_until": later}),
+            (4, [click(4)], {"open_until": None}),
+            (5, [click(5)], {"unread_values": 1, "read_by": "reader"}),
+            (6, [click(6)], {}),
+        ]
+        for day, rows, facts in days:
+            deliver(target, a_day(day), [(CLICKS, rows)], **facts)
+        for day in (1, 2):
+            deliver(target, a_lead_day(day), [(LEADS, [lead(day)])])
+        target.finish("leads")
+        ledger = target.ledger
+        assert ledger is not None
+        ledger.fail(SOURCE, a_day(6), "HTTP 500", "r1")
+        target.close()
+        seen = self.sink(place).open_readonly(SOURCE)
+        assert seen is not None
+        if not isinstance(seen, ListsFinal):
+            seen.close()
+            pytest.skip("this target does not list its final days")
+        assert seen.ledger is not None
+        for stream, final in (("clicks", {a_day(1), a_day(2), a_day(5)}), ("leads", {a_lead_day(1), a_lead_day(2)})):
+            entries = seen.ledger.entries(SOURCE, stream)
+            account = next(iter(final)).values[0][1]
+            window: dict[str, Any] = {"since": date(2026, 3, 1), "until": date(2026, 3, 31)}
+            found = {one.day: one for one in seen.final_days(stream, **window, accounts=[account])}
+            assert set(found) == {one.values[-1][1] for one in final}
+            for one in final:
+                entry, listed = entries[one], found[one.values[-1][1]]
+                assert listed[0] == account
+                assert listed[2:6] == (entry.fingerprint, entry.run_id, entry.read_at, entry.read_by)
+                assert listed.complete == (not entry.unread_values)
+            assert list(seen.final_days(stream, **window, accounts=["another"])) == []
+            nothing: dict[str, Any] = {"since": date(2026, 4, 1), "until": date(2026, 4, 2)}
+            assert list(seen.final_days(stream, **nothing, accounts=[account])) == []
+        seen.close()
 
     def test_nothing_to_look_at_before_the_first_run(self, place: Path) -> None:
         """

@@ -65,6 +65,9 @@ class Result:
     def fetchall(self) -> list[Any]:
         return self.rows
 
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.rows)
+
 
 class Database:
     """One connection. ``catalog``: the quoted name under which DuckDB knows the file."""

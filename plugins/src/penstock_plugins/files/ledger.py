@@ -59,7 +59,7 @@ class FileLedger(SqliteLedger):
     def unsettled(self, source: str, stream: str | None = None) -> list[LedgerEntry]:
         """The entries whose commit was interrupted, by a crash or the end of a run; found by an index."""
         found = self._entries(f"source = ? and {UNSETTLED}", source)
-        return [entry for entry, _ in found if stream in (None, entry.partition.stream)]
+        return [entry for entry in found if stream in (None, entry.partition.stream)]
 
     def deliver_all(self, entries: Sequence[LedgerEntry]) -> None:
         """Deliver all entries in one transaction, or none of them. Raises SinkError as :meth:`deliver` does."""

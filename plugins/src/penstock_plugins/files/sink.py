@@ -33,6 +33,7 @@ import os
 import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
+from datetime import date
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO, ClassVar, cast
@@ -43,6 +44,7 @@ from penstock import (
     Discrepancy,
     Erased,
     Erasure,
+    FinalDay,
     Layout,
     LedgerEntry,
     LedgerFile,
@@ -53,7 +55,7 @@ from penstock import (
     TargetError,
     fault_point,
 )
-from penstock.ledger import Kept
+from penstock.ledger import Kept, files_from, partition_of
 
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
@@ -61,6 +63,7 @@ from penstock_plugins.files.disk import (
     Draft,
     alone,
     checksum_of,
+    explained,
     file_errors,
     file_name,
     former_pair_name,
@@ -237,6 +240,21 @@ class FileTarget:
             return entry.rows == 0
         return all(self._there(file) for file in merged.files)
 
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterator[FinalDay]:
+        """See :class:`penstock.sinks.ListsFinal`."""
+        whole: dict[str, bool] = {}  # by account, of a stream of changes
+        for one in self.ledger.merges(self.source):
+            if one.stream == stream:
+                _, account = next(iter(partition_of(stream, one.account).values), ("", ""))
+                whole[account] = all(map(self._there, one.files))
+        for day, files, rows in self.ledger.final_days(
+            self.source, stream, since=since, until=until, accounts=accounts
+        ):
+            if whole.get(day.account, not rows) if files == "[]" else all(map(self._there, files_from(files))):
+                yield day
+
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
         """
         Size and checksum of every file; a file of a ``changes`` stream stands for all days of its account. Each file is
@@ -402,23 +420,24 @@ class FileTarget:
 
     def _there(self, file: LedgerFile) -> bool:
         """Whether a file is in place, judged by its size."""
-        return self._looks(self.directory / file.path, file)
+        return self._looks(f"{self.directory}/{file.path}", file)
 
     def _staged(self, file: LedgerFile) -> bool:
-        return file.staged is None or self._looks(self.directory / file.staged, file)
+        return file.staged is None or self._looks(f"{self.directory}/{file.staged}", file)
 
     @staticmethod
-    def _looks(path: Path, file: LedgerFile) -> bool:
-        with file_errors(path):
-            try:
-                found = path.stat()
-            except (FileNotFoundError, NotADirectoryError):
-                return file.size is None
-            return file.size == found.st_size
+    def _looks(path: str, file: LedgerFile) -> bool:
+        try:
+            found = os.stat(path)  # noqa: PTH116 - of every file of a plan: a Path costs more than the call
+        except (FileNotFoundError, NotADirectoryError):
+            return file.size is None
+        except OSError as error:
+            raise explained(error, Path(path)) from error
+        return file.size == found.st_size
 
     def _is(self, path: str | None, file: LedgerFile) -> bool:
         """Whether ``path`` has these bytes, by size and checksum; or no file, if there must be none."""
-        if path is None or not self._looks(self.directory / path, file):
+        if path is None or not self._looks(f"{self.directory}/{path}", file):
             return False
         with file_errors(self.directory / path):
             return file.size is None or checksum_of(self.directory / path) == file.checksum

@@ -19,6 +19,7 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 import os
 import socket
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from itertools import groupby
 from typing import ClassVar
 
@@ -28,6 +29,7 @@ from penstock import (
     Discrepancy,
     Erased,
     Erasure,
+    FinalDay,
     Layout,
     LedgerEntry,
     Part,
@@ -295,14 +297,29 @@ class PostgresTarget:
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Whether the tables with its rows exist and are not empty."""
         streams = [entry.partition.stream, *entry.derived_rows]
-        with self.database.explained():
-            if not self._there:
-                for known in self.ledger.known(self.source):
-                    found = located(self.database, self.source, known)
-                    if found is not None and found.ours:
-                        check_readable(self.database, found)
-                    self._there[known.stream] = found is not None and (not found.ours or self._holds_rows(found))
+        self._locate()
         return all(self._there.get(stream, False) for stream in streams if _rows_in(entry, stream))
+
+    def _locate(self) -> None:
+        """Find out, once, which of the source's tables exist and are not empty."""
+        with self.database.explained():
+            for known in self.ledger.known(self.source) if not self._there else ():
+                found = located(self.database, self.source, known)
+                if found is not None and found.ours:
+                    check_readable(self.database, found)
+                self._there[known.stream] = found is not None and (not found.ours or self._holds_rows(found))
+
+    def final_days(
+        self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
+    ) -> Iterator[FinalDay]:
+        """See :class:`penstock.sinks.ListsFinal`. None while a table of the stream is not as it should be."""
+        self._locate()
+        with self.database.explained():
+            tables = [known.stream for known in self.ledger.known(self.source) if known.of_stream == stream]
+            if tables and all(self._there.get(one, False) for one in tables):
+                found = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
+                for day, _, _ in found:
+                    yield day
 
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
         """
