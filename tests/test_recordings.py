@@ -29,7 +29,8 @@ from penstock import (
     record,
     secret,
 )
-from penstock._fetch.recording import Recorder, Recording
+from penstock._fetch.recording import Recorder
+from penstock._fetch.replay import Recording
 from penstock._fetch.scheduler import Call
 from penstock._util.clock import StandingClock
 from penstock.errors import UsageError

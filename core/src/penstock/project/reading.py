@@ -28,7 +28,7 @@ from penstock.run_report import Allowance, RunReport
 from penstock.sinks import Sink
 
 if TYPE_CHECKING:
-    from penstock._fetch.recording import Recording
+    from penstock._fetch.replay import Recording
 
 Event = Mapping[str, Any]
 OnEvent = Callable[[Event], None]
@@ -297,7 +297,7 @@ _Folder = str | os.PathLike[str] | None
 
 def _recording(replay: _Folder, record: _Folder, record_full: _Folder, notice: Notice) -> "Recording":
     """The recording to run from. Raises UsageError."""
-    from penstock._fetch.recording import Recording
+    from penstock._fetch.replay import Recording
 
     if record is not None or record_full is not None:
         raise UsageError("a run from a recording makes no exchange that could be recorded: leave out --record")

@@ -18,7 +18,7 @@ from penstock.errors import ConfigError, PenstockError, PluginError
 if TYPE_CHECKING:
     from penstock._config import Config, SinkChoice
     from penstock._config.source import ConfiguredSource
-    from penstock._fetch.recording import Recording
+    from penstock._fetch.replay import Recording
     from penstock._plugins.registry import Registry
     from penstock._run.history import History
     from penstock.connector import Connector

@@ -15,7 +15,7 @@ from typing import Any
 
 from attrs import frozen
 
-from penstock._fetch.recording import Recording
+from penstock._fetch.replay import Recording
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
 from penstock._run.runner import run

@@ -1,0 +1,173 @@
+"""
+Answer the requests of a run from a recording (:mod:`penstock._fetch.recording`), without network.
+"""
+
+import json
+import threading
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date, datetime
+from pathlib import Path
+from typing import Any, BinaryIO, get_args, get_type_hints
+from urllib.parse import quote
+
+from attrs import define, field, frozen
+
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import Judged
+from penstock._fetch.recording import FORMAT, MANIFEST, Send, described
+from penstock._fetch.scheduler import Call, Outcome
+from penstock._fetch.transport import FILE_START, SPOOL_BYTES
+from penstock.connector import keys_of
+from penstock.errors import ProviderError, TransportError, UsageError
+from penstock.model import Response
+from penstock.protocols import Retry
+from penstock.redact import MASK, Secret
+
+
+@define(eq=False, repr=False)
+class Recording:
+    """
+    A recording to run from. Each of its answers is used once, those to equal requests in their order.
+
+    ``masked``: why its rows are not those of the provider; "": they are. ``started_at``: when the recorded run began,
+    ``until``: when its last answer came.
+    """
+
+    folder: Path
+    started_at: datetime
+    until: datetime
+    masked: str
+    finished: bool
+    options: Mapping[str, Any]
+    sources: Mapping[str, Mapping[str, Any]]
+    _answers: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = field(repr=False)
+    _used: set[str] = field(factory=set, init=False, repr=False)
+    _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
+
+    @classmethod
+    def open(cls, folder: Path) -> "Recording":
+        """Raises UsageError where this is no recording, or one of a later version."""
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text())
+            started_at = until = datetime.fromisoformat(manifest["started_at"])
+            found = []
+            for source in manifest["sources"]:
+                paths = (folder / quote(source, safe="")).glob("*.exchange.json")
+                found += [(source, path, json.loads(path.read_text())) for path in paths]
+            answers: dict[str, deque[tuple[Path, Mapping[str, Any]]]] = {}
+            masked = "it was made with --record, which masks personal data" if manifest["masked"] else ""
+            for source, path, about in sorted(found, key=lambda one: int(one[2]["number"])):
+                base_url = manifest["sources"][source]["settings"].get("base_url", "")
+                key = _key(source, about["stream"], about["request"], base_url)
+                answers.setdefault(key, deque()).append((path, about))
+                if "received_at" in about:
+                    until = max(until, datetime.fromisoformat(about["received_at"]))
+                if about.get("altered") and not masked:
+                    masked = f"a credential was masked in its answer {path.name}"
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            why = error.strerror if isinstance(error, OSError) else f"{type(error).__name__}: {error}"
+            raise UsageError(
+                f"--replay {folder}: this is no recording that can be read ({why}); a run with --record DIR makes one"
+            ) from None
+        if manifest["format"] != FORMAT:
+            raise UsageError(f"--replay {folder}: it is of a later version, penstock {manifest['penstock']}; update")
+        return cls(
+            folder=folder,
+            started_at=started_at,
+            until=until,
+            masked=masked,
+            finished=manifest["finished"],
+            options=manifest["options"],
+            sources=manifest["sources"],
+            answers=answers,
+        )
+
+    def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None:
+        """No effect: everything is there."""
+
+    def finish(self) -> Sequence[str]:
+        return ()
+
+    def around(self, source: ConfiguredSource, call: Call, send: Send, judge: Judged) -> Outcome:
+        """The recorded outcome, judged anew."""
+        stream = call.stream.name if call.stream is not None else None
+        recorded = self.sources.get(source.name, {}).get("settings", {}).get("base_url", "")
+        key = _key(source.name, stream, described(call.request, call.account), source.settings.base_url, recorded)
+        with self._lock:
+            again = key in self._used
+            self._used.add(key)
+            path, about = self._answers[key].popleft() if self._answers.get(key) else (self.folder, {})
+        if not about:
+            more = "no further answer to" if again else "no answer to"
+            return Outcome(call=call, error=TransportError(f"the recording {self.folder} has {more} {call.request}"))
+        if "error" in about:
+            return Outcome(call=call, error=TransportError(f"as recorded: {about['error']}"))
+        if "withheld" in about:
+            why = f"the recording lacks the body of {path.name}: {about['withheld']}"
+            return Outcome(call=call, error=ProviderError(why))
+        body = path.with_name(about["body"])
+        size = body.stat().st_size if body.is_file() else None
+        if size != about["bytes"]:
+            seen = "is missing" if size is None else f"has {size} bytes"
+            why = (
+                f"the recording is damaged: {body} {seen}, and {about['bytes']} bytes were written. Copy it again, "
+                f'or, if you edited it, correct "bytes" in {path.name}'
+            )
+            return Outcome(call=call, error=ProviderError(why))
+        response = self._response(body, about, call)
+        try:
+            verdict, answer = judge(call, response)
+        except Exception as error:
+            return Outcome(call=call, response=response, error=error)
+        if isinstance(verdict, Retry):
+            return Outcome(call=call, response=response, error=verdict.error)
+        return Outcome(call=call, response=response, verdict=verdict, answer=answer)
+
+    @staticmethod
+    def _response(path: Path, about: Mapping[str, Any], call: Call) -> Response:
+        file = _File(path) if getattr(call.read, "reads_files", False) and path.stat().st_size > SPOOL_BYTES else None
+        return Response(
+            status=about["status"],
+            headers=tuple((name, value) for name, value in about["headers"]),
+            body=path.read_bytes() if file is None else file.open().read(FILE_START),
+            file=file,
+            received_at=datetime.fromisoformat(about["received_at"]),
+            measured=about["measured"],
+        )
+
+    def settings_of(self, source: str, settings: type) -> dict[str, Any]:
+        """The recorded settings of a source as TOML would hold them, with a filler for each secret."""
+        values: dict[str, Any] = _filled(self.sources[source]["settings"])
+        hints = get_type_hints(settings)
+        for one in keys_of(settings):
+            if one.name in values and date in (hints[one.name], *get_args(hints[one.name])):
+                values[one.name] = date.fromisoformat(values[one.name])
+        return values
+
+
+def _filled(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: _filled(one) for name, one in value.items()}
+    return Secret("not-in-the-recording") if value == MASK else value
+
+
+@frozen
+class _File:
+    """A body in a file of the recording."""
+
+    path: Path
+
+    @property
+    def size(self) -> int:
+        return self.path.stat().st_size
+
+    def open(self) -> BinaryIO:
+        return self.path.open("rb")
+
+
+def _key(source: str, stream: str | None, request: Mapping[str, Any], *bases: str) -> str:
+    """What a request is found by. An address below the source's own is found by its path, wherever that source is."""
+    url = request["url"]
+    base = next((base for base in bases if base and url.startswith(base.rstrip("/"))), "").rstrip("/")
+    return json.dumps([source, stream, {**request, "url": [bool(base), url[len(base) :]]}], sort_keys=True)
