@@ -4,8 +4,7 @@ Commit the results of reads in the order that the stream requires, or record why
 
 import traceback
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, datetime, timedelta
-from decimal import Decimal
+from datetime import datetime
 from typing import Any
 
 from attrs import define, field
@@ -15,6 +14,7 @@ from penstock._plan.planner import PlannedSlice, open_until
 from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts
 from penstock._run.context import RunContext
+from penstock._run.measures import Measures
 from penstock.errors import (
     BrokenBodyError,
     DeadlineReachedError,
@@ -26,11 +26,8 @@ from penstock.errors import (
 )
 from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
-from penstock.names import nearest
 from penstock.redact import mask
 from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream, commit_all
-
-LOOKED_BACK = timedelta(days=40)  # for earlier readings of a measure that no record has
 
 ERRORS_KEPT = 50  # of a source's run, in the ledger
 
@@ -50,12 +47,13 @@ class Delivery:
     _delivered: set[str] = field(factory=set, init=False)  # streams
     _unnoted: set[str] = field(factory=set, init=False)  # reported reasons why a failure is not in the ledger
     _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
-    _hinted: set[tuple[str, str]] = field(factory=set, init=False)  # stream and measure
-    _measured: dict[str, frozenset[str]] = field(factory=dict, init=False)  # stream -> measures of former runs
-    _measured_from: dict[tuple[str, str], date] = field(factory=dict, init=False)  # by stream and measure
-    _absent_on: dict[tuple[str, str], tuple[date, tuple[str, ...]]] = field(factory=dict, init=False)  # latest days
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
     _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
+    _measures: Measures = field(init=False)
+
+    @_measures.default
+    def _measures_of_source(self) -> Measures:
+        return Measures(self.source.name, self.target.ledger, self.context.report, self.note)
 
     def expect(self, planned: PlannedSlice) -> None:
         """Register a slice before it is read. Called in the order of the days."""
@@ -64,7 +62,7 @@ class Delivery:
 
     def commit(self, result: ReadResult) -> None:
         """Commit the result of a read, or keep it until the days before it are committed or have failed."""
-        self._note_measures(result)
+        self._measures.see(result)
         self._read[result.planned] = result
         self._commit_ready(result.planned)
 
@@ -96,7 +94,7 @@ class Delivery:
     def finish(self) -> None:
         """After the last read: let the target complete its streams."""
         self.flush()
-        self._report_lost()
+        self._measures.report_lost()
         whole = isinstance(self.target, WholeStream) and self.target.whole_stream
         for name in sorted(self._delivered):
             counts = self.context.report.stream(self.source.name, name)
@@ -117,15 +115,15 @@ class Delivery:
         if self.target.ledger is None:
             return
         own = self.context.report.of_source(self.source.name)
-        shown = own.as_dict()
-        kept = {"errors": shown["errors"][:ERRORS_KEPT], **({"parked": shown["parked"]} if own.parked else {})}
+        whole = own.as_dict()
+        kept = {"errors": whole["errors"][:ERRORS_KEPT], **({"parked": whole["parked"]} if own.parked else {})}
         record = RunRecord(
             run_id=self.context.report.run_id,
             source=self.source.name,
             started_at=self.context.started_at,
             finished_at=self.ended_at or self.context.clock.now(),
             exit_code=own.exit_code,
-            report={**shown["sources"].get(self.source.name, {}), **kept},
+            report={**whole["sources"].get(self.source.name, {}), **kept},
         )
         try:
             self.target.ledger.record_run(record)
@@ -191,7 +189,7 @@ class Delivery:
         entries = [
             (result, partition, entry)
             for result, partition in places
-            if (entry := self._checked(result, partition, undated)) is not None
+            if (entry := self._accepted(result, partition, undated)) is not None
         ]
         commits = [(result.partitions[partition].writer, entry) for result, partition, entry in entries]
         done = commit_all(self.target, commits)
@@ -206,7 +204,7 @@ class Delivery:
         if result.reports is not None:
             result.reports.delivered()
 
-    def _checked(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:
+    def _accepted(self, result: ReadResult, partition: Partition, undated: Sequence[Rejected]) -> LedgerEntry | None:
         """The new ledger row of a partition. None if its rows must not replace the former ones."""
         loaded, former = result.partitions[partition], result.planned.entries.get(partition)
         assert loaded.writer is not None
@@ -229,61 +227,8 @@ class Delivery:
         fault_point("partition.delivered")
         self._count(done, result.partitions[partition].counts)
         self._notify(done, result.planned.entries.get(partition))
-        self._report_absent(result, partition.stream)
+        self._measures.report_absent(result)
         return True
-
-    def _lost(self, result: ReadResult) -> frozenset[str]:
-        """
-        The measures that no record of a slice has, that earlier readings in the target have, and in place of which
-        there are unknown members: the provider has probably renamed theirs.
-        """
-        stream, ledger = result.planned.stream.name, self.target.ledger
-        if not result.absent or ledger is None:
-            return frozenset()
-        if stream not in self._measured:
-            entries = ledger.entries(self.source.name, stream, since=self._since(result.planned))
-            found = {name for entry in entries.values() for name in _measures(entry.sums)}
-            self._measured[stream] = frozenset(found)
-        return result.absent & self._measured[stream]
-
-    def _note_measures(self, result: ReadResult) -> None:
-        """
-        Note from which day on this run has each measure, and which days have none: days come in any order, and those
-        of a group are not in the ledger yet.
-        """
-        stream, days = result.planned.stream.name, result.planned.slice.days
-        for partition, loaded in result.partitions.items():
-            if (day := partition.day) is None:
-                continue
-            for name in _measures(loaded.counts.sums):
-                self._measured_from[stream, name] = min(day, self._measured_from.get((stream, name), day))
-        if days:
-            for name in result.absent:
-                self._absent_on[stream, name] = max(
-                    self._absent_on.get((stream, name), (days[0], ())), (days[0], tuple(result.unknown))
-                )
-
-    def _report_lost(self) -> None:
-        """After the last commit: report the measures that earlier days of this run have, and later ones have not."""
-        for (stream, name), (day, unknown) in self._absent_on.items():
-            first = self._measured_from.get((stream, name))
-            if first is not None and first < day and self.target.ledger is not None:
-                self.context.report.stream(self.source.name, stream).lost.setdefault(name, unknown)
-
-    def _report_absent(self, result: ReadResult, stream: str) -> None:
-        """Report the measures of a slice that no record has: lost ones, and with a note those with a likely name."""
-        lost = self._lost(result)
-        counts = self.context.report.stream(self.source.name, stream)
-        counts.lost |= dict.fromkeys(sorted(lost), tuple(result.unknown))
-        for name in sorted(result.absent - lost):
-            near = nearest(name, result.unknown)
-            if near is not None and (stream, name) not in self._hinted:
-                self._hinted.add((stream, name))
-                self.note(f"{stream}: no record has {name}; there is {near}, which no column reads")
-
-    @staticmethod
-    def _since(planned: PlannedSlice) -> date | None:
-        return planned.slice.days[0] - LOOKED_BACK if planned.slice.days else None
 
     def _is_newer(self, former: LedgerEntry) -> bool:
         """Whether what was delivered was read after the answers of the recording that this run reads."""
@@ -301,7 +246,7 @@ class Delivery:
         planned, counts = result.planned, result.partitions[partition].counts
         former = planned.entries.get(partition)
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
-        lost = self._lost(result)
+        lost = self._measures.lost(result)
         imperfect = result.undated or lost or any(one.counts.is_imperfect for one in result.partitions.values())
         closes = open_until(planned.stream, planned.source.settings, partition, planned.source.zone)
         return LedgerEntry(
@@ -390,13 +335,8 @@ class Delivery:
         if not hidden:
             self.context.report.count(self.source.name, planned.stream.name, failed=len(partitions))
         for partition in partitions:
-            if not hidden and self.target.ledger is not None:
-                try:
-                    self.target.ledger.fail(self.source.name, partition, str(error), self.context.report.run_id)
-                except PenstockError as gone:  # the target is lost: only the report has the failure
-                    if str(gone) not in self._unnoted:
-                        self._unnoted.add(str(gone))
-                        self.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
+            if not hidden:
+                self._keep_failure(partition, error)
             self.context.report.error(self.source.name, planned.stream.name, partition.as_dict(), error)
             self.context.emit(
                 {
@@ -409,6 +349,17 @@ class Delivery:
                 }
             )
 
+    def _keep_failure(self, partition: Partition, error: PenstockError) -> None:
+        """Record a failure in the ledger. If the target is lost, only the report has it."""
+        if self.target.ledger is None:
+            return
+        try:
+            self.target.ledger.fail(self.source.name, partition, str(error), self.context.report.run_id)
+        except PenstockError as gone:
+            if str(gone) not in self._unnoted:
+                self._unnoted.add(str(gone))
+                self.note(f"{partition}, and what fails after it, is not recorded in the ledger: {gone}")
+
     def _defect(self, error: BaseException) -> PenstockError:
         """An unforeseen error of the connector or of penstock. The partition fails; the trace goes to the log."""
         if not isinstance(error, Exception):
@@ -419,11 +370,6 @@ class Delivery:
             f"{type(error).__name__}: {error}. This is a defect of the connector {self.source.connector.name} or of "
             f"penstock, not of your configuration; --debug shows where."
         )
-
-
-def _measures(sums: Mapping[str, Decimal]) -> set[str]:
-    """The measures that have an amount, without their currency."""
-    return {name.partition("[")[0] for name, amount in sums.items() if amount}
 
 
 def unreadable(

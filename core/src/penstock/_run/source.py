@@ -204,7 +204,6 @@ class SourceRun:
             on_unknown=self.delivery.unknown,
         )
         return Reader(
-            source=source,
             planned=planned,
             components=components,
             loader=loader,
