@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from attrs import define, evolve, field
 
+from penstock._decode import SeenKeys
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import PlannedSlice
-from penstock._read.loader import ListingLoader
 from penstock._read.reconcile import PageCounts, PageSizes, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Page, Request
@@ -30,7 +30,7 @@ class Listing:
     planned: PlannedSlice
     read: BodyDecoder
     paginator: Paginator
-    loader: ListingLoader
+    seen: SeenKeys
     most_pages: int
     sizes: PageSizes
     calls: tuple[Call, ...] = ()

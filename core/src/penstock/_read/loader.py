@@ -76,17 +76,17 @@ class Loader:
         self._occurrences.clear()
         self.dependencies.forget(self.planned)
 
-    def listing(self, slice_: Slice, *, one_page: bool = False) -> "ListingLoader":
+    def seen_keys(self, slice_: Slice, *, one_page: bool = False) -> SeenKeys:
         """
-        The loader of one more listing. It starts without keys; the numbering of rows without a key continues from the
-        listings before. ``one_page``: it has one page.
+        The keys of one more listing, none at first; the numbering of rows without a key continues from the listings
+        before. ``one_page``: it has one page.
         """
         column = self.shape.columns.get(self.day_of or "")
         has_time = self.planned.stream.inexact_bounds and column is not None and column.type == "datetime"
         span = None
         if has_time and slice_.start is not None and slice_.end is not None:
             span = (slice_.start, slice_.end)
-        return ListingLoader(self, SeenKeys(occurrences=self._occurrences, span=span, one_page=one_page))
+        return SeenKeys(occurrences=self._occurrences, span=span, one_page=one_page)
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
@@ -140,18 +140,25 @@ class Loader:
     # --- pages --------------------------------------------------------------------------------------------------------
 
     def take(self, request: Request, answer: Answer, seen: SeenKeys, *, repeat: bool) -> tuple[int, int]:
-        """See :meth:`ListingLoader.take`."""
+        """
+        Decode a page and write its rows: the number of its elements, and how many of them no earlier page had.
+
+        ``seen``: the keys of its listing. ``repeat``: the page equals an earlier one; its elements are counted as
+        repeated and not written. Raises BrokenPageError for a page that cannot be decoded or is of days that were not
+        requested, and the errors of hooks and writers.
+        """
         self._check_envelope_days(request, answer)
         count = fresh = 0
         stamps = {**self._stamps(), **request.columns}
-        for decoded in self.shape.decode(answer.items, stamps, seen, self._days()):
-            count += decoded.count
-            if repeat:
-                nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
-                decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
-            fresh += decoded.fresh
-            self._hold_or_deliver(decoded)
-            del decoded  # else its rows wait for those of the next chunk
+        with as_broken_page():
+            for decoded in self.shape.decode(answer.items, stamps, seen, self._days()):
+                count += decoded.count
+                if repeat:
+                    nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
+                    decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
+                fresh += decoded.fresh
+                self._hold_or_deliver(decoded)
+                del decoded  # else its rows wait for those of the next chunk
         return count, fresh
 
     def _hold_or_deliver(self, decoded: Decoded) -> None:
@@ -268,22 +275,3 @@ class Loader:
         for hook in self.hooks:
             batch = hook(batch) or batch
         return batch
-
-
-@define(eq=False, repr=False)
-class ListingLoader:
-    """Loads the pages of one listing, whose keys it remembers."""
-
-    loader: Loader
-    seen: SeenKeys
-
-    def take(self, request: Request, answer: Answer, *, repeat: bool) -> tuple[int, int]:
-        """
-        Decode a page and write its rows: the number of its elements, and how many of them no earlier page had.
-
-        ``repeat``: the page equals an earlier one; its elements are counted as repeated and not written. Raises
-        BrokenPageError for a page that cannot be decoded or is of days that were not requested, and the errors of hooks
-        and writers.
-        """
-        with as_broken_page():
-            return self.loader.take(request, answer, self.seen, repeat=repeat)

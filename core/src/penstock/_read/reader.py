@@ -13,7 +13,6 @@ from urllib.parse import urljoin
 
 from attrs import define, evolve, field
 
-from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Reading, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
@@ -69,7 +68,6 @@ class Reader:
     Reads one planned slice. ``reports`` for a stream with a poller; ``dependencies`` holds the rows of a parent.
     """
 
-    source: ConfiguredSource
     planned: PlannedSlice
     components: Components
     loader: Loader
@@ -102,7 +100,8 @@ class Reader:
                 if rereads > REREADS:
                     raise error.standing from None
                 self._note(f"{str(error).removeprefix(f'{self.planned}: ')}; reading it again")
-                yield Pause(min(self.source.settings.retry_max_s, self.source.settings.retry_first_s * rereads))
+                settings = self.planned.source.settings
+                yield Pause(min(settings.retry_max_s, settings.retry_first_s * rereads))
 
     def _read_once(self) -> Generator[Step, Outcome | None, ReadResult]:
         """Read the planned slice from its start. On failure the loaded rows are dropped."""
@@ -181,7 +180,7 @@ class Reader:
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
     def _requests(self, slice_: Slice) -> list[Request]:
-        stream, settings = self.planned.stream, self.source.settings
+        stream, settings = self.planned.stream, self.planned.source.settings
         if stream.parent is None:
             return stream.first_requests(settings, slice_)
         rows = self.dependencies.rows((stream.parent.stream, self.planned.account), self.planned.slice.days)
@@ -231,8 +230,8 @@ class Reader:
             planned=self.planned,
             read=read,
             paginator=self.components.paginator,
-            loader=self.loader.listing(slice_, one_page=type(self.components.paginator) is SinglePage),
-            most_pages=self.source.settings.max_pages,
+            seen=self.loader.seen_keys(slice_, one_page=type(self.components.paginator) is SinglePage),
+            most_pages=self.planned.source.settings.max_pages,
             polled=polled,
             sizes=self.sizes,
         )
@@ -258,7 +257,7 @@ class Reader:
         if outcome.answer.provisional and not self._provisional:
             self._provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({self._provisional}); it stays open")
-        return listing.loader.take(outcome.call.request, outcome.answer, repeat=repeat)
+        return self.loader.take(outcome.call.request, outcome.answer, listing.seen, repeat=repeat)
 
     def _is_lost(self, response: Response) -> bool:
         return self.reports is not None and self.reports.lost(response)
