@@ -67,7 +67,7 @@ def coerce(column: Column, value: Any) -> Any:
     except (ValueError, InvalidOperation, OverflowError) as error:
         if isinstance(error, MisfitError):
             raise
-        raise MisfitError(f"{_shown(value)} is no {column.type}") from None
+        raise MisfitError(f"{_quoted(value)} is no {column.type}") from None
 
 
 def _text(column: Column, value: Any) -> str:
@@ -86,10 +86,10 @@ def _integer(column: Column, value: Any) -> int:
     if isinstance(value, str) and _DIGITS.fullmatch(value):
         return int(value)
     if isinstance(value, str) and _THOUSANDS.fullmatch(value):
-        raise MisfitError(f"{_shown(value)} may be thousands or a fraction: declare the column's number format")
+        raise MisfitError(f"{_quoted(value)} may be thousands or a fraction: declare the column's number format")
     number = exact(value)
     if number != number.to_integral_value():
-        raise MisfitError(f"{_shown(value)} is no whole number")
+        raise MisfitError(f"{_quoted(value)} is no whole number")
     return int(number)
 
 
@@ -108,7 +108,7 @@ def plain_number(text: str, form: str) -> str:
     sign = number[:1] if number[:1] in ("-", "+") else ""
     digits = number.removeprefix(sign).strip()
     if _number_form(form).fullmatch(digits) is None or (negative and sign):
-        raise MisfitError(f"{_shown(text)} is no number such as {form}")
+        raise MisfitError(f"{_quoted(text)} is no number such as {form}")
     thousands, mark = _marks(form)
     plain = digits.replace(thousands, "") if thousands else digits
     return ("-" if negative else sign) + plain.replace(mark, ".")
@@ -136,13 +136,13 @@ def exact(value: Any) -> Decimal:
     if isinstance(value, bool) or not isinstance(value, (str, int, Decimal)):
         raise MisfitError(f"expected a number, got {_kind(value)}")
     if isinstance(value, str) and not _NUMBER.fullmatch(value.strip()):
-        raise MisfitError(f"{_shown(value)} is no number")
+        raise MisfitError(f"{_quoted(value)} is no number")
     try:
         number = Decimal(value)
     except InvalidOperation:
-        raise MisfitError(f"{_shown(value)} is no number") from None
+        raise MisfitError(f"{_quoted(value)} is no number") from None
     if not bounded(number):
-        raise MisfitError(f"{_shown(value)} is no finite number of at most {LARGEST_EXPONENT} digits")
+        raise MisfitError(f"{_quoted(value)} is no finite number of at most {LARGEST_EXPONENT} digits")
     return number
 
 
@@ -150,7 +150,7 @@ def whole(value: Any, of: str) -> Decimal:
     """The number in a text without point and exponent, or in an int; raises MisfitError. ``of``: its unit."""
     if isinstance(value, (str, Decimal)) and not _DIGITS.fullmatch(str(value).strip()):
         exact(value)  # raises with a message of its own for a value that is no number
-        raise MisfitError(f"{_shown(value)} is no whole number of {of}")
+        raise MisfitError(f"{_quoted(value)} is no whole number of {of}")
     return exact(value)
 
 
@@ -169,7 +169,7 @@ def _boolean(column: Column, value: Any) -> bool:
         return False
     known = _TRUE_FALSE.get(word)
     if known is None:
-        raise MisfitError(f"{_shown(value)} is neither true nor false")
+        raise MisfitError(f"{_quoted(value)} is neither true nor false")
     return known
 
 
@@ -181,10 +181,10 @@ def _date(column: Column, value: Any) -> date:
     if isinstance(value, str) and _DATE.fullmatch(value):
         return date.fromisoformat(value)
     if column.format and not (isinstance(value, datetime) or _DATETIME.fullmatch(str(value))):
-        raise MisfitError(f"{_shown(value)} is no day {column.format}")
+        raise MisfitError(f"{_quoted(value)} is no day {column.format}")
     moment = value if isinstance(value, datetime) else _moment(value)
     if moment.time() != time() or (moment.tzinfo is not None and moment.utcoffset() != UTC.utcoffset(None)):
-        raise MisfitError(f"{_shown(value)} is no date: it has a time, or a zone other than UTC")
+        raise MisfitError(f"{_quoted(value)} is no date: it has a time, or a zone other than UTC")
     return moment.date()
 
 
@@ -207,9 +207,9 @@ def _datetime(column: Column, value: Any) -> datetime:
         return datetime.combine(date.fromisoformat(value), time())  # a day without its time is its start
     moment = value if isinstance(value, datetime) else _moment(value)
     if naive and moment.tzinfo is not None:
-        raise MisfitError(f"{_shown(value)} has a zone, and the column has none")
+        raise MisfitError(f"{_quoted(value)} has a zone, and the column has none")
     if not naive and moment.tzinfo is None:
-        raise MisfitError(f"{_shown(value)} has no zone, and the column needs one")
+        raise MisfitError(f"{_quoted(value)} has no zone, and the column needs one")
     return moment
 
 
@@ -233,7 +233,7 @@ def since_epoch(number: Decimal, form: str) -> datetime:
 def _moment(value: Any) -> datetime:
     found = _DATETIME.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise MisfitError(f"{_shown(value)} is no date and time")
+        raise MisfitError(f"{_quoted(value)} is no date and time")
     day, minute, second, fraction, zone = found.groups(default="")
     zone = "+00:00" if zone.upper() in ("Z", "UTC") else zone
     return datetime.fromisoformat(f"{day}T{minute}{second or ':00'}.{fraction[:6].ljust(6, '0')}{zone}")
@@ -258,7 +258,7 @@ def _kind(value: Any) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _shown(value: Any) -> str:
+def _quoted(value: Any) -> str:
     return _kind(value) if isinstance(value, (dict, list)) else repr(clip(str(value), 60))
 
 

@@ -107,14 +107,14 @@ class ColumnRules:
     # --- stamps -----------------------------------------------------------------------------------------------------
 
     def _stamp(self, page: RawPage, stamps: Mapping[str, Any]) -> None:
-        for name, given in stamps.items():
+        for name, stamp in stamps.items():
             try:
-                self._stamp_all(page, name, given)
+                self._stamp_all(page, name, stamp)
             except MisfitError as misfit:
-                raise PluginError(f"{self.name}: the request stamps {name} with {given!r}: {misfit}") from None
-        for name, given in page.constants.items():
+                raise PluginError(f"{self.name}: the request stamps {name} with {stamp!r}: {misfit}") from None
+        for name, stamp in page.constants.items():
             try:
-                self._stamp_all(page, name, given)
+                self._stamp_all(page, name, stamp)
             except MisfitError as misfit:
                 self.rejects.reject(page, dict.fromkeys(range(len(page.rows)), (name, str(misfit))))
                 return
@@ -123,21 +123,21 @@ class ColumnRules:
         for name, each in page.stamps.items():
             self._stamp_each(page, name, each)
 
-    def _stamp_all(self, page: RawPage, name: str, given: Any) -> None:
+    def _stamp_all(self, page: RawPage, name: str, stamp: Any) -> None:
         """Stamp one value on all rows. If the provider sends the column too, compare the two."""
         column = self._stamped(name)
-        value = coerce(column, given)
+        value = coerce(column, stamp)
         if column.added:
             page.same[name] = value
         else:
             self._agree(page, name, [value] * len(page.rows))
 
-    def _stamp_each(self, page: RawPage, name: str, given: list[Any]) -> None:
+    def _stamp_each(self, page: RawPage, name: str, stamps: list[Any]) -> None:
         """Stamp a value of its own on each element."""
         column = self._stamped(name)
-        values = page.at_rows(given)
+        values = page.at_rows(stamps)
         if column.type != "json":
-            made = {one: _fitted(column, one) for one in given if not isinstance(one, (list, dict))}
+            made = {one: _fitted(column, one) for one in stamps if not isinstance(one, (list, dict))}
             values = [_fitted(column, one) if isinstance(one, (list, dict)) else made[one] for one in values]
             bad = {i: (name, str(one)) for i, one in enumerate(values) if isinstance(one, MisfitError)}
             values = [value for value in values if not isinstance(value, MisfitError)]

@@ -125,8 +125,8 @@ def _refined(own: Column, configured: Column | None) -> Column:
     """
     if configured is None:
         return own
-    given = evolve(own, format=configured.format, scale=configured.scale, whole=configured.whole)
-    return given if given == configured else own
+    refined = evolve(own, format=configured.format, scale=configured.scale, whole=configured.whole)
+    return refined if refined == configured else own
 
 
 class Compiled:

@@ -83,8 +83,8 @@ class Keys:
         """Count and drop the repeated rows that :func:`_classify` found, and remember the keys of the others."""
         bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
-            shown = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self.key)
-            bad[index] = (self.key[0], f"the key {shown} came before on {where}, with other values")
+            text = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self.key)
+            bad[index] = (self.key[0], f"the key {text} came before on {where}, with other values")
         memory.add(split.fresh)
         self.rejects.note(page, bad)
         page.drop(split.repeated | split.repeated_across | bad.keys())

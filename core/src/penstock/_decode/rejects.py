@@ -114,7 +114,7 @@ class Rejects:
             stream=self._stream,
             path=f"{path}[{index}]{member}",
             reason=self._reason(column, reason),
-            raw=self._shown(page.elements()[position]),
+            raw=self._storable(page.elements()[position]),
             column=column.name if column is not None else "",
         )
         page.rejected.append((position, rejected))
@@ -131,8 +131,8 @@ class Rejects:
             return evolve(one, reason=reason, raw="(not shown: it may hold what must not be kept)")
         if isinstance(value, dict) and self._handling.hidden & value.keys():  # a sink names columns, not members
             value = {name: MASK if name in self._handling.hidden else item for name, item in value.items()}
-            return evolve(one, reason=reason, raw=self._shown(Raw(EXACT_JSON.encode(value))))
-        return evolve(one, reason=reason, raw=self._shown(Raw(one.raw.encode())))
+            return evolve(one, reason=reason, raw=self._storable(Raw(EXACT_JSON.encode(value))))
+        return evolve(one, reason=reason, raw=self._storable(Raw(one.raw.encode())))
 
     def _reason(self, column: Column | None, reason: str) -> str:
         """The reason for a message: without the value, if the column is not delivered."""
@@ -140,7 +140,7 @@ class Rejects:
             return f"its value does not fit a {column.type} column"
         return mask(reason)
 
-    def _shown(self, element: Raw) -> str:
+    def _storable(self, element: Raw) -> str:
         """The element as it may be stored, with ``***`` for values that are not delivered."""
         handling = self._handling
         if handling.unknown and not handling.masks:

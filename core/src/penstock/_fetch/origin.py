@@ -49,18 +49,18 @@ class Boundary:
         scheme = origin.partition(":")[0]
         # Python accepts any text behind an address in brackets, and would send it as Host.
         if scheme not in ("http", "https") or not host or _LOOSE.match(url):
-            raise ForeignOriginError(f"{host_of(before)} names an address that is no http(s) URL ({shown(request)}).")
+            raise ForeignOriginError(f"{host_of(before)} names an address that is no http(s) URL ({brief(request)}).")
         if origin in self.trusted:
             return origin
         if request.credentials:
             raise self._foreign(request, origin, host)
         if scheme == "http" and "https" in (urlsplit(before).scheme, urlsplit(self.base).scheme):
             raise ForeignOriginError(
-                f"a download leads from https to plain {origin} ({shown(request)}); it is not followed."
+                f"a download leads from https to plain {origin} ({brief(request)}); it is not followed."
             )
         if scheme == "http" and not self._allow_http and not is_loopback(host):
             raise ForeignOriginError(
-                f"a download leads to plain {origin} ({shown(request)}); set allow_http = true to follow it."
+                f"a download leads to plain {origin} ({brief(request)}); set allow_http = true to follow it."
             )
         if not self._private_allowed() and any(not _is_public(address) for address in _addresses(host)):
             raise _private(host, request)
@@ -70,12 +70,12 @@ class Boundary:
         secure = [one for one in self.trusted if one.startswith("https:") and host_of(one) == host]
         if origin.startswith("http:") and secure:
             return ForeignOriginError(
-                f"{shown(request)} leads to plain http at {host}, which is configured with https: nothing was sent "
+                f"{brief(request)} leads to plain http at {host}, which is configured with https: nothing was sent "
                 "there. Where a provider's links name the wrong scheme, its connector reads them with "
                 "Request.link(..., keep_scheme=True)."
             )
         return ForeignOriginError(
-            f"{shown(request)} leads to {origin}, but credentials go to {' and '.join(sorted(self.trusted))} only: "
+            f"{brief(request)} leads to {origin}, but credentials go to {' and '.join(sorted(self.trusted))} only: "
             "nothing was sent there. If the provider moved, set base_url to its new address."
         )
 
@@ -122,14 +122,14 @@ def absolute(url: str, location: str, request: Request) -> str:
     try:
         return urljoin(url, location)
     except ValueError:
-        raise ForeignOriginError(f"{host_of(url)} redirects to what is no URL ({shown(request)}).") from None
+        raise ForeignOriginError(f"{host_of(url)} redirects to what is no URL ({brief(request)}).") from None
 
 
 def host_of(url: str) -> str:
     return urlsplit(url).hostname or ""
 
 
-def shown(request: Request) -> str:
+def brief(request: Request) -> str:
     """The request for a message; the query of a ready-made or download URL may itself grant access, so it stays out."""
     if request.credentials and "?" not in request.url:
         return str(request)
@@ -166,6 +166,6 @@ def _addresses(host: str) -> list[Address]:
 
 def _private(host: str, request: Request) -> ForeignOriginError:
     return ForeignOriginError(
-        f"a download leads to {host}, an address of a private network ({shown(request)}); it is not followed, since "
+        f"a download leads to {host}, an address of a private network ({brief(request)}); it is not followed, since "
         "the provider is not on one."
     )

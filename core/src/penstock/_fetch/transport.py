@@ -33,7 +33,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.util import make_headers, parse_url
 
 from penstock import __version__
-from penstock._fetch.origin import Boundary, absolute, host_of, sendable, shown, split
+from penstock._fetch.origin import Boundary, absolute, brief, host_of, sendable, split
 from penstock._util.clock import Clock
 from penstock._util.spool import Spool
 from penstock.errors import (
@@ -133,7 +133,7 @@ class Transport:
             before, url = url, sendable(absolute(url, location, request))
             origin = self._boundary.origin(request, url, before=before)
         raise BoundExceededError(
-            f"{host_of(url)} redirects more than {MAX_REDIRECTS} times ({shown(request)}). "
+            f"{host_of(url)} redirects more than {MAX_REDIRECTS} times ({brief(request)}). "
             "Correct base_url if it is not where the provider answers; else the provider must mend its redirects."
         )
 
@@ -230,7 +230,7 @@ class Transport:
                 continue
             if "\n" in value or "\r" in value or any(ord(letter) > 255 for letter in value):
                 raise ConfigError(
-                    f"{shown(request)} cannot be sent: {name} holds characters that HTTP does not allow in a header; "
+                    f"{brief(request)} cannot be sent: {name} holds characters that HTTP does not allow in a header; "
                     "check the credentials in the configuration for line breaks and typographic signs."
                 )
             headers[name.lower()] = (name, value)
@@ -320,13 +320,13 @@ class Transport:
         if attempt.overdue:
             times = self.total_timeout_s / self.timeout_s
             return BoundExceededError(
-                f"{host} had not finished its answer after {self.total_timeout_s:g} s ({shown(request)}). If it is "
+                f"{host} had not finished its answer after {self.total_timeout_s:g} s ({brief(request)}). If it is "
                 f"that slow, raise timeout_s (an attempt may take {times:g} times as long), or request fewer days at "
                 "once."
             )
         if isinstance(error, _TooLargeError):
             return BoundExceededError(
-                f"{host} sends more than {error.bound.most / (1 << 20):g} MiB{error.form} ({shown(request)}). If that "
+                f"{host} sends more than {error.bound.most / (1 << 20):g} MiB{error.form} ({brief(request)}). If that "
                 f"is right, raise {'max_report_mib' if error.bound.as_file else 'max_body_mib'} or request fewer days "
                 "at once."
             )
@@ -334,10 +334,10 @@ class Transport:
             cause = error.args[0] if error.args else None
             if isinstance(cause, ssl.SSLCertVerificationError):
                 return UntrustedError(
-                    f"{host} showed a certificate that is not trusted ({cause.verify_message}; {shown(request)}). If a "
+                    f"{host} showed a certificate that is not trusted ({cause.verify_message}; {brief(request)}). If a "
                     "proxy of your organisation sits in between, name its CA in ca_file."
                 )
-        return TransportError(f"{host} {self._reason(error)} ({shown(request)}).")
+        return TransportError(f"{host} {self._reason(error)} ({brief(request)}).")
 
     def _reason(self, error: Exception) -> str:
         """The reason of a failure, as the text that follows the host's name."""

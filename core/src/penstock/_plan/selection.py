@@ -148,11 +148,11 @@ def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
     read_by = _read_by(source, names)
     why = "(part of) a key or a partition, or what another stream is requested by"
     problems: list[str] = []
-    for given in settings.exclude:
-        streams = [name for name in read_by if {given, given.removeprefix(f"{name}.")} & read_by[name]]
+    for excluded in settings.exclude:
+        streams = [name for name in read_by if {excluded, excluded.removeprefix(f"{name}.")} & read_by[name]]
         if streams:
             where = " and ".join(streams)
-            problems.append(f"source.{source.name}.exclude: {given!r} cannot be left out of {where}: it is {why}")
+            problems.append(f"source.{source.name}.exclude: {excluded!r} cannot be left out of {where}: it is {why}")
     if not settings.include_personal:
         problems.extend(
             f"source.{source.name}.include_personal: {name}.{column.name} is personal and cannot be left out: it is "
