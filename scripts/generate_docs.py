@@ -100,6 +100,20 @@ FIXED = (
         "",
         "keys of one listing held in memory, to notice rows that come again; further ones in a temporary file",
     ),
+    (
+        "plugins.doors.messages",
+        "IN_MEMORY_BYTES",
+        "MiB",
+        "one partition that Singer or Airbyte gets, held in memory; a larger one in a temporary file",
+    ),
+    (
+        "plugins.doors.singer_target",
+        "GRACE",
+        "s",
+        "a Singer target, to end after the run was told to stop; then it is killed",
+    ),
+    ("plugins.doors.dagster", "RETRY_S", "s", "until Dagster tries again a run that a deadline or another run ended"),
+    ("plugins.page.command", "KEPT", "", "times as long as a page took to make, `penstock page --port` shows it"),
 )
 
 
@@ -162,7 +176,8 @@ def bounds() -> list[str]:
 def fixed_bounds() -> list[str]:
     rows = []
     for module, constant, unit, text in FIXED:
-        value = getattr(importlib.import_module(f"penstock.{module}"), constant)
+        package = "penstock_" if module.startswith("plugins.") else "penstock."
+        value = getattr(importlib.import_module(f"{package}{module}"), constant)
         if unit == "MiB":
             value //= 2**20
         rows.append([text, f"{value:,} {unit}".strip(), f"`{module}.{constant}`"])

@@ -15,6 +15,7 @@ from attrs import define
 from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
+from penstock_plugins.doors.airbyte import ENDED_EARLY, AirbyteMessages
 from worlds import CONVERTR, TALROO, TODAY, Provider, bag, then
 
 Message = dict[str, Any]
@@ -208,3 +209,19 @@ def test_a_mistake_is_a_trace(source: Source, words: tuple[str, ...], more: dict
     assert [one["trace"]["error"]["failure_type"] for one in messages] == ["config_error"] * len(messages)
     assert "Traceback" not in source.errors
     assert text in source.errors
+
+
+def test_a_stream_that_ended_early_has_an_error_with_its_status() -> None:
+    """
+    INCOMPLETE always comes with the reason: that of a partition that failed, else that the run ended early.
+    """
+    ended = AirbyteMessages({"clicks": "refused"}).end({"clicks": False, "jobs": False, "done": True}, b"")
+
+    traces = [json.loads(line)["trace"] for line in ended.splitlines()]
+    errors = {one["error"]["stream_descriptor"]["name"]: one["error"]["message"] for one in traces if "error" in one}
+    assert errors == {"clicks": "refused", "jobs": f"jobs: {ENDED_EARLY}"}
+    assert [one["stream_status"]["status"] for one in traces if "stream_status" in one] == [
+        "INCOMPLETE",
+        "INCOMPLETE",
+        "COMPLETE",
+    ]

@@ -12,6 +12,7 @@ from datetime import date, timedelta
 from decimal import Decimal
 from functools import partial
 from html.parser import HTMLParser
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -284,7 +285,7 @@ def test_open_days_are_listed_by_their_closing() -> None:
 def test_changes_of_the_last_day_are_summed_up_by_month() -> None:
     """
     The earliest month first; of a partition that changed twice, from before the first to after the last. An older
-    change, and a sum that did not change, is no news.
+    change, a sum that did not change, and other values with the same rows and sums are no news.
     """
     facts = one_stream(days=60)
     change = evolve(a_change(facts), stream="stats", target="warehouse", source="joveo")
@@ -307,11 +308,12 @@ def test_changes_of_the_last_day_are_summed_up_by_month() -> None:
         moved("1", october, 5, (7, 8), ("2.00", "2.10")),
         moved("2", october, 5, (4, 4), ("0.70", "0.40")),
         moved("2", october, 30, (1, 100), ("0.00", "99.00")),
+        moved("3", october - timedelta(days=1), 1, (4, 4), ("0.70", "0.70")),
     ]
 
     first, second = content(evolve(facts, changes=changes)).summary["news"]
 
-    assert (first["month"], first["days"], first["accounts"]) == ("2026-10", 2, 2)
+    assert (first["month"], first["days"], first["accounts"]) == ("2026-10", 1, 2)
     assert (first["rows"], first["sums"]) == ([11, 13], [["spend", "2.70", "2.70", "0.00"]])
     assert first["command"] == "penstock changes joveo --to warehouse --since 2026-11-27"
     assert (second["month"], second["rows"], second["sums"]) == ("2026-11", [5, 6], [["spend", "1.00", "1.10", "0.10"]])
@@ -563,14 +565,34 @@ def test_each_load_is_made_anew() -> None:
     No browser keeps it, frames it, or guesses its type; HEAD is answered like GET.
     """
     made = iter(["first", "second", "third"])
-    pages = Pages(partial(next, made))
+    pages = Pages(partial(next, made), clock=count().__next__)
 
-    assert [asked(pages).body, asked(pages, target="/?a=1").body] == [b"first", b"second"]
+    assert [asked(pages).body, asked(pages, target="/?a=1").body] == [b"first", b"first"]
     response = asked(pages, method="HEAD")
     assert response.status == 200
     assert response.headers["Cache-Control"] == "no-store"
     assert response.headers["X-Content-Type-Options"] == "nosniff"
     assert response.headers["Content-Security-Policy"] == f"{policy()}; frame-ancestors 'none'"
+
+
+def test_a_page_that_took_long_is_shown_again_for_a_while() -> None:
+    """
+    Ten times as long as it took: reloading a large page is no load on its target.
+    """
+    made, now = [], [100.0]
+
+    def make() -> str:
+        made.append(now[0])
+        now[0] += 6
+        return f"made at {made[-1]:.0f}"
+
+    pages = Pages(make, clock=lambda: now[0])
+
+    assert asked(pages).body == b"made at 100"
+    now[0] = 165.9
+    assert asked(pages).body == b"made at 100"
+    now[0] = 166
+    assert asked(pages).body == b"made at 166"
 
 
 @pytest.mark.parametrize(

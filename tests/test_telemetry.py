@@ -2,6 +2,7 @@
 What follows a run for monitoring: spans of OpenTelemetry, and the text file for Prometheus' node exporter.
 """
 
+import importlib
 import json
 import re
 import sys
@@ -307,3 +308,38 @@ def test_a_directory_that_is_gone_fails_no_run(
 
     assert result.exit_code == 0
     assert "absent" in caplog.text
+
+
+# --- metrics ----------------------------------------------------------------------------------------------------------
+
+
+def test_the_end_of_a_run_and_of_a_job_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    By source and stream, from the report; a job of ``act`` by the outcome of its rows.
+    """
+    metrics = pytest.importorskip("opentelemetry.metrics", reason="needs OpenTelemetry: the dependency group telemetry")
+    sdk = pytest.importorskip("opentelemetry.sdk.metrics", reason="needs OpenTelemetry: the dependency group telemetry")
+    reader = importlib.import_module("opentelemetry.sdk.metrics.export").InMemoryMetricReader()
+    monkeypatch.setattr(metrics, "get_meter", sdk.MeterProvider([reader]).get_meter)
+    meters = importlib.import_module("penstock_plugins.telemetry.meters")
+
+    report = a_report(event="run_finished")
+    report["sources"]["shop"]["streams"]["sales"]["records"] = 7
+
+    meters.follow(report)
+    meters.follow(
+        {"event": "act_finished", "source": "shop", "action": "sell", "counts": {"accepted": 2, "refused": 1}}
+    )
+
+    (resource,) = reader.get_metrics_data().resource_metrics
+    (scope,) = resource.scope_metrics
+    found = {metric.name: metric.data.data_points for metric in scope.metrics}
+    (records,) = found["penstock.records"]
+    assert records.value == 7
+    assert dict(records.attributes) == {"penstock.source": "shop", "penstock.stream": "sales"}
+    states = {point.attributes["penstock.state"]: point.value for point in found["penstock.partitions"]}
+    assert states == {"delivered": 2, "failed": 0}
+    (seconds,) = found["penstock.run.duration"]
+    assert (seconds.count, seconds.sum) == (1, 2.0)
+    rows = {point.attributes["penstock.status"]: point.value for point in found["penstock.act.rows"]}
+    assert rows == {"accepted": 2, "refused": 1}

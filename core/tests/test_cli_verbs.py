@@ -9,7 +9,7 @@ import re
 import signal
 import sqlite3
 import tomllib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +24,8 @@ from penstock._cli import main
 from penstock._cli.bars import Bars
 from penstock._cli.follow import following, in_words, restated
 from penstock._cli.init import source_lines, toml_value
-from penstock._cli.ledger import cut, kind_of
+from penstock._cli.ledger import _print_changes, _print_problems, _print_sources, cut, kind_of
+from penstock._cli.output import column_widths
 from penstock._cli.sandbox import as_typed
 from penstock._cli.session import Session
 from penstock._cli.signals import stopping
@@ -35,6 +36,7 @@ from penstock._util.clock import Clock
 from penstock._util.text import without_place
 from penstock.connector import Connector, Limits, OpenFor, Sandbox, SourceSettings, Stream, setting
 from penstock.model import Request, Slice
+from penstock.project.results import AccountStatus, Change, Problem, RunInfo, SourceStatus
 from penstock.records import column, derived, personal, record
 from penstock.redact import Secret
 from penstock.run_report import RunReport
@@ -288,7 +290,7 @@ def test_init_writes_several_sources_into_one_file(here: Here, monkeypatch: pyte
     (here.folder / "penstock.toml").unlink()
     text = here("init", "shop", "shop")
     assert tomllib.loads(text)["pipeline"]["daily"]["source"] == "shop"
-    assert text.startswith("# Completion and checks in an editor: penstock schema")
+    assert text.startswith("#:schema ./penstock.schema.json\n")
     postgres = text.partition('\n# [sink.postgres]\n# kind = "postgres"\n')[2]
     assert "\n# required, secret: " in postgres
     (here.folder / "penstock.toml").write_text(text)
@@ -459,8 +461,8 @@ def test_plan_asks_nobody_and_gives_reasons(here: Here, server: Server) -> None:
 
 def test_plan_shows_days_in_a_row_in_one_line(here: Here, server: Server) -> None:
     """
-    Days of one account that are read for one reason share a line, which has their number and all their requests; a
-    day that is final, or has another reason, ends it.
+    Days of one account that are read for one reason share a line, which has all their requests; a day that is final, or
+    has another reason, ends it. Many accounts with the same days share a line, too, unless -v lists them.
     """
     first, last, final = (TODAY - timedelta(days=number) for number in (5, 1, 3))
     lines = [" ".join(line.split()) for line in here("plan", "daily", *days(5)).splitlines()]
@@ -468,8 +470,11 @@ def test_plan_shows_days_in_a_row_in_one_line(here: Here, server: Server) -> Non
 
     later = here("plan", "shop", *days(5), "--to", "files")
 
-    assert f"shop sales shop_id=7, report_date={first} to {last} (5 days) missing 5" in lines
-    assert f"report_date={first} to {TODAY - timedelta(days=4)} (2 days)" in later
+    assert f"shop.sales 7 {first} to {last} missing 5" in lines
+    assert f"{first} to {TODAY - timedelta(days=4)} " in later
+    here.configure(server, [str(number) for number in range(20, 26)])
+    assert re.search(rf"shop\.sales +\(6\) +{first} to {last} +missing +30\n", here("plan", "daily", *days(5)))
+    assert re.search(rf"shop\.sales +25 +{first} to {last} +missing +5\n", here("plan", "daily", *days(5), "-v"))
 
 
 @pytest.mark.parametrize(
@@ -913,24 +918,124 @@ def test_status_counts_final_open_missing_and_failed(here: Here, server: Server)
     assert re.search(r"shop\.sales +500 +0 +never +4 failed, ", here("status", "-v"))
 
 
-@pytest.mark.parametrize("command", [["status"], ["plan", "daily", "--full"]])
+@pytest.mark.parametrize(("command", "columns"), [(["status"], 70), (["plan", "daily", "--full"], 50)])
 def test_no_word_is_broken_on_a_narrow_terminal(
-    here: Here, monkeypatch: pytest.MonkeyPatch, command: list[str]
+    here: Here, monkeypatch: pytest.MonkeyPatch, command: list[str], columns: int
 ) -> None:
     """
-    At 80 columns a table is wrapped between words: each word of the wide table is in the narrow one.
+    A table is wrapped between words: each word of the wide table is in the narrow one.
     """
     here("run", "daily", *days(2))
     here.configure(here.server, ["7", "500"])
     here("run", "daily", *days(3), code=1)
     wide = here(*command)
-    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("COLUMNS", str(columns))
     monkeypatch.setattr("sys.stdout.isatty", lambda: True)
 
     narrow = re.sub(r"\x1b\[[\d;]*m", "", here(*command))
 
-    assert max(map(len, narrow.splitlines())) <= 80 < max(map(len, wide.splitlines()))
+    assert max(map(len, narrow.splitlines())) <= columns < max(map(len, wide.splitlines()))
     assert set(wide.split()) <= set(narrow.split())
+
+
+def test_a_table_that_does_not_fit_is_printed_in_blocks(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    No cell is cut on a narrow terminal: an amount without its last digit would be another amount.
+    """
+    here("run", "daily", *days(2))
+    monkeypatch.setenv("COLUMNS", "30")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+
+    narrow = here("status", "--totals", "--daily")
+
+    assert f"account       7\nperiod        {YESTERDAY}\nrows          2\nprice_amount  1.75\n" in narrow
+    assert "Not divided by days, so left out: shop.items" in " ".join(narrow.split())
+
+
+@pytest.mark.parametrize(
+    ("rows", "room", "widths"),
+    [
+        ([["name", "reason"], ["a.b", "one two three"]], 40, [4, 13]),
+        ([["name", "reason"], ["a.b", "one two three"]], 15, [4, 9]),
+        ([["name", "reason"], ["a.b", "one two three"]], 11, None),
+        ([["name", "age"], ["a_long_name_of_a_stream", "12 min ago"]], 34, None),
+        ([["why"], ["see https://provider.example/a/long/path?of=it for more of it"]], 20, [20]),
+    ],
+    ids=["all fits", "sentences wrap", "a word does not fit", "short texts do not wrap", "an address may be broken"],
+)
+def test_columns_are_as_wide_as_their_longest_word(rows: list[list[str]], room: int, widths: list[int] | None) -> None:
+    """
+    None where the words do not fit beside each other.
+    """
+    assert column_widths(rows, room) == widths
+
+
+def test_streams_without_days_share_a_line_of_status_while_nothing_is_wrong(here: Here) -> None:
+    """
+    Also of several sources: one table, with what is wrong first, and the runs that ended badly below.
+    """
+    result = a_status({"ok": [], "bad": ["sales"]})
+
+    _print_sources(result, NOW, verbose=False)
+    printed = [" ".join(line.split()) for line in here.capsys.readouterr().out.splitlines()]
+    _print_sources(result, NOW, verbose=True)
+    verbose = here.capsys.readouterr().out
+
+    assert printed == [
+        "stream accounts rows last read partitions",
+        "bad.sales 1 7 just now 1 failed, 2026-11-01",
+        "ok.sales 1 7 just now 1 final, 2026-11-01",
+        "ok: 3 snapshots 1 21 just now 3 final",
+        "bad: 3 snapshots 1 21 just now 3 final",
+        "bad.sales: last error: refused",
+        "",
+        "bad: the run of just now ended with 1, no good run yet",
+        "10 requests this month (ok 5, bad 5)",
+    ]
+    assert verbose.count("ok.items") == 1
+    assert "last runs of bad" in verbose
+
+
+def test_a_failure_of_one_account_is_one_line_for_all_its_streams(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    With the streams, the accounts and the days; of several targets, each has a heading.
+    """
+    one = Problem(
+        source="shop", stream="sales", account={"shop_id": "7"}, kind="failed", count=2, last_read=NOW, reason="refused"
+    )
+    dated = evolve(one, first_day=date(2026, 11, 1), last_day=date(2026, 11, 2))
+    parked = Problem(source="mall", kind="parked", count=1, last_read=None, reason="a wait until 18:00")
+
+    _print_problems({"files": [dated, evolve(one, stream="items", count=1), parked], "lake": [one]}, NOW)
+
+    assert capsys.readouterr().out.splitlines() == [
+        "target files",
+        "shop: 3 failed in sales, items of 7, 2026-11-01 to 2026-11-02, last read just now: refused",
+        "mall: parked, never read: a wait until 18:00",
+        "",
+        "target lake",
+        "shop.sales: 2 failed of 7, last read just now: refused",
+    ]
+
+
+NOW = datetime(2026, 11, 28, 6, 40, tzinfo=UTC)
+
+
+def a_status(failed: Mapping[str, Sequence[str]]) -> list[SourceStatus]:
+    """Sources with a stream that has days and three that have none; ``failed``: by source, the streams that failed."""
+    found = []
+    for source, bad in failed.items():
+        streams = []
+        for name in ("sales", "items", "shops", "prices"):
+            one = AccountStatus(stream=name, account={"shop_id": "7"}, final=1, rows=7, last_read=NOW)
+            if name == "sales":
+                one = evolve(one, first_day=date(2026, 11, 1), last_day=date(2026, 11, 1))
+            streams.append(evolve(one, final=0, failed=1, error="refused") if name in bad else one)
+        run = RunInfo(run_id="r", source=source, started_at=NOW, target="files", exit_code=int(bool(bad)))
+        good = None if bad else NOW
+        status = SourceStatus(source=source, streams=tuple(streams), runs=(run,), last_good=good, requests_this_month=5)
+        found.append(status)
+    return found
 
 
 def test_rows_are_deleted_only_on_demand(here: Here) -> None:
@@ -976,6 +1081,31 @@ def test_lines_go_to_a_redirected_standard_output(here: Here) -> None:
 
     assert text.getvalue().splitlines() == lines
     assert len(lines) == 3
+
+
+def test_an_option_of_another_command_is_named(here: Here) -> None:
+    """
+    A mistaken option is answered with the command of a plugin that takes it.
+    """
+    here("status", "--html", "status.html", code=2)
+    assert "No such option '--html'. `penstock page` takes it. See: penstock status --help" in here.err
+
+
+def test_long_output_is_paged_on_a_terminal(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    As the terminal would get it; what fits is printed.
+    """
+    paged: list[str] = []
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    monkeypatch.setattr("click.echo_via_pager", paged.append)
+
+    monkeypatch.setenv("LINES", "200")
+    printed = here("streams", "shop")
+    monkeypatch.setenv("LINES", "10")
+    assert here("streams", "shop") == ""
+
+    assert paged == [printed]
+    assert "shop_id" in printed
 
 
 def test_streams_can_be_searched(here: Here) -> None:
@@ -1082,7 +1212,43 @@ def test_changes_are_rows_before_and_after(here: Here, server: Server) -> None:
         ("7", str(YESTERDAY), "rows", "2", "1"),
         ("7", str(YESTERDAY), "price_amount", "1.75", "1.50"),
     ]
-    assert "price_amount" in here("changes", "daily", "--since", "2000-01-01")
+    table = [" ".join(line.split()) for line in here("changes", "daily", "--since", "2000-01-01").splitlines()]
+    assert table == [
+        "stream account day what before after",
+        f"shop.sales 7 {YESTERDAY} rows 2 1",
+        f"shop.sales 7 {YESTERDAY} price_amount 1.75 1.50",
+        "",
+        f"shop.sales {YESTERDAY:%Y-%m} (1 partition of 1 account): rows 2 -> 1, price_amount 1.75 -> 1.50",
+    ]
+
+
+def test_values_that_move_no_sum_are_one_line_of_changes(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    A new member in every record of a database's rows does not hide what moved.
+    """
+    one = Change(
+        target="warehouse",
+        source="shop",
+        stream="sales",
+        account={"shop_id": "7"},
+        day=date(2026, 11, 2),
+        rows_before=9,
+        rows_after=9,
+        sums={"spend": (Decimal("1.50"), Decimal("1.75"))},
+        runs=("r",),
+        changed_at=NOW,
+    )
+    same = [evolve(one, day=date(2026, 11, number), sums={}) for number in range(3, 23)]
+
+    _print_changes([one, *same])
+
+    assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
+        "stream account day what before after",
+        "shop.sales 7 2026-11-02 spend 1.50 1.75",
+        "",
+        "shop.sales 2026-11 (1 partition of 1 account): spend 1.50 -> 1.75, "
+        "20 partitions with other values, and the same rows and sums",
+    ]
 
 
 def test_status_exits_1_for_old_data(here: Here) -> None:
@@ -1093,8 +1259,8 @@ def test_status_exits_1_for_old_data(here: Here) -> None:
 
     assert here("status", "--problems") == "nothing needs attention\n"
     assert here("status", "--max-age", "1h", "-q")
-    assert re.search(r"shop.sales +7 +\d{4}-\d\d +\d +\d.\d\d", here("status", "--totals"))
-    assert re.search(rf"shop.sales +7 +{YESTERDAY} +2 +1.75", here("status", "--totals", "--daily"))
+    assert re.search(r"^shop.sales\naccount .*\n7 +\d{4}-\d\d +\d +\d.\d\d\n", here("status", "--totals"))
+    assert re.search(rf"\n7 +{YESTERDAY} +2 +1.75\n", here("status", "--totals", "--daily"))
     here("status", "--daily", code=2)
 
 
@@ -1154,6 +1320,30 @@ def test_a_sink_in_place_of_a_connector_is_recognised(here: Here) -> None:
     """
     here("init", "jsonl", code=2)
     assert "jsonl is a sink: `penstock init CONNECTOR` prints the keys" in here.err
+
+
+def test_plan_and_status_show_the_requests_that_are_left(here: Here) -> None:
+    """
+    Where the configuration has the number that the provider allows in a month.
+    """
+    allowed = ["--set", "source.shop.requests_per_month=5"]
+    here("run", "daily", *days(2))
+
+    assert here("plan", "daily", *days(2), *allowed).endswith(
+        "shop: 2 of 5 requests of this month are left, which is less\n"
+    )
+    assert "3 of 5 requests this month" in here("status", *allowed)
+
+
+def test_the_name_of_a_connector_is_answered_with_its_sources(here: Here) -> None:
+    """
+    Where the sources of a connector have names of their own.
+    """
+    text = (here.folder / "penstock.toml").read_text().replace("[source.shop]", '[source.shop_us]\nconnector = "shop"')
+    (here.folder / "penstock.toml").write_text(text.replace('source = "shop"', 'source = "shop_us"'))
+
+    here("forget", "shop", "sales", *days(1), code=2)
+    assert "shop is a connector; name a source of it: shop_us" in here.err
 
 
 def test_forget_makes_days_missing_again(here: Here) -> None:

@@ -366,10 +366,12 @@ def test_a_secret_that_others_can_read_is_noticed(tmp_path: Path) -> None:
     (tmp_path / "key").chmod(0o644)
 
     by_file = loaded(tmp_path, '[source.x]\nreference = "r"\nkey = { file = "key" }').source("x", Offered())
-    literal = loaded(tmp_path, '[source.x]\nreference = "r"\nkey = "hunter2-long"').source("x", Offered())
+    both = "".join(f'[source.{name}]\nconnector = "x"\nreference = "r"\nkey = "hunter2-long"\n' for name in "xy")
+    literal = loaded(tmp_path, both).source("x", Offered())
 
     assert "chmod 600" in by_file.notices[0]
-    assert "source.x.key is written in the file" in literal.notices[0]
+    assert "penstock.toml: secrets are written in the file" in literal.notices[0]
+    assert literal.notices == loaded(tmp_path, both).source("y", Offered()).notices, "printed once for a file"
     assert "hunter2" not in literal.notices[0]
 
 

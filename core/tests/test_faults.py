@@ -4,6 +4,7 @@ The tools of penstock.testing: faults strike when they should and break what the
 
 import itertools
 import json
+import socket
 import threading
 import time
 import urllib.request
@@ -438,3 +439,17 @@ def test_scripted_exchange() -> None:
     with pytest.raises(AssertionError, match=r"request 4 was not foreseen: GET https://api\.example\.com/x"):
         exchange(request)
     assert exchange.requests == [request] * 4
+
+
+def test_a_body_that_is_too_large_is_refused_unread() -> None:
+    """
+    By its stated length, before the app sees the request and before anything is held in memory.
+    """
+    seen: list[SandboxRequest] = []
+    with (
+        serve(lambda request: seen.append(request) or SandboxResponse(), largest_body=3) as server,  # type: ignore[func-returns-value]
+        socket.create_connection(("127.0.0.1", server.port)) as client,
+    ):
+        client.sendall(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9999999999\r\n\r\nabcd")
+        assert client.recv(1 << 16).startswith(b"HTTP/1.1 413 ")
+    assert seen == []

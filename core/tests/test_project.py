@@ -667,6 +667,76 @@ def test_changes_sum_up_the_runs_since_a_day(project: Project, shop: Shop) -> No
     ]
 
 
+def test_a_month_that_is_over_and_changed_is_a_problem(project: Project, shop: Shop) -> None:
+    """
+    By stream and month, with what moved: it may have been invoiced. A change of this month is none, and neither is one
+    that leaves rows and sums as they were.
+    """
+    february = {"since": date(2026, 2, 26), "until": LAST}
+    project.run("daily", **february)
+    assert project.status("daily").targets[0].problems == ()
+
+    def restate(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+        if day in ("2026-02-27", "2026-02-28", "2026-03-01"):
+            answer["sales"][0]["price"] = "175"
+        if day == "2026-02-26":
+            answer["sales"][0]["lines"] = []
+        return answer
+
+    shop.change = restate
+    project.run("daily", **february)
+
+    (problem,) = project.status("daily").targets[0].problems
+
+    assert (problem.kind, problem.stream, problem.count) == ("restated", "sales", 4)
+    assert (problem.first_day, problem.last_day) == (date(2026, 2, 27), date(2026, 2, 28))
+    assert problem.reason == "2026-02 is over, and the provider changed it: 2 accounts, price_amount 12.00 -> 13.00"
+
+
+def test_requests_are_laid_beside_those_that_the_provider_allows(server: Server, tmp_path: Path) -> None:
+    """
+    By status and plan, of this month's runs into the target; more of them than are allowed are a problem.
+    """
+    values = config(server, tmp_path)
+    values["source"]["shop"]["requests_per_month"] = 8
+    project = Project(values, plugins=TWO, environ={}, clock=Stopped)
+    assert project.plan("daily", **DAYS).used == {"shop": (0, 8)}
+    project.run("daily", **DAYS)
+
+    (source,) = project.status("daily").targets[0].sources
+    assert (source.requests_this_month, source.requests_per_month) == (6, 8)
+    assert project.plan("daily", **DAYS).used == {"shop": (6, 8)}
+    assert project.status("daily").targets[0].problems == ()
+    project.run("daily", **DAYS)
+    (problem,) = project.status("daily").targets[0].problems
+    assert (problem.kind, problem.reason) == ("quota", "12 requests this month, and requests_per_month is 8")
+
+
+def test_a_member_without_a_column_is_a_problem_while_it_is_new(project: Project, shop: Shop) -> None:
+    """
+    For a week: afterwards it is known, though each run reports it.
+    """
+
+    def grown(shop: str, day: str, answer: dict[str, Any]) -> dict[str, Any]:
+        answer["sales"][0]["colour"] = "red"
+        return answer
+
+    class Later(Clock):
+        def now(self) -> datetime:
+            return NOW + timedelta(days=8)
+
+    shop.change = grown
+    project.run("daily", since=LAST, until=LAST)
+
+    (problem,) = project.status("daily").targets[0].problems
+
+    assert (problem.kind, problem.stream, problem.count) == ("new", "sales", 1)
+    assert problem.reason == "no column holds the member colour"
+    project._clock = Later
+    project.run("daily", since=LAST, until=LAST)
+    assert project.status("daily").targets[0].problems == ()
+
+
 def test_runs_are_listed_newest_first(project: Project) -> None:
     """
     With the report of each.

@@ -170,6 +170,11 @@ class RunRecord:
     exit_code: int | None = None
     report: Mapping[str, Any] = field(factory=dict)
 
+    @property
+    def requests(self) -> int:
+        """The requests of all streams."""
+        return sum(counts.get("requests", 0) for counts in self.report.get("streams", {}).values())
+
 
 @frozen(kw_only=True)
 class AccountCounts:

@@ -132,6 +132,22 @@ def _plugin_command(ctx: click.Context, name: str) -> click.Command | None:
     return command
 
 
+def _with_place(session: Session, error: click.NoSuchOption) -> click.UsageError:
+    """The error about an unknown option, with the command of a plugin that takes it, if one does."""
+    from penstock.errors import PenstockError
+
+    if error.ctx is None:
+        return error
+    for name in session.registry.commands():
+        try:
+            command = _plugin_command(error.ctx, name)
+        except PenstockError:  # it is broken, which is no answer to this mistake
+            continue
+        if command is not None and any(error.option_name in option.opts for option in command.params):
+            return click.UsageError(f"No such option '{error.option_name}'. `penstock {name}` takes it.", error.ctx)
+    return error
+
+
 def _unwritable(error: OSError) -> Exception:
     from penstock.errors import SinkError
 
@@ -210,6 +226,8 @@ def _run(session: Session, args: Sequence[str] | None) -> int:
     except (click.Abort, KeyboardInterrupt):
         session.say("interrupted")
         return 130
+    except click.NoSuchOption as error:
+        return complain(session, _with_place(session, error))
     except Exception as error:
         return complain(session, error)
     return code if isinstance(code, int) else 0

@@ -56,7 +56,7 @@ def init(session: Session, connectors: tuple[str, ...]) -> None:
     known = _known(session)
     lines: list[str] = []
     if not known["source"]:
-        lines += ["# Completion and checks in an editor: penstock schema > penstock.schema.json", _SCHEMA, ""]
+        lines += [_SCHEMA, "# completes and checks this file in an editor: penstock schema > penstock.schema.json", ""]
     names = []
     for number, connector in enumerate(found):
         name = _free(connector.name, known["source"])

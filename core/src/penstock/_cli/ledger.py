@@ -4,9 +4,10 @@
 
 import re
 import sys
+import textwrap
 from collections import Counter
-from collections.abc import Sequence
-from datetime import datetime
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -23,12 +24,18 @@ from penstock.errors import UsageError
 from penstock.redact import mask
 
 if TYPE_CHECKING:
-    from penstock.project.results import AccountStatus, Problem, Result, RunInfo, SourceStatus, Total
+    from penstock.project.results import AccountStatus, Change, Problem, Result, RunInfo, SourceStatus, Total
 
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
 
+FINE = 2
+_STYLES = ("red", "yellow", "")
+FOLDED_STREAMS = 3  # so many streams without days, of which nothing is wrong, are one line of status
+
+NAMES_LISTED = 5  # of streams or accounts with one problem
 NAMED = 10  # personal columns in a question
+REASON_SHOWN = 80  # characters of a run's reason in a list
 SHOWN_RAW = 1000  # characters of a rejected record
 
 
@@ -84,7 +91,7 @@ def status(
     if printed(session, result, json_):
         pass
     elif problems:
-        _print_problems([one for target in result.targets for one in target.problems], now)
+        _print_problems({target.target: target.problems for target in result.targets if target.problems}, now)
     else:
         for number, target in enumerate(result.targets):
             if number:
@@ -92,9 +99,9 @@ def status(
             print(f"target {target.target}")
             if not target.sources:
                 print("  nothing was delivered yet" if target.error is None else "  cannot be read")
-            for source in target.sources:
+            else:
                 print()
-                _print_source(source, now, verbose=session.verbose)
+                _print_sources(target.sources, now, verbose=session.verbose)
     overdue = [one for target in result.targets for one in target.problems if one.kind == "overdue"]
     if overdue:
         places = ", ".join(_overdue(one, now) for one in overdue[:5])
@@ -110,36 +117,85 @@ def _overdue(one: "Problem", now: datetime) -> str:
     return f"{one.source}.{one.stream}{account} ({read})"
 
 
-def _print_source(source: "SourceStatus", now: datetime, *, verbose: bool) -> None:
+def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose: bool) -> None:
+    """A table of the streams of all sources, what is wrong first; then the last runs."""
     groups: dict[tuple[str, ...], list[AccountStatus]] = {}
-    for one in source.streams:
-        groups.setdefault((one.stream, *(one.account.values() if verbose else ())), []).append(one)
-    rows = sorted(groups.values(), key=lambda group: not any(one.failed or one.missing or one.overdue for one in group))
+    for source in sources:
+        folded = set() if verbose else _folded(source)
+        for one in source.streams:
+            key = () if one.stream in folded else (one.stream, *(one.account.values() if verbose else ()))
+            groups.setdefault((source.source, *key), []).append(one)
+    rows = sorted(groups.items(), key=lambda item: _rank(item[1]))
     print_table(
         ["stream", "account" if verbose else "accounts", "rows", "last read", "partitions"],
-        [_status_row(source.source, group, now, verbose=verbose) for group in rows],
-        [_status_style(group) for group in rows],
+        [_status_row(source, group, now, verbose=verbose) for (source, *_), group in rows],
+        [_STYLES[_rank(group)] for _, group in rows],
     )
-    for text in dict.fromkeys(
-        f"{one.stream}: last error: {without_place(one.error)}" for one in source.streams if one.error
-    ):
-        print_text(text)
-    for stream, count in source.changed.items():
-        print_text(
-            f"{stream}: {counted(count, 'partition')} of which something could not be read will be read again, since "
-            "the record class or the connector's version changed"
-        )
-    if source.runs:
+    for source in sources:
+        errors: dict[str, dict[str, None]] = {}
+        for one in source.streams:
+            if one.error:
+                errors.setdefault(without_place(one.error), {})[one.stream] = None
+        for text, streams in errors.items():
+            place = (
+                f".{next(iter(streams))}: last error" if len(streams) == 1 else f": last error of {_listed([*streams])}"
+            )
+            print_text(f"{source.source}{place}: {text}")
+        for stream, count in source.changed.items():
+            print_text(
+                f"{source.source}.{stream}: {counted(count, 'partition')} of which something could not be read will be "
+                "read again, since the record class or the connector's version changed"
+            )
+    _print_last_runs(sources, now, verbose=verbose)
+
+
+def _print_last_runs(sources: "Sequence[SourceStatus]", now: datetime, *, verbose: bool) -> None:
+    """The last runs of one source. Of several, unless ``verbose``: those that ended badly, and the requests."""
+    ran = [source for source in sources if source.runs]
+    if ran:
         print()
-        print_table(["last runs", "started", "took", "exit", "records"], list(map(_run_row, source.runs)))
+    if len(ran) > 1 and not verbose:
+        for source in ran:
+            last = source.runs[0]
+            if last.exit_code not in (0, 5):
+                ended = "has not finished" if last.exit_code is None else f"ended with {last.exit_code}"
+                good = f"last good run {ago(source.last_good, now)}" if source.last_good else "no good run yet"
+                print_text(f"{source.source}: the run of {ago(last.started_at, now)} {ended}, {good}")
+        by_source = ", ".join(f"{source.source} {_requests(source)}" for source in ran)
+        requests = counted(sum(source.requests_this_month for source in ran), "request")
+        print_text(f"{requests} this month ({by_source})")
+        return
+    for number, source in enumerate(ran):
+        if number:
+            print()
+        named = f"last runs of {source.source}" if len(ran) > 1 else "last runs"
+        print_table([named, "started", "took", "exit", "records"], list(map(_run_row, source.runs)))
         good = f"last good run {ago(source.last_good, now)}" if source.last_good else "no good run yet"
-        print(f"{good}, {counted(source.requests_this_month, 'request')} this month")
+        noun = "request" if source.requests_this_month == 1 else "requests"
+        print(f"{good}, {_requests(source)} {noun} this month")
 
 
-def _status_style(group: "Sequence[AccountStatus]") -> str:
+def _requests(source: "SourceStatus") -> str:
+    allowed = source.requests_per_month
+    return f"{source.requests_this_month}{'' if allowed is None else f' of {allowed:,}'}"
+
+
+def _folded(source: "SourceStatus") -> set[str]:
+    """The streams without days of which nothing is wrong, if they are many: one line is enough for all of them."""
+    streams: dict[str, list[AccountStatus]] = {}
+    for one in source.streams:
+        streams.setdefault(one.stream, []).append(one)
+    found = {
+        name for name, group in streams.items() if _rank(group) == FINE and not any(one.first_day for one in group)
+    }
+    return found if len(found) >= FOLDED_STREAMS else set()
+
+
+def _rank(group: "Sequence[AccountStatus]") -> int:
+    """What is wrong with accounts of a stream, the worst first."""
     if any(one.failed or one.missing or one.overdue for one in group):
-        return "red"
-    return "yellow" if any(one.rejected or one.unread_values or one.truncated for one in group) else ""
+        return 0
+    return 1 if any(one.rejected or one.unread_values or one.truncated for one in group) else FINE
 
 
 def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *, verbose: bool) -> list[Any]:
@@ -148,37 +204,59 @@ def _status_row(source: str, group: "Sequence[AccountStatus]", now: datetime, *,
     states = [f"{count} {name.replace('_', ' ')}" for name, count in counts.items() if count]
     days = [(one.first_day, one.last_day) for one in group if one.first_day and one.last_day]
     if days:
-        states.append(f"{min(first for first, _ in days)} to {max(last for _, last in days)}")
-    left = sum(one.configured is False for one in group)
+        states.append(_span([day for several in days for day in several]).removeprefix(", "))
+    left = len({tuple(one.account.items()) for one in group if one.configured is False})
     if left:
         states.append(f"{counted(left, 'account')} not in the configuration any more")
     read = max((one.last_read for one in group if one.last_read), default=None)
+    streams = {one.stream for one in group}
+    accounts = len({tuple(one.account.items()) for one in group if one.account})
     return [
-        f"{source}.{group[0].stream}",
-        _account_text(group[0]) if verbose else len(group) if group[0].account else None,
+        f"{source}.{group[0].stream}" if len(streams) == 1 else f"{source}: {len(streams)} snapshots",
+        _account_text(group[0]) if verbose else accounts or None,
         sum(one.rows for one in group),
         ago(read, now) if read else "never",
         ", ".join(states),
     ]
 
 
-def _print_problems(problems: "Sequence[Problem]", now: datetime) -> None:
-    """One line per source, stream, kind and reason, with the accounts that have it."""
-    groups: dict[tuple[str, ...], list[Problem]] = {}
-    for one in problems:
-        groups.setdefault((one.source, one.stream, one.kind, one.reason), []).append(one)
-    for (source, stream, kind, reason), several in groups.items():
-        accounts = [", ".join(one.account.values()) for one in several if one.account]
-        where = f" of {', '.join(accounts[:5])}{f' and {len(accounts) - 5} more' if len(accounts) > 5 else ''}"
-        days = [day for one in several for day in (one.first_day, one.last_day) if day is not None]
-        span = f", {min(days)} to {max(days)}" if days else ""
-        read = max((one.last_read for one in several if one.last_read), default=None)
-        since = f"last read {ago(read, now)}" if read else "never read"
-        count = f"{sum(one.count for one in several)} " if stream else ""
-        place = f"{source}.{stream}" if stream else source
-        print_text(f"{place}: {count}{kind}{where if accounts else ''}{span}, {since}: {reason}")
+def _print_problems(problems: "Mapping[str, Sequence[Problem]]", now: datetime) -> None:
+    """By target, a line for the problems of one source that have one reason."""
     if not problems:
         print("nothing needs attention")
+    for number, (target, those) in enumerate(problems.items()):
+        if len(problems) > 1:
+            print(f"{chr(10) if number else ''}target {target}")
+        groups: dict[tuple[str, ...], list[Problem]] = {}
+        for one in those:
+            groups.setdefault((one.source, one.kind, one.reason), []).append(one)
+        for several in groups.values():
+            print_text(_problem_text(several, now))
+
+
+def _problem_text(several: "Sequence[Problem]", now: datetime) -> str:
+    first = several[0]
+    accounts = list(dict.fromkeys(", ".join(one.account.values()) for one in several if one.account))
+    streams = list(dict.fromkeys(one.stream for one in several if one.stream))
+    where = f" in {_listed(streams)}" if len(streams) > 1 else ""
+    where += f" of {_listed(accounts)}" if accounts else ""
+    days = [day for one in several for day in (one.first_day, one.last_day) if day is not None]
+    read = max((one.last_read for one in several if one.last_read), default=None)
+    since = f"last read {ago(read, now)}" if read else "never read"
+    count = f"{sum(one.count for one in several)} " if first.stream else ""
+    place = f"{first.source}.{first.stream}" if len(streams) == 1 else first.source
+    return f"{place}: {count}{first.kind}{where}{_span(days)}, {since}: {first.reason}"
+
+
+def _listed(names: "Sequence[str]") -> str:
+    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
+    return ", ".join(names[:NAMES_LISTED]) + more
+
+
+def _span(days: "Sequence[date]") -> str:
+    if not days:
+        return ""
+    return f", {min(days)}" if min(days) == max(days) else f", {min(days)} to {max(days)}"
 
 
 def _totals(session: Session, name: str | None, *, json_: bool, **options: Any) -> int:
@@ -188,23 +266,24 @@ def _totals(session: Session, name: str | None, *, json_: bool, **options: Any) 
     streams: dict[tuple[str, str, str], list[Total]] = {}
     for one in result.totals:
         streams.setdefault((one.target, one.source, one.stream), []).append(one)
-    for number, ((_, source, stream), totals) in enumerate(streams.items()):  # each stream has measures of its own
-        if number:
-            print()
+    targets = {target for target, _, _ in streams}
+    undated = [f"{source}.{stream}" for (_, source, stream), totals in streams.items() if not totals[0].period]
+    for (target, source, stream), totals in streams.items():  # each stream has measures of its own
+        if not totals[0].period:
+            continue  # no period is invoiced by a list of what there is now
         sums = list(dict.fromkeys(column for one in totals for column in one.sums))
-        print_table(
-            ["stream", "account", "period", "rows", *sums],
-            [
-                [
-                    f"{source}.{stream}",
-                    ", ".join(one.account.values()),
-                    one.period,
-                    one.rows,
-                    *(one.sums.get(column) for column in sums),
-                ]
-                for one in totals
-            ],
-        )
+        accounts = [", ".join(one.account.values()) for one in totals]
+        columns: dict[str, list[Any]] = {
+            **({"account": accounts} if any(accounts) else {}),
+            "period": [one.period for one in totals],
+            "rows": [one.rows for one in totals],
+            **{column: [one.sums.get(column) for one in totals] for column in sums},
+        }
+        print(f"{source}.{stream}" + (f" in {target}" if len(targets) > 1 else ""))
+        print_table(list(columns), list(zip(*columns.values(), strict=True)))
+        print()
+    if undated:
+        print_text(f"Not divided by days, so left out: {', '.join(dict.fromkeys(undated))}")
     return result.exit_code
 
 
@@ -258,10 +337,9 @@ def _why(run: "RunInfo") -> str:
     """The first reason of a run that was not good, shortened."""
     parts = [f"{run.failed} failed"] if run.failed else []
     parts += [f"{run.rejected} set aside"] if run.rejected else []
-    errors = run.report.get("errors", [])
-    if errors:
-        parts.append(without_place(errors[0]["message"])[:80])
-    return ", ".join(parts)
+    messages = [f"parked: {text}" for text in run.report.get("parked", {}).values()]
+    messages += [without_place(error["message"]) for error in run.report.get("errors", [])]
+    return ", ".join([*parts, *(textwrap.shorten(text, REASON_SHOWN, placeholder=" ...") for text in messages[:1])])
 
 
 @command()
@@ -278,8 +356,19 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     if printed(session, result, json_):
         return result.exit_code
     columns = ["source", "stream", "account", "day", "what", "before", "after"]
-    rows = [
-        {
+    if csv_:
+        print_csv([row for one in result.changes for row in _change_rows(one)], columns)
+    elif result.changes:
+        _print_changes(result.changes)
+    else:
+        print(f"nothing changed since {since}")
+    return result.exit_code
+
+
+def _change_rows(one: "Change") -> "Iterator[dict[str, Any]]":
+    """A row for the number of rows, and one for each measure that differs."""
+    for what, (before, after) in {"rows": (one.rows_before, one.rows_after), **one.sums}.items():
+        yield {
             "source": one.source,
             "stream": one.stream,
             "account": ", ".join(one.account.values()),
@@ -288,16 +377,32 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
             "before": before,
             "after": after,
         }
-        for one in result.changes
-        for what, (before, after) in {"rows": (one.rows_before, one.rows_after), **one.sums}.items()
-    ]
-    if csv_:
-        print_csv(rows, columns)
-    elif rows:
-        print_table(columns, [list(row.values()) for row in rows])
-    else:
-        print(f"nothing changed since {since}")
-    return result.exit_code
+
+
+def _print_changes(changes: "Sequence[Change]") -> None:
+    """Each number that moved, per account and day; below, what moved in each stream and month."""
+    from penstock.project.ledgers import moved_sums
+
+    moved = [one for one in changes if one.moved]
+    rows = [row for one in moved for row in _change_rows(one) if row["before"] != row["after"]]
+    if rows:
+        print_table(
+            ["stream", "account", "day", "what", "before", "after"],
+            [[f"{row['source']}.{row['stream']}", *list(row.values())[2:]] for row in rows],
+        )
+        print()
+    months: dict[tuple[str, str], list[Change]] = {}
+    for one in changes:
+        month = f"{one.day:%Y-%m}" if one.day is not None else ""
+        months.setdefault((f"{one.source}.{one.stream}", month), []).append(one)
+    for (stream, month), those in months.items():
+        own = [one for one in those if one.moved]
+        parts = [f"{what} {before} -> {after}" for what, (before, after) in moved_sums(own).items()]
+        same = len(those) - len(own)
+        parts += [f"{counted(same, 'partition')} with other values, and the same rows and sums"] if same else []
+        accounts = len({tuple(one.account.items()) for one in own})
+        of = f" ({counted(len(own), 'partition')} of {counted(accounts, 'account')})" if own else ""
+        print_text(f"{stream}{f' {month}' if month else ''}{of}: {', '.join(parts)}")
 
 
 # --- forget ---------------------------------------------------------------------------------------------------------

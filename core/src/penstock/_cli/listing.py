@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock._cli import complete
-from penstock._cli.output import print_json, print_table
+from penstock._cli.output import paged, print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import to_stderr
 from penstock.errors import UsageError
@@ -124,17 +124,18 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
     if not offered and not actions:
         print(f"nothing of {connector} has {search!r} in it" if search else f"{connector} offers nothing")
         return
-    if offered:
-        _print_streams(offered)
-    if actions:
-        print()
-        print_table(
-            ["action", "summary"],
-            [
-                [one["name"], f"not built: {one['not_built']}" if one["not_built"] else one["summary"]]
-                for one in actions
-            ],
-        )
+    with paged():
+        if offered:
+            _print_streams(offered)
+        if actions:
+            print()
+            print_table(
+                ["action", "summary"],
+                [
+                    [one["name"], f"not built: {one['not_built']}" if one["not_built"] else one["summary"]]
+                    for one in actions
+                ],
+            )
 
 
 def _holds(one: dict[str, Any], text: str) -> bool:

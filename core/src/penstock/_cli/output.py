@@ -7,15 +7,21 @@ import io
 import json
 import shutil
 import sys
-import textwrap
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
 from itertools import zip_longest
 from typing import Any
 
-from penstock._cli.stderr import harmless
+import click
+
+from penstock._cli.stderr import harmless, wrapped
 
 WIDE = 10_000  # width if stdout is not a terminal: nothing is wrapped
+SHORT = 10  # characters of a column that is not wrapped: "12 min ago"
+GAP = 2  # characters between two columns
+SENTENCE = 4  # spaces in a cell that is a sentence
+LONGEST_WORD = 16  # of sentences; a longer one may be broken
 
 
 def print_json(value: Any) -> None:
@@ -27,8 +33,10 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: Sequence[str] = ()) -> None:
     """
-    Columns aligned, numbers to the right. On a terminal, columns that hold texts of several words are wrapped to its
-    width, between words; a column of single words is not. None is an empty cell. ``styles``: one for each row.
+    Columns aligned, numbers to the right. None is an empty cell. ``styles``: one for each row.
+
+    On a terminal, columns that hold texts of several words are wrapped to its width, between words; a column of single
+    words is not. Where the words do not fit, each row is printed as a block with one cell per line: no cell is cut.
     """
     from rich.console import Console
     from rich.table import Table
@@ -36,15 +44,19 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: S
 
     from penstock.redact import mask
 
-    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    for index, name in enumerate(columns):
-        numeric = any(isinstance(row[index], int) for row in rows)
-        words = any(" " in str(row[index]) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", no_wrap=not words)
-    for row, style in zip_longest(rows, styles):
-        table.add_row(*(Text(harmless(mask("" if cell is None else str(cell)))) for cell in row), style=style)
+    texts = [[harmless(mask("" if cell is None else str(cell))) for cell in row] for row in rows]
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else WIDE, highlight=False, soft_wrap=False)
+    widths = column_widths([columns, *texts], console.width)
+    if widths is None:
+        _print_blocks(columns, texts)
+        return
+    table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
+    for index, (name, width) in enumerate(zip(columns, widths, strict=True)):
+        numeric = any(isinstance(row[index], int) for row in rows)
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold", width=width)
+    for row, style in zip_longest(texts, styles):
+        table.add_row(*map(Text, row), style=style)
     if terminal:
         console.print(table)
         return
@@ -54,15 +66,70 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: S
         print(line.rstrip())
 
 
+def column_widths(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
+    """
+    The width of each column of a table that is ``room`` characters wide; None if it does not fit. A column has at least
+    the width of its longest word (of sentences, in which a URL may be long, :data:`LONGEST_WORD` at most); a column of
+    short texts is not wrapped.
+    """
+    from rich.cells import cell_len
+
+    every = list(zip(*rows, strict=True))
+    wanted = [max(map(cell_len, column)) for column in every]
+    least = []
+    for column, width in zip(every, wanted, strict=True):
+        longest = max((cell_len(word) for cell in column for word in cell.split()), default=0)
+        sentences = any(cell.count(" ") >= SENTENCE for cell in column)
+        least.append(width if width <= SHORT else min(longest, LONGEST_WORD) if sentences else longest)
+    left = room - GAP * (len(every) - 1) - sum(least)
+    if left < 0:
+        return None
+    widths = least
+    for _ in range(min(left, sum(wanted) - sum(least))):
+        short = max(range(len(every)), key=lambda index: wanted[index] / max(1, widths[index]))
+        widths[short] += 1
+    return widths
+
+
+def _print_blocks(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """A block per row, a line per cell that is not empty."""
+    name_width = max(map(len, columns))
+    for number, row in enumerate(rows):
+        if number:
+            print()
+        for name, cell in zip(columns, row, strict=True):
+            if cell:
+                print(f"{name:<{name_width}}  {cell}")
+
+
+@contextmanager
+def paged() -> Iterator[None]:
+    """Show what is printed inside in a pager, if stdout is a terminal and has fewer lines."""
+    if not sys.stdout.isatty():
+        yield
+        return
+    printed = _Printed()
+    with redirect_stdout(printed):
+        yield
+    text = printed.getvalue()
+    if text.count("\n") < shutil.get_terminal_size().lines:
+        print(text, end="")
+    else:
+        click.echo_via_pager(text)
+
+
+class _Printed(io.StringIO):
+    """What a terminal would get."""
+
+    def isatty(self) -> bool:
+        return True
+
+
 def print_text(text: str) -> None:
     """A line, masked; on a terminal wrapped to its width, between words."""
     from penstock.redact import mask
 
-    text = harmless(mask(text))
-    if sys.stdout.isatty():
-        width = shutil.get_terminal_size().columns
-        text = textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
-    print(text)
+    print(wrapped(harmless(mask(text)), sys.stdout))
 
 
 def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from penstock._plan.planner import PlannedPartition
     from penstock.project.run_result import PlanResult
 
+    Span = Sequence[PlannedPartition]
+
+ACCOUNTS_LISTED = 5  # accounts of a stream with the same days and reason; more are one line without -v
+
 
 @command()
 @click.argument("name", metavar="PIPELINE|SOURCE", required=False, shell_complete=pipelines_and_sources)
@@ -26,7 +30,9 @@ if TYPE_CHECKING:
 @as_json
 def plan(session: Session, name: str | None, json_: bool, **options: Any) -> None:
     """
-    Show the partitions that a run would fetch, each with its reason (consecutive days in one line). Makes no request.
+    Show the partitions that a run would fetch, each with its reason. Makes no request.
+
+    Consecutive days are one line, and so are more than five accounts with the same days; -v lists each account.
 
     Without --to, the target that was used last for the source decides what is final.
     """
@@ -61,15 +67,21 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> Non
             [[number, source, *counts] for (number, source), counts in result.shards.items()],
         )
     elif result.partitions:
-        rows = [_span_row(span) for span in _spans(result.partitions)]
-        print_table(["source", "stream", "partition", "reason", "requests"], rows)
-    for text in result.waiting:
+        rows = [_span_row(spans) for spans in _alike(_spans(result.partitions), verbose=session.verbose)]
+        print_table(["stream", "account", "days", "reason", "requests"], rows)
+    for text in _joined(result.waiting):
         print_text(text)
     least = "" if result.exact else "at least "
-    print(
+    print_text(
         f"{counted(len(result.partitions), 'partition')} to read, {result.final} final, "
         f"{least}{counted(result.requests, 'request')}{_time(result)}"
     )
+    for source, (used, allowed) in result.used.items():
+        left = max(0, allowed - used)
+        more = result.requests_of.get(source, 0) > left
+        print_text(
+            f"{source}: {left:,} of {allowed:,} requests of this month are left{', which is less' if more else ''}"
+        )
 
 
 def _time(result: "PlanResult") -> str:
@@ -105,11 +117,42 @@ def _follows(former: "PlannedPartition", part: "PlannedPartition") -> bool:
     return days[1] - days[0] == timedelta(days=1)
 
 
-def _span_row(span: "Sequence[PlannedPartition]") -> list[Any]:
-    first, last = span[0], span[-1]
-    text = ", ".join(f"{column}={value}" for column, value in first.partition.values)
-    if len(span) > 1:
-        text += f" to {last.partition.values[-1][1]} ({len(span)} days)"
-    text += f" ({first.timezone})" if first.timezone is not None else ""
-    requests = None if first.requests is None else sum(part.requests or 0 for part in span)
-    return [first.source, first.partition.stream, text, first.reason, "by parent" if requests is None else requests]
+def _alike(spans: "Iterable[Span]", *, verbose: bool) -> "list[list[Span]]":
+    """The spans of one stream with the same days and reason, together if they are many; ``verbose``: each alone."""
+    groups: dict[tuple[Any, ...], list[Span]] = {}
+    for span in spans:
+        first, days = span[0], _days(span)
+        groups.setdefault((first.source, first.partition.stream, first.reason, first.timezone, days), []).append(span)
+    found: list[list[Span]] = []
+    for group in groups.values():
+        found += [group] if len(group) > ACCOUNTS_LISTED and not verbose else [[span] for span in group]
+    return found
+
+
+def _days(span: "Span") -> str:
+    """The days of a span; empty for partitions that have none."""
+    if span[0].reason == "snapshot":
+        return ""
+    first, last = (part.partition.values[-1][1] for part in (span[0], span[-1]))
+    return first if len(span) == 1 else f"{first} to {last}"
+
+
+def _span_row(spans: "Sequence[Span]") -> list[Any]:
+    first, days = spans[0][0], _days(spans[0])
+    values = [value for _, value in first.partition.values]
+    account = ", ".join(values[:-1] if days else values)
+    if len(spans) > 1:
+        account = f"({len(spans)})"
+    zone = f" ({first.timezone})" if first.timezone is not None else ""
+    # By the rows of the parent, as a line below the table states.
+    requests = None if first.requests is None else sum(part.requests or 0 for span in spans for part in span)
+    return [f"{first.source}.{first.partition.stream}", account, f"{days}{zone}", first.reason, requests]
+
+
+def _joined(texts: Sequence[str]) -> list[str]:
+    """Texts of the form ``STREAM: WHAT``; streams with the same text in one line."""
+    groups: dict[str, list[str]] = {}
+    for text in texts:
+        stream, _, what = text.partition(": ")
+        groups.setdefault(what, []).append(stream)
+    return [f"{', '.join(streams)}: {what}" for what, streams in groups.items()]

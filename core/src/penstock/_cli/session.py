@@ -92,16 +92,15 @@ class Session:
         from penstock.redact import mask
 
         if self.log_format == "json":
-            line = json_line({"event": "said", "message": text, **event})
+            to_stderr(json_line({"event": "said", "message": text, **event}))
         else:
-            line = mask(f"penstock: {text}")
-        to_stderr(line)
+            to_stderr(mask(f"penstock: {text}"), prose=True)
 
     def verdict(self, text: str, color: str) -> None:
         """The last line of a run on stderr, masked, on a terminal in this color."""
         from penstock.redact import mask
 
-        to_stderr(mask(f"penstock: {text}"), color)
+        to_stderr(mask(f"penstock: {text}"), color, prose=True)
 
 
 # --- options that every command takes -------------------------------------------------------------------------------

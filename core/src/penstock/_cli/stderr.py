@@ -6,7 +6,9 @@ Imported with the command line itself, so nothing heavy is imported with it; see
 
 import os
 import re
+import shutil
 import sys
+import textwrap
 from collections.abc import Mapping
 from typing import Any, TextIO
 
@@ -21,12 +23,25 @@ def harmless(text: str) -> str:
     return _UNSEEN.sub(lambda hit: f"\\u{ord(hit[0]):04x}", text)
 
 
-def to_stderr(line: str, color: str = "") -> None:
+def wrapped(text: str, stream: TextIO) -> str:
+    """A text of one or more lines; for a terminal, wrapped to its width between words."""
+    if not stream.isatty():
+        return text
+    width = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(line, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False)
+        for line in text.split("\n")
+    )
+
+
+def to_stderr(line: str, color: str = "", *, prose: bool = False) -> None:
     """
     Write a line to stderr, made :func:`harmless`. If its reader is gone (``2>&1 | head``), the command continues.
+
+    ``prose``: sentences, which a terminal gets :func:`wrapped`.
     """
     try:
-        text = harmless(line)
+        text = wrapped(harmless(line), sys.stderr) if prose else harmless(line)
         if color and sys.stderr.isatty() and not os.environ.get("NO_COLOR"):
             text = click.style(text, fg=color, bold=True)
         print(text, file=sys.stderr, flush=True)

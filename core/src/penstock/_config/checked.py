@@ -262,9 +262,10 @@ def _value(raw: RawValue, hint: Any, key: str, context: SectionContext, notices:
     if isinstance(value, dict) and not is_table(hint):
         value, text = _referred(value, path, context, notices), True
     elif secret and not text and isinstance(value, str):
+        # Without the key: equal notices are printed once, and a file may hold many secrets.
         notices.append(
-            f"{raw.where}: the secret {path} is written in the file; "
-            f'{{ env = "NAME" }} or {{ file = "/run/secrets/..." }} keeps it out'
+            f"{raw.where}: secrets are written in the file; "
+            '{ env = "NAME" } or { file = "/run/secrets/..." } keeps them out'
         )
     if secret:
         return _secret(value)

@@ -197,7 +197,7 @@ class Project(Reading):
             problems = [
                 one
                 for status, (_, ledger) in zip(sources, opened, strict=True)
-                for one in ledgers.problems_of(ledger, status)
+                for one in ledgers.problems_of(ledger, status, target, now)
             ]
             found.append(TargetStatus(target=target, sources=sources, problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]

@@ -5,7 +5,7 @@ The content of the targets' ledgers: state of each account, totals, partitions, 
 import re
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal, localcontext
 from typing import Any, TypeVar
 
@@ -15,11 +15,12 @@ from penstock._config import SinkChoice
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import read_by, zone_memory, zone_of
 from penstock._plan.selection import matches
-from penstock._util.text import without_place
+from penstock._util.text import counted, without_place
 from penstock.errors import PenstockError, UsageError
 from penstock.ledger.sql import RUNS_KEPT
 from penstock.model import Partition
 from penstock.names import did_you_mean
+from penstock.project.jobs import requests_of_month
 from penstock.project.results import (
     AccountStatus,
     Change,
@@ -34,6 +35,8 @@ from penstock.project.setup import Notice, Setup
 from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 
 RUNS_SHOWN = 5
+NEWS = timedelta(hours=24)
+NEW_MEMBERS = timedelta(days=7)  # for so long a member without a column is new
 
 _T = TypeVar("_T")
 
@@ -68,8 +71,13 @@ def targets(
                 texts[pipeline.sink] = sources
     if not texts:
         known = [*config.sources, *(() if used_by_source else config.pipelines)]
-        if name is not None and name not in known and name not in setup.registry.connectors():
-            raise UsageError(f"no source or pipeline {name!r} is known here.{did_you_mean(name, known)}".rstrip("."))
+        if name is not None and name not in known:
+            made = [source for source in config.sources if config.connector_of(source) == name]
+            if made:
+                raise UsageError(f"{name} is a connector; name a source of it: {' or '.join(made)}")
+            if name not in setup.registry.connectors():
+                meant = did_you_mean(name, known)
+                raise UsageError(f"no source or pipeline {name!r} is known here.{meant}".rstrip("."))
         whose = f" for {name}" if name is not None else ""
         raise UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
     found: list[Viewed] = []
@@ -161,7 +169,6 @@ def source_status(
     configured = _configured(setup, source)
     zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
     counts, runs = ledger.counts(source), ledger.runs(source, RUNS_KEPT)
-    month = [run for run in runs if f"{run.started_at.astimezone(UTC):%Y-%m}" == f"{now.astimezone(UTC):%Y-%m}"]
     return SourceStatus(
         source=source,
         streams=tuple(
@@ -171,7 +178,8 @@ def source_status(
         ),
         runs=tuple(run_info(run, target) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
-        requests_this_month=sum(run_info(run, target).requests for run in month),
+        requests_this_month=requests_of_month(runs, now),
+        requests_per_month=None if configured is None else configured.settings.requests_per_month,
         changed=_changed(configured, ledger, {one.stream for one in counts if one.rejected or one.unread_values}),
     )
 
@@ -276,7 +284,7 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
         exit_code=run.exit_code,
         records=sum(one.get("records", 0) for one in streams),
         rejected=sum(one.get("rejected", 0) for one in streams),
-        requests=sum(one.get("requests", 0) for one in streams),
+        requests=run.requests,
         failed=sum(one.get("partitions", {}).get("failed", 0) for one in streams),
         report=run.report,
     )
@@ -285,9 +293,23 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
 # --- problems ---------------------------------------------------------------------------------------------------------
 
 
-def problems_of(ledger: Ledger, status: SourceStatus) -> list[Problem]:
-    """The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read."""
+def problems_of(ledger: Ledger, status: SourceStatus, target: str, now: datetime) -> list[Problem]:
+    """
+    The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read, months
+    that are over and were restated, new members.
+    """
+    allowed = status.requests_per_month
     found = [
+        Problem(
+            source=status.source,
+            kind="quota",
+            count=1,
+            last_read=status.last_good,
+            reason=f"{status.requests_this_month:,} requests this month, and requests_per_month is {allowed:,}",
+        )
+        for _ in range(allowed is not None and status.requests_this_month > allowed)
+    ]
+    found += [
         Problem(source=status.source, kind="parked", count=1, last_read=status.last_good, reason=reason)
         for run in status.runs[:1]
         for reason in run.report.get("parked", {}).values()
@@ -319,7 +341,77 @@ def problems_of(ledger: Ledger, status: SourceStatus) -> list[Problem]:
                 evolve(problem(kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
                 for (kind, reason), several in _by_reason(own).items()
             ]
-    return found
+    return [*found, *_restated_months(ledger, status, target, now), *_new_members(ledger, status, now)]
+
+
+def _restated_months(ledger: Ledger, status: SourceStatus, target: str, now: datetime) -> Iterator[Problem]:
+    """
+    By stream and month, what the provider changed in the last :data:`NEWS` in months that are over: they may have been
+    invoiced. Changes that move neither rows nor sums are left out.
+    """
+    since = now - NEWS
+    groups: dict[tuple[str, str], list[Change]] = {}
+    for one in changes_of(ledger, status.source, target, since.date(), merged=True):
+        over = one.day is not None and (one.day.year, one.day.month) < (now.year, now.month)
+        if over and one.changed_at >= since and one.moved:
+            groups.setdefault((one.stream, f"{one.day:%Y-%m}"), []).append(one)
+    for (stream, month), changes in groups.items():
+        days = [one.day for one in changes if one.day is not None]
+        accounts = len({tuple(one.account.items()) for one in changes})
+        moves = ", ".join(f"{what} {before} -> {after}" for what, (before, after) in moved_sums(changes).items())
+        yield Problem(
+            source=status.source,
+            stream=stream,
+            kind="restated",
+            count=len(changes),
+            first_day=min(days),
+            last_day=max(days),
+            last_read=max(one.changed_at for one in changes),
+            reason=f"{month} is over, and the provider changed it: {counted(accounts, 'account')}, {moves}",
+        )
+
+
+def moved_sums(changes: Iterable[Change]) -> dict[str, tuple[Decimal | int, Decimal | int]]:
+    """The rows and each measure that moved, summed up over the changes in which it did: before and after."""
+    rows: tuple[int, int] = (0, 0)
+    sums: dict[str, tuple[Decimal, Decimal]] = {}
+    with localcontext(prec=1000):
+        for one in changes:
+            rows = (rows[0] + one.rows_before, rows[1] + one.rows_after)
+            for name, (before, after) in one.sums.items():
+                known = sums.get(name, (Decimal(0), Decimal(0)))
+                sums[name] = (known[0] + before, known[1] + after)
+    return {"rows": rows, **sums} if rows[0] != rows[1] else {**sums}
+
+
+def _new_members(ledger: Ledger, status: SourceStatus, now: datetime) -> Iterator[Problem]:
+    """By stream, the members without a column of the last run that no run before the last :data:`NEW_MEMBERS` met."""
+    last = members_of(run.report for run in status.runs[:1])
+    if not last:
+        return
+    former = members_of(
+        run.report for run in ledger.runs(status.source, RUNS_KEPT) if run.started_at < now - NEW_MEMBERS
+    )
+    for stream, members in last.items():
+        if new := [one for one in members if one not in former.get(stream, ())]:
+            yield Problem(
+                source=status.source,
+                stream=stream,
+                kind="new",
+                count=len(new),
+                last_read=status.runs[0].started_at,
+                reason=f"no column holds the {'member' if len(new) == 1 else 'members'} {', '.join(new)}",
+            )
+
+
+def members_of(reports: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By stream, the members that no record class declares, as the reports of runs name them."""
+    found: dict[str, dict[str, None]] = {}
+    for report in reports:
+        for stream, counts in report.get("streams", {}).items():
+            for member in counts.get("unknown_members") or ():
+                found.setdefault(stream, {})[member] = None
+    return {stream: list(members) for stream, members in found.items()}
 
 
 _COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
@@ -485,8 +577,7 @@ def _merged(first: Change, last: Change) -> Change:
 
 def _differs(change: Change) -> bool:
     """Whether a change is shown: one reading without other rows or sums changed values; several may cancel out."""
-    moved = change.rows_before != change.rows_after or any(old != new for old, new in change.sums.values())
-    return moved or len(change.runs) == 1
+    return change.moved or len(change.runs) == 1
 
 
 # --- days and accounts ------------------------------------------------------------------------------------------------

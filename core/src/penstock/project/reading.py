@@ -20,7 +20,7 @@ from penstock._plan.planner import Job, plan
 from penstock._run import runner
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError
-from penstock.project.jobs import Choice, jobs_for, sharded, with_shards
+from penstock.project.jobs import Choice, jobs_for, requests_this_month, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Setup, blamed
@@ -109,6 +109,11 @@ class Reading:
             final=sum(sum(one.final.values()) for one in plans),
             exact=all(one.exact for one in plans),
             pace={job.source.name: pace for job in jobs if (pace := _pace(job.source)) is not None},
+            used={
+                job.source.name: (requests_this_month(job.sink, job.source.name, now), allowed)
+                for job in jobs
+                if (allowed := job.source.settings.requests_per_month) is not None
+            },
             target=sink.shown if sink is not None else None,
             notices=tuple(notices),
         )

@@ -120,7 +120,8 @@ class SourceStatus:
     """
     One source in one target: its streams' accounts in alphabetical order, and its last runs, newest first.
 
-    ``last_good``: when the last run with exit code 0 or 5 ended. ``requests_this_month``: of its runs into this target.
+    ``last_good``: when the last run with exit code 0 or 5 ended. ``requests_this_month``: of its runs into this target;
+    ``requests_per_month``: the number that the configuration allows.
     ``changed``: by stream, the partitions with records set aside, or values not read, that the next run reads again,
     since the record class or the connector's version changed.
     """
@@ -130,6 +131,7 @@ class SourceStatus:
     runs: tuple[RunInfo, ...] = ()
     last_good: datetime | None = None
     requests_this_month: int = 0
+    requests_per_month: int | None = None
     changed: Mapping[str, int] = field(factory=dict)
 
 
@@ -137,8 +139,11 @@ class SourceStatus:
 class Problem:
     """
     A problem of one account of one stream. ``kind``: ``failed``, ``missing``, ``overdue``, ``set aside``,
-    ``not read`` or ``truncated``; or, of a whole source, ``parked``: its last run left it for a later one, as the
-    provider demanded; then ``stream`` and ``account`` are empty. ``count``: of partitions, or of records and values.
+    ``not read`` or ``truncated``; or, of a whole source, ``quota``: it made more requests this month than the
+    configuration allows, or ``parked``: its last run left it for a later one, as the
+    provider demanded; then ``stream`` and ``account`` are empty. Or, of a whole stream, ``restated``: in the last 24
+    hours the provider changed rows or sums of a month that is over; ``new``: the last run met members that
+    no column holds, and that no run met a week ago. ``count``: of partitions, or of records, values, members.
     ``last_read``: the last good reading of these partitions, or the last good run.
     """
 
@@ -349,6 +354,11 @@ class Change:
     sums: Mapping[str, tuple[Decimal, Decimal]]
     runs: tuple[str, ...]
     changed_at: datetime
+
+    @property
+    def moved(self) -> bool:
+        """Whether the number of rows or a sum is another one; else only other values of the rows changed."""
+        return self.rows_before != self.rows_after or any(before != after for before, after in self.sums.values())
 
 
 @frozen(kw_only=True)

@@ -22,6 +22,7 @@ from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 if TYPE_CHECKING:
     import ssl
 
+LARGEST_BODY = 256 << 20  # bytes
 REMEMBERED = 100_000  # requests kept in ``Server.requests``; a sandbox may run for days
 
 
@@ -73,6 +74,7 @@ def serve(
     *,
     gzip: bool = False,
     tls: "ssl.SSLContext | None" = None,
+    largest_body: int = LARGEST_BODY,
 ) -> "Server":
     """
     A server for ``app``, to be used in a ``with`` statement. Port 0: any free one; see ``base_url``.
@@ -82,10 +84,11 @@ def serve(
         with serve() as server:
             server.app = make(server.base_url, today)
 
-    ``gzip``: compress for clients that accept it. ``tls``: speak https, with this context's certificate. Raises
-    OSError when the port is taken.
+    ``gzip``: compress for clients that accept it. ``tls``: speak https, with this context's certificate.
+    ``largest_body``: bytes of a request's body; a larger one is refused with 413, unread. Raises OSError when the port
+    is taken.
     """
-    return Server(app, host, port, compress=gzip, tls=tls)
+    return Server(app, host, port, compress=gzip, tls=tls, largest_body=largest_body)
 
 
 class Server:
@@ -95,10 +98,18 @@ class Server:
     """
 
     def __init__(
-        self, app: SandboxApp | None, host: str, port: int, *, compress: bool, tls: "ssl.SSLContext | None"
+        self,
+        app: SandboxApp | None,
+        host: str,
+        port: int,
+        *,
+        compress: bool,
+        tls: "ssl.SSLContext | None",
+        largest_body: int,
     ) -> None:
         self.app = app
         self.compress = compress
+        self.largest_body = largest_body
         self.requests: list[SandboxRequest] = []
         self.errors: list[Exception] = []
         self.stopping = threading.Event()
@@ -210,6 +221,9 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         if length < 0 or "Transfer-Encoding" in self.headers:
             self.close_connection = True
             response = SandboxResponse(status=411, headers={}, body=b"Content-Length required")
+        elif length > owner.largest_body:
+            self.close_connection = True
+            response = SandboxResponse(status=413, headers={}, body=b"the body is too large")
         else:
             request = SandboxRequest(
                 method=self.command,

@@ -19,6 +19,10 @@ from penstock_plugins.doors.command import JSON_FILE, read_json, run_to, standar
 from penstock_plugins.doors.messages import Texts, around, message
 
 VERBS = ("spec", "check", "discover", "read")
+ENDED_EARLY = (
+    "not all of it was read, since the run ended early or the provider listed no more. What was read is in the state; "
+    "the next sync reads the rest"
+)
 _RECORD = "\0record"
 
 
@@ -28,7 +32,10 @@ def _now_ms() -> int:
 
 @frozen
 class AirbyteMessages:
-    """RECORD, STATE of each stream, and the TRACE of each stream's status. ``failed``: stream -> the first error."""
+    """
+    RECORD, STATE of each stream, and the TRACE of each stream's status. ``failed``: stream -> the first error. A stream
+    that is not complete always has an error: one that no partition of failed ended early.
+    """
 
     failed: Mapping[str, str] = field(factory=dict)
 
@@ -63,7 +70,8 @@ class AirbyteMessages:
         )
 
     def end(self, streams: Mapping[str, bool], state: bytes) -> bytes:
-        errors = b"".join(trace_error(text, stream=stream) for stream, text in self.failed.items())
+        early = {stream: f"{stream}: {ENDED_EARLY}" for stream, complete in streams.items() if not complete}
+        errors = b"".join(trace_error(text, stream=stream) for stream, text in (early | dict(self.failed)).items())
         statuses = (_status(stream, "COMPLETE" if complete else "INCOMPLETE") for stream, complete in streams.items())
         return state + errors + b"".join(statuses)
 

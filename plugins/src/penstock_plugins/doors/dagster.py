@@ -12,7 +12,7 @@ from penstock import Layout, PluginError, Project
 
 from penstock_plugins.doors import schema
 
-_RETRY_S = 600
+RETRY_S = 600
 """Seconds until a run that stopped at a deadline, or at the provider's quota, is tried again."""
 
 
@@ -87,7 +87,7 @@ def _asset(
             source, to=to, streams=[read.stream], full=dated, deadline_s=deadline_s, on_event=_logged(context), **window
         )
         if result.exit_code in (4, 6):
-            raise dagster.RetryRequested(max_retries=3, seconds_to_wait=_RETRY_S)
+            raise dagster.RetryRequested(max_retries=3, seconds_to_wait=RETRY_S)
         if result.exit_code:
             messages = [result.set_aside or "", *(error["message"] for error in result.errors[:10])]
             raise dagster.Failure(

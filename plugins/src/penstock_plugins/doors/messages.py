@@ -23,7 +23,7 @@ from penstock_plugins.files.disk import file_errors
 from penstock_plugins.files.jsonl import encode_lines
 from penstock_plugins.nested import json_texts
 
-_IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
+IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
 _BLOCK_BYTES = 1 << 20
 _STATE_BYTES = 4096  # of states, per partition: with many accounts, not every partition is followed by a state
 
@@ -215,7 +215,7 @@ class Held:
     _files: dict[str, IO[bytes]] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
-        self._files = {layout.stream: SpooledTemporaryFile(_IN_MEMORY_BYTES) for layout in self.layouts}  # noqa: SIM115
+        self._files = {layout.stream: SpooledTemporaryFile(IN_MEMORY_BYTES) for layout in self.layouts}  # noqa: SIM115
 
     def write(self, batch: Batch) -> None:
         file = self._files.get(batch.layout.stream)

@@ -5,6 +5,8 @@ The command ``penstock page``: write the page to a file, or serve it to browsers
 import re
 import secrets
 import threading
+import time
+from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from functools import partial
 from pathlib import Path
@@ -18,6 +20,7 @@ from penstock_plugins.page.content import content, facts
 from penstock_plugins.page.render import policy, render
 
 DAYS = 120
+KEPT = 10
 until_stopped = threading.Event  # for tests
 
 
@@ -97,12 +100,17 @@ def write(file: Path, text: str) -> None:
 @frozen
 class Pages:
     """
-    Answers requests with a page made anew for each. Only for the names of this machine, so that no other site can read
-    it through a name that leads here; only GET and HEAD.
+    Answers requests with a page. Only for the names of this machine, so that no other site can read it through a name
+    that leads here; only GET and HEAD.
+
+    A page is shown again for :data:`KEPT` times as long as it took to make, so that reloading a large one is no load on
+    its target; it states when it was made. ``clock``: seconds.
     """
 
-    _make: "partial[str]"
+    _make: Callable[[], str]
+    _clock: Callable[[], float] = time.monotonic
     _one: threading.Lock = field(factory=threading.Lock, init=False)  # a second request waits for the first page
+    _last: list[tuple[float, str]] = field(factory=list, init=False)  # until when, and the page
 
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         if not _is_local(request.headers.get("host", "")):
@@ -113,10 +121,19 @@ class Pages:
             return _answer(404, "the page is at /")
         try:
             with self._one:
-                text = self._make()
+                text = self._page()
         except PenstockError as error:
             return _answer(503, f"the page cannot be made: {error}")
         return _answer(200, text, "text/html")
+
+    def _page(self) -> str:
+        began = self._clock()
+        if self._last and began < self._last[0][0]:
+            return self._last[0][1]
+        text = self._make()
+        made = self._clock()
+        self._last[:] = [(made + KEPT * (made - began), text)]
+        return text
 
 
 def _is_local(host: str) -> bool:
@@ -140,7 +157,7 @@ def _answer(status: int, text: str, kind: str = "text/plain") -> SandboxResponse
 
 def _serve(port: int, pages: Pages) -> None:
     try:
-        server = serve(pages, port=port, gzip=True)
+        server = serve(pages, port=port, gzip=True, largest_body=0)
     except OSError as error:
         raise UsageError(f"--port {port}: cannot be used: {error.strerror}; --port 0 takes any free one") from None
     with server:

@@ -55,6 +55,8 @@ def problems_of(facts: Facts, streams: Mapping[Place, StreamContent]) -> list[di
     for target in facts.status.targets:
         groups: dict[tuple[str, str, str], list[Problem]] = {}
         for one in target.problems:
+            if one.kind in ("restated", "new"):
+                continue  # the news has them, with more detail
             groups.setdefault((one.source, one.kind, one.reason), []).append(one)
         found += [_problem(target.target, several, streams) for several in groups.values()]
         found += [bad for source in target.sources if (bad := _bad_run(facts, target.target, source, found))]
@@ -156,12 +158,12 @@ def reasons_of(run: RunInfo) -> list[str]:
 
 def restated(facts: Facts) -> list[dict[str, Any]]:
     """
-    The changes of the last :data:`NEWS_HOURS`, summed up by stream and month of the changed days, the earliest month
-    first: it may have been invoiced.
+    The changes of the last :data:`NEWS_HOURS` to rows and sums, summed up by stream and month of the changed days, the
+    earliest month first: it may have been invoiced. Other values with the same sums are no news.
     """
     groups: dict[tuple[str, str, str, str], dict[tuple[Account, date | None], list[Change]]] = {}
     for one in sorted(facts.changes, key=lambda one: one.changed_at):
-        if facts.now - one.changed_at <= timedelta(hours=NEWS_HOURS):
+        if one.moved and facts.now - one.changed_at <= timedelta(hours=NEWS_HOURS):
             month = f"{one.day:%Y-%m}" if one.day is not None else ""
             group = groups.setdefault((month, one.target, one.source, one.stream), {})
             group.setdefault((account_of(one), one.day), []).append(one)
@@ -172,7 +174,7 @@ def restated(facts: Facts) -> list[dict[str, Any]]:
             "source": source,
             "stream": stream,
             "month": month,
-            "days": len(partitions),
+            "days": len({day for _, day in partitions}),
             "accounts": len({account for account, _ in partitions}),
             "rows": [
                 sum(several[0].rows_before for several in partitions.values()),

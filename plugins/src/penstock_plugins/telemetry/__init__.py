@@ -1,8 +1,8 @@
 """
-Runs as spans of OpenTelemetry, and the results of the last runs as a text file for Prometheus' node exporter.
+Runs as spans and metrics of OpenTelemetry, and the results of the last runs as a text file for Prometheus' exporter.
 
-Both follow the events of a run. Spans are made where the process has loaded OpenTelemetry, since without an SDK that
-was set up nobody would receive them; files where ``PENSTOCK_METRICS_DIR`` names a directory.
+All follow the events of a run. Spans and metrics are made where the process has loaded OpenTelemetry, since without an
+SDK that was set up nobody would receive them; files where ``PENSTOCK_METRICS_DIR`` names a directory.
 """
 
 import os
@@ -17,9 +17,11 @@ METRICS_DIR = "PENSTOCK_METRICS_DIR"
 def follow(event: Mapping[str, Any]) -> None:
     """Take one event of a run."""
     if "opentelemetry.trace" in sys.modules:
+        from penstock_plugins.telemetry import meters
         from penstock_plugins.telemetry.spans import SPANS
 
         SPANS.follow(event)
+        meters.follow(event)
     if event["event"] == "run_finished" and (folder := os.environ.get(METRICS_DIR)):
         from penstock_plugins.telemetry.textfile import write
 
