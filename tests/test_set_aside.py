@@ -21,6 +21,7 @@ from penstock import (
     Stream,
     added,
     column,
+    money,
     record,
 )
 from penstock.run_report import Allowance
@@ -81,6 +82,28 @@ BROKEN = {
     "no key": lambda row: {name: value for name, value in row.items() if name != "Campaign"},
     "a day that was not requested": lambda row: {**row, "Date": "2020-01-01"},
 }
+
+
+@record(key="id")
+class Sale:
+    """A sale with its amount."""
+
+    id: str
+    amount: Decimal | None = money("amount", currency="unit")
+
+
+def test_an_amount_without_a_currency_counts_as_a_value_that_could_not_be_read(tmp_path: Path) -> None:
+    """
+    It is delivered, and the run ends with 5: nobody can invoice it. An amount of nothing needs no currency.
+    """
+    rows = [{"id": "1", "amount": "2.50", "unit": "EUR"}, {"id": "2", "amount": "1"}, {"id": "3", "amount": 0}]
+    stream = Stream(name="sales", record=Sale, kind="snapshot", path="/sales", envelope=Envelope(items="data"))
+    shop = Small(folder=tmp_path, streams=[stream], answer=lambda request: {"data": rows})
+
+    report = shop.run()
+
+    assert (report.exit_code, report.total("unread_values"), len(shop.rows("sales"))) == (5, 1, 3)
+    assert any("unit: it is missing or null, and amount has an amount" in note for note in shop.notes)
 
 
 @pytest.mark.parametrize("per_request", [1, 2, 31])

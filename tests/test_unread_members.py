@@ -31,6 +31,7 @@ def a_shop(folder: Path, answer: Any, **stream: Any) -> Small:
 
 
 ONE = [{"id": "1"}]
+GRAPHQL = "the last page has data.sales.pageInfo.hasNextPage, data.sales.pageInfo.endCursor, which nothing reads"
 
 
 @pytest.mark.parametrize(
@@ -41,6 +42,9 @@ ONE = [{"id": "1"}]
         ({"hasMore": True}, "the last page has hasMore, which nothing reads"),
         ({"total": 7}, "the answer states total 7, 1 records came, and nothing reads it"),
         ({"errors": [{"message": "no"}]}, "the answer has errors beside the records, which nothing reads"),
+        ({"data": {"sales": {"nodes": ONE, "pageInfo": {"hasNextPage": True, "endCursor": "x"}}}}, GRAPHQL),
+        ({"data": {"sales": {"nodes": ONE, "totalCount": 7}}}, "the answer states data.sales.totalCount 7, 1 records"),
+        ({"data": {"sales": {"nodes": ONE, "pageInfo": {"hasNextPage": False}}}}, None),
         ({"next": None, "hasMore": False, "total": 1, "errors": []}, None),
         ({"page": 1, "note": "next"}, None),
     ],
@@ -49,7 +53,8 @@ def test_what_may_lead_to_further_records_is_noted_once(body: dict[str, Any], no
     """
     With what to declare; the run ends as it did.
     """
-    shop = a_shop(tmp_path, {"data": ONE, **body}, kind="snapshot")
+    at = "data" if "data" not in body else "data.sales.nodes"
+    shop = a_shop(tmp_path, {"data": ONE, **body}, kind="snapshot", envelope=Envelope(items=at))
 
     report: Any = shop.run()
 

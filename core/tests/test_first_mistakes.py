@@ -3,7 +3,9 @@ Mistakes of a first connector: ``penstock connectors`` and the kit report each w
 """
 
 import gzip
+import io
 import re
+import zipfile
 from datetime import date
 from itertools import count
 from pathlib import Path
@@ -87,6 +89,16 @@ class Imitation(SandboxBase):
 class OfGzip(Imitation):
     def sales(self, request: Any) -> SandboxResponse:
         return SandboxResponse(body=gzip.compress(b"id,price\n1,2\n"))
+
+    routes: ClassVar = {"GET /sales": sales}
+
+
+class OfZip(Imitation):
+    def sales(self, request: Any) -> SandboxResponse:
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w") as archive:
+            archive.writestr("sales.csv", "id,price\n1,2\n")
+        return SandboxResponse(body=packed.getvalue())
 
     routes: ClassVar = {"GET /sales": sales}
 
@@ -333,11 +345,15 @@ def test_a_mistake_is_reported_before_the_first_run(mistake: str) -> None:
             "file is read with envelope=ReportFile(), or downloads=ReportFile() behind a poller",
         ),
         (
+            OfZip,
+            "with HTTP 200, but the body is a zip file, and the envelope of this stream reads JSON; a report file",
+        ),
+        (
             OfData,
             "all 1 records were set aside, the first because $[0].id: the member 'id' is missing; there is data",
         ),
     ],
-    ids=["a gzip body without a report envelope", "records inside of a member"],
+    ids=["a gzip body without a report envelope", "a zip file without one", "records inside of a member"],
 )
 def test_a_mistake_about_the_body_is_reported_by_the_kit(make: Any, message: str, tmp_path: Path) -> None:
     """

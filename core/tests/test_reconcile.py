@@ -65,6 +65,18 @@ def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
             listing.verify()
 
 
+def test_records_with_a_key_that_another_page_had_are_named():
+    """
+    All that the provider states arrived, but keys came twice: the message does not state that records are missing.
+    """
+    listing = PageCounts(what="lines", total=8, fetched=8, distinct=4)
+
+    with pytest.raises(
+        CountMismatchError, match="states 8 records and 8 arrived, 4 of them with the key of a record on"
+    ):
+        listing.verify()
+
+
 def test_without_a_promise_any_number_is_right():
     """
     Where the provider states no total, there is nothing to hold against what arrived.

@@ -266,6 +266,17 @@ def test_a_child_with_days_has_the_kind_of_its_parent() -> None:
     assert broken.reason.startswith("stream visits: kind is 'changes', and that of its parent clicks is 'report'")
 
 
+def test_a_parent_without_a_kind_is_the_only_problem() -> None:
+    """
+    Its child is not asked to have none either.
+    """
+    child = clicks(name="visits", parent=Parent(stream="clicks", columns=("id",)))
+
+    (broken,) = Registry([Acme(clicks(kind=None), child)]).broken()
+
+    assert broken.reason.startswith("stream clicks: kind None does not exist")
+
+
 def test_all_mistakes_are_told_at_once() -> None:
     """
     Those of one stream, and those of the others.

@@ -36,6 +36,7 @@ _ELEMENTS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Dec
 _PLAIN: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
 
 GZIP = b"\x1f\x8b"  # how a gzip file begins
+ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip file begins
 
 
 def _paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
@@ -82,9 +83,10 @@ class Envelope:
     provisional_unless: Mapping[str, Any] = field(factory=dict)
 
     def __call__(self, response: Response) -> Answer:
-        if response.body[:2] == GZIP:
+        if response.body.startswith((GZIP, *ZIP)):
+            packed = "packed with gzip" if response.body.startswith(GZIP) else "a zip file"
             return Answer(
-                problem="the body is packed with gzip, and the envelope of this stream reads JSON; a report file is "
+                problem=f"the body is {packed}, and the envelope of this stream reads JSON; a report file is "
                 "read with envelope=ReportFile(), or downloads=ReportFile() behind a poller"
             )
         return self.read(utf8_body(response), response)

@@ -148,7 +148,8 @@ def money(path: str = "", *, currency: str = "", additive: bool = True, default:
     ``currency`` the currency's, both dotted: ``money("price", currency="currencyCode")``.
 
     The column that reads the currency's member holds the currency; where the class has none, ``<name>_currency`` is
-    added behind the amount. Words that mean null (``null``) do so in both.
+    added behind the amount. Words that mean null (``null``) do so in both. An amount
+    without a currency is delivered, and counts as a value that could not be read.
     """
     more["money"] = {"path": path, "currency": currency}
     return _declared(default, {**more, "additive": additive})

@@ -195,8 +195,8 @@ class ReportFile:
             raise _no_report(first)
         raise BrokenBodyError(
             f"The report{_of(name)} has no header row with {', '.join(map(repr, self.header))} in its first "
-            f"{MOST_LINES_BEFORE_HEADER} lines; it begins: {clip(first, 200)!r}. Correct header or delimiter of the "
-            "ReportFile, or the provider has renamed its columns."
+            f"{MOST_LINES_BEFORE_HEADER} lines; it begins: {clip(first, 200)!r}. Correct header, delimiter or encoding "
+            "of the ReportFile, or the provider has renamed its columns."
         )
 
 

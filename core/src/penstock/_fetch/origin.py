@@ -76,7 +76,8 @@ class Boundary:
             )
         return ForeignOriginError(
             f"{brief(request)} leads to {origin}, but credentials go to {' and '.join(sorted(self.trusted))} only: "
-            "nothing was sent there. If the provider moved, set base_url to its new address."
+            "nothing was sent there. If the provider moved, set base_url to its new address; if it grants tokens or "
+            'serves its API at a second host, the connector names the key of that host, origins=("login_url",).'
         )
 
     def check_peer(self, origin: str, peer: str, request: Request) -> None:

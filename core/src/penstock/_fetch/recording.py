@@ -31,7 +31,7 @@ from penstock._fetch.masking import Fields, Masking, replaced_json, text_of
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._util.files import write_json
 from penstock.connector import OpenFor, Stream, keys_of
-from penstock.envelope import GZIP, utf8_body
+from penstock.envelope import GZIP, ZIP, utf8_body
 from penstock.errors import BrokenBodyError, SinkError, UsageError
 from penstock.model import Request, Response
 from penstock.protocols import Refuse
@@ -49,7 +49,7 @@ _CREDENTIALS = frozenset(  # headers
         *("x-api-key", "x-session-id", "x-session-token", "x-amz-security-token"),
     }
 )
-_PACKED = (GZIP, b"PK\x03\x04", b"PK\x05\x06")
+_PACKED = (GZIP, *ZIP)
 _BLOCK = 1 << 20
 MOST_HELD_BYTES = 256 << 20  # of answers without records, in memory until the end of the run
 SHORTEST_GRANT = 8  # letters: shorter values in the query of a download, such as a version, occur elsewhere by chance

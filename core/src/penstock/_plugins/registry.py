@@ -442,7 +442,11 @@ def describe_error(error: BaseException) -> str:
 
 def _advice(plugin: Plugin, reasons: Sequence[str]) -> str:
     """The reasons why a plugin is not used, and what its author and its users can do."""
-    listed = f"{reasons[0]}. " if len(reasons) == 1 else "".join(f"\n  - {reason}" for reason in reasons) + "\n"
+    listed = (
+        f"{reasons[0].rstrip('.')}{'' if reasons[0].endswith('?') else '.'} "
+        if len(reasons) == 1
+        else "".join(f"\n  - {reason}" for reason in reasons) + "\n"
+    )
     return (
         f"{plugin} is broken: {listed}If you wrote it, correct that (`penstock connectors --debug` shows all details). "
         f"Otherwise install another version of {plugin.distribution} and report the fault to its publisher."

@@ -318,7 +318,7 @@ def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
     if stream.parent is not None and stream.parent.stream in others:
         parent = others[stream.parent.stream]
         theirs = parent.account
-        if "snapshot" not in (stream.kind, parent.kind) and stream.kind != parent.kind:
+        if "snapshot" not in (stream.kind, parent.kind) and stream.kind != parent.kind and parent.kind in KINDS:
             yield (
                 f"kind is {stream.kind!r}, and that of its parent {parent.name} is {parent.kind!r}; a child with days "
                 f"is requested by its parent's rows of the same days, so write {parent.kind!r}"

@@ -12,11 +12,13 @@ from attrs import define, evolve, field
 
 from penstock._decode import Compiled, Decoded, Occurrences, SeenKeys, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
+from penstock._decode.page import values_of
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
 from penstock._read.reconcile import PartitionCounts, as_broken_page, check_rejected
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
+from penstock.records import Column
 from penstock.sinks import Target, Writer
 
 HELD_RECORDS = 20_000
@@ -266,10 +268,22 @@ class Loader:
 
     def _write(self, partition: Partition, batch: Batch) -> None:
         loaded, batch = self.partitions[partition], self._hooked(batch)
-        loaded.counts.add(rows=len(batch), repeated=0, rejected=(), sums=sums(batch))
+        totals = sums(batch)
+        loaded.counts.add(rows=len(batch), repeated=0, rejected=(), sums=totals)
+        for column in batch.layout.columns:
+            if column.unit_of and totals.get(f"{column.name}[]"):
+                self._count_without_currency(loaded, batch, column)
         self.dependencies.see(self.planned, partition, batch)
         if loaded.writer is not None and len(batch):
             loaded.writer.write(batch)
+
+    def _count_without_currency(self, loaded: LoadedPartition, batch: Batch, amount: Column) -> None:
+        """Count the amounts without a currency as values that could not be read: nobody can invoice them."""
+        pairs = zip(values_of(batch.rows, amount.name), values_of(batch.rows, amount.unit_of), strict=True)
+        loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
+        member = next((one.member for one in batch.layout.columns if one.name == amount.unit_of), None)
+        reason = f"it is missing or null, and {amount.name} has an amount"
+        self.on_unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _hooked(self, batch: Batch) -> Batch:
         for hook in self.hooks:

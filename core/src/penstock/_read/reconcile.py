@@ -129,11 +129,18 @@ class PageCounts:
 
     def verify(self) -> None:
         """Raises CountMismatchError if the counts differ from those that the provider states."""
-        if self.total is not None and self.distinct != self.total:
-            raise CountMismatchError(
-                f"{self.what}: the provider states {self.total} records and {self.distinct} arrived; "
-                "nothing was replaced"
+        if self.total is None or self.distinct == self.total:
+            return
+        arrived, cause = self.distinct, ""
+        if self.fetched > self.distinct:
+            arrived = self.fetched
+            cause = (
+                f", {self.fetched - self.distinct} of them with the key of a record on an earlier page. The data "
+                "changed while its pages were read, or the key of the stream does not identify a record"
             )
+        raise CountMismatchError(
+            f"{self.what}: the provider states {self.total} records and {arrived} arrived{cause}; nothing was replaced"
+        )
 
 
 @define(eq=False, repr=False)

@@ -16,7 +16,9 @@ LISTINGS = 5
 
 _LARGEST = 1 << 20  # bytes of a body that is read
 
-_NEXT = frozenset({"next", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "nextlink", "nexturl", "cursor"})
+_NEXT = frozenset(
+    {"endcursor", "next", "nextpage", "nextcursor", "nexttoken", "nextpagetoken", "nextlink", "nexturl", "cursor"}
+)
 _MORE = frozenset({"hasmore", "hasnext", "hasnextpage", "more", "moreresults"})
 _TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalrecords", "recordcount"})
 _AROUND = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
@@ -35,6 +37,8 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page) -> str:
     read = {*envelope.items, *envelope.total, *envelope.pages, *envelope.head, *envelope.provisional_unless}
     read |= {value for value in _options(paginator) if isinstance(value, str)}
     found = dict(_stated(members))
+    for path in envelope.items:
+        found |= _beside(members, path)
     unread = [path for path in found if path not in read and path.partition(".")[0] not in read]
     leads = [path for path in unread if _folded(path) in _NEXT | _MORE]
     totals = [path for path in unread if _folded(path) in _TOTAL and _exceeds(found[path], page.listed)]
@@ -56,6 +60,19 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page) -> str:
             "declare a judge: judge=graphql_judge for GraphQL"
         )
     return "; ".join(notes)
+
+
+def _beside(members: Mapping[str, Any], path: str) -> dict[str, Any]:
+    """The members that state something in the objects around the items, such as ``data.orders.pageInfo``."""
+    found: dict[str, Any] = {}
+    at = ""
+    for name in path.split(".")[:-1]:
+        inner = members.get(name)
+        if not isinstance(inner, dict):
+            break
+        members, at = inner, f"{at}{name}."
+        found |= {f"{at}{stated}": value for stated, value in _stated(members)}
+    return found
 
 
 def _options(paginator: Any) -> Iterator[Any]:
