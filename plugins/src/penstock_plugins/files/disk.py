@@ -9,6 +9,7 @@ import time
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
@@ -31,6 +32,7 @@ _UNUSABLE = {
 }
 
 
+@lru_cache(10_000)
 def file_name(text: str) -> str:
     """
     ``text`` as one file name: percent-encoded but for letters, digits and ``_ . - ~``, never starting with a dot,
@@ -39,6 +41,7 @@ def file_name(text: str) -> str:
     return _bounded(_encoded(text), text)
 
 
+@lru_cache(10_000)
 def pair_name(column: str, value: str) -> str:
     """
     ``by_column=value`` as the name of a directory, each encoded as :func:`file_name` does.
@@ -96,15 +99,16 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def make_directories(path: Path, mode: int = 0o777, unsynced: dict[Path, None] | None = None) -> None:
+def make_directories(path: Path, mode: int = 0o777, unsynced: dict[Path, None] | None = None) -> bool:
     """
     Make ``path`` and its missing parents, durably, unless ``unsynced`` is given: the directories that are to be synced
-    are then added to it. Raises TargetError if that is not possible.
+    are then added to it. Returns whether ``path`` was missing. Raises TargetError if that is not possible.
     """
     missing: list[Path] = []
-    while not path.is_dir():
-        missing.append(path)
-        path = path.parent
+    directory = path
+    while not directory.is_dir():
+        missing.append(directory)
+        directory = directory.parent
     for directory in reversed(missing):
         try:
             directory.mkdir(mode=mode, exist_ok=True)
@@ -114,6 +118,7 @@ def make_directories(path: Path, mode: int = 0o777, unsynced: dict[Path, None] |
             sync_directory(directory.parent)
         else:
             unsynced[directory.parent] = None
+    return bool(missing)
 
 
 def replace_text(path: Path, content: bytes) -> None:
@@ -275,9 +280,13 @@ def _held(what: str, holder: str) -> LockHeldError:
     )
 
 
+HELD_BYTES = 1 << 16  # of a file that is not created yet: most partitions are smaller, and are written at once
+
+
 class Draft:
     """
-    A file while it is written, at a place that readers do not read. It is created with its first bytes.
+    A file while it is written, at a place that readers do not read. It is created when it has more bytes than are held
+    in memory, or is finished.
 
     ``compress`` makes it a gzip file (without a time stamp: equal rows, equal bytes).
     """
@@ -287,38 +296,45 @@ class Draft:
         self.size = 0
         self._gzip = zlib.compressobj(wbits=31) if compress else None
         self._crc = 0
+        self._begun = False
+        self._held: list[bytes] = []  # bytes that are not in the file yet
         self._file: BinaryIO | None = None
 
     def write(self, content: bytes) -> None:
         if content:
             self.begin()
-            self._write(content)
-
-    def begin(self) -> None:
-        """Create the file, if it does not exist."""
-        if self._file is None:
-            with file_errors(self.path):
-                self._file = self.path.open("xb", buffering=0)
-
-    def _write(self, content: bytes) -> None:
-        with file_errors(self.path):
             self._put(self._gzip.compress(content) if self._gzip else content)
 
+    def begin(self) -> None:
+        """Let there be a file, even if nothing is written."""
+        self._begun = True
+
     def _put(self, content: bytes) -> None:
-        assert self._file is not None
-        view = memoryview(content)
-        while view:
-            view = view[self._file.write(view) :]
         self._crc = zlib.crc32(content, self._crc)
         self.size += len(content)
+        self._held.append(content)
+        if self._file is not None or self.size > HELD_BYTES:
+            self._write_held()
+
+    def _write_held(self) -> None:
+        with file_errors(self.path):
+            if self._file is None:
+                self._file = self.path.open("xb", buffering=0)
+            for content in self._held:
+                view = memoryview(content)
+                while view:
+                    view = view[self._file.write(view) :]
+        self._held.clear()
 
     def finish(self) -> bool:
         """Make the file durable. False if nothing was written, so that there is no file."""
-        if self._file is None:
+        if not self._begun:
             return False
+        if self._gzip is not None:
+            self._put(self._gzip.flush())
+        self._write_held()
+        assert self._file is not None
         with file_errors(self.path):
-            if self._gzip is not None:
-                self._put(self._gzip.flush())
             os.fsync(self._file.fileno())
             self._file.close()
         return True

@@ -34,6 +34,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import date
+from itertools import count
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO, ClassVar, cast
@@ -192,6 +193,7 @@ class _Commit:
     recorded: LedgerEntry
     entry: LedgerEntry  # as committed
     intended: LedgerEntry | None = None
+    version: int = 0  # of the ledger row with the intent
     error: Exception | None = None
 
 
@@ -210,8 +212,10 @@ class FileTarget:
         self.compress = sink.compress
         self._lock = lock
         self._drafts = sink.directory / STATE / "staged" / file_name(source)
+        self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
         self._claimed: dict[str, Layout] = {}
+        self._emptied: set[Path] = set()  # directories from which a file was removed
         self._changed: set[str] = set()  # directories of streams in which a file came or went
         self._begun: set[Partition] = set()  # accounts of changes streams that this run writes
 
@@ -445,9 +449,15 @@ class FileTarget:
     # --- drafts and renames -----------------------------------------------------------------------------------------
 
     def draft(self, layout: Layout, *, compress: bool) -> RecordDraft:
-        with file_errors(self._drafts):
-            make_directories(self._drafts, mode=0o700)
-        return RecordDraft(self._drafts / token_hex(8), self.codec.encoder(layout), compress=compress)
+        return RecordDraft(self._draft_path(), self.codec.encoder(layout), compress=compress)
+
+    def _draft_path(self) -> Path:
+        if self._begun_drafts is None:
+            with file_errors(self._drafts):
+                make_directories(self._drafts, mode=0o700)
+            self._begun_drafts = f"{self._drafts}/{token_hex(8)}-", count(1)
+        prefix, numbers = self._begun_drafts
+        return Path(f"{prefix}{next(numbers)}")
 
     def _file(self, place: str, draft: RecordDraft | Draft) -> LedgerFile:
         """A finished draft and its final place; without rows there is no file."""
@@ -456,22 +466,25 @@ class FileTarget:
         staged = draft.path.relative_to(self.directory).as_posix()
         return LedgerFile(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
 
-    def _with_others(self, files: Sequence[LedgerFile]) -> list[LedgerFile]:
-        """The files, and for each the file of the other setting of ``gzip``, which must be removed."""
-        others = [self._other(file.path) for file in files]
-        return [*files, *(LedgerFile(path=other) for other in others if os.path.lexists(self.directory / other))]
-
-    def _make_way(self, files: Sequence[LedgerFile], unsynced: dict[Path, None]) -> None:
-        """Raises TargetError, before the intent is recorded, if a directory is at the place of a file."""
+    def _make_way(self, files: Sequence[LedgerFile], unsynced: dict[Path, None]) -> list[LedgerFile]:
+        """
+        The files, and for each the file of the other setting of ``gzip``, which must be removed. Their directories are
+        made. Raises TargetError, before the intent is recorded, if a directory is at the place of a file.
+        """
+        found = list(files)
         for file in files:
             path = self.directory / file.path
             with file_errors(path):
+                if file.size is not None and make_directories(path.parent, unsynced=unsynced):
+                    continue  # nothing is in a new directory
+                other = self._other(file.path)
+                if os.path.lexists(self.directory / other):
+                    found.append(LedgerFile(path=other))
                 if path.is_dir():
                     raise TargetError(
                         f"{path} is a directory, and a file must go there. Move it away, or name another target."
                     )
-                if file.size is not None:
-                    make_directories(path.parent, unsynced=unsynced)
+        return found
 
     def _put(self, files: Sequence[LedgerFile], unsynced: dict[Path, None]) -> None:
         """
@@ -480,27 +493,40 @@ class FileTarget:
         """
         for file in files:
             path = self.directory / file.path
+            stream = file.path.split("/")[1]
             with file_errors(path):
                 if file.size is None:
                     if path.exists():
                         path.unlink()
                         unsynced[path.parent] = None
-                        self._changed.add(file.path.split("/")[1])
-                elif file.staged is not None and (self.directory / file.staged).exists():
-                    make_directories(path.parent, unsynced=unsynced)
-                    if not path.exists():
-                        self._changed.add(file.path.split("/")[1])
-                    move(self.directory / file.staged, path)
+                        self._changed.add(stream)
+                        self._emptied.add(path.parent)
+                elif file.staged is not None:
+                    if stream not in self._changed and not path.exists():
+                        self._changed.add(stream)
+                    self._move(self.directory / file.staged, path, unsynced)
                     unsynced[path.parent] = None
             fault_point("file.renamed")
+
+    @staticmethod
+    def _move(staged: Path, path: Path, unsynced: dict[Path, None]) -> None:
+        """Move a staged file to its place, where a former run did not do it."""
+        try:
+            move(staged, path)
+        except FileNotFoundError:
+            if staged.exists():
+                make_directories(path.parent, unsynced=unsynced)
+                move(staged, path)
 
     def _sync(self, unsynced: dict[Path, None]) -> None:
         """Make the names in these directories durable, and remove those of partitions that have become empty."""
         for directory in unsynced:
             with file_errors(directory):
                 sync_directory(directory)
-                with suppress(OSError):
-                    directory.rmdir()
+                if directory in self._emptied:
+                    self._emptied.discard(directory)
+                    with suppress(OSError):
+                        directory.rmdir()
 
     # --- commit -----------------------------------------------------------------------------------------------------
 
@@ -521,16 +547,17 @@ class FileTarget:
             entry = writer.fitting(entry)
             if writer.merged:
                 return _Commit(recorded=self._staged_day(entry, writer.drafts), entry=entry)
-            former = self.ledger.entry(self.source, entry.partition)
+            former = entry.replaces  # as planned; if it is another one by now, the intent is refused
+            if former is None and entry.version:
+                former = self.ledger.entry(self.source, entry.partition)
             files = [self._file(self._place(stream, entry.partition), one) for stream, one in writer.drafts.items()]
-            files = self._with_others(files)
+            files = self._make_way(files, unsynced)
             files += self._kept(former.files if former is not None else (), files)
-            self._make_way(files, unsynced)
         except Exception as error:
             return _Commit(recorded=entry, entry=entry, error=error)
         fault_point("files.staged")
         intended = evolve(entry, state="intended", files=tuple(files))
-        return _Commit(recorded=intended, entry=entry, intended=evolve(intended, version=entry.version + 1))
+        return _Commit(recorded=intended, entry=entry, intended=intended, version=entry.version + 1)
 
     def _record(self, group: "Sequence[_Commit]") -> None:
         """Record the intents, and the days of changes, in one transaction; if it fails, one by one."""
@@ -564,12 +591,13 @@ class FileTarget:
         for one in filter(_is_good, group):
             assert one.intended is not None
             fault_point("files.intended")
+            files = one.intended.files
             try:
-                self._put(one.intended.files, unsynced)
+                self._put(files, unsynced)
             except Exception as error:
                 one.error = error
-            settled = tuple(evolve(file, staged=None) for file in one.intended.files)
-            one.recorded = evolve(one.intended, state="delivered", files=settled)
+            settled = tuple(LedgerFile(path=one.path, size=one.size, checksum=one.checksum) for one in files)
+            one.recorded = evolve(one.intended, state="delivered", files=settled, version=one.version)
         self._sync(unsynced)
         for _ in filter(_is_good, group):
             fault_point("files.in_place")
@@ -598,14 +626,12 @@ class FileTarget:
         try:
             if any(entry.files for entry in entries):
                 self._merge_into(drafts, account, layouts, entries)
-            files = self._with_others(
-                [self._file(self._place(stream, account), draft) for stream, draft in drafts.items()]
-            )
+            files = [self._file(self._place(stream, account), draft) for stream, draft in drafts.items()]
             if not files:  # days without a record: the account's files stay as they are
                 self.ledger.deliver_merge(known, partitions)
                 return
+            files = self._make_way(files, unsynced)
             files += self._kept(known.files, files)
-            self._make_way(files, unsynced)
             fault_point("merge.written")
             meant = evolve(known, meant=tuple(files))
             self.ledger.intend_merge(meant)
@@ -693,9 +719,7 @@ class FileTarget:
                     continue
                 fault_point("files.staged")
                 intended = evolve(entry, state="intended", files=files)
-                group.append(
-                    _Commit(recorded=intended, entry=entry, intended=evolve(intended, version=entry.version + 1))
-                )
+                group.append(_Commit(recorded=intended, entry=entry, intended=intended, version=entry.version + 1))
             self._all_at_once(group)
             self._deliver([one for one in group if one.intended is not None], unsynced)
             for one in group:
@@ -751,9 +775,7 @@ class FileTarget:
 
     def _rewritten(self, path: Path, erasure: Erasure) -> tuple[int, Draft | None]:
         """The number of records of a file that lose a value, and a draft of it without these; None where none does."""
-        with file_errors(self._drafts):
-            make_directories(self._drafts, mode=0o700)
-        draft = Draft(self._drafts / token_hex(8), compress=path.suffix == ".gz")
+        draft = Draft(self._draft_path(), compress=path.suffix == ".gz")
         lost = 0
         try:
             with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
@@ -794,7 +816,7 @@ class FileTarget:
         if self._can_be_put(entry.files):
             # An intent that cannot be completed affects its partition only, which is read again.
             with suppress(SinkError, TargetError):
-                self._deliver([_Commit(recorded=entry, entry=entry, intended=entry)], {})
+                self._deliver([_Commit(recorded=entry, entry=entry, intended=entry, version=entry.version)], {})
             return
         former = self.ledger.take_back(self.source, entry.partition)
         if former is not None and not all(self._is(file.path, file) for file in former.files):
