@@ -49,6 +49,7 @@ class Delivery:
     _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
     _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
+    _waiting: tuple[int, int] = field(default=(0, 0), init=False)  # partitions of the group, and their rows
     _measures: Measures = field(init=False)
 
     @_measures.default
@@ -68,7 +69,7 @@ class Delivery:
 
     def flush(self) -> None:
         """Commit the slices that wait for others. Called when the run would wait, and at its end."""
-        group, self._group = self._group, []
+        group, self._group, self._waiting = self._group, [], (0, 0)
         committed = self._commit([(result, partition) for result in group for partition in result.partitions])
         for result in group:
             if any(result is one for one in committed):
@@ -169,8 +170,8 @@ class Delivery:
         rows = sum(one.counts.rows for one in result.partitions.values())
         if rows <= GROUP_ROWS and not result.undated and isinstance(self.target, Grouping):
             self._group.append(result)
-            waiting = [loaded.counts.rows for one in self._group for loaded in one.partitions.values()]
-            if len(waiting) >= GROUP_PARTITIONS or sum(waiting) > GROUP_ROWS:
+            self._waiting = (self._waiting[0] + len(result.partitions), self._waiting[1] + rows)
+            if self._waiting[0] >= GROUP_PARTITIONS or self._waiting[1] > GROUP_ROWS:
                 self.flush()
             return
         self.flush()

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from datetime import date, datetime, timedelta
 from decimal import Decimal
+from functools import cache
 from operator import attrgetter
 from typing import Any, ClassVar, Protocol
 
@@ -110,6 +111,8 @@ _FACTS = (
     *("repeated", "truncated", "read_by", "sums", "derived_rows", "files", "error", "attempts"),
 )
 _HERE = "source = ? and stream = ? and partition = ?"
+# Of an intent's row, where nothing was delivered before.
+_NOTHING = facts_of(LedgerEntry(source="", partition=Partition(""), state="intended", run_id=""))
 
 
 @frozen(kw_only=True)
@@ -323,24 +326,30 @@ class SqlLedger:
         See :meth:`penstock.sinks.Ledger.deliver`. An intent is kept beside the former delivery, so that
         :meth:`take_back` can return to it.
         """
+        self.deliver_all([entry])
+
+    def deliver_all(self, entries: Sequence[LedgerEntry]) -> None:
+        """Deliver all entries in one transaction, or none of them. Raises SinkError as :meth:`deliver` does."""
+        with self._transaction():
+            for entry in entries:
+                self._deliver(entry)
+            self._store_rejected([entry for entry in entries if entry.state != "intended"])
+
+    def _deliver(self, entry: LedgerEntry) -> None:
         facts = facts_of(entry)
         if entry.state == "intended":
             rejected = [rejected_texts(one) for one in entry.rejected_records]
             changes: dict[str, Any] = {"intent": json_text({"entry": facts, "rejected": rejected})}
-            nothing = LedgerEntry(source=entry.source, partition=entry.partition, state="intended", run_id="")
-            first = {**facts_of(nothing), **changes}  # of a partition without a row
+            first = {**_NOTHING, **changes}  # of a partition without a row
         else:
             first = changes = {**facts, "intent": None}
-        with self._transaction():
-            if self.compares and entry.kind == "report" and entry.state == "delivered" and entry.version:
-                self._compare(entry)
-            if not self._put(entry, changes, first):
-                raise SinkError(
-                    f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
-                    "run or `penstock forget`. What is there stays; run again."
-                )
-            if entry.state != "intended":
-                self._store_rejected(entry)
+        if self.compares and entry.kind == "report" and entry.state == "delivered" and entry.version:
+            self._compare(entry)
+        if not self._put(entry, changes, first):
+            raise SinkError(
+                f"{entry.source} {entry.partition} changed in the ledger since this run planned it, by another "
+                "run or `penstock forget`. What is there stays; run again."
+            )
 
     def _compare(self, entry: LedgerEntry) -> None:
         """Record what the entry changes against the delivery it is to replace."""
@@ -415,34 +424,29 @@ class SqlLedger:
     ) -> tuple[str, list[Any]]:
         key = (entry.source, entry.partition.stream, entry.partition.text)
         if entry.version:
-            return (
-                f"update {{t}}partitions set {', '.join(f'{name} = ?' for name in changes)}, version = ? "
-                f"where {_HERE} and version = ?",
-                [*changes.values(), entry.version + 1, *key, entry.version],
-            )
-        return (  # a row of version 0 holds failures only
-            f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
-            f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update "
-            f"set {', '.join(f'{name} = excluded.{name}' for name in changes)}, version = excluded.version "
-            "where {t}partitions.version = ?",
-            [*key, 1, *first.values(), 0],
-        )
+            return _update_sql(tuple(changes)), [*changes.values(), entry.version + 1, *key, entry.version]
+        return _insert_sql(tuple(first), tuple(changes)), [*key, 1, *first.values(), 0]
 
-    def _store_rejected(self, entry: LedgerEntry) -> None:
-        key = (entry.source, entry.partition.stream, entry.partition.text)
-        self._drop_rejected(entry)
-        for number, one in enumerate(entry.rejected_records):
-            texts = rejected_texts(one)
-            self._sql(
-                "insert into {t}rejected (source, stream, partition, number, of_stream, path, reason, raw) "
-                "values (?, ?, ?, ?, ?, ?, ?, ?)",
-                *(*key, number, texts["stream"], texts["path"], texts["reason"], texts["raw"]),
-            )
+    def _store_rejected(self, entries: Sequence[LedgerEntry]) -> None:
+        self._drop_rejected(entries)
+        for entry in entries:
+            key = (entry.source, entry.partition.stream, entry.partition.text)
+            for number, one in enumerate(entry.rejected_records):
+                texts = rejected_texts(one)
+                self._sql(
+                    "insert into {t}rejected (source, stream, partition, number, of_stream, path, reason, raw) "
+                    "values (?, ?, ?, ?, ?, ?, ?, ?)",
+                    *(*key, number, texts["stream"], texts["path"], texts["reason"], texts["raw"]),
+                )
 
-    def _drop_rejected(self, entry: LedgerEntry) -> None:
-        """The records that the former reading set aside."""
-        key = (entry.source, entry.partition.stream, entry.partition.text)
-        self._sql(f"delete from {{t}}rejected where {_HERE}", *key)
+    def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:
+        """The records that the former readings set aside, by one statement for each stream."""
+        by_stream: dict[tuple[str, str], list[str]] = {}
+        for entry in entries:
+            by_stream.setdefault((entry.source, entry.partition.stream), []).append(entry.partition.text)
+        for of, texts in by_stream.items():
+            where = f"source = ? and stream = ? and partition {self.in_texts}"
+            self._sql(f"delete from {{t}}rejected where {where}", *of, json_text(texts))
 
     def take_back(self, source: str, partition: Partition) -> LedgerEntry | None:
         """Drop an intent whose files are lost; the former delivery (None: there was none) counts again."""
@@ -606,6 +610,25 @@ class SqlLedger:
             )
             for run_id, started_at, finished_at, exit_code, report in rows
         )
+
+
+@cache
+def _update_sql(changes: tuple[str, ...]) -> str:
+    return (
+        f"update {{t}}partitions set {', '.join(f'{name} = ?' for name in changes)}, version = ? "
+        f"where {_HERE} and version = ?"
+    )
+
+
+@cache
+def _insert_sql(first: tuple[str, ...], changes: tuple[str, ...]) -> str:
+    """A row of version 0 holds failures only: it is changed; any other row is left."""
+    return (
+        f"insert into {{t}}partitions (source, stream, partition, version, {', '.join(first)}) "
+        f"values ({', '.join('?' * (4 + len(first)))}) on conflict (source, stream, partition) do update "
+        f"set {', '.join(f'{name} = excluded.{name}' for name in changes)}, version = excluded.version "
+        "where {t}partitions.version = ?"
+    )
 
 
 def _report_text(report: Mapping[str, Any]) -> str:

@@ -61,12 +61,6 @@ class FileLedger(SqliteLedger):
         found = self._entries(f"source = ? and {UNSETTLED}", source)
         return [entry for entry in found if stream in (None, entry.partition.stream)]
 
-    def deliver_all(self, entries: Sequence[LedgerEntry]) -> None:
-        """Deliver all entries in one transaction, or none of them. Raises SinkError as :meth:`deliver` does."""
-        with self._transaction():
-            for entry in entries:
-                self.deliver(entry)
-
     # --- places -----------------------------------------------------------------------------------------------------
 
     def places(self, source: str, stream: str, directory: str, limit: int) -> list[str]:

@@ -329,7 +329,7 @@ class PostgresLedger(SqlLedger):
             raise self._database.pooled()
         return bool(row)
 
-    def _drop_rejected(self, entry: LedgerEntry) -> None:
+    def _drop_rejected(self, entries: Sequence[LedgerEntry]) -> None:
         """:meth:`_put` did."""
 
     def _migrate(self, found: int) -> None:
