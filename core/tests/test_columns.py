@@ -311,6 +311,22 @@ def test_options_that_do_not_fit_are_refused(annotation: Any, options: Any, prob
         record()(made)
 
 
+@pytest.mark.parametrize(
+    ("annotation", "remedy"),
+    [
+        (float, "float is no column type; write Decimal, which is exact"),
+        (list[str] | None, r"list\[str\] is no column type; write Json"),
+        (int | str, r"int \| str is no column type; write one of str, int, Decimal"),
+    ],
+)
+def test_a_type_that_is_none_of_a_column_is_refused_with_the_remedy(annotation: Any, remedy: str) -> None:
+    """
+    A float would lose digits of money, and a union has no one form.
+    """
+    with pytest.raises(TypeError, match=rf"Wrong\.odd: {remedy}"):
+        record()(type("Wrong", (), {"__annotations__": {"odd": annotation}}))
+
+
 def test_a_column_named_as_the_type_of_its_annotation() -> None:
     """
     Python takes the name for the column itself; the message names the shadowing and both remedies.

@@ -1,6 +1,7 @@
 """Plugins: found, listed, broken ones harmless, names that two claim used by nobody."""
 
 import importlib
+import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -148,9 +149,32 @@ def test_a_failing_wrapper_is_named() -> None:
     """
     (broken,) = Registry([BrokenWrapper(), Sound()]).broken()
 
-    assert broken.reason == (
-        "penstock_sources failed: RuntimeError: wrapped too tight (the hook is wrapped by BrokenWrapper)"
+    reason = re.sub(r", line \d+", "", broken.reason)
+    assert reason == (
+        "penstock_sources failed: RuntimeError: wrapped too tight (the hook is wrapped by BrokenWrapper) "
+        "(test_registry.py)"
     )
+
+
+class Unimportable:
+    """Every hook needs the same module."""
+
+    @penstock.hookimpl
+    def penstock_sources(self) -> list[Connector]:
+        raise ImportError("no module here")
+
+    @penstock.hookimpl
+    def penstock_sandboxes(self) -> list[Any]:
+        raise ImportError("no module here")
+
+
+def test_an_error_that_all_hooks_have_is_listed_once_with_its_place() -> None:
+    """
+    A module that cannot be imported fails in each of them.
+    """
+    (broken,) = Registry([Unimportable()]).broken()
+
+    assert re.search(r"failed: ImportError: no module here \(test_registry.py, line \d+\)$", broken.reason)
 
 
 def test_a_plugin_that_is_refused_leaves_none_of_its_hooks() -> None:
@@ -355,7 +379,7 @@ def test_an_import_that_ends_the_process_is_a_broken_plugin(tmp_path: Path, monk
 
     (reason,) = [one.reason for one in Registry().broken() if one.plugin.distribution == "plugin-ends"]
 
-    assert reason == "it cannot be imported: SystemExit: 3"
+    assert reason == "it cannot be imported: SystemExit: 3 (plugin_exits.py, line 2)"
     points.write_text("[penstock]\nends = plugin_pressed\n")
     importlib.invalidate_caches()
     with pytest.raises(KeyboardInterrupt):

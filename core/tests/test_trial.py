@@ -1,7 +1,7 @@
 """Functions that a connector declares: each is called once with the sandbox's settings, and its result is checked."""
 
 from collections.abc import Iterable, Mapping
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Sour
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.model import Request, Response, Slice
-from penstock.protocols import Ready, Unsigned, checked_state, named
+from penstock.protocols import Grant, Ready, Unsigned, checked_state, named
 from penstock.records import added, record
 from penstock.report_files import ReportFile
 from penstock.testing.exchange import a_response
@@ -167,6 +167,57 @@ def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], outp
 
     assert registry.broken() == ()
     assert any(problem.startswith("stream clicks: ") and output in problem for problem in problems_of(registry, "acme"))
+
+
+@pytest.mark.parametrize(
+    ("stream", "output"),
+    [
+        ({"poller": lambda settings: 1}, "poller is int (1) without handle, poll, state, lost; see "),
+        ({"paginator": lambda settings: None}, ") returned nothing; write return, and the paginator"),
+        ({"paginator": lambda settings: named("pager")}, "no paginator named 'pager' is installed"),
+        ({"envelope": lambda settings: settings.items}, "envelope failed with AttributeError: 'AcmeSettings' object "),
+        ({"judge": lambda response, answer: "ok"}, ") returned str; write return None, which leaves the decision to "),
+        ({"earliest": lambda today: 90}, ") returned int; write return today - timedelta(...)"),
+        (
+            {"accounts": lambda settings: settings.accounts},
+            "accounts failed with AttributeError: 'AcmeSettings' object",
+        ),
+    ],
+)
+def test_what_other_functions_return_is_checked(stream: dict[str, Any], output: str) -> None:
+    """
+    Components, verdicts, days and accounts; a function that fails does not end the listing.
+    """
+    assert any(output in problem for problem in problems_of(acme(**stream), "acme"))
+
+
+class NotFrozen(Unsigned):
+    key: str
+
+
+@frozen
+class Forgetful(Unsigned):
+    """Forgets to return the request that it signed."""
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        request.with_headers(("x-key", "1"))
+        return None  # type: ignore[return-value]
+
+
+@pytest.mark.parametrize(
+    ("authenticator", "output"),
+    [
+        (lambda settings: NotFrozen(key="1"), "; put @frozen(kw_only=True) above the class that extends Unsigned"),
+        (lambda settings: Forgetful(), "sign of Forgetful returned nothing; write return request.with_headers(...)"),
+        (Forgetful, "authenticator is the class Forgetful; write a function, such as authenticator=lambda settings: F"),
+    ],
+)
+def test_an_authenticator_that_cannot_sign_is_named(authenticator: Any, output: str) -> None:
+    """
+    A class without its decorator, a result that was forgotten, a class in place of a function.
+    """
+    (problem,) = problems_of(acme(fields={"authenticator": authenticator}), "acme")
+    assert output in problem
 
 
 @record()

@@ -320,7 +320,10 @@ def _columns(cls: type, rule: Callable[[str], str], null: tuple[str, ...], numbe
         member, path = about.pop("member", None) or rule(attribute.name), about.pop("path", None)
         bare = _bare(hints[attribute.name])
         if bare not in _TYPES:
-            raise TypeError(f"{at}: {hints[attribute.name]!r} is no column type")
+            better = {float: "Decimal, which is exact", dict: "Json", list: "Json"}.get(get_origin(bare) or bare)
+            names = "str, int, Decimal, bool, date, datetime and Json, each also with | None"
+            found = bare.__name__ if isinstance(bare, type) else bare
+            raise TypeError(f"{at}: {found} is no column type; write {better or f'one of {names}'}")
         type_ = _TYPES[bare]
         if null and type_ not in ("text", "json") and not is_added:
             about["null"] = about.get("null") or null
@@ -419,8 +422,8 @@ def _checked(cls: type, columns: list[Column]) -> tuple[Column, ...]:
 
 def _bare(annotation: Any) -> Any:
     if get_origin(annotation) in (types.UnionType, typing.Union):
-        (only,) = (part for part in get_args(annotation) if part is not type(None))
-        return only
+        parts = [part for part in get_args(annotation) if part is not type(None)]
+        return parts[0] if len(parts) == 1 else annotation
     return annotation
 
 

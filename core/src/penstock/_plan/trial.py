@@ -6,6 +6,7 @@ a wrong result would otherwise appear in the first run.
 """
 
 import inspect
+import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, date, datetime, time, timedelta
 from types import FunctionType
@@ -15,11 +16,13 @@ from attrs import evolve
 
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
-from penstock._plugins.registry import Broken, Registry, describe_error
+from penstock._plugins.registry import Broken, Registry, describe_error, place_in_plugin
+from penstock._plugins.validation import COMPONENTS, problems_in_component
 from penstock.connector import Parent, Stream, place_of
 from penstock.errors import ConfigError, PenstockError
-from penstock.model import Request, Response, Slice
-from penstock.protocols import Named, Unsigned, checked_state
+from penstock.model import Answer, Request, Response, Slice
+from penstock.protocols import Accept, Grant, Named, Refuse, Retry, Skip, Unsigned, checked_state
+from penstock.redact import Secret
 
 # Nothing answers there. A function that sends a request, against the rules, fails at once.
 NOWHERE = "http://127.0.0.1:9"
@@ -85,6 +88,10 @@ def _of_parameters(source: ConfiguredSource) -> Iterator[str]:
             function = getattr(declared, name, None)
             if function is None:
                 continue
+            if isinstance(function, type):
+                made = f"{name}=lambda {', '.join(values)}: {function.__name__}(...)"
+                yield f"{where}{name} is the class {function.__name__}; write a function, such as {made}"
+                continue
             try:
                 inspect.signature(function).bind(*values)
             except TypeError:
@@ -113,8 +120,11 @@ def _of_connector(source: ConfiguredSource) -> Iterator[str]:
                     f"authenticator ({place_of(connector.authenticator)}) returned {type(signer).__name__} without "
                     f"{', '.join(lacking)}; write a class that extends Unsigned, and return an object of it"
                 )
+            elif (signed := _signed(signer)) is not None:
+                yield f"sign of {type(signer).__name__} returned {signed}; write return request.with_headers(...)"
     except Exception as error:
-        yield f"authenticator failed with {describe_error(error)}"
+        yield f"authenticator failed with {_failure(error)}"
+    yield from _of_judge(connector.judge)
     if connector.check is None:
         return
     now = datetime.combine(DAY, time(12), UTC)
@@ -124,15 +134,54 @@ def _of_connector(source: ConfiguredSource) -> Iterator[str]:
             source.for_account(account).settings, Slice(now=now, account=account, days=(DAY,))
         )
     except Exception as error:
-        yield f"check failed with {describe_error(error)}"
+        yield f"check failed with {_failure(error)}"
     else:
         if not isinstance(request, Request):
             yield f"check ({place_of(connector.check)}) returned {type(request).__name__}; write return Request(...)"
 
 
+def _signed(signer: Any) -> str | None:
+    """The type of what ``sign`` returns, if that is no request. A signer that refuses this request has no problem."""
+    try:
+        grant = None if signer.grant_request() is None else Grant(token=Secret("a-token-of-the-trial"))
+        signed = signer.sign(Request(url=f"{NOWHERE}/"), datetime.combine(DAY, time(12), UTC), grant)
+    except Exception:
+        return None
+    return None if isinstance(signed, Request) else _type_of(signed)
+
+
+def _of_judge(judge: Any) -> Iterator[str]:
+    """Whether a judge answers with a verdict or None. It gets an empty object, for which it may raise an error."""
+    if judge is None:
+        return
+    answer = Response(status=200, headers=(), body=b"{}", received_at=datetime.combine(DAY, time(), UTC))
+    try:
+        verdict = judge(answer, Answer())
+    except Exception:
+        return
+    if verdict is not None and not isinstance(verdict, (Accept, Retry, Refuse, Skip)):
+        yield (
+            f"judge ({place_of(judge)}) returned {_type_of(verdict)}; write return None, which leaves the decision to "
+            "the status, or a verdict: Accept(), Retry(...), Refuse(...), Skip(...)"
+        )
+
+
+def _type_of(value: object) -> str:
+    return "nothing" if value is None else type(value).__name__
+
+
 def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
-    account = next(iter(source.accounts_of(stream) or ()), "1") if stream.account is not None else None
+    try:
+        accounts = source.accounts_of(stream) if stream.account is not None else None
+    except Exception as error:
+        yield f"accounts failed with {_failure(error)}"
+        return
+    yield from _of_judge(stream.judge)
+    if stream.earliest is not None and not isinstance(first := stream.earliest(DAY), date):
+        yield f"earliest ({place_of(stream.earliest)}) returned {_type_of(first)}; write return today - timedelta(...)"
+    account = next(iter(accounts or ()), "1") if stream.account is not None else None
     source = source.for_account(account)
+    yield from _of_components(source, stream)
     yield from _of_poller(source, stream)
     slice_ = _slice(source, stream, account)
     if stream.parent is not None:
@@ -144,7 +193,7 @@ def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     except PenstockError as error:
         yield str(error)
     except Exception as error:
-        yield f"requests failed with {describe_error(error)}"
+        yield f"requests failed with {_failure(error)}"
     else:
         stamped = set.intersection(*(set(request.columns) for request in requests)) if requests else set()
         yield from _of_added_columns(source, stream, stamped)
@@ -186,6 +235,33 @@ def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str
             f"nothing fills the column {column.name}, which the provider does not send; write {fill}, or leave added() "
             "out where the provider sends it"
         )
+
+
+def _of_components(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
+    """What functions of the settings make: the components themselves are checked where they are declared."""
+    for name in COMPONENTS:
+        function = getattr(stream, name)
+        if not isinstance(function, FunctionType):
+            continue
+        try:
+            made = function(source.settings)
+        except Exception as error:
+            yield f"{name} failed with {_failure(error)}"
+            continue
+        if isinstance(made, FunctionType) or made is None:
+            returned = "a function" if made is not None else "nothing"
+            yield f"{name} ({place_of(function)}) returned {returned}; write return, and the {COMPONENTS[name][0]}"
+        else:
+            for problem in problems_in_component(name, made, source.registry.component):
+                yield f"{problem} (returned by {place_of(function)})"
+
+
+def _failure(error: Exception) -> str:
+    """An error of a connector's function, with its place and, where it is one that beginners meet, the remedy."""
+    bare = re.match(r"(\w+)\(\) takes no arguments|(Unsigned|SinglePage)\.__init__\(\) got an unexpected", str(error))
+    named = "" if bare is None else bare[1] or f"that extends {bare[2]}"
+    remedy = f"; put @frozen(kw_only=True) above the class {named}" if named else ""
+    return f"{describe_error(error)}{place_in_plugin(error)}{remedy}"
 
 
 def _of_poller(source: ConfiguredSource, stream: Stream) -> Iterator[str]:

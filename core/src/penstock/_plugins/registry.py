@@ -9,11 +9,13 @@ if a command needs it.
 
 import inspect
 import logging
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from importlib import metadata
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import pluggy
@@ -48,6 +50,9 @@ _OFFERS: Mapping[str, tuple[type, str]] = {
     "penstock_record_streams": (Stream, "stream"),
     "penstock_actions": (Action, "action"),
 }
+
+# What stands between a plugin's own code and an error: the standard library, and what this module is made of.
+_FOREIGN = sys.stdlib_module_names | {"penstock", "penstock_plugins", "pluggy", "attr", "attrs"}
 
 # Exceptions of a plugin's code that make the plugin broken. KeyboardInterrupt ends the command.
 _FAILURES = (Exception, SystemExit)
@@ -168,9 +173,12 @@ class Registry:
         except UsageError:  # such as: the library that it needs is not installed
             raise
         except Exception as error:
+            known = _options_of(offer.value.factory)
+            strange = sorted(named.options.keys() - known)
+            why = f"it has no option {strange[0]!r}.{did_you_mean(strange[0], known)}" if known and strange else error
             raise PluginError(
                 f"the {kind} {named.name!r} of {offer.plugin} cannot be made with the options "
-                f"{sorted(named.options)}: {error}"
+                f"{sorted(named.options)}: {why}"
             ) from error
 
     def secrets(self) -> dict[str, Callable[[str], str]]:
@@ -429,8 +437,11 @@ class Registry:
 
     def _break(self, plugin: Plugin, reason: str, error: BaseException | None = None) -> Broken:
         details = "" if error is None else mask("".join(traceback.format_exception(error)))
-        broken = Broken(plugin, mask(reason), details)
-        self._broken.append(broken)
+        text = "" if error is None else describe_error(error)
+        broken = Broken(plugin, mask(f"{reason}{place_in_plugin(error)}"), details)
+        # A module that cannot be imported fails in every hook, and is reported once.
+        if not any(one.plugin == plugin and text and mask(text) in one.reason for one in self._broken):
+            self._broken.append(broken)
         return broken
 
 
@@ -438,6 +449,15 @@ def describe_error(error: BaseException) -> str:
     """An error's class and text, in one line."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def place_in_plugin(error: BaseException | None) -> str:
+    """File and line of a plugin's own code in which an error arose, in parentheses; empty where none did."""
+    frames = [] if error is None else list(traceback.walk_tb(error.__traceback__))
+    for frame, line in reversed(frames):
+        if str(frame.f_globals.get("__name__", "")).partition(".")[0] not in _FOREIGN:
+            return f" ({Path(frame.f_code.co_filename).name}, line {line})"
+    return ""
 
 
 def _advice(plugin: Plugin, reasons: Sequence[str]) -> str:
@@ -451,6 +471,16 @@ def _advice(plugin: Plugin, reasons: Sequence[str]) -> str:
         f"{plugin} is broken: {listed}If you wrote it, correct that (`penstock connectors --debug` shows all details). "
         f"Otherwise install another version of {plugin.distribution} and report the fault to its publisher."
     )
+
+
+def _options_of(factory: Callable[..., Any]) -> frozenset[str]:
+    """The options that a component takes; none where it takes any, or where they are not known."""
+    try:
+        parameters = inspect.signature(factory).parameters
+    except (TypeError, ValueError):
+        return frozenset()
+    takes_any = any(one.kind is inspect.Parameter.VAR_KEYWORD for one in parameters.values())
+    return frozenset() if takes_any else frozenset(parameters)
 
 
 def _named_values(results: Any, type_: type) -> list[tuple[str, Any]]:

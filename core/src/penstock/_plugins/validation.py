@@ -44,7 +44,7 @@ Lookup = Callable[[Any, Named], object]
 _NO_LINKS = attrs.fields(Parent).links.default
 _PAGES = tuple(name for name in vars(SinglePage) if not name.startswith("_"))
 _REPORTS = ("handle", "poll", "state", "lost")
-_COMPONENTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind, required methods
+COMPONENTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind, required methods
     "envelope": ("decoder", ()),
     "downloads": ("decoder", ()),
     "paginator": ("paginator", _PAGES),
@@ -343,19 +343,24 @@ def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
 
 
 def _of_components(stream: Stream, component: Lookup) -> Iterator[str]:
-    for name, (kind, methods) in _COMPONENTS.items():
-        value = getattr(stream, name)
-        if isinstance(value, Named):
-            try:
-                component(kind, value)
-            except PluginError as error:
-                yield f"{name}: {error}".rstrip(".")
-        elif isinstance(value, type):
-            yield f"{name} is the class {value.__name__}; write {value.__name__}(...)"
-        elif value is not None and not (callable(value) or (methods and all(hasattr(value, one) for one in methods))):
-            lacking = [one for one in methods if not hasattr(value, one)]
-            lacks = f" without {', '.join(lacking)}" if lacking else ", which cannot be called"
-            yield f"{name} is {_sort(value)}{lacks}; see penstock.protocols for the methods of a {kind}"
+    for name in COMPONENTS:
+        yield from problems_in_component(name, getattr(stream, name), component)
+
+
+def problems_in_component(name: str, value: Any, component: Lookup) -> Iterator[str]:
+    """What is wrong with a component of a stream; ``name`` is its field. A function of the settings is not called."""
+    kind, methods = COMPONENTS[name]
+    if isinstance(value, Named):
+        try:
+            component(kind, value)
+        except PluginError as error:
+            yield f"{name}: {error}".rstrip(".")
+    elif isinstance(value, type):
+        yield f"{name} is the class {value.__name__}; write {value.__name__}(...)"
+    elif value is not None and not (callable(value) or (methods and all(hasattr(value, one) for one in methods))):
+        lacking = [one for one in methods if not hasattr(value, one)]
+        lacks = f" without {', '.join(lacking)}" if lacking else ", which cannot be called"
+        yield f"{name} is {_sort(value)}{lacks}; see penstock.protocols for the methods of a {kind}"
 
 
 def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
