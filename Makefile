@@ -59,7 +59,8 @@ bench: setup  ## the tables of docs/performance.md; MEMORY=1 adds ten million re
 	@UV=$(UV) benchmarks/run.sh
 
 soak: setup  ## the long runs: kills at random moments, faults in random combinations
-	@$(BIN)/pytest -m soak -o addopts="--import-mode=importlib" --timeout 3600
+	@$(UV) sync -q --all-packages --group engines --python $(PYTHON)
+	@$(BIN)/pytest -m soak -o addopts="--import-mode=importlib" --timeout 3600 $(PYTEST)
 
 setup: .venv/.ready
 

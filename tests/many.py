@@ -232,23 +232,29 @@ def penstock_record_streams(source: str) -> Iterable[Stream]:
 @define(eq=False)
 class Imitation:
     """
-    The provider. Rows are a function of shop and day. ``slow_s``: how long each answer takes.
+    The provider. Rows are a function of shop and day. ``slow_s``: how long each answer takes. ``window``: the days that
+    a run reads.
 
     ``asked`` counts requests by path; ``at_once`` is the largest number of requests that were open at a time, and
     ``times`` has when each arrived (logins apart). ``one_token``: a login ends every token granted before.
+    ``token_uses``: a token ends after so many requests (0: never); ``refused`` counts the requests with one that ended.
     """
 
     shops: tuple[str, ...] = SHOPS
+    window: tuple[date, date] = WINDOW
     rows_per_day: int = 5
     slow_s: float = 0.0
     one_token: bool = False
+    token_uses: int = 0
     throttled: Any = lambda request: None  # an answer in place of the right one
     asked: Counter[str] = field(factory=Counter, init=False)
     submitted: list[tuple[str, str, str]] = field(factory=list, init=False)
+    refused: int = field(default=0, init=False)
     at_once: int = field(default=0, init=False)
     times: list[float] = field(factory=list, init=False)
     _open: int = field(default=0, init=False)
     _tokens: list[str] = field(factory=list, init=False)
+    _uses: Counter[str] = field(factory=Counter, init=False)
     _polled: Counter[str] = field(factory=Counter, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
 
@@ -257,8 +263,13 @@ class Imitation:
             self.asked[request.path.split("/")[1]] += 1
             if request.path == "/login":
                 return self._login(request)
-            if request.headers.get("authorization") not in self._tokens:
+            token = request.headers.get("authorization", "")
+            if token not in self._tokens:
+                self.refused += 1
                 return SandboxResponse(status=401)
+            self._uses[token] += 1
+            if self._uses[token] == self.token_uses:
+                self._tokens.remove(token)
             self.times.append(time.monotonic())
             self._open += 1
             self.at_once = max(self.at_once, self._open)
@@ -286,9 +297,10 @@ class Imitation:
         if path == "/orders":
             with self._lock:
                 self.submitted.append((shop, params["since"], params["until"]))
-            return {"id": f"{shop}.{params['since']}.{params['until']}"}
+                number = len(self.submitted)
+            return {"id": f"{shop}.{params['since']}.{params['until']}.{number}"}
         if path.startswith("/orders/"):
-            shop, since, until = path.rpartition("/")[2].split(".")
+            shop, since, until, _ = path.rpartition("/")[2].split(".")
             with self._lock:
                 self._polled[path] += 1
             return {**listed(self.rows("orders", shop, _days(since, until))), "ready": self._polled[path] > 1}
@@ -297,6 +309,21 @@ class Imitation:
         if path == "/items":
             return listed(self.rows("items", shop, []))
         return listed(self.rows(path[1:], shop, _days(params["since"], params["until"])))
+
+    def submitted_again(self) -> list[tuple[str, str, str]]:
+        """Reports that were submitted once more although an earlier handle had been polled, so had been read."""
+        with self._lock:
+            read = [f"/orders/{'.'.join(one)}.{number}" in self._polled for number, one in enumerate(self.submitted, 1)]
+            return [
+                one for number, one in enumerate(self.submitted) if read[number] and one in self.submitted[number + 1 :]
+            ]
+
+    def forget(self) -> None:
+        """Count from the start."""
+        with self._lock:
+            for counted in (self.asked, self.submitted, self.times, self._polled):
+                counted.clear()
+            self.at_once = 0
 
     def stock(self, shop: str, item: int) -> dict[str, Any]:
         return {"shop": shop, "item": item, "count": item % 7}
@@ -323,7 +350,7 @@ class Imitation:
 
     def expected(self, stream: str) -> list[tuple[Any, ...]]:
         """What a target must hold of a stream, as :func:`held` shows it."""
-        days = list(_days(str(WINDOW[0]), str(WINDOW[1])))
+        days = list(_days(*map(str, self.window)))
         if stream == "shops":
             return sorted((name,) for name in self.shops)
         rows = [row for shop in self.shops for row in self.rows(stream, shop, days)]

@@ -7,17 +7,19 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+import attrs
 import many
 import penstock_plugins
 import psycopg
 import pytest
 from attrs import define
 from many import ALL, WINDOW, Imitation, shown
-from penstock import LockHeldError, Part, Project, Secret, UsageError
-from penstock._plan.division import Division, Share, Unit, divide
+from penstock import LockHeldError, Parent, Part, Project, Secret, UsageError
+from penstock._plan.division import BLOCK_DAYS, Division, Share, Unit, block_days, divide, shards, unit_of
 from penstock.sandbox.server import serve
 from penstock.testing.pg import server as postgres
 from penstock.testing.sinks import SOURCE
@@ -128,10 +130,62 @@ def test_what_depends_on_each_other_stays_together() -> None:
             homes = {
                 number
                 for number in range(1, parts + 1)
-                for stream in ("sales", "items", "stock", "orders", "events")
+                for stream in ("items", "stock", "orders", "events")
                 if Share(division=division, number=number).has(source, source.stream(stream), shop)
             }
             assert len(homes) == 1
+
+
+def days(count: int) -> list[date]:
+    return [many.FIRST + timedelta(days=number) for number in range(count)]
+
+
+def test_the_days_of_a_report_are_divided() -> None:
+    """
+    Every day of an account is read by exactly one part, and a year of one account is shared evenly by sixteen.
+    """
+    source = many_source(concurrency=16)
+    sales, year = source.stream("sales"), days(365)
+    division = shards(16, [source])
+    shares = [Share(division=division, number=number) for number in range(1, 17)]
+    read = [share.days_of(source, sales, "shop1", year) for share in shares]
+
+    assert sorted(day for own in read for day in own) == year
+    assert max(map(len, read)) == 3 * BLOCK_DAYS
+    assert min(map(len, read)) > BLOCK_DAYS
+
+
+def test_days_that_belong_together_are_not_divided() -> None:
+    """
+    An account's changes, snapshots and reports on demand are read by one part; a block of days holds whole requests.
+    """
+    source = many_source()
+    assert {name: block_days(source, source.stream(name)) for name in ALL} == {
+        **dict.fromkeys(ALL, 0),
+        "sales": BLOCK_DAYS,
+    }
+    for stream in ("events", "orders"):
+        assert len({unit_of(source, source.stream(stream), "shop1", day) for day in days(100)}) == 1
+    for several in (3, 8, 31):
+        sales = attrs.evolve(source.stream("sales"), days_per_request=several, day_of="day")
+        assert block_days(source, sales) % several == 0
+        assert BLOCK_DAYS <= block_days(source, sales) < BLOCK_DAYS + several
+
+
+@pytest.mark.parametrize("role", ["parent", "listing"])
+def test_a_report_that_others_depend_on_is_not_divided(role: str) -> None:
+    """
+    The children of a report, and the streams that are divided by its rows, need all of its days in one part.
+    """
+    source = many_source()
+    child = attrs.evolve(
+        source.stream("items"),
+        parent=Parent(stream="sales", columns=("id",)) if role == "parent" else None,
+        accounts_from=("sales", "id") if role == "listing" else None,
+    )
+    source = attrs.evolve(source, streams=(source.stream("sales"), child))
+
+    assert block_days(source, source.stream("sales")) == 0
 
 
 # --- shards -----------------------------------------------------------------------------------------------------------
@@ -171,7 +225,7 @@ class World:
 
     def finished(self, *words: str) -> tuple[int, str]:
         process = self.start(*words)
-        _, printed = process.communicate(timeout=60)
+        _, printed = process.communicate()
         return process.returncode, printed
 
     def rows(self, stream: str) -> list[tuple[Any, ...]]:
@@ -222,7 +276,7 @@ def test_shards_at_once_leave_the_rows_of_one_run(world: World, listed: bool) ->
 
     shards = [world.start(f"shard={number}/3") for number in (1, 2, 3)]
     for shard in shards:
-        _, printed = shard.communicate(timeout=60)
+        _, printed = shard.communicate()
         assert shard.returncode == 0, printed
 
     world.assert_true()
@@ -246,8 +300,10 @@ def test_the_plan_names_the_shard_of_each_partition(tmp_path: Path) -> None:
 
     by_shop: dict[str, set[int | None]] = {}
     for one in plan.partitions:
-        by_shop.setdefault(one.partition.as_dict().get("shop", ""), set()).add(one.shard)
+        if one.partition.stream != "sales":  # whose days are divided
+            by_shop.setdefault(one.partition.as_dict().get("shop", ""), set()).add(one.shard)
     assert {shop for shop, found in by_shop.items() if len(found) == 1} == {"", *many.SHOPS}
+    assert all(one.shard in (1, 2, 3) for one in plan.partitions)
     assert sum(count for count, _ in plan.shards.values()) == len(plan.partitions)
 
 

@@ -78,7 +78,7 @@ class Bench:
     def run(self, environ: Mapping[str, str] | None = None, **more: Any) -> tuple[int, str]:
         """Exit code and stderr; also the traces of a defect, of which there must be none."""
         process = self.start(environ, **more)
-        _, output = process.communicate(timeout=60)
+        _, output = process.communicate()
         text = output.decode()
         assert "Traceback" not in text, text
         assert "defect" not in text, text
@@ -241,7 +241,7 @@ def killed_at_request(bench: Bench, number: int) -> None:
     bench.on_request = kill
     process = bench.start()
     started.append(process)
-    process.communicate(timeout=60)
+    process.communicate()
     bench.on_request = lambda number: None
 
 
@@ -249,7 +249,7 @@ def killed_after(bench: Bench, seconds: float) -> None:
     process = bench.start()
     time.sleep(seconds)
     process.kill()
-    process.communicate(timeout=60)
+    process.communicate()
 
 
 @benches(*PROVIDERS.values(), kinds=("jsonl",))

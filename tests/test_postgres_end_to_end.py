@@ -64,7 +64,7 @@ class Bench:
 
     def run(self, *words: str, environ: Mapping[str, str] | None = None) -> tuple[int, str]:
         """Exit code and what was said, in which there must be no trace of a defect."""
-        _, said = (process := self.start(*words, environ=environ)).communicate(timeout=60)
+        _, said = (process := self.start(*words, environ=environ)).communicate()
         text = said.decode()
         assert "Traceback" not in text, text
         assert "defect" not in text, text
@@ -133,7 +133,7 @@ def killed_at_request(bench: Bench, number: int) -> None:
 
     bench.on_request = kill
     started.append(bench.start("--full"))
-    started[0].communicate(timeout=60)
+    started[0].communicate()
     bench.on_request = lambda number: None
 
 
@@ -167,7 +167,7 @@ def test_tables_hold_what_the_provider_holds(bench: Bench) -> None:
     bench.assert_true()
 
     process = command(bench.folder, "status", bench.provider.name, "--to", bench.dsn, "--json")
-    out, said_too = process.communicate(timeout=60)
+    out, said_too = process.communicate()
     assert process.returncode == 0, said_too
     assert bench.provider.streams[0] in out.decode()
 
@@ -262,7 +262,7 @@ def test_a_run_that_waits_for_a_lock_ends(bench: Bench, words: tuple[str, ...], 
         if not words:
             process.send_signal(signal.SIGTERM)
         began = time.monotonic()
-        _, said = process.communicate(timeout=60)
+        _, said = process.communicate()
         waited = time.monotonic() - began
 
     assert process.returncode == code, said.decode()
@@ -395,7 +395,7 @@ def disturbed(bench: Bench, moments: int, draw: random.Random, clicks_per_day: i
                     process = bench.start("--full")
                     time.sleep(draw.uniform(0.25, 0.9))
                     process.kill()
-                    process.communicate(timeout=60)
+                    process.communicate()
         code, said = bench.run("--full")
     assert code == 0, said
     bench.assert_true()

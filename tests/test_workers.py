@@ -10,7 +10,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, cast
 
@@ -31,19 +31,23 @@ from test_division import World
 
 HERE = Path(__file__).parent
 
-# A run in a process of its own, so that signals reach it and it can be killed. Prints its report.
+# A run in a process of its own, so that signals reach it and it can be killed. Prints its report, or why there is none.
 RUN = """
 import json, signal, sys, threading
 import many, penstock_plugins
-from penstock import Project
+from penstock import PenstockError, Project
 
 if __name__ == "__main__":
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: stop.set())
     config, target, since, until, more = sys.argv[1:]
-    result = Project(config, plugins=[many, penstock_plugins]).run(
-        "many", to=target, since=since, until=until, stop=stop, **json.loads(more)
-    )
+    try:
+        result = Project(config, plugins=[many, penstock_plugins]).run(
+            "many", to=target, since=since, until=until, stop=stop, **json.loads(more)
+        )
+    except PenstockError as error:
+        print(json.dumps({"refused": str(error)}), flush=True)
+        sys.exit(2)
     print(json.dumps({**result.report, "summary": result.summary}), flush=True)
     sys.exit(result.exit_code)
 """
@@ -64,7 +68,7 @@ class Divided(World):
                     str(script),
                     str(self.folder / "penstock.toml"),
                     self.sink or self.target,
-                    *map(str, WINDOW),
+                    *map(str, self.app.window),
                 ),
                 json.dumps({"workers": 2, **more}),
             ],
@@ -76,7 +80,7 @@ class Divided(World):
 
     def ended(self, process: "subprocess.Popen[str]") -> tuple[int, dict[str, Any]]:
         """Exit code and report; a traceback is a failure."""
-        out, printed = process.communicate(timeout=110)
+        out, printed = process.communicate()
         assert "Traceback" not in printed, printed
         return process.returncode, json.loads(out) if out.strip() else {"printed": printed}
 
@@ -175,6 +179,25 @@ def test_listed_accounts_are_divided(files: Divided) -> None:
     assert report["sources"]["many"]["streams"]["shops"]["partitions"]["delivered"] == 1
 
 
+def test_the_days_of_one_account_are_divided(files: Divided) -> None:
+    """
+    The days of a report of a single account are read by several workers, each day once.
+    """
+    files.app.shops = ("shop1",)
+    files.configure(base_url(files), concurrency=4, shops=["shop1"])
+    events: list[Mapping[str, Any]] = []
+
+    code, report = files.run_here(streams=["sales"], on_event=events.append)
+
+    assert code == 0, report
+    assert files.rows("sales") == files.app.expected("sales")
+    assert files.app.asked["sales"] == many.DAYS
+    assert sum(one["event"] == "stream_started" for one in events) == 2  # by each worker
+    assert [one["partitions"] for one in events if one["event"] == "planned"] == [many.DAYS]
+    code, report = files.run_here(streams=["sales"])
+    assert (code, report["sources"]["many"]["streams"]["sales"]["partitions"]["skipped"]) == (0, many.DAYS)
+
+
 def test_the_pace_holds_over_all_workers(files: Divided) -> None:
     """
     The workers together start no more requests in a second than the source allows.
@@ -211,6 +234,24 @@ def test_a_quota_parks_all_workers(files: Divided) -> None:
     assert code == 4, report
     assert report["parked"].keys() == {"many"}
     assert sum(one > first[0] for one in files.app.times) <= 2  # one of each worker was on its way, or two
+
+
+def test_a_token_that_ended_is_granted_again_once(files: Divided) -> None:
+    """
+    Workers whose token ends at the same moment get one new token, granted once, also where a login ends the token
+    before it.
+    """
+    files.app.one_token = True
+    files.app.token_uses = 20
+    files.app.slow_s = 0.01
+
+    code, report = files.run_here(workers=3)
+
+    assert code == 0, report
+    files.assert_true()
+    requests = sum(files.app.asked.values()) - files.app.asked["login"]
+    assert files.app.asked["login"] == (requests - files.app.refused) // 20 + 1
+    assert files.app.refused <= 4 * files.app.asked["login"]  # those that were on their way
 
 
 def test_a_failure_is_reported_as_ever(files: Divided) -> None:
@@ -253,7 +294,8 @@ def worker_pids(parent: int) -> list[int]:
     return found
 
 
-def eventually(found: Any, seconds: float = 20.0) -> Any:
+def eventually(found: Any, seconds: float = 100.0) -> Any:
+    """The first true value that ``found`` returns. The bound is generous: it ends a test that would hang."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:
         if value := found():

@@ -31,8 +31,8 @@ _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict,
 @click.option("--strict", is_flag=True, help="Exit 5 also for members that no column declares.")
 @click.option("--allow-rejected", metavar="N|N%|true", help="Exit 0 with at most so many records set aside.")
 @click.option("--deadline", "deadline_s", type=DURATION, metavar="TIME", help="Stop in time: 45, 45s, 30m or 2h.")
-@click.option("--shard", metavar="N/M", help="Read the accounts of one of M shards; another process reads another one.")
-@click.option("--workers", type=int, metavar="N", help="Divide the accounts among N processes.  [default: one process]")
+@click.option("--shard", metavar="N/M", help="Read one of M shards of the accounts and days, beside other processes.")
+@click.option("--workers", type=int, metavar="N", help="Divide accounts and days among N processes.  [default: 1]")
 @click.option("--engine", metavar="NAME:ADDRESS", help="Divide them among workers of an engine: dask:HOST:PORT.")
 @click.option(
     "--record", type=click.Path(file_okay=False), metavar="DIR", help="Keep every exchange in a new directory, masked."

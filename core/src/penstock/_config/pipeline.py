@@ -80,7 +80,7 @@ class Pipeline:
     notify: Any = setting((), help="receivers of the ends of runs", converter=_tables, validator=_are_tables)
     workers: int | None = setting(
         None,
-        help="processes that share the accounts; default: one",
+        help="processes that share accounts and days; default: one",
         validator=validators.optional(validators.gt(0)),
     )
-    engine: str | None = setting(None, help="whose workers share the accounts, NAME:ADDRESS; default: processes")
+    engine: str | None = setting(None, help="whose workers share them, NAME:ADDRESS; default: processes")

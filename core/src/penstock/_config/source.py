@@ -3,6 +3,7 @@ A source as configured, and the declarations of its streams with its settings ap
 """
 
 from datetime import tzinfo
+from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
@@ -80,6 +81,13 @@ class ConfiguredSource:
     def derived_from(self, name: str) -> tuple[Stream, ...]:
         """The streams cut from the batches of the stream of this name."""
         return tuple(one for one in self.streams if one.derived is not None and one.derived.stream == name)
+
+    @cached_property
+    def needed_by_others(self) -> frozenset[str]:
+        """The streams by whose rows others are requested, cut, or divided into accounts."""
+        parents = {one.parent.stream for one in self.streams if one.parent is not None}
+        wholes = {one.derived.stream for one in self.streams if one.derived is not None}
+        return frozenset(parents | wholes | {one.accounts_from[0] for one in self.streams if one.accounts_from})
 
     def accounts_of(self, stream: Stream) -> tuple[str, ...] | None:
         """

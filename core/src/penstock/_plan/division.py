@@ -1,38 +1,73 @@
 """
 The division of a run into parts: which part reads which accounts of which source, and how much of its limits.
 
-A *unit* is never divided. It is an account with all its streams, so that parents, children, derived streams and the
-order of ``changes`` stay together; or, of the streams without accounts, one with those that are requested by its rows
-or cut from them. The days of a unit are not divided: a report on demand may cover several of them.
+A *unit* is never divided. It is an account with its streams, so that parents, children, derived streams and the order
+of ``changes`` stay together; or, of the streams without accounts, one with those that are requested by its rows or cut
+from them. The days of a report on which nothing else depends are units of their own, some consecutive days each: see
+:func:`block_days`.
 """
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import date
+from itertools import groupby
 
 from attrs import evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock.connector import Stream
 from penstock.errors import UsageError
+from penstock.model import Partition
+
+BLOCK_DAYS = 8
 
 
-@frozen(order=True)
+@frozen
 class Unit:
-    """``account``, or where there is none ``stream``, of a source."""
+    """
+    ``account``, or where there is none ``stream``, of a source; or one ``block`` of the days of its ``stream``.
+    """
 
     source: str
     account: str | None = None
     stream: str = ""
+    block: int | None = None
 
 
-def unit_of(source: ConfiguredSource, stream: Stream, account: str | None) -> Unit:
-    """The unit of a stream's account; of a stream without accounts, that of its parent or the stream it is cut from."""
+def block_days(source: ConfiguredSource, stream: Stream) -> int:
+    """
+    How many consecutive days of the stream are one unit; 0: its days are not divided.
+
+    Divided are reports that no other stream is requested by, cut from, or divided by. Not those on demand: one that is
+    under way may cover days of several blocks, and is adopted as a whole. A block holds whole requests.
+    """
+    whole = stream.kind != "report" or stream.poller or stream.parent or stream.derived
+    if whole or stream.name in source.needed_by_others:
+        return 0
+    days = source.days_per_request(stream)
+    return -(-BLOCK_DAYS // days) * days
+
+
+def unit_of(source: ConfiguredSource, stream: Stream, account: str | None, day: date | None = None) -> Unit:
+    """
+    The unit of a stream's account and day; of a stream without accounts, that of its parent or the stream it is cut
+    from. Without a day: the unit of what concerns the account as a whole.
+    """
+    if day is not None and (length := block_days(source, stream)):
+        return Unit(source.name, account, stream.name, day.toordinal() // length)
     if account is not None:
         return Unit(source.name, account)
     while (other := stream.parent or stream.derived) is not None:
         stream = source.stream(other.stream)
     return Unit(source.name, None, stream.name)
+
+
+def unit_of_partition(source: ConfiguredSource, partition: Partition) -> Unit:
+    """The unit that a partition belongs to."""
+    stream = source.stream(partition.stream)
+    account = partition.as_dict().get(stream.account) if stream.account is not None else None
+    return unit_of(source, stream, account, partition.day)
 
 
 @frozen(kw_only=True)
@@ -41,7 +76,8 @@ class Division:
     ``holders``: by source, the numbers of the parts that read it, ascending; the first part is 1.
 
     ``assigned``: the part of each unit that was known when the run was divided. The part of any other one follows from
-    its name alone: whoever computes it, and whatever other accounts there are, finds the same part.
+    its name alone: whoever computes it, and whatever other accounts there are, finds the same part. Successive blocks
+    of days go to successive parts.
     """
 
     parts: int
@@ -53,7 +89,7 @@ class Division:
         found = self.assigned.get(unit)
         if found is None:
             holders = self.holders[unit.source]
-            found = holders[_number(unit.source, unit.account, unit.stream) % len(holders)]
+            found = holders[(_number(unit.source, unit.account, unit.stream) + (unit.block or 0)) % len(holders)]
         return found
 
 
@@ -77,7 +113,9 @@ def divide(
     load = dict.fromkeys(range(1, parts + 1), 0)
     chosen: dict[str, set[int]] = {source: set() for source in most}
     assigned: dict[Unit, int] = {}
-    for unit in sorted(weights, key=lambda unit: (-weights[unit], unit.source, unit.account or "", unit.stream)):
+    for unit in sorted(
+        weights, key=lambda unit: (-weights[unit], unit.source, unit.account or "", unit.stream, unit.block or 0)
+    ):
         open_to = allowed[unit.source] if len(chosen[unit.source]) < most[unit.source] else chosen[unit.source]
         part = min(open_to, key=lambda number: (load[number], number))
         load[part] += weights[unit]
@@ -109,8 +147,24 @@ class Share:
     number: int
 
     def has(self, source: ConfiguredSource, stream: Stream, account: str | None) -> bool:
-        """Whether this part reads the stream's account (None: a stream without accounts)."""
+        """
+        Whether this part reads the stream's account (None: a stream without accounts); where the days are divided,
+        whether it handles what concerns the account as a whole.
+        """
         return self.division.part_of(unit_of(source, stream, account)) == self.number
+
+    def days_of(
+        self, source: ConfiguredSource, stream: Stream, account: str | None, days: Sequence[date]
+    ) -> list[date]:
+        """Those of an account's days, ascending, that this part reads."""
+        length = block_days(source, stream) or date.max.toordinal()
+        blocks = groupby(days, key=lambda day: day.toordinal() // length)
+        return [
+            day
+            for _, (first, *rest) in blocks
+            if self.division.part_of(unit_of(source, stream, account, first)) == self.number
+            for day in (first, *rest)
+        ]
 
     def holds(self, source: str) -> bool:
         """Whether this part reads anything of the source."""

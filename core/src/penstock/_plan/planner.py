@@ -13,7 +13,7 @@ import attrs
 from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.division import Share
+from penstock._plan.division import Share, block_days
 from penstock._plan.selection import matches
 from penstock.connector import SourceSettings, Stream, affects_data
 from penstock.errors import TargetError, UsageError
@@ -31,8 +31,8 @@ DEFAULT_DAYS = 90  # of a source without a stated retention and without a start
 @frozen(kw_only=True)
 class Job:
     """
-    One source and one sink, with the options of the run. Of a run that is divided: ``share`` has the accounts of this
-    part, and ``part`` its lock. None: all accounts, and the whole lock.
+    One source and one sink, with the options of the run. Of a run that is divided: ``share`` has the accounts and days
+    of this part, and ``part`` its lock. None: all of them, and the whole lock.
     """
 
     source: ConfiguredSource
@@ -58,8 +58,12 @@ class Job:
         return self.sink.open_part(self.source.name, run_id, streams, part=self.part)
 
     def has(self, stream: Stream, account: str | None) -> bool:
-        """Whether the stream's account (None: a stream without accounts) is in this job's share."""
+        """Whether the stream's account (None: a stream without accounts) is in this job's share, see Share.has."""
         return self.share is None or self.share.has(self.source, stream, account)
+
+    def days_of(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
+        """Those of an account's days, ascending, that are in this job's share."""
+        return days if self.share is None else self.share.days_of(self.source, stream, account, days)
 
     @property
     def chosen(self) -> list[Stream]:
@@ -67,7 +71,8 @@ class Job:
         return [
             stream
             for stream in ordered(self.source, self.streams)
-            if stream.derived is None and (stream.account is not None or self.has(stream, None))
+            if stream.derived is None
+            and (stream.account is not None or block_days(self.source, stream) or self.has(stream, None))
         ]
 
 
@@ -131,9 +136,9 @@ class Window:
     until: date
 
     @classmethod
-    def around(cls, windows: "Iterable[Window | None]") -> "Window":
+    def around(cls, windows: "Iterable[Window]") -> "Window":
         """From the first day of all windows to the last."""
-        known = [window for window in windows if window is not None]
+        known = list(windows)
         return cls(since=min(one.since for one in known), until=max(one.until for one in known))
 
     def days(self) -> list[date]:
@@ -293,7 +298,8 @@ class Planner:
         """The slices to read of a stream, account by account, days ascending."""
         if self.job.accounts:  # a stream without accounts, which others may depend on, is read all the same
             accounts = [one for one in accounts if one is None or matches(one, self.job.accounts)]
-        accounts = [one for one in accounts if one is None or self.job.has(stream, one)]
+        whole = not block_days(self.job.source, stream)
+        accounts = [one for one in accounts if one is None or not whole or self.job.has(stream, one)]
         if stream.kind == "snapshot":
             self._note_window(stream)
             known = self._rows(stream, dict.fromkeys(accounts, ()))
@@ -322,42 +328,50 @@ class Planner:
         self, stream: Stream, accounts: Sequence[str | None], *, counted: bool = True
     ) -> dict[str | None, tuple[_Known, dict[Partition, Reason]]]:
         """The days to read of each account, and why. ``counted``: the others are counted as final or as done."""
-        windows = self._windows(stream, accounts)
-        if not any(windows.values()):
+        days = self._days_in_share(stream, accounts)
+        if not days:
             return {}
-        needed: dict[str | None, set[date]] = {account: set() for account in accounts}
+        needed: dict[str | None, set[date]] = {account: set() for account in days}
         for child in self._children.get(stream.name, ()):
             if child.kind == "snapshot":
-                needed = {account: set(window.days() if window else ()) for account, window in windows.items()}
+                needed = {account: set(own) for account, own in days.items()}
                 continue
-            for account, (_, to_read) in self._days_to_read(child, accounts, counted=False).items():
+            for account, (_, to_read) in self._days_to_read(child, list(days), counted=False).items():
                 needed[account].update(partition.day for partition in to_read if partition.day is not None)
         counted = counted and (stream in self.job.chosen or stream.name not in self._children)
-        left = self._left(stream, windows, needed, counted=counted)
+        left = self._left(stream, days, needed, counted=counted)
         known = self._rows(stream, left)
         found = {}
-        for account, days in left.items():
+        for account, own in left.items():
             seen = self._seen_by(known, stream, account)
-            to_read = self._days_of_account(stream, account, days, seen, needed[account], counted=counted)
+            to_read = self._days_of_account(stream, account, own, seen, needed[account], counted=counted)
             found[account] = (seen, to_read)
         return found
+
+    def _days_in_share(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, Sequence[date]]:
+        """The days of each account's window that are in this job's share, ascending. Accounts have at least one."""
+        windows = self._windows(stream, accounts)
+        days = {window: window.days() for window in windows.values() if window is not None}
+        found = {
+            account: self.job.days_of(stream, account, days[window])
+            for account, window in windows.items()
+            if window is not None
+        }
+        return {account: own for account, own in found.items() if own}
 
     def _left(
         self,
         stream: Stream,
-        windows: Mapping[str | None, Window | None],
+        days: Mapping[str | None, Sequence[date]],
         needed: Mapping[str | None, Collection[date]],
         *,
         counted: bool,
     ) -> dict[str | None, Sequence[date]]:
         """
-        The days of each account's window that may have to be read, ascending. Left out are those that the target lists
+        Those of each account's ``days`` that may have to be read, ascending. Left out are those that the target lists
         as final, unless they are ``needed``; of ``changes``, those before the first that is not.
         """
-        days = {window: window.days() for window in windows.values() if window is not None}
-        left: dict[str | None, Sequence[date]] = {
-            account: days[window] for account, window in windows.items() if window is not None and days[window]
-        }
+        left = dict(days)
         for account, final in self._final_days(stream, left).items():
             every, settled = left[account], final.difference(needed[account])
             if stream.kind == "changes":
@@ -521,11 +535,11 @@ class Planner:
         """
         The days to read, of an account's ``days``, and why. ``needed``: days whose rows children are requested by.
 
-        Of ``changes`` every day after one that is read is read too, also after the window where it was delivered: a
+        Of ``changes`` every day after one that is read is read too, also after these days where it was delivered: a
         row of an older day must not overwrite the same row of a newer one.
         """
         to_read: dict[Partition, Reason] = {}
-        for_others_only = stream not in self.job.chosen and stream.name in self._children
+        for_others_only = stream.name in self._children and stream not in self.job.chosen
         for partition in _days(stream, account, days):
             forced = partition.day in needed or bool(to_read and stream.kind == "changes")
             if not forced and (for_others_only or self._is_done(stream, partition, known, counted=counted)):

@@ -16,10 +16,9 @@ from typing import Any
 from attrs import define, evolve, field
 
 from penstock import errors
-from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import RENEWED_AT
 from penstock._fetch.client import SourceClient
-from penstock._plan.division import Division, Unit, unit_of
+from penstock._plan.division import Division, Unit, block_days, unit_of_partition
 from penstock._plan.planner import Job, Plan
 from penstock._run.context import RunContext, deadline_at
 from penstock._run.runner import opened, run_jobs
@@ -33,7 +32,6 @@ from penstock.errors import (
     StoppedError,
     WorkerLostError,
 )
-from penstock.model import Partition
 from penstock.protocols import Grant
 from penstock.redact import Secret
 from penstock.run_report import NONE_ALLOWED, RunReport
@@ -47,7 +45,7 @@ def weights_of(jobs: Sequence[Job], plans: Sequence[Plan]) -> tuple[dict[Unit, i
     weights: dict[Unit, int] = {}
     for job, plan in zip(jobs, plans, strict=True):
         for planned in plan.partitions:
-            unit = _unit(job.source, planned.partition)
+            unit = unit_of_partition(job.source, planned.partition)
             weights[unit] = weights.get(unit, 0) + 1
     listed = [job.source.name for job in jobs if any(job.source.accounts_from(stream) for stream in job.chosen)]
     return weights, listed
@@ -134,8 +132,10 @@ class RunCoordinator:
                 counts[number] = (event["partitions"], event["final"])
                 event["partitions"] = sum(planned for planned, _ in counts.values())
                 event["final"] = sum(final for _, final in counts.values())
-            stream = self.sources[event["source"]].source.stream(event["stream"])
-            if stream.account is not None and len(counts) < len(self.division.holders[event["source"]]):
+            source = self.sources[event["source"]].source
+            stream = source.stream(event["stream"])
+            of_all_parts = stream.account is not None or block_days(source, stream)
+            if of_all_parts and len(counts) < len(self.division.holders[source.name]):
                 return  # once, when all have planned
         self.context.emit(event)
 
@@ -211,16 +211,10 @@ class RunCoordinator:
                         for partition, entry in entries.items()
                         if entry.delivered
                         and entry.run_id == self.context.report.run_id
-                        and self.division.part_of(_unit(one.source, partition)) == number
+                        and self.division.part_of(unit_of_partition(one.source, partition)) == number
                     ],
                     planned=not planned,
                 )
-
-
-def _unit(source: ConfiguredSource, partition: Partition) -> Unit:
-    stream = source.stream(partition.stream)
-    account = partition.as_dict().get(stream.account) if stream.account is not None else None
-    return unit_of(source, stream, account)
 
 
 # --- a worker ---------------------------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from attrs import evolve
 from penstock._config import Config, SinkChoice
 from penstock._config.pipeline import Pipeline
 from penstock._config.source import ConfiguredSource
-from penstock._plan.division import shard_of, shards, unit_of
+from penstock._plan.division import shard_of, shards, unit_of_partition
 from penstock._plan.planner import Job, PlannedPartition
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._util.days import EXAMPLES, window
@@ -106,7 +106,7 @@ def requests_of_month(runs: Iterable[RunRecord], now: datetime) -> int:
 
 
 def sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
-    """The jobs of one shard, ``"3/16"``: only its accounts, with its share of each source's limits."""
+    """The jobs of one shard, ``"3/16"``: its accounts and days, with its share of each source's limits."""
     share = shard_of(shard, [job.source for job in jobs])
     made = []
     for job in jobs:
@@ -115,7 +115,9 @@ def sharded(jobs: Sequence[Job], shard: str, notice: Notice) -> list[Job]:
         if not share.holds(name):
             notice(f"{name} allows {readers} requests at once, so {readers} of {parts} shards read it; not this one")
             continue
-        part = Part(division=f"{parts} shards, {readers} for this source", name=f"shard {share.number} of {parts}")
+        part = Part(
+            division=f"{parts} shards by days, {readers} for this source", name=f"shard {share.number} of {parts}"
+        )
         made.append(evolve(job, source=share.limited(job.source), share=share, part=part))
     return made
 
@@ -126,10 +128,8 @@ def with_shards(jobs: Sequence[Job], planned: Iterable[PlannedPartition], number
     sources = {job.source.name: job.source for job in jobs}
     found = []
     for one in planned:
-        source = sources[one.source]
-        stream = source.stream(one.partition.stream)
-        account = one.partition.as_dict().get(stream.account) if stream.account is not None else None
-        found.append(evolve(one, shard=division.part_of(unit_of(source, stream, account))))
+        unit = unit_of_partition(sources[one.source], one.partition)
+        found.append(evolve(one, shard=division.part_of(unit)))
     return tuple(found)
 
 

@@ -22,7 +22,7 @@ from attrs import define, field
 from penstock import PluginError, UsageError
 from penstock.engines import GRACE_S, Assignment, Coordinator, Message, Trial, Work
 
-CONNECT_S = 10.0
+CONNECT_S = 30.0  # as long as Dask itself tries
 LISTEN_S = 0.1
 LOST_AFTER_S = 5.0  # without the scheduler: the parts are lost, to the coordinator and to the workers
 GRANT_S = 300.0  # for an answer: a login may be retried for a while
