@@ -12,7 +12,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qsl
 
-from attrs import define, field, frozen
+from attrs import define, evolve, field, frozen
 from penstock import (
     AuthenticationError,
     Connector,
@@ -50,6 +50,7 @@ class ManySettings(SourceSettings):
     base_url: str = setting(help="where the shops answer")
     password: Secret = setting(help="for a token")
     shops: tuple[str, ...] = setting((), help="which shops; default: all that the provider lists")
+    changing: bool = setting(False, help="each login ends the password before it, and grants a new one")
 
 
 @frozen
@@ -70,6 +71,18 @@ class Tokens(Unsigned):
         if response.status != 200:
             raise AuthenticationError("the shops refused the password")
         return Grant(token=Secret(str((response.members() or {})["token"])))
+
+
+@frozen
+class ChangingTokens(Tokens):
+    """Each login takes what the one before granted."""
+
+    def read_grant(self, response: Response) -> Grant:
+        members = response.members() or {}
+        return evolve(Tokens.read_grant(self, response), keep={"password": Secret(str(members["password"]))})
+
+    def renew_request(self, kept: Mapping[str, Secret]) -> Request:
+        return evolve(self.grant_request(), body=kept["password"].reveal().encode())
 
 
 @frozen
@@ -219,7 +232,7 @@ def penstock_sources() -> Iterable[Connector]:
         name="many",
         summary="many shops",
         settings=ManySettings,
-        authenticator=Tokens,
+        authenticator=lambda settings: (ChangingTokens if settings.changing else Tokens)(settings),
         limits=Limits(concurrency=8),
     )
 
@@ -237,7 +250,8 @@ class Imitation:
 
     ``asked`` counts requests by path; ``at_once`` is the largest number of requests that were open at a time, and
     ``times`` has when each arrived (logins apart). ``one_token``: a login ends every token granted before.
-    ``token_uses``: a token ends after so many requests (0: never); ``refused`` counts the requests with one that ended.
+    ``changing``: a login ends its password, too, and grants another one. ``token_uses``: a token ends after so many
+    requests (0: never); ``refused`` counts the requests with one that ended.
     """
 
     shops: tuple[str, ...] = SHOPS
@@ -245,6 +259,7 @@ class Imitation:
     rows_per_day: int = 5
     slow_s: float = 0.0
     one_token: bool = False
+    changing: bool = False
     token_uses: int = 0
     throttled: Any = lambda request: None  # an answer in place of the right one
     asked: Counter[str] = field(factory=Counter, init=False)
@@ -254,6 +269,7 @@ class Imitation:
     times: list[float] = field(factory=list, init=False)
     _open: int = field(default=0, init=False)
     _tokens: list[str] = field(factory=list, init=False)
+    _password: bytes = field(default=b"sesame", init=False)
     _uses: Counter[str] = field(factory=Counter, init=False)
     _polled: Counter[str] = field(factory=Counter, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
@@ -281,12 +297,15 @@ class Imitation:
                 self._open -= 1
 
     def _login(self, request: SandboxRequest) -> SandboxResponse:
-        if request.body != b"sesame":
+        if request.body != self._password:
             return SandboxResponse(status=403)
+        if self.changing:
+            self._password = f"password-number-{self.asked['login']}-of-many".encode()
         if self.one_token:
             self._tokens.clear()
         self._tokens.append(f"token-number-{self.asked['login']}-of-many")
-        return SandboxResponse(body=json.dumps({"token": self._tokens[-1]}).encode())
+        granted = {"token": self._tokens[-1], "password": self._password.decode()}
+        return SandboxResponse(body=json.dumps(granted).encode())
 
     def _answer(self, request: SandboxRequest) -> Any:
         pairs = parse_qsl(request.target.partition("?")[2])

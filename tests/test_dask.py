@@ -330,6 +330,18 @@ def test_what_machines_cannot_share_is_refused(
         project.run("many", streams=["items"], engine="dask://127.0.0.1:1", **options)
 
 
+def test_tokens_that_change_are_not_shared_without_tls(world: Divided) -> None:
+    """
+    Over a scheduler without TLS, a source is refused whose workers would end each other's tokens.
+    """
+    configure(world, base_url(world), "changing = true")
+    project = Project(world.folder / "penstock.toml", plugins=[many, penstock_plugins])
+
+    with pytest.raises(UsageError, match="token that changes with every grant"):
+        project.run("many", to="warehouse", streams=["items"], engine="dask://127.0.0.1:1")
+    assert not world.app.asked
+
+
 def test_a_scheduler_that_is_not_there(world: Divided) -> None:
     """
     An address without a scheduler is one message.

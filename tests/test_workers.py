@@ -236,12 +236,15 @@ def test_a_quota_parks_all_workers(files: Divided) -> None:
     assert sum(one > first[0] for one in files.app.times) <= 2  # one of each worker was on its way, or two
 
 
-def test_a_token_that_ended_is_granted_again_once(files: Divided) -> None:
+@pytest.mark.parametrize("changing", [False, True], ids=["one password", "a new password each time"])
+def test_a_token_that_ended_is_granted_again_once(files: Divided, changing: bool) -> None:
     """
     Workers whose token ends at the same moment get one new token, granted once, also where a login ends the token
-    before it.
+    before it, or the password that it took.
     """
+    files.configure(base_url(files), concurrency=4, shops=list(SHOPS), changing=changing)
     files.app.one_token = True
+    files.app.changing = changing
     files.app.token_uses = 20
     files.app.slow_s = 0.01
 
