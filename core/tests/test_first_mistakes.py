@@ -34,7 +34,7 @@ from penstock import (
 )
 from penstock._plan.trial import trial_problems
 from penstock._plugins.registry import Registry
-from penstock.testing.conformance import UNKNOWN, problems_with
+from penstock.testing.conformance import UNKNOWN, NotConforming, conforms
 
 
 @frozen(kw_only=True)
@@ -361,7 +361,9 @@ def test_a_mistake_about_the_body_is_reported_by_the_kit(make: Any, message: str
     """
     plugins = [acme(sandbox=evolve(SANDBOX, make=make)), penstock_plugins]
 
-    found = problems_with("acme", tmp_path, plugins=plugins, truth=UNKNOWN)
+    with pytest.raises(NotConforming) as raised:
+        conforms("acme", tmp_path, plugins=plugins, truth=UNKNOWN)
 
-    assert found[0].check == "exit code"
-    assert message in found[0]
+    first = raised.value.problems[0]
+    assert first.check == "exit code"
+    assert message in first

@@ -5,10 +5,10 @@ Following a run on stderr: bars on a terminal, log lines elsewhere, or one JSON 
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import unquote_plus, urlsplit
 
 from attrs import define, field
@@ -20,16 +20,10 @@ from penstock.redact import mask
 Event = Mapping[str, Any]
 
 
-class Follower(Protocol):
-    """Receives the events of a run, one at a time."""
-
-    def __call__(self, event: Event) -> None: ...
-
-
 @contextmanager
 def following(
     *, log_format: str, quiet: bool, verbose: bool, debug: bool = False, progress: bool | None = None
-) -> Iterator[Follower]:
+) -> Iterator[Callable[[Event], None]]:
     """
     The follower of a run: JSON with ``log_format``, failures only with ``quiet``, bars on a terminal, else log lines.
 

@@ -6,12 +6,12 @@ import stat
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from penstock._cli.complete import pipelines_and_sources
-from penstock._cli.follow import Follower, following
+from penstock._cli.follow import following
 from penstock._cli.options import selection
 from penstock._cli.session import Session, command
 from penstock._cli.signals import stopping
@@ -21,6 +21,9 @@ from penstock._util.files import write_json
 from penstock.errors import PenstockError, UsageError
 from penstock.project.jobs import unnamed
 from penstock.project.run_result import RunResult
+
+if TYPE_CHECKING:
+    from penstock.project.reading import OnEvent
 
 _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict, by exit code
 
@@ -66,7 +69,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
     return result.exit_code or int(not written)
 
 
-def followed(session: Session, start: Callable[[Follower, threading.Event], RunResult]) -> RunResult:
+def followed(session: Session, start: "Callable[[OnEvent, threading.Event], RunResult]") -> RunResult:
     """
     Start a run that reports its events to the follower and ends when the event is set, which a signal does; then
     summarise it on stderr.
@@ -100,12 +103,8 @@ def summarise(session: Session, result: RunResult) -> None:
         if error["partition"] is None:
             place = ".".join(error[key] for key in ("source", "stream") if error[key])
             session.say(f"error: {place}: {error['message']}")
-    if result.set_aside is not None:
-        session.say(result.set_aside)
-    if result.lost is not None:
-        session.say(result.lost)
-    if result.truncated is not None:
-        session.say(result.truncated)
+    for text in filter(None, (result.set_aside, result.lost, result.truncated)):
+        session.say(text)
     if not session.quiet:
         session.verdict(result.summary, _COLORS.get(result.exit_code, "red"))
         return

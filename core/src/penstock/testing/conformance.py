@@ -253,6 +253,15 @@ UNKNOWN = "unknown"
 """In place of a truth: states that the imitation cannot tell its rows, so that only counts are compared."""
 
 
+class NotConforming(AssertionError):
+    """The requirements that a connector does not meet: ``problems``."""
+
+    def __init__(self, connector: str, problems: Sequence[Problem]) -> None:
+        self.problems = tuple(problems)
+        listed = "\n".join(f"  - {one}" for one in problems)
+        super().__init__(f"{connector} does not keep what every connector must:\n{listed}")
+
+
 def conforms(
     connector: str,
     folder: Path,
@@ -266,7 +275,7 @@ def conforms(
     plugins: Iterable[object] | None = None,
 ) -> None:
     """
-    Test all requirements for a connector (``CHECKS``). AssertionError lists those that it does not meet.
+    Test all requirements for a connector (``CHECKS``). Raises NotConforming with those that it does not meet.
 
     ``folder`` is an empty directory. Default: the sandbox that the connector offers, read with its settings, all
     streams that are on by default, and the plugins that are installed. ``truth``: default: the sandbox's own method
@@ -274,52 +283,35 @@ def conforms(
     that pass, and ``expired`` is the status with which the provider refuses a token that ran out, where a login grants
     it.
     """
-    wrong = problems_with(
-        connector,
-        folder,
-        truth=truth,
-        make=make,
-        settings=settings,
-        streams=streams,
-        faults=faults,
-        expired=expired,
-        plugins=plugins,
-    )
-    assert not wrong, _message(connector, wrong)
-
-
-def problems_with(
-    connector: str,
-    folder: Path,
-    *,
-    truth: Truth | Literal["unknown"] | None = None,
-    make: Callable[[str, date], SandboxApp] | None = None,
-    settings: Mapping[str, Any] | None = None,
-    streams: Sequence[str] = (),
-    faults: str = PASSING,
-    expired: int = 401,
-    plugins: Iterable[object] | None = None,
-) -> list[Problem]:
-    """What :func:`conforms` finds."""
     registry = Registry(plugins)
+    wrong = _declared_wrong(registry, connector)
+    if not wrong and registry.streams(connector):
+        offered = registry.sandbox(connector)
+        subject = Subject(
+            name=connector,
+            make=make or offered.make,
+            settings={**offered.settings, **(settings or {})},
+            streams=tuple(streams),
+            registry=registry,
+            state=folder / "state",
+        )
+        stated = None if isinstance(truth, str) else truth or _own_truth
+        wrong = _problems_with(subject, folder, stated, faults, expired)
+    if wrong:
+        raise NotConforming(connector, wrong)
+
+
+def _declared_wrong(registry: Registry, connector: str) -> list[Problem]:
     own = registry.origin(connector)
     broken = [broken.reason for broken in registry.broken() if broken.plugin == own]
-    declared = broken or problems_of(registry, connector)
-    if declared:
-        return [Problem("declarations", text) for text in declared]
-    if not registry.streams(connector):
-        return [] if registry.actions(connector) else [Problem("declarations", "it offers no stream and no action")]
-    offered = registry.sandbox(connector)
-    subject = Subject(
-        name=connector,
-        make=make or offered.make,
-        settings={**offered.settings, **(settings or {})},
-        streams=tuple(streams),
-        registry=registry,
-        state=folder / "state",
-    )
-    stated = None if isinstance(truth, str) else truth or _own_truth
-    baseline, wrong = first_run(subject, folder / "first", stated)
+    found = broken or problems_of(registry, connector)
+    if not found and not registry.streams(connector) and not registry.actions(connector):
+        found = ["it offers no stream and no action"]
+    return [Problem("declarations", text) for text in found]
+
+
+def _problems_with(subject: Subject, folder: Path, truth: Truth | None, faults: str, expired: int) -> list[Problem]:
+    baseline, wrong = first_run(subject, folder / "first", truth)
     if not wrong:
         wrong += paging(subject, folder / "paging", baseline)
         wrong += stopped_and_resumed(subject, folder / "stopped", baseline)
@@ -334,10 +326,6 @@ def _own_truth(app: Any, stream: str, **partition: str) -> Iterable[Mapping[str,
     """What the sandbox's own method states; None without one."""
     own: Truth | None = getattr(app, "truth", None)
     return own(stream, **partition) if own is not None else None
-
-
-def _message(connector: str, wrong: Sequence[str]) -> str:
-    return f"{connector} does not keep what every connector must:\n" + "\n".join(f"  - {one}" for one in wrong)
 
 
 def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[Problem]]:
