@@ -103,8 +103,7 @@ def many_source(**more: Any) -> Any:
     project = Project(
         {"source": {"many": {"base_url": "http://127.0.0.1:1", "password": "sesame", **more}}}, plugins=[many]
     )
-    (found,), _ = project._setup.configured(["many"], notice=lambda text: None)
-    return found
+    return project._setup.source("many")
 
 
 def test_shares_of_the_limits_make_the_whole() -> None:

@@ -105,7 +105,7 @@ def _offered(session: Session, source: str) -> "tuple[Connector, tuple[Action, .
     if source not in registry.connectors() or source in session.config.sources:
         name = session.config.connector_of(source)
         if name not in registry.connectors() and session.config.sources:
-            session.configured([source])  # raises with the names of the sources
+            session.setup.source(source)  # raises with the names of the sources
     return registry.connector(name), registry.actions(name)
 
 
@@ -222,7 +222,7 @@ def _act(session: Session, name: str, action: "Action", parameters: Sequence[str
     if options.goes_on and options.dry_run:
         raise UsageError("--dry-run sends nothing, so there is nothing to resume")
     texts = _pairs(action, parameters)
-    (source,) = session.configured([name])
+    source = session.setup.source(name, session.notice)
     rows = _input(session, options)
     _check_files(options)
     with blamed(source.connector), ExitStack() as stack:

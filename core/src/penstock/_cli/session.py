@@ -5,7 +5,7 @@ Nothing heavy is imported by this module; see :mod:`penstock._cli`.
 """
 
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,6 @@ from penstock._cli.stderr import json_line, to_stderr
 
 if TYPE_CHECKING:
     from penstock._config import Config
-    from penstock._config.source import ConfiguredSource
     from penstock._plugins.registry import Registry
     from penstock.project.api import Project
     from penstock.project.reading import Reading
@@ -69,10 +68,6 @@ class Session:
     @property
     def config(self) -> "Config":
         return self.setup.config
-
-    def configured(self, sources: Sequence[str]) -> "list[ConfiguredSource]":
-        """The sources of these names; one ConfigError with the problems of all of them."""
-        return self.setup.configured(sources, notice=self.notice)[0]
 
     # --- output to stderr -------------------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ def adopt(setup: Setup, source: str, place: str, to: str | None, notice: Notice,
     Let one of the source's streams be written to an existing table. Raises UsageError if there is not one target, or
     if it has no tables.
     """
-    (configured,), _ = setup.configured([source], notice=notice)
+    configured = setup.source(source, notice)
     found = targets(setup, source, to, notice, used_by_source=True)
     if len(found) > 1:
         raise UsageError(f"{source} is written to several targets. Name the one of {place} with --to")

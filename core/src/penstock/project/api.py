@@ -69,7 +69,7 @@ class Project(Reading):
         made = Project(clock=self._clock)
         made._setup = self._setup.with_values(source, replaced, where) if replaced else self._setup
         if exclude:
-            (configured,), _ = made._setup.configured([source], notice=collected()[1])
+            configured = made._setup.source(source)
             left_out = [*configured.settings.exclude, *exclude]
             made._setup = made._setup.with_values(source, {"exclude": left_out}, where)
         return made
@@ -88,7 +88,7 @@ class Project(Reading):
         ``streams``: names or patterns (``"*"``: all that can be read); None: those that are on by default. A stream
         travels with those that are derived from it.
         """
-        (configured,), _ = self._setup.configured([source], notice=collected()[1])
+        configured = self._setup.source(source)
         chosen = select_streams([configured], tuple(streams or ()))[source]
         return layouts_of(configured, chosen)
 
@@ -108,7 +108,7 @@ class Project(Reading):
 
         The default of ``since`` and ``until`` is that of a run. ``accounts``: names or patterns (``"21*"``).
         """
-        (configured,), _ = self._setup.configured([source], notice=collected(on_event)[1])
+        configured = self._setup.source(source, collected(on_event)[1])
         streams = chosen_streams(configured, [stream])
         refuse_missed(self._setup.config, [configured], {source: streams})
         today = self._clock(None).now().astimezone(configured.zone).date()
@@ -149,7 +149,7 @@ class Project(Reading):
         return CheckResult(checked=checked, notices=tuple(notices))
 
     def _check_source(self, name: str, notice: Notice) -> str:
-        (configured,), _ = self._setup.configured([name], notice=notice)
+        configured = self._setup.source(name, notice)
         refuse_missed(self._setup.config, [configured], {name: chosen_streams(configured, None)})
         with blamed(configured.connector):
             return check(configured, self._clock(None))

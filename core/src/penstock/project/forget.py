@@ -154,7 +154,7 @@ def _without_undated(
 
 def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[Layout, ...]:
     """The layouts of a stream whose rows can be deleted. Raises UsageError for one that is merged by key."""
-    (configured,), _ = setup.configured([source], notice=notice)
+    configured = setup.source(source, notice)
     chosen_streams(configured, [stream])  # raises for an unknown one
     found = configured.stream(stream)
     if found.kind == "changes" or found.derived is not None:
@@ -228,7 +228,7 @@ def erase_personal(
     Nothing is read again: a day that is final stays final. Every target is locked and examined before anything is
     erased in one. ``notice`` gets what was left. Raises UsageError if the source still delivers personal columns.
     """
-    (configured,), _ = setup.configured([source], notice=notice)
+    configured = setup.source(source, notice)
     if configured.settings.include_personal:
         raise UsageError(
             f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "

@@ -90,6 +90,11 @@ class Setup:
         before, _ = self.values.get(source, ({}, ""))
         return evolve(self, values={**self.values, source: ({**before, **values}, where)})
 
+    def source(self, name: str, notice: Notice = lambda text: None) -> "ConfiguredSource":
+        """The source of this name. Raises ConfigError with all of its problems."""
+        (made,), _ = self.configured([name], notice=notice)
+        return made
+
     def configured(
         self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice
     ) -> "tuple[list[ConfiguredSource], SinkChoice | None]":

@@ -44,7 +44,7 @@ def replayed(source: str, folder: Path, *, plugins: Iterable[object] | None = No
     recording = Recording.open(folder)
     setup = Setup(file={"source": {source: settings}} if settings else {}, plugins=plugins, environ={})
     setup = setup.with_recorded(recording)
-    (configured,), _ = setup.configured([source], notice=lambda text: None)
+    configured = setup.source(source)
     options = recording.options
     clock, sink = StandingClock(recording.started_at), MemorySink(None)
     since, until = window(options["since"], options["until"], recording.started_at.astimezone(configured.zone).date())
