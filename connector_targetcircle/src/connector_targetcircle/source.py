@@ -19,23 +19,20 @@ from penstock import (
     Connector,
     Envelope,
     ForeignOriginError,
-    Gone,
     Limits,
     OpenFor,
-    Ready,
     Refusal,
     ReportError,
-    ReportState,
     Request,
     Response,
     Retry,
     Slice,
     StatusRule,
     Verdict,
-    Waiting,
     named,
     origin_of,
 )
+from penstock_plugins.polling import Polled
 from penstock_plugins.tokens import HeaderTokens
 
 from connector_targetcircle.config import TargetCircleSettings
@@ -55,9 +52,6 @@ POLLS: dict[str, Any] = {"poll_first_s": 2.0, "poll_max_s": 30.0, "poll_deadline
 # arrive a day late.
 TRANSACTIONS_OPEN = OpenFor(90)
 CLICKS_OPEN = OpenFor(1)
-
-# How an expired report is refused is not stated: "for some time" it answers, then no more.
-EXPIRED = (404, 410)
 
 # Which form of an ad inventory the codes take is not stated, nor how another form is refused.
 WRONG_INVENTORY = (400, 404, 422)
@@ -144,14 +138,18 @@ def last_page(response: Response) -> int:
 # --- reports --------------------------------------------------------------------------------------------------------
 
 
-@frozen
-class Reports:
+@frozen(kw_only=True)
+class Reports(Polled):
     """
     The ``Location`` of the 202 for a submission is the address of the report, for polls and for its pages.
 
     The handle is the path of that address; the paginator sets its ``page``. A finished report is kept "for some time";
-    then its address is refused. Source: publisher API, steps A and B of a report.
+    then its address is refused with 404 or 410 (assumed). Source: publisher API, steps A and B of a report.
     """
+
+    ready: tuple[str, ...] = ("ready",)
+    waiting: tuple[str, ...] = ("in_progress",)
+    failed: tuple[str, ...] = ("failed",)
 
     base_url: str
 
@@ -172,19 +170,6 @@ class Reports:
 
     def poll(self, submitted: Request, handle: str) -> Request:
         return Request.link(submitted.url, handle).with_param("page", "1")
-
-    def state(self, response: Response, age_s: float) -> ReportState:
-        if response.status in EXPIRED:
-            return Gone(f"Target Circle no longer has the report (HTTP {response.status})")
-        status = REPORT(response).head.get("status")
-        if status == "READY":
-            return Ready()
-        if status == "FAILED":
-            return Gone("Target Circle reports that it failed")
-        return Waiting("" if status == "IN_PROGRESS" else f"status {status!r}")
-
-    def lost(self, response: Response) -> bool:
-        return response.status in EXPIRED
 
 
 # --- the connector --------------------------------------------------------------------------------------------------

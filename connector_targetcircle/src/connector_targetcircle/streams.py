@@ -45,10 +45,6 @@ class OneFullList(SinglePage):
 # --- reports --------------------------------------------------------------------------------------------------------
 
 
-def reports(settings: TargetCircleSettings) -> Reports:
-    return Reports(settings.base_url)
-
-
 def submission(stream: str, settings: TargetCircleSettings, slice_: Slice) -> Request:
     """The request for a report: unused options are sent as null, as in the document's examples."""
     required = period(slice_) | ({"currency": settings.currency} if stream == "transactions" else {})
@@ -107,7 +103,7 @@ def codes(settings: TargetCircleSettings, slice_: Slice) -> Request:
 report = partial(
     Stream,
     envelope=ReportPage(),
-    poller=reports,
+    poller=lambda settings: Reports(base_url=settings.base_url),
     paginator=PAGES,
     judge=judge_report,
     **POLLS,
