@@ -28,6 +28,8 @@ def public_names() -> dict[str, str]:
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        return __dir__()
     module = None if name.startswith("_") else public_names().get(name)
     if module is None:
         raise AttributeError(f"module 'penstock' has no attribute {name!r}")
