@@ -391,9 +391,9 @@ def _input(session: Session, options: _Options) -> "Input":
     if options.query is not None:
         if from_ is None:
             raise UsageError("--query needs --from SINK: the sink that runs the query")
-        choice = session.config.sink_for(from_, session.registry)
-        session.notices(choice.notices)
-        return Query(choice, options.query)
+        sink = session.config.sink_for(from_, session.registry)
+        session.notices(sink.notices)
+        return Query(sink, options.query)
     if from_ is None:
         return None
     if from_ == "-":

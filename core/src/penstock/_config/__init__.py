@@ -33,15 +33,15 @@ from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.names import did_you_mean
 from penstock.redact import Secret
-from penstock.sinks import SinkKind
+from penstock.sinks import Sink, SinkKind
 
 __all__ = [
     "DEFAULT_FILE",
     "CheckedSection",
     "Config",
+    "ConfiguredSink",
     "Offers",
     "Pipeline",
-    "SinkChoice",
     "load",
     "sample",
     "shown_target",
@@ -52,7 +52,7 @@ DEFAULT_FILE = Path("penstock.toml")
 
 
 @frozen(kw_only=True)
-class SinkChoice:
+class ConfiguredSink:
     """
     The sink of a run. ``shown``: its text in messages, without passwords.
 
@@ -64,6 +64,11 @@ class SinkChoice:
     shown: str
     remembered: str | None
     notices: tuple[str, ...] = ()
+
+    def open(self) -> Sink:
+        """The sink itself."""
+        made: Sink = self.kind.open(self.settings)
+        return made
 
 
 @frozen(kw_only=True)
@@ -144,7 +149,7 @@ class Config:
             raise ConfigError(f"{self.where}: no pipeline or source {name!r}.{near}{defined}")
         return self.pipelines[name]
 
-    def sink_for(self, text: str, offers: Offers, named_by: str = "sink") -> SinkChoice:
+    def sink_for(self, text: str, offers: Offers, named_by: str = "sink") -> ConfiguredSink:
         """
         The sink named by ``text``: a name from the file, or ``jsonl:DIR``, ``csv:DIR``, ``postgresql://...``, ``-``.
         ``named_by``: where the text stands, for a message.
@@ -180,7 +185,7 @@ class Config:
                 f"the password in {shown_target(text)} can be seen in the process list and in the shell's history; a "
                 'sink in the file with { env = "NAME" } keeps it out of both',
             )
-        return SinkChoice(
+        return ConfiguredSink(
             kind=kind,
             settings=settings,
             shown=shown_target(text),
@@ -188,7 +193,7 @@ class Config:
             notices=notices,
         )
 
-    def _sink_named(self, name: str, offers: Offers) -> SinkChoice:
+    def _sink_named(self, name: str, offers: Offers) -> ConfiguredSink:
         keys = {key: raw for key, raw in self.sinks[name].items() if key != "kind"}
         kind_name = self._word("sink", name, "kind", self.sinks[name]) or name
         if "kind" not in self.sinks[name] and name not in offers.sinks():
@@ -196,7 +201,7 @@ class Config:
             raise ConfigError([*self.problems, f"{self.where}: sink.{name}.kind is missing; write kind = {kinds}"])
         kind = offers.sink(kind_name)
         checked = check_section(kind.settings, keys, self._context(f"sink.{name}", offers, "kind"), self.problems)
-        return SinkChoice(
+        return ConfiguredSink(
             kind=kind,
             settings=checked.settings,
             shown=name,

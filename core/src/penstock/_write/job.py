@@ -14,7 +14,7 @@ from typing import Any, BinaryIO, TextIO
 import msgspec
 from attrs import define, field, frozen
 
-from penstock._config import SinkChoice
+from penstock._config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
 from penstock._util.clock import Clock
 from penstock._write.outbox import CALL, STDIN, JobKey, Outbox
@@ -30,7 +30,7 @@ from penstock.model import Receipt
 class Query:
     """The rows that a sink returns for a query."""
 
-    choice: SinkChoice
+    sink: ConfiguredSink
     text: str
 
 
@@ -81,12 +81,12 @@ class ActionJob:
             case None:
                 self._rows = SingleRow(shared)
                 return "parameters", CALL
-            case Query(choice, text):
-                if choice.kind.query is None:
+            case Query(sink, text):
+                if sink.kind.query is None:
                     raise UsageError(
-                        f"--query: the sink {choice.shown} ({choice.kind.name}) cannot be queried; use --from FILE"
+                        f"--query: the sink {sink.shown} ({sink.kind.name}) cannot be queried; use --from FILE"
                     )
-                return _digest(f"{choice.shown}\0{text}"), f"this query of {choice.shown}"
+                return _digest(f"{sink.shown}\0{text}"), f"this query of {sink.shown}"
             case Path() as path:
                 file = RowFile.at(path)
             case stream:
@@ -143,8 +143,8 @@ class ActionJob:
         if self._rows is not None:
             return self._rows
         assert isinstance(self.input, Query)
-        choice = self.input.choice
-        assert choice.kind.query is not None
+        sink = self.input.sink
+        assert sink.kind.query is not None
         digest, _ = self._identified({})
         copy = place / f"query-{self.source.name}-{self.action.name}-{digest[:16]}.jsonl"
         if fresh or not copy.exists():
@@ -152,12 +152,12 @@ class ActionJob:
             draft = copy.with_suffix(".part")
             try:
                 with written(draft, "--query", private=True) as out:
-                    for row in choice.kind.query(choice.settings, self.input.text):
+                    for row in sink.kind.query(sink.settings, self.input.text):
                         out.write(encode(dict(row)).decode() + "\n")
                 draft.replace(copy)
             finally:
                 draft.unlink(missing_ok=True)
-        return RowFile.at(copy, f"a query of {choice.shown}", temporary=True)
+        return RowFile.at(copy, f"a query of {sink.shown}", temporary=True)
 
 
 @contextmanager

@@ -22,14 +22,14 @@ def adopt(setup: Setup, source: str, place: str, to: str | None, notice: Notice,
     found = targets(setup, source, to, notice, used_by_source=True)
     if len(found) > 1:
         raise UsageError(f"{source} is written to several targets. Name the one of {place} with --to")
-    choice = found[0].choice
-    sink = choice.kind.open(choice.settings)
+    configured_sink = found[0].sink
+    sink = configured_sink.open()
     if not isinstance(sink, Adopting):
-        raise UsageError(f"{choice.shown} has no tables to adopt")
+        raise UsageError(f"{configured_sink.shown} has no tables to adopt")
     streams = [components_of(configured, one, ()).shape.layouts for one in configured.streams if one.derived is None]
     made = sink.adopt(source, run_id(datetime.now(UTC)), streams, place, confirmed=confirmed)
     return AdoptResult(
-        target=choice.shown,
+        target=configured_sink.shown,
         source=source,
         stream=made.stream,
         place=made.place,

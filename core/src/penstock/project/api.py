@@ -155,16 +155,16 @@ class Project(Reading):
             return check(configured, self._clock(None))
 
     def _check_sink(self, name: str, notice: Notice) -> str:
-        _, choice = self._setup.configured([], name, notice=notice)
-        assert choice is not None
-        target = choice.kind.open(choice.settings).open_readonly("")
+        _, sink = self._setup.configured([], name, notice=notice)
+        assert sink is not None
+        target = sink.open().open_readonly("")
         if target is None:
-            return f"{choice.shown}: nothing was written yet"
+            return f"{sink.shown}: nothing was written yet"
         try:
             advice = target.advice() if isinstance(target, Advising) else ()
         finally:
             target.close()
-        return "\n".join((f"{choice.shown}: can be read", *(f"{choice.shown}: {one}" for one in advice)))
+        return "\n".join((f"{sink.shown}: can be read", *(f"{sink.shown}: {one}" for one in advice)))
 
     # --- what was delivered -----------------------------------------------------------------------------------------
 

@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 
 from attrs import evolve, frozen
 
-from penstock._config import SinkChoice
 from penstock._config.source import ConfiguredSource
 from penstock._decode.erasure import erasures_of
 from penstock._plan.planner import fingerprint, zone_memory, zone_of
@@ -32,13 +31,9 @@ FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 class _Opened:
     """A target that is locked for a source."""
 
-    choice: SinkChoice
+    shown: str
     target: Target
     ledger: Ledger
-
-    @property
-    def shown(self) -> str:
-        return self.choice.shown
 
 
 @contextmanager
@@ -51,10 +46,9 @@ def _opened(setup: Setup, source: str, to: str | None, notice: Notice) -> Iterat
         found: list[_Opened] = []
         without: list[str] = []
         for viewed in targets(setup, source, to, notice, used_by_source=True):
-            choice = viewed.choice
-            sink = choice.kind.open(choice.settings)
+            shown, sink = viewed.sink.shown, viewed.sink.open()
             if not getattr(sink, "keeps_ledger", True):
-                without.append(choice.shown)
+                without.append(shown)
                 continue
             if (view := sink.open_readonly(source)) is None:
                 continue
@@ -62,7 +56,7 @@ def _opened(setup: Setup, source: str, to: str | None, notice: Notice) -> Iterat
             target = sink.open(source, run_id(datetime.now(UTC)))
             stack.callback(target.close)
             assert target.ledger is not None  # else ``keeps_ledger`` is false
-            found.append(_Opened(choice=choice, target=target, ledger=target.ledger))
+            found.append(_Opened(shown=shown, target=target, ledger=target.ledger))
         for shown in without:
             text = f"{shown} keeps no ledger: the next run reads everything, and writes it anew"
             if not found:

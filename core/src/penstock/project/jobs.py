@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from attrs import evolve
 
-from penstock._config import Config, SinkChoice
+from penstock._config import Config, ConfiguredSink
 from penstock._config.pipeline import Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import shard_of, shards, unit_of_partition
@@ -24,7 +24,7 @@ from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import Part, RunRecord, Sink, Target
 
 
-class Choice(NamedTuple):
+class Selection(NamedTuple):
     """The selection of streams, accounts and days, as on the command line; None or empty: the default."""
 
     to: str | Sink | None = None  # a sink's name or place, or a sink made by the caller
@@ -38,18 +38,18 @@ class Choice(NamedTuple):
 
 
 def jobs_for(
-    setup: Setup, name: str, choice: Choice, now: datetime, notice: Notice, *, planning: bool = False
-) -> tuple[list[Job], SinkChoice | None]:
+    setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice, *, planning: bool = False
+) -> tuple[list[Job], ConfiguredSink | None]:
     """
     A job for each source of the pipeline or source ``name`` of which a stream is selected, and their sink.
 
     ``planning``: a source without ``to`` takes its last target, or none. Raises UsageError and ConfigError.
     """
     config = setup.config
-    made = choice.to if not isinstance(choice.to, str) else None
-    to, allowed = choice.to if isinstance(choice.to, str) else None, choice.allowed
+    made = selection.to if not isinstance(selection.to, str) else None
+    to, allowed = selection.to if isinstance(selection.to, str) else None, selection.allowed
     sources: tuple[str, ...] = (name,)
-    pipeline = config.pipelines.get(name) if choice.to is None or name not in config.sources else None
+    pipeline = config.pipelines.get(name) if selection.to is None or name not in config.sources else None
     named_by = "sink" if to is None else "--to"
     if pipeline is not None:
         named_by = named_by if to is not None else f"{config.where}: pipeline.{name}.sink"
@@ -61,31 +61,31 @@ def jobs_for(
         to = next(iter(setup.history.targets([name])), None)
     elif to is None:
         raise _no_place(setup, name)
-    configured, sink_choice = setup.configured(sources, to, sink_named_by=named_by, notice=notice)
+    configured, configured_sink = setup.configured(sources, to, sink_named_by=named_by, notice=notice)
     where = f"{config.where}: pipeline.{name}"
-    chosen = _selected(where, configured, choice, pipeline, notice)
-    refuse_strange_accounts(configured, chosen, choice.accounts)
+    chosen = _selected(where, configured, selection, pipeline, notice)
+    refuse_strange_accounts(configured, chosen, selection.accounts)
     refuse_missed(config, configured, chosen)
     sink: Sink = made or Nowhere()
-    if sink_choice is not None:
-        sink = sink_choice.kind.open(sink_choice.settings)
+    if configured_sink is not None:
+        sink = configured_sink.open()
     jobs = []
     for source in configured:
-        since, until = window_of(choice.since, choice.until, now.astimezone(source.zone).date())
+        since, until = window_of(selection.since, selection.until, now.astimezone(source.zone).date())
         if chosen[source.name]:
             jobs.append(
                 Job(
                     source=source,
                     streams=chosen[source.name],
-                    accounts=choice.accounts,
+                    accounts=selection.accounts,
                     sink=sink,
                     since=since,
                     until=until,
-                    full=choice.full,
+                    full=selection.full,
                     allowed=allowed or NONE_ALLOWED,
                 )
             )
-    return jobs, sink_choice
+    return jobs, configured_sink
 
 
 def requests_this_month(sink: Sink, source: str, now: datetime) -> int:
@@ -144,7 +144,7 @@ def window_of(since: date | str | None, until: date | str | None, today: date) -
 def _selected(
     where: str,
     sources: Sequence[ConfiguredSource],
-    choice: Choice,
+    selection: Selection,
     pipeline: Pipeline | None,
     notice: Notice,
 ) -> dict[str, tuple[str, ...]]:
@@ -152,7 +152,7 @@ def _selected(
     The streams of each source. A pipeline's own selection must reach each of its sources; that of a call may leave
     sources out, with a notice. ``where``: the pipeline's place, for messages.
     """
-    include, exclude = choice.streams, choice.exclude_streams
+    include, exclude = selection.streams, selection.exclude_streams
     if pipeline is not None:
         include = include or pipeline.streams or ()
         exclude = (*exclude, *pipeline.exclude_streams)
@@ -162,7 +162,7 @@ def _selected(
     try:
         chosen = select_streams(sources, include, exclude)
     except UsageError as error:
-        if pipeline is None or choice.streams or choice.exclude_streams:
+        if pipeline is None or selection.streams or selection.exclude_streams:
             raise
         raise UsageError(f"{where}: {error}") from None
     for source in sources:
@@ -170,7 +170,7 @@ def _selected(
             continue
         if len(sources) == 1 and not include:
             raise _no_stream(source)
-        if choice.streams or choice.exclude_streams:
+        if selection.streams or selection.exclude_streams:
             notice(f"{source.name} is not read: none of its streams is selected")
         else:
             place = where if pipeline is not None else source.name

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from attrs import define, evolve, field, frozen
 
-from penstock._config import SinkChoice
+from penstock._config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import read_by, zone_memory, zone_of
 from penstock._plan.selection import matches
@@ -45,7 +45,7 @@ _T = TypeVar("_T")
 class Viewed:
     """A target to read, and the sources to show; None: all in its ledger."""
 
-    choice: SinkChoice
+    sink: ConfiguredSink
     sources: tuple[str, ...] | None
 
 
@@ -81,18 +81,18 @@ def targets(
         whose = f" for {name}" if name is not None else ""
         raise UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
     found: list[Viewed] = []
-    for text, wanted in texts.items():
-        choice = config.sink_for(text, setup.registry)
-        for one in choice.notices:
+    for text, shown in texts.items():
+        sink = config.sink_for(text, setup.registry)
+        for one in sink.notices:
             notice(one)
-        found.append(Viewed(choice=choice, sources=wanted))
+        found.append(Viewed(sink=sink, sources=shown))
     return found
 
 
 @contextmanager
 def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
     """(source, ledger) for each source to show that the target has, read-only; closed at the end."""
-    sink = viewed.choice.kind.open(viewed.choice.settings)
+    sink = viewed.sink.open()
     sources = viewed.sources
     opened = []
     try:
@@ -139,7 +139,7 @@ class View:
 
     def __iter__(self) -> Iterator[tuple[str, list[tuple[str, Ledger]]]]:
         for viewed in self.targets:
-            name = viewed.choice.shown
+            name = viewed.sink.shown
             with ExitStack() as stack:
                 try:
                     opened = stack.enter_context(ledgers(viewed))

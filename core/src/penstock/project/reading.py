@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 from attrs import evolve
 
-from penstock._config import SinkChoice
+from penstock._config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
@@ -20,7 +20,7 @@ from penstock._plan.planner import Job, plan
 from penstock._run import runner
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import PenstockError, UsageError
-from penstock.project.jobs import Choice, jobs_for, requests_this_month, sharded, with_shards
+from penstock.project.jobs import Selection, jobs_for, requests_this_month, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
 from penstock.project.setup import Notice, Setup, blamed
@@ -89,8 +89,8 @@ class Reading:
         """
         notices, notice = collected()
         now = self._clock(None).now()
-        choice = _choice(to, streams, exclude_streams, accounts, since, until, full)
-        jobs, sink = jobs_for(self._setup, name, choice, now, notice, planning=True)
+        selection = _selection(to, streams, exclude_streams, accounts, since, until, full)
+        jobs, sink = jobs_for(self._setup, name, selection, now, notice, planning=True)
         if sink is None:
             notice("no target was used for this yet and none is given with --to: everything counts as missing")
         plans = []
@@ -163,26 +163,26 @@ class Reading:
         """
         notices, notice = collected(on_event)
         setup, recording, clock = self._setup, None, self._clock(stop)
-        choice = _choice(to, streams, exclude_streams, accounts, since, until, full)
+        selection = _selection(to, streams, exclude_streams, accounts, since, until, full)
         if replay is not None:
             recording = _recording(replay, record, record_full, notice)
             setup, clock = setup.with_recorded(recording), StandingClock(recording.started_at, stop)
-            choice = _as_recorded(choice, recording)
+            selection = _as_recorded(selection, recording)
         if allow_rejected is not None:
             try:
-                choice = choice._replace(allowed=Allowance.parse(allow_rejected))
+                selection = selection._replace(allowed=Allowance.parse(allow_rejected))
             except ValueError as error:
                 raise UsageError(f"allow_rejected: {error}") from None
         receivers = self._receivers(name, to) if replay is None else ()
         try:
-            jobs, sink = jobs_for(setup, name, choice, clock.now(), notice)
+            jobs, sink = jobs_for(setup, name, selection, clock.now(), notice)
             if recording is not None:
                 _refuse_masked(recording, jobs, sink)
-            tape = recording or _recorder(record, record_full, choice)
+            tape = recording or _recorder(record, record_full, selection)
             if shard is not None:
                 jobs = sharded(jobs, shard, notice)
             perform = self._divided(
-                name, choice, jobs, clock, workers=workers, engine=engine, shard=shard, recorded=tape is not None
+                name, selection, jobs, clock, workers=workers, engine=engine, shard=shard, recorded=tape is not None
             )
             result = self._performed(
                 perform, jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict, tape=tape
@@ -204,7 +204,7 @@ class Reading:
     def _divided(
         self,
         name: str,
-        choice: Choice,
+        selection: Selection,
         jobs: Sequence[Job],
         clock: Clock,
         *,
@@ -225,14 +225,14 @@ class Reading:
         from penstock.project.workers import divided, engine_of, run_by  # a run of one process starts without it
 
         chosen = engine_of(self._setup, engine, workers)
-        found = divided(self._setup, name, choice, jobs, chosen, clock.now())
+        found = divided(self._setup, name, selection, jobs, chosen, clock.now())
         return partial(runner.run, jobs) if found is None else partial(run_by, chosen, jobs, *found)
 
     def _performed(
         self,
         perform: Callable[..., RunReport],
         jobs: Sequence[Job],
-        sink: SinkChoice | None,
+        sink: ConfiguredSink | None,
         clock: Clock,
         notice: Notice,
         on_event: OnEvent,
@@ -255,12 +255,12 @@ class Reading:
             return RunResult.not_started(error)
         return RunResult.of(report)
 
-    def _remember(self, choice: SinkChoice | None, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
+    def _remember(self, sink: ConfiguredSink | None, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
         """Remember the target for later calls. A failure to do so is reported and ignored."""
-        if choice is None or choice.remembered is None:
+        if sink is None or sink.remembered is None:
             return
         try:
-            self._setup.history.remember(choice.remembered, [job.source.name for job in jobs], clock.now())
+            self._setup.history.remember(sink.remembered, [job.source.name for job in jobs], clock.now())
         except OSError as error:
             notice(
                 f"the target cannot be remembered in {self._setup.config.folder / '.penstock'} ({error.strerror}); "
@@ -274,7 +274,7 @@ def _pace(source: ConfiguredSource) -> float | None:
     return own or source.connector.limits.requests_per_second
 
 
-def _choice(
+def _selection(
     to: str | Sink | None,
     streams: Sequence[str] | None,
     exclude_streams: Sequence[str] | None,
@@ -282,11 +282,11 @@ def _choice(
     since: date | str | None,
     until: date | str | None,
     full: bool,
-) -> Choice:
+) -> Selection:
     for name, value in (("streams", streams), ("exclude_streams", exclude_streams), ("accounts", accounts)):
         if isinstance(value, str):
             raise UsageError(f"{name}: found the text {value!r}, expected a list of names")
-    return Choice(
+    return Selection(
         to=to,
         streams=tuple(streams or ()),
         exclude_streams=tuple(exclude_streams or ()),
@@ -313,19 +313,19 @@ def _recording(replay: _Folder, record: _Folder, record_full: _Folder, notice: N
     return found
 
 
-def _as_recorded(choice: Choice, recording: "Recording") -> Choice:
-    """The choice, with that of the recorded run where it makes none."""
+def _as_recorded(selection: Selection, recording: "Recording") -> Selection:
+    """The selection, with that of the recorded run where it makes none."""
     options = recording.options
-    return choice._replace(
-        streams=choice.streams or tuple(options["streams"]),
-        exclude_streams=choice.exclude_streams or tuple(options["exclude_streams"]),
-        accounts=choice.accounts or tuple(options["accounts"]),
-        since=choice.since or options["since"],
-        until=choice.until or options["until"],
+    return selection._replace(
+        streams=selection.streams or tuple(options["streams"]),
+        exclude_streams=selection.exclude_streams or tuple(options["exclude_streams"]),
+        accounts=selection.accounts or tuple(options["accounts"]),
+        since=selection.since or options["since"],
+        until=selection.until or options["until"],
     )
 
 
-def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: SinkChoice | None) -> None:
+def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: ConfiguredSink | None) -> None:
     """Raise UsageError for a masked recording and a target with a ledger."""
     if recording.masked and any(getattr(job.sink, "keeps_ledger", True) for job in jobs):
         raise UsageError(
@@ -335,7 +335,7 @@ def _refuse_masked(recording: "Recording", jobs: Sequence[Job], sink: SinkChoice
         )
 
 
-def _recorder(record: _Folder, record_full: _Folder, choice: Choice) -> Tape | None:
+def _recorder(record: _Folder, record_full: _Folder, selection: Selection) -> Tape | None:
     """The tape of a run that is recorded. Raises UsageError."""
     if record is not None and record_full is not None:
         raise UsageError("--record and --record-full: choose one")
@@ -344,11 +344,11 @@ def _recorder(record: _Folder, record_full: _Folder, choice: Choice) -> Tape | N
     from penstock._fetch.recording import Recorder
 
     options = {
-        "streams": choice.streams,
-        "exclude_streams": choice.exclude_streams,
-        "accounts": choice.accounts,
-        "since": str(choice.since) if choice.since is not None else None,
-        "until": str(choice.until) if choice.until is not None else None,
+        "streams": selection.streams,
+        "exclude_streams": selection.exclude_streams,
+        "accounts": selection.accounts,
+        "since": str(selection.since) if selection.since is not None else None,
+        "until": str(selection.until) if selection.until is not None else None,
     }
     return Recorder(Path(folder), full=record_full is not None, options=options)
 

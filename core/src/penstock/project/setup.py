@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from penstock.errors import ConfigError, PenstockError, PluginError
 
 if TYPE_CHECKING:
-    from penstock._config import Config, SinkChoice
+    from penstock._config import Config, ConfiguredSink
     from penstock._config.source import ConfiguredSource
     from penstock._fetch.replay import Recording
     from penstock._plugins.registry import Registry
@@ -97,14 +97,14 @@ class Setup:
 
     def configured(
         self, sources: Sequence[str], sink: str | None = None, *, sink_named_by: str = "sink", notice: Notice
-    ) -> "tuple[list[ConfiguredSource], SinkChoice | None]":
+    ) -> "tuple[list[ConfiguredSource], ConfiguredSink | None]":
         """The sources and the sink of these names; one ConfigError with the problems of all of them."""
         from penstock._config.source import ConfiguredSource
         from penstock._plan.selection import strange_accounts, strange_exclusions
 
         problems: list[str] = []
         made: list[ConfiguredSource] = []
-        choice: SinkChoice | None = None
+        configured_sink: ConfiguredSink | None = None
         for name in sources:
             try:
                 checked = self.config.source(name, self.registry)
@@ -122,25 +122,25 @@ class Setup:
             problems.extend(f"{self.config.where}: {problem}" for problem in strange)
         if sink is not None:
             try:
-                choice = self.config.sink_for(sink, self.registry, sink_named_by)
+                configured_sink = self.config.sink_for(sink, self.registry, sink_named_by)
             except ConfigError as error:
                 problems.extend(error.problems)
             else:
-                for text in choice.notices:
+                for text in configured_sink.notices:
                     notice(text)
-                problems.extend(self._strange_streams(choice, made))
+                problems.extend(self._strange_streams(configured_sink, made))
         problems.extend(self.config.stray(sources, [sink] if sink is not None else []))
         if problems:
             raise ConfigError(list(dict.fromkeys(problems)))
-        return made, choice
+        return made, configured_sink
 
-    def _strange_streams(self, choice: "SinkChoice", sources: "Sequence[ConfiguredSource]") -> list[str]:
+    def _strange_streams(self, configured_sink: "ConfiguredSink", sources: "Sequence[ConfiguredSource]") -> list[str]:
         """A problem for every stream that the sink's settings name and that no source of the configuration has."""
         from penstock.names import did_you_mean
 
-        if choice.kind.named_streams is None:
+        if configured_sink.kind.named_streams is None:
             return []
-        named = choice.kind.named_streams(choice.settings)
+        named = configured_sink.kind.named_streams(configured_sink.settings)
         stated = {name for names in named.values() for name in names}
         known = {stream.name for source in sources for stream in source.streams}
         if stated <= known:
@@ -149,7 +149,7 @@ class Setup:
         for connector in connectors & self.registry.connectors().keys():
             known |= {stream.name for stream in self.registry.streams(connector)}
         return [
-            f"{self.config.where}: sink.{choice.shown}.{key}: {name!r} is no stream of any source here."
+            f"{self.config.where}: sink.{configured_sink.shown}.{key}: {name!r} is no stream of any source here."
             f"{did_you_mean(name, sorted(known))} There are {', '.join(sorted(known))}"
             for key, names in named.items()
             for name in names

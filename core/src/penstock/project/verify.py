@@ -48,7 +48,7 @@ def verify(
 def _sources(viewed: Viewed, name: str | None) -> Sequence[str]:
     if viewed.sources is not None:
         return viewed.sources
-    view = viewed.choice.kind.open(viewed.choice.settings).open_readonly("")
+    view = viewed.sink.open().open_readonly("")
     if view is None or view.ledger is None:
         return ()
     try:
@@ -58,7 +58,7 @@ def _sources(viewed: Viewed, name: str | None) -> Sequence[str]:
 
 
 def _opened(viewed: Viewed, source: str, *, repair: bool) -> Target | None:
-    sink = viewed.choice.kind.open(viewed.choice.settings)
+    sink = viewed.sink.open()
     view = sink.open_readonly(source)
     if view is None or not repair:
         return view
@@ -69,7 +69,7 @@ def _opened(viewed: Viewed, source: str, *, repair: bool) -> Target | None:
 def _of_source(
     setup: Setup, viewed: Viewed, source: str, target: Target, days: Days, *, repair: bool, today: date
 ) -> tuple[int, list[Difference]]:
-    ledger, shown = target.ledger, viewed.choice.shown
+    ledger, shown = target.ledger, viewed.sink.shown
     if ledger is None or not isinstance(target, Verifiable):
         raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
     partitions, found = 0, []
@@ -104,7 +104,7 @@ def _deleted(viewed: Viewed, source: str, target: Target, days: Days) -> list[De
     assert target.ledger is not None
     return [
         Deleted(
-            target=viewed.choice.shown,
+            target=viewed.sink.shown,
             source=source,
             stream=partition.stream,
             partition=partition.as_dict(),

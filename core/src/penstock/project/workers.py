@@ -26,7 +26,7 @@ from penstock._run.divided import part_of, run_divided, run_part, weights_of
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
-from penstock.project.jobs import Choice, jobs_for
+from penstock.project.jobs import Selection, jobs_for
 from penstock.project.setup import Setup, blamed
 from penstock.protocols import Named
 from penstock.redact import mask_json
@@ -53,7 +53,7 @@ class Order:
     strict_plugins: bool
     versions: Mapping[str, str]
     name: str
-    choice: Choice
+    selection: Selection
     shared_tokens: bool
     relieved: bool
     started_at: datetime
@@ -73,7 +73,7 @@ def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
 
 
 def divided(
-    setup: Setup, name: str, choice: Choice, jobs: Sequence[Job], engine: Engine, now: datetime
+    setup: Setup, name: str, selection: Selection, jobs: Sequence[Job], engine: Engine, now: datetime
 ) -> tuple[Division, Order] | None:
     """
     The division of these jobs among the workers of an engine, and what each worker needs to know. None where one part
@@ -82,7 +82,7 @@ def divided(
     Raises UsageError for what cannot be divided, before anything is requested.
     """
     try:
-        found = _divided(setup, name, choice, jobs, engine, now)
+        found = _divided(setup, name, selection, jobs, engine, now)
     except BaseException:
         engine.close()
         raise
@@ -92,9 +92,9 @@ def divided(
 
 
 def _divided(
-    setup: Setup, name: str, choice: Choice, jobs: Sequence[Job], engine: Engine, now: datetime
+    setup: Setup, name: str, selection: Selection, jobs: Sequence[Job], engine: Engine, now: datetime
 ) -> tuple[Division, Order] | None:
-    _refuse_what_stays_here(setup, choice, engine)
+    _refuse_what_stays_here(setup, selection, engine)
     for job in jobs:
         if not isinstance(job.sink, Divisible):
             raise TargetError(
@@ -116,7 +116,7 @@ def _divided(
         strict_plugins=setup.strict_plugins,
         versions=setup.registry.versions(job.source.connector.name for job in jobs),
         name=name,
-        choice=choice,
+        selection=selection,
         shared_tokens=engine.carries_secrets,
         relieved=not engine.is_local,
         started_at=now,
@@ -176,7 +176,7 @@ def _masked_errors() -> Iterator[None]:
 def try_worker(order: Order) -> None:
     """Raises PenstockError where this process cannot carry out a part: its installation, configuration or secrets."""
     check_versions(order.versions)
-    jobs_for(_setup(order), order.name, order.choice, order.started_at, lambda text: None)
+    jobs_for(_setup(order), order.name, order.selection, order.started_at, lambda text: None)
 
 
 @_masked_errors()
@@ -215,7 +215,7 @@ def work(assignment: Assignment, line: Line) -> Message:
 
 def _jobs(assignment: Assignment, order: Order) -> list[Job]:
     assert order.division is not None, "an assignment is part of a division"
-    jobs, _ = jobs_for(_setup(order), order.name, order.choice, order.started_at, lambda text: None)
+    jobs, _ = jobs_for(_setup(order), order.name, order.selection, order.started_at, lambda text: None)
     share = Share(division=order.division, number=assignment.number)
     part = part_of(assignment.run_id, assignment.number)
     return [
@@ -250,7 +250,7 @@ def check_versions(versions: Mapping[str, str]) -> None:
             )
 
 
-def _refuse_what_stays_here(setup: Setup, choice: Choice, engine: Engine) -> None:
+def _refuse_what_stays_here(setup: Setup, selection: Selection, engine: Engine) -> None:
     """Workers read the configuration, the environment and the plugins by themselves."""
     if isinstance(setup.file, Mapping) or setup.environ is not os.environ:
         raise UsageError(
@@ -258,9 +258,9 @@ def _refuse_what_stays_here(setup: Setup, choice: Choice, engine: Engine) -> Non
             "that of the process"
         )
     _modules(setup)
-    if not (choice.to is None or isinstance(choice.to, str)):
+    if not (selection.to is None or isinstance(selection.to, str)):
         raise UsageError("workers open the target by themselves: name a sink, such as jsonl:DIR, in place of an object")
-    if not engine.is_local and choice.to is not None and any(passwords_in(choice.to)):
+    if not engine.is_local and selection.to is not None and any(passwords_in(selection.to)):
         raise UsageError(
             "the password of --to would be sent to the workers. Name a sink of the configuration, whose dsn each "
             'worker reads by itself: dsn = { env = "NAME" }'
