@@ -391,7 +391,7 @@ CONNECTORS: list[tuple[dict[str, Any], str]] = [
     ({"settings": Open}, "looks like a secret and is a text, which logs may show; write api_token: Secret = "),
     ({"settings": NO_TYPE["settings"]}, "settings is str ('acme'); write a class that extends SourceSettings"),
     ({"authenticator": NO_TYPE["authenticator"]}, "authenticator is Signs; write a function, such as authenticator="),
-    ({"judge": NO_TYPE["judge"]}, "judge is str ('ok'); write a function, such as judge=judge(response, answer)"),
+    ({"judge": NO_TYPE["judge"]}, "judge is str ('ok'); write a function, such as judge(response, answer)"),
     ({"limits": NO_TYPE["limits"]}, "limits is int (3); write Limits("),
 ]
 

@@ -94,18 +94,30 @@ def _of_settings(settings: Any) -> Iterator[str]:
 
 
 def _of_source(connector: Connector) -> Iterator[str]:
-    for name, example in (
-        ("authenticator", "lambda settings: HeaderTokens(headers={...: settings.token})"),
-        ("judge", "judge(response, answer)"),
-        ("check", "lambda settings, slice_: Request(url=...)"),
-    ):
-        value = getattr(connector, name)
-        if value is not None and not callable(value):
-            yield f"{name} is {_sort(value)}; write a function, such as {name}={example}"
+    yield from _no_functions(connector, "authenticator", "judge", "check")
     if not isinstance(connector.limits, Limits):
         yield f"limits is {_sort(connector.limits)}; write Limits(requests_per_second=2, concurrency=4)"
     if isinstance(connector.settings, type) and attrs.has(connector.settings):
         yield from _unknown_settings(connector.settings, "origins", connector.origins)
+
+
+_EXAMPLES = {
+    "authenticator": "authenticator=lambda settings: HeaderTokens(headers={...: settings.token})",
+    "judge": "judge(response, answer)",
+    "check": "check=lambda settings, slice_: Request(url=...)",
+    "requests": "requests(settings, slice_)",
+    "accounts": "lambda settings: settings.account_ids",
+    "earliest": "earliest(today)",
+    "extra_columns": "extra_columns(settings)",
+}
+
+
+def _no_functions(declared: Connector | Stream, *names: str) -> Iterator[str]:
+    """The fields of these names that hold something else than a function."""
+    for name in names:
+        value = getattr(declared, name)
+        if value is not None and not callable(value):
+            yield f"{name} is {_sort(value)}; write a function, such as {_EXAMPLES[name]}"
 
 
 def _unknown_settings(settings: type, what: str, names: Iterable[str]) -> Iterator[str]:
@@ -182,10 +194,7 @@ def _of_shape(stream: Stream) -> Iterator[str]:
     if stream.kind not in KINDS:
         near = did_you_mean(str(stream.kind), KINDS)
         yield f"kind {stream.kind!r} does not exist; write {' or '.join(map(repr, KINDS))}.{near}".rstrip(".")
-    for name in ("requests", "accounts", "earliest", "extra_columns", "judge"):
-        value = getattr(stream, name)
-        if value is not None and not callable(value):
-            yield f"{name} is {_sort(value)}; write a function, such as {_EXAMPLES[name]}"
+    yield from _no_functions(stream, "requests", "accounts", "earliest", "extra_columns", "judge")
     if not isinstance(stream.open_for, OpenFor):
         yield f"open_for is {stream.open_for!r}; write OpenFor(2) for two days"
     if stream.not_built:
@@ -204,15 +213,6 @@ def _of_shape(stream: Stream) -> Iterator[str]:
         yield "it has requests, which replace path and params; write one of the two"
     if stream.path and not stream.path.startswith("/"):
         yield f'path is {stream.path!r}; write a path below base_url that begins with "/"'
-
-
-_EXAMPLES = {
-    "requests": "requests(settings, slice_)",
-    "accounts": "lambda settings: settings.account_ids",
-    "earliest": "earliest(today)",
-    "extra_columns": "extra_columns(settings)",
-    "judge": "judge(response, answer)",
-}
 
 
 def _of_columns(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
@@ -457,7 +457,7 @@ def _of_action(action: Action) -> Iterator[str]:
         return
     names = {field.name: field for field in action.fields}
     # Where the settings decide the path (endpoint), the declared one is documentation only.
-    in_path = _in_braces(action.path) if action.endpoint is None else set[str]()
+    in_path = set(placeholders(action.path)) if action.endpoint is None else set[str]()
     for name in sorted(in_path - names.keys()):
         example = f'Field(name={name!r}, place="path", ...)'
         yield f"path {action.path!r} contains {{{name}}}, which is no field; add {example}"
@@ -482,7 +482,3 @@ def _of_action(action: Action) -> Iterator[str]:
         several, name = names.get(action.most_values.field), action.most_values.field
         if several is None or not several.repeated:
             yield f"most_values names the field {name!r}, which is no repeated one; write repeated=True"
-
-
-def _in_braces(path: str) -> set[str]:
-    return {rest.partition("}")[0] for rest in path.split("{")[1:]}

@@ -17,7 +17,7 @@ else:
     import fcntl
 
 
-def write_atomically(path: Path, text: str) -> None:
+def write_atomically(path: Path, text: str, mode: int = 0o600) -> None:
     """
     Write the file whole or not at all, readable by its owner only. It is on the disk when this returns. Behind a
     symbolic link, the file that it names is written.
@@ -30,6 +30,7 @@ def write_atomically(path: Path, text: str) -> None:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
+        draft.chmod(mode)
         draft.replace(path)
     except BaseException:
         draft.unlink(missing_ok=True)
