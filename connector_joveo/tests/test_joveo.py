@@ -11,7 +11,7 @@ from typing import Any
 import attrs
 import pytest
 from connector_joveo.actions import ACTIONS
-from connector_joveo.config import JoveoSettings, day_column, fill, stats_columns
+from connector_joveo.config import JoveoSettings, day_column, stats_columns
 from connector_joveo.endpoints import ENDPOINTS, endpoint, override
 from connector_joveo.reports import JoveoReport
 from connector_joveo.source import CONNECTOR, authenticator, judge
@@ -162,6 +162,7 @@ def test_every_sample_answer_is_read_and_accepted(stream: str, file: str) -> Non
     [
         ({"stats_filters": {"from": "{start}"}}, "{start} and {end}"),
         ({"stats_filters": {"from": "2026-01-01"}}, "{start} and {end}"),
+        ({"stats_filters": {"from": "{start}", "to": "{end}", "at": "{today}"}}, "{start} and {end}"),
         ({"stats_filters": {"from": "{start}", "to": "{end:%Q}"}}, "'%Q' is no form of a day"),
         ({"stats_filters": {"from": "{start:day}", "to": "{end}"}}, "'day' is no form of a day"),
         ({"client_ids": ("c1", "")}, "one of them is empty"),
@@ -197,11 +198,14 @@ def test_a_template_takes_the_days_in_the_form_it_names() -> None:
     """
     ISO unless a form follows; every other value stays as it is.
     """
-    template = {"range": ["{start}", "{end:%m/%d/%Y}"], "deep": {"n": 1, "text": "from {start} on {today}"}}
+    filters = {"range": ["{start}", "{end:%m/%d/%Y}"], "deep": {"n": 1, "text": "from {start} on { today }"}}
+    using = settings(stats_filters=filters, aggregation_level={"primaryLevel": "JOB"})
 
-    assert fill(template, date(2026, 3, 1), date(2026, 3, 9)) == {
+    (request,) = requested("stats", using, days=(date(2026, 3, 1), date(2026, 3, 9)))
+
+    assert json.loads(request.body or b"")["filters"] == {
         "range": ["2026-03-01", "03/09/2026"],
-        "deep": {"n": 1, "text": "from 2026-03-01 on {today}"},
+        "deep": {"n": 1, "text": "from 2026-03-01 on { today }"},
     }
 
 

@@ -6,14 +6,23 @@ from datetime import date, datetime
 from typing import Any, Literal, get_args
 
 import attrs
-from penstock import Column, ColumnType, Secret, SourceSettings, columns_of, setting, snake
+from penstock import (
+    Column,
+    ColumnType,
+    Secret,
+    SourceSettings,
+    columns_of,
+    json_placeholders,
+    placed_forms,
+    setting,
+    snake,
+)
 
 from connector_joveo.endpoints import override
 from connector_joveo.records import StatsRow
 
 LEVELS = ("primaryLevel", "secondaryLevel", "tertiaryLevel")
 
-_PLACE = re.compile(r"\{(start|end)(?::([^{}]+))?\}")
 _A_DAY = date(2003, 12, 31)
 _FORM = re.compile(
     r"(?:[^%]|%[%aAbBdDeFGHIjmMpSTuUVwWyYzZ]|%-[dejm])+"
@@ -21,13 +30,12 @@ _FORM = re.compile(
 
 
 def _template(settings: Any, attribute: "attrs.Attribute[Any]", value: Mapping[str, Any]) -> None:
-    places = {place[0] for text in _texts(value) for place in _PLACE.findall(text)}
-    if value and places != {"start", "end"}:
+    if value and {name for _, name, _ in json_placeholders(value)} != {"start", "end"}:
         raise ValueError(
             "expected the filters of the report with {start} and {end} where the first and last day go, "
             'such as { startDate = "{start}", endDate = "{end:%m/%d/%Y}" }'
         )
-    for form in (place[1] for text in _texts(value) for place in _PLACE.findall(text) if place[1]):
+    for _, form in placed_forms(value):
         if "%" not in form or not _FORM.fullmatch(form):
             raise ValueError(f"{form!r} is no form of a day; expected one such as %m/%d/%Y")
 
@@ -117,21 +125,6 @@ class JoveoSettings(SourceSettings):
     )
 
 
-def fill(template: Any, since: date, until: date) -> Any:
-    """
-    ``template`` with ``{start}`` and ``{end}`` (both included) in its texts replaced, as ``YYYY-MM-DD`` or in the form
-    that follows a colon.
-    """
-    if isinstance(template, str):
-        days = {"start": since, "end": until}
-        return _PLACE.sub(lambda place: days[place[1]].strftime(place[2] or "%Y-%m-%d"), template)
-    if isinstance(template, Mapping):
-        return {name: fill(value, since, until) for name, value in template.items()}
-    if isinstance(template, (list, tuple)):
-        return [fill(value, since, until) for value in template]
-    return template
-
-
 def has_date_level(settings: JoveoSettings) -> bool:
     """Whether the stats report has a row per day, so that one report may cover many days."""
     return any(re.search("DATE|DAY", level.upper()) for level in settings.aggregation_level.values())
@@ -160,10 +153,3 @@ def stats_columns(settings: JoveoSettings) -> tuple[Column, ...]:
 def _parted(columns: Mapping[str, str]) -> list[tuple[str, str, str]]:
     """Member, type and form of each of ``stats_columns``."""
     return [(member, *text.partition(" ")[::2]) for member, text in columns.items()]
-
-
-def _texts(value: Any) -> list[str]:
-    if isinstance(value, str):
-        return [value]
-    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, (list, tuple)) else ()
-    return [text for one in inner for text in _texts(one)]

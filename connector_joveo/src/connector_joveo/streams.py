@@ -22,10 +22,11 @@ from penstock import (
     Slice,
     Stream,
     columns_of,
+    fill_json,
 )
 
 from connector_joveo import records
-from connector_joveo.config import JoveoSettings, day_column, fill, has_date_level, stats_columns
+from connector_joveo.config import JoveoSettings, day_column, has_date_level, stats_columns
 from connector_joveo.reports import JoveoReport
 from connector_joveo.source import FLAGS, JOB_PAGES, PAGES, joveo_request, statuses
 
@@ -126,15 +127,19 @@ def _by_id(settings: JoveoSettings, slice_: Slice) -> Request:
     )
 
 
+def _filters(settings: JoveoSettings, slice_: Slice) -> Any:
+    """``stats_filters`` for the days of a slice, both included."""
+    return fill_json(settings.stats_filters, {"start": slice_.since, "end": slice_.until})
+
+
 def _stats(settings: JoveoSettings, slice_: Slice) -> Request:
-    filters = fill(settings.stats_filters, slice_.since, slice_.until)
-    body = {"filters": filters, "aggregationLevel": settings.aggregation_level}
+    body = {"filters": _filters(settings, slice_), "aggregationLevel": settings.aggregation_level}
     return joveo_request(settings, "stats", client=slice_.account, body=body)
 
 
 def _ips(settings: JoveoSettings, slice_: Slice) -> Request:
     # No callBackUrl: Joveo would send the addresses to it; the report is polled instead.
-    body = {"filterBy": fill(settings.stats_filters, slice_.since, slice_.until)}
+    body = {"filterBy": _filters(settings, slice_)}
     return joveo_request(settings, "ip_report", client=slice_.account, body=body)
 
 

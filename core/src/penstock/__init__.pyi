@@ -84,7 +84,9 @@ from penstock.model import (
     fill_json as fill_json,
     fill_path as fill_path,
     flag as flag,
+    json_placeholders as json_placeholders,
     origin_of as origin_of,
+    placed_forms as placed_forms,
     placeholders as placeholders,
 )
 from penstock.names import did_you_mean as did_you_mean
