@@ -3,6 +3,7 @@ The provider: authentication, judgement of answers, and limits.
 """
 
 from collections.abc import Mapping
+from datetime import timedelta
 from urllib.parse import urlencode
 
 from attrs import frozen
@@ -27,9 +28,29 @@ from penstock_plugins.tokens import GrantedToken, HeaderTokens, ParamTokens
 
 from connector_convertr.config import ConvertrSettings
 
+# --- assumptions: the provider's pages do not state these ------------------------------------------------------------
+
+# Stated are 3000 requests in five minutes (another edition of the page: 3800) over all that the enterprise runs, and
+# fewer than ten at once as an advice; half of the pace is left to others.
+LIMITS = Limits(requests_per_second=5.0, concurrency=2, cool_down_s=60.0)
+
 # With plain application/json this kind of server answers bare arrays, without the total.
 ACCEPT = ("Accept", "application/ld+json")
 
+# The largest page; the server may silently send fewer.
+PAGE_SIZE = 100
+
+# A lead that is updated during the read would shift the pages behind it, so windows end in the past; what was still
+# being written then is found by the next window, which reaches back.
+LAG = timedelta(minutes=5)
+LOOKBACK = timedelta(minutes=10)
+
+# The framework's newer versions drop the prefix; without JSON-LD the body is the array itself, and states no total.
+ITEMS = ("hydra:member", "member", "")
+TOTALS = ("hydra:totalItems", "totalItems")
+NEXT = ("hydra:view.hydra:next", "view.next")
+
+# The name of the token's parameter in the query of older editions.
 _PARAM = "access_token"
 
 
@@ -164,9 +185,7 @@ CONNECTOR = Connector(
     judge=judge,
     statuses=STATUSES,
     reason=REASON,
-    # Allowed are 3000 requests in five minutes (another edition of the page: 3800) over all that the enterprise runs,
-    # and fewer than ten at once is advised; half of the pace is left to others.
-    limits=Limits(requests_per_second=5.0, concurrency=2, cool_down_s=60.0),
+    limits=LIMITS,
     check=check,
     streams="connector_convertr.streams:STREAMS",
     sandbox="connector_convertr.sandbox:SANDBOX",

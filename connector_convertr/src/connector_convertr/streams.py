@@ -2,7 +2,7 @@
 The streams: four collections, the single objects behind them, and the parts cut from their records.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from functools import partial
 
 from attrs import frozen
@@ -12,11 +12,9 @@ from penstock_plugins.paging import PageNumber
 from connector_convertr import records
 from connector_convertr.config import ConvertrSettings
 from connector_convertr.filters import parameters
-from connector_convertr.source import ACCEPT, judge_detail
+from connector_convertr.source import ACCEPT, ITEMS, LAG, LOOKBACK, NEXT, PAGE_SIZE, TOTALS, judge_detail
 
-# The framework's newer versions drop the prefix; without JSON-LD the body is the array itself, and states no total.
-_NEXT = ("hydra:view.hydra:next", "view.next")
-ENVELOPE = Envelope(items=("hydra:member", "member", ""), total=("hydra:totalItems", "totalItems"), head=_NEXT)
+ENVELOPE = Envelope(items=ITEMS, total=TOTALS, head=NEXT)
 
 
 # --- paging ---------------------------------------------------------------------------------------------------------
@@ -39,7 +37,7 @@ class Pages(PageNumber):
         if before:
             return page.request.with_param(self.param, str(number + 1)) if number < before else None
         following = super().next(page)
-        if following is None and any(map(page.answer.head.get, _NEXT)):
+        if following is None and any(map(page.answer.head.get, NEXT)):
             following = page.request.with_param(self.param, str(number + 1))
         if following is not None or page.index == 0 or page.answer.total is not None:
             return following
@@ -56,9 +54,8 @@ class Pages(PageNumber):
 
 _ORDER = "order[id]"
 
-# 100 is the largest page; the server may silently send fewer. Links to other pages repeat the whole query, including a
-# token in it: they are not followed.
-PAGES = Pages(param="page", size_param="itemsPerPage", size=100)
+# Links to other pages repeat the whole query, including a token in it: they are not followed.
+PAGES = Pages(param="page", size_param="itemsPerPage", size=PAGE_SIZE)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------
@@ -148,10 +145,8 @@ STREAMS = (
         requests=partial(listing, "leads"),
         envelope=ENVELOPE,
         paginator=PAGES,
-        # A lead that is updated during the read would shift the pages behind it, so windows end in the past;
-        # what was still being written then is found by the next window, which reaches back.
-        lag=timedelta(minutes=5),
-        lookback=timedelta(minutes=10),
+        lag=LAG,
+        lookback=LOOKBACK,
     ),
     Stream(
         name="lead_data",
