@@ -26,6 +26,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import Emit, Tape
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
@@ -148,21 +149,30 @@ class Subject:
         values = settings_at(base_url, {**self.settings, **QUICK, **more})
         return source_of(self.name, values, self.registry, self.state)
 
-    def run(self, base_url: str, sink: Sink, *, days: list[date] | None = None, **more: Any) -> RunReport:
+    def run(
+        self,
+        base_url: str,
+        sink: Sink,
+        *,
+        days: list[date] | None = None,
+        streams: Sequence[str] | None = None,
+        clock: ShiftedClock | None = None,
+        on_event: Emit = lambda event: None,
+        watch: Callable[[ConfiguredSource, Stream], Stream] | None = None,
+        tape: Tape | None = None,
+        **settings: Any,
+    ) -> RunReport:
         """
-        Read the streams of these days (default: all of the window) in this process; ``on_event``, ``clock`` and
-        ``streams`` apart, ``more`` are settings; ``watch`` changes the streams, and ``tape`` stands around the
-        calls.
+        Read the streams (default: the subject's) of these days (default: all of the window) in this process. ``watch``
+        changes the streams, ``tape`` stands around the calls, and ``settings`` are those of the source.
         """
-        days = days or self.window()
-        on_event = more.pop("on_event", lambda event: None)
-        clock = more.pop("clock", None) or noon_of(self.today)
-        streams, watch, tape = more.pop("streams", self.streams), more.pop("watch", None), more.pop("tape", None)
-        source = self.source(base_url, **more)
+        days, clock = days or self.window(), clock or noon_of(self.today)
+        source = self.source(base_url, **settings)
         if watch is not None:
             source = evolve(source, streams=tuple(watch(source, stream) for stream in source.streams))
-        job = Job(source=source, streams=chosen_streams(source, streams), sink=sink, since=days[0], until=days[-1])
-        return run([job], clock=clock, on_event=on_event, tape=tape, deadline_s=BOUND_S * getattr(clock, "pace", 1.0))
+        chosen = chosen_streams(source, self.streams if streams is None else streams)
+        job = Job(source=source, streams=chosen, sink=sink, since=days[0], until=days[-1])
+        return run([job], clock=clock, on_event=on_event, tape=tape, deadline_s=BOUND_S * clock.pace)
 
     @contextmanager
     def served(self) -> Iterator[tuple[Server, Any]]:
