@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 from attrs import evolve
-from penstock._write.requests import Row, WriteRequest, built, decided, packed, typed, validated
+from penstock._write.answers import decided
+from penstock._write.parameters import typed, validated
+from penstock._write.requests import Row, WriteRequest, built, packed
 from penstock.actions import Action, Field, MostValues
 from penstock.connector import Connector, SourceSettings
 from penstock.errors import AuthenticationError, RefusedError, ServerError, ThrottledError

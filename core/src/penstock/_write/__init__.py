@@ -1,5 +1,6 @@
 """
 Writes to providers: rows to requests, the outbox, receipts.
 
-``job`` joins ``rows`` (the input), ``requests`` (values only), ``sender`` (the loop) and ``outbox`` (what was sent).
+``job`` joins ``rows`` (the input), ``outbox`` (what was sent) and ``sender`` (the loop). Values only: ``parameters`` (a
+row's texts to typed values), ``requests`` (these to requests), ``answers`` (a response to receipts).
 """

@@ -18,7 +18,8 @@ from penstock._config import ConfiguredSink
 from penstock._config.source import ConfiguredSource
 from penstock._util.clock import Clock
 from penstock._write.outbox import CALL, STDIN, JobKey, Outbox
-from penstock._write.requests import destination, typed, validated
+from penstock._write.parameters import typed, validated
+from penstock._write.requests import destination
 from penstock._write.rows import RowFile, Rows, SingleRow
 from penstock._write.sender import Sender, dry_run
 from penstock.actions import Action

@@ -19,8 +19,10 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Emit, SourceClient
 from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Park, Renew, Wait, parked
 from penstock._util.clock import Clock
+from penstock._write.answers import decided, one_line
 from penstock._write.outbox import OutboxJob
-from penstock._write.requests import Row, WriteRequest, decided, one_line, packed, typed, validated
+from penstock._write.parameters import typed, validated
+from penstock._write.requests import Row, WriteRequest, packed
 from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
 from penstock.errors import PenstockError, PluginError, StoppedError, TransportError, UsageError

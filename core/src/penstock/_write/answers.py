@@ -1,0 +1,142 @@
+"""
+What a provider's response to a write means to its rows.
+
+A write counts as done or as refused only if the response states it; otherwise its outcome is unknown.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from attrs import frozen
+
+from penstock._fetch.verdict import status_judge
+from penstock.actions import Action, Values
+from penstock.connector import Connector
+from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError
+from penstock.model import Receipt, ReceiptStatus, Response, flag, reason_in
+from penstock.protocols import Accept, Refusal, Refuse, Retry, Skip, StatusRule, Throttle, Unavailable, Verdict
+
+# An answer is kept with its receipts up to this size.
+KEPT_ANSWER_BYTES = 256 * 1024
+
+_UNSURE = "It may have been carried out."
+
+
+def decided(
+    connector: Connector, action: Action, response: Response, rows: Sequence[Values]
+) -> Sequence[Receipt] | Retry | Refuse:
+    """
+    The outcome of a response: a receipt for each row (``row``: its place in the request); Retry if nothing was captured
+    and the request may be repeated; Refuse if no row of this job can be sent.
+
+    In this order: judge and statuses of the action, those of the connector, the HTTP status and the body.
+    """
+    seen = f"{connector.title} answered {action.name} with HTTP"
+    own, theirs, usual = (
+        status_judge(seen, table, connector.reason) for table in (action.statuses, connector.statuses, _STATUSES)
+    )
+    meaning: Sequence[Receipt] | Verdict | _Done | None = None
+    if action.judge is not None:
+        meaning = action.judge(response, rows)
+    for judge in (own, connector.judge, theirs, usual):
+        if meaning is None and judge is not None:
+            meaning = judge(response, None)
+    if meaning is None:
+        meaning = _by_class(connector, seen, response)
+    if isinstance(meaning, Accept):
+        meaning = _by_body(connector, action, response)
+    if isinstance(meaning, _Done):
+        return _all(rows, "done", meaning.reason, _kept(response))
+    if isinstance(meaning, Skip):
+        return _all(rows, "refused", meaning.reason)
+    if isinstance(meaning, Refuse):
+        if not isinstance(meaning.error, RefusedError):
+            return meaning
+        return _all(rows, "refused", str(meaning.error), _kept(response))
+    if isinstance(meaning, Retry):
+        if meaning.throttle or meaning.renew or meaning.correct_clock:
+            return meaning
+        return _all(rows, "unknown", str(meaning.error), _kept(response))
+    return meaning
+
+
+@frozen
+class _Done:
+    """The provider states that it was captured, for this reason."""
+
+    reason: str = ""
+
+
+# What a status means to a write where neither the action nor the connector has a judge or a rule for it.
+_STATUSES: Mapping[int, StatusRule] = {
+    **dict.fromkeys(
+        (401, 403), Refusal("The credentials were refused: check those of this source.", AuthenticationError)
+    ),
+    **dict.fromkeys((425, 429), Throttle("Too many requests: lower requests_per_second.")),
+    **dict.fromkeys((301, 307, 308), Refusal("It points elsewhere, and a write is not sent on; check base_url.")),
+    408: Unavailable(_UNSURE),
+}
+
+
+def _by_class(connector: Connector, seen: str, response: Response) -> Verdict:
+    """
+    The meaning of a status without a rule. 302 and 303 may follow a write that was carried out; 5xx do not state it.
+    """
+    if 200 <= response.status < 300:
+        return Accept()
+    words = response.reason(connector.reason)
+    found = f"{seen} {response.status}" + (f": {words}" if words else "")
+    if 400 <= response.status < 500:
+        return Refuse(RefusedError(found))
+    return Unavailable(_UNSURE).verdict(found)
+
+
+def _by_body(connector: Connector, action: Action, response: Response) -> _Done | Retry | Refuse:
+    """The outcome of a response with a good status: done, unless the body states an error or is unreadable."""
+    provider = connector.title
+    if response.status == 204:
+        return _Done()
+    answer = response.json(exact=True)
+    if answer is None and response.status == 202:
+        return _Done("accepted (HTTP 202), to be carried out later")
+    if answer is None:
+        what = response.text(80) or "an empty body"
+        return Retry(ServerError(f"{provider} answered {action.name} with HTTP {response.status}, but no JSON: {what}"))
+    if answer is False:
+        return Refuse(RefusedError(f"{provider} states false"))
+    if not isinstance(answer, dict):
+        return _Done()
+    reason = reason_in(answer, (*connector.reason, "message", "errorMessage", "error", "body"), 300)
+    flags = {name: flag(answer[name]) for name in ("success", "result", "failure", "statusCode") if name in answer}
+    code = flags.get("statusCode")
+    bad_code = isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300
+    refused = next(
+        (name for name in ("success", "result") if name in flags and (flags[name] is False or flags[name] is None)),
+        "failure" if flags.get("failure") is True else "statusCode" if bad_code else None,
+    )
+    if refused is None:
+        error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
+        if error is None or flags:
+            return _Done(reason)
+        # A good status with an error in the body: one of them is not about this write.
+        seen = f"{provider} answered {action.name} with HTTP {response.status} and {error}"
+        return Retry(ServerError(f"{seen}: {reason}; it may have been carried out"))
+    text = f"{provider} states {refused} {json.dumps(answer[refused], default=str)}" + (f": {reason}" if reason else "")
+    if bad_code and isinstance(code, int) and code >= 500:
+        return Retry(ServerError(text))
+    return Refuse(RefusedError(text))
+
+
+def _all(rows: Sequence[Values], status: ReceiptStatus, reason: str, answer: Any = None) -> Sequence[Receipt]:
+    return [Receipt(row=number, status=status, reason=reason, answer=answer) for number in range(len(rows))]
+
+
+def _kept(response: Response) -> Any:
+    """The body's JSON, to be stored with the receipts; None if it is no JSON or too large."""
+    return response.json(exact=True) if len(response.body) <= KEPT_ANSWER_BYTES else None
+
+
+def one_line(error: PenstockError) -> str:
+    """An error as the reason of a receipt: one line."""
+    return " ".join(str(error).split())
