@@ -362,6 +362,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
                 text = f"{name}: the sandbox has no record of it, so that nothing was tried"
                 wrong.append(Problem("nothing to read", text))
         untold: set[str] = set()
+        untrue: dict[str, list[Problem]] = {}
         for key, found in rows.items():
             wrong += _of_keys(streams[key[0]], key, found)
             if truth is not None:
@@ -369,7 +370,10 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
                 if true is None:
                     untold.add(key[0])
                 else:
-                    wrong += _of_truth(streams[key[0]], key, found, true)
+                    untrue.setdefault(key[0], []).extend(_of_truth(streams[key[0]], key, found, true))
+        for problems in untrue.values():
+            more = f"; so are {len(problems) - 1} more partitions" if len(problems) > 1 else ""
+            wrong += [Problem("truth", f"{one}{more}") for one in sorted(problems)[:1]]
         wrong += [
             Problem(
                 "truth",

@@ -46,6 +46,7 @@ def stream_values(one: StreamTexts) -> dict[str, str]:
     checks = ""
     if one.account:
         param = literal(next(name for name, value in params.items() if value == "{account}"))
+        arguments.insert(0, f"asked[{param}]")
         checks = (
             f'        if asked.get({param}) not in ACCOUNTS:\n            raise SandboxError(404, "unknown account")\n'
         )
@@ -112,7 +113,11 @@ def _moves(one: StreamTexts) -> bool:
 def _records_method(one: StreamTexts) -> str:
     """The method with the records of a day, or of a parent's row; empty where they are those of the sample."""
     given, link, day = one.given, one.link, one.record.day
-    names = [*(["day"] if _moves(one) else []), *([link.stream.singular] if link is not None else [])]
+    names = [
+        *(["account"] if one.account else []),
+        *(["day"] if _moves(one) else []),
+        *([link.stream.singular] if link is not None else []),
+    ]
     if not names:
         return ""
     records = f"{given.name.upper()}_RECORDS"
@@ -129,7 +134,10 @@ def _records_method(one: StreamTexts) -> str:
         changed.append(f"{member}: moved_to(day, one[{member}])")
         records = "records"
     else:
-        lines.append('        """The records of the sample, for a row of its parent."""')
+        lines.append('        """The records of the sample, as this request finds them."""')
+    if one.account:
+        lines.append(f"        records = {records}[: len({records}) - ACCOUNTS.index(account)]  # accounts differ")
+        records = "records"
     if link is not None and link.own is not None:
         changed.append(f"{literal(link.own)}: {link.stream.singular}[{literal(link.member)}]")
     one_record = f"{{**one, {', '.join(changed)}}}" if changed else "one"
@@ -165,6 +173,8 @@ def truth(streams: Sequence[StreamTexts]) -> str:
         "    def truth(self, stream, **partition):",
         '        """The rows of a partition, by column, from the sample and without the connector."""',
     ]
+    if streams[0].account:
+        lines.append(f'        account = partition["{streams[0].account}"]')
     for one in streams:
         lines += _rows_of_stream(one, is_last=one is streams[-1])
     return "\n".join(lines)
@@ -173,16 +183,19 @@ def truth(streams: Sequence[StreamTexts]) -> str:
 def _rows_of_stream(one: StreamTexts, *, is_last: bool) -> list[str]:
     given, link = one.given, one.link
     row = f"{given.singular}_row(one)"
-    arguments = ["day"] if _moves(one) else []
+    arguments = [*(["account"] if one.account else []), *(["day"] if _moves(one) else [])]
     loop = ""
     if link is not None:
         parent = link.stream.singular
         arguments.append(parent)
-        loop = f"for {parent} in {link.stream.name.upper()}_RECORDS "
+        parents = f"self.{link.stream.name}_of(account)" if one.account else f"{link.stream.name.upper()}_RECORDS"
+        loop = f"for {parent} in {parents}"
         if link.own is None:
             row += f' | {{"{link.name}": {parent}[{literal(link.member)}]}}'
     records = f"self.{given.name}_of({', '.join(arguments)})" if arguments else f"{given.name.upper()}_RECORDS"
-    lines = [f"return [{row} {loop}for one in {records}]"]
+    lines = [f"return [{row} for one in {records}]"]
+    if loop:
+        lines = ["return [", *(f"    {line}" for line in (row, loop, f"for one in {records}")), "]"]
     if "day" in arguments:
         lines.insert(0, f'day = date.fromisoformat(partition["{one.day_column}"])')
     if is_last:
