@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,17 @@ class Cluster:
         eventually(lambda: self.log("worker").count("Registered to") >= len(self.logs))
         return self
 
+    def start_on(self, here: str, hosts: Mapping[str, str]) -> None:
+        """The scheduler at this address, and a worker in each network namespace. ``hosts``: their names by address."""
+        self.address_file.unlink(missing_ok=True)
+        registered = self.log("worker").count("Registered to")
+        self.scheduler = self._process("scheduler", "--port", "0", "--host", here)
+        eventually(lambda: self.address_file.exists() and self.address_file.stat().st_size)
+        for address, name in hosts.items():
+            options = ("--nthreads", "1", "--no-nanny", "--host", address)
+            self.workers.append(self._process("worker", *options, before=("ip", "netns", "exec", name)))
+        eventually(lambda: self.log("worker").count("Registered to") >= registered + len(hosts))
+
     def add(self) -> "subprocess.Popen[bytes]":
         options = ["--nthreads", "1", "--no-nanny", "--death-timeout", "20"]
         if self.between is None:
@@ -81,10 +92,20 @@ class Cluster:
     def log(self, name: str) -> str:
         return "".join(file.read_text(errors="replace") for file in self.folder.glob(f"{name}-*.log"))
 
-    def _process(self, name: str, *options: str) -> "subprocess.Popen[bytes]":
+    def _process(self, name: str, *options: str, before: Sequence[str] = ()) -> "subprocess.Popen[bytes]":
+        """``before``: the words of a command that runs this one."""
         log = (self.folder / f"{name}-{time.monotonic_ns()}.log").open("wb")
         module = f"distributed.cli.dask_{name}"
-        words = [sys.executable, "-m", module, "--scheduler-file", str(self.address_file), "--no-dashboard", *options]
+        words = [
+            *before,
+            sys.executable,
+            "-m",
+            module,
+            "--scheduler-file",
+            str(self.address_file),
+            "--no-dashboard",
+            *options,
+        ]
         with log:
             return subprocess.Popen(
                 words,

@@ -5,14 +5,22 @@ are counted at the provider and in the target.
 
 import os
 import random
+import shutil
+import subprocess
+import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import many
 import psycopg
 import pytest
 from attrs import define
+from penstock.sandbox.server import serve
+from penstock.testing.pg import server as postgres
 from test_dask import Cluster, cluster, configure, free, world
 from test_workers import Divided, base_url, eventually, linux, worker_pids
 
@@ -21,6 +29,14 @@ __all__ = ["cluster", "world"]  # fixtures
 pytestmark = linux
 REQUESTS = 96  # of a run, at least
 ROUNDS = int(os.environ.get("PENSTOCK_ROUNDS", "10"))  # of each seed
+
+
+def empty(world: Divided) -> None:
+    """An empty target, and counts from the start."""
+    with psycopg.connect(world.target, autocommit=True) as connection:
+        connection.execute("set client_min_messages = warning")
+        connection.execute("drop schema if exists many, penstock cascade")
+    world.app.forget()
 
 
 @define(eq=False)
@@ -34,10 +50,7 @@ class Kills:
     def round(self) -> str:
         """Returns what was done, for the test's output."""
         app = self.world.app
-        with psycopg.connect(self.world.target, autocommit=True) as connection:
-            connection.execute("set client_min_messages = warning")
-            connection.execute("drop schema if exists many, penstock cascade")
-        app.forget()
+        empty(self.world)
         app.slow_s = 0.02
         process = self.world.start(**self._engine(first=True))
         moment = self.chance.randrange(REQUESTS)
@@ -154,6 +167,78 @@ def test_sixty_accounts_of_forty_days(world: Divided, cluster: Cluster, engine: 
     assert code == 0, report
     assert app.asked["sales"] == 0
     assert report["sources"]["many"]["streams"]["sales"]["partitions"]["skipped"] == 60 * 40
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@contextmanager
+def hosts(count: int) -> Iterator[list[str]]:
+    """Network namespaces, each connected to this machine, whose address for all of them is ``HERE``."""
+    names = [f"penstock{number}" for number in range(1, count + 1)]
+    try:
+        for number, name in enumerate(names, 1):
+            ip("netns", "add", name)
+            ip("link", "add", name, "type", "veth", "peer", "name", "eth0", "netns", name)
+            ip("addr", "add", f"10.77.{number}.1/24", "dev", name)
+            ip("link", "set", name, "up")
+            ip("-n", name, "addr", "add", f"10.77.{number}.2/24", "dev", "eth0")
+            ip("-n", name, "link", "set", "eth0", "up")
+            ip("-n", name, "link", "set", "lo", "up")
+            ip("-n", name, "route", "add", "default", "via", f"10.77.{number}.1")
+        yield names
+    finally:
+        for name in names:
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+HERE = "10.77.1.1"
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("ip") is None, reason="network namespaces need root and ip")
+def test_workers_on_hosts_of_their_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cluster: Cluster) -> None:
+    """
+    Two workers in network namespaces of their own do the work of one run, also where one of them is killed or its
+    network goes down: the other takes over.
+    """
+    with (
+        hosts(2) as names,
+        tempfile.NamedTemporaryFile("w") as rules,
+        serve(app := many.Imitation(), host=HERE) as server,
+    ):
+        rules.write("local all all trust\nhost all all 10.77.0.0/16 trust\n")
+        rules.flush()
+        os.chmod(rules.name, 0o644)
+        with postgres(listen_addresses=HERE, hba_file=rules.name).database() as local:
+            user, database = local.partition("://")[2].partition("@")[0], local.partition("@/")[2].partition("?")[0]
+            world = Divided(app, tmp_path, f"postgresql://{user}@{HERE}/{database}")
+            world.sink = "warehouse"
+            for key, value in (("MANY_PASSWORD", "sesame"), ("MANY_DSN", world.target)):
+                cluster.environ[key] = value
+                monkeypatch.setenv(key, value)
+            configure(world, server.base_url, "concurrency = 4\nallow_http = true")
+            app.slow_s = 0.05
+            for victim in ("nobody", "killed", "cut off"):
+                empty(world)
+                cluster.start_on(HERE, {f"10.77.{number}.2": name for number, name in enumerate(names, 1)})
+                process = world.start(engine=cluster.engine, workers=2)
+                eventually(lambda: sum(app.asked.values()) > 30 or process.poll() is not None)  # noqa: B023
+                began = time.monotonic()
+                if victim == "killed":
+                    cluster.workers[0].kill()
+                elif victim == "cut off":
+                    ip("link", "set", names[1], "down")  # the address of the first is HERE
+                code, report = world.ended(process)
+                print(f"{victim}: the run ended {time.monotonic() - began:.0f} s later", flush=True)
+                assert code == 0, report["errors"]
+                world.assert_true()
+                assert app.submitted_again() == []
+                assert app.at_once <= 4
+                cluster.close()
+                cluster.workers.clear()
+        assert server.errors == []
 
 
 @pytest.mark.large
