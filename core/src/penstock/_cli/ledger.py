@@ -381,7 +381,7 @@ def _change_rows(one: "Change") -> "Iterator[dict[str, Any]]":
 
 def _print_changes(changes: "Sequence[Change]") -> None:
     """Each number that moved, per account and day; below, what moved in each stream and month."""
-    from penstock.project.ledgers import moved_sums
+    from penstock.project.delivered import moved_sums
 
     moved = [one for one in changes if one.moved]
     rows = [row for one in moved for row in _change_rows(one) if row["before"] != row["after"]]

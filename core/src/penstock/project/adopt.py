@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from penstock._read.components import components_of
 from penstock._run.context import run_id
 from penstock.errors import UsageError
-from penstock.project.ledgers import targets
 from penstock.project.results import AdoptResult
 from penstock.project.setup import Notice, Setup
+from penstock.project.targets import targets
 from penstock.sinks import Adopting
 
 

@@ -18,7 +18,7 @@ from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams, select_streams
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
-from penstock.project import adopt, forget, ledgers, verify
+from penstock.project import adopt, delivered, forget, status, verify
 from penstock.project.jobs import Nowhere, refuse_missed, window_of
 from penstock.project.reading import OnEvent, Reading, collected, ignore
 from penstock.project.records import Records, layouts_of
@@ -38,6 +38,7 @@ from penstock.project.results import (
     run_order,
 )
 from penstock.project.setup import Notice, blamed
+from penstock.project.targets import Days, View, targets
 from penstock.sinks import Advising, Layout
 
 _Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
@@ -189,15 +190,15 @@ class Project(Reading):
         found = []
         for target, opened in view:
             sources = tuple(
-                ledgers.source_status(
+                status.source_status(
                     self._setup, ledger, source, target, now, accounts=tuple(accounts or ()), max_age_s=max_age_s
                 )
                 for source, ledger in opened
             )
             problems = [
                 one
-                for status, (_, ledger) in zip(sources, opened, strict=True)
-                for one in ledgers.problems_of(ledger, status, target, now)
+                for source, (_, ledger) in zip(sources, opened, strict=True)
+                for one in status.problems_of(ledger, source, target, now)
             ]
             found.append(TargetStatus(target=target, sources=sources, problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
@@ -218,7 +219,7 @@ class Project(Reading):
         Rows and sums of every measure per account and month, or day, from the ledger: to compare with an invoice.
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
-        found = view.each(partial(ledgers.totals_of, days=days, daily=daily))
+        found = view.each(partial(delivered.totals_of, days=days, daily=daily))
         return TotalsResult(totals=found, notices=tuple(view.notices), exit_code=view.exit_code)
 
     def partitions(
@@ -235,7 +236,7 @@ class Project(Reading):
         within ``since`` and ``until``.
         """
         view, days = self._view(name, to), self._days(since, until, accounts)
-        found = view.each(partial(ledgers.partitions_of, days=days))
+        found = view.each(partial(delivered.partitions_of, days=days))
         return PartitionsResult(partitions=found, notices=tuple(view.notices), exit_code=view.exit_code)
 
     def forget(
@@ -321,14 +322,14 @@ class Project(Reading):
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""
         view = self._view(name, to)
-        found = view.each(partial(ledgers.rejected_records, stream=stream))
+        found = view.each(partial(delivered.rejected_records, stream=stream))
         return RejectedResult(rejected=found, notices=tuple(view.notices), exit_code=view.exit_code)
 
     def runs(self, name: str | None = None, *, to: str | None = None, limit: int = 20) -> RunsResult:
         """The last runs, newest first, at most ``limit`` of each source."""
         view = self._view(name, to)
         found = view.each(
-            lambda ledger, source, target: [ledgers.run_info(run, target) for run in ledger.runs(source, limit)]
+            lambda ledger, source, target: [status.run_info(run, target) for run in ledger.runs(source, limit)]
         )
         return RunsResult(
             runs=tuple(sorted(found, key=run_order, reverse=True)),
@@ -348,20 +349,18 @@ class Project(Reading):
         view = self._view(name, to)
         first = self._days(since, None).since
         assert first is not None
-        found = view.each(partial(ledgers.changes_of, since=first, merged=merged))
+        found = view.each(partial(delivered.changes_of, since=first, merged=merged))
         return ChangesResult(changes=found, notices=tuple(view.notices), exit_code=view.exit_code)
 
     # --- shared -----------------------------------------------------------------------------------------------------
 
-    def _days(
-        self, since: date | str | None, until: date | str | None, accounts: Sequence[str] | None = None
-    ) -> ledgers.Days:
+    def _days(self, since: date | str | None, until: date | str | None, accounts: Sequence[str] | None = None) -> Days:
         first, last = window_of(since, until, self._clock(None).now().date())
-        return ledgers.Days(since=first, until=last, accounts=tuple(accounts or ()))
+        return Days(since=first, until=last, accounts=tuple(accounts or ()))
 
-    def _view(self, name: str | None, to: str | None) -> ledgers.View:
+    def _view(self, name: str | None, to: str | None) -> View:
         notices, notice = collected()
-        return ledgers.View(targets=ledgers.targets(self._setup, name, to, notice), notices=notices)
+        return View(targets=targets(self._setup, name, to, notice), notices=notices)
 
 
 def _checked(one: _Try, *, alone: bool = False) -> Checked:

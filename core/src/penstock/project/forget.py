@@ -19,9 +19,9 @@ from penstock.connector import Stream
 from penstock.errors import UsageError
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
-from penstock.project.ledgers import Days, targets
 from penstock.project.results import Forgotten
 from penstock.project.setup import Notice, Setup
+from penstock.project.targets import Days, targets
 from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, commit_all
 
 FORGOTTEN = "forget-"  # the id of what `forget` did begins with it

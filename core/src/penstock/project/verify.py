@@ -9,9 +9,9 @@ from penstock._run.context import run_id
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
 from penstock.project.forget import deleted
-from penstock.project.ledgers import Days, Viewed, day_of, targets
 from penstock.project.results import Deleted, Difference, VerifyResult
 from penstock.project.setup import Notice, Setup
+from penstock.project.targets import Days, Viewed, day_of, targets
 from penstock.sinks import Discrepancy, Ledger, Target, Verifiable
 
 MARKED, POSSIBLE = "marked", "possible"

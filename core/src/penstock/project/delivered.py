@@ -1,0 +1,174 @@
+"""
+What was delivered to a target, from its ledger: totals, partitions, changes, records set aside.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, localcontext
+
+from attrs import evolve
+
+from penstock.model import Partition
+from penstock.project.results import (
+    Change,
+    PartitionStatus,
+    RejectedRecord,
+    Total,
+)
+from penstock.project.targets import Days, account_of, day_of
+from penstock.sinks import Ledger, LedgerEntry
+
+# --- totals -----------------------------------------------------------------------------------------------------------
+
+
+def totals_of(ledger: Ledger, source: str, target: str, days: "Days", *, daily: bool) -> list[Total]:
+    """Rows and sums of a source's accounts in one target, per month or per day."""
+    found: dict[tuple[str, tuple[tuple[str, str], ...], str], list[LedgerEntry]] = {}
+    for stream in sorted(name for owner, name in ledger.sources() if owner == source):
+        entries = ledger.entries(source, stream, since=days.since, until=days.until)
+        for partition, entry in sorted(entries.items()):
+            account, day = account_of(partition), day_of(partition)
+            if entry.delivered and days.holds(partition):
+                period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
+                found.setdefault((stream, account, period), []).append(entry)
+    return [
+        Total(
+            target=target,
+            source=source,
+            stream=stream,
+            account=dict(account),
+            period=period,
+            rows=sum(entry.rows for entry in entries),
+            sums=_added(entry.sums for entry in entries),
+        )
+        for (stream, account, period), entries in found.items()
+    ]
+
+
+def _added(several: Iterable[Mapping[str, Decimal]]) -> dict[str, Decimal]:
+    """The sums of each column, exact to 1000 digits."""
+    total: dict[str, Decimal] = {}
+    with localcontext(prec=1000):
+        for sums in several:
+            for name, amount in sums.items():
+                total[name] = total.get(name, Decimal(0)) + amount
+    return total
+
+
+# --- partitions -------------------------------------------------------------------------------------------------------
+
+
+def partitions_of(ledger: Ledger, source: str, target: str, days: "Days") -> Iterator[PartitionStatus]:
+    """The rows of a source's partitions in one target, ordered by stream, account and day."""
+    for stream in sorted(name for owner, name in ledger.sources() if owner == source):
+        entries = ledger.entries(source, stream, since=days.since, until=days.until)
+        for partition, entry in sorted(entries.items(), key=lambda item: item[0].values):
+            account = account_of(partition)
+            if days.holds(partition):
+                yield PartitionStatus(
+                    target=target,
+                    source=source,
+                    stream=stream,
+                    account=dict(account),
+                    day=day_of(partition),
+                    standing=_standing(entry),
+                    run_id=entry.run_id,
+                    read_at=entry.read_at,
+                    open_until=entry.open_until,
+                    rows=entry.rows,
+                    promised=entry.promised,
+                    rejected=entry.rejected,
+                    unread_values=entry.unread_values,
+                    repeated=entry.repeated,
+                    truncated=entry.truncated,
+                    attempts=entry.attempts,
+                    error=entry.error,
+                    sums=entry.sums,
+                    derived_rows=entry.derived_rows,
+                )
+
+
+def _standing(entry: LedgerEntry) -> str:
+    """As the ledger counts it for ``status``: final with whatever settings it was read."""
+    if entry.error is not None:
+        return "failed"
+    return "final" if entry.final(entry.fingerprint) else "open"
+
+
+# --- changes ----------------------------------------------------------------------------------------------------------
+
+
+def changes_of(ledger: Ledger, source: str, target: str, since: date, *, merged: bool) -> list[Change]:
+    """
+    The changes that readings since that day (UTC) made to delivered partitions, ordered by stream, account and day;
+    ``merged``: one per partition, and a partition that has its former rows and sums again is left out.
+    """
+    every: list[Change] = []
+    found: dict[Partition, Change] = {}
+    for one in ledger.restated(source, since=datetime.combine(since, time(), UTC)):
+        change = Change(
+            target=target,
+            source=source,
+            stream=one.partition.stream,
+            account=dict(account_of(one.partition)),
+            day=day_of(one.partition),
+            rows_before=one.rows[0],
+            rows_after=one.rows[1],
+            sums=one.sums,
+            runs=(one.run_id,),
+            changed_at=one.restated_at,
+        )
+        every.append(change)
+        found[one.partition] = _merged(found[one.partition], change) if one.partition in found else change
+    if not merged:
+        return sorted(every, key=lambda one: (one.stream, *one.account.values(), one.day or date.min, one.changed_at))
+    return [found[partition] for partition in sorted(found) if _differs(found[partition])]
+
+
+def _merged(first: Change, last: Change) -> Change:
+    """Two changes of one partition as one: before the first, after the last."""
+    sums = {
+        name: (
+            first.sums[name][0] if name in first.sums else last.sums[name][0],
+            last.sums[name][1] if name in last.sums else first.sums[name][1],
+        )
+        for name in dict.fromkeys((*first.sums, *last.sums))
+    }
+    return evolve(last, rows_before=first.rows_before, sums=sums, runs=(*first.runs, *last.runs))
+
+
+def _differs(change: Change) -> bool:
+    """Whether a change is shown: one reading without other rows or sums changed values; several may cancel out."""
+    return change.moved or len(change.runs) == 1
+
+
+def moved_sums(changes: Iterable[Change]) -> dict[str, tuple[Decimal | int, Decimal | int]]:
+    """The rows and each measure that moved, summed up over the changes in which it did: before and after."""
+    rows: tuple[int, int] = (0, 0)
+    sums: dict[str, tuple[Decimal, Decimal]] = {}
+    with localcontext(prec=1000):
+        for one in changes:
+            rows = (rows[0] + one.rows_before, rows[1] + one.rows_after)
+            for name, (before, after) in one.sums.items():
+                known = sums.get(name, (Decimal(0), Decimal(0)))
+                sums[name] = (known[0] + before, known[1] + after)
+    return {"rows": rows, **sums} if rows[0] != rows[1] else {**sums}
+
+
+# --- rejected ---------------------------------------------------------------------------------------------------------
+
+
+def rejected_records(ledger: Ledger, source: str, target: str, stream: str | None) -> list[RejectedRecord]:
+    """The records of a source that were set aside in one target."""
+    return [
+        RejectedRecord(
+            target=target,
+            source=source,
+            stream=one.stream,
+            partition=entry.partition.as_dict(),
+            path=one.path,
+            reason=one.reason,
+            raw=one.raw,
+        )
+        for entry, one in ledger.rejected(source, stream)
+    ]

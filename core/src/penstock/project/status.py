@@ -1,0 +1,301 @@
+"""
+The state of a source in a target, from its ledger: accounts, last runs, and problems that need attention.
+"""
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from attrs import evolve
+
+from penstock._config.source import ConfiguredSource
+from penstock._plan.planner import read_by, zone_memory, zone_of
+from penstock._util.text import counted, without_place
+from penstock.errors import PenstockError
+from penstock.ledger.sql import RUNS_KEPT
+from penstock.project.delivered import changes_of, moved_sums
+from penstock.project.jobs import requests_of_month
+from penstock.project.results import (
+    AccountStatus,
+    Change,
+    Problem,
+    RunInfo,
+    SourceStatus,
+)
+from penstock.project.setup import Setup
+from penstock.project.targets import account_of, day_of, holds
+from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
+
+RUNS_SHOWN = 5
+NEWS = timedelta(hours=24)
+NEW_MEMBERS = timedelta(days=7)  # for so long a member without a column is new
+
+
+def source_status(
+    setup: Setup,
+    ledger: Ledger,
+    source: str,
+    target: str,
+    now: datetime,
+    *,
+    accounts: Sequence[str] = (),
+    max_age_s: float | None,
+) -> SourceStatus:
+    """The state of a source in one target. ``accounts``: patterns; empty: all."""
+    configured = _configured(setup, source)
+    zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
+    counts, runs = ledger.counts(source), ledger.runs(source, RUNS_KEPT)
+    return SourceStatus(
+        source=source,
+        streams=tuple(
+            _account_status(one, now, zones, known.get(one.stream), max_age_s)
+            for one in counts
+            if holds(accounts, one.account.values())
+        ),
+        runs=tuple(run_info(run, target) for run in runs[:RUNS_SHOWN]),
+        last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
+        requests_this_month=requests_of_month(runs, now),
+        requests_per_month=None if configured is None else configured.settings.requests_per_month,
+        changed=_changed(configured, ledger, {one.stream for one in counts if one.rejected or one.unread_values}),
+    )
+
+
+def _configured(setup: Setup, source: str) -> ConfiguredSource | None:
+    """The source as configured; None for one that was removed, or whose secret is not here."""
+    try:
+        return setup.source(source)
+    except PenstockError:
+        return None
+
+
+def _changed(configured: ConfiguredSource | None, ledger: Ledger, unread: Collection[str]) -> dict[str, int]:
+    """
+    By stream, the partitions of which something could not be read, and which are read in another way today.
+
+    ``unread``: the streams that have such partitions; the ledger is queried for these only.
+    """
+    if configured is None:
+        return {}
+    counts = {
+        stream.name: ledger.read_otherwise(configured.name, stream.name, read_by(configured, stream))
+        for stream in configured.streams
+        if stream.name in unread
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+def _configured_accounts(configured: ConfiguredSource | None, ledger: Ledger) -> dict[str, frozenset[str]]:
+    """The accounts of each stream, configured or listed by the provider, where they are known."""
+    if configured is None:
+        return {}
+    found: dict[str, frozenset[str]] = {}
+    for stream in configured.streams:
+        accounts = configured.accounts_of(stream)
+        if accounts is None and stream.accounts_from is not None:
+            accounts = ledger.accounts(configured.name, stream.accounts_from[0]) or None
+        if stream.account is not None and accounts is not None:
+            found[stream.name] = frozenset(accounts)
+    return found
+
+
+def _zones(setup: Setup, ledger: Ledger, source: str) -> dict[str, str]:
+    """The time zones of accounts that have their own: those that the provider listed, and those of the tables."""
+    try:
+        streams = setup.registry.streams(setup.config.connector_of(source))
+    except PenstockError:  # the ledger may have sources whose connector is not installed any more
+        streams = ()
+    zones: dict[str, str] = {}
+    for stream in streams:
+        if stream.zone_from is not None:
+            zones.update(map(zone_of, ledger.accounts(source, zone_memory(stream))))
+    return zones | setup.config.account_zones(source)
+
+
+def _account_status(
+    counts: AccountCounts,
+    now: datetime,
+    zones: Mapping[str, str],
+    known: frozenset[str] | None,
+    max_age_s: float | None,
+) -> AccountStatus:
+    configured = None if known is None or not counts.account else bool(known.intersection(counts.account.values()))
+    age_s = int((now - counts.last_read).total_seconds()) if counts.last_read else None
+    late = max_age_s is not None and (age_s is None or age_s > max_age_s)
+    return AccountStatus(
+        stream=counts.stream,
+        account=counts.account,
+        first_day=counts.first_day,
+        last_day=counts.last_day,
+        final=counts.final,
+        open=counts.open,
+        missing=counts.missing,
+        failed=counts.failed,
+        rows=counts.rows,
+        rejected=counts.rejected,
+        unread_values=counts.unread_values,
+        truncated=counts.truncated,
+        last_read=counts.last_read,
+        age_s=age_s,
+        configured=configured,
+        overdue=late and configured is not False,
+        error=counts.last_error,
+        timezone=next((zones[one] for one in counts.account.values() if one in zones), None),
+    )
+
+
+def run_info(run: RunRecord, target: str) -> RunInfo:
+    streams = run.report.get("streams", {}).values()
+    return RunInfo(
+        run_id=run.run_id,
+        source=run.source,
+        started_at=run.started_at,
+        target=target,
+        finished_at=run.finished_at,
+        exit_code=run.exit_code,
+        records=sum(one.get("records", 0) for one in streams),
+        rejected=sum(one.get("rejected", 0) for one in streams),
+        requests=run.requests,
+        failed=sum(one.get("partitions", {}).get("failed", 0) for one in streams),
+        report=run.report,
+    )
+
+
+# --- problems ---------------------------------------------------------------------------------------------------------
+
+
+def problems_of(ledger: Ledger, status: SourceStatus, target: str, now: datetime) -> list[Problem]:
+    """
+    The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read, months
+    that are over and were restated, new members.
+    """
+    allowed = status.requests_per_month
+    found = [
+        Problem(
+            source=status.source,
+            kind="quota",
+            count=1,
+            last_read=status.last_good,
+            reason=f"{status.requests_this_month:,} requests this month, and requests_per_month is {allowed:,}",
+        )
+        for _ in range(allowed is not None and status.requests_this_month > allowed)
+    ]
+    found += [
+        Problem(source=status.source, kind="parked", count=1, last_read=status.last_good, reason=reason)
+        for run in status.runs[:1]
+        for reason in run.report.get("parked", {}).values()
+    ]
+    for one in status.streams:
+
+        def problem(kind: str, count: int, reason: str, one: AccountStatus = one) -> Problem:
+            return Problem(
+                source=status.source,
+                stream=one.stream,
+                account=one.account,
+                kind=kind,
+                count=count,
+                first_day=one.first_day,
+                last_day=one.last_day,
+                last_read=one.last_read,
+                reason=reason,
+            )
+
+        if one.overdue:
+            found.append(problem("overdue", 1, "not read for longer than allowed"))
+        if one.missing:
+            found.append(problem("missing", one.missing, "days between the first and the last were never delivered"))
+        if one.failed or one.rejected or one.unread_values or one.truncated:
+            accounts = list(one.account.values()) or None
+            entries = ledger.entries(status.source, one.stream, accounts=accounts)
+            own = [entry for partition, entry in entries.items() if dict(account_of(partition)) == one.account]
+            found += [
+                evolve(problem(kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
+                for (kind, reason), several in _by_reason(own).items()
+            ]
+    return [*found, *_restated_months(ledger, status, target, now), *_new_members(ledger, status, now)]
+
+
+def _restated_months(ledger: Ledger, status: SourceStatus, target: str, now: datetime) -> Iterator[Problem]:
+    """
+    By stream and month, what the provider changed in the last :data:`NEWS` in months that are over: they may have been
+    invoiced. Changes that move neither rows nor sums are left out.
+    """
+    since = now - NEWS
+    groups: dict[tuple[str, str], list[Change]] = {}
+    for one in changes_of(ledger, status.source, target, since.date(), merged=True):
+        over = one.day is not None and (one.day.year, one.day.month) < (now.year, now.month)
+        if over and one.changed_at >= since and one.moved:
+            groups.setdefault((one.stream, f"{one.day:%Y-%m}"), []).append(one)
+    for (stream, month), changes in groups.items():
+        days = [one.day for one in changes if one.day is not None]
+        accounts = len({tuple(one.account.items()) for one in changes})
+        moves = ", ".join(f"{what} {before} -> {after}" for what, (before, after) in moved_sums(changes).items())
+        yield Problem(
+            source=status.source,
+            stream=stream,
+            kind="restated",
+            count=len(changes),
+            first_day=min(days),
+            last_day=max(days),
+            last_read=max(one.changed_at for one in changes),
+            reason=f"{month} is over, and the provider changed it: {counted(accounts, 'account')}, {moves}",
+        )
+
+
+def _new_members(ledger: Ledger, status: SourceStatus, now: datetime) -> Iterator[Problem]:
+    """By stream, the members without a column of the last run that no run before the last :data:`NEW_MEMBERS` met."""
+    last = members_of(run.report for run in status.runs[:1])
+    if not last:
+        return
+    former = members_of(
+        run.report for run in ledger.runs(status.source, RUNS_KEPT) if run.started_at < now - NEW_MEMBERS
+    )
+    for stream, members in last.items():
+        if new := [one for one in members if one not in former.get(stream, ())]:
+            yield Problem(
+                source=status.source,
+                stream=stream,
+                kind="new",
+                count=len(new),
+                last_read=status.runs[0].started_at,
+                reason=f"no column holds the {'member' if len(new) == 1 else 'members'} {', '.join(new)}",
+            )
+
+
+def members_of(reports: Iterable[Mapping[str, Any]]) -> dict[str, list[str]]:
+    """By stream, the members that no record class declares, as the reports of runs name them."""
+    found: dict[str, dict[str, None]] = {}
+    for report in reports:
+        for stream, counts in report.get("streams", {}).items():
+            for member in counts.get("unknown_members") or ():
+                found.setdefault(stream, {})[member] = None
+    return {stream: list(members) for stream, members in found.items()}
+
+
+_COUNTED: Mapping[str, Callable[[LedgerEntry], int]] = {
+    "failed": lambda entry: 1,
+    "set aside": lambda entry: entry.rejected,
+    "not read": lambda entry: entry.unread_values,
+    "truncated": lambda entry: 1,
+}
+
+
+def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[LedgerEntry]]:
+    """The entries that have a problem, by kind and reason."""
+    found: dict[tuple[str, str], list[LedgerEntry]] = {}
+    for entry in entries:
+        if entry.error is not None:
+            found.setdefault(("failed", without_place(entry.error)), []).append(entry)
+        if entry.rejected:
+            found.setdefault(("set aside", "records that cannot be decoded"), []).append(entry)
+        if entry.unread_values:
+            found.setdefault(("not read", "values that do not fit their column"), []).append(entry)
+        if entry.truncated:
+            found.setdefault(("truncated", "the provider lists no more; there may be more records"), []).append(entry)
+    return found
+
+
+def _span(entries: Sequence[LedgerEntry]) -> dict[str, Any]:
+    """The days and the last reading of some entries, as fields of a problem."""
+    days = [day for entry in entries if (day := day_of(entry.partition)) is not None]
+    read = max((entry.read_at for entry in entries if entry.read_at), default=None)
+    return {"first_day": min(days, default=None), "last_day": max(days, default=None), "last_read": read}

@@ -1,0 +1,168 @@
+"""
+The targets that a call looks at, opened for reading, and the days and accounts that it selects in them.
+"""
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from datetime import date
+from typing import TypeVar
+
+from attrs import define, field, frozen
+
+from penstock._config import ConfiguredSink
+from penstock._plan.selection import matches
+from penstock.errors import PenstockError, UsageError
+from penstock.model import Partition
+from penstock.names import did_you_mean
+from penstock.project.setup import Notice, Setup
+from penstock.sinks import Ledger
+
+_T = TypeVar("_T")
+
+
+@frozen(kw_only=True)
+class Viewed:
+    """A target to read, and the sources to show; None: all in its ledger."""
+
+    sink: ConfiguredSink
+    sources: tuple[str, ...] | None
+
+
+def targets(
+    setup: Setup, name: str | None, to: str | None, notice: Notice, *, used_by_source: bool = False
+) -> list[Viewed]:
+    """
+    The targets of a pipeline or a source: ``to``, else those last used, else those of the pipelines.
+
+    ``used_by_source``: ``name`` is a source, never a pipeline. Raises UsageError where there is none.
+    """
+    config = setup.config
+    sources: tuple[str, ...] | None = None if name is None else (name,)
+    if name is not None and name in config.pipelines and not used_by_source:
+        pipeline = config.pipeline(name)
+        sources, to = pipeline.source, to or pipeline.sink
+    if to is not None:
+        texts: dict[str, tuple[str, ...] | None] = {to: sources}
+    else:
+        texts = dict(setup.history.targets(sources))
+        for pipeline in () if texts else config.pipelines.values():
+            if sources is None or set(sources) & set(pipeline.source):
+                texts[pipeline.sink] = sources
+    if not texts:
+        known = [*config.sources, *(() if used_by_source else config.pipelines)]
+        if name is not None and name not in known:
+            made = [source for source in config.sources if config.connector_of(source) == name]
+            if made:
+                raise UsageError(f"{name} is a connector; name a source of it: {' or '.join(made)}")
+            if name not in setup.registry.connectors():
+                meant = did_you_mean(name, known)
+                raise UsageError(f"no source or pipeline {name!r} is known here.{meant}".rstrip("."))
+        whose = f" for {name}" if name is not None else ""
+        raise UsageError(f"no target was used{whose} from this configuration yet; name one with --to{config.absent}")
+    found: list[Viewed] = []
+    for text, shown in texts.items():
+        sink = config.sink_for(text, setup.registry)
+        for one in sink.notices:
+            notice(one)
+        found.append(Viewed(sink=sink, sources=shown))
+    return found
+
+
+@contextmanager
+def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
+    """(source, ledger) for each source to show that the target has, read-only; closed at the end."""
+    sink = viewed.sink.open()
+    sources = viewed.sources
+    opened = []
+    try:
+        found: list[tuple[str, Ledger]] = []
+        for name in sources if sources is not None else ("",):
+            target = sink.open_readonly(name)
+            if target is None:
+                continue
+            opened.append(target)
+            if target.ledger is None:
+                continue
+            known = dict.fromkeys(source for source, _ in target.ledger.sources())
+            if name and name not in known and target.ledger.runs(name, 1):
+                known[name] = None  # it ran without a delivery
+            found += [(source, target.ledger) for source in known if sources is None or source == name]
+        yield found
+    finally:
+        for target in opened:
+            target.close()
+
+
+@define
+class View:
+    """
+    Targets opened for reading, one after the other: iterating yields the name of each with its (source, ledger) pairs.
+
+    Of several targets, one that cannot be read is left out: ``failed`` holds its error, ``exit_code`` is 1, and a
+    notice names it. A single one raises.
+    """
+
+    targets: list[Viewed]
+    notices: list[str]
+    failed: dict[str, str] = field(factory=dict, init=False)
+
+    @property
+    def exit_code(self) -> int:
+        return 1 if self.failed else 0
+
+    def each(self, found: Callable[[Ledger, str, str], Iterable[_T]]) -> tuple[_T, ...]:
+        """What ``found(ledger, source, target)`` gives for every source of every target, in their order."""
+        return tuple(
+            one for target, opened in self for source, ledger in opened for one in found(ledger, source, target)
+        )
+
+    def __iter__(self) -> Iterator[tuple[str, list[tuple[str, Ledger]]]]:
+        for viewed in self.targets:
+            name = viewed.sink.shown
+            with ExitStack() as stack:
+                try:
+                    opened = stack.enter_context(ledgers(viewed))
+                except PenstockError as error:
+                    if len(self.targets) == 1:
+                        raise
+                    self.failed[name] = str(error)
+                    self.notices.append(f"the target {name} cannot be read: {error}")
+                    continue
+                yield name, opened
+
+
+# --- days and accounts ------------------------------------------------------------------------------------------------
+
+
+@frozen(kw_only=True)
+class Days:
+    """Days, both included, and patterns of accounts; None or empty: all."""
+
+    since: date | None = None
+    until: date | None = None
+    accounts: Sequence[str] = ()
+
+    def holds(self, partition: Partition) -> bool:
+        """Whether a partition is of these days and accounts; one without a day is of any days."""
+        day = day_of(partition)
+        if day is not None and not (self.since or day) <= day <= (self.until or day):
+            return False
+        return holds(self.accounts, (value for _, value in account_of(partition)))
+
+
+def holds(patterns: Sequence[str], values: Iterable[str]) -> bool:
+    """Whether one of these values of an account matches a pattern; without patterns, always."""
+    return not patterns or any(matches(value, patterns) for value in values)
+
+
+def day_of(partition: Partition) -> date | None:
+    """The day of a partition that has one: its last value, as ``YYYY-MM-DD``."""
+    if partition.values and re.fullmatch(r"\d{4}-\d\d-\d\d", partition.values[-1][1]):
+        return date.fromisoformat(partition.values[-1][1])
+    return None
+
+
+def account_of(partition: Partition) -> tuple[tuple[str, str], ...]:
+    """The columns and values of a partition without its day."""
+    return partition.values if day_of(partition) is None else partition.values[:-1]
