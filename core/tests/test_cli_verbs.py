@@ -26,6 +26,7 @@ from penstock._cli.follow import following, in_words, restated
 from penstock._cli.init import source_lines, toml_value
 from penstock._cli.ledger import _print_changes, _print_problems, _print_sources, cut, kind_of
 from penstock._cli.output import column_widths
+from penstock._cli.run import summarise
 from penstock._cli.sandbox import as_typed
 from penstock._cli.session import Session
 from penstock._cli.signals import stopping
@@ -37,6 +38,7 @@ from penstock._util.text import without_place
 from penstock.connector import Connector, Limits, OpenFor, Sandbox, SourceSettings, Stream, setting
 from penstock.model import Request, Slice
 from penstock.project.results import AccountStatus, Change, Problem, RunInfo, SourceStatus
+from penstock.project.run_result import RunResult
 from penstock.records import column, derived, personal, record
 from penstock.redact import Secret
 from penstock.run_report import RunReport
@@ -1320,6 +1322,20 @@ def test_a_sink_in_place_of_a_connector_is_recognised(here: Here) -> None:
     """
     here("init", "jsonl", code=2)
     assert "jsonl is a sink: `penstock init CONNECTOR` prints the keys" in here.err
+
+
+@pytest.mark.parametrize("what", ["parked", "locked"])
+def test_a_source_that_was_not_read_is_a_line_of_cron(capsys: pytest.CaptureFixture[str], what: str) -> None:
+    """
+    With -q, too, where another source of the pipeline was delivered: else nothing names the one that was left.
+    """
+    report = RunReport(run_id="r", **{what: {"shop": "another run writes shop"}})
+
+    session = Session()
+    session.quiet = True
+    summarise(session, RunResult.of(report))
+
+    assert re.fullmatch(r"penstock: shop (is parked|was not read): another run writes shop\n", capsys.readouterr().err)
 
 
 def test_plan_and_status_show_the_requests_that_are_left(here: Here) -> None:

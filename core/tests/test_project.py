@@ -318,6 +318,7 @@ def test_a_locked_source_is_left_to_the_other_run(server: Server, tmp_path: Path
     (both,) = results
     assert (both.exit_code, both.status, list(both.report["sources"]), both.errors) == (6, "locked", ["mall"], ())
     assert any(text.startswith("shop was not read: ") for text in both.notices)
+    assert "another run writes shop" in both.report["locked"]["shop"]
 
 
 def test_a_run_ends_when_its_event_is_set(project: Project) -> None:

@@ -90,7 +90,7 @@ class Allowance:
 
 
 NONE_ALLOWED = Allowance()
-_FLAGS = ("refused", "deadline", "interrupted", "locked", "output_closed")
+_FLAGS = ("refused", "deadline", "interrupted", "output_closed")
 
 
 @define
@@ -111,7 +111,7 @@ class RunReport:
     deadline: bool = False
     parked: dict[str, str] = field(factory=dict)  # source -> why nothing more was requested from it
     interrupted: bool = False
-    locked: bool = False  # another run holds the lock of a source, which was left to it
+    locked: dict[str, str] = field(factory=dict)  # source -> the other run that holds its lock, and reads it
     output_closed: bool = False  # the reader of stdout closed it: the end of the run, and no fault
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -159,6 +159,7 @@ class RunReport:
             "errors": self.errors,
             "notices": self.notices,
             "parked": self.parked,
+            "locked": self.locked,
             **{name: getattr(self, name) for name in _FLAGS},
         }
 
@@ -181,6 +182,7 @@ class RunReport:
         self.errors += [error for error in part["errors"] if error["partition"] or error not in self.errors]
         self.notices += [text for text in part["notices"] if text not in self.notices]
         self.parked.update(part["parked"])
+        self.locked.update(part["locked"])
         for name in _FLAGS:
             setattr(self, name, getattr(self, name) or part[name])
 
@@ -332,6 +334,7 @@ class RunReport:
             "errors": self.errors,
             "notices": self.notices,
             **({"parked": self.parked} if self.parked else {}),
+            **({"locked": self.locked} if self.locked else {}),
         }
         masked: dict[str, Any] = mask_json(whole)
         return masked

@@ -108,8 +108,11 @@ def summarise(session: Session, result: RunResult) -> None:
     if not session.quiet:
         session.verdict(result.summary, _COLORS.get(result.exit_code, "red"))
         return
-    for source, why in result.report.get("parked", {}).items():  # a note, which -q leaves out
+    # Notes and notices, which -q leaves out: without these lines, cron would not name a source that was not read.
+    for source, why in result.report.get("parked", {}).items():
         session.say(f"{source} is parked: {why}")
+    for source, why in result.report.get("locked", {}).items():
+        session.say(f"{source} was not read: {why}")
 
 
 def _write_report(session: Session, path: Path, value: Mapping[str, Any]) -> bool:

@@ -83,7 +83,7 @@ def opened(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]
             except LockHeldError as error:
                 held.append(error)
                 sources.pop()
-                context.report.locked = True
+                context.report.locked[job.source.name] = str(error)
                 context.report.notices.append(f"{job.source.name} was not read: {error}")
         if held and not sources:
             raise held[0]

@@ -56,12 +56,17 @@ function cells(row, stream, account) {
   }
 }
 
+// A name that a narrow screen breaks after an underscore.
+function breakable(name) {
+  return name.split(/(?<=_)/).flatMap((part, number) => (number ? [element("wbr"), part] : [part]));
+}
+
 function streamRow(stream) {
   const badges = [..."xmts"].map((letter) => [letter, stream.data.counts[letter] ?? 0]).filter(([, count]) => count);
   const button = element(
     "button",
     { type: "button", "aria-expanded": "false" },
-    element("span", { class: "name" }, stream.data.name),
+    element("span", { class: "name" }, ...breakable(stream.data.name)),
     element("span", { class: "badges" }, ...badges.map(([letter, count]) => badge(letter, count))),
   );
   const row = element("tr", { class: "stream" }, element("th", { scope: "row", title: stream.data.name }, button));
