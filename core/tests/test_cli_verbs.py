@@ -293,6 +293,7 @@ def test_init_writes_several_sources_into_one_file(here: Here, monkeypatch: pyte
     text = here("init", "shop", "shop")
     assert tomllib.loads(text)["pipeline"]["daily"]["source"] == "shop"
     assert text.startswith("#:schema ./penstock.schema.json\n")
+    assert '# path = "data.duckdb"' in text
     postgres = text.partition('\n# [sink.postgres]\n# kind = "postgres"\n')[2]
     assert "\n# required, secret: " in postgres
     (here.folder / "penstock.toml").write_text(text)

@@ -285,6 +285,19 @@ def test_a_file_that_is_gone_is_missing(target_of: type[FakeTarget]):
     assert days_of(a_job(target, since=date(2026, 7, 1), until=date(2026, 7, 1))) == [("2026-07-01", "missing")]
 
 
+def test_a_pattern_that_no_listed_account_matches_is_noted():
+    """
+    A mistyped account would be a run of nothing that ends with 0, without a word.
+    """
+    remembered = FakeTarget(FakeLedger(known=("1", "2")))
+    settings = Settings(ids=())
+
+    (note,) = plan(a_job(remembered, settings=settings, accounts=("3",)), NOW).notices
+
+    assert note.startswith("s: no account matches 3, so that none of its streams")
+    assert plan(a_job(remembered, settings=settings, accounts=("3", "2")), NOW).notices == ()
+
+
 def test_accounts_that_the_provider_lists_are_waited_for_or_remembered():
     """
     Without configured accounts the plan names the listing it waits for; with remembered ones it is complete.

@@ -145,7 +145,8 @@ def sink_lines(kinds: Mapping[str, SinkKind], taken: Collection[str]) -> list[st
         for attribute in attrs.fields(kind.settings):
             if attribute.init:
                 section += _key(name, attribute, hints[attribute.name])[1:]
-        section = [line.replace('path = "..."', 'path = "data"') for line in section]
+        place = f"data.{kind.name}" if kind.example.endswith(":FILE") else "data"
+        section = [line.replace('path = "..."', f'path = "{place}"') for line in section]
         lines += [f"# {kind.summary}"]
         lines += section if used else [line if line.startswith("#") else f"# {line}" for line in section]
         lines.append("")

@@ -297,7 +297,13 @@ class Planner:
     def slices(self, stream: Stream, accounts: Iterable[str | None]) -> list[PlannedSlice]:
         """The slices to read of a stream, account by account, days ascending."""
         if self.job.accounts:  # a stream without accounts, which others may depend on, is read all the same
-            accounts = [one for one in accounts if one is None or matches(one, self.job.accounts)]
+            every = list(accounts)
+            accounts = [one for one in every if one is None or matches(one, self.job.accounts)]
+            if every and not accounts:  # where the provider lists the accounts, nothing else refuses the pattern
+                self.notices.append(
+                    f"{self.job.source.name}: no account matches {', '.join(self.job.accounts)}, so that none of its "
+                    "streams that are divided by accounts is read"
+                )
         whole = not block_days(self.job.source, stream)
         accounts = [one for one in accounts if one is None or not whole or self.job.has(stream, one)]
         if stream.kind == "snapshot":
