@@ -858,6 +858,20 @@ def test_bars_of_thirty_streams_fit_on_a_terminal(bars: Bars) -> None:
     assert lines[-1].startswith("and 13 more streams: 5 over, 8 not begun")
 
 
+def test_the_total_of_the_bars_is_that_of_the_summary(bars: Bars) -> None:
+    """
+    With the rows of streams that travel with another and have no bar.
+    """
+    place = {"source": "crm", "stream": "leads"}
+    bars({"event": "planned", **place, "partitions": 1, "final": 0})
+    bars({"event": "partition_delivered", **place, "partition": {}, "records": 10, "derived": {"lead_data": 30}})
+
+    lines = shown(bars)
+
+    assert lines[0].startswith("40 records, ")
+    assert "10 records" in lines[1]
+
+
 def test_bars_show_what_is_waited_for(bars: Bars) -> None:
     """
     Reports that the provider makes, and a pause before a retry, for as long as they last.

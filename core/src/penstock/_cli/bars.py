@@ -31,6 +31,7 @@ class StreamBar:
     done: int = 0
     failed: int = 0
     records: int = 0
+    travelling: int = 0  # records of the streams that travel with it
     reports: int = 0  # being made by the provider
     begun: bool = False
 
@@ -139,6 +140,7 @@ class Bars:
                 bar.done += 1
                 bar.failed += name == "partition_failed"
                 bar.records += event.get("records", 0)
+                bar.travelling += sum(event.get("derived", {}).values())
         self._progress.update(bar.task, total=bar.planned, completed=bar.done, state=bar.state, failed=bar.failed)
 
     # --- what is shown ------------------------------------------------------------------------------------------------
@@ -168,7 +170,7 @@ class Bars:
         """Records and seconds so far, the rate, and the time left as the rate of partitions gives it."""
         task = next(task for task in self._progress.tasks if task.id == self._total)
         seconds = task.elapsed or 0.0
-        records = sum(bar.records for bar in bars)
+        records = sum(bar.records + bar.travelling for bar in bars)  # as the summary of the run counts them
         parts = [f"{records:,} records", _clock(seconds)]
         if seconds >= 1:
             parts.insert(1, f"{records / seconds:,.0f} records/s")

@@ -307,6 +307,7 @@ class Delivery:
                 "records": entry.rows,
                 "rejected": entry.rejected,
                 "unread_values": entry.unread_values,
+                **({"derived": dict(entry.derived_rows)} if entry.derived_rows else {}),
                 **({"restated": change} if change else {}),
             }
         )
