@@ -36,6 +36,7 @@ from penstock._run.runner import run
 from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.memory import MemorySink
+from penstock_plugins.polling import Polled
 from small import Small
 from worlds import then
 
@@ -210,3 +211,36 @@ def test_a_report_past_its_deadline_is_polled_once_more_by_the_next_run(
     assert target is not None
     assert target.ledger.pending("shop", "sales") == ()
     target.close()
+
+
+@pytest.mark.parametrize(("broken", "exit_code"), [(3, 0), (99, 1)], ids=["a moment", "each time"])
+def test_a_broken_answer_to_a_poll_is_polled_again(broken: int, exit_code: int, tmp_path: Path) -> None:
+    """
+    A login page in place of the state states nothing about the report: it is polled again, and not submitted again.
+    """
+    made: list[str] = []
+    polls: list[str] = []
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            made.append("r")
+            return {"id": f"r{len(made)}"}
+        polls.append(request.path)
+        return {"session": "ended"} if len(polls) <= broken else {"status": "done", "data": ROWS}
+
+    stream = Stream(
+        name="sales",
+        summary="sales",
+        record=Sale,
+        kind="snapshot",
+        key="id",
+        path="/orders",
+        json={},
+        envelope=Envelope(items="data"),
+        poller=Polled(),
+    )
+    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    report = shop.run()
+
+    assert (report.exit_code, len(made)) == (exit_code, 1), report.errors
+    assert len(shop.rows("sales")) == (0 if exit_code else 5)

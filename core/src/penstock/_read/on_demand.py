@@ -15,7 +15,7 @@ from penstock._plan.planner import PlannedSlice
 from penstock._read.reconcile import as_broken_page
 from penstock._util.clock import Clock
 from penstock.connector import SourceSettings, Stream
-from penstock.errors import InconsistentReadError, ReportError
+from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
 from penstock.protocols import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, ReportState, Waiting, checked_state
@@ -23,6 +23,8 @@ from penstock.sinks import Ledger, PendingReport
 
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
 UNKNOWN = (404, 410)
+
+MOST_BROKEN_POLLS = 3  # consecutive answers to polls that state nothing, after which the slice is read again
 
 
 class ReportLostError(InconsistentReadError):
@@ -221,18 +223,22 @@ class Reports:
         times = self._times
         if (early_s := times.first_s - self._age_s(report)) > 0:
             yield Pause(min(early_s, times.first_s))  # the submission can be in the future if the clocks differ
-        pause_s, noted = times.first_s, ""
+        pause_s, noted, broken = times.first_s, "", 0
         while True:
             outcome = answered((yield (self._poll(submission, report),)))
             assert outcome.response is not None
             if isinstance(outcome.verdict, Refuse) and outcome.response.status not in UNKNOWN:
                 raise outcome.verdict.error
             age_s = self._age_s(report)
-            with as_broken_page():
-                pending = outcome.response.status == 202
-                state: ReportState = Waiting()
-                if not pending:
+            state: ReportState = Waiting()
+            try:
+                if outcome.response.status != 202:
                     state = checked_state(self.poller, self.poller.state(outcome.response, age_s))
+                broken = 0
+            except BrokenBodyError as error:  # the answer is broken, such as a login page; the report is not
+                broken += 1
+                if broken > MOST_BROKEN_POLLS:
+                    raise BrokenPageError(str(error)) from None
             if not isinstance(state, Waiting):
                 return outcome, state
             if state.note and state.note != noted:

@@ -90,13 +90,15 @@ class Fault:
 
 _VOLATILE = "sign|timestamp|ticket|nonce|token|expires|secret|key|cache"
 _PER_ATTEMPT = re.compile(_VOLATILE, re.I)
+_ASSERTION = re.compile(rb"assertion=[^&]*")  # a JWT in the form of a login
 _MEMBER_PER_ATTEMPT = re.compile(rf'"[^"]*(?:{_VOLATILE})[^"]*"\s*:\s*(?:"[^"]*"|\d+)'.encode(), re.I)
 
 
 def logical_request(request: SandboxRequest) -> Hashable:
     """The part of a request that is equal in each of its attempts: without signature, timestamp and token."""
     pairs = [pair for pair in request.query.split("&") if not _PER_ATTEMPT.search(pair.partition("=")[0])]
-    return request.method, request.path, tuple(pairs), _MEMBER_PER_ATTEMPT.sub(b"", request.body)
+    body = _ASSERTION.sub(b"", _MEMBER_PER_ATTEMPT.sub(b"", request.body))
+    return request.method, request.path, tuple(pairs), body
 
 
 def with_faults(
