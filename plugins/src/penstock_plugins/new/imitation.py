@@ -140,8 +140,8 @@ def _records_method(one: StreamTexts) -> str:
         records = "records"
     if link is not None and link.own is not None:
         changed.append(f"{literal(link.own)}: {link.stream.singular}[{literal(link.member)}]")
-    one_record = f"{{**one, {', '.join(changed)}}}" if changed else "one"
-    lines.append(f"        return [{one_record} for one in {records}]")
+    made = f"[{{**one, {', '.join(changed)}}} for one in {records}]" if changed else records
+    lines.append(f"        return {made}")
     return "\n".join(lines)
 
 

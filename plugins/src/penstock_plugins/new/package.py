@@ -120,6 +120,7 @@ class _Texts:
         extra = self._login("extra")
         count = sum(len(one.given.sample.records) for one in self.streams)
         names = ", ".join(f"`{one.given.name}.{one.given.sample.format}`" for one in self.streams)
+        samples = "a sample" if len(self.streams) == 1 else "samples"
         return {
             "name": choices.name,
             "title": self._title,
@@ -131,7 +132,7 @@ class _Texts:
             "base_url": literal(choices.base_url),
             "plugins": f"penstock-plugins[{extra}]" if extra else "penstock-plugins",
             "sample_files": names,
-            "count": f"{count} record{'' if count == 1 else 's'}",
+            "count": f"{count} record{'' if count == 1 else 's'} of {samples}",
             "config": "\n".join(self._config()),
             "records": "\n\n\n".join(one.record_lines() for one in self.streams),
             "settings": "\n".join(self._settings()),
