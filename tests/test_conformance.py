@@ -479,6 +479,34 @@ def test_what_is_not_kept_is_listed_under_the_connector(tmp_path: Path) -> None:
     assert str(raised.value).startswith("acme does not keep what every connector must:\n  - a run with a wrong key")
 
 
+class Raising(Sales):
+    def answer(self, day: str) -> list[dict[str, Any]]:
+        raise KeyError(day)
+
+
+class NoSandbox(Acme):
+    @penstock.hookimpl
+    def penstock_sandboxes(self) -> Iterable[Sandbox]:
+        return []
+
+
+@pytest.mark.parametrize(
+    ("plugin", "truth", "text"),
+    [
+        (Acme(Raising), None, r"the sandbox raised KeyError: '2026-03-1\d' \(test_conformance.py, line \d+\)"),
+        (Acme(), lambda app, stream: [], r"truth takes \(app, stream\); write truth\(sandbox, stream, day\)"),
+        (NoSandbox(), None, r"it offers no sandbox; write Connector\(sandbox=...\), or give conforms make="),
+    ],
+    ids=["sandbox that fails", "truth of other parameters", "no sandbox"],
+)
+def test_a_mistake_in_the_test_itself_is_named(plugin: Acme, truth: Any, text: str, tmp_path: Path) -> None:
+    """
+    With its place, or with what to write.
+    """
+    with pytest.raises(AssertionError, match=text):
+        conforms("acme", tmp_path, plugins=[plugin], truth=truth)
+
+
 def test_the_kit_leaves_no_file_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """
     Everything is in the folder that it was given, tokens that change included.

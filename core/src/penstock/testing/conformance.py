@@ -10,6 +10,7 @@ The sandbox is served on this machine, and the runner reads it into memory. No o
 """
 
 import atexit
+import inspect
 import json
 import tempfile
 from collections import Counter
@@ -31,7 +32,7 @@ from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
 from penstock._plan.trial import problems_of
-from penstock._plugins.registry import Registry
+from penstock._plugins.registry import Registry, describe_error, place_in_plugin
 from penstock._read.components import components_of
 from penstock._run.check import check
 from penstock._run.runner import run
@@ -180,7 +181,8 @@ class Subject:
         with serve() as server:
             server.app = app = self.make(server.base_url, self.today)
             yield server, app
-            assert server.errors == [], f"the sandbox raised {server.errors[0]!r}"
+            raised = [f"{describe_error(one)}{place_in_plugin(one)}" for one in server.errors]
+            assert not raised, f"the sandbox raised {raised[0]}"
 
 
 def source_of(
@@ -296,11 +298,15 @@ def conforms(
     registry = Registry(plugins)
     wrong = _declared_wrong(registry, connector)
     if not wrong and registry.streams(connector):
-        offered = registry.sandbox(connector)
+        offered = registry.sandboxes().get(connector)
+        made_by = make or (offered.make if offered is not None else None)
+        if made_by is None:
+            text = "it offers no sandbox; write Connector(sandbox=...), or give conforms make= and settings="
+            raise NotConforming(connector, [Problem("declarations", text)])
         subject = Subject(
             name=connector,
-            make=make or offered.make,
-            settings={**offered.settings, **(settings or {})},
+            make=made_by,
+            settings={**(offered.settings if offered is not None else {}), **(settings or {})},
             streams=tuple(streams),
             registry=registry,
             state=folder / "state",
@@ -335,7 +341,18 @@ def _problems_with(subject: Subject, folder: Path, truth: Truth | None, faults: 
 def _own_truth(app: Any, stream: str, **partition: str) -> Iterable[Mapping[str, Any]] | None:
     """What the sandbox's own method states; None without one."""
     own: Truth | None = getattr(app, "truth", None)
-    return own(stream, **partition) if own is not None else None
+    return _stated(own, (stream,), partition) if own is not None else None
+
+
+def _stated(truth: Truth, values: tuple[Any, ...], partition: Mapping[str, str]) -> Iterable[Mapping[str, Any]] | None:
+    """What a truth states of a partition. AssertionError if it does not take what it is called with."""
+    takes = inspect.signature(truth)
+    try:
+        takes.bind(*values, **partition)
+    except TypeError:
+        names = ", ".join([*("sandbox", "stream")[-len(values) :], *partition])
+        raise AssertionError(f"truth takes {takes}; write truth({names}) for this stream, or **partition") from None
+    return truth(*values, **partition)
 
 
 def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[Problem]]:
@@ -358,7 +375,8 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
                 members = ", ".join(sorted(counts.unknown_members))
                 wrong.append(Problem("unknown members", f"{name}: members that the record class lacks: {members}"))
         for name in chosen_streams(source, subject.streams):
-            if not any(found for key, found in rows.items() if key[0] == name):
+            failed = any(one["stream"] == name for one in report.errors)
+            if not failed and not any(found for key, found in rows.items() if key[0] == name):
                 text = f"{name}: the sandbox has no record of it, so that nothing was tried"
                 wrong.append(Problem("nothing to read", text))
         untold: set[str] = set()
@@ -366,7 +384,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
         for key, found in rows.items():
             wrong += _of_keys(streams[key[0]], key, found)
             if truth is not None:
-                true = truth(app, key[0], **_named(sink, key))
+                true = _stated(truth, (app, key[0]), _named(sink, key))
                 if true is None:
                     untold.add(key[0])
                 else:
