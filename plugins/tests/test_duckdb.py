@@ -3,6 +3,7 @@ The sink of DuckDB files: the suite of every sink, and what is DuckDB's own.
 """
 
 import json
+import os
 import subprocess
 import sys
 from datetime import date
@@ -126,6 +127,45 @@ def test_another_process_is_refused_by_name(place: Path) -> None:
 
     sink(place).open(SOURCE, "r3").close()
     assert len(read(place, CLICKS)) == 1
+
+
+@pytest.mark.parametrize(("opened", "mode"), [(False, 0o600), (True, 0o640)], ids=["new", "opened by its owner"])
+def test_the_file_and_its_log_are_for_their_owner(place: Path, opened: bool, mode: int) -> None:
+    """
+    It holds the ledger and what was set aside. Where its owner opens it to others, the log beside it follows.
+    """
+    file = place / "warehouse.duckdb"
+    umask = os.umask(0o022)
+    try:
+        if opened:
+            sink(place).open(SOURCE, "r1").close()
+            file.chmod(mode)
+        target = sink(place).open(SOURCE, "r2")
+        deliver(target, a_day(), [(CLICKS, [click(1)])])
+        found = {path.name: path.stat().st_mode & 0o777 for path in place.iterdir()}
+        target.close()
+        assert os.umask(0o022) == 0o022
+    finally:
+        os.umask(umask)
+
+    assert found == {"warehouse.duckdb": mode, "warehouse.duckdb.wal": mode}
+
+
+def test_an_emptied_or_dropped_table_is_read_again(place: Path) -> None:
+    """
+    Nothing that it held is final any more; a table with rows is looked at once, however many partitions there are.
+    """
+    target = sink(place).open(SOURCE, "r1")
+    deliver(target, a_day(), [(CLICKS, [click(1)])])
+    entry = target.ledger.entry(SOURCE, a_day())
+    assert target.is_intact(entry)
+    target.close()
+    for done in ("delete from acme.clicks", "drop table acme.clicks"):
+        with duckdb.connect(str(place / "warehouse.duckdb")) as other:
+            other.execute(done)
+        target = sink(place).open(SOURCE, "r2")
+        assert not target.is_intact(entry)
+        target.close()
 
 
 def test_what_penstock_did_not_make_is_not_touched(place: Path) -> None:

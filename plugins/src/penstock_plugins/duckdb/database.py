@@ -5,6 +5,7 @@ DuckDB lets one process write a file, and nobody else open it meanwhile. Within 
 """
 
 import os
+import stat
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -34,6 +35,20 @@ def errors(path: Path) -> Iterator[None]:
         yield
     except duckdb.Error as error:
         raise _explained(error, path) from error
+
+
+@contextmanager
+def private(path: Path) -> Iterator[None]:
+    """
+    Let DuckDB make its files as private as the database: its log and its spilled rows are made anew again and again,
+    by the umask of the process. A new database is for its owner only, since it holds the records that were set aside.
+    """
+    mode = stat.S_IMODE(path.stat().st_mode) if path.exists() else 0o600
+    former = os.umask(0o777 & ~mode)
+    try:
+        yield
+    finally:
+        os.umask(former)
 
 
 def _explained(error: Exception, path: Path) -> PenstockError:
@@ -76,7 +91,7 @@ class Database:
         self.path = path
         self._depth = 0
         self._key: tuple[str, str] | None = None
-        with errors(path):
+        with errors(path), private(path):
             self.connection = _connected(path, readonly)
             self.connection.execute("set TimeZone = 'UTC'")
             self.catalog = quoted(self.connection.execute("select current_database()").fetchone()[0])
@@ -95,13 +110,13 @@ class Database:
             self._key = key
 
     def run(self, statement: str, values: Sequence[Any] = ()) -> Result:
-        with errors(self.path):
+        with errors(self.path), private(self.path):
             return Result(self.connection.execute(statement, list(values)).fetchall())
 
     def insert(self, table: str, batches: Any, *, create: bool) -> None:
         """The rows of an Arrow table into ``table``, which ``create`` makes."""
         verb = f"create temp table {table} as" if create else f"insert into {table} by name"
-        with errors(self.path):
+        with errors(self.path), private(self.path):
             self.connection.register("penstock_batches", batches)
             self.connection.execute(f"{verb} select * from penstock_batches")  # noqa: S608 (a table of ours)
             self.connection.unregister("penstock_batches")
@@ -124,7 +139,8 @@ class Database:
             self._depth = 0
 
     def close(self) -> None:
-        self.connection.close()
+        with private(self.path):
+            self.connection.close()
         with _guard:
             if self._key is not None:
                 _held.pop(self._key, None)

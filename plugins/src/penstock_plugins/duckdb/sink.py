@@ -100,6 +100,7 @@ class DuckTarget:
         self.name = f"duckdb:{sink.path}"
         self._stages = 0
         self._made: set[str] = set()
+        self._there: dict[str, bool] = {}  # by stream, whether its table exists and has rows
 
     def table(self, stream: str) -> str:
         return f"{self.database.catalog}.{quoted(self.source)}.{quoted(stream)}"
@@ -192,6 +193,7 @@ class DuckTarget:
         unmergeable = [one.stream for one in layouts if not (one.key if one is layouts[0] else one.derived_by)]
         if layouts[0].kind == "changes" and unmergeable:
             raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
+        self._there.clear()
         return DuckWriter(self, layouts, partition)
 
     def commit_group(self, commits: Sequence[tuple["DuckWriter", LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:
@@ -213,9 +215,15 @@ class DuckTarget:
                 writer.replace(entry)
 
     def is_intact(self, entry: LedgerEntry) -> bool:
-        """Whether the tables of its rows exist. Rows are not counted: see :meth:`verify`."""
+        """Whether the tables of its rows exist and are not empty. Rows are not counted: see :meth:`verify`."""
         streams = {entry.partition.stream: entry.rows, **entry.derived_rows}
-        return all(self._comment(stream) is not None for stream, rows in streams.items() if rows)
+        return all(self._holds_rows(stream) for stream, rows in streams.items() if rows)
+
+    def _holds_rows(self, stream: str) -> bool:
+        if stream not in self._there:
+            exists = self._comment(stream) is not None
+            self._there[stream] = exists and bool(self.database.run(f"select 1 from {self.table(stream)} limit 1").rows)
+        return self._there[stream]
 
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
         """
