@@ -36,6 +36,7 @@ from penstock import (
     Slice,
     SourceSettings,
     Stream,
+    TargetError,
     UsageError,
     added,
     derived,
@@ -616,6 +617,21 @@ def test_deleted_days_are_named_and_not_marked(project: Project) -> None:
     assert project.verify("daily").deleted == ()
 
 
+def test_days_deleted_by_other_means_are_lost_until_they_are_forgotten(project: Project, tmp_path: Path) -> None:
+    """
+    Nothing says who deleted them: they differ, and a repair would mark them. After forget they are compared no more.
+    """
+    project.run("daily", **DAYS)
+    gone = next(path for path in sorted(tmp_path.rglob("data.jsonl")) if str(DAYS["since"]) in str(path))
+    gone.unlink()
+    assert [one.repair for one in project.verify("daily").differences] == ["possible"]
+
+    project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"])
+
+    found = project.verify("daily", repair=True)
+    assert (found.exit_code, found.differences) == (0, ())
+
+
 def test_rejected_records_are_values(project: Project, shop: Shop) -> None:
     """
     With stream, partition, path, reason and the record.
@@ -904,6 +920,14 @@ def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path
     assert {one.target: one.error is None for one in result.targets} == {"files": True, "gone": False}
     assert any("the target gone cannot be read" in text for text in result.notices)
     assert project.rejected().exit_code == 1
+    verified = project.verify()
+    assert (verified.exit_code, verified.partitions, verified.differences) == (1, 6, ())
+    forgotten = project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"])
+    assert forgotten.exit_code == 1
+    assert [(one.target, one.partitions) for one in forgotten.targets] == [("files", 2)]
+    assert any("the target gone was left out" in text for text in (*verified.notices, *forgotten.notices))
+    with pytest.raises(TargetError):
+        project.forget("shop", "sales", to="gone", since=DAYS["since"], until=DAYS["since"])
 
 
 @pytest.mark.parametrize(

@@ -543,7 +543,10 @@ def verify(
     differ = f"{counted(len(result.differences), 'partition')} of {result.partitions} compared"
     print(f"{differ} {'differs' if len(result.differences) == 1 else 'differ'} from the ledger")
     if any(one.repair == "possible" for one in result.differences):
-        print("penstock verify --repair lets the next run read again what the provider still serves")
+        print(
+            "penstock verify --repair lets the next run read again what the provider still serves, also what somebody "
+            "deleted on purpose: penstock forget takes its days out of the ledger first"
+        )
     return result.exit_code
 
 

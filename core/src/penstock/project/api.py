@@ -257,12 +257,13 @@ class Project(Reading):
 
         ``stream`` None: all that were delivered; those that cannot be chosen so are left, with a notice.
         ``since`` and ``until`` are required for a stream that is divided by days, except with ``rows`` and
-        ``accounts``. ``dry_run``: only count the partitions.
+        ``accounts``. ``dry_run``: only count the partitions. Of several targets, one that cannot be used is left out;
+        the exit code is 1 then, and a notice names it.
         """
         notices, notice = collected()
         days = self._days(since, until, accounts)
         forgotten = forget.forget(self._setup, source, stream, to, days, notice, rows=rows, dry_run=dry_run)
-        return ForgetResult(targets=tuple(forgotten), notices=tuple(notices))
+        return evolve(forgotten, notices=tuple(notices))
 
     def forget_target(self, target: str) -> None:
         """
@@ -284,8 +285,7 @@ class Project(Reading):
         """
         notices, notice = collected()
         erased = forget.erase_personal(self._setup, source, stream, to, notice, dry_run=dry_run)
-        left = any(one.left for one in erased)
-        return ForgetResult(targets=tuple(erased), notices=tuple(notices), exit_code=int(left))
+        return evolve(erased, notices=tuple(notices))
 
     def verify(
         self,

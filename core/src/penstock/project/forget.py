@@ -16,12 +16,12 @@ from penstock._read.components import components_of
 from penstock._run.commit import GROUP_PARTITIONS
 from penstock._run.context import run_id
 from penstock.connector import Stream
-from penstock.errors import UsageError
+from penstock.errors import TargetError, UsageError
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
-from penstock.project.results import Forgotten
+from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice, Setup
-from penstock.project.targets import Days, targets
+from penstock.project.targets import Days, leaving_out, targets
 from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, commit_all
 
 FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
@@ -37,26 +37,30 @@ class _Opened:
 
 
 @contextmanager
-def _opened(setup: Setup, source: str, to: str | None, notice: Notice) -> Iterator[list[_Opened]]:
+def _opened(setup: Setup, source: str, to: str | None, left: dict[str, str], notice: Notice) -> Iterator[list[_Opened]]:
     """
     The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
-    if there is no other one.
+    if there is no other one. So is, of several, one that cannot be reached or used: ``left`` gets its error.
     """
     with ExitStack() as stack:
         found: list[_Opened] = []
         without: list[str] = []
-        for viewed in targets(setup, source, to, notice, used_by_source=True):
+        chosen = targets(setup, source, to, notice, used_by_source=True)
+        for viewed in chosen:
             shown, sink = viewed.sink.shown, viewed.sink.open()
             if not getattr(sink, "keeps_ledger", True):
                 without.append(shown)
                 continue
-            if (view := sink.open_readonly(source)) is None:
-                continue
-            view.close()
-            target = sink.open(source, run_id(datetime.now(UTC)))
-            stack.callback(target.close)
-            assert target.ledger is not None  # else ``keeps_ledger`` is false
-            found.append(_Opened(shown=shown, target=target, ledger=target.ledger))
+            with leaving_out(viewed, len(chosen) > 1, left, notice):
+                if (view := sink.open_readonly(source)) is None:
+                    continue
+                view.close()
+                target = sink.open(source, run_id(datetime.now(UTC)))
+                stack.callback(target.close)
+                assert target.ledger is not None  # else ``keeps_ledger`` is false
+                found.append(_Opened(shown=shown, target=target, ledger=target.ledger))
+        if left and not found:
+            raise TargetError(f"none of the targets of {source} can be used: {'; '.join(left)}")
         for shown in without:
             text = f"{shown} keeps no ledger: the next run reads everything, and writes it anew"
             if not found:
@@ -92,17 +96,19 @@ def forget(
     *,
     rows: bool = False,
     dry_run: bool = False,
-) -> list[Forgotten]:
+) -> ForgetResult:
     """
     Drop the readings of partitions from every target; what was delivered stays in place, unless ``rows``. ``stream``
     None: of all delivered streams; those that cannot be chosen so are left, with a notice.
 
-    Every target is locked and examined before anything is forgotten in one. Raises UsageError.
+    Every target is locked and examined before anything is forgotten in one. Of several, one that cannot be used is left
+    out, and the exit code is 1. Raises UsageError.
     """
+    left: dict[str, str] = {}
     layouts = {stream: _layouts(setup, source, stream, notice)} if rows and stream is not None else {}
     if days.since is not None and days.until is not None and days.since > days.until:
         raise UsageError(f"--since {days.since} is after --until {days.until}")
-    with _opened(setup, source, to, notice) as found:
+    with _opened(setup, source, to, left, notice) as found:
         for one in found if rows else ():
             if not getattr(one.target, "deletes_rows", True):
                 raise UsageError(
@@ -120,7 +126,8 @@ def forget(
             names = list(layouts) if rows else names
         chosen = [(one, name, _chosen(one.ledger, source, name, days, rows=rows)) for name in names for one in found]
         if dry_run:
-            return [Forgotten(target=one.shown, stream=name, partitions=len(those)) for one, name, those in chosen]
+            counts = [Forgotten(target=one.shown, stream=name, partitions=len(those)) for one, name, those in chosen]
+            return ForgetResult(targets=tuple(counts), exit_code=int(bool(left)))
         forgotten = []
         for one, name, partitions in chosen:
             if rows:
@@ -130,7 +137,7 @@ def forget(
                     one.ledger.drop(report)  # else the next run would adopt a report that was made before
             count = one.ledger.forget(source, partitions)
             forgotten.append(Forgotten(target=one.shown, stream=name, partitions=count))
-        return forgotten
+        return ForgetResult(targets=tuple(forgotten), exit_code=int(bool(left)))
 
 
 def _without_undated(
@@ -215,20 +222,22 @@ def _chosen(ledger: Ledger, source: str, stream: str, days: Days, *, rows: bool)
 
 def erase_personal(
     setup: Setup, source: str, stream: str | None, to: str | None, notice: Notice, *, dry_run: bool = False
-) -> list[Forgotten]:
+) -> ForgetResult:
     """
     Erase, in what was delivered, the values that the source leaves out today since they are personal.
 
     Nothing is read again: a day that is final stays final. Every target is locked and examined before anything is
-    erased in one. ``notice`` gets what was left. Raises UsageError if the source still delivers personal columns.
+    erased in one. ``notice`` gets what was left, and the exit code is 1 then; so does, of several, a target that cannot
+    be used. Raises UsageError if the source still delivers personal columns.
     """
+    left: dict[str, str] = {}
     configured = setup.source(source, notice)
     if configured.settings.include_personal:
         raise UsageError(
             f"source {source} delivers personal columns (include_personal is true), so that the next run would bring "
             f"them again. Set include_personal = false in [source.{source}] first."
         )
-    with _opened(setup, source, to, notice) as found:
+    with _opened(setup, source, to, left, notice) as found:
         erased = []
         for one in found:
             if not isinstance(one.target, Erasing):
@@ -243,7 +252,7 @@ def erase_personal(
                 erased += [_unknown(one, source, name) for one in found]
                 continue
             erased += [_erased(one, configured, declared[name], notice, dry_run=dry_run) for one in found]
-        return erased
+        return ForgetResult(targets=tuple(erased), exit_code=int(bool(left) or any(one.left for one in erased)))
 
 
 def _unknown(one: _Opened, source: str, stream: str) -> Forgotten:

@@ -12,7 +12,7 @@ from attrs import define, field, frozen
 
 from penstock._config import ConfiguredSink
 from penstock._plan.selection import matches
-from penstock.errors import PenstockError, UsageError
+from penstock.errors import LockHeldError, PenstockError, UsageError
 from penstock.model import Partition
 from penstock.names import did_you_mean
 from penstock.project.setup import Notice, Setup
@@ -92,6 +92,23 @@ def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
     finally:
         for target in opened:
             target.close()
+
+
+@contextmanager
+def leaving_out(viewed: Viewed, several: bool, left: dict[str, str], notice: Notice) -> Iterator[None]:
+    """
+    Of several targets, one that cannot be used is left out: ``left`` gets its error, and a notice names it. A single
+    one raises, and so does one that another run holds.
+    """
+    try:
+        yield
+    except LockHeldError:
+        raise
+    except PenstockError as error:
+        if not several:
+            raise
+        left[viewed.sink.shown] = str(error)
+        notice(f"the target {viewed.sink.shown} was left out: {error}")
 
 
 @define

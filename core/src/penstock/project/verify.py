@@ -11,7 +11,7 @@ from penstock.model import Partition
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, Difference, VerifyResult
 from penstock.project.setup import Notice, Setup
-from penstock.project.targets import Days, Viewed, day_of, targets
+from penstock.project.targets import Days, Viewed, day_of, leaving_out, targets
 from penstock.sinks import Discrepancy, Ledger, Target, Verifiable
 
 MARKED, POSSIBLE = "marked", "possible"
@@ -25,27 +25,30 @@ def verify(
 
     ``repair``: take the source's lock, and delete the ledger rows of partitions that differ and that the provider still
     serves, so that they are missing. Partitions whose rows ``forget`` deleted are listed, and never marked. Raises
-    UsageError if nothing can be compared.
+    UsageError if nothing can be compared. Of several targets, one that cannot be used is left out: the exit code is 1.
     """
     partitions, found, gone = 0, [], []
-    for viewed in targets(setup, name, to, notice):
-        for source in _sources(viewed, name):
-            target = _opened(viewed, source, repair=repair)
-            if target is None:
-                continue
-            try:
-                count, differences = _of_source(setup, viewed, source, target, days, repair=repair, today=today)
-                gone += _deleted(viewed, source, target, days)
-            finally:
-                target.close()
-            partitions += count
-            found += differences
+    left: dict[str, str] = {}
+    chosen = targets(setup, name, to, notice)
+    for viewed in chosen:
+        with leaving_out(viewed, len(chosen) > 1, left, notice):
+            for source in _sources(viewed):
+                target = _opened(viewed, source, repair=repair)
+                if target is None:
+                    continue
+                try:
+                    count, differences = _of_source(setup, viewed, source, target, days, repair=repair, today=today)
+                    gone += _deleted(viewed, source, target, days)
+                finally:
+                    target.close()
+                partitions += count
+                found += differences
     return VerifyResult(
-        partitions=partitions, differences=tuple(found), deleted=tuple(gone), exit_code=int(bool(found))
+        partitions=partitions, differences=tuple(found), deleted=tuple(gone), exit_code=int(bool(found or left))
     )
 
 
-def _sources(viewed: Viewed, name: str | None) -> Sequence[str]:
+def _sources(viewed: Viewed) -> Sequence[str]:
     if viewed.sources is not None:
         return viewed.sources
     view = viewed.sink.open().open_readonly("")
