@@ -47,7 +47,7 @@ dates: setup  ## the quick tests on the days of DATES
 	    $(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket --at $$at:00+00:00 || exit 1; done
 
 test-all: test dates  ## all tests, the quick ones on several days, and those that need other programs
-	@$(UV) sync -q --all-packages --group readers --group container --group browser --python $(PYTHON)
+	@$(UV) sync -q --all-packages --group readers --group spark --group container --group browser --python $(PYTHON)
 	@$(BIN)/pytest -n $(WORKERS) -m large --timeout 900 $(PYTEST)
 
 lint: setup

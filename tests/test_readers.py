@@ -1,11 +1,15 @@
 """
 The files of a target as query engines read them: the recipes of docs/targets.md, and the data packages.
 
-Needs the dependency group ``readers`` (make test-all installs it).
+Needs the dependency groups ``readers`` and ``spark`` (make test-all installs them).
 """
 
 import json
+import os
 import re
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -43,6 +47,20 @@ def delivered(folder: Path, provider: Provider, targets: Sequence[str] = ("jsonl
     return app
 
 
+def in_spark(recipe: str) -> list[dict[str, Any]]:
+    """The rows of a recipe in a process of its own: Spark leaves a Java process and sockets until its Python ends."""
+    pytest.importorskip("pyspark", reason="needs the dependency group spark")
+    if shutil.which("java") is None:
+        pytest.skip("Spark needs a Java runtime (Debian: apt-get install openjdk-17-jre-headless)")
+    show = "import json; print(json.dumps([row.asDict() for row in clicks.collect()], default=str))"
+    environ = {**os.environ, "SPARK_LOCAL_IP": "127.0.0.1"}
+    done = subprocess.run(
+        [sys.executable, "-c", f"{recipe}\n{show}"], env=environ, stdout=subprocess.PIPE, check=True, timeout=240
+    )
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return [{**row, "price_amount": Decimal(row["price_amount"])} for row in rows]
+
+
 @pytest.mark.parametrize(
     ("recipe", "name"), RECIPES, ids=[f"{name}-{number}" for number, (_, name) in enumerate(RECIPES)]
 )
@@ -56,9 +74,12 @@ def test_a_recipe_of_the_guide_reads_every_click(
     truth = [row for rows in TALROO.expected(app, TALROO.window(TODAY)).values() for row in rows]
     monkeypatch.chdir(tmp_path)
 
-    scope: dict[str, Any] = {}
-    exec(recipe, scope)
-    rows = AS_ROWS[name](scope["clicks"])
+    if name == "Spark":
+        rows = in_spark(recipe)
+    else:
+        scope: dict[str, Any] = {}
+        exec(recipe, scope)
+        rows = AS_ROWS[name](scope["clicks"])
 
     assert len(rows) == len(truth)
     assert {row["advertiser_id"] for row in rows} == set(app.advertisers)
