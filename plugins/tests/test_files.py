@@ -205,17 +205,19 @@ def test_what_cannot_be_completed_concerns_its_partition_only(sink):
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed in between"])
-def test_a_target_of_the_first_layout_is_moved(sink, monkeypatch, killed):
+@pytest.mark.parametrize("streams", [(), ("clicks", "click_tags", "leads")], ids=["looked at", "a run"])
+def test_a_target_of_the_first_layout_is_moved(sink, monkeypatch, killed, streams):
     """
-    Its files go to their new places when it is opened; every final day stays final, and no row is there twice.
+    Its files go to their new places when it is opened; every final day stays final, and no row is there twice. A run
+    names its streams, whose directories are recognised by the mark of that layout.
     """
     a_target_of_the_first_layout(sink, monkeypatch)
     before = {stream: lines(sink, stream) for stream in ("clicks", "click_tags")}
     assert (sink.directory / SOURCE / "clicks" / "advertiser_id=2112").is_dir()
     if killed:
-        assert killed_at("files.moved", lambda: sink.open(SOURCE, "r2"))
+        assert killed_at("files.moved", lambda: sink.open(SOURCE, "r2", streams))
 
-    target = sink.open(SOURCE, "r2")
+    target = sink.open(SOURCE, "r2", streams)
     entries = target.ledger.entries(SOURCE, "clicks") | target.ledger.entries(SOURCE, "leads")
     intact = [target.is_intact(entry) for entry in entries.values()]
     target.close()

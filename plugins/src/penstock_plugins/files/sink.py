@@ -344,7 +344,8 @@ class FileTarget:
     def _check_ours(self, directory: Path) -> None:
         """Raises TargetError for a stream's directory with files that penstock did not make."""
         others = any(one.name[:1] != "." for one in directory.iterdir())
-        if others and not (directory / MARK).is_file():
+        former = directory / FILE_NAME  # the mark of the first layout
+        if others and not (directory / MARK).is_file() and not (former.is_file() and is_ours(former.read_bytes())):
             raise TargetError(
                 f"{directory} holds files that penstock did not make. Move them away, or name another target; "
                 "they were not touched."
