@@ -5,7 +5,8 @@ The decoder of one stream: the rules for its columns, compiled once, and the dec
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, date, tzinfo
+from datetime import UTC, date, datetime, tzinfo
+from functools import partial
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -177,16 +178,7 @@ class Compiled:
             zone=options.zone,
             rejects=rejects,
         )
-        # One answer for two days may have a row of the same key on each.
-        several_days = (_value(whole.days_per_request, int) or 1) > 1
-        self._keys = Keys(
-            columns=self.columns,
-            key=stream.key,
-            identity=(*stream.key, day) if several_days and day and day not in stream.key else stream.key,
-            day=day if day in self.columns else None,
-            last_wins=stream.kind == "changes" and stream.derived is None,
-            rejects=rejects,
-        )
+        self._keys = self._keys_of(whole)
         self.layout = self._layout(source, whole.partition_columns, parent_key)
         self._watched = tuple(_watched(columns, self._hidden))
         self._measures = tuple(one for one in columns if one.additive and not one.added and not one.unit_of)
@@ -208,6 +200,20 @@ class Compiled:
             extra_masks=Masks.of(in_extra, (path for path in within if path.endswith("]"))),
             unknown=options.include_personal if options.extra is None else options.extra,
             extra=EXTRA not in options.exclude and f"{self._stream.name}.{EXTRA}" not in options.exclude,
+        )
+
+    def _keys_of(self, whole: Stream) -> Keys:
+        """``whole``: the stream that determines the partitions."""
+        stream, day = self._stream, whole.day
+        # One answer for two days may have a row of the same key on each.
+        several_days = (_value(whole.days_per_request, int) or 1) > 1
+        return Keys(
+            columns=self.columns,
+            key=stream.key,
+            identity=(*stream.key, day) if several_days and day and day not in stream.key else stream.key,
+            day=day if day in self.columns else None,
+            last_wins=stream.kind == "changes" and stream.derived is None,
+            rejects=self.rejects,
         )
 
     def _layout(self, source: str, partition_columns: tuple[str, ...], parent_key: tuple[str, ...]) -> Layout:
@@ -251,30 +257,25 @@ class Compiled:
 
     def _to_hide(self, needed: set[str]) -> frozenset[str]:
         """The columns that are not delivered; raises ConfigError where one of them is needed."""
-        stream, options = self._stream, self._options
-        exclude = options.exclude
-        excluded = {name for name in self.columns if name in exclude or f"{stream.name}.{name}" in exclude}
-        for name in sorted(excluded & needed):
-            raise ConfigError(
-                f"exclude: {stream.name}.{name} cannot be left out; it is (part of) the key, the partition, or what "
-                f"another stream is requested by."
-            )
-        units = {one.unit_of for one in self.columns.values() if one.unit_of and one.name not in excluded}
+        columns, stream, options = self.columns.values(), self._stream, self._options
+        names = {one.name for one in columns}
+        excluded = {name for name in names if {name, f"{stream.name}.{name}"} & set(options.exclude)}
+        personal = {one.name for one in columns if one.personal and not options.include_personal}
+        secret = {one.name for one in columns if one.secret}
+        for setting, left_out in (("exclude", excluded), ("include_personal", personal)):
+            for name in sorted(left_out & needed):
+                raise ConfigError(
+                    f"{setting}: {stream.name}.{name} cannot be left out; it is (part of) the key, the partition, or "
+                    "what another stream is requested by. Leave out the stream instead."
+                )
+        units = {one.unit_of for one in columns if one.unit_of and one.name not in excluded}
         for name in sorted(excluded & units):
             raise ConfigError(
                 f"exclude: {stream.name}.{name} cannot be left out; it is the currency of a column that is not. Leave "
                 "out both."
             )
-        secret = {column.name for column in self.columns.values() if column.secret}
         if unfit := secret & needed:
             raise TypeError(f"{self._name}: {min(unfit)} is secret, and cannot be key or partition")
-        hide_personal = not options.include_personal
-        personal = {column.name for column in self.columns.values() if column.personal and hide_personal}
-        for name in sorted(personal & needed):
-            raise ConfigError(
-                f"include_personal: {stream.name}.{name} is personal and cannot be left out; it is (part of) the key, "
-                f"the partition, or what another stream is requested by. Leave out the stream instead."
-            )
         return frozenset(excluded | personal | secret)
 
     def _derived(self, child: Stream) -> "_Derived":
@@ -356,12 +357,7 @@ class Compiled:
             totals.add(page)
             totals.check(self._name, page)
 
-        def read_again(places: Iterable[int]) -> list[Any]:
-            again = page.again(places)
-            self._wire.read(again)
-            self._rules.apply(again, columns or {}, days, memory.span)
-            return again.rows
-
+        read_again = partial(self._read_again, page, columns or {}, days, memory.span)
         repeats = self._keys.check(page, memory, count, read_again)
         derived = tuple(one.cut(page) for one in self.derived)
         absent = self._absent(page) if page.unknown else frozenset[str]()
@@ -386,6 +382,20 @@ class Compiled:
             derived=tuple(one.batch for one in derived),
             absent=absent,
         )
+
+    def _read_again(
+        self,
+        page: RawPage,
+        columns: Mapping[str, Any],
+        days: Collection[date] | None,
+        span: tuple[datetime, datetime] | None,
+        places: Iterable[int],
+    ) -> list[Any]:
+        """The rows of some elements, as :meth:`_decode` read them."""
+        again = page.again(places)
+        self._wire.read(again)
+        self._rules.apply(again, columns, days, span)
+        return again.rows
 
     def _absent(self, page: RawPage) -> frozenset[str]:
         """

@@ -24,7 +24,7 @@ from penstock._read.reconcile import PageSizes
 from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
 from penstock.errors import InconsistentReadError
-from penstock.model import Partition, Rejected, Request, Response, Slice
+from penstock.model import Partition, Rejected, Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 
 # How often a slice is read again from its start after an InconsistentReadError.
@@ -244,9 +244,9 @@ class Reader:
             outcome, listing.polled = listing.polled, None
         else:
             outcome = answered((yield calls))
-        response = outcome.response
-        if isinstance(outcome.verdict, Refuse) and response is not None and self._is_lost(response):
-            raise ReportLostError(response)
+        refused = outcome.response if isinstance(outcome.verdict, Refuse) else None
+        if self.reports is not None and refused is not None and self.reports.lost(refused):
+            raise ReportLostError(refused)
         return outcome
 
     def _loaded(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
@@ -258,9 +258,6 @@ class Reader:
             self._provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({self._provisional}); it stays open")
         return self.loader.take(outcome.call.request, outcome.answer, listing.seen, repeat=repeat)
-
-    def _is_lost(self, response: Response) -> bool:
-        return self.reports is not None and self.reports.lost(response)
 
     # --- 7: counts, and answers cut at a ceiling --------------------------------------------------------------------
 
