@@ -99,7 +99,7 @@ class GiveUp:
     """Do not repeat: the error of the last attempt stands."""
 
 
-Step = Renew | CorrectClock | Wait | Park | GiveUp
+NextStep = Renew | CorrectClock | Wait | Park | GiveUp
 
 
 @frozen(kw_only=True)
@@ -113,7 +113,7 @@ class Attempts:
 
     def after(
         self, verdict: Retry, response: Response | None, *, grant: Grant | None, proven: bool, random_fraction: float
-    ) -> "tuple[Step, Attempts]":
+    ) -> "tuple[NextStep, Attempts]":
         """
         The next step after an attempt with this verdict, and the attempts including it.
 
@@ -270,7 +270,7 @@ class Again(NamedTuple):
         }
 
 
-class _Attempt(NamedTuple):
+class _JudgedAttempt(NamedTuple):
     """One attempt: its response, the verdict on it, and the grant and the skew with which it was signed."""
 
     response: Response | None
@@ -345,7 +345,7 @@ class Retrying:
         expired: Grant | None,
         on_send: Callable[[], None],
         on_end: Callable[[Response | None, float], None],
-    ) -> _Attempt:
+    ) -> _JudgedAttempt:
         """Make one attempt when its turn has come; ``expired``: the grant to renew first."""
         self.rate_limit.wait_turn()
         grant, skew = self.exchange.current, self.exchange.skew
@@ -366,4 +366,4 @@ class Retrying:
         except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer
             verdict = Retry(failed)
         # The first attempt of all logged in itself.
-        return _Attempt(response, verdict, answer, grant or self.exchange.current, skew)
+        return _JudgedAttempt(response, verdict, answer, grant or self.exchange.current, skew)
