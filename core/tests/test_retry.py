@@ -19,11 +19,11 @@ from penstock._fetch.retry import (
     Budget,
     CorrectClock,
     GiveUp,
+    NextStep,
     Park,
     Renew,
     Retrying,
     RetryPolicy,
-    Step,
     Wait,
     stated_wait,
 )
@@ -157,7 +157,7 @@ ANY = a_response(status=500)
     ],
 )
 def test_what_follows_an_attempt(
-    before: dict[str, Any], verdict: Retry, response: Response | None, grant: Grant | None, proven: bool, step: Step
+    before: dict[str, Any], verdict: Retry, response: Response | None, grant: Grant | None, proven: bool, step: NextStep
 ):
     """
     Of what was tried before, the verdict and the response alone.
