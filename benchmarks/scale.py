@@ -1,19 +1,29 @@
 """
-How cost grows: with the partitions of a run, with the history in the ledger, and with the processes of a run.
+How cost grows: with the partitions of a run, with the history in the ledger, with the rows of a file or a table, and
+with the processes of a run.
 
 Each measurement is a whole process (start-up included, the provider not), and so is the floor beside it. One line each:
-what, size, CPU seconds, wall seconds, peak MiB. Sizes are options; the defaults take a minute or two:
+what, size, CPU seconds, wall seconds, peak MiB. At the end each cost is drawn against its size, as a multiple of
+something of the same run: compare these, since seconds depend on what else the machine does. Sizes are options; the
+defaults take a few minutes:
 
     python benchmarks/scale.py                                        all of it, small
     python benchmarks/scale.py --parts run --partitions 1000 10000 40000
+    python benchmarks/scale.py --parts syncs --partitions 2000        calls of fsync (needs strace)
     python benchmarks/scale.py --parts history --ledger-rows 1000000
+    python benchmarks/scale.py --parts changes --file-rows 1000000    10,000 rows into a file and a table
+    python benchmarks/scale.py --parts report --rows 10000000         a packed CSV report
     python benchmarks/scale.py --parts workers --workers 1 2 --rows 5000
+
+Days of a large Postgres table, read across accounts and replaced a hundred times, are in ``postgres_days.py``.
 """
 
 import argparse
 import json
 import os
+import re
 import resource
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -26,6 +36,18 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from attrs import frozen
+
+PARTS = {
+    "run": "run_sizes",
+    "syncs": "syncs",
+    "history": "history_sizes",
+    "accounts": "account_numbers",
+    "changes": "changes_sizes",
+    "report": "report_sizes",
+    "postgres": "small_partitions",
+    "workers": "worker_numbers",
+}
 HERE = Path(__file__).parent
 FIRST = date(2020, 1, 1)
 ACCOUNTS = 1000
@@ -33,11 +55,13 @@ ACCOUNTS = 1000
 
 def main() -> None:
     words = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    words.add_argument("--parts", nargs="+", default=["run", "history", "workers"])
+    words.add_argument("--parts", nargs="+", default=list(PARTS), choices=PARTS)
     words.add_argument("--partitions", nargs="+", type=int, default=[500, 2000])
     words.add_argument("--ledger-rows", nargs="+", type=int, default=[10_000, 100_000])
     words.add_argument("--workers", nargs="+", type=int, default=[1, 2])
-    words.add_argument("--rows", type=int, default=5000, help="of each partition, for the workers")
+    words.add_argument("--accounts", nargs="+", type=int, default=[1000, 10_000], help="of a ledger of 100,000 rows")
+    words.add_argument("--file-rows", nargs="+", type=int, default=[30_000, 300_000], help="of a file of changes")
+    words.add_argument("--rows", type=int, default=5000, help="of each partition, for the workers; of a report")
     words.add_argument("--days", type=int, default=20, help="of 8 accounts, for the workers")
     words.add_argument("--child", help=argparse.SUPPRESS)
     given = words.parse_args()
@@ -46,7 +70,8 @@ def main() -> None:
         return
     print(f"{'what':42} {'size':>10} {'CPU s':>8} {'wall s':>8} {'MiB':>6}")
     for part in given.parts:
-        {"run": run_sizes, "history": history_sizes, "workers": worker_numbers}[part](given)
+        globals()[PARTS[part]](given)
+    draw()
 
 
 # --- what is measured -------------------------------------------------------------------------------------------------
@@ -58,9 +83,29 @@ def run_sizes(given: argparse.Namespace) -> None:
         accounts = min(ACCOUNTS, count)
         with provider() as base_url, folder(base_url, accounts=accounts, rows=20) as place:
             window = {"since": FIRST, "until": FIRST + timedelta(days=count // accounts - 1)}
-            measured("first run, JSON lines", count, "run", place, to=f"jsonl:{place}/out", **window)
-            measured("the same again, all final", count, "run", place, to=f"jsonl:{place}/out", **window)
-            measured("floor: a request, a file with fsync, a row each", count, "floor", place, base_url=base_url)
+            to = f"jsonl:{place}/out"
+            first = measured("first run, JSON lines", count, "run", place, to=to, **window)
+            again = measured("the same again, all final", count, "run", place, to=to, **window)
+            floor = measured(
+                "floor: a request, a file with fsync, a row each", count, "floor", place, base_url=base_url
+            )
+            curve("first run / floor", count, first.cpu_s / floor.cpu_s)
+            curve("all final / floor", count, again.cpu_s / floor.cpu_s)
+
+
+def syncs(given: argparse.Namespace) -> None:
+    """Calls that wait for the disk, of a first run and of the floor, for each partition."""
+    for count in given.partitions if shutil.which("strace") else ():
+        accounts = min(ACCOUNTS, count)
+        with provider() as base_url, folder(base_url, accounts=accounts, rows=20) as place:
+            window = {"since": FIRST, "until": FIRST + timedelta(days=count // accounts - 1)}
+            to = f"jsonl:{place}/out"
+            first = measured("first run, under strace", count, "run", place, counted=True, to=to, **window)
+            floor = measured("floor, under strace", count, "floor", place, counted=True, base_url=base_url)
+            print(
+                f"{'syncs of a partition':42} {count:>10} {first.syncs / count:>8.2f}, floor {floor.syncs / count:.2f}"
+            )
+            curve("syncs / floor", count, first.syncs / floor.syncs)
 
 
 def history_sizes(given: argparse.Namespace) -> None:
@@ -71,12 +116,93 @@ def history_sizes(given: argparse.Namespace) -> None:
             filled(place, days)
             last = FIRST + timedelta(days=days - 1)
             to = f"jsonl:{place}/out"
-            measured("plan of the last day", rows, "plan", place, to=to, since=last, until=last)
-            measured("status", rows, "status", place, to=to)
             ten = [f"a{number:05}" for number in range(10)]
             next_day = last + timedelta(days=1)
-            measured("run of ten partitions", rows, "run", place, to=to, since=next_day, until=next_day, accounts=ten)
-            measured("forget of a day", rows, "forget", place, to=to, since=last, until=last)
+            costs = {
+                "plan of the last day": measured(
+                    "plan of the last day", rows, "plan", place, to=to, since=last, until=last
+                ),
+                "plan of all days": measured("plan of all days", rows, "plan", place, to=to, until=last),
+                "status": measured("status", rows, "status", place, to=to),
+                "run of ten partitions": measured(
+                    "run of ten partitions", rows, "run", place, to=to, since=next_day, until=next_day, accounts=ten
+                ),
+                "forget of a day": measured("forget of a day", rows, "forget", place, to=to, since=last, until=last),
+            }
+            start = measured("start: a layout", rows, "layouts", place)
+            for what, cost in costs.items():
+                curve(f"{what} / start", rows, cost.cpu_s / start.cpu_s)
+
+
+def account_numbers(given: argparse.Namespace) -> None:
+    """The same ledger of 100,000 rows, of more accounts with fewer days each."""
+    for accounts in given.accounts:
+        with provider() as base_url, folder(base_url, accounts=accounts, rows=20) as place:
+            days = 100_000 // accounts
+            filled(place, days, accounts)
+            last = FIRST + timedelta(days=days - 1)
+            to = f"jsonl:{place}/out"
+            plan = measured("plan of the last day, by accounts", accounts, "plan", place, to=to, since=last, until=last)
+            every = measured("plan of all days, by accounts", accounts, "plan", place, to=to, until=last)
+            status = measured("status, by accounts", accounts, "status", place, to=to)
+            start = measured("start: a layout", accounts, "layouts", place)
+            for what, cost in (("plan of a day", plan), ("plan of all days", every), ("status", status)):
+                curve(f"{what} by accounts / start", accounts, cost.cpu_s / start.cpu_s)
+
+
+def changes_sizes(given: argparse.Namespace) -> None:
+    """A day of 10,000 changed rows, into one file of so many rows and into such a table."""
+    from penstock.testing.pg import server
+
+    for rows in given.file_rows:
+        with provider() as base_url, server().database() as dsn:
+            for name, sink in (("a file", "jsonl:{place}/out"), ("Postgres", dsn)):
+                with folder(base_url, accounts=1, rows=20, more=f"changed = {rows}\nmax_body_mib = 8192\n") as place:
+                    options = {"to": sink.format(place=place), "streams": ["changes"]}
+                    measured(f"changes into {name}, first", rows, "run", place, since=FIRST, until=FIRST, **options)
+                    edited(place, f"changed = {rows}", "changed = 10000")
+                    day = FIRST + timedelta(days=1)
+                    cost = measured(f"10,000 changes into {name}", rows, "run", place, since=day, until=day, **options)
+                    written = json.loads((place / "used.json").read_text())["written"] / 2**20
+                    print(f"{'':42} {rows:>10} {written:>8.1f} MiB written by the run")
+                    start = measured("start: a layout", rows, "layouts", place)
+                    curve(f"10,000 changes into {name} / start", rows, cost.cpu_s / start.cpu_s)
+
+
+def report_sizes(given: argparse.Namespace) -> None:
+    """A packed CSV report, and JSON lines of as many rows a body: memory over start-up, CPU of a row."""
+    for rows in (given.rows // 10, given.rows):
+        with provider() as base_url, folder(base_url, accounts=1, rows=rows, more="max_report_mib = 8192\n") as place:
+            start = measured("start: a layout", rows, "layouts", place)
+            options = {"to": f"csv:{place}/out", "streams": ["report"], "since": FIRST, "until": FIRST}
+            cost = measured("a packed CSV report", rows, "run", place, **options)
+            print(f"{'':42} {rows:>10} {cost.mib - start.mib:>8.0f} MiB over start-up")
+            curve("CSV report: MiB over start-up / MiB of start-up", rows, (cost.mib - start.mib) / start.mib)
+
+
+def small_partitions(given: argparse.Namespace) -> None:
+    """Statements of a small partition in Postgres, first and restated."""
+    from penstock.testing.pg import server
+
+    for count in given.partitions:
+        accounts = min(ACCOUNTS, count)
+        with provider() as base_url, server().database() as dsn, folder(base_url, accounts=accounts, rows=20) as place:
+            window = {"since": FIRST, "until": FIRST + timedelta(days=count // accounts - 1)}
+            for what, rows in (("first", 20), ("restated", 19)):
+                edited(place, "rows = 20", f"rows = {rows}")
+                measured(
+                    f"small partitions to Postgres, {what}",
+                    count,
+                    "run",
+                    place,
+                    to=dsn,
+                    full=True,
+                    statements=True,
+                    **window,
+                )
+                statements = json.loads((place / "used.json").read_text())["statements"] / count
+                print(f"{'':42} {count:>10} {statements:>8.2f} statements of a partition")
+                curve(f"Postgres, {what}: statements of a partition / 1", count, statements)
 
 
 def worker_numbers(given: argparse.Namespace) -> None:
@@ -91,7 +217,7 @@ def worker_numbers(given: argparse.Namespace) -> None:
             to = f"jsonl:{place}/out"
             wall = measured(
                 f"{8 * given.days} x {given.rows} rows", workers, "run", place, to=to, workers=workers, **window
-            )
+            ).wall_s
             used = json.loads((place / "used.json").read_text())
             path = used["self"] + used["children"] / workers
             first = first or (wall, path)
@@ -113,27 +239,62 @@ def provider() -> Iterator[str]:
 
 
 @contextmanager
-def folder(base_url: str, *, accounts: int, rows: int) -> Iterator[Path]:
+def folder(base_url: str, *, accounts: int, rows: int, more: str = "") -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="penstock-scale-") as name:
         place = Path(name)
         (place / "penstock.toml").write_text(
-            f'[source.scale]\nbase_url = "{base_url}"\naccounts_count = {accounts}\nrows = {rows}\nstart = {FIRST}\n'
+            f'[source.scale]\nbase_url = "{base_url}"\naccounts_count = {accounts}\nrows = {rows}\n'
+            f"start = {FIRST}\n{more}"
         )
         yield place
 
 
-def measured(what: str, size: int, call: str, place: Path, **options: Any) -> float:
-    """Call a method of the project in a process of its own, and print its cost. Returns wall seconds."""
+def edited(place: Path, old: str, new: str) -> None:
+    """Change the configuration of :func:`folder`."""
+    file = place / "penstock.toml"
+    file.write_text(re.sub(rf"^{old}$", new, file.read_text(), flags=re.MULTILINE))
+
+
+@frozen
+class Cost:
+    cpu_s: float
+    wall_s: float
+    mib: float
+    syncs: int
+
+
+def measured(what: str, size: int, call: str, place: Path, *, counted: bool = False, **options: Any) -> Cost:
+    """Call a method of the project in a process of its own, and print its cost. ``counted``: with its syncs."""
     order = json.dumps({"call": call, "place": str(place), "options": options}, default=str)
+    trace = place / "syncs"
+    strace = ["strace", "-f", "-qq", "-e", "trace=fsync,fdatasync", "-o", str(trace)] if counted else []
     began = time.monotonic()
-    process = subprocess.Popen([sys.executable, __file__, "--child", order], stdout=subprocess.DEVNULL)
+    process = subprocess.Popen([*strace, sys.executable, __file__, "--child", order], stdout=subprocess.DEVNULL)
     _, status, used = os.wait4(process.pid, 0)
     wall = time.monotonic() - began
     failed = f"  exit {os.waitstatus_to_exitcode(status)}" if status else ""
     cpu, mib = used.ru_utime + used.ru_stime, used.ru_maxrss / 1024
     print(f"{what:42} {size:>10} {cpu:>8.2f} {wall:>8.2f} {mib:>6.0f}{failed}", flush=True)
     process.returncode = 0
-    return wall
+    calls = re.findall(r"\b(?:fsync|fdatasync)\(", trace.read_text()) if counted else ()
+    return Cost(cpu, wall, mib, len(calls))
+
+
+_curves: dict[str, list[tuple[int, float]]] = {}
+
+
+def curve(what: str, size: int, ratio: float) -> None:
+    """A point to draw. ``what`` names what it is a multiple of."""
+    _curves.setdefault(what, []).append((size, ratio))
+
+
+def draw() -> None:
+    """Each curve as bars. A cost that follows the work has bars of one length, where the floor grows with it."""
+    for what, points in _curves.items():
+        print(f"\n{what}")
+        widest = max(ratio for _, ratio in points)
+        for size, ratio in points:
+            print(f"{size:>12,} {ratio:>7.2f}  {'#' * max(1, round(40 * ratio / widest))}")
 
 
 def child(call: str, place: str, options: dict[str, Any]) -> None:
@@ -145,16 +306,37 @@ def child(call: str, place: str, options: dict[str, Any]) -> None:
     from penstock import Project
 
     project = Project(Path(place) / "penstock.toml", plugins=[scale_provider, penstock_plugins])
+    statements = counting() if options.pop("statements", False) else [0]
     for name in ("since", "until"):
         if name in options:
             options[name] = date.fromisoformat(options[name])
-    arguments = ("scale", "rows") if call == "forget" else ("scale",)
+    arguments = {"forget": ("scale", "rows")}.get(call, ("scale",))
+    if call in ("run", "plan"):
+        options.setdefault("streams", ["rows"])
     method: Callable[..., Any] = getattr(project, call)
     result = method(*arguments, **options)
     own, children = (resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
-    seconds = {"self": own.ru_utime + own.ru_stime, "children": children.ru_utime + children.ru_stime}
-    (Path(place) / "used.json").write_text(json.dumps(seconds))
+    used: dict[str, float] = {"self": own.ru_utime + own.ru_stime, "children": children.ru_utime + children.ru_stime}
+    used["statements"] = statements[0]
+    if (io := Path("/proc/self/io")).exists():
+        used["written"] = int(re.findall(r"wchar: (\d+)", io.read_text())[0])
+    (Path(place) / "used.json").write_text(json.dumps(used))
     sys.exit(getattr(result, "exit_code", 0))
+
+
+def counting() -> list[int]:
+    """Counts the statements that are sent to Postgres from now on."""
+    from psycopg import Cursor
+
+    count = [0]
+    execute: Callable[..., Any] = Cursor.execute
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        count[0] += 1
+        return execute(*arguments, **options)
+
+    Cursor.execute = counted  # type: ignore[method-assign]
+    return count
 
 
 def floor(place: Path, base_url: str) -> None:
@@ -188,7 +370,7 @@ def sized(place: Path) -> tuple[int, int]:
     return int(accounts), int(days)
 
 
-def filled(place: Path, days: int) -> None:
+def filled(place: Path, days: int, accounts: int = ACCOUNTS) -> None:
     """A ledger in which every account's days are final, without rows."""
     from penstock_plugins.files.jsonl import JsonLines
     from penstock_plugins.files.sink import FileSink
@@ -204,7 +386,7 @@ def filled(place: Path, days: int) -> None:
             "rejected, repeated, truncated, attempts, version, sums, derived_rows, files) values ('scale', 'rows', ?, "
             "'delivered', 'fill', '2025-01-01T00:00:00.000000+00:00', '2024-01-01T00:00:00.000000+00:00', ?, 0, 0, 0, "
             "0, 0, 1, '{}', '{}', '[]')",
-            [(f'{{"account":"a{account:05}","day":"{shown}"}}', fingerprint()) for account in range(ACCOUNTS)],
+            [(f'{{"account":"a{account:05}","day":"{shown}"}}', fingerprint()) for account in range(accounts)],
         )
     ledger.execute("commit")
     ledger.close()

@@ -4,14 +4,29 @@ A connector with as many accounts as you like, and its provider: every account's
 
 import argparse
 import asyncio
+import gzip
 import json
 from collections.abc import Iterable
+from datetime import date, timedelta
 from decimal import Decimal
 from typing import Any
 from urllib.parse import parse_qsl
 
 from attrs import frozen
-from penstock import Connector, Envelope, Limits, Request, Slice, SourceSettings, Stream, hookimpl, record, setting
+from penstock import (
+    Connector,
+    Envelope,
+    Limits,
+    ReportFile,
+    Request,
+    Slice,
+    SourceSettings,
+    Stream,
+    column,
+    hookimpl,
+    record,
+    setting,
+)
 from provider import Connection
 
 
@@ -28,11 +43,21 @@ class Row:
     city: str | None
 
 
+@record()
+class Line:
+    """A row of a report in a file."""
+
+    day: date = column(member="Day", default=...)
+    campaign: str = column(member="Campaign", default=...)
+    spend: Decimal = column(member="Spend", default=..., additive=True)
+
+
 @frozen(kw_only=True)
 class ScaleSettings(SourceSettings):
     base_url: str = setting(help="where the provider answers")
     accounts_count: int = setting(10, help="how many accounts there are")
     rows: int = setting(20, help="rows of each day")
+    changed: int = setting(20, help="rows that are changed on each day")
 
 
 def _requests(settings: ScaleSettings, slice_: Slice) -> Iterable[Request]:
@@ -60,17 +85,49 @@ def penstock_record_streams(source: str) -> Iterable[Stream]:
             requests=_requests,
             envelope=Envelope(items="rows", total="total"),
         )
+        yield Stream(
+            name="changes",
+            summary="rows by the day of their last change; each day has the first ones again",
+            record=Row,
+            kind="changes",
+            key="id",
+            day="changed_on",
+            lag=timedelta(0),
+            lookback=timedelta(0),
+            requests=lambda settings, slice_: [
+                Request(url=f"{settings.base_url}/rows", params=[("rows", str(settings.changed))])
+            ],
+            envelope=Envelope(items="rows", total="total"),
+        )
+        yield Stream(
+            name="report",
+            summary="a packed file of CSV",
+            record=Line,
+            kind="report",
+            key="campaign",
+            day="day",
+            requests=lambda settings, slice_: [
+                Request(url=f"{settings.base_url}/report", params=[("rows", str(settings.rows))])
+            ],
+            envelope=ReportFile(),
+        )
 
 
 class Provider:
     """The rows as a body; every body is kept."""
 
     def __init__(self) -> None:
-        self._kept: dict[int, bytes] = {}
+        self._kept: dict[tuple[str, int], bytes] = {}
 
     def __call__(self, target: str) -> bytes:
-        number = int(dict(parse_qsl(target.partition("?")[2]))["rows"])
-        if number not in self._kept:
+        path, _, query = target.partition("?")
+        number = int(dict(parse_qsl(query))["rows"])
+        if path == "/report":
+            if (path, number) not in self._kept:
+                lines = (f"2020-01-01,campaign {one:08},{one % 90}.25\n".encode() for one in range(number))
+                self._kept[path, number] = gzip.compress(b"Day,Campaign,Spend\n" + b"".join(lines), compresslevel=1)
+            return self._kept[path, number]
+        if (path, number) not in self._kept:
             rows = [
                 {
                     "id": f"{one:032x}",
@@ -83,8 +140,8 @@ class Provider:
                 }
                 for one in range(number)
             ]
-            self._kept[number] = json.dumps({"rows": rows, "total": number}, ensure_ascii=False).encode()
-        return self._kept[number]
+            self._kept[path, number] = json.dumps({"rows": rows, "total": number}, ensure_ascii=False).encode()
+        return self._kept[path, number]
 
 
 async def serve(latency_s: float) -> None:

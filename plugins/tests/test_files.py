@@ -10,6 +10,7 @@ import resource
 import shutil
 import signal
 import stat
+import threading
 from collections.abc import Iterator
 from datetime import date
 from pathlib import Path
@@ -687,3 +688,67 @@ def test_the_history_is_not_read(sink: FileSink, monkeypatch: pytest.MonkeyPatch
     target.close()
 
     assert [entry.partition for entry in read if entry.partition != a_day(29)] == []
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["first", "again"])
+def test_what_a_group_of_small_partitions_costs(again: bool, sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Partitions that are committed together cost a sync of each file and of each directory that changed, several at the
+    same time, and two changes of the ledger each, in two transactions. Nothing is searched in the ledger partition by
+    partition.
+    """
+    days = {a_day(day): [click(day)] for day in range(1, 21)}
+    if again:
+        target = sink.open(SOURCE, "r0")
+        deliver_group(target, days)
+        target.close()
+    target = sink.open(SOURCE, "r1")
+    known = target.ledger.entries(SOURCE, "clicks")
+    commits = []
+    for partition, rows in days.items():
+        writer = target.begin([CLICKS], partition)
+        writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, rows)))
+        entry = an_entry(target.ledger, partition, rows=len(rows), replaces=known.get(partition))
+        commits.append((writer, entry))
+    syncs, statements = [], []
+    fsync, execute = os.fsync, target.ledger._execute
+    other = threading.Barrier(2)  # each sync waits for another one that is made at the same time
+
+    def synced(handle: int) -> None:
+        other.wait(timeout=30)
+        syncs.append(handle)
+        fsync(handle)
+
+    monkeypatch.setattr(os, "fsync", synced)
+    monkeypatch.setattr(
+        target.ledger,
+        "_execute",
+        lambda statement, values=(): statements.append(statement.split()[0]) or execute(statement, values),
+    )
+    done = target.commit_group(commits)
+    monkeypatch.undo()
+    target.close()
+
+    assert not [one for one in done if isinstance(one, Exception)]
+    parents = 0 if again else 2  # by_advertiser_id=2112, and the stream's directory
+    assert len(syncs) == 20 + 20 + parents
+    counts = {word: statements.count(word) for word in dict.fromkeys(statements)}
+    compared = {"select": 20} if again else {}  # the former rows and sums, to record what changed
+    changes = {"update": 40} if again else {"insert": 20, "update": 20}
+    assert counts == {"begin": 2, "commit": 2, "delete": 1, **changes, **compared}
+
+
+def test_a_small_file_is_created_when_it_is_committed(sink: FileSink) -> None:
+    """
+    The rows of a small partition are held in memory until then; a partition that is aborted leaves no file.
+    """
+    target = sink.open(SOURCE, "r1")
+    writer = target.begin([CLICKS], a_day(1))
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(1)])))
+    staged = sink.directory / ".penstock" / "staged" / SOURCE
+    assert list(staged.iterdir()) == []
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(number) for number in range(2000)])))
+    assert len(list(staged.iterdir())) == 1
+    writer.abort()
+    assert list(staged.iterdir()) == []
+    target.close()

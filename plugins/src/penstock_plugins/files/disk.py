@@ -7,17 +7,21 @@ import os
 import shutil
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from functools import lru_cache
 from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
-from typing import BinaryIO
+from typing import BinaryIO, TypeVar
 from urllib.parse import quote
 
 from penstock import LockHeldError, PenstockError, SinkError, TargetError
 
+T = TypeVar("T")
+
+SYNCS_AT_ONCE = 8
 _LONGEST_NAME = 200  # bytes; file systems allow 255
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNUSABLE = {
@@ -97,6 +101,24 @@ def sync_directory(path: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def all_at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
+    """
+    Make calls that wait for the disk, several at the same time: a file system commits together what waits for it
+    together. Returns the result or the error of each.
+    """
+
+    def attempt(call: Callable[[], T]) -> T | Exception:
+        try:
+            return call()
+        except Exception as error:
+            return error
+
+    if len(calls) < 2:
+        return [attempt(call) for call in calls]
+    with ThreadPoolExecutor(min(SYNCS_AT_ONCE, len(calls))) as pool:
+        return list(pool.map(attempt, calls))
 
 
 def make_directories(path: Path, mode: int = 0o777, unsynced: dict[Path, None] | None = None) -> bool:

@@ -61,6 +61,10 @@ class FileLedger(SqliteLedger):
         found = self._entries(f"source = ? and {UNSETTLED}", source)
         return [entry for entry in found if stream in (None, entry.partition.stream)]
 
+    def _compare(self, entry: LedgerEntry) -> None:
+        if entry.version > 1:  # else it is the version of the first intent: nothing was delivered before
+            super()._compare(entry)
+
     # --- places -----------------------------------------------------------------------------------------------------
 
     def places(self, source: str, stream: str, directory: str, limit: int) -> list[str]:

@@ -15,7 +15,8 @@ settles a commit that a crash interrupted: an intent whose files are all in plac
 other is taken back, and the former delivery counts again if its files are intact.
 
 Partitions that are ready together take each of these steps together: the ledger records their intents in one
-transaction and their deliveries in another, and a directory that several of them change is synced once.
+transaction and their deliveries in another, and a directory that several of them change is synced once. Several syncs
+are made at a time.
 
 **A changes stream** has one file per account. Its days are staged (durably, with a ledger row), and merged by key
 once per run, by ``finish`` or, after a crash, by the next opening: intent, renames, then all days delivered at once.
@@ -34,6 +35,7 @@ import zlib
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from datetime import date
+from functools import partial
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
@@ -62,6 +64,7 @@ from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
 from penstock_plugins.files.disk import (
     Draft,
+    all_at_once,
     alone,
     checksum_of,
     explained,
@@ -86,6 +89,9 @@ MARK = ".penstock"
 MARK_TEXT = b"penstock writes and replaces the files of this directory\n"
 LAYOUT = "2"  # of the directories, see :meth:`FileTarget._move_to_this_layout`
 LEDGER = "ledger.sqlite"
+Finished = Mapping[RecordDraft, bool | Exception]
+"""Drafts that are durable (false: without a row, so that there is no file), or could not be written."""
+
 ERASED_AT_ONCE = 100  # partitions whose files are rewritten before they are put into place together
 
 
@@ -460,9 +466,13 @@ class FileTarget:
         prefix, numbers = self._begun_drafts
         return Path(f"{prefix}{next(numbers)}")
 
-    def _file(self, place: str, draft: RecordDraft | Draft) -> LedgerFile:
-        """A finished draft and its final place; without rows there is no file."""
-        if not draft.finish():
+    def _file(self, place: str, draft: RecordDraft | Draft, finished: bool | Exception | None = None) -> LedgerFile:
+        """
+        A draft, ``finished`` with this result (None: not yet), and its final place; without rows there is no file.
+        """
+        if isinstance(finished, Exception):
+            raise finished
+        if not (draft.finish() if finished is None else finished):
             return LedgerFile(path=place)
         staged = draft.path.relative_to(self.directory).as_posix()
         return LedgerFile(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
@@ -521,9 +531,11 @@ class FileTarget:
 
     def _sync(self, unsynced: dict[Path, None]) -> None:
         """Make the names in these directories durable, and remove those of partitions that have become empty."""
-        for directory in unsynced:
+        done = all_at_once([partial(sync_directory, directory) for directory in unsynced])
+        for directory, error in zip(unsynced, done, strict=True):
             with file_errors(directory):
-                sync_directory(directory)
+                if error is not None:
+                    raise error
                 if directory in self._emptied:
                     self._emptied.discard(directory)
                     with suppress(OSError):
@@ -534,7 +546,9 @@ class FileTarget:
     def commit_group(self, commits: "Sequence[tuple[FileWriter, LedgerEntry]]") -> list[LedgerEntry | Exception]:
         """See :class:`penstock.sinks.Grouping`."""
         unsynced: dict[Path, None] = {}
-        group = [self._intended(writer, entry, unsynced) for writer, entry in commits]
+        drafts = [draft for writer, _ in commits for draft in writer.drafts.values()]
+        finished = dict(zip(drafts, all_at_once([draft.finish for draft in drafts]), strict=True))
+        group = [self._intended(writer, entry, finished, unsynced) for writer, entry in commits]
         self._record(group)
         for (writer, _), one in zip(commits, group, strict=True):
             if one.error is not None:
@@ -542,16 +556,21 @@ class FileTarget:
         self._deliver([one for one in group if one.intended is not None], unsynced)
         return [one.entry if one.error is None else one.error for one in group]
 
-    def _intended(self, writer: "FileWriter", entry: LedgerEntry, unsynced: dict[Path, None]) -> "_Commit":
+    def _intended(
+        self, writer: "FileWriter", entry: LedgerEntry, finished: Finished, unsynced: dict[Path, None]
+    ) -> "_Commit":
         """A commit whose files are durable, at their temporary places."""
         try:
             entry = writer.fitting(entry)
             if writer.merged:
-                return _Commit(recorded=self._staged_day(entry, writer.drafts), entry=entry)
+                return _Commit(recorded=self._staged_day(entry, writer.drafts, finished), entry=entry)
             former = entry.replaces  # as planned; if it is another one by now, the intent is refused
             if former is None and entry.version:
                 former = self.ledger.entry(self.source, entry.partition)
-            files = [self._file(self._place(stream, entry.partition), one) for stream, one in writer.drafts.items()]
+            files = [
+                self._file(self._place(stream, entry.partition), draft, finished[draft])
+                for stream, draft in writer.drafts.items()
+            ]
             files = self._make_way(files, unsynced)
             files += self._kept(former.files if former is not None else (), files)
         except Exception as error:
@@ -611,10 +630,10 @@ class FileTarget:
         named = {file.path for file in files} | {self._other(file.path) for file in files}
         return [file for file in former if file.path not in named and file.size is not None]
 
-    def _staged_day(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft]) -> LedgerEntry:
+    def _staged_day(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft], finished: Finished) -> LedgerEntry:
         """The ledger row of a day of changes that is kept until it is merged."""
         account = account_of(entry.partition)
-        files = [self._file(self._place(stream, account), draft) for stream, draft in drafts.items()]
+        files = [self._file(self._place(stream, account), draft, finished[draft]) for stream, draft in drafts.items()]
         return evolve(entry, state="staged", files=tuple(one for one in files if one.size is not None))
 
     def _merge(self, account: Partition, entries: Sequence[LedgerEntry]) -> None:
