@@ -111,7 +111,10 @@ MADE = {
         "ad_days",
         "--login none --paging page_number --kind report --parent ads.json --path /a/{id}/days",
     ),
-    "child_demand": ("ad_days", "--login header --kind on_demand --parent ads.json --path /ads/{id}/reports"),
+    "child_demand": (
+        "ad_days",
+        "--login header --kind on_demand --paging offset --parent ads.json --path /ads/{id}/reports",
+    ),
     "own_forms": ("forms", "--login none --paging none --kind report"),
     "open_single": ("offers", "--login none --paging none --kind listing"),
 }

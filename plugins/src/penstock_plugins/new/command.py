@@ -83,7 +83,7 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
         "--kind", "Are these records of days, a listing of what there is now, or a report on demand?", KINDS
     )
     paging = given["paging"] or "none"
-    if kind == "on_demand" and paging != "none":
+    if kind == "on_demand" and paging != "none" and not given["parent"]:
         raise UsageError("--kind on_demand: the records are in the report's file, which has no pages; omit --paging")
     if kind != "on_demand" and not given["paging"]:
         paging = _asked("--paging", "How is the answer divided into pages?", PAGINGS)
@@ -94,13 +94,13 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
             name=stream,
             path="/" + (given["path"] or path or stream).lstrip("/"),
             kind=kind,
-            paging=paging,
+            paging="none" if kind == "on_demand" else paging,
             sample=found,
             query=query,
             key=tuple(filter(None, (given["key"] or "").split(","))),
             day=given["day"],
         ),
-        parent=_parent(given["parent"], stream, given["paging"] or "none"),
+        parent=_parent(given["parent"], stream, paging),
         login=login,
         login_name=given["login_name"] or {"header": "X-Api-Key", "param": "api_key"}.get(login, ""),
         token_url=given["token_url"],
@@ -110,7 +110,7 @@ def _choices(name: str, sample: str, found: Sample, given: dict[str, Any]) -> Ch
 
 
 def _parent(sample: str | None, child: str, paging: str) -> StreamChoices | None:
-    """The listing of a parent's sample, which pages as the stream does."""
+    """The listing of a parent's sample. It pages as the stream does; of a report on demand, it alone pages."""
     if sample is None:
         return None
     found = read_sample(_body("--parent", sample))
