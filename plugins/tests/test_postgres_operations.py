@@ -33,11 +33,13 @@ from penstock import (
     SinkError,
     StoppedError,
     TargetError,
+    UsageError,
 )
 from penstock.testing.pg import binaries, server
 from penstock.testing.sinks import ANSWERS, CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
 from penstock_plugins.postgres import tables
 from penstock_plugins.postgres.database import Database
+from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
 
 
@@ -1033,6 +1035,29 @@ def test_a_pooler_of_transactions_is_refused(dsn: str, mode: str, more: dict[str
         with pytest.raises(TargetError, match="pool_mode = transaction"):
             sink(pooled).open(SOURCE, "r1")
         assert ask(dsn, "select count(*) from pg_locks where locktype = 'advisory'") == [(0,)]
+
+
+def test_a_pooler_of_transactions_hands_no_setting_on(dsn: str):
+    """
+    Looking at a target and a query through it work, a run is refused; the sessions that others get are as they were.
+    """
+    delivered(dsn, [click(1)])
+    names = ("default_transaction_read_only", "lock_timeout", "idle_session_timeout", "enable_nestloop", "jit")
+    settings = "select " + ", ".join(f"current_setting('{name}')" for name in names)
+    with pooler(dsn, "transaction", default_pool_size=1) as pooled:
+        before = ask(pooled, settings)
+        seen = sink(pooled).open_readonly(SOURCE)
+        assert seen is not None
+        assert seen.ledger.entry(SOURCE, a_day()) is not None
+        seen.close()
+        assert [row["n"] for row in queried(Secret(pooled), "select 1 as n")] == [1]
+        with pytest.raises(UsageError, match="one select"):
+            list(queried(Secret(pooled), "insert into acme.clicks (click_id) values ('x') returning 1"))
+        with pytest.raises(TargetError, match="pool_mode = transaction"):
+            sink(pooled).open(SOURCE, "r2")
+
+        assert ask(pooled, settings) == before
+        ask(pooled, "create table mine (a int)")
 
 
 def test_a_pooler_of_sessions_is_used(dsn: str):

@@ -200,6 +200,11 @@ class Database:
                 f"{self.place} stores text as {encoding}, which cannot hold every record. Create a database with "
                 "encoding UTF8."
             )
+        self.pid = self.one("select pg_backend_pid()")
+        if self._in_transaction_pool():
+            if not self._readonly:
+                raise self.pooled()
+            return  # settings would stay in sessions that others get
         settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s", **_FORMS}
         if self._readonly:
             settings["default_transaction_read_only"] = "on"
@@ -213,7 +218,6 @@ class Database:
         for name, value in settings.items():
             with suppress(errors.InvalidParameterValue):  # not on every platform
                 self.run("select set_config(%s, %s, false)", (name, value))
-        self.pid = self.one("select pg_backend_pid()")
 
     def set(self, name: str, value: str) -> None:
         """A setting of the session, kept when it is opened again."""
@@ -307,10 +311,8 @@ class Database:
         nobody else holds the source's lock: then a part holds it alone until it calls :meth:`share`, and the others
         wait for that.
 
-        Raises LockHeldError, and TargetError where a pooler gives each transaction another session, which keeps no
-        lock.
+        Raises LockHeldError.
         """
-        self._refuse_transaction_pooler()
         self._locked = (source, wait_ms, part)
         key = lock_key(source)
         if part is not None:
@@ -365,15 +367,17 @@ class Database:
             "runs could write at once. Name the port of the server itself, or of a pool with pool_mode = session."
         )
 
-    def _refuse_transaction_pooler(self) -> None:
+    def _in_transaction_pool(self) -> bool:
         """
+        Whether a pooler gives each transaction another session, which keeps no lock, and settings for others.
+
         A server states its process id when a connection is made; a pooler states another number. If the two differ, a
         second connection tests whether it gets the session of the first one, which stays connected.
         """
-        if self.one("select pg_backend_pid()") != self.pid:
-            raise self.pooled()
         if self.connection.info.backend_pid == self.pid:
-            return
+            return False
+        if self.one("select pg_backend_pid()") != self.pid:
+            return True
         parameters = {**self._parameters, "connect_timeout": 5}
         for _ in range(POOLER_PROBES):
             try:
@@ -382,11 +386,12 @@ class Database:
                     row = other.execute("select pg_backend_pid()").fetchone()
                     # The other one is in a transaction: in a pool of transactions this one now gets another session.
                     if row == (self.pid,) or self.one("select pg_backend_pid()") != self.pid:
-                        raise self.pooled()
+                        return True
             except errors.ProtocolViolation:  # a pooler of statements refuses transactions
-                raise self.pooled() from None
+                return True
             except psycopg.OperationalError:  # no second connection is available: each commit checks again
-                return
+                return False
+        return False
 
     def _holder(self, key: int) -> str:
         """The holder of the lock, as far as this user may see it."""

@@ -15,13 +15,14 @@ FETCHED = 1000  # rows at a time
 
 def rows_of(dsn: Secret, text: str) -> Iterator[Mapping[str, Any]]:
     """
-    Column -> value of each row. The session is read-only, so that a query that writes is refused.
+    Column -> value of each row. The transaction is read-only, so that a query that writes is refused.
 
     Raises UsageError for a wrong query, TargetError and SinkError for failures of the server.
     """
     database = Database(dsn, application="penstock act", readonly=True)
     try:
         with database.explained(), database.connection.transaction():
+            database.run("set transaction read only")
             try:
                 with database.connection.cursor(name="penstock_act") as cursor:
                     cursor.itersize = FETCHED
