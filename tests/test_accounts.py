@@ -277,6 +277,22 @@ def test_listed_accounts_bring_their_zone(tmp_path: Path) -> None:
     assert (planned.partitions, planned.final) == ((), {"sales": 5})
 
 
+def test_a_table_of_an_account_that_the_provider_does_not_list_is_noted(tmp_path: Path) -> None:
+    """
+    The account that was meant would have another zone, in silence.
+    """
+    provider, sink = Provider(sellers={"alpha": "UTC", "beta": "UTC"}), MemorySink(tmp_path / "ledger.db")
+    text = 'token = { env = "ALL" }\n[source.shop.accounts.alhpa]\ntimezone = "America/Los_Angeles"\n'
+
+    report = read(tmp_path, text, provider, sink, **LISTED)
+
+    (table,) = report.notices
+    assert table.startswith(
+        "shop.sellers lists no account alhpa, so the table [source.shop.accounts.alhpa] is not used."
+    )
+    assert table.endswith('Did you mean "alpha"? There are alpha, beta')
+
+
 def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> None:
     """
     Its days would be other days in any other zone, so they are not read; the other accounts are.

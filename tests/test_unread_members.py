@@ -44,7 +44,7 @@ GRAPHQL = "the last page has data.sales.pageInfo.hasNextPage, data.sales.pageInf
         ({"errors": [{"message": "no"}]}, "the answer has errors beside the records, which nothing reads"),
         ({"data": {"sales": {"nodes": ONE, "pageInfo": {"hasNextPage": True, "endCursor": "x"}}}}, GRAPHQL),
         ({"data": {"sales": {"nodes": ONE, "totalCount": 7}}}, "the answer states data.sales.totalCount 7, 1 records"),
-        ({"data": {"sales": {"nodes": ONE, "pageInfo": {"hasNextPage": False}}}}, None),
+        ({"data": {"sales": {"nodes": ONE, "pageInfo": {"hasNextPage": False, "endCursor": "x"}}}}, None),
         ({"next": None, "hasMore": False, "total": 1, "errors": []}, None),
         ({"page": 1, "note": "next"}, None),
     ],

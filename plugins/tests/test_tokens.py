@@ -3,8 +3,8 @@
 from datetime import UTC, datetime
 
 import pytest
-from penstock import Authenticator, Grant, Request, Response, Secret
-from penstock_plugins.tokens import GrantedToken, ParamTokens
+from penstock import AuthenticationError, Authenticator, Grant, Request, Response, Secret
+from penstock_plugins.tokens import GrantedToken, OAuthRefresh, ParamTokens
 
 NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 LOGIN = Request(method="POST", url="https://api.example/login")
@@ -49,3 +49,20 @@ def test_a_life_that_makes_no_sense_is_none(stated: str, life_s: float | None) -
     grant = GrantedToken(provider="example", login=LOGIN).read_grant(Response(status=200, body=body, received_at=NOW))
 
     assert (grant.token, grant.life_s) == (Secret("a-token"), life_s)
+
+
+@pytest.mark.parametrize(
+    ("error", "advice"),
+    [
+        pytest.param("invalid_client", "check client_id and client_secret", id="the client"),
+        pytest.param("invalid_grant", "authorise penstock at the provider again and set refresh_token", id="its token"),
+    ],
+)
+def test_a_refused_refresh_names_what_was_refused(error: str, advice: str) -> None:
+    """
+    A wrong secret of the client needs no new authorisation.
+    """
+    signer = OAuthRefresh(url="https://login.example/token", client_id="c", refresh_token=Secret("r-1234"))
+
+    with pytest.raises(AuthenticationError, match=advice):
+        signer.read_grant(Response(status=400, body=f'{{"error": "{error}"}}'.encode(), received_at=NOW))

@@ -170,8 +170,11 @@ class OAuthGrant(Unsigned):
 
     def read_grant(self, response: Response) -> Grant:
         return GrantedToken(
-            provider=self.provider, login=Request(url=self.url), refused=self.refused, advice=self.advice
+            provider=self.provider, login=Request(url=self.url), refused=self.refused, advice=self._advice(response)
         ).read_grant(response)
+
+    def _advice(self, response: Response) -> str:
+        return self.advice
 
     def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
         assert grant is not None, "it has a grant_request"
@@ -233,6 +236,11 @@ class OAuthRefresh(OAuthGrant):
         renewed = (response.members() or {}).get("refresh_token")
         kept = {"refresh_token": Secret(renewed)} if isinstance(renewed, str) and renewed else {}
         return evolve(super().read_grant(response), keep=kept)
+
+    def _advice(self, response: Response) -> str:
+        """RFC 6749, section 5.2: ``invalid_client`` is about the client, and its refresh token may be good."""
+        of_client = (response.members() or {}).get("error") == "invalid_client"
+        return "check client_id and client_secret" if of_client else self.advice
 
 
 @frozen(kw_only=True)

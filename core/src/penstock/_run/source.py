@@ -24,6 +24,8 @@ from penstock._run.commit import Delivery
 from penstock._run.context import RunContext
 from penstock.connector import Stream, zone_exists
 from penstock.errors import AuthenticationError, ForbiddenError, PenstockError, ProviderError
+from penstock.names import did_you_mean
+from penstock.redact import clip
 from penstock.sinks import Checks, Interruptible, Ledger, PendingReport, Target
 
 # After 403 for so many accounts, and an answer for none, the credentials are refused and nothing more is requested.
@@ -278,10 +280,21 @@ class SourceRun:
         rows = self._dependencies.rows(key_of(planned))
         column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
         accounts = tuple(dict.fromkeys(str(row[column]) for row in rows))
+        self._note_unlisted(planned.stream, accounts)
         if ledger is not None and self.job.has(planned.stream, planned.account):
             ledger.remember_accounts(self.source.name, name, accounts)
         for one in dependents:
             self._add(one, accounts if one.zone_from is None else self._with_zones(one, accounts, rows))
+
+    def _note_unlisted(self, lister: Stream, accounts: Sequence[str]) -> None:
+        """Note tables of accounts that the provider does not list: the account that was meant lacks its zone."""
+        where, listed = f"{self.source.name}.{lister.name}", clip(", ".join(accounts), 200) or "none"
+        if {one.accounts_from[0] for one in self.source.streams if one.accounts_from is not None} == {lister.name}:
+            for table in sorted(set(self.source.settings.account_tables) - set(accounts)):
+                self._planner.notices.append(
+                    f"{where} lists no account {table}, so the table [source.{self.source.name}.accounts.{table}] is "
+                    f"not used.{did_you_mean(table, accounts)} There are {listed}"
+                )
 
     def _with_zones(self, stream: Stream, accounts: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> list[str]:
         """
