@@ -244,3 +244,44 @@ def test_a_broken_answer_to_a_poll_is_polled_again(broken: int, exit_code: int, 
 
     assert (report.exit_code, len(made)) == (exit_code, 1), report.errors
     assert len(shop.rows("sales")) == (0 if exit_code else 5)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        pytest.param({"data": ROWS, "total": 6}, id="rows that do not add up"),
+        pytest.param({"data": "cut", "total": 5}, id="no rows where they are declared"),
+    ],
+)
+def test_a_report_that_cannot_be_delivered_is_submitted_anew_by_the_next_run(
+    broken: dict[str, Any], tmp_path: Path
+) -> None:
+    """
+    A finished report does not change, so the next run would fail by it again for as long as it may be adopted.
+    """
+    made: list[str] = []
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            made.append(f"r{len(made) + 1}")
+            return {"id": made[-1], "rows": f"/rows/{made[-1]}"}
+        if request.path.startswith("/orders/"):
+            return {"status": "done", "rows": f"/rows/{request.path.rpartition('/')[2]}"}
+        return broken if request.path == "/rows/r1" else {"data": ROWS, "total": 5}
+
+    stream = Stream(
+        name="sales",
+        record=Sale,
+        kind="snapshot",
+        key="id",
+        path="/orders",
+        json={},
+        envelope=Envelope(items="data", total="total"),
+        poller=named("polled", rows_at="rows"),
+        poll_first_s=0.01,
+    )
+    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+
+    assert shop.run().exit_code == 1
+    assert shop.run().exit_code == 0
+    assert (made, len(shop.rows("sales"))) == (["r1", "r2"], 5)

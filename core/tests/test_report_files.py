@@ -17,7 +17,7 @@ from penstock._decode import Compiled, Decoded, SeenKeys, compile_stream
 from penstock.connector import Stream
 from penstock.errors import BoundExceededError, BrokenBodyError, CountMismatchError
 from penstock.model import Response
-from penstock.records import column, record, row_key
+from penstock.records import column, money, record, row_key
 from penstock.report_files import ReportFile
 
 DAYS = {date(2026, 11, 3)}
@@ -255,6 +255,49 @@ def test_a_row_of_totals_is_held_against_the_sums() -> None:
     assert len(rows(read(odd, totals="Total"))) == 2
     undeclared = read(GOOD + "Total,,19,1841.00\r\n")
     assert [reason for _, reason in set_aside(undeclared)] == ["'Total' is no date and time"]
+
+
+@record(number="1.234,5", null=("--",))
+class Priced:
+    day: date | None = column(member="Date")
+    campaign: str | None = column(member="Campaign")
+    cost: Decimal | None = money("Cost", currency="Unit")
+    key: str = row_key("campaign")
+
+
+@pytest.mark.parametrize(
+    ("totals", "wrong"),
+    [
+        (["Total;;1.000,50;EUR", "Total;;2;USD"], ""),
+        (["Total;;--;--"], ""),
+        (["Total;;1.002,50;--"], ""),
+        (["Total;;1.000,50;EUR", "Total;;3;USD"], "states Cost 3 USD, and its rows have 2 together"),
+        (["Total;;1.002,50;EUR"], "states Cost 1.002,50 EUR, and its rows have 1000.5 together"),
+        (["Total;;7;GBP"], "states Cost 7 GBP, and its rows have 0 together"),
+    ],
+)
+def test_totals_are_of_a_currency(totals: list[str], wrong: str) -> None:
+    """
+    A row of totals is compared with the sum of its own currency. One that states none is of no sum where rows differ.
+    """
+    rows_sent = ["2026-11-03;North;1.000;EUR", "2026-11-03;South;2;USD", "2026-11-03;West;0,5;EUR"]
+    body = "\n".join(["Date;Campaign;Cost;Unit", *rows_sent, *totals]) + "\n"
+
+    if wrong:
+        with pytest.raises(CountMismatchError, match=wrong):
+            read(body, Priced, totals="Total")
+    else:
+        assert sum(len(one.batch.rows) for one in read(body, Priced, totals="Total")) == 3
+
+
+def test_a_total_without_a_currency_is_that_of_the_only_one() -> None:
+    """
+    The rows have one currency, so the total can be of no other.
+    """
+    body = "Date;Campaign;Cost;Unit\n2026-11-03;North;1;EUR\n2026-11-03;South;2;EUR\nTotal;;4;--\n"
+
+    with pytest.raises(CountMismatchError, match="states Cost 4 EUR, and its rows have 3 together"):
+        read(body, Priced, totals="Total")
 
 
 @pytest.mark.parametrize(

@@ -182,6 +182,8 @@ class Compiled:
         self.layout = self._layout(source, whole.partition_columns, parent_key)
         self._watched = tuple(_watched(columns, self._hidden))
         self._measures = tuple(one for one in columns if one.additive and not one.added and not one.unit_of)
+        named = {one.name: one for one in columns}
+        self._priced = tuple((one, named[one.unit_of]) for one in columns if one.additive and one.unit_of in named)
         self.derived = tuple(self._derived(child) for child in derived)
 
     def _handling(self, required: frozenset[str], paths: Mapping[str, Sequence[str]]) -> Handling:
@@ -317,7 +319,7 @@ class Compiled:
         waiting: list[Items] = []
         size = 0
         taken: Counter[str] = Counter()  # elements, by path: a file comes in blocks
-        totals: dict[str, Totals] = defaultdict(lambda: Totals(self._measures))
+        totals: dict[str, Totals] = defaultdict(lambda: Totals(self._measures, self._priced))
         memory.places = memory.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
         for run in items:
             length = memoryview(run.raw).nbytes

@@ -2,7 +2,11 @@
 Rows of totals in a report, compared with the sums of its rows.
 """
 
+from collections.abc import Iterable, Mapping
 from decimal import Decimal, localcontext
+from itertools import compress, repeat
+from operator import eq
+from typing import Any
 
 from attrs import define, field
 
@@ -16,10 +20,14 @@ from penstock.records import Column
 class Totals:
     """
     The sums of one file so far. ``unsure``: a record was set aside or a value not read, so that totals may differ.
+
+    ``priced``: amounts with the column of their currency. Their sums are kept for each currency. They are compared with
+    a row of totals that states its currency, and with any where all rows have one currency.
     """
 
     measures: tuple[Column, ...]
-    sums: dict[str, Decimal] = field(factory=dict)
+    priced: tuple[tuple[Column, Column], ...] = ()
+    sums: dict[tuple[str, str | None], Decimal] = field(factory=dict)  # by column and currency
     unsure: bool = False
 
     def add(self, page: RawPage) -> None:
@@ -27,21 +35,41 @@ class Totals:
         self.unsure |= bool(page.rejected or page.unread or page.beyond)
         with localcontext(prec=1000):
             for column in self.measures:
-                total = sum(filter(None, values_of(page.rows, column.name)), Decimal(0))
-                self.sums[column.name] = self.sums.get(column.name, Decimal(0)) + total
+                self._add(column.name, None, values_of(page.rows, column.name))
+            for amount, unit in self.priced:
+                values, units = values_of(page.rows, amount.name), values_of(page.rows, unit.name)
+                for one in set(units):
+                    self._add(amount.name, one or "", compress(values, map(eq, repeat(one), units)))
+
+    def _add(self, name: str, unit: str | None, values: Iterable[Decimal | None]) -> None:
+        self.sums[name, unit] = self.sums.get((name, unit), Decimal(0)) + sum(filter(None, values), Decimal(0))
 
     def check(self, name: str, page: RawPage) -> None:
         """Raises CountMismatchError if a row of totals in the page differs from the sums of the rows so far."""
         for row in page.totals if not self.unsure else ():
             for column in self.measures:
-                text = row.get(column.member or "", "")
-                try:
-                    stated = coerce(column, text)
-                except MisfitError:
-                    stated = text
-                if stated not in (None, "") and stated != self.sums.get(column.name, 0):
-                    raise CountMismatchError(
-                        f"{name}: the row of totals in the report states {column.member} {text}, and its rows have "
-                        f"{self.sums.get(column.name, 0)} together. The report is not whole, or its totals are of "
-                        "something else: then name them as footer."
-                    )
+                self._compare(name, row, column, None)
+            for amount, unit in self.priced:
+                stated = _value(unit, row)
+                known = {of for of_name, of in self.sums if of_name == amount.name and self.sums[of_name, of]}
+                if stated is not None or len(known) == 1:
+                    self._compare(name, row, amount, next(iter(known)) if stated is None else str(stated))
+
+    def _compare(self, name: str, row: Mapping[str, str], column: Column, unit: str | None) -> None:
+        stated, total = _value(column, row), self.sums.get((column.name, unit), Decimal(0))
+        if stated is not None and stated != total:
+            raise CountMismatchError(
+                f"{name}: the row of totals in the report states {column.member} {row[column.member or '']}"
+                f"{f' {unit}' if unit else ''}, and its rows have {total} together. The report is not whole, or its "
+                "totals are of something else: then name them as footer."
+            )
+
+
+def _value(column: Column, row: Mapping[str, str]) -> Any:
+    """The value of a cell of a row of totals; None for an empty one, and the text for one that does not fit."""
+    text = row.get(column.member or "", "")
+    try:
+        found = coerce(column, text)
+    except MisfitError:
+        found = text
+    return None if found == "" else found

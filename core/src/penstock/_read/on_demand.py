@@ -101,6 +101,7 @@ class Reports:
     on_note: Callable[[str], None]
     emit: Emit = lambda event: None
     under_way: list[PendingReport] = field(factory=list, init=False)
+    _finished_ones: list[PendingReport] = field(factory=list, init=False)
 
     def finished(self, submission: Request) -> Generator[Step, Outcome | None, FinishedReport]:
         """
@@ -135,16 +136,27 @@ class Reports:
         if isinstance(state, Gone):
             self._drop(report)
             raise ReportError(f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}")
+        self._finished_ones.append(report)
         return FinishedReport(report=report, outcome=outcome, state=state)
 
     def restart(self) -> None:
         """Begin a new read: it uses the reports of the former one, if it submits the same requests."""
+        self._finished_ones.clear()
         self.adoptable.update({report.request: report for report in self.under_way})
         self.under_way.clear()
 
     def lost(self, response: Response) -> bool:
         """Whether this refused answer to a page or download means that a report expired meanwhile."""
         return bool(self.under_way) and self.poller.lost(response)
+
+    def unusable(self) -> None:
+        """
+        Drop the reports that were ready: the file is not whole, or its rows do not add up, and the next run would read
+        the same again. It submits them anew.
+        """
+        for report in self._finished_ones:
+            self._drop(report)
+        self._finished_ones.clear()
 
     def delivered(self) -> None:
         """Drop the reports from the ledger after their rows were committed."""

@@ -23,7 +23,7 @@ from penstock._read.on_demand import ReportLostError, Reports, answered
 from penstock._read.reconcile import PageSizes
 from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
-from penstock.errors import InconsistentReadError
+from penstock.errors import BrokenBodyError, InconsistentReadError
 from penstock.model import Partition, Rejected, Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
 
@@ -98,10 +98,19 @@ class Reader:
             except InconsistentReadError as error:
                 rereads += 1
                 if rereads > REREADS:
+                    self._drop_reports()
                     raise error.standing from None
                 self._note(f"{str(error).removeprefix(f'{self.planned}: ')}; reading it again")
                 settings = self.planned.source.settings
                 yield Pause(min(settings.retry_max_s, settings.retry_first_s * rereads))
+            except BrokenBodyError:
+                self._drop_reports()
+                raise
+
+    def _drop_reports(self) -> None:
+        """Drop finished reports on demand, which hold the same however often they are read."""
+        if self.reports is not None:
+            self.reports.unusable()
 
     def _read_once(self) -> Generator[Step, Outcome | None, ReadResult]:
         """Read the planned slice from its start. On failure the loaded rows are dropped."""
