@@ -393,7 +393,7 @@ def test_plan_and_status_show_the_zone_of_an_account(tmp_path: Path, capsys: pyt
 
     window = ["--streams", "sales", "--since", "2026-03-01", "--until", "2026-03-01"]
     planned = penstock("plan", "shop", *window)
-    assert "seller=alpha, day=2026-03-01 (America/Los_Angeles)" in planned
+    assert "alpha    2026-03-01 (America/Los_Angeles)" in planned
     with serve(provider) as server:
         penstock("run", "shop", "--to", f"jsonl:{tmp_path / 'data'}", *window, base_url=server.base_url)
     assert "beta (Pacific/Auckland)" in penstock("status", "shop", "-v")

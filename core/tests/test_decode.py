@@ -257,7 +257,10 @@ def test_csv_that_does_not_fit() -> None:
 
     assert [row.clicked_at for row in decoded.batch.rows] == [datetime(2026, 3, 1), None]  # noqa: DTZ001
     assert [path for path, _ in reasons(decoded)] == ["$[1]", "$[3]"]
-    assert decoded.unread_example == ("$[2].clickedAt", "'1700000000' is no date and time")
+    assert decoded.unread_example == (
+        "$[2].clickedAt",
+        '\'1700000000\' is no date and time; if it counts from 1970, declare format="epoch_ms", or "epoch_s"',
+    )
     assert decoded.count == 4
 
 

@@ -233,7 +233,9 @@ def since_epoch(number: Decimal, form: str) -> datetime:
 def _moment(value: Any) -> datetime:
     found = _DATETIME.fullmatch(value) if isinstance(value, str) else None
     if found is None:
-        raise MisfitError(f"{_quoted(value)} is no date and time")
+        digits = isinstance(value, str) and re.fullmatch(r"\d{9,16}", value.strip())
+        counted = '; if it counts from 1970, declare format="epoch_ms", or "epoch_s"' if digits else ""
+        raise MisfitError(f"{_quoted(value)} is no date and time{counted}")
     day, minute, second, fraction, zone = found.groups(default="")
     zone = "+00:00" if zone.upper() in ("Z", "UTC") else zone
     return datetime.fromisoformat(f"{day}T{minute}{second or ':00'}.{fraction[:6].ljust(6, '0')}{zone}")

@@ -344,7 +344,7 @@ class Transport:
         if isinstance(error, failures.ProxyError):
             seen = mask(str(error.original_error))
             return f"cannot be reached through the proxy ({seen}); check proxy and its credentials"
-        check = "check its URL in the configuration (base_url), proxy and this host's network"
+        check = "check base_url (or the key that names this host), proxy and this host's network"
         while isinstance(error, (failures.ProtocolError, failures.SSLError)):
             inner = next((one for one in error.args if isinstance(one, Exception)), None)
             if inner is None:
