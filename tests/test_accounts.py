@@ -299,9 +299,13 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
     """
     provider, sink = Provider(sellers={"a": "Mars/Olympus", "b": "UTC"}), MemorySink(tmp_path / "ledger.db")
 
-    report = read(tmp_path, 'token = { env = "ALL" }', provider, sink, **LISTED)
+    events: list[Mapping[str, Any]] = []
+    with serve(provider) as server:
+        given = source(tmp_path, 'token = { env = "ALL" }', server.base_url, **LISTED)
+        report = run([Job(source=given, streams=("sales",), sink=sink)], clock=FakeClock(NOW), on_event=events.append)
 
     assert report.exit_code == 1
+    assert [one["partition"] for one in events if one["event"] == "partition_failed"] == [{"seller": "a"}]
     assert set(days(sink)) == {"b"}
     (error,) = report.errors
     assert error["partition"] == {"seller": "a"}

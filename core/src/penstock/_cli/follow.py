@@ -117,7 +117,7 @@ class Failures:
     def is_first(self, event: Event) -> bool:
         """Count a failed partition. Returns whether its message is new."""
         refused = event["error"] == "AuthenticationError"  # one reason, whichever request was refused
-        key = (event["source"], event["stream"], "" if refused else without_place(event["message"]))
+        key = (event["source"], event["stream"] or "", "" if refused else without_place(event["message"]))
         self._counts[key] += 1
         return self._counts[key] == 1
 

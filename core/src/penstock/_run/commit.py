@@ -108,7 +108,7 @@ class Delivery:
             try:
                 self.target.finish(name)
             except PenstockError as error:
-                self.context.report.error(self.source.name, name, None, error)
+                self.context.fail(self.source.name, name, None, error)
                 self.context.report.count(self.source.name, name, failed=1)
 
     def record_run(self) -> None:
@@ -339,17 +339,7 @@ class Delivery:
         for partition in partitions:
             if not hidden:
                 self._keep_failure(partition, error)
-            self.context.report.error(self.source.name, planned.stream.name, partition.as_dict(), error)
-            self.context.emit(
-                {
-                    "event": "partition_failed",
-                    "source": self.source.name,
-                    "stream": planned.stream.name,
-                    "partition": partition.as_dict(),
-                    "error": type(error).__name__,
-                    "message": str(error),
-                }
-            )
+            self.context.fail(self.source.name, planned.stream.name, partition.as_dict(), error)
 
     def _keep_failure(self, partition: Partition, error: PenstockError) -> None:
         """Record a failure in the ledger. If the target is lost, only the report has it."""

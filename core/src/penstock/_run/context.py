@@ -17,6 +17,7 @@ from penstock._fetch.scheduler import Scheduler
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
 from penstock._util.clock import Clock
+from penstock.errors import PenstockError
 from penstock.run_report import NONE_ALLOWED, RunReport
 
 
@@ -52,6 +53,20 @@ class RunContext:
     def is_late(self) -> bool:
         """Whether the deadline has passed."""
         return self.deadline is not None and self.clock.monotonic() >= self.deadline
+
+    def fail(self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError) -> None:
+        """Record an error, and send it to all that follow the run. ``partition`` None: it belongs to no single one."""
+        self.report.error(source, stream, partition, error)
+        self.emit(
+            {
+                "event": "partition_failed",
+                "source": source,
+                "stream": stream,
+                "partition": dict(partition) if partition is not None else None,
+                "error": type(error).__name__,
+                "message": str(error),
+            }
+        )
 
     def client(self, source: ConfiguredSource) -> SourceClient:
         """The client of a source: one for all its jobs, which share its pace."""

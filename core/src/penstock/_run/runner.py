@@ -58,7 +58,7 @@ def run_jobs(jobs: Sequence[Job], context: RunContext) -> RunReport:
             try:
                 report.notices.extend(tape.finish())
             except PenstockError as error:
-                report.error(sources[0].source.name, None, None, error)
+                context.fail(sources[0].source.name, None, None, error)
     context.emit({"event": "run_finished", **report.as_dict()})
     return report
 

@@ -315,7 +315,7 @@ class SourceRun:
             tables = self.source.settings.account_tables
             if "timezone" not in tables.get(account, {}) and self.job.has(stream, account):
                 self.context.report.count(self.source.name, stream.name, planned=1, failed=1)
-                self.context.report.error(self.source.name, stream.name, {stream.account or "account": account}, error)
+                self.context.fail(self.source.name, stream.name, {stream.account or "account": account}, error)
                 accounts = [one for one in accounts if one != account]
             del zones[account]
         self._planner.zones.update({(lister, account): zone for account, zone in zones.items()})

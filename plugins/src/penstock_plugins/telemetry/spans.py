@@ -94,7 +94,9 @@ class RunSpans:
 
     def end(self, event: Event) -> None:
         """End a partition's span."""
-        span = self.partitions.pop((event["source"], event["stream"], tuple(event["partition"].values())))
+        span = self.partitions.pop((event["source"], event["stream"], tuple(event["partition"].values())), None)
+        if span is None:  # it failed before its first request
+            return
         if event["event"] == "partition_failed":
             span.set_attribute("error.type", event["error"])
             span.set_status(Status(StatusCode.ERROR, without_url(event["message"])))
