@@ -27,8 +27,9 @@ import pytest
 import time_machine
 from attrs import define, field
 from penstock import SandboxRequest, SandboxResponse, errors
-from penstock._cli import COMMANDS, Commands, _group as command_line, main
+from penstock._cli import Commands, _group as command_line, main
 from penstock._cli.session import Session
+from penstock._plugins.built_in import COMMANDS
 from penstock._plugins.registry import Registry
 from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve

@@ -4,12 +4,6 @@ Commands of the command line that plugins offer.
 
 from attrs import frozen
 
-BUILT_IN = (
-    *("demo", "connectors", "streams", "init", "check", "plan", "run", "status", "forget", "rejected"),
-    *("runs", "changes", "verify", "act", "sandbox", "completion", "schema"),
-)
-"""The names of penstock's own commands, which no plugin may offer."""
-
 
 @frozen(kw_only=True)
 class Command:

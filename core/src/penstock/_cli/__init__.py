@@ -14,27 +14,7 @@ import click
 
 from penstock._cli.session import Session, common, complain
 from penstock._cli.stderr import discard
-
-# command -> (module, group, one line of help); the module's function has the command's name.
-COMMANDS = {
-    "demo": ("sandbox", "Start", "Run every installed connector against a local imitation."),
-    "connectors": ("listing", "", "List connectors, sinks, commands and broken plugins."),
-    "streams": ("listing", "", "List what a connector offers: streams, keys, fields."),
-    "init": ("init", "", "Print a commented configuration."),
-    "check": ("check", "", "Try credentials with one cheap request."),
-    "plan": ("plan", "Read", "Show what a run would fetch, and why."),
-    "run": ("run", "", "Fetch what is not final yet, and deliver it."),
-    "status": ("ledger", "Watch", "Show what was delivered, is open, missing or failed."),
-    "runs": ("ledger", "", "List the last runs with their reasons, or one report."),
-    "changes": ("ledger", "", "Show what providers changed since a day."),
-    "verify": ("ledger", "", "Compare what was delivered with the ledger."),
-    "rejected": ("ledger", "", "Show records that were set aside."),
-    "forget": ("ledger", "", "Read days again as if they had never been read."),
-    "act": ("act", "Write", "Write to a provider; one receipt for each row."),
-    "sandbox": ("sandbox", "Develop", "Serve a local imitation of a provider."),
-    "completion": ("shell", "", "Print the completion for bash, zsh or fish."),
-    "schema": ("shell", "", "Print a JSON Schema of penstock.toml for editors."),
-}
+from penstock._plugins.built_in import COMMANDS
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 

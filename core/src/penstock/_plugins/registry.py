@@ -22,9 +22,10 @@ import pluggy
 from attrs import field, frozen
 
 from penstock import hookspecs
+from penstock._plugins.built_in import COMMANDS
 from penstock._plugins.validation import problems_in_actions, problems_in_connector, problems_in_streams
 from penstock.actions import Action
-from penstock.commands import BUILT_IN, Command
+from penstock.commands import Command
 from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, Stream
 from penstock.errors import PluginError, UsageError
 from penstock.model import Batch
@@ -393,7 +394,7 @@ class Registry:
             if hook == "penstock_sources" and not found:
                 failed.append(self._break(plugin, "penstock_sources returned no source; write return [Connector(...)]"))
             for name, value in found:
-                if type_ is Command and name in BUILT_IN:
+                if type_ is Command and name in COMMANDS:
                     failed.append(self._break(plugin, f"the command {name!r} is one of penstock's own; rename it"))
                     continue
                 offers.setdefault(name, []).append(Offer(value, plugin))

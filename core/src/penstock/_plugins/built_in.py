@@ -1,0 +1,24 @@
+"""
+penstock's own commands. No plugin may offer one of these names.
+"""
+
+# command -> (module of penstock._cli, group, one line of help); the module's function has the command's name.
+COMMANDS = {
+    "demo": ("sandbox", "Start", "Run every installed connector against a local imitation."),
+    "connectors": ("listing", "", "List connectors, sinks, commands and broken plugins."),
+    "streams": ("listing", "", "List what a connector offers: streams, keys, fields."),
+    "init": ("init", "", "Print a commented configuration."),
+    "check": ("check", "", "Try credentials with one cheap request."),
+    "plan": ("plan", "Read", "Show what a run would fetch, and why."),
+    "run": ("run", "", "Fetch what is not final yet, and deliver it."),
+    "status": ("ledger", "Watch", "Show what was delivered, is open, missing or failed."),
+    "runs": ("ledger", "", "List the last runs with their reasons, or one report."),
+    "changes": ("ledger", "", "Show what providers changed since a day."),
+    "verify": ("ledger", "", "Compare what was delivered with the ledger."),
+    "rejected": ("ledger", "", "Show records that were set aside."),
+    "forget": ("ledger", "", "Read days again as if they had never been read."),
+    "act": ("act", "Write", "Write to a provider; one receipt for each row."),
+    "sandbox": ("sandbox", "Develop", "Serve a local imitation of a provider."),
+    "completion": ("shell", "", "Print the completion for bash, zsh or fish."),
+    "schema": ("shell", "", "Print a JSON Schema of penstock.toml for editors."),
+}
