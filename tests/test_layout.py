@@ -205,7 +205,7 @@ def test_a_run_imports_no_other_command() -> None:
     """
     ``penstock run`` starts without the sandbox, the writes, the test kit and what reads ledgers for people.
     """
-    code = "import sys\nimport penstock._cli.run, penstock.project.reading\nprint(*sys.modules)"
+    code = "import sys\nimport penstock._cli.run, penstock.project.running\nprint(*sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     others = (
         "penstock.sandbox",

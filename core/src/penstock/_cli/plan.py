@@ -40,7 +40,7 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> Non
 
     if name is None:
         raise unnamed(session.config, planning=True)
-    result = session.reading.plan(name, **options)
+    result = session.running.plan(name, **options)
     session.notices(result.notices)
     if json_:
         shown = [

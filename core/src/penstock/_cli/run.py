@@ -23,7 +23,7 @@ from penstock.project.jobs import unnamed
 from penstock.project.run_result import RunResult
 
 if TYPE_CHECKING:
-    from penstock.project.reading import OnEvent
+    from penstock.project.running import OnEvent
 
 _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict, by exit code
 
@@ -57,7 +57,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
         if name is None:
             raise unnamed(session.config, planning=False)
         result = followed(
-            session, lambda follow, stop: session.reading.run(name, **options, on_event=follow, stop=stop)
+            session, lambda follow, stop: session.running.run(name, **options, on_event=follow, stop=stop)
         )
     except PenstockError as error:
         if report is not None:

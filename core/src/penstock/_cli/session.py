@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from penstock._config import Config
     from penstock._plugins.registry import Registry
     from penstock.project.api import Project
-    from penstock.project.reading import Reading
+    from penstock.project.running import Running
     from penstock.project.setup import Setup
 
 
@@ -55,11 +55,11 @@ class Session:
         return Project.of(self.setup)
 
     @cached_property
-    def reading(self) -> "Reading":
+    def running(self) -> "Running":
         """What ``plan`` and ``run`` need of the project, without the modules of the other commands."""
-        from penstock.project.reading import Reading
+        from penstock.project.running import Running
 
-        return Reading.of(self.setup)
+        return Running.of(self.setup)
 
     @property
     def registry(self) -> "Registry":

@@ -20,7 +20,6 @@ from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
 from penstock.project import adopt, delivered, forget, status, verify
 from penstock.project.jobs import Nowhere, refuse_missed, window_of
-from penstock.project.reading import OnEvent, Reading, collected, ignore
 from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
     AdoptResult,
@@ -37,6 +36,7 @@ from penstock.project.results import (
     VerifyResult,
     run_order,
 )
+from penstock.project.running import OnEvent, Running, collected, ignore
 from penstock.project.setup import Notice, blamed
 from penstock.project.targets import Days, View, targets
 from penstock.sinks import Advising, Layout
@@ -44,7 +44,7 @@ from penstock.sinks import Advising, Layout
 _Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
 
 
-class Project(Reading):
+class Project(Running):
     """
     The sources, sinks and pipelines of a ``penstock.toml``, for Python programs.
 

@@ -64,14 +64,14 @@ class Records:
 
     def _batches(self, *, plain: bool) -> Generator[Batch, None, None]:
         """``plain``: with nested parts as Python values, not as raw JSON."""
-        reading = _Reading(stream=self.stream, plain=plain)
-        self.rejected, self.error = reading.rejected, None
-        job, clock = evolve(self.job, sink=_Sink(reading)), self.clock(reading.handover.stop)
+        iteration = _Iteration(stream=self.stream, plain=plain)
+        self.rejected, self.error = iteration.rejected, None
+        job, clock = evolve(self.job, sink=_Sink(iteration)), self.clock(iteration.handover.stop)
         report = None
         try:
-            run = partial(reading.run, job, clock, self.on_event)
-            report = self.report = yield from reading.handover.taken(run, f"read {self.stream}")
-            self._raise(report, reading)
+            run = partial(iteration.run, job, clock, self.on_event)
+            report = self.report = yield from iteration.handover.taken(run, f"read {self.stream}")
+            self._raise(report, iteration)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -102,16 +102,16 @@ class Records:
         """An ``ArrowArrayStream`` for the Arrow PyCapsule interface. Each call reads the records anew."""
         return self.encode("arrow").__arrow_c_stream__(requested_schema)
 
-    def _raise(self, report: RunReport, reading: "_Reading") -> None:
+    def _raise(self, report: RunReport, iteration: "_Iteration") -> None:
         if report.exceptions:
             raise report.exceptions[0]
         name = f"{self.job.source.name}.{self.stream}"
         if report.total("truncated"):
             raise ProviderError(f"{name}: the provider lists no more than this; there may be more records")
-        if reading.rejected and not self.allow_rejected:
-            first = reading.rejected[0]
+        if iteration.rejected and not self.allow_rejected:
+            first = iteration.rejected[0]
             raise RejectedRecordsError(
-                f"{name}: {len(reading.rejected)} records could not be decoded and are missing from the rows, the "
+                f"{name}: {len(iteration.rejected)} records could not be decoded and are missing from the rows, the "
                 f"first because {first.path}: {first.reason}. `rejected` holds them; allow_rejected=True accepts that"
             )
 
@@ -123,7 +123,7 @@ def layouts_of(source: ConfiguredSource, streams: Sequence[str]) -> tuple[Layout
 
 
 @define(eq=False, kw_only=True)
-class _Reading:
+class _Iteration:
     """One iteration: a run that hands over its committed batches."""
 
     stream: str
@@ -164,7 +164,7 @@ def _plain(batch: Batch) -> None:
 class _Sink:
     """Passes committed batches to the iterating thread. It has no ledger."""
 
-    reading: _Reading
+    iteration: _Iteration
     ledger: None = None
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "_Sink":
@@ -174,7 +174,7 @@ class _Sink:
         return None
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "_Writer":
-        return _Writer(self.reading)
+        return _Writer(self.iteration)
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         return False
@@ -188,15 +188,15 @@ class _Sink:
 class _Writer:
     """One partition's batches of the stream, held back until its counts are verified."""
 
-    reading: _Reading
+    iteration: _Iteration
     _batches: list[Batch] = field(factory=list, init=False)
 
     def write(self, batch: Batch) -> None:
-        if batch.layout.stream == self.reading.stream:
+        if batch.layout.stream == self.iteration.stream:
             self._batches.append(batch)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        self.reading.deliver(self._batches, entry)
+        self.iteration.deliver(self._batches, entry)
         return entry
 
     def abort(self) -> None:

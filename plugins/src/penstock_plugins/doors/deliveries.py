@@ -39,10 +39,10 @@ def deliveries(
     Raises the error of the run after the last partition: ProviderError, RejectedRecordsError, or what prevented it
     from starting. Closing the iterator early ends the run.
     """
-    reading = _Reading(StateLedger(bookmarks))
+    sink = _Sink(StateLedger(bookmarks))
 
     def run() -> None:
-        result = project.run(source, to=reading, streams=streams, stop=reading.handover.stop, **options)
+        result = project.run(source, to=sink, streams=streams, stop=sink.handover.stop, **options)
         if result.reason is not None:
             raise result.reason
         if result.exit_code == 5:
@@ -50,22 +50,22 @@ def deliveries(
         if result.exit_code:
             raise ProviderError("; ".join([one["message"] for one in result.errors[:3]] or [result.summary]))
 
-    with closing(reading.handover.taken(run, f"read {source}")) as taken:
+    with closing(sink.handover.taken(run, f"read {source}")) as taken:
         for delivery in taken:
             bookmarks.delivered(delivery.entry)
             yield delivery
 
 
 @define(eq=False)
-class _Reading:
-    """The sink and the target of one run. The ledger is used by the run's thread only."""
+class _Sink:
+    """Sink and target of one run: hands over what is committed. Only the run's thread uses the ledger."""
 
     ledger: StateLedger
     handover: Handover[Delivery] = field(factory=Handover, init=False)
 
     # --- sink and target --------------------------------------------------------------------------------------------
 
-    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "_Reading":
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "_Sink":
         return self
 
     def open_readonly(self, source: str) -> None:
@@ -86,14 +86,14 @@ class _Reading:
 
 @define(eq=False)
 class _Writer:
-    reading: _Reading
+    sink: _Sink
     _batches: list[Batch] = field(factory=list, init=False)
 
     def write(self, batch: Batch) -> None:
         self._batches.append(batch)
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        self.reading.handover.put([Delivery(entry, self._batches)])
+        self.sink.handover.put([Delivery(entry, self._batches)])
         return entry
 
     def abort(self) -> None:

@@ -39,7 +39,7 @@ def ignore(event: Event) -> None:
     """The callback that ignores events."""
 
 
-class Reading:
+class Running:
     """Plans and runs of a project; see :class:`penstock.Project`."""
 
     def __init__(
