@@ -246,15 +246,15 @@ def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
 # --- bytes ----------------------------------------------------------------------------------------------------------
 
 
-def utf8_body(response: Response, body: bytes | None = None) -> bytes:
+def utf8_body(response: Response) -> bytes:
     """
-    The body (or ``body`` in its place) as valid UTF-8 without a byte order mark.
+    The body as valid UTF-8 without a byte order mark.
 
     JSON is UTF-8 (RFC 8259, 8.1), so valid UTF-8 wins over a charset in the Content-Type; otherwise that charset is
     taken, and UTF-16 and UTF-32 are recognised without it. Raises BrokenBodyError for an empty body, for HTML, and
     for bytes that are no text.
     """
-    body = response.body if body is None else body
+    body = response.body
     if b"\0" in body[:4] or body[:2] in (b"\xff\xfe", b"\xfe\xff"):
         body = _transcoded(body, json.detect_encoding(body[:4]))
     body = body.removeprefix(b"\xef\xbb\xbf")

@@ -660,11 +660,7 @@ class FileTarget:
                 draft.discard()
             raise
         fault_point("merge.intended")
-        self._put(files, unsynced)
-        self._sync(unsynced)
-        fault_point("files.in_place")
-        self.ledger.deliver_merge(meant, partitions)
-        fault_point("merge.delivered")
+        self._complete_merge(meant, partitions, unsynced)
         self._remove_staged(entries)
 
     def _merge_into(
@@ -764,17 +760,16 @@ class FileTarget:
         meant = evolve(merged, meant=files)
         self.ledger.intend_merge(meant)
         fault_point("merge.intended")
-        self._complete_merge(meant)
+        self._complete_merge(meant, (), {})
         return rows
 
-    def _complete_merge(self, meant: Merge) -> None:
-        """Put the files of an intent without staged days into place."""
+    def _complete_merge(self, meant: Merge, partitions: Sequence[Partition], unsynced: dict[Path, None]) -> None:
+        """Put the files of an intent into place, and record that they hold these staged days."""
         assert meant.meant is not None
-        unsynced: dict[Path, None] = {}
         self._put(meant.meant, unsynced)
         self._sync(unsynced)
         fault_point("files.in_place")
-        self.ledger.deliver_merge(meant, ())
+        self.ledger.deliver_merge(meant, partitions)
         fault_point("merge.delivered")
 
     def _erased(
@@ -862,7 +857,7 @@ class FileTarget:
         if found.meant is None:
             return
         if self._can_be_put(found.meant):
-            self._complete_merge(found)
+            self._complete_merge(found, (), {})
         else:
             self.ledger.deliver_merge(evolve(found, meant=found.files), ())
 

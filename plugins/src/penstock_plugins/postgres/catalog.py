@@ -35,7 +35,6 @@ _LOOK = """
             group by i.indexrelid) k),
         coalesce(row_security_active(t.oid), false),
         coalesce(t.relkind in ('r', 'p'), false),
-        coalesce(pg_has_role(s.nspowner, 'usage'), false),
         coalesce(t.relkind = 'r', false), coalesce(pg_relation_size(t.oid), 0),
         array(select split_part(o, '=', 1) from unnest(t.reloptions) o),
         array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid
@@ -68,7 +67,6 @@ class Seen:
     keys: tuple[frozenset[str], ...]  # the columns of each unique index
     guarded: bool  # row-level security holds for this user
     table: bool  # it is a table, be it divided into partitions, and no view or the like
-    schema_owned: bool
     plain: bool  # a table that is not divided into partitions
     size: int  # bytes, without indexes; of a table that is divided: 0
     options: frozenset[str]  # names of its storage settings
@@ -83,7 +81,7 @@ def look(database: Database, places: Sequence[tuple[str, str]]) -> list[Seen]:
 
 def _seen(*row: Any) -> Seen:
     there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
-    guarded, table, schema_owned, plain, size, options, indexed = more
+    guarded, table, plain, size, options, indexed = more
     return Seen(
         schema=there,
         may_create=create,
@@ -101,7 +99,6 @@ def _seen(*row: Any) -> Seen:
         keys=tuple(map(frozenset, keys or ())),
         guarded=guarded,
         table=table,
-        schema_owned=schema_owned,
         plain=plain,
         size=size,
         options=frozenset(options),
