@@ -3,6 +3,8 @@
 """
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 from decimal import Decimal
@@ -12,11 +14,12 @@ from typing import Any
 import pytest
 import time_machine
 from attrs import define
+from penstock import SandboxRequest, SandboxResponse
 from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
 from penstock_plugins.doors.airbyte import ENDED_EARLY, AirbyteMessages
-from worlds import CONVERTR, TALROO, TODAY, Provider, bag, then
+from worlds import CONVERTR, JOVEO, TALROO, TODAY, Provider, bag, then
 
 Message = dict[str, Any]
 FINAL = (TODAY - timedelta(days=5)).isoformat()
@@ -186,6 +189,34 @@ def test_streams_have_states_of_their_own(source: Source) -> None:
     assert len(data(only_leads)) == len(data(messages)), "what lead_data did not confirm is read again"
     both = source.read(streams=("leads", "lead_data"), state=list(last.values()))
     assert len(data(both)) < len(data(messages))
+
+
+@pytest.mark.parametrize("source", [JOVEO], indirect=True)
+def test_a_report_under_way_is_adopted_by_the_next_sync(source: Source) -> None:
+    """
+    The state is written when a report was submitted: a sync that goes on from it does not submit the report again.
+    """
+    answer, polls = source.server.app, iter(range(100))
+
+    def ending(request: SandboxRequest) -> SandboxResponse:
+        if request.path.endswith("/status") and next(polls) == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return answer(request)
+
+    source.server.app, source.app.polls_until_ready = ending, 10**9
+    first = source.read(streams=("stats",), code=130, concurrency=1)
+    source.server.app, source.app.polls_until_ready = answer, 1
+    under_way = [one["state"]["stream"]["stream_state"]["reports"] for one in states(first)]
+
+    assert data(first) == []
+    assert [len(reports) for reports in under_way] == [*range(1, len(source.app.submissions) + 1)]
+    rest = source.read(streams=("stats",), state=states(first)[-1:])
+    assert len(source.app.submissions) == len(source.app.clients), "one report per client, whichever sync submitted it"
+    assert "reports" not in states(rest)[-1]["state"]["stream"]["stream_state"]
+    days = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]
+    truth = [row for key in JOVEO.parts(source.app, days) if key[0] == "stats" for row in JOVEO.truth(source.app, *key)]
+    assert bag(data(rest)) == bag(truth)
+    assert truth
 
 
 @pytest.mark.parametrize(

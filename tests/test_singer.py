@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import time_machine
 from attrs import define, evolve
-from penstock import LedgerEntry, Partition, Project, SandboxRequest, SandboxResponse
+from penstock import LedgerEntry, Partition, PendingReport, Project, SandboxRequest, SandboxResponse
 from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
-from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
-from worlds import CONVERTR, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
+from penstock_plugins.doors.bookmarks import MOST_REPORTS, Bookmarks, StateLedger
+from worlds import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
 Message = dict[str, Any]
 FINAL, OPEN = TODAY - timedelta(days=5), TODAY - timedelta(days=2)  # Talroo's days stay open for three days
@@ -299,6 +299,38 @@ def test_a_signal_ends_the_run_with_the_state_of_what_is_complete(tap: Tap) -> N
     assert found == {json.dumps(row, default=str, sort_keys=True) for row in records(tap(), "clicks")}
 
 
+@pytest.mark.parametrize("tap", [JOVEO], indirect=True)
+def test_a_report_under_way_is_adopted_by_the_next_run(tap: Tap) -> None:
+    """
+    A tap that is ended while it waits for reports has them in its state: the next one submits none of them again, and
+    delivers every row. Afterwards no report is in the state, and credentials never are.
+    """
+    answer, polls = tap.server.app, iter(range(100))
+
+    def ending(request: SandboxRequest) -> SandboxResponse:
+        if request.path.endswith("/status") and next(polls) == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return answer(request)
+
+    catalog = {"streams": [{"tap_stream_id": "stats", "metadata": [], "selected": True}]}
+    tap.server.app, tap.app.polls_until_ready = ending, 10**9
+    first = tap(code=130, catalog=catalog, concurrency=1)
+    tap.server.app, tap.app.polls_until_ready = answer, 1
+    submitted = len(tap.app.submissions)
+    reports = last_state(first)["bookmarks"]["stats"]["reports"]
+
+    assert of(first, "RECORD") == []
+    assert len(reports) == submitted > 0
+    assert not [name for name in JOVEO.secrets if str(tap.provider.settings[name]) in json.dumps(reports)]
+    rest = tap(state=last_state(first), catalog=catalog)
+    assert len(tap.app.submissions) == len(tap.app.clients), "one report per client, whichever run submitted it"
+    assert "reports" not in last_state(rest)["bookmarks"]["stats"]
+    days = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]
+    truth = [row for key in JOVEO.parts(tap.app, days) if key[0] == "stats" for row in tap.truth(*key)]
+    assert bag(records(rest, "stats")) == bag(truth)
+    assert truth
+
+
 def test_credentials_and_capabilities(tap: Tap) -> None:
     """
     ``--test`` makes one request and prints no message; ``--about`` needs no configuration and shows secrets as such.
@@ -316,12 +348,13 @@ def test_credentials_and_capabilities(tap: Tap) -> None:
     ("more", "message"),
     [
         ({"state": {"bookmarks": {"clicks": {"accounts": {"2112": 17}}}}}, "not one that penstock wrote"),
+        ({"state": {"bookmarks": {"clicks": {"reports": [{"handle": "r1"}]}}}}, "not one that penstock wrote"),
         ({"catalog": {"streams": [{"stream": "tocks", "metadata": [], "selected": True}]}}, "'tocks'"),
         ({"catalog": {"flows": []}}, "expected what --discover prints"),
         ({"advertiser": "2112"}, "unknown key"),
         ({"start": "yesterday"}, "source.talroo.start"),
     ],
-    ids=["state", "stream", "catalog", "key", "value"],
+    ids=["state", "report", "stream", "catalog", "key", "value"],
 )
 def test_a_mistake_is_named_on_stderr(tap: Tap, more: dict[str, Any], message: str) -> None:
     """
@@ -386,3 +419,31 @@ def test_a_day_that_is_open_again_leaves_the_state() -> None:
 
     bookmarks.delivered(evolve(delivered(day + timedelta(days=1), fingerprint="g"), open_until=None))
     assert bookmarks.state("clicks")["accounts"]["2112"]["final"] == {}
+
+
+def test_reports_under_way_are_kept_as_they_are_and_bounded() -> None:
+    """
+    A report with its days comes back from a state as it was submitted. Of many, the newest are in the state.
+    """
+    bookmarks, first = talroo_bookmarks(), datetime(2026, 1, 1, 3, tzinfo=UTC)
+    partitions = tuple(delivered(date(2026, 1, day)).partition for day in (1, 2, 3, 5))
+    reports = [
+        PendingReport(
+            source="talroo",
+            stream="clicks",
+            handle=f"r{number}",
+            request="[]",
+            partitions=partitions,
+            submitted_at=first + timedelta(seconds=number),
+            fingerprint="f",
+        )
+        for number in range(MOST_REPORTS + 2)
+    ]
+    for report in reports:
+        bookmarks.submitted(report)
+    bookmarks.dropped(reports[-1])
+
+    loaded = talroo_bookmarks()
+    loaded.load({"clicks": json.loads(json.dumps(bookmarks.state("clicks"), sort_keys=True))})
+    assert StateLedger(loaded).pending("talroo", "clicks") == tuple(reports[2:-1])
+    assert loaded.state("clicks") == bookmarks.state("clicks")

@@ -9,9 +9,17 @@ with, and its final days to how long they were open::
 A range of days has one value: the seconds from the beginning of the first day (UTC) to the end of the provider's
 restatements, and the fingerprint of the record class where records were set aside. Days that are open are not in it:
 they are read again.
+
+Reports that were submitted and are not delivered yet are in the state, too, without credentials, so that the next run
+adopts them. The day is the last column of ``partition``, and ``days`` are all days of the report::
+
+    {"accounts": {}, "reports": [
+        {"handle": "/reports/1", "request": "[...]", "submitted_at": "2026-11-15T03:00:00+00:00",
+         "fingerprint": "7d0c...", "partition": [["client_id", "c1"], ["report_date", "2026-11-10"]],
+         "days": ["2026-11-10/2026-11-14"]}]}
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
@@ -27,9 +35,12 @@ from penstock import (
     Restatement,
     RunRecord,
     UsageError,
+    mask,
 )
 
 from penstock_plugins.doors.schema import day_of, groups
+
+MOST_REPORTS = 100  # in the state of one stream, the newest: a state is written many times, and stays small
 
 _DAY = timedelta(days=1)
 
@@ -70,7 +81,7 @@ class _Account:
         return self._state
 
 
-def _ranges(days: Mapping[date, _Final]) -> Iterator[tuple[date, date]]:
+def _ranges(days: Mapping[date, object]) -> Iterator[tuple[date, date]]:
     """Runs of consecutive days of one value."""
     ordered = sorted(days)
     if not ordered:
@@ -83,33 +94,45 @@ def _ranges(days: Mapping[date, _Final]) -> Iterator[tuple[date, date]]:
     yield first, ordered[-1]
 
 
+def _days_in(text: str) -> list[date]:
+    """The days of a range as a state has it; both ends are included."""
+    first, last = (date.fromisoformat(day) for day in text.split("/"))
+    return [first + number * _DAY for number in range((last - first).days + 1)]
+
+
 @define
 class Bookmarks:
     """
-    The final days of the streams of one source. ``layouts``: all streams that are delivered, as
-    :meth:`penstock.Project.layouts` gives them; ``chosen``: of these, the ones that the other tool receives.
+    The final days of the streams of one source, and the reports under way. ``layouts``: all streams that are delivered,
+    as :meth:`penstock.Project.layouts` gives them; ``chosen``: of these, the ones that the other tool receives.
     """
 
     layouts: Sequence[Layout]
     chosen: Sequence[str]
     _streams: dict[str, dict[str, _Account]] = field(factory=dict, init=False)
+    _reports: dict[str, dict[str, Mapping[str, Any]]] = field(factory=dict, init=False)  # stream -> handle -> state
 
     def load(self, states: Mapping[str, Any]) -> None:
         """Take over the states of streams. Raises UsageError for what is no state of penstock."""
         for stream, state in states.items():
             try:
                 accounts = {str(name): _account(found) for name, found in (state or {}).get("accounts", {}).items()}
-            except (AttributeError, KeyError, TypeError, ValueError, OverflowError):
+                reports = [_report_state(_report("", stream, found)) for found in (state or {}).get("reports", ())]
+            except (AttributeError, LookupError, TypeError, ValueError, OverflowError):
                 raise UsageError(
                     f"the state of the stream {stream} is not one that penstock wrote. Run without a state, to read "
                     "everything again"
                 ) from None
             self._streams[stream] = accounts
+            self._reports[stream] = {report["handle"]: report for report in reports[-MOST_REPORTS:]}
 
     def state(self, stream: str) -> dict[str, Any]:
         """The state of a stream, as :meth:`load` takes it."""
-        accounts = self._streams.get(stream, {})
-        return {"accounts": {name: one.state for name, one in accounts.items()}} if accounts else {}
+        accounts, reports = self._streams.get(stream, {}), self._reports.get(stream, {})
+        if not accounts and not reports:
+            return {}
+        state: dict[str, Any] = {"accounts": {name: one.state for name, one in accounts.items()}}
+        return {**state, "reports": list(reports.values())} if reports else state
 
     def delivered(self, entry: LedgerEntry) -> bool:
         """Record a delivery for the streams that travel together; whether the state of any changed."""
@@ -157,6 +180,25 @@ class Bookmarks:
                     read_by=final.read_by,
                 )
 
+    def submitted(self, report: PendingReport) -> None:
+        """Add a report under way, to the first of the streams that it delivers."""
+        for stream in self.travelling(report.stream)[:1]:
+            reports = self._reports.setdefault(stream, {})
+            state = _report_state(report)
+            reports[state["handle"]] = state
+            if len(reports) > MOST_REPORTS:
+                del reports[next(iter(reports))]
+
+    def dropped(self, report: PendingReport) -> None:
+        """Remove a report that was delivered, or that the provider does not have any more."""
+        for stream in self.travelling(report.stream)[:1]:
+            self._reports.get(stream, {}).pop(mask(report.handle), None)
+
+    def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
+        """The reports under way of a stream, in the order of their submission."""
+        carriers = self.travelling(stream)[:1]
+        return tuple(_report(source, stream, one) for name in carriers for one in self._reports.get(name, {}).values())
+
     def travelling(self, stream: str) -> list[str]:
         """The chosen streams that one read delivers."""
         return [one.stream for one in groups(self.layouts).get(stream, ()) if one.stream in self.chosen]
@@ -165,10 +207,43 @@ class Bookmarks:
 def _account(found: Mapping[str, Any]) -> _Account:
     made = _Account(str(found["fingerprint"]))
     for text, (open_s, read_by) in found["final"].items():
-        first, last = (date.fromisoformat(day) for day in text.split("/"))
-        for number in range((last - first).days + 1):
-            made.days[first + number * _DAY] = _Final(int(open_s), str(read_by))
+        for day in _days_in(text):
+            made.days[day] = _Final(int(open_s), str(read_by))
     return made
+
+
+def _report_state(report: PendingReport) -> dict[str, Any]:
+    days = {partition.day: None for partition in report.partitions if partition.day is not None}
+    return {
+        "handle": mask(report.handle),
+        "request": mask(report.request),
+        "submitted_at": report.submitted_at.isoformat(),
+        "fingerprint": report.fingerprint,
+        "partition": [list(column) for column in report.partitions[0].values],
+        "days": [f"{first}/{last}" for first, last in _ranges(days)],
+    }
+
+
+def _report(source: str, stream: str, found: Mapping[str, Any]) -> PendingReport:
+    columns = tuple((str(name), str(value)) for name, value in found["partition"])
+    days = [day for text in found["days"] for day in _days_in(text)]
+    values = [(*columns[:-1], (columns[-1][0], day.isoformat())) for day in days] or [columns]
+    return PendingReport(
+        source=source,
+        stream=stream,
+        handle=str(found["handle"]),
+        request=str(found["request"]),
+        partitions=tuple(Partition(stream, one) for one in values),
+        submitted_at=_moment(found["submitted_at"]),
+        fingerprint=str(found["fingerprint"]),
+    )
+
+
+def _moment(text: str) -> datetime:
+    moment = datetime.fromisoformat(text)
+    if moment.tzinfo is None:
+        raise ValueError("a time without zone")
+    return moment
 
 
 def _account_of(partition: Partition) -> str:
@@ -185,11 +260,14 @@ def _final(entry: LedgerEntry, day: date) -> _Final | None:
 @define(eq=False, repr=False)
 class StateLedger:
     """
-    A ledger that lasts for one run and begins with bookmarks. Reports that a run submitted and did not read are not
-    remembered: the next run submits them again.
+    A ledger that lasts for one run and begins with bookmarks.
+
+    ``reports_changed`` is called after a report was submitted or dropped. Without it reports are not in the bookmarks,
+    and the next run submits them again.
     """
 
     bookmarks: Bookmarks
+    reports_changed: Callable[[], None] | None = None
     _accounts: dict[str, tuple[str, ...]] = field(factory=dict, init=False)
 
     def entries(
@@ -234,13 +312,17 @@ class StateLedger:
         """No effect: a day that failed is not final."""
 
     def submit(self, report: PendingReport) -> None:
-        """No effect."""
+        if self.reports_changed is not None:
+            self.bookmarks.submitted(report)
+            self.reports_changed()
 
     def pending(self, source: str, stream: str) -> tuple[PendingReport, ...]:
-        return ()
+        return self.bookmarks.pending(source, stream)
 
     def drop(self, report: PendingReport) -> None:
-        """No effect."""
+        if self.reports_changed is not None:
+            self.bookmarks.dropped(report)
+            self.reports_changed()
 
     def remember_accounts(self, source: str, stream: str, accounts: Sequence[str]) -> None:
         self._accounts[stream] = tuple(accounts)

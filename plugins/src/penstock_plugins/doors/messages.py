@@ -25,7 +25,7 @@ from penstock_plugins.nested import json_texts
 
 IN_MEMORY_BYTES = 16 << 20  # of one partition; a larger one is held in a temporary file
 _BLOCK_BYTES = 1 << 20
-_STATE_BYTES = 4096  # of states, per partition: with many accounts, not every partition is followed by a state
+_STATE_BYTES = 4096  # of states, per change: with many accounts, not every partition is followed by a state
 
 
 @frozen
@@ -110,11 +110,11 @@ class MessageTarget:
     _delivered: dict[str, int] = field(factory=dict, init=False)
     _written: dict[str, Any] = field(factory=dict, init=False)  # stream -> its state that was written last
     _begun: bool = field(default=False, init=False)
-    _uncovered: int = field(default=0, init=False)  # partitions whose completion no state was written for
+    _uncovered: int = field(default=0, init=False)  # changes of the bookmarks since the last state was written
     _broken: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.ledger = StateLedger(self.sink.bookmarks)
+        self.ledger = StateLedger(self.sink.bookmarks, self._changed)
 
     @property
     def chosen(self) -> Sequence[str]:
@@ -145,8 +145,11 @@ class MessageTarget:
         """Record a delivery. A state follows, unless it is large in comparison with what it newly covers."""
         stream = entry.partition.stream
         self._delivered[stream] = self._delivered.get(stream, 0) + (not entry.truncated)
-        if not self.sink.bookmarks.delivered(entry) and not self._uncovered:
-            return
+        if self.sink.bookmarks.delivered(entry) or self._uncovered:
+            self._changed()
+
+    def _changed(self) -> None:
+        """Count a change of the bookmarks, and write a state if its size is in proportion to the changes."""
         self._uncovered += 1
         states = self._states()
         state = self.sink.messages.state(states)
