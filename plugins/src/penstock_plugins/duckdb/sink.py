@@ -26,7 +26,6 @@ from penstock import (
     Layout,
     LedgerEntry,
     Partition,
-    SinkError,
     TargetError,
     fault_point,
 )
@@ -190,9 +189,6 @@ class DuckTarget:
             self.database.run(f"comment on column {table}.{quoted(column.name)} is {literal(text.strip())}")
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "DuckWriter":
-        unmergeable = [one.stream for one in layouts if not (one.key if one is layouts[0] else one.derived_by)]
-        if layouts[0].kind == "changes" and unmergeable:
-            raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
         self._there.clear()
         return DuckWriter(self, layouts, partition)
 

@@ -228,9 +228,6 @@ class FileTarget:
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "FileWriter":
         first = layouts[0]
         if first.kind == "changes":
-            unmergeable = [one.stream for one in layouts if not (one.key if one is first else one.derived_by)]
-            if unmergeable:
-                raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
             if self._layouts.get(first.stream) != layouts:
                 self.ledger.keep_layouts(self.source, first.stream, layouts)
             self._begun.add(account_of(partition))

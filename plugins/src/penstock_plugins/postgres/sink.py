@@ -36,7 +36,6 @@ from penstock import (
     Partition,
     PenstockError,
     Secret,
-    SinkError,
     TargetError,
     fault_point,
 )
@@ -252,10 +251,6 @@ class PostgresTarget:
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "PostgresWriter":
         first = layouts[0]
-        if first.kind == "changes":
-            unmergeable = [one.stream for one in layouts if not (one.key if one is first else one.derived_by)]
-            if unmergeable:
-                raise SinkError(f"{', '.join(unmergeable)} has no key to merge changes by: a defect of its connector")
         self.database.check()
         for layout in layouts:
             self._of_stream[layout.stream] = first.stream
