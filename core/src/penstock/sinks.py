@@ -229,7 +229,7 @@ class FinalDay(NamedTuple):
 
 @frozen(kw_only=True)
 class Discrepancy:
-    """A partition that a target holds otherwise than its ledger says; ``what``: in which way, in a phrase."""
+    """A partition whose content differs from its ledger row; ``what``: the difference, in a phrase."""
 
     partition: Partition
     what: str
@@ -592,7 +592,7 @@ class Adoption:
     A table that a sink can take over, or has taken over, as the place of a stream's rows.
 
     ``rows``: those of the source in the table; ``delivered``: those that the ledger counts in it, of ``partitions``.
-    ``differences``: the partitions that the table holds otherwise than the ledger says. With any, nothing was changed.
+    ``differences``: the partitions whose rows in the table differ from the ledger. With any, nothing was changed.
     """
 
     place: str

@@ -266,7 +266,7 @@ class SqlLedger:
     ) -> Iterator[tuple[FinalDay, str, int]]:
         """
         The rows whose state is final and that have a day, as a plan needs them; with each the text of its files and the
-        number of its rows, by which a target tells whether it is intact.
+        number of its rows, by which a target decides whether it is intact.
         """
         _, (where, values) = _windows(source, stream, since or date.min, until)
         where, values = self._of_accounts(where, values, accounts)

@@ -257,7 +257,7 @@ class ForgetResult(Result):
 @frozen(kw_only=True)
 class Difference:
     """
-    A partition that a target holds otherwise than its ledger says.
+    A partition whose content in a target differs from its ledger row.
 
     ``repair``: "marked" (the next run reads it again), "possible" (it could be), or why it cannot be read again.
     """

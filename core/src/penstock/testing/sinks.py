@@ -606,7 +606,7 @@ class SinkSuite:
             assert self.found(here, answers) == plain(answers, [answer(1, "a", ""), answer(2, "a", "")]), point
 
     def _assert_agrees(self, place: Path, stream: str, target: Target | None = None) -> None:
-        """The target holds what its ledger says, of both delivered days."""
+        """Both delivered days in the target agree with its ledger."""
         seen = target or self.sink(place).open_readonly(SOURCE)
         assert seen is not None
         assert seen.ledger is not None

@@ -35,7 +35,7 @@ def dagster_assets(
     they are final; the days that the provider may still restate are read again by materializing them again. A stream
     that is derived from another is materialized together with it.
 
-    Exit codes: 0 is a success; 4 asks Dagster to retry; 6, another run of the source into this sink, too; all others
+    Exit codes: 0 is a success; 4, and 6 (another run of the source into this sink), make Dagster retry; all others
     fail the step with the errors of the run, and what was delivered stays.
     """
     try:

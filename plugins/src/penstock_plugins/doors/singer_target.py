@@ -46,7 +46,7 @@ from penstock_plugins.doors.singer_settings import SingerTargetSettings
 from penstock_plugins.files.disk import file_errors, file_name, locked, make_directories
 
 LEDGER = "ledger.sqlite"
-GRACE = 10  # seconds that a target has to end after the run was told to stop
+GRACE = 10  # seconds that a target has to end after the run began to stop
 _PLACE = "singer target"
 _SECRET = re.compile(r"(?i)pass|pwd|secret|token|^key$|(api|access|private)_?key|credential|dsn|connection_?str")
 _LOOKED_AT = 1 << 16  # bytes, masked before they are cut: half a secret is not found

@@ -696,8 +696,8 @@ class FileTarget:
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """
-        See :class:`penstock.sinks.Erasing`. A file without such a value stays as it is; one that is not as its ledger
-        row says is left.
+        See :class:`penstock.sinks.Erasing`. A file without such a value stays as it is; one that differs from its
+        ledger row is left.
         """
         layouts = [one.layout for one in erasures]
         for layout in layouts:

@@ -50,8 +50,8 @@ def new(name: str, sample: str | None, into: Path, dry_run: bool, **given: Any) 
     """
     Write a connector for one more provider, from a sample of its answers.
 
-    What no option states is asked. The package works at once, against a sandbox that serves the sample; what is guessed
-    is marked "review" in its files.
+    Questions cover what no option states. The package works at once, against a sandbox that serves the sample; what is
+    guessed is marked "review" in its files.
     """
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or keyword.iskeyword(name):
         raise UsageError(f"{name!r} is no name of a connector; write lower-case letters, digits and _, such as acme")

@@ -116,7 +116,7 @@ class SmallRows:
 
     @classmethod
     def of(cls, table: Table) -> "SmallRows | None":
-        """None if its columns cannot be told by their names in the JSON, since Postgres shortens one."""
+        """None if Postgres shortens the name of a column, which then cannot be found in the JSON."""
         if any(short(name) != name for name in table.columns):
             return None
         definition = ", ".join(f"{quoted(name)} {type_}" for name, type_ in table.types.items())

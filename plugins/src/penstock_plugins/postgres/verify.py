@@ -72,8 +72,8 @@ def verified(
 
 def _is_merged(database: Database, found: Located, columns: Sequence[str]) -> bool:
     """
-    Whether rows are merged by a key without the partition's columns: a row that was read again has then moved to
-    another day, as its value of that column says.
+    Whether rows are merged by a key without the partition's columns: a row that was read again may then be of
+    another day, which its value of that column states.
     """
     keys = database.run(
         "select array_agg(a.attname::text) from pg_index i join pg_attribute a on a.attrelid = i.indrelid "

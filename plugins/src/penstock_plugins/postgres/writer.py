@@ -31,7 +31,7 @@ from penstock_plugins.postgres.rows import Chunk, Encoder, Nul, SmallRows
 from penstock_plugins.postgres.tables import AWARE, SOURCE_COLUMN, STAMPS, Table
 from penstock_plugins.unfit import Unfit, sums_without
 
-# What a server says of a value, not of itself: it cannot be stored (class 22), or is too long for an index.
+# Errors about a value, not about the server: it cannot be stored (class 22), or is too long for an index.
 _OF_A_ROW = (
     psycopg.DataError,
     errors.ProgramLimitExceeded,
