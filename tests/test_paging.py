@@ -85,12 +85,29 @@ def test_a_provider_that_caps_its_pages_loses_no_row(cap: int, tmp_path: Path) -
     assert [row["id"] for row in shop.rows("orders")] == [1, 2, 3, 4, 5, 6, 7]
 
 
+def test_a_short_page_in_the_middle_of_a_listing_loses_no_row(tmp_path: Path) -> None:
+    """
+    A provider that removes records after it cut the page: only an empty page is the last.
+    """
+    pages = {"1": ids(1, 3), "2": ids(4, 1), "3": ids(7, 3)}
+    shop = Small(
+        folder=tmp_path,
+        streams=[orders(paginator=named("page_number", size_param="size", size=3))],
+        answer=lambda request: {"data": pages.get(request.params["page"], [])},
+    )
+
+    assert shop.run().exit_code == 0
+    assert [row["id"] for row in shop.rows("orders")] == [1, 2, 3, 4, 7, 8, 9]
+
+
 def test_looking_behind_the_longest_page_costs_one_request_a_run(tmp_path: Path) -> None:
     """
-    A page is the last one where another of the stream was longer; only behind the longest another page is requested.
+    With ``short_page_ends`` a page is the last one where another of the stream was longer; only behind the longest
+    another page is requested.
     """
     counts = {"a": 9, "b": 8, "c": 0, "d": 3, "e": 8}
-    stream = orders(accounts=lambda settings: tuple(counts), paginator=named("page_number", size=100))
+    paginator = named("page_number", size=100, short_page_ends=True)
+    stream = orders(accounts=lambda settings: tuple(counts), paginator=paginator)
     shop = Small(
         folder=tmp_path,
         streams=[stream],

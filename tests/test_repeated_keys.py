@@ -37,7 +37,7 @@ PAGES = {
 
 
 def answer(request: SandboxRequest) -> Any:
-    rows = PAGES[request.params.get("page", "1")]
+    rows = PAGES.get(request.params.get("page", "1"), [])
     return {"rows": [{"id": id_, "amount": amount, "at": "2026-06-14T10:00:00Z"} for id_, amount in rows]}
 
 

@@ -103,7 +103,7 @@ def read(folder: Path, place: Callable[[str], Ready]) -> tuple[RunReport, list[A
                     Request(method="POST", url=f"{settings.base_url}/orders", body=b"{}")
                 ],
                 envelope=Envelope(items="data"),
-                paginator=named("page_number", size=2),
+                paginator=named("page_number", size=2, short_page_ends=True),
                 poller=lambda settings: Orders(place),
                 poll_first_s=0.0,
             )

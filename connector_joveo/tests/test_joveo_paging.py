@@ -8,7 +8,7 @@ import pytest
 from connector_joveo.paging import ProbedPages, UncertainPages
 from penstock import Answer, Page, Request, Response
 
-UNCERTAIN = UncertainPages(size=2)
+UNCERTAIN = UncertainPages(size=2, short_page_ends=True)
 
 
 @pytest.mark.parametrize(

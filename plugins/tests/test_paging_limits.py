@@ -44,14 +44,23 @@ def test_exactly_the_limit_is_cut(index: int, pages: int | None, count: int, lis
 
 
 @pytest.mark.parametrize(
-    ("count", "longest", "more"),
-    [(100, 100, True), (30, 30, True), (29, 30, False), (0, 30, False), (0, 0, False)],
-    ids=["full", "the longest so far", "shorter", "empty", "none at all"],
+    ("count", "longest", "short_ends", "more"),
+    [
+        (100, 100, False, True),
+        (29, 30, False, True),
+        (0, 30, False, False),
+        (0, 0, False, False),
+        (100, 100, True, True),
+        (30, 30, True, True),
+        (29, 30, True, False),
+        (0, 30, True, False),
+    ],
+    ids=["full", "shorter", "empty", "none at all", "always full", "the longest so far", "short", "empty after full"],
 )
-def test_a_page_is_the_last_where_that_is_known(count: int, longest: int, more: bool) -> None:
+def test_a_page_is_the_last_where_that_is_known(count: int, longest: int, short_ends: bool, more: bool) -> None:
     """
-    Without a stated total, a page is the last one if it is empty or shorter than another page of the stream. The
-    declared size does not count: a provider may cap its pages at a smaller one.
+    Without a stated total, a page is the last one if it is empty; one shorter than another page of the stream where
+    ``short_page_ends`` states it. The declared size does not count: a provider may cap its pages at a smaller one.
     """
     page = Page(
         request=Request(url="https://provider.example/list", params=(("page", "1"),)),
@@ -62,7 +71,7 @@ def test_a_page_is_the_last_where_that_is_known(count: int, longest: int, more: 
         longest=longest,
     )
 
-    assert (PageNumber(size=100).next(page) is not None) is more
+    assert (PageNumber(size=100, short_page_ends=short_ends).next(page) is not None) is more
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ class Pages(PageNumber):
 _ORDER = "order[id]"
 
 # Links to other pages repeat the whole query, including a token in it: they are not followed.
-PAGES = Pages(param="page", size_param="itemsPerPage", size=PAGE_SIZE)
+PAGES = Pages(param="page", size_param="itemsPerPage", size=PAGE_SIZE, short_page_ends=True)
 
 
 # --- requests -------------------------------------------------------------------------------------------------------

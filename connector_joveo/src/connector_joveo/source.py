@@ -33,9 +33,9 @@ from connector_joveo.paging import ProbedPages, UncertainPages
 LIMITS = Limits(requests_per_second=2.0, concurrency=4)  # no limit is stated; this is polite
 
 # The number of the first page is stated for jobs only, and the general text contradicts it. The most records of a page
-# are not stated.
-PAGES = UncertainPages(size_param="limit", size=100)
-JOB_PAGES = ProbedPages(size_param="limit", size=1000, ceiling=10_000)
+# are not stated, nor whether a page may be short before the last one.
+PAGES = UncertainPages(size_param="limit", size=100, short_page_ends=True)
+JOB_PAGES = ProbedPages(size_param="limit", size=1000, ceiling=10_000, short_page_ends=True)
 
 # Members by which a body may state a failure under any status, and those that may give the reason.
 FLAGS = ("success", "result", "statusCode", "message", "errorMessage", "error", "body")

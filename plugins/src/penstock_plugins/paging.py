@@ -26,6 +26,10 @@ class Paged(SinglePage):
     ``more``
         the path of a member that states whether there is another page, such as ``hasMore``. Where it is absent or null,
         the other rules apply. Name it in the envelope too, ``head=("hasMore",)``: each body is then read once.
+    ``short_page_ends``
+        whether a page that is shorter than another page of the stream in this run (:attr:`penstock.Page.longest`) is
+        the last one, where nothing is stated. Only for a provider that documents full pages: one that removes records
+        after it cut the page (deleted ones, those without a permission) sends short pages in the middle of a listing.
     ``ends_on``
         the statuses with which the provider answers a page after the last one. Only for a provider that documents it.
     """
@@ -34,6 +38,7 @@ class Paged(SinglePage):
     size_param: str | None = None
     size: int = 100
     more: str | None = None
+    short_page_ends: bool = False
     ends_on: tuple[int, ...] = ()
 
     def first(self, request: Request) -> Request:
@@ -98,7 +103,9 @@ class Paged(SinglePage):
         more = self._states_more(page)
         if more and page.count == 0:
             raise PagingError(f"{self.more} states another page, and this one is empty ({page.request})")
-        return more if more is not None else page.count > 0 and page.count >= page.longest
+        if more is not None:
+            return more
+        return page.count > 0 and (not self.short_page_ends or page.count >= page.longest)
 
 
 @frozen(kw_only=True)
@@ -124,10 +131,8 @@ class PageNumber(Shrinking):
     Pages counted up by number: ``page=1, 2, 3, ...``, with their size if the provider takes one.
 
     Where an answer states the number of pages, or of records, the other pages are fetched at once; the size of a page
-    is then what the first one held, since providers cap it silently. Where nothing is stated, a page is the last one if
-    it is empty or shorter than another page of the stream in this run (:attr:`penstock.Page.longest`).
-
-    Where ``more`` states it, that decides in place of the length.
+    is then what the first one held, since providers cap it silently. Where nothing is stated, the last page is an empty
+    one; with ``short_page_ends``, a short one too. Where ``more`` states it, that decides alone.
 
     With ``too_large`` pages are requested one after the other. A refused page is requested at the largest size, up to
     half of the former one, at which a page begins with the same record. PagingError is raised if the records listed
@@ -200,7 +205,8 @@ class PageNumber(Shrinking):
         if size in (None, self.size):
             return
         before, listed = (self._number(page) - self.first_page) * (size or 0), page.listed - page.count
-        if before != listed:
+        follows_a_short_page = page.count == 0 and 0 <= before - listed < (size or 0)
+        if before != listed and not follows_a_short_page:
             raise PagingError(
                 f"{page.request} begins after {before} records, and {listed} were listed before it: the provider sends "
                 f"fewer than the {self.size} records that size requests. Set size to what it sends."
@@ -227,8 +233,8 @@ class Offset(Shrinking):
     Pages by the number of records before them: ``offset=0, 100, 200, ...``, each time as many as came.
 
     Where an answer states the number of records, the other pages are fetched at once, at distances of what the first
-    one held; one after the other with ``too_large``. Where nothing is stated, ``more`` or the length of a page decides,
-    as for :class:`PageNumber`.
+    one held; one after the other with ``too_large``. Where nothing is stated, the listing
+    ends as that of :class:`PageNumber`.
 
     ``start``: the offset of the first record. ``ceiling``: the provider never lists more records than this.
     """
