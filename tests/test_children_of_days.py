@@ -2,7 +2,7 @@
 Children of streams that have days: the lines of the orders of a day belong to that day and no other.
 """
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,8 @@ class Line:
 
 
 def orders(**more: Any) -> Stream:
-    return Stream(name="orders", record=Order, path="/orders", params={"day": "{since}"}, **{**LISTED, **more})
+    own = {"record": Order, "params": {"day": "{since}"}}
+    return Stream(name="orders", path="/orders", **{**LISTED, **own, **more})
 
 
 def lines(**more: Any) -> Stream:
@@ -152,3 +153,67 @@ def test_a_snapshot_of_children_states_that_it_has_the_rows_of_the_window_only(t
 
     assert [row["id"] for row in shop.rows("lines")] == ["c", "c"]
     assert any("shop.lines is a snapshot, requested by the rows of orders" in note for note in report.notices)
+
+
+def test_a_childs_day_is_open_as_long_as_its_parents(tmp_path: Path) -> None:
+    """
+    An order that the provider adds to a day while orders may change has its lines, also where no other day of the lines
+    is open.
+    """
+    added_later: dict[str, tuple[str, ...]] = {}
+
+    def with_added(request: SandboxRequest) -> Any:
+        if request.path == "/orders":
+            day = request.params["day"]
+            return {"data": [{"id": order} for order in (*ORDERS[day], *added_later.get(day, ()))]}
+        return answer(request)
+
+    shop = Small(folder=tmp_path, streams=[orders(open_for=OpenFor(5)), lines(open_for=OpenFor(0))], answer=with_added)
+    assert shop.run().exit_code == 0
+
+    added_later["2026-06-15"] = ("late",)
+    assert shop.run().exit_code == 0
+
+    assert by_day(shop) == EXPECTED | {("2026-06-15", "late", 1), ("2026-06-15", "late", 2)}
+
+
+@record(kind="report", key="id", day="day")
+class NumberedOrder:
+    """An order whose id must be a number."""
+
+    id: int
+
+
+@pytest.mark.parametrize("before", [False, True], ids=["in the same run", "by a run before"])
+def test_a_final_day_of_children_is_read_again_with_its_parents_day(before: bool, tmp_path: Path) -> None:
+    """
+    Where a final day of the parent is read again, since its set-aside records may be readable now, its children are
+    requested by all its rows; also where a run before has read the parent only, as a run does that is killed then.
+    """
+    ids = {"2026-06-14": (1, "b"), "2026-06-15": (2,), "2026-06-16": (3,)}
+
+    def numbered(request: SandboxRequest) -> Any:
+        if request.path == "/orders":
+            return {"data": [{"id": order} for order in ids[request.params["day"]]]}
+        return answer(request)
+
+    shop = Small(
+        folder=tmp_path,
+        streams=[orders(record=NumberedOrder), lines()],
+        answer=numbered,
+        now=datetime(2026, 7, 1, tzinfo=UTC),
+    )
+    assert shop.run().exit_code == 5
+
+    shop.streams = [orders(), lines()]
+    if before:
+        shop.now, shop.chosen = shop.now + timedelta(minutes=1), ["orders"]
+        assert shop.run().exit_code == 0
+        shop.now, shop.chosen = shop.now + timedelta(minutes=1), ()
+    planned = {(one.partition.stream, str(one.partition.day)) for one in shop.plan().partitions}
+    assert planned == {("orders", "2026-06-14"), ("lines", "2026-06-14")}
+    assert shop.run().exit_code == 0
+
+    assert by_day(shop) == {(day, str(order), number) for day, own in ids.items() for order in own for number in (1, 2)}
+    assert shop.run().exit_code == 0
+    assert shop.requests == []

@@ -428,7 +428,8 @@ class Stream:
     ``earliest(today)``
         the first day that the provider still serves; default: all of them.
     ``open_for``
-        how long after its end a day of a report may be restated; a number is a number of days.
+        how long after its end a day of a report may be restated; a number is a number of days. A child's day stays open
+        as long as its parent's.
     ``lookback``, ``lag``
         of changes: how far a window reaches back before its start, and how long before now it must end.
     ``extra_columns``

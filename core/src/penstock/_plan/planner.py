@@ -331,20 +331,28 @@ class Planner:
             )
 
     def _days_to_read(
-        self, stream: Stream, accounts: Sequence[str | None], *, counted: bool = True
+        self, stream: Stream, accounts: Sequence[str | None]
     ) -> dict[str | None, tuple[_Known, dict[Partition, Reason]]]:
-        """The days to read of each account, and why. ``counted``: the others are counted as final or as done."""
+        """The days to read of each account, and why. The others are counted as final or as done."""
         days = self._days_in_share(stream, accounts)
         if not days:
             return {}
-        needed: dict[str | None, set[date]] = {account: set() for account in days}
-        for child in self._children.get(stream.name, ()):
-            if child.kind == "snapshot":
-                needed = {account: set(own) for account, own in days.items()}
-                continue
-            for account, (_, to_read) in self._days_to_read(child, list(days), counted=False).items():
-                needed[account].update(partition.day for partition in to_read if partition.day is not None)
-        counted = counted and (stream in self.job.chosen or stream.name not in self._children)
+        needed = self._needed(stream, days)
+        return self._days_of_accounts(stream, days, needed, counted=not self._is_for_others_only(stream))
+
+    def _is_for_others_only(self, stream: Stream) -> bool:
+        """Whether a stream is read for its children, and not delivered."""
+        return stream.name in self._children and stream not in self.job.chosen
+
+    def _days_of_accounts(
+        self,
+        stream: Stream,
+        days: Mapping[str | None, Sequence[date]],
+        needed: Mapping[str | None, set[date]],
+        *,
+        counted: bool,
+    ) -> dict[str | None, tuple[_Known, dict[Partition, Reason]]]:
+        """The days to read, of these ``days`` of each account, and why."""
         left = self._left(stream, days, needed, counted=counted)
         known = self._rows(stream, left)
         found = {}
@@ -353,6 +361,74 @@ class Planner:
             to_read = self._days_of_account(stream, account, own, seen, needed[account], counted=counted)
             found[account] = (seen, to_read)
         return found
+
+    def _needed(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> dict[str | None, set[date]]:
+        """
+        By account, the days that must be read whatever the target has of them. A day of a parent and of its children
+        is read in one run, if it is read for one of them: a row that the parent got since then has its children.
+        """
+        if any(child.kind == "snapshot" for child in self._children.get(stream.name, ())):
+            return {account: set(own) for account, own in days.items()}
+        needed: dict[str | None, set[date]] = {account: set() for account in days}
+        family = self._family(stream)
+        for one in family if len(family) > 1 else ():
+            nothing: dict[str | None, set[date]] = {account: set() for account in days}
+            for account, (_, to_read) in self._days_of_accounts(one, days, nothing, counted=False).items():
+                needed[account].update(partition.day for partition in to_read if partition.day is not None)
+        for one in family:
+            for account, behind in self._behind_its_parent(one, days).items():
+                needed[account] |= behind
+        return needed
+
+    def _family(self, stream: Stream) -> list[Stream]:
+        """The streams with days that this job reads and that request each other, from parents to children."""
+        root = stream
+        while (parent := parent_with_days(self.job.source, root)) is not None and parent.name in self._children:
+            root = parent
+        family = [root]
+        for one in family:  # grows
+            family += [child for child in self._children.get(one.name, ()) if child.kind != "snapshot"]
+        return family
+
+    def _behind_its_parent(
+        self, stream: Stream, days: Mapping[str | None, Sequence[date]]
+    ) -> dict[str | None, set[date]]:
+        """By account, the days of a child that were read before the parent's same day was: perhaps by other rows."""
+        parent = parent_with_days(self.job.source, stream)
+        if parent is None:
+            return {}
+        parents, found = self._read_at(parent, days), dict[str | None, set[date]]()
+        for (account, day), read_at in self._read_at(stream, days).items():
+            if read_at < parents.get((account, day), read_at):
+                found.setdefault(account, set()).add(day)
+        return found
+
+    def _read_at(
+        self, stream: Stream, days: Mapping[str | None, Sequence[date]]
+    ) -> dict[tuple[str | None, date], datetime]:
+        """By account and day, when the days that were final then were read."""
+        window = Window.around(Window(since=every[0], until=every[-1]) for every in days.values())
+        accounts = [one for one in days if one is not None] if stream.account is not None else None
+        if isinstance(self.target, ListsFinal):
+            return {
+                (one.account if stream.account is not None else None, date.fromisoformat(one.day)): one.read_at
+                for one in self.target.final_days(
+                    stream.name, since=window.since, until=window.until, accounts=accounts
+                )
+                if one.read_at is not None
+            }
+        entries = (
+            {}
+            if self.ledger is None
+            else self.ledger.entries(
+                self.job.source.name, stream.name, since=window.since, until=window.until, accounts=accounts
+            )
+        )
+        return {
+            (partition.as_dict().get(stream.account or ""), partition.day): entry.read_at
+            for partition, entry in entries.items()
+            if partition.day is not None and entry.delivered and entry.read_at is not None
+        }
 
     def _days_in_share(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, Sequence[date]]:
         """The days of each account's window that are in this job's share, ascending. Accounts have at least one."""
@@ -447,8 +523,8 @@ class Planner:
         determined. Raises UsageError for a window without a day. A child has no other days than its parent.
         """
         own = self._own_window(stream, zone)
-        parent = self.job.source.stream(stream.parent.stream) if stream.parent is not None else None
-        if parent is None or "snapshot" in (stream.kind, parent.kind):
+        parent = parent_with_days(self.job.source, stream)
+        if parent is None:
             return own
         theirs = self.window(parent, zone)
         return Window(since=max(own.since, theirs.since), until=min(own.until, theirs.until))
@@ -545,7 +621,7 @@ class Planner:
         row of an older day must not overwrite the same row of a newer one.
         """
         to_read: dict[Partition, Reason] = {}
-        for_others_only = stream.name in self._children and stream not in self.job.chosen
+        for_others_only = self._is_for_others_only(stream)
         for partition in _days(stream, account, days):
             forced = partition.day in needed or bool(to_read and stream.kind == "changes")
             if not forced and (for_others_only or self._is_done(stream, partition, known, counted=counted)):
@@ -596,7 +672,7 @@ class Planner:
         """
         key = (stream.name, id(known.source), day)  # most accounts share a source
         if (closes := self._closes.get(key)) is None:
-            closes = self._closes[key] = closes_at(stream, known.source.settings, day, known.source.zone)
+            closes = self._closes[key] = closes_at(known.source, stream, day)
         return read_at is not None and closes <= read_at <= self.now + SKEW
 
     def _slice(
@@ -687,20 +763,31 @@ def _follows(partition: Partition, other: Partition) -> bool:
     return partition.day - other.day == timedelta(days=1)
 
 
-def open_until(stream: Stream, settings: SourceSettings, partition: Partition, zone: tzinfo) -> datetime | None:
+def open_until(source: ConfiguredSource, stream: Stream, partition: Partition) -> datetime | None:
     """The moment from which a read of this partition is final; None: never."""
     if stream.kind == "snapshot":
         return None
     assert partition.day is not None
-    return closes_at(stream, settings, partition.day, zone)
+    return closes_at(source, stream, partition.day)
 
 
-def closes_at(stream: Stream, settings: SourceSettings, day: date, zone: tzinfo) -> datetime:
-    """The moment from which a read of this day is final."""
+def closes_at(source: ConfiguredSource, stream: Stream, day: date) -> datetime:
+    """
+    The moment from which a read of this day is final. A child's day is open as long as its parent's: it is requested by
+    the rows that the parent has.
+    """
     if stream.kind == "changes":
-        return datetime.combine(day + timedelta(days=1), time(), zone) + max(stream.lookback, stream.lag)
-    rule = settings.open_for or stream.open_for
-    return rule.until(day, zone)
+        closes = datetime.combine(day + timedelta(days=1), time(), source.zone) + max(stream.lookback, stream.lag)
+    else:
+        closes = (source.settings.open_for or stream.open_for).until(day, source.zone)
+    parent = parent_with_days(source, stream)
+    return closes if parent is None else max(closes, closes_at(source, parent, day))
+
+
+def parent_with_days(source: ConfiguredSource, stream: Stream) -> Stream | None:
+    """The stream by whose rows of a day the same day of this one is requested."""
+    parent = source.stream(stream.parent.stream) if stream.parent is not None else None
+    return None if parent is None or "snapshot" in (stream.kind, parent.kind) else parent
 
 
 def fingerprint(settings: SourceSettings, stream: Stream) -> str:

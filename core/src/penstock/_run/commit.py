@@ -249,7 +249,7 @@ class Delivery:
         rejected = (*counts.rejected, *undated, *counts.derived_rejected)
         lost = self._measures.lost(result)
         imperfect = result.undated or lost or any(one.counts.is_imperfect for one in result.partitions.values())
-        closes = open_until(planned.stream, planned.source.settings, partition, planned.source.zone)
+        closes = open_until(planned.source, planned.stream, partition)
         return LedgerEntry(
             source=self.source.name,
             partition=partition,
