@@ -489,6 +489,10 @@ def test_days_have_names(project: Project, since: str, until: str | None, days: 
         pytest.param(lambda project: project.read("shop", "sale"), UsageError, 'Did you mean "sales"?', id="stream"),
         pytest.param(lambda project: project.status("shopp", to="files"), UsageError, "", id="status of nothing"),
         pytest.param(lambda project: project.run("daily", streams="sales"), UsageError, "expected a list", id="text"),
+        pytest.param(
+            lambda project: project.plan("daily", since="yesterday", until="tomorow"), UsageError, "'tomorow'", id="day"
+        ),
+        pytest.param(lambda project: project.plan("daily", since="9999-12"), UsageError, "'9999-12'", id="last month"),
     ],
 )
 def test_usage_and_configuration_raise(project: Project, call: Any, error: type[Exception], text: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from penstock._util.days import EXAMPLES, first_and_last
+from penstock._util.days import first_and_last
 
 _UNITS = {"": 1, "s": 1, "m": 60, "min": 60, "h": 3600, "d": 86400}
 
@@ -21,8 +21,8 @@ class Day(click.ParamType):  # type: ignore[type-arg]  # generic in newer versio
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         try:
             first_and_last(value, date(2000, 1, 31))
-        except (ValueError, OverflowError):
-            self.fail(f"found {value!r}, expected a day: {EXAMPLES}", param, ctx)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
         return str(value)
 
 

@@ -12,7 +12,7 @@ def first_and_last(text: str, today: date) -> tuple[date, date]:
     """
     The first and the last day that ``text`` names; equal, except for a month. ``-3d`` is three days before today.
 
-    Raises ValueError for any other text.
+    Raises ValueError, which names the text, for any other.
     """
     word = text.strip().lower()
     if word in ("today", "yesterday"):
@@ -24,9 +24,12 @@ def first_and_last(text: str, today: date) -> tuple[date, date]:
     if word in ("this-month", "last-month"):
         first = today.replace(day=1)
         return _month(first if word == "this-month" else first - timedelta(days=1))
-    if re.fullmatch(r"\d{4}-\d\d", word):
-        return _month(date.fromisoformat(f"{word}-01"))
-    day = date.fromisoformat(word)
+    try:
+        if re.fullmatch(r"\d{4}-\d\d", word):
+            return _month(date.fromisoformat(f"{word}-01"))
+        day = date.fromisoformat(word)
+    except (ValueError, OverflowError):  # there is no month after the last of year 9999
+        raise ValueError(f"found {text!r}, expected a day: {EXAMPLES}") from None
     return day, day
 
 
@@ -39,7 +42,7 @@ def window(since: date | str | None, until: date | str | None, today: date) -> t
     """
     The first day of ``since`` and the last of ``until``. A month as ``since`` alone is the whole month.
 
-    Raises ValueError for a text that names no day.
+    Raises ValueError as :func:`first_and_last`.
     """
     first = first_and_last(since, today) if isinstance(since, str) else (since, since)
     last = first_and_last(until, today) if isinstance(until, str) else (until, until)

@@ -14,7 +14,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plan.division import shard_of, shards, unit_of_partition
 from penstock._plan.planner import Job, PlannedPartition
 from penstock._plan.selection import matches, missed_columns, select_streams
-from penstock._util.days import EXAMPLES, window
+from penstock._util.days import window
 from penstock.errors import ConfigError, UsageError
 from penstock.ledger.sql import RUNS_KEPT
 from penstock.names import did_you_mean
@@ -137,8 +137,8 @@ def window_of(since: date | str | None, until: date | str | None, today: date) -
     """The days of two options. Raises UsageError for a text that names no day."""
     try:
         return window(since, until, today)
-    except ValueError:
-        raise UsageError(f"found {since or until!r}, expected a day: {EXAMPLES}") from None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
 
 
 def _selected(
