@@ -211,7 +211,7 @@ class Delivery:
         assert loaded.writer is not None
         if former is not None and self._is_newer(former):
             loaded.writer.abort()
-            self._newer(partition)
+            self._keep_newer(partition)
             return None
         refusal = unreadable(partition, loaded.counts, former, result.undated)
         if refusal is None:
@@ -237,7 +237,8 @@ class Delivery:
             return False
         return former.read_at > self.context.recorded_until
 
-    def _newer(self, partition: Partition) -> None:
+    def _keep_newer(self, partition: Partition) -> None:
+        """Count a partition as final, whose delivered rows are newer than the recording."""
         self.context.report.count(self.source.name, partition.stream, planned=-1, final=1)
         text = f"{self.source.name}: what was read after the recording stays as it is"
         if text not in self.context.report.notices:

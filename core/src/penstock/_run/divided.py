@@ -1,6 +1,6 @@
 """
-A divided run: the coordinator, which holds the lock, hears the workers and makes one report of theirs; and a worker's
-side of the line between them.
+A divided run. The coordinator holds the lock, receives the events of the workers, and makes one report of theirs. Each
+worker has a line to it.
 
 Messages are JSON-like data. A worker sends the events of its run, and reports a source that throttles or states a long
 wait. It requests the state of the run (whether to stop, which sources rest) several times a second, and a token when it
