@@ -168,50 +168,45 @@ def problems_of(ledger: Ledger, status: SourceStatus, target: str, now: datetime
     The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read, months
     that are over and were restated, new members.
     """
-    allowed = status.requests_per_month
-    found = [
-        Problem(
-            source=status.source,
-            kind="quota",
-            count=1,
-            last_read=status.last_good,
-            reason=f"{status.requests_this_month:,} requests this month, and requests_per_month is {allowed:,}",
-        )
-        for _ in range(allowed is not None and status.requests_this_month > allowed)
-    ]
+    name, allowed, found = status.source, status.requests_per_month, []
+    if allowed is not None and status.requests_this_month > allowed:
+        reason = f"{status.requests_this_month:,} requests this month, and requests_per_month is {allowed:,}"
+        found.append(Problem(source=name, kind="quota", count=1, last_read=status.last_good, reason=reason))
     found += [
-        Problem(source=status.source, kind="parked", count=1, last_read=status.last_good, reason=reason)
+        Problem(source=name, kind="parked", count=1, last_read=status.last_good, reason=reason)
         for run in status.runs[:1]
         for reason in run.report.get("parked", {}).values()
     ]
     for one in status.streams:
-
-        def problem(kind: str, count: int, reason: str, one: AccountStatus = one) -> Problem:
-            return Problem(
-                source=status.source,
-                stream=one.stream,
-                account=one.account,
-                kind=kind,
-                count=count,
-                first_day=one.first_day,
-                last_day=one.last_day,
-                last_read=one.last_read,
-                reason=reason,
-            )
-
         if one.overdue:
-            found.append(problem("overdue", 1, "not read for longer than allowed"))
+            found.append(_problem(name, one, "overdue", 1, "not read for longer than allowed"))
         if one.missing:
-            found.append(problem("missing", one.missing, "days between the first and the last were never delivered"))
+            reason = "days between the first and the last were never delivered"
+            found.append(_problem(name, one, "missing", one.missing, reason))
         if one.failed or one.rejected or one.unread_values or one.truncated:
             accounts = list(one.account.values()) or None
-            entries = ledger.entries(status.source, one.stream, accounts=accounts)
+            entries = ledger.entries(name, one.stream, accounts=accounts)
             own = [entry for partition, entry in entries.items() if dict(account_of(partition)) == one.account]
             found += [
-                evolve(problem(kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
+                evolve(_problem(name, one, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
                 for (kind, reason), several in _by_reason(own).items()
             ]
     return [*found, *_restated_months(ledger, status, target, now), *_new_members(ledger, status, now)]
+
+
+def _problem(source: str, one: AccountStatus, kind: str, count: int, reason: str) -> Problem:
+    """A problem of one account of one stream, in all of its days."""
+    return Problem(
+        source=source,
+        stream=one.stream,
+        account=one.account,
+        kind=kind,
+        count=count,
+        first_day=one.first_day,
+        last_day=one.last_day,
+        last_read=one.last_read,
+        reason=reason,
+    )
 
 
 def _restated_months(ledger: Ledger, status: SourceStatus, target: str, now: datetime) -> Iterator[Problem]:
