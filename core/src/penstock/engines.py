@@ -35,9 +35,9 @@ class Line(Protocol):
     """A worker's line to the coordinator. Methods may be called from any thread; they raise OSError once it is cut."""
 
     def send(self, message: Message) -> None:
-        """Pass a message to :meth:`Coordinator.heard`; messages of one worker arrive in their order."""
+        """Pass a message to :meth:`Coordinator.received`; messages of one worker arrive in their order."""
 
-    def ask(self, message: Message) -> Message:
+    def request(self, message: Message) -> Message:
         """The answer of :meth:`Coordinator.answer`. It may take as long as a login."""
 
 
@@ -58,8 +58,8 @@ class Coordinator(Protocol):
     def over(self) -> bool:
         """Whether the run is to end: stopped, or past its deadline. Workers learn it from their line, and end soon."""
 
-    def heard(self, number: int, message: Message) -> None:
-        """A worker sent this."""
+    def received(self, number: int, message: Message) -> None:
+        """Called with each message of a worker."""
 
     def answer(self, number: int, message: Message) -> Message:
         """The answer to a worker."""

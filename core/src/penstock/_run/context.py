@@ -100,7 +100,7 @@ def new_run(
         clock=clock,
         started_at=now,
         report=report,
-        emit=heard_by_all(on_event, [job.source.registry for job in jobs], report.run_id),
+        emit=reported_to_all(on_event, [job.source.registry for job in jobs], report.run_id),
         deadline=deadline_at(clock, deadline_s),
         tape=tape,
     )
@@ -111,7 +111,7 @@ def deadline_at(clock: Clock, deadline_s: float | None) -> float | None:
     return None if deadline_s is None else clock.monotonic() + deadline_s
 
 
-def heard_by_all(on_event: Emit, registries: Sequence[Registry], run_id: str) -> Emit:
+def reported_to_all(on_event: Emit, registries: Sequence[Registry], run_id: str) -> Emit:
     """One thread-safe listener that adds the run's id to an event, and passes it to the caller's and every plugin's."""
     lock = threading.Lock()
     plugins = {id(registry): registry for registry in registries if registry is not None}

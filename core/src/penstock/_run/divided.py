@@ -111,7 +111,7 @@ class RunCoordinator:
 
     # --- what workers send --------------------------------------------------------------------------------------------
 
-    def heard(self, number: int, message: Message) -> None:
+    def received(self, number: int, message: Message) -> None:
         match message["kind"]:
             case "event":
                 self._event(number, dict(message["event"]))
@@ -258,7 +258,7 @@ class LineToOthers:
 
     def grant(self, source: str, account: str | None, used: Grant | None) -> Grant:
         token = used.token.reveal() if used is not None else None
-        answer = self._ask({"kind": "grant", "source": source, "account": account, "used": token})
+        answer = self._request({"kind": "grant", "source": source, "account": account, "used": token})
         if "error" in answer:
             kind = getattr(errors, answer["error"], AuthenticationError)
             raise (AuthenticationError if kind is ParkedError else kind)(answer["message"])
@@ -274,9 +274,9 @@ class LineToOthers:
                 {"kind": "parked", "source": source, "message": str(error), "until": error.until.isoformat()}
             )
 
-    def _ask(self, message: Message) -> Message:
+    def _request(self, message: Message) -> Message:
         try:
-            return self.line.ask(message)
+            return self.line.request(message)
         except OSError:
             raise StoppedError("the coordinator of this run is gone; the next run goes on from what it has") from None
 
@@ -289,7 +289,7 @@ def _following(line: Line, clock: Clock, clients: Mapping[str, SourceClient]) ->
     def follow() -> None:
         while not over.wait(STATE_EVERY_S):
             try:
-                state = line.ask({"kind": "state"})
+                state = line.request({"kind": "state"})
             except OSError:
                 clock.stop.set()
                 return

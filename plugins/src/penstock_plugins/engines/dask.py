@@ -128,7 +128,7 @@ class Dask:
             desk.coordinator.lost(number, f"its result was lost with its worker ({type(error).__name__})")
             return
         for message in found["sent"]:
-            desk.coordinator.heard(number, message)
+            desk.coordinator.received(number, message)
         desk.coordinator.done(number, found["result"])
 
 
@@ -147,7 +147,7 @@ class _Desk:
     client: distributed.Client
     coordinator: Coordinator
     inbox: distributed.Queue
-    begun: set[int] = field(factory=set, init=False)  # parts that a worker was heard of
+    begun: set[int] = field(factory=set, init=False)  # parts of which a worker sent something
     _boxes: dict[str, distributed.Queue] = field(factory=dict, init=False)
     _pool: ThreadPoolExecutor = field(init=False)
 
@@ -171,7 +171,7 @@ class _Desk:
             return
         self.begun.add(found["number"])
         for message in found["sent"]:
-            self.coordinator.heard(found["number"], message)
+            self.coordinator.received(found["number"], message)
         box = self._boxes.setdefault(found["box"], distributed.Queue(found["box"], client=self.client))
         self._pool.submit(self._answer, box, found)
 
@@ -237,7 +237,7 @@ class _QueueLine:
             sent, self._sent = self._sent, []
         return sent
 
-    def ask(self, message: Message) -> Message:
+    def request(self, message: Message) -> Message:
         with self._asking:
             self._asked += 1
             request = {"number": self.number, "box": self.box, "id": self._asked, "sent": self.taken(), "ask": message}

@@ -73,7 +73,7 @@ def _hear(
         while True:
             kind, message = pipe.recv()
             if kind == "send":
-                coordinator.heard(number, message)
+                coordinator.received(number, message)
             elif kind == "ask":
                 pipe.send(coordinator.answer(number, message))
             elif kind == "done":
@@ -107,7 +107,7 @@ class _PipeLine:
     def send(self, message: Message) -> None:
         self.put("send", message)
 
-    def ask(self, message: Message) -> Message:
+    def request(self, message: Message) -> Message:
         with self._asking:
             self.put("ask", message)
             try:
