@@ -49,7 +49,8 @@ class Delivery:
     _order: dict[tuple[str, str | None], list[PlannedSlice]] = field(factory=dict, init=False)  # changes, not committed
     _read: dict[PlannedSlice, ReadResult] = field(factory=dict, init=False)  # waiting for an earlier day
     _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
-    _waiting: tuple[int, int] = field(default=(0, 0), init=False)  # partitions of the group, and their rows
+    _group_partitions: int = field(default=0, init=False)
+    _group_rows: int = field(default=0, init=False)
     _measures: Measures = field(init=False)
 
     @_measures.default
@@ -69,7 +70,8 @@ class Delivery:
 
     def flush(self) -> None:
         """Commit the slices that wait for others. Called when the run would wait, and at its end."""
-        group, self._group, self._waiting = self._group, [], (0, 0)
+        group, self._group = self._group, []
+        self._group_partitions = self._group_rows = 0
         committed = self._commit([(result, partition) for result in group for partition in result.partitions])
         for result in group:
             if any(result is one for one in committed):
@@ -170,8 +172,9 @@ class Delivery:
         rows = sum(one.counts.rows for one in result.partitions.values())
         if rows <= GROUP_ROWS and not result.undated and isinstance(self.target, Grouping):
             self._group.append(result)
-            self._waiting = (self._waiting[0] + len(result.partitions), self._waiting[1] + rows)
-            if self._waiting[0] >= GROUP_PARTITIONS or self._waiting[1] > GROUP_ROWS:
+            self._group_partitions += len(result.partitions)
+            self._group_rows += rows
+            if self._group_partitions >= GROUP_PARTITIONS or self._group_rows > GROUP_ROWS:
                 self.flush()
             return
         self.flush()
