@@ -312,6 +312,30 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
     assert "'Mars/Olympus', which is no IANA name" in error["message"]
 
 
+def test_an_account_that_failed_before_it_had_days_is_a_problem(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    The ledger has no row of it; ``status --problems`` has it of the last run, and of the chosen accounts only.
+    """
+    target = f"jsonl:{tmp_path / 'data'}"
+    with serve(Provider(sellers={"a": "Mars/Olympus", "b": "UTC"})) as server:
+        text = f'[source.shop]\nbase_url = "{server.base_url}"\ntoken = {{ env = "ALL" }}\n'
+        (tmp_path / "penstock.toml").write_text(text)
+
+        def penstock(*arguments: str) -> str:
+            config = ["--config", str(tmp_path / "penstock.toml")]
+            main([*config, *arguments], plugins=[Shop(**LISTED), penstock_plugins], environ=ENVIRON)
+            return capsys.readouterr().out
+
+        penstock("run", "shop", "--to", target, "--since", "2026-03-01", "--until", "2026-03-01")
+        problems = penstock("status", "--to", target, "--problems")
+
+    assert "shop.sales: 1 failed of a" in problems
+    assert "Mars/Olympus" in problems
+    assert "nothing needs attention" in penstock("status", "--to", target, "--problems", "--accounts", "b")
+
+
 def test_a_stream_by_account_without_any_account_is_refused(tmp_path: Path) -> None:
     """
     It would read nothing and end with 0.

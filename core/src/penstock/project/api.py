@@ -186,19 +186,17 @@ class Project(Running):
         exit code 1; accounts that left the configuration do not age.
         """
         view = self._view(name, to)
-        now = self._clock(None).now()
+        now, patterns = self._clock(None).now(), tuple(accounts or ())
         found = []
         for target, opened in view:
             sources = tuple(
-                status.source_status(
-                    self._setup, ledger, source, target, now, accounts=tuple(accounts or ()), max_age_s=max_age_s
-                )
+                status.source_status(self._setup, ledger, source, target, now, accounts=patterns, max_age_s=max_age_s)
                 for source, ledger in opened
             )
             problems = [
                 one
                 for source, (_, ledger) in zip(sources, opened, strict=True)
-                for one in status.problems_of(ledger, source, target, now)
+                for one in status.problems_of(ledger, source, target, now, accounts=patterns)
             ]
             found.append(TargetStatus(target=target, sources=sources, problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]

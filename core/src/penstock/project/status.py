@@ -163,10 +163,12 @@ def run_info(run: RunRecord, target: str) -> RunInfo:
 # --- problems ---------------------------------------------------------------------------------------------------------
 
 
-def problems_of(ledger: Ledger, status: SourceStatus, target: str, now: datetime) -> list[Problem]:
+def problems_of(
+    ledger: Ledger, status: SourceStatus, target: str, now: datetime, *, accounts: Sequence[str]
+) -> list[Problem]:
     """
     The problems of a source: a pause, failed partitions by reason, gaps, records set aside, accounts not read, months
-    that are over and were restated, new members.
+    that are over and were restated, new members. ``accounts``: the patterns that ``status`` was made for.
     """
     name, allowed, found = status.source, status.requests_per_month, []
     if allowed is not None and status.requests_this_month > allowed:
@@ -191,7 +193,33 @@ def problems_of(ledger: Ledger, status: SourceStatus, target: str, now: datetime
                 evolve(_problem(name, one, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
                 for (kind, reason), several in _by_reason(own).items()
             ]
-    return [*found, *_restated_months(ledger, status, target, now), *_new_members(ledger, status, now)]
+    return [
+        *found,
+        *_failed_as_a_whole(status, accounts),
+        *_restated_months(ledger, status, target, now),
+        *_new_members(ledger, status, now),
+    ]
+
+
+def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterator[Problem]:
+    """What failed in the last run before it had partitions, so that the ledger has no row of it: an account, a stream."""
+    for error in (error for run in status.runs[:1] for error in run.report.get("errors", ())):
+        place = error["partition"] or {}
+        has_a_row = any(
+            one.failed and one.stream == error["stream"] and one.account.items() <= place.items()
+            for one in status.streams
+        )
+        if has_a_row or not holds(accounts, place.values()):
+            continue
+        yield Problem(
+            source=status.source,
+            stream=error["stream"] or "",
+            account=place,
+            kind="failed",
+            count=1,
+            last_read=status.last_good,
+            reason=without_place(error["message"]),
+        )
 
 
 def _problem(source: str, one: AccountStatus, kind: str, count: int, reason: str) -> Problem:
