@@ -10,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -602,6 +603,22 @@ def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, 
     project.run("daily", **DAYS)
     assert edited.read_text() == text
     assert project.verify("daily").exit_code == 0
+
+
+def test_a_partition_whose_commit_was_interrupted_is_named_and_not_compared(project: Project, tmp_path: Path) -> None:
+    """
+    The ledger has its intent only; the next run settles it.
+    """
+    project.run("daily", **DAYS)
+    (ledger,) = tmp_path.rglob("*.sqlite")
+    with closing(sqlite3.connect(ledger)) as connection, connection:
+        connection.execute("update partitions set state = 'intended' where rowid = (select min(rowid) from partitions)")
+
+    found = project.verify("daily")
+
+    assert (found.partitions, found.exit_code) == (5, 0)
+    (notice,) = found.notices
+    assert notice.startswith("shop.sales: 1 partition not compared: a run ended while it wrote them")
 
 
 def test_deleted_days_are_named_and_not_marked(project: Project) -> None:

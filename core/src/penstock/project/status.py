@@ -186,8 +186,7 @@ def problems_of(
             reason = "days between the first and the last were never delivered"
             found.append(_problem(name, one, "missing", one.missing, reason))
         if one.failed or one.rejected or one.unread_values or one.truncated:
-            accounts = list(one.account.values()) or None
-            entries = ledger.entries(name, one.stream, accounts=accounts)
+            entries = ledger.entries(name, one.stream, accounts=list(one.account.values()) or None)
             own = [entry for partition, entry in entries.items() if dict(account_of(partition)) == one.account]
             found += [
                 evolve(_problem(name, one, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
@@ -202,7 +201,7 @@ def problems_of(
 
 
 def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterator[Problem]:
-    """What failed in the last run before it had partitions, so that the ledger has no row of it: an account, a stream."""
+    """What failed in the last run before it had partitions, such as an account: the ledger has no row of it."""
     for error in (error for run in status.runs[:1] for error in run.report.get("errors", ())):
         place = error["partition"] or {}
         has_a_row = any(

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, date, datetime
 
 from penstock._run.context import run_id
+from penstock._util.text import counted
 from penstock.errors import PenstockError, UsageError
 from penstock.model import Partition
 from penstock.project.forget import deleted
@@ -37,7 +38,9 @@ def verify(
                 if target is None:
                     continue
                 try:
-                    count, differences = _of_source(setup, viewed, source, target, days, repair=repair, today=today)
+                    count, differences = _of_source(
+                        setup, viewed, source, target, days, notice, repair=repair, today=today
+                    )
                     gone += _deleted(viewed, source, target, days)
                 finally:
                     target.close()
@@ -70,18 +73,29 @@ def _opened(viewed: Viewed, source: str, *, repair: bool) -> Target | None:
 
 
 def _of_source(
-    setup: Setup, viewed: Viewed, source: str, target: Target, days: Days, *, repair: bool, today: date
+    setup: Setup,
+    viewed: Viewed,
+    source: str,
+    target: Target,
+    days: Days,
+    notice: Notice,
+    *,
+    repair: bool,
+    today: date,
 ) -> tuple[int, list[Difference]]:
     ledger, shown = target.ledger, viewed.sink.shown
     if ledger is None or not isinstance(target, Verifiable):
         raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
     partitions, found = 0, []
     for stream in [name for owner, name in ledger.sources() if owner == source]:
-        entries = [
-            entry
-            for partition, entry in ledger.entries(source, stream, since=days.since, until=days.until).items()
-            if entry.state == "delivered" and days.holds(partition)
-        ]
+        known = ledger.entries(source, stream, since=days.since, until=days.until)
+        held = [entry for partition, entry in known.items() if days.holds(partition)]
+        entries = [entry for entry in held if entry.state == "delivered"]
+        if unsettled := sum(entry.state in ("intended", "staged") for entry in held):
+            notice(
+                f"{source}.{stream}: {counted(unsettled, 'partition')} not compared: a run ended while it wrote them, "
+                "and the next run settles that"
+            )
         partitions += len(entries)
         differing: dict[Partition, Discrepancy] = {}
         for one in target.verify(stream, entries):
