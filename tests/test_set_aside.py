@@ -14,6 +14,7 @@ from penstock import (
     Derived,
     Envelope,
     OpenFor,
+    Parent,
     Request,
     Response,
     SandboxRequest,
@@ -321,3 +322,62 @@ class Golden:
     def __call__(self, response: Response) -> Answer:
         answer = Envelope(items="data", head=("golden",))(response)
         return evolve(answer, provisional="" if answer.head.get("golden") else "golden is false")
+
+
+@record(kind="snapshot", key="id")
+class Item:
+    """An item, by which its parts are requested."""
+
+    id: int
+
+
+@record(kind="snapshot", key=("id", "number"))
+class PartOfItem:
+    """A part of an item."""
+
+    id: int = added()
+    number: int = column(default=...)
+
+
+def items_and_parts(folder: Path, ids: list[Any], chosen: tuple[str, ...]) -> Small:
+    listed: dict[str, Any] = {"envelope": Envelope(items="data")}
+    items = Stream(name="items", record=Item, path="/items", **listed)
+    parent = Parent(stream="items", columns=("id",))
+    parts = Stream(name="parts", record=PartOfItem, path="/items/{id}", parent=parent, **listed)
+
+    def answer(request: SandboxRequest) -> Any:
+        return {"data": [{"id": one} for one in ids] if request.path == "/items" else [{"number": 1}]}
+
+    return Small(folder=folder, streams=[items, parts], answer=answer, chosen=chosen)
+
+
+@pytest.mark.parametrize("chosen", [(), ("parts",)], ids=["with the parent", "alone"])
+def test_children_keep_their_rows_where_no_record_of_the_parent_can_be_read(
+    chosen: tuple[str, ...], tmp_path: Path
+) -> None:
+    """
+    A parent that keeps its former rows, since every record was set aside, keeps those of its children, too.
+    """
+    ids: list[Any] = [1, 2]
+    shop = items_and_parts(tmp_path, ids, chosen)
+    assert shop.run().exit_code == 0
+
+    ids[:] = ["x", "y"]
+    report = shop.run()
+
+    assert report.exit_code == 1
+    assert [row["id"] for row in shop.rows("parts")] == [1, 2]
+    assert "its parent items failed" in report.errors[-1]["message"]
+
+
+def test_records_of_a_parent_that_is_not_delivered_count_when_they_are_set_aside(tmp_path: Path) -> None:
+    """
+    ``--streams parts`` ends with 5 and a note where items, by which parts are requested, cannot be read.
+    """
+    shop = items_and_parts(tmp_path, [1, "x"], ("parts",))
+
+    report = shop.run()
+
+    assert (report.exit_code, report.total("rejected")) == (5, 1)
+    assert [row["id"] for row in shop.rows("parts")] == [1]
+    assert "items, read for other streams: 1 set aside" in shop.notes[0]

@@ -27,7 +27,8 @@ class Dependencies:
     """
     The order of streams, the columns of rows that other streams are requested by, and whether these rows are complete.
 
-    A stream's account is *over* when all its slices have ended, and *well* if none of them failed. Where both have days
+    A stream's account is *over* when all its slices have ended, and *well* if none of them failed, and none of their
+    partitions was refused. Where both have days
     a child is requested by its parent's rows of the same days, and needs only these.
     """
 
@@ -37,6 +38,7 @@ class Dependencies:
     _rows: dict[Key, dict[Partition, list[Mapping[str, Any]]]] = field(factory=dict, init=False)  # kept, by partition
     _under_way: dict[Key, int] = field(factory=dict, init=False)  # slices that did not end yet
     _unwell: set[Key] = field(factory=set, init=False)
+    _refused: set[Partition] = field(factory=set, init=False)
     _days_read: dict[Key, set[date]] = field(factory=dict, init=False)  # of slices that did not fail
     _over: set[Key] = field(factory=set, init=False)
 
@@ -110,13 +112,17 @@ class Dependencies:
         """A slice is planned; called before any slice of its account ends."""
         self._under_way[key_of(planned)] = self._under_way.get(key_of(planned), 0) + 1
 
+    def refuse(self, partition: Partition) -> None:
+        """The rows of a partition must not replace former ones, and no stream is requested by them."""
+        self._refused.add(partition)
+
     def ended(self, planned: PlannedSlice, *, well: bool) -> None:
         """A slice has ended; ``well``: it did not fail."""
         key = key_of(planned)
         self._under_way[key] -= 1
-        if well:
-            self._days_read.setdefault(key, set()).update(planned.slice.days)
-        else:
+        good = [one for one in planned.partitions if well and one not in self._refused]
+        self._days_read.setdefault(key, set()).update(one.day for one in good if one.day is not None)
+        if len(good) < len(planned.partitions):
             self._unwell.add(key)
         if not self._under_way[key]:
             self._over.add(key)

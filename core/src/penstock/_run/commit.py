@@ -68,6 +68,20 @@ class Delivery:
         self._read[result.planned] = result
         self._commit_ready(result.planned)
 
+    def count_set_aside(self, result: ReadResult) -> None:
+        """
+        Count the records that were set aside of a stream that is read for others only: its rows are not delivered, but
+        others were not requested by these. The ledger has no place for them, so a note has the first.
+        """
+        rejected = [*result.undated, *(one for read in result.partitions.values() for one in read.counts.rejected)]
+        if rejected:
+            stream = result.planned.stream.name
+            self.context.report.stream(self.source.name, stream).rejected += len(rejected)
+            self.note(
+                f"{stream}, read for other streams: {len(rejected)} set aside, so that nothing was requested by them; "
+                f"the first because {rejected[0].path}: {rejected[0].reason}"
+            )
+
     def flush(self) -> None:
         """Commit the slices that wait for others. Called when the run would wait, and at its end."""
         group, self._group = self._group, []
@@ -216,11 +230,11 @@ class Delivery:
             loaded.writer.abort()
             self._keep_newer(partition)
             return None
-        refusal = unreadable(partition, loaded.counts, former, result.undated)
-        if refusal is None:
+        error = refusal(result, partition)
+        if error is None:
             return self._entry(result, partition, undated)
         loaded.writer.abort()
-        self._failed(result.planned, (partition,), refusal)
+        self._failed(result.planned, (partition,), error)
         return None
 
     def _ended(self, result: ReadResult, partition: Partition, done: LedgerEntry | Exception) -> bool:
@@ -366,6 +380,12 @@ class Delivery:
             f"{type(error).__name__}: {error}. This is a defect of the connector {self.source.connector.name} or of "
             f"penstock, not of your configuration; --debug shows where."
         )
+
+
+def refusal(result: ReadResult, partition: Partition) -> BrokenBodyError | None:
+    """The error of a partition whose rows must not replace the former ones, see :func:`unreadable`."""
+    former = result.planned.entries.get(partition)
+    return unreadable(partition, result.partitions[partition].counts, former, result.undated)
 
 
 def unreadable(

@@ -20,7 +20,7 @@ from penstock._read.loader import Loader
 from penstock._read.on_demand import Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._read.reconcile import PageSizes
-from penstock._run.commit import Delivery
+from penstock._run.commit import Delivery, refusal
 from penstock._run.context import RunContext
 from penstock.connector import Stream, zone_exists
 from penstock.errors import AuthenticationError, ForbiddenError, PenstockError, ProviderError
@@ -183,8 +183,13 @@ class SourceRun:
             self._began[planned.stream.name] = time.monotonic()
             self.context.emit({"event": "stream_started", "source": self.source.name, "stream": planned.stream.name})
         result = yield from self._reader(planned, hidden).read()
+        for partition in result.partitions:
+            if refusal(result, partition) is not None:
+                self._dependencies.refuse(partition)
         if not hidden:
             self.delivery.commit(result)
+        elif planned.stream.name not in self.job.streams and self.job.has(planned.stream, planned.account):
+            self.delivery.count_set_aside(result)  # once, where several workers read it
 
     @staticmethod
     def _parent_of(planned: PlannedSlice) -> Key | None:
@@ -259,7 +264,8 @@ class SourceRun:
         if self._dependencies.is_over(key_of(planned)):
             self.context.scheduler.release((id(self), key_of(planned)))
         if dependents := self._dependencies.dependents.pop(stream.name, None):
-            self._accounts_listed(planned, dependents, failed=error is not None)
+            well = self._dependencies.is_well(key_of(planned))
+            self._accounts_listed(planned, dependents, failed=not well)
         self._dependencies.drop(planned)
 
     def _forbid(self, planned: PlannedSlice, error: ForbiddenError) -> None:
