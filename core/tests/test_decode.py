@@ -751,13 +751,13 @@ def test_the_parts_of_an_array_are_one_page() -> None:
     A row that an earlier part had is repeated on its page, not across pages; with other values it is set aside. What
     the page before had is repeated across.
     """
-    memory = SeenKeys()
+    seen = SeenKeys()
     shape = compiled()
-    decode_one(shape, an_array({"clickId": "before"}), memory=memory)
+    decode_one(shape, an_array({"clickId": "before"}), seen=seen)
     elements: list[Any] = [{"clickId": str(n), "offer": "x" * 1000, "jobId": n} for n in range(4000)]
     elements += [elements[1], {**elements[2], "jobId": 3}, {"clickId": "before"}]
 
-    parts = list(shape.decode([an_array(*elements)], memory=memory))
+    parts = list(shape.decode([an_array(*elements)], seen=seen))
 
     assert sum(len(part.batch) for part in parts) == 4000
     assert [sum(one) for one in zip(*[(p.repeated, p.repeated_across, p.fresh) for p in parts], strict=True)] == [
@@ -796,7 +796,7 @@ def test_repeats_on_the_only_page_are_those_of_any_page(kind: Any, size: int, bo
     shape = compile_stream("s", a_stream(kind=kind))
 
     both = [
-        list(shape.decode((Items(raw=raw),), memory=SeenKeys(bound=bound, one_page=one_page)))
+        list(shape.decode((Items(raw=raw),), seen=SeenKeys(bound=bound, one_page=one_page)))
         for one_page in (True, False)
     ]
 
@@ -944,9 +944,9 @@ def test_what_is_of_another_ask_is_dropped() -> None:
     first, noon = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)
     last = datetime(2026, 3, 5, tzinfo=UTC)
 
-    half = decode_one(shape, page, memory=SeenKeys(span=(first, noon)), days={date(2026, 3, 2)})
-    rest = decode_one(shape, page, memory=SeenKeys(span=(noon, last)), days={date(2026, 3, 2)})
-    whole = decode_one(shape, page, memory=SeenKeys(span=(first, last)), days={date(2026, 3, 2)})
+    half = decode_one(shape, page, seen=SeenKeys(span=(first, noon)), days={date(2026, 3, 2)})
+    rest = decode_one(shape, page, seen=SeenKeys(span=(noon, last)), days={date(2026, 3, 2)})
+    whole = decode_one(shape, page, seen=SeenKeys(span=(first, last)), days={date(2026, 3, 2)})
 
     assert [row.id for row in half.batch.rows] == ["a"]
     assert [path for path, _ in reasons(half)] == ["$[3].saved"]
@@ -976,10 +976,10 @@ def test_keys_of_earlier_pages() -> None:
     """
     Rows whose key an earlier page of the chain had are dropped and counted apart; another chain knows nothing of it.
     """
-    shape, memory = compiled(), SeenKeys()
-    decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), memory=memory)
+    shape, seen = compiled(), SeenKeys()
+    decode_one(shape, an_array({"clickId": "a"}, {"clickId": "b"}), seen=seen)
 
-    decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), memory=memory)
+    decoded = decode_one(shape, an_array({"clickId": "b"}, {"clickId": "c"}), seen=seen)
 
     assert [row.click_id for row in decoded.batch.rows] == ["c"]
     assert (decoded.repeated, decoded.repeated_across, decoded.fresh, decoded.count) == (0, 1, 1, 2)
@@ -990,11 +990,11 @@ def test_keys_beyond_the_bound_of_memory_are_still_known() -> None:
     """
     Of a listing with more keys than memory may hold, none is forgotten: not of earlier pages, nor of a large one.
     """
-    shape, memory = compiled(key=("click_id", "job_id")), SeenKeys(bound=4)
+    shape, seen = compiled(key=("click_id", "job_id")), SeenKeys(bound=4)
 
     def page(*numbers: int) -> Decoded:
         return decode_one(
-            shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), memory=memory
+            shape, an_array(*({"clickId": str(n), "jobId": n, "price": str(n)} for n in numbers)), seen=seen
         )
 
     pages = [page(1, 2, 3), page(4, 5, 6), page(*range(7, 20)), page(1, 4, 7, 20), page(20, 20)]
@@ -1022,8 +1022,8 @@ def test_rows_without_a_key_get_one_that_another_reading_gives_again() -> None:
     """
     rows = [{"title": "x", "clicks": 1}, {"title": "x", "clicks": 1}, {"title": "y"}]
     together = decode_one(compiled(Row), an_array(*rows))
-    memory = SeenKeys()
-    apart = [decode_one(compiled(Row), an_array(row), memory=memory) for row in rows]
+    seen = SeenKeys()
+    apart = [decode_one(compiled(Row), an_array(row), seen=seen) for row in rows]
 
     keys = [row.key for row in together.batch.rows]
     assert len(set(keys)) == 3
@@ -1040,12 +1040,12 @@ def test_the_same_key_with_other_values(kind: Any, together: bool) -> None:
     it is delivered it takes the place of the former, afterwards it is delivered too and counted as superseding.
     """
     shape = compile_stream("s", a_stream(kind=kind))
-    memory = SeenKeys()
+    seen = SeenKeys()
     sale, other = {"clickId": "7", "price": "20"}, {"clickId": "8"}
     pages = [[sale, other], [{**sale, "price": "-20"}, other, {**sale, "price": "-20"}]]
     runs = [an_array(*pages[0], *pages[1])] if together else [an_array(*one) for one in pages]
 
-    decoded = [decode_one(shape, one, memory=memory) for one in runs]
+    decoded = [decode_one(shape, one, seen=seen) for one in runs]
 
     rows = [(row.click_id, row.price) for one in decoded for row in one.batch.rows]
     assert sum(one.count for one in decoded) == 5
@@ -1067,12 +1067,12 @@ def test_the_last_values_of_a_key_are_known_beyond_the_bound_of_memory() -> None
     """
     In changes, a row is compared with the latest values of its key, not with those that these replaced.
     """
-    shape, memory = compile_stream("s", a_stream(kind="changes")), SeenKeys(bound=3)
+    shape, seen = compile_stream("s", a_stream(kind="changes")), SeenKeys(bound=3)
     rows = [*({"clickId": str(n), "price": "1"} for n in range(4)), {"clickId": "0", "price": "2"}]
     for one in rows:
-        decode_one(shape, an_array(one), memory=memory)
+        decode_one(shape, an_array(one), seen=seen)
 
-    same, back = (decode_one(shape, an_array({"clickId": "0", "price": price}), memory=memory) for price in ("2", "1"))
+    same, back = (decode_one(shape, an_array({"clickId": "0", "price": price}), seen=seen) for price in ("2", "1"))
 
     assert (len(same.batch), same.repeated_across, same.superseded) == (0, 1, 0)
     assert (len(back.batch), back.repeated_across, back.superseded) == (1, 0, 1)

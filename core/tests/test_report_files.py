@@ -64,7 +64,7 @@ def compiled(cls: type = Spend) -> Compiled:
 
 def read(body: bytes | str, cls: type = Spend, **options: Any) -> list[Decoded]:
     items = ReportFile(**options)(a_file(body)).items
-    return list(compiled(cls).decode(items, memory=SeenKeys(), days=DAYS))
+    return list(compiled(cls).decode(items, seen=SeenKeys(), days=DAYS))
 
 
 def rows(decoded: list[Decoded]) -> list[tuple[Any, ...]]:

@@ -166,7 +166,7 @@ class Compiled:
             if column.type == "json" and not column.added and options.nested == "raw" and column.name not in paths
         )
         keep_extra = self.handling.unknown and self.handling.extra
-        self._wire = RecordDecoder(self.columns, raw=raw, nested=options.nested, extra=keep_extra, rejects=rejects)
+        self._records = RecordDecoder(self.columns, raw=raw, nested=options.nested, extra=keep_extra, rejects=rejects)
         self._rules = ColumnRules(
             name=self._name,
             columns=self.columns,
@@ -298,38 +298,38 @@ class Compiled:
     def decode(
         self,
         items: Iterable[Items],
-        columns: Mapping[str, Any] | None = None,
-        memory: SeenKeys | None = None,
+        stamps: Mapping[str, Any] | None = None,
+        seen: SeenKeys | None = None,
         days: Collection[date] | None = None,
     ) -> Iterator[Decoded]:
         """
         The typed rows of all items of an answer. Small runs are joined into one batch. Large arrays and files are
         decoded in chunks, each when the caller requests it.
 
-        ``columns`` (``Request.columns`` and the values of the partition) are stamped on every row, converted to the
+        ``stamps`` (``Request.columns`` and the values of the partition) are stamped on every row, converted to the
         column's type; stamps of ``items`` override them. If the provider sends a stamped column too, the stamp fills
         its nulls, and a row with another value is rejected, since it belongs to another partition or parent.
-        ``memory`` is that of the listing. ``days``: the requested days; rows of other days are rejected.
+        ``seen``: the keys of the earlier pages. ``days``: the requested days; rows of other days are rejected.
 
         Raises PluginError for a stamp without a column, or of another type; BrokenBodyError and BoundExceededError
         for JSON lines, which the envelope does not check.
         """
-        memory = SeenKeys() if memory is None else memory
-        memory.next_page()
+        seen = SeenKeys() if seen is None else seen
+        seen.next_page()
         waiting: list[Items] = []
         size = 0
         taken: Counter[str] = Counter()  # elements, by path: a file comes in blocks
         totals: dict[str, Totals] = defaultdict(lambda: Totals(self._measures, self._priced))
-        memory.places = memory.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
+        seen.places = seen.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
         for run in items:
             length = memoryview(run.raw).nbytes
             alone = run.format in ("lines", "csv") or run.texts or length > 2 * CHUNK_BYTES
             if waiting and (alone or size + length > JOINED_BYTES):
-                yield self._decode(joined(waiting), columns, memory, days)
+                yield self._decode(joined(waiting), stamps, seen, days)
                 waiting, size = [], 0
             if alone:
                 for page in self._pages(run if run.format == "array" else evolve(run, first=taken[run.path])):
-                    decoded = self._decode(page, columns, memory, days, totals[run.path] if run.totals else None)
+                    decoded = self._decode(page, stamps, seen, days, totals[run.path] if run.totals else None)
                     taken[run.path] += decoded.count
                     yield decoded
                     del page, decoded  # else the rows of two pages are in memory
@@ -337,7 +337,7 @@ class Compiled:
                 waiting.append(run)
                 size += length
         if waiting:
-            yield self._decode(joined(waiting), columns, memory, days)
+            yield self._decode(joined(waiting), stamps, seen, days)
 
     def _pages(self, run: Items) -> Iterator[RawPage]:
         with self._broken_json():
@@ -346,21 +346,21 @@ class Compiled:
     def _decode(
         self,
         page: RawPage,
-        columns: Mapping[str, Any] | None,
-        memory: SeenKeys,
+        stamps: Mapping[str, Any] | None,
+        seen: SeenKeys,
         days: Collection[date] | None,
         totals: Totals | None = None,
     ) -> Decoded:
         with self._broken_json():
-            out = self._wire.read(page)
+            out = self._records.read(page)
         count = len(page.rows) + len(page.rejected)
-        self._rules.apply(page, columns or {}, days, memory.span)
+        self._rules.apply(page, stamps or {}, days, seen.span)
         if totals is not None:
             totals.add(page)
             totals.check(self._name, page)
 
-        read_again = partial(self._read_again, page, columns or {}, days, memory.span)
-        repeats = self._keys.check(page, memory, count, read_again)
+        read_again = partial(self._read_again, page, stamps or {}, days, seen.span)
+        repeats = self._keys.check(page, seen, count, read_again)
         derived = tuple(one.cut(page) for one in self.derived)
         absent = self._absent(page) if page.unknown else frozenset[str]()
         examples = [*page.unread[:1], *(one.unread_example for one in derived if one.unread_example is not None)]
@@ -388,15 +388,15 @@ class Compiled:
     def _read_again(
         self,
         page: RawPage,
-        columns: Mapping[str, Any],
+        stamps: Mapping[str, Any],
         days: Collection[date] | None,
         span: tuple[datetime, datetime] | None,
         places: Iterable[int],
     ) -> list[Any]:
         """The rows of some elements, as :meth:`_decode` read them."""
         again = page.again(places)
-        self._wire.read(again)
-        self._rules.apply(again, columns, days, span)
+        self._records.read(again)
+        self._rules.apply(again, stamps, days, span)
         return again.rows
 
     def _absent(self, page: RawPage) -> frozenset[str]:

@@ -40,7 +40,7 @@ class Keys:
         return tuple(column for column in self.columns.values() if column.hash_of)
 
     def check(
-        self, page: RawPage, memory: SeenKeys, count: int, read_again: Callable[[Iterable[int]], list[Any]]
+        self, page: RawPage, seen: SeenKeys, count: int, read_again: Callable[[Iterable[int]], list[Any]]
     ) -> "Repeats":
         """
         Reject rows whose key is null, or whose key an earlier row has with other values. Drop repeated rows.
@@ -50,28 +50,28 @@ class Keys:
         only if its key repeats, and are then read again; else a fingerprint of each row is remembered.
         """
         if self._row_keys:
-            return Repeats(fresh=self._number_rows(page, memory) + len(page.rejected) + page.beyond)
+            return Repeats(fresh=self._number_rows(page, seen) + len(page.rejected) + page.beyond)
         if not self.key:
             return Repeats(fresh=count)
         self._reject_null_keys(page)
         keys = list(map(attrgetter(*self.identity), page.rows))
-        marks = page.places() if memory.places else fingerprints(page.rows)
+        marks = page.places() if seen.places else fingerprints(page.rows)
         unique = dict(zip(keys, marks, strict=True))
-        on_page, earlier = memory.find(unique.keys())
+        on_page, earlier = seen.find(unique.keys())
         if len(unique) == len(keys) and not on_page and not earlier:
-            memory.add(unique)
+            seen.add(unique)
             return Repeats(fresh=count)
         prints = marks
-        if memory.places:
+        if seen.places:
             # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
             rows = read_again([*marks, *on_page.values()]) if on_page else page.rows
             prints = fingerprints(rows)
             on_page = dict(zip(on_page, prints[len(marks) :], strict=True))
             prints = prints[: len(marks)]
         split = _classify(keys, prints, on_page, earlier, self.last_wins)
-        if memory.places:
+        if seen.places:
             split.fresh = {key: marks[index] for key, index in split.places.items()}
-        return self._drop_repeats(page, memory, count, split)
+        return self._drop_repeats(page, seen, count, split)
 
     def _reject_null_keys(self, page: RawPage) -> None:
         for name in self.key:
@@ -79,13 +79,13 @@ class Keys:
                 empty = nulls(values_of(page.rows, name))
                 self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
-    def _drop_repeats(self, page: RawPage, memory: SeenKeys, count: int, split: "_Split") -> "Repeats":
+    def _drop_repeats(self, page: RawPage, seen: SeenKeys, count: int, split: "_Split") -> "Repeats":
         """Count and drop the repeated rows that :func:`_classify` found, and remember the keys of the others."""
         bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
             text = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self.key)
             bad[index] = (self.key[0], f"the key {text} came before on {where}, with other values")
-        memory.add(split.fresh)
+        seen.add(split.fresh)
         self.rejects.note(page, bad)
         page.drop(split.repeated | split.repeated_across | bad.keys())
         return Repeats(
@@ -95,7 +95,7 @@ class Keys:
             superseded=split.superseded,
         )
 
-    def _number_rows(self, page: RawPage, memory: SeenKeys) -> int:
+    def _number_rows(self, page: RawPage, seen: SeenKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
         fresh = len(page.rows)
         days = values_of(page.rows, self.day) if self.day is not None else repeat(None)
@@ -107,17 +107,17 @@ class Keys:
                 blake2b(b"%b%b%b" % (place, str(day).encode(), content), digest_size=16).digest()
                 for content, day in zip(contents, days, strict=False)
             ]
-            numbers = memory.occurrences.number(places)
+            numbers = seen.occurrences.number(places)
             made = [
                 blake2b(b"%b#%d" % (content, number), digest_size=16).hexdigest()
                 for content, number in zip(contents, numbers, strict=True)
             ]
             fill_each(page.rows, column.name, made)
             unique = dict.fromkeys(places, 0)
-            on_page, earlier = memory.find(unique.keys())
+            on_page, earlier = seen.find(unique.keys())
             if earlier:
                 fresh = sum(1 for one in places if one not in earlier)
-            memory.add({one: 0 for one in unique if one not in earlier and one not in on_page})
+            seen.add({one: 0 for one in unique if one not in earlier and one not in on_page})
         return fresh
 
     def _canonical(self, rows: list[Any], name: str) -> list[Any]:
