@@ -541,9 +541,9 @@ class Sink(Protocol):
         """
         Raises LockHeldError when another run writes this source to this target, TargetError if it is unusable.
 
-        ``streams``: all that this run may write to this sink, of every source, derived ones included, so that a sink
-        that holds one stream can refuse before anything is fetched, and stdout knows whether to name the stream in
-        each line. Empty: not known.
+        ``streams``: all that this run may write to this sink, of every source, derived ones included; empty: not
+        known. A sink that holds one stream refuses several here, before anything is fetched. stdout names the stream
+        in each line if there are several.
         """
 
     def open_readonly(self, source: str) -> Target | None:
