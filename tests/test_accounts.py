@@ -26,6 +26,8 @@ from penstock import (
     SourceSettings,
     Stream,
     Unsigned,
+    added,
+    column,
     hookimpl,
     record,
     setting,
@@ -44,6 +46,7 @@ from penstock.run_report import RunReport
 from penstock.sandbox.server import serve
 from penstock.testing.clock import FakeClock
 from penstock.testing.memory import MemorySink
+from small import Small
 
 # 05:30 of the 3rd in Auckland, where the 2nd is over; 08:30 of the 2nd in Los Angeles, where it is not.
 NOW = datetime(2026, 3, 2, 16, 30, tzinfo=UTC)
@@ -501,3 +504,55 @@ def test_accounts_of_a_python_configuration(tmp_path: Path) -> None:
         ("beta", "token-of-beta"),
     }
     assert len(list((tmp_path / "data").rglob("data.csv"))) == 2
+
+
+@record(kind="snapshot", key="id")
+class Site:
+    """A site, which may have no code."""
+
+    id: int
+    code: str | None
+
+
+@record(kind="snapshot", key="number", account="code")
+class Visit:
+    """A visit of a site."""
+
+    code: str = added()
+    number: int = column(default=...)
+
+
+@pytest.mark.parametrize("more", [{"code": None}, {"code": ""}, {}], ids=["null", "empty", "absent"])
+@pytest.mark.parametrize("chosen", [(), ("visits",)], ids=["with the list", "alone"])
+def test_a_listed_account_without_a_name_is_an_error(
+    more: dict[str, Any], chosen: tuple[str, ...], tmp_path: Path
+) -> None:
+    """
+    No request is made for it, whose rows would be those of nobody or of everybody; the other accounts are read.
+    """
+    listed: dict[str, Any] = {"envelope": Envelope(items="data")}
+    sites = [{"id": 1, "code": "a"}, {"id": 2, **more}]
+    shop = Small(
+        folder=tmp_path,
+        streams=[
+            Stream(name="sites", record=Site, path="/sites", **listed),
+            Stream(
+                name="visits",
+                record=Visit,
+                path="/visits",
+                params={"code": "{account}"},
+                accounts_from=("sites", "code"),
+                **listed,
+            ),
+        ],
+        answer=lambda request: {"data": sites if request.path == "/sites" else [{"number": 1}]},
+        chosen=chosen,
+    )
+
+    report = shop.run()
+
+    assert report.exit_code == 1
+    (error,) = report.errors
+    assert error["message"].startswith("visits: 1 of 2 records of sites have no code")
+    assert [request.params["code"] for request in shop.requests if request.path == "/visits"] == ["a"]
+    assert [row["code"] for row in shop.rows("visits")] == ["a"]

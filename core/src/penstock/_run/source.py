@@ -285,12 +285,27 @@ class SourceRun:
             return
         rows = self._dependencies.rows(key_of(planned))
         column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
-        accounts = tuple(dict.fromkeys(str(row[column]) for row in rows))
+        names = [str(row[column]) for row in rows if row[column] not in (None, "")]
+        accounts = tuple(dict.fromkeys(names))
+        if len(names) < len(rows) and self.job.has(planned.stream, planned.account):
+            lack = f"{len(rows) - len(names)} of {len(rows)} records of {name} have no {column}"
+            self._fail_unnamed(dependents, lack)
         self._note_unlisted(planned.stream, accounts)
         if ledger is not None and self.job.has(planned.stream, planned.account):
             ledger.remember_accounts(self.source.name, name, accounts)
         for one in dependents:
             self._add(one, accounts if one.zone_from is None else self._with_zones(one, accounts, rows))
+
+    def _fail_unnamed(self, dependents: Iterable[Stream], lack: str) -> None:
+        """Fail the streams for the listed accounts without a name: rows of such a request would be anybody's."""
+        for one in dependents:
+            error = ProviderError(
+                f"{one.name}: {lack}, by which it is read account by account. No request was made for these; the other "
+                "accounts are read. If the provider lists accounts without it, the connector must name them by another "
+                "column."
+            )
+            self.context.report.count(self.source.name, one.name, planned=1, failed=1)
+            self.context.fail(self.source.name, one.name, None, error)
 
     def _note_unlisted(self, lister: Stream, accounts: Sequence[str]) -> None:
         """Note tables of accounts that the provider does not list: the account that was meant lacks its zone."""
