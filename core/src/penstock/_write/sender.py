@@ -303,7 +303,7 @@ class Sender:
                 case _:
                     raise verdict.error
 
-    def _attempt(self, write: WriteRequest) -> "tuple[Response | None, Outcome]":
+    def _attempt(self, write: WriteRequest) -> "tuple[Response | None, AttemptOutcome]":
         """One attempt: the response, and what it means to the rows."""
         try:
             response = self._client.exchange(write.request)
@@ -336,11 +336,11 @@ class Unsure:
     error: TransportError
 
 
-Outcome = Sequence[Receipt] | Retry | Unsure | PenstockError
+AttemptOutcome = Sequence[Receipt] | Retry | Unsure | PenstockError
 """The outcome of an attempt: settled (known or unknown), nothing captured, perhaps captured, or the end of the job."""
 
 
-def outcome_of_lost(write: WriteRequest, error: PenstockError, *, repeatable: bool) -> "Outcome":
+def outcome_of_lost(write: WriteRequest, error: PenstockError, *, repeatable: bool) -> "AttemptOutcome":
     """The outcome of an attempt without a response."""
     if error.sent:
         return Unsure(error) if repeatable and isinstance(error, TransportError) else unknown(write, error)

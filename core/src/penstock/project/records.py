@@ -3,7 +3,7 @@ The records of one stream as Python values, read and checked like a run, without
 """
 
 import threading
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -19,11 +19,10 @@ from penstock._util.clock import Clock
 from penstock.errors import ProviderError, RejectedRecordsError
 from penstock.handover import Handover
 from penstock.model import Batch, Partition, Rejected
+from penstock.project.running import Event, OnEvent
 from penstock.protocols import Named
 from penstock.run_report import RunReport
 from penstock.sinks import Encoder, Layout, LedgerEntry
-
-Event = Mapping[str, Any]
 
 
 @define(eq=False, kw_only=True)
@@ -45,7 +44,7 @@ class Records:
     job: Job = field(repr=False)
     stream: str
     allow_rejected: bool = False
-    on_event: Callable[[Event], None] = field(repr=False)
+    on_event: OnEvent = field(repr=False)
     clock: Callable[[threading.Event], Clock] = field(repr=False)
     rejected: list[Rejected] = field(factory=list, init=False, repr=False)
     """The rejected records of the iteration that began last."""
@@ -131,7 +130,7 @@ class _Iteration:
     handover: Handover[Batch] = field(factory=Handover, init=False)
     rejected: list[Rejected] = field(factory=list, init=False)
 
-    def run(self, job: Job, clock: Clock, on_event: Callable[[Event], None]) -> RunReport:
+    def run(self, job: Job, clock: Clock, on_event: OnEvent) -> RunReport:
         def heard(event: Event) -> None:
             if event["event"] == "partition_failed":
                 self.handover.stop.set()  # one error is enough
