@@ -35,7 +35,7 @@ from penstock import (
 from penstock._cli import main
 from penstock._config import load
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job, plan
+from penstock._plan.planner import Job, Planner, plan
 from penstock._plan.selection import strange_accounts
 from penstock._plugins.registry import Registry
 from penstock._run.check import check
@@ -313,6 +313,22 @@ def test_a_listed_zone_that_does_not_exist_fails_its_account(tmp_path: Path) -> 
     (error,) = report.errors
     assert error["partition"] == {"seller": "a"}
     assert "'Mars/Olympus', which is no IANA name" in error["message"]
+
+
+def test_streams_whose_accounts_were_never_listed_fail(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Whatever the reason, a run that reads nothing of them does not end well.
+    """
+    slices = Planner.slices
+    monkeypatch.setattr(
+        Planner, "slices", lambda self, stream, accounts: slices(self, stream, accounts if stream.account else [])
+    )
+    report = read(tmp_path, 'token = { env = "ALL" }', Provider(), MemorySink(tmp_path / "ledger.db"), **LISTED)
+
+    assert report.exit_code == 1
+    assert [one["message"] for one in report.errors] == [
+        "sales was not read: sellers, which lists its accounts, was not read"
+    ]
 
 
 def test_an_account_that_failed_before_it_had_days_is_a_problem(

@@ -578,3 +578,15 @@ def test_reports_under_way_are_looked_up_by_account() -> None:
 
     found = [[partition.as_dict()["report_date"][-1] for partition in planned.partitions] for planned in slices]
     assert found == [["1"], ["2", "3"], ["1", "2"], ["3"]]
+
+
+def test_a_list_of_accounts_is_read_by_each_worker_though_one_has_delivered_it() -> None:
+    """
+    A worker that found it delivered would read none of its accounts.
+    """
+    listed = LedgerEntry(source="s", partition=Partition("accounts"), state="delivered", run_id="r", read_at=NOW)
+    target: Any = FakeTarget(FakeLedger({listed.partition: listed}))
+
+    planner = Planner(a_job(target, streams=("accounts", "clicks")), NOW, target, "r")
+
+    assert [str(one.partitions[0]) for one in planner.slices(ACCOUNTS, [None])] == ["accounts"]

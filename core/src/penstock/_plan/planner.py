@@ -313,7 +313,7 @@ class Planner:
             return [
                 self._slice(stream, account, {whole: "snapshot"}, self._seen_by(known, stream, account))
                 for account, whole in wholes
-                if stream.name in self._children or not self._is_done(stream, whole, known)
+                if self._is_for_others(stream) or not self._is_done(stream, whole, known)
             ]
         return [
             self._slice(stream, account, {partition: to_read[partition] for partition in group}, known)
@@ -339,6 +339,14 @@ class Planner:
             return {}
         needed = self._needed(stream, days)
         return self._days_of_accounts(stream, days, needed, counted=not self._is_for_others_only(stream))
+
+    def _is_for_others(self, stream: Stream) -> bool:
+        """
+        Whether other streams are requested by a stream's rows, or divided by its accounts. It is read by each worker,
+        also where another worker of this run has delivered it.
+        """
+        listers = {one.accounts_from[0] for one in self.job.source.streams if one.accounts_from is not None}
+        return stream.name in self._children or stream.name in listers
 
     def _is_for_others_only(self, stream: Stream) -> bool:
         """Whether a stream is read for its children, and not delivered."""

@@ -101,6 +101,7 @@ class SourceRun:
             self.context.report.refused = True
         self.delivery.finish()
         if not self.context.report.interrupted and not self.context.report.deadline:
+            self._fail_unlisted()
             self._drop_stale_reports()
         self.context.report.notices.extend(dict.fromkeys(self._planner.notices))
         if self.context.others is None:
@@ -306,6 +307,14 @@ class SourceRun:
             )
             self.context.report.count(self.source.name, one.name, planned=1, failed=1)
             self.context.fail(self.source.name, one.name, None, error)
+
+    def _fail_unlisted(self) -> None:
+        """Fail streams whose accounts were never listed: a run that reads nothing of them must not end well."""
+        for lister, dependents in self._dependencies.dependents.items():
+            for one in dependents if self.source.stream(lister).account is None else ():
+                error = ProviderError(f"{one.name} was not read: {lister}, which lists its accounts, was not read")
+                self.context.report.count(self.source.name, one.name, planned=1, failed=1)
+                self.context.fail(self.source.name, one.name, None, error)
 
     def _note_unlisted(self, lister: Stream, accounts: Sequence[str]) -> None:
         """Note tables of accounts that the provider does not list: the account that was meant lacks its zone."""
