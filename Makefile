@@ -27,6 +27,9 @@ WORKERS ?= 2
 # More for uv sync, such as "--group readers": tests that need a library that is not installed are skipped.
 SYNC ?=
 
+# What make test-all installs: no test is skipped then, where Chromium, pgbouncer and Java are there.
+OPTIONAL := $(foreach name,readers spark telemetry signatures engines container browser,--group $(name))
+
 .PHONY: demo test quick test-all dates doors lint soak docs setup wheels clean bench
 
 demo: setup  ## every connector against its sandbox, into ./penstock-demo
@@ -47,7 +50,7 @@ dates: setup  ## the quick tests on the days of DATES
 	    $(BIN)/pytest -n $(WORKERS) --quick --disable-socket --allow-unix-socket --at $$at:00+00:00 || exit 1; done
 
 test-all: test dates  ## all tests, the quick ones on several days, and those that need other programs
-	@$(UV) sync -q --all-packages --group readers --group spark --group container --group browser --python $(PYTHON)
+	@$(UV) sync -q --all-packages $(OPTIONAL) --python $(PYTHON)
 	@$(BIN)/pytest -n $(WORKERS) -m large --timeout 900 $(PYTEST)
 
 lint: setup
