@@ -104,8 +104,8 @@ def differing(delivered: Mapping[Key, list[Row]], truth: Mapping[Key, list[Row]]
             name,
             provider,
             id=f"{name}-{provider.name}",
-            # A body that drips takes seconds.
-            marks=pytest.mark.large if name.startswith("drip") and provider.name != "talroo" else (),
+            # What ends by a timeout takes seconds.
+            marks=pytest.mark.large if name in TIMEOUTS_S and provider.name != "talroo" else (),
         )
         for name in TRANSIENT
         for provider in PROVIDERS.values()
