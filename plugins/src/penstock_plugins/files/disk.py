@@ -103,7 +103,12 @@ def sync_directory(path: Path) -> None:
         os.close(handle)
 
 
-def all_at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
+def syncing_threads() -> ThreadPoolExecutor:
+    """Threads for :func:`all_at_once`. They start when they are first needed."""
+    return ThreadPoolExecutor(SYNCS_AT_ONCE, thread_name_prefix="sync")
+
+
+def all_at_once(threads: ThreadPoolExecutor, calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
     """
     Make calls that wait for the disk, several at the same time: a file system commits together what waits for it
     together. Returns the result or the error of each.
@@ -117,8 +122,7 @@ def all_at_once(calls: Sequence[Callable[[], T]]) -> list[T | Exception]:
 
     if len(calls) < 2:
         return [attempt(call) for call in calls]
-    with ThreadPoolExecutor(min(SYNCS_AT_ONCE, len(calls))) as pool:
-        return list(pool.map(attempt, calls))
+    return list(threads.map(attempt, calls))
 
 
 def make_directories(path: Path, mode: int = 0o777, unsynced: dict[Path, None] | None = None) -> bool:

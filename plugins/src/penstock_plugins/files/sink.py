@@ -79,6 +79,7 @@ from penstock_plugins.files.disk import (
     replace_text,
     share,
     sync_directory,
+    syncing_threads,
 )
 from penstock_plugins.files.ledger import FileLedger, Merge, account_of
 from penstock_plugins.files.merge import Latest, merge, merge_derived
@@ -217,6 +218,7 @@ class FileTarget:
         self.source = source
         self.compress = sink.compress
         self._lock = lock
+        self._threads = syncing_threads()
         self._drafts = sink.directory / STATE / "staged" / file_name(source)
         self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
@@ -314,6 +316,7 @@ class FileTarget:
             self._close()
 
     def _close(self) -> None:
+        self._threads.shutdown()
         self.ledger.close()
         if self._lock is not None:
             self._lock.close()
@@ -528,7 +531,7 @@ class FileTarget:
 
     def _sync(self, unsynced: dict[Path, None]) -> None:
         """Make the names in these directories durable, and remove those of partitions that have become empty."""
-        done = all_at_once([partial(sync_directory, directory) for directory in unsynced])
+        done = all_at_once(self._threads, [partial(sync_directory, directory) for directory in unsynced])
         for directory, error in zip(unsynced, done, strict=True):
             with file_errors(directory):
                 if error is not None:
@@ -544,7 +547,7 @@ class FileTarget:
         """See :class:`penstock.sinks.Grouping`."""
         unsynced: dict[Path, None] = {}
         drafts = [draft for writer, _ in commits for draft in writer.drafts.values()]
-        finished = dict(zip(drafts, all_at_once([draft.finish for draft in drafts]), strict=True))
+        finished = dict(zip(drafts, all_at_once(self._threads, [draft.finish for draft in drafts]), strict=True))
         group = [self._intended(writer, entry, finished, unsynced) for writer, entry in commits]
         self._record(group)
         for (writer, _), one in zip(commits, group, strict=True):
