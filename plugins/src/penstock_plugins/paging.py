@@ -233,8 +233,8 @@ class Offset(Shrinking):
     Pages by the number of records before them: ``offset=0, 100, 200, ...``, each time as many as came.
 
     Where an answer states the number of records, the other pages are fetched at once, at distances of what the first
-    one held; one after the other with ``too_large``. Where nothing is stated, the listing
-    ends as that of :class:`PageNumber`.
+    one held; one after the other with ``too_large``. Where nothing is stated, the listing ends as that of
+    :class:`PageNumber`.
 
     ``start``: the offset of the first record. ``ceiling``: the provider never lists more records than this.
     """

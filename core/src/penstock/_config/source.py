@@ -87,7 +87,12 @@ class ConfiguredSource:
         """The streams by whose rows others are requested, cut, or divided into accounts."""
         parents = {one.parent.stream for one in self.streams if one.parent is not None}
         wholes = {one.derived.stream for one in self.streams if one.derived is not None}
-        return frozenset(parents | wholes | {one.accounts_from[0] for one in self.streams if one.accounts_from})
+        return frozenset(parents | wholes) | self.listers
+
+    @cached_property
+    def listers(self) -> frozenset[str]:
+        """The streams that list the accounts of others."""
+        return frozenset(one.accounts_from[0] for one in self.streams if one.accounts_from is not None)
 
     def accounts_of(self, stream: Stream) -> tuple[str, ...] | None:
         """

@@ -28,8 +28,8 @@ class Dependencies:
     The order of streams, the columns of rows that other streams are requested by, and whether these rows are complete.
 
     A stream's account is *over* when all its slices have ended, and *well* if none of them failed, and none of their
-    partitions was refused. Where both have days
-    a child is requested by its parent's rows of the same days, and needs only these.
+    partitions was refused. Where both have days, a child is requested by its parent's rows of the same days, and needs
+    only these.
     """
 
     source: ConfiguredSource

@@ -345,8 +345,7 @@ class Planner:
         Whether other streams are requested by a stream's rows, or divided by its accounts. It is read by each worker,
         also where another worker of this run has delivered it.
         """
-        listers = {one.accounts_from[0] for one in self.job.source.streams if one.accounts_from is not None}
-        return stream.name in self._children or stream.name in listers
+        return stream.name in self._children or stream.name in self.job.source.listers
 
     def _is_for_others_only(self, stream: Stream) -> bool:
         """Whether a stream is read for its children, and not delivered."""

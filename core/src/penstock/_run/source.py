@@ -305,21 +305,25 @@ class SourceRun:
                 "accounts are read. If the provider lists accounts without it, the connector must name them by another "
                 "column."
             )
-            self.context.report.count(self.source.name, one.name, planned=1, failed=1)
-            self.context.fail(self.source.name, one.name, None, error)
+            self._fail_unplanned(one, None, error)
+
+    def _fail_unplanned(self, stream: Stream, account: str | None, error: ProviderError) -> None:
+        """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
+        place = None if account is None else {stream.account or "account": account}
+        self.context.report.count(self.source.name, stream.name, planned=1, failed=1)
+        self.context.fail(self.source.name, stream.name, place, error)
 
     def _fail_unlisted(self) -> None:
         """Fail streams whose accounts were never listed: a run that reads nothing of them must not end well."""
         for lister, dependents in self._dependencies.dependents.items():
             for one in dependents if self.source.stream(lister).account is None else ():
                 error = ProviderError(f"{one.name} was not read: {lister}, which lists its accounts, was not read")
-                self.context.report.count(self.source.name, one.name, planned=1, failed=1)
-                self.context.fail(self.source.name, one.name, None, error)
+                self._fail_unplanned(one, None, error)
 
     def _note_unlisted(self, lister: Stream, accounts: Sequence[str]) -> None:
         """Note tables of accounts that the provider does not list: the account that was meant lacks its zone."""
         where, listed = f"{self.source.name}.{lister.name}", clip(", ".join(accounts), 200) or "none"
-        if {one.accounts_from[0] for one in self.source.streams if one.accounts_from is not None} == {lister.name}:
+        if self.source.listers == {lister.name}:
             for table in sorted(set(self.source.settings.account_tables) - set(accounts)):
                 self._planner.notices.append(
                     f"{where} lists no account {table}, so the table [source.{self.source.name}.accounts.{table}] is "
@@ -344,8 +348,7 @@ class SourceRun:
             )
             tables = self.source.settings.account_tables
             if "timezone" not in tables.get(account, {}) and self.job.has(stream, account):
-                self.context.report.count(self.source.name, stream.name, planned=1, failed=1)
-                self.context.fail(self.source.name, stream.name, {stream.account or "account": account}, error)
+                self._fail_unplanned(stream, account, error)
                 accounts = [one for one in accounts if one != account]
             del zones[account]
         self._planner.zones.update({(lister, account): zone for account, zone in zones.items()})
