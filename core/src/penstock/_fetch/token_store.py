@@ -27,9 +27,6 @@ from penstock.redact import Secret
 # used tokens in the file, which some providers accept once more.
 KEPT = 2
 
-# Entries of other credentials (another base_url, a new authorisation) that are kept.
-ENTRIES = 16
-
 LOCK_TRY_S = 0.1
 LOCK_WAIT_S = 300.0
 
@@ -77,12 +74,10 @@ class TokenStore:
     def _keep(self, store: dict[str, Any], key: str, grant: Grant, used: Mapping[str, str] | None) -> None:
         former = [dict(used)] if used is not None else []
         newest = [{name: value.reveal() for name, value in grant.keep.items()}] if grant.keep else []
-        entries = {other: kept for other, kept in store["entries"].items() if other != key}
-        while len(entries) >= ENTRIES:
-            del entries[next(iter(entries))]  # the one used least recently
-        entries[key] = [*newest, *(one for one in former if one not in newest)][:KEPT]
-        if entries[key]:
-            self._write({**store, "entries": entries})
+        tokens = [*newest, *(one for one in former if one not in newest)][:KEPT]
+        # Entries of other accounts and of former credentials stay, however many: each may be somebody's only valid token.
+        if tokens:
+            self._write({**store, "entries": {**store["entries"], key: tokens}})
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
