@@ -64,7 +64,7 @@ from penstock.errors import (
 )
 from penstock.fault_points import fault_point as fault_point
 from penstock.filters import known_filters as known_filters
-from penstock.handover import Handover as Handover
+from penstock.handover import HandoverSink as HandoverSink
 from penstock.model import (
     Answer as Answer,
     Batch as Batch,

@@ -1,5 +1,5 @@
 """
-Hand items over from a run, in a thread of its own, to a caller that pulls them.
+Hand the committed partitions of a run, in a thread of its own, over to a caller that pulls them.
 """
 
 import queue
@@ -10,11 +10,13 @@ from typing import Generic, TypeVar
 from attrs import define, field, frozen
 
 from penstock.errors import StoppedError
+from penstock.model import Batch, Partition
+from penstock.sinks import Layout, Ledger, LedgerEntry
 
 T = TypeVar("T")
 R = TypeVar("R")
 
-# Maximum of puts that wait for the caller.
+# Maximum of partitions that wait for the caller.
 READ_AHEAD = 2
 
 
@@ -26,34 +28,31 @@ class _End(Generic[R]):
     error: BaseException | None = None
 
 
-@define(eq=False)
-class Handover(Generic[T]):
+@define(eq=False, kw_only=True)
+class HandoverSink(Generic[T]):
     """
-    Items from a run to a caller that pulls them, in their order. The run waits while two puts are not taken yet.
+    A sink that hands committed partitions over to a caller that pulls them, in the order of the commits. The run waits
+    while two partitions are not taken yet.
 
-    ``stop`` is set when the caller leaves, and may be set by the run: then nothing more is put.
+    ``items`` makes of a partition whose counts were verified what the caller takes: it gets the partition's ledger
+    entry and its batches, those of derived streams too, in the run's thread.
+
+    ``stop`` is set when the caller leaves, and may be set by the run: then nothing more is handed over. Give it to the
+    run as its ``stop``.
     """
 
+    items: Callable[[LedgerEntry, Sequence[Batch]], Sequence[T]]
+    ledger: Ledger | None = None
     stop: threading.Event = field(factory=threading.Event, init=False)
     _queue: "queue.Queue[Sequence[T] | _End[object]]" = field(
         factory=lambda: queue.Queue(READ_AHEAD), init=False, repr=False
     )
 
-    def check(self) -> None:
-        """Called by the run. Raises StoppedError if nothing more is to be put."""
-        if self.stop.is_set():
-            raise StoppedError("stopped; the records were not taken")
-
-    def put(self, items: Sequence[T]) -> None:
-        """Called by the run: hand over these items. Raises StoppedError if nothing more is to be put."""
-        self.check()
-        if items:
-            self._queue.put(items)
-
     def taken(self, run: Callable[[], R], name: str) -> Generator[T, None, R]:
         """
-        Start ``run`` in a thread of this name, and yield the items that it puts. Returns its result, or raises its
-        error, after the last item. Closing the generator sets ``stop``, and waits for the end of the run.
+        Start ``run``, which writes to this sink, in a thread of this name, and yield the items of its partitions.
+        Returns its result, or raises its error, after the last item. Closing the generator sets ``stop``, and waits for
+        the end of the run.
         """
         thread = threading.Thread(target=self._run, args=(run,), name=name)
         thread.start()
@@ -65,6 +64,35 @@ class Handover(Generic[T]):
             return items.result  # type: ignore[return-value]
         finally:
             self._end(thread)
+
+    # --- sink and target --------------------------------------------------------------------------------------------
+
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "HandoverSink[T]":
+        return self
+
+    def open_readonly(self, source: str) -> None:
+        return None
+
+    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "_Writer[T]":
+        return _Writer(self)
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        return True
+
+    def finish(self, stream: str) -> None:
+        """No effect: every commit is complete."""
+
+    def close(self) -> None:
+        """No effect."""
+
+    # --- in the run's thread ----------------------------------------------------------------------------------------
+
+    def put(self, entry: LedgerEntry, batches: Sequence[Batch]) -> None:
+        """Hand over one partition. Raises StoppedError if nothing more is to be handed over."""
+        if self.stop.is_set():
+            raise StoppedError("stopped; the records were not taken")
+        if items := self.items(entry, batches):
+            self._queue.put(items)
 
     def _run(self, run: Callable[[], object]) -> None:
         try:
@@ -82,3 +110,21 @@ class Handover(Generic[T]):
             except queue.Empty:
                 continue
         thread.join()
+
+
+@define(eq=False)
+class _Writer(Generic[T]):
+    """One partition's batches, held back until its counts are verified."""
+
+    sink: HandoverSink[T]
+    _batches: list[Batch] = field(factory=list, init=False)
+
+    def write(self, batch: Batch) -> None:
+        self._batches.append(batch)
+
+    def commit(self, entry: LedgerEntry) -> LedgerEntry:
+        self.sink.put(entry, self._batches)
+        return entry
+
+    def abort(self) -> None:
+        self._batches = []

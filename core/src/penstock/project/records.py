@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any
 
 import msgspec
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode.page import PLAIN
@@ -17,8 +17,8 @@ from penstock._read.components import components_of
 from penstock._run import runner
 from penstock._util.clock import Clock
 from penstock.errors import ProviderError, RejectedRecordsError
-from penstock.handover import Handover
-from penstock.model import Batch, Partition, Rejected
+from penstock.handover import HandoverSink
+from penstock.model import Batch, Rejected
 from penstock.project.running import Event, OnEvent
 from penstock.protocols import Named
 from penstock.run_report import RunReport
@@ -63,14 +63,29 @@ class Records:
 
     def _batches(self, *, plain: bool) -> Generator[Batch, None, None]:
         """``plain``: with nested parts as Python values, not as raw JSON."""
-        iteration = _Iteration(stream=self.stream, plain=plain)
-        self.rejected, self.error = iteration.rejected, None
-        job, clock = evolve(self.job, sink=_Sink(iteration)), self.clock(iteration.handover.stop)
+        rejected: list[Rejected] = []
+        self.rejected, self.error = rejected, None
+
+        def committed(entry: LedgerEntry, batches: Sequence[Batch]) -> Sequence[Batch]:
+            rejected.extend(one for one in entry.rejected_records if one.stream == self.stream)
+            mine = [batch for batch in batches if batch.layout.stream == self.stream]
+            if plain:
+                for batch in mine:
+                    _make_plain(batch)
+            return mine
+
+        def heard(event: Event) -> None:
+            if event["event"] == "partition_failed":
+                sink.stop.set()  # one error is enough
+            self.on_event(event)
+
+        sink = HandoverSink(items=committed)
+        job = evolve(self.job, sink=sink)
+        run = partial(runner.run, [job], clock=self.clock(sink.stop), on_event=heard)
         report = None
         try:
-            run = partial(iteration.run, job, clock, self.on_event)
-            report = self.report = yield from iteration.handover.taken(run, f"read {self.stream}")
-            self._raise(report, iteration)
+            report = self.report = yield from sink.taken(run, f"read {self.stream}")
+            self._raise(report, rejected)
         except GeneratorExit:
             raise
         except BaseException as error:
@@ -101,16 +116,16 @@ class Records:
         """An ``ArrowArrayStream`` for the Arrow PyCapsule interface. Each call reads the records anew."""
         return self.encode("arrow").__arrow_c_stream__(requested_schema)
 
-    def _raise(self, report: RunReport, iteration: "_Iteration") -> None:
+    def _raise(self, report: RunReport, rejected: Sequence[Rejected]) -> None:
         if report.exceptions:
             raise report.exceptions[0]
         name = f"{self.job.source.name}.{self.stream}"
         if report.total("truncated"):
             raise ProviderError(f"{name}: the provider lists no more than this; there may be more records")
-        if iteration.rejected and not self.allow_rejected:
-            first = iteration.rejected[0]
+        if rejected and not self.allow_rejected:
+            first = rejected[0]
             raise RejectedRecordsError(
-                f"{name}: {len(iteration.rejected)} records could not be decoded and are missing from the rows, the "
+                f"{name}: {len(rejected)} records could not be decoded and are missing from the rows, the "
                 f"first because {first.path}: {first.reason}. `rejected` holds them; allow_rejected=True accepts that"
             )
 
@@ -121,33 +136,7 @@ def layouts_of(source: ConfiguredSource, streams: Sequence[str]) -> tuple[Layout
     return tuple(layout for stream in read for layout in components_of(source, stream, ()).shape.layouts)
 
 
-@define(eq=False, kw_only=True)
-class _Iteration:
-    """One iteration: a run that hands over its committed batches."""
-
-    stream: str
-    plain: bool
-    handover: Handover[Batch] = field(factory=Handover, init=False)
-    rejected: list[Rejected] = field(factory=list, init=False)
-
-    def run(self, job: Job, clock: Clock, on_event: OnEvent) -> RunReport:
-        def heard(event: Event) -> None:
-            if event["event"] == "partition_failed":
-                self.handover.stop.set()  # one error is enough
-            on_event(event)
-
-        return runner.run([job], clock=clock, on_event=heard)
-
-    def deliver(self, batches: Sequence[Batch], entry: LedgerEntry) -> None:
-        self.handover.check()
-        self.rejected.extend(one for one in entry.rejected_records if one.stream == self.stream)
-        if self.plain:
-            for batch in batches:
-                _plain(batch)
-        self.handover.put(list(batches))
-
-
-def _plain(batch: Batch) -> None:
+def _make_plain(batch: Batch) -> None:
     """Nested parts, which files copy as raw JSON, as Python values with exact decimals; no extra members as None."""
     for column in batch.layout.columns:
         if column.type == "json":
@@ -157,46 +146,3 @@ def _plain(batch: Batch) -> None:
                     setattr(row, column.name, PLAIN.decode(value))
                 elif value is msgspec.UNSET:
                     setattr(row, column.name, None)
-
-
-@frozen(eq=False)
-class _Sink:
-    """Passes committed batches to the iterating thread. It has no ledger."""
-
-    iteration: _Iteration
-    ledger: None = None
-
-    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "_Sink":
-        return self
-
-    def open_readonly(self, source: str) -> None:
-        return None
-
-    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "_Writer":
-        return _Writer(self.iteration)
-
-    def is_intact(self, entry: LedgerEntry) -> bool:
-        return False
-
-    def finish(self, stream: str) -> None: ...
-
-    def close(self) -> None: ...
-
-
-@define(eq=False)
-class _Writer:
-    """One partition's batches of the stream, held back until its counts are verified."""
-
-    iteration: _Iteration
-    _batches: list[Batch] = field(factory=list, init=False)
-
-    def write(self, batch: Batch) -> None:
-        if batch.layout.stream == self.iteration.stream:
-            self._batches.append(batch)
-
-    def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        self.iteration.deliver(self._batches, entry)
-        return entry
-
-    def abort(self) -> None:
-        self._batches.clear()

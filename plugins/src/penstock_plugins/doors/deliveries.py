@@ -6,13 +6,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from typing import Any
 
-from attrs import define, field, frozen
+from attrs import frozen
 from penstock import (
     Batch,
-    Handover,
-    Layout,
+    HandoverSink,
     LedgerEntry,
-    Partition,
     Project,
     ProviderError,
     RejectedRecordsError,
@@ -39,10 +37,10 @@ def deliveries(
     Raises the error of the run after the last partition: ProviderError, RejectedRecordsError, or what prevented it
     from starting. Closing the iterator early ends the run.
     """
-    sink = _Sink(StateLedger(bookmarks))
+    sink = HandoverSink(items=lambda entry, batches: [Delivery(entry, batches)], ledger=StateLedger(bookmarks))
 
     def run() -> None:
-        result = project.run(source, to=sink, streams=streams, stop=sink.handover.stop, **options)
+        result = project.run(source, to=sink, streams=streams, stop=sink.stop, **options)
         if result.reason is not None:
             raise result.reason
         if result.exit_code == 5:
@@ -50,51 +48,7 @@ def deliveries(
         if result.exit_code:
             raise ProviderError("; ".join([one["message"] for one in result.errors[:3]] or [result.summary]))
 
-    with closing(sink.handover.taken(run, f"read {source}")) as taken:
+    with closing(sink.taken(run, f"read {source}")) as taken:
         for delivery in taken:
             bookmarks.delivered(delivery.entry)
             yield delivery
-
-
-@define(eq=False)
-class _Sink:
-    """Sink and target of one run: hands over what is committed. Only the run's thread uses the ledger."""
-
-    ledger: StateLedger
-    handover: Handover[Delivery] = field(factory=Handover, init=False)
-
-    # --- sink and target --------------------------------------------------------------------------------------------
-
-    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "_Sink":
-        return self
-
-    def open_readonly(self, source: str) -> None:
-        return None
-
-    def begin(self, layouts: Sequence[Layout], partition: Partition) -> "_Writer":
-        return _Writer(self)
-
-    def is_intact(self, entry: LedgerEntry) -> bool:
-        return True
-
-    def finish(self, stream: str) -> None:
-        """No effect: every commit is complete."""
-
-    def close(self) -> None:
-        """No effect."""
-
-
-@define(eq=False)
-class _Writer:
-    sink: _Sink
-    _batches: list[Batch] = field(factory=list, init=False)
-
-    def write(self, batch: Batch) -> None:
-        self._batches.append(batch)
-
-    def commit(self, entry: LedgerEntry) -> LedgerEntry:
-        self.sink.handover.put([Delivery(entry, self._batches)])
-        return entry
-
-    def abort(self) -> None:
-        self._batches = []
