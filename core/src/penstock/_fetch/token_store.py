@@ -75,7 +75,7 @@ class TokenStore:
         former = [dict(used)] if used is not None else []
         newest = [{name: value.reveal() for name, value in grant.keep.items()}] if grant.keep else []
         tokens = [*newest, *(one for one in former if one not in newest)][:KEPT]
-        # Entries of other accounts and of former credentials stay, however many: each may be somebody's only valid token.
+        # Entries of other accounts and former credentials stay, however many: each may hold the only valid token.
         if tokens:
             self._write({**store, "entries": {**store["entries"], key: tokens}})
 
