@@ -226,6 +226,11 @@ class Partition:
         last = self.values[-1][1] if self.values else ""
         return date.fromisoformat(last) if re.fullmatch(r"\d{4}-\d\d-\d\d", last) else None
 
+    @property
+    def without_day(self) -> "Partition":
+        """The account of a partition that has a day; any other partition itself."""
+        return self if self.day is None else Partition(self.stream, self.values[:-1])
+
     def __str__(self) -> str:
         values = ", ".join(f"{column}={value}" for column, value in self.values)
         return f"{self.stream}[{values}]" if values else self.stream

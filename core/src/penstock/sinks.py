@@ -51,6 +51,21 @@ class Layout:
     connector: str = ""
 
     @property
+    def unique_columns(self) -> tuple[str, ...]:
+        """
+        The columns that identify a row over all partitions: partition and key. For ``changes``, whose rows change days:
+        the key. Empty for a stream without a key.
+        """
+        if not self.key or self.kind == "changes":
+            return self.key
+        return tuple(dict.fromkeys((*self.partition_columns, *self.key)))
+
+    @property
+    def day_column(self) -> str | None:
+        """The column with the day of the partition; None for a snapshot."""
+        return self.partition_columns[-1] if self.kind != "snapshot" and self.partition_columns else None
+
+    @property
     def measures(self) -> tuple[str, ...]:
         """The columns that may be summed over all rows. An amount with a currency of its own in each row is none."""
         return tuple(column.name for column in self.columns if column.additive and not column.unit_of)

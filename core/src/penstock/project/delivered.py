@@ -15,7 +15,7 @@ from penstock.project.results import (
     RejectedRecord,
     Total,
 )
-from penstock.project.targets import Days, account_of, day_of
+from penstock.project.targets import Days
 from penstock.sinks import Ledger, LedgerEntry
 
 # --- totals -----------------------------------------------------------------------------------------------------------
@@ -27,7 +27,7 @@ def totals_of(ledger: Ledger, source: str, target: str, days: "Days", *, daily: 
     for stream in sorted(name for owner, name in ledger.sources() if owner == source):
         entries = ledger.entries(source, stream, since=days.since, until=days.until)
         for partition, entry in sorted(entries.items()):
-            account, day = account_of(partition), day_of(partition)
+            account, day = partition.without_day.values, partition.day
             if entry.delivered and days.holds(partition):
                 period = "" if day is None else day.isoformat() if daily else f"{day:%Y-%m}"
                 found.setdefault((stream, account, period), []).append(entry)
@@ -63,14 +63,14 @@ def partitions_of(ledger: Ledger, source: str, target: str, days: "Days") -> Ite
     for stream in sorted(name for owner, name in ledger.sources() if owner == source):
         entries = ledger.entries(source, stream, since=days.since, until=days.until)
         for partition, entry in sorted(entries.items(), key=lambda item: item[0].values):
-            account = account_of(partition)
+            account = partition.without_day.values
             if days.holds(partition):
                 yield PartitionStatus(
                     target=target,
                     source=source,
                     stream=stream,
                     account=dict(account),
-                    day=day_of(partition),
+                    day=partition.day,
                     standing=_standing(entry),
                     run_id=entry.run_id,
                     read_at=entry.read_at,
@@ -110,8 +110,8 @@ def changes_of(ledger: Ledger, source: str, target: str, since: date, *, merged:
             target=target,
             source=source,
             stream=one.partition.stream,
-            account=dict(account_of(one.partition)),
-            day=day_of(one.partition),
+            account=one.partition.without_day.as_dict(),
+            day=one.partition.day,
             rows_before=one.rows[0],
             rows_after=one.rows[1],
             sums=one.sums,

@@ -23,7 +23,7 @@ from penstock.project.results import (
     SourceStatus,
 )
 from penstock.project.setup import Setup
-from penstock.project.targets import account_of, day_of, holds
+from penstock.project.targets import holds
 from penstock.sinks import AccountCounts, Ledger, LedgerEntry, RunRecord
 
 RUNS_SHOWN = 5
@@ -187,7 +187,7 @@ def problems_of(
             found.append(_problem(name, one, "missing", one.missing, reason))
         if one.failed or one.rejected or one.unread_values or one.truncated:
             entries = ledger.entries(name, one.stream, accounts=list(one.account.values()) or None)
-            own = [entry for partition, entry in entries.items() if dict(account_of(partition)) == one.account]
+            own = [entry for partition, entry in entries.items() if partition.without_day.as_dict() == one.account]
             found += [
                 evolve(_problem(name, one, kind, sum(map(_COUNTED[kind], several)), reason), **_span(several))
                 for (kind, reason), several in _by_reason(own).items()
@@ -318,6 +318,6 @@ def _by_reason(entries: Iterable[LedgerEntry]) -> dict[tuple[str, str], list[Led
 
 def _span(entries: Sequence[LedgerEntry]) -> dict[str, Any]:
     """The days and the last reading of some entries, as fields of a problem."""
-    days = [day for entry in entries if (day := day_of(entry.partition)) is not None]
+    days = [day for entry in entries if (day := entry.partition.day) is not None]
     read = max((entry.read_at for entry in entries if entry.read_at), default=None)
     return {"first_day": min(days, default=None), "last_day": max(days, default=None), "last_read": read}

@@ -2,7 +2,6 @@
 The targets that a call looks at, opened for reading, and the days and accounts that it selects in them.
 """
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from datetime import date
@@ -162,24 +161,12 @@ class Days:
 
     def holds(self, partition: Partition) -> bool:
         """Whether a partition is of these days and accounts; one without a day is of any days."""
-        day = day_of(partition)
+        day = partition.day
         if day is not None and not (self.since or day) <= day <= (self.until or day):
             return False
-        return holds(self.accounts, (value for _, value in account_of(partition)))
+        return holds(self.accounts, (value for _, value in partition.without_day.values))
 
 
 def holds(patterns: Sequence[str], values: Iterable[str]) -> bool:
     """Whether one of these values of an account matches a pattern; without patterns, always."""
     return not patterns or any(matches(value, patterns) for value in values)
-
-
-def day_of(partition: Partition) -> date | None:
-    """The day of a partition that has one: its last value, as ``YYYY-MM-DD``."""
-    if partition.values and re.fullmatch(r"\d{4}-\d\d-\d\d", partition.values[-1][1]):
-        return date.fromisoformat(partition.values[-1][1])
-    return None
-
-
-def account_of(partition: Partition) -> tuple[tuple[str, str], ...]:
-    """The columns and values of a partition without its day."""
-    return partition.values if day_of(partition) is None else partition.values[:-1]

@@ -12,7 +12,7 @@ from penstock.model import Partition
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, Difference, VerifyResult
 from penstock.project.setup import Notice, Setup
-from penstock.project.targets import Days, Viewed, day_of, leaving_out, targets
+from penstock.project.targets import Days, Viewed, leaving_out, targets
 from penstock.sinks import Discrepancy, Ledger, Target, Verifiable
 
 MARKED, POSSIBLE = "marked", "possible"
@@ -155,7 +155,7 @@ def _reasons(
     floor = declared.earliest(today) if declared.earliest is not None else None
     found = {}
     for partition in partitions:
-        day = day_of(partition)
+        day = partition.day
         gone = floor is not None and day is not None and day < floor
         found[partition] = f"the provider serves days from {floor} on" if gone else POSSIBLE
     return found

@@ -113,12 +113,12 @@ def _setting(setting: Mapping[str, Any]) -> dict[str, Any]:
 
 def stream_of(layout: Layout) -> dict[str, Any]:
     """A stream of the catalog. The source keeps its own cursor; the column of the day is named as one."""
-    day = schema.day_of(layout)
+    day = layout.day_column
     return {
         "name": layout.stream,
         "json_schema": schema.json_schema(layout),
         "supported_sync_modes": ["full_refresh", "incremental"] if day else ["full_refresh"],
-        "source_defined_primary_key": [[column] for column in schema.key_of(layout)],
+        "source_defined_primary_key": [[column] for column in layout.unique_columns],
         **({"source_defined_cursor": True, "default_cursor_field": [day], "is_resumable": True} if day else {}),
     }
 

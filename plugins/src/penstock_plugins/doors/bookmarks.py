@@ -38,7 +38,7 @@ from penstock import (
     mask,
 )
 
-from penstock_plugins.doors.schema import day_of, groups
+from penstock_plugins.doors.schema import groups
 
 MOST_REPORTS = 100  # in the state of one stream, the newest: a state is written many times, and stays small
 
@@ -153,7 +153,7 @@ class Bookmarks:
         """The final days of a stream that all streams which travel with it have, as rows of a ledger."""
         states = [self._streams.get(name, {}) for name in self.travelling(stream)]
         layout = next((one for one in self.layouts if one.stream == stream), None)
-        if not states or layout is None or day_of(layout) is None:
+        if not states or layout is None or layout.day_column is None:
             return
         for account, first in states[0].items():
             known = [one[account] for one in states if account in one and one[account].fingerprint == first.fingerprint]

@@ -65,14 +65,14 @@ def _asset(
 ) -> Any:
     """The asset, or the assets of streams that travel together, which one step materializes."""
     read = layouts[0]
-    dated = schema.day_of(read) is not None
+    dated = read.day_column is not None
     specs = [
         dagster.AssetSpec(
             [source, layout.stream],
             group_name=source,
             description=layout.summary or None,
             kinds={"penstock"},
-            metadata={"dagster/column_schema": _columns(dagster, layout), "penstock/key": schema.key_of(layout)},
+            metadata={"dagster/column_schema": _columns(dagster, layout), "penstock/key": list(layout.unique_columns)},
         )
         for layout in layouts
     ]

@@ -14,7 +14,6 @@ from typing import Any
 
 from penstock import Column, Layout, PluginError, Project, ProviderError
 
-from penstock_plugins.doors import schema
 from penstock_plugins.doors.bookmarks import Bookmarks
 from penstock_plugins.doors.deliveries import Delivery, deliveries
 from penstock_plugins.nested import json_texts
@@ -119,7 +118,7 @@ def disposition_of(layout: Layout) -> dict[str, Any]:
     replaced = layout.derived_by if layout.kind == "changes" else layout.partition_columns
     return {
         "write_disposition": {"disposition": "merge", "strategy": "delete-insert"},
-        **({"primary_key": schema.key_of(layout)} if layout.key else {}),
+        **({"primary_key": list(layout.unique_columns)} if layout.key else {}),
         **({"merge_key": list(replaced)} if replaced else {}),
     }
 

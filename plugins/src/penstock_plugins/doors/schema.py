@@ -54,22 +54,6 @@ def _property(column: Column, types: Mapping[str, dict[str, Any]]) -> dict[str, 
     return made
 
 
-def key_of(layout: Layout) -> list[str]:
-    """
-    The columns that identify a record over all partitions; empty for a stream without a key. A row of ``changes`` is
-    the same row on each day that it appears.
-    """
-    if not layout.key:
-        return []
-    partition = () if layout.kind == "changes" else layout.partition_columns
-    return list(dict.fromkeys((*partition, *layout.key)))
-
-
-def day_of(layout: Layout) -> str | None:
-    """The column with the day of the partition; None for a snapshot."""
-    return layout.partition_columns[-1] if layout.kind != "snapshot" and layout.partition_columns else None
-
-
 def automatic(layout: Layout) -> set[str]:
     """The columns that cannot be left out."""
     return {*layout.key, *layout.partition_columns, *layout.derived_by}

@@ -29,7 +29,7 @@ def catalog(layouts: Sequence[Layout], by_default: set[str]) -> dict[str, Any]:
 
 
 def _entry(layout: Layout, by_default: bool) -> dict[str, Any]:
-    key, day, fixed = schema.key_of(layout), schema.day_of(layout), schema.automatic(layout)
+    key, day, fixed = list(layout.unique_columns), layout.day_column, schema.automatic(layout)
     method = "FULL_TABLE" if layout.kind == "snapshot" else "INCREMENTAL"
     stream = {
         "inclusion": "available",

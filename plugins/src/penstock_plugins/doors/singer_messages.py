@@ -34,7 +34,7 @@ class SingerMessages:
 
     def _schema(self, layout: Layout) -> bytes:
         """The SCHEMA of a stream. Without a key the key properties are an empty list, which some targets refuse."""
-        day = schema.day_of(layout)
+        day = layout.day_column
         return message(
             {
                 "type": "SCHEMA",
@@ -42,7 +42,7 @@ class SingerMessages:
                 "schema": schema.json_schema(
                     layout, decimals_as_text=self.texts.decimals, nested_as_text=self.texts.nested
                 ),
-                "key_properties": schema.key_of(layout),
+                "key_properties": list(layout.unique_columns),
                 **({"bookmark_properties": [day]} if day else {}),
             }
         )

@@ -28,11 +28,6 @@ class Merge:
     meant: tuple[LedgerFile, ...] | None = None
 
 
-def account_of(partition: Partition) -> Partition:
-    """The partition without its day, which comes last."""
-    return Partition(partition.stream, partition.values[:-1])
-
-
 # What is kept of a column: what the header of a file, or its schema, is made of.
 _KEPT = (
     *("name", "type", "nullable", "zone", "description", "unit", "unit_of", "member", "additive", "personal"),
@@ -167,7 +162,7 @@ class FileLedger(SqliteLedger):
             lost = [
                 partition
                 for partition, entry in self.entries(merge.source, merge.stream).items()
-                if entry.delivered and account_of(partition).text == merge.account
+                if entry.delivered and partition.without_day.text == merge.account
             ]
             self._sql(
                 "delete from {t}merges where source = ? and stream = ? and account = ?",

@@ -81,7 +81,7 @@ from penstock_plugins.files.disk import (
     sync_directory,
     syncing_threads,
 )
-from penstock_plugins.files.ledger import FileLedger, Merge, account_of
+from penstock_plugins.files.ledger import FileLedger, Merge
 from penstock_plugins.files.merge import Latest, merge, merge_derived
 from penstock_plugins.unfit import without_unfit
 
@@ -232,7 +232,7 @@ class FileTarget:
         if first.kind == "changes":
             if self._layouts.get(first.stream) != layouts:
                 self.ledger.keep_layouts(self.source, first.stream, layouts)
-            self._begun.add(account_of(partition))
+            self._begun.add(partition.without_day)
         self._layouts[first.stream] = layouts
         for layout in layouts:
             self._claim(layout)
@@ -244,7 +244,7 @@ class FileTarget:
             return all(self._staged(file) for file in entry.files)
         if entry.files:
             return all(self._there(file) for file in entry.files)
-        merged = self.ledger.merge(self.source, account_of(entry.partition)) if entry.partition.values else None
+        merged = self.ledger.merge(self.source, entry.partition.without_day) if entry.partition.values else None
         if merged is None:
             return entry.rows == 0
         return all(self._there(file) for file in merged.files)
@@ -275,7 +275,7 @@ class FileTarget:
             if files or not entry.partition.values:
                 found = self._difference(files)
             else:
-                account = account_of(entry.partition)
+                account = entry.partition.without_day
                 if account not in merged:
                     merge = self.ledger.merge(self.source, account)
                     merged[account] = None if merge is None else self._difference(merge.files)
@@ -300,8 +300,8 @@ class FileTarget:
         staged = [entry for entry in self.ledger.unsettled(self.source, stream) if entry.state == "staged"]
         accounts: dict[Partition, list[LedgerEntry]] = {}
         for entry in sorted(staged, key=lambda entry: entry.partition):
-            if only is None or account_of(entry.partition) in only:
-                accounts.setdefault(account_of(entry.partition), []).append(entry)
+            if only is None or entry.partition.without_day in only:
+                accounts.setdefault(entry.partition.without_day, []).append(entry)
         for account, entries in accounts.items():
             self._merge(account, entries)
 
@@ -632,7 +632,7 @@ class FileTarget:
 
     def _staged_day(self, entry: LedgerEntry, drafts: Mapping[str, RecordDraft], finished: Finished) -> LedgerEntry:
         """The ledger row of a day of changes that is kept until it is merged."""
-        account = account_of(entry.partition)
+        account = entry.partition.without_day
         files = [self._file(self._place(stream, account), draft, finished[draft]) for stream, draft in drafts.items()]
         return evolve(entry, state="staged", files=tuple(one for one in files if one.size is not None))
 
@@ -712,14 +712,14 @@ class FileTarget:
         left: list[Discrepancy] = []
         if layouts[0].kind == "changes":
             lost: set[Partition] = set()
-            for account in dict.fromkeys(account_of(entry.partition) for entry in entries):
+            for account in dict.fromkeys(entry.partition.without_day for entry in entries):
                 merged = self.ledger.merge(self.source, account)
                 if merged is not None and (what := self._altered(merged.files)):
                     lost.add(account)
                     left.append(Discrepancy(partition=account, what=what))
                 elif merged is not None:
                     rows += self._erase_merged(merged, by_directory)
-            self.ledger.deliver_all([entry for entry in entries if account_of(entry.partition) not in lost])
+            self.ledger.deliver_all([entry for entry in entries if entry.partition.without_day not in lost])
             return Erased(rows=rows, left=tuple(left))
         for start in range(0, len(entries), ERASED_AT_ONCE):
             group: list[_Commit] = []

@@ -105,18 +105,9 @@ class Table:
         return tuple(self.types)
 
 
-def key_of(layout: Layout) -> tuple[str, ...]:
-    """The unique columns of a stream's table: partition and key. For ``changes``, whose rows change days: the key."""
-    if not layout.key:
-        return ()
-    if layout.kind == "changes":
-        return layout.key
-    return tuple(dict.fromkeys((*layout.partition_columns, *layout.key)))
-
-
 def _nullable_key(layout: Layout) -> bool:
     # Rows with a null key are rejected before, except for derived rows.
-    key = key_of(layout)
+    key = layout.unique_columns
     return bool(layout.derived_by) and any(column.nullable for column in layout.columns if column.name in key)
 
 
@@ -264,7 +255,7 @@ class Tables:
             name=place.table,
             layout=layout,
             types={column.name: seen.types[short(column.name)] for column in layout.columns},
-            key=key_of(layout),
+            key=layout.unique_columns,
             added=self._added[layout.stream],
             shared=_is_shared(layout, place, seen),
         )
@@ -495,9 +486,9 @@ def _taken(layout: Layout, place: Place, source: str, other: Known, seen: Seen) 
     if other.stream != layout.stream or not place.shared:
         return fault + "Give them different tables: set schema or table of the sink."
     schema, table = _as_sql(short(place.schema)), _as_sql(short(place.table))
-    key = ", ".join(map(_as_sql, (SOURCE_COLUMN, *key_of(layout))))
+    key = ", ".join(map(_as_sql, (SOURCE_COLUMN, *layout.unique_columns)))
     literal = "'" + source.replace("'", "''") + "'"
-    index = f"; create unique index on {schema}.{table} ({key})" if key_of(layout) else ""
+    index = f"; create unique index on {schema}.{table} ({key})" if layout.unique_columns else ""
     comment = _comment_of(layout, shared=True).replace("'", "''")
     return fault + (
         f"It was made for one source only. To share it, drop its primary key, and run: alter table {schema}.{table} "
@@ -538,7 +529,7 @@ def _create(database: Database, layout: Layout, place: Place, *, schema: bool) -
         database.run(f"create schema {quoted(place.schema)}")
     lines = [f"{quoted(column.name)} {type_of(column)}" for column in layout.columns]
     lines += [f"{quoted(name)} {type_} default {default}" for name, (type_, default, _) in STAMPS.items()]
-    key: tuple[str, ...] = key_of(layout)
+    key: tuple[str, ...] = layout.unique_columns
     by_source: tuple[str, ...] = ()
     if place.shared:
         by_source = (SOURCE_COLUMN,)
@@ -603,7 +594,7 @@ def _upkeep(layout: Layout, place: Place, seen: Seen) -> list[str]:
     if missing := {name: value for name, value in _STORAGE.items() if name not in seen.options}:
         statements.append(f"alter table {place.sql} set ({_storage(missing)})")
     if seen.size <= INDEXED_BY_A_RUN:
-        needed = _indexes(layout, key_of(layout), day_index=place.day_index)
+        needed = _indexes(layout, layout.unique_columns, day_index=place.day_index)
         statements += [
             f"create index on {place.sql} ({columns_sql(columns)})"
             for columns in needed
@@ -690,7 +681,7 @@ def _contradiction(layout: Layout, place: Place, column: Column, there: str, dec
 
 
 def _check_key(layout: Layout, place: Place, seen: Seen) -> None:
-    declared = key_of(layout)
+    declared = layout.unique_columns
     if declared and _is_shared(layout, place, seen):
         declared = (SOURCE_COLUMN, *declared)
     if declared and {short(name) for name in declared} not in seen.keys:
