@@ -836,12 +836,16 @@ def test_nothing_is_drawn_before_the_first_plan(bars: Bars) -> None:
 
 def test_bars_of_thirty_streams_fit_on_a_terminal(bars: Bars) -> None:
     """
-    The total comes first, then the streams that are being read; the others are one line of counts.
+    The total comes first, then the streams that are being read and those with failures, in the order of the plan; the
+    others are one line of counts.
     """
     for number in range(30):
         place = {"source": f"shop{number:02}", "stream": "sales"}
         bars({"event": "planned", **place, "partitions": 2, "final": 0})
-        if number < 5:
+        if number == 3:
+            for _ in range(2):
+                bars({"event": "partition_failed", **place, "partition": {}, "error": "X", "message": "no luck"})
+        elif number < 6:
             for _ in range(2):
                 bars({"event": "partition_delivered", **place, "partition": {}, "records": 1000})
         elif number < 12:
@@ -852,10 +856,24 @@ def test_bars_of_thirty_streams_fit_on_a_terminal(bars: Bars) -> None:
     assert len(lines) < 24
     assert max(map(len, lines)) <= 80
     assert lines[0].startswith("10,000 records, ")
-    assert re.match(r"all .* 10/60\b", lines[1])
-    assert [line.split()[0] for line in lines[2:9]] == [f"shop{number:02}.sales" for number in range(5, 12)]
-    assert "not begun" in lines[9]
-    assert lines[-1].startswith("and 13 more streams: 5 over, 8 not begun")
+    assert re.match(r"all .* 12/60\b", lines[1])
+    assert [line.split()[0] for line in lines[2:-1]] == [f"shop{number:02}.sales" for number in (3, *range(6, 12))]
+    assert "2 failed" in lines[2]
+    assert lines[-1].startswith("and 23 more streams: 5 finished, 18 not begun")
+
+
+def test_the_state_of_a_stream_fits_on_a_terminal(bars: Bars) -> None:
+    """
+    Beside a long name, and with thousands of partitions, records and reports.
+    """
+    place = {"source": "joveo", "stream": "publisher_posting_configurations"}
+    bars({"event": "planned", **place, "partitions": 1770, "final": 0})
+    bars({"event": "stream_started", **place})
+    bars({"event": "partition_delivered", **place, "partition": {}, "records": 14_062})
+    for _ in range(140):
+        bars({"event": "report_waiting", **place})
+
+    assert shown(bars)[1].rstrip().endswith("14,062 records, 140 pending")
 
 
 def test_the_total_of_the_bars_is_that_of_the_summary(bars: Bars) -> None:

@@ -36,19 +36,19 @@ class StreamBar:
     begun: bool = False
 
     @property
-    def over(self) -> bool:
+    def finished(self) -> bool:
         return self.done >= self.planned
 
     @property
     def state(self) -> str:
-        """The text after the bar."""
-        if not self.begun and not self.over:
+        """The text after the bar: what needs attention first, since a narrow terminal cuts its end."""
+        if not self.begun and not self.finished:
             return "not begun"
-        parts = [f"{self.records:,} records"] if self.records or not self.reports else []
-        if self.failed:
-            parts.append(f"{self.failed:,} failed")
+        parts = [f"{self.failed:,} failed"] if self.failed else []
+        if self.records or not self.reports:
+            parts.append(f"{self.records:,} records")
         if self.reports:
-            parts.append(f"{counted(self.reports, 'report')} pending")
+            parts.append(f"{self.reports:,} pending" if self.records else f"{counted(self.reports, 'report')} pending")
         return ", ".join(parts)
 
 
@@ -57,8 +57,8 @@ class Bars:
     """
     A follower with bars on stderr. As a context manager it shows them from its start to its end.
 
-    Streams that are being read come first, then those that have not begun, then those that are over. What does not
-    fit in the height of the terminal is one line of counts.
+    Streams are in the order of the plan. Where they do not all fit in the height of the terminal, those that are being
+    read and those with failures have bars, and the others are one line of counts.
     """
 
     verbose: bool = False
@@ -158,8 +158,8 @@ class Bars:
             visible=len(bars) != 1,
         )
         room = max(1, self.console.height - LINES_LEFT)
-        first = sorted(bars, key=lambda bar: (bar.over, not bar.begun))
-        kept = first if len(first) <= room else first[: room - 1]
+        active = [bar for bar in bars if bar.failed or (bar.begun and not bar.finished)]
+        kept = bars if len(bars) <= room else active[: room - 1]
         for bar in bars:
             self._progress.update(bar.task, visible=bar in kept)
         folded = [bar for bar in bars if bar not in kept]
@@ -189,9 +189,9 @@ class Bars:
 def _folded(bars: list[StreamBar]) -> str:
     """One line for the streams without a bar."""
     counts = {
-        "over": sum(bar.over for bar in bars),
-        "being read": sum(bar.begun and not bar.over for bar in bars),
-        "not begun": sum(not bar.begun and not bar.over for bar in bars),
+        "finished": sum(bar.finished for bar in bars),
+        "being read": sum(bar.begun and not bar.finished for bar in bars),
+        "not begun": sum(not bar.begun and not bar.finished for bar in bars),
     }
     numbers = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     return f"and {counted(len(bars), 'more stream')}: {numbers}" if bars else ""
@@ -211,7 +211,7 @@ class _Bar(ProgressColumn):
         return ProgressBar(
             total=task.total or None,
             completed=task.completed,
-            width=12,
+            width=10,
             complete_style=style,
             finished_style="yellow" if task.fields["failed"] else "green",
             pulse=False,
