@@ -119,6 +119,7 @@ def test_a_long_wait_parks_the_source(header: str, value: str, tmp_path: Path) -
     assert len(shop.requests) == 5
     (words,) = [note for note in shop.notes if "daily quota used up" in note]
     assert "2026-06-17 22:00:00 UTC" in words
+    assert "requests_per_second" not in words, "a quota that is used up is no matter of the pace"
     assert {planned.reason for planned in shop.plan().partitions} == {"missing"}
 
     shop.answer = good

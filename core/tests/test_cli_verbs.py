@@ -1005,11 +1005,12 @@ def test_columns_are_as_wide_as_their_longest_word(rows: list[list[str]], room: 
     assert column_widths(rows, room) == widths
 
 
-def test_streams_without_days_share_a_line_of_status_while_nothing_is_wrong(here: Here) -> None:
+def test_streams_without_days_share_a_line_of_status(here: Here) -> None:
     """
-    Also of several sources: one table, with what is wrong first, and the runs that ended badly below.
+    Where nothing is wrong with them, or all failed. Of several sources: one table, with what is wrong first, and the
+    runs that ended badly below.
     """
-    result = a_status({"ok": [], "bad": ["sales"]})
+    result = a_status({"ok": [], "bad": ["sales"], "down": ["items", "shops", "prices"]})
 
     _print_sources(result, NOW, verbose=False)
     printed = [" ".join(line.split()) for line in here.capsys.readouterr().out.splitlines()]
@@ -1019,13 +1020,17 @@ def test_streams_without_days_share_a_line_of_status_while_nothing_is_wrong(here
     assert printed == [
         "stream accounts rows last read partitions",
         "bad.sales 1 7 just now 1 failed, 2026-11-01",
+        "down: 3 snapshots 1 21 just now 3 failed",
         "ok.sales 1 7 just now 1 final, 2026-11-01",
         "ok: 3 snapshots 1 21 just now 3 final",
         "bad: 3 snapshots 1 21 just now 3 final",
+        "down.sales 1 7 just now 1 final, 2026-11-01",
         "bad.sales: last error: refused",
+        "down: last error of items, shops, prices: refused",
         "",
         "bad: the run of just now ended with 1, no good run yet",
-        "10 requests this month (ok 5, bad 5)",
+        "down: the run of just now ended with 1, no good run yet",
+        "15 requests this month (ok 5, bad 5, down 5)",
     ]
     assert verbose.count("ok.items") == 1
     assert "last runs of bad" in verbose

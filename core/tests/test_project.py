@@ -46,6 +46,7 @@ from penstock import (
 )
 from penstock._config.pipeline import Occasion
 from penstock._util.clock import Clock
+from penstock._util.text import without_place
 from penstock.connector import ConnectorPlugin
 from penstock.project.notify import OCCASIONS
 from penstock.project.run_result import RunResult
@@ -1116,6 +1117,8 @@ def test_the_end_of_a_run_is_sent(
         assert message["text"].startswith(f"penstock daily: {result.summary}")
         assert (message["run_id"], message["exit_code"]) == (result.run_id, result.exit_code)
         assert len(message["errors"]) == len(result.errors)
+        reasons = {without_place(error["message"]) for error in result.errors}
+        assert len(message["text"].splitlines()) == 1 + len(reasons), "a line for each reason, not for each stream"
 
 
 @pytest.mark.parametrize("status", [*RunReport.STATUS.values(), "parked", "closed", "not started"])
@@ -1143,7 +1146,7 @@ def test_a_parked_source_is_a_problem_until_it_runs_again(server: Server, shop: 
     assert later.run("daily", **DAYS).exit_code == 0
 
     assert [(one.source, one.stream, one.account) for one in parked] == [("shop", "", {})]
-    assert "18:00:00 UTC, longer than throttle_wait_s" in parked[0].reason
+    assert parked[0].reason.startswith("no request before 2026-03-10 18:00:00 UTC, a wait longer than throttle")
     assert project.status("daily").targets[0].problems == ()
 
 

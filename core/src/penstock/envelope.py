@@ -237,7 +237,7 @@ def graphql_judge(response: Response, answer: Answer | None) -> Verdict | None:
     more = f", and {len(found) - 1} more" if isinstance(found, list) and len(found) > 1 else ""
     seen = f"the answer states errors{f' ({code})' if code else ''}: {words}{more}"
     if code in _THROTTLED:
-        return Retry(ThrottledError(f"{seen}; lower requests_per_second, or request less at once"), throttle=True)
+        return Retry(ThrottledError(seen, "Lower requests_per_second, or request less at once."), throttle=True)
     if code in _UNAUTHENTICATED:
         return Retry(AuthenticationError(f"{seen}; check the credentials of this source"), renew=True)
     return Retry(ServerError(seen)) if code in _FAILED else Refuse(RefusedError(seen))

@@ -127,7 +127,14 @@ class ServerError(ProviderError):
 
 
 class ThrottledError(ProviderError):
-    """The provider throttles: too many requests."""
+    """
+    The provider throttles: too many requests. ``advice``: what avoids it. Where the provider states a wait of hours, no
+    pace avoids it, and ``seen`` is shown alone.
+    """
+
+    def __init__(self, seen: str, advice: str = "") -> None:
+        self.seen = seen
+        super().__init__(f"{seen.rstrip('.')}. {advice}" if advice else seen)
 
 
 class RefusedError(ProviderError):

@@ -104,7 +104,7 @@ class Throttle:
 
     def verdict(self, seen: str) -> Verdict:
         """The verdict; ``seen`` is the start of the message."""
-        return Retry(ThrottledError(f"{seen}. {self.advice}"), wait_s=self.wait_s, throttle=True)
+        return Retry(ThrottledError(seen, self.advice), wait_s=self.wait_s, throttle=True)
 
 
 @frozen

@@ -19,7 +19,7 @@ from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import harmless
 from penstock._cli.types import DAY, DURATION
 from penstock._util.clock import Clock
-from penstock._util.text import counted, without_place
+from penstock._util.text import counted, listed, without_place
 from penstock.errors import UsageError
 from penstock.redact import mask
 
@@ -29,11 +29,10 @@ if TYPE_CHECKING:
 # Counts of an account, what is wrong first.
 COUNTS = ("failed", "missing", "rejected", "unread_values", "truncated", "open", "final")
 
-FINE = 2
+WRONG, FINE = 0, 2  # the first and the last rank
 _STYLES = ("red", "yellow", "")
-FOLDED_STREAMS = 3  # so many streams without days, of which nothing is wrong, are one line of status
+FOLDED_STREAMS = 3  # so many streams without days, of one rank, are one line of status
 
-NAMES_LISTED = 5  # of streams or accounts with one problem
 NAMED = 10  # personal columns in a question
 REASON_SHOWN = 80  # characters of a run's reason in a list
 SHOWN_RAW = 1000  # characters of a rejected record
@@ -121,9 +120,10 @@ def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose:
     """A table of the streams of all sources, what is wrong first; then the last runs."""
     groups: dict[tuple[str, ...], list[AccountStatus]] = {}
     for source in sources:
-        folded = set() if verbose else _folded(source)
+        folded = {} if verbose else _folded(source)
         for one in source.streams:
-            key = () if one.stream in folded else (one.stream, *(one.account.values() if verbose else ()))
+            rank = folded.get(one.stream)
+            key = (str(rank),) if rank is not None else (one.stream, *(one.account.values() if verbose else ()))
             groups.setdefault((source.source, *key), []).append(one)
     rows = sorted(groups.items(), key=lambda item: _rank(item[1]))
     print_table(
@@ -138,7 +138,7 @@ def _print_sources(sources: "Sequence[SourceStatus]", now: datetime, *, verbose:
                 errors.setdefault(without_place(one.error), {})[one.stream] = None
         for text, streams in errors.items():
             place = (
-                f".{next(iter(streams))}: last error" if len(streams) == 1 else f": last error of {_listed([*streams])}"
+                f".{next(iter(streams))}: last error" if len(streams) == 1 else f": last error of {listed([*streams])}"
             )
             print_text(f"{source.source}{place}: {text}")
         for stream, count in source.changed.items():
@@ -180,21 +180,23 @@ def _requests(source: "SourceStatus") -> str:
     return f"{source.requests_this_month}{'' if allowed is None else f' of {allowed:,}'}"
 
 
-def _folded(source: "SourceStatus") -> set[str]:
-    """The streams without days of which nothing is wrong, if they are many: one line is enough for all of them."""
+def _folded(source: "SourceStatus") -> dict[str, int]:
+    """
+    The streams without days that share a line, with their rank: those of which nothing is wrong, and those that failed
+    (the last errors name them), where these are many.
+    """
     streams: dict[str, list[AccountStatus]] = {}
     for one in source.streams:
         streams.setdefault(one.stream, []).append(one)
-    found = {
-        name for name, group in streams.items() if _rank(group) == FINE and not any(one.first_day for one in group)
-    }
-    return found if len(found) >= FOLDED_STREAMS else set()
+    ranks = {name: _rank(group) for name, group in streams.items() if not any(one.first_day for one in group)}
+    many = {rank for rank in (WRONG, FINE) if list(ranks.values()).count(rank) >= FOLDED_STREAMS}
+    return {name: rank for name, rank in ranks.items() if rank in many}
 
 
 def _rank(group: "Sequence[AccountStatus]") -> int:
     """What is wrong with accounts of a stream, the worst first."""
     if any(one.failed or one.missing or one.overdue for one in group):
-        return 0
+        return WRONG
     return 1 if any(one.rejected or one.unread_values or one.truncated for one in group) else FINE
 
 
@@ -238,19 +240,14 @@ def _problem_text(several: "Sequence[Problem]", now: datetime) -> str:
     first = several[0]
     accounts = list(dict.fromkeys(", ".join(one.account.values()) for one in several if one.account))
     streams = list(dict.fromkeys(one.stream for one in several if one.stream))
-    where = f" in {_listed(streams)}" if len(streams) > 1 else ""
-    where += f" of {_listed(accounts)}" if accounts else ""
+    where = f" in {listed(streams)}" if len(streams) > 1 else ""
+    where += f" of {listed(accounts)}" if accounts else ""
     days = [day for one in several for day in (one.first_day, one.last_day) if day is not None]
     read = max((one.last_read for one in several if one.last_read), default=None)
     since = f"last read {ago(read, now)}" if read else "never read"
     count = f"{sum(one.count for one in several)} " if first.stream else ""
     place = f"{first.source}.{first.stream}" if len(streams) == 1 else first.source
     return f"{place}: {count}{first.kind}{where}{_span(days)}, {since}: {first.reason}"
-
-
-def _listed(names: "Sequence[str]") -> str:
-    more = f" and {len(names) - NAMES_LISTED} more" if len(names) > NAMES_LISTED else ""
-    return ", ".join(names[:NAMES_LISTED]) + more
 
 
 def _span(days: "Sequence[date]") -> str:

@@ -133,7 +133,7 @@ def by_status(
     words = response.reason(reason)
     detail = f": {words}" if words else ""
     if status == 429:
-        return Retry(ThrottledError(f"{seen}{detail}; too many requests: lower requests_per_second"), throttle=True)
+        return Retry(ThrottledError(f"{seen}{detail}", "Lower requests_per_second."), throttle=True)
     if status in RETRIED_STATUSES:
         return Retry(ServerError(f"{seen}{detail}; it may be better later"))
     if status in (401, 403) and not request.credentials:

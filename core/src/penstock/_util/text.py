@@ -3,6 +3,7 @@ Helpers for the text of messages.
 """
 
 import re
+from collections.abc import Sequence
 from datetime import date, datetime, time
 from decimal import Decimal
 from typing import Any
@@ -18,6 +19,12 @@ def without_place(message: str) -> str:
 def counted(number: int, what: str) -> str:
     """``1 record``, ``2 records``."""
     return f"{number} {what}{'' if number == 1 else 's'}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """The first five names, and the number of the others."""
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
 
 
 def shown(value: Any) -> str:

@@ -8,13 +8,13 @@ import json
 import shlex
 import string
 import subprocess
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from penstock._config.pipeline import Notification
 from penstock._fetch.transport import Transport
 from penstock._util.clock import Clock
-from penstock._util.text import counted, without_place
+from penstock._util.text import counted, listed, without_place
 from penstock.errors import PenstockError
 from penstock.model import Request, origin_of
 from penstock.project.run_result import RunResult
@@ -54,7 +54,7 @@ def notify(receivers: Iterable[Notification], pipeline: str, result: RunResult, 
         try:
             _send(one, body(one, message))
         except (PenstockError, OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
-            notice(f"pipeline.{pipeline}.notify: {_name(one)} was not reached: {error}")
+            notice(f"pipeline.{pipeline}.notify: {_name(one)} did not take the result: {error}")
 
 
 def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
@@ -62,13 +62,15 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
     The message, masked. ``text`` has all of it in words, for chat services.
     """
     streams = [one for source in result.report["sources"].values() for one in source["streams"].values()]
-    reasons = dict.fromkeys(
-        f"{'.'.join(filter(None, (error['source'], error['stream'])))}: {without_place(error['message'])}"
-        for error in result.errors
-    )
+    reasons: dict[
+        tuple[str | None, str], dict[str | None, None]
+    ] = {}  # a failure of one account may concern all its streams
+    for error in result.errors:
+        reasons.setdefault((error["source"], without_place(error["message"])), {})[error["stream"]] = None
+    failures = [f"{_place(source, [*streams])}{message}" for (source, message), streams in reasons.items()]
     restated = sum(len(one.get("restated", ())) for one in streams)
-    lines = [f"penstock {pipeline}: {result.summary}", *list(reasons)[:ERRORS_SENT]]
-    lines += [f"and {len(reasons) - ERRORS_SENT} more reasons"] if len(reasons) > ERRORS_SENT else []
+    lines = [f"penstock {pipeline}: {result.summary}", *failures[:ERRORS_SENT]]
+    lines += [f"and {len(failures) - ERRORS_SENT} more reasons"] if len(failures) > ERRORS_SENT else []
     parked: Mapping[str, str] = result.report.get("parked", {})
     lines += [f"{source} is parked: {why}" for source, why in parked.items()]
     lines += [f"{counted(restated, 'delivered day')} restated: penstock changes {pipeline}"] if restated else []
@@ -87,6 +89,13 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
         }
     )
     return masked
+
+
+def _place(source: str | None, streams: Sequence[str | None]) -> str:
+    """``shop.sales: ``, ``shop (sales, items): ``, ``shop: `` for an error of no stream, or nothing."""
+    names = [name for name in streams if name is not None]
+    place = f"{source} ({listed(names)})" if len(names) > 1 else ".".join(filter(None, (source, *names)))
+    return f"{place}: " if place else ""
 
 
 def body(receiver: Notification, message: Mapping[str, Any]) -> bytes:
