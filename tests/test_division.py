@@ -351,24 +351,24 @@ def test_parts_exclude_everybody_else(sink: Any) -> None:
     Parts of one division open the target together; another division, the same part again and a whole run are refused
     until the last of them has ended.
     """
-    first = sink.open_part(SOURCE, "r1", part=part("1"))
-    second = sink.open_part(SOURCE, "r2", part=part("2"))
+    first = sink.open(SOURCE, "r1", part=part("1"))
+    second = sink.open(SOURCE, "r2", part=part("2"))
     for refused in (
         lambda: sink.open(SOURCE, "r3"),
-        lambda: sink.open_part(SOURCE, "r3", part=part("2")),
-        lambda: sink.open_part(SOURCE, "r3", part=part("1", "3 shards")),
+        lambda: sink.open(SOURCE, "r3", part=part("2")),
+        lambda: sink.open(SOURCE, "r3", part=part("1", "3 shards")),
     ):
         with pytest.raises(LockHeldError):
             refused()
     first.close()
     with pytest.raises(LockHeldError):
         sink.open(SOURCE, "r4")
-    third = sink.open_part(SOURCE, "r5", part=part("1"))
+    third = sink.open(SOURCE, "r5", part=part("1"))
     third.close()
     second.close()
 
     sink.open(SOURCE, "r6").close()
-    sink.open_part(SOURCE, "r7", part=part("1", "3 shards")).close()
+    sink.open(SOURCE, "r7", part=part("1", "3 shards")).close()
 
 
 def test_a_run_excludes_parts(sink: Any) -> None:
@@ -377,5 +377,5 @@ def test_a_run_excludes_parts(sink: Any) -> None:
     """
     whole = sink.open(SOURCE, "r1")
     with pytest.raises(LockHeldError):
-        sink.open_part(SOURCE, "r2", part=part("1"))
+        sink.open(SOURCE, "r2", part=part("1"))
     whole.close()

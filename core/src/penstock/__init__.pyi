@@ -158,6 +158,7 @@ from penstock.sinks import (
     Adopting as Adopting,
     Adoption as Adoption,
     Advising as Advising,
+    BaseTarget as BaseTarget,
     Checks as Checks,
     Discrepancy as Discrepancy,
     Divisible as Divisible,
@@ -182,7 +183,6 @@ from penstock.sinks import (
     State as State,
     Target as Target,
     Verifiable as Verifiable,
-    WholeStream as WholeStream,
     Writer as Writer,
 )
 

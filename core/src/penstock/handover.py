@@ -11,7 +11,7 @@ from attrs import define, field, frozen
 
 from penstock.errors import StoppedError
 from penstock.model import Batch, Partition
-from penstock.sinks import Layout, Ledger, LedgerEntry
+from penstock.sinks import BaseTarget, Layout, Ledger, LedgerEntry
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -29,7 +29,7 @@ class _End(Generic[R]):
 
 
 @define(eq=False, kw_only=True)
-class HandoverSink(Generic[T]):
+class HandoverSink(BaseTarget, Generic[T]):
     """
     A sink that hands committed partitions over to a caller that pulls them, in the order of the commits. The run waits
     while two partitions are not taken yet.
@@ -75,15 +75,6 @@ class HandoverSink(Generic[T]):
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "_Writer[T]":
         return _Writer(self)
-
-    def is_intact(self, entry: LedgerEntry) -> bool:
-        return True
-
-    def finish(self, stream: str) -> None:
-        """No effect: every commit is complete."""
-
-    def close(self) -> None:
-        """No effect."""
 
     # --- in the run's thread ----------------------------------------------------------------------------------------
 

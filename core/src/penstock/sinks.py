@@ -16,7 +16,7 @@ A sink writes. It does not fetch, retry, or decide what is read. The order of ca
 from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from datetime import date, datetime
 from decimal import Decimal
-from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, ClassVar, Literal, NamedTuple, Protocol, runtime_checkable
 
 from attrs import field, frozen
 
@@ -383,10 +383,9 @@ class Committing(Writer, Protocol):
 
 class Target(Protocol):
     """
-    A sink opened for one source, by one run at a time. Optional besides: :class:`Grouping`, :class:`WholeStream`,
-    :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`, :class:`ListsFinal`; and
-    ``deletes_rows = False`` for one in which the rows that a new reading lacks stay, so that none can be deleted on
-    request.
+    A sink opened for one source, by one run at a time. :class:`BaseTarget` has the usual answers. Optional besides:
+    :class:`Grouping`, :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`,
+    :class:`ListsFinal`; and the attributes ``whole_stream`` and ``deletes_rows`` of :class:`BaseTarget`.
     """
 
     @property
@@ -406,14 +405,28 @@ class Target(Protocol):
         """Release the lock. Called once, also after errors."""
 
 
-@runtime_checkable
-class WholeStream(Protocol):
+class BaseTarget:
     """
-    A target that delivers a stream as a whole, such as a single file. With ``whole_stream``, ``finish`` is called only
-    when all partitions of the stream were read. Without this attribute it is always called.
+    The usual answers of a target, for a class that derives from it: no ledger, nothing to complete, nothing to close.
+
+    ``whole_stream``: it delivers a stream as a whole, such as a single file: ``finish`` is called only when all
+    partitions of the stream were read. ``deletes_rows``: false for one in which the rows that a new reading lacks stay,
+    so that none can be deleted on request.
     """
 
-    whole_stream: bool
+    ledger: Ledger | None = None
+    whole_stream: ClassVar[bool] = False
+    deletes_rows: ClassVar[bool] = True
+
+    def is_intact(self, entry: LedgerEntry) -> bool:
+        """Data that was delivered cannot be looked for: it is believed to be there."""
+        return True
+
+    def finish(self, stream: str) -> None:
+        """No effect: every commit is complete."""
+
+    def close(self) -> None:
+        """No effect."""
 
 
 @runtime_checkable
@@ -594,10 +607,11 @@ class Divisible(Protocol):
     def one_machine(self) -> bool:
         """Whether all these processes must run on one machine."""
 
-    def open_part(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part) -> Target:
+    def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> Target:
         """
-        As ``open`` does, by one part. The part that opens the target first settles what a crash interrupted; a part
-        that comes later leaves the commits of the others alone. A commit is refused once the lock of its part is lost.
+        As :meth:`Sink.open`, alone or as one part. The part that opens the target first settles what a crash
+        interrupted; a part that comes later leaves the commits of the others alone. A commit is refused once the lock
+        of its part is lost.
         """
 
 

@@ -55,7 +55,7 @@ class Job:
                 "this sink cannot be written by several processes at once. Choose one that can, such as jsonl:DIR, "
                 "csv:DIR or Postgres, or do not divide the run."
             )
-        return self.sink.open_part(self.source.name, run_id, streams, part=self.part)
+        return self.sink.open(self.source.name, run_id, streams, part=self.part)
 
     def has(self, stream: Stream, account: str | None) -> bool:
         """Whether the stream's account (None: a stream without accounts) is in this job's share, see Share.has."""

@@ -27,7 +27,7 @@ from penstock.errors import (
 from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
-from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, WholeStream, commit_all
+from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, commit_all
 
 ERRORS_KEPT = 50  # of a source's run, in the ledger
 
@@ -112,7 +112,7 @@ class Delivery:
         """After the last read: let the target complete its streams."""
         self.flush()
         self._measures.report_lost()
-        whole = isinstance(self.target, WholeStream) and self.target.whole_stream
+        whole = getattr(self.target, "whole_stream", False)
         for name in sorted(self._delivered):
             counts = self.context.report.stream(self.source.name, name)
             if whole and counts.delivered < counts.planned:

@@ -11,7 +11,7 @@ from attrs import define, evolve, field
 
 from penstock.ledger import SqliteLedger
 from penstock.model import Batch, Partition
-from penstock.sinks import Layout, LedgerEntry
+from penstock.sinks import BaseTarget, Layout, LedgerEntry
 
 _ENCODER = msgspec.json.Encoder(decimal_format="number")
 _DECODER = msgspec.json.Decoder(float_hook=str)
@@ -48,7 +48,7 @@ class MemorySink:
 
 
 @define(eq=False)
-class MemoryTarget:
+class MemoryTarget(BaseTarget):
     """A :class:`MemorySink` opened for one source."""
 
     sink: MemorySink
@@ -59,8 +59,6 @@ class MemoryTarget:
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         return entry.partition in self.sink.rows.get(entry.partition.stream, {})
-
-    def finish(self, stream: str) -> None: ...
 
     def close(self) -> None:
         if self.ledger is not None:

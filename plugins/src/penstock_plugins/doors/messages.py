@@ -15,7 +15,7 @@ from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, Any, Protocol
 
 from attrs import define, field, frozen
-from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
+from penstock import BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
 from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
 from penstock_plugins.doors.schema import groups
@@ -104,7 +104,7 @@ class MessageSink:
 
 
 @define(eq=False, repr=False)
-class MessageTarget:
+class MessageTarget(BaseTarget):
     sink: MessageSink
     ledger: StateLedger = field(init=False)
     _delivered: dict[str, int] = field(factory=dict, init=False)
@@ -128,9 +128,6 @@ class MessageTarget:
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "MessageWriter":
         return MessageWriter(self, [layout for layout in layouts if layout.stream in self.chosen])
-
-    def is_intact(self, entry: LedgerEntry) -> bool:
-        return True
 
     def put(self, content: bytes) -> None:
         if self._broken:
@@ -157,9 +154,6 @@ class MessageTarget:
             self.put(state)
             self._written |= states
             self._uncovered = 0
-
-    def finish(self, stream: str) -> None:
-        """No effect: what is complete is known when all streams are read."""
 
     def close(self) -> None:
         """

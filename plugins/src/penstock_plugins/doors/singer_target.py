@@ -26,6 +26,7 @@ from typing import Any, BinaryIO, ClassVar
 
 from attrs import define, field, frozen
 from penstock import (
+    BaseTarget,
     Batch,
     Layout,
     LedgerEntry,
@@ -126,7 +127,7 @@ def resolved(value: Any, environ: Mapping[str, str], *, is_secret: bool = False)
 
 
 @define(eq=False, repr=False)
-class SingerTarget:
+class SingerTarget(BaseTarget):
     deletes_rows: ClassVar[bool] = False
 
     settings: SingerTargetSettings
@@ -144,12 +145,6 @@ class SingerTarget:
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "SingerWriter":
         return SingerWriter(self, Held(layouts, self.texts))
-
-    def is_intact(self, entry: LedgerEntry) -> bool:
-        return True
-
-    def finish(self, stream: str) -> None:
-        """No effect: every commit is complete."""
 
     def close(self) -> None:
         self.ledger.close()

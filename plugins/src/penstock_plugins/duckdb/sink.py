@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import pyarrow as pa
 from attrs import define, field, frozen
 from penstock import (
+    BaseTarget,
     Batch,
     Column,
     Discrepancy,
@@ -88,8 +89,10 @@ class DuckSink:
         return None
 
 
-class DuckTarget:
+class DuckTarget(BaseTarget):
     """A file opened for one source."""
+
+    ledger: DuckLedger
 
     def __init__(self, sink: DuckSink, database: Database, ledger: DuckLedger, source: str) -> None:
         self.ledger = ledger
@@ -292,9 +295,6 @@ class DuckTarget:
             nulls = ", ".join(f"{quoted(name)} = null" for name in gone)
             self.database.run(f"update {table} set {nulls} where {some}")
         return len(lost)
-
-    def finish(self, stream: str) -> None:
-        """Changes are merged by each commit."""
 
     def close(self) -> None:
         self.database.close()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import BinaryIO, ClassVar, cast
 
 from attrs import frozen
-from penstock import Batch, Layout, LedgerEntry, Partition, TargetError
+from penstock import BaseTarget, Batch, Layout, LedgerEntry, Partition, TargetError
 
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.disk import file_errors, locked, make_directories, sync_directory
@@ -55,11 +55,10 @@ def _too_many(path: Path, codec: Codec, streams: Sequence[str]) -> TargetError:
     )
 
 
-class SingleFileTarget:
+class SingleFileTarget(BaseTarget):
     """The draft of the file, as ``.NAME.part`` beside its final place, locked."""
 
-    ledger = None
-    whole_stream = True
+    whole_stream: ClassVar[bool] = True
 
     def __init__(self, sink: SingleFileSink, run_id: str) -> None:
         self.codec = sink.codec
@@ -112,9 +111,6 @@ class SingleFileTarget:
     def keep(self, partition: Partition, part: Path | None) -> None:
         """``part``: None when the partition has no rows."""
         self._committed[partition] = part
-
-    def is_intact(self, entry: LedgerEntry) -> bool:
-        return False
 
     def finish(self, stream: str) -> None:
         """Put the file in place, if any partition was committed; without rows it holds the header only."""

@@ -106,13 +106,7 @@ class FileSink:
     kept: Kept = field(factory=Kept)
     one_machine: ClassVar[bool] = True  # SQLite's log cannot be shared over a network
 
-    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "FileTarget":
-        return self._open(source, run_id, streams, None)
-
-    def open_part(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part) -> "FileTarget":
-        return self._open(source, run_id, streams, part)
-
-    def _open(self, source: str, run_id: str, streams: Sequence[str], part: Part | None) -> "FileTarget":
+    def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> "FileTarget":
         state = self.directory / STATE
         if self.directory.exists() and not self.directory.is_dir():
             raise TargetError(

@@ -15,7 +15,7 @@ from typing import IO, Any, BinaryIO, ClassVar, cast
 
 import msgspec
 from attrs import field, frozen
-from penstock import Batch, Layout, LedgerEntry, OutputClosedError, Partition
+from penstock import BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition
 
 from penstock_plugins.files.disk import explained, file_errors
 from penstock_plugins.files.jsonl import encode_lines
@@ -56,24 +56,13 @@ class StdoutSink:
         return None
 
 
-class StdoutTarget:
-    ledger = None
-
+class StdoutTarget(BaseTarget):
     def __init__(self, output: BinaryIO, name_streams: bool) -> None:
         self._output = output
         self._name_streams = name_streams
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "StdoutWriter":
         return StdoutWriter(self, self._name_streams)
-
-    def is_intact(self, entry: LedgerEntry) -> bool:
-        return False
-
-    def finish(self, stream: str) -> None:
-        """No effect: every commit is complete."""
-
-    def close(self) -> None:
-        """No effect: standard output belongs to the process."""
 
     def put(self, content: IO[bytes]) -> None:
         """Raises OutputClosedError if the reader has closed standard output."""

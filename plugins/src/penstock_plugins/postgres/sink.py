@@ -26,6 +26,7 @@ from typing import ClassVar
 from attrs import field, frozen
 from penstock import (
     Adoption,
+    BaseTarget,
     Discrepancy,
     Erased,
     Erasure,
@@ -85,13 +86,9 @@ class PostgresSink:
     lock_wait_ms: int = LOCK_WAIT_MS
     one_machine: ClassVar[bool] = False
 
-    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "PostgresTarget":
-        return self._open(source, run_id, streams, None)
-
-    def open_part(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part) -> "PostgresTarget":
-        return self._open(source, run_id, streams, part)
-
-    def _open(self, source: str, run_id: str, streams: Sequence[str], part: Part | None) -> "PostgresTarget":
+    def open(
+        self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None
+    ) -> "PostgresTarget":
         self._check_names(source, streams)
         database, ledger, first = self._connected(source, run_id, part)
         try:
@@ -201,8 +198,10 @@ def _filled(template: str, words: Mapping[str, str]) -> str:
     return template
 
 
-class PostgresTarget:
+class PostgresTarget(BaseTarget):
     """A database opened for one source. Without a lock (from ``open_readonly``) it is read-only."""
+
+    ledger: PostgresLedger
 
     def __init__(self, sink: PostgresSink, database: Database, ledger: PostgresLedger, source: str) -> None:
         self.ledger = ledger
@@ -364,9 +363,6 @@ class PostgresTarget:
     def interrupt(self, reason: PenstockError) -> None:
         """Cancel a waiting statement, to end the run. Called from another thread, until the run has ended."""
         self.database.interrupt(reason)
-
-    def finish(self, stream: str) -> None:
-        """No effect: every commit is complete."""
 
     def close(self) -> None:
         self.ledger.close()
