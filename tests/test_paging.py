@@ -39,6 +39,14 @@ class Order:
     at: datetime | None = column(zone="naive")
 
 
+@record()
+class Timed:
+    """An order whose time has a zone."""
+
+    id: int
+    at: datetime
+
+
 ITEMS = Envelope(items="data", total="total")
 
 
@@ -400,3 +408,46 @@ def test_rows_of_a_cut_answer_are_not_delivered_twice(
 
     assert shop.run().exit_code == 0
     assert sorted(row["id"] for row in shop.rows("orders")) == list(range(len(times)))
+
+
+@pytest.mark.parametrize("included", [True, False], ids=["the end is included", "the end is excluded"])
+def test_the_end_of_a_period_arrives_once(included: bool, tmp_path: Path) -> None:
+    """
+    Also where a provider includes the end of a requested period and its answers are cut: a row of that moment is no
+    sign that parts of a day cannot be requested.
+    """
+    times = at(*(number / 2 for number in range(97)))
+    shop = divided(tmp_path, times, record=Timed, inexact_bounds=True)
+
+    def answer(request: SandboxRequest) -> Any:
+        first, last = request.params["from"], request.params["to"]
+        found = [
+            (number, text)
+            for number, time in enumerate(times)
+            if first <= (text := f"{time}+00:00") < last or (included and text == last)
+        ]
+        return {"data": [{"id": number, "at": text} for number, text in found[:CEILING]]}
+
+    shop.answer = answer
+
+    assert shop.run(until="2026-06-15").exit_code == 0
+    assert sorted(row["id"] for row in shop.rows("orders")) == list(range(96))
+
+
+def test_an_answer_of_the_next_day_is_no_empty_day(tmp_path: Path) -> None:
+    """
+    A provider that returns whole days may add the day after the last one, whose rows are dropped. An answer that has
+    only these is of another day.
+    """
+    shop = divided(tmp_path, [], record=Timed, inexact_bounds=True)
+    shop.answer = lambda request: {
+        "data": [{"id": 1, "at": "2026-06-14T01:00:00Z"}, {"id": 2, "at": "2026-06-15T02:00:00Z"}]
+    }
+    whole = shop.run(until="2026-06-14")
+    rows = shop.rows("orders")
+    shop.answer = lambda request: {"data": [{"id": 2, "at": "2026-06-15T02:00:00Z"}]}
+    other = shop.run(until="2026-06-14", timezone="Etc/GMT")
+
+    assert (whole.exit_code, [row["id"] for row in rows]) == (0, [1])
+    assert (other.exit_code, shop.rows("orders")) == (1, rows)
+    assert "none of them is of the requested days" in str(other.errors)

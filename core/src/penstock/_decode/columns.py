@@ -235,7 +235,10 @@ class ColumnRules:
     # --- days -------------------------------------------------------------------------------------------------------
 
     def _drop_beyond(self, page: RawPage, span: tuple[datetime, datetime], days: Collection[date] | None) -> None:
-        """Drop the rows that another slice returns too. Rows even earlier or later stay, to be rejected."""
+        """
+        Drop the rows that another slice returns too: those of a requested day, and those of the day after, as of a
+        provider that returns whole days. Rows even earlier or later stay, to be rejected.
+        """
         if self.day_of is None:
             return
         moments = values_of(page.rows, self.day_of)
@@ -243,13 +246,15 @@ class ColumnRules:
         known = [moment for moment in moments if moment is not None]
         if not known or (since <= min(known) and max(known) < before):
             return
-        end, requested = before + timedelta(seconds=1), days or ()
+        end, requested = before + timedelta(days=1), days or ()
         beyond = {
             index
             for index, (moment, day) in enumerate(zip(moments, days_of(moments, self.zone), strict=True))
             if moment is not None and not since <= moment < before and (day in requested or before <= moment < end)
         }
+        included = before + timedelta(seconds=1)  # where the end belongs to the requested period
         page.beyond = len(beyond)
+        page.overrun = sum(1 for index in beyond if not before <= moments[index] < included)
         page.drop(beyond)
 
     def _cut_days(self, page: RawPage, days: Collection[date] | None) -> None:

@@ -41,7 +41,8 @@ class Decoded:
 
     ``repeated``: rows equal to an earlier row of the page. ``repeated_across``: rows equal to a row of an earlier page
     of the listing (if the provider states a total, the pages shifted meanwhile), and rows whose time is outside of the
-    listing's span (:class:`SeenKeys`). Both are dropped. ``fresh``: elements whose key was not on an earlier page.
+    listing's span (:class:`SeenKeys`). Both are dropped. ``overrun``: of the latter, those that are not within a second
+    behind its end. ``fresh``: elements whose key was not on an earlier page.
 
     ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.
@@ -57,6 +58,7 @@ class Decoded:
     fresh: int
     repeated: int = 0
     repeated_across: int = 0
+    overrun: int = 0
     superseded: int = 0
     unread_values: int = 0
     unread_example: tuple[str, str] | None = None
@@ -378,6 +380,7 @@ class Compiled:
             fresh=repeats.fresh,
             repeated=repeats.repeated,
             repeated_across=repeats.repeated_across + page.beyond,
+            overrun=page.overrun,
             superseded=repeats.superseded,
             unread_values=len(page.unread) + sum(one.unread_values for one in derived),
             unread_example=examples[0] if examples else None,

@@ -74,6 +74,7 @@ class RawPage:
     unread: list[tuple[str, str]] = field(factory=list)  # path and reason of values that became null
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
     beyond: int = 0  # rows dropped, since another slice returns them too
+    overrun: int = 0  # those of them that are not within a second behind the end
     names: int = 0  # number of columns of CSV
     totals: list[dict[str, str]] = field(factory=list)  # rows of totals
     whole: Sequence[Raw] = ()

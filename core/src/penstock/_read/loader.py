@@ -55,6 +55,7 @@ class Loader:
     undated: list[Rejected] = field(factory=list, init=False)  # set aside, of no requested day that can be read
     absent: frozenset[str] | None = field(default=None, init=False)  # measures that no record has; None: no record yet
     unknown: set[str] = field(factory=set, init=False)  # members that the record class does not know
+    has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
     _held: list[Decoded] | None = field(default=None, init=False)  # of a slice that may be divided
     _held_promises: list[int] = field(factory=list, init=False)
     _held_records: int = field(default=0, init=False)
@@ -66,6 +67,7 @@ class Loader:
             writer = self.target.begin(self.shape.layouts, partition) if self.target is not None else None
             self.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
         self.absent, self.unknown = None, set()
+        self.has_overrun = False
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
@@ -119,19 +121,21 @@ class Loader:
         elif len(self.partitions) == 1:
             self._first.counts.promised = (self._first.counts.promised or 0) + total
 
-    @property
-    def has_repeated(self) -> bool:
-        """Whether any record was dropped as repeated, or as outside of the slice."""
-        held = any(one.repeated or one.repeated_across for one in self._held or ())
-        return held or any(one.counts.repeated for one in self.partitions.values())
-
     def check_days(self) -> None:
         """
-        Raises BrokenBodyError where one request covers several days and no record has a requested day that can be read:
-        the days are in another member or format, and replacing the partitions by nothing would lose them all.
+        Raises BrokenBodyError where no record is of the requested days: replacing the partitions by nothing would lose
+        them all. Either one request covers several days, and no record has a day that can be read: the days are in
+        another member or format. Or all were dropped as outside of the slice.
         """
         counts = [one.counts for one in self.partitions.values()]
-        if not self.undated or any(count.rows or count.repeated or count.rejected for count in counts):
+        if any(count.rows or count.rejected for count in counts):
+            return
+        if self.has_overrun:
+            raise BrokenBodyError(
+                f"{self.planned}: records came, and none of them is of the requested days. The provider answered for "
+                "other days; nothing was replaced."
+            )
+        if not self.undated or any(count.repeated for count in counts):
             return
         first = self.undated[0]
         raise BrokenBodyError(
@@ -159,6 +163,7 @@ class Loader:
                     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
                     decoded = Decoded(batch=nothing, count=decoded.count, fresh=0, repeated=decoded.count)
                 fresh += decoded.fresh
+                self.has_overrun |= bool(decoded.overrun)
                 self._hold_or_deliver(decoded)
                 del decoded  # else its rows wait for those of the next chunk
         return count, fresh

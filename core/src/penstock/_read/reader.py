@@ -311,7 +311,7 @@ class Reader:
         returns whole days, so that dividing a day has no effect.
         """
         part = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < _DAY
-        return part and self.planned.stream.inexact_bounds and self.loader.has_repeated
+        return part and self.planned.stream.inexact_bounds and self.loader.has_overrun
 
     def _note(self, text: str) -> None:
         self.on_note(f"{self.planned}: {text}")
