@@ -590,6 +590,25 @@ def test_links_are_fetched_bare_and_shown_masked() -> None:
     assert str(first) == "GET https://f.example/b?X-Amz-Signature=***&n=***"
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"location": ["https://f.example/a?signed=1"], "url": "https://f.example/a?signed=2"},
+        {"location": [{"url": "https://f.example/a?signed=1", "downloadUrl": "https://f.example/a?signed=2"}]},
+        {"location": [], "url": "https://f.example/a?signed=1", "link": "https://f.example/a?signed=2"},
+    ],
+    ids=["beside location", "in one object", "without location"],
+)
+def test_a_file_that_is_named_twice_is_fetched_once(named: Mapping[str, Any]) -> None:
+    """
+    Links under several names are to the same file, as several links under one name are to its parts.
+    """
+    state = REPORT.state(answer({"status": "SUCCESS", **named}), 9)
+
+    assert isinstance(state, Ready)
+    assert [one.full_url for one in state.downloads] == ["https://f.example/a?signed=1"]
+
+
 def test_the_poll_asks_for_the_same_client() -> None:
     """
     The poll names the report in its path and the client as the submission did.

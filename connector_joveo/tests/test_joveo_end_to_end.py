@@ -385,7 +385,37 @@ def test_without_a_date_level_each_day_is_a_report(reading: Reading, app: JoveoS
     assert windows == [(day.isoformat(), day.isoformat()) for day in (since, until)]
     for day in (since, until):
         there = reading.rows("stats", report_date=day.isoformat())
-        assert there == normal(app.truth("stats", client, day, levels=["CAMPAIGN"]))
+        rows = app.truth("stats", client, day, levels=["CAMPAIGN"])
+        assert there == normal([{**row, "date": day.isoformat()} for row in rows])
+
+
+@pytest.mark.parametrize("form", ["%Y-%m-%d", "%m/%d/%Y"])
+def test_a_report_of_another_day_is_not_delivered(
+    reading: Reading, server: Server, app: JoveoSandbox, form: str
+) -> None:
+    """
+    Without a date level a day is what was requested. Rows that state another one are no rows of that day.
+    """
+    client, day = client_ids(app)[0], TODAY - timedelta(days=2)
+    stated = [day]
+
+    def dated(request: SandboxRequest) -> SandboxResponse:
+        response = app(request)
+        if not request.path.startswith("/files/"):
+            return response
+        rows = [{**row, "date": f"{stated[-1]:{form}}"} for row in json.loads(response.body)]
+        return evolve(response, body=json.dumps(rows).encode())
+
+    server.app, app.file_format = dated, "json"
+    days = {"since": day, "until": day, "client_ids": [client]}
+    levels = {"aggregation_level": {"primaryLevel": "CAMPAIGN"}, "stats_columns": {"date": f"date {form}"}}
+    good = reading("stats", **days, **levels)
+    before = reading.rows("stats")
+    stated.append(day - timedelta(days=1))
+    report = reading("stats", **days, **levels)
+
+    assert (good.exit_code, report.exit_code) == (0, 1)
+    assert reading.rows("stats") == before != []
 
 
 def test_with_a_date_level_one_report_covers_the_retention(reading: Reading, app: JoveoSandbox) -> None:

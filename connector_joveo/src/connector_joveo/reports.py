@@ -83,7 +83,7 @@ class JoveoReport:
             return Gone(f"Joveo states {status}")
         if status != DONE:
             return Waiting("" if status in UNDER_WAY else f"status {status or 'missing'}")
-        links = [link for name in LINK_MEMBERS for link in _links(body.get(name))]
+        links = _named_links(body)
         if not links:
             # Only NO_RECORDS_FOUND means that there is nothing.
             return Gone("Joveo states SUCCESS without a location to download from")
@@ -100,12 +100,17 @@ def _download(base: str, link: str) -> Request:
     return evolve(request, masked={name for name, _ in request.params})  # such links are probably signed
 
 
+def _named_links(found: dict[str, Any]) -> list[str]:
+    """The links of the first member that has some: a second name is taken to be one of the same files."""
+    return next(filter(None, (_links(found.get(name)) for name in LINK_MEMBERS)), [])
+
+
 def _links(found: Any) -> list[str]:
     """A text, an array of texts, or objects that hold one."""
     if isinstance(found, str):
         return [found] if found.strip() else []
     if isinstance(found, dict):
-        return [link for name in LINK_MEMBERS for link in _links(found.get(name))]
+        return _named_links(found)
     return [link for one in found for link in _links(one)] if isinstance(found, list) else []
 
 

@@ -134,7 +134,11 @@ def _filters(settings: JoveoSettings, slice_: Slice) -> Any:
 
 def _stats(settings: JoveoSettings, slice_: Slice) -> Request:
     body = {"filters": _filters(settings, slice_), "aggregationLevel": settings.aggregation_level}
-    return joveo_request(settings, "stats", client=slice_.account, body=body)
+    request = joveo_request(settings, "stats", client=slice_.account, body=body)
+    if has_date_level(settings):
+        return request
+    # The rows are of the requested day; one that states another is set aside, and with all of them the report.
+    return evolve(request, columns={**request.columns, "date": slice_.since})
 
 
 def _ips(settings: JoveoSettings, slice_: Slice) -> Request:
