@@ -572,3 +572,80 @@ def test_a_listed_account_without_a_name_is_an_error(
     assert error["message"].startswith("visits: 1 of 2 records of sites have no code")
     assert [request.params["code"] for request in shop.requests if request.path == "/visits"] == ["a"]
     assert [row["code"] for row in shop.rows("visits")] == ["a"]
+
+
+@record(kind="report", key="number", account="code", day="day")
+class Sold:
+    """What a site sold on a day."""
+
+    number: int = column(default=...)
+
+
+def sites_of(folder: Path, codes: list[str]) -> Small:
+    """A shop that lists its sites, and what each of them sold by day."""
+    listed: dict[str, Any] = {"envelope": Envelope(items="data")}
+    by_site = {"accounts_from": ("sites", "code"), "params": {"code": "{account}"}, **listed}
+    return Small(
+        folder=folder,
+        streams=[
+            Stream(name="sites", record=Site, path="/sites", **listed),
+            Stream(name="visits", record=Visit, path="/visits", **by_site),
+            Stream(name="sold", record=Sold, path="/sold", open_for=OpenFor(1), **by_site),
+        ],
+        answer=lambda request: {
+            "data": [{"id": number, "code": code} for number, code in enumerate(codes)]
+            if request.path == "/sites"
+            else [{"number": 1}]
+        },
+    )
+
+
+def test_an_account_that_is_not_listed_any_more_is_noted(tmp_path: Path) -> None:
+    """
+    Once, with the number of its days that are open, and that nobody reads again.
+    """
+    codes = ["a", "b"]
+    shop = sites_of(tmp_path, codes)
+    shop.run()
+    codes.remove("b")
+    left = shop.run()
+    later = shop.run()
+
+    assert (left.exit_code, later.exit_code, later.notices) == (0, 0, [])
+    assert left.notices == [
+        "shop.sites does not list b any more: what was delivered of these accounts stays as it was last read, also "
+        "their 1 days that are still open"
+    ]
+
+
+def test_a_list_without_any_account_is_a_failure_where_there_were_some(tmp_path: Path) -> None:
+    """
+    Each run fails for the streams that it divides, until there are accounts again; what was delivered stays.
+    """
+    codes = ["a", "b"]
+    shop = sites_of(tmp_path, codes)
+    shop.run()
+    codes.clear()
+    empty, again = shop.run(), shop.run()
+    codes.append("a")
+    full = shop.run()
+
+    for report in (empty, again):
+        assert report.exit_code == 1
+        assert [error["stream"] for error in report.errors] == ["visits", "sold"]
+        assert "sites lists no account, and listed 2 when it was read before (a, b)" in report.errors[0]["message"]
+    assert full.exit_code == 0
+    assert "does not list b any more" in full.notices[0]
+    assert {row["code"] for row in shop.rows("visits")} == {"a", "b"}
+
+
+def test_a_list_that_never_had_an_account_is_noted(tmp_path: Path) -> None:
+    """
+    Nothing is wrong, and nothing is read.
+    """
+    report = sites_of(tmp_path, []).run()
+
+    assert (report.exit_code, report.notices) == (
+        0,
+        ["shop.sites lists no account, so that nothing is read of visits, sold"],
+    )

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from penstock import Envelope, Request, SandboxRequest, SandboxResponse, Slice, Stream, column, record
+from penstock import Envelope, Parent, Request, SandboxRequest, SandboxResponse, Skip, Slice, Stream, column, record
 from penstock._run.source import FORBIDDEN
 from small import Small
 
@@ -171,3 +171,41 @@ def test_a_body_of_another_shape_is_requested_once(tmp_path: Path) -> None:
     assert (report.exit_code, len(shop.requests)) == (1, DAYS)
     assert "the body has rows, but not an array in 'data'" in report.errors[0]["message"]
     assert date.fromisoformat(report.errors[0]["partition"]["report_date"])
+
+
+@pytest.mark.parametrize(("gone", "exit_code"), [("", 0), ("ab", 0), ("abc", 1)], ids=["none", "some", "all of three"])
+def test_records_that_are_all_gone_replace_nothing(gone: str, exit_code: int, tmp_path: Path) -> None:
+    """
+    A 404 of a detail is a record that is gone; of several requests without any answer it is a failure.
+    """
+    there = set("abc")
+    snapshot: dict[str, Any] = {"record": Click, "kind": "snapshot", "key": "click_id", "summary": ""}
+    shop = Small(
+        folder=tmp_path,
+        streams=[
+            Stream(name="clicks", path="/clicks", **snapshot),
+            Stream(
+                name="details",
+                path="/clicks/{click_id}",
+                parent=Parent(stream="clicks", columns=("click_id",)),
+                statuses={404: Skip("it is gone")},
+                **snapshot,
+            ),
+        ],
+        answer=lambda request: (
+            [{"click_id": one} for one in "abc"]
+            if request.path == "/clicks"
+            else {"click_id": request.path[-1]}
+            if request.path[-1] in there
+            else 404
+        ),
+    )
+    shop.run()
+    there -= set(gone)
+
+    report = shop.run()
+
+    left = "abc" if exit_code else sorted(there)
+    assert report.exit_code == exit_code
+    assert [row["click_id"] for row in shop.rows("details")] == list(left)
+    assert all("none of 3 requests of details found a record" in error["message"] for error in report.errors)

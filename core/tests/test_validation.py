@@ -255,6 +255,30 @@ def test_a_mistake_in_a_stream_breaks_its_plugin(stream: Stream, output: str) ->
     assert str(refused.value).startswith("connector-acme is broken: ")
 
 
+def by_offer(**changed: Any) -> Stream:
+    return Stream(**{**PARTS, "name": "by_offer", "account": "offer", "requests": requests, **changed})
+
+
+@pytest.mark.parametrize(
+    ("other", "lister", "output"),
+    [
+        (clicks(kind="snapshot", day=None), ("clicks", "id"), "'clicks', which is divided by account_id; name a snap"),
+        (clicks(account=None, accounts=None), ("clicks", "id"), "'clicks', which is of kind 'report'; name a snapshot"),
+        (clicks(accounts=None, accounts_from=("offers", "id")), ("offers", "parts"), "and clicks names 'id'; streams"),
+    ],
+    ids=["divided by accounts", "divided by days", "another column"],
+)
+def test_accounts_are_listed_by_one_column_of_a_whole_snapshot(
+    other: Stream, lister: tuple[str, str], output: str
+) -> None:
+    """
+    Of a list that is read in several parts only the first would count, and of two columns only one.
+    """
+    broken = Registry([Acme(other, by_offer(accounts_from=lister))]).broken()
+
+    assert any(output in one.reason for one in broken)
+
+
 def test_a_child_with_days_has_the_kind_of_its_parent() -> None:
     """
     A day of changes does not hold the rows of a report's day.

@@ -405,13 +405,14 @@ class Stream:
     ``accounts``, ``accounts_from``, ``zone_from``
         the configured accounts (default: the setting named like ``account`` with an s, such as ``account_ids``); where
         there are none (None), they are the values of a column of another stream, as ``(stream, column)``, remembered by
-        the ledger. ``zone_from``: the column of that stream with the IANA name of each account's time zone. With
-        neither, the accounts are those of the tables ``[source.NAME.accounts.ACCOUNT]``.
+        the ledger: of a snapshot without accounts, of which all streams name the same column. ``zone_from``: the column
+        of that stream with the IANA name of each account's time zone. With neither, the accounts are those of the
+        tables ``[source.NAME.accounts.ACCOUNT]``.
     ``days_per_request``, ``day_of``
         how many consecutive days one request may cover, and the column that a row's own day is then read from.
     ``inexact_bounds``
-        the provider may return rows outside the requested period, up to a day behind it. They are dropped and counted as
-        repeated: the request for their own period returns them too; an answer that has no others fails. Needs
+        the provider may return rows outside the requested period, up to a day behind it. They are dropped and counted
+        as repeated: the request for their own period returns them too; an answer that has no others fails. Needs
         ``day_of``, a time. A provider that turns out to return whole days gets no request for a part of a day.
     ``smallest``
         the shortest span that a request can cover. A slice whose answer reached the provider's ceiling is halved, down

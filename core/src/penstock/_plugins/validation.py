@@ -294,6 +294,7 @@ def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
         if not (isinstance(stream.accounts_from, tuple) and len(stream.accounts_from) == 2):
             yield f'accounts_from is {stream.accounts_from!r}; write accounts_from=("stream", "column")'
             return
+        yield from _of_lister(stream, others, *stream.accounts_from)
         zone = [stream.zone_from] if stream.zone_from is not None else []
         needed.append(("accounts_from", stream.accounts_from[0], (*stream.accounts_from[1:], *zone)))
     if stream.derived is not None:
@@ -311,6 +312,21 @@ def _of_others(stream: Stream, others: Mapping[str, Stream], columns_of_all: _Co
         elif (known := columns_of_all[name]) is not None and other.extra_columns is None:
             yield from (f"{what}: {_no_column(other, column, known)}" for column in columns if column not in known)
     yield from _of_parent(stream, others, columns_of_all)
+
+
+def _of_lister(stream: Stream, others: Mapping[str, Stream], name: str, column: str) -> Iterator[str]:
+    """What the stream that lists its accounts must be: read whole, in one piece, and named for one of its columns."""
+    lister = others.get(name)
+    if lister is not None and (lister.kind != "snapshot" or lister.account is not None):
+        divided = f"divided by {lister.account}" if lister.account is not None else f"of kind {lister.kind!r}"
+        yield f"accounts_from names the stream {name!r}, which is {divided}; name a snapshot without account"
+    for other in others.values():
+        if other.accounts_from is not None and other.accounts_from[0] == name and other.accounts_from[1] != column:
+            yield (
+                f"accounts_from names the column {column!r} of {name}, and {other.name} names "
+                f"{other.accounts_from[1]!r}; streams that are divided by one list name the same column"
+            )
+            return
 
 
 def _of_parent(stream: Stream, others: Mapping[str, Stream], columns_of_all: _ColumnsOf) -> Iterator[str]:

@@ -20,12 +20,15 @@ from penstock._read.components import Components
 from penstock._read.listing import Listing
 from penstock._read.loader import LoadedPartition, Loader
 from penstock._read.on_demand import ReportLostError, Reports, answered
-from penstock._read.reconcile import PageSizes
+from penstock._read.reconcile import PageSizes, Skips
 from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
-from penstock.errors import BrokenBodyError, InconsistentReadError
+from penstock.errors import BrokenBodyError, InconsistentReadError, ProviderError
 from penstock.model import Partition, Rejected, Request, Slice
 from penstock.protocols import BodyDecoder, Empty, Refuse, SinglePage, Skip
+
+# Requests of a stream that may be skipped (a 404 of a detail read) while none is answered.
+MOST_SKIPPED = 3
 
 # How often a slice is read again from its start after an InconsistentReadError.
 REREADS = 5
@@ -75,10 +78,12 @@ class Reader:
     clock: Clock
     dependencies: Dependencies
     sizes: PageSizes  # of the stream, over the whole run
+    skips: Skips  # of the stream, over the whole run
     searched: dict[str, int] = field(factory=dict)  # stream -> listings whose answers were searched for unread members
     on_note: Callable[[str], None] = lambda text: None
 
     _read_at: datetime | None = field(default=None, init=False)
+    _skipped: str = field(default="", init=False)  # the reason, where all requests so far were skipped
     _truncated: bool = field(default=False, init=False)
     _provisional: str = field(default="", init=False)
     _divided: list[Slice] = field(factory=list, init=False)  # known to be cut at a ceiling
@@ -115,6 +120,7 @@ class Reader:
     def _read_once(self) -> Generator[Step, Outcome | None, ReadResult]:
         """Read the planned slice from its start. On failure the loaded rows are dropped."""
         self._read_at = None
+        self._skipped = ""
         self._truncated = False
         self._provisional = ""
         if self.reports is not None:
@@ -124,6 +130,7 @@ class Reader:
         try:
             yield from self._read_or_divide(self.planned.slice)
             self.loader.check_days()
+            self._check_skipped()
         except BaseException:
             self.loader.abort()
             raise
@@ -262,11 +269,23 @@ class Reader:
         """Load a page: the number of its elements, and how many of them no earlier page had."""
         if isinstance(outcome.verdict, Skip):
             self._note(f"{outcome.verdict.reason} ({outcome.call.request})")
+            self.skips.requests += 1
+            self._skipped = outcome.verdict.reason
             return 0, 0
+        self.skips.answered = True
         if outcome.answer.provisional and not self._provisional:
             self._provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({self._provisional}); it stays open")
         return self.loader.take(outcome.call.request, outcome.answer, listing.seen, repeat=repeat)
+
+    def _check_skipped(self) -> None:
+        """Raises ProviderError where no request of the stream was answered in this run, and several were skipped."""
+        if self._skipped and not self.skips.answered and self.skips.requests >= MOST_SKIPPED:
+            raise ProviderError(
+                f"{self.planned}: none of {self.skips.requests} requests of {self.planned.stream.name} found a record, "
+                f"the last because {self._skipped}. One may be gone, but hardly all: the provider fails, or serves "
+                "them elsewhere. Nothing was replaced."
+            )
 
     # --- 7: counts, and answers cut at a ceiling --------------------------------------------------------------------
 

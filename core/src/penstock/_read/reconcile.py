@@ -158,6 +158,14 @@ class PageSizes:
         return longest
 
 
+@define(eq=False, repr=False)
+class Skips:
+    """The requests of a stream in one run that were skipped, and whether another one was answered."""
+
+    requests: int = 0
+    answered: bool = False
+
+
 def counts_upwards(requests: Sequence[Request]) -> bool:
     """
     Whether consecutive requests differ only in numbers, by the same positive step: in a page number or an offset, not

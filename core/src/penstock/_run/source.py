@@ -19,7 +19,7 @@ from penstock._read.components import Components, components_of
 from penstock._read.loader import Loader
 from penstock._read.on_demand import Reports, poll_times
 from penstock._read.reader import Reader
-from penstock._read.reconcile import PageSizes
+from penstock._read.reconcile import PageSizes, Skips
 from penstock._run.commit import Delivery, refusal
 from penstock._run.context import RunContext
 from penstock.connector import Stream, zone_exists
@@ -51,6 +51,7 @@ class SourceRun:
     _refused: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by whose credentials
     _forbidden: dict[Key, ForbiddenError] = field(factory=dict, init=False)  # accounts of streams that were refused
     _page_sizes: dict[str, PageSizes] = field(factory=dict, init=False)  # by stream
+    _skips: dict[str, Skips] = field(factory=dict, init=False)  # by stream
     _searched: dict[str, int] = field(factory=dict, init=False)  # by stream, see Reader.searched
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
@@ -219,6 +220,7 @@ class SourceRun:
             clock=self.context.clock,
             dependencies=self._dependencies,
             sizes=self._page_sizes.setdefault(planned.stream.name, PageSizes()),
+            skips=self._skips.setdefault(planned.stream.name, Skips()),
             searched=self._searched,
             on_note=self.delivery.note,
         )
@@ -293,7 +295,17 @@ class SourceRun:
             self._fail_unnamed(dependents, lack)
         self._note_unlisted(planned.stream, accounts)
         if ledger is not None and self.job.has(planned.stream, planned.account):
+            former = ledger.accounts(self.source.name, name)
+            if former and not accounts:
+                self._fail_no_longer_listed(name, dependents, former)
+                return
+            self._note_gone(name, dependents, [one for one in former if one not in accounts])
             ledger.remember_accounts(self.source.name, name, accounts)
+        if not accounts and len(names) == len(rows):
+            self._planner.notices.append(
+                f"{self.source.name}.{name} lists no account, so that nothing is read of "
+                f"{', '.join(one.name for one in dependents)}"
+            )
         for one in dependents:
             self._add(one, accounts if one.zone_from is None else self._with_zones(one, accounts, rows))
 
@@ -306,6 +318,36 @@ class SourceRun:
                 "column."
             )
             self._fail_unplanned(one, None, error)
+
+    def _fail_no_longer_listed(self, lister: str, dependents: Iterable[Stream], former: Sequence[str]) -> None:
+        """
+        Fail the streams whose accounts are not listed any more, not one of them: a run that reads nothing of them must
+        not end well. The ledger goes on to remember the accounts.
+        """
+        for one in dependents:
+            error = ProviderError(
+                f"{one.name} was not read: {lister} lists no account, and listed {len(former)} when it was read before "
+                f"({clip(', '.join(former), 200)}). What was delivered stays. If the provider has none any more, leave "
+                f'the stream out, exclude_streams = ["{self.source.name}.{one.name}"].'
+            )
+            self._fail_unplanned(one, None, error)
+
+    def _note_gone(self, lister: str, dependents: Iterable[Stream], gone: Sequence[str]) -> None:
+        """Note accounts that are not listed any more, and their days that nobody reads again although they are open."""
+        ledger = self.delivery.target.ledger
+        if not gone or ledger is None:
+            return
+        left = sum(
+            1
+            for one in dependents
+            for entry in ledger.entries(self.source.name, one.name, accounts=gone).values()
+            if entry.delivered and entry.partition.day is not None and not entry.final(entry.fingerprint)
+        )
+        days = f", also their {left} days that are still open" if left else ""
+        self._planner.notices.append(
+            f"{self.source.name}.{lister} does not list {clip(', '.join(gone), 200)} any more: what was delivered of "
+            f"these accounts stays as it was last read{days}"
+        )
 
     def _fail_unplanned(self, stream: Stream, account: str | None, error: ProviderError) -> None:
         """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
