@@ -1175,15 +1175,26 @@ def test_a_shell_completes_names(here: Here, monkeypatch: pytest.MonkeyPatch, li
     """
     Commands, sources, pipelines, streams and sinks of the configuration at hand.
     """
+    assert offered <= completions(here, monkeypatch, line)
+
+
+def test_a_shell_completes_the_streams_of_the_named_source(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    And all of the configuration where none is named yet.
+    """
+    assert "sales" in completions(here, monkeypatch, "run --streams ")
+    assert "sales" in completions(here, monkeypatch, "run shop --streams ")
+    assert "sales" not in completions(here, monkeypatch, "run another --streams ")
+
+
+def completions(here: Here, monkeypatch: pytest.MonkeyPatch, line: str) -> set[str]:
+    """What bash offers behind a line that begins with penstock."""
     monkeypatch.setenv("_PENSTOCK_COMPLETE", "bash_complete")
     monkeypatch.setenv("COMP_WORDS", f"penstock {line}")
     monkeypatch.setenv("COMP_CWORD", str(len(line.split(" "))))
     with pytest.raises(SystemExit):
         main([], plugins=[ShopPlugin(), penstock_plugins], environ={})
-
-    found = {one.partition(",")[2] for one in here.capsys.readouterr().out.splitlines()}
-
-    assert offered <= found
+    return {one.partition(",")[2] for one in here.capsys.readouterr().out.splitlines()}
 
 
 def test_completion_prints_a_script(here: Here) -> None:

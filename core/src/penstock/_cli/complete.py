@@ -39,7 +39,8 @@ def streams(ctx: click.Context, param: click.Parameter, incomplete: str) -> list
     former, comma, last = incomplete.rpartition(",")
 
     def names(session: Session) -> Iterable[str]:
-        named = str(ctx.params.get("name") or ctx.params.get("source") or "")
+        # click leaves the arguments in ctx.args while the value of the last option is missing.
+        named = str(ctx.params.get("name") or ctx.params.get("source") or next(iter(ctx.args), ""))
         pipeline = session.config.pipelines.get(named)
         for source in pipeline.source if pipeline is not None else [named] if named else session.config.sources:
             for stream in session.registry.streams(session.config.connector_of(source)):
