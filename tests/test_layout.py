@@ -7,8 +7,9 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -124,6 +125,31 @@ def test_top_module_costs_nothing(member: str) -> None:
     assert found <= {"penstock", "penstock.hookimpl", "penstock.ConnectorPlugin"}
 
 
+def shows_a_whole_package(folder: Path, project: Mapping[str, Any]) -> None:
+    """A wheel of this folder has licence, author, keywords, classifiers, and a README without dead links."""
+    assert project["license"] == "MIT"
+    assert project["license-files"] == ["LICENSE"]
+    assert (folder / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
+    assert project["authors"] == [{"name": "penstock contributors"}]
+    assert project["keywords"]
+    assert "Programming Language :: Python :: 3.11" in project["classifiers"]
+    shown = project["readme"]
+    readme = shown["text"] if isinstance(shown, Mapping) else (folder / shown).read_text()
+    assert [link for link in re.findall(r"\]\(([^)\s]+)\)", readme) if not re.match(r"https://|#", link)] == []
+
+
+def test_the_distribution_without_code_has_its_shape():
+    """
+    Its wheel is whole, its text names each connector, and each extra is named there.
+    """
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+    shows_a_whole_package(ROOT, project)
+    assert {f"`{name}`" for name in project["optional-dependencies"]} - {"`all`"} <= set(
+        re.findall("`[a-z0-9]+`", project["readme"]["text"])
+    )
+
+
 @pytest.mark.parametrize("member", MEMBERS)
 def test_member_has_its_shape(member: str) -> None:
     """
@@ -132,17 +158,11 @@ def test_member_has_its_shape(member: str) -> None:
     What a wheel shows is whole without the repository: the licence is in it, and no link of its README leads out of it.
     """
     project = tomllib.loads((ROOT / member / "pyproject.toml").read_text())
+    shows_a_whole_package(ROOT / member, project["project"])
     packages = [path.name for path in (ROOT / member / "src").iterdir() if (path / "__init__.py").exists()]
 
     assert len(packages) == 1
-    assert project["project"]["license"] == "MIT"
-    assert project["project"]["license-files"] == ["LICENSE"]
-    assert (ROOT / member / "LICENSE").read_bytes() == (ROOT / "LICENSE").read_bytes()
-    assert project["project"]["authors"] == [{"name": "penstock contributors"}]
     assert "Typing :: Typed" in project["project"]["classifiers"]
-    assert project["project"]["keywords"]
-    readme = (ROOT / member / project["project"]["readme"]).read_text()
-    assert [link for link in re.findall(r"\]\(([^)\s]+)\)", readme) if not re.match(r"https://|#", link)] == []
     if member != "core":
         named = packages[0] if member == "plugins" else f"{packages[0]}:plugin"
         assert project["project"]["entry-points"]["penstock"] == {packages[0]: named}
