@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from attrs import define, evolve, field, frozen
-from hypothesis import given, strategies as st
+from hypothesis import example, given, strategies as st
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job, Planner, fingerprint, grouped, plan, read_by
 from penstock._plan.selection import chosen_streams
@@ -108,9 +108,8 @@ class ListingTarget(FakeTarget):
             account, day = values.get("account_id", ""), partition.values[-1][1]
             within = partition.stream == stream and since.isoformat() <= day <= until.isoformat()
             if within and entry.final(entry.fingerprint) and entry.error is None and self.is_intact(entry):
-                complete = not (entry.rejected or entry.unread_values)
                 of = (entry.fingerprint, entry.run_id, entry.read_at, entry.read_by)
-                yield FinalDay(account, day, *of, complete)
+                yield FinalDay(account, day, *of, entry.complete)
 
 
 both_targets = pytest.mark.parametrize("target_of", [FakeTarget, ListingTarget], ids=["by rows", "by its list"])
@@ -212,12 +211,14 @@ def test_a_window_that_ends_before_it_starts_is_refused():
         (read("2026-08-01", datetime(2026, 8, 4, 23, 59, tzinfo=UTC)), "open"),
         (read("2026-08-01", datetime(2026, 8, 5, 0, 0, tzinfo=UTC)), None),
         (read("2026-08-01", NOW + timedelta(days=1)), "open"),
+        (read("2026-08-01", NOW, open_until=NOW + timedelta(days=1)), "open"),
         (read("2026-08-01", NOW, error="HTTP 500"), "failed"),
         (read("2026-08-01", NOW, state="failed"), "missing"),
         (read("2026-08-01", NOW, settings=Settings(ids=("1",), currency="USD")), "changed"),
     ],
     ids=[
-        *("final", "read before it closed", "read when it closed", "read by a clock that was ahead", "failed since"),
+        *("final", "read before it closed", "read when it closed", "read by a clock that was ahead"),
+        *("read while another rule kept it open", "failed since"),
         *("never delivered", "other settings"),
     ],
 )
@@ -231,6 +232,44 @@ def test_why_a_day_is_wanted(held: tuple[Partition, LedgerEntry], reason: str | 
 
     assert [one.reason for one in planned.partitions] == ([] if reason is None else [reason])
     assert planned.final == ({"clicks": 1} if reason is None else {})
+
+
+READINGS = st.fixed_dictionaries(
+    {
+        "state": st.sampled_from(["delivered", "delivered", "delivered", "failed"]),
+        "run_id": st.sampled_from(["r", "this run"]),
+        "read_at": st.sampled_from([datetime(2026, 8, day, tzinfo=UTC) for day in (3, 4, 5, 12, 13)]),
+        "open_until": st.sampled_from([datetime(2026, 8, 3, tzinfo=UTC), datetime(2026, 8, 6, tzinfo=UTC), None]),
+        "fingerprint": st.sampled_from([fingerprint(Settings(ids=("1",)), CLICKS), "other settings"]),
+        "read_by": st.sampled_from(["", "another", "today's"]),
+        "rejected": st.integers(0, 1),
+        "unread_values": st.integers(0, 1),
+        "error": st.sampled_from([None, None, "HTTP 500"]),
+    }
+)
+
+
+@example({"run_id": "this run"}, False, "this run")
+@given(READINGS, st.booleans(), st.sampled_from([None, "this run"]))
+def test_a_list_of_final_days_and_their_rows_give_the_same_plan(
+    reading: dict[str, Any], gone: bool, run_id: str | None
+) -> None:
+    """
+    Whether a day is final does not depend on how the target states it, whatever its ledger row has.
+    """
+    day = date(2026, 8, 1)
+    job = a_job(since=day, until=day)
+    if reading.get("read_by") == "today's":
+        reading["read_by"] = read_by(job.source, CLICKS)
+    partition, entry = read(day.isoformat(), **{"read_at": NOW, **reading})
+    plans = []
+    for target_of in (FakeTarget, ListingTarget):
+        target: Any = target_of(FakeLedger({partition: entry}), gone={partition} if gone else set())
+        planner = Planner(job, NOW, target, run_id)
+        slices = planner.slices(CLICKS, ["1"])
+        plans.append(([one.reasons for one in slices], planner.final, planner.done))
+
+    assert plans[0] == plans[1]
 
 
 @both_targets

@@ -146,15 +146,19 @@ class LedgerEntry:
         """Whether it was ever delivered, even if without rows, or if a later reading failed."""
         return self.state == "delivered"
 
+    @property
+    def complete(self) -> bool:
+        """Whether no record was set aside, and every value was read."""
+        return not (self.rejected or self.unread_values)
+
+    @property
+    def closed(self) -> bool:
+        """Whether the partition had closed when it was read, by the rule of that time."""
+        return self.read_at is not None and self.open_until is not None and self.read_at >= self.open_until
+
     def final(self, fingerprint: str) -> bool:
         """Whether the last reading was made after the partition closed, with the settings of today."""
-        return (
-            self.delivered
-            and self.fingerprint == fingerprint
-            and self.read_at is not None
-            and self.open_until is not None
-            and self.read_at >= self.open_until
-        )
+        return self.delivered and self.fingerprint == fingerprint and self.closed
 
 
 @frozen(kw_only=True)

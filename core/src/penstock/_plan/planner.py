@@ -7,7 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from itertools import dropwhile
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import attrs
 from attrs import define, evolve, field, frozen
@@ -19,7 +19,7 @@ from penstock.connector import SourceSettings, Stream, affects_data
 from penstock.errors import TargetError, UsageError
 from penstock.model import Pairs, Partition, Slice
 from penstock.run_report import NONE_ALLOWED, Allowance
-from penstock.sinks import Divisible, FinalDay, Ledger, LedgerEntry, ListsFinal, Part, PendingReport, Sink, Target
+from penstock.sinks import Divisible, Ledger, LedgerEntry, ListsFinal, Part, PendingReport, Sink, Target
 
 Reason = Literal["missing", "open", "failed", "changed", "forced", "snapshot"]
 
@@ -228,6 +228,22 @@ class _Known:
     delivered: Mapping[Pairs, Sequence[Partition]] = field(factory=dict)
     fingerprint: str
     read_by: str
+
+
+class _Reading(Protocol):
+    """
+    The reading of a delivered day, as far as it decides whether the day is read again. It is a :class:`LedgerEntry`,
+    or a :class:`penstock.sinks.FinalDay` of a target that lists them.
+    """
+
+    @property
+    def fingerprint(self) -> str: ...
+    @property
+    def read_by(self) -> str: ...
+    @property
+    def complete(self) -> bool: ...
+    @property
+    def read_at(self) -> datetime | None: ...
 
 
 @define(eq=False, repr=False)
@@ -488,18 +504,11 @@ class Planner:
         ):
             account, seen = accounts.get(final.account, (None, None))
             day = by_text.get(final.day)
-            if seen is not None and day is not None and self._needs_no_read(stream, day, final, seen):
+            if seen is None or day is None or final.run_id == self.run_id:  # done by this run: its row is counted
+                continue
+            if self._why_again(stream, day, final, seen) is None:
                 found.setdefault(account, set()).add(day)
         return found
-
-    def _needs_no_read(self, stream: Stream, day: date, final: FinalDay, known: _Known) -> bool:
-        """As :meth:`_is_done` and :meth:`_reason` judge a day by its row."""
-        return (
-            final.fingerprint == known.fingerprint
-            and (final.read_by == known.read_by if final.read_by else final.complete)
-            and self._closed(stream, day, final.read_at, known)
-            and (self.run_id is None or final.run_id != self.run_id)
-        )
 
     def check_window(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Raises UsageError where no account of this stream has a day to read in the requested window."""
@@ -664,13 +673,20 @@ class Planner:
             return "forced"
         if self.target is not None and not self.target.is_intact(entry):
             return "missing"
-        if entry.fingerprint != known.fingerprint:
+        assert partition.day is not None
+        # A target that lists its final days has checked all but this last step, see ListsFinal.
+        return self._why_again(stream, partition.day, entry, known) or (None if entry.closed else "open")
+
+    def _why_again(self, stream: Stream, day: date, reading: _Reading, known: _Known) -> Reason | None:
+        """
+        Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
+        only place that compares a reading with today's settings and rules.
+        """
+        if reading.fingerprint != known.fingerprint:
             return "changed"
-        unknown = not entry.read_by and (entry.rejected or entry.unread_values)
-        if unknown or (entry.read_by and entry.read_by != known.read_by):
+        if reading.read_by != known.read_by if reading.read_by else not reading.complete:
             return "changed"  # what could not be read may be readable now
-        day, final = partition.day, entry.final(known.fingerprint)
-        return None if final and day is not None and self._closed(stream, day, entry.read_at, known) else "open"
+        return None if self._closed(stream, day, reading.read_at, known) else "open"
 
     def _closed(self, stream: Stream, day: date, read_at: datetime | None, known: _Known) -> bool:
         """
