@@ -230,6 +230,19 @@ class _Known:
     read_by: str
 
 
+@frozen(kw_only=True, eq=False)
+class _Judged:
+    """
+    An account's days in the window: those to read, and why; the rows of those that this run has delivered already; and
+    the number of those that are final.
+    """
+
+    known: _Known
+    to_read: Mapping[Partition, Reason] = field(factory=dict)
+    done: Sequence[LedgerEntry] = ()
+    final: int = 0
+
+
 class _Reading(Protocol):
     """
     The reading of a delivered day, as far as it decides whether the day is read again. It is a :class:`LedgerEntry`,
@@ -320,22 +333,49 @@ class Planner:
                     f"{self.job.source.name}: no account matches {', '.join(self.job.accounts)}, so that none of its "
                     "streams that are divided by accounts is read"
                 )
-        whole = not block_days(self.job.source, stream)
-        accounts = [one for one in accounts if one is None or not whole or self.job.has(stream, one)]
+        divided = bool(block_days(self.job.source, stream))
+        accounts = [one for one in accounts if one is None or divided or self.job.has(stream, one)]
         if stream.kind == "snapshot":
             self._note_window(stream)
-            known = self._rows(stream, dict.fromkeys(accounts, ()))
-            wholes = [(account, _snapshot(stream, account)) for account in accounts]
-            return [
-                self._slice(stream, account, {whole: "snapshot"}, self._seen_by(known, stream, account))
-                for account, whole in wholes
-                if self._is_for_others(stream) or not self._is_done(stream, whole, known)
-            ]
+            judged = self._judge_snapshots(stream, accounts)
+        else:
+            judged = self._judge_window(stream, accounts)
+        if stream in self.job.chosen:
+            self._count(stream, judged.values())
         return [
-            self._slice(stream, account, {partition: to_read[partition] for partition in group}, known)
-            for account, (known, to_read) in self._days_to_read(stream, accounts).items()
-            for group in grouped(list(to_read), known.reports.get(account, ()), known.source.days_per_request(stream))
+            self._slice(stream, account, {partition: one.to_read[partition] for partition in group}, one.known)
+            for account, one in judged.items()
+            for group in self._requests(stream, account, one)
         ]
+
+    def _requests(self, stream: Stream, account: str | None, judged: _Judged) -> list[list[Partition]]:
+        """The partitions to read of an account, those of one request together."""
+        partitions, known = list(judged.to_read), judged.known
+        if stream.kind == "snapshot":
+            return [partitions] if partitions else []
+        return grouped(partitions, known.reports.get(account, ()), known.source.days_per_request(stream))
+
+    def _count(self, stream: Stream, judged: Iterable[_Judged]) -> None:
+        """Count the partitions of a stream that need no read."""
+        for one in judged:
+            if one.done:
+                self.done.setdefault(stream.name, []).extend(one.done)
+            if one.final:
+                self.final[stream.name] = self.final.get(stream.name, 0) + one.final
+
+    def _judge_snapshots(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, _Judged]:
+        """By account: its partition is read, unless this run has delivered it."""
+        partitions = {account: _snapshot(stream, account) for account in accounts}
+        known = self._rows(stream, dict.fromkeys(partitions, ()))
+        judged = {}
+        for account, partition in partitions.items():
+            done = None if self._is_for_others(stream) else self._done(partition, known)
+            judged[account] = _Judged(
+                known=self._seen_by(known, stream, account),
+                to_read={partition: "snapshot"} if done is None else {},
+                done=() if done is None else (done,),
+            )
+        return judged
 
     def _note_window(self, stream: Stream) -> None:
         """Note that a snapshot requested by the rows of some days has these days' rows only."""
@@ -346,15 +386,10 @@ class Planner:
                 "those of the days of this window only, and no others are kept"
             )
 
-    def _days_to_read(
-        self, stream: Stream, accounts: Sequence[str | None]
-    ) -> dict[str | None, tuple[_Known, dict[Partition, Reason]]]:
-        """The days to read of each account, and why. The others are counted as final or as done."""
+    def _judge_window(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, _Judged]:
+        """The days of each account's window. Accounts without a day in it are left out."""
         days = self._days_in_share(stream, accounts)
-        if not days:
-            return {}
-        needed = self._needed(stream, days)
-        return self._days_of_accounts(stream, days, needed, counted=not self._is_for_others_only(stream))
+        return self._judge(stream, days, self._needed(stream, days)) if days else {}
 
     def _is_for_others(self, stream: Stream) -> bool:
         """
@@ -367,23 +402,21 @@ class Planner:
         """Whether a stream is read for its children, and not delivered."""
         return stream.name in self._children and stream not in self.job.chosen
 
-    def _days_of_accounts(
+    def _judge(
         self,
         stream: Stream,
         days: Mapping[str | None, Sequence[date]],
         needed: Mapping[str | None, set[date]],
-        *,
-        counted: bool,
-    ) -> dict[str | None, tuple[_Known, dict[Partition, Reason]]]:
-        """The days to read, of these ``days`` of each account, and why."""
-        left = self._left(stream, days, needed, counted=counted)
-        known = self._rows(stream, left)
-        found = {}
+    ) -> dict[str | None, _Judged]:
+        """These ``days`` of each account, ascending. ``needed``: those to read whatever the target has of them."""
+        left = self._left(stream, days, needed)
+        known = self._rows(stream, {account: own for account, own in left.items() if own})
+        judged = {}
         for account, own in left.items():
-            seen = self._seen_by(known, stream, account)
-            to_read = self._days_of_account(stream, account, own, seen, needed[account], counted=counted)
-            found[account] = (seen, to_read)
-        return found
+            seen = self._seen_by(known, stream, account) if own else known
+            listed = len(days[account]) - len(own)
+            judged[account] = self._judge_days(stream, account, own, seen, needed[account], listed)
+        return judged
 
     def _needed(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> dict[str | None, set[date]]:
         """
@@ -396,8 +429,8 @@ class Planner:
         family = self._family(stream)
         for one in family if len(family) > 1 else ():
             nothing: dict[str | None, set[date]] = {account: set() for account in days}
-            for account, (_, to_read) in self._days_of_accounts(one, days, nothing, counted=False).items():
-                needed[account].update(partition.day for partition in to_read if partition.day is not None)
+            for account, judged in self._judge(one, days, nothing).items():
+                needed[account].update(partition.day for partition in judged.to_read if partition.day is not None)
         for one in family:
             for account, behind in self._behind_its_parent(one, days).items():
                 needed[account] |= behind
@@ -469,8 +502,6 @@ class Planner:
         stream: Stream,
         days: Mapping[str | None, Sequence[date]],
         needed: Mapping[str | None, Collection[date]],
-        *,
-        counted: bool,
     ) -> dict[str | None, Sequence[date]]:
         """
         Those of each account's ``days`` that may have to be read, ascending. Left out are those that the target lists
@@ -483,9 +514,7 @@ class Planner:
                 left[account] = list(dropwhile(settled.__contains__, every))
             else:
                 left[account] = [day for day in every if day not in settled]
-            if counted:
-                self.final[stream.name] = self.final.get(stream.name, 0) + len(every) - len(left[account])
-        return {account: own for account, own in left.items() if own}
+        return left
 
     def _final_days(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> dict[str | None, set[date]]:
         """By account, the days that need no read, as far as the target lists them."""
@@ -603,7 +632,7 @@ class Planner:
                 known.source.name,
                 stream.name,
                 since=since,
-                # The days of changes after the window are needed, see _days_of_account.
+                # The days of changes after the window are needed, see _judge_days.
                 until=last if stream.kind != "changes" else None,
                 accounts=[one for one in accounts if one is not None] if stream.account is not None else None,
             )
@@ -620,47 +649,47 @@ class Planner:
             return known
         return evolve(known, source=source, fingerprint=fingerprint(source.settings, stream))
 
-    def _days_of_account(
+    def _judge_days(
         self,
         stream: Stream,
         account: str | None,
         days: Sequence[date],
         known: _Known,
         needed: set[date],
-        *,
-        counted: bool,
-    ) -> dict[Partition, Reason]:
+        final: int,
+    ) -> _Judged:
         """
-        The days to read, of an account's ``days``, and why. ``needed``: days whose rows children are requested by.
+        An account's ``days`` by the ledger's rows. ``needed``: those to read whatever the target has of them.
+        ``final``: the number of its other days, which the target lists as final.
 
         Of ``changes`` every day after one that is read is read too, also after these days where it was delivered: a
         row of an older day must not overwrite the same row of a newer one.
         """
         to_read: dict[Partition, Reason] = {}
+        done: list[LedgerEntry] = []
         for_others_only = self._is_for_others_only(stream)
         for partition in _days(stream, account, days):
             forced = partition.day in needed or bool(to_read and stream.kind == "changes")
-            if not forced and (for_others_only or self._is_done(stream, partition, known, counted=counted)):
+            if not forced and for_others_only:
                 continue
-            reason = self._reason(stream, partition, known) or ("forced" if forced else None)
-            if reason is not None:
+            if not forced and (entry := self._done(partition, known)) is not None:
+                done.append(entry)
+            elif (reason := self._reason(stream, partition, known) or ("forced" if forced else None)) is not None:
                 to_read[partition] = reason
-            elif counted:
-                self.final[stream.name] = self.final.get(stream.name, 0) + 1
+            else:
+                final += 1
         if to_read and stream.kind == "changes":
             last = max(to_read)
             later = (one for one in known.delivered.get(last.values[:-1], ()) if one.values > last.values)
             to_read |= dict.fromkeys(sorted(later), "forced")
-        return to_read
+        return _Judged(known=known, to_read=to_read, done=done, final=final)
 
-    def _is_done(self, stream: Stream, partition: Partition, known: _Known, *, counted: bool = True) -> bool:
-        """Whether this run has delivered the partition already; where it is ``counted`` it is noted in ``done``."""
+    def _done(self, partition: Partition, known: _Known) -> LedgerEntry | None:
+        """The ledger's row of a partition that this run has delivered already; None: it has not."""
         entry = known.entries.get(partition)
         if self.run_id is None or entry is None or entry.run_id != self.run_id or not entry.delivered or entry.error:
-            return False
-        if counted:
-            self.done.setdefault(stream.name, []).append(entry)
-        return True
+            return None
+        return entry
 
     def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
         """Why a day is read; None where it is final."""
