@@ -217,3 +217,21 @@ def test_a_final_day_of_children_is_read_again_with_its_parents_day(before: bool
     assert by_day(shop) == {(day, str(order), number) for day, own in ids.items() for order in own for number in (1, 2)}
     assert shop.run().exit_code == 0
     assert shop.requests == []
+
+
+def test_a_day_that_is_final_is_not_read_for_children_that_left_retention(tmp_path: Path) -> None:
+    """
+    Where the provider serves children for fewer days than their parents, the days before are read of neither.
+    """
+    closed = OpenFor(0)
+    shop = Small(
+        folder=tmp_path,
+        streams=[orders(open_for=closed), lines(open_for=closed, earliest=lambda today: today - timedelta(days=1))],
+        answer=answer,
+    )
+    assert shop.run().exit_code == 0
+    assert {row[0] for row in by_day(shop)} == {"2026-06-16"}
+
+    assert shop.plan().partitions == ()
+    assert shop.run().exit_code == 0
+    assert shop.requests == []

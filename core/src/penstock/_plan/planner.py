@@ -406,7 +406,7 @@ class Planner:
         self,
         stream: Stream,
         days: Mapping[str | None, Sequence[date]],
-        needed: Mapping[str | None, set[date]],
+        needed: Mapping[str | None, Collection[date]],
     ) -> dict[str | None, _Judged]:
         """These ``days`` of each account, ascending. ``needed``: those to read whatever the target has of them."""
         left = self._left(stream, days, needed)
@@ -428,13 +428,12 @@ class Planner:
         needed: dict[str | None, set[date]] = {account: set() for account in days}
         family = self._family(stream)
         for one in family if len(family) > 1 else ():
-            nothing: dict[str | None, set[date]] = {account: set() for account in days}
-            for account, judged in self._judge(one, days, nothing).items():
+            served = self._days_in_share(one, list(days))  # a provider may serve children for fewer days
+            for account, judged in self._judge(one, served, dict.fromkeys(served, frozenset())).items():
                 needed[account].update(partition.day for partition in judged.to_read if partition.day is not None)
-        for one in family:
-            for account, behind in self._behind_its_parent(one, days).items():
+            for account, behind in self._behind_its_parent(one, served).items():
                 needed[account] |= behind
-        return needed
+        return {account: own.intersection(days[account]) for account, own in needed.items()}
 
     def _family(self, stream: Stream) -> list[Stream]:
         """The streams with days that this job reads and that request each other, from parents to children."""
@@ -451,7 +450,7 @@ class Planner:
     ) -> dict[str | None, set[date]]:
         """By account, the days of a child that were read before the parent's same day was: perhaps by other rows."""
         parent = parent_with_days(self.job.source, stream)
-        if parent is None:
+        if parent is None or not days:
             return {}
         parents, found = self._read_at(parent, days), dict[str | None, set[date]]()
         for (account, day), read_at in self._read_at(stream, days).items():
@@ -655,7 +654,7 @@ class Planner:
         account: str | None,
         days: Sequence[date],
         known: _Known,
-        needed: set[date],
+        needed: Collection[date],
         final: int,
     ) -> _Judged:
         """
