@@ -2,6 +2,7 @@
 How long a report is polled, and the error of one that expired.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -47,6 +48,18 @@ NOW = datetime(2026, 3, 2, 12, tzinfo=UTC)
 SUBMISSION = Request(method="POST", url="https://api.example.com/reports")
 
 
+class Ignoring:
+    """A listener of nothing."""
+
+    def note(self, text: str) -> None: ...
+
+    def emit(self, event: Mapping[str, Any]) -> None: ...
+
+    def unread(self, stream: str, example: tuple[str, str]) -> None: ...
+
+    def unknown(self, stream: str, names: tuple[str, ...]) -> None: ...
+
+
 def reports_with(poller: Any, submitted_at: datetime) -> Reports:
     """A report under way, to be adopted; nothing is requested."""
     stream = Stream(name="clicks", summary="", kind="snapshot", record=object, poll_first_s=2.0)
@@ -69,7 +82,7 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         ledger=None,
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},
-        on_note=lambda text: None,
+        listener=Ignoring(),
     )
 
 

@@ -50,15 +50,15 @@ class Dependencies:
         one needs them. A stream whose accounts another one lists follows later: it is put into ``dependents``.
         """
         now: list[Stream] = []
-        for stream in (*self._hidden(chosen), *chosen):
+        for stream in (*self._for_others_only(chosen), *chosen):
             if named := self.source.accounts_from(stream):
                 self.dependents.setdefault(named[0], []).append(stream)
             else:
                 now.append(stream)
         return now
 
-    def _hidden(self, chosen: Sequence[Stream]) -> list[Stream]:
-        """Streams that are read for others only: parents, and those that list accounts; parents first."""
+    def _for_others_only(self, chosen: Sequence[Stream]) -> list[Stream]:
+        """Streams that are read only for the chosen ones: parents, and those that list accounts; parents first."""
         needed: dict[str, Stream] = {}
 
         def need(stream: Stream) -> None:

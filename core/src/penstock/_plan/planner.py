@@ -102,6 +102,7 @@ class PlannedSlice:
     source: ConfiguredSource  # as the account sees it
     fingerprint: str  # of the settings that affect the answer
     read_by: str = ""  # fingerprint of the record class and the connector's version
+    to_deliver: bool = True  # False: it is read only for the streams that its rows are needed by
     entries: Mapping[Partition, LedgerEntry] = field(factory=dict, repr=False)  # in the ledger when it was planned
 
     @property
@@ -276,14 +277,19 @@ class Planner:
     notices: list[str] = field(factory=list, init=False)
     final: dict[str, int] = field(factory=dict, init=False)
     zones: dict[tuple[str, str], str] = field(factory=dict, init=False)  # (listing stream, account) -> its stated zone
+    chosen: list[Stream] = field(init=False)  # see Job.chosen
     _sources: dict[tuple[str | None, str | None], ConfiguredSource] = field(factory=dict, init=False)
     _closes: dict[tuple[str, int, date], datetime] = field(factory=dict, init=False)
     _children: dict[str, list[Stream]] = field(init=False)  # by parent: the streams to read that its rows request
 
+    @chosen.default
+    def _chosen_by_job(self) -> list[Stream]:
+        return self.job.chosen
+
     @_children.default
     def _children_to_read(self) -> dict[str, list[Stream]]:
         found: dict[str, list[Stream]] = {}
-        to_read = list(self.job.chosen)
+        to_read = list(self.chosen)
         for stream in to_read:  # grows by parents that are read for their children only
             if stream.parent is not None:
                 found.setdefault(stream.parent.stream, []).append(stream)
@@ -340,7 +346,7 @@ class Planner:
             judged = self._judge_snapshots(stream, accounts)
         else:
             judged = self._judge_window(stream, accounts)
-        if stream in self.job.chosen:
+        if stream in self.chosen:
             self._count(stream, judged.values())
         return [
             self._slice(stream, account, {partition: one.to_read[partition] for partition in group}, one.known)
@@ -400,7 +406,7 @@ class Planner:
 
     def _is_for_others_only(self, stream: Stream) -> bool:
         """Whether a stream is read for its children, and not delivered."""
-        return stream.name in self._children and stream not in self.job.chosen
+        return stream.name in self._children and stream not in self.chosen
 
     def _judge(
         self,
@@ -745,6 +751,7 @@ class Planner:
             source=known.source,
             fingerprint=known.fingerprint,
             read_by=known.read_by,
+            to_deliver=stream in self.chosen,
             entries={partition: known.entries[partition] for partition in reasons if partition in known.entries},
         )
 

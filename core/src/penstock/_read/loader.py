@@ -15,6 +15,7 @@ from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
+from penstock._read.listener import Listener
 from penstock._read.reconcile import PartitionCounts, as_broken_page, check_rejected
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
@@ -47,9 +48,8 @@ class Loader:
     day_of: str | None  # the column that a row's day is read from; None: the request determines it
     target: Target | None
     dependencies: Dependencies
-    hooks: Sequence[Callable[[Batch], Batch | None]] = ()
-    on_unread: Callable[[str, tuple[str, str]], None] = lambda stream, example: None
-    on_unknown: Callable[[str, tuple[str, ...]], None] = lambda stream, names: None
+    hooks: Sequence[Callable[[Batch], Batch | None]]
+    listener: Listener
 
     partitions: dict[Partition, LoadedPartition] = field(factory=dict, init=False)
     undated: list[Rejected] = field(factory=list, init=False)  # set aside, of no requested day that can be read
@@ -222,13 +222,13 @@ class Loader:
             self.absent = decoded.absent if self.absent is None else self.absent & decoded.absent
             self.unknown.update(batch.unknown)
         if batch.unknown:
-            self.on_unknown(stream.name, batch.unknown)
+            self.listener.unknown(stream.name, batch.unknown)
         # Rows that replace ones delivered before (of changes): those are no rows of the target any more.
         repeated = decoded.repeated + decoded.repeated_across + decoded.superseded
         first.counts.add(rows=-decoded.superseded, repeated=repeated, rejected=(), sums={})
         first.counts.unread_values += decoded.unread_values
         if decoded.unread_example is not None:
-            self.on_unread(stream.name, decoded.unread_example)
+            self.listener.unread(stream.name, decoded.unread_example)
         self._set_aside(batch.rejected)
         if len(partitions) == 1:
             self._write(partitions[0], batch)
@@ -288,7 +288,7 @@ class Loader:
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
         member = next((one.member for one in batch.layout.columns if one.name == amount.unit_of), None)
         reason = f"it is missing or null, and {amount.name} has an amount"
-        self.on_unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
+        self.listener.unread(self.planned.stream.name, (f"{member or amount.unit_of}", reason))
 
     def _hooked(self, batch: Batch) -> Batch:
         for hook in self.hooks:

@@ -3,15 +3,15 @@ Reports on demand: submitted, or adopted from an earlier run, and polled until t
 """
 
 import json
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Generator, Sequence
 from typing import NamedTuple
 
 from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Emit
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.planner import PlannedSlice
+from penstock._read.listener import Listener
 from penstock._read.reconcile import as_broken_page
 from penstock._util.clock import Clock
 from penstock.connector import SourceSettings, Stream
@@ -98,8 +98,7 @@ class Reports:
     ledger: Ledger | None
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
-    on_note: Callable[[str], None]
-    emit: Emit = lambda event: None
+    listener: Listener
     under_way: list[PendingReport] = field(factory=list, init=False)
     _finished_ones: list[PendingReport] = field(factory=list, init=False)
 
@@ -111,11 +110,11 @@ class Reports:
         Raises ReportError if it is gone again or not ready in time, and the provider's refusal.
         """
         stream = {"source": self.source.name, "stream": self.planned.stream.name}
-        self.emit({"event": "report_waiting", **stream})
+        self.listener.emit({"event": "report_waiting", **stream})
         try:
             return (yield from self._finished(submission))
         finally:
-            self.emit({"event": "report_ready", **stream})
+            self.listener.emit({"event": "report_ready", **stream})
 
     def _finished(self, submission: Request) -> Generator[Step, Outcome | None, FinishedReport]:
         report = yield from self._begun(submission)
@@ -124,7 +123,7 @@ class Reports:
         if isinstance(state, Gone) or (late and isinstance(state, Waiting)):
             self._drop(report)
             reason = state.reason if isinstance(state, Gone) else "the report of an earlier run is still not ready"
-            self.on_note(f"{self.planned}: {reason}; submitting the report anew")
+            self.listener.note(f"{self.planned}: {reason}; submitting the report anew")
             report = yield from self._submitted(submission)
             outcome, state = yield from self._polled(submission, report)
         if isinstance(state, Waiting):
@@ -255,7 +254,7 @@ class Reports:
                 return outcome, state
             if state.note and state.note != noted:
                 noted = state.note
-                self.on_note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
+                self.listener.note(f"{self.planned}: the report's state is {state.note!r}; still waiting")
             if age_s >= times.deadline_s:
                 return outcome, state
             pause_s = min(times.longest_s, pause_s * 1.5)

@@ -6,7 +6,7 @@ the scheduler resumes them with the outcomes.
 """
 
 import json
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 from urllib.parse import urljoin
@@ -17,6 +17,7 @@ from penstock._fetch.scheduler import Call, Outcome, Pause, Reading, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
 from penstock._read.components import Components
+from penstock._read.listener import Listener
 from penstock._read.listing import Listing
 from penstock._read.loader import LoadedPartition, Loader
 from penstock._read.on_demand import ReportLostError, Reports, answered
@@ -79,8 +80,8 @@ class Reader:
     dependencies: Dependencies
     sizes: PageSizes  # of the stream, over the whole run
     skips: Skips  # of the stream, over the whole run
-    searched: dict[str, int] = field(factory=dict)  # stream -> listings whose answers were searched for unread members
-    on_note: Callable[[str], None] = lambda text: None
+    searched: dict[str, int]  # stream -> listings whose answers were searched for unread members
+    listener: Listener
 
     _read_at: datetime | None = field(default=None, init=False)
     _skipped: str = field(default="", init=False)  # the reason, where all requests so far were skipped
@@ -309,7 +310,7 @@ class Reader:
         self.searched[stream] = self.searched.get(stream, 0) + 1
         if note := unread_members(listing.read, listing.paginator, listing.last):
             self.searched[stream] = LISTINGS
-            self.on_note(f"{stream}: {note}")
+            self.listener.note(f"{stream}: {note}")
 
     def _halves(self, slice_: Slice) -> list[Slice]:
         """The halves of the slice; none if it is as short as the stream allows, or if a half has the same requests."""
@@ -333,7 +334,7 @@ class Reader:
         return part and self.planned.stream.inexact_bounds and self.loader.has_overrun
 
     def _note(self, text: str) -> None:
-        self.on_note(f"{self.planned}: {text}")
+        self.listener.note(f"{self.planned}: {text}")
 
 
 def halves(slice_: Slice) -> list[Slice]:

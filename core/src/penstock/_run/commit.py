@@ -91,9 +91,9 @@ class Delivery:
             if any(result is one for one in committed):
                 self._drop_reports(result)
 
-    def fail(self, planned: PlannedSlice, error: BaseException, *, hidden: bool) -> None:
-        """Record a failed read, and let the days after it be committed. A hidden stream has no place in the target."""
-        self._failed(planned, planned.partitions, error, hidden=hidden)
+    def fail(self, planned: PlannedSlice, error: BaseException) -> None:
+        """Record a failed read, and let the days after it be committed."""
+        self._failed(planned, planned.partitions, error)
         queue = self._order.get((planned.stream.name, planned.account), [])
         if planned in queue:
             queue.remove(planned)
@@ -147,9 +147,13 @@ class Delivery:
         except PenstockError as error:
             self.context.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
 
+    def emit(self, event: Mapping[str, Any]) -> None:
+        """Pass an event to all that follow the run."""
+        self.context.emit(event)
+
     def note(self, text: str) -> None:
         """Emit a notice that is no failure."""
-        self.context.emit({"event": "note", "source": self.source.name, "message": mask(text)})
+        self.emit({"event": "note", "source": self.source.name, "message": mask(text)})
 
     def unread(self, stream: str, example: tuple[str, str]) -> None:
         """Values that could not be read: the first one of a stream is reported in a run."""
@@ -332,10 +336,11 @@ class Delivery:
 
     # --- failures -----------------------------------------------------------------------------------------------------
 
-    def _failed(
-        self, planned: PlannedSlice, partitions: tuple[Partition, ...], error: BaseException, *, hidden: bool = False
-    ) -> None:
-        """Report a failure and record it in the ledger, unless the run itself was ended."""
+    def _failed(self, planned: PlannedSlice, partitions: tuple[Partition, ...], error: BaseException) -> None:
+        """
+        Report a failure and record it in the ledger, unless the run itself was ended. A stream that is not delivered
+        has no place in the ledger, nor in the counts of the report.
+        """
         if isinstance(error, OutputClosedError):
             self.output_closed = True
             self.context.clock.stop.set()
@@ -352,10 +357,10 @@ class Delivery:
             return
         if not isinstance(error, PenstockError):
             error = self._defect(error)
-        if not hidden:
+        if planned.to_deliver:
             self.context.report.count(self.source.name, planned.stream.name, failed=len(partitions))
         for partition in partitions:
-            if not hidden:
+            if planned.to_deliver:
                 self._keep_failure(partition, error)
             self.context.fail(self.source.name, planned.stream.name, partition.as_dict(), error)
 

@@ -26,7 +26,7 @@ from penstock.connector import Stream, zone_exists
 from penstock.errors import AuthenticationError, ForbiddenError, PenstockError, ProviderError
 from penstock.names import did_you_mean
 from penstock.redact import clip
-from penstock.sinks import Checks, Interruptible, Ledger, PendingReport, Target
+from penstock.sinks import Checks, Interruptible, Ledger, PendingReport
 
 # After 403 for so many accounts, and an answer for none, the credentials are refused and nothing more is requested.
 FORBIDDEN = 3
@@ -43,7 +43,6 @@ class SourceRun:
     _delivery: Delivery | None = field(default=None, init=False)
     _planner: Planner = field(init=False)
     _dependencies: Dependencies = field(init=False)
-    _chosen: list[Stream] = field(init=False)
     _first: list[Stream] = field(init=False)  # streams that can be read at once, parents first
     _client: SourceClient = field(init=False)
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
@@ -74,20 +73,20 @@ class SourceRun:
         Open the target, check that it can hold the streams, and plan the streams that can be planned. A target that
         cannot be used, and a window that the provider does not serve, raise before any request.
         """
-        self._chosen = self.job.chosen
-        derived = {stream.name: self.source.derived_from(stream.name) for stream in self._chosen}
+        chosen = self.job.chosen
+        derived = {stream.name: self.source.derived_from(stream.name) for stream in chosen}
         names = [name for own, others in derived.items() for name in (own, *(other.name for other in others))]
         target = self.job.open(self.context.report.run_id, names)
         self._delivery = Delivery(self.source, target, self.context)
         this_run = self.context.report.run_id if self.context.others is not None else None
         self._planner = Planner(self.job, self.context.started_at, target, this_run)
-        for stream in self._chosen:
+        for stream in chosen:
             if stream.kind != "snapshot":
                 self._planner.check_window(stream, self._planner.accounts(stream) or ())
         self._dependencies = Dependencies(self.source)
-        self._first = self._dependencies.start_with(self._chosen)
+        self._first = self._dependencies.start_with(chosen)
         if isinstance(target, Checks):
-            target.check([layout for stream in self._chosen for layout in self._components_of(stream).shape.layouts])
+            target.check([layout for stream in chosen for layout in self._components_of(stream).shape.layouts])
 
     def begin(self) -> None:
         """Give the scheduler the slices that can be read now. Others follow when the streams they need are read."""
@@ -123,19 +122,22 @@ class SourceRun:
     def _add(self, stream: Stream, accounts: Iterable[str | None]) -> None:
         """Plan a stream's slices and give them to the scheduler."""
         slices = self._planner.slices(stream, accounts)
-        hidden = stream not in self._chosen
-        ledger = self._ledger_of_reports
-        if not hidden and stream.poller is not None and ledger is not None:
-            pending = ledger.pending(self.source.name, stream.name)
-            own = [report for report in pending if self.job.has(stream, account_of(stream, report))]
-            self._adoptable.setdefault(stream.name, {report.request: report for report in own})
-        if not hidden:
+        if stream in self._planner.chosen:
+            self._find_adoptable(stream)
             self._count_planned(stream, slices)
         for planned in slices:
             self._dependencies.begun(planned)
-            if not hidden:
+            if planned.to_deliver:
                 self.delivery.expect(planned)
-        self.context.scheduler.add(self._task(planned, hidden) for planned in slices)
+        self.context.scheduler.add(map(self._task, slices))
+
+    def _find_adoptable(self, stream: Stream) -> None:
+        """Look up the reports that earlier runs submitted."""
+        if stream.poller is None or self._ledger_of_reports is None:
+            return
+        pending = self._ledger_of_reports.pending(self.source.name, stream.name)
+        own = [report for report in pending if self.job.has(stream, account_of(stream, report))]
+        self._adoptable.setdefault(stream.name, {report.request: report for report in own})
 
     def _count_planned(self, stream: Stream, slices: Iterable[PlannedSlice]) -> None:
         counts = self.context.report.stream(self.source.name, stream.name)
@@ -162,17 +164,17 @@ class SourceRun:
                     with suppress(PenstockError):  # the target is lost; the next run drops the report
                         ledger.drop(report)
 
-    def _task(self, planned: PlannedSlice, hidden: bool) -> Task:
+    def _task(self, planned: PlannedSlice) -> Task:
         parent = self._parent_of(planned)
         return Task(
             self._client,
-            start=partial(self._read_and_commit, planned, hidden),
+            start=partial(self._read_and_commit, planned),
             after=(id(self), parent) if parent is not None else None,
-            ended=partial(self._ended, planned, hidden),
+            ended=partial(self._ended, planned),
         )
 
-    def _read_and_commit(self, planned: PlannedSlice, hidden: bool) -> Reading:
-        """One task: read a slice, then commit its partitions. A hidden stream is read for others, not written."""
+    def _read_and_commit(self, planned: PlannedSlice) -> Reading:
+        """One task: read a slice, then commit its partitions, if the stream is to be delivered."""
         if refused := self._refused.get(self.source.credentials_of(planned.account)):
             raise refused
         if forbidden := self._forbidden.get(key_of(planned)):
@@ -184,11 +186,11 @@ class SourceRun:
         if planned.stream.name not in self._began:
             self._began[planned.stream.name] = time.monotonic()
             self.context.emit({"event": "stream_started", "source": self.source.name, "stream": planned.stream.name})
-        result = yield from self._reader(planned, hidden).read()
+        result = yield from self._reader(planned).read()
         for partition in result.partitions:
             if refusal(result, partition) is not None:
                 self._dependencies.refuse(partition)
-        if not hidden:
+        if planned.to_deliver:
             self.delivery.commit(result)
         elif planned.stream.name not in self.job.streams and self.job.has(planned.stream, planned.account):
             self.delivery.count_set_aside(result)  # once, where several workers read it
@@ -198,9 +200,9 @@ class SourceRun:
         parent = planned.stream.parent
         return (parent.stream, planned.account) if parent is not None else None
 
-    def _reader(self, planned: PlannedSlice, hidden: bool) -> Reader:
+    def _reader(self, planned: PlannedSlice) -> Reader:
         source, components = planned.source, self._components_of(planned.stream, planned.source)
-        target = None if hidden else self.delivery.target
+        target = self.delivery.target if planned.to_deliver else None
         loader = Loader(
             planned=planned,
             shape=components.shape,
@@ -209,20 +211,19 @@ class SourceRun:
             target=target,
             dependencies=self._dependencies,
             hooks=source.registry.batch_hooks(),
-            on_unread=self.delivery.unread,
-            on_unknown=self.delivery.unknown,
+            listener=self.delivery,
         )
         return Reader(
             planned=planned,
             components=components,
             loader=loader,
-            reports=self._reports(planned, components, target),
+            reports=self._reports(planned, components),
             clock=self.context.clock,
             dependencies=self._dependencies,
             sizes=self._page_sizes.setdefault(planned.stream.name, PageSizes()),
             skips=self._skips.setdefault(planned.stream.name, Skips()),
             searched=self._searched,
-            on_note=self.delivery.note,
+            listener=self.delivery,
         )
 
     def _components_of(self, stream: Stream, source: ConfiguredSource | None = None) -> Components:
@@ -233,7 +234,7 @@ class SourceRun:
             self._components[key] = components_of(source, stream, self._dependencies.columns(stream))
         return self._components[key]
 
-    def _reports(self, planned: PlannedSlice, components: Components, target: Target | None) -> Reports | None:
+    def _reports(self, planned: PlannedSlice, components: Components) -> Reports | None:
         if components.poller is None:
             return None
         return Reports(
@@ -241,16 +242,15 @@ class SourceRun:
             planned=planned,
             poller=components.poller,
             read=components.read,
-            ledger=self._ledger_of_reports if target is not None else None,
+            ledger=self._ledger_of_reports if planned.to_deliver else None,
             clock=self.context.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),
-            on_note=self.delivery.note,
-            emit=self.context.emit,
+            listener=self.delivery,
         )
 
     # --- after a task -------------------------------------------------------------------------------------------------
 
-    def _ended(self, planned: PlannedSlice, hidden: bool, error: BaseException | None) -> None:
+    def _ended(self, planned: PlannedSlice, error: BaseException | None) -> None:
         """Handle the end of a task: report its failure, and release the tasks that waited for it."""
         stream = planned.stream
         self.delivery.ended_at = self.context.clock.now()
@@ -262,7 +262,7 @@ class SourceRun:
         elif isinstance(error, AuthenticationError):
             self._refused[self.source.credentials_of(planned.account)] = error
         if error is not None:
-            self.delivery.fail(planned, error, hidden=hidden)
+            self.delivery.fail(planned, error)
         self._dependencies.ended(planned, well=error is None)
         if self._dependencies.is_over(key_of(planned)):
             self.context.scheduler.release((id(self), key_of(planned)))
