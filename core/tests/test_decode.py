@@ -1123,9 +1123,9 @@ def test_occurrences_are_numbered_however_many_there_are(bound: int) -> None:
 
     assert occurrences.number([b"a", b"b", b"a"]) == [1, 1, 2]
     assert occurrences.number([b"c", b"d", b"a"]) == [1, 1, 3]
-    occurrences.mark()
+    occurrences.savepoint()
     assert occurrences.number([b"a", b"e"]) == [4, 1]
-    occurrences.undo()
+    occurrences.rollback()
     assert occurrences.number([b"a", b"e", b"b"]) == [4, 1, 2]
     occurrences.clear()
     assert occurrences.number([b"a"]) == [1]

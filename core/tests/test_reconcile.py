@@ -20,8 +20,12 @@ def test_nothing_gets_lost_between_the_counts(batches: list[tuple[int, int, int]
     """
     tally = PartitionCounts()
     for rows, repeated, rejected in batches:
-        tally.add(rows=rows, repeated=repeated, rejected=(BAD,) * rejected, sums={})
+        tally.add_rows(rows, {})
+        tally.add_repeated(repeated)
+        tally.reject((BAD,) * rejected)
+        tally.supersede(rows // 2)
         assert tally.fetched == tally.rows + tally.repeated + len(tally.rejected)
+        assert tally.rows >= 0
 
     assert tally.fetched == sum(map(sum, batches))
 
@@ -33,7 +37,7 @@ def test_sums_are_exact(units: list[int]):
     """
     tally = PartitionCounts()
     for unit in units:
-        tally.add(rows=1, repeated=0, rejected=(), sums={"cost": Decimal(f"{unit}E-4")})
+        tally.add_rows(1, {"cost": Decimal(f"{unit}E-4")})
 
     assert tally.sums.get("cost", Decimal(0)) == Decimal(f"{sum(units)}E-4")
 
@@ -43,10 +47,10 @@ def test_another_format_is_no_heap_of_bad_records():
     So many records that cannot be shaped fail the partition, with the first one's path and reason.
     """
     tally = PartitionCounts()
-    tally.add(rows=0, repeated=0, rejected=(BAD,) * MOST_REJECTED, sums={})
+    tally.reject((BAD,) * MOST_REJECTED)
 
     with pytest.raises(BoundExceededError, match="it is null"):
-        tally.add(rows=0, repeated=0, rejected=(BAD,), sums={})
+        tally.reject((BAD,))
 
 
 @given(total=counts, arrived=counts)

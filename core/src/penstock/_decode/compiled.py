@@ -322,7 +322,7 @@ class Compiled:
         size = 0
         taken: Counter[str] = Counter()  # elements, by path: a file comes in blocks
         totals: dict[str, Totals] = defaultdict(lambda: Totals(self._measures, self._priced))
-        seen.places = seen.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
+        seen.by_index = seen.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
         for run in items:
             length = memoryview(run.raw).nbytes
             alone = run.format in ("lines", "csv") or run.texts or length > 2 * CHUNK_BYTES
@@ -394,10 +394,10 @@ class Compiled:
         stamps: Mapping[str, Any],
         days: Collection[date] | None,
         span: tuple[datetime, datetime] | None,
-        places: Iterable[int],
+        indices: Iterable[int],
     ) -> list[Any]:
         """The rows of some elements, as :meth:`_decode` read them."""
-        again = page.again(places)
+        again = page.again(indices)
         self._records.read(again)
         self._rules.apply(again, stamps, days, span)
         return again.rows

@@ -45,9 +45,8 @@ class Keys:
         """
         Reject rows whose key is null, or whose key an earlier row has with other values. Drop repeated rows.
 
-        ``count``: the elements of the page, or of the chunk of it that ``page`` is. ``read_again``: the rows of the
-        elements at these places of the whole array. Where the array is the only page, the values of a row are needed
-        only if its key repeats, and are then read again; else a fingerprint of each row is remembered.
+        ``count``: the elements of the page, or of the chunk of it that ``page`` is. ``read_again``: decodes the
+        elements with these indices of the whole array once more.
         """
         if self._row_keys:
             return Repeats(fresh=self._number_rows(page, seen) + len(page.rejected) + page.beyond)
@@ -55,23 +54,40 @@ class Keys:
             return Repeats(fresh=count)
         self._reject_null_keys(page)
         keys = list(map(attrgetter(*self.identity), page.rows))
-        marks = page.places() if seen.places else fingerprints(page.rows)
-        unique = dict(zip(keys, marks, strict=True))
+        if seen.by_index:
+            return self._check_single_page(page, keys, seen, count, read_again)
+        prints = fingerprints(page.rows)
+        unique = dict(zip(keys, prints, strict=True))
         on_page, earlier = seen.find(unique.keys())
         if len(unique) == len(keys) and not on_page and not earlier:
             seen.add(unique)
             return Repeats(fresh=count)
-        prints = marks
-        if seen.places:
-            # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
-            rows = read_again([*marks, *on_page.values()]) if on_page else page.rows
-            prints = fingerprints(rows)
-            on_page = dict(zip(on_page, prints[len(marks) :], strict=True))
-            prints = prints[: len(marks)]
         split = _classify(keys, prints, on_page, earlier, self.last_wins)
-        if seen.places:
-            split.fresh = {key: marks[index] for key, index in split.places.items()}
-        return self._drop_repeats(page, seen, count, split)
+        return self._drop_repeats(page, seen, count, split, split.fresh)
+
+    def _check_single_page(
+        self,
+        page: RawPage,
+        keys: list[Any],
+        seen: SeenKeys,
+        count: int,
+        read_again: Callable[[Iterable[int]], list[Any]],
+    ) -> "Repeats":
+        """
+        Of a listing whose only page is one array, possibly decoded in chunks: remember the index of each key's element,
+        and decode an element again only if its key repeats. Most keys do not, and their rows need no fingerprint.
+        """
+        indices = page.row_indices()
+        unique = dict(zip(keys, indices, strict=True))
+        on_page, _ = seen.find(unique.keys())
+        if len(unique) == len(keys) and not on_page:
+            seen.add(unique)
+            return Repeats(fresh=count)
+        # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
+        prints = fingerprints(read_again([*indices, *on_page.values()]) if on_page else page.rows)
+        before = dict(zip(on_page, prints[len(indices) :], strict=True))
+        split = _classify(keys, prints[: len(indices)], before, {}, self.last_wins)
+        return self._drop_repeats(page, seen, count, split, {key: indices[at] for key, at in split.index_of.items()})
 
     def _reject_null_keys(self, page: RawPage) -> None:
         for name in self.key:
@@ -79,13 +95,18 @@ class Keys:
                 empty = nulls(values_of(page.rows, name))
                 self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
-    def _drop_repeats(self, page: RawPage, seen: SeenKeys, count: int, split: "_Split") -> "Repeats":
-        """Count and drop the repeated rows that :func:`_classify` found, and remember the keys of the others."""
+    def _drop_repeats(
+        self, page: RawPage, seen: SeenKeys, count: int, split: "_Split", fresh: dict[Any, int]
+    ) -> "Repeats":
+        """
+        Count and drop the repeated rows that :func:`_classify` found. ``fresh``: the other keys, with what is to be
+        remembered of each.
+        """
         bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
             text = ", ".join(f"{name} {getattr(page.rows[index], name)}" for name in self.key)
             bad[index] = (self.key[0], f"the key {text} came before on {where}, with other values")
-        seen.add(split.fresh)
+        seen.add(fresh)
         self.rejects.note(page, bad)
         page.drop(split.repeated | split.repeated_across | bad.keys())
         return Repeats(
@@ -102,21 +123,21 @@ class Keys:
         for column in self._row_keys:
             parts = [self._canonical(page.rows, name) for name in column.hash_of]
             contents = list(map(EXACT_JSON.encode, zip(*parts, strict=True)))
-            place = f"{column.name} ".encode()
-            places = [
-                blake2b(b"%b%b%b" % (place, str(day).encode(), content), digest_size=16).digest()
+            name = f"{column.name} ".encode()
+            identities = [
+                blake2b(b"%b%b%b" % (name, str(day).encode(), content), digest_size=16).digest()
                 for content, day in zip(contents, days, strict=False)
             ]
-            numbers = seen.occurrences.number(places)
+            numbers = seen.occurrences.number(identities)
             made = [
                 blake2b(b"%b#%d" % (content, number), digest_size=16).hexdigest()
                 for content, number in zip(contents, numbers, strict=True)
             ]
             fill_each(page.rows, column.name, made)
-            unique = dict.fromkeys(places, 0)
+            unique = dict.fromkeys(identities, 0)
             on_page, earlier = seen.find(unique.keys())
             if earlier:
-                fresh = sum(1 for one in places if one not in earlier)
+                fresh = sum(1 for one in identities if one not in earlier)
             seen.add({one: 0 for one in unique if one not in earlier and one not in on_page})
         return fresh
 
@@ -144,8 +165,8 @@ THIS_PAGE, EARLIER_PAGE = "this page", "an earlier page"
 class _Split:
     """The rows of a page, classified, by index."""
 
-    fresh: dict[Any, int] = field(factory=dict)  # key -> fingerprint of the row that is to be remembered
-    places: dict[Any, int] = field(factory=dict)  # key -> index of its row on this page
+    fresh: dict[Any, int] = field(factory=dict)  # key -> fingerprint of its row, which is delivered
+    index_of: dict[Any, int] = field(factory=dict)  # key -> index of that row on this page
     repeated: set[int] = field(factory=set)
     repeated_across: set[int] = field(factory=set)
     conflicting: dict[int, str] = field(factory=dict)  # the page that has the key with other values
@@ -168,12 +189,12 @@ def _classify(
         if before == made:
             (split.repeated_across if key in earlier else split.repeated).add(index)
         elif before is None or last_wins:
-            if key in split.places:  # replaced before it was delivered
-                split.repeated.add(split.places[key])
+            if key in split.index_of:  # replaced before it was delivered
+                split.repeated.add(split.index_of[key])
             elif before is not None:
                 split.superseded += 1
             split.fresh[key] = made
-            split.places[key] = index
+            split.index_of[key] = index
         else:
             split.conflicting[index] = EARLIER_PAGE if key in earlier else THIS_PAGE
     return split

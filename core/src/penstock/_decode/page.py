@@ -56,7 +56,7 @@ CHUNK_BYTES = 2**19
 class RawPage:
     """
     A page while it is decoded. ``data`` None: there are only its ``elements``. ``positions`` are the indices of the
-    rows among the elements. ``whole``: all elements of the array that this is a chunk of.
+    rows among the elements. ``all_elements``: those of the array that this is a chunk of.
     """
 
     data: bytes | None
@@ -77,7 +77,7 @@ class RawPage:
     overrun: int = 0  # those of them that are not within a second behind the end
     names: int = 0  # number of columns of CSV
     totals: list[dict[str, str]] = field(factory=list)  # rows of totals
-    whole: Sequence[Raw] = ()
+    all_elements: Sequence[Raw] = ()
     _elements: list[Raw] | None = None
 
     def read(self, pair: "Pair") -> list[Any]:
@@ -110,13 +110,13 @@ class RawPage:
         run = bisect_right(self.starts, position) - 1
         return self.path(run), position - self.starts[run]
 
-    def places(self) -> list[int]:
+    def row_indices(self) -> list[int]:
         """The indices of the rows among the elements of the whole array."""
         return list(map((-self.starts[0]).__add__, self.positions))
 
-    def again(self, places: Iterable[int]) -> "RawPage":
+    def again(self, indices: Iterable[int]) -> "RawPage":
         """A page of elements of the whole array, to be decoded again."""
-        elements = [self.whole[place] for place in places]
+        elements = [self.all_elements[index] for index in indices]
         return RawPage(data=None, elements=elements, texts=self.texts, constants=self.constants)
 
     def at_rows(self, values: list[Any]) -> list[Any]:
@@ -163,7 +163,7 @@ def pages_of(run: Items) -> Iterator[RawPage]:
             constants=run.columns,
             starts=[-run.first - start],
             path=lambda _: run.path,
-            whole=elements,
+            all_elements=elements,
         )
 
 

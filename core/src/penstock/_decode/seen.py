@@ -23,8 +23,8 @@ class SeenKeys:
     At most about ``bound`` keys are held in memory, the others in a temporary file that is deleted with this object.
     Listings of one partition that number their rows (``row_key``) share ``occurrences``. Rows whose time
     (``Stream.day_of``) is in ``span`` (start included, end not) belong to the listing. Others are dropped as repeated,
-    since another slice returns them too. ``one_page``: the listing has one page. If that is one array, the place of an
-    element stands in for the fingerprint of its row (:meth:`Keys.check`).
+    since another slice returns them too. ``one_page``: the listing has one page. If that is one array, the index of an
+    element replaces the fingerprint of its row (:meth:`Keys.check`).
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class SeenKeys:
     ) -> None:
         self.span = span
         self.one_page = one_page
-        self.places = False  # whether the numbers are places
+        self.by_index = False  # whether the numbers are indices of elements, not fingerprints of rows
         self.occurrences = Occurrences(bound) if occurrences is None else occurrences
         self._bound = bound
         self._page: dict[Any, int] = {}  # of the page that is being read, which may come in chunks
@@ -46,7 +46,7 @@ class SeenKeys:
 
     def next_page(self) -> None:
         """Begin the next page: the keys added so far belong to earlier pages."""
-        assert not (self.places and self._page), "a listing of one page has another one"
+        assert not (self.by_index and self._page), "a listing of one page has another one"
         if self._earlier:
             self._earlier |= self._page
         else:
@@ -96,18 +96,18 @@ class Occurrences:
         self._bound = bound
         self._counts: dict[bytes, int] = {}
         self._file = _TemporaryTable()
-        self._since: Counter[bytes] | None = None  # what was counted since the mark
+        self._since: Counter[bytes] | None = None  # what was counted since the savepoint
 
-    def mark(self) -> None:
-        """From here on, what is counted can be undone."""
+    def savepoint(self) -> None:
+        """From here on, what is counted can be rolled back. There is one savepoint at a time."""
         self._since = Counter()
 
-    def keep(self) -> None:
-        """What was counted since the mark stays."""
+    def release(self) -> None:
+        """What was counted since the savepoint stays."""
         self._since = None
 
-    def undo(self) -> None:
-        """Forget what was counted since the mark."""
+    def rollback(self) -> None:
+        """Forget what was counted since the savepoint."""
         since, self._since = self._since or Counter(), None
         stored = self._file.find([value for value in since if value not in self._counts])
         for value, times in since.items():
@@ -167,9 +167,9 @@ class _TemporaryTable:
         found: dict[bytes, tuple[int, int]] = {}
         for start in range(0, len(keys), LOOKED_UP) if self._connection is not None else ():
             some = keys[start : start + LOOKED_UP]
-            marks = ", ".join("?" * len(some))
+            parameters = ", ".join("?" * len(some))
             assert self._connection is not None
-            query = f"select key, page, value from seen where key in ({marks})"  # noqa: S608  marks only
+            query = f"select key, page, value from seen where key in ({parameters})"  # noqa: S608  question marks only
             found.update({key: (group, value) for key, group, value in self._connection.execute(query, some)})
         return found
 

@@ -3,7 +3,7 @@ Load the pages of one planned slice: decode them, write each row with its partit
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import date, tzinfo
 from decimal import Decimal
 from typing import Any
@@ -95,12 +95,12 @@ class Loader:
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
         self._held, self._held_promises, self._held_records = [], [], 0
-        self._occurrences.mark()
+        self._occurrences.savepoint()
 
     def release(self) -> None:
         """Write the held rows."""
         held, self._held = self._held, None
-        self._occurrences.keep()
+        self._occurrences.release()
         for decoded in held or ():
             self._deliver(decoded)
         for total in self._held_promises if held is not None else ():
@@ -111,7 +111,7 @@ class Loader:
         if self._held is None:
             return False
         self._held = None
-        self._occurrences.undo()
+        self._occurrences.rollback()
         return True
 
     def promise(self, total: int) -> None:
@@ -216,44 +216,55 @@ class Loader:
 
     def _deliver(self, decoded: Decoded) -> None:
         """Write a decoded page: each row with its partition, derived rows with the first."""
-        stream, partitions = self.planned.stream, self.planned.partitions
-        batch, first = decoded.batch, self._first
+        self._observe(decoded)
+        counts = self._first.counts
+        counts.supersede(decoded.superseded)
+        counts.add_repeated(decoded.repeated + decoded.repeated_across)
+        counts.unread_values += decoded.unread_values
+        self._set_aside(decoded.batch.rejected)
+        for partition, batch in self._by_partition(decoded.batch):
+            self._write(partition, batch)
+        for derived in decoded.derived:
+            self._write_derived(derived)
+
+    def _observe(self, decoded: Decoded) -> None:
+        """Note what the provider sends that is not as declared: absent measures, unknown members, unread values."""
+        stream, unknown = self.planned.stream.name, decoded.batch.unknown
         if decoded.count:
             self.absent = decoded.absent if self.absent is None else self.absent & decoded.absent
-            self.unknown.update(batch.unknown)
-        if batch.unknown:
-            self.listener.unknown(stream.name, batch.unknown)
-        # Rows that replace ones delivered before (of changes): those are no rows of the target any more.
-        repeated = decoded.repeated + decoded.repeated_across + decoded.superseded
-        first.counts.add(rows=-decoded.superseded, repeated=repeated, rejected=(), sums={})
-        first.counts.unread_values += decoded.unread_values
+            self.unknown.update(unknown)
+        if unknown:
+            self.listener.unknown(stream, unknown)
         if decoded.unread_example is not None:
-            self.listener.unread(stream.name, decoded.unread_example)
-        self._set_aside(batch.rejected)
+            self.listener.unread(stream, decoded.unread_example)
+
+    def _by_partition(self, batch: Batch) -> Iterable[tuple[Partition, Batch]]:
+        """The rows of each partition. Rows that cover several days have one of their own, which was requested."""
+        partitions, day_column = self.planned.partitions, self.planned.stream.day
         if len(partitions) == 1:
-            self._write(partitions[0], batch)
-        else:
-            assert stream.day is not None
-            by_day = dict(zip(self.planned.slice.days, partitions, strict=True))
-            for day, rows in split_by_day(batch, stream.day, self.zone).items():
-                self._write(by_day[day], rows)
-        for derived in decoded.derived:
-            name, counts = derived.layout.stream, first.counts
-            counts.derived_rows[name] = counts.derived_rows.get(name, 0) + len(derived)
-            counts.derived_rejected.extend(derived.rejected)
-            if len(derived) and first.writer is not None:
-                first.writer.write(self._hooked(derived))
+            return [(partitions[0], batch)]
+        assert day_column is not None
+        by_day = dict(zip(self.planned.slice.days, partitions, strict=True))
+        return [(by_day[day], rows) for day, rows in split_by_day(batch, day_column, self.zone).items()]
+
+    def _write_derived(self, batch: Batch) -> None:
+        """Write rows of a derived stream with the first partition."""
+        name, first = batch.layout.stream, self._first
+        first.counts.derived_rows[name] = first.counts.derived_rows.get(name, 0) + len(batch)
+        first.counts.derived_rejected.extend(batch.rejected)
+        if len(batch) and first.writer is not None:
+            first.writer.write(self._hooked(batch))
 
     def _set_aside(self, rejected: Sequence[Rejected]) -> None:
         """Count each record that was set aside with its partition, or as ``undated``."""
         if len(self.partitions) == 1:
-            self._first.counts.add(rows=0, repeated=0, rejected=rejected, sums={})
+            self._first.counts.reject(rejected)
             return
         by_day = dict(zip(self.planned.slice.days, self.planned.partitions, strict=True))
         for one in rejected:
             day = self._day_of_rejected(one)
             if day in by_day:
-                self.partitions[by_day[day]].counts.add(rows=0, repeated=0, rejected=(one,), sums={})
+                self.partitions[by_day[day]].counts.reject([one])
             else:
                 self.undated.append(one)
         check_rejected(self.undated)
@@ -274,7 +285,7 @@ class Loader:
     def _write(self, partition: Partition, batch: Batch) -> None:
         loaded, batch = self.partitions[partition], self._hooked(batch)
         totals = sums(batch)
-        loaded.counts.add(rows=len(batch), repeated=0, rejected=(), sums=totals)
+        loaded.counts.add_rows(len(batch), totals)
         for column in batch.layout.columns:
             if column.unit_of and totals.get(f"{column.name}[]"):
                 self._count_without_currency(loaded, batch, column)
@@ -283,7 +294,7 @@ class Loader:
             loaded.writer.write(batch)
 
     def _count_without_currency(self, loaded: LoadedPartition, batch: Batch, amount: Column) -> None:
-        """Count the amounts without a currency as values that could not be read: nobody can invoice them."""
+        """Count the amounts without a currency as values that could not be read: no invoice can contain them."""
         pairs = zip(values_of(batch.rows, amount.name), values_of(batch.rows, amount.unit_of), strict=True)
         loaded.counts.unread_values += sum(1 for value, unit in pairs if value and not unit)
         member = next((one.member for one in batch.layout.columns if one.name == amount.unit_of), None)

@@ -38,16 +38,29 @@ class PartitionCounts:
         """Whether a record was set aside, or a value not read."""
         return bool(self.rejected or self.derived_rejected or self.unread_values)
 
-    def add(self, *, rows: int, repeated: int, rejected: Sequence[Rejected], sums: Mapping[str, Decimal]) -> None:
-        """Count elements; raises BoundExceededError when too many were rejected."""
-        self.fetched += rows + repeated + len(rejected)
+    def add_rows(self, rows: int, sums: Mapping[str, Decimal]) -> None:
+        """Count rows, with the sums of their measures."""
+        self.fetched += rows
         self.rows += rows
-        self.repeated += repeated
-        self.rejected.extend(rejected)
-        check_rejected(self.rejected)
         with localcontext(prec=1000):  # the usual 28 digits would round a sum of long numbers
             for column, amount in sums.items():
                 self.sums[column] = self.sums.get(column, Decimal(0)) + amount
+
+    def add_repeated(self, number: int) -> None:
+        """Count elements that were dropped since an equal one came before."""
+        self.fetched += number
+        self.repeated += number
+
+    def supersede(self, number: int) -> None:
+        """Rows that were counted, and were replaced by later ones of this read, are repeated elements in the end."""
+        self.rows -= number
+        self.repeated += number
+
+    def reject(self, rejected: Sequence[Rejected]) -> None:
+        """Count records that were set aside; raises BoundExceededError when they are too many."""
+        self.fetched += len(rejected)
+        self.rejected.extend(rejected)
+        check_rejected(self.rejected)
 
 
 def check_rejected(rejected: Sequence[Rejected]) -> None:
