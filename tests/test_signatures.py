@@ -35,6 +35,7 @@ from penstock._run.runner import run
 from penstock.sandbox.server import serve
 from penstock.testing import FakeClock
 from penstock.testing.memory import MemorySink
+from penstock_plugins.postgres.settings import POSTGRES
 from penstock_plugins.signatures import OAuth1, OAuthJwt, SignedJwt
 from penstock_plugins.tokens import HmacSigned
 
@@ -210,6 +211,8 @@ def test_a_signature_without_its_key_is_a_mistake() -> None:
     ("library", "make", "extra"),
     [
         ("jwt", lambda: SignedJwt(private_key=Secret("x"), issuer="a", audience="b"), r"penstock-plugins\[jwt\]"),
+        ("cryptography", lambda: SignedJwt(private_key=Secret("x"), issuer="a", audience="b"), r"plugins\[jwt\]"),
+        ("psycopg", lambda: POSTGRES.open(POSTGRES.parse("postgresql://here")), r"penstock-plugins\[postgres\]"),
         ("oauthlib.oauth1", lambda: OAuth1(consumer_key="a"), r"penstock-plugins\[oauth1\]"),
     ],
 )
@@ -220,6 +223,8 @@ def test_a_missing_library_is_named_with_its_extra(
     Nothing else of penstock needs it.
     """
     monkeypatch.setitem(sys.modules, library, None)
+    for name in [name for name in sys.modules if name.startswith("penstock_plugins.postgres.")]:
+        monkeypatch.delitem(sys.modules, name)
 
     with pytest.raises(UsageError, match=extra):
         make()

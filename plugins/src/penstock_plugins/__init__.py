@@ -93,7 +93,7 @@ def penstock_encoders() -> "Iterable[Registration]":
 
 
 def _arrow(**options: int) -> "Encoder":
-    from penstock_plugins.sinks import installed
+    from penstock_plugins.extras import installed
 
     with installed("arrow"):
         from penstock_plugins.arrow.stream import ArrowStream
@@ -131,7 +131,7 @@ def penstock_engines() -> "Iterable[Registration]":
 
 
 def _dask(**options: Any) -> Any:
-    from penstock_plugins.sinks import installed
+    from penstock_plugins.extras import installed
 
     with installed("dask"):
         from penstock_plugins.engines.dask import Dask

@@ -12,9 +12,10 @@ from typing import Any, Literal
 from urllib.parse import unquote, urlencode
 
 from attrs import evolve, field, frozen
-from penstock import ConfigError, Grant, Request, Secret, Unsigned, UsageError
+from penstock import ConfigError, Grant, Request, Secret, Unsigned
 from penstock.redact import mask_temporarily
 
+from penstock_plugins.extras import installed
 from penstock_plugins.tokens import OAuthGrant
 
 _BEARER = "urn:ietf:params:oauth:grant-type:jwt-bearer"
@@ -194,19 +195,13 @@ def _header(request: Request, name: str) -> str | None:
 
 
 def _jwt() -> Any:
-    try:
+    with installed("jwt"):
+        import cryptography  # noqa: F401  (signing with a private key needs it, and PyJWT loads without it)
         import jwt
-        import jwt.algorithms
-    except ModuleNotFoundError:
-        raise UsageError("signing with a private key needs PyJWT: pip install 'penstock-plugins[jwt]'") from None
-    if not jwt.algorithms.has_crypto:
-        raise UsageError("signing with a private key needs cryptography: pip install 'penstock-plugins[jwt]'")
     return jwt
 
 
 def _oauth1() -> Any:
-    try:
+    with installed("oauth1"):
         import oauthlib.oauth1
-    except ModuleNotFoundError:
-        raise UsageError("OAuth 1 needs oauthlib: pip install 'penstock-plugins[oauth1]'") from None
     return oauthlib.oauth1

@@ -2,8 +2,6 @@
 The sinks ``jsonl``, ``csv``, ``parquet``, ``duckdb`` and ``-`` for the command line and the configuration.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ from attrs import Attribute, frozen, validators
 from penstock import Sink, SinkKind, UsageError, setting
 
 from penstock_plugins.doors.singer_settings import SINGER
+from penstock_plugins.extras import installed
 from penstock_plugins.history import HistorySettings
 from penstock_plugins.postgres.settings import POSTGRES
 
@@ -70,15 +69,6 @@ class DuckSettings(HistorySettings):
         help="digits after the point of decimal columns that declare none; a record with more is set aside",
         validator=validators.and_(validators.ge(0), validators.le(38)),
     )
-
-
-@contextmanager
-def installed(extra: str) -> Iterator[None]:
-    """Raise UsageError that names the extra, if a library that is imported inside is not installed."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise UsageError(f"{error.name} is not installed: pip install 'penstock-plugins[{extra}]'") from None
 
 
 def _path(text: str, place: str = "DIR") -> Path:

@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from typing import Any
 
-from penstock import Layout, PluginError, Project
+from penstock import Layout, Project
 
 from penstock_plugins.doors import schema
+from penstock_plugins.extras import installed
 
 RETRY_S = 600
 """Seconds until a run that stopped at a deadline, or at the provider's quota, is tried again."""
@@ -38,13 +39,8 @@ def dagster_assets(
     Exit codes: 0 is a success; 4, and 6 (another run of the source into this sink), make Dagster retry; all others
     fail the step with the errors of the run, and what was delivered stays.
     """
-    try:
+    with installed("dagster"):
         import dagster
-    except ImportError as error:
-        raise PluginError(
-            f"dagster_assets needs dagster, which is not installed here ({error}). Run: pip install "
-            "'penstock-plugins[dagster]'"
-        ) from error
     found = schema.groups(project.layouts(source, streams))
     return [
         _asset(dagster, project, source, layouts, to=to, since=since, timezone=timezone, deadline_s=deadline_s)

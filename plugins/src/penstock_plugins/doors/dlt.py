@@ -12,10 +12,11 @@ from decimal import Context
 from itertools import count
 from typing import Any
 
-from penstock import Column, Layout, PluginError, Project, ProviderError
+from penstock import Column, Layout, Project, ProviderError
 
 from penstock_plugins.doors.bookmarks import Bookmarks
 from penstock_plugins.doors.deliveries import Delivery, deliveries
+from penstock_plugins.extras import installed
 from penstock_plugins.nested import json_texts
 
 GONE = "penstock_gone"
@@ -69,12 +70,8 @@ def dlt_source(
 
     A stream that is derived from another is a resource of its own, whose requests are made again.
     """
-    try:
+    with installed("dlt"):
         import dlt
-    except ImportError as error:
-        raise PluginError(
-            f"dlt_source needs dlt, which is not installed here ({error}). Run: pip install 'penstock-plugins[dlt]'"
-        ) from error
     layouts = project.layouts(source, streams)
     options = {"since": since, "until": until, "accounts": accounts, "allow_rejected": allow_rejected}
 

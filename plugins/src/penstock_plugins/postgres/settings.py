@@ -5,9 +5,10 @@ The settings of a Postgres sink, and the conversion of ``--to postgresql://...``
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal
 
-from attrs import field, frozen
-from penstock import PluginError, Secret, SinkKind, setting
+from attrs import frozen
+from penstock import Secret, SinkKind, setting
 
+from penstock_plugins.extras import installed
 from penstock_plugins.history import HistorySettings
 
 if TYPE_CHECKING:
@@ -32,29 +33,9 @@ class PostgresSettings(HistorySettings):
     )
 
 
-@frozen
-class _Missing:
-    """Stands for the sink if psycopg is missing or does not load."""
-
-    error: ImportError = field(repr=False)
-
-    def __str__(self) -> str:
-        return (
-            f"the sink postgres needs psycopg, which is not installed here or does not load ({self.error}). Run: pip "
-            "install 'penstock-plugins[postgres]'"
-        )
-
-
-def _installed() -> None:
-    try:
-        import psycopg  # noqa: F401
-    except ImportError as error:
-        raise PluginError(str(_Missing(error))) from error
-
-
 def _open(settings: PostgresSettings) -> "Sink":
-    _installed()
-    from penstock_plugins.postgres.sink import PostgresSink
+    with installed("postgres"):
+        from penstock_plugins.postgres.sink import PostgresSink
 
     return PostgresSink(
         dsn=settings.dsn,
@@ -69,8 +50,8 @@ def _open(settings: PostgresSettings) -> "Sink":
 
 
 def _query(settings: PostgresSettings, text: str) -> "Iterator[Mapping[str, Any]]":
-    _installed()
-    from penstock_plugins.postgres.query import rows_of
+    with installed("postgres"):
+        from penstock_plugins.postgres.query import rows_of
 
     return rows_of(settings.dsn, text)
 
