@@ -13,8 +13,8 @@ from typing import Any
 import click
 
 from penstock._cli.session import Session, common, complain
-from penstock._cli.stderr import discard
 from penstock._plugins.built_in import COMMANDS
+from penstock.process import discard_output
 
 _UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
 
@@ -171,9 +171,9 @@ def main(
         if sys.stdout is not None:
             sys.stdout.flush()
     except BrokenPipeError:
-        discard(sys.stdout)  # its reader closed it
+        discard_output(sys.stdout)  # its reader closed it
     except OSError as error:
-        discard(sys.stdout)
+        discard_output(sys.stdout)
         return code or complain(session, _unwritable(error))
     return code
 

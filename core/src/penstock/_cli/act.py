@@ -15,10 +15,11 @@ from attrs import asdict, frozen
 from penstock._cli.output import print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.signals import stopping
-from penstock._cli.stderr import discard, harmless
+from penstock._cli.stderr import harmless
 from penstock._util.text import counted
 from penstock.errors import SinkError, StoppedError, UsageError
 from penstock.names import did_you_mean
+from penstock.process import discard_output
 from penstock.project.setup import blamed
 
 if TYPE_CHECKING:
@@ -256,9 +257,9 @@ def _send(session: Session, stack: ExitStack, sender: "Sender", options: _Option
         try:
             _put(line)
         except BrokenPipeError:  # the reader of the receipts is gone; the rows are sent all the same
-            discard(sys.stdout)
+            discard_output(sys.stdout)
         except OSError as error:
-            discard(sys.stdout)
+            discard_output(sys.stdout)
             raise SinkError(
                 f"the receipts cannot be written to standard output: {error.strerror}. No further rows were sent. "
                 "The outcomes of the sent ones are recorded, and --resume prints all receipts"

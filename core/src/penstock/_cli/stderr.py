@@ -14,6 +14,8 @@ from typing import Any, TextIO
 
 import click
 
+from penstock.process import discard_output
+
 # What a terminal would obey or hide: control characters, and marks that turn the direction of writing.
 _UNSEEN = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
 
@@ -46,14 +48,7 @@ def to_stderr(line: str, color: str = "", *, prose: bool = False) -> None:
             text = click.style(text, fg=color, bold=True)
         print(text, file=sys.stderr, flush=True)
     except OSError:
-        discard(sys.stderr)
-
-
-def discard(stream: TextIO) -> None:
-    """Discard all output to ``stream``, buffered output included, which would fail again at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, stream.fileno())
-    os.close(nowhere)
+        discard_output(sys.stderr)
 
 
 def json_line(event: Mapping[str, Any]) -> str:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from penstock._util.files import write_atomically
 from penstock.errors import UsageError
+from penstock.process import write_whole
 
 
 @frozen
@@ -56,7 +56,7 @@ class History:
         if self.folder is None:
             return
         self.file.parent.mkdir(mode=0o700, exist_ok=True)
-        write_atomically(self.file, json.dumps({"targets": known}, indent=1) + "\n")
+        write_whole(self.file, json.dumps({"targets": known}, indent=1) + "\n", mode=0o600)
 
     def _read(self) -> dict[str, dict[str, str]]:
         if self.folder is None:

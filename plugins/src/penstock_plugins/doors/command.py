@@ -3,19 +3,17 @@ What the commands ``singer`` and ``airbyte`` share: files of JSON, and a run who
 """
 
 import json
-import os
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
-from types import FrameType
 from typing import Any, BinaryIO, TypeVar
 
 import click
 from penstock import OutputClosedError, Project, UsageError, mask
+from penstock.process import discard_output, stop_on_signals
 
 from penstock_plugins.doors.bookmarks import Bookmarks
 from penstock_plugins.doors.messages import Messages, MessageSink
@@ -58,7 +56,8 @@ def run_to(
     project = project.with_source(source, {}, exclude=excluded)
     bookmarks = Bookmarks(project.layouts(source, streams), streams)
     bookmarks.load({stream: state for stream, state in states.items() if stream in streams})
-    with standard_output() as output, stopping() as stop:
+    stop = threading.Event()
+    with standard_output() as output, stop_on_signals(stop):
         sink = MessageSink(messages, bookmarks, output)
 
         def heard(event: Mapping[str, Any]) -> None:
@@ -96,7 +95,7 @@ def standard_output() -> "Iterator[Callable[[bytes], None]]":
             output.write(content)
             output.flush()
         except BrokenPipeError:
-            _discard(real)
+            discard_output(real)
             raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
 
     sys.stdout = sys.stderr
@@ -104,30 +103,3 @@ def standard_output() -> "Iterator[Callable[[bytes], None]]":
         yield put
     finally:
         sys.stdout = real
-
-
-def _discard(output: Any) -> None:
-    """Discard buffered output, else the interpreter reports the closed pipe at exit."""
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, output.fileno())
-    os.close(nowhere)
-
-
-@contextmanager
-def stopping() -> Iterator[threading.Event]:
-    """An event that the first Ctrl-C or SIGTERM sets; the second ends the process at once."""
-    stop = threading.Event()
-    former: dict[int, Any] = {}
-
-    def end(number: int, frame: FrameType | None) -> None:
-        stop.set()
-        for known in former:
-            signal.signal(known, signal.SIG_DFL)
-
-    if threading.current_thread() is threading.main_thread():
-        former = {one: signal.signal(one, end) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield stop
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -6,7 +6,6 @@ There is no ledger, so each run writes all that it reads: at least once.
 
 import codecs
 import io
-import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import IO, Any, BinaryIO, ClassVar, cast
 import msgspec
 from attrs import field, frozen
 from penstock import BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition
+from penstock.process import discard_output
 
 from penstock_plugins.files.disk import explained, file_errors
 from penstock_plugins.files.jsonl import encode_lines
@@ -71,21 +71,10 @@ class StdoutTarget(BaseTarget):
                 self._output.write(block)
             self._output.flush()
         except BrokenPipeError:
-            _discard_the_rest(self._output)
+            discard_output(self._output)
             raise OutputClosedError("standard output was closed by its reader; the run ends here") from None
         except OSError as error:
             raise explained(error, Path("standard output")) from error
-
-
-def _discard_the_rest(output: BinaryIO) -> None:
-    """Discard buffered output, else the interpreter reports the closed pipe at exit."""
-    try:
-        handle = output.fileno()
-    except OSError:
-        return
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, handle)
-    os.close(nowhere)
 
 
 class StdoutWriter:

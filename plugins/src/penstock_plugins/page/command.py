@@ -3,7 +3,6 @@ The command ``penstock page``: write the page to a file, or serve it to browsers
 """
 
 import re
-import secrets
 import threading
 import time
 from collections.abc import Callable
@@ -14,6 +13,7 @@ from pathlib import Path
 import click
 from attrs import field, frozen
 from penstock import PenstockError, Project, SandboxRequest, SandboxResponse, UsageError
+from penstock.process import write_whole
 from penstock.sandbox.server import serve
 
 from penstock_plugins.page.content import content, facts
@@ -72,22 +72,10 @@ def seconds(text: str) -> float:
 
 def write(file: Path, text: str) -> None:
     """
-    Write the file whole or not at all; a file that exists keeps its access rights and its symbolic links. A device or a
-    pipe is written to, and not replaced. Raises UsageError.
+    Write the file as :func:`penstock.process.write_whole` does. Raises UsageError.
     """
     try:
-        if file.exists() and not file.is_file():
-            file.write_text(text, encoding="utf-8")
-            return
-        place = file.resolve()
-        draft = place.with_name(f".{place.name}.{secrets.token_hex(6)}")
-        try:
-            draft.write_text(text, encoding="utf-8")
-            if place.exists():
-                draft.chmod(place.stat().st_mode & 0o777)
-            draft.replace(place)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_whole(file, text)
     except OSError as error:
         raise UsageError(
             f"--html {file}: cannot be written: {error.strerror}. Name a file in a directory that this user may write"

@@ -1,0 +1,87 @@
+"""
+What commands need at the ends of the process: signals, closed pipes, files that are written whole.
+"""
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+
+@contextmanager
+def stop_on_signals(stop: threading.Event, on_signal: Callable[[str], None] = lambda name: None) -> Iterator[None]:
+    """
+    The first Ctrl-C or SIGTERM sets ``stop`` and calls ``on_signal`` with the signal's name; the second ends the
+    process at once. Outside of the main thread it has no effect: there the caller handles signals.
+    """
+    former: dict[int, Any] = {}
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        stop.set()
+        for known in former:
+            signal.signal(known, signal.SIG_DFL)
+        on_signal(signal.Signals(number).name)
+
+    if threading.current_thread() is threading.main_thread():
+        former = {number: signal.signal(number, handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in former.items():
+            signal.signal(number, handler)
+
+
+class _HasDescriptor(Protocol):
+    def fileno(self) -> int: ...
+
+
+def discard_output(stream: _HasDescriptor) -> None:
+    """
+    Discard all output to a stream whose reader is gone, buffered output included, which would fail again at exit. No
+    effect on a stream without a file descriptor.
+    """
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, descriptor)
+    os.close(nowhere)
+
+
+def write_whole(path: Path, text: str, *, mode: int | None = None) -> None:
+    """
+    Write a text file whole or not at all. It is on the disk when this returns. Behind a symbolic link, the file that it
+    names is written; a device or a pipe is written to, and not replaced. Raises OSError.
+
+    ``mode``: the access rights; None: those of the file that is replaced, else those of any new file.
+    """
+    if path.exists() and not path.is_file():
+        path.write_text(text, encoding="utf-8")
+        return
+    path = path.resolve()
+    draft = path.with_name(f".{path.name}.{os.urandom(6).hex()}")
+    try:
+        descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666 if mode is None else mode)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        if mode is None and path.exists():
+            mode = path.stat().st_mode & 0o777
+        if mode is not None:
+            draft.chmod(mode)
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    with suppress(OSError):  # not every system can open a directory
+        directory = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(directory)
+        finally:
+            os.close(directory)
