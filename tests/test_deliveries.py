@@ -15,7 +15,7 @@ from penstock import Batch, LedgerEntry, Partition, Project, ProviderError, Secr
 from penstock.testing.conformance import QUICK
 from penstock_plugins.doors import dlt as door
 from penstock_plugins.doors.bookmarks import Bookmarks
-from penstock_plugins.doors.deliveries import Delivery, deliveries
+from penstock_plugins.doors.deliveries import CommittedPartition, deliveries
 from worlds import CONVERTR, TALROO, TODAY, Provider, bag, then
 
 DAYS = [TODAY - timedelta(days=back) for back in range(6, 0, -1)]
@@ -27,7 +27,7 @@ class World:
     app: Any
     project: Project
 
-    def take(self, *streams: str, state: dict[str, Any] | None = None) -> Iterator[Delivery]:
+    def take(self, *streams: str, state: dict[str, Any] | None = None) -> Iterator[CommittedPartition]:
         layouts = self.project.layouts(self.provider.name, streams)
         bookmarks = Bookmarks(layouts, streams)
         bookmarks.load(state or {})
@@ -138,7 +138,7 @@ def test_a_report_replaces_its_partition(world: World) -> None:
     assert door.columns_of(clicks, 9)["time"]["timezone"] is False
     partition = Partition("clicks", (("advertiser_id", "2112"), ("report_date", "2026-03-01")))
     entry = LedgerEntry(source="talroo", partition=partition, state="delivered", run_id="r")
-    row = door.gone(Delivery(entry, ()), clicks)
+    row = door.gone(CommittedPartition(entry, ()), clicks)
     assert (row["advertiser_id"], row["report_date"], row[door.GONE]) == ("2112", date(2026, 3, 1), True)
     required = {name for name, one in door.columns_of(clicks, 9).items() if not one["nullable"]}
     assert all(row[name] is not None for name in required)
@@ -193,6 +193,6 @@ def test_nested_values_are_json_in_json(world: World) -> None:
     batch = evolve(batch, rows=batch.rows[:1])
     batch.rows[0]._extra = {"rate": Decimal("0.10")}
 
-    ((row,),) = door.rows_of(Delivery(entry=None, batches=[batch]), clicks, count())  # type: ignore[arg-type]
+    ((row,),) = door.rows_of(CommittedPartition(entry=None, batches=[batch]), clicks, count())  # type: ignore[arg-type]
     assert row["_extra"] == '"{\\"rate\\":0.10}"'
     assert isinstance(batch, Batch)

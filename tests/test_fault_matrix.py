@@ -14,7 +14,7 @@ import pytest
 from attrs import evolve
 from penstock import SandboxRequest
 from penstock.run_report import RunReport
-from penstock.sandbox.changes import Change, Moment, bomb, drip, huge, status
+from penstock.sandbox.changes import Change, FaultContext, bomb, drip, huge, status
 from penstock.sandbox.faults import Fault
 from penstock.sandbox.server import serve
 from penstock.testing import FAULTS, with_faults
@@ -48,11 +48,11 @@ def few(change: Change, strikes: int) -> Change:
     """The first strikes only: a fault that takes seconds each time."""
     left = [strikes]
 
-    def struck(moment: Moment) -> Any:
+    def struck(context: FaultContext) -> Any:
         if left[0] <= 0:
             return None
         left[0] -= 1
-        return change(moment)
+        return change(context)
 
     return struck
 

@@ -42,7 +42,7 @@ from penstock import (
 from penstock._cli import main
 from penstock.project.results import Problem
 from penstock.sandbox.server import serve
-from penstock_plugins.page.command import Pages, seconds, write
+from penstock_plugins.page.command import PageServer, seconds, write
 from penstock_plugins.page.content import Content, content
 from penstock_plugins.page.render import policy, render
 from penstock_plugins.page.streams import STATES, Facts
@@ -556,7 +556,7 @@ def test_an_age_is_a_time(text: str, expected: float) -> None:
 # --- served -----------------------------------------------------------------------------------------------------------
 
 
-def asked(pages: Pages, method: str = "GET", target: str = "/", host: str = "127.0.0.1:8000") -> SandboxResponse:
+def asked(pages: PageServer, method: str = "GET", target: str = "/", host: str = "127.0.0.1:8000") -> SandboxResponse:
     return pages(SandboxRequest(method=method, target=target, headers={"host": host}, body=b""))
 
 
@@ -565,7 +565,7 @@ def test_each_load_is_made_anew() -> None:
     No browser keeps it, frames it, or guesses its type; HEAD is answered like GET.
     """
     made = iter(["first", "second", "third"])
-    pages = Pages(partial(next, made), clock=count().__next__)
+    pages = PageServer(partial(next, made), clock=count().__next__)
 
     assert [asked(pages).body, asked(pages, target="/?a=1").body] == [b"first", b"first"]
     response = asked(pages, method="HEAD")
@@ -586,7 +586,7 @@ def test_a_page_that_took_long_is_shown_again_for_a_while() -> None:
         now[0] += 6
         return f"made at {made[-1]:.0f}"
 
-    pages = Pages(make, clock=lambda: now[0])
+    pages = PageServer(make, clock=lambda: now[0])
 
     assert asked(pages).body == b"made at 100"
     now[0] = 165.9
@@ -614,7 +614,7 @@ def test_only_this_machine_reads_the_page(request_: dict[str, str], status: int)
     Another site's name that leads here, another method and another path get a refusal, and nothing is read.
     """
     made: list[str] = []
-    pages = Pages(partial(lambda: made.append("x") or "page"))
+    pages = PageServer(partial(lambda: made.append("x") or "page"))
 
     response = asked(pages, **request_)
 
@@ -632,7 +632,7 @@ def test_a_page_that_cannot_be_made_says_why(error: PenstockError) -> None:
     def fail() -> str:
         raise error
 
-    response = asked(Pages(partial(fail)))
+    response = asked(PageServer(partial(fail)))
 
     assert (response.status, response.headers["Content-Type"]) == (503, "text/plain; charset=utf-8")
     assert str(error).encode() in response.body

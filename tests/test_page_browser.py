@@ -13,7 +13,7 @@ import pytest
 from attrs import evolve
 from page_world import LARGE, NOW, SMALL, World
 from penstock.sandbox.server import serve
-from penstock_plugins.page.command import Pages
+from penstock_plugins.page.command import PageServer
 from penstock_plugins.page.content import content
 from penstock_plugins.page.render import render
 
@@ -291,7 +291,7 @@ def test_the_served_page_is_the_same(opens: Opens) -> None:
     One request, under the policy of its headers.
     """
     text = render(content(SMALL.facts()))
-    with serve(Pages(partial(str, text)), gzip=True) as server:
+    with serve(PageServer(partial(str, text)), gzip=True) as server:
         page = opens(SMALL, url=server.base_url)
         page.locator("tr.account td.s-failed").first.click()
         assert [request.target for request in server.requests] == ["/"]

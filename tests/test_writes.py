@@ -27,7 +27,7 @@ from imitation_targetcircle import TargetCircle
 from penstock import SandboxRequest, SandboxResponse
 from penstock._cli import main
 from penstock._plugins.registry import Registry
-from penstock.sandbox.server import Pause, Reset, Scripted, Server, serve
+from penstock.sandbox.server import Reset, Scripted, SendPause, Server, serve
 
 TODAY = date(2026, 3, 2)
 PENSTOCK = str(Path(sys.executable).with_name("penstock"))
@@ -194,7 +194,7 @@ def test_a_killed_job_never_sends_again_what_may_have_arrived(sensis: Bench) -> 
     slow: dict[int, Trouble] = {}
     for number in range(10, 400, 40):
         slow[number] = lambda request, app: Scripted(
-            steps=(Pause(30), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+            steps=(SendPause(30), b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
         )
         slow[number + 20] = _recorded_then_silent
     troubled = sensis.server.app = Troubled(sensis.app, slow)
@@ -236,7 +236,7 @@ def test_a_killed_job_never_sends_again_what_may_have_arrived(sensis: Bench) -> 
 
 def _recorded_then_silent(request: SandboxRequest, app: Any) -> SandboxResponse:
     app(request)
-    return Scripted(steps=(Pause(30),))
+    return Scripted(steps=(SendPause(30),))
 
 
 def test_no_connection_means_that_nothing_left(sensis: Bench) -> None:

@@ -19,7 +19,7 @@ from attrs import evolve
 from connector_convertr.filters import DOCUMENTED
 from connector_convertr.sandbox import PASSWORD, USERNAME
 from penstock import SandboxBase, SandboxError, SandboxRequest, SandboxResponse, snake
-from penstock.sandbox import RateLimit
+from penstock.sandbox import SlidingWindow
 
 CLIENT_ID = "1_sandbox"
 CLIENT_SECRET = "sandbox-client-secret"  # of an imitation
@@ -66,7 +66,7 @@ class ConvertrSandbox(SandboxBase):
     def __init__(self, base_url: str, today: date, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__(base_url, today, clock=clock)
         self.after_page: Callable[[str, int], None] | None = None  # called with stream and page, once it was made
-        self._rates = {"login": RateLimit(self.window_s), "api": RateLimit(self.window_s)}
+        self._rates = {"login": SlidingWindow(self.window_s), "api": SlidingWindow(self.window_s)}
         self._items: dict[str, dict[int, Item]] = {stream: {} for stream in _TYPES}
         self._updated: dict[int, datetime] = {}
         self._created: dict[int, datetime] = {}

@@ -11,7 +11,7 @@ from urllib.parse import parse_qsl
 from attrs import define, field
 from connector_sensis.sandbox import KEY, gateway, listing_id
 from penstock import SandboxBase, SandboxRequest, SandboxResponse, json_response
-from penstock.sandbox import RateLimit
+from penstock.sandbox import SlidingWindow
 
 _PARAMETERS = ("key", "userIp", "id", "userAgent", "userSessionId", "content")
 
@@ -34,7 +34,7 @@ class SensisSandbox(SandboxBase):
     events: list[Mapping[str, Any]] = field(factory=list, init=False)
     taken: int = field(default=0, init=False)
     _known: frozenset[str] = field(init=False)
-    _rate: RateLimit = field(factory=lambda: RateLimit(1.0), init=False)
+    _rate: SlidingWindow = field(factory=lambda: SlidingWindow(1.0), init=False)
 
     def __attrs_post_init__(self) -> None:
         self._known = frozenset(listing_id(number) for number in range(self.listings))

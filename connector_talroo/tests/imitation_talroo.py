@@ -26,7 +26,7 @@ from connector_talroo.sandbox import (
     clicks_of,
 )
 from penstock import SandboxBase, SandboxError, SandboxRequest, SandboxResponse
-from penstock.sandbox import RateLimit
+from penstock.sandbox import SlidingWindow
 from penstock.sandbox.base import Failure
 
 _ORDER = ("customer_reference", "advertiser_id", "action", "timestamp", "start", "end", "ticket")
@@ -59,7 +59,7 @@ class TalrooSandbox(SandboxBase):
         self._path = f"/{path}/" if path else "/reporting/"
         self._overstated: dict[date, int] = {}
         self._tickets: set[str] = set()
-        self._rate = RateLimit(1.0)
+        self._rate = SlidingWindow(1.0)
 
     # --- changes ------------------------------------------------------------------------------------------------
 

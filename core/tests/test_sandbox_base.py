@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import pytest
 from attrs import define, evolve
 from penstock import Sandbox, SandboxBase, SandboxError, SandboxRequest, SandboxResponse, json_response
-from penstock.sandbox import RateLimit, Reports, Tokens, draw, json_body
+from penstock.sandbox import SandboxReports, SlidingWindow, Tokens, draw, json_body
 
 TODAY = date(2026, 3, 10)
 
@@ -194,7 +194,7 @@ def test_a_report_is_ready_after_its_polls() -> None:
     """
     Each report counts its own polls; an unknown one is a 404.
     """
-    reports = Reports(polls_until_ready=2)
+    reports = SandboxReports(polls_until_ready=2)
     first, second = reports.submit([1, 2]), reports.submit([])
 
     assert [reports.poll(first) for _ in range(4)] == [False, False, True, True]
@@ -208,7 +208,7 @@ def test_a_rate_limit_slides() -> None:
     """
     A request leaves the window after its length; a refused one never was in it.
     """
-    limit = RateLimit(1.0)
+    limit = SlidingWindow(1.0)
 
     assert [limit.accept(now, 2) for now in (0.0, 0.5, 0.9, 1.0, 1.4, 1.5)] == [True, True, False, True, False, True]
     assert all(limit.accept(1.5, None) for _ in range(100))

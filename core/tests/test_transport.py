@@ -36,7 +36,7 @@ from penstock.redact import Secret
 from penstock.sandbox import changes as making
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.faults import Fault
-from penstock.sandbox.server import Pause, Scripted, Server, head_of, serve
+from penstock.sandbox.server import Scripted, SendPause, Server, head_of, serve
 from penstock.testing import FAULTS, FakeClock, with_faults
 
 RECORDS = {"items": [{"id": number, "name": f"job {number}"} for number in range(50)], "next": "/jobs?page=2"}
@@ -497,7 +497,7 @@ def test_connection_closed_while_idle_is_replaced(server: Server, make: Make) ->
     A server that closes after each answer without saying so costs a connection, not an error.
     """
     server.app = lambda request: Scripted(
-        steps=(head_of(SandboxResponse(), ("Content-Length", str(len(GOOD)))) + GOOD, Pause(0.01))
+        steps=(head_of(SandboxResponse(), ("Content-Length", str(len(GOOD)))) + GOOD, SendPause(0.01))
     )
     transport = make()
     transport(Request(url=server.base_url))

@@ -41,8 +41,9 @@ from penstock.sandbox.server import serve
 from penstock.testing.sinks import CLICKS, HOSTILE, click, rows_of
 
 pa = pytest.importorskip("pyarrow", reason="needs the extra arrow")
-MisfitError, Columns = (
-    getattr(importlib.import_module("penstock_plugins.arrow.columns"), name) for name in ("MisfitError", "Columns")
+ColumnMisfitError, Columns = (
+    getattr(importlib.import_module("penstock_plugins.arrow.columns"), name)
+    for name in ("ColumnMisfitError", "Columns")
 )
 
 LAST = date(2026, 3, 9)
@@ -107,7 +108,7 @@ def test_what_does_not_fit_raises(values: dict[str, Any], reason: str) -> None:
     """
     rows = rows_of(CLICKS, [click(1), click(2, **values), click(3, url=None, job_id=None, price=None)])
 
-    with pytest.raises(MisfitError, match=reason) as caught:
+    with pytest.raises(ColumnMisfitError, match=reason) as caught:
         Columns.of(CLICKS).batch(rows)
 
     assert list(caught.value.misfits) == [1]

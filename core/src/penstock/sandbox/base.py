@@ -80,7 +80,7 @@ class Tokens:
 
 
 @define(eq=False)
-class Reports:
+class SandboxReports:
     """The asynchronous reports of a sandbox, named "1", "2", ...: each is in progress for some polls, then ready."""
 
     polls_until_ready: int = 1
@@ -106,7 +106,7 @@ class Reports:
 
 
 @define(eq=False)
-class RateLimit:
+class SlidingWindow:
     """Requests within a sliding window of ``window_s`` seconds. A refused request does not count."""
 
     window_s: float
@@ -144,7 +144,7 @@ class SandboxBase:
     clock: Callable[[], float] = field(default=time.monotonic, kw_only=True, repr=False)
     requests: deque[SandboxRequest] = field(factory=lambda: deque(maxlen=REMEMBERED), init=False, repr=False)
     tokens: Tokens = field(init=False)
-    reports: Reports = field(factory=Reports, init=False)
+    reports: SandboxReports = field(factory=SandboxReports, init=False)
     lock: "threading.RLock" = field(factory=threading.RLock, init=False)
     _failures: list[tuple[str, Failure]] = field(factory=list, init=False)
     _restated: Counter[date] = field(factory=Counter, init=False)

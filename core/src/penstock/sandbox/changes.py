@@ -18,13 +18,13 @@ from functools import lru_cache
 from attrs import evolve
 
 from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
-from penstock.sandbox.server import Pause, Reset, Scripted, Step, head_of
+from penstock.sandbox.server import Reset, Scripted, SendPause, Step, head_of
 
 MIB = 1 << 20
 FOREIGN = "collector.example.net"  # a host that must never see a request
 
 
-class Moment:
+class FaultContext:
     """A request to which a fault may apply, with the regular responses that the fault may use."""
 
     def __init__(self, request: SandboxRequest, app: SandboxApp, before: SandboxResponse | None) -> None:
@@ -41,7 +41,7 @@ class Moment:
         return self._answer
 
 
-Change = Callable[[Moment], SandboxResponse | None]
+Change = Callable[[FaultContext], SandboxResponse | None]
 
 
 # --- status and headers ---------------------------------------------------------------------------------------------
@@ -50,7 +50,7 @@ Change = Callable[[Moment], SandboxResponse | None]
 def status(code: int, body: str = "", *, retry_after: str | float | None = None, dated: bool = False) -> Change:
     """Respond with ``code``; the app gets no request. ``retry_after``: seconds; ``dated``: as an HTTP date."""
 
-    def change(moment: Moment) -> SandboxResponse:
+    def change(context: FaultContext) -> SandboxResponse:
         headers = {"Content-Type": "text/html" if body.startswith("<") else "application/json"}
         if dated and retry_after is not None:
             # HTTP dates have whole seconds: rounded up, so that it is never in the past already.
@@ -66,8 +66,8 @@ def status(code: int, body: str = "", *, retry_after: str | float | None = None,
 def redirect(location: Callable[[SandboxRequest], str], code: int = 302) -> Change:
     """Redirect to the URL that ``location`` returns; the app gets no request."""
 
-    def change(moment: Moment) -> SandboxResponse:
-        return SandboxResponse(status=code, headers={"Location": location(moment.request)})
+    def change(context: FaultContext) -> SandboxResponse:
+        return SandboxResponse(status=code, headers={"Location": location(context.request)})
 
     return change
 
@@ -75,9 +75,9 @@ def redirect(location: Callable[[SandboxRequest], str], code: int = 302) -> Chan
 def with_header(name: str, value: str) -> Change:
     """The regular response with this header in place of its own."""
 
-    def change(moment: Moment) -> SandboxResponse:
-        kept = {known: old for known, old in moment.answer.headers.items() if known.lower() != name.lower()}
-        return evolve(moment.answer, headers={**kept, name: value})
+    def change(context: FaultContext) -> SandboxResponse:
+        kept = {known: old for known, old in context.answer.headers.items() if known.lower() != name.lower()}
+        return evolve(context.answer, headers={**kept, name: value})
 
     return change
 
@@ -95,73 +95,75 @@ def _head(answer: SandboxResponse, length: int | None) -> bytes:
     return head_of(answer, framing, ("Connection", "close"))
 
 
-def reset(moment: Moment) -> SandboxResponse:
+def reset(context: FaultContext) -> SandboxResponse:
     """The request is processed; the connection is reset before the response."""
-    return _scripted(moment.answer, (Reset(),))
+    return _scripted(context.answer, (Reset(),))
 
 
-def silent_close(moment: Moment) -> SandboxResponse:
+def silent_close(context: FaultContext) -> SandboxResponse:
     """The connection is closed without a response."""
-    return _scripted(moment.answer, ())
+    return _scripted(context.answer, ())
 
 
-def cut_head(moment: Moment) -> SandboxResponse:
+def cut_head(context: FaultContext) -> SandboxResponse:
     """The status line, then the end of the connection: it resembles a response without headers."""
-    head = _head(moment.answer, len(moment.answer.body))
-    return _scripted(moment.answer, (head[: head.index(b"\r\n") + 2],))
+    head = _head(context.answer, len(context.answer.body))
+    return _scripted(context.answer, (head[: head.index(b"\r\n") + 2],))
 
 
-def reset_in_body(moment: Moment) -> SandboxResponse:
+def reset_in_body(context: FaultContext) -> SandboxResponse:
     """Half of the body, then a reset."""
-    body = moment.answer.body
+    body = context.answer.body
     # The pause lets what was sent arrive: a reset throws away what is still under way.
-    return _scripted(moment.answer, (_head(moment.answer, len(body)) + body[: len(body) // 2], Pause(0.05), Reset()))
+    return _scripted(
+        context.answer, (_head(context.answer, len(body)) + body[: len(body) // 2], SendPause(0.05), Reset())
+    )
 
 
-def cut(moment: Moment) -> SandboxResponse:
+def cut(context: FaultContext) -> SandboxResponse:
     """Half of the body that ``Content-Length`` announces."""
-    body = moment.answer.body
-    return _scripted(moment.answer, (_head(moment.answer, len(body) + (not body)) + body[: len(body) // 2],))
+    body = context.answer.body
+    return _scripted(context.answer, (_head(context.answer, len(body) + (not body)) + body[: len(body) // 2],))
 
 
-def cut_chunk(moment: Moment) -> SandboxResponse:
+def cut_chunk(context: FaultContext) -> SandboxResponse:
     """A chunk that ends half-way."""
-    body = moment.answer.body
-    return _scripted(moment.answer, (_head(moment.answer, None) + b"%x\r\n" % len(body) + body[: len(body) // 2],))
+    body = context.answer.body
+    return _scripted(context.answer, (_head(context.answer, None) + b"%x\r\n" % len(body) + body[: len(body) // 2],))
 
 
-def cut_between_chunks(moment: Moment) -> SandboxResponse:
+def cut_between_chunks(context: FaultContext) -> SandboxResponse:
     """Whole chunks; the empty chunk that ends the body is missing."""
-    body = moment.answer.body
+    body = context.answer.body
     half = body[: len(body) // 2 + 1]
-    return _scripted(moment.answer, (_head(moment.answer, None) + b"%x\r\n%b\r\n" % (len(half), half),))
+    return _scripted(context.answer, (_head(context.answer, None) + b"%x\r\n%b\r\n" % (len(half), half),))
 
 
 def wrong_length(by: int) -> Change:
     """A ``Content-Length`` that is ``by`` bytes off; the whole body is sent."""
 
-    def change(moment: Moment) -> SandboxResponse:
-        body = moment.answer.body
-        return _scripted(moment.answer, (_head(moment.answer, max(1, len(body) + by)) + body,))
+    def change(context: FaultContext) -> SandboxResponse:
+        body = context.answer.body
+        return _scripted(context.answer, (_head(context.answer, max(1, len(body) + by)) + body,))
 
     return change
 
 
-def two_lengths(moment: Moment) -> SandboxResponse:
+def two_lengths(context: FaultContext) -> SandboxResponse:
     """Two ``Content-Length`` headers, the second with half of the body."""
-    body = moment.answer.body
-    head = head_of(moment.answer, ("Content-Length", str(len(body))), ("Content-Length", str(len(body) // 2)))
-    return _scripted(moment.answer, (head + body,))
+    body = context.answer.body
+    head = head_of(context.answer, ("Content-Length", str(len(body))), ("Content-Length", str(len(body) // 2)))
+    return _scripted(context.answer, (head + body,))
 
 
 def stall(seconds: float, *, in_body: bool = False) -> Change:
     """Nothing comes for a while, then the rest does."""
 
-    def change(moment: Moment) -> SandboxResponse:
-        body = moment.answer.body
-        whole = _head(moment.answer, len(body)) + body
+    def change(context: FaultContext) -> SandboxResponse:
+        body = context.answer.body
+        whole = _head(context.answer, len(body)) + body
         at = len(whole) - len(body) // 2 if in_body else 0
-        return _scripted(moment.answer, (whole[:at], Pause(seconds), whole[at:]))
+        return _scripted(context.answer, (whole[:at], SendPause(seconds), whole[at:]))
 
     return change
 
@@ -169,9 +171,9 @@ def stall(seconds: float, *, in_body: bool = False) -> Change:
 def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Change:
     """One byte every ``pause_s``, so that no wait for a byte is long; the rest at once after ``most_s``."""
 
-    def change(moment: Moment) -> SandboxResponse:
-        body = moment.answer.body
-        head = _head(moment.answer, len(body))
+    def change(context: FaultContext) -> SandboxResponse:
+        body = context.answer.body
+        head = _head(context.answer, len(body))
         at_once, slowly = (b"", head + body) if of_head else (head, body)
 
         def steps() -> Iterator[Step]:
@@ -179,17 +181,17 @@ def drip(pause_s: float, *, most_s: float, of_head: bool = False) -> Change:
             slow = min(len(slowly), int(most_s / pause_s))
             for at in range(slow):
                 yield slowly[at : at + 1]
-                yield Pause(pause_s)
+                yield SendPause(pause_s)
             yield slowly[slow:]
 
-        return _scripted(moment.answer, steps())
+        return _scripted(context.answer, steps())
 
     return change
 
 
-def no_http(moment: Moment) -> SandboxResponse:
+def no_http(context: FaultContext) -> SandboxResponse:
     """Bytes that are no HTTP answer: the start of a TLS alert."""
-    return _scripted(moment.answer, (b"\x15\x03\x01\x00\x02\x02\x28 what is this\r\n",))
+    return _scripted(context.answer, (b"\x15\x03\x01\x00\x02\x02\x28 what is this\r\n",))
 
 
 # --- size -----------------------------------------------------------------------------------------------------------
@@ -198,18 +200,18 @@ def no_http(moment: Moment) -> SandboxResponse:
 def huge(mib: int, *, chunked: bool) -> Change:
     """The app's answer followed by ``mib`` MiB of spaces, which JSON allows; its length announced, or not."""
 
-    def change(moment: Moment) -> SandboxResponse:
-        body, blanks = moment.answer.body, b" " * MIB
+    def change(context: FaultContext) -> SandboxResponse:
+        body, blanks = context.answer.body, b" " * MIB
 
         def steps() -> Iterator[Step]:
-            yield _head(moment.answer, None if chunked else len(body) + mib * MIB)
+            yield _head(context.answer, None if chunked else len(body) + mib * MIB)
             for piece in (body, *[blanks] * mib):
                 if piece:
                     yield b"%x\r\n%b\r\n" % (len(piece), piece) if chunked else piece
             if chunked:
                 yield b"0\r\n\r\n"
 
-        return _scripted(moment.answer, steps())
+        return _scripted(context.answer, steps())
 
     return change
 
@@ -217,9 +219,9 @@ def huge(mib: int, *, chunked: bool) -> Change:
 def bomb(mib: int) -> Change:
     """A small gzip body that is ``mib`` MiB large when decompressed."""
 
-    def change(moment: Moment) -> SandboxResponse:
-        headers = {**moment.answer.headers, "Content-Encoding": "gzip"}
-        return evolve(moment.answer, headers=headers, body=gzip.compress(moment.answer.body) + _blanks(mib))
+    def change(context: FaultContext) -> SandboxResponse:
+        headers = {**context.answer.headers, "Content-Encoding": "gzip"}
+        return evolve(context.answer, headers=headers, body=gzip.compress(context.answer.body) + _blanks(mib))
 
     return change
 
@@ -234,12 +236,12 @@ def _blanks(mib: int) -> bytes:
 def gzip_broken(*, cut_off: bool) -> Change:
     """A gzip body that is damaged in the middle, or ends too early."""
 
-    def change(moment: Moment) -> SandboxResponse:
-        packed = gzip.compress(moment.answer.body, mtime=0)
+    def change(context: FaultContext) -> SandboxResponse:
+        packed = gzip.compress(context.answer.body, mtime=0)
         half = len(packed) // 2
         # Its check sum is at the end, so a change there is always noticed, whatever the body.
         broken = packed[:half] if cut_off else packed[:-8] + bytes(byte ^ 0xFF for byte in packed[-8:])
-        return evolve(moment.answer, headers={**moment.answer.headers, "Content-Encoding": "gzip"}, body=broken)
+        return evolve(context.answer, headers={**context.answer.headers, "Content-Encoding": "gzip"}, body=broken)
 
     return change
 
@@ -258,10 +260,10 @@ def with_body(new: bytes | None, content_type: str = "application/json") -> Chan
     left whole: it has no end of its own, so that nobody could notice the cut.
     """
 
-    def change(moment: Moment) -> SandboxResponse:
-        body = moment.answer.body
+    def change(context: FaultContext) -> SandboxResponse:
+        body = context.answer.body
         if new is None and not body.startswith((b"{", b"[", b"\x1f\x8b", b"PK")):
-            return moment.answer
+            return context.answer
         raw = body[: len(body) // 2] if new is None else new
         return SandboxResponse(headers={"Content-Type": content_type}, body=raw)
 
@@ -295,14 +297,14 @@ def records_in(raw: bytes) -> list[tuple[int, int]]:
 def in_record(edit: Callable[[bytes], bytes]) -> Change:
     """Edit the record in the middle. None if the edit changes nothing."""
 
-    def change(moment: Moment) -> SandboxResponse | None:
-        raw = moment.answer.body
+    def change(context: FaultContext) -> SandboxResponse | None:
+        raw = context.answer.body
         spans = records_in(raw)
         if not spans:
             return None
         start, end = spans[len(spans) // 2]
         edited = edit(raw[start:end])
-        return evolve(moment.answer, body=raw[:start] + edited + raw[end:]) if edited != raw[start:end] else None
+        return evolve(context.answer, body=raw[:start] + edited + raw[end:]) if edited != raw[start:end] else None
 
     return change
 
@@ -310,14 +312,14 @@ def in_record(edit: Callable[[bytes], bytes]) -> Change:
 def in_every_second(edit: Callable[[bytes], bytes]) -> Change:
     """Edit every second record, the first one included."""
 
-    def change(moment: Moment) -> SandboxResponse | None:
-        raw = moment.answer.body
+    def change(context: FaultContext) -> SandboxResponse | None:
+        raw = context.answer.body
         parts, at = [], 0
         for start, end in records_in(raw)[::2]:
             parts += [raw[at:start], edit(raw[start:end])]
             at = end
         edited = b"".join([*parts, raw[at:]])
-        return evolve(moment.answer, body=edited) if edited != raw else None
+        return evolve(context.answer, body=edited) if edited != raw else None
 
     return change
 
@@ -350,29 +352,29 @@ def second_key(record: bytes) -> bytes:
     return first[0] + b"," + record[1:] if first else record
 
 
-def repeated_page(moment: Moment) -> SandboxResponse | None:
+def repeated_page(context: FaultContext) -> SandboxResponse | None:
     """The answer to the page before, again; the first page has none."""
-    raw = moment.answer.body
-    return moment.before if moment.before is not None and records_in(raw) and moment.before.body != raw else None
+    raw = context.answer.body
+    return context.before if context.before is not None and records_in(raw) and context.before.body != raw else None
 
 
 def next_links(target: Callable[[SandboxRequest], str]) -> Change:
     """Every link of the body whose member name has ``next`` in it, and of a ``Link`` header, leads elsewhere."""
 
-    def change(moment: Moment) -> SandboxResponse | None:
-        where = json.dumps(target(moment.request)).encode()
+    def change(context: FaultContext) -> SandboxResponse | None:
+        where = json.dumps(target(context.request)).encode()
         edited = re.sub(
-            rb'("[^"\\]*next[^"\\]*"\s*:\s*)"[^"]+"', lambda hit: hit[1] + where, moment.answer.body, flags=re.I
+            rb'("[^"\\]*next[^"\\]*"\s*:\s*)"[^"]+"', lambda hit: hit[1] + where, context.answer.body, flags=re.I
         )
         headers = {
-            name: re.sub("<[^>]*>(?=[^,]*next)", f"<{target(moment.request)}>", value)
+            name: re.sub("<[^>]*>(?=[^,]*next)", f"<{target(context.request)}>", value)
             if name.lower() == "link"
             else value
-            for name, value in moment.answer.headers.items()
+            for name, value in context.answer.headers.items()
         }
-        if edited == moment.answer.body and headers == dict(moment.answer.headers):
+        if edited == context.answer.body and headers == dict(context.answer.headers):
             return None
-        return evolve(moment.answer, body=edited, headers=headers)
+        return evolve(context.answer, body=edited, headers=headers)
 
     return change
 

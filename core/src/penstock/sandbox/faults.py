@@ -18,7 +18,7 @@ from penstock.sandbox.app import SandboxApp, SandboxRequest, SandboxResponse
 from penstock.sandbox.changes import (
     LOGIN_PAGE,
     Change,
-    Moment,
+    FaultContext,
     bomb,
     cut,
     cut_between_chunks,
@@ -143,13 +143,13 @@ class _Faulty:
     def __call__(self, request: SandboxRequest) -> SandboxResponse:
         key = self._same(request)
         path = (request.method, request.path)
-        moment = Moment(request, self.app, self._good.get(path))
+        context = FaultContext(request, self.app, self._good.get(path))
         for index in self._candidates(request, key):
-            changed = self._faults[index].change(moment)
+            changed = self._faults[index].change(context)
             if changed is not None:
                 self._applied(key, index)
                 return changed
-        answer = moment.answer
+        answer = context.answer
         with self._lock:
             self._good[path] = answer
             if self._to_come[key][:1] == [_PASS]:

@@ -27,7 +27,7 @@ REMEMBERED = 100_000  # requests kept in ``Server.requests``; a sandbox may run 
 
 
 @frozen
-class Pause:
+class SendPause:
     """Send nothing for a while. Ends early when the server is shut down."""
 
     seconds: float
@@ -38,7 +38,7 @@ class Reset:
     """Drop the connection with a TCP reset."""
 
 
-Step = bytes | Pause | Reset
+Step = bytes | SendPause | Reset
 
 
 @frozen(kw_only=True)
@@ -256,7 +256,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
     def _play(self, response: Scripted) -> None:
         self.close_connection = True
         for step in response.steps:
-            if isinstance(step, Pause):
+            if isinstance(step, SendPause):
                 if self.server.owner.stopping.wait(step.seconds):
                     return
             elif isinstance(step, Reset):

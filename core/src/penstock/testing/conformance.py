@@ -110,12 +110,12 @@ CHECKS: Mapping[str, str] = {
 """What :func:`conforms` tries, by name, and when it fails."""
 
 
-class Problem(str):
+class Finding(str):
     """What is wrong, and by which of ``CHECKS``."""
 
     check: str
 
-    def __new__(cls, check: str, text: str) -> "Problem":
+    def __new__(cls, check: str, text: str) -> "Finding":
         made = super().__new__(cls, text)
         assert check in CHECKS, check
         made.check = check
@@ -268,7 +268,7 @@ UNKNOWN = "unknown"
 class NotConforming(AssertionError):
     """The requirements that a connector does not meet: ``problems``."""
 
-    def __init__(self, connector: str, problems: Sequence[Problem]) -> None:
+    def __init__(self, connector: str, problems: Sequence[Finding]) -> None:
         self.problems = tuple(problems)
         listed = "\n".join(f"  - {one}" for one in problems)
         super().__init__(f"{connector} does not keep what every connector must:\n{listed}")
@@ -302,7 +302,7 @@ def conforms(
         made_by = make or (offered.make if offered is not None else None)
         if made_by is None:
             text = "it offers no sandbox; write Connector(sandbox=...), or give conforms make= and settings="
-            raise NotConforming(connector, [Problem("declarations", text)])
+            raise NotConforming(connector, [Finding("declarations", text)])
         subject = Subject(
             name=connector,
             make=made_by,
@@ -317,16 +317,16 @@ def conforms(
         raise NotConforming(connector, wrong)
 
 
-def _declared_wrong(registry: Registry, connector: str) -> list[Problem]:
+def _declared_wrong(registry: Registry, connector: str) -> list[Finding]:
     own = registry.origin(connector)
     broken = [broken.reason for broken in registry.broken() if broken.plugin == own]
     found = broken or problems_of(registry, connector)
     if not found and not registry.streams(connector) and not registry.actions(connector):
         found = ["it offers no stream and no action"]
-    return [Problem("declarations", text) for text in found]
+    return [Finding("declarations", text) for text in found]
 
 
-def _problems_with(subject: Subject, folder: Path, truth: Truth | None, faults: str, expired: int) -> list[Problem]:
+def _problems_with(subject: Subject, folder: Path, truth: Truth | None, faults: str, expired: int) -> list[Finding]:
     baseline, wrong = first_run(subject, folder / "first", truth)
     if not wrong:
         wrong += paging(subject, folder / "paging", baseline)
@@ -355,7 +355,7 @@ def _stated(truth: Truth, values: tuple[Any, ...], partition: Mapping[str, str])
     return truth(*values, **partition)
 
 
-def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[Problem]]:
+def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[Finding]]:
     """The rows of a run without any fault, and their problems."""
     sink = MemorySink(folder / "ledger.sqlite")
     with subject.served() as (server, app):
@@ -368,19 +368,19 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
             if counts.rejected or counts.unread_values:
                 first = f", the first: {counts.unread_example}" if counts.unread_example else ""
                 seen = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
-                wrong.append(Problem("rejected", f"{name}: {seen}"))
+                wrong.append(Finding("rejected", f"{name}: {seen}"))
             if counts.repeated:
-                wrong.append(Problem("repeated", f"{name}: {counts.repeated} records came twice"))
+                wrong.append(Finding("repeated", f"{name}: {counts.repeated} records came twice"))
             if counts.unknown_members:
                 members = ", ".join(sorted(counts.unknown_members))
-                wrong.append(Problem("unknown members", f"{name}: members that the record class lacks: {members}"))
+                wrong.append(Finding("unknown members", f"{name}: members that the record class lacks: {members}"))
         for name in chosen_streams(source, subject.streams):
             failed = any(one["stream"] == name for one in report.errors)
             if not failed and not any(found for key, found in rows.items() if key[0] == name):
                 text = f"{name}: the sandbox has no record of it, so that nothing was tried"
-                wrong.append(Problem("nothing to read", text))
+                wrong.append(Finding("nothing to read", text))
         untold: set[str] = set()
-        untrue: dict[str, list[Problem]] = {}
+        untrue: dict[str, list[Finding]] = {}
         for key, found in rows.items():
             wrong += _of_keys(streams[key[0]], key, found)
             if truth is not None:
@@ -391,9 +391,9 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
                     untrue.setdefault(key[0], []).extend(_of_truth(streams[key[0]], key, found, true))
         for problems in untrue.values():
             more = f"; so are {len(problems) - 1} more partitions" if len(problems) > 1 else ""
-            wrong += [Problem("truth", f"{one}{more}") for one in sorted(problems)[:1]]
+            wrong += [Finding("truth", f"{one}{more}") for one in sorted(problems)[:1]]
         wrong += [
-            Problem(
+            Finding(
                 "truth",
                 f"{name}: no row was compared with what the sandbox holds. Give the sandbox a method "
                 "truth(stream, **partition) that returns the true rows, or conforms a truth=..., if only UNKNOWN",
@@ -402,12 +402,12 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
         ]
         if report.total("requests") > len(server.requests):
             seen = f"{report.total('requests')} requests were sent, and {len(server.requests)} came to base_url"
-            wrong.append(Problem("origin", seen))
+            wrong.append(Finding("origin", seen))
         login = _grant_request(source)
         sent = [one for one in server.requests if login is None or one.path != _path(login, server)]
         if len(sent) > report.total("requests"):
             seen = f"{len(sent)} requests came to base_url, and penstock sent {report.total('requests')}"
-            wrong.append(Problem("origin", f"{seen}: a connector makes requests, and sends none itself"))
+            wrong.append(Finding("origin", f"{seen}: a connector makes requests, and sends none itself"))
     return rows, wrong
 
 
@@ -416,15 +416,15 @@ def _named(sink: MemorySink, key: Key) -> dict[str, str]:
     return next(one.as_dict() for one in sink.rows[key[0]] if tuple(value for _, value in one.values) == key[1])
 
 
-def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Problem]:
+def _of_keys(stream: Stream, key: Key, rows: Sequence[Row]) -> list[Finding]:
     if not stream.key:
         return []
     several = [one for one, times in Counter(tuple(map(row.get, stream.key)) for row in rows).items() if times > 1]
     text = f"{stream.name} {key[1]}: {len(several)} keys are there twice, such as "
-    return [Problem("key", f"{text}{several[0]}")] if several else []
+    return [Finding("key", f"{text}{several[0]}")] if several else []
 
 
-def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapping[str, Any]]) -> list[Problem]:
+def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapping[str, Any]]) -> list[Finding]:
     by_member = {column.member: column.name for column in stream.columns if column.member is not None}
     expected = [{by_member.get(name, name): value for name, value in row.items()} for row in true]
     stated = {name for row in expected for name in row}
@@ -438,15 +438,15 @@ def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapp
         return []
     example = next(iter(lost or invented))
     what = f"{lost.total()} rows are missing and {invented.total()} should not be there, such as {example}"
-    return [Problem("truth", f"{stream.name} {key[1]}: of {len(expected)} true rows {what}")]
+    return [Finding("truth", f"{stream.name} {key[1]}: of {len(expected)} true rows {what}")]
 
 
-def _ended(check: str, report: RunReport, what: str, code: int) -> list[Problem]:
+def _ended(check: str, report: RunReport, what: str, code: int) -> list[Finding]:
     if report.exit_code == code:
         return []
     texts = "; ".join(dict.fromkeys(f"{error['error']}: {error['message']}" for error in report.errors[:3]))
     return [
-        Problem(check, f"{what} ended with {report.exit_code} instead of {code}: {texts or 'no error was reported'}")
+        Finding(check, f"{what} ended with {report.exit_code} instead of {code}: {texts or 'no error was reported'}")
     ]
 
 
@@ -456,12 +456,12 @@ def differing(delivered: Rows, expected: Rows) -> list[Key]:
     return [key for key in keys if bag(delivered.get(key, ())) != bag(expected.get(key, ()))]
 
 
-def _same(check: str, delivered: Rows, expected: Rows, what: str) -> list[Problem]:
+def _same(check: str, delivered: Rows, expected: Rows, what: str) -> list[Finding]:
     missing = sorted(expected.keys() - delivered.keys())
     other = sorted(key for key in differing(delivered, expected) if key not in missing)
     wrong = [f"{what}: {len(missing)} partitions were not delivered, such as {missing[0]}"] if missing else []
     wrong += [f"{what}: {len(other)} partitions have other rows, such as {other[0]}"] if other else []
-    return [Problem(check, text) for text in wrong]
+    return [Finding(check, text) for text in wrong]
 
 
 @define(eq=False)
@@ -553,7 +553,7 @@ def _elements(items: Items) -> list[msgspec.Raw]:
     return msgspec.json.decode(items.raw, type=list[msgspec.Raw])
 
 
-def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Problem]:
+def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
     """Every paginator sees a second page, and a record that moves from the first page to the last comes once."""
     pages = _Pages()
     declared: set[str] = set()
@@ -575,7 +575,7 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Problem]:
         tape, sink = _Moved(pages), MemorySink(folder / "moved.sqlite")
         report = subject.run(server.base_url, sink, tape=tape)
     wrong = [
-        Problem(
+        Finding(
             "second page",
             f"{name}: its paginator saw no second page with records, so that paging was not tried. Let the sandbox "
             "send fewer records on a page than it has",
@@ -586,7 +586,7 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Problem]:
     if differ:
         why = next((one["message"] for one in report.errors if one["stream"] == differ[0][0]), "the rows differ")
         wrong.append(
-            Problem(
+            Finding(
                 "moved record",
                 f"{differ[0][0]} {differ[0][1]}: a record of the first page that came again on the last one, as in a "
                 f"listing that moved while it was read, was not delivered once ({why}). Name the columns that identify "
@@ -596,7 +596,7 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Problem]:
     return wrong
 
 
-def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[Problem]:
+def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
     """A run that is stopped after its first partition leaves whole partitions; the next one finishes it."""
     sink, clock = MemorySink(folder / "ledger.sqlite"), noon_of(subject.today)
 
@@ -614,7 +614,7 @@ def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[
     return wrong + ended + _same("resumed", delivered_to(sink), baseline, "resumed")
 
 
-def nothing_final_again(subject: Subject, folder: Path) -> list[Problem]:
+def nothing_final_again(subject: Subject, folder: Path) -> list[Finding]:
     """Days that were read after they closed are requested no more."""
     sink = MemorySink(folder / "ledger.sqlite")
     with subject.served() as (server, _):
@@ -630,15 +630,15 @@ def nothing_final_again(subject: Subject, folder: Path) -> list[Problem]:
         again = second.stream(subject.name, name)
         if again.requests or again.delivered:
             text = f"{name}: {again.delivered} final partitions were read again, with {again.requests} requests"
-            wrong.append(Problem("final", text))
+            wrong.append(Finding("final", text))
     return wrong
 
 
 def faults_that_pass(
     subject: Subject, folder: Path, baseline: Rows, names: str = PASSING, expired: int = 401
-) -> list[Problem]:
+) -> list[Finding]:
     """With each of these faults, which affect every request once, a run delivers the same rows as without."""
-    wrong: list[Problem] = []
+    wrong: list[Finding] = []
     chosen = list(faults_named(names))
     with subject.served() as (server, _):
         granting = _grant_request(subject.source(server.base_url)) is not None
@@ -653,12 +653,12 @@ def faults_that_pass(
     return wrong
 
 
-def wrong_credentials(subject: Subject, folder: Path) -> list[Problem]:
+def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
     """
     A wrong value of each secret ends a run with 3 and the check with an error, and is printed nowhere. A text that
     is no key of its form (a PEM) may also be refused by a ConfigError, before any request.
     """
-    wrong: list[Problem] = []
+    wrong: list[Finding] = []
     for name in secrets_of(subject):
         sink = MemorySink(folder / name / "ledger.sqlite")
         texts: list[str] = []
@@ -673,17 +673,17 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Problem]:
                 try:
                     texts.append(check(source, noon_of(subject.today)))
                     text = f"the check of a wrong {name} returned: {texts[-1]}"
-                    wrong.append(Problem("check of a wrong secret", text))
+                    wrong.append(Finding("check of a wrong secret", text))
                 except (AuthenticationError, ConfigError) as error:
                     texts.append(str(error))
                 except PenstockError as error:
                     text = f"the check of a wrong {name} raised {type(error).__name__}: {error}"
-                    wrong.append(Problem("check of a wrong secret", text))
+                    wrong.append(Finding("check of a wrong secret", text))
         output = "\n".join([*texts, json.dumps(report.as_dict(), default=str)])
         if WRONG[:SHOWN] in output:
-            wrong.append(Problem("secret shown", f"with a wrong {name}, its start was shown: {WRONG[:3]}..."))
+            wrong.append(Finding("secret shown", f"with a wrong {name}, its start was shown: {WRONG[:3]}..."))
         if delivered_to(sink):
-            wrong.append(Problem("wrong secret", f"with a wrong {name} something was delivered"))
+            wrong.append(Finding("wrong secret", f"with a wrong {name} something was delivered"))
     return wrong
 
 
@@ -697,7 +697,7 @@ def secrets_of(subject: Subject) -> list[str]:
     return [name for name in subject.settings if isinstance(getattr(source.settings, name, None), Secret)]
 
 
-def one_reading_check(subject: Subject) -> list[Problem]:
+def one_reading_check(subject: Subject) -> list[Finding]:
     """``penstock check`` sends one request that only reads (and a login), to the origin of base_url."""
     with subject.served() as (server, _):
         source = subject.source(server.base_url)
@@ -708,20 +708,20 @@ def one_reading_check(subject: Subject) -> list[Problem]:
         try:
             check(source, noon_of(subject.today))
         except PenstockError as error:
-            return [Problem("check", f"the check of right credentials raised {type(error).__name__}: {error}")]
+            return [Finding("check", f"the check of right credentials raised {type(error).__name__}: {error}")]
         sent = [one for one in server.requests if login is None or one.path != _path(login, server)]
     wrong = _strays(server, addresses)
     if len(sent) != 1 or sent[0].method not in ("GET", "HEAD"):
         seen = ", ".join(f"{one.method} {one.path}" for one in sent) or "nothing"
         text = f"the check sent {seen}; expected one GET, since any other request may record something"
-        wrong.append(Problem("check", text))
+        wrong.append(Finding("check", text))
     return wrong
 
 
-def _strays(server: Server, requests: Iterable[tuple[str, Request]]) -> list[Problem]:
+def _strays(server: Server, requests: Iterable[tuple[str, Request]]) -> list[Finding]:
     own = origin_of(server.base_url)
     found = [f"{what} goes to {request.origin}, not to base_url" for what, request in requests if request.origin != own]
-    return [Problem("login", text) for text in found]
+    return [Finding("login", text) for text in found]
 
 
 def _path(request: Request, server: Server) -> str:

@@ -59,7 +59,7 @@ class NoPostgresError(RuntimeError):
 
 
 @frozen
-class Server:
+class PgServer:
     """A running server. ``dsn`` names its maintenance database."""
 
     dsn: str = field(repr=False)
@@ -89,12 +89,12 @@ def with_database(dsn: str, name: str) -> str:
 
 
 @cache
-def server(**settings: str) -> Server:
+def server(**settings: str) -> PgServer:
     """
     The server of this process, or a further one with these settings (``autovacuum="on"``). Raises NoPostgresError.
     """
     if dsn := os.environ.get(DSN_VARIABLE):
-        return Server(dsn, private=False)
+        return PgServer(dsn, private=False)
     return _start(binaries(), settings)
 
 
@@ -130,7 +130,7 @@ def _version(directory: Path) -> float:
     return 0.0
 
 
-def _start(directory: Path, settings: Mapping[str, str]) -> Server:
+def _start(directory: Path, settings: Mapping[str, str]) -> PgServer:
     home = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket's path has 107 bytes at most
     account = _account()
     more: dict[str, Any] = {"cwd": "/", "stdin": subprocess.DEVNULL}
@@ -154,7 +154,7 @@ def _start(directory: Path, settings: Mapping[str, str]) -> Server:
         raise NoPostgresError(f"{directory} does not start: {error}\n{output.decode(errors='replace')}") from error
     atexit.register(_stop, process, home, os.getpid())
     _wait(process, data)
-    return Server(f"postgresql://{user}@/postgres?host={quote(str(home), safe='')}")
+    return PgServer(f"postgresql://{user}@/postgres?host={quote(str(home), safe='')}")
 
 
 def _account() -> tuple[str, int, int] | None:

@@ -59,7 +59,7 @@ class Misfit:
         return f"{self.column}: {self.reason}"
 
 
-class MisfitError(Exception):
+class ColumnMisfitError(Exception):
     """Some rows cannot be converted; ``misfits`` has the first misfit of each of them, by row."""
 
     def __init__(self, misfits: Mapping[int, Misfit]) -> None:
@@ -125,7 +125,7 @@ class Columns:
         return cls(layout, schema_of(layout, scale))
 
     def batch(self, rows: Sequence[Any]) -> Any:
-        """The rows as a ``pyarrow.RecordBatch``. Raises MisfitError."""
+        """The rows as a ``pyarrow.RecordBatch``. Raises ColumnMisfitError."""
         columns = list(zip(self.layout.columns, self.schema.types, strict=True))
         try:
             arrays = [_array(column, type_, _values(column, rows)) for column, type_ in columns]
@@ -139,7 +139,7 @@ class Columns:
             if not found:
                 raise
             first = {one.row: one for one in reversed(found)}
-            raise MisfitError(dict(sorted(first.items()))) from None
+            raise ColumnMisfitError(dict(sorted(first.items()))) from None
         return pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from attrs import define, field
 from penstock import MOST_REJECTED, SinkError
 
-from penstock_plugins.arrow.columns import Columns, MisfitError
+from penstock_plugins.arrow.columns import ColumnMisfitError, Columns
 from penstock_plugins.unfit import Unfit
 
 
@@ -26,12 +26,12 @@ class Fitting:
         """
         try:
             return self.columns.batch(rows)
-        except MisfitError as error:
+        except ColumnMisfitError as error:
             self._set_aside(rows, error)
             fitting = [row for number, row in enumerate(rows) if number not in error.misfits]
         return self.columns.batch(fitting)
 
-    def _set_aside(self, rows: Sequence[Any], error: MisfitError) -> None:
+    def _set_aside(self, rows: Sequence[Any], error: ColumnMisfitError) -> None:
         layout = self.columns.layout
         for number, misfit in error.misfits.items():
             values = {column.name: getattr(rows[number], column.name) for column in layout.columns}

@@ -9,7 +9,7 @@ import pyarrow as pa
 from attrs import frozen
 from penstock import Batch, Layout, SinkError
 
-from penstock_plugins.arrow.columns import SCALE, Columns, MisfitError
+from penstock_plugins.arrow.columns import SCALE, ColumnMisfitError, Columns
 
 
 @frozen
@@ -32,13 +32,13 @@ def _converted(columns: Columns, batches: Generator[Batch, None, None]) -> Itera
         if batch.rows:
             try:
                 converted = columns.batch(batch.rows)
-            except MisfitError as error:
+            except ColumnMisfitError as error:
                 batches.throw(_explained(columns, error))
             else:
                 yield converted
 
 
-def _explained(columns: Columns, error: MisfitError) -> SinkError:
+def _explained(columns: Columns, error: ColumnMisfitError) -> SinkError:
     first = next(iter(error.misfits.values()))
     remedy = "Read the records with rows() or dicts(), which hold every value."
     if pa.types.is_decimal(columns.schema.field(first.column).type):

@@ -20,7 +20,7 @@ from penstock_plugins.doors.bookmarks import Bookmarks, StateLedger
 
 
 @frozen
-class Delivery:
+class CommittedPartition:
     """One partition whose counts were verified: its row of a ledger, and its batches, those of derived streams too."""
 
     entry: LedgerEntry
@@ -29,7 +29,7 @@ class Delivery:
 
 def deliveries(
     project: Project, source: str, streams: Sequence[str], bookmarks: Bookmarks, **options: Any
-) -> Iterator[Delivery]:
+) -> Iterator[CommittedPartition]:
     """
     Read these streams as a run does, from the bookmarks on, and yield each partition after its commit; the bookmarks
     have it when the next one is taken. ``options`` are those of :meth:`penstock.Project.run`.
@@ -37,7 +37,9 @@ def deliveries(
     Raises the error of the run after the last partition: ProviderError, RejectedRecordsError, or what prevented it
     from starting. Closing the iterator early ends the run.
     """
-    sink = HandoverSink(items=lambda entry, batches: [Delivery(entry, batches)], ledger=StateLedger(bookmarks))
+    sink = HandoverSink(
+        items=lambda entry, batches: [CommittedPartition(entry, batches)], ledger=StateLedger(bookmarks)
+    )
 
     def run() -> None:
         result = project.run(source, to=sink, streams=streams, stop=sink.stop, **options)

@@ -15,7 +15,7 @@ from typing import Any
 from penstock import Column, Layout, Project, ProviderError
 
 from penstock_plugins.doors.bookmarks import Bookmarks
-from penstock_plugins.doors.deliveries import Delivery, deliveries
+from penstock_plugins.doors.deliveries import CommittedPartition, deliveries
 from penstock_plugins.extras import installed
 from penstock_plugins.nested import json_texts
 
@@ -142,7 +142,7 @@ def _hint(column: Column, decimal_scale: int) -> dict[str, Any]:
     return {"data_type": _TYPES[column.type], **scale, **naive, **about, "nullable": column.nullable}
 
 
-def rows_of(delivery: Delivery, layout: Layout, numbers: Iterator[int]) -> Iterator[list[dict[str, Any]]]:
+def rows_of(delivery: CommittedPartition, layout: Layout, numbers: Iterator[int]) -> Iterator[list[dict[str, Any]]]:
     """
     The rows of a stream in a partition, batch by batch. A nested value is JSON in a text in JSON: dlt decodes it once,
     and with floats, so that what is inside stays as the provider sent it. ``numbers``: ascending, for the batches of
@@ -189,7 +189,7 @@ def refuse_rounding(rows: Sequence[Mapping[str, Any]], layout: Layout, scale: in
                 )
 
 
-def gone(delivery: Delivery, layout: Layout) -> dict[str, Any]:
+def gone(delivery: CommittedPartition, layout: Layout) -> dict[str, Any]:
     """A row that makes dlt delete what the partition held before, and that is not inserted."""
     values: dict[str, Any] = delivery.entry.partition.as_dict()
     types = {column.name: column for column in layout.columns}

@@ -79,7 +79,7 @@ class StreamChoices:
 
 
 @frozen(kw_only=True)
-class Link:
+class ParentLink:
     """
     The value of a parent's row in the request of its child: ``column`` of the parent and its ``member``, and the
     ``name`` that it has in the child. ``own``: the child's member that repeats it; None: the column is added.
@@ -101,7 +101,7 @@ class StreamTexts:
     record_class: str
     account: str | None = None
     login_name: str = ""
-    link: Link | None = None
+    link: ParentLink | None = None
 
     @classmethod
     def of(cls, given: StreamChoices, parent: "StreamTexts | None", **more: Any) -> "StreamTexts":
@@ -326,7 +326,7 @@ class StreamTexts:
         )
 
 
-def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> Link | None:
+def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> ParentLink | None:
     """The value of the parent's row that the path names. UsageError where it names none."""
     if parent is None:
         return None
@@ -341,10 +341,10 @@ def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> 
     one = columns[names[0]]
     name = f"{parent.given.singular}_{one.name}" if one.name in _GENERIC_KEYS else one.name
     own = next((column.member for column in record.columns if column.name == name), None)
-    return Link(stream=parent.given, column=one.name, member=one.member, name=name, own=own)
+    return ParentLink(stream=parent.given, column=one.name, member=one.member, name=name, own=own)
 
 
-def _of_child(record: Guesses, link: Link) -> Guesses:
+def _of_child(record: Guesses, link: ParentLink) -> Guesses:
     """The record class of a child: the parent's value belongs to the key, or to what the key is a hash of."""
     if not record.key:
         return record if link.name in record.hashed else evolve(record, hashed=(link.name, *record.hashed))

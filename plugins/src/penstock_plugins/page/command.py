@@ -53,7 +53,7 @@ def page(
         write(html, made())
         return
     assert port is not None
-    _serve(port, Pages(made))
+    _serve(port, PageServer(made))
 
 
 def _made(project: Project, name: str | None, to: str | None, days: int, max_age_s: float | None) -> str:
@@ -86,7 +86,7 @@ def write(file: Path, text: str) -> None:
 
 
 @frozen
-class Pages:
+class PageServer:
     """
     Answers requests with a page. Only for the names of this machine, so that no other site can read it through a name
     that leads here; only GET and HEAD.
@@ -143,7 +143,7 @@ def _answer(status: int, text: str, kind: str = "text/plain") -> SandboxResponse
     )
 
 
-def _serve(port: int, pages: Pages) -> None:
+def _serve(port: int, pages: PageServer) -> None:
     try:
         server = serve(pages, port=port, gzip=True, largest_body=0)
     except OSError as error:
