@@ -4,9 +4,11 @@ What a run promises as a whole: it ends on a signal, keeps what is complete, and
 
 import json
 import signal
+import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
@@ -92,6 +94,13 @@ def talroo(tmp_path: Path) -> Iterator[Bench]:
         stalling.going_on.set()
 
 
+def days_merged_later(out: Path) -> int:
+    """The days of changes streams that the ledger has as staged."""
+    with closing(sqlite3.connect(f"file:{out}/.penstock/ledger.sqlite?mode=ro", uri=True)) as ledger:
+        (found,) = ledger.execute("select count(*) from partitions where state = 'staged'").fetchone()
+    return int(found)
+
+
 def wait_for(what: Callable[[], bool]) -> None:
     end = time.monotonic() + 20
     while not what():
@@ -143,7 +152,7 @@ def test_signal_keeps_the_days_of_changes_that_are_complete(tmp_path: Path) -> N
         words = ("run", "convertr", "--to", "jsonl:out", "--streams", "leads", "--report", "report.json")
         process = command(tmp_path, *words, "--since", str(days[0]), "--until", str(days[-1]), "-v")
         assert stalling.stalled.wait(20)
-        time.sleep(0.7)  # the other days are read meanwhile
+        wait_for(lambda: days_merged_later(tmp_path / "out") == len(days) - 1)
         process.terminate()
         _, output = process.communicate(timeout=15)
         stalling.going_on.set()

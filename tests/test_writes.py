@@ -327,11 +327,11 @@ def test_two_processes_do_not_send_the_same_file(sensis: Bench) -> None:
     """
     The second one ends with exit code 6 and its reason.
     """
-    waiting = threading.Event()
+    waiting, second_ended = threading.Event(), threading.Event()
 
     def slow(request: SandboxRequest, app: Any) -> SandboxResponse:
         waiting.set()
-        time.sleep(2)
+        second_ended.wait(30)
         return app(request)  # type: ignore[no-any-return]
 
     sensis.server.app = Troubled(sensis.app, {0: slow})
@@ -345,6 +345,7 @@ def test_two_processes_do_not_send_the_same_file(sensis: Bench) -> None:
     assert waiting.wait(30)
 
     code, receipts, output = sensis.act("sensis", "report_event", "--from", "e.jsonl")
+    second_ended.set()
     out, _ = first.communicate(timeout=30)
 
     assert (code, receipts) == (6, [])

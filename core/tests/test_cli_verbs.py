@@ -19,6 +19,7 @@ import jsonschema
 import penstock
 import penstock_plugins
 import pytest
+import time_machine
 from attrs import evolve, frozen
 from penstock._cli import main
 from penstock._cli.bars import Bars
@@ -46,8 +47,16 @@ from penstock.sandbox.app import SandboxRequest, SandboxResponse
 from penstock.sandbox.server import Server, serve
 from rich.console import Console
 
-TODAY = datetime.now(UTC).date()
+NOON = datetime(2026, 3, 20, 12, tzinfo=UTC)
+TODAY = NOON.date()
 YESTERDAY = TODAY - timedelta(days=1)
+
+
+@pytest.fixture(autouse=True)
+def at_noon() -> Iterator[None]:
+    """No day ends during a test."""
+    with time_machine.travel(NOON, tick=True):
+        yield
 
 
 @frozen(kw_only=True)
