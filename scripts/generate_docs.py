@@ -110,7 +110,7 @@ FIXED = (
         "plugins.doors.singer_target",
         "GRACE",
         "s",
-        "a Singer target, to end after the run was told to stop; then it is killed",
+        "time that a Singer target has to end after a stop; then it is killed",
     ),
     ("plugins.doors.dagster", "RETRY_S", "s", "until Dagster tries again a run that a deadline or another run ended"),
     ("plugins.page.command", "KEPT", "", "times as long as a page took to make, `penstock page --port` shows it"),

@@ -126,8 +126,8 @@ class LedgerEntry:
     unread_values: int = 0  # values that did not fit a nullable column: null there, kept in ``_extra``
     repeated: int = 0
     truncated: bool = False
-    # Fingerprint of the record class and the connector's version, where a record of the same request was set aside or a
-    # value not read; empty: none was, or an older penstock wrote the row.
+    # Set only if a record of the request was rejected or a value unread: the fingerprint of the record class and the
+    # connector's version. A plan reads such a day again with another record class or version.
     read_by: str = ""
     sums: Mapping[str, Decimal] = field(factory=dict)  # column -> sum over the rows, of every measure
     derived_rows: Mapping[str, int] = field(factory=dict)  # stream -> rows

@@ -134,9 +134,10 @@ class PageNumber(Shrinking):
     is then what the first one held, since providers cap it silently. Where nothing is stated, the last page is an empty
     one; with ``short_page_ends``, a short one too. Where ``more`` states it, that decides alone.
 
-    With ``too_large`` pages are requested one after the other. A refused page is requested at the largest size, up to
-    half of the former one, at which a page begins with the same record. PagingError is raised if the records listed
-    before it are not as many as its number implies, since the provider caps pages silently.
+    With ``too_large`` pages are requested one after the other. A refused page is requested with a smaller size: the
+    largest divisor of the number of records before it that is at most half the old size, so that a page begins with the
+    same record. PagingError is raised if another number of records was listed before it, since the provider caps pages
+    silently.
 
     ``ceiling``: the provider never lists more records than this. ``full_page_is_cut``: exactly ``size`` records over
     all pages, be it one page or many smaller ones, mean that the provider stopped there.

@@ -47,7 +47,7 @@ class CsvSettings(HistorySettings):
 @frozen(kw_only=True)
 class StdoutSettings:
     name_streams: bool | None = setting(
-        None, help="whether each line begins with _stream; default: when there are several streams"
+        None, help="write the stream's name as _stream first in each line; default: only if there are several streams"
     )
 
 

@@ -70,8 +70,8 @@ class Delivery:
 
     def count_set_aside(self, result: ReadResult) -> None:
         """
-        Count the records that were set aside of a stream that is read for others only: its rows are not delivered, but
-        others were not requested by these. The ledger has no place for them, so a note has the first.
+        Count the rejected records of a parent stream that is not delivered itself. Their children were not requested.
+        The ledger has no row for them, so a note names the first.
         """
         rejected = [*result.undated, *(one for read in result.partitions.values() for one in read.counts.rejected)]
         if rejected:

@@ -259,12 +259,12 @@ def locked_with_others(path: Path, what: str, run_id: str, division: str) -> tup
             raise
 
 
-def share(file: BinaryIO) -> None:
-    """Let the other processes of the division hold the lock, too."""
+def share(file: BinaryIO, what: str) -> None:
+    """Let the other processes of the division hold the lock, too. ``what``: as :func:`locked` takes it."""
     import fcntl
 
     if not _tried(file, fcntl.LOCK_SH):  # a moment without the lock: another run was faster
-        raise _held("the same", _text(file))
+        raise _held(what, _text(file))
 
 
 @contextmanager

@@ -160,6 +160,7 @@ class _Lock:
     """
 
     files: tuple[BinaryIO, ...]
+    what: str  # what the lock protects, for errors
     first: bool = True  # nobody else holds it: what a crash left can be settled
     part: Part | None = None
 
@@ -168,19 +169,19 @@ class _Lock:
         """Raises LockHeldError."""
         path = state / f"{file_name(source)}.lock"
         if part is None:
-            return cls(files=(locked(path, what, run_id),))
+            return cls(files=(locked(path, what, run_id),), what=what)
         file, first = locked_with_others(path, what, run_id, part.division)
         try:
             own = locked(state / f"{file_name(source)}.{file_name(part.name)}.lock", f"{part.name} of {what}", run_id)
         except BaseException:
             file.close()
             raise
-        return cls(files=(file, own), first=first, part=part)
+        return cls(files=(file, own), what=what, first=first, part=part)
 
     def share(self) -> None:
         """Let the other parts begin."""
         if self.part is not None and self.first:
-            share(self.files[0])
+            share(self.files[0], self.what)
 
     def close(self) -> None:
         for file in self.files:

@@ -306,7 +306,7 @@ class PostgresTarget(BaseTarget):
     def final_days(
         self, stream: str, *, since: date, until: date, accounts: Sequence[str] | None
     ) -> Iterator[FinalDay]:
-        """See :class:`penstock.sinks.ListsFinal`. None while a table of the stream is not as it should be."""
+        """See :class:`penstock.sinks.ListsFinal`. Yields nothing if a table of it is missing, empty or not ours."""
         self._locate()
         with self.database.explained():
             tables = [known.stream for known in self.ledger.known(self.source) if known.of_stream == stream]
