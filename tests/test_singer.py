@@ -6,6 +6,7 @@ import json
 import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import make_dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
@@ -14,11 +15,22 @@ from typing import Any
 import pytest
 import time_machine
 from attrs import define, evolve
-from penstock import LedgerEntry, Partition, PendingReport, Project, SandboxRequest, SandboxResponse
+from penstock import (
+    Batch,
+    Column,
+    Layout,
+    LedgerEntry,
+    Partition,
+    PendingReport,
+    Project,
+    SandboxRequest,
+    SandboxResponse,
+)
 from penstock._cli import main
 from penstock.sandbox.server import Server
 from penstock.testing.conformance import QUICK
 from penstock_plugins.doors.bookmarks import MOST_REPORTS, Bookmarks, StateLedger
+from penstock_plugins.doors.messages import Texts
 from worlds import CONVERTR, JOVEO, TALROO, TARGETCIRCLE, TODAY, Provider, bag, then
 
 Message = dict[str, Any]
@@ -149,6 +161,18 @@ def test_decimals_may_be_text(tap: Tap) -> None:
     amounts = [row["price_amount"] for row in records(messages, "clicks")]
     assert any(isinstance(one, str) for one in amounts)
     assert not any(isinstance(one, Decimal) for one in amounts)
+
+
+def test_nested_text_leaves_the_rows_of_the_batch_as_they_are() -> None:
+    """
+    The lines hold JSON text in place of nested values; others that read the batch get the values.
+    """
+    layout = Layout(source="shop", stream="sales", kind="snapshot", columns=(Column(name="tags", type="json"),))
+    batch = Batch(layout=layout, rows=[make_dataclass("Row", ["tags"])(["a"])])
+
+    assert Texts(nested=True).lines(batch) == b'{"tags":"[\\"a\\"]"}\n'
+
+    assert batch.rows[0].tags == ["a"]
 
 
 def test_a_state_follows_what_it_covers(tap: Tap) -> None:
@@ -338,7 +362,7 @@ def test_credentials_and_capabilities(tap: Tap) -> None:
     assert tap("--test") == []
     assert "credentials work" in tap.errors
     tap("--test", code=3, customer_secret="74686973206973206e6f74206974")
-    (about,) = tap("--about")
+    (about,) = tap("--about", "--format=json")
     assert {"catalog", "discover", "state"} <= set(about["capabilities"])
     assert about["settings"]["properties"]["customer_secret"]["writeOnly"] is True
     assert "customer_secret" in about["settings"]["required"]

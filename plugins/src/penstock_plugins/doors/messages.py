@@ -37,12 +37,19 @@ class Texts:
 
     def lines(self, batch: Batch) -> bytes:
         """The rows of a batch as JSON lines."""
-        if self.nested:
-            for column in batch.layout.columns:
-                if column.type == "json":
-                    texts = json_texts([getattr(row, column.name) for row in batch.rows])
-                    deque(map(setattr, batch.rows, repeat(column.name), texts), maxlen=0)
-        return encode_lines(batch.rows, decimals_as_text=self.decimals)
+        nested = [column.name for column in batch.layout.columns if column.type == "json"] if self.nested else []
+        values = {name: [getattr(row, name) for row in batch.rows] for name in nested}
+        try:
+            for name in nested:
+                _put(batch, name, json_texts(values[name]))
+            return encode_lines(batch.rows, decimals_as_text=self.decimals)
+        finally:
+            for name in nested:
+                _put(batch, name, values[name])
+
+
+def _put(batch: Batch, column: str, values: Sequence[Any]) -> None:
+    deque(map(setattr, batch.rows, repeat(column), values), maxlen=0)
 
 
 class Messages(Protocol):

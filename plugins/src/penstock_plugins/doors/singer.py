@@ -125,7 +125,7 @@ def _excluded(layout: Layout, metadata: Mapping[tuple[str, ...], Mapping[str, An
 )
 @click.option("--discover", is_flag=True, help="Print the catalog.")
 @click.option("--about", is_flag=True, help="Print name, capabilities and settings as JSON.")
-@click.option("--format", "format_", hidden=True)
+@click.option("--format", type=click.Choice(["json"]), expose_value=False, help="The format of --about.")
 @click.option("--test", is_flag=True, help="Try the credentials.")
 @click.option("--version", is_flag=True, help="Print the version.")
 @click.pass_obj
@@ -140,7 +140,6 @@ def singer(
     nested: str,
     discover: bool,
     about: bool,
-    format_: str | None,
     test: bool,
     version: bool,
 ) -> int:
