@@ -13,10 +13,12 @@ from urllib.parse import parse_qs, unquote
 
 import penstock_plugins
 import pytest
+from attrs import frozen
 from penstock import (
     ConfigError,
     Connector,
     ConnectorPlugin,
+    Project,
     Request,
     SandboxRequest,
     SandboxResponse,
@@ -27,6 +29,7 @@ from penstock import (
     mask,
     named,
     record,
+    setting,
 )
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import Job
@@ -146,6 +149,33 @@ def test_a_text_that_is_no_private_key_is_a_mistake_in_the_configuration(key: st
     with pytest.raises(ConfigError, match="the private key is no PEM for RS256") as refused:
         SignedJwt(private_key=Secret(key), issuer="a", audience="b")
     assert "abc" not in str(refused.value)
+
+
+def test_a_run_with_such_a_key_requests_nothing(tmp_path: Path) -> None:
+    """
+    It ends as any other mistake in the configuration does, and names the account.
+    """
+
+    @frozen(kw_only=True)
+    class Settings(SourceSettings):
+        private_key: Secret = setting(help="the key", per_account=True)
+
+    connector = Connector(
+        name="shop",
+        summary="",
+        settings=Settings,
+        authenticator=lambda settings: named("signed_jwt", private_key=settings.private_key, issuer="a", audience="b"),
+        streams=[
+            Stream(name="rows", summary="", record=Row, kind="snapshot", key="id", account="account", path="/rows")
+        ],
+    )
+    accounts = {"alpha": {"private_key": keys("rsa")[0]}, "beta": {"private_key": "no key"}}
+    config = {"source": {"shop": {"base_url": "http://127.0.0.1:1", "accounts": accounts}}}
+    project = Project(config, plugins=[penstock_plugins, ConnectorPlugin(connector)], environ={})
+
+    with pytest.raises(ConfigError, match=r"^source\.shop\.accounts\.beta: the private key is no PEM") as refused:
+        project.run("shop", to=f"jsonl:{tmp_path}")
+    assert refused.value.exit_code == 2
 
 
 @pytest.mark.parametrize("method", ["HMAC-SHA1", "HMAC-SHA256", "PLAINTEXT", "RSA-SHA256"])

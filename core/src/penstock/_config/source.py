@@ -11,6 +11,8 @@ from attrs import evolve, frozen
 
 from penstock._plugins.registry import Registry
 from penstock.connector import Connector, SourceSettings, Stream
+from penstock.errors import ConfigError, PenstockError
+from penstock.protocols import Authenticator, Named, Unsigned
 
 
 @frozen(kw_only=True, eq=False)
@@ -73,6 +75,34 @@ class ConfiguredSource:
         """The account whose own credentials sign its requests; None for those of the source."""
         own = self.settings.account_tables.get(account or "", {})
         return account if own.keys() - {"timezone"} else None
+
+    def authenticator(self, account: str | None) -> Authenticator:
+        """What signs with the credentials of the source, or with those of an account's table."""
+        make = self.connector.authenticator
+        made = make(self.settings.for_account(account)) if make is not None else Unsigned()
+        if isinstance(made, Named):
+            authenticator: Authenticator = self.registry.component("authenticator", made)
+            return authenticator
+        return made
+
+    def refuse_unusable_credentials(self) -> None:
+        """
+        Make every authenticator once, before any request. Raises ConfigError with the credentials that make none, such
+        as a private key that is no PEM.
+        """
+        problems = []
+        for account in sorted({self.credentials_of(one) for one in (None, *self.settings.account_tables)}, key=str):
+            try:
+                self.authenticator(account)
+            except ConfigError as error:
+                where = f"source.{self.name}" + (f".accounts.{account}" if account is not None else "")
+                problems += [f"{where}: {problem}" for problem in error.problems]
+            except PenstockError:
+                raise
+            except Exception:  # noqa: S112  a defect of the connector: it fails the requests of this source only
+                continue
+        if problems:
+            raise ConfigError(problems)
 
     def stream(self, name: str) -> Stream:
         """The stream of this name; StopIteration when there is none."""

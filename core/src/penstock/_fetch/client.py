@@ -24,7 +24,7 @@ from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
 from penstock.errors import ParkedError
 from penstock.model import Answer, Request, Response, origin_of
-from penstock.protocols import Accept, Grant, Named, Refuse, Retry, Skip, Unsigned, Verdict
+from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Verdict
 from penstock.redact import mask
 from penstock.run_report import RunReport
 
@@ -141,10 +141,7 @@ class SourceClient:
         whose = self.source.credentials_of(account)
         with self._lock:
             if whose not in self._exchanges:
-                connector, settings = self.source.connector, self.source.settings.for_account(whose)
-                signer = connector.authenticator(settings) if connector.authenticator is not None else Unsigned()
-                if isinstance(signer, Named):
-                    signer = self.source.registry.component("authenticator", signer)
+                signer = self.source.authenticator(whose)
                 store = TokenStore(self.source.token_store, self.clock)
                 exchange = SignedExchange(signer, self._transport, self._log_in, self.clock, store=store, account=whose)
                 if self.others is not None and self.others.shares_tokens:

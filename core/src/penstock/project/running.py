@@ -178,6 +178,9 @@ class Running:
             jobs, sink = jobs_for(setup, name, selection, clock.now(), notice)
             if recording is not None:
                 _refuse_masked(recording, jobs, sink)
+            else:
+                for job in jobs:
+                    job.source.refuse_unusable_credentials()
             tape = recording or _recorder(record, record_full, selection)
             if shard is not None:
                 jobs = sharded(jobs, shard, notice)

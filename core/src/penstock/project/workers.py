@@ -28,7 +28,6 @@ from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
 from penstock.project.jobs import Selection, jobs_for
 from penstock.project.setup import Setup, blamed
-from penstock.protocols import Named
 from penstock.redact import mask_json
 from penstock.run_report import RunReport
 from penstock.sinks import Divisible
@@ -271,11 +270,7 @@ def _refuse_changing_tokens(job: Job) -> None:
     """Raises UsageError where a grant ends the token before it: several workers would end each other's."""
     source = job.source
     for account in (None, *source.settings.account_tables):
-        make = source.connector.authenticator
-        signer = make(source.settings.for_account(account)) if make is not None else None
-        if isinstance(signer, Named):
-            signer = source.registry.component("authenticator", signer)
-        if hasattr(signer, "renew_request"):
+        if hasattr(source.authenticator(account), "renew_request"):
             raise UsageError(
                 f"{source.name} gets a token that changes with every grant, and one token can be shared with workers "
                 "over TLS only. Use a scheduler with TLS (--engine dask:tls://HOST:PORT), or --workers on one machine."
