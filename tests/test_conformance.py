@@ -227,6 +227,14 @@ class Open(Sales):
         return super().__call__(evolve(request, headers={"x-key": "demo"}))
 
 
+class Queried(Sales):
+    """Rows are the answer to a POST, as in GraphQL."""
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        day = json.loads(request.body).get("day", "") if request.method == "POST" else ""
+        return super().__call__(evolve(request, target=f"{request.target}?day={day}"))
+
+
 class Acme:
     """A connector that keeps everything, but for what a test changes."""
 
@@ -325,6 +333,18 @@ def test_a_sound_connector_conforms(tmp_path: Path) -> None:
     conforms("acme", tmp_path / "b", plugins=[Acme(Untold)], truth=UNKNOWN, faults="cut")
     conforms("acme", tmp_path / "c", plugins=[paged], faults="cut")
     conforms("acme", tmp_path / "d", plugins=[Acme(Full, stream={"paginator": PageNumber()})], faults="cut")
+
+
+def test_a_check_may_be_a_query(tmp_path: Path) -> None:
+    """
+    A POST to the path from which a stream is read by POST: GraphQL has no other request that only reads.
+    """
+    stream = {"requests": None, "path": "/sales", "json": {"day": "{since}"}}
+
+    def query(settings: Any, slice_: Any) -> Request:
+        return Request(method="POST", url=f"{settings.base_url}/sales", body=b"{}")
+
+    conforms("acme", tmp_path, plugins=[Acme(Queried, stream=stream, connector={"check": query})], faults="cut")
 
 
 def a_moment(settings: Any, slice_: Any) -> Request:

@@ -39,7 +39,7 @@ from penstock._run.runner import run
 from penstock.connector import Stream, settings_at
 from penstock.errors import AuthenticationError, ConfigError, PenstockError
 from penstock.model import Items, Page, Request, origin_of
-from penstock.protocols import Named, Paginator, SinglePage
+from penstock.protocols import Paginator, SinglePage
 from penstock.redact import Secret
 from penstock.run_report import RunReport
 from penstock.sandbox.app import SandboxApp
@@ -104,7 +104,7 @@ CHECKS: Mapping[str, str] = {
     "wrong secret": "a run with a wrong secret ends otherwise than with 3 (or a ConfigError), or delivers something",
     "check of a wrong secret": "the check accepts it, or raises neither AuthenticationError nor ConfigError",
     "secret shown": "the start of a wrong secret is in a message or in the report",
-    "check": "the check fails with the right secrets, or sends anything but one GET, beside a login",
+    "check": "the check fails with the right secrets, or sends, beside a login, anything but a GET (GraphQL: a POST)",
     "login": "the login goes to another place than `base_url`",
 }
 """What :func:`conforms` tries, by name, and when it fails."""
@@ -698,7 +698,10 @@ def secrets_of(subject: Subject) -> list[str]:
 
 
 def one_reading_check(subject: Subject) -> list[Finding]:
-    """``penstock check`` sends one request that only reads (and a login), to the origin of base_url."""
+    """
+    ``penstock check`` sends one request that only reads (and a login), to the origin of base_url. A POST reads where a
+    stream's rows are the answer to one.
+    """
     with subject.served() as (server, _):
         source = subject.source(server.base_url)
         login = _grant_request(source)
@@ -711,7 +714,8 @@ def one_reading_check(subject: Subject) -> list[Finding]:
             return [Finding("check", f"the check of right credentials raised {type(error).__name__}: {error}")]
         sent = [one for one in server.requests if login is None or one.path != _path(login, server)]
     wrong = _strays(server, addresses)
-    if len(sent) != 1 or sent[0].method not in ("GET", "HEAD"):
+    queried = {("POST", stream.path) for stream in source.streams if stream.json is not None and stream.poller is None}
+    if len(sent) != 1 or not (sent[0].method in ("GET", "HEAD") or (sent[0].method, sent[0].path) in queried):
         seen = ", ".join(f"{one.method} {one.path}" for one in sent) or "nothing"
         text = f"the check sent {seen}; expected one GET, since any other request may record something"
         wrong.append(Finding("check", text))
@@ -729,10 +733,4 @@ def _path(request: Request, server: Server) -> str:
 
 
 def _grant_request(source: ConfiguredSource) -> Request | None:
-    make = source.connector.authenticator
-    if make is None:
-        return None
-    made = make(source.settings)
-    authenticator = source.registry.component("authenticator", made) if isinstance(made, Named) else made
-    request: Request | None = authenticator.grant_request()
-    return request
+    return source.authenticator(None).grant_request()
