@@ -135,6 +135,18 @@ def test_a_body_is_masked_before_it_is_cut(blanks: int) -> None:
     assert text.startswith("no:")
 
 
+@pytest.mark.parametrize("link", ["https://files.example/a.zip", "https:\\/\\/files.example\\/a.zip"])
+def test_a_signed_link_in_a_body_is_shown_without_its_query(link: str) -> None:
+    """
+    Whoever has the link gets the report. The same holds for a slash that JSON escapes.
+    """
+    body = f'{{"url": "{link}?sig=abc&exp=1", "state": "done?"}}'.encode()
+
+    text = Response(status=200, body=body, received_at=datetime(2026, 3, 1, tzinfo=UTC)).text()
+
+    assert text == f'{{"url": "{link}?***", "state": "done?"}}'
+
+
 def test_what_is_secret_for_a_moment_is_forgotten() -> None:
     """
     Signatures are many: the latest are masked, and the memory does not grow.

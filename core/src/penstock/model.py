@@ -162,6 +162,8 @@ def _names(names: Iterable[str]) -> frozenset[str]:
 
 _LOOKED_AT = 1 << 16  # bytes of a body that are searched for a message: it may begin with much whitespace
 
+_SIGNED = re.compile(r"(https?:(?:\\?/){2}[^\s\"'<>?#]+\?)[^\s\"'<>]+")  # a URL in a body, up to its query
+
 _UNRESERVED = "!*'()"  # quote() itself leaves letters, digits and _ . - ~ alone
 
 
@@ -444,7 +446,8 @@ class Response:
         words = text.split()
         if len(self.body) > _LOOKED_AT and len(words) > 1:
             del words[-1]  # it may be half a secret, which is not recognised
-        line = mask(" ".join(words))
+        # A signed link is a credential: whoever has it gets the report.
+        line = mask(_SIGNED.sub(rf"\1{MASK}", " ".join(words)))
         return line if len(line) <= limit else line[: limit - 1] + "…"
 
 
