@@ -64,6 +64,28 @@ def test_what_may_lead_to_further_records_is_noted_once(body: dict[str, Any], no
 
 
 @pytest.mark.parametrize(
+    ("body", "note"),
+    [
+        ({"meta": {"total": 1}}, "; there is meta.total. Correct the path"),
+        ({}, ". Correct the path"),
+        ({"data": []}, None),
+        ({"count": 1}, None),
+    ],
+)
+def test_a_total_that_the_answer_does_not_state_is_noted(body: Any, note: str | None, tmp_path: Path) -> None:
+    """
+    A misspelt path would take the check of the counts away in silence. Without records there is nothing to check.
+    """
+    shop = a_shop(tmp_path, {"data": ONE, **body}, envelope=Envelope(items="data", total="count"))
+
+    assert shop.run().exit_code == 0
+    start = (
+        "sales: the envelope names total='count', which is not in the answer, so the number of records was not checked"
+    )
+    assert shop.notes == ([] if note is None else [start + note])
+
+
+@pytest.mark.parametrize(
     "stream",
     [
         {"envelope": Envelope(items="data", head="next")},

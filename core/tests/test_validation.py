@@ -117,6 +117,10 @@ class Acme:
     def penstock_paginators(self) -> Iterable[Registration]:
         yield Registration(name="single", factory=SinglePage, summary="")
 
+    @penstock.hookimpl
+    def penstock_decoders(self) -> Iterable[Registration]:
+        yield Registration(name="json", factory=Envelope, summary="")
+
 
 def clicks(**changed: Any) -> Stream:
     return Stream(**{**CLICKS, **changed})
@@ -153,7 +157,12 @@ MISTAKEN = [
     (clicks(kind="snapshot"), "it is a snapshot, which has no days, with day 'report_date'"),
     (clicks(requests=Stream.__attrs_attrs__.requests.default), "it has no requests, so nothing would be fetched"),
     (clicks(accounts=("17", "18")), "accounts is tuple; write a function, such as lambda settings:"),
-    (clicks(open_for="2 days"), "open_for is '2 days'; write OpenFor(2) for two days"),
+    (clicks(open_for="2 days"), "open_for is '2 days'; write a number of days, open_for=2, or OpenFor(2, month_day=8)"),
+    (clicks(name="daily clicks"), "name is 'daily clicks'; write a letter, then letters, digits, _ and -"),
+    (
+        clicks(days_per_request=7, envelope=named("json", items="clicks")),
+        "days_per_request is 7, and no column holds a row's day; name one, day_of=",
+    ),
     (clicks(account="acount_id"), "account names the column 'acount_id', which Click does not have"),
     (clicks(account="account"), "write account='account_id'"),
     (clicks(day="report_day"), "write day='report_date'"),

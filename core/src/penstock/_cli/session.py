@@ -87,7 +87,7 @@ class Session:
         from penstock.redact import mask
 
         if self.log_format == "json":
-            to_stderr(json_line({"event": "said", "message": text, **event}))
+            to_stderr(json_line({"event": "message", "message": text, **event}))
         else:
             to_stderr(mask(f"penstock: {text}"), prose=True)
 

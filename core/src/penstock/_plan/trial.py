@@ -19,7 +19,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._plugins.registry import Broken, Registry, describe_error, place_in_plugin
 from penstock._plugins.validation import COMPONENTS, problems_in_component
 from penstock.connector import Parent, Stream, place_of
-from penstock.errors import ConfigError, PenstockError
+from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.model import Answer, Request, Response, Slice
 from penstock.protocols import Accept, Grant, Named, Refuse, Retry, Skip, Unsigned, checked_state
 from penstock.redact import Secret
@@ -218,7 +218,12 @@ def _slice(source: ConfiguredSource, stream: Stream, account: str | None) -> Sli
 def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str]) -> Iterator[str]:
     """Columns that the provider does not send and that nothing fills."""
     envelope = _made(stream.envelope, source)
-    if isinstance(envelope, Named) or (envelope is not None and not hasattr(envelope, "stamps")):
+    if isinstance(envelope, Named):
+        try:
+            envelope = source.registry.component("decoder", envelope)
+        except PluginError:
+            return  # reported with the declarations
+    if envelope is not None and not hasattr(envelope, "stamps"):
         return  # a decoder of the author's own may fill any column
     filled = {*stamped, *getattr(envelope, "stamps", ()), getattr(envelope, "keyed_by", None), stream.account}
     if stream.kind == "report" and (source.day_of(stream) is not None or source.days_per_request(stream) == 1):

@@ -93,7 +93,17 @@ def _of_settings(settings: Any) -> Iterator[str]:
             )
 
 
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
+
+
+def _of_name(name: str) -> Iterator[str]:
+    """A name is typed in a shell, is a key of TOML, and becomes a folder and a table."""
+    if not _NAME.fullmatch(name):
+        yield f"name is {name!r}; write a letter, then letters, digits, _ and -"
+
+
 def _of_source(connector: Connector) -> Iterator[str]:
+    yield from _of_name(connector.name)
     yield from _no_functions(connector, "authenticator", "judge", "check")
     if not isinstance(connector.limits, Limits):
         yield f"limits is {_sort(connector.limits)}; write Limits(requests_per_second=2, concurrency=4)"
@@ -149,11 +159,11 @@ def problems_in_streams(
             record = getattr(stream.record, "__name__", repr(stream.record))
             found.append(f"stream {stream.name}: {record} is no record class: put @record() above it")
             continue
-        checks = [_of_record(stream, known), _of_shape(stream)]
+        checks = [_of_name(stream.name), _of_record(stream, known), _of_shape(stream)]
         if not stream.not_built:
             checks += [
                 _of_columns(stream, known),
-                _of_division(stream, known),
+                _of_division(stream, known, component),
                 _of_others(stream, others, columns),
             ]
             checks += [_of_components(stream, component), _of_needs(stream, settings), _of_templates(stream, settings)]
@@ -196,7 +206,7 @@ def _of_shape(stream: Stream) -> Iterator[str]:
         yield f"kind {stream.kind!r} does not exist; write {' or '.join(map(repr, KINDS))}.{near}".rstrip(".")
     yield from _no_functions(stream, "requests", "accounts", "earliest", "extra_columns", "judge")
     if not isinstance(stream.open_for, OpenFor):
-        yield f"open_for is {stream.open_for!r}; write OpenFor(2) for two days"
+        yield f"open_for is {stream.open_for!r}; write a number of days, open_for=2, or OpenFor(2, month_day=8)"
     if stream.not_built:
         return
     if stream.kind == "report" and stream.day is None and stream.derived is None:
@@ -264,7 +274,7 @@ def _needs_a_value(column: Column) -> bool:
     return column.added and not column.nullable and column.derived_of is None and not column.hash_of
 
 
-def _of_division(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
+def _of_division(stream: Stream, known: Mapping[str, Column], component: Lookup) -> Iterator[str]:
     if stream.derived is None:
         named = [name for name in ("accounts", "accounts_from") if getattr(stream, name) is not None]
         if stream.zone_from is not None and stream.accounts_from is None:
@@ -275,8 +285,14 @@ def _of_division(stream: Stream, known: Mapping[str, Column]) -> Iterator[str]:
     if not callable(days) and (not isinstance(days, int) or isinstance(days, bool) or days < 1):
         yield f"days_per_request is {days!r}; write a number of days, 1 or more"
     elif not callable(days) and days > 1 and stream.day_of is None and stream.day is not None:
-        known_per_row = (stream.envelope is not None and not hasattr(stream.envelope, "keyed_by")) or (
-            stream.day in (getattr(stream.envelope, "keyed_by", None), *getattr(stream.envelope, "stamps", ()))
+        envelope: Any = stream.envelope
+        if isinstance(envelope, Named):
+            try:
+                envelope = component("decoder", envelope)
+            except PluginError:
+                return  # reported with the components
+        known_per_row = (envelope is not None and not hasattr(envelope, "keyed_by")) or (
+            stream.day in (getattr(envelope, "keyed_by", None), *getattr(envelope, "stamps", ()))
         )
         if known[stream.day].added and not known_per_row:
             yield f"days_per_request is {days}, and no column holds a row's day; name one, day_of=..."

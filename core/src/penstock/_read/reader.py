@@ -308,7 +308,8 @@ class Reader:
         if listing.last is None or self.searched.get(stream, 0) >= LISTINGS:
             return
         self.searched[stream] = self.searched.get(stream, 0) + 1
-        if note := unread_members(listing.read, listing.paginator, listing.last):
+        counted = listing.counts.total is not None
+        if note := unread_members(listing.read, listing.paginator, listing.last, counted=counted):
             self.searched[stream] = LISTINGS
             self.listener.note(f"{stream}: {note}")
 

@@ -24,10 +24,11 @@ _TOTAL = frozenset({"total", "totalcount", "totalitems", "totalresults", "totalr
 _AROUND = frozenset({"meta", "metadata", "pagination", "paging", "page", "pageinfo", "links"})
 
 
-def unread_members(envelope: Any, paginator: Paginator, page: Page) -> str:
+def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: bool) -> str:
     """
     A note about the members of the last page of a listing that name a further page, state a larger total, or errors
-    beside the data, and that neither envelope nor paginator reads; "" if there are none.
+    beside the data, and that neither envelope nor paginator reads, and about a total that the envelope names and no
+    page states (``counted``: one did); "" if there is nothing to note.
     """
     if not isinstance(envelope, Envelope) or len(page.response.body) > _LARGEST:
         return ""
@@ -41,8 +42,15 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page) -> str:
         found |= _beside(members, path)
     unread = [path for path in found if path not in read and path.partition(".")[0] not in read]
     leads = [path for path in unread if _folded(path) in _NEXT | _MORE]
-    totals = [path for path in unread if _folded(path) in _TOTAL and _exceeds(found[path], page.listed)]
+    counts = [path for path in unread if _folded(path) in _TOTAL]
+    totals = [path for path in counts if _exceeds(found[path], page.listed)]
     notes = []
+    if envelope.total and page.listed and not counted:
+        notes.append(
+            f"the envelope names total={' or '.join(map(repr, envelope.total))}, which is not in the answer, so the "
+            f"number of records was not checked{f'; there is {counts[0]}' if counts else ''}. Correct the path"
+        )
+        totals = []
     if leads:
         notes.append(
             f"the last page has {', '.join(leads)}, which nothing reads. If it leads to another page, records are "
