@@ -257,6 +257,16 @@ def test_a_row_of_totals_is_held_against_the_sums() -> None:
     assert [reason for _, reason in set_aside(undeclared)] == ["'Total' is no date and time"]
 
 
+@pytest.mark.parametrize(("cell", "is_record"), [("Summe", False), ("SUMME: 2", False), ("Summer sale", True)])
+def test_a_row_of_totals_begins_with_whole_words(cell: str, is_record: bool) -> None:
+    """
+    A campaign whose name begins with the same letters is a record.
+    """
+    found = read(f"Campaign,Date,Clicks\nNorth,2026-11-03,1\n{cell},2026-11-03,1\n", footer="Summe")
+
+    assert len(rows(found)) == 1 + is_record
+
+
 @record(number="1.234,5", null=("--",))
 class Priced:
     day: date | None = column(member="Date")

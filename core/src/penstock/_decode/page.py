@@ -4,10 +4,12 @@ A page while it is decoded, and the operations on all of its rows at once: colum
 
 import csv
 import io
+import re
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from decimal import Decimal
+from functools import lru_cache
 from itertools import accumulate, chain, repeat
 from operator import attrgetter, is_
 from typing import Any
@@ -222,7 +224,14 @@ def _csv_page(items: Items, data: bytes) -> RawPage:
 
 
 def _begins(row: list[str], texts: tuple[str, ...]) -> bool:
-    return bool(texts) and next(filter(None, map(str.strip, row)), "").lower().startswith(tuple(map(str.lower, texts)))
+    """Whether the first cell with a value begins with one of these texts, as whole words: Summe is not in Summer."""
+    cell = next(filter(None, map(str.strip, row)), "")
+    return bool(texts) and _words(texts).match(cell) is not None
+
+
+@lru_cache
+def _words(texts: tuple[str, ...]) -> "re.Pattern[str]":
+    return re.compile(rf"(?:{'|'.join(map(re.escape, texts))})(?!(?<=\w)\w)", re.IGNORECASE)
 
 
 # --- columns --------------------------------------------------------------------------------------------------------
