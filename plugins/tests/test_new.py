@@ -251,6 +251,14 @@ def columns(body: str, **options: Any) -> list[str]:
         pytest.param(["--", "2026-11-20"], 'x: date | None = column(null=("--",))', id="words for null"),
         pytest.param([{"a": 1}, {}], "x: Json = None", id="nested"),
         pytest.param([{"value": "1", "currency": "EUR"}] * 2, 'x: Decimal = money("x")', id="money"),
+        pytest.param(
+            [{"value": "1", "code": "EUR"}] * 2, 'x: Decimal = money("x.value", currency="x.code")', id="code"
+        ),
+        pytest.param(
+            [{"paid": {"amount": "1", "currency": "EUR"}}] * 2,
+            'x: Decimal = money("x.paid.amount", currency="x.paid.currency")',
+            id="nested money",
+        ),
         pytest.param([True, False], "x: bool", id="flag"),
         pytest.param(["a", 1], "x: str  # review: text and numbers", id="mixed"),
         pytest.param([None, None], "x: str | None  # review: empty in every record of the sample", id="nothing"),
@@ -284,6 +292,36 @@ def test_a_column_is_guessed_from_its_member(member: str, value: Any, line: str)
     Money, counts, personal data and secrets by their names; a name that Python would misread gets another.
     """
     assert columns(json.dumps([{"rowId": 1, member: value}, {"rowId": 2, member: value}]))[1] == line
+
+
+def test_numbers_are_written_as_the_clearest_one() -> None:
+    """
+    In a report with 424.619,61 the number 2.264 has a separator of thousands. A currency is known by its codes.
+    """
+    report = (
+        "Datum;Kampagne;Ausgaben;Geld;Klicks\n20.11.2026;Sommer;424.619,61;EUR;2.264\n20.11.2026;Summe;12,50;EUR;64\n"
+    )
+    note = "  # review: how numbers are written"
+
+    assert columns(report)[2:] == [
+        f'ausgaben: Decimal = money("Ausgaben", currency="Geld", number="1.234,5"){note}',
+        'geld: str = column(member="Geld")',
+        f'klicks: int = column(member="Klicks", number="1.234,5", additive=True){note}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("row", "totals"),
+    [("Summe;3", ("Summe",)), (";Grand total: 3", ("Grand total",)), ("Summer;3", ()), ("Total Fitness;3", ())],
+)
+def test_a_row_of_totals_is_no_record_of_a_sample(row: str, totals: tuple[str, ...]) -> None:
+    """
+    Its word stands alone; a campaign whose name begins with it is a record.
+    """
+    found = read_sample(f"Campaign;Clicks\nA;1\nB;2\n{row}\n".encode())
+
+    assert found.totals == totals
+    assert len(found.records) == (2 if totals else 3)
 
 
 def test_personal_values_and_secrets_do_not_enter_the_package(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -489,3 +527,16 @@ def test_a_query_of_graphql_selects_what_the_sample_has(place: Path) -> None:
     assert "      total {\n        amount\n        currencyCode\n      }\n    }" in source
     assert '"variables": {"since": "{since}", "until": "{until}", "shop_id": "{account}"}' in source
     assert "judge=graphql_judge," in source
+
+
+def test_arguments_of_a_query_are_those_of_the_connection(place: Path) -> None:
+    """
+    The object around the nodes is paged, however deep it is.
+    """
+    pages = {"nodes": [{"id": "1"}, {"id": "2"}], "pageInfo": {"hasNextPage": False, "endCursor": None}}
+    (place / "deep.json").write_text(json.dumps({"data": {"shop": {"orders": pages}}}))
+    options = "--path /graphql --paging cursor --kind listing --into ."
+
+    assert main(["new", "deep", "--sample", "deep.json", *AT, *OPEN, *options.split()]) == 0
+    source = (place / "connector_deep/src/connector_deep/source.py").read_text()
+    assert "query ($after: String) {\n  shop {\n    orders(after: $after) {\n      nodes {\n        id\n" in source

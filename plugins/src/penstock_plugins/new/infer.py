@@ -27,17 +27,25 @@ _NULLS = ("--", "-", "N/A", "n/a", "NULL", "null", "0000-00-00")
 
 _MONEY = re.compile(
     r"(^|_)(price|amount|cost|costs|revenue|spend|spent|fees?|commission|payout|balance|budget|bid|cp[acmliv]|e_?cpm|"
-    r"earnings?|salary|value|sales_amount|order_value)(_|$)"
+    r"earnings?|salary|value|sales_amount|order_value|"
+    r"preis|betrag|kosten|ausgaben|umsatz|provision|verguetung|montant|prix|depenses?|ingresos|gastos?|coste|importe)(_|$)"
 )
 _RATE = re.compile(
     r"(^|_)(cp[acmliv]|e_?cpm|ctr|cvr|rate|ratio|avg|average|bid|budget|balance|percent\w*|position)(_|$)"
 )
 _COUNT = re.compile(
     r"(^|_)(clicks|impressions|conversions|views|installs|leads|orders|sales|applies|applications|quantity|visits|"
-    r"sessions|hires)$"
+    r"sessions|hires|klicks|impressionen|clics|impresiones)$"
 )
 _ID = re.compile(r"(^|_)(id|uuid|guid|key|code|reference|ref|number)$")
 _TIME = re.compile(r"(^|_)(at|time|date|day|timestamp|ts|on|created|updated|modified)$")
+# Numbers in text: of each of NUMBER_FORMATS the separators of thousands and of decimals, as patterns.
+_SEPARATORS = {"1,234.5": (",", r"\."), "1.234,5": (r"\.", ","), "1 234,5": (" ", ","), "1'234.5": ("'", r"\.")}
+# Codes that a column of currencies has; others are recognised by the column's name.
+_CURRENCIES = re.compile(
+    "AED|ARS|AUD|BGN|BRL|CAD|CHF|CLP|CNY|COP|CZK|DKK|EGP|EUR|GBP|HKD|HUF|IDR|ILS|INR|ISK|JPY|KRW|MXN|MYR|NOK|NZD|PEN|"
+    "PHP|PLN|RON|RSD|RUB|SAR|SEK|SGD|THB|TRY|TWD|UAH|USD|VND|ZAR"
+)
 _EPOCH_S, _EPOCH_MS = range(10**9, 4 * 10**9), range(10**12, 4 * 10**12)
 
 # Names that a class body of columns would take away from its own annotations and calls.
@@ -103,12 +111,18 @@ def guessed(sample: Sample, stream: str, *, report: bool, key: Sequence[str] = (
         snake(one) == one for one in sample.members
     )
     columns: list[Guess] = []
+    values = {member: [record.get(member) for record in sample.records] for member in sample.members}
     currencies = [one for one in sample.members if re.search(r"(^|_)currency(_code)?$", snake(one))]
+    currencies += [one for one in sample.members if _are_currencies(values[one])]
+    written = _written(values.values())
     for member in sample.members:
-        one = _column(member, [record.get(member) for record in sample.records], is_csv=sample.format == "csv")
+        one = _column(member, values[member], is_csv=sample.format == "csv", written=written)
         if one.call == "column" and one.type == "Decimal" and _MONEY.search(one.name) and currencies:
             rate = {"additive": False} if _RATE.search(one.name) else {}
-            one = evolve(one, call="money", path=member, options={"currency": currencies[0], **rate}, notes=())
+            kept = {name: value for name, value in one.options.items() if name != "additive"}
+            notes = tuple(note for note in one.notes if not note.startswith("money;"))
+            options = {"currency": currencies[0], **rate, **kept}
+            one = evolve(one, call="money", path=member, options=options, notes=notes)
         name = _free(one.name, columns)
         if (camel(name) if is_camel else name) != member and one.call != "money":
             one = evolve(one, options={"member": member, **one.options})
@@ -157,7 +171,30 @@ def _named(columns: Sequence[Guess], names: Sequence[str | None]) -> list[Guess]
 # --- one column -----------------------------------------------------------------------------------------------------
 
 
-def _column(member: str, values: Sequence[Any], *, is_csv: bool) -> Guess:
+def _are_currencies(values: Iterable[Any]) -> bool:
+    known = [value for value in values if value not in (None, "")]
+    return bool(known) and all(isinstance(value, str) and _CURRENCIES.fullmatch(value) for value in known)
+
+
+def _written(columns: Iterable[Sequence[Any]]) -> str:
+    """
+    How all numbers of the sample are written, where one leaves no doubt: a number with separators of thousands and of
+    decimals. In such a sample ``2.264`` is no decimal number. "" where none does.
+    """
+    texts = [_digits(value) for values in columns for value in values if isinstance(value, str) and len(value) < 40]
+    for form, (thousands, point) in _SEPARATORS.items():
+        clear = re.compile(rf"\d{{1,3}}({thousands}\d{{3}})+{point}\d+")
+        if any(clear.fullmatch(text) for text in texts):
+            return form
+    return ""
+
+
+def _digits(value: str) -> str:
+    """A number without sign, brackets and currency; a text of anything else stays one."""
+    return re.sub(r"^[-+(]?\s?([$€£¥]|[A-Z]{3}\b)?\s?[-+]?|\s?([$€£¥%]|\b[A-Z]{3})?[-)]?$", "", value.strip())
+
+
+def _column(member: str, values: Sequence[Any], *, is_csv: bool, written: str) -> Guess:
     name = snake(member)
     made = Guess(name=name, member=member, type="str")
     blanks = {value for value in values if isinstance(value, str) and value in _NULLS}
@@ -165,7 +202,7 @@ def _column(member: str, values: Sequence[Any], *, is_csv: bool) -> Guess:
     made = evolve(made, nullable=len(known) < len(values))
     if not known:
         return evolve(made, nullable=True, notes=("empty in every record of the sample",))
-    made = _typed(made, known, is_csv=is_csv)
+    made = _typed(made, known, is_csv=is_csv, written=written)
     if blanks and made.type not in ("str", "Json"):
         made = evolve(made, options={**made.options, "null": tuple(sorted(blanks))})
     elif any(isinstance(value, str) and value == "" for value in values) and made.type == "str" and not is_csv:
@@ -192,7 +229,7 @@ def _summed(made: Guess) -> Guess:
     return evolve(made, options={**made.options, **additive}, notes=(*made.notes, *notes))
 
 
-def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool) -> Guess:
+def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool, written: str) -> Guess:
     kinds = {type(value) for value in values}
     if kinds == {bool}:
         return evolve(made, type="bool")
@@ -201,23 +238,29 @@ def _typed(made: Guess, values: Sequence[Any], *, is_csv: bool) -> Guess:
     if kinds <= {int, Decimal}:
         return _of_numbers(made, values)
     if kinds == {str}:
-        return _of_texts(made, values, is_csv=is_csv)
+        return _of_texts(made, values, is_csv=is_csv, written=written)
     if kinds == {str, int}:
         return evolve(made, notes=("text and numbers",))
     return evolve(made, type="Json")
 
 
-def _of_objects(made: Guess, values: Sequence[dict[str, Any]]) -> Guess:
-    """An amount with its currency, else a nested value."""
+def _of_objects(made: Guess, values: Sequence[dict[str, Any]], at: str = "") -> Guess:
+    """An amount with its currency, also where it alone is in further objects, else a nested value."""
+    at = at or made.member
     members = {member for value in values for member in value}
+    if len(members) == 1 and all(isinstance(one, dict) for value in values for one in value.values()):
+        (inner,) = members
+        return _of_objects(made, [value[inner] for value in values if inner in value], f"{at}.{inner}")
     amount = next((one for one in ("value", "amount") if one in members), None)
-    currency = next((one for one in ("currency", "currencyCode", "currency_code") if one in members), None)
+    codes = sorted(one for one in members if _are_currencies(value.get(one) for value in values))
+    currency = next((one for one in ("currency", "currencyCode", "currency_code", *codes) if one in members), None)
     if amount is None or currency is None:
         return evolve(made, type="Json")
+    path = "" if at == made.member else at
     if (amount, currency) == ("value", "currency"):
-        return evolve(made, type="Decimal", call="money")
-    options = {"currency": f"{made.member}.{currency}"}
-    return evolve(made, type="Decimal", call="money", path=f"{made.member}.{amount}", options=options)
+        return evolve(made, type="Decimal", call="money", path=path)
+    options = {"currency": f"{at}.{currency}"}
+    return evolve(made, type="Decimal", call="money", path=f"{at}.{amount}", options=options)
 
 
 def _of_numbers(made: Guess, values: Sequence[Any]) -> Guess:
@@ -231,7 +274,7 @@ def _of_numbers(made: Guess, values: Sequence[Any]) -> Guess:
     return evolve(made, type="Decimal")
 
 
-def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool) -> Guess:
+def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool, written: str) -> Guess:
     def all_are(pattern: "re.Pattern[str]") -> bool:
         return all(pattern.fullmatch(value) for value in values)
 
@@ -253,6 +296,8 @@ def _of_texts(made: Guess, values: Sequence[str], *, is_csv: bool) -> Guess:
         return made
     if all_are(re.compile("(?i)true|false")):
         return evolve(made, type="bool")
+    if written and not all_are(_INTEGER) and (numbers := _of_form(made, values, written)) is not None:
+        return numbers
     numeric = all(_INTEGER.fullmatch(value) or _DECIMAL.fullmatch(value) for value in values)
     if numeric and (_MONEY.search(made.name) or not all_are(_INTEGER)):
         return evolve(made, type="Decimal")
@@ -269,6 +314,17 @@ def _written_as(value: str, form: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _of_form(made: Guess, values: Sequence[str], form: str) -> Guess | None:
+    """Numbers in the form of the sample; None where the values are none."""
+    thousands, point = _SEPARATORS[form]
+    whole = rf"\d{{1,3}}({thousands}\d{{3}})+|\d+"
+    if not all(re.fullmatch(rf"({whole})({point}\d+)?", _digits(value)) for value in values):
+        return None
+    is_whole = all(re.fullmatch(whole, _digits(value)) for value in values) and not _MONEY.search(made.name)
+    notes = ("how numbers are written",)
+    return evolve(made, type="int" if is_whole else "Decimal", options={"number": form}, notes=notes)
 
 
 def _of_spelled_numbers(made: Guess, values: Sequence[str]) -> Guess:
@@ -310,6 +366,7 @@ def _key(columns: Sequence[Guess], records: Sequence[Record], stream: str, day: 
         and one.call == "column"
         and one is not day
         and not _RATE.search(one.name)
+        and not _are_currencies(record.get(one.member) for record in records)
     ]
 
     def rank(one: Guess) -> int:
@@ -318,7 +375,8 @@ def _key(columns: Sequence[Guess], records: Sequence[Record], stream: str, day: 
         return 1 if _ID.search(one.name) else 2 if one.type == "str" else 3
 
     candidates.sort(key=rank)
-    alone = [one for one in candidates if rank(one) < 2]
+    is_daily = day is not None and day.type == "date"  # then a name identifies a record of a day
+    alone = [one for one in candidates if rank(one) < (3 if is_daily else 2)]
     several = candidates[:8] if len(records) > 1 else []
     for count in (1, 2, 3):
         for chosen in combinations(alone if count == 1 else several, count):

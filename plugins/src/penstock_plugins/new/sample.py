@@ -43,6 +43,10 @@ _GRANTS = re.compile(
 _OF_PAGES = re.compile(r"(^|_)(page|next|continuation|sync|start|cursor)_?token(_|$)")
 _MAIL = re.compile(r"[\w.+-]{1,64}@[\w-]{1,63}(\.[\w-]{1,63}){1,8}")  # bounded: else a long text takes hours
 _QUERY = re.compile(r"(?<=[?&#;])([^=&#;\s]+)=([^&#;\s]*)")
+_TOTALS = re.compile(
+    r"(?i)((grand |sub-?)?totals?|sum|summe|gesamt(summe)?|insgesamt|totaux|totale|totaal|somme|suma|razem|celkem)"
+    r"\s*([:(].*)?"
+)
 _LOGIN = re.compile(r"(?<=://)[^/?#\s]*@")
 
 Record = dict[str, Any]
@@ -253,8 +257,9 @@ def _csv_sample(text: str, encoding: str | None) -> Sample:
         found = ", ".join(map(repr, names[:20])) or "nothing"
         raise UsageError(f"the sample is no JSON, and as CSV has no header row with different names: found {found}")
     rows = rows[at + 1 :]
-    totals = tuple(dict.fromkeys(row[0].split(":")[0] for row in rows if re.match(r"(?i)(grand )?total", row[0])))
-    rows = [row for row in rows if len(row) >= len(names) and not (totals and row[0].startswith(totals))]
+    words = [_TOTALS.fullmatch(_first(row)) for row in rows]
+    totals = tuple(dict.fromkeys(word[1] for word in words if word is not None))
+    rows = [row for row, word in zip(rows, words, strict=True) if len(row) >= len(names) and word is None]
     if not rows:
         raise UsageError("the sample has a header row and no record; save a report that has some")
     replaced: dict[tuple[str, str], str] = {}
@@ -275,6 +280,11 @@ def _csv_sample(text: str, encoding: str | None) -> Sample:
         encoding=encoding,
         totals=totals,
     )
+
+
+def _first(row: Sequence[str]) -> str:
+    """The first cell that is not blank."""
+    return next(filter(None, map(str.strip, row)), "")
 
 
 def _width(row: Sequence[str]) -> int:

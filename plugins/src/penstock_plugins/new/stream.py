@@ -318,11 +318,17 @@ class StreamTexts:
         names = [*self.params(), *([asked] if self.paging_name == "cursor" else [])]
         declared = ", ".join(f"${name}: String" for name in names)
         given = ", ".join(f"{name}: ${name}" for name in names)
-        root, *_ = sample.items.removeprefix("data.").split(".")
-        selected = _selection(json.loads(sample.text)["data"][root], "    ")
+        *outer, field = sample.items.removeprefix("data.").removesuffix(".nodes").removesuffix(".edges").split(".")
+        value, opened, closed, indent = json.loads(sample.text)["data"], "", "", "  "
+        for name in outer:
+            value, opened, closed, indent = (
+                value[name], f"{opened}{indent}{name} {{\n", f"{indent}}}\n{closed}", f"{indent}  "
+            )  # fmt: skip
+        selected = _selection(value[field], f"{indent}  ")
         return (
             "# review: arguments and types; the fields are those of the sample\n"
-            f'QUERY = """\nquery ({declared}) {{\n  {root}({given}) {{\n{selected}\n  }}\n}}\n"""\n\n'
+            f'QUERY = """\nquery ({declared}) {{\n{opened}{indent}{field}({given}) {{\n{selected}\n{indent}}}\n'
+            f'{closed}}}\n"""\n\n'
         )
 
 
@@ -332,6 +338,11 @@ def _link(given: StreamChoices, record: Guesses, parent: StreamTexts | None) -> 
         return None
     columns = {one.name: one for one in parent.record.columns}
     names = placeholders(given.path)
+    if given.path.endswith("/graphql"):
+        raise UsageError(
+            "--parent: penstock new writes no query for each row of a parent. Leave it out, and add "
+            f'parent=Parent(stream="{parent.given.name}", columns=("id",)) and a variable "{{id}}" by hand'
+        )
     if len(names) != 1 or names[0] not in columns:
         raise UsageError(
             f"--path {given.path}: with --parent it names one column of {parent.given.name} in braces, such as "
