@@ -414,7 +414,7 @@ def test_hook_penstock_event(place: Path) -> None:
         def penstock_event(self, event: Mapping[str, Any]) -> None:
             heard.setdefault(event["event"], event)
 
-    answers: Iterator[SandboxResponse] = iter([json_answer({}, status=503), clicks("a", "b")])
+    answers: Iterator[SandboxResponse] = iter([json_answer({}, status=503), clicks("a", "b", total=2)])
     assert run([plugin, Listening(), Provider()], lambda request: next(answers)) == 0
     assert plugin.rows == {("acme", "clicks"): 2}
 
