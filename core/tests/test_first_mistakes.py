@@ -32,6 +32,7 @@ from penstock import (
     record,
     setting,
 )
+from penstock._cli import main
 from penstock._plan.trial import trial_problems
 from penstock._plugins.registry import Registry
 from penstock.testing.conformance import UNKNOWN, NotConforming, conforms
@@ -311,6 +312,17 @@ MISTAKES: dict[str, tuple[Any, str]] = {
         r"it offers the sandbox of 'acne', which is no connector here\. Did you mean \"acme\"\?",
     ),
 }
+
+
+def test_strict_plugins_refuses_a_wrong_result(capsys: pytest.CaptureFixture[str]) -> None:
+    """
+    The list itself ends with 0: a broken plugin that nobody uses harms nothing.
+    """
+    plugins = [requests(returns_none), penstock_plugins]
+
+    assert main(["connectors"], plugins=plugins) == 0
+    assert main(["--strict-plugins", "connectors"], plugins=plugins) == 2
+    assert "the requests of the stream sales (test_first_mistakes.py, line " in capsys.readouterr().err
 
 
 def test_a_sound_connector_has_no_problem() -> None:

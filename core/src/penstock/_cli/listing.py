@@ -12,7 +12,7 @@ from penstock._cli import complete
 from penstock._cli.output import paged, print_json, print_table
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import to_stderr
-from penstock.errors import UsageError
+from penstock.errors import PluginError, UsageError
 from penstock.names import did_you_mean
 
 if TYPE_CHECKING:
@@ -48,6 +48,9 @@ def connectors(session: Session, json_: bool) -> None:
         {"distribution": one.plugin.distribution, "version": one.plugin.version, "reason": one.reason}
         for one in (*registry.broken(), *trial_problems(registry))
     ]
+    if broken and session.strict_plugins:  # others were refused when they were loaded
+        listed = "\n".join(f"{one['distribution']} {one['version']}: {one['reason']}" for one in broken)
+        raise PluginError(f"broken plugins are not tolerated (--strict-plugins):\n{listed}")
     commands = [{"name": one.name, "summary": one.summary} for one in registry.commands().values()]
     if json_:
         print_json({"connectors": found, "sinks": sinks, "commands": commands, "broken": broken})
