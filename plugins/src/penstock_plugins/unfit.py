@@ -48,30 +48,51 @@ def sums_without(sums: Mapping[str, Decimal], layout: Layout, unfit: Sequence[Un
     return found
 
 
+@frozen
+class LeftOut:
+    """
+    What a target leaves out of a delivery, of one stream: records that it cannot hold, and rows that repeat a key.
+    ``sums``: those of the rows that are left, where rows are left out that repeat a key.
+    """
+
+    layout: Layout
+    unfit: Sequence[Unfit]
+    repeated: int = 0
+    sums: Mapping[str, Decimal] | None = None
+
+
+def without(entry: LedgerEntry, left_out: Sequence[LeftOut]) -> LedgerEntry:
+    """A delivery without what the target leaves out of its stream and of those derived from it."""
+    changes: dict[str, Any] = {}
+    for one in left_out:
+        rows = len(one.unfit) + one.repeated
+        if not rows:
+            continue
+        if one.layout.stream != entry.partition.stream:
+            derived = changes.setdefault("derived_rows", {**entry.derived_rows})
+            derived[one.layout.stream] = derived.get(one.layout.stream, 0) - rows
+            continue
+        changes |= {
+            "rows": entry.rows - rows,
+            "rejected": entry.rejected + len(one.unfit),
+            "repeated": entry.repeated + one.repeated,
+            "sums": sums_without(entry.sums, one.layout, one.unfit) if one.sums is None else one.sums,
+        }
+    rejected = [unfit.rejected for one in left_out for unfit in one.unfit]
+    return evolve(entry, **changes, rejected_records=(*entry.rejected_records, *rejected)) if changes else entry
+
+
 def without_unfit(entry: LedgerEntry, parts: Sequence[tuple[Layout, Sequence[Unfit]]], target: str) -> LedgerEntry:
     """
     A delivery without the records that the target cannot hold; ``parts``: those of its stream and of each derived one.
 
     Raises SinkError if no record of the stream is left: what is there is not replaced by nothing.
     """
-    changes: dict[str, Any] = {}
     for layout, unfit in parts:
-        if not unfit:
-            continue
-        if layout.stream != entry.partition.stream:
-            changes["derived_rows"] = {**entry.derived_rows, **changes.get("derived_rows", {})}
-            changes["derived_rows"][layout.stream] = entry.derived_rows.get(layout.stream, 0) - len(unfit)
-            continue
-        if entry.rows == len(unfit):
+        if unfit and layout.stream == entry.partition.stream and entry.rows == len(unfit):
             first = unfit[0].rejected
             raise SinkError(
                 f"{target} cannot hold any of the {len(unfit)} records of {entry.partition}, the first because "
                 f"{first.path}: {first.reason}. What was delivered before stays."
             )
-        changes |= {
-            "rows": entry.rows - len(unfit),
-            "rejected": entry.rejected + len(unfit),
-            "sums": sums_without(entry.sums, layout, unfit),
-        }
-    rejected = tuple(one.rejected for _, unfit in parts for one in unfit)
-    return evolve(entry, **changes, rejected_records=(*entry.rejected_records, *rejected)) if rejected else entry
+    return without(entry, [LeftOut(layout, unfit) for layout, unfit in parts])

@@ -8,14 +8,14 @@ The writer of one partition: see :mod:`.sink` for the commit.
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import psycopg
 from attrs import define, evolve, field
 from penstock import MOST_REJECTED, Batch, Layout, LedgerEntry, Partition, SinkError, fault_point
 from psycopg import errors
 
-from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql, quoted, where_sql
+from penstock_plugins.postgres.database import LostSessionError, columns_sql, quoted, where_sql
 from penstock_plugins.postgres.differences import (
     Difference,
     NotStoredError,
@@ -26,10 +26,12 @@ from penstock_plugins.postgres.differences import (
     insert,
     with_stages,
 )
-from penstock_plugins.postgres.ledger import PostgresLedger
-from penstock_plugins.postgres.rows import Chunk, Encoder, Nul, SmallRows
+from penstock_plugins.postgres.rows import Chunk, Encoder, SmallRows
 from penstock_plugins.postgres.tables import AWARE, SOURCE_COLUMN, STAMPS, Table
-from penstock_plugins.unfit import Unfit, sums_without
+from penstock_plugins.unfit import LeftOut, Unfit, without
+
+if TYPE_CHECKING:
+    from penstock_plugins.postgres.sink import PostgresTarget
 
 # Errors about a value, not about the server: it cannot be stored (class 22), or is too long for an index.
 _OF_A_ROW = (
@@ -101,34 +103,10 @@ class _RefusedError(Exception):
         self.part, self.number, self.error = part, number, error
 
 
-class TargetOfWriters(Protocol):
-    """The interface of a target to its writers."""
-
-    @property
-    def database(self) -> Database: ...
-
-    @property
-    def ledger(self) -> PostgresLedger: ...
-
-    @property
-    def source(self) -> str: ...
-
-    @property
-    def nul(self) -> Nul: ...
-
-    def make_room(self) -> None: ...
-
-    def stage_name(self) -> str: ...
-
-    def shared_stage(self, table: Table) -> str: ...
-
-    def ended(self, writer: "PostgresWriter") -> None: ...
-
-
 class PostgresWriter:
     """Writes one partition to its tables."""
 
-    def __init__(self, target: TargetOfWriters, tables: Sequence[Table], partition: Partition) -> None:
+    def __init__(self, target: "PostgresTarget", tables: Sequence[Table], partition: Partition) -> None:
         self._target = target
         self._database = target.database
         self._partition = partition
@@ -550,33 +528,19 @@ class PostgresWriter:
     # --- rows that do not fit ---------------------------------------------------------------------------------------
 
     def _as_held(self, entry: LedgerEntry) -> LedgerEntry:
-        """The entry without the rows that were rejected here."""
-        rejected = [*entry.rejected_records]
-        changes: dict[str, Any] = {}
-        for part in self._parts.values():
-            rejected += [one.rejected for one in part.unfit]
-            missing = len(part.unfit) + part.repeated
-            if not missing:
-                continue
-            stream = part.layout.stream
-            if stream != self._partition.stream:
-                changes["derived_rows"] = {**entry.derived_rows, **changes.get("derived_rows", {})}
-                changes["derived_rows"][stream] = entry.derived_rows.get(stream, 0) - missing
-                continue
-            changes |= {
-                "rows": entry.rows - missing,
-                "rejected": entry.rejected + len(part.unfit),
-                "repeated": entry.repeated + part.repeated,
-                "sums": self._sums_without(part, entry),
-            }
-        return evolve(entry, **changes, rejected_records=tuple(rejected)) if changes else entry
+        """The entry without the rows that were rejected or dropped here."""
+        return without(
+            entry,
+            [LeftOut(part.layout, part.unfit, part.repeated, self._sums(part)) for part in self._parts.values()],
+        )
 
-    def _sums_without(self, part: _Part, entry: LedgerEntry) -> dict[str, Decimal]:
-        if part.repeated and part.stage is not None and part.layout.measures:
-            total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in part.layout.measures)
-            found = self._row(f"select {total} from {part.stage}")
-            return {name: Decimal(value) for name, value in zip(part.layout.measures, found, strict=True)}
-        return sums_without(entry.sums, part.layout, part.unfit)
+    def _sums(self, part: _Part) -> dict[str, Decimal] | None:
+        """The sums of the rows that are left, where some were dropped; else None."""
+        if not part.repeated or part.stage is None or not part.layout.measures:
+            return None
+        total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in part.layout.measures)
+        found = self._row(f"select {total} from {part.stage}")
+        return {name: Decimal(value) for name, value in zip(part.layout.measures, found, strict=True)}
 
     def _without_repeats(self) -> bool:
         """
