@@ -11,7 +11,7 @@ from penstock import Adoption, Layout, TargetError
 
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.ledger import Known, PostgresLedger
-from penstock_plugins.postgres.tables import SOURCE_COLUMN, Place, Tables
+from penstock_plugins.postgres.tables import Place, Tables, of_source
 from penstock_plugins.postgres.verify import verified
 
 
@@ -40,7 +40,7 @@ def adopt(
             table=place.table,
         )
         entries = [one for one in ledger.entries(source, known.of_stream).values() if one.delivered]
-        where, values = (f"{SOURCE_COLUMN} = %s", [source]) if shared else ("true", [])
+        where, values = of_source(source, shared=shared)
         rows = database.one(f"select count(*) from {place.sql} where {where}", values)
         differences = tuple(verified(database, source, known, entries))
         if confirmed and not differences:

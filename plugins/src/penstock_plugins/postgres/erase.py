@@ -12,7 +12,7 @@ from typing import Any
 from penstock import Erasure, SinkError, TargetError
 
 from penstock_plugins.postgres.database import Database, quoted, short
-from penstock_plugins.postgres.tables import SOURCE_COLUMN, STAMPS, Located
+from penstock_plugins.postgres.tables import STAMPS, Located, of_source
 
 ROWS_AT_ONCE = 1000
 
@@ -35,7 +35,7 @@ def erase(database: Database, source: str, found: Located, erasure: Erasure) -> 
         )
     nested = [name for name in erasure.nested if short(name) in columns]
     stamps = "".join(f", {quoted(name)} = default" for name in STAMPS if name in columns)
-    where, values = (f" and {SOURCE_COLUMN} = %s", [source]) if found.shared else ("", [])
+    where, values = of_source(source, shared=found.shared)
     nulls = [f"{quoted(name)} = null" for name in gone]
     rows = 0
     if nested:
@@ -57,7 +57,7 @@ def erase(database: Database, source: str, found: Located, erasure: Erasure) -> 
     if nulls:
         some = " or ".join(f"{quoted(name)} is not null" for name in gone)
         rows += database.run(
-            f"update {found.sql} set {', '.join(nulls)}{stamps} where ({some}){where}", values
+            f"update {found.sql} set {', '.join(nulls)}{stamps} where ({some}) and {where}", values
         ).rowcount
     return rows
 
@@ -70,7 +70,7 @@ def _cleaned(
     some = " or ".join(f"{quoted(name)} is not null" for name in nested)
     with database.connection.cursor(name="penstock_erase") as cursor:
         cursor.itersize = ROWS_AT_ONCE
-        cursor.execute(f"select ctid::text, {texts} from {found.sql} where ({some}){where}", values)
+        cursor.execute(f"select ctid::text, {texts} from {found.sql} where ({some}) and {where}", values)
         for place, *former in cursor:
             cleaned = [
                 None if text is None else erasure.nested[name](text) for name, text in zip(nested, former, strict=True)

@@ -50,7 +50,6 @@ from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger, division_of
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.tables import (
-    SOURCE_COLUMN,
     Located,
     Place,
     Table,
@@ -58,6 +57,7 @@ from penstock_plugins.postgres.tables import (
     check_readable,
     day_index_advice,
     located,
+    of_source,
 )
 from penstock_plugins.postgres.verify import verified
 from penstock_plugins.postgres.writer import PostgresWriter
@@ -395,7 +395,7 @@ class PostgresTarget(BaseTarget):
         self._writers.discard(writer)
 
     def _holds_rows(self, found: Located) -> bool:
-        where, values = (f"{SOURCE_COLUMN} = %s", [self.source]) if found.shared else ("true", [])
+        where, values = of_source(self.source, shared=found.shared)
         return bool(self.database.one(f"select exists (select from {found.sql} where {where})", values))  # noqa: S608
 
 

@@ -261,7 +261,7 @@ class Tables:
         )
 
     def _count_merged(self, layout: Layout, place: Place, *, shared: bool) -> None:
-        where, values = (f"{SOURCE_COLUMN} = %s", [layout.source]) if shared else ("true", [])
+        where, values = of_source(layout.source, shared=shared)
         rows = self._database.one(f"select count(*) from {place.sql} where {where}", values)  # noqa: S608
         self._ledger.count_merged(layout.source, layout.stream, rows)
 
@@ -432,6 +432,11 @@ def _elsewhere(layout: Layout, known: Known, place: Place) -> str:
         f"{place.schema}.{place.table}. Either move it (alter table ... set schema ..., rename to ...) and run again, "
         "or set schema and table back; nothing was changed."
     )
+
+
+def of_source(source: str, *, shared: bool) -> tuple[str, list[str]]:
+    """The condition for the rows of a source, and its parameters. A shared table has those of others, too."""
+    return (f"{SOURCE_COLUMN} = %s", [source]) if shared else ("true", [])
 
 
 class Located(NamedTuple):

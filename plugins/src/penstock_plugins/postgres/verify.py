@@ -13,7 +13,7 @@ from penstock import Discrepancy, LedgerEntry
 
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.ledger import Known
-from penstock_plugins.postgres.tables import SOURCE_COLUMN, Located, check_readable, located
+from penstock_plugins.postgres.tables import Located, check_readable, located, of_source
 
 
 @frozen(kw_only=True)
@@ -94,7 +94,7 @@ def _held(
     # A date is written as the ledger has it whatever the session's DateStyle is.
     texts = [f"to_jsonb({quoted(name)}) #>> '{{}}'" for name in columns]
     sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
-    where, values = (f"{SOURCE_COLUMN} = %s", [source]) if found.shared else ("true", [])
+    where, values = of_source(source, shared=found.shared)
     group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""
     rows = database.run(
         f"select {', '.join([*texts, 'count(*)', *sums])} from {found.sql} where {where} {group}", values
@@ -118,7 +118,7 @@ def _merged(
     merged: int | None,
 ) -> Iterator[Discrepancy]:
     delivered = [entry for entry in entries if _rows_of(entry, known)]
-    where, values = (f"{SOURCE_COLUMN} = %s", [source]) if found.shared else ("true", [])
+    where, values = of_source(source, shared=found.shared)
     rows = database.one(f"select count(*) from {found.sql} where {where}", values)
     place = f"{known.schema}.{known.table}"
     if merged is not None and rows != merged:
