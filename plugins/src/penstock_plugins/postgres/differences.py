@@ -49,18 +49,17 @@ def with_stages(*stages: Stage) -> tuple[str, list[Any]]:
     return "".join(expressions), [stage.rows for stage in inline]
 
 
-class Difference(NamedTuple):
+class RowChanges(NamedTuple):
     """
-    Rows before and after, how many were deleted, updated and inserted, and the sums of the measures before and after.
-
-    ``restated``: rows that differ in a column that is compared with the former reading.
+    What a delivery changed: rows before and after, rows deleted, updated and inserted, and the sums of the measures
+    before and after. ``restated``: rows of both readings that differ in a column that is compared.
     """
 
     before: int
     after: int
-    went: int
-    changed: int
-    came: int
+    deleted: int
+    updated: int
+    inserted: int
     restated: int
     sums_before: Sequence[Decimal] = ()
     sums_after: Sequence[Decimal] = ()
@@ -79,7 +78,7 @@ def bring_up_to_date(
     compared: Sequence[str],
     measures: Sequence[str],
     in_order: bool = False,
-) -> Difference:
+) -> RowChanges:
     """
     The rows of ``scope`` become those of ``stage``, inside the transaction that is open.
 
@@ -131,7 +130,8 @@ def _changes(table: Table, stage: Stage, scope: Scope, compared: Sequence[str] =
     old = "".join(f", o.{quoted(name)} as {_OLD_KEY.format(number)}" for number, name in enumerate(table.key))
     return (
         f"changes as materialized (select {columns_sql(table.columns, 'n.')}{old}, "
-        f"case when n.{key} is null then 'gone' when o.{key} is null then 'new' else 'changed' end as penstock_is, "
+        f"case when n.{key} is null then 'deleted' when o.{key} is null then 'inserted' else 'updated' end "
+        f"as penstock_is, "
         f"{differ(_others(table, compared), 'o.', 'n.')} as penstock_restated "
         f"from (select * from {table.sql} o where {scope.where}) o full join {stage.name} n on {_equal(table)} "
         f"where n.{key} is null or o.{key} is null or {differ(_others(table, table.columns), 'o.', 'n.')})"
@@ -145,10 +145,10 @@ def _steps(table: Table, scope: Scope) -> tuple[str, str, str]:
     updates = [f"{quoted(name)} = n.{quoted(name)}" for name in _others(table, table.columns)]
     updates += [f"{quoted(name)} = default" for name in STAMPS]
     return (
-        f"delete from {table.sql} o using changes n where n.penstock_is = 'gone' and {scope.where} and {deleted}",
+        f"delete from {table.sql} o using changes n where n.penstock_is = 'deleted' and {scope.where} and {deleted}",
         f"update {table.sql} o set {', '.join(updates)} from changes n "
-        f"where n.penstock_is = 'changed' and {scope.where} and {_equal(table)}",
-        f"insert into {table.sql} ({columns}) select {columns} from changes where penstock_is = 'new'",
+        f"where n.penstock_is = 'updated' and {scope.where} and {_equal(table)}",
+        f"insert into {table.sql} ({columns}) select {columns} from changes where penstock_is = 'inserted'",
     )
 
 
@@ -157,26 +157,27 @@ def _figures(table: Table, stage: Stage, scope: Scope, measures: Sequence[str]) 
     return (
         f"before as (select count(*) as rows{_sums(measures)} from {table.sql} o where {scope.where}), "
         f"after as (select count(*) as rows{_sums(measures)} from {stage.name}), "
-        "counted as (select count(*) filter (where penstock_is = 'changed') as changed, "
-        "count(*) filter (where penstock_is = 'changed' and penstock_restated) as restated from changes)"
+        "counted as (select count(*) filter (where penstock_is = 'updated') as updated, "
+        "count(*) filter (where penstock_is = 'updated' and penstock_restated) as restated from changes)"
     )
 
 
 def _shown(measures: Sequence[str]) -> str:
-    shown = ["before.rows", "after.rows", "counted.changed", "counted.restated"]
+    shown = ["before.rows", "after.rows", "counted.updated", "counted.restated"]
     shown += [f"{side}.s{number}" for side in ("before", "after") for number in range(len(measures))]
     return ", ".join(f"(select {name} from {name.partition('.')[0]})" for name in shown)
 
 
 def _at_once(
     database: Database, table: Table, stage: Stage, scope: Scope, compared: Sequence[str], measures: Sequence[str]
-) -> Difference:
-    gone, changed, came = _steps(table, scope)
+) -> RowChanges:
+    delete, update, insert_new = _steps(table, scope)
     expressions, rows = with_stages(stage, *scope.stages)
     row = database.run(
         f"with {expressions}{_changes(table, stage, scope, compared)}, {_figures(table, stage, scope, measures)}, "
-        f"gone as ({gone} returning 1), changed as ({changed} returning 1), came as ({came} returning 1) "
-        f"select (select count(*) from gone), (select count(*) from changed), (select count(*) from came), "
+        f"deleted as ({delete} returning 1), updated as ({update} returning 1), "
+        f"inserted as ({insert_new} returning 1) "
+        f"select (select count(*) from deleted), (select count(*) from updated), (select count(*) from inserted), "
         f"{_shown(measures)}",
         [*rows, *list(scope.values) * 4],
     ).fetchone()
@@ -186,7 +187,7 @@ def _at_once(
 
 def _one_by_one(
     database: Database, table: Table, stage: Stage, scope: Scope, compared: Sequence[str], measures: Sequence[str]
-) -> Difference:
+) -> RowChanges:
     expressions, rows = with_stages(stage, *scope.stages)
     first = f"with {expressions}{_changes(table, stage, scope, compared)}"
     figures = database.run(
@@ -201,16 +202,16 @@ def _one_by_one(
     return _checked(done, figures, measures)
 
 
-def _checked(done: Sequence[int], figures: Sequence[Any], measures: Sequence[str]) -> Difference:
-    (went, changed, came), (before, after, differing, restated, *sums) = done, figures
-    if before - went + came != after or changed != differing:
+def _checked(done: Sequence[int], figures: Sequence[Any], measures: Sequence[str]) -> RowChanges:
+    (deleted, updated, inserted), (before, after, differing, restated, *sums) = done, figures
+    if before - deleted + inserted != after or updated != differing:
         raise NotStoredError
-    return Difference(
+    return RowChanges(
         before=before,
         after=after,
-        went=went,
-        changed=changed,
-        came=came,
+        deleted=deleted,
+        updated=updated,
+        inserted=inserted,
         restated=restated,
         sums_before=sums[: len(measures)],
         sums_after=sums[len(measures) :],
@@ -222,23 +223,23 @@ def _checked(done: Sequence[int], figures: Sequence[Any], measures: Sequence[str
 
 def _replaced(
     database: Database, table: Table, stage: Stage, scope: Scope, compared: Sequence[str], measures: Sequence[str]
-) -> Difference:
+) -> RowChanges:
     """Compare rows without a key as multisets; if they differ, replace all of them."""
     found = _compared(database, table, stage, scope, table.columns, measures)
     counted = found if len(compared) == len(table.columns) else _compared(database, table, stage, scope, compared, ())
-    if found.came or found.went:
+    if found.inserted or found.deleted:
         expressions, rows = with_stages(*scope.stages)
         first = f"with {expressions.removesuffix(', ')} " if expressions else ""
-        gone = database.run(f"{first}delete from {table.sql} o where {scope.where}", [*rows, *scope.values]).rowcount
-        came = insert(database, table, stage)
-        if (gone, came) != (found.before, found.after):
+        deleted = database.run(f"{first}delete from {table.sql} o where {scope.where}", [*rows, *scope.values]).rowcount
+        inserted = insert(database, table, stage)
+        if (deleted, inserted) != (found.before, found.after):
             raise NotStoredError
-    return Difference(
+    return RowChanges(
         before=found.before,
         after=found.after,
-        went=counted.went,
-        changed=0,
-        came=counted.came,
+        deleted=counted.deleted,
+        updated=0,
+        inserted=counted.inserted,
         restated=0,
         sums_before=found.sums_before,
         sums_after=found.sums_after,
@@ -247,7 +248,7 @@ def _replaced(
 
 def _compared(
     database: Database, table: Table, stage: Stage, scope: Scope, columns: Sequence[str], measures: Sequence[str]
-) -> Difference:
+) -> RowChanges:
     names = columns_sql(columns)
     sums = "".join(
         f", (select coalesce(sum({quoted(name)}), 0) from {side})" for side in ("b", "n") for name in measures
@@ -257,18 +258,18 @@ def _compared(
         f"with {expressions}b as (select * from {table.sql} o where {scope.where}), n as (select * from {stage.name}), "
         f"o as (select {names} from b), m as (select {names} from n) "
         "select (select count(*) from b), (select count(*) from n), "
-        "(select count(*) from (select * from m except all select * from o) came), "
-        f"(select count(*) from (select * from o except all select * from m) went){sums}",
+        "(select count(*) from (select * from m except all select * from o) inserted), "
+        f"(select count(*) from (select * from o except all select * from m) deleted){sums}",
         [*rows, *scope.values],
     ).fetchone()
     assert row is not None
-    before, after, came, went, *totals = row
-    return Difference(
+    before, after, inserted, deleted, *totals = row
+    return RowChanges(
         before=before,
         after=after,
-        went=went,
-        changed=0,
-        came=came,
+        deleted=deleted,
+        updated=0,
+        inserted=inserted,
         restated=0,
         sums_before=totals[: len(measures)],
         sums_after=totals[len(measures) :],

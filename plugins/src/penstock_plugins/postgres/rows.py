@@ -156,7 +156,7 @@ class SmallRows:
         return Stage(name=name, definition=self.definition, rows=f"[{rows}]")
 
 
-class Encoder:
+class CopyFormatter:
     """Makes chunks of one table's rows."""
 
     def __init__(self, database: Database, table: Table, nul: Nul = "reject") -> None:

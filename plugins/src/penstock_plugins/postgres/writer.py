@@ -17,8 +17,8 @@ from psycopg import errors
 
 from penstock_plugins.postgres.database import LostSessionError, columns_sql, quoted, where_sql
 from penstock_plugins.postgres.differences import (
-    Difference,
     NotStoredError,
+    RowChanges,
     Scope,
     Stage,
     bring_up_to_date,
@@ -26,7 +26,7 @@ from penstock_plugins.postgres.differences import (
     insert,
     with_stages,
 )
-from penstock_plugins.postgres.rows import Chunk, Encoder, SmallRows
+from penstock_plugins.postgres.rows import Chunk, CopyFormatter, SmallRows
 from penstock_plugins.postgres.tables import AWARE, SOURCE_COLUMN, STAMPS, Table
 from penstock_plugins.unfit import LeftOut, Unfit, without
 
@@ -57,7 +57,7 @@ class _Part:
     """
 
     table: Table
-    encoder: Encoder
+    formatter: CopyFormatter
     small: SmallRows | None
     chunks: list[Chunk] = field(factory=list)
     stage: str | None = None
@@ -112,7 +112,7 @@ class PostgresWriter:
         self._partition = partition
         self._merged = tables[0].layout.kind == "changes"
         self._parts = {
-            table.layout.stream: _Part(table, Encoder(target.database, table, target.nul), SmallRows.of(table))
+            table.layout.stream: _Part(table, CopyFormatter(target.database, table, target.nul), SmallRows.of(table))
             for table in tables
         }
         self._main = self._parts[tables[0].layout.stream]
@@ -134,7 +134,7 @@ class PostgresWriter:
         self._target.make_room()
 
     def _add(self, part: _Part, rows: list[Any]) -> None:
-        chunk, unfit = part.encoder.chunk(rows)
+        chunk, unfit = part.formatter.chunk(rows)
         part.add(chunk)
         self._set_aside(part, unfit)
 
@@ -241,7 +241,7 @@ class PostgresWriter:
     def _sift(self, refused: _RefusedError) -> None:
         """Reject the rows of a chunk that the server refuses. Raises its error if it is not about a row."""
         part = refused.part
-        chunk, unfit = part.encoder.sifted(part.chunks[refused.number], refused.error)
+        chunk, unfit = part.formatter.sifted(part.chunks[refused.number], refused.error)
         part.held += chunk.size - part.chunks[refused.number].size
         if chunk.rows:
             part.chunks[refused.number] = chunk
@@ -460,7 +460,7 @@ class PostgresWriter:
 
     def _bring_up_to_date(
         self, part: _Part, stage: Stage, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
-    ) -> Difference:
+    ) -> RowChanges:
         found = bring_up_to_date(
             self._database,
             part.table,
@@ -489,21 +489,13 @@ class PostgresWriter:
         compared = self._compared_before(part, part.table.columns if reshaped else part.table.added)
         measures = tuple(name for name in part.layout.measures if name in compared)
         found = self._bring_up_to_date(part, stage, scope, compared, measures)
-        after = dict(zip(measures, found.sums_after, strict=True))
-        return self._restate(
-            evolve(entry, sums={**entry.sums, **after}),
-            (found.before, found.after),
-            (found.came, found.went, found.restated),
-            dict(zip(measures, found.sums_before, strict=True)),
-        )
-
-    def _restate(
-        self, entry: LedgerEntry, rows: tuple[int, int], moved: tuple[int, int, int], before: Mapping[str, Decimal]
-    ) -> dict[str, int]:
-        changes = dict(zip(("came", "went", "changed"), moved, strict=True))
-        if any(moved):
-            sums = {name: (old, entry.sums[name]) for name, old in before.items() if old != entry.sums[name]}
-            self._target.ledger.restate(entry, rows, sums, changes)
+        # A report states the rows of its restatement: an updated one counts if a compared column differs.
+        changes = {"came": found.inserted, "went": found.deleted, "changed": found.restated}
+        if any(changes.values()):
+            before = dict(zip(measures, found.sums_before, strict=True))
+            after = {**entry.sums, **dict(zip(measures, found.sums_after, strict=True))}
+            sums = {name: (old, after[name]) for name, old in before.items() if old != after[name]}
+            self._target.ledger.restate(entry, (found.before, found.after), sums, changes)
         return changes
 
     def _compared_before(self, part: _Part, doubtful: Collection[str]) -> Sequence[str]:
@@ -584,7 +576,7 @@ class PostgresWriter:
                 listed = ", ".join(_readable(quoted(name), type_) for name, type_ in part.table.types.items())
                 row = self._row(f"delete from {part.stage} where ctid = %s::tid returning {listed}", (place,))
                 part.staged -= 1
-                self._set_aside(part, [part.encoder.refused(row, reason)])
+                self._set_aside(part, [part.formatter.refused(row, reason)])
             found = found or len(part.unfit) > known
         return found
 
