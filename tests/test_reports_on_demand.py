@@ -285,3 +285,53 @@ def test_a_report_that_cannot_be_delivered_is_submitted_anew_by_the_next_run(
     assert shop.run().exit_code == 1
     assert shop.run().exit_code == 0
     assert (made, len(shop.rows("sales"))) == (["r1", "r2"], 5)
+
+
+@record(kind="report", key="id", account="shop", day="day")
+class Sold:
+    """What a shop sold on a day."""
+
+    id: str
+
+
+@pytest.mark.parametrize("named_apart", [True, False], ids=["a report each", "one report for all"])
+def test_one_report_for_two_submissions_is_not_delivered(named_apart: bool, tmp_path: Path) -> None:
+    """
+    Rows of one day would be delivered as those of another. The next run adopts no such report.
+    """
+    made: dict[str, str] = {}
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            of = "".join(json.loads(request.body).values())
+            handle = of if named_apart else "7"
+            made[handle] = of
+            return {"id": handle}
+        return {"status": "ready", "data": [{"id": made[request.path.rpartition("/")[2]]}]}
+
+    shop = Small(
+        folder=tmp_path,
+        streams=[
+            Stream(
+                name="sold",
+                record=Sold,
+                accounts=lambda settings: ("a", "b"),
+                path="/reports",
+                json={"shop": "{account}", "day": "{since}"},
+                poller=Polled(),
+                envelope=Envelope(items="data"),
+                poll_first_s=0.0,
+            )
+        ],
+        answer=answer,
+    )
+
+    report = shop.run()
+
+    assert (report.exit_code, len(report.errors)) == ((0, 0) if named_apart else (1, 6))
+    assert all(row["id"] == f"{row['shop']}{row['day']}" for row in shop.rows("sold"))
+    assert len(shop.rows("sold")) == (6 if named_apart else 0)
+    target = shop.sink.open_readonly("shop")
+    assert target is not None
+    assert target.ledger.pending("shop", "sold") == ()
+    target.close()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from penstock._fetch.scheduler import Call, Outcome, Pause
-from penstock._read.on_demand import ReportLostError, Reports, answered, submission_text
+from penstock._read.on_demand import Handles, ReportLostError, Reports, answered, submission_text
 from penstock.connector import SourceSettings, Stream
 from penstock.errors import InconsistentReadError, RefusedError, ReportError
 from penstock.model import Request, Response
@@ -82,15 +82,9 @@ def reports_with(poller: Any, submitted_at: datetime) -> Reports:
         ledger=None,
         clock=FakeClock(NOW),
         adoptable={pending.request: pending},
+        handles=Handles(),
         listener=Ignoring(),
     )
-
-
-def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
-    """
-    A report that was submitted tomorrow, by another clock, is polled after the first pause all the same.
-    """
-    assert next(reports_with(None, NOW + timedelta(days=1)).finished(SUBMISSION)) == Pause(2.0)
 
 
 class ReadyAtOnce:
@@ -101,6 +95,13 @@ class ReadyAtOnce:
 
     def state(self, response: Response, age_s: float) -> Ready:
         return Ready()
+
+
+def test_a_report_of_a_clock_that_was_ahead_is_not_waited_for() -> None:
+    """
+    A report that was submitted tomorrow, by another clock, is polled after the first pause all the same.
+    """
+    assert next(reports_with(ReadyAtOnce(), NOW + timedelta(days=1)).finished(SUBMISSION)) == Pause(2.0)
 
 
 def test_a_poll_that_is_answered_with_202_waits() -> None:

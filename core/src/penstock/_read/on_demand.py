@@ -19,6 +19,7 @@ from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadEr
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
 from penstock.protocols import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, ReportState, Waiting, checked_state
+from penstock.redact import clip
 from penstock.sinks import Ledger, PendingReport
 
 # Statuses of a poll that mean: the report is unknown, or not kept any more. Any other refusal fails the read.
@@ -75,6 +76,35 @@ def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
     )
 
 
+@define(eq=False, repr=False)
+class Handles:
+    """
+    The reports of a source that are under way in this run, by the request for their state: each is the report of one
+    submission. If a provider named one report for two, rows of one would be delivered as those of the other.
+    """
+
+    _reports: dict[object, PendingReport] = field(factory=dict, init=False)  # by the identity of the poll
+    _polls: dict[str, object] = field(factory=dict, init=False)  # by submission
+    _shared: set[object] = field(factory=set, init=False)
+
+    def claim(self, poll: Request, report: PendingReport) -> PendingReport | None:
+        """Record a report. Returns the report of another submission that has the same poll, if there is one."""
+        other = self._reports.setdefault(poll.identity, report)
+        if other.request == report.request:
+            self._polls[report.request] = poll.identity
+            return None
+        self._shared.add(poll.identity)
+        return other
+
+    def is_shared(self, poll: Request) -> bool:
+        """Whether several submissions were answered with the report of this poll."""
+        return poll.identity in self._shared
+
+    def release(self, report: PendingReport) -> None:
+        """Forget a report that was delivered or dropped."""
+        self._reports.pop(self._polls.pop(report.request, None), None)
+
+
 class FinishedReport(NamedTuple):
     """A report that is ready, and the outcome of its last poll."""
 
@@ -98,6 +128,7 @@ class Reports:
     ledger: Ledger | None
     clock: Clock
     adoptable: dict[str, PendingReport]  # reports of earlier runs, by request; an adopted one is removed
+    handles: Handles  # of the source
     listener: Listener
     under_way: list[PendingReport] = field(factory=list, init=False)
     _finished_ones: list[PendingReport] = field(factory=list, init=False)
@@ -135,6 +166,9 @@ class Reports:
         if isinstance(state, Gone):
             self._drop(report)
             raise ReportError(f"{self.source.name}: the report for {self.planned} failed twice: {state.reason}")
+        if self.handles.is_shared(self._poll(submission, report).request):
+            self._drop(report)
+            raise self._ambiguous(report)
         self._finished_ones.append(report)
         return FinishedReport(report=report, outcome=outcome, state=state)
 
@@ -159,8 +193,9 @@ class Reports:
 
     def delivered(self) -> None:
         """Drop the reports from the ledger after their rows were committed."""
-        if self.ledger is not None:
-            for report in self.under_way:
+        for report in self.under_way:
+            self.handles.release(report)
+            if self.ledger is not None:
                 self.ledger.drop(report)
 
     # --- submitted or adopted -----------------------------------------------------------------------------------------
@@ -174,6 +209,8 @@ class Reports:
         """The report of this submission: a pending one of this run or of an earlier run, or a new one."""
         text = submission_text(submission)
         report = next((one for one in self.under_way if one.request == text), None) or self._adopted(text)
+        if report is not None:
+            self._claim(submission, report)
         return report or (yield from self._submitted(submission))
 
     def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
@@ -202,11 +239,28 @@ class Reports:
             submitted_at=self.clock.now(),
             fingerprint=self.planned.fingerprint,
         )
+        self._claim(submission, report)
         if self.ledger is not None:
             self.ledger.submit(report)
             fault_point("report.submitted")
         self.under_way.append(report)
         return report
+
+    def _claim(self, submission: Request, report: PendingReport) -> None:
+        """Raises ReportError where this is the report of another submission; the next run adopts neither."""
+        other = self.handles.claim(self._poll(submission, report).request, report)
+        if other is not None:
+            for one in (other, report):
+                if self.ledger is not None:
+                    self.ledger.drop(one)
+            raise self._ambiguous(report)
+
+    def _ambiguous(self, report: PendingReport) -> ReportError:
+        return ReportError(
+            f"{self.source.name}: the provider named the same report ({clip(report.handle, 60)}) for {self.planned} "
+            "and for another submission, so that it is not known whose rows it has; neither was delivered. If its "
+            "answer does name them apart, the poller must: correct handle()."
+        )
 
     def _adopted(self, text: str) -> PendingReport | None:
         """The report that an earlier run submitted with the same request and settings."""
@@ -220,6 +274,7 @@ class Reports:
         return report
 
     def _drop(self, report: PendingReport) -> None:
+        self.handles.release(report)
         if self.ledger is not None:
             self.ledger.drop(report)
         if report in self.under_way:

@@ -17,7 +17,7 @@ from penstock._plan.dependencies import Dependencies, Key, key_of
 from penstock._plan.planner import Job, PlannedSlice, Planner, account_of, zone_memory, zone_text
 from penstock._read.components import Components, components_of
 from penstock._read.loader import Loader
-from penstock._read.on_demand import Reports, poll_times
+from penstock._read.on_demand import Handles, Reports, poll_times
 from penstock._read.reader import Reader
 from penstock._read.reconcile import PageSizes, Skips
 from penstock._run.commit import Delivery, refusal
@@ -47,6 +47,7 @@ class SourceRun:
     _client: SourceClient = field(init=False)
     _components: dict[tuple[str, int], Components] = field(factory=dict, init=False)
     _adoptable: dict[str, dict[str, PendingReport]] = field(factory=dict, init=False)  # by stream and request
+    _handles: Handles = field(factory=Handles, init=False)
     _refused: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by whose credentials
     _forbidden: dict[Key, ForbiddenError] = field(factory=dict, init=False)  # accounts of streams that were refused
     _page_sizes: dict[str, PageSizes] = field(factory=dict, init=False)  # by stream
@@ -245,6 +246,7 @@ class SourceRun:
             ledger=self._ledger_of_reports if planned.to_deliver else None,
             clock=self.context.clock,
             adoptable=self._adoptable.get(planned.stream.name, {}),
+            handles=self._handles,
             listener=self.delivery,
         )
 
