@@ -182,3 +182,48 @@ def a_page(request: SandboxRequest, last: int) -> dict[str, Any]:
     page = int("".join(str("abcdefghij".index(letter)) for letter in request.params.get("cursor", "a")))
     following = "".join("abcdefghij"[int(digit)] for digit in str(page + 1))
     return {"data": [{"id": str(page)}] if page in (0, last) else [], "next": None if page == last else following}
+
+
+@pytest.mark.parametrize(
+    ("body", "exit_code"),
+    [
+        ({"error": "the cursor has expired"}, 1),
+        ({"errors": [{"code": "E17"}]}, 1),
+        ({"error": {"code": 17, "message": "no"}}, 1),
+        ({"success": False}, 1),
+        ({"status": "FAILED"}, 1),
+        ({"error": None, "errors": [], "success": True, "status": "ok"}, 0),
+        ({"error": "", "errors": {"count": 0}, "status": 200}, 0),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+@pytest.mark.parametrize("page", [1, 2], ids=["the only page", "a later page"])
+def test_no_records_beside_a_failure_are_no_records(
+    body: dict[str, Any], exit_code: int, page: int, tmp_path: Path
+) -> None:
+    """
+    An empty list in an answer that states a failure ends no listing, and replaces nothing.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        return {"data": [], **body} if request.params["page"] == str(page) else {"data": ONE}
+
+    shop = a_shop(tmp_path, answer, paginator=named("page_number"))
+
+    report = shop.run()
+
+    assert report.exit_code == exit_code
+    assert shop.rows("sales") == [] or page == 2
+    if exit_code:
+        assert shop.rows("sales") == []
+        assert f"and no records, and states {next(iter(body))} " in report.errors[0]["message"]
+
+
+def test_a_failure_that_the_connector_reads_is_left_to_it(tmp_path: Path) -> None:
+    """
+    Where the envelope names the member, a judge decides.
+    """
+    envelope = Envelope(items="data", head=("error",))
+    shop = a_shop(tmp_path, {"data": [], "error": "nothing today"}, envelope=envelope)
+
+    assert shop.run().exit_code == 0

@@ -420,6 +420,27 @@ def test_a_stream_that_cannot_run_is_refused(names: list[str], message: str):
         chosen_streams(a_job().source, names)
 
 
+@pytest.mark.parametrize(
+    ("other", "same"),
+    [
+        ("https://api.example.com/v2", True),
+        ("http://127.0.0.1:8977", False),
+        ("https://staging.example.com", False),
+    ],
+)
+def test_another_host_has_other_rows(other: str, same: bool) -> None:
+    """
+    What was read of an imitation, or of a test system, is not final at the provider; another path or port may be.
+    """
+    of_default = fingerprint(SourceSettings(base_url="https://api.example.com"), CLICKS)
+    of_other = fingerprint(SourceSettings(base_url=other), CLICKS)
+
+    assert (of_default == of_other) is same
+    assert fingerprint(SourceSettings(base_url="http://127.0.0.1:1"), CLICKS) == fingerprint(
+        SourceSettings(base_url="http://localhost:2"), CLICKS
+    )
+
+
 def test_a_new_setting_at_its_default_changes_no_fingerprint():
     """
     Settings at their default are left out, so that an upgrade that adds one plans nothing again.

@@ -5,13 +5,16 @@ It runs in the fetching thread, inside the retry, and reads the envelope only; s
 requested again like any other failure on the way.
 """
 
+import json
 import re
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from attrs import evolve
 
 from penstock._fetch.scheduler import Call
 from penstock.connector import Connector, Stream
+from penstock.envelope import Envelope
 from penstock.errors import (
     AuthenticationError,
     BoundExceededError,
@@ -25,6 +28,9 @@ from penstock.errors import (
 )
 from penstock.model import Answer, Request, Response
 from penstock.protocols import Accept, BodyDecoder, Judge, Refuse, Retry, Skip, StatusRule, Verdict
+from penstock.redact import clip
+
+_SMALL = 1 << 16  # bytes of a body without records that is looked at
 
 RETRIED_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504, 520, 521, 522, 523, 524})
 
@@ -61,7 +67,45 @@ def judged(
             if isinstance(problem, WrongFormatError):
                 return Refuse(WrongFormatError(seen)), Answer()
             return Retry(BrokenBodyError(seen)), Answer()
+        if answer is not None and (stated := failure_beside_no_records(read, response, answer)):
+            name, value = stated
+            return Retry(
+                BrokenBodyError(
+                    f"{provider} answered {request} with HTTP {response.status} and no records, and states {name} "
+                    f"{value}. Nothing was replaced. If that is no failure, the connector must name {name} in the "
+                    "head of its envelope."
+                )
+            ), Answer()
     return verdict, answer or Answer()
+
+
+def failure_beside_no_records(read: BodyDecoder | None, response: Response, answer: Answer) -> tuple[str, str] | None:
+    """
+    The member by which an answer without records states a failure, and its value; None without one. Members that the
+    envelope reads are left to the connector's judge.
+    """
+    if not isinstance(read, Envelope) or not isinstance(answer.items, tuple) or len(response.body) > _SMALL:
+        return None
+    if not all(re.fullmatch(rb"\[\s*\]", bytes(items.raw)) for items in answer.items):
+        return None
+    members = response.members() or {}
+    known = {path.partition(".")[0] for path in (*read.items, *read.total, *read.pages, *read.head)}
+    for name, value in members.items():
+        if name not in known and _states_failure(name.lower(), value):
+            return name, clip(json.dumps(value, ensure_ascii=False, default=str), 200)
+    return None
+
+
+def _states_failure(name: str, value: Any) -> bool:
+    if name in ("success", "ok"):
+        return value is False or (isinstance(value, str) and value.lower() == "false")
+    if name == "status":
+        return isinstance(value, str) and value.lower() in ("error", "fail", "failed", "failure")
+    if name not in ("error", "errors"):
+        return False
+    if isinstance(value, str):
+        return value.strip().lower() not in ("", "0", "false", "no", "none", "null", "ok")
+    return any(value.values()) if isinstance(value, dict) else bool(value)
 
 
 def _read(read: BodyDecoder | None, response: Response) -> tuple[Answer | None, BrokenBodyError | None]:

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from itertools import dropwhile
 from typing import Any, Literal, Protocol
+from urllib.parse import urlsplit
 
 import attrs
 from attrs import define, evolve, field, frozen
@@ -17,7 +18,7 @@ from penstock._plan.division import Share, block_days
 from penstock._plan.selection import matches
 from penstock.connector import SourceSettings, Stream, affects_data
 from penstock.errors import TargetError, UsageError
-from penstock.model import Pairs, Partition, Slice
+from penstock.model import Pairs, Partition, Slice, is_loopback
 from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import Divisible, Ledger, LedgerEntry, ListsFinal, Part, PendingReport, Sink, Target
 
@@ -852,9 +853,13 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     """
     A hash of the settings that affect the provider's answer. Changing one of them makes delivered days be read again.
 
-    Settings at their default are left out: a new setting of a later version changes no fingerprint.
+    Settings at their default are left out: a new setting of a later version changes no fingerprint. The host of
+    ``base_url`` is one of them: a test system, or an imitation on this machine, has other rows.
     """
     values: dict[str, Any] = {}
+    if settings.base_url != attrs.fields_dict(type(settings))["base_url"].default:
+        host = urlsplit(settings.base_url).hostname or ""
+        values["base_url"] = "this machine" if is_loopback(host) else host
     for attribute in attrs.fields(type(settings)):
         value = getattr(settings, attribute.name)
         if affects_data(attribute) and value != attribute.default and value not in ((), {}, None):
