@@ -292,6 +292,31 @@ def test_a_page_that_cannot_be_smaller_stays_refused(tmp_path: Path) -> None:
     assert len(shop.requests) == 4
 
 
+@pytest.mark.parametrize(("empty", "rows"), [(1, 6), (9, 4)], ids=["once", "always"])
+def test_an_empty_last_page_is_read_again(empty: int, rows: int, tmp_path: Path) -> None:
+    """
+    Where the provider states three pages, and the third is empty, the listing is read once more: a report may have
+    expired. If that page is empty again, the number was one too many.
+    """
+    left = [empty]
+
+    def answer(request: SandboxRequest) -> Any:
+        page = page_of(ids(1, 6), request, 2)
+        if request.params["page"] == "3" and left[0]:
+            left[0] -= 1
+            page["data"] = []
+        return {**page, "pages": 3}
+
+    stated = Envelope(items="data", pages="pages")
+    shop = Small(
+        folder=tmp_path, streams=[orders(paginator=named("page_number", size=2), envelope=stated)], answer=answer
+    )
+
+    assert shop.run().exit_code == 0
+    assert [row["id"] for row in shop.rows("orders")] == list(range(1, rows + 1))
+    assert any("the last one that the provider states, is empty; reading it again" in note for note in shop.notes)
+
+
 # --- answers that are cut at a ceiling ------------------------------------------------------------------------------
 
 CEILING = 4

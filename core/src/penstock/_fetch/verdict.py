@@ -96,11 +96,16 @@ def failure_beside_no_records(read: BodyDecoder | None, response: Response, answ
     return None
 
 
+def is_failure(status: Any) -> bool:
+    """Whether this is a word by which the ``status`` in a body states a failure."""
+    return isinstance(status, str) and status.strip().lower() in ("error", "fail", "failed", "failure")
+
+
 def _states_failure(name: str, value: Any) -> bool:
     if name in ("success", "ok"):
         return value is False or (isinstance(value, str) and value.lower() == "false")
     if name == "status":
-        return isinstance(value, str) and value.lower() in ("error", "fail", "failed", "failure")
+        return is_failure(value)
     if name not in ("error", "errors"):
         return False
     if isinstance(value, str):

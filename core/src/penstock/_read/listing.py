@@ -23,6 +23,7 @@ class Listing:
     """
     The pages that follow from one request.
 
+    ``first_read``: its slice was not read before, so that what may be a defect of this reading is an error.
     ``calls``: the first calls; empty if they were made together with those of the listing before. ``polled``: the first
     page, if the answer to a poll contains it.
     """
@@ -33,6 +34,7 @@ class Listing:
     seen: SeenKeys
     most_pages: int
     sizes: PageSizes
+    first_read: bool = False
     calls: tuple[Call, ...] = ()
     polled: Outcome | None = None
     counts: PageCounts = field(init=False)
@@ -77,8 +79,8 @@ class Listing:
 
     def add(self, outcome: Outcome, *, count: int, fresh: int, repeat: bool) -> Page:
         """
-        Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, and
-        for a short page in the middle.
+        Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, for a
+        short page in the middle, and in the first reading for an empty one where the number of pages is stated.
         """
         assert outcome.response is not None
         counts = self.counts
@@ -107,6 +109,8 @@ class Listing:
         self._empty_pages = 0 if count else self._empty_pages + 1
         if self._first is not None and self._left is not None and self._left > 1:
             counts.middle(count, self._first.count)
+        if self.first_read and self._left == 1 and not count and counts.total is None:
+            raise PagingError(f"{counts.what}: page {page.index + 1}, the last one that the provider states, is empty")
         self._first = self._first or page
         self.last = page
         return page

@@ -84,6 +84,7 @@ class Reader:
     listener: Listener
 
     _read_at: datetime | None = field(default=None, init=False)
+    _rereads: int = field(default=0, init=False)
     _skipped: str = field(default="", init=False)  # the reason, where all requests so far were skipped
     _truncated: bool = field(default=False, init=False)
     _provisional: str = field(default="", init=False)
@@ -95,20 +96,19 @@ class Reader:
         Read the slice. After an InconsistentReadError it is read again. An answer that reached a ceiling is requested
         in halves. Any other error is raised: failed requests have been retried already.
         """
-        rereads = 0
         while True:
             try:
                 return (yield from self._read_once())
             except _CappedError:  # some of its rows are written; the next read divides it
                 continue
             except InconsistentReadError as error:
-                rereads += 1
-                if rereads > REREADS:
+                self._rereads += 1
+                if self._rereads > REREADS:
                     self._drop_reports()
                     raise error.standing from None
                 self._note(f"{str(error).removeprefix(f'{self.planned}: ')}; reading it again")
                 settings = self.planned.source.settings
-                yield Pause(min(settings.retry_max_s, settings.retry_first_s * rereads))
+                yield Pause(min(settings.retry_max_s, settings.retry_first_s * self._rereads))
             except BrokenBodyError:
                 self._drop_reports()
                 raise
@@ -251,6 +251,7 @@ class Reader:
             most_pages=self.planned.source.settings.max_pages,
             polled=polled,
             sizes=self.sizes,
+            first_read=not self._rereads,
         )
 
     # --- 3 to 5: a page -----------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import frozen
 
-from penstock._fetch.verdict import status_judge
+from penstock._fetch.verdict import is_failure, status_judge
 from penstock.actions import Action, Values
 from penstock.connector import Connector
 from penstock.errors import AuthenticationError, PenstockError, RefusedError, ServerError
@@ -108,15 +108,22 @@ def _by_body(connector: Connector, action: Action, response: Response) -> _Done 
     if not isinstance(answer, dict):
         return _Done()
     reason = reason_in(answer, (*connector.reason, "message", "errorMessage", "error", "body"), 300)
-    flags = {name: flag(answer[name]) for name in ("success", "result", "failure", "statusCode") if name in answer}
+    flags = {
+        name: flag(answer[name]) for name in ("success", "ok", "result", "failure", "statusCode") if name in answer
+    }
     code = flags.get("statusCode")
     bad_code = isinstance(code, int) and not isinstance(code, bool) and not 200 <= code < 300
     refused = next(
-        (name for name in ("success", "result") if name in flags and (flags[name] is False or flags[name] is None)),
+        (
+            name
+            for name in ("success", "ok", "result")
+            if name in flags and (flags[name] is False or flags[name] is None)
+        ),
         "failure" if flags.get("failure") is True else "statusCode" if bad_code else None,
     )
     if refused is None:
         error = next((name for name in ("errorMessage", "errors", "error") if answer.get(name)), None)
+        error = error or ("status" if is_failure(answer.get("status")) else None)
         if error is None or flags:
             return _Done(reason)
         # A good status with an error in the body: one of them is not about this write.
