@@ -104,6 +104,38 @@ def test_a_correction_on_a_later_page_is_not_lost(kind: str, target: str, tmp_pa
         assert stored(target) == {"6": 1, "7": -20, "8": 5, "9": 2}
 
 
+def answers_by_state(request: SandboxRequest) -> Any:
+    """Open entries, and closed ones with a correction of the first and a repeat of the second; each states a total."""
+    found = PAGES["1" if request.path == "/open" else "2"]
+    rows = [{"id": id_, "amount": amount, "at": "2026-06-14T10:00:00Z"} for id_, amount in found]
+    return {"rows": rows, "total": len(rows)}
+
+
+@pytest.mark.parametrize("kind", ["report", "changes", "snapshot"])
+def test_a_key_in_the_answers_to_two_requests_is_there_once(kind: str, target: str, tmp_path: Path) -> None:
+    """
+    As on two pages of one listing: each listing has the total that it states, and no target decides which row stays.
+    """
+    sinks = Registry([penstock_plugins]).sink(target.partition(":")[0])
+    stream = evolve(
+        a_stream(kind),
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/{one}") for one in ("open", "closed")],
+        envelope=Envelope(items="rows", total="total"),
+        paginator=None,
+        **({"day": None, "day_of": None} if kind == "snapshot" else {}),
+    )
+    shop = Small(folder=tmp_path / "shop", streams=[stream], answer=answers_by_state)
+    shop.sink = sinks.open(sinks.parse(target))
+
+    report = shop.run(since="2026-06-14", until="2026-06-14")
+
+    counts = report.stream("shop", "entries")
+    last_wins = kind == "changes"
+    assert report.exit_code == (0 if last_wins else 5), report.errors
+    assert (counts.records, counts.rejected, counts.repeated) == ((4, 0, 2) if last_wins else (4, 1, 1))
+    assert stored(target) == {"6": 1, "7": -20 if last_wins else 20, "8": 5, "9": 2}
+
+
 def a_history(request: SandboxRequest) -> Any:
     """A provider of each day's changes, as they were: the key 7 was 10 on the 10th and 11 on the 11th."""
     day = request.params["day"]

@@ -59,10 +59,13 @@ class Keys:
         prints = fingerprints(page.rows)
         unique = dict(zip(keys, prints, strict=True))
         on_page, earlier = seen.find(unique.keys())
-        if len(unique) == len(keys) and not on_page and not earlier:
+        others = self._of_other_listings(seen, unique, on_page, earlier)
+        if len(unique) == len(keys) and not on_page and not earlier and not others:
             seen.add(unique)
             return Repeats(fresh=count)
         split = _classify(keys, prints, on_page, earlier, self.last_wins)
+        for key, before in others.items():
+            split.compare(key, before, last_wins=self.last_wins)
         return self._drop_repeats(page, seen, count, split, split.fresh)
 
     def _check_single_page(
@@ -88,6 +91,17 @@ class Keys:
         before = dict(zip(on_page, prints[len(indices) :], strict=True))
         split = _classify(keys, prints[: len(indices)], before, {}, self.last_wins)
         return self._drop_repeats(page, seen, count, split, {key: indices[at] for key, at in split.index_of.items()})
+
+    def _of_other_listings(
+        self, seen: SeenKeys, unique: Mapping[Any, int], on_page: Mapping[Any, int], earlier: Mapping[Any, int]
+    ) -> Mapping[Any, int]:
+        """The keys of this page that another listing of the slice had, with the fingerprints of the rows that count."""
+        if seen.others is None:
+            return {}
+        found = seen.others.find(unique.keys())
+        first_wins = bool(found) and not self.last_wins
+        seen.others.add({key: made for key, made in unique.items() if key not in found} if first_wins else unique)
+        return {key: made for key, made in found.items() if key not in on_page and key not in earlier}
 
     def _reject_null_keys(self, page: RawPage) -> None:
         for name in self.key:
@@ -158,7 +172,7 @@ class Repeats(NamedTuple):
     superseded: int = 0  # delivered before, with an earlier chunk or page, and replaced by rows of this one
 
 
-THIS_PAGE, EARLIER_PAGE = "this page", "an earlier page"
+THIS_PAGE, EARLIER_PAGE, OTHER_LISTING = "this page", "an earlier page", "the answer to another request"
 
 
 @define(eq=False, repr=False)
@@ -172,6 +186,16 @@ class _Split:
     conflicting: dict[int, str] = field(factory=dict)  # the page that has the key with other values
     known_earlier: set[int] = field(factory=set)  # the key is of an earlier page
     superseded: int = 0
+
+    def compare(self, key: Any, before: int, *, last_wins: bool) -> None:
+        """Classify the row of a key that another listing had with the fingerprint ``before``."""
+        index = self.index_of[key]
+        if self.fresh[key] == before:
+            self.repeated_across.add(index)
+        elif last_wins:
+            self.superseded += 1
+        else:
+            self.conflicting[index] = OTHER_LISTING
 
 
 def _classify(

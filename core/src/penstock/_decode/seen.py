@@ -23,8 +23,9 @@ class SeenKeys:
     At most about ``bound`` keys are held in memory, the others in a temporary file that is deleted with this object.
     Listings of one partition that number their rows (``row_key``) share ``occurrences``. Rows whose time
     (``Stream.day_of``) is in ``span`` (start included, end not) belong to the listing. Others are dropped as repeated,
-    since another slice returns them too. ``one_page``: the listing has one page. If that is one array, the index of an
-    element replaces the fingerprint of its row (:meth:`Keys.check`).
+    since another slice returns them too. ``others``: the keys of all listings of the slice, where it has several.
+    ``one_page``: the listing has one page. If that is one array, the index of an element replaces the fingerprint of
+    its row (:meth:`Keys.check`).
     """
 
     def __init__(
@@ -33,8 +34,10 @@ class SeenKeys:
         occurrences: "Occurrences | None" = None,
         span: tuple[datetime, datetime] | None = None,
         one_page: bool = False,
+        others: "SliceKeys | None" = None,
     ) -> None:
         self.span = span
+        self.others = others
         self.one_page = one_page
         self.by_index = False  # whether the numbers are indices of elements, not fingerprints of rows
         self.occurrences = Occurrences(bound) if occurrences is None else occurrences
@@ -84,6 +87,43 @@ class SeenKeys:
 
 def _by_text(fingerprints: Mapping[Any, int]) -> dict[bytes, int]:
     return dict(zip(map(EXACT_JSON.encode, fingerprints), fingerprints.values(), strict=True))
+
+
+class SliceKeys:
+    """
+    The keys of all listings of one slice, each with a fingerprint of its row's values: a row that several requests of a
+    slice return is delivered once.
+    """
+
+    def __init__(self) -> None:
+        self._keys = SeenKeys()
+        self._since: dict[Any, int] | None = None  # what was added since the savepoint
+
+    def savepoint(self) -> None:
+        """From here on, what is added can be undone."""
+        self._since = {}
+
+    def release(self) -> None:
+        """What was added since the savepoint stays."""
+        since, self._since = self._since, None
+        self.add(since or {})
+
+    def rollback(self) -> None:
+        """Forget what was added since the savepoint."""
+        self._since = None
+
+    def find(self, keys: Collection[Any]) -> dict[Any, int]:
+        """The fingerprints of the known ones among these keys."""
+        on_page, earlier = self._keys.find(keys)
+        since = self._since or {}
+        return {**earlier, **on_page, **{key: since[key] for key in since.keys() & keys}}
+
+    def add(self, fingerprints: Mapping[Any, int]) -> None:
+        """Add keys."""
+        if self._since is not None:
+            self._since.update(fingerprints)
+        elif fingerprints:
+            self._keys.add(dict(fingerprints))
 
 
 class Occurrences:

@@ -10,7 +10,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Compiled, Decoded, Occurrences, SeenKeys, split_by_day, sums
+from penstock._decode import Compiled, Decoded, Occurrences, SeenKeys, SliceKeys, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._plan.dependencies import Dependencies
@@ -60,6 +60,7 @@ class Loader:
     _held_promises: list[int] = field(factory=list, init=False)
     _held_records: int = field(default=0, init=False)
     _occurrences: Occurrences = field(factory=Occurrences, init=False)  # of equal rows that have no key
+    _keys: SliceKeys = field(factory=SliceKeys, init=False)
 
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
@@ -68,6 +69,7 @@ class Loader:
             self.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
         self.absent, self.unknown = None, set()
         self.has_overrun = False
+        self._keys = SliceKeys()
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
@@ -80,27 +82,30 @@ class Loader:
         self._occurrences.clear()
         self.dependencies.forget(self.planned)
 
-    def seen_keys(self, slice_: Slice, *, one_page: bool = False) -> SeenKeys:
+    def seen_keys(self, slice_: Slice, *, one_page: bool = False, several: bool = False) -> SeenKeys:
         """
         The keys of one more listing, none at first; the numbering of rows without a key continues from the listings
-        before. ``one_page``: it has one page.
+        before. ``one_page``: it has one page. ``several``: the slice may have several listings.
         """
         column = self.shape.columns.get(self.day_of or "")
         has_time = self.planned.stream.inexact_bounds and column is not None and column.type == "datetime"
         span = None
         if has_time and slice_.start is not None and slice_.end is not None:
             span = (slice_.start, slice_.end)
-        return SeenKeys(occurrences=self._occurrences, span=span, one_page=one_page)
+        others = self._keys if several else None
+        return SeenKeys(occurrences=self._occurrences, span=span, one_page=one_page and not several, others=others)
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
         self._held, self._held_promises, self._held_records = [], [], 0
         self._occurrences.savepoint()
+        self._keys.savepoint()
 
     def release(self) -> None:
         """Write the held rows."""
         held, self._held = self._held, None
         self._occurrences.release()
+        self._keys.release()
         for decoded in held or ():
             self._deliver(decoded)
         for total in self._held_promises if held is not None else ():
@@ -112,6 +117,7 @@ class Loader:
             return False
         self._held = None
         self._occurrences.rollback()
+        self._keys.rollback()
         return True
 
     def promise(self, total: int) -> None:

@@ -236,18 +236,24 @@ class Reader:
 
     def _opened(self, slice_: Slice, requests: Sequence[Request], read: BodyDecoder) -> list[Listing]:
         """A listing of each request. The first pages of all of them are fetched ahead."""
-        listings = [self._listing(slice_, read) for _ in requests]
+        listings = [self._listing(slice_, read, several=len(requests) > 1) for _ in requests]
         firsts = [one.start(request) for one, request in zip(listings, requests, strict=True)]
         if listings:
             listings[0].calls = tuple(firsts)
         return listings
 
-    def _listing(self, slice_: Slice, read: BodyDecoder, polled: Outcome | None = None) -> Listing:
+    def _listing(
+        self, slice_: Slice, read: BodyDecoder, polled: Outcome | None = None, *, several: bool = False
+    ) -> Listing:
         return Listing(
             planned=self.planned,
             read=read,
             paginator=self.components.paginator,
-            seen=self.loader.seen_keys(slice_, one_page=type(self.components.paginator) is SinglePage),
+            seen=self.loader.seen_keys(
+                slice_,
+                one_page=type(self.components.paginator) is SinglePage,
+                several=several or self.reports is not None or self.components.paginator.may_cap(),
+            ),
             most_pages=self.planned.source.settings.max_pages,
             polled=polled,
             sizes=self.sizes,
