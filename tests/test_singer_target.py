@@ -4,6 +4,7 @@ happens when it dies, hangs or returns no state. Real targets are in test_doors.
 """
 
 import json
+import os
 import signal
 import sqlite3
 import stat
@@ -52,6 +53,11 @@ if behaviour == "hangs":
     import time
     open("hanging", "w").close()
     time.sleep(600)
+if behaviour == "waits":
+    import time
+    open("waiting", "w").close()
+    while not os.path.exists("go"):
+        time.sleep(0.05)
 if behaviour == "chatters":
     for _ in range(20000):
         print(json.dumps({"bookmarks": {"of": "long ago"}}))
@@ -226,15 +232,60 @@ def test_a_target_that_hangs_is_ended_with_the_run(warehouse: Warehouse, monkeyp
     assert "delivered" not in warehouse.states_of_days_with_rows()
 
 
-def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse) -> None:
-    """
-    At least once: the target has the rows, the ledger does not; the next run sends them again, and loses none.
-    """
+WORDS = ("run", "talroo", "--to", "warehouse", "--since", "-6d", "--until", "-1d")
+
+
+@pytest.fixture
+def words(warehouse: Warehouse) -> tuple[str, ...]:
+    """The words of a run of the command line, whose configuration is a file."""
     file = configure(warehouse.folder, TALROO, warehouse.base_url)
     sink = {"command": f"{sys.executable} target.py", "config": {"password": {"env": "WAREHOUSE_PASSWORD"}}}
     file.write_text(f'{file.read_text()}[sink.warehouse]\nkind = "singer"\nledger = "ledger"\n{toml(sink)}')
-    words = ("run", "talroo", "--to", "warehouse", "--since", "-6d", "--until", "-1d")
+    return WORDS
 
+
+def test_ctrl_c_lets_the_target_end_what_it_began(warehouse: Warehouse, words: tuple[str, ...]) -> None:
+    """
+    A terminal sends the signal to the whole group of the run's process; the target is not in it.
+    """
+    warehouse.behave("waits")
+    process = command(warehouse.folder, *words, before=os.setsid)
+    while not (warehouse.folder / "waiting").exists():
+        assert process.poll() is None
+        time.sleep(0.05)
+
+    os.killpg(process.pid, signal.SIGINT)
+    (warehouse.folder / "go").touch()
+    _, printed = process.communicate(timeout=120)
+
+    assert process.returncode in (0, 130), printed  # 0 if all of the window was in this group
+    assert "failed" not in warehouse.states_of_days_with_rows()
+    assert "delivered" in warehouse.states_of_days_with_rows()
+
+
+def test_the_configuration_of_a_killed_run_is_deleted_by_the_next(
+    warehouse: Warehouse, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    It holds secrets, and stays where the process is killed while its target runs.
+    """
+    place = warehouse.folder / "tmp"
+    place.mkdir()
+    monkeypatch.setenv("TMPDIR", str(place))
+
+    process = command(warehouse.folder, *words, environ={"PENSTOCK_KILL_AT": "singer.started"})
+    process.communicate(timeout=60)
+
+    assert process.returncode == -signal.SIGKILL
+    assert len(list(place.rglob("config.json"))) == 1
+    assert finished(warehouse.folder, *words)[0] == 0
+    assert list(place.rglob("config.json")) == []
+
+
+def test_a_kill_between_target_and_ledger_sends_again(warehouse: Warehouse, words: tuple[str, ...]) -> None:
+    """
+    At least once: the target has the rows, the ledger does not; the next run sends them again, and loses none.
+    """
     process = command(warehouse.folder, *words, environ={"PENSTOCK_KILL_AT": "singer.loaded"})
     process.communicate(timeout=60)
 

@@ -20,7 +20,7 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
-from hashlib import scrypt
+from hashlib import scrypt, sha256
 from pathlib import Path
 from typing import Any, BinaryIO, ClassVar
 
@@ -75,13 +75,17 @@ class SingerSink:
         except BaseException:
             lock.close()
             raise
-        return SingerTarget(self.settings, ledger, lock, run_id)
+        # Only the holder of the lock makes such folders, so these are of killed runs: configurations with secrets.
+        folders = f"penstock-singer-{sha256(f'{directory.resolve()} {source}'.encode()).hexdigest()[:16]}-"
+        for left in Path(tempfile.gettempdir()).glob(f"{folders}*"):
+            shutil.rmtree(left, ignore_errors=True)
+        return SingerTarget(self.settings, ledger, lock, run_id, folders)
 
     def open_readonly(self, source: str) -> "SingerTarget | None":
         path = self.settings.ledger / LEDGER
         if not path.exists() or not path.stat().st_size:
             return None
-        return SingerTarget(self.settings, SqliteLedger(path, readonly=True), None, "")
+        return SingerTarget(self.settings, SqliteLedger(path, readonly=True), None, "", "")
 
     def _check_place(self, ledger: SqliteLedger) -> None:
         """Refuse a ledger that belongs to another place: its days would count as delivered there."""
@@ -134,6 +138,7 @@ class SingerTarget(BaseTarget):
     ledger: SqliteLedger
     _lock: BinaryIO | None
     _run_id: str
+    _folders: str  # what the names of its temporary folders begin with
     _sent: int = field(default=0, init=False)
     _process: "subprocess.Popen[bytes] | None" = field(default=None, init=False)
     _stopped: PenstockError | None = field(default=None, init=False)
@@ -181,17 +186,19 @@ class SingerTarget(BaseTarget):
         self._sent += 1
         token = f"{self._run_id}-{self._sent}"
         program = shlex.split(self.settings.command)
-        with tempfile.TemporaryDirectory(prefix="penstock-singer-") as folder, tempfile.TemporaryFile() as errors:
+        with tempfile.TemporaryDirectory(prefix=self._folders) as folder, tempfile.TemporaryFile() as errors:
             if self.settings.config:
                 program += ["--config", str(_config_file(Path(folder), resolved(self.settings.config, os.environ)))]
             try:
+                # In a process group of its own: Ctrl-C is for the run, which lets the target end what it began.
                 process = subprocess.Popen(  # noqa: S603 (the user's own command)
-                    program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors
+                    program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=errors, process_group=0
                 )
             except OSError as error:
                 raise TargetError(f"the Singer target {program[0]} cannot be started: {error.strerror}") from error
             self._process = process
             states = _LastLine(process.stdout)
+            fault_point("singer.started")
             try:
                 fed = _feed(process, self._messages(commits, token))
                 code = process.wait()
