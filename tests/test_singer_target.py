@@ -173,7 +173,7 @@ def test_the_target_holds_every_row_and_the_ledger_its_days(warehouse: Warehouse
         ("dies later", "ended with 1 and took nothing over. It printed: ... out of space"),
         ("dies at the end", "ended with 3"),
         ("prints no state", "did not return the state that was sent last; it printed none"),
-        ("stops reading", "did not return the state that was sent last"),
+        ("stops reading", "ended with 0"),  # before or after all was written to it, as it happens
     ],
 )
 def test_what_the_target_did_not_confirm_is_not_delivered(warehouse: Warehouse, behaviour: str, message: str) -> None:
