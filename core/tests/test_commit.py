@@ -1,11 +1,18 @@
-"""What may take the place of a partition, and of the rows that were delivered before."""
+"""What may take the place of a partition, and of the rows that were delivered before; and what failures cost."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from attrs import evolve
 from penstock._read.reconcile import PartitionCounts
-from penstock._run.commit import unreadable
+from penstock._run.commit import GROUP_PARTITIONS, Delivery, unreadable
+from penstock.errors import ServerError, SinkError
+from penstock.ledger import SqliteLedger
 from penstock.model import Partition, Rejected
 from penstock.sinks import LedgerEntry
 
@@ -52,3 +59,58 @@ def test_rejected_records_do_not_empty_a_partition(
     if refused is not None:
         assert refused in str(error)
         assert "$[0].price: no number" in str(error)
+
+
+class Counting(SqliteLedger):
+    """A ledger that counts its changes, and cannot hold one of the failures."""
+
+    changes = 0
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self.changes += self._depth == 0
+        with super()._transaction():
+            yield
+
+    def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
+        if error == "broken":
+            raise SinkError("cannot hold it")
+        self.changes += self._depth == 0
+        super().fail(source, partition, error, run_id)
+
+
+def failing(ledger: SqliteLedger, errors: list[str]) -> list[str]:
+    """Let partitions fail with these errors. The notes of the run."""
+    events: list[Any] = []
+    report = SimpleNamespace(run_id="r1", count=lambda *place, **more: None)
+    context: Any = SimpleNamespace(report=report, emit=events.append, fail=lambda *place: None)
+    target: Any = SimpleNamespace(ledger=ledger)
+    delivery = Delivery(source=SimpleNamespace(name="s"), target=target, context=context)  # type: ignore[arg-type]
+    for number, error in enumerate(errors):
+        partition = Partition("clicks", (("account", str(number)),))
+        planned: Any = SimpleNamespace(stream=SimpleNamespace(name="clicks", kind="report"), partitions=(partition,))
+        planned.account, planned.to_deliver = None, True
+        delivery.fail(planned, ServerError(error))
+    delivery.flush()
+    return [event["message"] for event in events]
+
+
+def test_failures_are_recorded_in_groups(tmp_path: Path) -> None:
+    """
+    Where a provider is down, every partition fails: the ledger is not synced for each of them.
+    """
+    ledger = Counting(tmp_path / "ledger.sqlite")
+    before = ledger.changes
+    failing(ledger, ["down"] * (2 * GROUP_PARTITIONS + 1))
+
+    assert ledger.changes - before == 3
+    assert len(ledger.entries("s", "clicks")) == 2 * GROUP_PARTITIONS + 1
+
+
+def test_a_failure_that_cannot_be_recorded_is_the_only_one(tmp_path: Path) -> None:
+    ledger = Counting(tmp_path / "ledger.sqlite")
+    notes = failing(ledger, ["down", "broken", "down"])
+
+    assert len(notes) == 1
+    assert notes[0].startswith("clicks[account=1], and what fails after it, is not recorded in the ledger: cannot hold")
+    assert [entry.error for entry in ledger.entries("s", "clicks").values()] == ["down", "down"]

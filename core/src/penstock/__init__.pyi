@@ -168,6 +168,7 @@ from penstock.sinks import (
     Erasure as Erasure,
     FinalDay as FinalDay,
     Grouping as Grouping,
+    GroupingLedger as GroupingLedger,
     Interruptible as Interruptible,
     Layout as Layout,
     Ledger as Ledger,

@@ -276,7 +276,8 @@ class Ledger(Protocol):
     """
     The state of a target: a row per partition, the pending reports, the listed accounts, the rejected records.
 
-    Every method is durable when it returns. Methods may be called from the run's main thread only.
+    Every method is durable when it returns. Methods may be called from the run's main thread only. Optional besides:
+    :class:`GroupingLedger`.
 
     Where a method takes ``since`` and ``until`` (days, both included) and ``accounts``, only the rows within are read.
     Rows of a stream that is not divided by days are within any window; None stands for no bound.
@@ -445,6 +446,14 @@ class Grouping(Protocol):
         others. Returns, in the same order, each entry as committed, or the error of its partition. A process that is
         killed meanwhile leaves each partition in its former or its new state.
         """
+
+
+@runtime_checkable
+class GroupingLedger(Protocol):
+    """A ledger that can record several failures at once at a lower cost than one by one."""
+
+    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
+        """Record the failure of each partition as :meth:`Ledger.fail` does: all of them, or none."""
 
 
 def commit_all(target: Target, commits: Sequence[tuple[Any, LedgerEntry]]) -> Sequence[LedgerEntry | Exception]:

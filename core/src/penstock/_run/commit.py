@@ -27,7 +27,7 @@ from penstock.errors import (
 from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
-from penstock.sinks import Grouping, LedgerEntry, RunRecord, Target, commit_all
+from penstock.sinks import Grouping, GroupingLedger, LedgerEntry, RunRecord, Target, commit_all
 
 ERRORS_KEPT = 50  # of a source's run, in the ledger
 
@@ -51,7 +51,13 @@ class Delivery:
     _group: list[ReadResult] = field(factory=list, init=False)  # to be committed together
     _group_partitions: int = field(default=0, init=False)
     _group_rows: int = field(default=0, init=False)
+    _failures: list[tuple[Partition, str]] = field(factory=list, init=False)  # to be recorded together
+    _groups: bool = field(init=False)
     _measures: Measures = field(init=False)
+
+    @_groups.default
+    def _target_groups(self) -> bool:
+        return isinstance(self.target, Grouping)
 
     @_measures.default
     def _measures_of_source(self) -> Measures:
@@ -83,13 +89,14 @@ class Delivery:
             )
 
     def flush(self) -> None:
-        """Commit the slices that wait for others. Called when the run would wait, and at its end."""
+        """Commit and record what waits for others. Called when the run would wait, and at its end."""
         group, self._group = self._group, []
         self._group_partitions = self._group_rows = 0
         committed = self._commit([(result, partition) for result in group for partition in result.partitions])
         for result in group:
             if any(result is one for one in committed):
                 self._drop_reports(result)
+        self._record_failures()
 
     def fail(self, planned: PlannedSlice, error: BaseException) -> None:
         """Record a failed read, and let the days after it be committed."""
@@ -188,7 +195,7 @@ class Delivery:
     def _commit_slice(self, result: ReadResult) -> None:
         """Commit a slice, or let it wait for others to be committed with it, if the target commits groups."""
         rows = sum(one.counts.rows for one in result.partitions.values())
-        if rows <= GROUP_ROWS and not result.undated and isinstance(self.target, Grouping):
+        if rows <= GROUP_ROWS and not result.undated and self._groups:
             self._group.append(result)
             self._group_partitions += len(result.partitions)
             self._group_rows += rows
@@ -360,16 +367,32 @@ class Delivery:
         if planned.to_deliver:
             self.context.report.count(self.source.name, planned.stream.name, failed=len(partitions))
         for partition in partitions:
-            if planned.to_deliver:
-                self._keep_failure(partition, error)
+            if planned.to_deliver and self.target.ledger is not None:
+                self._failures.append((partition, str(error)))
             self.context.fail(self.source.name, planned.stream.name, partition.as_dict(), error)
+        if len(self._failures) >= GROUP_PARTITIONS:
+            self._record_failures()
 
-    def _keep_failure(self, partition: Partition, error: PenstockError) -> None:
-        """Record a failure in the ledger. If the target is lost, only the report has it."""
-        if self.target.ledger is None:
+    def _record_failures(self) -> None:
+        """Record failures in the ledger: together, or if that fails one by one."""
+        failures, self._failures = self._failures, []
+        if not failures:
             return
+        if isinstance(self.target.ledger, GroupingLedger):
+            try:
+                self.target.ledger.fail_all(self.source.name, failures, self.context.report.run_id)
+            except PenstockError:
+                pass  # one text that the ledger cannot hold, or a lost session, which is opened again below
+            else:
+                return
+        for partition, text in failures:
+            self._record_failure(partition, text)
+
+    def _record_failure(self, partition: Partition, text: str) -> None:
+        """Record a failure in the ledger. If the target is lost, only the report has it."""
+        assert self.target.ledger is not None
         try:
-            self.target.ledger.fail(self.source.name, partition, str(error), self.context.report.run_id)
+            self.target.ledger.fail(self.source.name, partition, text, self.context.report.run_id)
         except PenstockError as gone:
             if str(gone) not in self._unnoted:
                 self._unnoted.add(str(gone))

@@ -19,6 +19,7 @@ from attrs import evolve, frozen
 from penstock.errors import SinkError, TargetError
 from penstock.ledger.texts import (
     dated,
+    encoded,
     entry_of,
     facts_of,
     json_text,
@@ -339,7 +340,7 @@ class SqlLedger:
         facts = facts_of(entry)
         if entry.state == "intended":
             rejected = [rejected_texts(one) for one in entry.rejected_records]
-            changes: dict[str, Any] = {"intent": json_text({"entry": facts, "rejected": rejected})}
+            changes: dict[str, Any] = {"intent": encoded({"entry": facts, "rejected": rejected})}
             first = {**_NOTHING, **changes}  # of a partition without a row
         else:
             first = changes = {**facts, "intent": None}
@@ -455,6 +456,12 @@ class SqlLedger:
             self._sql(f"delete from {{t}}partitions where {_HERE} and state = 'intended'", *key)
             self._sql(f"update {{t}}partitions set intent = null, version = version + 1 where {_HERE}", *key)
         return self.entry(source, partition)
+
+    def fail_all(self, source: str, failures: Sequence[tuple[Partition, str]], run_id: str) -> None:
+        """See :meth:`penstock.sinks.GroupingLedger.fail_all`."""
+        with self._transaction():
+            for partition, error in failures:
+                self.fail(source, partition, error, run_id)
 
     def fail(self, source: str, partition: Partition, error: str, run_id: str) -> None:
         failed = facts_of(LedgerEntry(source=source, partition=partition, state="failed", run_id=run_id))

@@ -33,8 +33,8 @@ def facts_of(entry: LedgerEntry) -> dict[str, Any]:
         "repeated": entry.repeated,
         "truncated": int(entry.truncated),
         "read_by": entry.read_by,
-        "sums": _encoded({column: str(value) for column, value in entry.sums.items()}),
-        "derived_rows": _encoded(dict(entry.derived_rows)),
+        "sums": encoded({column: str(value) for column, value in entry.sums.items()}),
+        "derived_rows": encoded(dict(entry.derived_rows)),
         "files": files_text(entry.files),
         "error": None if entry.error is None else mask(entry.error),
         "attempts": entry.attempts,
@@ -81,7 +81,7 @@ def _members(file: LedgerFile) -> dict[str, Any]:
 
 def files_text(files: Iterable[LedgerFile]) -> str:
     """Files as the JSON text a ledger holds."""
-    return _encoded([_members(file) for file in files])
+    return encoded([_members(file) for file in files])
 
 
 def files_from(text: str) -> tuple[LedgerFile, ...]:
@@ -97,7 +97,7 @@ def rejected_texts(one: Rejected) -> dict[str, str]:
     return {"stream": one.stream, "path": mask(one.path), "reason": mask(one.reason), "raw": mask(one.raw)}
 
 
-def _encoded(value: Any) -> str:
+def encoded(value: Any) -> str:
     """As :func:`json_text`, of texts and whole numbers only."""
     return msgspec.json.encode(value).decode()
 
