@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
-from functools import cached_property
+from functools import cached_property, lru_cache
 from html.parser import HTMLParser
 from typing import Any, BinaryIO, Literal, Protocol
 from urllib.parse import parse_qsl, quote, urljoin, urlsplit
@@ -31,7 +31,12 @@ def encode_query(params: Sequence[tuple[str, str]]) -> str:
     """
     ``name=value&...`` in the given order, percent-encoded as JavaScript's ``encodeURIComponent`` does (space ``%20``).
     """
-    return "&".join(f"{quote(name, safe=_UNRESERVED)}={quote(value, safe=_UNRESERVED)}" for name, value in params)
+    return "&".join([f"{_quoted(name)}={_quoted(value)}" for name, value in params])
+
+
+@lru_cache(1000)  # names, accounts and days come again and again
+def _quoted(text: str) -> str:
+    return quote(text, safe=_UNRESERVED)
 
 
 _PLACEHOLDER = re.compile(r"\{([^{}:]*)(?::([^{}]*))?\}")
@@ -205,7 +210,7 @@ def plain_http_problem(url: str, *, allow_http: bool) -> str:
     )
 
 
-@frozen(order=True)
+@frozen(order=True, cache_hash=True)
 class Partition:
     """
     The part of a stream that is planned, delivered, committed and replaced as a unit.

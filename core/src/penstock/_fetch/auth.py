@@ -53,7 +53,8 @@ class SignedExchange:
     def __call__(self, request: Request) -> Response:
         if not request.credentials:
             return self.send(request)
-        request = evolve(request, url=sendable(request.url))  # what is signed is what leaves
+        if (url := sendable(request.url)) != request.url:  # what is signed is what leaves
+            request = evolve(request, url=url)
         signed = self.authenticator.sign(request, self.now(), self.grant())
         for name, value in (*signed.params, *signed.headers):
             if name in signed.masked and (name, value) not in request.params:

@@ -109,7 +109,8 @@ class Task:
     start: Callable[[], Reading]
     after: Hashable | None = None
     ended: Callable[[BaseException | None], None] = lambda error: None
-    _reading: Reading | None = field(default=None, init=False)
+    reading: Reading | None = field(default=None, init=False)
+    queue: "_ClientQueue" = field(init=False)
     slots: deque["_Slot"] = field(factory=deque, init=False)
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
@@ -157,8 +158,9 @@ class Scheduler:
     def add(self, tasks: Iterable[Task]) -> None:
         """Add tasks; may be called from within a reading or an ``ended``."""
         for task in tasks:
+            task.queue = self._queue_of(task.client)
             if task.after is None or task.after in self._released:
-                self._client(task).waiting.append(task)
+                task.queue.waiting.append(task)
             else:
                 self._aside.setdefault(task.after, []).append(task)
 
@@ -166,7 +168,7 @@ class Scheduler:
         """Let the tasks after ``key`` start, before other waiting tasks. May be called wherever :meth:`add` may."""
         self._released.add(key)
         for task in reversed(self._aside.pop(key, [])):
-            self._client(task).waiting.appendleft(task)
+            task.queue.waiting.appendleft(task)
 
     def run(self) -> PenstockError | None:
         """Run all tasks. Returns the error that ended the run early, if one did."""
@@ -210,7 +212,7 @@ class Scheduler:
 
     def _hand_out(self, task: Task) -> None:
         """Give the task's next calls to free threads, in their order."""
-        client = self._client(task)
+        client = task.queue
         for slot in task.slots:
             if slot.submitted:
                 continue
@@ -227,10 +229,10 @@ class Scheduler:
         bytes_left = self._held + self._under_way * self._largest < self.read_ahead_bytes
         return bytes_left and client.busy + client.ready < READ_AHEAD * client.concurrency
 
-    def _client(self, task: Task) -> "_ClientQueue":
-        found = self._clients.get(id(task.client))
+    def _queue_of(self, client: Client) -> "_ClientQueue":
+        found = self._clients.get(id(client))
         if found is None:
-            found = self._clients[id(task.client)] = _ClientQueue(task.client, self._done)
+            found = self._clients[id(client)] = _ClientQueue(client, self._done)
         return found
 
     # --- receiving --------------------------------------------------------------------------------------------------
@@ -258,7 +260,7 @@ class Scheduler:
             self._take(*self._done.get())
 
     def _take(self, task: Task, slot: _Slot, outcome: Outcome) -> None:
-        client = self._client(task)
+        client = task.queue
         self._under_way -= 1
         client.busy -= 1
         self._largest = max(self._largest, outcome.size)
@@ -277,19 +279,19 @@ class Scheduler:
         outcome = task.slots.popleft().outcome
         assert outcome is not None
         self._held -= outcome.size
-        self._client(task).ready -= 1
+        task.queue.ready -= 1
         self._resume(task, outcome)
 
     def _start(self, task: Task) -> None:
         task.active = True
         self._active.append(task)
-        task._reading = task.start()
+        task.reading = task.start()
         self._resume(task, None)
 
     def _resume(self, task: Task, outcome: Outcome | None) -> None:
-        assert task._reading is not None
+        assert task.reading is not None
         try:
-            step = task._reading.send(outcome)
+            step = task.reading.send(outcome)
         except StopIteration:
             self._end(task, None)
         except Exception as error:  # the task's own error; its ``ended`` handles it
@@ -312,14 +314,14 @@ class Scheduler:
         for slot in task.slots:
             if slot.outcome is not None:
                 self._held -= slot.outcome.size
-                self._client(task).ready -= 1
+                task.queue.ready -= 1
         task.slots.clear()
         task.ended(error)
 
     def _end_all(self, error: PenstockError) -> None:
         for task in list(self._active):
-            if task._reading is not None:
-                task._reading.close()
+            if task.reading is not None:
+                task.reading.close()
             self._end(task, error)
         while self._aside:
             self.release(next(iter(self._aside)))

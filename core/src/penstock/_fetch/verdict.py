@@ -141,19 +141,19 @@ _OF_ACCOUNT = "the credentials may not read the account"
 
 def judges_of(connector: Connector, stream: Stream | None, request: Request) -> tuple[Judge, ...]:
     """The judges of a response to ``request``, in order: those of the stream, then of the connector."""
-    seen = f"{connector.title} answered {request} with HTTP"
     tables = [(stream.judge, stream.statuses)] if stream is not None else []
     return tuple(
         judge
         for own, table in (*tables, (connector.judge, connector.statuses))
-        for judge in (own, status_judge(seen, table, connector.reason) if table else None)
+        for judge in (own, status_judge(connector.title, request, table, connector.reason) if table else None)
         if judge is not None
     )
 
 
-def status_judge(seen: str, table: Mapping[int, StatusRule], reason: Sequence[str]) -> Judge:
+def status_judge(provider: str, what: object, table: Mapping[int, StatusRule], reason: Sequence[str]) -> Judge:
     """
-    A judge by a table of statuses. Its messages contain ``seen``, the status, the provider's reason, and the advice.
+    A judge by a table of statuses. Its messages contain the provider, the request or action (``what``), the status,
+    the provider's reason, and the advice. The text of ``what`` is made where a status has a rule.
     """
 
     def judge(response: Response, answer: Answer | None) -> Verdict | None:
@@ -161,7 +161,8 @@ def status_judge(seen: str, table: Mapping[int, StatusRule], reason: Sequence[st
         if rule is None or isinstance(rule, Skip):
             return rule
         words = response.reason(reason) if rule.quoted else ""
-        return rule.verdict(f"{seen} {response.status}" + (f": {words.rstrip('.')}" if words else ""))
+        seen = f"{provider} answered {what} with HTTP {response.status}"
+        return rule.verdict(seen + (f": {words.rstrip('.')}" if words else ""))
 
     return judge
 

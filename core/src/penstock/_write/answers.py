@@ -34,7 +34,8 @@ def decided(
     """
     seen = f"{connector.title} answered {action.name} with HTTP"
     own, theirs, usual = (
-        status_judge(seen, table, connector.reason) for table in (action.statuses, connector.statuses, _STATUSES)
+        status_judge(connector.title, action.name, table, connector.reason)
+        for table in (action.statuses, connector.statuses, _STATUSES)
     )
     meaning: Sequence[Receipt] | Verdict | _Done | None = None
     if action.judge is not None:

@@ -111,14 +111,14 @@ class RecordDraft:
     ``bare``: without what a file of its format begins with, to be appended to another one.
     """
 
-    def __init__(self, path: Path, encoder: Encoder, *, compress: bool = False, bare: bool = False) -> None:
+    def __init__(self, path: str, encoder: Encoder, *, compress: bool = False, bare: bool = False) -> None:
         self._encoder = encoder
         self._draft = Draft(path, compress=compress)
         self._bare = bare
         self._begun = False
 
     @property
-    def path(self) -> Path:
+    def path(self) -> str:
         return self._draft.path
 
     @property

@@ -7,6 +7,7 @@ import os
 import shutil
 import time
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -74,7 +75,7 @@ def _bounded(name: str, text: str) -> str:
 
 
 @contextmanager
-def file_errors(path: Path) -> Iterator[None]:
+def file_errors(path: Path | str) -> Iterator[None]:
     """Turn an operating system's refusal into a TargetError or SinkError that names the file."""
     try:
         yield
@@ -82,7 +83,7 @@ def file_errors(path: Path) -> Iterator[None]:
         raise explained(error, path) from error
 
 
-def explained(error: OSError, path: Path) -> PenstockError:
+def explained(error: OSError, path: Path | str) -> PenstockError:
     place = Path(error.filename2 or error.filename or path)
     seen = f"{place}: {error.strerror or error}"
     if error.errno in _FULL:
@@ -94,7 +95,7 @@ def explained(error: OSError, path: Path) -> PenstockError:
     return SinkError(f"{seen}. What was delivered before is still there; when the cause is gone, run again.")
 
 
-def sync_directory(path: Path) -> None:
+def sync_directory(path: Path | str) -> None:
     """Make the names in a directory durable."""
     handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -122,29 +123,41 @@ def all_at_once(threads: ThreadPoolExecutor, calls: Sequence[Callable[[], T]]) -
 
     if len(calls) < 2:
         return [attempt(call) for call in calls]
-    return list(threads.map(attempt, calls))
+    waiting, done = deque(enumerate(calls)), dict[int, T | Exception]()
+
+    def make_waiting(_: int) -> None:
+        with suppress(IndexError):  # none is left
+            while True:
+                number, call = waiting.popleft()
+                done[number] = attempt(call)
+
+    # A future for each thread, not for each call.
+    list(threads.map(make_waiting, range(min(SYNCS_AT_ONCE, len(calls)))))
+    return [done[number] for number in range(len(calls))]
 
 
-def make_directories(path: Path, mode: int = 0o777, unsynced: dict[Path, None] | None = None) -> bool:
+def make_directories(path: Path | str, mode: int = 0o777, unsynced: dict[str, None] | None = None) -> bool:
     """
     Make ``path`` and its missing parents, durably, unless ``unsynced`` is given: the directories that are to be synced
     are then added to it. Returns whether ``path`` was missing. Raises TargetError if that is not possible.
     """
-    missing: list[Path] = []
-    directory = path
-    while not directory.is_dir():
-        missing.append(directory)
-        directory = directory.parent
-    for directory in reversed(missing):
-        try:
-            directory.mkdir(mode=mode, exist_ok=True)
-        except FileNotFoundError:  # though its parent is there: /proc and its kind
-            raise TargetError(f"{directory}: no directory can be made there. Name another target.") from None
-        if unsynced is None:
-            sync_directory(directory.parent)
-        else:
-            unsynced[directory.parent] = None
-    return bool(missing)
+    directory = os.fspath(path)
+    if os.path.isdir(directory):
+        return False
+    parent = os.path.dirname(directory) or "."
+    make_directories(parent, mode, unsynced)
+    try:
+        os.mkdir(directory, mode)
+    except FileExistsError:
+        if not os.path.isdir(directory):  # else another process made it
+            raise
+    except FileNotFoundError:  # though its parent is there: /proc and its kind
+        raise TargetError(f"{directory}: no directory can be made there. Name another target.") from None
+    if unsynced is None:
+        sync_directory(parent)
+    else:
+        unsynced[parent] = None
+    return True
 
 
 def replace_text(path: Path, content: bytes) -> None:
@@ -161,7 +174,7 @@ def replace_text(path: Path, content: bytes) -> None:
     sync_directory(path.parent)
 
 
-def move(path: Path, place: Path) -> None:
+def move(path: str, place: str) -> None:
     """
     Let a file appear at ``place``, whole, in place of what is there. The directory of ``place`` is not synced.
 
@@ -169,17 +182,18 @@ def move(path: Path, place: Path) -> None:
     copied beside its place first.
     """
     try:
-        path.replace(place)
+        os.replace(path, place)
     except OSError as error:
         if error.errno != errno.EXDEV:
             raise
-        draft = place.with_name(f".{place.name}.part")
-        with path.open("rb") as source, draft.open("wb") as target:
+        directory, name = os.path.split(place)
+        draft = f"{directory}/.{name}.part"
+        with open(path, "rb") as source, open(draft, "wb") as target:
             shutil.copyfileobj(source, target, 1 << 20)
             target.flush()
             os.fsync(target.fileno())
-        draft.replace(place)
-        path.unlink()
+        os.replace(draft, place)
+        os.unlink(path)
 
 
 def checksum_of(path: Path) -> str:
@@ -317,7 +331,7 @@ class Draft:
     ``compress`` makes it a gzip file (without a time stamp: equal rows, equal bytes).
     """
 
-    def __init__(self, path: Path, *, compress: bool = False) -> None:
+    def __init__(self, path: str, *, compress: bool = False) -> None:
         self.path = path
         self.size = 0
         self._gzip = zlib.compressobj(wbits=31) if compress else None
@@ -345,7 +359,7 @@ class Draft:
     def _write_held(self) -> None:
         with file_errors(self.path):
             if self._file is None:
-                self._file = self.path.open("xb", buffering=0)
+                self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115 - closed by finish
             for content in self._held:
                 view = memoryview(content)
                 while view:
@@ -373,4 +387,4 @@ class Draft:
         if self._file is not None:
             self._file.close()
             with suppress(OSError):
-                self.path.unlink(missing_ok=True)
+                os.unlink(self.path)

@@ -85,7 +85,7 @@ class SingleFileTarget(BaseTarget):
         self._number += 1
         # Files that are read back first have a header.
         bare = self.codec.appends and not self._merged
-        draft = RecordDraft(self._work / f"{self._number:09d}", self.codec.encoder(self._layout), bare=bare)
+        draft = RecordDraft(f"{self._work}/{self._number:09d}", self.codec.encoder(self._layout), bare=bare)
         return SingleFileWriter(self, self._layout, draft)
 
     def _claim(self, layout: Layout) -> None:
@@ -118,7 +118,7 @@ class SingleFileTarget(BaseTarget):
             return
         # Joined in the order of the partitions, so that the file does not depend on the order of the commits.
         parts = [part for _, part in sorted(self._committed.items()) if part is not None]
-        whole = RecordDraft(self._work / "whole", self.codec.encoder(self._layout), compress=self._compress)
+        whole = RecordDraft(f"{self._work}/whole", self.codec.encoder(self._layout), compress=self._compress)
         whole.begin()
         if self._merged:
             merge(self.codec, self._layout, None, dict(enumerate(parts)), whole.block)
@@ -130,10 +130,11 @@ class SingleFileTarget(BaseTarget):
                     copy(self.codec, self._layout, part, whole.block)
                 part.unlink()
         whole.finish()
+        made = Path(whole.path)
         with file_errors(self.path):
             with suppress(FileNotFoundError):
-                whole.path.chmod(stat.S_IMODE(self.path.stat().st_mode))
-            whole.path.replace(self.path)
+                made.chmod(stat.S_IMODE(self.path.stat().st_mode))
+            made.replace(self.path)
             sync_directory(self.path.parent)
         self._committed = {}
 
@@ -157,7 +158,7 @@ class SingleFileWriter:
 
     def commit(self, entry: LedgerEntry) -> LedgerEntry:
         held = without_unfit(entry, [(self._layout, self._draft.unfit)], str(self._target.path))
-        self._target.keep(entry.partition, self._draft.path if self._draft.finish() else None)
+        self._target.keep(entry.partition, Path(self._draft.path) if self._draft.finish() else None)
         return held
 
     def abort(self) -> None:

@@ -209,6 +209,7 @@ class FileTarget:
     def __init__(self, sink: FileSink, source: str, ledger: FileLedger, lock: _Lock | None) -> None:
         self.ledger = ledger
         self.directory = sink.directory
+        self._root = f"{sink.directory}/"
         self.codec = sink.codec
         self.source = source
         self.compress = sink.compress
@@ -218,7 +219,7 @@ class FileTarget:
         self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
         self._layouts: dict[str, Sequence[Layout]] = {}  # by the stream's name, its derived ones after it
         self._claimed: dict[str, Layout] = {}
-        self._emptied: set[Path] = set()  # directories from which a file was removed
+        self._emptied: set[str] = set()  # directories from which a file was removed
         self._changed: set[str] = set()  # directories of streams in which a file came or went
         self._begun: set[Partition] = set()  # accounts of changes streams that this run writes
 
@@ -405,7 +406,7 @@ class FileTarget:
             for old, new in self.ledger.moves(self.source, self._place_of):
                 if (self.directory / old).exists():
                     make_directories((self.directory / new).parent)
-                    move(self.directory / old, self.directory / new)
+                    move(self._at(old), self._at(new))
                     sync_directory((self.directory / new).parent)
                     emptied.add((self.directory / old).parent)
             for directory in sorted(emptied, reverse=True):
@@ -424,26 +425,30 @@ class FileTarget:
         names = {former_pair_name(column, value): pair_name(column, value) for column, value in partition.values}
         return "/".join(names.get(name, name) for name in place.split("/"))
 
+    def _at(self, place: str) -> str:
+        """The path of a place."""
+        return self._root + place
+
     def _there(self, file: LedgerFile) -> bool:
         """Whether a file is in place, judged by its size."""
-        return self._looks(f"{self.directory}/{file.path}", file)
+        return self._looks(self._at(file.path), file)
 
     def _staged(self, file: LedgerFile) -> bool:
-        return file.staged is None or self._looks(f"{self.directory}/{file.staged}", file)
+        return file.staged is None or self._looks(self._at(file.staged), file)
 
     @staticmethod
     def _looks(path: str, file: LedgerFile) -> bool:
         try:
-            found = os.stat(path)  # noqa: PTH116 - of every file of a plan: a Path costs more than the call
+            found = os.stat(path)
         except (FileNotFoundError, NotADirectoryError):
             return file.size is None
         except OSError as error:
-            raise explained(error, Path(path)) from error
+            raise explained(error, path) from error
         return file.size == found.st_size
 
     def _is(self, path: str | None, file: LedgerFile) -> bool:
         """Whether ``path`` has these bytes, by size and checksum; or no file, if there must be none."""
-        if path is None or not self._looks(f"{self.directory}/{path}", file):
+        if path is None or not self._looks(self._at(path), file):
             return False
         with file_errors(self.directory / path):
             return file.size is None or checksum_of(self.directory / path) == file.checksum
@@ -453,13 +458,14 @@ class FileTarget:
     def draft(self, layout: Layout, *, compress: bool) -> RecordDraft:
         return RecordDraft(self._draft_path(), self.codec.encoder(layout), compress=compress)
 
-    def _draft_path(self) -> Path:
+    def _draft_path(self) -> str:
         if self._begun_drafts is None:
             with file_errors(self._drafts):
                 make_directories(self._drafts, mode=0o700)
-            self._begun_drafts = f"{self._drafts}/{token_hex(8)}-", count(1)
+            place = f"{STATE}/staged/{file_name(self.source)}/{token_hex(8)}-"
+            self._begun_drafts = self._at(place), count(1)
         prefix, numbers = self._begun_drafts
-        return Path(f"{prefix}{next(numbers)}")
+        return f"{prefix}{next(numbers)}"
 
     def _file(self, place: str, draft: RecordDraft | Draft, finished: bool | Exception | None = None) -> LedgerFile:
         """
@@ -469,62 +475,63 @@ class FileTarget:
             raise finished
         if not (draft.finish() if finished is None else finished):
             return LedgerFile(path=place)
-        staged = draft.path.relative_to(self.directory).as_posix()
+        staged = draft.path.removeprefix(self._root)
         return LedgerFile(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
 
-    def _make_way(self, files: Sequence[LedgerFile], unsynced: dict[Path, None]) -> list[LedgerFile]:
+    def _make_way(self, files: Sequence[LedgerFile], unsynced: dict[str, None]) -> list[LedgerFile]:
         """
         The files, and for each the file of the other setting of ``gzip``, which must be removed. Their directories are
         made. Raises TargetError, before the intent is recorded, if a directory is at the place of a file.
         """
         found = list(files)
         for file in files:
-            path = self.directory / file.path
+            path = self._at(file.path)
             with file_errors(path):
-                if file.size is not None and make_directories(path.parent, unsynced=unsynced):
+                if file.size is not None and make_directories(os.path.dirname(path), unsynced=unsynced):
                     continue  # nothing is in a new directory
                 other = self._other(file.path)
-                if os.path.lexists(self.directory / other):
+                if os.path.lexists(self._at(other)):
                     found.append(LedgerFile(path=other))
-                if path.is_dir():
+                if os.path.isdir(path):
                     raise TargetError(
                         f"{path} is a directory, and a file must go there. Move it away, or name another target."
                     )
         return found
 
-    def _put(self, files: Sequence[LedgerFile], unsynced: dict[Path, None]) -> None:
+    def _put(self, files: Sequence[LedgerFile], unsynced: dict[str, None]) -> None:
         """
         Move staged files to their places, and remove the files that must not exist. The directories that change are
         added to ``unsynced``.
         """
         for file in files:
-            path = self.directory / file.path
+            path = self._at(file.path)
+            directory = os.path.dirname(path)
             stream = file.path.split("/")[1]
             with file_errors(path):
                 if file.size is None:
-                    if path.exists():
-                        path.unlink()
-                        unsynced[path.parent] = None
+                    if os.path.exists(path):
+                        os.unlink(path)
+                        unsynced[directory] = None
                         self._changed.add(stream)
-                        self._emptied.add(path.parent)
+                        self._emptied.add(directory)
                 elif file.staged is not None:
-                    if stream not in self._changed and not path.exists():
+                    if stream not in self._changed and not os.path.exists(path):
                         self._changed.add(stream)
-                    self._move(self.directory / file.staged, path, unsynced)
-                    unsynced[path.parent] = None
+                    self._move(self._at(file.staged), path, unsynced)
+                    unsynced[directory] = None
             fault_point("file.renamed")
 
     @staticmethod
-    def _move(staged: Path, path: Path, unsynced: dict[Path, None]) -> None:
+    def _move(staged: str, path: str, unsynced: dict[str, None]) -> None:
         """Move a staged file to its place, where a former run did not do it."""
         try:
             move(staged, path)
         except FileNotFoundError:
-            if staged.exists():
-                make_directories(path.parent, unsynced=unsynced)
+            if os.path.exists(staged):
+                make_directories(os.path.dirname(path), unsynced=unsynced)
                 move(staged, path)
 
-    def _sync(self, unsynced: dict[Path, None]) -> None:
+    def _sync(self, unsynced: dict[str, None]) -> None:
         """Make the names in these directories durable, and remove those of partitions that have become empty."""
         done = all_at_once(self._threads, [partial(sync_directory, directory) for directory in unsynced])
         for directory, error in zip(unsynced, done, strict=True):
@@ -534,13 +541,13 @@ class FileTarget:
                 if directory in self._emptied:
                     self._emptied.discard(directory)
                     with suppress(OSError):
-                        directory.rmdir()
+                        os.rmdir(directory)
 
     # --- commit -----------------------------------------------------------------------------------------------------
 
     def commit_group(self, commits: "Sequence[tuple[FileWriter, LedgerEntry]]") -> list[LedgerEntry | Exception]:
         """See :class:`penstock.sinks.Grouping`."""
-        unsynced: dict[Path, None] = {}
+        unsynced: dict[str, None] = {}
         drafts = [draft for writer, _ in commits for draft in writer.drafts.values()]
         finished = dict(zip(drafts, all_at_once(self._threads, [draft.finish for draft in drafts]), strict=True))
         group = [self._intended(writer, entry, finished, unsynced) for writer, entry in commits]
@@ -552,7 +559,7 @@ class FileTarget:
         return [one.entry if one.error is None else one.error for one in group]
 
     def _intended(
-        self, writer: "FileWriter", entry: LedgerEntry, finished: Finished, unsynced: dict[Path, None]
+        self, writer: "FileWriter", entry: LedgerEntry, finished: Finished, unsynced: dict[str, None]
     ) -> "_Commit":
         """A commit whose files are durable, at their temporary places."""
         try:
@@ -598,7 +605,7 @@ class FileTarget:
                 except PenstockError as error:
                     one.error = error
 
-    def _deliver(self, group: "Sequence[_Commit]", unsynced: dict[Path, None]) -> None:
+    def _deliver(self, group: "Sequence[_Commit]", unsynced: dict[str, None]) -> None:
         """
         Put the files of recorded intents into place, and record the deliveries. An intent that fails here stays, and is
         settled when the target is opened next.
@@ -637,7 +644,7 @@ class FileTarget:
         layouts = self._layouts.get(account.stream) or self.ledger.layouts(self.source, account.stream)
         partitions = tuple(entry.partition for entry in entries)
         drafts: dict[str, RecordDraft] = {}
-        unsynced: dict[Path, None] = {}
+        unsynced: dict[str, None] = {}
         try:
             if any(entry.files for entry in entries):
                 self._merge_into(drafts, account, layouts, entries)
@@ -718,7 +725,7 @@ class FileTarget:
             return Erased(rows=rows, left=tuple(left))
         for start in range(0, len(entries), ERASED_AT_ONCE):
             group: list[_Commit] = []
-            unsynced: dict[Path, None] = {}
+            unsynced: dict[str, None] = {}
             for entry in entries[start : start + ERASED_AT_ONCE]:
                 if what := self._altered(entry.files):
                     left.append(Discrepancy(partition=entry.partition, what=what))
@@ -758,7 +765,7 @@ class FileTarget:
         self._complete_merge(meant, (), {})
         return rows
 
-    def _complete_merge(self, meant: Merge, partitions: Sequence[Partition], unsynced: dict[Path, None]) -> None:
+    def _complete_merge(self, meant: Merge, partitions: Sequence[Partition], unsynced: dict[str, None]) -> None:
         """Put the files of an intent into place, and record that they hold these staged days."""
         assert meant.meant is not None
         self._put(meant.meant, unsynced)
