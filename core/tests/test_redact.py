@@ -15,9 +15,11 @@ from penstock.redact import Secret, clip, mask
 SECRET = "S3+c/r\"e't&<k>=  ö{}p:@w\\\\x😀"  # every sign that some encoder changes
 
 
-@pytest.fixture(autouse=True)
-def _only_these(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True, params=[0, 2 * redact.FEW], ids=["alone", "among many"])
+def _only_these(monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> None:
     monkeypatch.setattr(redact, "_known", redact._Known())
+    for number in range(request.param):
+        Secret(f"another-secret-{number:04}")
 
 
 def numeric(text: str) -> str:
@@ -156,3 +158,20 @@ def test_what_is_secret_for_a_moment_is_forgotten() -> None:
 
     assert mask(f"ticket={999:064x}") == "ticket=***"
     assert mask(f"ticket={1:064x}") == f"ticket={1:064x}"
+
+
+def test_a_text_is_searched_for_the_secrets_that_it_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    Two thousand accounts with credentials of their own: no pattern of all their secrets is made, nor tried.
+    """
+    made: list[int] = []
+    pattern_of = redact._pattern_of
+    monkeypatch.setattr(redact, "_pattern_of", lambda values: made.append(len(values)) or pattern_of(values))
+    for number in range(2000):
+        Secret(f"token-of-{number:06}")
+    text = "https://api.example/v1/rows?token=token-of-001234&day=2026-01-01"
+
+    assert mask("nothing") == "nothing"
+    assert mask(text) == text.replace("token-of-001234", "***")
+    assert mask("x" * 200_000 + text).endswith("token=***&day=2026-01-01")
+    assert made == [1, 1]
