@@ -14,6 +14,7 @@ from contextlib import closing
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import penstock
@@ -48,10 +49,13 @@ from penstock._config.pipeline import Occasion
 from penstock._util.clock import Clock
 from penstock._util.text import without_place
 from penstock.connector import ConnectorPlugin
+from penstock.ledger import SqliteLedger
 from penstock.project.notify import OCCASIONS
 from penstock.project.run_result import RunResult
+from penstock.project.targets import Viewed, ledgers
 from penstock.run_report import RunReport
 from penstock.sandbox.server import Server, serve
+from penstock.sinks import RunRecord
 from penstock.testing.memory import MemorySink
 
 NOW = datetime(2026, 3, 10, 8, tzinfo=UTC)
@@ -1227,3 +1231,20 @@ def test_a_plan_knows_how_long_its_requests_take(server: Server, tmp_path: Path)
     plan = Project(values, plugins=PLUGINS, environ={}, clock=Stopped).plan("daily", **DAYS)
 
     assert (plan.requests_of, plan.seconds) == ({"shop": 6}, 60.0)
+
+
+def test_a_source_that_ran_is_found_without_those_of_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    A target of a thousand sources: which of them it has is not read once for each of them.
+    """
+    sink = MemorySink(tmp_path / "ledger.sqlite")
+    now = datetime(2026, 3, 1, tzinfo=UTC)
+    target = sink.open("a", "r1")
+    for source in "abc":
+        target.ledger.record_run(RunRecord(run_id="r1", source=source, started_at=now, finished_at=now, exit_code=0))
+    target.close()
+    read: list[int] = []
+    monkeypatch.setattr(SqliteLedger, "sources", lambda ledger: read.append(1) or ())
+    with ledgers(Viewed(sink=SimpleNamespace(open=lambda: sink), sources=["a", "b", "c"])) as found:
+        assert [source for source, _ in found] == ["a", "b", "c"]
+    assert not read

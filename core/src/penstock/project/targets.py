@@ -83,9 +83,11 @@ def ledgers(viewed: Viewed) -> Iterator[list[tuple[str, Ledger]]]:
             opened.append(target)
             if target.ledger is None:
                 continue
-            known = dict.fromkeys(source for source, _ in target.ledger.sources())
-            if name and name not in known and target.ledger.runs(name, 1):
-                known[name] = None  # it ran without a delivery
+            # A source that ran is found by its run: the ledger may have the rows of a thousand others.
+            if name and target.ledger.runs(name, 1):
+                known = [name]
+            else:
+                known = list(dict.fromkeys(source for source, _ in target.ledger.sources()))
             found += [(source, target.ledger) for source in known if sources is None or source == name]
         yield found
     finally:
