@@ -379,14 +379,22 @@ def filled(place: Path, days: int, accounts: int = ACCOUNTS) -> None:
     target.close()
     ledger = sqlite3.connect(place / "out" / ".penstock" / "ledger.sqlite", isolation_level=None)
     ledger.execute("begin")
+    names = [f"a{account:05}" for account in range(accounts)]
     for day in range(days):
         shown = (FIRST + timedelta(days=day)).isoformat()
         ledger.executemany(
             "insert into partitions (source, stream, partition, state, run_id, read_at, open_until, fingerprint, rows, "
             "rejected, repeated, truncated, attempts, version, sums, derived_rows, files) values ('scale', 'rows', ?, "
             "'delivered', 'fill', '2025-01-01T00:00:00.000000+00:00', '2024-01-01T00:00:00.000000+00:00', ?, 0, 0, 0, "
-            "0, 0, 1, '{}', '{}', '[]')",
-            [(f'{{"account":"a{account:05}","day":"{shown}"}}', fingerprint()) for account in range(accounts)],
+            "0, 0, 1, '{}', '{}', ?)",
+            [
+                (
+                    f'{{"account":"{name}","day":"{shown}"}}',
+                    fingerprint(),
+                    f'[{{"path":"scale/rows/by_account={name}/by_day={shown}/data.jsonl"}}]',
+                )
+                for name in names
+            ],
         )
     ledger.execute("commit")
     ledger.close()
