@@ -610,6 +610,28 @@ def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, 
     assert project.verify("daily").exit_code == 0
 
 
+def test_what_the_ledger_does_not_count_is_named(project: Project, tmp_path: Path) -> None:
+    """
+    Files of a forgotten day, and a copy that somebody made: readers of the directory read them. None is marked.
+    """
+    project.run("daily", **DAYS)
+    project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"], accounts=["7"])
+    copied = next(path for path in sorted(tmp_path.rglob("data.jsonl")) if str(DAYS["until"]) in str(path))
+    (copied.parent / "data (copy).jsonl").write_bytes(copied.read_bytes())
+
+    found = project.verify("daily", repair=True)
+
+    assert (found.partitions, found.exit_code) == (5, 1)
+    assert {(one.repair, one.partition["day"]) for one in found.differences} == {
+        ("uncounted", str(DAYS["since"])),
+        ("uncounted", str(DAYS["until"])),
+    }
+    assert len(project.verify("daily", since=DAYS["until"]).differences) == 1
+    (copied.parent / "data (copy).jsonl").unlink()
+    project.run("daily", **DAYS)
+    assert project.verify("daily").exit_code == 0
+
+
 def test_a_partition_whose_commit_was_interrupted_is_named_and_not_compared(project: Project, tmp_path: Path) -> None:
     """
     The ledger has its intent only; the next run settles it.
@@ -652,7 +674,8 @@ def test_days_deleted_by_other_means_are_lost_until_they_are_forgotten(project: 
     gone.unlink()
     assert [one.repair for one in project.verify("daily").differences] == ["possible"]
 
-    project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"])
+    account = gone.parents[1].name.removeprefix("by_shop_id=")
+    project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"], accounts=[account])
 
     found = project.verify("daily", repair=True)
     assert (found.exit_code, found.differences) == (0, ())

@@ -214,7 +214,7 @@ def test_a_table_gains_columns_and_refuses_other_types(place: Path) -> None:
 
 def test_verify_compares_rows_and_sums(place: Path) -> None:
     """
-    A row that somebody deleted, an amount that somebody changed and a table that somebody dropped are found.
+    A row that somebody deleted or added, a changed amount and a table that was dropped are found.
     """
     target = sink(place).open(SOURCE, "r1")
     for day in (1, 2, 3):
@@ -226,6 +226,9 @@ def test_verify_compares_rows_and_sums(place: Path) -> None:
     target.database.run("delete from acme.clicks where click_id = 'c1'")
     target.database.run("update acme.clicks set price = 9 where click_id = 'c2'")
     target.database.run("drop table acme.leads")
+    target.database.run(
+        "insert into acme.clicks (advertiser_id, report_date, click_id) values ('9', '2026-03-01', 'c9')"
+    )
 
     found = [one.what for stream in entries for one in target.verify(stream, entries[stream])]
     intact = target.is_intact(entries["leads"][0])
@@ -234,6 +237,7 @@ def test_verify_compares_rows_and_sums(place: Path) -> None:
     assert found == [
         "clicks: 0 rows in acme.clicks, 1 were delivered",
         "clicks: the sum of price is 9.000000000, 0.10 was delivered",
+        "clicks: 1 rows in acme.clicks",
         "leads: the table acme.leads is gone",
     ]
     assert not intact

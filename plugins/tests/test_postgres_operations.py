@@ -250,6 +250,27 @@ def test_a_table_that_the_user_made_partitioned(dsn: str):
     assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
 
 
+@pytest.mark.parametrize("rows", [2, 1500], ids=["small", "copied"])
+def test_a_day_without_a_partition_of_the_table_fails(dsn: str, rows: int):
+    """
+    The rows of a day for which the user made no partition are not set aside: they fit as soon as there is one.
+    """
+    delivered(dsn, [click(1)])
+    ask(
+        dsn,
+        "alter table acme.clicks rename to old; create table acme.clicks (like acme.old including all) partition by "
+        "range (report_date); comment on table acme.clicks is 'Written by penstock: acme.clicks'; create table "
+        "acme.first partition of acme.clicks for values from ('2026-03-01') to ('2026-03-02')",
+    )
+    clicks = [click(number, report_date=date(2026, 3, 2)) for number in range(rows)]
+    with pytest.raises(SinkError, match=r"no partition of relation .* Make a partition of the table"):
+        delivered(dsn, clicks, run_id="r2", partition=a_day(2))
+    assert ask(dsn, "select run_id from penstock.partitions where rejected > 0") == []
+
+    ask(dsn, "create table acme.others partition of acme.clicks default")
+    assert delivered(dsn, clicks, run_id="r3", partition=a_day(2)).rows == rows
+
+
 def test_a_table_that_was_moved(dsn: str):
     """
     After the table and the setting were moved, the rows are found there.
@@ -1127,6 +1148,27 @@ def test_what_the_table_holds_is_compared_with_the_ledger(dsn: str, done: str, o
         assert output in found[0].what
         assert found[0].partition == a_day(1)
         assert len(found) == (2 if "drop" in done else 1)
+
+
+def test_rows_of_no_delivery_are_named(dsn: str):
+    """
+    Of a day or an account that the ledger does not count; also where the column of the day was widened.
+    """
+    delivered(dsn, [click(1)])
+    ask(dsn, "alter table acme.clicks alter report_date type timestamp")
+    assert verified(dsn, "clicks") == []
+
+    ask(
+        dsn,
+        "insert into acme.clicks select '2112', '2026-03-02', 'x'; insert into acme.clicks select '', '-infinity', 'x'",
+    )
+    seen = sink(dsn).open_readonly(SOURCE)
+    assert seen is not None
+    found = list(seen.verify("clicks", list(seen.ledger.entries(SOURCE, "clicks").values())))
+    seen.close()
+    assert {(one.what, one.uncounted) for one in found} == {("clicks: 1 rows in acme.clicks", True)}
+    odd = Partition("clicks", (("advertiser_id", ""), ("report_date", "-infinity")))
+    assert {one.partition for one in found} == {a_day(2), odd}
 
 
 def verified(dsn: str, stream: str, **settings: Any) -> list[str]:

@@ -351,7 +351,7 @@ def test_a_ledger_of_somebody_else_is_refused(dsn: str):
             "that acme.clicks has no values for: x. Give it a default",
             id="a column that wants values",
         ),
-        pytest.param("", {"schema": "raw"}, "kept in the table acme.clicks, and is now to be in raw", id="moved"),
+        pytest.param("", {"schema": "raw"}, "and the sink's settings name raw.clicks", id="moved"),
         pytest.param("", {"schema": "penstock"}, "the schema penstock holds the ledger. Set", id="the ledger's schema"),
         pytest.param("", {"schema": "pg_x"}, "keeps the schema pg_x for itself. Set", id="a schema of Postgres"),
     ],
@@ -586,7 +586,7 @@ def test_what_a_column_cannot_hold_is_set_aside(dsn: str, values: dict[str, Any]
 
 def test_a_constraint_that_refuses_every_row_empties_no_day(dsn: str):
     """
-    The partition fails, and keeps its rows and its row in the ledger; of a day without rows all are set aside.
+    The partition fails, and keeps its rows and its row in the ledger; so does a day without rows, which is not empty.
     """
     delivered(dsn, [click(1), click(2)])
     ask(dsn, "alter table acme.clicks add constraint none check (price > 1000) not valid")
@@ -596,8 +596,9 @@ def test_a_constraint_that_refuses_every_row_empties_no_day(dsn: str):
 
     assert ask(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c1", "r1"), ("c2", "r1")]
     assert ask(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
-    fresh = delivered(dsn, [click(1)], run_id="r3", partition=a_day(2))
-    assert (fresh.rows, fresh.rejected) == (0, 1)
+    with pytest.raises(SinkError, match=r'refuses all 1 records of clicks.*"none"'):
+        delivered(dsn, [click(1)], run_id="r3", partition=a_day(2))
+    assert ask(dsn, "select rows, run_id from penstock.partitions") == [(2, "r1")]
 
 
 def test_a_key_that_comes_twice_is_kept_once(dsn: str):

@@ -248,10 +248,14 @@ class FinalDay(NamedTuple):
 
 @frozen(kw_only=True)
 class Discrepancy:
-    """A partition whose content differs from its ledger row; ``what``: the difference, in a phrase."""
+    """
+    A partition whose content differs from its ledger row; ``what``: the difference, in a phrase. ``uncounted``: it is
+    about rows or files that are of no delivery in the ledger.
+    """
 
     partition: Partition
     what: str
+    uncounted: bool = False
 
 
 @frozen(kw_only=True)
@@ -513,7 +517,8 @@ class Verifiable(Protocol):
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterable[Discrepancy]:
         """
         The partitions, of these delivered ones of a stream and of those derived from it, that it holds otherwise than
-        the entries say. Reads all of it (rows and sums, or bytes), and changes nothing.
+        the entries say, and those that it holds and that are of no entry (``uncounted``). Reads all of it (rows and
+        sums, or bytes), and changes nothing.
         """
 
 

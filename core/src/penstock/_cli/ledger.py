@@ -531,14 +531,22 @@ def verify(
         print(harmless(mask(f"{one.source}.{one.stream}[{where}] {one.what}")))
         if one.repair == "marked":
             print("  the next run reads it again")
+        elif one.repair == "uncounted":
+            print(
+                "  of no delivery in the ledger: forgotten, or written by something else. A run that reads the "
+                "partition replaces its rows"
+            )
         elif one.repair != "possible":
             print(harmless(f"  not to be read again: {one.repair}"))
     for gone in result.deleted:
         where = ", ".join(f"{column}={value}" for column, value in gone.partition.items())
         what = f"{counted(gone.rows, 'row')} deleted by forget --rows at {gone.deleted_at:%Y-%m-%d %H:%M} UTC"
         print(harmless(mask(f"{gone.source}.{gone.stream}[{where}] {what}: not compared")))
-    differ = f"{counted(len(result.differences), 'partition')} of {result.partitions} compared"
-    print(f"{differ} {'differs' if len(result.differences) == 1 else 'differ'} from the ledger")
+    uncounted = sum(one.repair == "uncounted" for one in result.differences)
+    differing = len(result.differences) - uncounted
+    differ = f"{counted(differing, 'partition')} of {result.partitions} compared"
+    more = f", and {counted(uncounted, 'partition')} with what it does not count" if uncounted else ""
+    print(f"{differ} {'differs' if differing == 1 else 'differ'} from the ledger{more}")
     if any(one.repair == "possible" for one in result.differences):
         print(
             "penstock verify --repair lets the next run read again what the provider still serves, also what somebody "

@@ -259,7 +259,8 @@ class Difference:
     """
     A partition whose content in a target differs from its ledger row.
 
-    ``repair``: "marked" (the next run reads it again), "possible" (it could be), or why it cannot be read again.
+    ``repair``: "marked" (the next run reads it again), "possible" (it could be), "uncounted" (rows or files that are of
+    no delivery in the ledger: forgotten, or written by something else), or why it cannot be read again.
     """
 
     target: str

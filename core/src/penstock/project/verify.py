@@ -15,14 +15,14 @@ from penstock.project.setup import Notice, Setup
 from penstock.project.targets import Days, Viewed, leaving_out, targets
 from penstock.sinks import Discrepancy, Ledger, Target, Verifiable
 
-MARKED, POSSIBLE = "marked", "possible"
+MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"
 
 
 def verify(
     setup: Setup, name: str | None, to: str | None, days: Days, notice: Notice, *, repair: bool, today: date
 ) -> VerifyResult:
     """
-    Compare every delivered partition of the window with its ledger row.
+    Compare every delivered partition of the window with its ledger row, and name what a target holds of others.
 
     ``repair``: take the source's lock, and delete the ledger rows of partitions that differ and that the provider still
     serves, so that they are missing. Partitions whose rows ``forget`` deleted are listed, and never marked. Raises
@@ -91,16 +91,23 @@ def _of_source(
         known = ledger.entries(source, stream, since=days.since, until=days.until)
         held = [entry for partition, entry in known.items() if days.holds(partition)]
         entries = [entry for entry in held if entry.state == "delivered"]
-        if unsettled := sum(entry.state in ("intended", "staged") for entry in held):
+        unsettled = {entry.partition for entry in held if entry.state in ("intended", "staged")}
+        if unsettled:
             notice(
-                f"{source}.{stream}: {counted(unsettled, 'partition')} not compared: a run ended while it wrote them, "
-                "and the next run settles that"
+                f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it wrote "
+                "them, and the next run settles that"
             )
         partitions += len(entries)
         differing: dict[Partition, Discrepancy] = {}
         for one in target.verify(stream, entries):
             differing.setdefault(one.partition, one)
+        differing = {
+            partition: one
+            for partition, one in differing.items()
+            if days.holds(partition) and partition not in unsettled
+        }
         reasons = _reasons(setup, source, stream, list(differing), today)
+        reasons |= {partition: UNCOUNTED for partition, one in differing.items() if one.uncounted}
         if repair:
             _mark(ledger, source, stream, [partition for partition in differing if reasons[partition] == POSSIBLE])
         found += [

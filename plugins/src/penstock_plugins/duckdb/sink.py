@@ -235,6 +235,24 @@ class DuckTarget(BaseTarget):
                 if found := self._difference(name, entry, expected):
                     yield Discrepancy(partition=entry.partition, what=f"{name}: {found}")
                     break
+        for name in dict.fromkeys(name for entry in entries for name in (stream, *entry.derived_rows)):
+            yield from self._uncounted(name, entries)
+
+    def _uncounted(self, name: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
+        """The partitions with rows in a table that are of no entry."""
+        types, columns = self._types(name), [column for column, _ in entries[0].partition.values]
+        if (self._comment(name) or _MERGED).endswith(_MERGED) or not columns or not types.keys() >= set(columns):
+            return
+        texts = ", ".join(f"coalesce({quoted(column)}::varchar, '')" for column in columns)
+        rows = self.database.run(f"select {texts}, count(*) from {self.table(name)} group by all").rows
+        counted = {tuple(value for _, value in entry.partition.values) for entry in entries}
+        for *values, count in rows:
+            if tuple(values) not in counted:
+                partition = Partition(
+                    stream=entries[0].partition.stream, values=tuple(zip(columns, values, strict=True))
+                )
+                what = f"{name}: {count} rows in {self.source}.{name}"
+                yield Discrepancy(partition=partition, what=what, uncounted=True)
 
     def _difference(self, stream: str, entry: LedgerEntry, expected: int) -> str:
         comment = self._comment(stream)

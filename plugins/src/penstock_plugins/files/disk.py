@@ -16,7 +16,7 @@ from hashlib import blake2b
 from pathlib import Path
 from secrets import token_hex
 from typing import BinaryIO, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, unquote
 
 from penstock import LockHeldError, PenstockError, SinkError, TargetError
 
@@ -55,6 +55,12 @@ def pair_name(column: str, value: str) -> str:
     two types of one column would contradict each other.
     """
     return _bounded(f"by_{_encoded(column)}={_encoded(value)}", f"by_{column}={value}")
+
+
+def pair_from(name: str) -> tuple[str, str] | None:
+    """The column and the value of a directory's name, as :func:`pair_name` gave it. None: it is of something else."""
+    column, equals, value = name.removeprefix("by_").partition("=")
+    return (unquote(column), unquote(value)) if equals and name.startswith("by_") else None
 
 
 def former_pair_name(column: str, value: str) -> str:

@@ -64,7 +64,8 @@ class FileLedger(SqliteLedger):
 
     def places(self, source: str, stream: str, directory: str, limit: int) -> list[str]:
         """
-        The files below ``directory`` of the partitions of ``stream``, in the order of these, ``limit`` at most.
+        The files below ``directory`` of the partitions of ``stream``, in the order of these, ``limit`` at most, or all
+        (-1).
 
         A derived stream's files are in the rows of the stream that it is derived from.
         """
@@ -77,7 +78,8 @@ class FileLedger(SqliteLedger):
             ).fetchall()
         ]
         found = [file.path for file in _all(texts) if file.size is not None]
-        return [path for path in found if path.startswith(directory)][:limit]
+        paths = [path for path in found if path.startswith(directory)]
+        return paths if limit < 0 else paths[:limit]
 
     def moves(self, source: str, place_of: PlaceOf) -> list[tuple[str, str]]:
         """Every file of a source whose place is another one by ``place_of``: the old place, the new one."""

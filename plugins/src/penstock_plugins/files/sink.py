@@ -75,6 +75,7 @@ from penstock_plugins.files.disk import (
     locked_with_others,
     make_directories,
     move,
+    pair_from,
     pair_name,
     replace_text,
     share,
@@ -263,7 +264,7 @@ class FileTarget:
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
         """
         Size and checksum of every file; a file of a ``changes`` stream stands for all days of its account. Each file is
-        read once.
+        read once. A record file that the ledger does not count is named, since readers of the directory read it, too.
         """
         merged: dict[Partition, str | None] = {}
         for entry in entries:
@@ -278,6 +279,22 @@ class FileTarget:
                 found = merged[account]
             if found is not None:
                 yield Discrepancy(partition=entry.partition, what=found)
+        for name in dict.fromkeys(name for entry in entries for name in (stream, *entry.derived_rows)):
+            yield from self._uncounted(stream, name)
+
+    def _uncounted(self, stream: str, name: str) -> Iterator[Discrepancy]:
+        """The record files in the directory of a stream that are of no partition in the ledger."""
+        directory = self._directory(name)
+        prefix = f"{directory.relative_to(self.directory).as_posix()}/"
+        known = set(self.ledger.places(self.source, stream, prefix, -1))
+        suffixes = (f".{self.codec.name}", f".{self.codec.name}.gz")
+        for folder, _, names in os.walk(directory, followlinks=True):
+            place = Path(folder).relative_to(self.directory).as_posix()
+            for path in (f"{place}/{one}" for one in names if one.endswith(suffixes) and not one.startswith(".")):
+                if path not in known:
+                    pairs = [pair_from(part) for part in Path(path).relative_to(prefix).parts[:-1]]
+                    partition = Partition(stream=stream, values=tuple(pair for pair in pairs if pair is not None))
+                    yield Discrepancy(partition=partition, what=f"{name}: the file {path}", uncounted=True)
 
     def _difference(self, files: Sequence[LedgerFile]) -> str | None:
         for file in files:

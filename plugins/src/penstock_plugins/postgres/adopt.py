@@ -42,7 +42,7 @@ def adopt(
         entries = [one for one in ledger.entries(source, known.of_stream).values() if one.delivered]
         where, values = of_source(source, shared=shared)
         rows = database.one(f"select count(*) from {place.sql} where {where}", values)
-        differences = tuple(verified(database, source, known, entries))
+        differences = tuple(one for one in verified(database, source, known, entries) if not one.uncounted)
         if confirmed and not differences:
             tables.adopt(layout, place, known, shared=shared)
     derived = known.stream != known.of_stream

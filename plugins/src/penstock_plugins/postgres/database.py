@@ -435,6 +435,11 @@ class Database:
                 f'takes, its administrator must run: alter role "{self.connection.info.user}" set statement_timeout = '
                 "0; then run again."
             )
+        if is_without_partition(error):
+            return SinkError(
+                f"{seen}. Nothing of it was written; what was there before stays. Make a partition of the table for "
+                "these rows, or a default one, and run again."
+            )
         if state == "42501":
             return TargetError(f"{seen}. Give this user the right to do it, or name another user, schema or database.")
         if state == "25006":
@@ -446,10 +451,12 @@ class Database:
             )
         if state.startswith("53"):
             return SinkError(f"{seen}. The server has run out of something; what was there stays. Run again after.")
-        if state == "0A000" and "RETURNING" in message:
+        if state == "0A000" and ("RETURNING" in message or " rules " in message):
             return TargetError(f"{seen}. A rule on the table is in the way: drop it, or use a trigger; then run again.")
         if state == "0A000" or state.startswith("2BP"):
             return TargetError(f"{seen}. Drop what depends on it, run again, and create it anew.")
+        if error.diag.message_hint:
+            seen = f"{seen}. {error.diag.message_hint.strip().rstrip('.')}"
         return SinkError(f"{seen} (SQLSTATE {state or 'none'}). What was there before stays.")
 
 
@@ -467,6 +474,11 @@ def grant(database: Database, role: str, schema: str, tables: Sequence[str]) -> 
         name = f"{quoted(schema)}.{quoted(table)}"
         if not database.one("select has_table_privilege(%s, %s, 'select')", (role, name)):
             database.run(f"grant select on {name} to {quoted(role)}")
+
+
+def is_without_partition(error: Exception) -> bool:
+    """Whether a row was refused because its table is divided into partitions, and none is for it."""
+    return isinstance(error, errors.CheckViolation) and error.diag.constraint_name is None
 
 
 def _torn(dsn: str) -> bool:

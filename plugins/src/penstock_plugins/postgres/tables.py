@@ -276,8 +276,8 @@ class Tables:
         """
         _check_names(layout, place, self._ledger.schema)
         if seen.oid is None:
-            if known is not None and located(self._database, self._source, known) is not None:
-                raise TargetError(_elsewhere(layout, known, place))
+            if known is not None and (found := located(self._database, self._source, known)) is not None:
+                raise TargetError(_elsewhere(layout, found, place))
             _check_rights(layout, place, seen)
             return []
         self._ours(layout, known, place, seen)
@@ -348,7 +348,7 @@ class Tables:
             if known is not None and (known.schema, known.table) != (place.schema, place.table):
                 old = located(self._database, self._source, known)
                 if old is not None and old.oid != seen.oid:
-                    raise TargetError(_elsewhere(layout, known, place))
+                    raise TargetError(_elsewhere(layout, old, place))
             return
         raise TargetError(_foreign(layout, place, seen, shared=shared))
 
@@ -426,11 +426,11 @@ def _check_rights(layout: Layout, place: Place, seen: Seen, steps: Sequence[_Ste
         )
 
 
-def _elsewhere(layout: Layout, known: Known, place: Place) -> str:
+def _elsewhere(layout: Layout, found: "Located", place: Place) -> str:
     return (
-        f"{layout.source}.{layout.stream} is kept in the table {known.schema}.{known.table}, and is now to be in "
-        f"{place.schema}.{place.table}. Either move it (alter table ... set schema ..., rename to ...) and run again, "
-        "or set schema and table back; nothing was changed."
+        f"the rows of {layout.source}.{layout.stream} are in the table {found.sql}, and the sink's settings name "
+        f"{place.name}. Either move the table there (alter table ... set schema ..., rename to ...), or set schema and "
+        "table of the sink to its present place; then run again. Nothing was changed."
     )
 
 
@@ -678,8 +678,8 @@ def _narrower(there: str) -> tuple[str, ...]:
 def _contradiction(layout: Layout, place: Place, column: Column, there: str, declared: str) -> str:
     name = f"{place.schema}.{place.table}.{column.name}"
     return (
-        f"the column {name} has the type {there}, and {layout.source}.{layout.stream} declares {declared}, which is "
-        f"no wider type. Choose: rename the column, and a new one is added by the next run; or convert it "
+        f"the column {name} has the type {there}, and {layout.source}.{layout.stream} declares {declared}; a run does "
+        f"not convert the one to the other. Choose: rename the column, and the next run adds a new one; or convert it "
         f"(alter table ... alter column ... type {declared} using ...); or leave it out "
         f'(exclude = ["{layout.stream}.{column.name}"]). Nothing was changed.'
     )

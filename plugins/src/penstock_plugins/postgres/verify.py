@@ -5,15 +5,15 @@ Comparison of a stream's table with the ledger: rows and sums of each partition,
 # Names in statements come from quoted(), or from the catalog; values are parameters.
 # ruff: noqa: S608
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 from attrs import frozen
-from penstock import Discrepancy, LedgerEntry
+from penstock import Discrepancy, LedgerEntry, Partition
 
 from penstock_plugins.postgres.database import Database, quoted, short
 from penstock_plugins.postgres.ledger import Known
-from penstock_plugins.postgres.tables import Located, check_readable, located, of_source
+from penstock_plugins.postgres.tables import NAIVE, Located, check_readable, located, of_source
 
 
 @frozen(kw_only=True)
@@ -28,8 +28,9 @@ def verified(
     database: Database, source: str, known: Known, entries: Sequence[LedgerEntry], merged: int | None = None
 ) -> Iterator[Discrepancy]:
     """
-    The partitions whose rows or sums in the table differ from the ledger. ``merged``: the rows that the commits of a
-    stream merged by key left in the table; with other rows there, all of its partitions differ.
+    The partitions whose rows or sums in the table differ from the ledger, and those with rows that are of no entry.
+    ``merged``: the rows that the commits of a stream merged by key left in the table; with other rows there, all of its
+    partitions differ.
     """
     found = located(database, source, known)
     main = known.stream == known.of_stream
@@ -39,24 +40,25 @@ def verified(
                 yield Discrepancy(partition=entry.partition, what=f"the table {known.schema}.{known.table} is gone")
         return
     check_readable(database, found)
-    columns = tuple(name for name, _ in entries[0].partition.values) if entries else ()
-    there = {
-        name
-        for (name,) in database.run(
-            "select attname::text from pg_attribute where attrelid = %s::bigint::oid and attnum > 0 "
-            "and not attisdropped",
+    if not entries:
+        return
+    columns = tuple(name for name, _ in entries[0].partition.values)
+    types = dict(
+        database.run(
+            "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
+            "where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped",
             (found.oid,),
         ).fetchall()
-    }
+    )
     measures = tuple(name for name in dict.fromkeys(name for entry in entries for name in entry.sums) if main)
-    measures = tuple(name for name in measures if short(name) in there)
-    if not all(short(name) in there for name in columns) or _is_merged(database, found, columns):
+    measures = tuple(name for name in measures if short(name) in types)
+    if not all(short(name) in types for name in columns) or _is_merged(database, found, columns):
         yield from _merged(database, source, known, found, entries, merged)
         return
-    held = _held(database, source, found, columns, measures)
+    held = _held(database, source, found, {name: types[short(name)] for name in columns}, measures)
     for entry in entries:
         values = tuple(value for _, value in entry.partition.values)
-        one = held.get(values, _Held(rows=0, sums={}))
+        one = held.pop(values, _Held(rows=0, sums={}))
         expected = _rows_of(entry, known)
         if one.rows != expected:
             what = f"{known.stream}: {one.rows} rows in {known.schema}.{known.table}, {expected} were delivered"
@@ -68,6 +70,10 @@ def verified(
                 what = f"{known.stream}: the sum of {name} is {total}, {entry.sums[name]} was delivered"
                 yield Discrepancy(partition=entry.partition, what=what)
                 break
+    for values, one in held.items():
+        partition = Partition(stream=known.of_stream, values=tuple(zip(columns, values, strict=True)))
+        what = f"{known.stream}: {one.rows} rows in {known.schema}.{known.table}"
+        yield Discrepancy(partition=partition, what=what, uncounted=True)
 
 
 def _is_merged(database: Database, found: Located, columns: Sequence[str]) -> bool:
@@ -88,11 +94,15 @@ def _rows_of(entry: LedgerEntry, known: Known) -> int:
 
 
 def _held(
-    database: Database, source: str, found: Located, columns: Sequence[str], measures: Sequence[str]
+    database: Database, source: str, found: Located, columns: Mapping[str, str], measures: Sequence[str]
 ) -> dict[tuple[str, ...], _Held]:
-    """Rows and sums by the texts of the partition's columns. A partition without rows is not in it."""
-    # A date is written as the ledger has it whatever the session's DateStyle is.
-    texts = [f"to_jsonb({quoted(name)}) #>> '{{}}'" for name in columns]
+    """
+    Rows and sums by the texts of the partition's columns. A partition without rows is not in it. ``columns``: with
+    their types.
+    """
+    # A date is written as the ledger has it whatever the session's DateStyle is, and where its column was widened.
+    days = {name: "::date" if type_ == NAIVE else "" for name, type_ in columns.items()}
+    texts = [f"coalesce(to_jsonb({quoted(name)}{day}) #>> '{{}}', '')" for name, day in days.items()]
     sums = [f"coalesce(sum({quoted(name)}), 0)" for name in measures]
     where, values = of_source(source, shared=found.shared)
     group = f"group by {', '.join(quoted(name) for name in columns)}" if columns else ""

@@ -15,7 +15,13 @@ from attrs import define, evolve, field
 from penstock import MOST_REJECTED, Batch, Layout, LedgerEntry, Partition, SinkError, fault_point
 from psycopg import errors
 
-from penstock_plugins.postgres.database import LostSessionError, columns_sql, quoted, where_sql
+from penstock_plugins.postgres.database import (
+    LostSessionError,
+    columns_sql,
+    is_without_partition,
+    quoted,
+    where_sql,
+)
 from penstock_plugins.postgres.differences import (
     NotStoredError,
     RowChanges,
@@ -313,8 +319,7 @@ class PostgresWriter:
                     self._stage(part)
             while True:
                 held = self._as_held(entry)
-                if had_rows[self._partition.stream] and (former is None or former.rows or not former.delivered):
-                    self._refuse_emptying(held)
+                self._check_any_held(held)
                 stages = self._stages(had_rows)
                 try:
                     with self._database.transaction():
@@ -329,7 +334,7 @@ class PostgresWriter:
     def _correct(self, error: Exception) -> None:
         """Take out the rows that the table refuses. Raises ``error`` if another try would be in vain."""
         if isinstance(error, _OF_A_ROW):
-            if not self._without_unfit():
+            if is_without_partition(error) or not self._without_unfit():
                 raise error
         elif not self._without_repeats():
             if isinstance(error, NotStoredError):
@@ -346,9 +351,9 @@ class PostgresWriter:
             "or let it pass all rows of penstock, and run again."
         )
 
-    def _refuse_emptying(self, held: LedgerEntry) -> None:
+    def _check_any_held(self, held: LedgerEntry) -> None:
         """
-        Raises SinkError if the table refuses every record: existing rows are not replaced by nothing.
+        Raises SinkError if the table refuses every record: the fault is the table's, and the partition is not empty.
         """
         part = self._main
         if held.rows or not part.unfit:
