@@ -977,6 +977,30 @@ def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path
     assert any("the target gone was left out" in text for text in (*verified.notices, *forgotten.notices))
     with pytest.raises(TargetError):
         project.forget("shop", "sales", to="gone", since=DAYS["since"], until=DAYS["since"])
+    planned = project.plan("shop", **DAYS)
+    assert (planned.target, planned.exit_code) == ("files", 1)
+    assert any("the target gone cannot be read" in text for text in planned.notices)
+    with pytest.raises(TargetError):
+        project.plan("weekly", **DAYS)
+
+
+def test_two_names_of_one_target_are_one_to_forget(server: Server, tmp_path: Path) -> None:
+    """
+    The lock of a place excludes other runs, not another name of the place; what else holds it does.
+    """
+    values = config(server, tmp_path)
+    (tmp_path / "link").symlink_to(values["sink"]["files"]["path"])
+    values["sink"]["alias"] = {"kind": "jsonl", "path": str(tmp_path / "link")}
+    values["pipeline"]["weekly"] = {"source": "shop", "sink": "alias"}
+    project = Project(values, plugins=PLUGINS, environ={}, clock=Stopped)
+    project.run("daily", **DAYS)
+    project.run("weekly", **DAYS)
+
+    found = project.forget("shop", "sales", **DAYS, rows=True)
+
+    assert (found.exit_code, [one.partitions for one in found.targets]) == (0, [6])
+    assert any("are one target" in text for text in found.notices)
+    assert not [*tmp_path.rglob("data.jsonl")]
 
 
 @pytest.mark.parametrize(

@@ -28,13 +28,14 @@ ACCOUNTS_LISTED = 5  # accounts of a stream with the same days and reason; more 
 @selection
 @click.option("--shards", type=int, metavar="M", help="Which of M shards reads what, see run --shard.")
 @as_json
-def plan(session: Session, name: str | None, json_: bool, **options: Any) -> None:
+def plan(session: Session, name: str | None, json_: bool, **options: Any) -> int:
     """
     Show the partitions that a run would fetch, each with its reason. Makes no request.
 
     Consecutive days are one line, and so are more than five accounts with the same days; -v lists each account.
 
-    Without --to, the target that was used last for the source decides what is final.
+    Without --to, the target that was used last for the source decides what is final; if it cannot be read, the one
+    before it, and the exit code is 1.
     """
     from penstock.project.jobs import unnamed
 
@@ -60,7 +61,7 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> Non
             for (number, source), (count, requests) in result.shards.items()
         ]
         print_json({"partitions": shown, "waiting": result.waiting, **({"shards": divided} if divided else {})})
-        return
+        return result.exit_code
     if result.shards:
         print_table(
             ["shard", "source", "partitions", "requests"],
@@ -82,6 +83,7 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> Non
         print_text(
             f"{source}: {left:,} of {allowed:,} requests of this month are left{', which is less' if more else ''}"
         )
+    return result.exit_code
 
 
 def _time(result: "PlanResult") -> str:

@@ -16,7 +16,7 @@ from penstock._read.components import components_of
 from penstock._run.commit import GROUP_PARTITIONS
 from penstock._run.context import run_id
 from penstock.connector import Stream
-from penstock.errors import TargetError, UsageError
+from penstock.errors import LockHeldError, TargetError, UsageError
 from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
 from penstock.project.results import ForgetResult, Forgotten
@@ -29,9 +29,10 @@ FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 
 @frozen(kw_only=True)
 class _Opened:
-    """A target that is locked for a source."""
+    """A target that is locked for a source by ``run_id``."""
 
     shown: str
+    run_id: str
     target: Target
     ledger: Ledger
 
@@ -40,7 +41,8 @@ class _Opened:
 def _opened(setup: Setup, source: str, to: str | None, left: dict[str, str], notice: Notice) -> Iterator[list[_Opened]]:
     """
     The targets of a source that were written, each locked. A target without a ledger is left: a notice, or a UsageError
-    if there is no other one. So is, of several, one that cannot be reached or used: ``left`` gets its error.
+    if there is no other one. So is, of several, one that cannot be reached or used: ``left`` gets its error. A place
+    that has two names is opened once.
     """
     with ExitStack() as stack:
         found: list[_Opened] = []
@@ -55,10 +57,18 @@ def _opened(setup: Setup, source: str, to: str | None, left: dict[str, str], not
                 if (view := sink.open_readonly(source)) is None:
                     continue
                 view.close()
-                target = sink.open(source, run_id(datetime.now(UTC)))
+                own_id = run_id(datetime.now(UTC))
+                try:
+                    target = sink.open(source, own_id)
+                except LockHeldError as error:  # it names the run that holds the lock
+                    same = next((one for one in found if one.run_id in str(error)), None)
+                    if same is None:
+                        raise
+                    notice(f"{shown} and {same.shown} are one target: it was changed once")
+                    continue
                 stack.callback(target.close)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
-                found.append(_Opened(shown=shown, target=target, ledger=target.ledger))
+                found.append(_Opened(shown=shown, run_id=own_id, target=target, ledger=target.ledger))
         if left and not found:
             raise TargetError(f"none of the targets of {source} can be used: {'; '.join(left)}")
         for shown in without:

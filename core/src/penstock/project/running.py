@@ -5,7 +5,7 @@ What ``penstock plan`` and ``penstock run`` do, apart from the other methods of 
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,10 +16,10 @@ from penstock._config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
-from penstock._plan.planner import Job, plan
+from penstock._plan.planner import Job, Plan, plan
 from penstock._run import runner
 from penstock._util.clock import Clock, StandingClock
-from penstock.errors import PenstockError, UsageError
+from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.project.jobs import Selection, jobs_for, requests_this_month, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
@@ -84,19 +84,30 @@ class Running:
         """
         The partitions that a run of this pipeline or source would fetch, each with its reason. Makes no request.
 
-        Without ``to``, the target that was used last for the source decides what is final. ``shards``: each partition
-        also has the number of the shard, of so many, that reads it.
+        Without ``to``, the target that was used last for the source decides what is final; if that one cannot be read,
+        the one before it, with exit code 1. ``shards``: each partition also has the number of the shard, of so many,
+        that reads it.
         """
         notices, notice = collected()
         now = self._clock(None).now()
-        selection = _selection(to, streams, exclude_streams, accounts, since, until, full)
-        jobs, sink = jobs_for(self._setup, name, selection, now, notice, planning=True)
+        used = [] if to is not None or name in self._setup.config.pipelines else self._setup.history.targets([name])
+        left: dict[str, str] = {}
+        candidates: list[str | None] = [*used] or [to]
+        for candidate in candidates:
+            selection = _selection(candidate, streams, exclude_streams, accounts, since, until, full)
+            jobs, sink = jobs_for(self._setup, name, selection, now, notice, planning=True)
+            try:
+                plans = [_planned(job, now) for job in jobs]
+                break
+            except (TargetError, SinkError, LockHeldError) as error:
+                if sink is None or len(left) + 1 >= len(candidates):
+                    raise
+                left[sink.shown] = str(error)
+                notice(f"the target {sink.shown} cannot be read: {error}")
         if sink is None:
             notice("no target was used for this yet and none is given with --to: everything counts as missing")
-        plans = []
-        for job in jobs:
-            with blamed(job.source.connector):
-                plans.append(plan(job, now))
+        elif left:
+            notice(f"this is the plan for the target {sink.shown}")
         for one in plans:
             for text in one.notices:
                 notice(text)
@@ -116,6 +127,7 @@ class Running:
             },
             target=sink.shown if sink is not None else None,
             notices=tuple(notices),
+            exit_code=int(bool(left)),
         )
 
     def run(
@@ -354,6 +366,11 @@ def _recorder(record: _Folder, record_full: _Folder, selection: Selection) -> Ta
         "until": str(selection.until) if selection.until is not None else None,
     }
     return Recorder(Path(folder), full=record_full is not None, options=options)
+
+
+def _planned(job: Job, now: datetime) -> Plan:
+    with blamed(job.source.connector):
+        return plan(job, now)
 
 
 def collected(on_event: OnEvent = ignore) -> tuple[list[str], Notice]:
