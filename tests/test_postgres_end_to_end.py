@@ -211,10 +211,12 @@ def test_a_table_that_cannot_be_used_ends_the_run_before_anything_is_asked(bench
 def test_a_table_is_adopted_by_command(bench: Bench) -> None:
     """
     A table whose comment and number are lost is refused; check --adopt asks for --yes, and the next run goes on.
+
+    All such tables can be adopted at once, each if its rows are those of the ledger.
     """
     assert bench.run()[0] == 0
-    bench.ask("comment on table talroo.clicks is null")
-    bench.ask("update penstock.tables set relation = 1")
+    lose = "comment on table talroo.clicks is null; update penstock.tables set relation = 1"
+    bench.ask(lose)
     words = ("check", "talroo", "--adopt", "talroo.clicks", "--to", bench.dsn)
     code, said = bench.run()
     assert code == 2, said
@@ -227,10 +229,17 @@ def test_a_table_is_adopted_by_command(bench: Bench) -> None:
     assert bench.run()[0] == 0
     bench.assert_true()
 
+    every = ("check", "--adopt", "all", "--to", bench.dsn)
+    bench.ask(lose)
+    assert "Add --yes to adopt the table" in finished(bench.folder, *every)[1]
+    assert finished(bench.folder, *every, "--yes")[0] == 0
+    assert finished(bench.folder, *every)[0] == 0  # none is left to adopt
+    bench.ask(lose)
     bench.ask("delete from talroo.clicks where report_date = (select min(report_date) from talroo.clicks)")
-    code, said = finished(bench.folder, *words, "--yes")
-    assert code == 1, said
-    assert "0 rows in talroo.clicks" in said
+    for chosen in (words, every):
+        code, said = finished(bench.folder, *chosen, "--yes")
+        assert code == 1, said
+        assert "0 rows in talroo.clicks" in said
 
 
 @benches(TALROO)

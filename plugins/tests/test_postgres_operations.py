@@ -136,10 +136,12 @@ def test_a_dump_without_comments_is_adopted(dsn: str):
         with pytest.raises(TargetError, match=r"penstock check acme --adopt acme\.clicks") as refused:
             target.check([CLICKS])
         target.close()
+        assert sink(other).unrecognised(SOURCE, [[CLICKS], [LEADS]]) == ["acme.clicks"]
         seen = adopted(other, confirmed=False)
         with pytest.raises(TargetError):
             delivered(other, [click(1)], run_id="r3")
         done = adopted(other)
+        assert sink(other).unrecognised(SOURCE, [[CLICKS], [LEADS]]) == []
         delivered(other, [click(1), click(2)], run_id="r3")
 
         assert (seen, (seen.rows, seen.delivered, seen.partitions)) == (done, (1, 1, 1))

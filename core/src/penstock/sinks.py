@@ -665,6 +665,11 @@ class Adopting(Protocol):
         one; LockHeldError.
         """
 
+    def unrecognised(self, source: str, streams: Sequence[Sequence[Layout]]) -> Sequence[str]:
+        """
+        The tables (``SCHEMA.TABLE``) where these settings write streams that the ledger knows, and that have no mark.
+        """
+
 
 @frozen(kw_only=True)
 class SinkKind:

@@ -1,16 +1,16 @@
 """
-Take over a table that a target does not recognise.
+Take over tables that a target does not recognise.
 """
 
 from datetime import UTC, datetime
 
 from penstock._read.components import components_of
 from penstock._run.context import run_id
-from penstock.errors import UsageError
-from penstock.project.results import AdoptResult
+from penstock.errors import PenstockError, UsageError
+from penstock.project.results import AdoptAllResult, AdoptResult
 from penstock.project.setup import Notice, Setup
 from penstock.project.targets import targets
-from penstock.sinks import Adopting
+from penstock.sinks import Adopting, Layout
 
 
 def adopt(setup: Setup, source: str, place: str, to: str | None, notice: Notice, *, confirmed: bool) -> AdoptResult:
@@ -18,18 +18,51 @@ def adopt(setup: Setup, source: str, place: str, to: str | None, notice: Notice,
     Let one of the source's streams be written to an existing table. Raises UsageError if there is not one target, or
     if it has no tables.
     """
-    configured = setup.source(source, notice)
+    streams = _layouts(setup, source, notice)
     found = targets(setup, source, to, notice, used_by_source=True)
     if len(found) > 1:
         raise UsageError(f"{source} is written to several targets. Name the one of {place} with --to")
-    configured_sink = found[0].sink
-    sink = configured_sink.open()
+    sink, shown = found[0].sink.open(), found[0].sink.shown
     if not isinstance(sink, Adopting):
-        raise UsageError(f"{configured_sink.shown} has no tables to adopt")
-    streams = [components_of(configured, one, ()).shape.layouts for one in configured.streams if one.derived is None]
+        raise UsageError(f"{shown} has no tables to adopt")
+    return _adopted(sink, shown, source, streams, place, confirmed=confirmed)
+
+
+def adopt_all(setup: Setup, name: str | None, to: str | None, notice: Notice, *, confirmed: bool) -> AdoptAllResult:
+    """
+    Let the streams of a source, of a pipeline's sources, or of all sources, be written to the tables that their targets
+    do not recognise. Raises UsageError if no target has tables.
+    """
+    made: list[AdoptResult] = []
+    refused: dict[str, str] = {}
+    chosen = [(viewed, viewed.sink.open()) for viewed in targets(setup, name, to, notice)]
+    adopting = [(viewed, sink) for viewed, sink in chosen if isinstance(sink, Adopting)]
+    if not adopting:
+        raise UsageError(f"{', '.join(viewed.sink.shown for viewed, _ in chosen)}: there are no tables to adopt")
+    for viewed, sink in adopting:
+        for source in viewed.sources if viewed.sources is not None else setup.config.sources:
+            streams = _layouts(setup, source, notice)
+            for place in sink.unrecognised(source, streams):
+                try:
+                    made.append(_adopted(sink, viewed.sink.shown, source, streams, place, confirmed=confirmed))
+                except PenstockError as error:
+                    refused[place] = str(error)
+    code = 2 if refused else int(any(one.differences for one in made))
+    return AdoptAllResult(tables=tuple(made), refused=refused, exit_code=code)
+
+
+def _layouts(setup: Setup, source: str, notice: Notice) -> list[tuple[Layout, ...]]:
+    """The layouts of each stream of a source, then those of the streams derived from it."""
+    configured = setup.source(source, notice)
+    return [components_of(configured, one, ()).shape.layouts for one in configured.streams if one.derived is None]
+
+
+def _adopted(
+    sink: Adopting, shown: str, source: str, streams: list[tuple[Layout, ...]], place: str, *, confirmed: bool
+) -> AdoptResult:
     made = sink.adopt(source, run_id(datetime.now(UTC)), streams, place, confirmed=confirmed)
     return AdoptResult(
-        target=configured_sink.shown,
+        target=shown,
         source=source,
         stream=made.stream,
         place=made.place,

@@ -22,6 +22,7 @@ from penstock.project import adopt, delivered, forget, status, verify
 from penstock.project.jobs import Nowhere, refuse_missed, window_of
 from penstock.project.records import Records, layouts_of
 from penstock.project.results import (
+    AdoptAllResult,
     AdoptResult,
     ChangesResult,
     Checked,
@@ -316,6 +317,14 @@ class Project(Running):
         """
         notices, notice = collected()
         return evolve(adopt.adopt(self._setup, source, place, to, notice, confirmed=confirmed), notices=tuple(notices))
+
+    def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> AdoptAllResult:
+        """
+        As :meth:`adopt` does, for every table that the targets of a pipeline or source (None: of all sources) do not
+        recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
+        """
+        notices, notice = collected()
+        return evolve(adopt.adopt_all(self._setup, name, to, notice, confirmed=confirmed), notices=tuple(notices))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""

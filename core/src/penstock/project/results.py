@@ -314,6 +314,17 @@ class AdoptResult(Result):
 
 
 @frozen(kw_only=True)
+class AdoptAllResult(Result):
+    """
+    The tables that were, or could be, adopted. ``refused``: by table, why it cannot be. ``exit_code``: 2 where any is
+    refused, 1 where any has differences.
+    """
+
+    tables: tuple[AdoptResult, ...]
+    refused: Mapping[str, str]
+
+
+@frozen(kw_only=True)
 class RejectedRecord:
     """A record that was set aside: its place in the page, the reason, and its JSON with secrets masked."""
 

@@ -18,7 +18,7 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 
 import os
 import socket
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
 from itertools import groupby
 from typing import ClassVar
@@ -130,15 +130,28 @@ class PostgresSink:
         """See :class:`penstock.sinks.Adopting`. What the ledger counts in tables that are lost is kept meanwhile."""
         database, ledger, _ = self._connected(source, run_id, None)
         try:
-            of_stream = {layout.stream: layouts[0].stream for layouts in streams for layout in layouts}
-
-            def place_of(layout: Layout) -> Place:
-                return self.place(source, layout.stream, layout.connector, of_stream[layout.stream])
-
+            place_of = self._place_of(source, streams)
             places = [(layout, place_of(layout)) for layouts in streams for layout in layouts]
             return adopt(database, ledger, source, places, place, place_of, confirmed=confirmed)
         finally:
             database.close()
+
+    def unrecognised(self, source: str, streams: Sequence[Sequence[Layout]]) -> list[str]:
+        """See :class:`penstock.sinks.Adopting`."""
+        database = Database(self.dsn, application="penstock (looking)", readonly=True)
+        try:
+            with database.explained():
+                ledger = self._ledger(database)
+                if ledger is None:
+                    return []
+                tables = Tables(database, ledger, source, self._place_of(source, streams))
+                return tables.unrecognised([layout for layouts in streams for layout in layouts])
+        finally:
+            database.close()
+
+    def _place_of(self, source: str, streams: Sequence[Sequence[Layout]]) -> Callable[[Layout], Place]:
+        of_stream = {layout.stream: layouts[0].stream for layouts in streams for layout in layouts}
+        return lambda layout: self.place(source, layout.stream, layout.connector, of_stream[layout.stream])
 
     def open_readonly(self, source: str) -> "PostgresTarget | None":
         database = Database(self.dsn, application="penstock (looking)", readonly=True)

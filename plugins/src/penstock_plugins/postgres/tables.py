@@ -327,6 +327,26 @@ class Tables:
                 _comment(self._database, f"table {place.sql}", f"{text}\n\n{mark}")
             self._ledger.keep_table(layout.source, known)
 
+    def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
+        """The places of existing tables of streams in the ledger that are not recognised as theirs."""
+        streams = {one.stream for one in self._ledger.known(self._source)}
+        chosen = [layout for layout in layouts if layout.stream in streams]
+        places = [self._place_of(layout) for layout in chosen]
+        return [
+            place.name
+            for layout, place, seen in zip(chosen, places, look(self._database, _names(places)), strict=True)
+            if seen.table and not self._is_recognised(layout, place, seen)
+        ]
+
+    def _is_recognised(self, layout: Layout, place: Place, seen: Seen) -> bool:
+        """
+        Whether a table is the one of the stream, by its place and the mark in its comment. Its oid changes with a dump,
+        so that it counts only together with the place.
+        """
+        same = [one for of, one in self._ledger.at(place.schema, place.table) if of == layout.source]
+        marked = is_marked(seen.comment, layout.source, layout.stream, shared=_is_shared(layout, place, seen))
+        return seen.table and (marked or bool(same and same[0].oid == seen.oid))
+
     def _refuse_taken(self, layout: Layout, place: Place, seen: Seen) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
         for source, other in self._ledger.at(place.schema, place.table):
@@ -336,21 +356,15 @@ class Tables:
                 raise TargetError(_taken(layout, place, source, other, seen))
 
     def _ours(self, layout: Layout, known: Known | None, place: Place, seen: Seen) -> None:
-        """
-        Refuse a table that is not penstock's, or of another stream. A table is recognised by its place and by the mark
-        in its comment. Its oid changes with a dump, so that it counts only together with the place.
-        """
+        """Refuse a table that is not penstock's, or of another stream."""
         self._refuse_taken(layout, place, seen)
-        same = [one for of, one in self._ledger.at(place.schema, place.table) if of == layout.source]
-        shared = _is_shared(layout, place, seen)
-        marked = is_marked(seen.comment, layout.source, layout.stream, shared=shared)
-        if seen.table and (marked or (same and same[0].oid == seen.oid)):
+        if self._is_recognised(layout, place, seen):
             if known is not None and (known.schema, known.table) != (place.schema, place.table):
                 old = located(self._database, self._source, known)
                 if old is not None and old.oid != seen.oid:
                     raise TargetError(_elsewhere(layout, old, place))
             return
-        raise TargetError(_foreign(layout, place, seen, shared=shared))
+        raise TargetError(_foreign(layout, place, seen, shared=_is_shared(layout, place, seen)))
 
 
 def _names(places: Sequence[Place]) -> list[tuple[str, str]]:
@@ -507,7 +521,8 @@ def _foreign(layout: Layout, place: Place, seen: Seen, *, shared: bool) -> str:
     name = f"{_as_sql(short(place.schema))}.{_as_sql(short(place.table))}"
     adopt = (
         f"If it is the table of {layout.source}.{layout.stream} (restored without comments, or made anew by you), "
-        f"adopt it: penstock check {layout.source} --adopt {place.name}; or let its owner run: comment on table {name} "
+        f"adopt it: penstock check {layout.source} --adopt {place.name} (--adopt all: every such table); or let its "
+        f"owner run: comment on table {name} "
         f"is '{mark_of(layout.source, layout.stream, shared=shared)}'. "
         if seen.table
         else ""

@@ -43,7 +43,7 @@ def verified(
     if not entries:
         return
     columns = tuple(name for name, _ in entries[0].partition.values)
-    types = dict(
+    types: dict[str, str] = dict(
         database.run(
             "select attname::text, format_type(atttypid, atttypmod) from pg_attribute "
             "where attrelid = %s::bigint::oid and attnum > 0 and not attisdropped",
