@@ -37,7 +37,7 @@ from penstock import (
 )
 from penstock.testing.pg import binaries, server
 from penstock.testing.sinks import ANSWERS, CLICKS, LEADS, SOURCE, a_day, a_lead_day, an_entry, click, lead, rows_of
-from penstock_plugins.postgres import tables
+from penstock_plugins.postgres import database, tables
 from penstock_plugins.postgres.database import Database
 from penstock_plugins.postgres.query import rows_of as queried
 from penstock_plugins.postgres.sink import PostgresSink, PostgresTarget
@@ -1092,6 +1092,67 @@ def test_a_pooler_of_sessions_is_used(dsn: str):
         delivered(pooled, [click(2)], run_id="r2")
 
     assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+def test_a_table_that_stays_locked_is_waited_for_once(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    After a commit that waited in vain, a partition fails before it is fetched, while the lock is there.
+    """
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    held = "other sessions hold a lock .session .* idle in transaction., and the commit waited 1s for it"
+    with psycopg.connect(dsn) as other:
+        other.execute("create index on acme.clicks (url)")
+        for day in (1, 2):
+            with pytest.raises(SinkError, match=held):
+                deliver(target, [click(2)], run_id="r2", partition=a_day(day))
+        with pytest.raises(SinkError, match=held):
+            target.begin([CLICKS], a_day(3))
+        monkeypatch.setattr(tables, "HELD_S", 0)
+        target._tables._held.update({name: (error, 0.0) for name, (error, _) in target._tables._held.items()})
+        other.rollback()
+        deliver(target, [click(2)], run_id="r2")
+    target.close()
+
+    assert ask(dsn, "select click_id from acme.clicks") == [("c2",)]
+
+
+def test_a_row_that_stays_locked_keeps_its_partition_only(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    Rows of other partitions can be written meanwhile.
+    """
+    monkeypatch.setattr(database, "LOCK_TIMEOUT_S", 1)
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    with psycopg.connect(dsn) as other:
+        other.execute("update acme.clicks set url = 'mine'")
+        with pytest.raises(SinkError, match="other sessions hold a lock"):
+            deliver(target, [click(1, url="new")], run_id="r2")
+        deliver(target, [click(2, report_date=date(2026, 3, 2))], run_id="r2", partition=a_day(2))
+        other.rollback()
+    target.close()
+
+    assert ask(dsn, "select count(*) from acme.clicks") == [(2,)]
+
+
+def test_what_cannot_be_looked_at_is_not_missing(dsn: str, monkeypatch: pytest.MonkeyPatch):
+    """
+    A table that another session has locked is opened without a long wait, and nothing of it counts as lost.
+    """
+    monkeypatch.setattr(tables, "TRY_MS", 100)
+    delivered(dsn, [click(1)])
+    with psycopg.connect(dsn) as other:
+        other.execute("lock table acme.clicks in access exclusive mode")
+        target = sink(dsn).open(SOURCE, "r2")
+        target.check([CLICKS])
+        entry = target.ledger.entry(SOURCE, a_day())
+        assert entry is not None
+        assert target.is_intact(entry)
+        target.close()
+        other.rollback()
 
 
 def test_every_commit_looks_whether_its_session_holds_the_lock(dsn: str):

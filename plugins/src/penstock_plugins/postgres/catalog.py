@@ -35,7 +35,7 @@ _LOOK = """
             group by i.indexrelid) k),
         coalesce(row_security_active(t.oid), false),
         coalesce(t.relkind in ('r', 'p'), false),
-        coalesce(t.relkind = 'r', false), coalesce(pg_relation_size(t.oid), 0),
+        coalesce(t.relkind = 'r', false),
         array(select split_part(o, '=', 1) from unnest(t.reloptions) o),
         array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid
             and a.attnum = i.indkey[0] where i.indrelid = t.oid and i.indisvalid and i.indpred is null)
@@ -68,7 +68,6 @@ class Seen:
     guarded: bool  # row-level security holds for this user
     table: bool  # it is a table, be it divided into partitions, and no view or the like
     plain: bool  # a table that is not divided into partitions
-    size: int  # bytes, without indexes; of a table that is divided: 0
     options: frozenset[str]  # names of its storage settings
     indexed: frozenset[str]  # the first columns of its indexes
 
@@ -81,7 +80,7 @@ def look(database: Database, places: Sequence[tuple[str, str]]) -> list[Seen]:
 
 def _seen(*row: Any) -> Seen:
     there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
-    guarded, table, plain, size, options, indexed = more
+    guarded, table, plain, options, indexed = more
     return Seen(
         schema=there,
         may_create=create,
@@ -100,7 +99,11 @@ def _seen(*row: Any) -> Seen:
         guarded=guarded,
         table=table,
         plain=plain,
-        size=size,
         options=frozenset(options),
         indexed=frozenset(indexed),
     )
+
+
+def size_of(database: Database, seen: Seen) -> int:
+    """The bytes of a table, without its indexes. Waits for the lock of a session that changes the table."""
+    return int(database.one("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (seen.oid,)))

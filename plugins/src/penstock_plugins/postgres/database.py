@@ -79,6 +79,10 @@ class LostSessionError(SinkError):
     """The session ended: the server restarted, or the connection was closed."""
 
 
+class HeldTableError(SinkError):
+    """Another session held a lock on a table, or on a row of it, for as long as this one waits."""
+
+
 class Database:
     """
     A session in autocommit mode. ``run`` raises psycopg's errors; :meth:`explained` turns them into penstock's.
@@ -91,7 +95,7 @@ class Database:
         self.opened = 0  # number of sessions so far: temporary tables of a former one are lost
         self.pid = 0  # of the server's process for this session
         self._readonly = readonly
-        self._settings: dict[str, str] = {}
+        self._settings: dict[str, str] = {"lock_timeout": f"{LOCK_TIMEOUT_S}s"}
         self._locked: tuple[str, int, Part | None] | None = None
         self._lost: PenstockError | None = None  # why the session could not be opened again
         self._next_try = 0.0  # not before this time
@@ -205,7 +209,7 @@ class Database:
             if not self._readonly:
                 raise self.pooled()
             return  # settings would stay in sessions that others get
-        settings = {"lock_timeout": f"{LOCK_TIMEOUT_S}s", **_FORMS}
+        settings = {"lock_timeout": self.lock_timeout, **_FORMS}
         if self._readonly:
             settings["default_transaction_read_only"] = "on"
         else:
@@ -218,6 +222,15 @@ class Database:
         for name, value in settings.items():
             with suppress(errors.InvalidParameterValue):  # not on every platform
                 self.run("select set_config(%s, %s, false)", (name, value))
+
+    @property
+    def lock_timeout(self) -> str:
+        """The longest wait of a statement for another session's lock."""
+        return self._settings["lock_timeout"]
+
+    @lock_timeout.setter
+    def lock_timeout(self, value: str) -> None:
+        self.set("lock_timeout", value)
 
     def set(self, name: str, value: str) -> None:
         """A setting of the session, kept when it is opened again."""
@@ -332,7 +345,7 @@ class Database:
         except (errors.LockNotAvailable, errors.QueryCanceled):  # the latter by a shorter statement_timeout
             raise self.held(what, key) from None
         finally:
-            self.run("select set_config('lock_timeout', %s, false)", (f"{LOCK_TIMEOUT_S}s",))
+            self.run("select set_config('lock_timeout', %s, false)", (self.lock_timeout,))
 
     def share(self) -> None:
         """Let the other parts of the division hold the lock, too. For a run that is not divided, no effect."""
@@ -445,9 +458,9 @@ class Database:
         if state == "25006":
             return TargetError(f"{seen}. {READ_ONLY}")
         if state == "55P03":
-            return SinkError(
-                f"{seen}: another session held a lock on the table for {LOCK_TIMEOUT_S} s. pg_stat_activity shows "
-                "which; what was there stays. Run again when it is gone."
+            return HeldTableError(
+                f"{seen}: another session held a lock on the table for {self.lock_timeout}. "
+                "pg_stat_activity shows which; what was there stays. Run again when it is gone."
             )
         if state.startswith("53"):
             return SinkError(f"{seen}. The server has run out of something; what was there stays. Run again after.")

@@ -37,6 +37,7 @@ from penstock import (
     Partition,
     PenstockError,
     Secret,
+    SinkError,
     TargetError,
     fault_point,
 )
@@ -44,7 +45,7 @@ from penstock.ledger import Kept
 
 from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look
-from penstock_plugins.postgres.database import Database, LostSessionError, columns_sql
+from penstock_plugins.postgres.database import Database, HeldTableError, LostSessionError, columns_sql
 from penstock_plugins.postgres.differences import NotStoredError
 from penstock_plugins.postgres.erase import erase
 from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger, division_of
@@ -58,6 +59,7 @@ from penstock_plugins.postgres.tables import (
     day_index_advice,
     located,
     of_source,
+    short_wait,
 )
 from penstock_plugins.postgres.verify import verified
 from penstock_plugins.postgres.writer import PostgresWriter
@@ -238,7 +240,7 @@ class PostgresTarget(BaseTarget):
         Delete the ledger rows of tables that were dropped or emptied, so that their partitions are read again. For an
         existing table that is not recognised, or that this user may not read, they are kept: :meth:`check` refuses it.
         """
-        with self.database.explained(), self.database.transaction():
+        with self.database.explained():
             for known in self.ledger.known(self.source):
                 found = located(self.database, self.source, known)
                 if found is not None and (not found.ours or not found.readable or self._holds_rows(found)):
@@ -248,11 +250,12 @@ class PostgresTarget(BaseTarget):
                     for partition, entry in self.ledger.entries(self.source, known.of_stream).items()
                     if _rows_in(entry, known.stream)
                 ]
-                self.ledger.forget(self.source, lost)
-                if found is None:
-                    self.ledger.forget_table(self.source, known.stream)
-                else:
-                    self.ledger.count_merged(self.source, known.stream, None)
+                with self.database.transaction():
+                    self.ledger.forget(self.source, lost)
+                    if found is None:
+                        self.ledger.forget_table(self.source, known.stream)
+                    else:
+                        self.ledger.count_merged(self.source, known.stream, None)
 
     def check(self, layouts: Sequence[Layout]) -> None:
         """
@@ -267,6 +270,7 @@ class PostgresTarget(BaseTarget):
         for layout in layouts:
             self._of_stream[layout.stream] = first.stream
         tables = [self._tables.table(layout) for layout in layouts]
+        self.check_free(tables)
         self._there.clear()
         writer = PostgresWriter(self, tables, partition)
         self._writers.add(writer)
@@ -294,6 +298,8 @@ class PostgresTarget(BaseTarget):
                 for writer, _ in commits:
                     writer.abort()
                 return [error] * len(commits)
+            if isinstance(error, HeldTableError):
+                self.waited_in_vain([table for writer, _ in commits for table in writer.tables])
             lost = isinstance(error, LostSessionError)
             return [_committed(commit, lost=lost) for commit in commits]
         for writer, _ in commits:
@@ -369,7 +375,7 @@ class PostgresTarget(BaseTarget):
             for known, day in self.ledger.day_columns():
                 place = Place(schema=known.schema, table=known.table, day_index=self._sink.day_index)
                 (seen,) = look(self.database, [(known.schema, known.table)])
-                if seen.oid is not None and (text := day_index_advice(place, day, seen)):
+                if seen.oid is not None and (text := day_index_advice(self.database, place, day, seen)):
                     found[text] = None
         return list(found)
 
@@ -404,12 +410,23 @@ class PostgresTarget(BaseTarget):
             self._shared_stages[key] = name
         return self._shared_stages[key]
 
+    def waited_in_vain(self, tables: Sequence[Table]) -> SinkError:
+        return self._tables.waited_in_vain(tables)
+
+    def check_free(self, tables: Sequence[Table]) -> None:
+        self._tables.check_free(tables)
+
     def ended(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)
 
     def _holds_rows(self, found: Located) -> bool:
+        """Whether a table has rows of the source. One that another session has locked counts as one with rows."""
         where, values = of_source(self.source, shared=found.shared)
-        return bool(self.database.one(f"select exists (select from {found.sql} where {where})", values))  # noqa: S608
+        try:
+            with short_wait(self.database):
+                return bool(self.database.one(f"select exists (select from {found.sql} where {where})", values))  # noqa: S608
+        except HeldTableError:
+            return True
 
 
 def _committed(commit: tuple[PostgresWriter, LedgerEntry], *, lost: bool = False) -> LedgerEntry | Exception:

@@ -6,16 +6,25 @@ Existing columns are never dropped. Their type changes only to one that holds al
 
 # Names in statements come from quoted(); values are parameters.
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from typing import NamedTuple
 
 from attrs import field, frozen
 from penstock import EXTRA, Column, Layout, SinkError, TargetError
 from psycopg import errors
 
-from penstock_plugins.postgres.catalog import Seen, look
-from penstock_plugins.postgres.database import Database, columns_sql, grant, lock_key, quoted, short
+from penstock_plugins.postgres.catalog import Seen, look, size_of
+from penstock_plugins.postgres.database import (
+    Database,
+    HeldTableError,
+    columns_sql,
+    grant,
+    lock_key,
+    quoted,
+    short,
+)
 from penstock_plugins.postgres.ledger import Known, PostgresLedger
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
@@ -42,6 +51,9 @@ INDEXED_BY_A_RUN = 16 * 2**20
 
 # A change of a table waits for its readers, and later readers wait for the change. Hence several short tries.
 TRIES, TRY_MS, BETWEEN_TRIES_S = 8, 1500, 2.0
+
+# A table that a commit waited for in vain is tried again after so many seconds; partitions fail at once in between.
+HELD_S = 60.0
 
 _TYPES = {
     "text": "text",
@@ -130,6 +142,14 @@ class Place(NamedTuple):
         return f"{quoted(self.schema)}.{quoted(self.table)}"
 
 
+@contextmanager
+def short_wait(database: Database) -> Iterator[None]:
+    """A transaction that waits for locks as long as one try of a change. Raises HeldTableError."""
+    with database.explained(), database.transaction():
+        database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
+        yield
+
+
 class Tables:
     """The tables of one source in one run: checked before the first request, made on first use."""
 
@@ -143,6 +163,7 @@ class Tables:
         self._tables: dict[str, tuple[Layout, Table]] = {}
         self._added: dict[str, frozenset[str]] = {}
         self._refused: dict[str, SinkError] = {}
+        self._held: dict[str, tuple[SinkError, float]] = {}  # by table: why a commit failed, and when it is tried next
         self._lacking: dict[str, list[str]] = {}  # by stream, what a table of an earlier version lacks
 
     def check(self, layouts: Sequence[Layout]) -> None:
@@ -191,8 +212,7 @@ class Tables:
         place = self._place_of(layout)
         for _ in range(TRIES):
             try:
-                with self._database.explained(), self._database.transaction():
-                    self._database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
+                with short_wait(self._database):
                     # Sources of one fresh run must not both make the table.
                     self._database.run("select pg_advisory_xact_lock(%s)", (lock_key(""),))
                     made = self._made(layout, place)
@@ -204,23 +224,53 @@ class Tables:
             self._database.pause(BETWEEN_TRIES_S)
         self._refused[layout.stream] = SinkError(
             f"the table {place.name} is to be changed for {layout.source}.{layout.stream}, and others hold it "
-            f"({self._holders(place)}): {TRIES} tries of {TRY_MS / 1000} s were in vain. What was there stays. End "
+            f"({self._holders(place.sql)}): {TRIES} tries of {TRY_MS / 1000} s were in vain. What was there stays. End "
             "these sessions, and run again."
         )
         raise self._refused[layout.stream]
 
+    def waited_in_vain(self, tables: Sequence[Table]) -> SinkError:
+        """
+        The error of a commit that waited for another session's lock on one of these tables, or on rows of it. For the
+        rest of the run, statements wait no longer than one try of a change.
+        """
+        waited = self._database.lock_timeout
+        self._database.lock_timeout = f"{TRY_MS}ms"
+        for table in tables:
+            error = SinkError(
+                f"{table.sql}: other sessions hold a lock ({self._holders(table.sql)}), and the commit waited "
+                f"{waited} for it. What was there stays. Wait for these sessions to end, or end them, and run again."
+            )
+            self._held[table.sql] = error, 0.0
+        return self._held[tables[0].sql][0]
+
+    def check_free(self, tables: Sequence[Table]) -> None:
+        """Of tables for which a commit waited in vain: raises its error while they are held, without a wait."""
+        for table in tables:
+            if (held := self._held.get(table.sql)) is None:
+                continue
+            error, next_try = held
+            if time.monotonic() >= next_try:
+                try:
+                    with short_wait(self._database):
+                        self._database.run(f"lock table {table.sql} in row exclusive mode")
+                    del self._held[table.sql]
+                    continue
+                except HeldTableError:
+                    self._held[table.sql] = error, time.monotonic() + HELD_S
+            raise SinkError(str(error))
+
     def _keep_up(self, layout: Layout) -> None:
         """Give a table of an earlier version what it lacks, in one short try; it is not needed to write."""
         for statement in self._lacking.pop(layout.stream, []):
-            with suppress(SinkError, TargetError), self._database.explained(), self._database.transaction():
-                self._database.run("select set_config('lock_timeout', %s, true)", (f"{TRY_MS}ms",))
+            with suppress(SinkError, TargetError), short_wait(self._database):
                 self._database.run(statement)
 
-    def _holders(self, place: Place) -> str:
+    def _holders(self, table: str) -> str:
         rows = self._database.run(
             "select distinct a.pid, a.state, a.usename from pg_locks l join pg_stat_activity a using (pid) "
             "where l.relation = to_regclass(%s) and l.granted and l.pid <> pg_backend_pid() order by 1 limit 5",
-            (place.sql,),
+            (table,),
         ).fetchall()
         return ", ".join(f"session {pid} of {user}, {state}" for pid, state, user in rows) or "who, cannot be seen"
 
@@ -232,7 +282,7 @@ class Tables:
             _create(self._database, layout, place, schema=not seen.schema)
         else:
             _evolve(self._database, place, steps)
-            self._lacking[layout.stream] = _upkeep(layout, place, seen)
+            self._lacking[layout.stream] = _upkeep(self._database, layout, place, seen)
         if seen.oid is None or steps:
             (seen,) = look(self._database, _names([place]))
         assert seen.oid is not None
@@ -606,28 +656,28 @@ def _storage(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
-def _upkeep(layout: Layout, place: Place, seen: Seen) -> list[str]:
+def _upkeep(database: Database, layout: Layout, place: Place, seen: Seen) -> list[str]:
     """The statements that give a table of an earlier version the settings and the index that a new one has."""
     if not (seen.owned and seen.plain):
         return []
     statements = []
     if missing := {name: value for name, value in _STORAGE.items() if name not in seen.options}:
         statements.append(f"alter table {place.sql} set ({_storage(missing)})")
-    if seen.size <= INDEXED_BY_A_RUN:
-        needed = _indexes(layout, layout.unique_columns, day_index=place.day_index)
-        statements += [
-            f"create index on {place.sql} ({columns_sql(columns)})"
-            for columns in needed
-            if len(columns) == 1 and short(columns[0]) not in seen.indexed
-        ]
+    needed = [
+        columns
+        for columns in _indexes(layout, layout.unique_columns, day_index=place.day_index)
+        if len(columns) == 1 and short(columns[0]) not in seen.indexed
+    ]
+    if needed and size_of(database, seen) <= INDEXED_BY_A_RUN:
+        statements += [f"create index on {place.sql} ({columns_sql(columns)})" for columns in needed]
     return statements
 
 
-def day_index_advice(place: Place, day: str, seen: Seen) -> str | None:
+def day_index_advice(database: Database, place: Place, day: str, seen: Seen) -> str | None:
     """The advice to make an index on the day, where a table is large and has none."""
     if not seen.plain or not place.day_index or seen.types.get(day) != "date" or day in seen.indexed:
         return None
-    if seen.size <= INDEXED_BY_A_RUN:
+    if size_of(database, seen) <= INDEXED_BY_A_RUN:
         return None
     return (
         f"the table {place.name} has no index on {day}: reading a day across accounts reads all of it. Its owner may "

@@ -16,6 +16,7 @@ from penstock import MOST_REJECTED, Batch, Layout, LedgerEntry, Partition, SinkE
 from psycopg import errors
 
 from penstock_plugins.postgres.database import (
+    HeldTableError,
     LostSessionError,
     columns_sql,
     is_without_partition,
@@ -126,6 +127,10 @@ class PostgresWriter:
         self._in_order = False
 
     @property
+    def tables(self) -> list[Table]:
+        return [part.table for part in self._parts.values()]
+
+    @property
     def held(self) -> int:
         """Bytes held in memory."""
         return sum(part.held for part in self._parts.values())
@@ -165,10 +170,13 @@ class PostgresWriter:
     def commit(self, entry: LedgerEntry, *, lost: bool = False) -> LedgerEntry:
         """See :class:`penstock.sinks.Writer`. ``lost``: the session was lost while a group committed it."""
         try:
+            self._target.check_free(self.tables)
             try:
                 committed = self._committed_again(entry) if lost else self._committed(entry)
             except LostSessionError:
                 committed = self._committed_again(entry)
+        except HeldTableError as error:
+            raise self._target.waited_in_vain(self.tables) from error
         finally:
             self.abort()
         fault_point("postgres.committed")
