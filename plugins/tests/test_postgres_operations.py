@@ -226,6 +226,8 @@ def test_a_number_that_names_another_table_is_not_believed(dsn: str):
     target = sink(dsn).open(SOURCE, "r2")
 
     assert target.ledger.entries(SOURCE, "clicks") == {}
+    assert [text.partition(".")[0] for text in target.notices] == ["the table acme"]
+    assert "is gone: what was delivered of acme.clicks is missing (partitions: 1, 2026-03-01" in target.notices[0]
     deliver(target, [click(1)], run_id="r2")
     target.close()
     assert ask(dsn, "select count(*) from acme.clicks") == [(1,)]

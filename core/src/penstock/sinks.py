@@ -394,7 +394,7 @@ class Target(Protocol):
     """
     A sink opened for one source, by one run at a time. :class:`BaseTarget` has the usual answers. Optional besides:
     :class:`Grouping`, :class:`Checks`, :class:`Interruptible`, :class:`Verifiable`, :class:`Erasing`,
-    :class:`ListsFinal`; and the attributes ``whole_stream`` and ``deletes_rows`` of :class:`BaseTarget`.
+    :class:`ListsFinal`; and the attributes of :class:`BaseTarget`.
     """
 
     @property
@@ -420,12 +420,14 @@ class BaseTarget:
 
     ``whole_stream``: it delivers a stream as a whole, such as a single file: ``finish`` is called only when all
     partitions of the stream were read. ``deletes_rows``: false for one in which the rows that a new reading lacks stay,
-    so that none can be deleted on request.
+    so that none can be deleted on request. ``notices``: sentences about what was found when it was opened, for the
+    report of the run.
     """
 
     ledger: Ledger | None = None
     whole_stream: ClassVar[bool] = False
     deletes_rows: ClassVar[bool] = True
+    notices: Sequence[str] = ()
 
     def is_intact(self, entry: LedgerEntry) -> bool:
         """Data that was delivered cannot be looked for: it is believed to be there."""

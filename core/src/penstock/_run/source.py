@@ -86,6 +86,7 @@ class SourceRun:
                 self._planner.check_window(stream, self._planner.accounts(stream) or ())
         self._dependencies = Dependencies(self.source)
         self._first = self._dependencies.start_with(chosen)
+        self.context.report.notices.extend(getattr(target, "notices", ()))
         if isinstance(target, Checks):
             target.check([layout for stream in chosen for layout in self._components_of(stream).shape.layouts])
 

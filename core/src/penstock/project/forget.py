@@ -67,6 +67,8 @@ def _opened(setup: Setup, source: str, to: str | None, left: dict[str, str], not
                     notice(f"{shown} and {same.shown} are one target: it was changed once")
                     continue
                 stack.callback(target.close)
+                for text in getattr(target, "notices", ()):
+                    notice(text)
                 assert target.ledger is not None  # else ``keeps_ledger`` is false
                 found.append(_Opened(shown=shown, run_id=own_id, target=target, ledger=target.ledger))
         if left and not found:

@@ -90,7 +90,10 @@ class DuckSink:
 
 
 class DuckTarget(BaseTarget):
-    """A file opened for one source."""
+    """
+    A file opened for one source. It does not list its final days: only a day's whole row in the ledger names the tables
+    of the rows that are derived from it.
+    """
 
     ledger: DuckLedger
 

@@ -223,6 +223,7 @@ class PostgresTarget(BaseTarget):
         self.database = database
         self.source = source
         self.nul = sink.nul
+        self.notices: list[str] = []
         self._sink = sink
         self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions contain its rows
         self._tables = Tables(database, ledger, source, self._place)
@@ -237,8 +238,9 @@ class PostgresTarget(BaseTarget):
 
     def settle(self) -> None:
         """
-        Delete the ledger rows of tables that were dropped or emptied, so that their partitions are read again. For an
-        existing table that is not recognised, or that this user may not read, they are kept: :meth:`check` refuses it.
+        Delete, with a notice, the ledger rows of tables that were dropped or emptied, so that their partitions are read
+        again. For an existing table that is not recognised, or that this user may not read, they are kept:
+        :meth:`check` refuses it.
         """
         with self.database.explained():
             for known in self.ledger.known(self.source):
@@ -250,6 +252,14 @@ class PostgresTarget(BaseTarget):
                     for partition, entry in self.ledger.entries(self.source, known.of_stream).items()
                     if _rows_in(entry, known.stream)
                 ]
+                if lost:
+                    days = sorted(partition.day for partition in lost if partition.day is not None)
+                    span = f", {days[0]} to {days[-1]}" if days else ""
+                    self.notices.append(
+                        f"the table {known.schema}.{known.table} {'is gone' if found is None else 'has no rows'}: what "
+                        f"was delivered of {self.source}.{known.of_stream} is missing (partitions: {len(lost)}{span}). "
+                        "A run reads those of its window that the provider still serves"
+                    )
                 with self.database.transaction():
                     self.ledger.forget(self.source, lost)
                     if found is None:
