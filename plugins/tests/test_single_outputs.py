@@ -92,6 +92,17 @@ def test_a_file_behind_a_symlink_is_replaced_at_its_place(tmp_path):
     assert list(place.parent.iterdir()) == [place]
 
 
+def test_a_pipe_is_not_replaced(tmp_path):
+    """
+    Nor a device, behind a link either.
+    """
+    os.mkfifo(tmp_path / "pipe")
+    for name, place in (("pipe.jsonl", tmp_path / "pipe"), ("null.jsonl", "/dev/null")):
+        (tmp_path / name).symlink_to(place)
+        with pytest.raises(TargetError, match="is a device or a pipe"):
+            a_sink(f"jsonl:{tmp_path / name}").open(SOURCE, "r1", ["clicks"])
+
+
 def test_a_run_that_ends_early_leaves_the_former_file(tmp_path):
     """
     Closed without a finish, or with nothing committed, a run leaves no trace.

@@ -40,6 +40,11 @@ class SingleFileSink:
         with file_errors(self.path):
             if self.path.is_dir():
                 raise TargetError(f"{self.path} is a directory. For files in it, name it as {self.codec.name}:DIR.")
+            if self.path.exists() and not self.path.is_file():
+                raise TargetError(
+                    f"{self.path} is a device or a pipe, and a run puts a new file in the place of the former one. "
+                    "Name another file, or let the reader have standard output: --to -."
+                )
             if not self.path.parent.is_dir():
                 raise TargetError(f"{self.path.parent} is no directory. Make it, or name another target.")
         return SingleFileTarget(self, run_id)

@@ -355,7 +355,9 @@ class FileTarget:
             with file_errors(directory), suppress(FileNotFoundError):
                 self._check_ours(directory)
                 if not os.access(directory, os.W_OK | os.X_OK):
-                    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+                    readonly = os.statvfs(directory).f_flag & os.ST_RDONLY
+                    code = errno.EROFS if readonly else errno.EACCES
+                    raise OSError(code, os.strerror(code), str(directory))
 
     def _directory(self, stream: str) -> Path:
         return self.directory / file_name(self.source) / file_name(stream)
