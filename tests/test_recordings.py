@@ -564,7 +564,9 @@ def test_children_are_found_by_masked_parents(tmp_path: Path) -> None:
     )
 
     def answer(request: SandboxRequest) -> Any:
-        return [{"order": "1"}] if "orders" in request.path else [{"name": "Ann Canary"}, {"name": "Bob Canary"}]
+        if "orders" in request.path:
+            return [{"order": "1" if "Ann" in request.path else "2"}]
+        return [{"name": "Ann Canary"}, {"name": "Bob Canary"}]
 
     shop = Small(folder=tmp_path, streams=[people, orders], answer=answer)
 
