@@ -1,5 +1,5 @@
 """
-An ask whose answer was cut is requested in halves, which together ask for the same time, each moment once.
+A slice whose answer was truncated is requested in halves. Together they cover its time, each moment once.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -16,9 +16,9 @@ def a_slice(first: datetime, last: datetime) -> Slice:
     return Slice(now=datetime(2026, 11, 1, tzinfo=UTC), start=first, end=last)
 
 
-def cut(slice_: Slice, times: int) -> list[Slice]:
-    """The ask in halves, those in halves, and so on."""
-    return [slice_] if times == 0 else [part for half in halves(slice_) for part in cut(half, times - 1)]
+def halved(slice_: Slice, times: int) -> list[Slice]:
+    """The slice in halves, those in halves, and so on."""
+    return [slice_] if times == 0 else [one for half in halves(slice_) for one in halved(half, times - 1)]
 
 
 @pytest.mark.parametrize(
@@ -30,7 +30,7 @@ def test_the_parts_of_a_day_neither_overlap_nor_leave_a_gap(month: int, day: int
     """
     whole = a_slice(datetime(2026, month, day, tzinfo=BERLIN), datetime(2026, month, day + 1, tzinfo=BERLIN))
 
-    parts = cut(whole, 7)
+    parts = halved(whole, 7)
 
     moments = [(part.start.astimezone(UTC), part.end.astimezone(UTC)) for part in parts if part.start and part.end]
     assert len(moments) == 128

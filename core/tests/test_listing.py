@@ -21,17 +21,17 @@ from penstock.model import Answer
 )
 def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] | None) -> None:
     """
-    A later page may be silent about the whole, but not say something else.
+    A later page may leave the numbers out, but must not state others.
     """
-    listing = PageCounts(what="clicks")
-    listing.promise(first)
+    counts = PageCounts(what="clicks")
+    counts.check_stated(first)
 
     if error is None:
-        listing.promise(later)
-        assert (listing.total, listing.stated_pages) == (first.total, first.pages)
+        counts.check_stated(later)
+        assert (counts.total, counts.stated_pages) == (first.total, first.pages)
     else:
         with pytest.raises(error, match="stated"):
-            listing.promise(later)
+            counts.check_stated(later)
 
 
 @pytest.mark.parametrize(
@@ -43,10 +43,10 @@ def test_page_in_the_middle(total: int | None, count: int, refused: bool) -> Non
     """
     Without a total, a page in the middle that holds less than the first means that records are missing.
     """
-    listing = PageCounts(what="clicks", total=total)
+    counts = PageCounts(what="clicks", total=total)
 
     if refused:
         with pytest.raises(PagingError, match=f"holds {count} records where the first holds 10"):
-            listing.middle(count, 10)
+            counts.middle(count, 10)
     else:
-        listing.middle(count, 10)
+        counts.middle(count, 10)

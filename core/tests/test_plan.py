@@ -155,7 +155,7 @@ def read(day: str, read_at: datetime, **more: Any) -> tuple[Partition, LedgerEnt
     return partition, evolve(entry, **more)
 
 
-def test_without_a_window_everything_the_provider_serves_is_wanted():
+def test_without_a_window_everything_the_provider_serves_is_read():
     """
     From the first of the month before the last one, for a retention of two full months, to yesterday.
     """
@@ -222,7 +222,7 @@ def test_a_window_that_ends_before_it_starts_is_refused():
         *("never delivered", "other settings"),
     ],
 )
-def test_why_a_day_is_wanted(held: tuple[Partition, LedgerEntry], reason: str | None, target_of: type[FakeTarget]):
+def test_why_a_day_is_read(held: tuple[Partition, LedgerEntry], reason: str | None, target_of: type[FakeTarget]):
     """
     A day is final when it was read after it closed, with today's settings, and did not fail since. A reading of a
     moment that has not come yet proves nothing: it may have been made before the day was over.

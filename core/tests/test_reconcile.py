@@ -59,7 +59,7 @@ def test_a_promise_is_kept_or_an_error(total: int, arrived: int):
     Exactly the promised number passes; one more or fewer does not.
     """
     listing = PageCounts(what="clicks")
-    listing.promise(Answer(total=total))
+    listing.check_stated(Answer(total=total))
     listing.distinct = arrived
 
     if total == arrived:
@@ -86,7 +86,7 @@ def test_without_a_promise_any_number_is_right():
     Where the provider states no total, there is nothing to hold against what arrived.
     """
     listing = PageCounts(what="clicks", distinct=3)
-    listing.promise(Answer())
+    listing.check_stated(Answer())
 
     listing.verify()
 
@@ -97,15 +97,15 @@ def test_numbers_that_move_are_an_error(member: str):
     A total or a number of pages that is another one on a later page means that data moved while they were read.
     """
     listing = PageCounts(what="clicks")
-    listing.promise(Answer(**{member: 5}))
-    listing.promise(Answer())
+    listing.check_stated(Answer(**{member: 5}))
+    listing.check_stated(Answer())
 
     with pytest.raises(CountMismatchError, match="stated 5"):
-        listing.promise(Answer(**{member: 6}))
+        listing.check_stated(Answer(**{member: 6}))
 
 
 @given(st.lists(st.integers(0, 5), max_size=12))
-def test_a_page_is_asked_for_once(pages: list[int]):
+def test_a_page_is_requested_once(pages: list[int]):
     """
     The first request that was made before is an error, so no circle of links is walked twice.
     """

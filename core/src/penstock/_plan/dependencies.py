@@ -137,7 +137,10 @@ class Dependencies:
         return key in self._over
 
     def is_well(self, key: Key, days: Sequence[date] = ()) -> bool:
-        """Whether all have ended and none failed; ``days``: none of these, where the stream has days."""
+        """
+        Whether all slices of the account ended and none failed. With ``days``, only those days must have been read,
+        where the stream has days.
+        """
         if days and self.source.stream(key[0]).kind != "snapshot":
             return key in self._over and set(days) <= self._days_read.get(key, set())
         return key in self._over and key not in self._unwell

@@ -581,7 +581,7 @@ class Planner:
         return Window(since=max(own.since, theirs.since), until=min(own.until, theirs.until))
 
     def _own_window(self, stream: Stream, zone: tzinfo) -> Window:
-        """The same, whatever days the parent of a child has."""
+        """The window of the stream alone, without its parent's."""
         job = self.job
         today = self.now.astimezone(zone).date()
         floor = stream.earliest(today) if stream.earliest is not None else None

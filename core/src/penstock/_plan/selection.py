@@ -145,11 +145,11 @@ def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
     settings = source.settings
     if not settings.exclude and settings.include_personal:
         return []
-    read_by = _read_by(source, names)
+    needed = _needed_columns(source, names)
     why = "(part of) a key or a partition, or what another stream is requested by"
     problems: list[str] = []
     for excluded in settings.exclude:
-        streams = [name for name in read_by if {excluded, excluded.removeprefix(f"{name}.")} & read_by[name]]
+        streams = [name for name in needed if {excluded, excluded.removeprefix(f"{name}.")} & needed[name]]
         if streams:
             where = " and ".join(streams)
             problems.append(f"source.{source.name}.exclude: {excluded!r} cannot be left out of {where}: it is {why}")
@@ -157,14 +157,14 @@ def missed_columns(source: ConfiguredSource, names: Iterable[str]) -> list[str]:
         problems.extend(
             f"source.{source.name}.include_personal: {name}.{column.name} is personal and cannot be left out: it is "
             f"{why}. Leave out the stream instead, with --streams or a pipeline"
-            for name, columns in read_by.items()
+            for name, columns in needed.items()
             for column in source.stream(name).columns
             if column.personal and column.name in columns
         )
     return problems
 
 
-def _read_by(source: ConfiguredSource, names: Iterable[str]) -> dict[str, set[str]]:
+def _needed_columns(source: ConfiguredSource, names: Iterable[str]) -> dict[str, set[str]]:
     """The columns without which these streams, and those they are read with, cannot be read."""
     found: dict[str, set[str]] = {}
 

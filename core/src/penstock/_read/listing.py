@@ -74,7 +74,7 @@ class Listing:
         Check a page against those before it: the numbers that the provider states must not change. Returns whether an
         earlier page had the same records.
         """
-        self.counts.promise(outcome.answer)
+        self.counts.check_stated(outcome.answer)
         return self.counts.is_repeat(outcome.digest)
 
     def add(self, outcome: Outcome, *, count: int, fresh: int, repeat: bool) -> Page:

@@ -122,7 +122,7 @@ class PageCounts:
             return False
         return True
 
-    def promise(self, answer: Answer) -> None:
+    def check_stated(self, answer: Answer) -> None:
         """
         Record the numbers of records and pages that a page states. A different number means that the data changed
         meanwhile, or that this is no page (a report that is "in progress" again states no pages).

@@ -69,7 +69,7 @@ class RunContext:
         )
 
     def client(self, source: ConfiguredSource) -> SourceClient:
-        """The client of a source: one for all its jobs, which share its pace."""
+        """The client of a source: one for all its jobs, which share its rate limit."""
         with self._lock:
             if source.name not in self.clients:
                 self.clients[source.name] = SourceClient(
