@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from attrs import field, frozen
+from observed import Observed
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
 from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
@@ -33,7 +34,7 @@ def no_login(request: Request) -> Response:
 
 def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
     """The retry events, two at most. All answers were requested."""
-    clock, reported = FakeClock(), []
+    clock, observed = FakeClock(), Observed()
     script = [a_response(status=answer) if isinstance(answer, int) else answer for answer in answers]
     scripted = ScriptedExchange(script)
     retrying = Retrying(
@@ -43,9 +44,9 @@ def retries(answers: list[Any], judge: Any, *, budget: int = 9) -> list[Again]:
         Budget(clock, retries=budget),
     )
     with contextlib.suppress(ServerError, AuthenticationError):
-        retrying(REQUEST, judge, reported.append)
+        retrying(REQUEST, judge, observed)
     assert len(scripted.requests) == len(answers)
-    return reported
+    return observed.retries
 
 
 @pytest.mark.parametrize(
@@ -84,15 +85,15 @@ def test_what_is_sent_is_told_before_it_is_answered() -> None:
     """
     A request that a stop overtakes left all the same.
     """
-    sent: list[str] = []
+    observed = Observed()
     clock = FakeClock()
     exchange = SignedExchange(Unsigned(), ScriptedExchange([StoppedError("stopped")]), no_login, clock)
     retrying = Retrying(exchange, RetryPolicy(), RateLimit(clock), Budget(clock))
 
     with pytest.raises(StoppedError):
-        retrying(REQUEST, busy, on_send=lambda: sent.append("sent"))
+        retrying(REQUEST, busy, observed)
 
-    assert sent == ["sent"]
+    assert observed.events == [("sending",), ("ended", None, 0.0)]
 
 
 @frozen

@@ -3,6 +3,7 @@ The event of a request: what it was for, and its URL without anything that only 
 """
 
 import pytest
+from observed import Observed
 from penstock import Partition, Request, Secret
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.client import url_template
@@ -43,7 +44,7 @@ def test_each_attempt_ends_once() -> None:
     With its response or without one, and its time; before the pause that follows.
     """
     clock = FakeClock()
-    seen: list[tuple[str, int | None, float]] = []
+    observed = Observed()
 
     def reset(request: Request) -> Response:
         clock.sleep(0.25)
@@ -59,11 +60,12 @@ def test_each_attempt_ends_once() -> None:
         RateLimit(clock),
         Budget(clock),
     )
-    retrying(
-        Request(url="http://localhost/"),
-        lambda response: (Accept(), Answer()),
-        lambda again: seen.append(("retry", None, 0.0)),
-        on_end=lambda response, seconds: seen.append(("end", response.status if response else None, round(seconds, 6))),
-    )
+    retrying(Request(url="http://localhost/"), lambda response: (Accept(), Answer()), observed)
 
-    assert seen == [("end", None, 0.25), ("retry", None, 0.0), ("end", 200, 0.5)]
+    assert observed.events == [
+        ("sending",),
+        ("ended", None, 0.25),
+        ("retried", TransportError),
+        ("sending",),
+        ("ended", 200, 0.5),
+    ]

@@ -9,12 +9,12 @@ from typing import Any
 import pytest
 from attrs import define, field
 from hypothesis import given, strategies as st
+from observed import Observed
 from penstock._fetch.retry import (
     BOUND_RETRIES,
     RENEWALS,
     RESETS,
     SILENT,
-    Again,
     Attempts,
     Budget,
     CorrectClock,
@@ -359,12 +359,14 @@ def test_every_retry_is_told():
     """
     With the error of the attempt that failed and the pause that follows; the attempt that ended well is none.
     """
-    heard: list[Again] = []
+    observed = Observed()
     exchange = Signed([TransportError("reset"), GOOD])
 
-    retrying(exchange)(REQUEST, by_status, heard.append)
+    retrying(exchange)(REQUEST, by_status, observed)
 
-    assert [(type(again.error), again.pause_s > 0, again.renewed) for again in heard] == [(TransportError, True, False)]
+    assert [(type(again.error), again.pause_s > 0, again.renewed) for again in observed.retries] == [
+        (TransportError, True, False)
+    ]
 
 
 @given(

@@ -16,7 +16,7 @@ from attrs import define, evolve, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.retry import Again, Budget, Retrying, RetryPolicy
+from penstock._fetch.retry import Again, Budget, Observer, Retrying, RetryPolicy
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
@@ -161,42 +161,38 @@ class SourceClient:
             return outcome
         if isinstance(outcome.verdict, (Accept, Skip)) and call.request.credentials:
             self._answered.add(self.source.credentials_of(call.account))
-        self._count(call, bytes=response.size)
+        self.count(call, bytes=response.size)
         if call.digest and isinstance(outcome.verdict, Accept):
             return outcome._replace(digest=digest_of(outcome.answer))
         return outcome
 
     def _made(self, call: Call) -> Outcome:
-        last: list[Response] = []
-
-        def judge(response: Response) -> tuple[Verdict, Answer]:
-            last[:] = [response]
-            return self._judged(call, response)
-
+        attempts = _Attempts(self, call)
         try:
             self.check_not_parked()
-            response, verdict, answer = self._sent(self._retrying_for(call.account), call, judge)
+            response, verdict, answer = self._sent(
+                self._retrying_for(call.account), attempts, partial(self._judged, call)
+            )
         except ParkedError as error:
             if self._parked is None and self.others is not None:
                 self.others.parked(self.source.name, error)
             self._parked = error
-            return Outcome(call=call, response=last[0] if last else None, error=error)
+            return Outcome(call=call, response=attempts.response, error=error)
         except Exception as error:  # handed to the reading, which decides what becomes of it
-            return Outcome(call=call, response=last[0] if last else None, error=error)
+            return Outcome(call=call, response=attempts.response, error=error)
         return Outcome(call=call, response=response, verdict=verdict, answer=answer)
 
     def _replayed(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         """The verdict on a recorded response, which counts as one request."""
-        self._sending(call)
+        self.count_request(call)
         return self._judged(call, response)
 
     def _sent(
-        self, retrying: Retrying, call: Call, judge: Callable[[Response], tuple[Verdict, Answer]]
+        self, retrying: Retrying, attempts: "_Attempts", judge: Callable[[Response], tuple[Verdict, Answer]]
     ) -> tuple[Response, Accept | Refuse | Skip, Answer]:
+        call = attempts.call
         request = evolve(call.request, as_file=True) if getattr(call.read, "reads_files", False) else call.request
-        return retrying(
-            request, judge, partial(self._again, call), partial(self._sending, call), partial(self._ended, call)
-        )
+        return retrying(request, judge, attempts)
 
     def close(self) -> None:
         self._transport.close()
@@ -210,7 +206,7 @@ class SourceClient:
         """The login: retried like a read, judged by its status alone. The authenticator reads the final response."""
         retrying = evolve(self._retrying)  # unsigned, and without a proven grant
         call = Call(request=request, read=None, lenient=True)
-        return self._sent(retrying, call, partial(self._judged_login, call))[0]
+        return self._sent(retrying, _Attempts(self, call), partial(self._judged_login, call))[0]
 
     def _judged_login(self, call: Call, response: Response) -> tuple[Verdict, Answer]:
         verdict, answer = judged(self.source.connector.title, call, response, judges=())
@@ -218,30 +214,15 @@ class SourceClient:
             verdict = Refuse(verdict.error)
         return verdict, answer
 
-    def _sending(self, call: Call) -> None:
-        """Count a request before it leaves: whether a response comes is not known yet."""
+    def count_request(self, call: Call) -> None:
+        """Count a request before it leaves: whether a response comes is not known yet. ParkedError: none may leave."""
         self.check_not_parked()
-        self._count(call, requests=1)
+        self.count(call, requests=1)
 
-    def _count(self, call: Call, **more: int) -> None:
+    def count(self, call: Call, **more: int) -> None:
+        """Add to the figures of the call's stream in the run report."""
         if call.stream is not None:
             self.report.count(self.source.name, call.stream.name, **more)
-
-    def _ended(self, call: Call, response: Response | None, seconds: float) -> None:
-        """Report an attempt of a request; without a response, its error is that of a retry or of a partition."""
-        self.emit(
-            {
-                "event": "request",
-                "source": self.source.name,
-                "stream": call.stream.name if call.stream is not None else None,
-                "partitions": [partition.as_dict() for partition in call.partitions],
-                "method": call.request.method,
-                "url": url_template(call),
-                "status": response.status if response is not None else None,
-                "bytes": response.size if response is not None else 0,
-                "seconds": round(seconds, 6),
-            }
-        )
 
     def was_answered(self, holder: str | None) -> bool:
         """Whether a request was answered with the credentials of this account; None: with those of the source."""
@@ -256,10 +237,43 @@ class SourceClient:
         if self._parked is not None:
             raise self._parked
 
-    def _again(self, call: Call, again: Again) -> None:
-        """Count and report a retry; the error of the last attempt is reported by its reading."""
-        self._count(call, retries=1)
-        self.emit(again.event(self.source.name, call.stream.name if call.stream is not None else None, call.request))
+
+@define(eq=False, repr=False)
+class _Attempts(Observer):
+    """Counts and reports the attempts of one call, and keeps the last response."""
+
+    client: SourceClient
+    call: Call
+    response: Response | None = field(default=None, init=False)
+
+    def sending(self) -> None:
+        self.client.count_request(self.call)
+
+    def ended(self, response: Response | None, seconds: float) -> None:
+        """Without a response, the error is that of a retry or of a partition."""
+        self.response = response or self.response
+        self.client.emit(
+            {
+                "event": "request",
+                "source": self.client.source.name,
+                "stream": self._stream,
+                "partitions": [partition.as_dict() for partition in self.call.partitions],
+                "method": self.call.request.method,
+                "url": url_template(self.call),
+                "status": response.status if response is not None else None,
+                "bytes": response.size if response is not None else 0,
+                "seconds": round(seconds, 6),
+            }
+        )
+
+    def retried(self, again: Again) -> None:
+        """The error of the last attempt is reported by its reading."""
+        self.client.count(self.call, retries=1)
+        self.client.emit(again.event(self.client.source.name, self._stream, self.call.request))
+
+    @property
+    def _stream(self) -> str | None:
+        return self.call.stream.name if self.call.stream is not None else None
 
 
 def digest_of(answer: Answer) -> int | None:

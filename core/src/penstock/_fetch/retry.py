@@ -282,6 +282,19 @@ class _JudgedAttempt(NamedTuple):
     skew: timedelta
 
 
+class Observer:
+    """What one request reports while it is retried, in its fetching thread. This one ignores all."""
+
+    def sending(self) -> None:
+        """An attempt begins."""
+
+    def ended(self, response: Response | None, seconds: float) -> None:
+        """An attempt ended with this response, after so many seconds; None: there was none."""
+
+    def retried(self, again: Again) -> None:
+        """An attempt failed, and another follows after the pause."""
+
+
 @define(eq=False, repr=False)
 class Retrying:
     """
@@ -300,18 +313,12 @@ class Retrying:
         self,
         request: Request,
         judge: Callable[[Response], tuple[Verdict, Answer]],
-        on_retry: Callable[[Again], None] = lambda again: None,
-        on_send: Callable[[], None] = lambda: None,
-        on_end: Callable[[Response | None, float], None] = lambda response, seconds: None,
+        observer: Observer = Observer(),  # noqa: B008  # without state
     ) -> tuple[Response, Accept | Refuse | Skip, Answer]:
-        """
-        ``on_send`` is called before every attempt, ``on_end`` after it, with its response (None: there was none) and
-        its time in seconds, ``on_retry`` after one that another follows, before the pause.
-        """
         attempts = Attempts(policy=self.policy)
         expired: Grant | None = None
         while True:
-            one = self._attempt(request, judge, expired, on_send, on_end)
+            one = self._attempt(request, judge, expired, observer)
             response, verdict = one.response, one.verdict
             expired = expired if self.exchange.current is expired else None  # the login may have failed
             if response is not None and not isinstance(verdict, Retry):
@@ -325,13 +332,13 @@ class Retrying:
             match step:
                 case Renew():
                     expired = one.grant
-                    on_retry(Again(error=verdict.error, pause_s=0.0, renewed=True))
+                    observer.retried(Again(error=verdict.error, pause_s=0.0, renewed=True))
                 case CorrectClock() if response is not None and self.exchange.correct_clock(response, one.skew):
-                    on_retry(Again(error=verdict.error, pause_s=0.0, renewed=True))
+                    observer.retried(Again(error=verdict.error, pause_s=0.0, renewed=True))
                 case Wait(seconds, cool_down_s) if self.budget.take(self.source):
                     if cool_down_s is not None:
                         self.rate_limit.cool_down(cool_down_s)
-                    on_retry(Again(error=verdict.error, pause_s=seconds))
+                    observer.retried(Again(error=verdict.error, pause_s=seconds))
                     self.budget.sleep(seconds)
                 case Park(seconds) if response is not None:
                     raise parked(verdict.error, seconds, self.policy, response)
@@ -345,8 +352,7 @@ class Retrying:
         request: Request,
         judge: Callable[[Response], tuple[Verdict, Answer]],
         expired: Grant | None,
-        on_send: Callable[[], None],
-        on_end: Callable[[Response | None, float], None],
+        observer: Observer,
     ) -> _JudgedAttempt:
         """Make one attempt when its turn has come; ``expired``: the grant to renew first."""
         self.rate_limit.wait_turn()
@@ -357,12 +363,12 @@ class Retrying:
             if expired is not None:
                 self.exchange.renew(expired)
                 grant = self.exchange.current
-            on_send()
+            observer.sending()
             began = self.budget.clock.monotonic()
             try:
                 response = self.exchange(request)
             finally:
-                on_end(response, self.budget.clock.monotonic() - began)
+                observer.ended(response, self.budget.clock.monotonic() - began)
             self.budget.responded(self.source)
             verdict, answer = judge(response)
         except (TransportError, BoundExceededError, BrokenBodyError) as failed:  # the last: a login's answer

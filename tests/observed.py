@@ -1,0 +1,25 @@
+"""
+What a request reports while it is retried, kept in a list.
+"""
+
+from attrs import define, field
+from penstock._fetch.retry import Again, Observer
+from penstock.model import Response
+
+
+@define(eq=False)
+class Observed(Observer):
+    """``events``, in their order: ("sending",), ("ended", status, seconds), ("retried", the error's class)."""
+
+    events: list[tuple[object, ...]] = field(factory=list, init=False)
+    retries: list[Again] = field(factory=list, init=False)
+
+    def sending(self) -> None:
+        self.events.append(("sending",))
+
+    def ended(self, response: Response | None, seconds: float) -> None:
+        self.events.append(("ended", response.status if response else None, round(seconds, 6)))
+
+    def retried(self, again: Again) -> None:
+        self.events.append(("retried", type(again.error)))
+        self.retries.append(again)
