@@ -27,7 +27,7 @@ def name_of(outcome: Outcome | None) -> str:
 
 
 @define(eq=False)
-class FakeLane:
+class FakeClient:
     """Answers after a while; remembers how many calls were under way at once, and in which order they came."""
 
     concurrency: int = 2
@@ -54,7 +54,7 @@ def test_outcomes_come_in_the_order_of_the_calls():
     """
     A reading gets its outcomes in the order of its calls, however late the first one is.
     """
-    client, got = FakeLane(concurrency=4, delay_s=lambda name: 0.05 if name == "0" else 0.0), []
+    client, got = FakeClient(concurrency=4, delay_s=lambda name: 0.05 if name == "0" else 0.0), []
 
     def reading() -> Reading:
         calls = tuple(a_call(str(number)) for number in range(8))
@@ -82,7 +82,7 @@ def test_calls_added_later_come_before_those_already_waiting():
         got.extend([name_of((yield ())), name_of((yield ()))])
 
     scheduler = Scheduler(Clock())
-    scheduler.add([Task(FakeLane(), reading)])
+    scheduler.add([Task(FakeClient(), reading)])
     scheduler.run()
 
     assert got == ["a1", "a2", "a3", "b1"]
@@ -92,7 +92,7 @@ def test_what_nobody_has_taken_yet_is_bounded_in_number():
     """
     A reading that is slower than its provider has no more than twice the client's requests ahead of it.
     """
-    client, ahead = FakeLane(concurrency=3, delay_s=lambda name: 0.02 if name == "0" else 0.0), []
+    client, ahead = FakeClient(concurrency=3, delay_s=lambda name: 0.02 if name == "0" else 0.0), []
 
     def reading() -> Reading:
         calls = tuple(a_call(str(number)) for number in range(20))
@@ -109,11 +109,11 @@ def test_what_nobody_has_taken_yet_is_bounded_in_number():
     assert 3 <= max(ahead) <= 6
 
 
-def test_no_more_calls_at_once_than_the_lane_allows():
+def test_no_more_calls_at_once_than_the_client_allows():
     """
     Readings of one client share its threads.
     """
-    client = FakeLane(concurrency=3, delay_s=lambda name: 0.01)
+    client = FakeClient(concurrency=3, delay_s=lambda name: 0.01)
 
     def reading() -> Reading:
         for number in range(3):
@@ -127,11 +127,11 @@ def test_no_more_calls_at_once_than_the_lane_allows():
     assert len(client.came) == 30
 
 
-def test_one_thread_keeps_to_the_order_of_the_readings():
+def test_a_thread_begins_another_reading_only_where_none_has_a_call():
     """
-    What was begun is finished first: with one thread, a reading's calls are not mixed with the next one's.
+    Readings end in the order in which they began; while one is resumed, the thread makes a call of the next one.
     """
-    client = FakeLane(concurrency=1)
+    client = FakeClient(concurrency=1)
 
     def reading(name: str) -> Callable[[], Reading]:
         def steps() -> Reading:
@@ -141,17 +141,17 @@ def test_one_thread_keeps_to_the_order_of_the_readings():
         return steps
 
     scheduler = Scheduler(Clock())
-    scheduler.add([Task(client, reading("a")), Task(client, reading("b"))])
+    scheduler.add([Task(client, reading(name)) for name in "abcd"])
     scheduler.run()
 
-    assert client.came == ["a1", "a2", "b1", "b2"] or client.came == ["a1", "b1", "a2", "b2"]
+    assert client.came == ["a1", "b1", "a2", "b2", "c1", "d1", "c2", "d2"]
 
 
 def test_a_pause_holds_no_thread():
     """
     While one reading waits for its report, another uses the only thread.
     """
-    client, ended = FakeLane(concurrency=1), []
+    client, ended = FakeClient(concurrency=1), []
 
     def waits() -> Reading:
         yield (a_call("submit"),)
@@ -178,7 +178,7 @@ def test_bodies_nobody_took_are_bounded():
     """
     Read-ahead stops at the bound in bytes, though threads are free.
     """
-    client, largest = FakeLane(concurrency=8, size=1000), 0
+    client, largest = FakeClient(concurrency=8, size=1000), 0
     scheduler = Scheduler(Clock(), read_ahead_bytes=3000)
 
     def reading() -> Reading:
@@ -210,7 +210,7 @@ def test_an_error_ends_its_reading_only():
         yield (a_call("y"),)
 
     scheduler = Scheduler(Clock())
-    scheduler.add([Task(FakeLane(), fails, ended=errors.append), Task(FakeLane(), works, ended=errors.append)])
+    scheduler.add([Task(FakeClient(), fails, ended=errors.append), Task(FakeClient(), works, ended=errors.append)])
 
     assert scheduler.run() is None
     assert sorted(type(error).__name__ for error in errors) == ["NoneType", "TransportError"]
@@ -232,9 +232,9 @@ def test_a_task_starts_when_what_it_waits_for_is_over():
 
     def over(error: BaseException | None) -> None:
         scheduler.release("rows")
-        scheduler.add([Task(FakeLane(), reads("late"), after="rows")])
+        scheduler.add([Task(FakeClient(), reads("late"), after="rows")])
 
-    scheduler.add([Task(FakeLane(), reads("child"), after="rows"), Task(FakeLane(), reads("parent"), ended=over)])
+    scheduler.add([Task(FakeClient(), reads("child"), after="rows"), Task(FakeClient(), reads("parent"), ended=over)])
     scheduler.run()
 
     assert order[0] == "parent"
@@ -258,7 +258,7 @@ def test_a_task_whose_key_is_never_released_starts_last():
 
     errors: list[BaseException | None] = []
     scheduler = Scheduler(Clock())
-    scheduler.add([Task(FakeLane(), fails, after="rows", ended=errors.append), Task(FakeLane(), works)])
+    scheduler.add([Task(FakeClient(), fails, after="rows", ended=errors.append), Task(FakeClient(), works)])
 
     assert scheduler.run() is None
     assert order == ["works", "orphan"]
@@ -288,7 +288,7 @@ def test_the_cost_of_an_answer_does_not_depend_on_what_waits(after: str | None, 
 
     def looks_for(number: int) -> float:
         Counted.looks = 0
-        client, scheduler = FakeLane(concurrency=concurrency), Scheduler(Clock())
+        client, scheduler = FakeClient(concurrency=concurrency), Scheduler(Clock())
         scheduler.add([Counted(client, reading, after=after) for _ in range(number)])
         scheduler.add([Task(client, reading, ended=lambda error: scheduler.release("rows"))])
         scheduler.run()
@@ -305,7 +305,7 @@ def test_the_end_is_noticed_while_a_call_hangs(how: str):
     A stop or a deadline ends the run within a tick, though an answer never comes; every task hears of it.
     """
     clock, errors = Clock(), []
-    client = FakeLane(delay_s=lambda name: 20.0)
+    client = FakeClient(delay_s=lambda name: 20.0)
 
     def reading() -> Reading:
         yield (a_call("slow"),)

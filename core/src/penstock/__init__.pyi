@@ -62,6 +62,7 @@ from penstock.errors import (
     UsageError as UsageError,
     WrongFormatError as WrongFormatError,
 )
+from penstock.events import Event as Event, OnEvent as OnEvent
 from penstock.fault_points import fault_point as fault_point
 from penstock.filters import known_filters as known_filters
 from penstock.handover import HandoverSink as HandoverSink

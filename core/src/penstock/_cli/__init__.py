@@ -192,7 +192,6 @@ def script() -> int:
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
         if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot write is shown as an escape
-    gc.set_threshold(200_000, 20, 20)  # start-up makes no garbage, and records are not tracked: 15 ms less
     code = main()
     gc.freeze()  # without it the interpreter searches for garbage on its way out, several times: 45 ms
     return code

@@ -12,9 +12,10 @@ from rich.progress_bar import ProgressBar
 from rich.table import Column
 from rich.text import Text
 
-from penstock._cli.follow import Event, Failures, in_words
+from penstock._cli.follow import Failures, in_words
 from penstock._cli.stderr import harmless
 from penstock._util.text import counted
+from penstock.events import Event
 from penstock.redact import mask
 
 WIDEST_NAME = 30  # characters; a longer name of a stream is cut

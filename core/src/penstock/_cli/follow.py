@@ -15,9 +15,8 @@ from attrs import define, field
 
 from penstock._cli.stderr import json_line, to_stderr
 from penstock._util.text import counted, without_place
+from penstock.events import Event
 from penstock.redact import mask
-
-Event = Mapping[str, Any]
 
 
 @contextmanager

@@ -6,7 +6,7 @@ import stat
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -19,11 +19,9 @@ from penstock._cli.types import DURATION
 from penstock._util.clock import Clock
 from penstock._util.files import write_json
 from penstock.errors import PenstockError, UsageError
+from penstock.events import Event, OnEvent
 from penstock.project.jobs import unnamed
 from penstock.project.run_result import RunResult
-
-if TYPE_CHECKING:
-    from penstock.project.running import OnEvent
 
 _COLORS = {0: "green", 4: "yellow", 5: "yellow", 6: "yellow"}  # of the verdict, by exit code
 
@@ -69,7 +67,7 @@ def run(session: Session, name: str | None, *, report: Path | None, **options: A
     return result.exit_code or int(not written)
 
 
-def followed(session: Session, start: "Callable[[OnEvent, threading.Event], RunResult]") -> RunResult:
+def followed(session: Session, start: Callable[[OnEvent, threading.Event], RunResult]) -> RunResult:
     """
     Start a run that reports its events to the follower and ends when the event is set, which a signal does; then
     summarise it on stderr.
@@ -82,7 +80,7 @@ def followed(session: Session, start: "Callable[[OnEvent, threading.Event], RunR
         ) as follow,
     ):
 
-        def heard(event: Mapping[str, Any]) -> None:
+        def heard(event: Event) -> None:
             if event["event"] == "notice":
                 session.notice(event["message"])
             else:

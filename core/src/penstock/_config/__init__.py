@@ -18,7 +18,6 @@ from attrs import evolve, field, frozen
 from penstock._config.checked import (
     AccountSections,
     CheckedSection,
-    Offers,
     RawValue,
     Section,
     SectionContext,
@@ -29,6 +28,7 @@ from penstock._config.convert import sample
 from penstock._config.pipeline import Notification, Pipeline
 from penstock._config.sections import raw_value, read
 from penstock._config.targets import findable, passwords_in, shown_target
+from penstock._plugins.registry import Registry
 from penstock._util.text import shown
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.names import did_you_mean
@@ -40,7 +40,6 @@ __all__ = [
     "CheckedSection",
     "Config",
     "ConfiguredSink",
-    "Offers",
     "Pipeline",
     "load",
     "sample",
@@ -106,23 +105,23 @@ class Config:
         sections = raw.value if raw is not None and isinstance(raw.value, AccountSections) else {}
         return {name: str(keys["timezone"].value) for name, keys in sections.items() if "timezone" in keys}
 
-    def source(self, name: str, offers: Offers) -> CheckedSection:
+    def source(self, name: str, registry: Registry) -> CheckedSection:
         """
         The settings of this source, an instance of its connector's class. Raises ConfigError with every problem.
 
         A source without a section exists if a connector of its name does: all its keys may have defaults.
         """
         if name not in self.sources and self.sources:
-            self._check_connector(name, offers)
+            self._check_connector(name, registry)
         try:
-            connector = offers.connector(self.connector_of(name))
+            connector = registry.connector(self.connector_of(name))
         except PluginError as error:
             if name not in self.sources:
                 raise
             raise ConfigError([*self.problems, f"{self.where}: source.{name}: {error}"]) from error
         keys = {key: raw for key, raw in self.sources.get(name, {}).items() if key != "connector"}
         context = evolve(
-            self._context(f"source.{name}", offers, "connector"), listing=f"penstock init {connector.name}"
+            self._context(f"source.{name}", registry, "connector"), listing=f"penstock init {connector.name}"
         )
         try:
             return check_section(connector.settings, keys, context, self.problems, connector.origins)
@@ -149,24 +148,24 @@ class Config:
             raise ConfigError(f"{self.where}: no pipeline or source {name!r}.{near}{defined}")
         return self.pipelines[name]
 
-    def sink_for(self, text: str, offers: Offers, named_by: str = "sink") -> ConfiguredSink:
+    def sink_for(self, text: str, registry: Registry, named_by: str = "sink") -> ConfiguredSink:
         """
         The sink named by ``text``: a name from the file, or ``jsonl:DIR``, ``csv:DIR``, ``postgresql://...``, ``-``.
         ``named_by``: where the text stands, for a message.
         """
         if text in self.sinks:
-            return self._sink_named(text, offers)
+            return self._sink_named(text, registry)
         for password in passwords_in(text):
             Secret(password)  # masked in all output from here on
         scheme, colon, _ = text.partition(":")
-        schemes = {name for kind in offers.sinks().values() for name in (kind.scheme, kind.name)}
+        schemes = {name for kind in registry.sinks().values() for name in (kind.scheme, kind.name)}
         if scheme not in schemes and not colon:
-            ways = ", ".join(sorted(f"{kind.scheme}:..." for kind in offers.sinks().values() if kind.scheme != "-"))
+            ways = ", ".join(sorted(f"{kind.scheme}:..." for kind in registry.sinks().values() if kind.scheme != "-"))
             named = f"a sink of {self.where} ({', '.join(self.sinks)}), " if self.sinks else ""
             ending = Path(text.removesuffix(".gz")).suffix.removeprefix(".")
             meant = f' Did you mean "{ending}:{text}"?' if ending in schemes else did_you_mean(text, self.sinks)
             raise ConfigError([*self.problems, f"{named_by} {text!r}: expected {named}{ways}, or - for stdout.{meant}"])
-        kind = offers.sink(scheme)
+        kind = registry.sink(scheme)
         if text != "-" and (text == scheme or text == f"{scheme}:"):
             raise ConfigError(
                 [*self.problems, f"sink {text!r}: a place is missing, such as {kind.example.replace('DIR', 'data')}"]
@@ -193,14 +192,14 @@ class Config:
             notices=notices,
         )
 
-    def _sink_named(self, name: str, offers: Offers) -> ConfiguredSink:
+    def _sink_named(self, name: str, registry: Registry) -> ConfiguredSink:
         keys = {key: raw for key, raw in self.sinks[name].items() if key != "kind"}
         kind_name = self._word("sink", name, "kind", self.sinks[name]) or name
-        if "kind" not in self.sinks[name] and name not in offers.sinks():
-            kinds = " or ".join(f'"{known}"' for known in offers.sinks())
+        if "kind" not in self.sinks[name] and name not in registry.sinks():
+            kinds = " or ".join(f'"{known}"' for known in registry.sinks())
             raise ConfigError([*self.problems, f"{self.where}: sink.{name}.kind is missing; write kind = {kinds}"])
-        kind = offers.sink(kind_name)
-        checked = check_section(kind.settings, keys, self._context(f"sink.{name}", offers, "kind"), self.problems)
+        kind = registry.sink(kind_name)
+        checked = check_section(kind.settings, keys, self._context(f"sink.{name}", registry, "kind"), self.problems)
         return ConfiguredSink(
             kind=kind,
             settings=checked.settings,
@@ -209,12 +208,12 @@ class Config:
             notices=checked.notices,
         )
 
-    def notifications(self, pipeline: str, offers: Offers) -> tuple[Notification, ...]:
+    def notifications(self, pipeline: str, registry: Registry) -> tuple[Notification, ...]:
         """The receivers of a pipeline's ``notify``. Raises ConfigError with every problem."""
         problems: list[str] = []
         made: list[Notification] = []
         for number, table in enumerate(self.pipelines[pipeline].notify):
-            context = self._context(f"pipeline.{pipeline}.notify[{number}]", offers)
+            context = self._context(f"pipeline.{pipeline}.notify[{number}]", registry)
             keys = {key: raw_value("", key, value, self.where) for key, value in table.items()}
             try:
                 made.append(check_section(Notification, keys, context).settings)
@@ -253,14 +252,14 @@ class Config:
         keys = {**known, **keys} if replace else {**keys, **known}
         return evolve(self, sources={**self.sources, source: keys})
 
-    def _context(self, path: str, offers: Offers, *further: str) -> SectionContext:
+    def _context(self, path: str, registry: Registry, *further: str) -> SectionContext:
         """The context of a section. ``further``: the key that names the connector or the kind of sink."""
         return SectionContext(
             path=path,
             where=self.where,
             folder=self.folder,
             environ=self.environ,
-            secrets=offers.secrets(),
+            secrets=registry.secrets(),
             further=further,
         )
 
@@ -282,10 +281,10 @@ class Config:
             f"the {kind}{'s' if len(names) > 1 else ''} {', '.join(names)}" for kind, names in kinds if names
         )
 
-    def _check_connector(self, name: str, offers: Offers) -> None:
+    def _check_connector(self, name: str, registry: Registry) -> None:
         """Raise for a name that is neither a source here nor a connector: it is probably misspelled."""
         try:
-            offers.connector(name)
+            registry.connector(name)
         except PenstockError as error:
             near = did_you_mean(name, [*self.sources, *self.pipelines])
             reason = "" if str(error).startswith("no connector named") else f" ({error})"

@@ -7,18 +7,17 @@ import stat
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import attrs
 from attrs import define, field, frozen
 
 from penstock._config.convert import bare_type, from_text, is_table, problems_inside, sample, structure
 from penstock._util.text import shown, sort_of
-from penstock.connector import Connector, help_of, is_base_url, is_per_account, keys_of
+from penstock.connector import help_of, is_base_url, is_per_account, keys_of
 from penstock.errors import ConfigError
 from penstock.names import did_you_mean
 from penstock.redact import Secret
-from penstock.sinks import SinkKind
 
 ENVIRONMENT = "PENSTOCK_"
 
@@ -52,22 +51,6 @@ class CheckedSection(NamedTuple):
 
     settings: Any
     notices: tuple[str, ...] = ()
-
-
-class Offers(Protocol):
-    """The part of the plugin registry that a configuration needs."""
-
-    def connector(self, name: str) -> Connector:
-        """The connector of this name; raises PluginError."""
-
-    def sink(self, name: str) -> SinkKind:
-        """The output of this name or scheme; raises PluginError."""
-
-    def sinks(self) -> Mapping[str, SinkKind]:
-        """The outputs, by name."""
-
-    def secrets(self) -> Mapping[str, Callable[[str], str]]:
-        """Kinds of reference to a secret, each with the function that follows one."""
 
 
 @frozen(kw_only=True)

@@ -5,10 +5,10 @@ The HTTP client of one source, for reads and writes: judge, retry, sign and tran
 import re
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from functools import partial
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
 from attrs import define, evolve, field
@@ -23,12 +23,12 @@ from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
 from penstock.errors import ParkedError
+from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Verdict
 from penstock.redact import mask
 from penstock.run_report import RunReport
 
-Emit = Callable[[Mapping[str, Any]], None]
 """Takes an event, a mapping whose ``event`` names its kind; called from any thread."""
 
 
@@ -81,7 +81,7 @@ class SourceClient:
     clock: Clock
     budget: Budget
     report: RunReport
-    emit: Emit = lambda event: None
+    emit: OnEvent = ignore
     tape: Tape | None = None  # of a run that is recorded, or answered from a recording
     others: Others | None = None
     concurrency: int = field(init=False)

@@ -5,7 +5,8 @@ A *reading* (see :mod:`penstock._read.reader`) is a generator. It yields calls, 
 in the order of the calls. The scheduler decides the order of the calls of all readings:
 
 * a source has as many fetching threads as it may have concurrent requests;
-* the reading that started first has priority, so that readings finish in the order in which they began;
+* a free thread takes the next call of the reading that began first; where no reading has named its next call, it
+  begins another one, so that no thread is idle while a body is decoded;
 * unread bodies are bounded, in number for each source and in bytes over all readings;
 * a pause (a report that is not ready) waits on a timer and occupies no thread.
 

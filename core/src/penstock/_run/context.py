@@ -11,13 +11,14 @@ from typing import Any
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Emit, Others, SourceClient, Tape
+from penstock._fetch.client import Others, SourceClient, Tape
 from penstock._fetch.retry import Budget
 from penstock._fetch.scheduler import Scheduler
 from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError
+from penstock.events import OnEvent, ignore
 from penstock.run_report import NONE_ALLOWED, RunReport
 
 
@@ -31,7 +32,7 @@ class RunContext:
     clock: Clock
     started_at: datetime  # of the whole run
     report: RunReport
-    emit: Emit
+    emit: OnEvent
     deadline: float | None = None  # on the monotonic clock
     tape: Tape | None = None
     others: Others | None = None
@@ -90,7 +91,7 @@ def new_run(
     clock: Clock,
     deadline_s: float | None = None,
     strict: bool = False,
-    on_event: Emit = lambda event: None,
+    on_event: OnEvent = ignore,
     tape: Tape | None = None,
 ) -> RunContext:
     """The context of a run that begins now. ``on_event`` and every plugin get its events."""
@@ -111,7 +112,7 @@ def deadline_at(clock: Clock, deadline_s: float | None) -> float | None:
     return None if deadline_s is None else clock.monotonic() + deadline_s
 
 
-def reported_to_all(on_event: Emit, registries: Sequence[Registry], run_id: str) -> Emit:
+def reported_to_all(on_event: OnEvent, registries: Sequence[Registry], run_id: str) -> OnEvent:
     """One thread-safe listener that adds the run's id to an event, and passes it to the caller's and every plugin's."""
     lock = threading.Lock()
     plugins = {id(registry): registry for registry in registries if registry is not None}

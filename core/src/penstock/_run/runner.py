@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 
-from penstock._fetch.client import Emit, Tape
+from penstock._fetch.client import Tape
 from penstock._plan.planner import Job
 from penstock._run.context import RunContext, new_run
 from penstock._run.source import SourceRun
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, LockHeldError, PenstockError, StoppedError
+from penstock.events import OnEvent, ignore
 from penstock.run_report import RunReport
 
 INTERRUPT_EVERY_S = 1.0
@@ -25,7 +26,7 @@ def run(
     clock: Clock,
     deadline_s: float | None = None,
     strict: bool = False,
-    on_event: Emit = lambda event: None,
+    on_event: OnEvent = ignore,
     tape: Tape | None = None,
 ) -> RunReport:
     """

@@ -16,7 +16,7 @@ from typing import Any
 from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Emit, SourceClient
+from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Park, Renew, Wait, parked
 from penstock._util.clock import Clock
 from penstock._write.answers import decided, one_line
@@ -26,6 +26,7 @@ from penstock._write.requests import Row, WriteRequest, packed
 from penstock._write.rows import InputRow, Rows
 from penstock.actions import Action
 from penstock.errors import PenstockError, PluginError, StoppedError, TransportError, UsageError
+from penstock.events import OnEvent, ignore
 from penstock.model import Receipt, Request, Response
 from penstock.protocols import Grant, Refuse, Retry
 from penstock.redact import Secret, mask, mask_json
@@ -139,13 +140,13 @@ class Sender:
     random_fraction: Callable[[], float] = random.random
     _client: SourceClient = field(init=False)
     _on_receipt: Callable[[Receipt], None] = field(init=False)
-    _emit: Emit = field(init=False)
+    _emit: OnEvent = field(init=False)
     _halted: PenstockError | None = field(default=None, init=False)
     _unknown: int = field(default=0, init=False)  # in a row
     _reported: int = field(default=0, init=False)  # rows whose receipts were handed on
     _counts: dict[str, int] = field(factory=dict, init=False)
 
-    def run(self, on_receipt: Callable[[Receipt], None], emit: Emit = lambda event: None) -> JobResult:
+    def run(self, on_receipt: Callable[[Receipt], None], emit: OnEvent = ignore) -> JobResult:
         """
         Send every row that is not settled in the outbox yet.
 

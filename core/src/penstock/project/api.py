@@ -18,6 +18,7 @@ from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams, select_streams
 from penstock._run.check import check
 from penstock.errors import PenstockError, UsageError
+from penstock.events import OnEvent, ignore
 from penstock.project import adopt, delivered, forget, status, verify
 from penstock.project.jobs import Nowhere, refuse_missed, window_of
 from penstock.project.records import Records, layouts_of
@@ -37,8 +38,8 @@ from penstock.project.results import (
     VerifyResult,
     run_order,
 )
-from penstock.project.running import OnEvent, Running, collected, ignore
-from penstock.project.setup import Notice, blamed
+from penstock.project.running import Running
+from penstock.project.setup import Notice, Notices, blamed
 from penstock.project.targets import Days, View, targets
 from penstock.sinks import Advising, Layout
 
@@ -110,7 +111,7 @@ class Project(Running):
 
         The default of ``since`` and ``until`` is that of a run. ``accounts``: names or patterns (``"21*"``).
         """
-        configured = self._setup.source(source, collected(on_event)[1])
+        configured = self._setup.source(source, Notices(on_event).add)
         streams = chosen_streams(configured, [stream])
         refuse_missed(self._setup.config, [configured], {source: streams})
         today = self._clock(None).now().astimezone(configured.zone).date()
@@ -141,14 +142,14 @@ class Project(Running):
         if not sources and not sinks:
             hint = config.absent or ": `penstock init CONNECTOR` prints a source"
             raise UsageError(f"nothing is configured that could be checked{hint}")
-        notices, notice = collected()
-        tries: list[_Try] = [(one, "source", partial(self._check_source, one, notice)) for one in sources]
-        tries += [(one, "target", partial(self._check_sink, one, notice)) for one in sinks]
+        notices = Notices()
+        tries: list[_Try] = [(one, "source", partial(self._check_source, one, notices.add)) for one in sources]
+        tries += [(one, "target", partial(self._check_sink, one, notices.add)) for one in sinks]
         if len(tries) == 1:
-            return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices))
+            return CheckResult(checked=(_checked(tries[0], alone=True),), notices=tuple(notices.texts))
         with ThreadPoolExecutor(max_workers=8) as pool:
             checked = tuple(pool.map(_checked, tries))
-        return CheckResult(checked=checked, notices=tuple(notices))
+        return CheckResult(checked=checked, notices=tuple(notices.texts))
 
     def _check_source(self, name: str, notice: Notice) -> str:
         configured = self._setup.source(name, notice)
@@ -259,10 +260,10 @@ class Project(Running):
         ``accounts``. ``dry_run``: only count the partitions. Of several targets, one that cannot be used is left out;
         the exit code is 1 then, and a notice names it.
         """
-        notices, notice = collected()
+        notices = Notices()
         days = self._days(since, until, accounts)
-        forgotten = forget.forget(self._setup, source, stream, to, days, notice, rows=rows, dry_run=dry_run)
-        return evolve(forgotten, notices=tuple(notices))
+        forgotten = forget.forget(self._setup, source, stream, to, days, notices.add, rows=rows, dry_run=dry_run)
+        return evolve(forgotten, notices=tuple(notices.texts))
 
     def forget_target(self, target: str) -> None:
         """
@@ -282,9 +283,9 @@ class Project(Running):
         and their sums stay, and nothing is read again. ``stream`` None: all that were delivered. ``dry_run``: only
         count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
         """
-        notices, notice = collected()
-        erased = forget.erase_personal(self._setup, source, stream, to, notice, dry_run=dry_run)
-        return evolve(erased, notices=tuple(notices))
+        notices = Notices()
+        erased = forget.erase_personal(self._setup, source, stream, to, notices.add, dry_run=dry_run)
+        return evolve(erased, notices=tuple(notices.texts))
 
     def verify(
         self,
@@ -302,10 +303,10 @@ class Project(Running):
         ``repair``: readings that differ are dropped, so that the next run reads them again; a day that the provider
         does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
-        notices, notice = collected()
+        notices = Notices()
         today, days = self._clock(None).now().date(), self._days(since, until, accounts)
-        found = verify.verify(self._setup, name, to, days, notice, repair=repair, today=today)
-        return evolve(found, notices=tuple(notices))
+        found = verify.verify(self._setup, name, to, days, notices.add, repair=repair, today=today)
+        return evolve(found, notices=tuple(notices.texts))
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """
@@ -315,16 +316,19 @@ class Project(Running):
         ``place``: ``SCHEMA.TABLE``. Its rows must be those that the ledger counts; otherwise the result has the
         differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
         """
-        notices, notice = collected()
-        return evolve(adopt.adopt(self._setup, source, place, to, notice, confirmed=confirmed), notices=tuple(notices))
+        notices = Notices()
+        return evolve(
+            adopt.adopt(self._setup, source, place, to, notices.add, confirmed=confirmed), notices=tuple(notices.texts)
+        )
 
     def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> AdoptAllResult:
         """
         As :meth:`adopt` does, for every table that the targets of a pipeline or source (None: of all sources) do not
         recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
         """
-        notices, notice = collected()
-        return evolve(adopt.adopt_all(self._setup, name, to, notice, confirmed=confirmed), notices=tuple(notices))
+        notices = Notices()
+        adopted = adopt.adopt_all(self._setup, name, to, notices.add, confirmed=confirmed)
+        return evolve(adopted, notices=tuple(notices.texts))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""
@@ -366,8 +370,8 @@ class Project(Running):
         return Days(since=first, until=last, accounts=tuple(accounts or ()))
 
     def _view(self, name: str | None, to: str | None) -> View:
-        notices, notice = collected()
-        return View(targets=targets(self._setup, name, to, notice), notices=notices)
+        notices = Notices()
+        return View(targets=targets(self._setup, name, to, notices.add), notices=notices.texts)
 
 
 def _checked(one: _Try, *, alone: bool = False) -> Checked:

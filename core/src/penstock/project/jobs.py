@@ -45,30 +45,16 @@ def jobs_for(
 
     ``planning``: a source without ``to`` takes its last target, or none. Raises UsageError and ConfigError.
     """
-    config = setup.config
-    made = selection.to if not isinstance(selection.to, str) else None
-    to, allowed = selection.to if isinstance(selection.to, str) else None, selection.allowed
-    sources: tuple[str, ...] = (name,)
-    pipeline = config.pipelines.get(name) if selection.to is None or name not in config.sources else None
-    named_by = "sink" if to is None else "--to"
-    if pipeline is not None:
-        named_by = named_by if to is not None else f"{config.where}: pipeline.{name}.sink"
-        allowed = allowed or pipeline.allow_rejected
-        sources, to = config.pipeline(name).source, to or (pipeline.sink if made is None else None)
-    elif made is not None:
-        pass
-    elif to is None and planning:
-        to = next(iter(setup.history.targets([name])), None)
-    elif to is None:
-        raise _no_place(setup, name)
-    configured, configured_sink = setup.configured(sources, to, sink_named_by=named_by, notice=notice)
-    where = f"{config.where}: pipeline.{name}"
-    chosen = _selected(where, configured, selection, pipeline, notice)
+    config, named = setup.config, _named(setup, name, selection, planning)
+    configured, configured_sink = setup.configured(named.sources, named.to, sink_named_by=named.to_where, notice=notice)
+    chosen = _selected(f"{config.where}: pipeline.{name}", configured, selection, named.pipeline, notice)
     refuse_strange_accounts(configured, chosen, selection.accounts)
     refuse_missed(config, configured, chosen)
-    sink: Sink = made or Nowhere()
     if configured_sink is not None:
-        sink = configured_sink.open()
+        sink: Sink = configured_sink.open()
+    else:
+        sink = Nowhere() if selection.to is None or isinstance(selection.to, str) else selection.to
+    allowed = selection.allowed or (named.pipeline.allow_rejected if named.pipeline is not None else None)
     jobs = []
     for source in configured:
         since, until = window_of(selection.since, selection.until, now.astimezone(source.zone).date())
@@ -86,6 +72,30 @@ def jobs_for(
                 )
             )
     return jobs, configured_sink
+
+
+class _Named(NamedTuple):
+    """What the name of a pipeline or source means. ``to``: the sink's text; None: a sink of the caller, or none."""
+
+    sources: tuple[str, ...]
+    to: str | None
+    to_where: str = "--to"  # the origin of that text, for messages
+    pipeline: Pipeline | None = None
+
+
+def _named(setup: Setup, name: str, selection: Selection, planning: bool) -> _Named:
+    """With a sink, a name that is both means the source. Raises UsageError and ConfigError."""
+    config, to = setup.config, selection.to
+    if name in config.pipelines and (to is None or name not in config.sources):
+        pipeline = config.pipeline(name)
+        if to is None:
+            return _Named(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
+        return _Named(pipeline.source, to if isinstance(to, str) else None, pipeline=pipeline)
+    if to is not None:
+        return _Named((name,), to if isinstance(to, str) else None)
+    if planning:
+        return _Named((name,), next(iter(setup.history.targets([name])), None), "sink")
+    raise _no_place(setup, name)
 
 
 def requests_this_month(sink: Sink, source: str, now: datetime) -> int:

@@ -17,9 +17,9 @@ from penstock._read.components import components_of
 from penstock._run import runner
 from penstock._util.clock import Clock
 from penstock.errors import ProviderError, RejectedRecordsError
+from penstock.events import Event, OnEvent
 from penstock.handover import HandoverSink
 from penstock.model import Batch, Rejected
-from penstock.project.running import Event, OnEvent
 from penstock.protocols import Named
 from penstock.run_report import RunReport
 from penstock.sinks import Encoder, Layout, LedgerEntry

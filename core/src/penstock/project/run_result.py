@@ -53,13 +53,13 @@ class RunResult:
         return _OUTCOMES.get(self.exit_code, "failure")
 
     @classmethod
-    def of(cls, report: RunReport, notices: tuple[str, ...] = ()) -> "RunResult":
+    def of(cls, report: RunReport) -> "RunResult":
         return cls(
             exit_code=report.exit_code,
             status=report.status,
             run_id=report.run_id,
             report=report.as_dict(),
-            notices=(*notices, *report.notices),
+            notices=tuple(report.notices),
             summary=report.summary_line,
             set_aside=report.set_aside_line,
             truncated=report.truncated_line,

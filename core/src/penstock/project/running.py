@@ -20,23 +20,18 @@ from penstock._plan.planner import Job, Plan, plan
 from penstock._run import runner
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
+from penstock.events import Event, OnEvent, ignore
 from penstock.project.jobs import Selection, jobs_for, requests_this_month, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
-from penstock.project.setup import Notice, Setup, blamed
+from penstock.project.setup import Notice, Notices, Setup, blamed
 from penstock.run_report import Allowance, RunReport
 from penstock.sinks import Sink
 
 if TYPE_CHECKING:
     from penstock._fetch.replay import Recording
 
-Event = Mapping[str, Any]
-OnEvent = Callable[[Event], None]
 Clocks = Callable[[threading.Event | None], Clock]
-
-
-def ignore(event: Event) -> None:
-    """The callback that ignores events."""
 
 
 class Running:
@@ -88,14 +83,14 @@ class Running:
         the one before it, with exit code 1. ``shards``: each partition also has the number of the shard, of so many,
         that reads it.
         """
-        notices, notice = collected()
+        notices = Notices()
         now = self._clock(None).now()
         used = [] if to is not None or name in self._setup.config.pipelines else self._setup.history.targets([name])
         left: dict[str, str] = {}
         candidates: list[str | None] = [*used] or [to]
         for candidate in candidates:
             selection = _selection(candidate, streams, exclude_streams, accounts, since, until, full)
-            jobs, sink = jobs_for(self._setup, name, selection, now, notice, planning=True)
+            jobs, sink = jobs_for(self._setup, name, selection, now, notices.add, planning=True)
             try:
                 plans = [_planned(job, now) for job in jobs]
                 break
@@ -103,14 +98,14 @@ class Running:
                 if sink is None or len(left) + 1 >= len(candidates):
                     raise
                 left[sink.shown] = str(error)
-                notice(f"the target {sink.shown} cannot be read: {error}")
+                notices.add(f"the target {sink.shown} cannot be read: {error}")
         if sink is None:
-            notice("no target was used for this yet and none is given with --to: everything counts as missing")
+            notices.add("no target was used for this yet and none is given with --to: everything counts as missing")
         elif left:
-            notice(f"this is the plan for the target {sink.shown}")
+            notices.add(f"this is the plan for the target {sink.shown}")
         for one in plans:
             for text in one.notices:
-                notice(text)
+                notices.add(text)
         partitions = tuple(part for one in plans for part in one.partitions)
         return PlanResult(
             partitions=partitions if shards is None else with_shards(jobs, partitions, shards),
@@ -126,7 +121,7 @@ class Running:
                 if (allowed := job.source.settings.requests_per_month) is not None
             },
             target=sink.shown if sink is not None else None,
-            notices=tuple(notices),
+            notices=tuple(notices.texts),
             exit_code=int(bool(left)),
         )
 
@@ -173,11 +168,11 @@ class Running:
 
         Failed partitions, and a lock that another run holds, are in the result.
         """
-        notices, notice = collected(on_event)
+        notices = Notices(on_event)
         setup, recording, clock = self._setup, None, self._clock(stop)
         selection = _selection(to, streams, exclude_streams, accounts, since, until, full)
         if replay is not None:
-            recording = _recording(replay, record, record_full, notice)
+            recording = _recording(replay, record, record_full, notices.add)
             setup, clock = setup.with_recorded(recording), StandingClock(recording.started_at, stop)
             selection = _as_recorded(selection, recording)
         if allow_rejected is not None:
@@ -186,8 +181,14 @@ class Running:
             except ValueError as error:
                 raise UsageError(f"allow_rejected: {error}") from None
         receivers = self._receivers(name, to) if replay is None else ()
+
+        def heard(event: Event) -> None:
+            if event["event"] == "run_started":  # only a target that could be opened is remembered
+                self._remember(sink, jobs, clock, notices.add)
+            on_event(event)
+
         try:
-            jobs, sink = jobs_for(setup, name, selection, clock.now(), notice)
+            jobs, sink = jobs_for(setup, name, selection, clock.now(), notices.add)
             if recording is not None:
                 _refuse_masked(recording, jobs, sink)
             else:
@@ -195,19 +196,20 @@ class Running:
                     job.source.refuse_unusable_credentials()
             tape = recording or _recorder(record, record_full, selection)
             if shard is not None:
-                jobs = sharded(jobs, shard, notice)
-            perform = self._divided(
-                name, selection, jobs, clock, workers=workers, engine=engine, shard=shard, recorded=tape is not None
-            )
-            result = self._performed(
-                perform, jobs, sink, clock, notice, on_event, deadline_s=deadline_s, strict=strict, tape=tape
-            )
+                jobs = sharded(jobs, shard, notices.add)
+            workers, engine = self._division(name, workers, engine, shard=shard, recorded=tape is not None)
+            run_jobs: Callable[..., RunReport] = partial(runner.run, jobs, tape=tape)
+            if engine is not None or workers not in (None, 1):
+                from penstock.project.workers import run_by_workers  # a run of one process starts without it
+
+                run_jobs = partial(run_by_workers, setup, name, selection, jobs, engine=engine, workers=workers)
+            result = _result_of(run_jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard)
         except PenstockError as error:
-            notify(receivers, name, RunResult.not_started(error), notice)
+            notify(receivers, name, RunResult.not_started(error), notices.add)
             raise
         if receivers:
-            notify(receivers, name, result, notice)
-        return evolve(result, notices=tuple(dict.fromkeys((*notices, *result.notices))))
+            notify(receivers, name, result, notices.add)
+        return evolve(result, notices=tuple(dict.fromkeys((*notices.texts, *result.notices))))
 
     def _receivers(self, name: str, to: str | Sink | None) -> tuple[Notification, ...]:
         """The receivers of the pipeline that ``name`` means; none for a source."""
@@ -216,59 +218,18 @@ class Running:
             return ()
         return config.notifications(name, self._setup.registry)
 
-    def _divided(
-        self,
-        name: str,
-        selection: Selection,
-        jobs: Sequence[Job],
-        clock: Clock,
-        *,
-        workers: int | None,
-        engine: str | None,
-        shard: str | None,
-        recorded: bool,
-    ) -> Callable[..., RunReport]:
-        """The function that runs these jobs: in this process, or by the workers of an engine."""
-        pipeline = self._setup.config.pipelines.get(name)
-        if pipeline is not None and workers is None and engine is None and shard is None and not recorded:
-            workers, engine = pipeline.workers, pipeline.engine
-        if (workers is None or workers == 1) and engine is None:
-            return partial(runner.run, jobs)
-        if shard is not None or recorded:
+    def _division(
+        self, name: str, workers: int | None, engine: str | None, *, shard: str | None, recorded: bool
+    ) -> tuple[int | None, str | None]:
+        """The workers and the engine that divide a run: those of the call, else those of the pipeline."""
+        if shard is None and not recorded:
+            pipeline = self._setup.config.pipelines.get(name)
+            if pipeline is not None and workers is None and engine is None:
+                return pipeline.workers, pipeline.engine
+        elif engine is not None or workers not in (None, 1):
             what = "--shard divides a run without workers" if shard is not None else "a recording is of one process"
             raise UsageError(f"{what}; leave out --workers and --engine")
-        from penstock.project.workers import divided, engine_of, run_by  # a run of one process starts without it
-
-        chosen = engine_of(self._setup, engine, workers)
-        found = divided(self._setup, name, selection, jobs, chosen, clock.now())
-        return partial(runner.run, jobs) if found is None else partial(run_by, chosen, jobs, *found)
-
-    def _performed(
-        self,
-        perform: Callable[..., RunReport],
-        jobs: Sequence[Job],
-        sink: ConfiguredSink | None,
-        clock: Clock,
-        notice: Notice,
-        on_event: OnEvent,
-        *,
-        deadline_s: float | None,
-        strict: bool,
-        tape: Tape | None,
-    ) -> RunResult:
-        def heard(event: Event) -> None:
-            if event["event"] == "run_started":  # only a target that could be opened is remembered
-                self._remember(sink, jobs, clock, notice)
-            on_event(event)
-
-        try:
-            own = {} if tape is None else {"tape": tape}  # workers take none
-            report = perform(clock=clock, deadline_s=deadline_s, strict=strict, on_event=heard, **own)
-        except UsageError:
-            raise
-        except PenstockError as error:
-            return RunResult.not_started(error)
-        return RunResult.of(report)
+        return workers, engine
 
     def _remember(self, sink: ConfiguredSink | None, jobs: Sequence[Job], clock: Clock, notice: Notice) -> None:
         """Remember the target for later calls. A failure to do so is reported and ignored."""
@@ -281,6 +242,16 @@ class Running:
                 f"the target cannot be remembered in {self._setup.config.folder / '.penstock'} ({error.strerror}); "
                 "plan, status and rejected will need --to"
             )
+
+
+def _result_of(run_jobs: Callable[..., RunReport], **options: Any) -> RunResult:
+    """The result of a run, also where another run's lock, or a target, prevents it from starting."""
+    try:
+        return RunResult.of(run_jobs(**options))
+    except UsageError:
+        raise
+    except PenstockError as error:
+        return RunResult.not_started(error)
 
 
 def _pace(source: ConfiguredSource) -> float | None:
@@ -371,15 +342,3 @@ def _recorder(record: _Folder, record_full: _Folder, selection: Selection) -> Ta
 def _planned(job: Job, now: datetime) -> Plan:
     with blamed(job.source.connector):
         return plan(job, now)
-
-
-def collected(on_event: OnEvent = ignore) -> tuple[list[str], Notice]:
-    """A list of notices, each once, and the function that adds one and reports it as an event."""
-    found: list[str] = []
-
-    def notice(text: str) -> None:
-        if text not in found:
-            found.append(text)
-            on_event({"event": "notice", "message": text})
-
-    return found, notice

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from attrs import define, evolve, field
 
 from penstock.errors import ConfigError, PenstockError, PluginError
+from penstock.events import OnEvent, ignore
 
 if TYPE_CHECKING:
     from penstock._config import Config, ConfiguredSink
@@ -24,6 +25,19 @@ if TYPE_CHECKING:
     from penstock.connector import Connector
 
 Notice = Callable[[str], None]
+
+
+@define(eq=False)
+class Notices:
+    """What a call has to say beside its result: each text once, and as an event when it is added."""
+
+    on_event: OnEvent = ignore
+    texts: list[str] = field(factory=list, init=False)
+
+    def add(self, text: str) -> None:
+        if text not in self.texts:
+            self.texts.append(text)
+            self.on_event({"event": "notice", "message": text})
 
 
 @define(eq=False, slots=False)  # cached_property needs a __dict__

@@ -7,7 +7,7 @@ A worker gets the names of the configuration and of what is selected, and reads 
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime, timedelta
 from functools import partial
 from importlib import import_module, metadata
@@ -18,14 +18,15 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from penstock._config.targets import passwords_in
-from penstock._fetch.client import Emit
 from penstock._plan.division import MOST_PARTS, Division, Share, concurrency_of, divide
 from penstock._plan.planner import Job, plan
+from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._run.divided import part_of, run_divided, run_part, weights_of
 from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
+from penstock.events import OnEvent
 from penstock.project.jobs import Selection, jobs_for
 from penstock.project.setup import Setup, blamed
 from penstock.redact import mask_json
@@ -71,28 +72,49 @@ def engine_of(setup: Setup, text: str | None, workers: int | None) -> Engine:
     return engine
 
 
-def divided(
-    setup: Setup, name: str, selection: Selection, jobs: Sequence[Job], engine: Engine, now: datetime
-) -> tuple[Division, Order] | None:
+def run_by_workers(
+    setup: Setup,
+    name: str,
+    selection: Selection,
+    jobs: Sequence[Job],
+    *,
+    engine: str | None,
+    workers: int | None,
+    clock: Clock,
+    deadline_s: float | None,
+    strict: bool,
+    on_event: OnEvent,
+) -> RunReport:
     """
-    The division of these jobs among the workers of an engine, and what each worker needs to know. None where one part
-    would have all of it on this machine.
+    Run the jobs by the workers of an engine; in this process if one worker of this machine would have all of it.
 
     Raises UsageError for what cannot be divided, before anything is requested.
     """
-    try:
-        found = _divided(setup, name, selection, jobs, engine, now)
-    except BaseException:
-        engine.close()
-        raise
-    if found is None:
-        engine.close()
-    return found
+    with closing(engine_of(setup, engine, workers)) as chosen:
+        order = order_for(setup, name, selection, jobs, chosen, clock.now())
+        division = _divided(jobs, chosen, clock.now())
+        holders = {number for numbers in division.holders.values() for number in numbers}
+        if len(holders) > 1 or not chosen.is_local:
+            context = new_run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event)
+            order = evolve(
+                order,
+                started_at=context.started_at,
+                deadline_at=None if deadline_s is None else context.started_at + timedelta(seconds=deadline_s),
+                strict=strict,
+                division=division,
+            )
+
+            def assign(number: int, sources: Sequence[str]) -> Assignment:
+                return Assignment(number=number, run_id=context.report.run_id, sources=tuple(sources), task=order)
+
+            return run_divided(jobs, division, chosen, work, assign, context)
+    return runner.run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event)
 
 
-def _divided(
+def order_for(
     setup: Setup, name: str, selection: Selection, jobs: Sequence[Job], engine: Engine, now: datetime
-) -> tuple[Division, Order] | None:
+) -> Order:
+    """What each worker needs to know, after one has tried it. Raises UsageError for what cannot be divided."""
     _refuse_what_stays_here(setup, selection, engine)
     for job in jobs:
         if not isinstance(job.sink, Divisible):
@@ -121,41 +143,16 @@ def _divided(
         started_at=now,
     )
     engine.check(partial(try_worker, order))
+    return order
+
+
+def _divided(jobs: Sequence[Job], engine: Engine, now: datetime) -> Division:
     plans = []
     for job in jobs:
         with blamed(job.source.connector):
             plans.append(plan(job, now))
     weights, listed = weights_of(jobs, plans)
-    division = divide(engine.workers, {job.source.name: concurrency_of(job.source) for job in jobs}, weights, listed)
-    holders = {number for numbers in division.holders.values() for number in numbers}
-    return (division, order) if len(holders) > 1 or not engine.is_local else None
-
-
-def run_by(
-    engine: Engine,
-    jobs: Sequence[Job],
-    division: Division,
-    order: Order,
-    *,
-    clock: Clock,
-    deadline_s: float | None,
-    strict: bool,
-    on_event: Emit,
-) -> RunReport:
-    """Run the jobs by the workers of the engine."""
-
-    context = new_run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event)
-    started_at, run_id = context.started_at, context.report.run_id
-    deadline_at = None if deadline_s is None else started_at + timedelta(seconds=deadline_s)
-    own = evolve(order, started_at=started_at, deadline_at=deadline_at, strict=strict, division=division)
-
-    def assign(number: int, sources: Sequence[str]) -> Assignment:
-        return Assignment(number=number, run_id=run_id, sources=tuple(sources), task=own)
-
-    try:
-        return run_divided(jobs, division, engine, work, assign, context)
-    finally:
-        engine.close()
+    return divide(engine.workers, {job.source.name: concurrency_of(job.source) for job in jobs}, weights, listed)
 
 
 # --- in a worker ------------------------------------------------------------------------------------------------------

@@ -27,7 +27,7 @@ from attrs import define, evolve, field, frozen
 
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
-from penstock._fetch.client import Emit, Tape
+from penstock._fetch.client import Tape
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
@@ -38,6 +38,7 @@ from penstock._run.check import check
 from penstock._run.runner import run
 from penstock.connector import Stream, settings_at
 from penstock.errors import AuthenticationError, ConfigError, PenstockError
+from penstock.events import OnEvent, ignore
 from penstock.model import Items, Page, Request, origin_of
 from penstock.protocols import Paginator, SinglePage
 from penstock.redact import Secret
@@ -158,7 +159,7 @@ class Subject:
         days: list[date] | None = None,
         streams: Sequence[str] | None = None,
         clock: ShiftedClock | None = None,
-        on_event: Emit = lambda event: None,
+        on_event: OnEvent = ignore,
         watch: Callable[[ConfiguredSource, Stream], Stream] | None = None,
         tape: Tape | None = None,
         **settings: Any,

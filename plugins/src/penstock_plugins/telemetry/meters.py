@@ -4,12 +4,8 @@ The counts of finished runs, and of finished jobs of ``penstock act``, as metric
 They are counted once, at the end, from the report: nothing is added to a request or a partition.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 from opentelemetry import metrics
-
-Event = Mapping[str, Any]
+from penstock import Event
 
 OF_STREAM = {
     "records": "Rows that runs wrote.",

@@ -17,10 +17,10 @@ from urllib.parse import urlsplit
 from attrs import define, field
 from opentelemetry import trace
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from penstock import Event
 
 SECOND_NS = 1_000_000_000
 
-Event = Mapping[str, Any]
 Stream = tuple[str, str]
 Partition = tuple[str, str, tuple[str, ...]]
 

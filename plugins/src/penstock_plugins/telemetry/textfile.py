@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-Event = Mapping[str, Any]
+from penstock import Event
 
 PREFIX = "penstock_last_run_"
 SUCCESS = "penstock_last_success_timestamp_seconds"
