@@ -3,7 +3,7 @@ The seven streams: three reports, the offers, and the streams below offers and t
 """
 
 from collections.abc import Iterable, Mapping
-from datetime import UTC
+from datetime import UTC, timedelta
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -54,15 +54,15 @@ def submission(stream: str, settings: TargetCircleSettings, slice_: Slice) -> Re
 
 def period(slice_: Slice) -> dict[str, str]:
     """
-    ``from`` and ``to`` of a slice that has days: its first second and the one after its last, in UTC.
+    ``from`` and ``to`` of a slice that has days: its first and its last second, in UTC.
 
-    The document's examples end in 23:59:59, and it does not state whether ``to`` is included; a later generation of the
-    API excludes it. Where it is included, the rows of that one second are dropped, since the next slice has them.
+    The document's examples end in 23:59:59, so ``to`` is taken to be included; times have no fractions there, so
+    nothing lies between that second and the next day.
     """
     if slice_.start is None or slice_.end is None:
         return {}
-    first, end = slice_.start.astimezone(UTC), slice_.end.astimezone(UTC)
-    return {"from": f"{first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{end:%Y-%m-%dT%H:%M:%SZ}"}
+    first, last = slice_.start.astimezone(UTC), slice_.end.astimezone(UTC) - timedelta(seconds=1)
+    return {"from": f"{first:%Y-%m-%dT%H:%M:%SZ}", "to": f"{last:%Y-%m-%dT%H:%M:%SZ}"}
 
 
 # --- offers and the streams below them ------------------------------------------------------------------------------
