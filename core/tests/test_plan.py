@@ -8,7 +8,7 @@ import pytest
 from attrs import define, evolve, field, frozen
 from hypothesis import example, given, strategies as st
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job, Planner, fingerprint, grouped, plan, read_by
+from penstock._plan.planner import Job, Planner, fingerprint, grouped, is_of_today, plan, read_by
 from penstock._plan.selection import chosen_streams
 from penstock.connector import Connector, OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError
@@ -432,13 +432,25 @@ def test_another_host_has_other_rows(other: str, same: bool) -> None:
     """
     What was read of an imitation, or of a test system, is not final at the provider; another path or port may be.
     """
-    of_default = fingerprint(SourceSettings(base_url="https://api.example.com"), CLICKS)
+    of_first = fingerprint(SourceSettings(base_url="https://api.example.com"), CLICKS)
     of_other = fingerprint(SourceSettings(base_url=other), CLICKS)
 
-    assert (of_default == of_other) is same
+    assert is_of_today(of_first, of_other) is same
     assert fingerprint(SourceSettings(base_url="http://127.0.0.1:1"), CLICKS) == fingerprint(
         SourceSettings(base_url="http://localhost:2"), CLICKS
     )
+
+
+def test_rows_of_an_imitation_are_not_those_of_the_provider_and_rows_without_a_host_stay():
+    """
+    Targets of versions that stored no host keep their final days, whatever their base_url.
+    """
+    of_provider, of_imitation = (
+        fingerprint(Settings(base_url=url), CLICKS) for url in (Settings().base_url, "http://192.0.2.7")
+    )
+
+    assert not is_of_today(of_imitation, of_provider)
+    assert is_of_today(of_provider, of_imitation)
 
 
 def test_a_new_setting_at_its_default_changes_no_fingerprint():

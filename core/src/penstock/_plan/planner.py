@@ -717,7 +717,7 @@ class Planner:
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.
         """
-        if reading.fingerprint != known.fingerprint:
+        if not is_of_today(reading.fingerprint, known.fingerprint):
             return "changed"
         if reading.read_by != known.read_by if reading.read_by else not reading.complete:
             return "changed"  # what could not be read may be readable now
@@ -853,19 +853,28 @@ def fingerprint(settings: SourceSettings, stream: Stream) -> str:
     """
     A hash of the settings that affect the provider's answer. Changing one of them makes delivered days be read again.
 
-    Settings at their default are left out: a new setting of a later version changes no fingerprint. The host of
-    ``base_url`` is one of them: a test system, or an imitation on this machine, has other rows.
+    Settings at their default are left out: a new setting of a later version changes no fingerprint. Another host in
+    ``base_url`` is added after ``@``: a test system, or an imitation on this machine, has other rows.
     """
     values: dict[str, Any] = {}
-    if settings.base_url != attrs.fields_dict(type(settings))["base_url"].default:
-        host = urlsplit(settings.base_url).hostname or ""
-        values["base_url"] = "this machine" if is_loopback(host) else host
     for attribute in attrs.fields(type(settings)):
         value = getattr(settings, attribute.name)
         if affects_data(attribute) and value != attribute.default and value not in ((), {}, None):
             values[attribute.name] = value
     text = json.dumps([stream.name, values], sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    made = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    if settings.base_url == attrs.fields_dict(type(settings))["base_url"].default:
+        return made
+    host = urlsplit(settings.base_url).hostname or ""
+    return f"{made}@{'this machine' if is_loopback(host) else host}"
+
+
+def is_of_today(stored: str, today: str) -> bool:
+    """
+    Whether a stored fingerprint is that of today's settings. One without a host is of the provider's own, or of a
+    version that did not store the host: it is believed to be of any.
+    """
+    return stored == today or stored == today.partition("@")[0]
 
 
 def read_by(source: ConfiguredSource, stream: Stream) -> str:

@@ -10,7 +10,7 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
-from penstock._plan.planner import PlannedSlice
+from penstock._plan.planner import PlannedSlice, is_of_today
 from penstock._read.listener import Listener
 from penstock._read.reconcile import as_broken_page
 from penstock._util.clock import Clock
@@ -267,7 +267,7 @@ class Reports:
         report = self.adoptable.pop(text, None)
         if report is None:
             return None
-        if report.fingerprint != self.planned.fingerprint:
+        if not is_of_today(report.fingerprint, self.planned.fingerprint):
             self._drop(report)
             return None
         self.under_way.append(report)

@@ -10,7 +10,7 @@ from attrs import evolve, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode.erasure import erasures_of
-from penstock._plan.planner import fingerprint, zone_memory, zone_of
+from penstock._plan.planner import fingerprint, is_of_today, zone_memory, zone_of
 from penstock._plan.selection import chosen_streams
 from penstock._read.components import components_of
 from penstock._run.commit import GROUP_PARTITIONS
@@ -337,4 +337,4 @@ class _Fingerprints:
             before = fingerprint(evolve(settings, include_personal=True), self._stream)
             self._known[account] = (before, fingerprint(settings, self._stream))
         before, now = self._known[account]
-        return now if entry.fingerprint == before else entry.fingerprint
+        return now if is_of_today(entry.fingerprint, before) else entry.fingerprint
