@@ -163,7 +163,7 @@ timezone = "Pacific/Auckland"
 ENVIRON = {"ALPHA": "token-of-alpha", "BETA": "token-of-beta", "ALL": "token-of-all"}
 
 
-def source(folder: Path, text: str, base_url: str = "https://shop.example", **stream: Any) -> ConfiguredSource:
+def source(folder: Path, text: str, base_url: str = "http://127.0.0.1:1", **stream: Any) -> ConfiguredSource:
     file = folder / "penstock.toml"
     file.write_text(f'[source.shop]\nbase_url = "{base_url}"\nretries = 0\nstart = 2026-03-01\n{text}')
     registry = Registry([Shop(**stream), penstock_plugins], strict=True)
