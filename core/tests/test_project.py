@@ -984,6 +984,20 @@ def test_a_target_that_is_down_does_not_hide_the_others(server: Server, tmp_path
         project.plan("weekly", **DAYS)
 
 
+def test_the_error_about_a_remembered_target_does_not_name_an_option(server: Server, tmp_path: Path) -> None:
+    """
+    A sink that left the configuration was remembered by an earlier run; nobody gave --to.
+    """
+    source = f'[source.shop]\nbase_url = "{server.base_url}"\nkey = "sesame-open"\n'
+    file = tmp_path / "penstock.toml"
+    file.write_text(f'{source}[sink.files]\nkind = "jsonl"\npath = "{tmp_path / "data"}"\n')
+    Project(file, plugins=PLUGINS, environ={}, clock=Stopped).run("shop", to="files", **DAYS)
+    file.write_text(source)
+
+    with pytest.raises(ConfigError, match=r"^sink 'files': expected "):
+        Project(file, plugins=PLUGINS, environ={}, clock=Stopped).plan("shop", **DAYS)
+
+
 def test_two_names_of_one_target_are_one_to_forget(server: Server, tmp_path: Path) -> None:
     """
     The lock of a place excludes other runs, not another name of the place; what else holds it does.

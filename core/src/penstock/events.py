@@ -9,6 +9,7 @@ Event = Mapping[str, Any]
 """``event`` is its kind, ``run_id`` the run; docs/hooks.md lists the other members of each kind."""
 
 OnEvent = Callable[[Event], None]
+"""Called from the threads of a run, one call at a time."""
 
 
 def ignore(event: Event) -> None:

@@ -18,6 +18,7 @@ from penstock._cli.signals import stopping
 from penstock._cli.stderr import harmless
 from penstock._util.text import counted
 from penstock.errors import SinkError, StoppedError, UsageError
+from penstock.events import Event
 from penstock.names import did_you_mean
 from penstock.process import discard_output
 from penstock.project.setup import blamed
@@ -267,7 +268,7 @@ def _send(session: Session, stack: ExitStack, sender: "Sender", options: _Option
         if copy is not None:
             copy.write(line + "\n")
 
-    def follow(event: Mapping[str, Any]) -> None:
+    def follow(event: Event) -> None:
         session.registry.event(event)
         if event["event"] == "retry" and (session.verbose or event["pause_s"] >= 5):
             session.notice(f"{event['message']} (again in {event['pause_s']:g} s)")

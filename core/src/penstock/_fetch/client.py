@@ -29,9 +29,6 @@ from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Ver
 from penstock.redact import mask
 from penstock.run_report import RunReport
 
-"""Takes an event, a mapping whose ``event`` names its kind; called from any thread."""
-
-
 Judged = Callable[[Call, Response], tuple[Verdict, Answer]]
 
 

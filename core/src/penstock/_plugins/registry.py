@@ -28,6 +28,7 @@ from penstock.actions import Action
 from penstock.commands import Command
 from penstock.connector import Connector, ConnectorPlugin, Registration, Sandbox, Stream
 from penstock.errors import PluginError, UsageError
+from penstock.events import Event
 from penstock.model import Batch
 from penstock.names import did_you_mean
 from penstock.protocols import Named
@@ -220,7 +221,7 @@ class Registry:
         with self._lock:
             return tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
 
-    def event(self, event: Mapping[str, Any]) -> None:
+    def event(self, event: Event) -> None:
         """Pass an event of a run to every follower. An exception is logged (once per plugin) and changes nothing."""
         with self._lock:
             if self._followers is None:

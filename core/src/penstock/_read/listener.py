@@ -2,8 +2,9 @@
 What follows the reads of a source: notes, events, and what the provider sends that is not as declared.
 """
 
-from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Protocol
+
+from penstock.events import Event
 
 
 class Listener(Protocol):
@@ -15,7 +16,7 @@ class Listener(Protocol):
     def note(self, text: str) -> None:
         """A notice that is no failure."""
 
-    def emit(self, event: Mapping[str, Any]) -> None:
+    def emit(self, event: Event) -> None:
         """An event of the run."""
 
     def unread(self, stream: str, example: tuple[str, str]) -> None:

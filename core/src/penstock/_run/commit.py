@@ -24,6 +24,7 @@ from penstock.errors import (
     PluginError,
     StoppedError,
 )
+from penstock.events import Event
 from penstock.fault_points import fault_point
 from penstock.model import Partition, Rejected
 from penstock.redact import mask
@@ -154,7 +155,7 @@ class Delivery:
         except PenstockError as error:
             self.context.report.notices.append(f"{self.source.name}: this run is not in the ledger: {error}")
 
-    def emit(self, event: Mapping[str, Any]) -> None:
+    def emit(self, event: Event) -> None:
         """Pass an event to all that follow the run."""
         self.context.emit(event)
 

@@ -6,7 +6,6 @@ import secrets
 import threading
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any
 
 from attrs import define, field
 
@@ -18,7 +17,7 @@ from penstock._plan.planner import Job
 from penstock._plugins.registry import Registry
 from penstock._util.clock import Clock
 from penstock.errors import PenstockError
-from penstock.events import OnEvent, ignore
+from penstock.events import Event, OnEvent, ignore
 from penstock.run_report import NONE_ALLOWED, RunReport
 
 
@@ -117,7 +116,7 @@ def reported_to_all(on_event: OnEvent, registries: Sequence[Registry], run_id: s
     lock = threading.Lock()
     plugins = {id(registry): registry for registry in registries if registry is not None}
 
-    def emit(event: Mapping[str, Any]) -> None:
+    def emit(event: Event) -> None:
         event = {**event, "run_id": run_id}
         with lock:
             on_event(event)

@@ -32,6 +32,7 @@ from penstock.errors import (
     StoppedError,
     WorkerLostError,
 )
+from penstock.events import Event
 from penstock.protocols import Grant
 from penstock.redact import Secret
 from penstock.run_report import NONE_ALLOWED, RunReport
@@ -233,7 +234,7 @@ def run_part(
 ) -> RunReport:
     """The part of a divided run that these jobs are, in a worker."""
 
-    def heard(event: Mapping[str, Any]) -> None:
+    def heard(event: Event) -> None:
         with suppress(OSError):  # the thread below notices a line that is cut, too, and ends the run
             line.send({"kind": "event", "event": dict(event)})
 

@@ -12,7 +12,7 @@ from penstock._config import Config, ConfiguredSink
 from penstock._config.pipeline import Pipeline
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import shard_of, shards, unit_of_partition
-from penstock._plan.planner import Job, PlannedPartition
+from penstock._plan.planner import Job, Plan, PlannedPartition, plan
 from penstock._plan.selection import matches, missed_columns, select_streams
 from penstock._util.days import window
 from penstock.errors import ConfigError, UsageError
@@ -38,14 +38,21 @@ class Selection(NamedTuple):
 
 
 def jobs_for(
-    setup: Setup, name: str, selection: Selection, now: datetime, notice: Notice, *, planning: bool = False
+    setup: Setup,
+    name: str,
+    selection: Selection,
+    now: datetime,
+    notice: Notice,
+    *,
+    planning: bool = False,
+    used: str | None = None,
 ) -> tuple[list[Job], ConfiguredSink | None]:
     """
     A job for each source of the pipeline or source ``name`` of which a stream is selected, and their sink.
 
-    ``planning``: a source without ``to`` takes its last target, or none. Raises UsageError and ConfigError.
+    ``planning``: a source without ``to`` takes the target that it ``used``, or none. Raises UsageError and ConfigError.
     """
-    config, named = setup.config, _named(setup, name, selection, planning)
+    config, named = setup.config, _named(setup, name, selection, planning=planning, used=used)
     configured, configured_sink = setup.configured(named.sources, named.to, sink_named_by=named.to_where, notice=notice)
     chosen = _selected(f"{config.where}: pipeline.{name}", configured, selection, named.pipeline, notice)
     refuse_strange_accounts(configured, chosen, selection.accounts)
@@ -83,10 +90,15 @@ class _Named(NamedTuple):
     pipeline: Pipeline | None = None
 
 
-def _named(setup: Setup, name: str, selection: Selection, planning: bool) -> _Named:
-    """With a sink, a name that is both means the source. Raises UsageError and ConfigError."""
+def pipeline_of(config: Config, name: str, to: str | Sink | None) -> Pipeline | None:
+    """The pipeline that a name means; None: it means a source. With a sink, a name that is both means the source."""
+    return config.pipelines.get(name) if to is None or name not in config.sources else None
+
+
+def _named(setup: Setup, name: str, selection: Selection, *, planning: bool, used: str | None) -> _Named:
+    """Raises UsageError and ConfigError."""
     config, to = setup.config, selection.to
-    if name in config.pipelines and (to is None or name not in config.sources):
+    if pipeline_of(config, name, to) is not None:
         pipeline = config.pipeline(name)
         if to is None:
             return _Named(pipeline.source, pipeline.sink, f"{config.where}: pipeline.{name}.sink", pipeline)
@@ -94,8 +106,14 @@ def _named(setup: Setup, name: str, selection: Selection, planning: bool) -> _Na
     if to is not None:
         return _Named((name,), to if isinstance(to, str) else None)
     if planning:
-        return _Named((name,), next(iter(setup.history.targets([name])), None), "sink")
+        return _Named((name,), used, "sink")
     raise _no_place(setup, name)
+
+
+def plan_of(job: Job, now: datetime) -> Plan:
+    """The plan of a job; a defect of its connector is a PluginError."""
+    with blamed(job.source.connector):
+        return plan(job, now)
 
 
 def requests_this_month(sink: Sink, source: str, now: datetime) -> int:

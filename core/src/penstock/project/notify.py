@@ -62,12 +62,11 @@ def message_of(pipeline: str, result: RunResult) -> dict[str, Any]:
     The message, masked. ``text`` has all of it in words, for chat services.
     """
     streams = [one for source in result.report["sources"].values() for one in source["streams"].values()]
-    reasons: dict[
-        tuple[str | None, str], dict[str | None, None]
-    ] = {}  # a failure of one account may concern all its streams
+    # A failure of one account may concern all its streams: by source and message, the streams in their order.
+    reasons: dict[tuple[str | None, str], dict[str | None, None]] = {}
     for error in result.errors:
         reasons.setdefault((error["source"], without_place(error["message"])), {})[error["stream"]] = None
-    failures = [f"{_place(source, [*streams])}{message}" for (source, message), streams in reasons.items()]
+    failures = [f"{_place(source, [*concerned])}{message}" for (source, message), concerned in reasons.items()]
     restated = sum(len(one.get("restated", ())) for one in streams)
     lines = [f"penstock {pipeline}: {result.summary}", *failures[:ERRORS_SENT]]
     lines += [f"and {len(failures) - ERRORS_SENT} more reasons"] if len(failures) > ERRORS_SENT else []

@@ -5,7 +5,7 @@ What ``penstock plan`` and ``penstock run`` do, apart from the other methods of 
 import os
 import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import date, datetime
+from datetime import date
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -16,15 +16,15 @@ from penstock._config import ConfiguredSink
 from penstock._config.pipeline import Notification
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
-from penstock._plan.planner import Job, Plan, plan
+from penstock._plan.planner import Job
 from penstock._run import runner
 from penstock._util.clock import Clock, StandingClock
 from penstock.errors import LockHeldError, PenstockError, SinkError, TargetError, UsageError
 from penstock.events import Event, OnEvent, ignore
-from penstock.project.jobs import Selection, jobs_for, requests_this_month, sharded, with_shards
+from penstock.project.jobs import Selection, jobs_for, pipeline_of, plan_of, requests_this_month, sharded, with_shards
 from penstock.project.notify import notify
 from penstock.project.run_result import PlanResult, RunResult
-from penstock.project.setup import Notice, Notices, Setup, blamed
+from penstock.project.setup import Notice, Notices, Setup
 from penstock.run_report import Allowance, RunReport
 from penstock.sinks import Sink
 
@@ -85,14 +85,15 @@ class Running:
         """
         notices = Notices()
         now = self._clock(None).now()
-        used = [] if to is not None or name in self._setup.config.pipelines else self._setup.history.targets([name])
+        selection = _selection(to, streams, exclude_streams, accounts, since, until, full)
+        is_source = name not in self._setup.config.pipelines
+        candidates: list[str | None] = [*(self._setup.history.targets([name]) if to is None and is_source else ())]
+        candidates = candidates or [None]
         left: dict[str, str] = {}
-        candidates: list[str | None] = [*used] or [to]
-        for candidate in candidates:
-            selection = _selection(candidate, streams, exclude_streams, accounts, since, until, full)
-            jobs, sink = jobs_for(self._setup, name, selection, now, notices.add, planning=True)
+        for used in candidates:
+            jobs, sink = jobs_for(self._setup, name, selection, now, notices.add, planning=True, used=used)
             try:
-                plans = [_planned(job, now) for job in jobs]
+                plans = [plan_of(job, now) for job in jobs]
                 break
             except (TargetError, SinkError, LockHeldError) as error:
                 if sink is None or len(left) + 1 >= len(candidates):
@@ -214,7 +215,7 @@ class Running:
     def _receivers(self, name: str, to: str | Sink | None) -> tuple[Notification, ...]:
         """The receivers of the pipeline that ``name`` means; none for a source."""
         config = self._setup.config
-        if name not in config.pipelines or (to is not None and name in config.sources):
+        if pipeline_of(config, name, to) is None:
             return ()
         return config.notifications(name, self._setup.registry)
 
@@ -337,8 +338,3 @@ def _recorder(record: _Folder, record_full: _Folder, selection: Selection) -> Ta
         "until": str(selection.until) if selection.until is not None else None,
     }
     return Recorder(Path(folder), full=record_full is not None, options=options)
-
-
-def _planned(job: Job, now: datetime) -> Plan:
-    with blamed(job.source.connector):
-        return plan(job, now)

@@ -19,7 +19,7 @@ from attrs import evolve, field, frozen
 
 from penstock._config.targets import passwords_in
 from penstock._plan.division import MOST_PARTS, Division, Share, concurrency_of, divide
-from penstock._plan.planner import Job, plan
+from penstock._plan.planner import Job
 from penstock._run import runner
 from penstock._run.context import new_run
 from penstock._run.divided import part_of, run_divided, run_part, weights_of
@@ -27,8 +27,8 @@ from penstock._util.clock import Clock
 from penstock.engines import Assignment, Engine, Line, Message
 from penstock.errors import LockHeldError, PenstockError, PluginError, TargetError, UsageError
 from penstock.events import OnEvent
-from penstock.project.jobs import Selection, jobs_for
-from penstock.project.setup import Setup, blamed
+from penstock.project.jobs import Selection, jobs_for, plan_of
+from penstock.project.setup import Setup
 from penstock.redact import mask_json
 from penstock.run_report import RunReport
 from penstock.sinks import Divisible
@@ -91,8 +91,8 @@ def run_by_workers(
     Raises UsageError for what cannot be divided, before anything is requested.
     """
     with closing(engine_of(setup, engine, workers)) as chosen:
-        order = order_for(setup, name, selection, jobs, chosen, clock.now())
-        division = _divided(jobs, chosen, clock.now())
+        now = clock.now()
+        order, division = order_for(setup, name, selection, jobs, chosen, now), _divided(jobs, chosen, now)
         holders = {number for numbers in division.holders.values() for number in numbers}
         if len(holders) > 1 or not chosen.is_local:
             context = new_run(jobs, clock=clock, deadline_s=deadline_s, strict=strict, on_event=on_event)
@@ -147,11 +147,7 @@ def order_for(
 
 
 def _divided(jobs: Sequence[Job], engine: Engine, now: datetime) -> Division:
-    plans = []
-    for job in jobs:
-        with blamed(job.source.connector):
-            plans.append(plan(job, now))
-    weights, listed = weights_of(jobs, plans)
+    weights, listed = weights_of(jobs, [plan_of(job, now) for job in jobs])
     return divide(engine.workers, {job.source.name: concurrency_of(job.source) for job in jobs}, weights, listed)
 
 

@@ -38,7 +38,7 @@ from penstock._run.check import check
 from penstock._run.runner import run
 from penstock.connector import Stream, settings_at
 from penstock.errors import AuthenticationError, ConfigError, PenstockError
-from penstock.events import OnEvent, ignore
+from penstock.events import Event, OnEvent, ignore
 from penstock.model import Items, Page, Request, origin_of
 from penstock.protocols import Paginator, SinglePage
 from penstock.redact import Secret
@@ -601,7 +601,7 @@ def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[
     """A run that is stopped after its first partition leaves whole partitions; the next one finishes it."""
     sink, clock = MemorySink(folder / "ledger.sqlite"), noon_of(subject.today)
 
-    def stop(event: Mapping[str, Any]) -> None:
+    def stop(event: Event) -> None:
         if event["event"] == "partition_delivered":
             clock.stop.set()
 
@@ -688,7 +688,7 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
     return wrong
 
 
-def _hear(texts: list[str], event: Mapping[str, Any]) -> None:
+def _hear(texts: list[str], event: Event) -> None:
     texts.append(json.dumps(event, default=str))
 
 
