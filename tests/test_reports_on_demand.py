@@ -287,6 +287,54 @@ def test_a_report_that_cannot_be_delivered_is_submitted_anew_by_the_next_run(
     assert (made, len(shop.rows("sales"))) == (["r1", "r2"], 5)
 
 
+@pytest.mark.parametrize(
+    ("body", "problem"),
+    [
+        pytest.param(b'{"status": "done", "rows": []}', "has status, rows, but not an array in 'data'", id="elsewhere"),
+        pytest.param(b"<html>Log in</html>", "the body is HTML or XML, not data", id="a login page"),
+        pytest.param(b'{"status": "done", "data": [{"id": 1}, {"i', "the body is no JSON", id="a cut body"),
+    ],
+)
+def test_a_finished_report_without_the_declared_rows_is_no_empty_report(
+    body: bytes, problem: str, tmp_path: Path
+) -> None:
+    """
+    Where the last answer to a poll has the rows, one that the envelope cannot read fails and replaces nothing.
+    """
+    good = json.dumps({"status": "done", "data": ROWS}).encode()
+    bodies = [good]
+
+    def answer(request: SandboxRequest) -> Any:
+        if request.method == "POST":
+            return {"id": "r"}
+        return SandboxResponse(body=bodies[-1])
+
+    stream = Stream(
+        name="sales",
+        record=Sale,
+        kind="snapshot",
+        key="id",
+        path="/orders",
+        json={},
+        envelope=Envelope(items="data"),
+        poller=Polled(state_at=None),
+        poll_first_s=0.01,
+    )
+    shop = Small(folder=tmp_path, streams=[stream], answer=answer)
+    assert shop.run().exit_code == 0
+
+    bodies.append(body)
+    report = shop.run()
+
+    assert report.exit_code == 1
+    assert "states that the report is ready, and should have its rows, but " in report.errors[0]["message"]
+    assert problem in report.errors[0]["message"]
+    assert len(shop.rows("sales")) == 5
+
+    bodies.append(good)
+    assert (shop.run().exit_code, len(shop.rows("sales"))) == (0, 5)
+
+
 @record(kind="report", key="id", account="shop", day="day")
 class Sold:
     """What a shop sold on a day."""

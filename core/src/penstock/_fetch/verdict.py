@@ -42,7 +42,8 @@ def judged(
     The verdict on a response, and the content of its envelope.
 
     The judges decide in order, then the HTTP status. 204 means: no records. A call whose accepted answer is broken is
-    repeated, one whose answer is whole and of another format or shape is not; a lenient call accepts both.
+    repeated, one whose answer is whole and of another format or shape is not; a lenient call accepts both, and the
+    answer has the problem.
     """
     request, read = call.request, call.read
     try:
@@ -61,7 +62,9 @@ def judged(
     if isinstance(verdict, Accept):
         if verdict.answer is not None:
             return verdict, verdict.answer
-        if problem is not None and not call.lenient:
+        if problem is not None and call.lenient:
+            return verdict, evolve(answer or Answer(), problem=str(problem))
+        if problem is not None:
             what = str(problem)
             seen = f"{provider} answered {request} with HTTP {response.status}, but {what[:1].lower()}{what[1:]}"
             if isinstance(problem, WrongFormatError):

@@ -55,6 +55,18 @@ def answered(outcome: Outcome | None) -> Outcome:
     return outcome
 
 
+def check_rows(outcome: Outcome) -> None:
+    """
+    Check the answer to a poll that should hold the rows of a report. Raises BrokenPageError where the envelope cannot
+    read it: a poll is accepted whatever its body is, since only its last answer has rows.
+    """
+    if problem := outcome.answer.problem:
+        raise BrokenPageError(
+            f"the answer to {outcome.call.request} states that the report is ready, and should have its rows, but "
+            f"{problem[:1].lower()}{problem[1:]}"
+        )
+
+
 class PollTimes(NamedTuple):
     """Times of polling, in seconds."""
 

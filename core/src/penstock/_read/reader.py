@@ -20,7 +20,7 @@ from penstock._read.components import Components
 from penstock._read.listener import Listener
 from penstock._read.listing import Listing
 from penstock._read.loader import LoadedPartition, Loader
-from penstock._read.on_demand import ReportLostError, Reports, answered
+from penstock._read.on_demand import ReportLostError, Reports, answered, check_rows
 from penstock._read.reconcile import PageSizes, Skips
 from penstock._read.unread import LISTINGS, unread_members
 from penstock._util.clock import Clock
@@ -221,6 +221,7 @@ class Reader:
         if isinstance(state, Empty):
             return []
         if not state.downloads and not state.pages:
+            check_rows(finished.outcome)
             return [self._listing(slice_, read, polled=finished.outcome)]
         polled = finished.outcome.call.request.url
         parts = [
