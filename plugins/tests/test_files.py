@@ -36,7 +36,7 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
-from penstock_plugins.files import sink as files_sink
+from penstock_plugins.files import places
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.disk import file_name, former_pair_name, pair_name
 from penstock_plugins.files.jsonl import JsonLines
@@ -167,7 +167,7 @@ def test_the_data_package_describes_the_files(sink):
 def a_target_of_the_first_layout(sink: FileSink, monkeypatch: pytest.MonkeyPatch) -> None:
     """Directories named <column>=<value>, a data package in each stream's directory, a day of changes not merged."""
     with monkeypatch.context() as former:
-        former.setattr(files_sink, "pair_name", former_pair_name)
+        former.setattr(places, "pair_name", former_pair_name)
         run(sink, a_day(1), (CLICKS, [click(1)]), (TAGS, [TAG]))
         run(sink, a_day(2, advertiser="x" * 300), (CLICKS, [click(2)]))
         run(sink, a_lead_day(1), (LEADS, [lead(1)]))
@@ -642,7 +642,7 @@ def test_an_intent_that_fails_is_completed_by_the_next_run(sink: FileSink, monke
     into place. The others are delivered.
     """
     days = {a_day(day): [click(day, report_date=date(2026, 3, day))] for day in (1, 2, 3)}
-    move = files_sink.move
+    move = places.move
 
     def refuse(path: str, place: str) -> None:
         if "2026-03-02" in place:
@@ -651,7 +651,7 @@ def test_an_intent_that_fails_is_completed_by_the_next_run(sink: FileSink, monke
 
     target = sink.open(SOURCE, "r1")
     with monkeypatch.context() as patch:
-        patch.setattr(files_sink, "move", refuse)
+        patch.setattr(places, "move", refuse)
         done = deliver_group(target, days)
     target.close()
 

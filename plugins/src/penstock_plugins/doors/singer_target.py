@@ -44,7 +44,8 @@ from penstock.ledger import SqliteLedger
 from penstock_plugins.doors.messages import Held, Texts
 from penstock_plugins.doors.singer_messages import SingerMessages, is_full_table
 from penstock_plugins.doors.singer_settings import SingerTargetSettings
-from penstock_plugins.files.disk import file_errors, file_name, locked, make_directories
+from penstock_plugins.files.disk import file_errors, file_name, make_directories
+from penstock_plugins.files.locks import locked
 
 LEDGER = "ledger.sqlite"
 GRACE = 10  # seconds that a target has to end after the run began to stop

@@ -5,9 +5,7 @@ Safe file operations: encoded names, writes that survive a power failure, errors
 import errno
 import os
 import shutil
-import time
 import zlib
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -18,7 +16,7 @@ from secrets import token_hex
 from typing import BinaryIO, TypeVar
 from urllib.parse import quote, unquote
 
-from penstock import LockHeldError, PenstockError, SinkError, TargetError
+from penstock import PenstockError, SinkError, TargetError
 
 T = TypeVar("T")
 
@@ -120,26 +118,23 @@ def all_at_once(threads: ThreadPoolExecutor, calls: Sequence[Callable[[], T]]) -
     Make calls that wait for the disk, several at the same time: a file system commits together what waits for it
     together. Returns the result or the error of each.
     """
-
-    def attempt(call: Callable[[], T]) -> T | Exception:
-        try:
-            return call()
-        except Exception as error:
-            return error
-
     if len(calls) < 2:
-        return [attempt(call) for call in calls]
-    waiting, done = deque(enumerate(calls)), dict[int, T | Exception]()
+        return [_attempt(call) for call in calls]
+    waiting, done = iter(list(enumerate(calls))), dict[int, T | Exception]()
 
     def make_waiting(_: int) -> None:
-        with suppress(IndexError):  # none is left
-            while True:
-                number, call = waiting.popleft()
-                done[number] = attempt(call)
+        for number, call in waiting:  # shared by the threads: each takes the next one
+            done[number] = _attempt(call)
 
-    # A future for each thread, not for each call.
     list(threads.map(make_waiting, range(min(SYNCS_AT_ONCE, len(calls)))))
     return [done[number] for number in range(len(calls))]
+
+
+def _attempt(call: Callable[[], T]) -> T | Exception:
+    try:
+        return call()
+    except Exception as error:
+        return error
 
 
 def make_directories(path: Path | str, mode: int = 0o777, unsynced: dict[str, None] | None = None) -> bool:
@@ -209,121 +204,6 @@ def checksum_of(path: Path) -> str:
         while block := file.read(1 << 20):
             found = zlib.crc32(block, found)
     return f"crc32:{found:08x}"
-
-
-# Processes that share a lock wait for each other's opening, and a run for the processes of one that was just killed.
-PARTS_WAIT_S = 30.0
-KILLED_WAIT_S = 1.0
-TRY_S = 0.05
-
-
-def locked(path: Path, what: str, run_id: str) -> BinaryIO:
-    """
-    A lock file, held until it is closed or the process ends in any way. The file stays when the lock is free.
-
-    Raises LockHeldError, naming process and run of the holder, when another one holds it.
-    """
-    import fcntl
-
-    with file_errors(path):
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-        try:
-            # The processes of a divided run end a moment after it, where it was killed.
-            waited = 0.0
-            while not _tried(file, fcntl.LOCK_EX):
-                holder = _text(file)
-                if waited >= KILLED_WAIT_S or PARTS not in holder:
-                    raise _held(what, holder)
-                time.sleep(TRY_S)
-                waited += TRY_S
-            _mark(file, f"process {os.getpid()}, run {run_id}")
-        except BaseException:
-            file.close()
-            raise
-    return file
-
-
-PARTS = "divided into "
-
-
-def locked_with_others(path: Path, what: str, run_id: str, division: str) -> tuple[BinaryIO, bool]:
-    """
-    A lock file that all processes with the same ``division`` hold together. Also whether this is the first of them: it
-    holds the lock alone until :func:`share` is called, and the others wait until then.
-
-    Raises LockHeldError when a process without this division holds it.
-    """
-    import fcntl
-
-    mark = f"{PARTS}{division}"
-    with file_errors(path):
-        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
-        try:
-            waited = 0.0
-            while True:
-                if _tried(file, fcntl.LOCK_EX):
-                    _mark(file, f"process {os.getpid()}, run {run_id}, {mark}")
-                    return file, True
-                if _tried(file, fcntl.LOCK_SH):
-                    holder = _text(file)
-                    if not holder.endswith(mark):
-                        raise _held(what, holder)
-                    return file, False
-                holder = _text(file)
-                if waited >= PARTS_WAIT_S or (waited >= KILLED_WAIT_S and not holder.endswith(mark)):
-                    raise _held(what, holder)
-                time.sleep(TRY_S)
-                waited += TRY_S
-        except BaseException:
-            file.close()
-            raise
-
-
-def share(file: BinaryIO, what: str) -> None:
-    """Let the other processes of the division hold the lock, too. ``what``: as :func:`locked` takes it."""
-    import fcntl
-
-    if not _tried(file, fcntl.LOCK_SH):  # a moment without the lock: another run was faster
-        raise _held(what, _text(file))
-
-
-@contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Hold a lock file for a moment; waits for any other process."""
-    import fcntl
-
-    with file_errors(path), os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _tried(file: BinaryIO, operation: int) -> bool:
-    import fcntl
-
-    try:
-        fcntl.flock(file, operation | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _text(file: BinaryIO) -> str:
-    file.seek(0)
-    return file.read().decode(errors="replace").strip()
-
-
-def _mark(file: BinaryIO, text: str) -> None:
-    file.seek(0)
-    file.truncate()
-    file.write(f"{text}\n".encode())
-    file.flush()
-
-
-def _held(what: str, holder: str) -> LockHeldError:
-    return LockHeldError(
-        f"another run writes {what} ({holder or 'it has just begun'}). Wait for it to end, or stop it; a run "
-        "that was killed holds no lock."
-    )
 
 
 HELD_BYTES = 1 << 16  # of a file that is not created yet: most partitions are smaller, and are written at once

@@ -19,7 +19,8 @@ from attrs import frozen
 from penstock import BaseTarget, Batch, Layout, LedgerEntry, Partition, TargetError
 
 from penstock_plugins.files.codec import Codec, RecordDraft
-from penstock_plugins.files.disk import file_errors, locked, make_directories, sync_directory
+from penstock_plugins.files.disk import file_errors, make_directories, sync_directory
+from penstock_plugins.files.locks import locked
 from penstock_plugins.files.merge import copy, merge
 from penstock_plugins.unfit import without_unfit
 

@@ -1,0 +1,144 @@
+"""
+The files of ``changes`` streams: one per account, into which its staged days are merged by key.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from attrs import evolve
+from penstock import Layout, LedgerEntry, LedgerFile, Partition, fault_point
+
+from penstock_plugins.files.codec import RecordDraft
+from penstock_plugins.files.commit import kept_files
+from penstock_plugins.files.ledger import FileLedger, Merge
+from penstock_plugins.files.merge import Latest, merge, merge_derived
+from penstock_plugins.files.places import SourceFiles
+
+
+class AccountFiles:
+    """``layouts``: of the streams that this run writes, by name, those derived from each behind it."""
+
+    def __init__(self, files: SourceFiles, ledger: FileLedger, layouts: Mapping[str, Sequence[Layout]]) -> None:
+        self._files = files
+        self._ledger = ledger
+        self._layouts = layouts
+
+    def merge_days(self, stream: str, only: Collection[Partition] | None = None) -> None:
+        """Merge the staged days of a stream. ``only``: of these accounts."""
+        staged = [entry for entry in self._ledger.unsettled(self._files.source, stream) if entry.state == "staged"]
+        accounts: dict[Partition, list[LedgerEntry]] = {}
+        for entry in sorted(staged, key=lambda entry: entry.partition):
+            if only is None or entry.partition.without_day in only:
+                accounts.setdefault(entry.partition.without_day, []).append(entry)
+        for account, entries in accounts.items():
+            self._merge(account, entries)
+
+    def _merge(self, account: Partition, entries: Sequence[LedgerEntry]) -> None:
+        known = self._ledger.merge(self._files.source, account) or Merge(
+            source=self._files.source, stream=account.stream, account=account.text
+        )
+        layouts = self._layouts.get(account.stream) or self._ledger.layouts(self._files.source, account.stream)
+        partitions = tuple(entry.partition for entry in entries)
+        drafts: dict[str, RecordDraft] = {}
+        try:
+            if any(entry.files for entry in entries):
+                self._merge_into(drafts, account, layouts, entries)
+            files = [
+                self._files.staged_file(self._files.place(stream, account), draft) for stream, draft in drafts.items()
+            ]
+            if not files:  # days without a record: the account's files stay as they are
+                self._ledger.deliver_merge(known, partitions)
+                return
+            files = self._files.make_way(files)
+            files += kept_files(self._files, known.files, files)
+            fault_point("merge.written")
+            meant = evolve(known, meant=tuple(files))
+            self._ledger.intend_merge(meant)
+        except BaseException:
+            for draft in drafts.values():
+                draft.discard()
+            raise
+        fault_point("merge.intended")
+        self.complete(meant, partitions)
+        self._remove_staged(entries)
+
+    def _merge_into(
+        self,
+        drafts: dict[str, RecordDraft],
+        account: Partition,
+        layouts: Sequence[Layout],
+        entries: Sequence[LedgerEntry],
+    ) -> None:
+        parents: Latest = {}
+        for layout in layouts:
+            place = self._files.place(layout.stream, account)
+            places = (place, self._files.other_place(place))
+            days = {
+                day: self._files.directory / file.staged
+                for day, entry in enumerate(entries)
+                for file in entry.files
+                if file.staged is not None and file.path in places
+            }
+            base = next(filter(Path.is_file, map(self._files.directory.joinpath, places)), None)
+            draft = drafts[layout.stream] = self._files.draft(layout, compress=self._files.compress)
+            if layout is layouts[0]:
+                parents = merge(self._files.codec, layout, base, days, draft.block)
+            else:
+                merge_derived(self._files.codec, layout, base, days, parents, draft.block)
+
+    def _remove_staged(self, entries: Sequence[LedgerEntry]) -> None:
+        for entry in entries:
+            for file in entry.files:
+                if file.staged is not None:
+                    with suppress(OSError):
+                        (self._files.directory / file.staged).unlink()
+
+    def complete(self, meant: Merge, partitions: Sequence[Partition]) -> None:
+        """Put the files of an intent into place, and record that they hold these staged days."""
+        assert meant.meant is not None
+        self._files.put(meant.meant)
+        self._files.sync()
+        fault_point("files.in_place")
+        self._ledger.deliver_merge(meant, partitions)
+        fault_point("merge.delivered")
+
+    def settle(self) -> None:
+        """Complete or take back the interrupted merges of earlier runs."""
+        source = self._files.source
+        for merged in self._ledger.merges(source):
+            self._check(merged)
+        waiting: dict[str, None] = {}
+        for entry in self._ledger.unsettled(source):
+            if all(self._files.is_at(file.staged, file) for file in entry.files):
+                waiting[entry.partition.stream] = None
+            else:
+                self._ledger.forget(source, [entry.partition])
+        for stream in waiting:
+            self.merge_days(stream)
+        for merged in self._ledger.merges(source):
+            self._settle_erasure(merged)
+
+    def _check(self, found: Merge) -> None:
+        """
+        If an account's file was removed or changed, all partitions merged into it are missing.
+
+        During an interrupted merge it may be the former or the new file: the days are still staged, and merging them
+        again into either gives the same result.
+        """
+        former = {file.path: file for file in found.files}
+        files = found.files if found.meant is None else found.meant
+        for file in files:
+            before = former.get(file.path, LedgerFile(path=file.path))
+            if not (self._files.is_in_place(file) or (found.meant is not None and self._files.is_in_place(before))):
+                self._ledger.forget_merge(found)
+                return
+
+    def _settle_erasure(self, found: Merge) -> None:
+        """Complete or take back the intent to replace an account's files, where no staged day is merged into them."""
+        if found.meant is None:
+            return
+        if self._files.can_be_put(found.meant):
+            self.complete(found, ())
+        else:
+            self._ledger.deliver_merge(evolve(found, meant=found.files), ())

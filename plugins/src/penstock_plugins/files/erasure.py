@@ -1,0 +1,120 @@
+"""
+Erase values in the files of a source: files are rewritten, and replaced as a commit replaces them.
+"""
+
+import gzip
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO, cast
+
+from attrs import evolve, frozen
+from penstock import Discrepancy, Erased, Erasure, LedgerEntry, LedgerFile, Partition, SinkError, fault_point
+
+from penstock_plugins.files.changes import AccountFiles
+from penstock_plugins.files.commit import Commit, Commits
+from penstock_plugins.files.disk import Draft
+from penstock_plugins.files.ledger import FileLedger, Merge
+from penstock_plugins.files.places import SourceFiles
+
+ERASED_AT_ONCE = 100  # partitions whose files are rewritten before they are put into place together
+
+
+@frozen(kw_only=True)
+class Eraser:
+    """A file without a value to erase stays as it is; one that differs from its ledger row is left."""
+
+    files: SourceFiles
+    ledger: FileLedger
+    commits: Commits
+    accounts: AccountFiles
+    erasures: Mapping[str, Erasure]  # by the directory of the stream
+
+    def erase_days(self, entries: Sequence[LedgerEntry]) -> Erased:
+        """Erase values in the files of partitions; ``entries``: see :class:`penstock.sinks.Erasing`."""
+        rows = 0
+        left: list[Discrepancy] = []
+        for start in range(0, len(entries), ERASED_AT_ONCE):
+            group: list[Commit] = []
+            for entry in entries[start : start + ERASED_AT_ONCE]:
+                if what := self._altered(entry.files):
+                    left.append(Discrepancy(partition=entry.partition, what=what))
+                    continue
+                count, files = self._erased(entry.files)
+                rows += count
+                if files == entry.files:
+                    group.append(Commit(recorded=entry, entry=entry))
+                    continue
+                fault_point("files.staged")
+                intended = evolve(entry, state="intended", files=files)
+                group.append(Commit(recorded=intended, entry=entry, intended=intended, version=entry.version + 1))
+            self.commits.record(group)
+            self.commits.deliver(group)
+            for one in group:
+                if one.error is not None:
+                    raise one.error
+        return Erased(rows=rows, left=tuple(left))
+
+    def erase_accounts(self, entries: Sequence[LedgerEntry]) -> Erased:
+        """The same, of a stream of changes."""
+        rows = 0
+        left: dict[Partition, Discrepancy] = {}
+        for account in dict.fromkeys(entry.partition.without_day for entry in entries):
+            merged = self.ledger.merge(self.files.source, account)
+            if merged is not None and (what := self._altered(merged.files)):
+                left[account] = Discrepancy(partition=account, what=what)
+            elif merged is not None:
+                rows += self._erase_merged(merged)
+        self.ledger.deliver_all([entry for entry in entries if entry.partition.without_day not in left])
+        return Erased(rows=rows, left=tuple(left.values()))
+
+    def _altered(self, files: Sequence[LedgerFile]) -> str | None:
+        """In which way a file that is there differs from its ledger row, and what to do then."""
+        there = [file for file in files if file.size is not None and (self.files.directory / file.path).exists()]
+        found = self.files.difference(there)
+        if found is None:
+            return None
+        return f"{found}. Move the file away, so that the day is read again; or run penstock verify --repair first"
+
+    def _erase_merged(self, merged: Merge) -> int:
+        """Erase values in an account's files; the number of records that lost one."""
+        rows, files = self._erased(merged.files)
+        if files == merged.files:
+            return 0
+        fault_point("merge.written")
+        meant = evolve(merged, meant=files)
+        self.ledger.intend_merge(meant)
+        fault_point("merge.intended")
+        self.accounts.complete(meant, ())
+        return rows
+
+    def _erased(self, files: Sequence[LedgerFile]) -> tuple[int, tuple[LedgerFile, ...]]:
+        """The number of records that lost a value, and the files, the rewritten ones at their temporary places."""
+        rows = 0
+        found: list[LedgerFile] = []
+        for file in files:
+            erasure = self.erasures.get(file.path.split("/")[1])
+            path = self.files.directory / file.path
+            lost, draft = 0, None
+            if erasure is not None and file.size is not None and path.exists():
+                lost, draft = self._rewritten(path, erasure)
+            found.append(file if draft is None else self.files.staged_file(file.path, draft))
+            rows += lost
+        return rows, tuple(found)
+
+    def _rewritten(self, path: Path, erasure: Erasure) -> tuple[int, Draft | None]:
+        """The number of records of a file that lose a value, and a draft of it without these; None where none does."""
+        draft = Draft(self.files.draft_path(), compress=path.suffix == ".gz")
+        lost = 0
+        try:
+            with gzip.open(path) if path.suffix == ".gz" else path.open("rb") as file:
+                for content, count in self.files.codec.erased(cast(BinaryIO, file), erasure):
+                    draft.write(content)
+                    lost += count
+        except (EOFError, ValueError, OSError, zlib.error) as error:
+            draft.discard()
+            raise SinkError(f"{path} cannot be rewritten: {error}. It was not touched.") from error
+        if not lost:
+            draft.discard()
+            return 0, None
+        return lost, draft

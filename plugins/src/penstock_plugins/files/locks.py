@@ -1,0 +1,159 @@
+"""
+Locks of a source in a directory: files that a process holds until it closes them, or ends in any way.
+"""
+
+import fcntl
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from attrs import frozen
+from penstock import LockHeldError, Part
+
+from penstock_plugins.files.disk import file_errors, file_name
+
+# Processes that share a lock wait for each other's opening, and a run for the processes of one that was just killed.
+PARTS_WAIT_S = 30.0
+KILLED_WAIT_S = 1.0
+TRY_S = 0.05
+
+PARTS = "divided into "
+
+
+@frozen(kw_only=True)
+class SourceLock:
+    """
+    The lock of a source, held alone or as one part of a divided run: then its ``files`` are the shared lock of all
+    parts, and the part's own one.
+    """
+
+    files: tuple[BinaryIO, ...]
+    what: str  # what the lock protects, for errors
+    first: bool = True  # nobody else holds it: what a crash left can be settled
+    part: Part | None = None
+
+    @classmethod
+    def taken(cls, state: Path, source: str, what: str, run_id: str, part: Part | None) -> "SourceLock":
+        """Raises LockHeldError."""
+        path = state / f"{file_name(source)}.lock"
+        if part is None:
+            return cls(files=(locked(path, what, run_id),), what=what)
+        file, first = _locked_with_others(path, what, run_id, f"{PARTS}{part.division}")
+        try:
+            own = locked(state / f"{file_name(source)}.{file_name(part.name)}.lock", f"{part.name} of {what}", run_id)
+        except BaseException:
+            file.close()
+            raise
+        return cls(files=(file, own), what=what, first=first, part=part)
+
+    def share(self) -> None:
+        """Let the other parts begin."""
+        # Between the two locks is a moment without any, in which another run may be faster.
+        if self.part is not None and self.first and not _tried(self.files[0], fcntl.LOCK_SH):
+            raise _held(self.what, _holder(self.files[0]))
+
+    def close(self) -> None:
+        for file in self.files:
+            file.close()
+
+
+def locked(path: Path, what: str, run_id: str) -> BinaryIO:
+    """
+    A lock file, held until it is closed or the process ends in any way. The file stays when the lock is free.
+
+    Raises LockHeldError, naming process and run of the holder, when another one holds it.
+    """
+    with _opened(path) as file:
+        # The processes of a divided run end a moment after it, where it was killed.
+        _wait(
+            file,
+            what,
+            lambda: _tried(file, fcntl.LOCK_EX),
+            patience_s=lambda holder: KILLED_WAIT_S if PARTS in holder else 0.0,
+        )
+        _mark(file, run_id)
+    return file
+
+
+def _locked_with_others(path: Path, what: str, run_id: str, mark: str) -> tuple[BinaryIO, bool]:
+    """
+    A lock file that all processes with the same ``mark`` hold together. Also whether this is the first of them: it
+    holds the lock alone until it is shared, and the others wait until then.
+
+    Raises LockHeldError when a process without this mark holds it.
+    """
+    with _opened(path) as file:
+        first = False
+
+        def attempt() -> bool:
+            nonlocal first
+            first = _tried(file, fcntl.LOCK_EX)
+            return first or _tried(file, fcntl.LOCK_SH)
+
+        _wait(file, what, attempt, patience_s=lambda holder: PARTS_WAIT_S if holder.endswith(mark) else KILLED_WAIT_S)
+        if first:
+            _mark(file, f"{run_id}, {mark}")
+        elif not (holder := _holder(file)).endswith(mark):
+            raise _held(what, holder)
+    return file, first
+
+
+@contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Hold a lock file for a moment; waits for any other process."""
+    with _opened(path) as file, file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """A lock file, closed where an error is raised."""
+    with file_errors(path):
+        file = os.fdopen(os.open(path, os.O_RDWR | os.O_CREAT, 0o600), "r+b")
+        try:
+            yield file
+        except BaseException:
+            file.close()
+            raise
+
+
+def _wait(file: BinaryIO, what: str, attempt: Callable[[], bool], *, patience_s: Callable[[str], float]) -> None:
+    """Repeat an attempt to lock a file. ``patience_s``: for how long, by the text of the present holder."""
+    waited = 0.0
+    while not attempt():
+        holder = _holder(file)
+        if waited >= patience_s(holder):
+            raise _held(what, holder)
+        time.sleep(TRY_S)
+        waited += TRY_S
+
+
+def _tried(file: BinaryIO, operation: int) -> bool:
+    try:
+        fcntl.flock(file, operation | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _holder(file: BinaryIO) -> str:
+    file.seek(0)
+    return file.read().decode(errors="replace").strip()
+
+
+def _mark(file: BinaryIO, run: str) -> None:
+    file.seek(0)
+    file.truncate()
+    file.write(f"process {os.getpid()}, run {run}\n".encode())
+    file.flush()
+
+
+def _held(what: str, holder: str) -> LockHeldError:
+    return LockHeldError(
+        f"another run writes {what} ({holder or 'it has just begun'}). Wait for it to end, or stop it; a run "
+        "that was killed holds no lock."
+    )

@@ -1,0 +1,249 @@
+"""
+The files of one source in a directory: where they are, whether they are there, and how they get there.
+
+The place of a file is its path relative to the directory.
+"""
+
+import errno
+import os
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from itertools import count
+from pathlib import Path
+from secrets import token_hex
+
+from penstock import Layout, LedgerFile, Partition, TargetError, fault_point
+
+from penstock_plugins.files.codec import Codec, RecordDraft
+from penstock_plugins.files.datapackage import FILE_NAME, is_ours
+from penstock_plugins.files.disk import (
+    Draft,
+    all_at_once,
+    checksum_of,
+    explained,
+    file_errors,
+    file_name,
+    make_directories,
+    move,
+    pair_name,
+    sync_directory,
+    syncing_threads,
+)
+
+STATE = ".penstock"
+MARK = ".penstock"
+MARK_TEXT = b"penstock writes and replaces the files of this directory\n"
+
+
+class SourceFiles:
+    """
+    The files of one source. Directories whose names changed are synced together, by :meth:`sync`.
+
+    ``changed``: the directories of streams in which a file came or went.
+    """
+
+    def __init__(self, directory: Path, source: str, codec: Codec, *, compress: bool) -> None:
+        self.directory = directory
+        self.source = source
+        self.codec = codec
+        self.compress = compress
+        self.changed: set[str] = set()
+        self.staging = directory / STATE / "staged" / file_name(source)
+        self._root = f"{directory}/"
+        self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
+        self._emptied: set[str] = set()  # directories from which a file was removed
+        self._unsynced: dict[str, None] = {}  # directories
+        self._threads = syncing_threads()
+
+    @property
+    def shown(self) -> str:
+        """The target, for messages."""
+        return f"{self.codec.name}:{self.directory}"
+
+    def close(self) -> None:
+        self._threads.shutdown()
+
+    # --- places -----------------------------------------------------------------------------------------------------
+
+    def place(self, stream: str, partition: Partition) -> str:
+        """The place of a partition's file."""
+        pairs = [pair_name(column, value) for column, value in partition.values]
+        return "/".join([file_name(self.source), file_name(stream), *pairs, self._data_name(self.compress)])
+
+    def other_place(self, place: str) -> str:
+        """The place of the file with the other setting of ``gzip``."""
+        return place[: -len(self._data_name(self.compress))] + self._data_name(not self.compress)
+
+    def _data_name(self, compressed: bool) -> str:
+        return f"data.{self.codec.name}{'.gz' if compressed else ''}"
+
+    def path(self, place: str) -> str:
+        return self._root + place
+
+    def directory_of(self, stream: str) -> Path:
+        return self.directory / file_name(self.source) / file_name(stream)
+
+    def check_places(self, streams: Sequence[str]) -> None:
+        """Check, before the first request, that every stream can have a place here. Creates nothing."""
+        for stream in streams:
+            directory = self.directory_of(stream)
+            with file_errors(directory), suppress(FileNotFoundError):
+                self.check_ours(directory)
+                if not os.access(directory, os.W_OK | os.X_OK):
+                    readonly = os.statvfs(directory).f_flag & os.ST_RDONLY
+                    code = errno.EROFS if readonly else errno.EACCES
+                    raise OSError(code, os.strerror(code), str(directory))
+
+    def check_ours(self, directory: Path) -> None:
+        """Raises TargetError for a stream's directory with files that penstock did not make."""
+        others = any(one.name[:1] != "." for one in directory.iterdir())
+        former = directory / FILE_NAME  # the mark of the first layout
+        if others and not (directory / MARK).is_file() and not (former.is_file() and is_ours(former.read_bytes())):
+            raise TargetError(
+                f"{directory} holds files that penstock did not make. Move them away, or name another target; "
+                "they were not touched."
+            )
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def is_in_place(self, file: LedgerFile) -> bool:
+        """Whether a file is in place, judged by its size."""
+        return self._has_size(self.path(file.path), file)
+
+    def are_in_place(self, files: Sequence[LedgerFile]) -> bool:
+        return all(map(self.is_in_place, files))
+
+    def is_staged(self, file: LedgerFile) -> bool:
+        return file.staged is None or self._has_size(self.path(file.staged), file)
+
+    @staticmethod
+    def _has_size(path: str, file: LedgerFile) -> bool:
+        try:
+            found = os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return file.size is None
+        except OSError as error:
+            raise explained(error, path) from error
+        return file.size == found.st_size
+
+    def is_at(self, place: str | None, file: LedgerFile) -> bool:
+        """Whether ``place`` has these bytes, by size and checksum; or no file, if there must be none."""
+        if place is None or not self._has_size(self.path(place), file):
+            return False
+        with file_errors(self.directory / place):
+            return file.size is None or checksum_of(self.directory / place) == file.checksum
+
+    def difference(self, files: Sequence[LedgerFile]) -> str | None:
+        """The first of these files that is not as the ledger has it, in words."""
+        for file in files:
+            path = self.directory / file.path
+            if not self.is_in_place(file):
+                return f"{file.path}: {'has another size' if path.exists() else 'is gone'}"
+            if not self.is_at(file.path, file):
+                return f"{file.path}: has another content (same size, another checksum)"
+        return None
+
+    def can_be_put(self, files: Sequence[LedgerFile]) -> bool:
+        """Whether each file is in place already, or still staged, or only has to be removed."""
+        return all(file.size is None or self.is_at(file.path, file) or self.is_at(file.staged, file) for file in files)
+
+    # --- drafts and renames -----------------------------------------------------------------------------------------
+
+    def draft(self, layout: Layout, *, compress: bool) -> RecordDraft:
+        return RecordDraft(self.draft_path(), self.codec.encoder(layout), compress=compress)
+
+    def draft_path(self) -> str:
+        if self._begun_drafts is None:
+            with file_errors(self.staging):
+                make_directories(self.staging, mode=0o700)
+            place = f"{STATE}/staged/{file_name(self.source)}/{token_hex(8)}-"
+            self._begun_drafts = self.path(place), count(1)
+        prefix, numbers = self._begun_drafts
+        return f"{prefix}{next(numbers)}"
+
+    def finish_all(self, drafts: Sequence[RecordDraft]) -> list[bool | Exception]:
+        """Make drafts durable. Of each, false if it has no row, so that there is no file, or the error."""
+        return all_at_once(self._threads, [draft.finish for draft in drafts])
+
+    def staged_file(
+        self, place: str, draft: RecordDraft | Draft, finished: bool | Exception | None = None
+    ) -> LedgerFile:
+        """
+        A draft, ``finished`` with this result (None: not yet), and its final place; without rows there is no file.
+        """
+        if isinstance(finished, Exception):
+            raise finished
+        if not (draft.finish() if finished is None else finished):
+            return LedgerFile(path=place)
+        staged = draft.path.removeprefix(self._root)
+        return LedgerFile(path=place, size=draft.size, checksum=draft.checksum, staged=staged)
+
+    def make_way(self, files: Sequence[LedgerFile]) -> list[LedgerFile]:
+        """
+        The files, and for each the file of the other setting of ``gzip``, which must be removed. Their directories are
+        made. Raises TargetError, before the intent is recorded, if a directory is at the place of a file.
+        """
+        found = list(files)
+        for file in files:
+            path = self.path(file.path)
+            with file_errors(path):
+                if file.size is not None and make_directories(os.path.dirname(path), unsynced=self._unsynced):
+                    continue  # nothing is in a new directory
+                other = self.other_place(file.path)
+                if os.path.lexists(self.path(other)):
+                    found.append(LedgerFile(path=other))
+                if os.path.isdir(path):
+                    raise TargetError(
+                        f"{path} is a directory, and a file must go there. Move it away, or name another target."
+                    )
+        return found
+
+    def put(self, files: Sequence[LedgerFile]) -> None:
+        """Move staged files to their places, and remove the files that must not exist."""
+        for file in files:
+            path = self.path(file.path)
+            directory = os.path.dirname(path)
+            stream = file.path.split("/")[1]
+            with file_errors(path):
+                if file.size is None:
+                    if os.path.exists(path):
+                        os.unlink(path)
+                        self._unsynced[directory] = None
+                        self.changed.add(stream)
+                        self._emptied.add(directory)
+                elif file.staged is not None:
+                    if stream not in self.changed and not os.path.exists(path):
+                        self.changed.add(stream)
+                    self._move(self.path(file.staged), path)
+                    self._unsynced[directory] = None
+            fault_point("file.renamed")
+
+    def _move(self, staged: str, path: str) -> None:
+        """Move a staged file to its place, where a former run did not do it."""
+        try:
+            move(staged, path)
+        except FileNotFoundError:
+            if os.path.exists(staged):
+                make_directories(os.path.dirname(path), unsynced=self._unsynced)
+                move(staged, path)
+
+    def sync(self) -> None:
+        """Make the changed names durable, and remove the directories of partitions that have become empty."""
+        directories, self._unsynced = self._unsynced, {}
+        done = all_at_once(self._threads, [partial(sync_directory, directory) for directory in directories])
+        for directory, error in zip(directories, done, strict=True):
+            with file_errors(directory):
+                if error is not None:
+                    raise error
+                if directory in self._emptied:
+                    self._emptied.discard(directory)
+                    with suppress(OSError):
+                        os.rmdir(directory)
+
+    def remove_drafts(self) -> None:
+        """Remove the files on their way, of earlier runs."""
+        with file_errors(self.staging):
+            if self.staging.is_dir():
+                for path in self.staging.iterdir():
+                    path.unlink()
