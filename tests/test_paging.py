@@ -28,6 +28,7 @@ from penstock import (
     named,
     record,
 )
+from penstock_plugins.paging import Offset, PageNumber
 from small import Small
 
 
@@ -168,6 +169,37 @@ def test_more_records_than_the_stated_total_end_a_listing(tmp_path: Path) -> Non
     assert report.exit_code == 1
     assert "states 3 records, and the paginator Endless found more, 4 up to page 2" in report.errors[0]["message"]
     assert len(shop.requests) <= 2 * 6
+
+
+@pytest.mark.parametrize(
+    ("paginator", "total", "listed"),
+    [
+        (PageNumber(size_param="limit", size=2, more="more"), 2, 3),
+        (PageNumber(size_param="limit", size=2, more="more"), 4, 5),
+        (Offset(size=2, more="more"), 2, 3),
+        (Offset(size=2, more="more"), 4, 5),
+    ],
+    ids=["on the first page", "on the last page", "by offset, on the first page", "by offset, on the last page"],
+)
+def test_a_total_that_is_too_low_ends_no_listing_that_goes_on(
+    paginator: SinglePage, total: int, listed: int, tmp_path: Path
+) -> None:
+    """
+    Where the last page that the total allows states another one, that is requested, and the total is contradicted.
+    """
+
+    def answer(request: SandboxRequest) -> Any:
+        at = int(request.params.get("offset", 2 * (int(request.params.get("page", 1)) - 1)))
+        return {"data": ids(1, listed)[at : at + 2], "total": total, "more": at + 2 < listed}
+
+    envelope = Envelope(items="data", total="total", head=("more",))
+    shop = Small(folder=tmp_path, streams=[orders(paginator=paginator, envelope=envelope)], answer=answer)
+
+    report = shop.run()
+
+    assert report.exit_code == 1
+    assert f"states {total} records, and the paginator" in report.errors[0]["message"]
+    assert shop.rows("orders") == []
 
 
 # --- what identifies a request --------------------------------------------------------------------------------------

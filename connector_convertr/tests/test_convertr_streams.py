@@ -229,6 +229,23 @@ def test_a_short_page_with_a_link_to_the_next_is_not_the_last(view: Any, followi
     assert (found.param("page"), found.param("order[id]")) == (following, None if following == "4" else "desc")
 
 
+@pytest.mark.parametrize(
+    ("view", "following"), [({"hydra:view": {"hydra:next": "/api/v4/campaigns?page=4"}}, "4"), ({}, None)]
+)
+def test_a_link_to_the_next_page_contradicts_a_total_that_is_reached(view: Any, following: str | None) -> None:
+    """
+    A total that is too low does not end a listing whose last page has a link to another one.
+    """
+    answer = read({"hydra:member": [{"id": 1}], "hydra:totalItems": 201, **view})
+    request = PAGES.first(Request(url="https://acme.cvtr.io/api/v4/campaigns")).with_param("page", "3")
+    nothing = Response(status=200, received_at=NOW)
+    page = Page(request=request, response=nothing, answer=answer, index=2, count=1, fresh=1, listed=201, longest=100)
+
+    found = PAGES.beyond(page)
+
+    assert (found.param("page") if found is not None else None) == following
+
+
 def test_an_answer_without_members_is_no_empty_collection() -> None:
     """
     An object that is not a collection never counts as zero records.

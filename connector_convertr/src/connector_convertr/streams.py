@@ -27,8 +27,8 @@ class Pages(PageNumber):
 
     A record that leaves the list during the read moves those behind it up by one, so that one of them is on no page
     that was read. A total shows this, a bare array does not. The second reading has the missed records; its other
-    records are dropped as repeated. A link to a next page without a total means that there is one, even after a short
-    page.
+    records are dropped as repeated. A link to a next page means that there is one, also after a short page, and where
+    the total is reached.
     """
 
     def next(self, page: Page) -> Request | None:
@@ -36,13 +36,14 @@ class Pages(PageNumber):
         before = self._before(page)
         if before:
             return page.request.with_param(self.param, str(number + 1)) if number < before else None
-        following = super().next(page)
-        if following is None and any(map(page.answer.head.get, NEXT)):
-            following = page.request.with_param(self.param, str(number + 1))
+        following = super().next(page) or self.beyond(page)
         if following is not None or page.index == 0 or page.answer.total is not None:
             return following
         opposite = "asc" if page.request.param(_ORDER) == "desc" else "desc"
         return page.request.with_param(_ORDER, opposite).with_param(self.param, "1")
+
+    def beyond(self, last: Page) -> Request | None:
+        return self._after(last) if any(map(last.answer.head.get, NEXT)) else None
 
     def repeats(self, page: Page) -> bool:
         return self._before(page) > 0

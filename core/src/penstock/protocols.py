@@ -228,6 +228,12 @@ class Paginator(Protocol):
     def next(self, page: Page) -> Request | None:
         """The page after this one; called only if ``rest`` returned None."""
 
+    def beyond(self, last: Page) -> Request | None:
+        """
+        The page after the last one of ``rest``, if that names one all the same: the number that the first page stated
+        is then too low. Called once, also where ``rest`` named no page.
+        """
+
     def repeats(self, page: Page) -> bool:
         """Whether this page may be a repetition of the one before (dropped and counted); any other is an error."""
 
@@ -267,6 +273,9 @@ class SinglePage:
         return None
 
     def next(self, page: Page) -> Request | None:
+        return None
+
+    def beyond(self, last: Page) -> Request | None:
         return None
 
     def repeats(self, page: Page) -> bool:

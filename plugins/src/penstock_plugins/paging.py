@@ -170,7 +170,10 @@ class PageNumber(Shrinking):
             self._check_place(page)
         if self._reached(page) or not self._goes_on(page):
             return None
-        return self._with(page.request, self.param, self._number(page) + 1)
+        return self._after(page)
+
+    def beyond(self, last: Page) -> Request | None:
+        return self._after(last) if self._states_more(last) and not self._reached(last) else None
 
     def smaller(self, request: Request, response: Response) -> Request | None:
         size = self.size_of(request)
@@ -212,6 +215,9 @@ class PageNumber(Shrinking):
                 f"{page.request} begins after {before} records, and {listed} were listed before it: the provider sends "
                 f"fewer than the {self.size} records that size requests. Set size to what it sends."
             )
+
+    def _after(self, page: Page) -> Request:
+        return self._with(page.request, self.param, self._number(page) + 1)
 
     def _number(self, page: Page) -> int:
         return self._number_in(page.request)
@@ -266,6 +272,11 @@ class Offset(Shrinking):
             return None
         goes_on = self._goes_on(page) if total is None else page.count > 0 and listed < total
         return self._with(page.request, self.param, self.start + listed) if goes_on else None
+
+    def beyond(self, last: Page) -> Request | None:
+        reached = self.ceiling is not None and self._listed(last) >= self.ceiling
+        more = self._states_more(last) and not reached
+        return self._with(last.request, self.param, self.start + self._listed(last)) if more else None
 
     def may_cap(self) -> bool:
         return self.ceiling is not None

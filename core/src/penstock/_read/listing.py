@@ -149,11 +149,17 @@ class Listing:
         """
         if page is self._first and (rest := self.paginator.rest(page)) is not None:
             self._left = len(rest)
-            return self._counted(rest) if rest else None
-        if self._left is not None:
+            if rest:
+                return self._counted(rest)
+        elif self._left:
             self._left -= 1
-            return () if self._left else None
-        request = self.paginator.next(page)
+            if self._left:
+                return ()
+        if self._left == 0:
+            self._left = None
+            request = self.paginator.beyond(page)
+        else:
+            request = self.paginator.next(page)
         if request is None:
             return None
         self._check_end(page, request)
