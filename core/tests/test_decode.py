@@ -19,7 +19,7 @@ from penstock._decode.nested import cleaner
 from penstock.connector import Derived, Stream
 from penstock.errors import BrokenBodyError, ConfigError, PluginError
 from penstock.model import Items
-from penstock.records import Column, added, column, derived, personal, record, row_key, secret, snake
+from penstock.records import Column, added, column, columns_of, derived, personal, record, row_key, secret, snake
 
 
 @record(members="camel")
@@ -1205,6 +1205,21 @@ def test_secrets_are_masked_at_every_depth_of_what_is_set_aside(element: Any) ->
 
 
 @record()
+class Linked:
+    id: str
+    link_hash: str | None = secret(member="linkHash")
+
+
+@record()
+class Open:
+    """Without a secret of its own."""
+
+    id: str
+    data: Any
+    free: Any
+
+
+@record()
 class Granted:
     id: str
     grant: str | None = column(path="auth.id")
@@ -1276,6 +1291,49 @@ def test_a_selected_secret_is_removed_at_every_depth(nested: Any) -> None:
     )
 
     assert written(decoded)[0]["data"] == [[{"name": "city", "value": "Leeds"}]]
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+@pytest.mark.parametrize(
+    "data",
+    [
+        {"hash": "h4sh"},
+        {"name": "hash", "value": "h4sh"},
+        [{"name": "Hash", "value": "h4sh"}],
+        '[{"name": "hash", "value": "h4sh"}]',
+        {"of": {"TOKEN": "h4sh", "link_hash": "h4sh", "LinkHash": ["h4sh"]}},
+        [{"t\\u006fken": "h4sh"}],
+    ],
+    ids=["a map", "one object", "another case", "JSON in a text", "secrets of columns, also of others", "escaped"],
+)
+def test_secrets_are_masked_in_json_columns_of_any_shape(data: Any, nested: Any) -> None:
+    """
+    Neither another shape nor another place than the declared one delivers a secret, be it of another stream.
+    """
+    columns = columns_of(Linked)
+    raw = json.dumps({"id": "a", "data": data, "more": data, "free": data}).replace("\\\\u", "\\u")
+    page = Items(raw=b"[" + raw.encode() + b"]", format="array")
+
+    rows = written(decode_one(compiled(Open, key="id", nested=nested, secrets=[*columns, *columns_of(Lead)]), page))
+
+    assert "h4sh" not in json.dumps(rows, default=str)
+    assert rows[0].keys() >= {"data", "free", "_extra"}
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+def test_a_row_that_is_called_as_a_secret_column_is_kept(nested: Any) -> None:
+    """
+    A name labels others only where a declared path selects it: a form field may be called "token".
+    """
+    data = [{"name": "token", "value": "1.10"}, {"id": "token", "more": {"b\u00e9": 11}}]
+
+    rows = written(
+        decode_one(
+            compiled(Open, key="id", nested=nested, secrets=columns_of(Lead)), an_array({"id": "a", "data": data})
+        )
+    )
+
+    assert rows[0]["data"] == data
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from operator import mul
 from typing import Any
 
 from attrs import define, field
+from msgspec import Raw
 
 from penstock._decode.coerce import (
     LARGEST_EXPONENT,
@@ -21,7 +22,8 @@ from penstock._decode.coerce import (
     exact,
     whole,
 )
-from penstock._decode.page import NULL, RawPage, fill, fill_each, nulls, values_of
+from penstock._decode.nested import Masks
+from penstock._decode.page import EXACT_JSON, NULL, PLAIN, RawPage, fill, fill_each, nulls, values_of
 from penstock._decode.rejects import Misfits, Rejects
 from penstock._decode.values import exact_all, whole_all
 from penstock.errors import PluginError
@@ -37,7 +39,8 @@ class ColumnRules:
     """
     The rules for the columns of one stream.
 
-    ``raw``: json columns that stay bytes; ``cleaners`` remove the hidden members of nested values, by column.
+    ``raw``: json columns that stay bytes; ``cleaners`` remove the hidden members of nested values, by column; ``masks``
+    apply to all of ``nested``, the json columns that are delivered.
     ``hidden`` are those that are not delivered: no record is rejected for an amount in one of them. The day of a row is
     in the column ``day``, or is computed in ``zone`` from the column ``day_of`` if there is one.
     """
@@ -45,7 +48,9 @@ class ColumnRules:
     name: str
     columns: Mapping[str, Column]
     raw: Collection[str]
+    nested: Collection[str]
     cleaners: Mapping[str, Callable[[Any], Any]]
+    masks: Masks
     hidden: Collection[str]
     day: str | None
     day_of: str | None
@@ -90,13 +95,32 @@ class ColumnRules:
                 self.rejects.reject(page, dict.fromkeys(empty, (name, f"{name} has no value")))
 
     def _clean_nested(self, page: RawPage) -> None:
-        """Make JSON's null a null, and remove hidden members from nested values."""
+        """Make JSON's null a null, and remove or mask hidden members of nested values."""
         for name in self.raw:
             values = values_of(page.rows, name)
             if NULL in values:
                 fill_each(page.rows, name, [None if value == NULL else value for value in values])
         for name, clean in self.cleaners.items():
             deque(map(clean, values_of(page.rows, name)), maxlen=0)
+        for name in self.nested if self.masks else ():
+            self._mask(page, name)
+
+    def _mask(self, page: RawPage, name: str) -> None:
+        """Mask secret members inside of a json column, whatever its shape is."""
+        values = values_of(page.rows, name)
+        if not any(values):
+            return
+        if self.masks.may_be_in(b"".join(filter(None, values)) if name in self.raw else EXACT_JSON.encode(values)):
+            fill_each(page.rows, name, map(self._masked, values))
+
+    def _masked(self, value: Any) -> Any:
+        if not value or (isinstance(value, Raw) and not self.masks.may_be_in(bytes(value))):
+            return value
+        plain = PLAIN.decode(value) if isinstance(value, Raw) else value
+        masked = self.masks.apply(plain)
+        if masked == plain:
+            return value
+        return Raw(EXACT_JSON.encode(masked)) if isinstance(value, Raw) else masked
 
     def _filled(self, page: RawPage, name: str, stamps: Mapping[str, Any]) -> bool:
         """Whether a column that penstock adds has a source, even if that gives nulls only."""

@@ -74,7 +74,8 @@ class ColumnOptions(NamedTuple):
     ``nested``: json columns stay bytes (``raw``, msgspec.Raw), or become plain values with exact decimals (``plain``,
     for hooks that read them). ``zone``: the zone of a row's day. ``extra``: whether unknown members are kept in
     ``_extra``; default (None): as ``include_personal``, since they may be personal. ``connector``: the connector of the
-    stream.
+    stream. ``secrets``: the columns of all its streams that are secret, or have secrets inside: these are masked in the
+    json columns and in ``_extra`` of this stream, too.
     """
 
     exclude: Collection[str] = ()
@@ -84,6 +85,7 @@ class ColumnOptions(NamedTuple):
     nested: Nested = "raw"
     zone: tzinfo = UTC
     connector: str = ""
+    secrets: Collection[Column] = ()
 
 
 EVERYTHING = ColumnOptions()
@@ -173,7 +175,9 @@ class Compiled:
             name=self._name,
             columns=self.columns,
             raw=raw,
+            nested=tuple(one.name for one in columns if one.type == "json" and not one.added and not one.secret),
             cleaners={name: cleaner(those) for name, those in paths.items()},
+            masks=Masks.of(*self._secrets, labels=False),
             hidden=self._hidden,
             day=day if day in self.columns else None,
             day_of=day_of,
@@ -191,19 +195,28 @@ class Compiled:
     def _handling(self, required: frozenset[str], paths: Mapping[str, Sequence[str]]) -> Handling:
         options = self._options
         hidden = [self.columns[name] for name in self._hidden]
-        masked = {one: one.path[-1] if one.path else one.member for one in hidden if one.member is not None}
+        masked = {one: _last_name(one) for one in hidden if one.member is not None}
         within = [path for those in paths.values() for path in those]
+        names, selections = self._secrets
         # Without excluded columns, which are not secret, and without the last names of paths, which are common.
-        in_extra = [
-            name for one, name in masked.items() if one.secret or (one.personal and not options.include_personal)
-        ]
+        personal = [name for one, name in masked.items() if one.personal and not options.include_personal]
+        selected = [path for path in within if path.endswith("]")]
         return Handling(
             required=required,
             hidden=self._hidden,
-            masks=Masks.of(masked.values(), within),
-            extra_masks=Masks.of(in_extra, (path for path in within if path.endswith("]"))),
+            masks=Masks.of({*names, *masked.values()}, {*selections, *within}),
+            extra_masks=Masks.of({*names, *personal}, {*selections, *selected}),
             unknown=options.include_personal if options.extra is None else options.extra,
             extra=EXTRA not in options.exclude and f"{self._stream.name}.{EXTRA}" not in options.exclude,
+        )
+
+    @property
+    def _secrets(self) -> tuple[frozenset[str], frozenset[str]]:
+        """The names of the connector's secret members, and the paths that select others by a member's value."""
+        columns = (*self.columns.values(), *self._options.secrets)
+        return (
+            frozenset(_last_name(one) for one in columns if one.secret and one.member is not None),
+            frozenset(path for one in columns for path in one.hidden if path.endswith("]")),
         )
 
     def _keys_of(self, whole: Stream) -> Keys:
@@ -445,6 +458,11 @@ def _watched(columns: Sequence[Column], hidden: Collection[str]) -> Iterator[tup
         read = by_name[column.derived_of] if column.derived_of is not None else column
         if column.additive and read.nullable and read.member is not None and column.name not in hidden:
             yield column.name, read
+
+
+def _last_name(column: Column) -> str:
+    """The name of the member that a column reads, wherever it is."""
+    return column.path[-1] if column.path else str(column.member)
 
 
 def _hidden_paths(columns: Iterable[Column], include_personal: bool) -> dict[str, tuple[str, ...]]:

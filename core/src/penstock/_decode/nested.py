@@ -20,7 +20,7 @@ def cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
     A function that removes the members at ``paths`` from a plain value, in place, and returns the value.
 
     A path is dotted: a member's name, ``*`` for every member or element, ``[name=leadHash]`` for every object, however
-    deep, in which ``name`` is ``leadHash``. Names apply to every element of an array.
+    deep, in which ``name`` is ``leadHash``, in any case. Names apply to every element of an array.
     """
     split = [_split(path) for path in paths]
 
@@ -66,7 +66,14 @@ def _remove(value: Any, steps: Sequence[tuple[str, str | None]]) -> None:
 
 
 def _selected(item: Any, name: str, selected_value: str | None) -> bool:
-    return selected_value is None or (isinstance(item, dict) and str(item.get(name)) == selected_value)
+    if selected_value is None:
+        return True
+    return isinstance(item, dict) and str(item.get(name)).casefold() == selected_value.casefold()
+
+
+def _folded(name: str) -> str:
+    """A member's name as masks compare it: leadHash, LEADHASH and lead_hash are one."""
+    return name.lower().replace("_", "").replace("-", "")
 
 
 # The members that name their object's other members, as in {"name": "token", "value": ...}; in lower case.
@@ -76,47 +83,57 @@ _LABELS = frozenset({"name", "key", "field", "label", "id", "code", "title"})
 @frozen
 class Masks:
     """
-    Masks for values of unknown shape: members by name, in any case; the other members of an object, and the other
-    elements of an array, that such a name labels; and objects that contain a certain member and value. JSON within a
-    text is masked too.
+    Masks for values of unknown shape: members by name, in any case and with or without underscores; the other members
+    of an object, and the other elements of an array, that such a name labels; and objects that contain a certain member
+    and value. JSON within a text is masked too.
     """
 
-    names: frozenset[str] = frozenset()  # in lower case
-    pairs: frozenset[tuple[str, str]] = frozenset()  # (member, its value), in lower case: the object's other members
+    names: frozenset[str] = frozenset()  # folded
+    pairs: frozenset[tuple[str, str]] = frozenset()  # (member, its value), folded: the object's other members
+    labels: frozenset[str] = frozenset()  # those of ``names`` that label others
 
     @classmethod
-    def of(cls, names: Iterable[str], paths: Iterable[str]) -> "Masks":
-        """Masks for members of these names, and for the last names of these paths, at any place."""
+    def of(cls, names: Iterable[str], paths: Iterable[str], *, labels: bool = True) -> "Masks":
+        """
+        Masks for members of these names, and for the last names of these paths, at any place. ``labels``: all of these
+        names may label others; False: only those that a path selects, since a row may be called as any member is.
+        """
         ends = [_split(path)[-1] for path in paths]
-        selected = {(name.lower(), value.lower()) for name, value in ends if value is not None}
+        selected = {(_folded(name), _folded(value)) for name, value in ends if value is not None}
         last = {name for name, value in ends if value is None and name != "*"}
-        every = {*names, *last, *(value for _, value in selected)}
-        return cls(frozenset(name.lower() for name in every), frozenset(selected))
+        values = frozenset(value for _, value in selected)
+        every = frozenset(map(_folded, {*names, *last, *values}))
+        return cls(every, frozenset(selected), every if labels else values)
 
     def __bool__(self) -> bool:
         return bool(self.names or self.pairs)
+
+    def may_be_in(self, text: bytes) -> bool:
+        """Whether this JSON may have a member to mask: most has none, and is then not read value by value."""
+        lowered = text.lower().replace(b"_", b"").replace(b"-", b"")
+        return b"\\u" in lowered or any(name.encode() in lowered for name in self.names)
 
     def apply(self, value: Any) -> Any:
         """The plain value with ``***`` in place of masked values, at any depth."""
         if isinstance(value, str):
             return self._applied_to_text(value)
         if isinstance(value, list):
-            if len(value) > 1 and isinstance(value[0], str) and value[0].lower() in self.names:
+            if len(value) > 1 and isinstance(value[0], str) and _folded(value[0]) in self.labels:
                 return [value[0], *([MASK] * (len(value) - 1))]
             return [self.apply(item) for item in value]
         if not isinstance(value, dict):
             return value
-        marks = {name for name, item in value.items() if self._is_mark(name.lower(), item)}
+        marks = {name for name, item in value.items() if self._is_mark(_folded(name), item)}
         if marks:
             return {name: item if name in marks else MASK for name, item in value.items()}
-        return {name: MASK if name.lower() in self.names else self.apply(item) for name, item in value.items()}
+        return {name: MASK if _folded(name) in self.names else self.apply(item) for name, item in value.items()}
 
     def _is_mark(self, name: str, item: Any) -> bool:
         """Whether this member states that its object's other members are masked."""
         if isinstance(item, (dict, list)):
             return False
-        text = str(item).lower()
-        return (name, text) in self.pairs or (name in _LABELS and text in self.names)
+        text = _folded(str(item))
+        return (name, text) in self.pairs or (name in _LABELS and text in self.labels)
 
     def _applied_to_text(self, text: str) -> str:
         if not text.lstrip().startswith(("{", "[", '"')):

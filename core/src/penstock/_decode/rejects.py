@@ -89,9 +89,7 @@ class Rejects:
         if not masks:
             return
         extras = values_of(page.rows, EXTRA)
-        # Most pages contain none of these names, and are then not read row by row.
-        text = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET]).lower()
-        if any(name.encode() in text for name in masks.names):
+        if masks.may_be_in(EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])):
             plain = [extra if extra is UNSET else PLAIN.decode(EXACT_JSON.encode(extra)) for extra in extras]
             fill_each(page.rows, EXTRA, [extra if extra is UNSET else masks.apply(extra) for extra in plain])
 

@@ -67,6 +67,7 @@ def _shape_of(source: ConfiguredSource, stream: Stream, needed: Collection[str])
             nested="plain" if hooked else "raw",
             zone=source.zone,
             connector=source.connector.name,
+            secrets=[column for one in source.streams for column in one.columns if column.secret or column.hidden],
         ),
         columns=stream.extra_columns(settings) if stream.extra_columns is not None else (),
         derived=source.derived_from(stream.name),
