@@ -356,17 +356,30 @@ def test_an_output_that_is_full_is_told() -> None:
     assert done.stderr.startswith("penstock: error: standard output, or a file, cannot be written: ")
 
 
-@pytest.mark.parametrize("closed", ["1", "2"])
-def test_a_stream_that_is_closed_from_the_start_is_no_defect(closed: str) -> None:
-    """
-    As a daemon may start us: the other one is written as ever.
-    """
-    program = Path(sys.executable).parent / "penstock"
+PROGRAM = Path(sys.executable).parent / "penstock"
 
-    done = subprocess.run(
-        ["sh", "-c", f"exec {program} connectors {closed}>&-"], capture_output=True, text=True, check=False
-    )
 
-    assert done.returncode == 0
-    assert (done.stdout == "") == (closed == "1")
-    assert done.stderr == ""
+def started(words: str) -> "subprocess.CompletedProcess[str]":
+    """``penstock WORDS`` as a shell starts it."""
+    return subprocess.run(["sh", "-c", f"exec {PROGRAM} {words}"], capture_output=True, text=True, check=False)
+
+
+def test_a_closed_stderr_is_no_defect() -> None:
+    """
+    As a daemon may start us: standard output is written as ever.
+    """
+    done = started("connectors 2>&-")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+@pytest.mark.parametrize("words", ["connectors", "--help", "--version"])
+def test_what_is_printed_to_a_closed_output_does_not_vanish(words: str) -> None:
+    """
+    The command fails, as those of the shell do; what prints nothing there does not.
+    """
+    done = started(f"{words} >&-")
+
+    assert done.returncode == 1
+    assert done.stderr == ("penstock: error: standard output is closed. Redirect it to a file, or to /dev/null\n")

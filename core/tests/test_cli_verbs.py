@@ -1264,7 +1264,7 @@ def test_changes_are_rows_before_and_after(here: Here, server: Server) -> None:
     here("run", "daily", *days(1))
     server.app = lambda request: Shop()(evolve(request, target=request.target.replace("shop=7", "shop=13")))
     here("run", "daily", *days(1), code=5)
-    assert here("changes", "--since", "2999-01-01") == "nothing changed since 2999-01-01\n"
+    assert here("changes", "--since", "2999-01-01") == "nothing was restated since 2999-01-01\n"
 
     rows = list(csv.DictReader(here("changes", "--since", "2000-01-01", "--csv").splitlines()))
 

@@ -756,7 +756,36 @@ def test_a_month_that_is_over_and_changed_is_a_problem(project: Project, shop: S
 
     assert (problem.kind, problem.stream, problem.count) == ("restated", "sales", 4)
     assert (problem.first_day, problem.last_day) == (date(2026, 2, 27), date(2026, 2, 28))
-    assert problem.reason == "2026-02 is over, and the provider changed it: 2 accounts, price_amount 12.00 -> 13.00"
+    assert problem.reason == "2026-02 is over, and the provider restated it: 2 accounts, price_amount 12.00 -> 13.00"
+
+
+def test_the_problems_of_accounts_are_theirs(server: Server, shop: Shop, tmp_path: Path) -> None:
+    """
+    Of a source that has none of the accounts, nothing is shown; a pause concerns each of its accounts, a restated month
+    and a new member those only that have them.
+    """
+    project = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=Stopped)
+    february = {"since": date(2026, 2, 27), "until": date(2026, 2, 28)}
+    project.run("daily", **february)
+
+    def restate(shop: str, day: str, answer: dict[str, Any]) -> Any:
+        if shop == "8":
+            return SandboxResponse(status=429, headers={"Retry-After": "36000"})
+        answer["sales"][0] |= {"price": "175", "colour": "red"}
+        return answer
+
+    shop.change = restate
+    later = Project(config(server, tmp_path), plugins=PLUGINS, environ={}, clock=AnHourLater)
+    later.run("daily", **february)
+
+    def kinds(*accounts: str) -> set[str]:
+        (target,) = later.status("daily", accounts=accounts).targets
+        return {one.kind for one in target.problems}
+
+    assert kinds() == kinds("7") == {"parked", "restated", "new"}
+    assert kinds("8") == {"parked", "new"}
+    assert kinds("9") == set()
+    assert later.status("daily", accounts=["9"]).targets[0].sources == ()
 
 
 def test_requests_are_laid_beside_those_that_the_provider_allows(server: Server, tmp_path: Path) -> None:

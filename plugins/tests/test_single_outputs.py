@@ -340,3 +340,30 @@ def test_a_closed_pipe_ends_quietly():
 
     assert (process.returncode, said) == (0, b"closed\n")
     assert OutputClosedError.exit_code == 0
+
+
+def test_a_closed_output_is_refused_before_anything_is_read():
+    """
+    Rows would be lost without a word. Refused when the target is opened, so that nothing was requested.
+    """
+    program = """
+        import sys
+        from penstock import TargetError
+        from penstock_plugins.files.stdout import StdoutSink
+
+        try:
+            StdoutSink().open("acme", "r1")
+        except TargetError as error:
+            print(error, file=sys.stderr)
+            sys.exit(error.exit_code)
+    """
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$0" -c "$1" >&-', sys.executable, textwrap.dedent(program)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+
+    assert done.returncode == 2
+    assert done.stderr == "standard output is closed. Redirect it to a file, or name another target\n"

@@ -2,6 +2,7 @@
 What commands need at the ends of the process: signals, closed pipes, files that are written whole.
 """
 
+import errno
 import os
 import signal
 import threading
@@ -37,6 +38,24 @@ def stop_on_signals(stop: threading.Event, on_signal: Callable[[str], None] = la
 
 class _HasDescriptor(Protocol):
     def fileno(self) -> int: ...
+
+
+def is_closed(stream: _HasDescriptor | None) -> bool:
+    """
+    Whether a stream of the process was closed before it started (``>&-``), so that nothing can be written to it. False
+    for a stream without a file descriptor.
+    """
+    if stream is None:
+        return True
+    try:
+        descriptor = stream.fileno()
+    except OSError:
+        return False
+    try:
+        os.write(descriptor, b"")
+    except OSError as error:
+        return error.errno == errno.EBADF
+    return False
 
 
 def discard_output(stream: _HasDescriptor) -> None:

@@ -14,9 +14,9 @@ import click
 
 from penstock._cli.session import Session, common, complain
 from penstock._plugins.built_in import COMMANDS
-from penstock.process import discard_output
+from penstock.process import discard_output, is_closed
 
-_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO)
+_UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF)
 
 HELP = """
 Carry records from reporting APIs to files or Postgres, and events back.
@@ -72,10 +72,6 @@ class Commands(click.Group):
 
             # click would end the process with 1.
             raise OutputClosedError("the reader of standard output closed it") from None
-        except OSError as error:
-            if error.filename is not None or error.errno not in _UNWRITABLE:
-                raise
-            raise _unwritable(error) from error
 
     def format_help(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Usage, commands by group and one line on options: 24 lines of 80 columns."""
@@ -131,6 +127,8 @@ def _with_place(session: Session, error: click.NoSuchOption) -> click.UsageError
 def _unwritable(error: OSError) -> Exception:
     from penstock.errors import SinkError
 
+    if error.errno == errno.EBADF:
+        return SinkError("standard output is closed. Redirect it to a file, or to /dev/null")
     return SinkError(f"standard output, or a file, cannot be written: {error.strerror}. Free some space and run again")
 
 
@@ -189,7 +187,9 @@ def script() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # closed by the caller: a file opened next would get its number
-            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+            # What is printed must not vanish: a write to standard output fails.
+            access = os.O_RDONLY if name == "stdout" else os.O_WRONLY
+            setattr(sys, name, os.fdopen(os.open(os.devnull, access), "w"))
         if isinstance(stream := getattr(sys, name), io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # a name that the locale cannot write is shown as an escape
     code = main()
@@ -207,6 +207,11 @@ def _run(session: Session, args: Sequence[str] | None) -> int:
         return 130
     except click.NoSuchOption as error:
         return complain(session, _with_place(session, error))
+    except OSError as error:
+        unwritable = error.filename is None and error.errno in _UNWRITABLE
+        if error.errno == errno.EBADF:
+            unwritable = is_closed(sys.stdout)
+        return complain(session, _unwritable(error) if unwritable else error)
     except Exception as error:
         return complain(session, error)
     return code if isinstance(code, int) else 0

@@ -97,7 +97,7 @@ def shortened(request: str) -> str:
 
 
 def restated(change: Mapping[str, Any] | None) -> str:
-    """What the provider changed in a day that was delivered before."""
+    """What the provider restated in a day that was delivered before."""
     if not change:
         return ""
     before, after = change["rows"]
@@ -180,4 +180,4 @@ class _Log:
 
     def _line(self, level: str, text: str | None) -> None:
         now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        to_stderr(mask(f"{now} {level:<7} {' '.join((text or '').split())}"))
+        to_stderr(mask(f"{now} {level:<7} {' '.join((text or '').split())}"), prose=True)

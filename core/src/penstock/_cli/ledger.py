@@ -341,13 +341,15 @@ def _why(run: "RunInfo") -> str:
 
 @command()
 @click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
-@click.option("--since", type=DAY, metavar="DAY", required=True, help="Changes that were read since this day (UTC).")
+@click.option(
+    "--since", type=DAY, metavar="DAY", required=True, help="Restatements that were read since this day (UTC)."
+)
 @TO
 @click.option("--csv", "csv_", is_flag=True, help="Print CSV: one row per partition and measure.")
 @as_json
 def changes(session: Session, name: str | None, since: str, to: str | None, csv_: bool, json_: bool) -> int:
     """
-    What providers changed in days that had been delivered: rows and sums before and after, per day and account.
+    What providers restated in days that had been delivered: rows and sums before and after, per day and account.
     """
     result = session.project.changes(name, since=since, to=to)
     if printed(session, result, json_):
@@ -358,7 +360,7 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     elif result.changes:
         _print_changes(result.changes)
     else:
-        print(f"nothing changed since {since}")
+        print(f"nothing was restated since {since}")
     return result.exit_code
 
 

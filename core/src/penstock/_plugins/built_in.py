@@ -13,7 +13,7 @@ COMMANDS = {
     "run": ("run", "", "Fetch what is not final yet, and deliver it."),
     "status": ("ledger", "Watch", "Show what was delivered, is open, missing or failed."),
     "runs": ("ledger", "", "List the last runs with their reasons, or one report."),
-    "changes": ("ledger", "", "Show what providers changed since a day."),
+    "changes": ("ledger", "", "Show what providers restated since a day."),
     "verify": ("ledger", "", "Compare what was delivered with the ledger."),
     "rejected": ("ledger", "", "Show records that were set aside."),
     "forget": ("ledger", "", "Read days again as if they had never been read."),

@@ -184,23 +184,22 @@ class Project(Running):
         need attention; and the last runs.
 
         ``name``: a pipeline or a source; None: all sources in the targets' ledgers. ``to`` None: the targets last used.
-        ``accounts``: names or patterns. ``max_age_s``: an account whose last reading is older is overdue, and makes the
-        exit code 1; accounts that left the configuration do not age.
+        ``accounts``: names or patterns; a source that has none of them is left out. ``max_age_s``: an account whose
+        last reading is older is overdue, and makes the exit code 1; accounts that left the configuration do not age.
         """
         view = self._view(name, to)
         now, patterns = self._clock(None).now(), tuple(accounts or ())
         found = []
         for target, opened in view:
-            sources = tuple(
-                status.source_status(self._setup, ledger, source, target, now, accounts=patterns, max_age_s=max_age_s)
-                for source, ledger in opened
-            )
-            problems = [
-                one
-                for source, (_, ledger) in zip(sources, opened, strict=True)
-                for one in status.problems_of(ledger, source, target, now, accounts=patterns)
-            ]
-            found.append(TargetStatus(target=target, sources=sources, problems=tuple(problems)))
+            sources, problems = [], []
+            for source, ledger in opened:
+                one = status.source_status(
+                    self._setup, ledger, source, target, now, accounts=patterns, max_age_s=max_age_s
+                )
+                if one is not None:
+                    sources.append(one)
+                    problems += status.problems_of(ledger, one, target, now, accounts=patterns)
+            found.append(TargetStatus(target=target, sources=tuple(sources), problems=tuple(problems)))
         found += [TargetStatus(target=target, sources=(), error=error) for target, error in view.failed.items()]
         overdue = any(one.overdue for target in found for source in target.sources for one in source.streams)
         return StatusResult(targets=tuple(found), notices=tuple(view.notices), exit_code=view.exit_code or int(overdue))

@@ -142,7 +142,7 @@ class Problem:
     ``not read`` or ``truncated``; or, of a whole source, ``quota``: it made more requests this month than the
     configuration allows, or ``parked``: its last run left it for a later one, as the
     provider demanded; then ``stream`` and ``account`` are empty. Or, of a whole stream, ``restated``: in the last 24
-    hours the provider changed rows or sums of a month that is over; ``new``: the last run met members that
+    hours the provider restated rows or sums of a month that is over; ``new``: the last run met members that
     no column holds, and that no run met a week ago. ``count``: of partitions, or of records, values, members.
     ``last_read``: the last good reading of these partitions, or the last good run.
     """

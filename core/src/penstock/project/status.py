@@ -40,18 +40,20 @@ def source_status(
     *,
     accounts: Sequence[str] = (),
     max_age_s: float | None,
-) -> SourceStatus:
-    """The state of a source in one target. ``accounts``: patterns; empty: all."""
+) -> SourceStatus | None:
+    """
+    The state of a source in one target. ``accounts``: patterns; empty: all. None for a source that has no such account,
+    neither in the ledger nor in the configuration or the provider's list.
+    """
     configured = _configured(setup, source)
     zones, known = _zones(setup, ledger, source), _configured_accounts(configured, ledger)
-    counts, runs = ledger.counts(source), ledger.runs(source, RUNS_KEPT)
+    counts = [one for one in ledger.counts(source) if holds(accounts, one.account.values())]
+    if not counts and not any(holds(accounts, names) for names in known.values()):
+        return None
+    runs = ledger.runs(source, RUNS_KEPT)
     return SourceStatus(
         source=source,
-        streams=tuple(
-            _account_status(one, now, zones, known.get(one.stream), max_age_s)
-            for one in counts
-            if holds(accounts, one.account.values())
-        ),
+        streams=tuple(_account_status(one, now, zones, known.get(one.stream), max_age_s) for one in counts),
         runs=tuple(run_info(run, target) for run in runs[:RUNS_SHOWN]),
         last_good=next((run.finished_at for run in runs if run.exit_code in (0, 5)), None),
         requests_this_month=requests_of_month(runs, now),
@@ -195,8 +197,8 @@ def problems_of(
     return [
         *found,
         *_failed_as_a_whole(status, accounts),
-        *_restated_months(ledger, status, target, now),
-        *_new_members(ledger, status, now),
+        *_restated_months(ledger, status, target, now, accounts),
+        *_new_members(ledger, status, now, accounts),
     ]
 
 
@@ -208,7 +210,7 @@ def _failed_as_a_whole(status: SourceStatus, accounts: Sequence[str]) -> Iterato
             one.failed and one.stream == error["stream"] and one.account.items() <= place.items()
             for one in status.streams
         )
-        if has_a_row or not holds(accounts, place.values()):
+        if has_a_row or (place and not holds(accounts, place.values())):
             continue
         yield Problem(
             source=status.source,
@@ -236,20 +238,22 @@ def _problem(source: str, one: AccountStatus, kind: str, count: int, reason: str
     )
 
 
-def _restated_months(ledger: Ledger, status: SourceStatus, target: str, now: datetime) -> Iterator[Problem]:
+def _restated_months(
+    ledger: Ledger, status: SourceStatus, target: str, now: datetime, accounts: Sequence[str]
+) -> Iterator[Problem]:
     """
-    By stream and month, what the provider changed in the last :data:`NEWS` in months that are over: they may have been
+    By stream and month, what the provider restated in the last :data:`NEWS` in months that are over: they may have been
     invoiced. Changes that move neither rows nor sums are left out.
     """
     since = now - NEWS
     groups: dict[tuple[str, str], list[Change]] = {}
     for one in changes_of(ledger, status.source, target, since.date(), merged=True):
         over = one.day is not None and (one.day.year, one.day.month) < (now.year, now.month)
-        if over and one.changed_at >= since and one.moved:
+        if over and one.changed_at >= since and one.moved and holds(accounts, one.account.values()):
             groups.setdefault((one.stream, f"{one.day:%Y-%m}"), []).append(one)
     for (stream, month), changes in groups.items():
         days = [one.day for one in changes if one.day is not None]
-        accounts = len({tuple(one.account.items()) for one in changes})
+        several = len({tuple(one.account.items()) for one in changes})
         moves = ", ".join(f"{what} {before} -> {after}" for what, (before, after) in moved_sums(changes).items())
         yield Problem(
             source=status.source,
@@ -259,13 +263,21 @@ def _restated_months(ledger: Ledger, status: SourceStatus, target: str, now: dat
             first_day=min(days),
             last_day=max(days),
             last_read=max(one.changed_at for one in changes),
-            reason=f"{month} is over, and the provider changed it: {counted(accounts, 'account')}, {moves}",
+            reason=f"{month} is over, and the provider restated it: {counted(several, 'account')}, {moves}",
         )
 
 
-def _new_members(ledger: Ledger, status: SourceStatus, now: datetime) -> Iterator[Problem]:
-    """By stream, the members without a column of the last run that no run before the last :data:`NEW_MEMBERS` met."""
-    last = members_of(run.report for run in status.runs[:1])
+def _new_members(ledger: Ledger, status: SourceStatus, now: datetime, accounts: Sequence[str]) -> Iterator[Problem]:
+    """
+    By stream, the members without a column of the last run that no run before the last :data:`NEW_MEMBERS` met. With
+    ``accounts``, of the streams that have such an account.
+    """
+    streams = {one.stream for one in status.streams}
+    last = {
+        stream: members
+        for stream, members in members_of(run.report for run in status.runs[:1]).items()
+        if not accounts or stream in streams
+    }
     if not last:
         return
     former = members_of(

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
 import click
-from penstock import OutputClosedError, Project, UsageError, mask
-from penstock.process import discard_output, stop_on_signals
+from penstock import OutputClosedError, Project, TargetError, UsageError, mask
+from penstock.process import discard_output, is_closed, stop_on_signals
 
 from penstock_plugins.doors.bookmarks import Bookmarks
 from penstock_plugins.doors.messages import Messages, MessageSink
@@ -85,9 +85,11 @@ def say(text: str) -> None:
 def standard_output() -> "Iterator[Callable[[bytes], None]]":
     """
     A function that writes to standard output and flushes. Everything that is printed meanwhile goes to stderr, since a
-    line that is no message breaks the reader.
+    line that is no message breaks the reader. Raises TargetError where standard output is closed.
     """
     real = sys.stdout
+    if is_closed(real):
+        raise TargetError("standard output is closed: messages would be lost. Connect it to a reader")
     output: BinaryIO = real.buffer
 
     def put(content: bytes) -> None:

@@ -14,8 +14,8 @@ from typing import IO, Any, BinaryIO, ClassVar, cast
 
 import msgspec
 from attrs import field, frozen
-from penstock import BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition
-from penstock.process import discard_output
+from penstock import BaseTarget, Batch, Layout, LedgerEntry, OutputClosedError, Partition, TargetError
+from penstock.process import discard_output, is_closed
 
 from penstock_plugins.files.disk import explained, file_errors
 from penstock_plugins.files.jsonl import encode_lines
@@ -49,7 +49,10 @@ class StdoutSink:
     output: Callable[[], BinaryIO] = field(default=_standard_output, repr=False)
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "StdoutTarget":
+        """Raises TargetError where standard output is closed: rows would be lost."""
         several = len(set(streams)) > 1 if self.name_streams is None else self.name_streams
+        if self.output is _standard_output and is_closed(sys.stdout):
+            raise TargetError("standard output is closed. Redirect it to a file, or name another target")
         return StdoutTarget(self.output(), several)
 
     def open_readonly(self, source: str) -> None:

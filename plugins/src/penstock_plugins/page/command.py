@@ -26,7 +26,9 @@ until_stopped = threading.Event  # for tests
 
 @click.command()
 @click.argument("name", metavar="[PIPELINE|SOURCE]", required=False)
-@click.option("--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the page here.")
+@click.option(
+    "--html", type=click.Path(dir_okay=False, path_type=Path), metavar="FILE", help="Write the page here; - prints it."
+)
 @click.option("--port", type=click.IntRange(0, 65535), metavar="N", help="Serve it on this machine; 0: any free port.")
 @click.option("--to", metavar="SINK", help="Only this target.  [default: the targets last used]")
 @click.option("--days", type=click.IntRange(1, 1000), default=DAYS, metavar="N", help=f"Days shown.  [default: {DAYS}]")
@@ -49,6 +51,9 @@ def page(
     if (html is None) == (port is None):
         raise UsageError("name one of --html FILE and --port N")
     made = partial(_made, project, name, to, days, None if max_age is None else seconds(max_age))
+    if html is not None and str(html) == "-":
+        click.echo(made(), nl=False)
+        return
     if html is not None:
         write(html, made())
         return

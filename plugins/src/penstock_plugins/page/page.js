@@ -91,7 +91,7 @@ function fold(section, pieces, count) {
   section.append(all);
 }
 
-// --- news: what providers changed lately, and is no problem ---
+// --- news: what providers restated or added lately, and is no problem ---
 
 function news() {
   fold(byId("news"), summary.news.map(piece), NEWS_AT_ONCE);

@@ -79,7 +79,7 @@ function sentence(letter, { closes, notes, changes, read }) {
   }
   if (changes.length)
     parts.push(
-      `The provider changed it ${changes.length === 1 ? "once" : `${changes.length} times`} after it was delivered.`,
+      `The provider restated it ${changes.length === 1 ? "once" : `${changes.length} times`} after it was delivered.`,
     );
   return parts.join(" ");
 }

@@ -1,5 +1,5 @@
 """
-What needs attention, and what providers changed lately.
+What needs attention, and what providers restated lately.
 """
 
 import shlex
