@@ -26,7 +26,7 @@ from penstock._cli.bars import Bars
 from penstock._cli.follow import following, in_words, restated
 from penstock._cli.init import source_lines, toml_value
 from penstock._cli.ledger import _print_changes, _print_problems, _print_sources, cut, kind_of
-from penstock._cli.output import column_widths
+from penstock._cli.output import column_widths, print_table
 from penstock._cli.run import summarise
 from penstock._cli.sandbox import as_typed
 from penstock._cli.session import Session
@@ -996,6 +996,36 @@ def test_a_table_that_does_not_fit_is_printed_in_blocks(here: Here, monkeypatch:
     assert "Not divided by days, so left out: shop.items" in " ".join(narrow.split())
 
 
+def test_a_long_name_is_a_line_above_its_rows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """
+    Where only the widest column does not fit beside the others, the table stays one; amounts have their points below
+    each other.
+    """
+    monkeypatch.setenv("COLUMNS", "40")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    one, other = (f"1a8cc42a-5a09-5f9c-93db-3fc5ee99379{digit}" for digit in (1, 2))
+    amounts = [
+        (one, "2026-09", 9, Decimal("2020.5")),
+        (one, "2026-10", 81, Decimal("7.25")),
+        (other, "2026-10", 1, None),
+    ]
+
+    print_table(["account", "period", "rows", "spend"], amounts)
+
+    printed = re.sub(r"\x1b\[[\d;]*m", "", capsys.readouterr().out)
+    assert [line.rstrip() for line in printed.splitlines()] == [
+        "account",
+        "  period   rows    spend",
+        one,
+        "  2026-09     9  2020.50",
+        "  2026-10    81     7.25",
+        other,
+        "  2026-10     1",
+    ]
+
+
 @pytest.mark.parametrize(
     ("rows", "room", "widths"),
     [
@@ -1274,11 +1304,11 @@ def test_changes_are_rows_before_and_after(here: Here, server: Server) -> None:
     ]
     table = [" ".join(line.split()) for line in here("changes", "daily", "--since", "2000-01-01").splitlines()]
     assert table == [
-        "stream account day what before after",
-        f"shop.sales 7 {YESTERDAY} rows 2 1",
-        f"shop.sales 7 {YESTERDAY} price_amount 1.75 1.50",
-        "",
         f"shop.sales {YESTERDAY:%Y-%m} (1 partition of 1 account): rows 2 -> 1, price_amount 1.75 -> 1.50",
+        "",
+        "shop.sales",
+        "account day restated",
+        f"7 {YESTERDAY} rows 2 -> 1, price_amount 1.75 -> 1.50",
     ]
 
 
@@ -1303,11 +1333,12 @@ def test_values_that_move_no_sum_are_one_line_of_changes(capsys: pytest.CaptureF
     _print_changes([one, *same])
 
     assert [" ".join(line.split()) for line in capsys.readouterr().out.splitlines()] == [
-        "stream account day what before after",
-        "shop.sales 7 2026-11-02 spend 1.50 1.75",
-        "",
         "shop.sales 2026-11 (1 partition of 1 account): spend 1.50 -> 1.75, "
         "20 partitions with other values, and the same rows and sums",
+        "",
+        "shop.sales",
+        "account day restated",
+        "7 2026-11-02 spend 1.50 -> 1.75",
     ]
 
 

@@ -14,7 +14,7 @@ import click
 
 from penstock._cli.complete import pipelines_and_sources, sources
 from penstock._cli.options import ACCOUNTS, TO
-from penstock._cli.output import ago, print_csv, print_json, print_table, print_text
+from penstock._cli.output import ago, paged, print_csv, print_json, print_table, print_text
 from penstock._cli.session import Session, as_json, command
 from penstock._cli.stderr import harmless
 from penstock._cli.types import DAY, DURATION
@@ -358,7 +358,8 @@ def changes(session: Session, name: str | None, since: str, to: str | None, csv_
     if csv_:
         print_csv([row for one in result.changes for row in _change_rows(one)], columns)
     elif result.changes:
-        _print_changes(result.changes)
+        with paged():
+            _print_changes(result.changes)
     else:
         print(f"nothing was restated since {since}")
     return result.exit_code
@@ -379,17 +380,9 @@ def _change_rows(one: "Change") -> "Iterator[dict[str, Any]]":
 
 
 def _print_changes(changes: "Sequence[Change]") -> None:
-    """Each number that moved, per account and day; below, what moved in each stream and month."""
+    """What moved in each stream and month; below, per account and day, a table for each stream."""
     from penstock.project.delivered import moved_sums
 
-    moved = [one for one in changes if one.moved]
-    rows = [row for one in moved for row in _change_rows(one) if row["before"] != row["after"]]
-    if rows:
-        print_table(
-            ["stream", "account", "day", "what", "before", "after"],
-            [[f"{row['source']}.{row['stream']}", *list(row.values())[2:]] for row in rows],
-        )
-        print()
     months: dict[tuple[str, str], list[Change]] = {}
     for one in changes:
         month = f"{one.day:%Y-%m}" if one.day is not None else ""
@@ -402,6 +395,25 @@ def _print_changes(changes: "Sequence[Change]") -> None:
         accounts = len({tuple(one.account.items()) for one in own})
         of = f" ({counted(len(own), 'partition')} of {counted(accounts, 'account')})" if own else ""
         print_text(f"{stream}{f' {month}' if month else ''}{of}: {', '.join(parts)}")
+    streams: dict[str, list[Change]] = {}
+    for one in changes:
+        if one.moved:
+            streams.setdefault(f"{one.source}.{one.stream}", []).append(one)
+    for stream, those in streams.items():
+        print(f"\n{stream}")
+        columns: dict[str, list[Any]] = {
+            "account": [", ".join(one.account.values()) for one in those],
+            "day": [one.day for one in those],
+            "restated": [_moves(one) for one in those],
+        }
+        filled = {name: cells for name, cells in columns.items() if any(cells)}
+        print_table(list(filled), list(zip(*filled.values(), strict=True)))
+
+
+def _moves(one: "Change") -> str:
+    """``rows 6 -> 5, clicks 276 -> 173``: what moved in one partition."""
+    rows = [row for row in _change_rows(one) if row["before"] != row["after"]]
+    return ", ".join(f"{row['what']} {row['before']} -> {row['after']}" for row in rows)
 
 
 # --- forget ---------------------------------------------------------------------------------------------------------

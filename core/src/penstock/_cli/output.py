@@ -10,12 +10,17 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from datetime import datetime
+from decimal import Decimal
 from itertools import zip_longest
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from penstock._cli.stderr import harmless, wrapped
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
 
 WIDE = 10_000  # width if stdout is not a terminal: nothing is wrapped
 SHORT = 10  # characters of a column that is not wrapped: "12 min ago"
@@ -33,37 +38,105 @@ def print_json(value: Any) -> None:
 
 def print_table(columns: Sequence[str], rows: Sequence[Sequence[Any]], styles: Sequence[str] = ()) -> None:
     """
-    Columns aligned, numbers to the right. None is an empty cell. ``styles``: one for each row.
+    Columns aligned, numbers to the right, amounts of a column with as many digits after the point. None is an empty
+    cell. ``styles``: one for each row.
 
     On a terminal, columns that hold texts of several words are wrapped to its width, between words; a column of single
-    words is not. Where the words do not fit, each row is printed as a block with one cell per line: no cell is cut.
+    words is not. Where the words do not fit, the widest column becomes a line above its rows; where this is not enough,
+    each row is printed as a block with one cell per line: no cell is cut.
     """
     from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
 
     from penstock.redact import mask
 
+    numeric = [any(isinstance(row[index], int | Decimal) for row in rows) for index in range(len(columns))]
+    rows = list(zip(*map(_with_equal_digits, zip(*rows, strict=True)), strict=True)) if rows else rows
     texts = [[harmless(mask("" if cell is None else str(cell))) for cell in row] for row in rows]
     terminal = sys.stdout.isatty()
     console = Console(file=sys.stdout, width=None if terminal else WIDE, highlight=False, soft_wrap=False)
-    widths = column_widths([columns, *texts], console.width)
-    if widths is None:
+    lines = [list(columns), *texts]
+    widths = column_widths(lines, console.width)
+    if widths is None and (heading := _heading(lines, numeric, console.width)) is not None:
+        _print_below_headings(console, heading, columns, texts, numeric, styles)
+    elif widths is None:
         _print_blocks(columns, texts)
-        return
+    elif terminal:
+        console.print(_table(columns, texts, numeric, widths, styles))
+    else:
+        with console.capture() as capture:
+            console.print(_table(columns, texts, numeric, widths, styles))
+        for line in capture.get().splitlines():
+            print(line.rstrip())
+
+
+def _with_equal_digits(column: Sequence[Any]) -> Sequence[Any]:
+    """A column in which all amounts have as many digits after the point as the longest."""
+    digits = max((-int(one.as_tuple().exponent) for one in column if _is_amount(one)), default=0)
+    if digits <= 0:
+        return column
+    return [f"{one:.{digits}f}" if _is_amount(one) else one for one in column]
+
+
+def _is_amount(value: Any) -> bool:
+    return isinstance(value, Decimal) and value.is_finite()
+
+
+def _table(
+    columns: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    numeric: Sequence[bool],
+    widths: Sequence[int],
+    styles: Sequence[str],
+) -> "Table":
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table(box=None, pad_edge=False, show_edge=False, header_style="bold")
-    for index, (name, width) in enumerate(zip(columns, widths, strict=True)):
-        numeric = any(isinstance(row[index], int) for row in rows)
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold", width=width)
+    for name, number, width in zip(columns, numeric, widths, strict=True):
+        table.add_column(name, justify="right" if number else "left", overflow="fold", width=width)
     for row, style in zip_longest(texts, styles):
         table.add_row(*map(Text, row), style=style)
-    if terminal:
-        console.print(table)
-        return
+    return table
+
+
+def _heading(lines: Sequence[Sequence[str]], numeric: Sequence[bool], room: int) -> int | None:
+    """The widest column, if it holds names and the others fit without being wrapped."""
+    from rich.cells import cell_len
+
+    every = list(zip(*lines, strict=True))
+    natural = [max(map(cell_len, column)) for column in every]
+    widest = natural.index(max(natural))
+    rest = sum(natural) - natural[widest] + GAP * (len(every) - 2) + GAP
+    names = not numeric[widest] and all(cell.count(" ") < SENTENCE for cell in every[widest])
+    return widest if names and natural[widest] <= room and rest <= room else None
+
+
+def _print_below_headings(
+    console: "Console",
+    heading: int,
+    columns: Sequence[str],
+    texts: Sequence[Sequence[str]],
+    numeric: Sequence[bool],
+    styles: Sequence[str],
+) -> None:
+    """A table without one column, whose values are lines above the rows that have them."""
+
+    from rich.cells import cell_len
+
+    def without(row: Sequence[Any]) -> list[Any]:
+        return [cell for index, cell in enumerate(row) if index != heading]
+
+    names, cells = without(columns), list(map(without, texts))
+    widths = [max(map(cell_len, column)) for column in zip(names, *cells, strict=True)]
     with console.capture() as capture:
-        console.print(table)
-    for line in capture.get().splitlines():
-        print(line.rstrip())
+        console.print(_table(names, cells, without(numeric), widths, styles))
+    first, *printed = capture.get().splitlines()
+    shown = columns[heading]
+    for line, above in zip([first, *printed], [shown, *(row[heading] for row in texts)], strict=True):
+        if line is first or above != shown:
+            print(above)
+        shown = above
+        print(f"{' ' * GAP}{line}".rstrip())
 
 
 def column_widths(rows: Sequence[Sequence[str]], room: int) -> list[int] | None:
