@@ -52,6 +52,15 @@ class Line:
     spend: Decimal = column(member="Spend", default=..., additive=True)
 
 
+@record()
+class Named:
+    """The same row in JSON."""
+
+    day: date
+    campaign: str
+    spend: Decimal = column(additive=True)
+
+
 @frozen(kw_only=True)
 class ScaleSettings(SourceSettings):
     base_url: str = setting(help="where the provider answers")
@@ -111,6 +120,30 @@ def penstock_record_streams(source: str) -> Iterable[Stream]:
             ],
             envelope=ReportFile(),
         )
+        yield Stream(
+            name="lines",
+            summary="the same rows in a packed file of JSON lines",
+            record=Named,
+            kind="report",
+            key="campaign",
+            day="day",
+            requests=lambda settings, slice_: [
+                Request(url=f"{settings.base_url}/lines", params=[("rows", str(settings.rows))])
+            ],
+            envelope=ReportFile(),
+        )
+        yield Stream(
+            name="body",
+            summary="the same rows in one body",
+            record=Named,
+            kind="report",
+            key="campaign",
+            day="day",
+            requests=lambda settings, slice_: [
+                Request(url=f"{settings.base_url}/body", params=[("rows", str(settings.rows))])
+            ],
+            envelope=Envelope(items="rows"),
+        )
 
 
 class Provider:
@@ -122,10 +155,9 @@ class Provider:
     def __call__(self, target: str) -> bytes:
         path, _, query = target.partition("?")
         number = int(dict(parse_qsl(query))["rows"])
-        if path == "/report":
+        if path in ("/report", "/lines", "/body"):
             if (path, number) not in self._kept:
-                lines = (f"2020-01-01,campaign {one:08},{one % 90}.25\n".encode() for one in range(number))
-                self._kept[path, number] = gzip.compress(b"Day,Campaign,Spend\n" + b"".join(lines), compresslevel=1)
+                self._kept[path, number] = same_rows(path, number)
             return self._kept[path, number]
         if (path, number) not in self._kept:
             rows = [
@@ -142,6 +174,17 @@ class Provider:
             ]
             self._kept[path, number] = json.dumps({"rows": rows, "total": number}, ensure_ascii=False).encode()
         return self._kept[path, number]
+
+
+def same_rows(path: str, number: int) -> bytes:
+    """The rows of a report: as a packed CSV file, as packed JSON lines, as one body."""
+    if path == "/report":
+        cells = (f"2020-01-01,campaign {one:08},{one % 90}.25\n".encode() for one in range(number))
+        return gzip.compress(b"Day,Campaign,Spend\n" + b"".join(cells), compresslevel=1)
+    rows = (
+        f'{{"day":"2020-01-01","campaign":"campaign {one:08}","spend":{one % 90}.25}}'.encode() for one in range(number)
+    )
+    return gzip.compress(b"\n".join(rows), compresslevel=1) if path == "/lines" else b'{"rows":[%b]}' % b",".join(rows)
 
 
 async def serve(latency_s: float) -> None:

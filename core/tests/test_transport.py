@@ -378,7 +378,7 @@ def test_small_chunks_take_no_more_memory_than_their_body(server: Server, make: 
     head = head_of(SandboxResponse(), ("Transfer-Encoding", "chunked"), ("Connection", "close"))
     server.app = lambda request: Scripted(steps=(head + b"2\r\nab\r\n" * 200_000 + b"0\r\n\r\n",))
     transport = make(timeout_s=10, total_timeout_s=60)
-    transport._pool(server.base_url)  # so that only the body is counted
+    transport._manager(server.base_url)  # so that only the body is counted
     tracemalloc.start()
     try:
         body = transport(Request(url=server.base_url)).body

@@ -7,20 +7,24 @@ import signal
 
 VARIABLE = "PENSTOCK_KILL_AT"
 
+_point, _, _number = os.environ.get(VARIABLE, "").partition(":")
 _passed = 0
+
+
+def kill_at(chosen: str) -> None:
+    """Choose the point in this process, in place of the environment's."""
+    global _point, _number, _passed
+    _point, _, _number = chosen.partition(":")
+    _passed = 0
 
 
 def fault_point(name: str) -> None:
     """
-    Kill this process, as ``kill -9`` does, if the environment's ``PENSTOCK_KILL_AT`` is ``name`` (at the first pass)
-    or ``name:n`` (at the n-th pass). Otherwise do nothing.
+    Kill this process, as ``kill -9`` does, if ``PENSTOCK_KILL_AT`` was ``name`` (at the first pass) or ``name:n`` (at
+    the n-th pass) when it started. Otherwise do nothing.
     """
-    chosen = os.environ.get(VARIABLE)
-    if not chosen:
-        return
-    point, _, number = chosen.partition(":")
-    if point == name:
+    if name == _point:
         global _passed
         _passed += 1
-        if _passed == int(number or 1):
+        if _passed == int(_number or 1):
             os.kill(os.getpid(), signal.SIGKILL)

@@ -210,6 +210,9 @@ def plain_http_problem(url: str, *, allow_http: bool) -> str:
     )
 
 
+_COMPACT = json.JSONEncoder(separators=(",", ":"), ensure_ascii=False)
+
+
 @frozen(order=True, cache_hash=True)
 class Partition:
     """
@@ -225,7 +228,7 @@ class Partition:
     @cached_property
     def text(self) -> str:
         """The values as canonical JSON: the ledger's key."""
-        return json.dumps(dict(self.values), separators=(",", ":"), ensure_ascii=False)
+        return _COMPACT.encode(dict(self.values))
 
     @cached_property
     def day(self) -> date | None:

@@ -127,7 +127,9 @@ class RunReport:
 
     def stream(self, source: str, stream: str) -> StreamCounts:
         """The counts of one stream, zeros at first."""
-        return self.streams.setdefault((source, stream), StreamCounts())
+        if (counts := self.streams.get((source, stream))) is None:
+            counts = self.streams[source, stream] = StreamCounts()
+        return counts
 
     def count(self, source: str, stream: str, **amounts: int) -> None:
         """Add to counters of a stream, each by its name; from any thread."""

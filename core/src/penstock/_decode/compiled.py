@@ -2,11 +2,10 @@
 The decoder of one stream: the rules for its columns, compiled once, and the decoding of each page.
 """
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from datetime import UTC, date, datetime, tzinfo
-from functools import partial
+from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
 
@@ -24,10 +23,12 @@ from penstock._decode.seen import SeenKeys
 from penstock._decode.structs import Nested, RecordDecoder
 from penstock._decode.totals import Totals
 from penstock.connector import Stream
-from penstock.errors import BoundExceededError, BrokenBodyError, ConfigError
+from penstock.errors import BoundExceededError, BrokenBodyError, ConfigError, PenstockError
 from penstock.model import Batch, Items
 from penstock.records import Column
 from penstock.sinks import EXTRA, Layout
+
+NOT_READ = (RecursionError, msgspec.DecodeError, UnicodeDecodeError)
 
 JOINED_BYTES = 2**20  # runs of elements are joined into batches of about this size
 
@@ -255,7 +256,7 @@ class Compiled:
         """The stream itself, then those derived from it."""
         return (self, *(child.compiled for child in self.derived))
 
-    @property
+    @cached_property
     def layouts(self) -> tuple[Layout, ...]:
         """The stream's own layout, then those of the streams derived from it."""
         return tuple(one.layout for one in self.streams)
@@ -333,7 +334,7 @@ class Compiled:
         seen.next_page()
         waiting: list[Items] = []
         size = 0
-        taken: Counter[str] = Counter()  # elements, by path: a file comes in blocks
+        taken: dict[str, int] = {}  # elements, by path: a file comes in blocks
         totals: dict[str, Totals] = defaultdict(lambda: Totals(self._measures, self._priced))
         seen.by_index = seen.one_page and isinstance(items, tuple) and [run.format for run in items] == ["array"]
         for run in items:
@@ -343,9 +344,9 @@ class Compiled:
                 yield self._decode(joined(waiting), stamps, seen, days)
                 waiting, size = [], 0
             if alone:
-                for page in self._pages(run if run.format == "array" else evolve(run, first=taken[run.path])):
+                for page in self._pages(run if run.format == "array" else evolve(run, first=taken.get(run.path, 0))):
                     decoded = self._decode(page, stamps, seen, days, totals[run.path] if run.totals else None)
-                    taken[run.path] += decoded.count
+                    taken[run.path] = taken.get(run.path, 0) + decoded.count
                     yield decoded
                     del page, decoded  # else the rows of two pages are in memory
             else:
@@ -355,8 +356,10 @@ class Compiled:
             yield self._decode(joined(waiting), stamps, seen, days)
 
     def _pages(self, run: Items) -> Iterator[RawPage]:
-        with self._broken_json():
+        try:
             yield from pages_of(run)
+        except NOT_READ as error:
+            raise self._broken_json(error) from None
 
     def _decode(
         self,
@@ -366,8 +369,10 @@ class Compiled:
         days: Collection[date] | None,
         totals: Totals | None = None,
     ) -> Decoded:
-        with self._broken_json():
+        try:
             out = self._records.read(page)
+        except NOT_READ as error:
+            raise self._broken_json(error) from None
         count = len(page.rows) + len(page.rejected)
         self._rules.apply(page, stamps or {}, days, seen.span)
         if totals is not None:
@@ -426,15 +431,11 @@ class Compiled:
             or (read.path and not any(value is not None for value in values_of(page.rows, read.name)))
         )
 
-    @contextmanager
-    def _broken_json(self) -> Iterator[None]:
-        """Errors of reading JSON as the provider's."""
-        try:
-            yield
-        except RecursionError:
-            raise BoundExceededError(f"{self._name}: an element is nested too deeply to be read safely.") from None
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.") from None
+    def _broken_json(self, error: Exception) -> PenstockError:
+        """An error of reading JSON (``NOT_READ``) as the provider's."""
+        if isinstance(error, RecursionError):
+            return BoundExceededError(f"{self._name}: an element is nested too deeply to be read safely.")
+        return BrokenBodyError(f"{self._name}: the answer is no JSON: {error}.")
 
 
 class _Derived(NamedTuple):

@@ -7,7 +7,7 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
-from functools import partial
+from functools import lru_cache, partial
 from typing import Protocol
 from urllib.parse import unquote, urlsplit
 
@@ -290,10 +290,16 @@ def url_template(call: Call) -> str:
     The URL of a request as a kind of request, masked: without its query, a segment that is a value of the partition as
     ``{column}``, and every other one that is no word as ``{id}``.
     """
-    url = urlsplit(call.request.url)
+    origin, words = _parts(call.request.url)
     columns = {value: column for partition in call.partitions for column, value in partition.values}
-    segments = [
-        f"{{{columns[one]}}}" if one in columns else one if _WORD.fullmatch(one) else "{id}"
-        for one in map(unquote, url.path.split("/"))
-    ]
-    return mask(f"{url.scheme}://{url.netloc.rpartition('@')[2]}{'/'.join(segments)}")
+    segments = [f"{{{columns[one]}}}" if one in columns else shown for one, shown in words]
+    return mask(f"{origin}{'/'.join(segments)}")
+
+
+@lru_cache(maxsize=1000)
+def _parts(address: str) -> tuple[str, tuple[tuple[str, str], ...]]:
+    """The origin of a URL; each segment of its path, and how it is shown where it is no value of the partition."""
+    url = urlsplit(address)
+    segments = [unquote(one) for one in url.path.split("/")]
+    words = tuple((one, one if _WORD.fullmatch(one) else "{id}") for one in segments)
+    return f"{url.scheme}://{url.netloc.rpartition('@')[2]}", words

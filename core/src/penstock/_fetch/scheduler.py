@@ -113,6 +113,7 @@ class Task:
     reading: Reading | None = field(default=None, init=False)
     queue: "_ClientQueue" = field(init=False)
     slots: deque["_Slot"] = field(factory=deque, init=False)
+    waiting: int = field(default=0, init=False)  # slots that were not submitted
     resumes_at: float | None = field(default=None, init=False)
     active: bool = field(default=False, init=False)
 
@@ -206,7 +207,8 @@ class Scheduler:
     def _submit(self) -> None:
         """Give calls to the free threads: those of running readings first, then of new ones."""
         for task in self._active:
-            self._hand_out(task)
+            if task.waiting:
+                self._hand_out(task)
         for client in list(self._clients.values()):
             while client.waiting and len(self._active) < MOST_ACTIVE and client.free and self._room(client):
                 self._start(client.waiting.popleft())
@@ -222,6 +224,7 @@ class Scheduler:
             if not client.free or not (oldest or self._room(client)):
                 return
             slot.submitted = True
+            task.waiting -= 1
             self._under_way += 1
             client.put(task, slot)
 
@@ -303,7 +306,8 @@ class Scheduler:
                 task.resumes_at = self.clock.monotonic() + step.seconds
                 heapq.heappush(self._timers, (task.resumes_at, self._count, task))
             else:
-                task.slots.extendleft(_Slot(call) for call in reversed(step))
+                task.slots.extendleft([_Slot(call) for call in reversed(step)])
+                task.waiting += len(step)
                 self._hand_out(task)
                 if task.can_resume:
                     self._ready.appendleft(task)
@@ -317,6 +321,7 @@ class Scheduler:
                 self._held -= slot.outcome.size
                 task.queue.ready -= 1
         task.slots.clear()
+        task.waiting = 0
         task.ended(error)
 
     def _end_all(self, error: PenstockError) -> None:

@@ -57,6 +57,7 @@ BLOCK = 1 << 15  # bytes per read where the length is unknown; http.client holds
 SPOOL_BYTES = 8 << 20  # a larger body of a report is put into a temporary file
 FILE_START = 1 << 17  # of such a body, what is kept in memory, for messages
 
+_ONCE = urllib3.Retry(False, redirect=False)
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
 _SOCKS = frozenset({"socks4", "socks4a", "socks5", "socks5h"})
 _WITHOUT_BODY = frozenset({204, 304})
@@ -96,6 +97,8 @@ class Transport:
     _boundary: Boundary = field(init=False)
     _pools: dict[tuple[str, str | None], urllib3.PoolManager] = field(factory=dict, init=False)
     _attempts: set["_Attempt"] = field(factory=set, init=False)
+    _own_pool: urllib3.HTTPConnectionPool | None = field(default=None, init=False)  # of ``base_origin``
+    _timeout: urllib3.Timeout = field(init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False)
     _closed: threading.Event = field(factory=threading.Event, init=False)
     _watch: threading.Thread | None = field(default=None, init=False)
@@ -107,6 +110,10 @@ class Transport:
     @total_timeout_s.default
     def _ten_times_as_long(self) -> float:
         return 10 * self.timeout_s
+
+    @_timeout.default
+    def _of_connections(self) -> urllib3.Timeout:
+        return urllib3.Timeout(connect=self._connect_s, read=self.timeout_s)
 
     def __attrs_post_init__(self) -> None:
         self._boundary = Boundary(self.base_origin, allow_http=self.allow_http, further=self.origins)
@@ -142,6 +149,7 @@ class Transport:
         self._closed.set()
         with self._lock:
             under_way, pools = list(self._attempts), list(self._pools.values())
+            self._own_pool = None
         for attempt in under_way:
             attempt.cut()
         for pool in pools:
@@ -159,19 +167,20 @@ class Transport:
             if origin not in self._boundary.trusted:
                 attempt.check_peer = lambda peer: self._boundary.check_peer(origin, peer, request)
             headers = self._headers(request, origin)
-            pool = self._pool(url)
+            opener, address = self._opener(url, origin, attempt)
             self._keep_time_of(attempt)
-            reply = pool.urlopen(
+            reply = opener.urlopen(
                 request.method,
-                url,
+                address,
                 body=request.body,
                 headers=headers,
                 redirect=False,
-                retries=False,
+                assert_same_host=False,
+                retries=_ONCE,
                 preload_content=False,
                 decode_content=False,
                 pool_timeout=max(0.01, deadline - time.monotonic()),
-                timeout=urllib3.Timeout(connect=self._connect_s, read=self.timeout_s),
+                timeout=self._timeout,
             )
             return self._response(reply, request, attempt)
         except Exception as error:
@@ -243,7 +252,19 @@ class Transport:
 
     # --- connections --------------------------------------------------------------------------------------------
 
-    def _pool(self, url: str) -> urllib3.PoolManager:
+    def _opener(self, url: str, origin: str, attempt: "_Attempt") -> tuple[Any, str]:
+        """
+        What opens ``url``, and the address to open there: the connections to the source's own origin, which take the
+        target alone; for another origin, and through a proxy, a manager, which parses the URL and looks for some.
+        """
+        if (own := self._own_pool) is not None and origin == self._boundary.base:
+            return own, attempt.target
+        manager = self._manager(url)
+        if origin == self._boundary.base and manager.proxy is None:
+            self._own_pool = manager.connection_from_url(url)
+        return manager, url
+
+    def _manager(self, url: str) -> urllib3.PoolManager:
         parts = urlsplit(url)
         proxy = self._proxy_for(parts.scheme, parts.hostname or "")
         with self._lock:

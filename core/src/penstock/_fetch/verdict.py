@@ -89,8 +89,9 @@ def failure_beside_no_records(read: BodyDecoder | None, response: Response, answ
     """
     if not isinstance(read, Envelope) or not isinstance(answer.items, tuple) or len(response.body) > _SMALL:
         return None
-    if not all(re.fullmatch(rb"\[\s*\]", bytes(items.raw)) for items in answer.items):
-        return None
+    for items in answer.items:
+        if not re.fullmatch(rb"\[\s*\]", bytes(items.raw)):
+            return None
     members = response.members() or {}
     known = {path.partition(".")[0] for path in (*read.items, *read.total, *read.pages, *read.head)}
     for name, value in members.items():

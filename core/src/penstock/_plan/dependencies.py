@@ -79,8 +79,10 @@ class Dependencies:
 
     def columns(self, stream: Stream) -> tuple[str, ...]:
         """The columns of a stream that other streams are requested or divided by."""
-        needed = set(self._needed.get(stream.name, ()))
         dependents = self.dependents.get(stream.name)
+        if not dependents and stream.name not in self._needed:
+            return ()
+        needed = set(self._needed.get(stream.name, ()))
         if dependents and dependents[0].accounts_from is not None:
             needed.add(dependents[0].accounts_from[1])
             needed.update(one.zone_from for one in dependents if one.zone_from is not None)

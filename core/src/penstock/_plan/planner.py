@@ -812,7 +812,7 @@ def grouped(
         run.append(partition)
     if run:
         groups.append(run)
-    return sorted(groups)
+    return sorted(groups, key=lambda group: group[0].values)
 
 
 def _follows(partition: Partition, other: Partition) -> bool:

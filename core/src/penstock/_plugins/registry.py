@@ -112,6 +112,7 @@ class Registry:
         self._cache: dict[tuple[str, str], _Offers] = {}
         self._followers: list[tuple[Plugin, pluggy.HookCaller]] | None = None
         self._warned: set[Plugin] = set()
+        self._batch_hooks: tuple[Callable[[Batch], Batch | None], ...] | None = None
         self._lock = threading.RLock()  # several threads of a Python program may share a registry
         self._installed = plugins is None
         if plugins is None:
@@ -219,7 +220,9 @@ class Registry:
         Each raises PluginError when its hook raises, or returns anything but a batch with the same columns.
         """
         with self._lock:
-            return tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
+            if self._batch_hooks is None:
+                self._batch_hooks = tuple(_batch_hook(plugin, call) for plugin, call in self._callers("penstock_batch"))
+            return self._batch_hooks
 
     def event(self, event: Event) -> None:
         """Pass an event of a run to every follower. An exception is logged (once per plugin) and changes nothing."""

@@ -46,7 +46,7 @@ class Listing:
     _restarted: bool = field(default=False, init=False)
 
     def __attrs_post_init__(self) -> None:
-        self.counts = PageCounts(what=str(self.planned))
+        self.counts = PageCounts(what=self.planned)
         if self.polled is not None:
             self.counts.count_request(self.polled.call.request, self.most_pages)
 

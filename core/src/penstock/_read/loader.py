@@ -16,7 +16,7 @@ from penstock._decode.page import values_of
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
 from penstock._read.listener import Listener
-from penstock._read.reconcile import PartitionCounts, as_broken_page, check_rejected
+from penstock._read.reconcile import PartitionCounts, broken_page, check_rejected
 from penstock.errors import BrokenBodyError, BrokenPageError
 from penstock.model import Answer, Batch, Partition, Rejected, Request, Slice
 from penstock.records import Column
@@ -60,7 +60,7 @@ class Loader:
     _held_promises: list[int] = field(factory=list, init=False)
     _held_records: int = field(default=0, init=False)
     _occurrences: Occurrences = field(factory=Occurrences, init=False)  # of equal rows that have no key
-    _keys: SliceKeys = field(factory=SliceKeys, init=False)
+    _keys: SliceKeys = field(init=False)
 
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
@@ -162,7 +162,7 @@ class Loader:
         self._check_envelope_days(request, answer)
         count = fresh = 0
         stamps = {**self._stamps(), **request.columns}
-        with as_broken_page():
+        try:
             for decoded in self.shape.decode(answer.items, stamps, seen, self._days()):
                 count += decoded.count
                 if repeat:
@@ -172,6 +172,8 @@ class Loader:
                 self.has_overrun |= bool(decoded.overrun)
                 self._hold_or_deliver(decoded)
                 del decoded  # else its rows wait for those of the next chunk
+        except BrokenBodyError as error:
+            raise broken_page(error) from None
         return count, fresh
 
     def _hold_or_deliver(self, decoded: Decoded) -> None:

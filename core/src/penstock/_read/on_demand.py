@@ -12,7 +12,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.planner import PlannedSlice, is_of_today
 from penstock._read.listener import Listener
-from penstock._read.reconcile import as_broken_page
+from penstock._read.reconcile import broken_page
 from penstock._util.clock import Clock
 from penstock.connector import SourceSettings, Stream
 from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
@@ -240,8 +240,10 @@ class Reports:
         if isinstance(outcome.verdict, Refuse):
             raise outcome.verdict.error
         assert outcome.response is not None
-        with as_broken_page():
+        try:
             handle = self.poller.handle(outcome.response)
+        except BrokenBodyError as error:
+            raise broken_page(error) from None
         report = PendingReport(
             source=self.source.name,
             stream=self.planned.stream.name,

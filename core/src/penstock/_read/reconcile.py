@@ -3,8 +3,7 @@ The counts of a partition and of a listing, and the checks that they agree.
 """
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from decimal import Decimal, localcontext
 from itertools import pairwise
 
@@ -42,6 +41,8 @@ class PartitionCounts:
         """Count rows, with the sums of their measures."""
         self.fetched += rows
         self.rows += rows
+        if not sums:
+            return
         with localcontext(prec=1000):  # the usual 28 digits would round a sum of long numbers
             for column, amount in sums.items():
                 self.sums[column] = self.sums.get(column, Decimal(0)) + amount
@@ -73,18 +74,12 @@ def check_rejected(rejected: Sequence[Rejected]) -> None:
         )
 
 
-@contextmanager
-def as_broken_page() -> Iterator[None]:
+def broken_page(error: BrokenBodyError) -> BrokenPageError:
     """
-    Raise a BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this answer. A
-    body that the client does not accept is retried there, and its BrokenBodyError ends the read.
+    A BrokenBodyError as a BrokenPageError, so that the slice is read again: the client accepted this answer. A body
+    that the client does not accept is retried there, and its BrokenBodyError ends the read.
     """
-    try:
-        yield
-    except BrokenPageError:
-        raise
-    except BrokenBodyError as error:
-        raise BrokenPageError(str(error)) from None
+    return error if isinstance(error, BrokenPageError) else BrokenPageError(str(error))
 
 
 @define(eq=False, repr=False)
@@ -94,7 +89,7 @@ class PageCounts:
     not change, and must agree with the pages.
     """
 
-    what: str  # for messages
+    what: object  # for messages
     total: int | None = None
     stated_pages: int | None = None
     fetched: int = 0
@@ -108,11 +103,12 @@ class PageCounts:
         Count a request. Raises PagingError for one that was made before in this listing, BoundExceededError for one
         too many.
         """
-        if request.identity in self._requested:
+        identity = request.identity
+        if identity in self._requested:
             raise PagingError(f"{self.what}: the next page is one that was read before, so its pages go in a circle")
         if len(self._requested) >= most_pages:
             raise BoundExceededError(f"{self.what} has more than {most_pages} pages; raise max_pages if that is right")
-        self._requested.add(request.identity)
+        self._requested.add(identity)
 
     def is_repeat(self, digest: int | None) -> bool:
         """Whether an earlier page had the same items. Remembers this page."""

@@ -95,7 +95,7 @@ class Delivery:
         self._group_partitions = self._group_rows = 0
         committed = self._commit([(result, partition) for result in group for partition in result.partitions])
         for result in group:
-            if any(result is one for one in committed):
+            if result.reports is not None and any(result is one for one in committed):
                 self._drop_reports(result)
         self._record_failures()
 

@@ -3,6 +3,7 @@ One job of a run: its target, and its streams in the order in which they depend 
 """
 
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -50,8 +51,8 @@ class SourceRun:
     _handles: Handles = field(factory=Handles, init=False)
     _refused: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by whose credentials
     _forbidden: dict[Key, ForbiddenError] = field(factory=dict, init=False)  # accounts of streams that were refused
-    _page_sizes: dict[str, PageSizes] = field(factory=dict, init=False)  # by stream
-    _skips: dict[str, Skips] = field(factory=dict, init=False)  # by stream
+    _page_sizes: dict[str, PageSizes] = field(factory=partial(defaultdict, PageSizes), init=False)  # by stream
+    _skips: dict[str, Skips] = field(factory=partial(defaultdict, Skips), init=False)  # by stream
     _searched: dict[str, int] = field(factory=dict, init=False)  # by stream, see Reader.searched
     _began: dict[str, float] = field(factory=dict, init=False)  # stream -> when its first reading started
 
@@ -222,8 +223,8 @@ class SourceRun:
             reports=self._reports(planned, components),
             clock=self.context.clock,
             dependencies=self._dependencies,
-            sizes=self._page_sizes.setdefault(planned.stream.name, PageSizes()),
-            skips=self._skips.setdefault(planned.stream.name, Skips()),
+            sizes=self._page_sizes[planned.stream.name],
+            skips=self._skips[planned.stream.name],
             searched=self._searched,
             listener=self.delivery,
         )

@@ -33,8 +33,8 @@ def facts_of(entry: LedgerEntry) -> dict[str, Any]:
         "repeated": entry.repeated,
         "truncated": int(entry.truncated),
         "read_by": entry.read_by,
-        "sums": encoded({column: str(value) for column, value in entry.sums.items()}),
-        "derived_rows": encoded(dict(entry.derived_rows)),
+        "sums": encoded({column: str(value) for column, value in entry.sums.items()}) if entry.sums else "{}",
+        "derived_rows": encoded(dict(entry.derived_rows)) if entry.derived_rows else "{}",
         "files": files_text(entry.files),
         "error": None if entry.error is None else mask(entry.error),
         "attempts": entry.attempts,
@@ -112,7 +112,9 @@ def time_text(moment: datetime | None) -> str | None:
         return None
     if moment.tzinfo is None:
         raise ValueError(f"{moment} has no zone: a ledger takes aware times only")
-    return moment.astimezone(UTC).isoformat(timespec="microseconds")
+    if moment.tzinfo is not UTC:
+        moment = moment.astimezone(UTC)
+    return moment.isoformat(timespec="microseconds")
 
 
 def known_moment(value: str | datetime) -> datetime:

@@ -24,7 +24,7 @@ import pytest
 from attrs import evolve
 
 from penstock.errors import LockHeldError, SinkError
-from penstock.fault_points import VARIABLE
+from penstock.fault_points import kill_at
 from penstock.model import Batch, Partition, Rejected
 from penstock.records import Column
 from penstock.sinks import (
@@ -243,7 +243,7 @@ def killed_at(point: str, work: Callable[[], None]) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            os.environ[VARIABLE] = point
+            kill_at(point)
             work()
         finally:
             os._exit(0)

@@ -44,7 +44,9 @@ class FileWriter:
 
     def fitting(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that the format cannot hold."""
-        unfit = [(one, self.drafts[one.stream].unfit) for one in self._layouts]
+        unfit = [(one, found) for one in self._layouts if (found := self.drafts[one.stream].unfit)]
+        if not unfit:
+            return entry
         return without_unfit(entry, unfit, self._files.shown)
 
     def abort(self) -> None:
@@ -174,5 +176,7 @@ class Commits:
 
 def kept_files(places: SourceFiles, former: Sequence[LedgerFile], files: Sequence[LedgerFile]) -> list[LedgerFile]:
     """The former files of derived streams that this run does not read: they stay."""
+    if not former:
+        return []
     named = {file.path for file in files} | {places.other_place(file.path) for file in files}
     return [file for file in former if file.path not in named and file.size is not None]

@@ -145,7 +145,7 @@ def make_directories(path: Path | str, mode: int = 0o777, unsynced: dict[str, No
     directory = os.fspath(path)
     if os.path.isdir(directory):
         return False
-    parent = os.path.dirname(directory) or "."
+    parent = directory.rpartition("/")[0] or ("/" if directory.startswith("/") else ".")
     make_directories(parent, mode, unsynced)
     try:
         os.mkdir(directory, mode)
@@ -243,13 +243,15 @@ class Draft:
             self._write_held()
 
     def _write_held(self) -> None:
-        with file_errors(self.path):
+        try:
             if self._file is None:
                 self._file = open(self.path, "xb", buffering=0)  # noqa: SIM115 - closed by finish
             for content in self._held:
                 view = memoryview(content)
                 while view:
                     view = view[self._file.write(view) :]
+        except OSError as error:
+            raise explained(error, self.path) from error
         self._held.clear()
 
     def finish(self) -> bool:
@@ -260,9 +262,11 @@ class Draft:
             self._put(self._gzip.flush())
         self._write_held()
         assert self._file is not None
-        with file_errors(self.path):
+        try:
             os.fsync(self._file.fileno())
             self._file.close()
+        except OSError as error:
+            raise explained(error, self.path) from error
         return True
 
     @property

@@ -187,8 +187,8 @@ class SourceFiles:
         found = list(files)
         for file in files:
             path = self.path(file.path)
-            with file_errors(path):
-                if file.size is not None and make_directories(os.path.dirname(path), unsynced=self._unsynced):
+            try:
+                if file.size is not None and make_directories(path.rpartition("/")[0], unsynced=self._unsynced):
                     continue  # nothing is in a new directory
                 other = self.other_place(file.path)
                 if os.path.lexists(self.path(other)):
@@ -197,15 +197,17 @@ class SourceFiles:
                     raise TargetError(
                         f"{path} is a directory, and a file must go there. Move it away, or name another target."
                     )
+            except OSError as error:
+                raise explained(error, path) from error
         return found
 
     def put(self, files: Sequence[LedgerFile]) -> None:
         """Move staged files to their places, and remove the files that must not exist."""
         for file in files:
             path = self.path(file.path)
-            directory = os.path.dirname(path)
+            directory = path.rpartition("/")[0]
             stream = file.path.split("/")[1]
-            with file_errors(path):
+            try:
                 if file.size is None:
                     if os.path.exists(path):
                         os.unlink(path)
@@ -217,6 +219,8 @@ class SourceFiles:
                         self.changed.add(stream)
                     self._move(self.path(file.staged), path)
                     self._unsynced[directory] = None
+            except OSError as error:
+                raise explained(error, path) from error
             fault_point("file.renamed")
 
     def _move(self, staged: str, path: str) -> None:
@@ -233,13 +237,14 @@ class SourceFiles:
         directories, self._unsynced = self._unsynced, {}
         done = all_at_once(self._threads, [partial(sync_directory, directory) for directory in directories])
         for directory, error in zip(directories, done, strict=True):
-            with file_errors(directory):
-                if error is not None:
-                    raise error
-                if directory in self._emptied:
-                    self._emptied.discard(directory)
-                    with suppress(OSError):
-                        os.rmdir(directory)
+            if isinstance(error, OSError):
+                raise explained(error, directory) from error
+            if error is not None:
+                raise error
+            if directory in self._emptied:
+                self._emptied.discard(directory)
+                with suppress(OSError):
+                    os.rmdir(directory)
 
     def remove_drafts(self) -> None:
         """Remove the files on their way, of earlier runs."""
