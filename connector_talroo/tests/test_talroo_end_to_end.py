@@ -176,8 +176,9 @@ def test_a_day_without_clicks_is_delivered_empty(bench: Bench, form: Any) -> Non
         (SandboxResponse(status=200, body=b"<html>captive portal</html>"), 0),
         (SandboxResponse(status=200, body=b'{"status":1,"total_clicks":3,"clicks_report":{"2026-'), 0),
         (SandboxResponse(status=200, body=b'{"status":1}'), 0),
+        (SandboxResponse(status=200, body=b'{"status":1,"start_day":"2026-01-01","total_clicks":0}'), 0),
     ],
-    ids=["busy", "too many", "503", "html", "cut", "no total"],
+    ids=["busy", "too many", "503", "html", "cut", "no total", "nothing on another day"],
 )
 def test_a_passing_trouble_is_waited_out(bench: Bench, trouble: Any, pause_s: float) -> None:
     """

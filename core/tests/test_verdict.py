@@ -173,6 +173,27 @@ def test_no_content_is_no_records():
     assert isinstance(output(a_response(b"", status=200))[0], Retry)
 
 
+@pytest.mark.parametrize(
+    ("stated", "taken"),
+    [({"of": "2026-03-01"}, True), ({}, True), ({"of": None}, True), ({"of": "2026-02-28"}, False), ({"of": 0}, False)],
+    ids=["the same", "absent", "null", "another day", "a number"],
+)
+def test_an_answer_that_repeats_another_request_is_no_answer(stated: Mapping[str, Any], taken: bool):
+    """
+    Without records, such a member is all that shows which request is answered: else a day would be emptied.
+    """
+    read = evolve(LISTED, echoes={"of": "day", "page": "page"})
+
+    verdict, _ = output(a_response({"data": [], "page": 7, **stated}), read=read)
+
+    if taken:
+        assert verdict == Accept()
+    else:
+        assert isinstance(verdict, Retry)
+        assert type(verdict.error) is BrokenBodyError
+        assert f"states of '{stated['of']}'" in str(verdict.error)
+
+
 @pytest.mark.parametrize("renew", [False, True])
 def test_a_forbidden_request_is_its_accounts_failure(renew: bool):
     """

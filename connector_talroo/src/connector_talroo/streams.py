@@ -12,11 +12,17 @@ from connector_talroo.records import Click
 from connector_talroo.source import DAYS_PER_REQUEST, OPEN_FOR, click_report, states_its_total
 
 REPORT = Envelope(
-    items="clicks_report", keyed_by="report_date", optional=True, total="total_clicks", head=("status", "message")
+    items="clicks_report",
+    keyed_by="report_date",
+    optional=True,
+    total="total_clicks",
+    head=("status", "message"),
+    echoes={"start_day": "start"},
 )
 """
 ``{status, start_day, end_day, total_clicks, clicks_report: {day: [click, ...]}}``; of an error ``{status, message}``.
 
+``start_day`` is the request's ``start``; of an answer without clicks, nothing else shows which day it is of.
 ``end_day`` is the day after the last one, although the request's ``end`` is included: it is not read. A day
 without clicks may be missing, and a report without any may be ``{}``, ``[]`` (PHP prints an empty map so), null or
 absent. Source: Reporting API, sample answer; the empty forms are inferred.

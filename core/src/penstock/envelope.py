@@ -63,6 +63,10 @@ class Envelope:
         the provider's count of records and of pages: a whole number, or one in text. Absent or null: not stated.
     ``head``
         more members for the judge, in ``Answer.head`` under their paths as plain values (exact decimals).
+    ``echoes``
+        path -> the parameter of the request that the answer repeats there, such as ``{"start_day": "start"}``. Another
+        text there is an answer to another request (of a cache, say), and is requested again; absent or null: not
+        stated.
     ``provisional_unless``
         path -> the value it has once the numbers are final, such as ``{"isDataGolden": True}`` or
         ``{"percent_calculated": 100}``. With another value there, the answer is delivered and its day stays open;
@@ -80,7 +84,13 @@ class Envelope:
     total: tuple[str, ...] = field(default=(), converter=_paths)
     pages: tuple[str, ...] = field(default=(), converter=_paths)
     head: tuple[str, ...] = field(default=(), converter=_paths)
+    echoes: Mapping[str, str] = field(factory=dict)
     provisional_unless: Mapping[str, Any] = field(factory=dict)
+
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """The paths of all members that are read beside the items."""
+        return (*self.total, *self.pages, *self.head, *self.echoes, *self.provisional_unless)
 
     def __call__(self, response: Response) -> Answer:
         if response.body.startswith((GZIP, *ZIP)):
@@ -114,8 +124,7 @@ class Envelope:
         return Answer(problem=f"the body is {kind}, not {self._shape()}; it begins: {response.text(100)}")
 
     def _from_object(self, body: bytes, response: Response) -> Answer:
-        paths = (*self.items, *self.total, *self.pages, *self.head, *self.provisional_unless)
-        names = tuple(dict.fromkeys(path.partition(".")[0] for path in paths if path))
+        names = tuple(dict.fromkeys(path.partition(".")[0] for path in (*self.items, *self.paths) if path))
         read, fields = self._members(names, body, response)
         members = {
             name: value
@@ -123,7 +132,7 @@ class Envelope:
             if value is not msgspec.UNSET
         }
         head: dict[str, Any] = {}
-        for path in self.head:
+        for path in (*self.head, *self.echoes):
             value = _follow(members, path)
             if value is not None:
                 head[path] = _plain(value)
@@ -161,7 +170,7 @@ class Envelope:
 
     def _members(self, names: tuple[str, ...], body: bytes, response: Response) -> tuple[Any, tuple[str, ...]]:
         """The members of these names, and the attributes they are under; a map of arrays in one go, if it is one."""
-        others = {path.partition(".")[0] for path in (*self.total, *self.pages, *self.head, *self.provisional_unless)}
+        others = {path.partition(".")[0] for path in self.paths}
         if self.keyed_by is not None and others.isdisjoint(self.items) and "." not in "".join(self.items):
             decoder, fields = _reader(names, maps=frozenset(self.items))
             try:

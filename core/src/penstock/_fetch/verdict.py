@@ -70,6 +70,13 @@ def judged(
             if isinstance(problem, WrongFormatError):
                 return Refuse(WrongFormatError(seen)), Answer()
             return Retry(BrokenBodyError(seen)), Answer()
+        if answer is not None and (other := echo_of_another_request(read, request, answer)):
+            return Retry(
+                BrokenBodyError(
+                    f"{provider} answered {request} with HTTP {response.status} and states {other}: the answer "
+                    "to another request, of a cache perhaps. Nothing was replaced."
+                )
+            ), Answer()
         if answer is not None and (stated := failure_beside_no_records(read, response, answer)):
             name, value = stated
             return Retry(
@@ -80,6 +87,22 @@ def judged(
                 )
             ), Answer()
     return verdict, answer or Answer()
+
+
+def echo_of_another_request(read: BodyDecoder | None, request: Request, answer: Answer) -> str:
+    """The member that repeats a parameter of the request and has another value, with this; "" without one."""
+    if not isinstance(read, Envelope):
+        return ""
+    sent = dict(request.params)
+    return next(
+        (
+            f"{path} {clip(str(answer.head[path]), 60)!r}"
+            for path, parameter in read.echoes.items()
+            if path in answer.head and parameter in sent
+            if str(answer.head[path]).strip() not in ("None", sent[parameter])
+        ),
+        "",
+    )
 
 
 def failure_beside_no_records(read: BodyDecoder | None, response: Response, answer: Answer) -> tuple[str, str] | None:
@@ -93,7 +116,7 @@ def failure_beside_no_records(read: BodyDecoder | None, response: Response, answ
         if not re.fullmatch(rb"\[\s*\]", bytes(items.raw)):
             return None
     members = response.members() or {}
-    known = {path.partition(".")[0] for path in (*read.items, *read.total, *read.pages, *read.head)}
+    known = {path.partition(".")[0] for path in (*read.items, *read.total, *read.pages, *read.head, *read.echoes)}
     for name, value in members.items():
         if name not in known and _states_failure(name.lower(), value):
             return name, clip(json.dumps(value, ensure_ascii=False, default=str), 200)

@@ -35,7 +35,7 @@ def unread_members(envelope: Any, paginator: Paginator, page: Page, *, counted: 
     members = page.response.members()
     if members is None:
         return ""
-    read = {*envelope.items, *envelope.total, *envelope.pages, *envelope.head, *envelope.provisional_unless}
+    read = {*envelope.items, *envelope.paths}
     read |= {value for value in _options(paginator) if isinstance(value, str)}
     found = dict(_stated(members))
     for path in envelope.items:
