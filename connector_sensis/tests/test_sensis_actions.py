@@ -144,6 +144,21 @@ def test_what_the_gateway_says(status: int, header: str | None, body: bytes, exp
         assert verdict.throttle is (status == 403)
 
 
+@pytest.mark.parametrize("retry_after", [None, "86400"])
+def test_a_quota_is_waited_for_where_the_gateway_states_how_long(retry_after: str | None) -> None:
+    """
+    Else the job ends at once: nobody knows when there is a new one.
+    """
+    headers = (("x-mashery-error-code", "ERR_403_DEVELOPER_OVER_RATE"),)
+    headers += (("retry-after", retry_after),) if retry_after else ()
+
+    verdict = verdict_on(a_response(b"", status=403, headers=headers), CONNECTOR)
+
+    assert isinstance(verdict, Retry if retry_after else Refuse)
+    assert type(verdict.error) is ThrottledError
+    assert not isinstance(verdict, Retry) or verdict.throttle
+
+
 def test_an_index_that_is_an_id_is_an_id() -> None:
     """
     Where ids are short numbers, brackets hold the id itself.

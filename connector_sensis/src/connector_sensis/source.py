@@ -63,7 +63,7 @@ def judge(response: Response, answer: Answer | None) -> Verdict | None:
         wait_s = None if response.header("retry-after") else QPS_WAIT_S
         return Throttle(wait_s=wait_s).verdict(seen)
     if response.status == 403 and OVER_RATE.search(reason):
-        return QUOTA_USED_UP.verdict(seen)
+        return (Throttle(QUOTA_USED_UP.advice) if response.header("retry-after") else QUOTA_USED_UP).verdict(seen)
     return None
 
 
