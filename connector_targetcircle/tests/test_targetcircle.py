@@ -502,6 +502,16 @@ def test_report_promises_its_pages() -> None:
     assert (answer.pages, dict(answer.head)) == (7, {"status": "READY"})
 
 
+def test_the_word_for_a_ready_report_is_compared_without_case() -> None:
+    """
+    As by the poller: a report that only one of them takes for ready would end with its first page.
+    """
+    answer = an_answer((READY % 7).replace("READY", "Ready"))
+
+    assert POLLER.state(answer, 0.0) == Ready()
+    assert ReportPage()(answer).pages == 7
+
+
 @pytest.mark.parametrize("status", ["IN_PROGRESS", "FAILED"])
 def test_a_page_that_is_not_ready_is_none(status: str) -> None:
     """

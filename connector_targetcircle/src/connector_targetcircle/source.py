@@ -85,7 +85,12 @@ class ReportPage:
 
     def __call__(self, response: Response) -> Answer:
         answer = REPORT(response)
-        return answer if answer.head.get("status") == "READY" else evolve(answer, pages=0)
+        return answer if is_ready(answer) else evolve(answer, pages=0)
+
+
+def is_ready(answer: Answer) -> bool:
+    """Whether a report is finished, by the same comparison as the poller's, which is without case."""
+    return str(answer.head.get("status")).lower() == "ready"
 
 
 def whole(response: Response, answer: Answer | None) -> Verdict | None:
@@ -109,7 +114,7 @@ def judge_report(response: Response, answer: Answer | None) -> Verdict | None:
     """
     if response.status == 202 or not (response.header("location") or "<").startswith("<"):
         return None
-    if answer is not None and answer.head.get("status") == "READY" and answer.problem is None:
+    if answer is not None and is_ready(answer) and answer.problem is None:
         if answer.pages is None:
             return Retry(
                 BrokenBodyError(
