@@ -181,6 +181,43 @@ def test_malformed_json_is_broken_wherever_it_is(body: str) -> None:
         Envelope(items="data")(an_answer(body))
 
 
+LONG = json.dumps([{"id": number, "data": 1, "total": 2} for number in range(50)])
+
+
+@pytest.mark.parametrize(
+    ("envelope", "body"),
+    [
+        (Envelope(items="data"), '{"data": [{"id": 1}], "data": []}'),
+        (Envelope(items="data"), f'{{"data": {LONG}, "data": []}}'),
+        (Envelope(items="data"), f'{{"data": [], "data": {LONG}}}'),
+        (Envelope(items="data"), f'{{"data": {LONG}, "data": {LONG}}}'),
+        (Envelope(items="data", total="total"), f'{{"total": 50, "data": {LONG}, "total": 0}}'),
+        (Envelope(items="data", head=("status",)), f'{{"status": "READY", "data": {LONG}, "status": "FAILED"}}'),
+        (Envelope(items="data", keyed_by="day", optional=True), f'{{"data": {{"2026-03-01": {LONG}}}, "data": []}}'),
+        (Envelope(items="data", keyed_by="day"), f'{{"data": {{}}, "data": {{"2026-03-01": {LONG}}}}}'),
+    ],
+    ids=["short", "empty last", "empty first", "the same", "total", "status", "map, list last", "map, empty first"],
+)
+def test_a_member_that_is_there_twice_makes_a_body_broken(envelope: Envelope, body: str) -> None:
+    """
+    The decoder takes the last one, so that an empty array behind the records would be no records.
+    """
+    with pytest.raises(BrokenBodyError, match="twice"):
+        envelope(an_answer(body))
+
+
+@pytest.mark.parametrize("rows", ['[{"data": 1, "total": 1}, {"data": 2, "total": 2}]', LONG], ids=["short", "long"])
+def test_members_of_records_may_have_the_names_of_the_envelope(rows: str) -> None:
+    """
+    Only the body's own members are looked at: a text that has a name in quotes is none either.
+    """
+    body = f'{{"note": "\\"data\\": \\"total\\"", "z": {{"data": 1, "total": 2}}, "data": {rows}, "total": 2}}'
+
+    (items,) = Envelope(items="data", total="total")(an_answer(body)).items
+
+    assert bytes(items.raw).decode() == rows
+
+
 @pytest.mark.parametrize(
     ("body", "output"),
     [

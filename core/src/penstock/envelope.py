@@ -8,7 +8,7 @@ costs about a sixth of decoding them, and leaves nothing malformed, cut or wrong
 import codecs
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from decimal import Decimal
 from functools import lru_cache
 from typing import Any
@@ -131,6 +131,11 @@ class Envelope:
             for name, value in zip(names, map(read.__getattribute__, fields), strict=True)
             if value is not msgspec.UNSET
         }
+        if repeated := _repeated_member(body, names, members):
+            raise BrokenBodyError(
+                f"The body has the member {repeated!r} twice, and which of them holds is not known; it begins: "
+                f"{response.text(100)}"
+            )
         head: dict[str, Any] = {}
         for path in (*self.head, *self.echoes):
             value = _follow(members, path)
@@ -363,6 +368,41 @@ def _reader(
         gc=False,
     )
     return msgspec.json.Decoder(made), fields
+
+
+_LARGE = 256  # bytes of a value that is cut out of the text that is searched for repeated members
+
+
+def _repeated_member(body: bytes, names: Iterable[str], members: Mapping[str, Any]) -> str:
+    """
+    The one of these members that an object has twice; "" without one. The decoder takes the last of two: of an empty
+    array behind the records, nothing would be left. Names that are escaped in the body are not found.
+
+    ``members``: their values, raw or maps of raw ones. Large ones are cut out, so that little is searched.
+    """
+    outside, at = b"", 0
+    for value in members.values():
+        for raw in value.values() if isinstance(value, dict) else (value,):
+            view = memoryview(raw)
+            if len(view) > _LARGE and (found := _place(body, view, at)) >= 0:
+                outside, at = b"%bnull" % (outside + body[at:found]), found + len(view)
+    outside += body[at:]
+    if all(outside.count(f'"{name}"'.encode()) < 2 for name in names):
+        return ""
+    try:
+        stated = [name for name, _ in json.loads(outside, object_pairs_hook=list)]
+    except RecursionError:
+        raise _too_deep() from None
+    return next((name for name in names if stated.count(name) > 1), "")
+
+
+def _place(body: bytes, part: memoryview, at: int) -> int:
+    """The index of a part of the body, from ``at`` on; -1 if it is not there."""
+    begins = bytes(part[:_LARGE])
+    found = body.find(begins, at)
+    while found >= 0 and not body.startswith(part, found):
+        found = body.find(begins, found + 1)
+    return found
 
 
 def _follow(members: Mapping[str, msgspec.Raw], path: str) -> msgspec.Raw | None:
