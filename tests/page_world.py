@@ -154,6 +154,7 @@ class World:
                 days = [one.day for one in several if one.day is not None]
                 found.append(
                     AccountStatus(
+                        source=source,
                         stream=stream,
                         account={"client_id": account},
                         first_day=min(days, default=None),

@@ -1106,7 +1106,7 @@ def a_status(failed: Mapping[str, Sequence[str]]) -> list[SourceStatus]:
     for source, bad in failed.items():
         streams = []
         for name in ("sales", "items", "shops", "prices"):
-            one = AccountStatus(stream=name, account={"shop_id": "7"}, final=1, rows=7, last_read=NOW)
+            one = AccountStatus(source=source, stream=name, account={"shop_id": "7"}, final=1, rows=7, last_read=NOW)
             if name == "sales":
                 one = evolve(one, first_day=date(2026, 11, 1), last_day=date(2026, 11, 1))
             streams.append(evolve(one, final=0, failed=1, error="refused") if name in bad else one)

@@ -202,33 +202,27 @@ class AccountCounts:
 
     ``account`` maps the account's column to its text; empty for a stream without accounts. ``partitions`` is the number
     of rows: ``failed`` have an error since their last delivery, ``final`` were read after they closed (with whatever
-    settings), ``open`` are all others. ``truncated``: of those delivered, the ones that a ceiling of the provider cut.
-    ``first_day`` and ``last_day`` are None for a stream that is not divided by days. ``last_error`` is the error of the
-    latest day that has one.
+    settings), ``open`` are all others. ``missing``: days between the first and the last that have no row.
+    ``truncated``: of those delivered, the ones that a ceiling of the provider cut. ``first_day`` and ``last_day`` are
+    None for a stream that is not divided by days. ``error`` is the error of the latest day that has one.
     """
 
     source: str
     stream: str
     account: Mapping[str, str]
-    partitions: int
-    final: int
-    open: int
-    failed: int
-    rows: int
-    rejected: int
-    unread_values: int
-    truncated: int = 0
     first_day: date | None = None
     last_day: date | None = None
+    partitions: int = 0
+    final: int = 0
+    open: int = 0
+    missing: int = 0
+    failed: int = 0
+    rows: int = 0
+    rejected: int = 0
+    unread_values: int = 0
+    truncated: int = 0
     last_read: datetime | None = None  # aware
-    last_error: str | None = None
-
-    @property
-    def missing(self) -> int:
-        """Days between the first and the last that have no row."""
-        if self.first_day is None or self.last_day is None:
-            return 0
-        return max((self.last_day - self.first_day).days + 1 - self.partitions, 0)
+    error: str | None = None
 
 
 class FinalDay(NamedTuple):
@@ -281,7 +275,8 @@ class Ledger(Protocol):
     The state of a target: a row per partition, the pending reports, the listed accounts, the rejected records.
 
     Every method is durable when it returns. Methods may be called from the run's main thread only. Optional besides:
-    :class:`GroupingLedger`.
+    :class:`GroupingLedger`. A class that derives from it has the answers of a ledger that keeps nothing, where there
+    are such.
 
     Where a method takes ``since`` and ``until`` (days, both included) and ``accounts``, only the rows within are read.
     Rows of a stream that is not divided by days are within any window; None stands for no bound.
@@ -298,35 +293,23 @@ class Ledger(Protocol):
     ) -> dict[Partition, LedgerEntry]:
         """The rows of a stream."""
 
-    def counts(
-        self,
-        source: str,
-        stream: str | None = None,
-        *,
-        since: date | None = None,
-        until: date | None = None,
-        accounts: Sequence[str] | None = None,
-    ) -> tuple[AccountCounts, ...]:
+    def counts(self, source: str, stream: str | None = None) -> tuple[AccountCounts, ...]:
         """The rows of a stream (None: of every stream of the source), counted by stream and account, in their order."""
+        return ()
 
     def read_otherwise(self, source: str, stream: str, read_by: str) -> int:
         """
         How many delivered partitions hold what another record class or connector version could not read. The next run
         reads them again.
         """
+        return 0
 
-    def restated(
-        self,
-        source: str | None = None,
-        stream: str | None = None,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterable[Restatement]:
+    def restated(self, source: str | None = None, *, since: datetime | None = None) -> Iterable[Restatement]:
         """
-        The restatements that were committed from ``since`` (aware, included) to ``until`` (not included), oldest
-        first; None: of all sources, of all streams, without a bound.
+        The restatements that were committed from ``since`` (aware, included) on, oldest first; None: of all sources,
+        without a bound.
         """
+        return ()
 
     def deliver(self, entry: LedgerEntry) -> None:
         """
@@ -354,18 +337,22 @@ class Ledger(Protocol):
 
     def forget(self, source: str, partitions: Iterable[Partition]) -> int:
         """Delete the rows, so that their partitions are missing again; delivered data stays. Returns their number."""
+        return 0
 
     def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[LedgerEntry, Rejected]]:
         """The records set aside, each with the row of its partition; None: of all sources, of all streams."""
+        return ()
 
     def sources(self) -> tuple[tuple[str, str], ...]:
         """Every (source, stream) that has a row."""
+        return ()
 
     def record_run(self, run: RunRecord) -> None:
         """Store the result of a run. Runs beyond the age or the number that the ledger keeps are deleted."""
 
     def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
         """The last runs, newest first."""
+        return ()
 
     def close(self) -> None: ...
 

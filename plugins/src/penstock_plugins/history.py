@@ -8,7 +8,7 @@ from attrs import frozen, validators
 from penstock import setting
 
 if TYPE_CHECKING:
-    from penstock.ledger import Kept
+    from penstock.ledger import Retention
 
 
 @frozen(kw_only=True)
@@ -21,7 +21,7 @@ class HistorySettings:
         validator=validators.optional(validators.ge(1)),
     )
 
-    def kept(self) -> "Kept":
-        from penstock.ledger import Kept
+    def retention(self) -> "Retention":
+        from penstock.ledger import Retention
 
-        return Kept(runs=self.keep_runs, run_days=self.keep_run_days, restatement_days=self.keep_restatement_days)
+        return Retention(runs=self.keep_runs, run_days=self.keep_run_days, restatement_days=self.keep_restatement_days)

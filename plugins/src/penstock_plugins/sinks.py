@@ -102,7 +102,7 @@ def _duckdb(settings: DuckSettings) -> Sink:
     with installed("duckdb"):
         from penstock_plugins.duckdb.sink import DuckSink
 
-    return DuckSink(path=settings.path, decimal_scale=settings.decimal_scale, kept=settings.kept())
+    return DuckSink(path=settings.path, decimal_scale=settings.decimal_scale, retention=settings.retention())
 
 
 def _sink(settings: JsonlSettings | CsvSettings | ParquetSettings, codec: Any, *, gzip: bool) -> Sink:
@@ -116,7 +116,7 @@ def _sink(settings: JsonlSettings | CsvSettings | ParquetSettings, codec: Any, *
         return SingleFileSink(path=path, codec=codec, compress=path.suffix == ".gz")
     from penstock_plugins.files.sink import FileSink
 
-    return FileSink(directory=path, codec=codec, compress=gzip, kept=settings.kept())
+    return FileSink(directory=path, codec=codec, compress=gzip, retention=settings.retention())
 
 
 def _stdout(settings: StdoutSettings) -> Sink:

@@ -9,7 +9,7 @@ is for people: ``sqlite3 DIR/.penstock/ledger.sqlite "select * from days"``.
 Free text (errors, rejected records, reports, requests) is masked on its way in; keys are not, they must stay equal.
 """
 
-from penstock.ledger.sql import SCHEMA_VERSION, STANDING, UNSETTLED, Kept, SqlLedger
+from penstock.ledger.sql import SCHEMA_VERSION, STANDING, UNSETTLED, Retention, SqlLedger
 from penstock.ledger.sqlite import SqliteLedger
 from penstock.ledger.texts import files_from, files_text, partition_of
 
@@ -17,7 +17,7 @@ __all__ = [
     "SCHEMA_VERSION",
     "STANDING",
     "UNSETTLED",
-    "Kept",
+    "Retention",
     "SqlLedger",
     "SqliteLedger",
     "files_from",

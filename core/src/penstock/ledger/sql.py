@@ -117,7 +117,7 @@ _NOTHING = facts_of(LedgerEntry(source="", partition=Partition(""), state="inten
 
 
 @frozen(kw_only=True)
-class Kept:
+class Retention:
     """
     The history that a ledger keeps of each source: records of runs by age and number, restatements by age (None: all).
     """
@@ -150,7 +150,7 @@ class SqlLedger:
     indexes: tuple[str, ...] = INDEXES
     more_tables: tuple[str, ...] = ()
     compares = True  # a delivery is compared with the former one; False: the target does that, row by row
-    kept = Kept()
+    retention = Retention()
 
     def _execute(self, statement: str, values: Sequence[Any] = ()) -> Cursor:
         """Run one statement whose parameters are written ``?``; errors as SinkError or TargetError."""
@@ -234,26 +234,19 @@ class SqlLedger:
                 found[entry.partition] = entry
         return {partition: found[partition] for partition in sorted(found, key=attrgetter("text"))}
 
-    def counts(
-        self,
-        source: str,
-        stream: str | None = None,
-        *,
-        since: date | None = None,
-        until: date | None = None,
-        accounts: Sequence[str] | None = None,
-    ) -> tuple[AccountCounts, ...]:
-        found: list[AccountCounts] = []
+    def counts(self, source: str, stream: str | None = None) -> tuple[AccountCounts, ...]:
+        where, values = "source = ?", [source]
+        if stream is not None:
+            where, values = f"{where} and stream = ?", [source, stream]
+        errors = self._sql(_ERRORS.replace("{where}", where), *values).fetchall()
+        last = {(name, account): text.partition("|")[2] for name, account, text in errors}
         columns: dict[str, str] = {}
-        for where, values in _windows(source, stream, since, until):
-            where, values = self._of_accounts(where, values, accounts)
-            errors = self._sql(_ERRORS.replace("{where}", where), *values).fetchall()
-            last = {(name, account): text.partition("|")[2] for name, account, text in errors}
-            for name, account, *row in self._sql(_COUNTS.replace("{where}", where), *values).fetchall():
-                if account and name not in columns:
-                    columns[name] = self._account_column(source, name, account)
-                of = {columns[name]: account} if account else {}
-                found.append(_counts_of(source, name, of, row, last.get((name, account))))
+        found: list[AccountCounts] = []
+        for name, account, *row in self._sql(_COUNTS.replace("{where}", where), *values).fetchall():
+            if account and name not in columns:
+                columns[name] = self._account_column(source, name, account)
+            of = {columns[name]: account} if account else {}
+            found.append(_counts_of(source, name, of, row, last.get((name, account))))
         return tuple(sorted(found, key=lambda one: (one.stream, *one.account.values())))
 
     def final_days(
@@ -385,22 +378,14 @@ class SqlLedger:
             json_text({column: [str(before), str(after)] for column, (before, after) in sums.items()}),
         )
 
-    def restated(
-        self,
-        source: str | None = None,
-        stream: str | None = None,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterator[Restatement]:
-        terms = {"source = ?": source, "stream = ?": stream, "restated_at >= ?": since, "restated_at < ?": until}
+    def restated(self, source: str | None = None, *, since: datetime | None = None) -> Iterator[Restatement]:
+        terms = {"source = ?": source, "restated_at >= ?": time_text(since)}
         terms = {term: value for term, value in terms.items() if value is not None}
-        values = [time_text(value) if isinstance(value, datetime) else value for value in terms.values()]
         rows = self._sql(
             "select source, stream, cast(partition as text), run_id, restated_at, rows_before, rows_after, came, went, "
             f"changed, cast(sums as text) from {{t}}restatements where {' and '.join(terms) or 'true'} "
             "order by restated_at, source, stream",
-            *values,
+            *terms.values(),
         ).fetchall()
         for of, name, text, run_id, at, before, after, came, went, changed, sums in rows:
             yield Restatement(
@@ -587,17 +572,17 @@ class SqlLedger:
 
     def _prune(self, run: RunRecord) -> None:
         """Delete the records of the run's source that are older, or more, than is kept."""
-        oldest = run.started_at - timedelta(days=self.kept.run_days)
+        oldest = run.started_at - timedelta(days=self.retention.run_days)
         self._sql("delete from {t}runs where source = ? and started_at < ?", run.source, time_text(oldest))
         self._sql(
             "delete from {t}runs where source = ? and started_at < (select started_at from {t}runs where source = ? "
             "order by started_at desc limit 1 offset ?)",
-            *(run.source, run.source, self.kept.runs - 1),
+            *(run.source, run.source, self.retention.runs - 1),
         )
-        if self.kept.restatement_days is not None:
+        if self.retention.restatement_days is not None:
             self._sql(
                 "delete from {t}restatements where source = ? and restated_at < ?",
-                *(run.source, time_text(run.started_at - timedelta(days=self.kept.restatement_days))),
+                *(run.source, time_text(run.started_at - timedelta(days=self.retention.restatement_days))),
             )
 
     def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
@@ -672,18 +657,12 @@ def _without_restatements(report: Mapping[str, Any]) -> dict[str, Any]:
     return {**report, "streams": kept}
 
 
-def _windows(
-    source: str, stream: str | None, since: date | None, until: date | None
-) -> Iterator[tuple[str, list[Any]]]:
+def _windows(source: str, stream: str, since: date | None, until: date | None) -> Iterator[tuple[str, list[Any]]]:
     """
     Conditions and their parameters for the rows of a window of days. Rows without a day, which are in any window, have
     a condition of their own: an index serves two ranges in two queries only.
     """
-    terms, values = ["source = ?"], [source]
-    if stream is not None:
-        terms.append("stream = ?")
-        values.append(stream)
-    where = " and ".join(terms)
+    where, values = "source = ? and stream = ?", [source, stream]
     if since is None and until is None:
         yield where, values
         return
@@ -698,20 +677,23 @@ def _counts_of(
     source: str, stream: str, account: Mapping[str, str], row: Sequence[Any], error: str | None
 ) -> AccountCounts:
     partitions, first, last, final, failed, rows, rejected, unread, truncated, read_at = row
+    first_day, last_day = (date.fromisoformat(day) if day else None for day in (first, last))
+    days = (last_day - first_day).days + 1 if first_day and last_day else 0
     return AccountCounts(
         source=source,
         stream=stream,
         account=account,
+        first_day=first_day,
+        last_day=last_day,
         partitions=partitions,
         final=int(final),
         open=partitions - int(final) - int(failed),
+        missing=max(days - partitions, 0),
         failed=int(failed),
         rows=int(rows),
         rejected=int(rejected),
         unread_values=int(unread),
         truncated=int(truncated),
-        first_day=date.fromisoformat(first) if first else None,
-        last_day=date.fromisoformat(last) if last else None,
         last_read=moment_of(read_at),
-        last_error=error,
+        error=error,
     )

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, localcontext
 
-from attrs import evolve
+from attrs import evolve, fields_dict
 
 from penstock.model import Partition
 from penstock.project.results import (
@@ -72,20 +72,11 @@ def partitions_of(ledger: Ledger, source: str, target: str, days: "Days") -> Ite
                     account=dict(account),
                     day=partition.day,
                     standing=_standing(entry),
-                    run_id=entry.run_id,
-                    read_at=entry.read_at,
-                    open_until=entry.open_until,
-                    rows=entry.rows,
-                    promised=entry.promised,
-                    rejected=entry.rejected,
-                    unread_values=entry.unread_values,
-                    repeated=entry.repeated,
-                    truncated=entry.truncated,
-                    attempts=entry.attempts,
-                    error=entry.error,
-                    sums=entry.sums,
-                    derived_rows=entry.derived_rows,
+                    **{name: getattr(entry, name) for name in _OF_AN_ENTRY},
                 )
+
+
+_OF_AN_ENTRY = fields_dict(PartitionStatus).keys() & fields_dict(LedgerEntry).keys() - {"source"}
 
 
 def _standing(entry: LedgerEntry) -> str:

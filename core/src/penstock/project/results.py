@@ -10,6 +10,8 @@ from typing import Any
 import attrs
 from attrs import field, frozen
 
+from penstock.sinks import AccountCounts
+
 
 def as_dict(value: Any) -> Any:
     """A result as JSON-like data: times and days as ISO 8601 text, decimals as text."""
@@ -56,31 +58,14 @@ class CheckResult:
 
 
 @frozen(kw_only=True)
-class AccountStatus:
+class AccountStatus(AccountCounts):
     """
-    The state of one account of one stream; ``account`` is empty for a stream without accounts.
-
-    Counts of partitions: ``final``, ``open``, ``failed``, and ``missing``, the days between the first and the last day
-    that have no entry. ``error`` is the last one. ``timezone``: the zone of the account's days, where it has its own.
+    The state of one account of one stream. ``timezone``: the zone of the account's days, where it has its own.
     ``configured``: whether the configuration still has the account; None where that is not known. ``overdue``: its last
     reading is older than allowed.
     """
 
-    stream: str
-    account: Mapping[str, str]
-    first_day: date | None = None
-    last_day: date | None = None
-    final: int = 0
-    open: int = 0
-    missing: int = 0
-    failed: int = 0
-    rows: int = 0
-    rejected: int = 0
-    unread_values: int = 0
-    truncated: int = 0
-    last_read: datetime | None = None
     age_s: int | None = None
-    error: str | None = None
     timezone: str | None = None
     configured: bool | None = None
     overdue: bool = False

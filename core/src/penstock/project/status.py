@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, S
 from datetime import datetime, timedelta
 from typing import Any
 
-from attrs import evolve
+from attrs import asdict, evolve
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import read_by, zone_memory, zone_of
@@ -124,24 +124,11 @@ def _account_status(
     age_s = int((now - counts.last_read).total_seconds()) if counts.last_read else None
     late = max_age_s is not None and (age_s is None or age_s > max_age_s)
     return AccountStatus(
-        stream=counts.stream,
-        account=counts.account,
-        first_day=counts.first_day,
-        last_day=counts.last_day,
-        final=counts.final,
-        open=counts.open,
-        missing=counts.missing,
-        failed=counts.failed,
-        rows=counts.rows,
-        rejected=counts.rejected,
-        unread_values=counts.unread_values,
-        truncated=counts.truncated,
-        last_read=counts.last_read,
+        **asdict(counts, recurse=False),
         age_s=age_s,
+        timezone=next((zones[one] for one in counts.account.values() if one in zones), None),
         configured=configured,
         overdue=late and configured is not False,
-        error=counts.last_error,
-        timezone=next((zones[one] for one in counts.account.values() if one in zones), None),
     )
 
 

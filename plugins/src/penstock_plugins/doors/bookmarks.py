@@ -19,20 +19,18 @@ adopts them. The day is the last column of ``partition``, and ``days`` are all d
          "days": ["2026-11-10/2026-11-14"]}]}
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from itertools import pairwise
 from typing import Any
 
 from attrs import define, field, frozen
 from penstock import (
-    AccountCounts,
     Layout,
+    Ledger,
     LedgerEntry,
     Partition,
     PendingReport,
-    Rejected,
-    Restatement,
     RunRecord,
     UsageError,
     mask,
@@ -258,7 +256,7 @@ def _final(entry: LedgerEntry, day: date) -> _Final | None:
 
 
 @define(eq=False, repr=False)
-class StateLedger:
+class StateLedger(Ledger):
     """
     A ledger that lasts for one run and begins with bookmarks.
 
@@ -280,30 +278,6 @@ class StateLedger:
         accounts: Sequence[str] | None = None,
     ) -> dict[Partition, LedgerEntry]:
         return {entry.partition: entry for entry in self.bookmarks.entries(source, stream, since, until, accounts)}
-
-    def counts(
-        self,
-        source: str,
-        stream: str | None = None,
-        *,
-        since: date | None = None,
-        until: date | None = None,
-        accounts: Sequence[str] | None = None,
-    ) -> tuple[AccountCounts, ...]:
-        return ()
-
-    def read_otherwise(self, source: str, stream: str, read_by: str) -> int:
-        return 0
-
-    def restated(
-        self,
-        source: str | None = None,
-        stream: str | None = None,
-        *,
-        since: datetime | None = None,
-        until: datetime | None = None,
-    ) -> Iterable[Restatement]:
-        return ()
 
     def deliver(self, entry: LedgerEntry) -> None:
         """No effect: a writer records its deliveries in the bookmarks."""
@@ -330,20 +304,8 @@ class StateLedger:
     def accounts(self, source: str, stream: str) -> tuple[str, ...]:
         return self._accounts.get(stream, ())
 
-    def forget(self, source: str, partitions: Iterable[Partition]) -> int:
-        return 0
-
-    def rejected(self, source: str | None = None, stream: str | None = None) -> Iterable[tuple[LedgerEntry, Rejected]]:
-        return ()
-
-    def sources(self) -> tuple[tuple[str, str], ...]:
-        return ()
-
     def record_run(self, run: RunRecord) -> None:
         """No effect."""
-
-    def runs(self, source: str, limit: int = 10) -> tuple[RunRecord, ...]:
-        return ()
 
     def close(self) -> None:
         """No effect."""

@@ -30,7 +30,7 @@ from penstock import (
     TargetError,
     fault_point,
 )
-from penstock.ledger import Kept
+from penstock.ledger import Retention
 
 from penstock_plugins.arrow.columns import PRECISION, SCALE, Columns
 from penstock_plugins.arrow.fitting import Fitting
@@ -55,7 +55,7 @@ class DuckSink:
 
     path: Path
     decimal_scale: int = SCALE
-    kept: Kept = field(factory=Kept)
+    retention: Retention = field(factory=Retention)
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> "DuckTarget":
         if not self.path.absolute().parent.is_dir():
@@ -69,7 +69,7 @@ class DuckSink:
         try:
             database.lock(source, run_id)
             ledger = DuckLedger(database)
-            ledger.kept = self.kept
+            ledger.retention = self.retention
             return DuckTarget(self, database, ledger, source)
         except BaseException:
             database.close()

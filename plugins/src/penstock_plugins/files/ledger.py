@@ -9,7 +9,7 @@ replace it, are kept per account in ``merges``; ``layouts`` keeps the layouts, t
 # ruff: noqa: S608
 
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 from attrs import evolve, frozen
@@ -62,24 +62,17 @@ class FileLedger(SqliteLedger):
 
     # --- places -----------------------------------------------------------------------------------------------------
 
-    def places(self, source: str, stream: str, directory: str, limit: int) -> list[str]:
+    def places(self, source: str, stream: str, directory: str) -> Iterator[str]:
         """
-        The files below ``directory`` of the partitions of ``stream``, in the order of these, ``limit`` at most, or all
-        (-1).
-
-        A derived stream's files are in the rows of the stream that it is derived from.
+        The places below ``directory`` of the files of the partitions of ``stream``, in the order of these. A derived
+        stream's files are in the rows of the stream that it is derived from.
         """
-        where = "source = ? and stream = ? and files <> '[]' order by source, stream"
-        texts = [
-            text
-            for table, key in (("partitions", "partition"), ("merges", "account"))
-            for (text,) in self._sql(
-                f"select files from {{t}}{table} where {where}, {key} limit ?", source, stream, limit
-            ).fetchall()
-        ]
-        found = [file.path for file in _all(texts) if file.size is not None]
-        paths = [path for path in found if path.startswith(directory)]
-        return paths if limit < 0 else paths[:limit]
+        for table, key in (("partitions", "partition"), ("merges", "account")):
+            where = f"source = ? and stream = ? and files <> '[]' order by source, stream, {key}"
+            for (text,) in self._sql(f"select files from {{t}}{table} where {where}", source, stream):
+                for file in files_from(text):
+                    if file.size is not None and file.path.startswith(directory):
+                        yield file.path
 
     def moves(self, source: str, place_of: PlaceOf) -> list[tuple[str, str]]:
         """Every file of a source whose place is another one by ``place_of``: the old place, the new one."""

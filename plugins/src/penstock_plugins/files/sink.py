@@ -32,6 +32,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext, suppress
 from datetime import date
+from itertools import islice
 from pathlib import Path
 from typing import ClassVar
 
@@ -48,7 +49,7 @@ from penstock import (
     Partition,
     TargetError,
 )
-from penstock.ledger import Kept, files_from, partition_of
+from penstock.ledger import Retention, files_from, partition_of
 
 from penstock_plugins.files.changes import AccountFiles
 from penstock_plugins.files.codec import Codec
@@ -71,7 +72,7 @@ class FileSink:
     directory: Path
     codec: Codec
     compress: bool = False
-    kept: Kept = field(factory=Kept)
+    retention: Retention = field(factory=Retention)
     one_machine: ClassVar[bool] = True  # SQLite's log cannot be shared over a network
 
     def open(self, source: str, run_id: str, streams: Sequence[str] = (), *, part: Part | None = None) -> "FileTarget":
@@ -88,7 +89,7 @@ class FileSink:
         target = None
         try:
             ledger = FileLedger(state / LEDGER)
-            ledger.kept = self.kept
+            ledger.retention = self.retention
             target = FileTarget(self, source, ledger, lock)
             self._check_format(ledger)
             target.files.check_places(streams)
@@ -200,7 +201,7 @@ class FileTarget:
         """The record files in the directory of a stream that are of no partition in the ledger."""
         directory = self.files.directory_of(name)
         prefix = f"{directory.relative_to(self.files.directory).as_posix()}/"
-        known = set(self.ledger.places(self.source, stream, prefix, -1))
+        known = set(self.ledger.places(self.source, stream, prefix))
         suffixes = (f".{self.files.codec.name}", f".{self.files.codec.name}.gz")
         for folder, _, names in os.walk(directory, followlinks=True):
             place = Path(folder).relative_to(self.files.directory).as_posix()
@@ -288,5 +289,5 @@ class FileTarget:
         """The stream's files, relative to the source's directory, in the order of their partitions."""
         prefix = f"{file_name(self.source)}/"
         parent = next(first for first, layouts in self._layouts.items() if stream in {one.stream for one in layouts})
-        found = self.ledger.places(self.source, parent, f"{prefix}{file_name(stream)}/", MOST_FILES)
-        return [place.removeprefix(prefix) for place in found]
+        places = self.ledger.places(self.source, parent, f"{prefix}{file_name(stream)}/")
+        return [place.removeprefix(prefix) for place in islice(places, MOST_FILES)]

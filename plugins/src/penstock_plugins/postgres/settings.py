@@ -45,7 +45,7 @@ def _open(settings: PostgresSettings) -> "Sink":
         grant_to=settings.grant_to,
         day_index=settings.day_index,
         nul=settings.nul,
-        kept=settings.kept(),
+        retention=settings.retention(),
     )
 
 

@@ -41,7 +41,7 @@ from penstock import (
     TargetError,
     fault_point,
 )
-from penstock.ledger import Kept
+from penstock.ledger import Retention
 
 from penstock_plugins.postgres.adopt import adopt
 from penstock_plugins.postgres.catalog import look
@@ -83,7 +83,7 @@ class PostgresSink:
     grant_to: tuple[str, ...] = ()
     day_index: bool = True
     nul: Nul = "reject"
-    kept: Kept = field(factory=Kept)
+    retention: Retention = field(factory=Retention)
     memory_bytes: int = MEMORY_BYTES
     lock_wait_ms: int = LOCK_WAIT_MS
     one_machine: ClassVar[bool] = False
@@ -120,7 +120,7 @@ class PostgresSink:
             ledger = PostgresLedger(
                 database, schema=self.ledger_schema, grant_to=self.grant_to, guard=lambda: database.owns_sql(source)
             )
-            ledger.kept = self.kept
+            ledger.retention = self.retention
         except BaseException:
             database.close()
             raise
