@@ -349,6 +349,52 @@ def test_an_empty_last_page_is_read_again(empty: int, rows: int, tmp_path: Path)
     assert any("the last one that the provider states, is empty; reading it again" in note for note in shop.notes)
 
 
+@pytest.mark.parametrize("empty", [1, 9], ids=["once", "always"])
+def test_an_empty_page_that_should_be_the_only_one_is_read_again(empty: int, tmp_path: Path) -> None:
+    """
+    One page is stated, and it has nothing: a report may be ready before its rows are. Twice empty, it is empty.
+    """
+    left = [empty]
+
+    def answer(request: SandboxRequest) -> Any:
+        left[0] -= 1
+        return {"data": ids(1, 2) if left[0] < 0 else [], "pages": 1}
+
+    stated = Envelope(items="data", pages="pages")
+    shop = Small(
+        folder=tmp_path, streams=[orders(paginator=named("page_number", size=2), envelope=stated)], answer=answer
+    )
+
+    assert shop.run().exit_code == 0
+    assert len(shop.rows("orders")) == (2 if empty == 1 else 0)
+    assert len(shop.requests) == 2
+
+
+@pytest.mark.parametrize("short", [1, 9], ids=["once", "always"])
+def test_a_first_page_that_is_shorter_than_the_others_is_read_again(short: int, tmp_path: Path) -> None:
+    """
+    Where the number of pages is stated, all but the last are full: the rows that the first one lacks are not lost.
+    """
+    left = [short]
+
+    def answer(request: SandboxRequest) -> Any:
+        page = page_of(ids(1, 6), request, 2)
+        if request.params["page"] == "1":
+            left[0] -= 1
+            page["data"] = page["data"][:1] if left[0] >= 0 else page["data"]
+        return {**page, "pages": 3}
+
+    stated = Envelope(items="data", pages="pages")
+    shop = Small(
+        folder=tmp_path, streams=[orders(paginator=named("page_number", size=2), envelope=stated)], answer=answer
+    )
+
+    report = shop.run()
+
+    assert report.exit_code == (0 if short == 1 else 1)
+    assert [row["id"] for row in shop.rows("orders")] == (list(range(1, 7)) if short == 1 else [])
+
+
 # --- answers that are cut at a ceiling ------------------------------------------------------------------------------
 
 CEILING = 4

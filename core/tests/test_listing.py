@@ -4,7 +4,7 @@ One listing's counts: what a provider states of the whole must stay the same and
 
 import pytest
 from penstock._read.reconcile import PageCounts
-from penstock.errors import CountMismatchError, PagingError, PenstockError
+from penstock.errors import CountMismatchError, PenstockError
 from penstock.model import Answer
 
 
@@ -32,21 +32,3 @@ def test_numbers_stay(first: Answer, later: Answer, error: type[PenstockError] |
     else:
         with pytest.raises(error, match="stated"):
             counts.check_stated(later)
-
-
-@pytest.mark.parametrize(
-    ("total", "count", "refused"),
-    [(None, 10, False), (None, 9, True), (None, 0, True), (30, 9, False)],
-    ids=["full", "short", "empty", "short, but the total is known"],
-)
-def test_page_in_the_middle(total: int | None, count: int, refused: bool) -> None:
-    """
-    Without a total, a page in the middle that holds less than the first means that records are missing.
-    """
-    counts = PageCounts(what="clicks", total=total)
-
-    if refused:
-        with pytest.raises(PagingError, match=f"holds {count} records where the first holds 10"):
-            counts.middle(count, 10)
-    else:
-        counts.middle(count, 10)

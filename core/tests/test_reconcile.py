@@ -143,19 +143,22 @@ def test_a_page_that_comes_again_is_known():
 
 
 @pytest.mark.parametrize(
-    ("total", "count", "fails"), [(None, 9, True), (None, 10, False), (None, 11, False), (30, 9, False)], ids=str
+    ("count", "last", "fails"),
+    [(10, False, False), (9, False, True), (0, False, True), (11, False, True), (9, True, False), (11, True, True)],
+    ids=["full", "short", "empty", "longer than the first", "short and the last", "last and longer than the first"],
 )
-def test_a_short_page_in_the_middle(total: int | None, count: int, fails: bool):
+def test_pages_are_as_full_as_the_first(count: int, last: bool, fails: bool):
     """
-    Without a total nothing else would tell of records that are missing from a page in the middle.
+    Without a total, nothing else shows that records are missing from a page, or from the first one.
     """
-    listing = PageCounts(what="clicks", total=total)
+    listing, known = PageCounts(what="clicks"), PageCounts(what="clicks", total=30)
 
+    known.compare(count, 10, last=last)
     if fails:
-        with pytest.raises(PagingError, match="middle"):
-            listing.middle(count, 10)
+        with pytest.raises(PagingError, match=f"holds {count} records where the first holds 10"):
+            listing.compare(count, 10, last=last)
     else:
-        listing.middle(count, 10)
+        listing.compare(count, 10, last=last)
 
 
 @pytest.mark.parametrize(

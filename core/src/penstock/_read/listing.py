@@ -80,7 +80,7 @@ class Listing:
     def add(self, outcome: Outcome, *, count: int, fresh: int, repeat: bool) -> Page:
         """
         Count a page that was loaded. Raises PagingError for a repeated page that the paginator does not expect, for a
-        short page in the middle, and in the first reading for an empty one where the number of pages is stated.
+        short page before the last, and in the first reading for an empty last one where the number of pages is stated.
         """
         assert outcome.response is not None
         counts = self.counts
@@ -107,9 +107,10 @@ class Listing:
             )
         self._empty = [] if count else [*self._empty, page.request][-2:]
         self._empty_pages = 0 if count else self._empty_pages + 1
-        if self._first is not None and self._left is not None and self._left > 1:
-            counts.middle(count, self._first.count)
-        if self.first_read and self._left == 1 and not count and counts.total is None:
+        if self._first is not None and self._left is not None:
+            counts.compare(count, self._first.count, last=self._left == 1)
+        is_last_stated = self._left == 1 or (self._first is None and page.answer.pages == 1)
+        if self.first_read and is_last_stated and not count and counts.total is None:
             raise PagingError(f"{counts.what}: page {page.index + 1}, the last one that the provider states, is empty")
         self._first = self._first or page
         self.last = page

@@ -131,10 +131,14 @@ class PageCounts:
         self.total = self.total if answer.total is None else answer.total
         self.stated_pages = self.stated_pages if answer.pages is None else answer.pages
 
-    def middle(self, count: int, size: int) -> None:
-        """Check that a page before the last has as many elements as the first, unless the total is known."""
-        if self.total is None and count < size:
-            raise PagingError(f"{self.what}: a page in the middle holds {count} records where the first holds {size}")
+    def compare(self, count: int, size: int, *, last: bool) -> None:
+        """
+        Check that a page has as many elements as the first, and the last one no more, unless the total is known: each
+        page but the last is full, so that a shorter one was cut.
+        """
+        if self.total is None and (count > size if last else count != size):
+            place = "the last page" if last else "a page in the middle"
+            raise PagingError(f"{self.what}: {place} holds {count} records where the first holds {size}")
 
     def verify(self) -> None:
         """Raises CountMismatchError if the counts differ from those that the provider states."""
