@@ -836,6 +836,23 @@ def bars() -> Bars:
     return Bars(console=Console(force_terminal=True, color_system=None, width=80, height=24, file=io.StringIO()))
 
 
+def test_a_parked_source_is_shown_as_such(bars: Bars) -> None:
+    """
+    Its bars neither count down nor look as if they went on, and the time left is that of the others.
+    """
+    for source in ("down", "up"):
+        bars({"event": "planned", "source": source, "stream": "sales", "partitions": 4, "final": 0})
+        bars({"event": "stream_started", "source": source, "stream": "sales"})
+    bars({"event": "planned", "source": "down", "stream": "items", "partitions": 1, "final": 0})
+    bars({"event": "report_waiting", "source": "down", "stream": "sales"})
+    bars({"event": "note", "source": "down", "message": "no request before noon", "parked": True})
+
+    _, _, down, up, items = shown(bars)
+
+    assert down.split()[-1] == items.split()[-1] == "parked"
+    assert up.split()[-2:] == ["0", "records"]
+
+
 def test_nothing_is_drawn_before_the_first_plan(bars: Bars) -> None:
     """
     An error of the configuration stands alone on the screen, without bars of nothing above it.
@@ -1285,6 +1302,36 @@ def test_runs_are_listed_with_their_reasons(here: Here, server: Server) -> None:
     assert report["sources"]["shop"]["errors"][0]["stream"] == "sales"
     here("runs", "20200101T000000Z-000000", code=2)
     assert "no run 20200101T000000Z-000000 is in a ledger" in here.err
+
+
+@pytest.mark.parametrize(
+    ("words", "listed"),
+    [
+        ("plan daily", "partitions"),
+        ("streams shop", ""),
+        ("status", ""),
+        ("status --totals", "totals"),
+        ("status --problems", ""),
+        ("runs", "runs"),
+        ("changes --since 2000-01-01", "changes"),
+        ("verify", "differences"),
+        ("rejected list", "rejected"),
+        ("rejected show", "rejected"),
+    ],
+)
+def test_every_list_is_a_table_for_a_spreadsheet(here: Here, words: str, listed: str) -> None:
+    """
+    CSV with a header, also of an empty list, and as many rows as the JSON has.
+    """
+    here("run", "daily", *days(2))
+
+    header, *rows = csv.reader(here(*words.split(), "--csv").splitlines())
+
+    assert len(set(header)) == len(header) > 3
+    assert all(len(row) == len(header) for row in rows)
+    if listed:
+        assert len(rows) == len(json.loads(here(*words.split(), "--json"))[listed])
+    here(*words.split(), "--csv", "--json", code=2)
 
 
 def test_changes_are_rows_before_and_after(here: Here, server: Server) -> None:

@@ -35,6 +35,12 @@ class StreamBar:
     travelling: int = 0  # records of the streams that travel with it
     reports: int = 0  # being made by the provider
     begun: bool = False
+    parked: bool = False  # its source is left for a later run
+
+    @property
+    def left(self) -> int:
+        """Partitions that this run still reads."""
+        return 0 if self.parked else max(0, self.planned - self.done)
 
     @property
     def finished(self) -> bool:
@@ -44,11 +50,13 @@ class StreamBar:
     def state(self) -> str:
         """The text after the bar: what needs attention first, since a narrow terminal cuts its end."""
         if not self.begun and not self.finished:
-            return "not begun"
+            return "parked" if self.parked else "not begun"
         parts = [f"{self.failed:,} failed"] if self.failed else []
-        if self.records or not self.reports:
+        if self.parked and not self.finished:
+            parts.append("parked")
+        if self.records or not (self.reports or self.parked):
             parts.append(f"{self.records:,} records")
-        if self.reports:
+        if self.reports and not self.parked:
             parts.append(f"{self.reports:,} pending" if self.records else f"{counted(self.reports, 'report')} pending")
         return ", ".join(parts)
 
@@ -126,6 +134,8 @@ class Bars:
         bar = self._streams.get(key)
         if name == "retry" and event["pause_s"]:
             self._pauses[key[0]] = self._progress.get_time() + event["pause_s"]
+        if event.get("parked"):
+            self._park(key[0])
         if bar is None:
             return
         match name:
@@ -144,6 +154,13 @@ class Bars:
                 bar.travelling += sum(event.get("derived", {}).values())
         self._progress.update(bar.task, total=bar.planned, completed=bar.done, state=bar.state, failed=bar.failed)
 
+    def _park(self, source: str) -> None:
+        self._pauses.pop(source, None)
+        for (owner, _), bar in self._streams.items():
+            if owner == source:
+                bar.parked = True
+                self._progress.update(bar.task, state=bar.state)
+
     # --- what is shown ------------------------------------------------------------------------------------------------
 
     def shown(self) -> RenderableType:
@@ -159,7 +176,7 @@ class Bars:
             visible=len(bars) != 1,
         )
         room = max(1, self.console.height - LINES_LEFT)
-        active = [bar for bar in bars if bar.failed or (bar.begun and not bar.finished)]
+        active = [bar for bar in bars if bar.failed or (bar.begun and bar.left)]
         kept = bars if len(bars) <= room else active[: room - 1]
         for bar in bars:
             self._progress.update(bar.task, visible=bar in kept)
@@ -175,9 +192,9 @@ class Bars:
         parts = [f"{records:,} records", _clock(seconds)]
         if seconds >= 1:
             parts.insert(1, f"{records / seconds:,.0f} records/s")
-        planned, done = sum(bar.planned for bar in bars), sum(bar.done for bar in bars)
-        if seconds >= 1 and 0 < done < planned:
-            parts.append(f"{_clock(seconds * (planned - done) / done)} left")
+        left, done = sum(bar.left for bar in bars), sum(bar.done for bar in bars)
+        if seconds >= 1 and left and done:
+            parts.append(f"{_clock(seconds * left / done)} left")
         return ", ".join(parts)
 
     def _waits(self) -> str:
@@ -191,8 +208,9 @@ def _folded(bars: list[StreamBar]) -> str:
     """One line for the streams without a bar."""
     counts = {
         "finished": sum(bar.finished for bar in bars),
-        "being read": sum(bar.begun and not bar.finished for bar in bars),
-        "not begun": sum(not bar.begun and not bar.finished for bar in bars),
+        "parked": sum(bar.parked and not bar.finished for bar in bars),
+        "being read": sum(bar.begun and bar.left > 0 for bar in bars),
+        "not begun": sum(not bar.begun and bar.left > 0 for bar in bars),
     }
     numbers = ", ".join(f"{number} {state}" for state, number in counts.items() if number)
     return f"and {counted(len(bars), 'more stream')}: {numbers}" if bars else ""

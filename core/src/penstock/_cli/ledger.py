@@ -11,11 +11,12 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
+from attrs import asdict
 
 from penstock._cli.complete import pipelines_and_sources, sources
 from penstock._cli.options import ACCOUNTS, TO
 from penstock._cli.output import ago, paged, print_csv, print_json, print_table, print_text
-from penstock._cli.session import Session, as_json, command
+from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._cli.stderr import harmless
 from penstock._cli.types import DAY, DURATION
 from penstock._util.clock import Clock
@@ -36,6 +37,19 @@ FOLDED_STREAMS = 3  # so many streams without days, of one rank, are one line of
 NAMED = 10  # personal columns in a question
 REASON_SHOWN = 80  # characters of a run's reason in a list
 SHOWN_RAW = 1000  # characters of a rejected record
+
+# The columns of CSV, also where there is no row.
+ACCOUNT = ("target", "source", "stream", "account")
+PROBLEM = (*ACCOUNT, "kind", "count", "first_day", "last_day", "last_read", "reason")
+TOTAL = (*ACCOUNT, "period", "rows")
+RUN = (
+    *("run_id", "target", "source", "started_at", "seconds", "exit_code"),
+    *("records", "rejected", "requests", "failed", "why"),
+)
+CHANGE = ("source", "stream", "account", "day", "what", "before", "after")
+DIFFERENCE = ("target", "source", "stream", "partition", "what", "repair")
+REJECTED = ("target", "source", "stream", "partition", "path", "reason", "raw")
+COUNTED = ("count", "target", "source", "stream", "path", "reason")
 
 
 def printed(session: Session, result: "Result", json_: bool) -> bool:
@@ -61,7 +75,7 @@ def printed(session: Session, result: "Result", json_: bool) -> bool:
 @click.option("--daily", is_flag=True, help="With --totals: per day.")
 @click.option("--since", type=DAY, metavar="DAY", help="With --totals: the first day.")
 @click.option("--until", type=DAY, metavar="DAY", help="With --totals: the last day.")
-@as_json
+@as_json_or_csv
 def status(
     session: Session,
     name: str | None,
@@ -74,6 +88,7 @@ def status(
     since: str | None,
     until: str | None,
     json_: bool,
+    csv_: bool,
 ) -> int:
     """
     What was delivered: a line per source and stream, or per account with -v, and the last runs.
@@ -82,13 +97,33 @@ def status(
     would fetch.
     """
     if totals:
-        return _totals(session, name, json_=json_, to=to, accounts=accounts, since=since, until=until, daily=daily)
+        window = {"since": since, "until": until, "daily": daily}
+        return _totals(session, name, json_=json_, csv_=csv_, to=to, accounts=accounts, **window)
     if daily or since or until:
         raise UsageError("--daily, --since and --until belong to --totals")
     result = session.project.status(name, to=to, accounts=accounts, max_age_s=max_age)
     now = Clock().now()
     if printed(session, result, json_):
         pass
+    elif csv_ and problems:
+        print_csv(
+            [
+                {"target": target.target, **asdict(one, recurse=False)}
+                for target in result.targets
+                for one in target.problems
+            ],
+            PROBLEM,
+        )
+    elif csv_:
+        print_csv(
+            [
+                {"target": target.target, "source": source.source, **asdict(one, recurse=False)}
+                for target in result.targets
+                for source in target.sources
+                for one in source.streams
+            ],
+            ACCOUNT,
+        )
     elif problems:
         _print_problems({target.target: target.problems for target in result.targets if target.problems}, now)
     else:
@@ -256,9 +291,12 @@ def _span(days: "Sequence[date]") -> str:
     return f", {min(days)}" if min(days) == max(days) else f", {min(days)} to {max(days)}"
 
 
-def _totals(session: Session, name: str | None, *, json_: bool, **options: Any) -> int:
+def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **options: Any) -> int:
     result = session.project.totals(name, **options)
     if printed(session, result, json_):
+        return result.exit_code
+    if csv_:
+        print_csv([{**{name: getattr(one, name) for name in TOTAL}, **one.sums} for one in result.totals], TOTAL)
         return result.exit_code
     streams: dict[tuple[str, str, str], list[Total]] = {}
     for one in result.totals:
@@ -305,10 +343,10 @@ def _run_row(run: "RunInfo") -> list[Any]:
 @click.argument("name", metavar="[PIPELINE|SOURCE|RUN]", required=False)
 @TO
 @click.option("--limit", type=click.IntRange(1), default=20, metavar="N", help="Runs of each source.  [default: 20]")
-@as_json
-def runs(session: Session, name: str | None, to: str | None, limit: int, json_: bool) -> int:
+@as_json_or_csv
+def runs(session: Session, name: str | None, to: str | None, limit: int, json_: bool, csv_: bool) -> int:
     """
-    The last runs, newest first, with their reasons; for a RUN, its report.
+    The last runs, newest first, with their reasons; for a RUN, its report as JSON.
     """
     one_run = name if name is not None and re.fullmatch(r"\d{8}T\d{6}Z-[0-9a-f]{6}", name) else None
     result = session.project.runs(None if one_run else name, to=to, limit=100_000 if one_run else limit)
@@ -319,24 +357,37 @@ def runs(session: Session, name: str | None, to: str | None, limit: int, json_: 
         if not reports:
             raise UsageError(f"no run {one_run} is in a ledger; `penstock runs` lists those that are")
         print_json({"run_id": one_run, "sources": reports})
+    elif csv_:
+        print_csv(map(_run_cells, result.runs), RUN)
     elif result.runs:
-        print_table(
-            ["run", "source", "took", "exit", "records", "why"],  # a run's name begins with the time of its start
-            [[run.run_id, run.source, *_run_row(run)[2:4], run.records, _why(run)] for run in result.runs],
-            ["red" if run.exit_code not in (0, 5) else "" for run in result.runs],
-        )
+        # A run's name begins with the time of its start.
+        columns = ["run", "source", "target", "took", "exit", "records", "why"]
+        rows = [
+            [run.run_id, run.source, run.target, *_run_row(run)[2:4], run.records, _why(run, REASON_SHOWN)]
+            for run in result.runs
+        ]
+        if len({run.target for run in result.runs}) == 1:
+            for row in (columns, *rows):
+                del row[2]
+        print_table(columns, rows, ["red" if run.exit_code not in (0, 5) else "" for run in result.runs])
     else:
         print("no run yet")
     return result.exit_code
 
 
-def _why(run: "RunInfo") -> str:
-    """The first reason of a run that was not good, shortened."""
+def _run_cells(run: "RunInfo") -> dict[str, Any]:
+    return {**{name: getattr(run, name) for name in RUN if name != "why"}, "why": _why(run)}
+
+
+def _why(run: "RunInfo", longest: int | None = None) -> str:
+    """The first reason of a run that was not good; ``longest``: shortened to so many characters."""
     parts = [f"{run.failed} failed"] if run.failed else []
     parts += [f"{run.rejected} set aside"] if run.rejected else []
     messages = [f"parked: {text}" for text in run.report.get("parked", {}).values()]
     messages += [without_place(error["message"]) for error in run.report.get("errors", [])]
-    return ", ".join([*parts, *(textwrap.shorten(text, REASON_SHOWN, placeholder=" ...") for text in messages[:1])])
+    for text in messages[:1]:
+        parts.append(text if longest is None else textwrap.shorten(text, longest, placeholder=" ..."))
+    return ", ".join(parts)
 
 
 @command()
@@ -345,18 +396,18 @@ def _why(run: "RunInfo") -> str:
     "--since", type=DAY, metavar="DAY", required=True, help="Restatements that were read since this day (UTC)."
 )
 @TO
-@click.option("--csv", "csv_", is_flag=True, help="Print CSV: one row per partition and measure.")
-@as_json
+@as_json_or_csv
 def changes(session: Session, name: str | None, since: str, to: str | None, csv_: bool, json_: bool) -> int:
     """
     What providers restated in days that had been delivered: rows and sums before and after, per day and account.
+
+    With --csv one row per partition and measure.
     """
     result = session.project.changes(name, since=since, to=to)
     if printed(session, result, json_):
         return result.exit_code
-    columns = ["source", "stream", "account", "day", "what", "before", "after"]
     if csv_:
-        print_csv([row for one in result.changes for row in _change_rows(one)], columns)
+        print_csv([row for one in result.changes for row in _change_rows(one)], CHANGE)
     elif result.changes:
         with paged():
             _print_changes(result.changes)
@@ -520,7 +571,7 @@ def _erase_personal(session: Session, source: str, stream: str | None, to: str |
 @click.option("--until", type=DAY, metavar="DAY", help="Last day, included.")
 @ACCOUNTS
 @click.option("--repair", is_flag=True, help="Let the next run read again what differs.")
-@as_json
+@as_json_or_csv
 def verify(
     session: Session,
     name: str | None,
@@ -530,6 +581,7 @@ def verify(
     accounts: tuple[str, ...] | None,
     repair: bool,
     json_: bool,
+    csv_: bool,
 ) -> int:
     """
     Compare what the targets hold with their ledgers: rows and sums of a database, size and checksum of files.
@@ -539,6 +591,9 @@ def verify(
     """
     result = session.project.verify(name, to=to, since=since, until=until, accounts=accounts, repair=repair)
     if printed(session, result, json_):
+        return result.exit_code
+    if csv_:
+        print_csv([asdict(one, recurse=False) for one in result.differences], DIFFERENCE)
         return result.exit_code
     for one in result.differences:
         where = ", ".join(f"{column}={value}" for column, value in one.partition.items())
@@ -577,14 +632,14 @@ def verify(
 @click.argument("name", metavar="[PIPELINE|SOURCE]", required=False, shell_complete=pipelines_and_sources)
 @TO
 @click.option("--stream", help="Only of this stream.")
-@as_json
+@as_json_or_csv
 def rejected(
-    session: Session, what: str | None, name: str | None, to: str | None, stream: str | None, json_: bool
+    session: Session, what: str | None, name: str | None, to: str | None, stream: str | None, json_: bool, csv_: bool
 ) -> None:
     """
     Records that could not be delivered as they came: `list` counts them by reason, `show` prints them.
 
-    A long record is cut; with --json it is whole.
+    A long record is cut; with --json or --csv it is whole.
     """
     if what is None:
         raise UsageError(
@@ -593,6 +648,9 @@ def rejected(
         )
     result = session.project.rejected(name, to=to, stream=stream)
     if printed(session, result, json_ and what == "show"):
+        return
+    if what == "show" and csv_:
+        print_csv([asdict(one, recurse=False) for one in result.rejected], REJECTED)
         return
     if what == "show":
         for one in result.rejected:
@@ -611,6 +669,10 @@ def rejected(
     names = ("target", "source", "stream", "path", "reason")
     if json_:
         print_json({"rejected": [{**dict(zip(names, key, strict=True)), "count": counts[key]} for key in counts]})
+        return
+    if csv_:
+        rows = [{"count": count, **dict(zip(names, key, strict=True))} for key, count in counts.most_common()]
+        print_csv(rows, COUNTED)
         return
     if counts:
         print_table(

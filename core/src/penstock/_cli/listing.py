@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from penstock._cli import complete
-from penstock._cli.output import paged, print_json, print_table
-from penstock._cli.session import Session, as_json, command
+from penstock._cli.output import paged, print_csv, print_json, print_table
+from penstock._cli.session import Session, as_json, as_json_or_csv, command
 from penstock._cli.stderr import to_stderr
 from penstock.errors import PluginError, UsageError
 from penstock.names import did_you_mean
@@ -83,13 +83,13 @@ def connectors(session: Session, json_: bool) -> None:
 @click.argument("connector", shell_complete=complete.connectors)
 @click.argument("stream", required=False, metavar="[STREAM]")
 @click.option("--search", metavar="TEXT", help="Only streams and actions with this text in a name or a description.")
-@as_json
-def streams(session: Session, connector: str, stream: str | None, search: str | None, json_: bool) -> None:
+@as_json_or_csv
+def streams(session: Session, connector: str, stream: str | None, search: str | None, json_: bool, csv_: bool) -> None:
     """
     What a connector offers: its streams with kind, key, partition and fields, and its actions. Needs no
     configuration.
 
-    STREAM is a name, a part of one, or a pattern.
+    STREAM is a name, a part of one, or a pattern. With --csv one row per field.
     """
     from penstock.errors import PluginError
 
@@ -123,6 +123,12 @@ def streams(session: Session, connector: str, stream: str | None, search: str | 
         actions = [one for one in actions if _holds(one, search.lower())]
     if json_:
         print_json({"connector": connector, "streams": offered, "actions": actions})
+        return
+    if csv_:
+        print_csv(
+            [{"stream": one["name"], "kind": one["kind"], **field} for one in offered for field in one["fields"]],
+            ("stream", "kind", "name", "type"),
+        )
         return
     if not offered and not actions:
         print(f"nothing of {connector} has {search!r} in it" if search else f"{connector} offers nothing")

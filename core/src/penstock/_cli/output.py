@@ -205,15 +205,28 @@ def print_text(text: str) -> None:
     print(wrapped(harmless(mask(text)), sys.stdout))
 
 
-def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str]) -> None:
-    """Rows as CSV with a header, masked; None is an empty cell."""
+def print_csv(rows: Iterable[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """
+    Rows as CSV with a header, masked. ``columns``: those that come first, also where no row has them; after them those
+    of the rows. None is an empty cell, an account its values.
+    """
     from penstock.redact import mask
 
+    found = list(rows)
+    names = list(dict.fromkeys([*columns, *(name for row in found for name in row)]))
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows(["" if row.get(name) is None else mask(str(row[name])) for name in columns] for row in rows)
+    writer.writerow(names)
+    writer.writerows([mask(_csv_cell(row.get(name))) for name in names] for row in found)
     print(text.getvalue(), end="")
+
+
+def _csv_cell(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(map(str, value.values()))
+    if isinstance(value, datetime):
+        return value.isoformat(timespec="seconds")
+    return "" if value is None else str(value)
 
 
 def ago(moment: datetime, now: datetime) -> str:

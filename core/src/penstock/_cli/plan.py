@@ -10,8 +10,8 @@ import click
 
 from penstock._cli.complete import pipelines_and_sources
 from penstock._cli.options import selection
-from penstock._cli.output import print_json, print_table, print_text
-from penstock._cli.session import Session, as_json, command
+from penstock._cli.output import print_csv, print_json, print_table, print_text
+from penstock._cli.session import Session, as_json_or_csv, command
 from penstock._util.text import counted
 
 if TYPE_CHECKING:
@@ -27,8 +27,8 @@ ACCOUNTS_LISTED = 5  # accounts of a stream with the same days and reason; more 
 @click.argument("name", metavar="PIPELINE|SOURCE", required=False, shell_complete=pipelines_and_sources)
 @selection
 @click.option("--shards", type=int, metavar="M", help="Which of M shards reads what, see run --shard.")
-@as_json
-def plan(session: Session, name: str | None, json_: bool, **options: Any) -> int:
+@as_json_or_csv
+def plan(session: Session, name: str | None, json_: bool, csv_: bool, **options: Any) -> int:
     """
     Show the partitions that a run would fetch, each with its reason. Makes no request.
 
@@ -43,24 +43,27 @@ def plan(session: Session, name: str | None, json_: bool, **options: Any) -> int
         raise unnamed(session.config, planning=True)
     result = session.running.plan(name, **options)
     session.notices(result.notices)
+    parts = [
+        {
+            "source": part.source,
+            "stream": part.partition.stream,
+            "partition": part.partition.as_dict(),
+            "reason": part.reason,
+            "requests": part.requests,
+            "timezone": part.timezone,
+            **({"shard": part.shard} if part.shard is not None else {}),
+        }
+        for part in (result.partitions if json_ or csv_ else ())
+    ]
     if json_:
-        shown = [
-            {
-                "source": part.source,
-                "stream": part.partition.stream,
-                "partition": part.partition.as_dict(),
-                "reason": part.reason,
-                "requests": part.requests,
-                "timezone": part.timezone,
-                **({"shard": part.shard} if part.shard is not None else {}),
-            }
-            for part in result.partitions
-        ]
         divided = [
             {"shard": number, "source": source, "partitions": count, "requests": requests}
             for (number, source), (count, requests) in result.shards.items()
         ]
-        print_json({"partitions": shown, "waiting": result.waiting, **({"shards": divided} if divided else {})})
+        print_json({"partitions": parts, "waiting": result.waiting, **({"shards": divided} if divided else {})})
+        return result.exit_code
+    if csv_:
+        print_csv(parts, ("source", "stream", "partition", "reason", "requests", "timezone"))
         return result.exit_code
     if result.shards:
         print_table(

@@ -6,7 +6,7 @@ Nothing heavy is imported by this module; see :mod:`penstock._cli`.
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from functools import cached_property
+from functools import cached_property, wraps
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -172,6 +172,20 @@ def command(name: str | None = None) -> Callable[[Callable[..., int | None]], cl
 def as_json(function: F) -> F:
     """``--json``, for every command that lists something."""
     return click.option("--json", "json_", is_flag=True, help="Print JSON.")(function)
+
+
+def as_json_or_csv(function: Callable[..., Any]) -> Callable[..., Any]:
+    """``--json`` and ``--csv``, for every command that prints one list."""
+
+    @wraps(function)
+    def chosen(*arguments: Any, json_: bool, csv_: bool, **options: Any) -> Any:
+        if json_ and csv_:
+            from penstock.errors import UsageError
+
+            raise UsageError("give one of --json and --csv")
+        return function(*arguments, json_=json_, csv_=csv_, **options)
+
+    return as_json(click.option("--csv", "csv_", is_flag=True, help="Print CSV, for a spreadsheet.")(chosen))
 
 
 # --- errors ---------------------------------------------------------------------------------------------------------

@@ -159,9 +159,10 @@ class Delivery:
         """Pass an event to all that follow the run."""
         self.context.emit(event)
 
-    def note(self, text: str) -> None:
-        """Emit a notice that is no failure."""
-        self.emit({"event": "note", "source": self.source.name, "message": mask(text)})
+    def note(self, text: str, *, parked: bool = False) -> None:
+        """Emit a notice that is no failure. ``parked``: the source is left for a later run."""
+        more = {"parked": True} if parked else {}
+        self.emit({"event": "note", "source": self.source.name, "message": mask(text), **more})
 
     def unread(self, stream: str, example: tuple[str, str]) -> None:
         """Values that could not be read: the first one of a stream is reported in a run."""
@@ -358,7 +359,7 @@ class Delivery:
         if isinstance(error, ParkedError):
             if self.source.name not in self.context.report.parked:
                 self.context.report.parked[self.source.name] = str(error)
-                self.note(str(error))
+                self.note(str(error), parked=True)
             return
         if isinstance(error, DeadlineReachedError):
             self.context.report.deadline = True

@@ -171,9 +171,11 @@ def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[La
     chosen_streams(configured, [stream])  # raises for an unknown one
     found = configured.stream(stream)
     if found.kind == "changes" or found.derived is not None:
+        own = stream if found.derived is None else found.derived.stream
         raise UsageError(
-            f"{source}.{stream}: its rows are merged by key or travel with a parent, so those of some days cannot be "
-            "deleted"
+            f"{source}.{stream}: its rows are merged by key, so that those of some days or accounts cannot be deleted "
+            "here. Delete them in the target by its own means. "
+            f"`penstock forget {source} {own} --since DAY --until DAY` lets the next run read days again"
         )
     return components_of(configured, found, ()).shape.layouts
 
