@@ -197,6 +197,19 @@ def with_problems(facts: Facts, *problems: Problem) -> Facts:
     return evolve(facts, status=evolve(facts.status, targets=(target,)))
 
 
+def test_failures_of_streams_without_days_are_no_days() -> None:
+    """
+    The page counts partitions where a snapshot is among them.
+    """
+    dated, undated = a_problem(), a_problem(stream="jobs", first_day=None, last_day=None)
+
+    def shown(*problems: Problem) -> list[bool]:
+        return [one["undated"] for one in content(with_problems(one_stream(), *problems)).summary["problems"]]
+
+    assert shown(dated) == [False]
+    assert shown(dated, undated) == [True]
+
+
 def test_problems_of_one_reason_are_one_and_the_worst_come_first() -> None:
     """
     Streams and accounts that share kind and reason are listed together, with one command for all of them.

@@ -4,8 +4,8 @@
 
 function problem(one) {
   const letter = KINDS[one.kind];
-  const amount =
-    one.kind === "run" ? `exit code ${one.count}` : one.kind in COUNTED ? counted(one.count, COUNTED[one.kind]) : "";
+  const unit = COUNTED[one.kind] === "day" && one.undated ? "partition" : COUNTED[one.kind];
+  const amount = one.kind === "run" ? `exit code ${one.count}` : unit ? counted(one.count, unit) : "";
   const names = one.streams ?? [];
   const where = names.length === 1 ? `${one.source}.${names[0]}` : (one.source ?? one.target);
   const place = [where, several && one.source ? `to ${one.target}` : null].filter(Boolean).join(" ");

@@ -83,6 +83,7 @@ def _problem(target: str, several: Sequence[Problem], streams: Mapping[Place, St
         "source": source,
         "streams": names,
         "count": sum(problem.count for problem in several),
+        "undated": any(problem.first_day is None for problem in several),
         "accounts": [", ".join(account) for account in accounts],
         "first": min(days).isoformat() if days else None,
         "last": max(days).isoformat() if days else None,
