@@ -20,6 +20,7 @@ from penstock.connector import Derived, Stream
 from penstock.errors import BrokenBodyError, ConfigError, PluginError
 from penstock.model import Items
 from penstock.records import Column, added, column, columns_of, derived, personal, record, row_key, secret, snake
+from penstock.redact import Secret
 
 
 @record(members="camel")
@@ -1278,6 +1279,34 @@ def test_secrets_are_masked_in_unknown_members(more: Any, fits: bool, nested: An
     assert rows[0]["_extra"].keys() >= {"size", *more}
     assert "_extra" not in rows[1]
     assert rows[2]["_extra"] == {"u": 1}
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
+@pytest.mark.parametrize("fits", [True, False], ids=["a page that fits", "a page read one by one"])
+@pytest.mark.parametrize(
+    "more", [{"token": "{}"}, {"u": {"w": ["x {}"]}}, {"size": "{}"}], ids=["whole", "deep", "unfit"]
+)
+def test_a_secret_of_the_configuration_is_masked_in_what_extra_keeps(more: Any, fits: bool, nested: Any) -> None:
+    """
+    A provider that adds the account's token to its records: under any name, since its value is known.
+    """
+
+    @record(kind="snapshot", key="id")
+    class Plain:
+        id: str
+        size: int | None = None
+        saved: date | None = None
+
+    known = Secret('a "token" of the account')
+    escaped = json.dumps(known.reveal())[1:-1]
+    page = json.dumps([{"id": "a", "saved": None if fits else "?", **more}, {"id": "b", "u": 1}]).replace("{}", escaped)
+
+    rows = written(decode_one(compiled(Plain, nested=nested), an_array(*json.loads(page))))
+
+    assert known.reveal() not in str([str(row) for row in rows])
+    assert escaped not in json.dumps(rows, default=str)
+    assert rows[0]["_extra"].keys() >= more.keys()
+    assert rows[1]["_extra"] == {"u": 1}
 
 
 @pytest.mark.parametrize("nested", ["raw", "plain"])

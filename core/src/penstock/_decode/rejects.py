@@ -13,7 +13,7 @@ from penstock._decode.nested import Masks
 from penstock._decode.page import EXACT_JSON, PLAIN, RawPage, fill_each, values_of
 from penstock.model import Rejected
 from penstock.records import Column
-from penstock.redact import MASK, mask
+from penstock.redact import MASK, mask, mask_json
 from penstock.sinks import EXTRA
 
 Bad = Mapping[int, tuple[str, str]]
@@ -79,19 +79,19 @@ class Rejects:
         if column.member is not None and self._handling.extra:
             # Where an object was expected, another value may contain its secret members all the same.
             kept = value.value if isinstance(value, NoObject) else value
-            add_extra(row, column.member, self._handling.extra_masks.apply(kept))
+            add_extra(row, column.member, mask_json(self._handling.extra_masks.apply(kept)))
         path, index = page.locate(position)
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))
 
     def mask_extras(self, page: RawPage) -> None:
-        """Mask secret members inside of the unknown members that ``_extra`` keeps."""
+        """Mask secret members, and secrets of the configuration, in the unknown members that ``_extra`` keeps."""
         masks = self._handling.extra_masks
-        if not masks:
-            return
         extras = values_of(page.rows, EXTRA)
-        if masks.may_be_in(EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])):
+        kept = EXACT_JSON.encode([extra for extra in extras if extra is not UNSET])
+        text = kept.decode()
+        if (masks and masks.may_be_in(kept)) or mask(text) != text:
             plain = [extra if extra is UNSET else PLAIN.decode(EXACT_JSON.encode(extra)) for extra in extras]
-            fill_each(page.rows, EXTRA, [extra if extra is UNSET else masks.apply(extra) for extra in plain])
+            fill_each(page.rows, EXTRA, [extra if extra is UNSET else mask_json(masks.apply(extra)) for extra in plain])
 
     def reject(self, page: RawPage, bad: Bad) -> None:
         """Reject these rows and remove them from the page."""
