@@ -370,6 +370,7 @@ LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"
         ("clicks", an_answer(fixture("error_408.txt"), 408), Retry, ServerError),
         ("clicks", an_answer("", 404), Refuse, RefusedError),
         ("offers", an_answer("", 404), Refuse, RefusedError),
+        ("offer_details", an_answer("[]"), Refuse, WrongFormatError),
         ("offer_details", an_answer("", 404), Skip, None),
         ("offer_ads", an_answer("", 404), Skip, None),
         ("codes", an_answer('{"detail": "?"}', 400), Refuse, RefusedError),
@@ -388,7 +389,7 @@ LINKS = '</api/clicks/1?page=2>; rel="next", </api/clicks/1?page=10>; rel="last"
             "404 of a report",
             "404 of a list",
         ),
-        *("404 of an offer", "404 of ads", "codes refused", "503"),
+        *("an array for an offer", "404 of an offer", "404 of ads", "codes refused", "503"),
     ],
 )
 def test_verdicts(stream: str, response: Response, verdict: type, error: type[PenstockError] | None) -> None:

@@ -85,6 +85,10 @@ def test_optional_items_may_be_empty_in_every_spelling(body: str) -> None:
         pytest.param(Envelope(items="data"), "[1]", "the body is an array", id="an array without the envelope"),
         pytest.param(Envelope(items="data"), "12", "a single value", id="a number"),
         pytest.param(Envelope(items=("data", "")), '{"error": 1}', "error", id="an object is no bare array"),
+        pytest.param(Envelope(single=True), "[ ]", "not one object", id="nothing in place of one object"),
+        pytest.param(
+            Envelope(items="d", single=True), '{"d": []}', "one object in 'd'", id="nothing for one at a path"
+        ),
         pytest.param(Envelope(items="d", keyed_by="day"), '{"d": [1]}', "a map of arrays", id="an array for a map"),
         pytest.param(Envelope(items="d", within="o"), '{"d": [1]}', "not an array in 'd'", id="outer is no object"),
         pytest.param(Envelope(items="d", total="n"), '{"d": [], "n": -1}', "should be a count", id="a negative count"),
@@ -103,6 +107,14 @@ def test_another_shape_is_a_problem_that_names_what_is_there(envelope: Envelope,
 
     assert answer.items == ()
     assert problem in (answer.problem or "")
+
+
+@pytest.mark.parametrize("body", ['{"id": 1}', '[{"id": 1}]'])
+def test_one_record_may_be_in_an_array(body: str) -> None:
+    """
+    Where a single one is expected, only an empty array is another shape.
+    """
+    assert Envelope(single=True)(an_answer(body)).problem is None
 
 
 @pytest.mark.parametrize(

@@ -129,6 +129,7 @@ def _detail(of: str, record: type) -> Stream:
         key="id",
         parent=Parent(stream=of, columns=("id",)),
         requests=partial(single, of),
+        envelope=Envelope(single=True),
         judge=judge_detail,
         statuses={404: Skip("Convertr has no such object any more")},
         on_by_default=False,

@@ -195,7 +195,11 @@ def _stream(
 
 def _detail(name: str, summary: str, record: type, **more: Any) -> Stream:
     """One object per request; off by default, since each costs a request that the listing does not."""
-    own = {"envelope": SINGLE, "statuses": statuses(name, "client_ids", detail=True), "on_by_default": False}
+    own = {
+        "envelope": evolve(SINGLE, single=True),
+        "statuses": statuses(name, "client_ids", detail=True),
+        "on_by_default": False,
+    }
     return _stream(name, summary, record, **{**own, **more})
 
 

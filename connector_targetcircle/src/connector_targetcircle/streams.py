@@ -163,6 +163,7 @@ STREAMS = (
         summary="the offers that trades name, one by one",
         record=records.OfferDetails,
         key="slug",
+        envelope=Envelope(single=True),
         path="/offers/{offer_slug}",
     ),
     by_slug(

@@ -52,6 +52,8 @@ class Envelope:
     is used. ``""`` is the body itself: an array or, if it is the only path, a single object. In a tuple it accepts a
     bare array in place of the envelope. A single object at the path of the items is one item.
 
+    ``single``
+        one record is expected, as of a detail: an empty array is another shape, and not no records.
     ``optional``
         a missing member, null, ``{}`` or ``[]`` (PHP's empty map) means that there are no items.
     ``keyed_by``
@@ -77,6 +79,7 @@ class Envelope:
     """
 
     items: tuple[str, ...] = field(default="", converter=_paths)
+    single: bool = False
     optional: bool = False
     keyed_by: str | None = None
     within: str | None = None
@@ -199,6 +202,8 @@ class Envelope:
                 items = tuple(self._inner(self.within, raw, path))
             else:
                 items = (_items(raw, path, {}),)
+                if self.single and re.fullmatch(rb"\[\s*\]", raw):
+                    raise msgspec.ValidationError(f"{path} is {_begun(raw)}")
         except msgspec.ValidationError as error:
             return _broken(answer, f"what is in {path} is not {self._shape()}: {error}")
         return evolve(answer, items=items)
@@ -214,7 +219,7 @@ class Envelope:
 
     def _shape(self) -> str:
         named = " or ".join(repr(path) for path in self.items if path)
-        shape = "a map of arrays" if self.keyed_by is not None else "an array"
+        shape = "a map of arrays" if self.keyed_by is not None else "one object" if self.single else "an array"
         return f"{shape} in {named}" if named else shape
 
 
