@@ -51,24 +51,24 @@ class StdoutSettings:
     )
 
 
-@frozen(kw_only=True)
-class ParquetSettings(HistorySettings):
-    path: Path = setting(help="a directory, or one file that ends in .parquet")
-    decimal_scale: int = setting(
+def _decimal_scale() -> Any:
+    return setting(
         9,
         help="digits after the point of decimal columns that declare none; a record with more is set aside",
         validator=validators.and_(validators.ge(0), validators.le(38)),
     )
+
+
+@frozen(kw_only=True)
+class ParquetSettings(HistorySettings):
+    path: Path = setting(help="a directory, or one file that ends in .parquet")
+    decimal_scale: int = _decimal_scale()
 
 
 @frozen(kw_only=True)
 class DuckSettings(HistorySettings):
     path: Path = setting(help="the DuckDB file; it is made by the first run")
-    decimal_scale: int = setting(
-        9,
-        help="digits after the point of decimal columns that declare none; a record with more is set aside",
-        validator=validators.and_(validators.ge(0), validators.le(38)),
-    )
+    decimal_scale: int = _decimal_scale()
 
 
 def _path(text: str, place: str = "DIR") -> Path:

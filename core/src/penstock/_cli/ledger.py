@@ -432,7 +432,7 @@ def _change_rows(one: "Change") -> "Iterator[dict[str, Any]]":
 
 def _print_changes(changes: "Sequence[Change]") -> None:
     """What moved in each stream and month; below, per account and day, a table for each stream."""
-    from penstock.project.delivered import moved_sums
+    from penstock.project.delivered import moved_in_words
 
     months: dict[tuple[str, str], list[Change]] = {}
     for one in changes:
@@ -440,7 +440,7 @@ def _print_changes(changes: "Sequence[Change]") -> None:
         months.setdefault((f"{one.source}.{one.stream}", month), []).append(one)
     for (stream, month), those in months.items():
         own = [one for one in those if one.moved]
-        parts = [f"{what} {before} -> {after}" for what, (before, after) in moved_sums(own).items()]
+        parts = moved_in_words(own)
         same = len(those) - len(own)
         parts += [f"{counted(same, 'partition')} with other values, and the same rows and sums"] if same else []
         accounts = len({tuple(one.account.items()) for one in own})

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 from attrs import evolve
 
@@ -31,6 +31,7 @@ from penstock.project.results import (
     ForgetResult,
     PartitionsResult,
     RejectedResult,
+    Result,
     RunsResult,
     StatusResult,
     TargetStatus,
@@ -43,6 +44,7 @@ from penstock.project.setup import Notice, Notices, blamed
 from penstock.project.targets import Days, View, targets
 from penstock.sinks import Advising, Layout
 
+_R = TypeVar("_R", bound=Result)
 _Try = tuple[str, str, Callable[[], str]]  # name, "source" or "target", and what is tried
 
 
@@ -259,10 +261,8 @@ class Project(Running):
         ``accounts``. ``dry_run``: only count the partitions. Of several targets, one that cannot be used is left out;
         the exit code is 1 then, and a notice names it.
         """
-        notices = Notices()
         days = self._days(since, until, accounts)
-        forgotten = forget.forget(self._setup, source, stream, to, days, notices.add, rows=rows, dry_run=dry_run)
-        return evolve(forgotten, notices=tuple(notices.texts))
+        return _noticed(partial(forget.forget, self._setup, source, stream, to, days, rows=rows, dry_run=dry_run))
 
     def forget_target(self, target: str) -> None:
         """
@@ -282,9 +282,7 @@ class Project(Running):
         and their sums stay, and nothing is read again. ``stream`` None: all that were delivered. ``dry_run``: only
         count the partitions. The exit code is 1 if something was left, with the reason in ``notices``.
         """
-        notices = Notices()
-        erased = forget.erase_personal(self._setup, source, stream, to, notices.add, dry_run=dry_run)
-        return evolve(erased, notices=tuple(notices.texts))
+        return _noticed(partial(forget.erase_personal, self._setup, source, stream, to, dry_run=dry_run))
 
     def verify(
         self,
@@ -302,10 +300,8 @@ class Project(Running):
         ``repair``: readings that differ are dropped, so that the next run reads them again; a day that the provider
         does not serve any more is left as it is. Days whose rows ``forget`` deleted are no difference.
         """
-        notices = Notices()
         today, days = self._clock(None).now().date(), self._days(since, until, accounts)
-        found = verify.verify(self._setup, name, to, days, notices.add, repair=repair, today=today)
-        return evolve(found, notices=tuple(notices.texts))
+        return _noticed(partial(verify.verify, self._setup, name, to, days, repair=repair, today=today))
 
     def adopt(self, source: str, place: str, *, to: str | None = None, confirmed: bool = False) -> AdoptResult:
         """
@@ -315,19 +311,14 @@ class Project(Running):
         ``place``: ``SCHEMA.TABLE``. Its rows must be those that the ledger counts; otherwise the result has the
         differences, and nothing is changed. Without ``confirmed`` nothing is changed, either.
         """
-        notices = Notices()
-        return evolve(
-            adopt.adopt(self._setup, source, place, to, notices.add, confirmed=confirmed), notices=tuple(notices.texts)
-        )
+        return _noticed(partial(adopt.adopt, self._setup, source, place, to, confirmed=confirmed))
 
     def adopt_all(self, name: str | None = None, *, to: str | None = None, confirmed: bool = False) -> AdoptAllResult:
         """
         As :meth:`adopt` does, for every table that the targets of a pipeline or source (None: of all sources) do not
         recognise, and that the ledger has a stream for. A table whose rows differ is left as it is.
         """
-        notices = Notices()
-        adopted = adopt.adopt_all(self._setup, name, to, notices.add, confirmed=confirmed)
-        return evolve(adopted, notices=tuple(notices.texts))
+        return _noticed(partial(adopt.adopt_all, self._setup, name, to, confirmed=confirmed))
 
     def rejected(self, name: str | None = None, *, to: str | None = None, stream: str | None = None) -> RejectedResult:
         """The records that were set aside, with path and reason."""
@@ -371,6 +362,12 @@ class Project(Running):
     def _view(self, name: str | None, to: str | None) -> View:
         notices = Notices()
         return View(targets=targets(self._setup, name, to, notices.add), notices=notices.texts)
+
+
+def _noticed(call: Callable[[Notice], _R]) -> _R:
+    """The result of a call, with the notices that it gave."""
+    notices = Notices()
+    return evolve(call(notices.add), notices=tuple(notices.texts))
 
 
 def _checked(one: _Try, *, alone: bool = False) -> Checked:

@@ -2,7 +2,7 @@
 What was delivered to a target, from its ledger: totals, partitions, changes, records set aside.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, localcontext
 
@@ -110,13 +110,13 @@ def changes_of(ledger: Ledger, source: str, target: str, since: date, *, merged:
             changed_at=one.restated_at,
         )
         every.append(change)
-        found[one.partition] = _merged(found[one.partition], change) if one.partition in found else change
+        found[one.partition] = joined(found[one.partition], change) if one.partition in found else change
     if not merged:
         return sorted(every, key=lambda one: (one.stream, *one.account.values(), one.day or date.min, one.changed_at))
     return [found[partition] for partition in sorted(found) if _differs(found[partition])]
 
 
-def _merged(first: Change, last: Change) -> Change:
+def joined(first: Change, last: Change) -> Change:
     """Two changes of one partition as one: before the first, after the last."""
     sums = {
         name: (
@@ -133,17 +133,22 @@ def _differs(change: Change) -> bool:
     return change.moved or len(change.runs) == 1
 
 
-def moved_sums(changes: Iterable[Change]) -> dict[str, tuple[Decimal | int, Decimal | int]]:
-    """The rows and each measure that moved, summed up over the changes in which it did: before and after."""
-    rows: tuple[int, int] = (0, 0)
+def moved_sums(changes: Iterable[Change]) -> dict[str, tuple[Decimal, Decimal]]:
+    """Each measure that moved, summed up over the changes in which it did: before and after."""
     sums: dict[str, tuple[Decimal, Decimal]] = {}
     with localcontext(prec=1000):
         for one in changes:
-            rows = (rows[0] + one.rows_before, rows[1] + one.rows_after)
             for name, (before, after) in one.sums.items():
                 known = sums.get(name, (Decimal(0), Decimal(0)))
                 sums[name] = (known[0] + before, known[1] + after)
-    return {"rows": rows, **sums} if rows[0] != rows[1] else {**sums}
+    return sums
+
+
+def moved_in_words(changes: Sequence[Change]) -> list[str]:
+    """The number of rows, if it moved, and each measure that did: ``clicks 3 -> 4``."""
+    before, after = sum(one.rows_before for one in changes), sum(one.rows_after for one in changes)
+    rows = {} if before == after else {"rows": (before, after)}
+    return [f"{what} {old} -> {new}" for what, (old, new) in {**rows, **moved_sums(changes)}.items()]
 
 
 # --- rejected ---------------------------------------------------------------------------------------------------------

@@ -13,7 +13,7 @@ from penstock._plan.planner import read_by, zone_memory, zone_of
 from penstock._util.text import counted, without_place
 from penstock.errors import PenstockError
 from penstock.ledger.sql import RUNS_KEPT
-from penstock.project.delivered import changes_of, moved_sums
+from penstock.project.delivered import changes_of, moved_in_words
 from penstock.project.jobs import requests_of_month
 from penstock.project.results import (
     AccountStatus,
@@ -241,7 +241,7 @@ def _restated_months(
     for (stream, month), changes in groups.items():
         days = [one.day for one in changes if one.day is not None]
         several = len({tuple(one.account.items()) for one in changes})
-        moves = ", ".join(f"{what} {before} -> {after}" for what, (before, after) in moved_sums(changes).items())
+        moves = ", ".join(moved_in_words(changes))
         yield Problem(
             source=status.source,
             stream=stream,

@@ -336,7 +336,7 @@ def _where(partition: Partition, types: Mapping[str, str]) -> tuple[str, list[st
 
 
 @define(eq=False, repr=False)
-class _Part:
+class _Buffer:
     """The rows of one stream of a partition: some in memory, the others in a temporary table."""
 
     layout: Layout
@@ -354,66 +354,66 @@ class DuckWriter:
         self._database = target.database
         self._layouts = layouts
         self._partition = partition
-        self._parts: Mapping[str, _Part] = {
-            one.stream: _Part(one, Fitting(Columns.of(one, target.scale), target.name)) for one in layouts
+        self._buffers: Mapping[str, _Buffer] = {
+            one.stream: _Buffer(one, Fitting(Columns.of(one, target.scale), target.name)) for one in layouts
         }
 
     def write(self, batch: Batch) -> None:
         if not batch.rows:
             return
-        part = self._parts[batch.layout.stream]
-        converted = part.fitting.batch(batch.rows)
-        part.batches.append(converted)
-        part.size += converted.nbytes
-        if part.size >= HELD_BYTES:
-            self._store(part)
+        buffer = self._buffers[batch.layout.stream]
+        converted = buffer.fitting.batch(batch.rows)
+        buffer.batches.append(converted)
+        buffer.size += converted.nbytes
+        if buffer.size >= HELD_BYTES:
+            self._store(buffer)
 
-    def _store(self, part: _Part) -> None:
-        if not part.batches:
+    def _store(self, buffer: _Buffer) -> None:
+        if not buffer.batches:
             return
-        create = part.stage is None
-        part.stage = part.stage or self._target.stage()
-        self._database.insert(part.stage, pa.Table.from_batches(part.batches), create=create)
-        part.batches, part.size = [], 0
+        create = buffer.stage is None
+        buffer.stage = buffer.stage or self._target.stage()
+        self._database.insert(buffer.stage, pa.Table.from_batches(buffer.batches), create=create)
+        buffer.batches, buffer.size = [], 0
 
     def prepare(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the records that do not fit; their table exists, and all rows are in temporary tables."""
-        unfit = [(part.layout, part.fitting.unfit) for part in self._parts.values()]
+        unfit = [(buffer.layout, buffer.fitting.unfit) for buffer in self._buffers.values()]
         held = without_unfit(entry, unfit, self._target.name)
-        for part in self._parts.values():
-            self._target.make(part.layout)
-            self._store(part)
+        for buffer in self._buffers.values():
+            self._target.make(buffer.layout)
+            self._store(buffer)
         return held
 
     def replace(self, held: LedgerEntry) -> None:
         """The changes of a commit, within a transaction."""
         fault_point("duckdb.begun")
-        for part in self._parts.values():
-            self._replace(part)
+        for buffer in self._buffers.values():
+            self._replace(buffer)
         fault_point("duckdb.written")
         self._target.ledger.deliver(held)
         fault_point("duckdb.recorded")
 
-    def _replace(self, part: _Part) -> None:
-        layout, table = part.layout, self._target.table(part.layout.stream)
-        rows = f"select * from {part.stage}"
+    def _replace(self, buffer: _Buffer) -> None:
+        layout, table = buffer.layout, self._target.table(buffer.layout.stream)
+        rows = f"select * from {buffer.stage}"
         if self._layouts[0].kind != "changes":
             where, values = _where(self._partition, {one.name: self._target.type_of(one) for one in layout.columns})
             self._database.run(f"delete from {table} where {where}", values)
         else:
-            self._delete_read_again(part, table)
+            self._delete_read_again(buffer, table)
             if layout.key:  # the last reading of a key in this partition
                 key = ", ".join(map(quoted, layout.key))
                 rows += f" qualify row_number() over (partition by {key} order by rowid desc) = 1"
-        if part.stage is not None:
+        if buffer.stage is not None:
             self._database.run(f"insert into {table} by name {rows}")
 
-    def _delete_read_again(self, part: _Part, table: str) -> None:
+    def _delete_read_again(self, buffer: _Buffer, table: str) -> None:
         """Of a stream: the rows whose keys come again; of a derived one: all rows of the parents that come again."""
-        main = self._parts[self._layouts[0].stream]
+        main = self._buffers[self._layouts[0].stream]
         if main.stage is None:
             return
-        own = main.layout.key if part is main else part.layout.derived_by
+        own = main.layout.key if buffer is main else buffer.layout.derived_by
         same = " and ".join(
             f"old.{quoted(name)} is not distinct from new.{quoted(key)}"
             for name, key in zip(own, main.layout.key, strict=True)
@@ -421,7 +421,7 @@ class DuckWriter:
         self._database.run(f"delete from {table} as old where exists (select 1 from {main.stage} as new where {same})")
 
     def abort(self) -> None:
-        for part in self._parts.values():
-            if part.stage is not None:
-                self._database.run(f"drop table if exists {part.stage}")
-            part.stage, part.batches, part.size = None, [], 0
+        for buffer in self._buffers.values():
+            if buffer.stage is not None:
+                self._database.run(f"drop table if exists {buffer.stage}")
+            buffer.stage, buffer.batches, buffer.size = None, [], 0

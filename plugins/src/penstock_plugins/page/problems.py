@@ -3,12 +3,12 @@ What needs attention, and what providers restated lately.
 """
 
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
-from decimal import Decimal, localcontext
 from typing import Any
 
 from penstock import mask
+from penstock.project.delivered import joined, moved_sums
 from penstock.project.results import Change, Problem, RunInfo, SourceStatus, TargetStatus
 
 from penstock_plugins.page.streams import (
@@ -21,9 +21,8 @@ from penstock_plugins.page.streams import (
     Place,
     StreamContent,
     account_of,
-    decimal_text,
-    difference,
     epoch_s,
+    moves_of,
     read_again,
     reason_text,
 )
@@ -162,12 +161,13 @@ def restated(facts: Facts) -> list[dict[str, Any]]:
     The changes of the last :data:`NEWS_HOURS` to rows and sums, summed up by stream and month of the changed days, the
     earliest month first: it may have been invoiced. Other values with the same sums are no news.
     """
-    groups: dict[tuple[str, str, str, str], dict[tuple[Account, date | None], list[Change]]] = {}
+    groups: dict[tuple[str, str, str, str], dict[tuple[Account, date | None], Change]] = {}
     for one in sorted(facts.changes, key=lambda one: one.changed_at):
         if one.moved and facts.now - one.changed_at <= timedelta(hours=NEWS_HOURS):
             month = f"{one.day:%Y-%m}" if one.day is not None else ""
             group = groups.setdefault((month, one.target, one.source, one.stream), {})
-            group.setdefault((account_of(one), one.day), []).append(one)
+            partition = (account_of(one), one.day)
+            group[partition] = joined(group[partition], one) if partition in group else one
     return [
         {
             "kind": "restated",
@@ -178,30 +178,15 @@ def restated(facts: Facts) -> list[dict[str, Any]]:
             "days": len({day for _, day in partitions}),
             "accounts": len({account for account, _ in partitions}),
             "rows": [
-                sum(several[0].rows_before for several in partitions.values()),
-                sum(several[-1].rows_after for several in partitions.values()),
+                sum(one.rows_before for one in partitions.values()),
+                sum(one.rows_after for one in partitions.values()),
             ],
-            "sums": _moved(partitions.values()),
+            "sums": moves_of(moved_sums(partitions.values())),
             "command": shlex.join(
                 ["penstock", "changes", source, "--to", target, "--since", f"{facts.now - timedelta(days=1):%Y-%m-%d}"]
             ),
         }
         for (month, target, source, stream), partitions in sorted(groups.items())
-    ]
-
-
-def _moved(partitions: Iterable[Sequence[Change]]) -> list[list[str | None]]:
-    """Each sum that changed, over the partitions in which it did: before, after, and the difference."""
-    totals: dict[str, tuple[Decimal, Decimal]] = {}
-    with localcontext(prec=1000):
-        for several in partitions:
-            for name in dict.fromkeys(name for one in several for name in one.sums):
-                moves = [one.sums[name] for one in several if name in one.sums]
-                before, after = totals.get(name, (Decimal(0), Decimal(0)))
-                totals[name] = (before + moves[0][0], after + moves[-1][1])
-    return [
-        [name, decimal_text(before), decimal_text(after), decimal_text(difference(before, after))]
-        for name, (before, after) in totals.items()
     ]
 
 

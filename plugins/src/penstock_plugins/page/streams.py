@@ -5,7 +5,7 @@ A stream on the page: one letter per account and day, and the details of each pa
 import glob
 import shlex
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal, localcontext
 from typing import Any
@@ -238,11 +238,14 @@ def change_of(one: Change) -> dict[str, Any]:
         "at": epoch_s(one.changed_at),
         "run": ", ".join(one.runs),
         "rows": [one.rows_before, one.rows_after],
-        "sums": [
-            [name, decimal_text(before), decimal_text(after), decimal_text(difference(before, after))]
-            for name, (before, after) in one.sums.items()
-        ],
+        "sums": moves_of(one.sums),
     }
+
+
+def moves_of(sums: Mapping[str, tuple[Decimal, Decimal]]) -> list[list[str | None]]:
+    """Each sum that changed: its name, before, after, and the difference."""
+    with localcontext(prec=1000):
+        return [[name, *map(decimal_text, (before, after, after - before))] for name, (before, after) in sums.items()]
 
 
 def _sum(several: Iterable[PartitionStatus], measure: str) -> str | None:
@@ -250,11 +253,6 @@ def _sum(several: Iterable[PartitionStatus], measure: str) -> str | None:
     amounts = [one.sums[measure] for one in several if measure in one.sums]
     with localcontext(prec=1000):
         return decimal_text(sum(amounts, Decimal(0))) if amounts else None
-
-
-def difference(before: Decimal, after: Decimal) -> Decimal:
-    with localcontext(prec=1000):
-        return after - before
 
 
 def decimal_text(amount: Decimal | None) -> str | None:

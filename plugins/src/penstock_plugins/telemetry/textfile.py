@@ -6,13 +6,13 @@ the exporter is another one. It holds names of sources and streams, and numbers.
 """
 
 import re
-import secrets
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from penstock import Event
+from penstock.process import write_whole
 
 PREFIX = "penstock_last_run_"
 SUCCESS = "penstock_last_success_timestamp_seconds"
@@ -41,15 +41,8 @@ def write(folder: Path, event: Event) -> None:
     """Write the file of each source of a finished run. Raises OSError."""
     for source, found in event["sources"].items():
         file = folder / f"penstock_{source}.prom"
-        draft = folder / f".{file.name}.{secrets.token_hex(6)}"
-        try:
-            draft.write_text(
-                rendered(event, source, found["streams"], round(time.time(), 3), last_success(file)), encoding="utf-8"
-            )
-            draft.chmod(0o644)
-            draft.replace(file)
-        finally:
-            draft.unlink(missing_ok=True)
+        text = rendered(event, source, found["streams"], round(time.time(), 3), last_success(file))
+        write_whole(file, text, mode=0o644)
 
 
 def last_success(file: Path) -> float | None:
