@@ -29,7 +29,7 @@ SLOW_NAMES = {
 }
 
 # Modules of the tests that serve a provider or start a process.
-HELPERS = {"small", "worlds"}
+HELPERS = {"invented", "small", "worlds"}
 
 _travel = pytest.StashKey[time_machine.travel]()
 

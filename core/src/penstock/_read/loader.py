@@ -219,11 +219,11 @@ class Loader:
 
     @property
     def _first(self) -> LoadedPartition:
-        """The first partition. Repeated and derived records, which have no day of their own, are counted on it."""
+        """The first partition. What has no day of its own is counted on it: repeated records, and derived ones set aside."""
         return self.partitions[self.planned.partitions[0]]
 
     def _deliver(self, decoded: Decoded) -> None:
-        """Write a decoded page: each row with its partition, derived rows with the first."""
+        """Write a decoded page: each row with its partition, derived rows with that of their parent's row."""
         self._observe(decoded)
         counts = self._first.counts
         counts.supersede(decoded.superseded)
@@ -233,7 +233,9 @@ class Loader:
         for partition, batch in self._by_partition(decoded.batch):
             self._write(partition, batch)
         for derived in decoded.derived:
-            self._write_derived(derived)
+            counts.derived_rejected.extend(derived.rejected)
+            for partition, batch in self._by_partition(derived):
+                self._write_derived(partition, batch)
 
     def _observe(self, decoded: Decoded) -> None:
         """Note what the provider sends that is not as declared: absent measures, unknown members, unread values."""
@@ -255,13 +257,11 @@ class Loader:
         by_day = dict(zip(self.planned.slice.days, partitions, strict=True))
         return [(by_day[day], rows) for day, rows in split_by_day(batch, day_column, self.zone).items()]
 
-    def _write_derived(self, batch: Batch) -> None:
-        """Write rows of a derived stream with the first partition."""
-        name, first = batch.layout.stream, self._first
-        first.counts.derived_rows[name] = first.counts.derived_rows.get(name, 0) + len(batch)
-        first.counts.derived_rejected.extend(batch.rejected)
-        if len(batch) and first.writer is not None:
-            first.writer.write(self._hooked(batch))
+    def _write_derived(self, partition: Partition, batch: Batch) -> None:
+        loaded, name = self.partitions[partition], batch.layout.stream
+        loaded.counts.derived_rows[name] = loaded.counts.derived_rows.get(name, 0) + len(batch)
+        if len(batch) and loaded.writer is not None:
+            loaded.writer.write(self._hooked(batch))
 
     def _set_aside(self, rejected: Sequence[Rejected]) -> None:
         """Count each record that was set aside with its partition, or as ``undated``."""

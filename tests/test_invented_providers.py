@@ -1,0 +1,233 @@
+"""
+Providers drawn from numbers, read for some days in which rows change, answers fail and runs are stopped: after a run in
+which nothing failed every target holds the provider's rows, and its ledger agrees.
+
+PENSTOCK_SEEDS=100-200 chooses the numbers of the long run (make soak).
+"""
+
+import csv
+import io
+import json
+import os
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import suppress
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import penstock_plugins
+import psycopg
+import pytest
+from attrs import define, evolve, field
+from invented import FIRST, Invented, Plain, plain
+from penstock import Project, UsageError
+from penstock.sandbox.server import Server, serve
+from penstock.testing import FakeClock
+from penstock.testing.pg import server as postgres
+
+FEW = (8, 14, 20, 33, 61, 103)  # most traits, in the time of a test run
+_FROM, _TO = map(int, os.environ.get("PENSTOCK_SEEDS", "200-300").split("-"))
+
+# What happens between two looks at the target.
+STEPS = ("read", "read", "failures", "failures", "stopped", "forgotten", "rows forgotten")
+
+
+@define(eq=False, kw_only=True)
+class Weeks:
+    """A provider and a target over some days. ``done`` is what happened, for the message of a failure."""
+
+    provider: Invented
+    server: Server
+    target: str
+    chance: Random
+    done: list[Any] = field(factory=list)
+
+    def project(self, stop: threading.Event | None = None) -> Project:
+        traits = self.provider.traits
+        source: dict[str, Any] = {"base_url": self.server.base_url, "timezone": traits.zone, "retries": 4}
+        source |= {"retry_first_s": 0.01, "retry_max_s": 0.02, "concurrency": self.chance.choice([1, 4])}
+        if traits.zones:
+            source["accounts"] = {shop: {"timezone": zone} for shop, zone in traits.zones.items()}
+        return Project(
+            {"source": {"shop": source}},
+            plugins=[self.provider, penstock_plugins],
+            environ={},
+            clock=lambda given: FakeClock(self.provider.now, stop or given),
+        )
+
+    def run(self, stop: threading.Event | None = None) -> int:
+        names = [stream.name for stream in self.provider.streams]
+        result = self.project(stop).run("shop", to=self.target, streams=names, since=FIRST)
+        self.done.append((result.exit_code, [str(error)[:200] for error in result.report["errors"][:2]]))
+        return result.exit_code
+
+    def killed_run(self) -> None:
+        """A run in a process of its own, which is killed at one of the named points."""
+        left = self.chance.randrange(1, 30)
+
+        def pass_point(name: str) -> None:
+            nonlocal left
+            left -= 1
+            if left <= 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+        process = os.fork()
+        if process == 0:
+            try:
+                for module in list(sys.modules.values()):
+                    if hasattr(module, "fault_point"):
+                        module.fault_point = pass_point
+                self.run()
+            finally:
+                os._exit(0)
+        self.done.append(("killed", os.waitpid(process, 0)[1]))
+
+    def forget(self, *, rows: bool) -> None:
+        first = FIRST + timedelta(days=self.chance.randrange(6))
+        days = {"since": first, "until": first + timedelta(days=self.chance.randrange(3))}
+        kind = self.provider.traits.kind
+        if rows and kind == "changes":
+            return
+        with suppress(UsageError):  # nothing was delivered yet
+            self.project().forget("shop", "entries", to=self.target, rows=rows, **({} if kind == "snapshot" else days))
+
+    def step(self, what: str) -> None:
+        provider, hours = self.provider, self.chance.choice([0, 0, 7, 24, 24, 48])
+        provider.now += timedelta(hours=hours)
+        for _ in range(self.chance.randrange(4)):
+            provider.change()
+        self.done.append((what, hours))
+        # A listing of changes without a total hides that an entry left it between two pages: no reader can see that.
+        provider.moving = what in ("failures", "killed") and (
+            provider.traits.kind != "changes" or provider.traits.total
+        )
+        provider.failing = what in ("failures", "killed")
+        if what == "killed":
+            self.killed_run()
+        elif what == "stopped":
+            stop = threading.Event()
+            provider.stop_soon(stop)
+            self.run(stop)
+            provider.stop = None
+        elif "forgotten" in what:
+            self.forget(rows="rows" in what)
+        elif what == "failures":
+            self.run()
+        provider.moving = provider.failing = False
+        if what not in ("failures", "killed", "stopped"):
+            self.look()
+
+    def look(self) -> None:
+        """A run in which nothing fails, and what the target then holds."""
+        assert self.run() == 0, self
+        if self.provider.traits.report:  # a report that an earlier run submitted has the rows of that time
+            assert self.run() == 0, self
+        for stream in self.provider.streams:
+            if stream.name != "shops" and not (stream.name == "lines" and stream.kind == "changes"):
+                expected, found = Counter(self.provider.truth(stream.name)), Counter(self.stored(stream.name))
+                assert (expected - found, found - expected) == (Counter(), Counter()), self
+        verified = self.project().verify("shop", to=self.target)
+        assert (verified.differences, verified.exit_code) == ((), 0), self
+
+    def stored(self, stream: str) -> list[Plain]:
+        rows = []
+        for row in rows_of(self.target, stream):
+            shop = row["shop_id"] if self.provider.traits.shops else ""
+            if stream == "entries":
+                size = None if row["size"] in (None, "") else int(row["size"])
+                rows.append((shop, row["id"], plain(row["amount"]), row["note"] or None, size))
+            else:
+                rows.append((shop, row["id"], plain(row["price"]), int(row["number"])))
+        return rows
+
+    def __str__(self) -> str:
+        return f"provider {self.provider.seed}: {self.provider.traits}\n{self.target}\n{self.done}"
+
+
+def rows_of(target: str, stream: str) -> list[dict[str, Any]]:
+    """The rows of a stream, as a reader of the target finds them."""
+    kind, _, place = target.partition(":")
+    if kind == "postgresql":
+        with psycopg.connect(target) as connection:
+            if connection.execute("select to_regclass(%s)", (f"shop.{stream}",)).fetchone() == (None,):
+                return []
+            cursor = connection.execute(f"select * from shop.{stream}")
+            names = [one.name for one in cursor.description or ()]
+            return [dict(zip(names, row, strict=True)) for row in cursor]
+    paths = [path for path in Path(place, "shop", stream).rglob(f"*.{kind}") if ".penstock" not in path.parts]
+    if kind == "csv":
+        return [row for path in paths for row in csv.DictReader(io.StringIO(path.read_bytes().decode(), newline=""))]
+    lines = [line for path in paths for line in path.read_text(encoding="utf-8").split("\n") if line]
+    return [json.loads(line, parse_float=Decimal) for line in lines]
+
+
+@pytest.fixture(params=["jsonl", "csv", "postgresql"])
+def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    if request.param == "postgresql":
+        with postgres().database() as dsn:
+            yield dsn
+    else:
+        yield f"{request.param}:{tmp_path / 'out'}"
+
+
+def weeks(seed: int, target: str, steps: tuple[str, ...], number: int) -> None:
+    chance = Random(seed)
+    now = datetime(2026, 6, 17, chance.randrange(24), 30, tzinfo=UTC)
+    provider = Invented(seed=seed, now=now)
+    with serve(provider) as server:
+        world = Weeks(provider=provider, server=server, target=target, chance=chance)
+        for _ in range(number):
+            world.step(chance.choice(steps))
+        world.look()
+
+
+@pytest.mark.parametrize("seed", FEW)
+def test_a_target_holds_the_rows_of_any_provider(seed: int, target: str) -> None:
+    """
+    Whatever the provider's traits are together, and whatever went wrong before.
+    """
+    weeks(seed, target, STEPS, 3)
+
+
+@pytest.mark.soak
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a forked process")
+@pytest.mark.filterwarnings("ignore:This process:DeprecationWarning")
+@pytest.mark.parametrize("seed", range(_FROM, _TO))
+def test_a_target_holds_the_rows_of_any_provider_after_kills(seed: int, target: str) -> None:
+    """
+    The same with more steps, and with runs that are killed where it hurts.
+    """
+    weeks(seed, target, (*STEPS, "killed"), 6)
+
+
+def test_derived_rows_of_several_days_in_one_request_are_of_their_own_day(target: str) -> None:
+    """
+    Each row of a derived stream is written with the day of its parent's row, and replaced with that day.
+    """
+    provider = Invented(seed=14, now=datetime(2026, 6, 17, 12, tzinfo=UTC))
+    provider.traits = evolve(
+        provider.traits,
+        kind="report",
+        report="",
+        days=3,
+        lines="derived",
+        stamped=False,
+        zones={},
+        ceiling=None,
+        open_days=1,
+    )
+    with serve(provider) as server:
+        world = Weeks(provider=provider, server=server, target=target, chance=Random(14))
+        world.look()
+        provider.now += timedelta(days=1)
+        for _ in range(20):
+            provider.change()
+        world.look()
+
+    assert len({date.fromisoformat(str(row["entry_day"])) for row in rows_of(target, "lines")}) > 3
