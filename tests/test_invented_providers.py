@@ -103,11 +103,8 @@ class Weeks:
         for _ in range(self.chance.randrange(4)):
             provider.change()
         self.done.append((what, hours))
-        # A listing of changes without a total hides that an entry left it between two pages: no reader can see that.
-        provider.moving = what in ("failures", "killed") and (
-            provider.traits.kind != "changes" or provider.traits.total
-        )
         provider.failing = what in ("failures", "killed")
+        provider.moving = provider.failing and self.shows_what_moves()
         if what == "killed":
             self.killed_run()
         elif what == "stopped":
@@ -122,6 +119,16 @@ class Weeks:
         provider.moving = provider.failing = False
         if what not in ("failures", "killed", "stopped"):
             self.look()
+
+    def shows_what_moves(self) -> bool:
+        """
+        Whether a reader can see, or will read again, that a row left the listing between two of its pages. A listing
+        without a total hides it, and its rows of days that are closed are not read again.
+        """
+        traits = self.provider.traits
+        return bool(
+            traits.total or traits.report or not traits.paging or (traits.kind != "changes" and traits.days == 1)
+        )
 
     def look(self) -> None:
         """A run in which nothing fails, and what the target then holds."""
