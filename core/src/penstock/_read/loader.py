@@ -219,7 +219,7 @@ class Loader:
 
     @property
     def _first(self) -> LoadedPartition:
-        """The first partition. What has no day of its own is counted on it: repeated records, and derived ones set aside."""
+        """The first partition: repeated records, and derived ones that are set aside, have no day and count on it."""
         return self.partitions[self.planned.partitions[0]]
 
     def _deliver(self, decoded: Decoded) -> None:
