@@ -296,7 +296,8 @@ def _totals(session: Session, name: str | None, *, json_: bool, csv_: bool, **op
     if printed(session, result, json_):
         return result.exit_code
     if csv_:
-        print_csv([{**{name: getattr(one, name) for name in TOTAL}, **one.sums} for one in result.totals], TOTAL)
+        dated = [one for one in result.totals if one.period]  # no period is invoiced by a list of what there is now
+        print_csv([{**{name: getattr(one, name) for name in TOTAL}, **one.sums} for one in dated], TOTAL)
         return result.exit_code
     streams: dict[tuple[str, str, str], list[Total]] = {}
     for one in result.totals:
