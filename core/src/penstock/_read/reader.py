@@ -6,6 +6,7 @@ the scheduler resumes them with the outcomes.
 """
 
 import json
+import re
 from collections.abc import Generator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from urllib.parse import urljoin
 
 from attrs import define, evolve, field
 
+from penstock._fetch.auth import TOLERATED_SKEW
 from penstock._fetch.scheduler import Call, Outcome, Pause, Reading, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
@@ -36,6 +38,11 @@ REREADS = 5
 
 _DAY = timedelta(days=1)
 
+# A provider's clock that is so much behind ours is a clock; a larger difference is an invalid Date header.
+FARTHEST_BEHIND = timedelta(days=2)
+
+_AGE = re.compile(r"[0-9]{1,9}")
+
 # The spans that Stream.smallest names.
 _SPANS = {"day": _DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
 
@@ -48,8 +55,9 @@ class ReadResult(NamedTuple):
     """
     The result of reading a planned slice: the writer of each partition, ready to be committed, and its counts.
 
-    ``read_at``: when the read began; of reports on demand, when the first was submitted. ``reports``: those that the
-    rows are from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records.
+    ``read_at``: when the read began, by the provider's clock if that is behind ours: a day that is over here and not
+    there may get more rows; of reports on demand, when the first was submitted. ``reports``: those that the rows are
+    from. ``truncated``: the provider cut an answer at its ceiling, and there may be more records.
     ``provisional``: why the provider calls its own numbers provisional; "": it does not. ``undated``:
     records that were set aside and have no requested day that can be read. Where there are any, the partitions stay
     open. ``absent``: the measures that no record has, though all pages have ``unknown`` members.
@@ -84,6 +92,7 @@ class Reader:
     listener: Listener
 
     _read_at: datetime | None = field(default=None, init=False)
+    _behind: timedelta = field(default=timedelta(0), init=False)  # the provider's clock, see ReadResult.read_at
     _rereads: int = field(default=0, init=False)
     _skipped: str = field(default="", init=False)  # the reason, where all requests so far were skipped
     _truncated: bool = field(default=False, init=False)
@@ -121,6 +130,7 @@ class Reader:
     def _read_once(self) -> Generator[Step, Outcome | None, ReadResult]:
         """Read the planned slice from its start. On failure the loaded rows are dropped."""
         self._read_at = None
+        self._behind = timedelta(0)
         self._skipped = ""
         self._truncated = False
         self._provisional = ""
@@ -138,7 +148,7 @@ class Reader:
         return ReadResult(
             planned=self.planned,
             partitions=self.loader.partitions,
-            read_at=self._read_at or started_at,
+            read_at=(self._read_at or started_at) - self._behind,
             reports=self.reports,
             truncated=self._truncated,
             provisional=self._provisional,
@@ -218,6 +228,7 @@ class Reader:
         finished = yield from self.reports.finished(submission)
         submitted_at, state = finished.report.submitted_at, finished.state
         self._read_at = min(self._read_at or submitted_at, submitted_at)
+        self._see_clock(finished.outcome)
         if isinstance(state, Empty):
             return []
         if not state.downloads and not state.pages:
@@ -269,10 +280,21 @@ class Reader:
             outcome, listing.polled = listing.polled, None
         else:
             outcome = answered((yield calls))
+            self._see_clock(outcome)
         refused = outcome.response if isinstance(outcome.verdict, Refuse) else None
         if self.reports is not None and refused is not None and self.reports.lost(refused):
             raise ReportLostError(refused)
         return outcome
+
+    def _see_clock(self, outcome: Outcome) -> None:
+        """Record how far the provider's clock is behind ours: by its Date header, and the age of what a cache sent."""
+        response = outcome.response
+        if response is None or response.date is None or not outcome.call.request.credentials:
+            return
+        age = response.header("age") or ""
+        behind = response.received_at - response.date - timedelta(seconds=int(age) if _AGE.fullmatch(age) else 0)
+        if TOLERATED_SKEW < behind <= FARTHEST_BEHIND:
+            self._behind = max(self._behind, behind)
 
     def _loaded(self, listing: Listing, outcome: Outcome, *, repeat: bool) -> tuple[int, int]:
         """Load a page: the number of its elements, and how many of them no earlier page had."""

@@ -1,0 +1,66 @@
+"""
+A day is final when it is over at the provider, too.
+"""
+
+import json
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import pytest
+from penstock import Envelope, OpenFor, Request, SandboxRequest, SandboxResponse, Stream, record
+from small import Small
+
+MIDNIGHT = datetime(2026, 6, 17, tzinfo=UTC)
+
+
+@record(key="id")
+class Sale:
+    """A sale."""
+
+    id: str
+
+
+@pytest.mark.parametrize(
+    ("theirs", "age", "final"),
+    [
+        (timedelta(minutes=-15), "", False),
+        (timedelta(minutes=-15), "1800", True),
+        (timedelta(minutes=25), "", True),
+        (timedelta(minutes=40), "", True),
+        (timedelta(days=-3), "", True),
+    ],
+    ids=["behind", "an answer from a cache", "the same", "ahead", "no clock"],
+)
+def test_a_day_that_is_not_over_by_the_providers_clock_stays_open(
+    theirs: timedelta, age: str, final: bool, tmp_path: Path
+) -> None:
+    """
+    Our clock is 25 minutes past midnight; what the provider gets until its own midnight is read by the next run.
+    """
+    sales = ["1"]
+    headers = {"Date": format_datetime(MIDNIGHT + theirs, usegmt=True), **({"Age": age} if age else {})}
+
+    def answer(request: SandboxRequest) -> SandboxResponse:
+        return SandboxResponse(status=200, headers=headers, body=json.dumps([{"id": one} for one in sales]).encode())
+
+    stream = Stream(
+        name="sales",
+        summary="sales",
+        record=Sale,
+        kind="report",
+        day="report_date",
+        open_for=OpenFor(0),
+        requests=lambda settings, slice_: [Request(url=f"{settings.base_url}/{slice_.since}")],
+        envelope=Envelope(),
+    )
+    shop = Small(folder=tmp_path, streams=[stream], answer=answer, now=MIDNIGHT + timedelta(minutes=25))
+
+    shop.run(since="2026-06-16")
+    sales.append("2")
+    shop.now += timedelta(hours=12)
+    headers["Date"] = format_datetime(shop.now, usegmt=True)
+    second = shop.run(since="2026-06-16")
+
+    assert (second.exit_code, len(shop.requests)) == (0, 0 if final else 1)
+    assert len(shop.rows("sales")) == (1 if final else 2)
