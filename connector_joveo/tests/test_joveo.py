@@ -590,6 +590,18 @@ def test_links_are_fetched_bare_and_shown_masked() -> None:
     assert str(first) == "GET https://f.example/b?X-Amz-Signature=***&n=***"
 
 
+def test_a_file_that_is_listed_twice_with_other_signatures_is_fetched_once() -> None:
+    """
+    Files that differ in another parameter are two.
+    """
+    signed = "https://f.example/a?part={}&X-Amz-Date=20260301T0000{}Z&X-Amz-Signature={}"
+    links = [signed.format(1, "00", "s1"), signed.format(1, "01", "s2"), signed.format(2, "01", "s3")]
+    state = REPORT.state(answer({"status": "SUCCESS", "location": links}), 9)
+
+    assert isinstance(state, Ready)
+    assert [download.full_url for download in state.downloads] == links[1:]
+
+
 @pytest.mark.parametrize(
     "named",
     [

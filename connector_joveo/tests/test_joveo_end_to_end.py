@@ -222,6 +222,42 @@ def test_a_listing_ends_at_its_last_page_however_the_provider_says_so(
 
 
 @pytest.mark.parametrize(
+    ("stream", "path", "most"),
+    [("job_groups", ".*/jobgroups", 1000), ("job_groups", ".*/jobgroups", 50), ("jobs", ".*/jobs", 1000)],
+    ids=["job groups", "capped pages", "jobs"],
+)
+def test_a_record_that_a_deleted_one_hides_is_not_lost(
+    reading: Reading, server: Server, app: JoveoSandbox, stream: str, path: str, most: int
+) -> None:
+    """
+    Where no number of records is stated, several pages are read twice; what one page has came at one moment.
+    """
+    client, other = client_ids(app)[:2]
+    key = "refNumber" if stream == "jobs" else "id"
+    held = {client: [f"r{number}" for number in range(2345)], other: ["a", "b"]}
+    first = 1 if stream == "jobs" else 0
+    requested: list[str] = []
+
+    def page(body: Any, request: SandboxRequest) -> Any:
+        query = parse_qs(request.query)
+        number, limit = max(int(query["page"][0]), first), min(int(query["limit"][0]), most)
+        of = client if client in request.path else other
+        requested.append(of)
+        if of == client and number == first + 1 and "r1" in held[client]:
+            held[client].remove("r1")
+        return {"data": [{key: one} for one in held[of][(number - first) * limit :][:limit]]}
+
+    server.app = altered(app, path, page)
+    report = reading(stream, client_ids=[client, other])
+
+    assert report.exit_code == 0
+    name = "ref_number" if stream == "jobs" else "id"
+    for of, ids in held.items():
+        assert {row[name] for row in reading.rows(stream, client_id=of)} == {*ids, *(["r1"] if of == client else [])}
+    assert requested.count(other) <= 3
+
+
+@pytest.mark.parametrize(
     ("summary", "most", "promised"),
     [
         # The number of a page that is the only one counts where one more page was requested: that depends on which

@@ -1,8 +1,9 @@
 """
-Paging of listings whose document contradicts itself on where pages start.
+Paging of listings whose document contradicts itself on where pages start, and states no number of records.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 from attrs import frozen
 from penstock import Page, Request, Response
@@ -10,7 +11,50 @@ from penstock_plugins.paging import PageNumber
 
 
 @frozen(kw_only=True)
-class UncertainPages(PageNumber):
+class ReadTwice(PageNumber):
+    """
+    A listing of several pages without a stated total is read twice, the second time with pages shorter by one record.
+
+    A record that leaves the list during the read moves those behind it up by one, so that one of them is on no page
+    that was read. The second reading has the missed records, since its pages end elsewhere; its other records are
+    dropped as repeated.
+    """
+
+    reads_twice: ClassVar[bool] = True
+
+    def next(self, page: Page) -> Request | None:
+        if self._again(page):
+            return self._in_second(page)
+        following = self._in_first(page)
+        # What fits on one page came at one moment.
+        several = page.distinct > page.longest
+        if following is not None or not several or page.answer.total is not None or self.capped(page):
+            return following
+        if self.size_param is None:
+            return None
+        start = self._number(page) - page.index
+        return self._with(self._with(page.request, self.param, start), self.size_param, self.size - 1)
+
+    def repeats(self, page: Page) -> bool:
+        return self._again(page)
+
+    def _again(self, page: Page) -> bool:
+        """Whether this is a page of the second reading."""
+        return self.size_param is not None and self.size_of(page.request) == self.size - 1
+
+    def _in_first(self, page: Page) -> Request | None:
+        return super().next(page)
+
+    def _in_second(self, page: Page) -> Request | None:
+        """The end is the page that the first reading ended with, or shortly behind it: the pages are shorter by one."""
+        number = self._number(page)
+        pages = page.index + 1 - number  # of the first reading, one more or less
+        done = page.count < page.longest or page.count == 0 or number > pages + 2 + pages // (self.size - 1)
+        return None if done else self._after(page)
+
+
+@frozen(kw_only=True)
+class UncertainPages(ReadTwice):
     """
     ``first_page`` is 0, and page 1 may repeat it. If page 0 is refused, the listing starts again at 1. The response
     after the last page is not stated either: after two different pages, one that repeats another ends the listing.
@@ -21,19 +65,18 @@ class UncertainPages(PageNumber):
     def rest(self, first: Page) -> Sequence[Request] | None:
         return super().rest(first) if first.answer.pages is not None else None
 
-    def next(self, page: Page) -> Request | None:
-        following = page.request.with_param(self.param, str(self._number(page) + 1))
+    def _in_first(self, page: Page) -> Request | None:
         if page.index == 0:
-            return following
+            return self._after(page)
         # A second page that only repeats the first is no end: page 0 and page 1 may be the same one.
         repeated = not page.fresh and not (page.index == 1 and self.repeats(page))
-        return None if repeated else super().next(page)
+        return None if repeated else super()._in_first(page)
 
     def repeats(self, page: Page) -> bool:
         # Three times the same short page: the provider serves its only page, whatever number is requested.
         only = page.index == 2 and page.count < self.size and page.listed == 3 * page.count
         differed = page.distinct > page.count  # so the number does count, and this is the last page again
-        return page.index == 1 or only or differed
+        return page.index == 1 or only or differed or super().repeats(page)
 
     def restart(self, request: Request, response: Response) -> Request | None:
         if response.status == 400 and request.param(self.param) == "0":
@@ -42,7 +85,7 @@ class UncertainPages(PageNumber):
 
 
 @frozen(kw_only=True)
-class ProbedPages(PageNumber):
+class ProbedPages(ReadTwice):
     """
     A listing without a stated total also requests the page before its first one, at last. That page holds missing
     records, repeats the first page, or is refused.
@@ -53,11 +96,12 @@ class ProbedPages(PageNumber):
             return None
         following = super().next(page)
         if following is None and page.answer.total is None and not self.capped(page):
-            return page.request.with_param(self.param, str(self.first_page - 1))
+            probe = page.request.with_param(self.param, str(self.first_page - 1))
+            return self._with(probe, self.size_param, self.size) if self.size_param else probe
         return following
 
     def repeats(self, page: Page) -> bool:
-        return self._is_before(page.request)
+        return self._is_before(page.request) or super().repeats(page)
 
     def ends(self, request: Request, response: Response) -> bool:
         return self._is_before(request) and response.status in (400, 404, 422)

@@ -88,7 +88,8 @@ class JoveoReport:
             # Only NO_RECORDS_FOUND means that there is nothing.
             return Gone("Joveo states SUCCESS without a location to download from")
         base = self.settings.base_url.rstrip("/") + "/"
-        return Ready(tuple(_download(base, link) for link in dict.fromkeys(links)))
+        downloads = [_download(base, link) for link in links]
+        return Ready(tuple({_file(one): one for one in downloads}.values()))
 
     def lost(self, response: Response) -> bool:
         """A download link that is refused has expired: the report is submitted again."""
@@ -98,6 +99,18 @@ class JoveoReport:
 def _download(base: str, link: str) -> Request:
     request = Request.link(base, link, credentials=False)
     return evolve(request, masked={name for name, _ in request.params})  # such links are probably signed
+
+
+# Parameters by which storage services sign a link (S3, CloudFront, Google, Azure): they name no file.
+_OF_SIGNATURE = re.compile(
+    "(x-amz|x-goog)-.*|signature|expires|awsaccesskeyid|googleaccessid|policy|key-pair-id|s[ep-v]|sig|spr|sk[a-z]+",
+    re.IGNORECASE,
+)
+
+
+def _file(download: Request) -> object:
+    """What a link leads to, without its signature: one file that is listed twice may be signed twice."""
+    return download.url, tuple(one for one in download.params if not _OF_SIGNATURE.fullmatch(one[0]))
 
 
 def _named_links(found: dict[str, Any]) -> list[str]:

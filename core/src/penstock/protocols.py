@@ -7,7 +7,7 @@ the core does, and calls the component at each step.
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from attrs import field, frozen
 
@@ -264,7 +264,13 @@ class Paginator(Protocol):
 
 @frozen
 class SinglePage:
-    """One answer holds everything; also the base that spares a paginator what it does not need."""
+    """
+    One answer holds everything; also the base that spares a paginator what it does not need.
+
+    ``reads_twice``: whether it reads a listing again on purpose, so that records come twice without any fault.
+    """
+
+    reads_twice: ClassVar[bool] = False
 
     def first(self, request: Request) -> Request:
         return request
