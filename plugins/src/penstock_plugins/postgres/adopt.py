@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from penstock import Adoption, Layout, TargetError
 
 from penstock_plugins.postgres.database import Database
-from penstock_plugins.postgres.ledger import Known, PostgresLedger
+from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
 from penstock_plugins.postgres.tables import Place, Tables, of_source
 from penstock_plugins.postgres.verify import verified
 
@@ -32,7 +32,7 @@ def adopt(
     tables = Tables(database, ledger, source, place_of)
     with database.explained():
         oid, shared = tables.check_adoptable(layout, place)
-        known = Known(
+        known = LedgerTable(
             stream=layout.stream,
             of_stream=place.of_stream or layout.stream,
             oid=oid,

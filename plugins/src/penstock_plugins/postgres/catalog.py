@@ -46,7 +46,7 @@ _LOOK = """
 
 
 @frozen(kw_only=True)
-class Seen:
+class CatalogTable:
     """
     One place as this user sees it. The facts of the table are empty if there is none (``oid`` None).
     """
@@ -72,16 +72,16 @@ class Seen:
     indexed: frozenset[str]  # the first columns of its indexes
 
 
-def look(database: Database, places: Sequence[tuple[str, str]]) -> list[Seen]:
+def look_up(database: Database, places: Sequence[tuple[str, str]]) -> list[CatalogTable]:
     """The facts of each of these places (schema and table), in their order."""
     schemas, names = [short(schema) for schema, _ in places], [short(table) for _, table in places]
     return [_seen(*row) for row in database.run(_LOOK, (schemas, names)).fetchall()]
 
 
-def _seen(*row: Any) -> Seen:
+def _seen(*row: Any) -> CatalogTable:
     there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
     guarded, table, plain, options, indexed = more
-    return Seen(
+    return CatalogTable(
         schema=there,
         may_create=create,
         may_use=use,
@@ -104,6 +104,6 @@ def _seen(*row: Any) -> Seen:
     )
 
 
-def size_of(database: Database, seen: Seen) -> int:
+def size_of(database: Database, seen: CatalogTable) -> int:
     """The bytes of a table, without its indexes. Waits for the lock of a session that changes the table."""
     return int(database.one("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (seen.oid,)))

@@ -55,6 +55,11 @@ def quoted(name: str) -> str:
     return '"' + short(name).replace('"', '""') + '"'
 
 
+def literal(text: str) -> str:
+    """A text for a statement without parameters."""
+    return "'" + text.replace("'", "''") + "'"
+
+
 def short(name: str) -> str:
     """The name as Postgres keeps it: at most 63 bytes."""
     raw = name.encode()

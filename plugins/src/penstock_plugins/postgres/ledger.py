@@ -13,7 +13,7 @@ from typing import Any, ClassVar, NamedTuple
 from penstock import LedgerEntry, LockHeldError, Partition, SinkError, TargetError
 from penstock.ledger import SCHEMA_VERSION, STANDING, SqlLedger
 
-from penstock_plugins.postgres.database import Database, LostSessionError, Row, grant, lock_key, quoted, short
+from penstock_plugins.postgres.database import Database, LostSessionError, Row, grant, literal, lock_key, quoted, short
 
 SCHEMA = "penstock"
 LAYOUT = "4"  # of the tables below
@@ -26,7 +26,7 @@ READING, WRITING = ("select",), ("select", "insert", "update", "delete")
 _WRITTEN = ("partitions", "rejected", "reports", "accounts", "runs", "tables", "restatements")  # by any run
 
 
-class Known(NamedTuple):
+class LedgerTable(NamedTuple):
     """A table that penstock made. ``of_stream``: the stream whose partitions contain its rows."""
 
     stream: str
@@ -102,10 +102,6 @@ COLUMN_COMMENTS = {
     "name": "Of the fact",
     "value": "Of the fact",
 }
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
 
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
@@ -272,7 +268,7 @@ class PostgresLedger(SqlLedger):
     def _comment(self) -> None:
         for table, text in TABLE_COMMENTS.items():
             kind = "view" if table == "days" else "table"
-            self._sql(f"comment on {kind} {{t}}{table} is {_literal(text)}")
+            self._sql(f"comment on {kind} {{t}}{table} is {literal(text)}")
         found = self._database.run(
             "select c.relname::text, a.attname::text from pg_attribute a join pg_class c on c.oid = a.attrelid "
             "join pg_namespace n on n.oid = c.relnamespace where n.nspname = %s and a.attnum > 0 "
@@ -282,7 +278,7 @@ class PostgresLedger(SqlLedger):
         for table, column in found:
             words = COLUMN_COMMENTS.get(f"{table}.{column}", COLUMN_COMMENTS.get(column))
             if table in TABLE_COMMENTS and words:
-                self._sql(f"comment on column {{t}}{table}.{quoted(column)} is {_literal(words)}")
+                self._sql(f"comment on column {{t}}{table}.{quoted(column)} is {literal(words)}")
 
     def _grant(self, role: str) -> None:
         grant(self._database, role, self.schema, [*_WRITTEN, "meta", "days"])
@@ -309,7 +305,7 @@ class PostgresLedger(SqlLedger):
         source, division = self._division
         return (
             f"({self._guard()} and exists (select from {self.prefix}meta "
-            f"where name = {_literal(f'division of {source}')} and value = {_literal(division)}))"
+            f"where name = {literal(f'division of {source}')} and value = {literal(division)}))"
         )
 
     # --- deliveries -------------------------------------------------------------------------------------------------
@@ -381,28 +377,28 @@ class PostgresLedger(SqlLedger):
 
     # --- tables -----------------------------------------------------------------------------------------------------
 
-    def known(self, source: str) -> list[Known]:
-        return [self._known(row) for row in self._known_rows("source = ?", source)]
+    def tables(self, source: str) -> list[LedgerTable]:
+        return [self._table(row) for row in self._table_rows("source = ?", source)]
 
-    def at(self, schema: str, table: str) -> list[tuple[str, Known]]:
+    def at(self, schema: str, table: str) -> list[tuple[str, LedgerTable]]:
         """The sources and streams whose rows are in this table."""
-        rows = self._known_rows("schema_name = ? and table_name = ?", schema, table)
-        return [(row[0], self._known(row)) for row in rows]
+        rows = self._table_rows("schema_name = ? and table_name = ?", schema, table)
+        return [(row[0], self._table(row)) for row in rows]
 
-    def day_columns(self) -> list[tuple[Known, str]]:
+    def day_columns(self) -> list[tuple[LedgerTable, str]]:
         """The tables whose partitions are an account's day, each with the column of the day."""
         found = []
-        for row in self._known_rows("true"):
+        for row in self._table_rows("true"):
             texts = self._sql(
                 "select partition from {t}partitions where source = ? and stream = ? and day <> '' limit 1",
                 *(row[0], row[2]),
             ).fetchall()
             columns = list(json.loads(texts[0][0])) if texts else []
             if len(columns) > 1:
-                found.append((self._known(row), columns[-1]))
+                found.append((self._table(row), columns[-1]))
         return found
 
-    def _known_rows(self, where: str, *values: str) -> list[Row]:
+    def _table_rows(self, where: str, *values: str) -> list[Row]:
         rows: list[Row] = self._sql(
             "select source, stream, of_stream, relation::bigint, schema_name, table_name "  # noqa: S608
             f"from {{t}}tables where {where} order by stream",
@@ -410,9 +406,9 @@ class PostgresLedger(SqlLedger):
         ).fetchall()
         return rows
 
-    def _known(self, row: Row) -> Known:
+    def _table(self, row: Row) -> LedgerTable:
         _, stream, of_stream, oid, schema, table = row
-        return Known(stream=stream, of_stream=of_stream, oid=oid, schema=schema, table=table)
+        return LedgerTable(stream=stream, of_stream=of_stream, oid=oid, schema=schema, table=table)
 
     def merged_rows(self, source: str, stream: str) -> int | None:
         """
@@ -444,7 +440,7 @@ class PostgresLedger(SqlLedger):
                 self._sql("update {t}tables set rows = null where source = ? and of_stream = ?", source, stream)
             return super().forget(source, forgotten)
 
-    def keep_table(self, source: str, known: Known) -> None:
+    def keep_table(self, source: str, known: LedgerTable) -> None:
         self._sql(
             "insert into {t}tables (source, stream, of_stream, relation, schema_name, table_name) "
             "values (?, ?, ?, ?, ?, ?) on conflict (source, stream) do update set of_stream = excluded.of_stream, "

@@ -37,14 +37,13 @@ from penstock import (
     Partition,
     PenstockError,
     Secret,
-    SinkError,
     TargetError,
     fault_point,
 )
 from penstock.ledger import Retention
 
 from penstock_plugins.postgres.adopt import adopt
-from penstock_plugins.postgres.catalog import look
+from penstock_plugins.postgres.catalog import look_up
 from penstock_plugins.postgres.database import Database, HeldTableError, LostSessionError, columns_sql
 from penstock_plugins.postgres.differences import NotStoredError
 from penstock_plugins.postgres.erase import erase
@@ -226,7 +225,7 @@ class PostgresTarget(BaseTarget):
         self.notices: list[str] = []
         self._sink = sink
         self._of_stream: dict[str, str] = {}  # derived stream -> the stream whose partitions contain its rows
-        self._tables = Tables(database, ledger, source, self._place)
+        self.tables = Tables(database, ledger, source, self._place)
         self._there: dict[str, bool] = {}
         self._writers: set[PostgresWriter] = set()
         self._stages = 0
@@ -243,7 +242,7 @@ class PostgresTarget(BaseTarget):
         :meth:`check` refuses it.
         """
         with self.database.explained():
-            for known in self.ledger.known(self.source):
+            for known in self.ledger.tables(self.source):
                 found = located(self.database, self.source, known)
                 if found is not None and (not found.ours or not found.readable or self._holds_rows(found)):
                     continue
@@ -272,15 +271,15 @@ class PostgresTarget(BaseTarget):
         Raises TargetError if a table cannot hold its stream. Missing columns are added to existing tables; no table is
         made yet.
         """
-        self._tables.check(layouts)
+        self.tables.check(layouts)
 
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> "PostgresWriter":
         first = layouts[0]
         self.database.check()
         for layout in layouts:
             self._of_stream[layout.stream] = first.stream
-        tables = [self._tables.table(layout) for layout in layouts]
-        self.check_free(tables)
+        tables = [self.tables.table(layout) for layout in layouts]
+        self.tables.check_free(tables)
         self._there.clear()
         writer = PostgresWriter(self, tables, partition)
         self._writers.add(writer)
@@ -309,7 +308,7 @@ class PostgresTarget(BaseTarget):
                     writer.abort()
                 return [error] * len(commits)
             if isinstance(error, HeldTableError):
-                self.waited_in_vain([table for writer, _ in commits for table in writer.tables])
+                self.tables.waited_in_vain([table for writer, _ in commits for table in writer.tables])
             lost = isinstance(error, LostSessionError)
             return [_committed(commit, lost=lost) for commit in commits]
         for writer, _ in commits:
@@ -326,7 +325,7 @@ class PostgresTarget(BaseTarget):
     def _locate(self) -> None:
         """Find out, once, which of the source's tables exist and are not empty."""
         with self.database.explained():
-            for known in self.ledger.known(self.source) if not self._there else ():
+            for known in self.ledger.tables(self.source) if not self._there else ():
                 found = located(self.database, self.source, known)
                 if found is not None and found.ours:
                     check_readable(self.database, found)
@@ -338,7 +337,7 @@ class PostgresTarget(BaseTarget):
         """See :class:`penstock.sinks.ListsFinal`. Yields nothing if a table of it is missing, empty or not ours."""
         self._locate()
         with self.database.explained():
-            tables = [known.stream for known in self.ledger.known(self.source) if known.of_stream == stream]
+            tables = [known.stream for known in self.ledger.tables(self.source) if known.of_stream == stream]
             if tables and all(self._there.get(one, False) for one in tables):
                 found = self.ledger.final_days(self.source, stream, since=since, until=until, accounts=accounts)
                 for day, _, _ in found:
@@ -350,7 +349,7 @@ class PostgresTarget(BaseTarget):
         partition, the rows of the source.
         """
         with self.database.explained():
-            for known in self.ledger.known(self.source):
+            for known in self.ledger.tables(self.source):
                 if known.of_stream == stream:
                     merged = self.ledger.merged_rows(self.source, known.stream)
                     yield from verified(self.database, self.source, known, entries, merged)
@@ -359,7 +358,7 @@ class PostgresTarget(BaseTarget):
         """See :class:`penstock.sinks.Erasing`: one transaction for the rows and the ledger."""
         rows = 0
         with self.database.explained(), self.database.transaction():
-            known = {one.stream: one for one in self.ledger.known(self.source)}
+            known = {one.stream: one for one in self.ledger.tables(self.source)}
             for erasure in erasures:
                 table = known.get(erasure.layout.stream)
                 found = located(self.database, self.source, table) if table is not None else None
@@ -384,7 +383,7 @@ class PostgresTarget(BaseTarget):
         with self.database.explained():
             for known, day in self.ledger.day_columns():
                 place = Place(schema=known.schema, table=known.table, day_index=self._sink.day_index)
-                (seen,) = look(self.database, [(known.schema, known.table)])
+                (seen,) = look_up(self.database, [(known.schema, known.table)])
                 if seen.oid is not None and (text := day_index_advice(self.database, place, day, seen)):
                     found[text] = None
         return list(found)
@@ -403,9 +402,14 @@ class PostgresTarget(BaseTarget):
         while sum(writer.held for writer in self._writers) > self._sink.memory_bytes:
             max(self._writers, key=lambda writer: writer.held).spill()
 
-    def stage_name(self) -> str:
+    def new_stage(self, table: Table, *, per_commit: bool = False) -> str:
+        """A temporary table for rows of a table. ``per_commit``: each commit empties it."""
         self._stages += 1
-        return f"pg_temp.penstock_stage_{self._stages}"
+        name = f"pg_temp.penstock_stage_{self._stages}"
+        rows = f"select {columns_sql(table.columns)} from {table.sql} with no data"  # noqa: S608
+        on_commit = " on commit delete rows" if per_commit else ""
+        self.database.run(f"create temporary table {name}{on_commit} as {rows}")
+        return name
 
     def shared_stage(self, table: Table) -> str:
         """
@@ -414,17 +418,8 @@ class PostgresTarget(BaseTarget):
         """
         key = (self.database.opened, table.sql, table.columns)
         if key not in self._shared_stages:
-            name = self.stage_name()
-            rows = f"select {columns_sql(table.columns)} from {table.sql} with no data"  # noqa: S608
-            self.database.run(f"create temporary table {name} on commit delete rows as {rows}")
-            self._shared_stages[key] = name
+            self._shared_stages[key] = self.new_stage(table, per_commit=True)
         return self._shared_stages[key]
-
-    def waited_in_vain(self, tables: Sequence[Table]) -> SinkError:
-        return self._tables.waited_in_vain(tables)
-
-    def check_free(self, tables: Sequence[Table]) -> None:
-        self._tables.check_free(tables)
 
     def ended(self, writer: "PostgresWriter") -> None:
         self._writers.discard(writer)

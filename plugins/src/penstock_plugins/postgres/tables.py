@@ -15,17 +15,18 @@ from attrs import field, frozen
 from penstock import EXTRA, Column, Layout, SinkError, TargetError
 from psycopg import errors
 
-from penstock_plugins.postgres.catalog import Seen, look, size_of
+from penstock_plugins.postgres.catalog import CatalogTable, look_up, size_of
 from penstock_plugins.postgres.database import (
     Database,
     HeldTableError,
     columns_sql,
     grant,
+    literal,
     lock_key,
     quoted,
     short,
 )
-from penstock_plugins.postgres.ledger import Known, PostgresLedger
+from penstock_plugins.postgres.ledger import LedgerTable, PostgresLedger
 
 NAIVE, AWARE = "timestamp without time zone", "timestamp with time zone"
 
@@ -177,13 +178,11 @@ class Tables:
         places = [self._place_of(layout) for layout in layouts]
         changes = []
         with self._database.explained():
-            known = {one.stream: one for one in self._ledger.known(self._source)}
-            for layout, place, seen in zip(layouts, places, look(self._database, _names(places)), strict=True):
+            known = {one.stream: one for one in self._ledger.tables(self._source)}
+            for layout, place, seen in zip(layouts, places, look_up(self._database, _names(places)), strict=True):
                 try:
-                    if seen.oid is not None and self._needed(layout, known.get(layout.stream), place, seen):
+                    if self._needed(layout, known.get(layout.stream), place, seen):
                         changes.append(layout)
-                    elif seen.oid is None:
-                        self._needed(layout, known.get(layout.stream), place, seen)
                 except TargetError as error:
                     found.append(str(error))
         if found:
@@ -275,8 +274,8 @@ class Tables:
         return ", ".join(f"session {pid} of {user}, {state}" for pid, state, user in rows) or "who, cannot be seen"
 
     def _made(self, layout: Layout, place: Place) -> Table:
-        (seen,) = look(self._database, _names([place]))
-        known = next((one for one in self._ledger.known(layout.source) if one.stream == layout.stream), None)
+        (seen,) = look_up(self._database, _names([place]))
+        known = next((one for one in self._ledger.tables(layout.source) if one.stream == layout.stream), None)
         steps = self._needed(layout, known, place, seen)
         if seen.oid is None:
             _create(self._database, layout, place, schema=not seen.schema)
@@ -284,9 +283,9 @@ class Tables:
             _evolve(self._database, place, steps)
             self._lacking[layout.stream] = _upkeep(self._database, layout, place, seen)
         if seen.oid is None or steps:
-            (seen,) = look(self._database, _names([place]))
+            (seen,) = look_up(self._database, _names([place]))
         assert seen.oid is not None
-        kept = Known(
+        kept = LedgerTable(
             stream=layout.stream,
             of_stream=place.of_stream or layout.stream,
             oid=seen.oid,
@@ -319,7 +318,7 @@ class Tables:
         for role in place.grant_to:
             grant(self._database, role, place.schema, [place.table])
 
-    def _needed(self, layout: Layout, known: Known | None, place: Place, seen: Seen) -> "list[_Step]":
+    def _needed(self, layout: Layout, known: LedgerTable | None, place: Place, seen: CatalogTable) -> "list[_Step]":
         """
         The changes to an existing table that ``layout`` needs. Raises TargetError if they are not possible, or if this
         user may not make them.
@@ -344,7 +343,7 @@ class Tables:
         Raises TargetError.
         """
         _check_names(layout, place, self._ledger.schema)
-        (seen,) = look(self._database, _names([place]))
+        (seen,) = look_up(self._database, _names([place]))
         if seen.oid is None or not seen.table:
             what = "there is no table" if seen.oid is None else "no table, but something else, is"
             raise TargetError(f"{what} {place.name} in the database {seen.database}. Nothing was changed.")
@@ -367,10 +366,10 @@ class Tables:
             )
         return seen.oid, shared
 
-    def adopt(self, layout: Layout, place: Place, known: Known, *, shared: bool) -> None:
+    def adopt(self, layout: Layout, place: Place, known: LedgerTable, *, shared: bool) -> None:
         """Mark an existing table as the one of ``layout``, and record it."""
         with self._database.transaction():
-            (seen,) = look(self._database, _names([place]))
+            (seen,) = look_up(self._database, _names([place]))
             if not is_marked(seen.comment, layout.source, layout.stream, shared=shared):
                 text = seen.comment or layout.summary or layout.stream
                 mark = mark_of(layout.source, layout.stream, shared=shared)
@@ -379,16 +378,16 @@ class Tables:
 
     def unrecognised(self, layouts: Sequence[Layout]) -> list[str]:
         """The places of existing tables of streams in the ledger that are not recognised as theirs."""
-        streams = {one.stream for one in self._ledger.known(self._source)}
+        streams = {one.stream for one in self._ledger.tables(self._source)}
         chosen = [layout for layout in layouts if layout.stream in streams]
         places = [self._place_of(layout) for layout in chosen]
         return [
             place.name
-            for layout, place, seen in zip(chosen, places, look(self._database, _names(places)), strict=True)
+            for layout, place, seen in zip(chosen, places, look_up(self._database, _names(places)), strict=True)
             if seen.table and not self._is_recognised(layout, place, seen)
         ]
 
-    def _is_recognised(self, layout: Layout, place: Place, seen: Seen) -> bool:
+    def _is_recognised(self, layout: Layout, place: Place, seen: CatalogTable) -> bool:
         """
         Whether a table is the one of the stream, by its place and the mark in its comment. Its oid changes with a dump,
         so that it counts only together with the place.
@@ -397,7 +396,7 @@ class Tables:
         marked = is_marked(seen.comment, layout.source, layout.stream, shared=_is_shared(layout, place, seen))
         return seen.table and (marked or bool(same and same[0].oid == seen.oid))
 
-    def _refuse_taken(self, layout: Layout, place: Place, seen: Seen) -> None:
+    def _refuse_taken(self, layout: Layout, place: Place, seen: CatalogTable) -> None:
         """Refuse a table that has another stream, or another source although it is not shared."""
         for source, other in self._ledger.at(place.schema, place.table):
             if (source, other.stream) == (layout.source, layout.stream):
@@ -405,7 +404,7 @@ class Tables:
             if other.stream != layout.stream or not _is_shared(layout, place, seen):
                 raise TargetError(_taken(layout, place, source, other, seen))
 
-    def _ours(self, layout: Layout, known: Known | None, place: Place, seen: Seen) -> None:
+    def _ours(self, layout: Layout, known: LedgerTable | None, place: Place, seen: CatalogTable) -> None:
         """Refuse a table that is not penstock's, or of another stream."""
         self._refuse_taken(layout, place, seen)
         if self._is_recognised(layout, place, seen):
@@ -421,7 +420,7 @@ def _names(places: Sequence[Place]) -> list[tuple[str, str]]:
     return [(place.schema, place.table) for place in places]
 
 
-def _is_shared(layout: Layout, place: Place, seen: Seen) -> bool:
+def _is_shared(layout: Layout, place: Place, seen: CatalogTable) -> bool:
     """Whether the table is shared: an existing one if it has the column, a new one if the settings share it."""
     if any(column.name == SOURCE_COLUMN for column in layout.columns):
         return False
@@ -451,7 +450,7 @@ def _check_names(layout: Layout, place: Place, ledger_schema: str) -> None:
         raise TargetError(f"Postgres keeps the schema {place.schema} for itself. Set another one for {layout.source}.")
 
 
-def _check_rights(layout: Layout, place: Place, seen: Seen, steps: Sequence[_Step] = ()) -> None:
+def _check_rights(layout: Layout, place: Place, seen: CatalogTable, steps: Sequence[_Step] = ()) -> None:
     """Raises TargetError for missing rights, with the statement that grants them."""
     user, database, schema, table = map(_as_sql, (seen.user, seen.database, short(place.schema), short(place.table)))
     if not seen.schema and not seen.may_create:
@@ -516,7 +515,7 @@ class Located(NamedTuple):
     readable: bool
 
 
-def located(database: Database, source: str, known: Known) -> Located | None:
+def located(database: Database, source: str, known: LedgerTable) -> Located | None:
     """
     The table at its recorded place, or at another one if it has the mark. None: it was dropped.
     """
@@ -549,25 +548,24 @@ def check_readable(database: Database, found: Located) -> None:
         )
 
 
-def _taken(layout: Layout, place: Place, source: str, other: Known, seen: Seen) -> str:
+def _taken(layout: Layout, place: Place, source: str, other: LedgerTable, seen: CatalogTable) -> str:
     ours = f"{layout.source}.{layout.stream}"
     fault = f"the table {place.name} holds {source}.{other.stream}, and {ours} is to be there too. "
     if other.stream != layout.stream or not place.shared:
         return fault + "Give them different tables: set schema or table of the sink."
     schema, table = _as_sql(short(place.schema)), _as_sql(short(place.table))
     key = ", ".join(map(_as_sql, (SOURCE_COLUMN, *layout.unique_columns)))
-    literal = "'" + source.replace("'", "''") + "'"
+    comment = literal(_comment_of(layout, shared=True))
     index = f"; create unique index on {schema}.{table} ({key})" if layout.unique_columns else ""
-    comment = _comment_of(layout, shared=True).replace("'", "''")
     return fault + (
         f"It was made for one source only. To share it, drop its primary key, and run: alter table {schema}.{table} "
-        f"add column {SOURCE_COLUMN} text not null default {literal}, alter column {SOURCE_COLUMN} set default "
-        f"{_SOURCE_DEFAULT}{index}; comment on table {schema}.{table} is '{comment}'. Or give them different tables: "
+        f"add column {SOURCE_COLUMN} text not null default {literal(source)}, alter column {SOURCE_COLUMN} set default "
+        f"{_SOURCE_DEFAULT}{index}; comment on table {schema}.{table} is {comment}. Or give them different tables: "
         "set schema or table of the sink."
     )
 
 
-def _foreign(layout: Layout, place: Place, seen: Seen, *, shared: bool) -> str:
+def _foreign(layout: Layout, place: Place, seen: CatalogTable, *, shared: bool) -> str:
     name = f"{_as_sql(short(place.schema))}.{_as_sql(short(place.table))}"
     adopt = (
         f"If it is the table of {layout.source}.{layout.stream} (restored without comments, or made anew by you), "
@@ -656,7 +654,7 @@ def _storage(settings: Mapping[str, float]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in settings.items())
 
 
-def _upkeep(database: Database, layout: Layout, place: Place, seen: Seen) -> list[str]:
+def _upkeep(database: Database, layout: Layout, place: Place, seen: CatalogTable) -> list[str]:
     """The statements that give a table of an earlier version the settings and the index that a new one has."""
     if not (seen.owned and seen.plain):
         return []
@@ -673,7 +671,7 @@ def _upkeep(database: Database, layout: Layout, place: Place, seen: Seen) -> lis
     return statements
 
 
-def day_index_advice(database: Database, place: Place, day: str, seen: Seen) -> str | None:
+def day_index_advice(database: Database, place: Place, day: str, seen: CatalogTable) -> str | None:
     """The advice to make an index on the day, where a table is large and has none."""
     if not seen.plain or not place.day_index or seen.types.get(day) != "date" or day in seen.indexed:
         return None
@@ -697,14 +695,14 @@ def _describe(database: Database, table: str, column: Column) -> None:
 
 def _comment(database: Database, on: str, text: str) -> None:
     # COMMENT takes no parameters; the server quotes the text.
-    literal = database.one("select quote_literal(%s)", (text.replace("\0", ""),))
-    database.run(f"comment on {on} is {literal.replace('%', '%%')}")
+    escaped = database.one("select quote_literal(%s)", (text.replace("\0", ""),))
+    database.run(f"comment on {on} is {escaped.replace('%', '%%')}")
 
 
 # --- evolving -------------------------------------------------------------------------------------------------------
 
 
-def _steps(layout: Layout, place: Place, seen: Seen) -> list[_Step]:
+def _steps(layout: Layout, place: Place, seen: CatalogTable) -> list[_Step]:
     """
     The columns to add and to widen. Raises TargetError for a contradiction. A column that is not declared any more
     stays, and is null in new rows.
@@ -750,7 +748,7 @@ def _contradiction(layout: Layout, place: Place, column: Column, there: str, dec
     )
 
 
-def _check_key(layout: Layout, place: Place, seen: Seen) -> None:
+def _check_key(layout: Layout, place: Place, seen: CatalogTable) -> None:
     declared = layout.unique_columns
     if declared and _is_shared(layout, place, seen):
         declared = (SOURCE_COLUMN, *declared)
@@ -764,7 +762,7 @@ def _check_key(layout: Layout, place: Place, seen: Seen) -> None:
         )
 
 
-def _check_others(layout: Layout, place: Place, seen: Seen) -> None:
+def _check_others(layout: Layout, place: Place, seen: CatalogTable) -> None:
     """Refuse a column of the user's that needs a value in each row: no row could be written."""
     ours = {*(short(column.name) for column in layout.columns), *STAMPS}
     if others := [name for name in seen.required if name not in ours]:

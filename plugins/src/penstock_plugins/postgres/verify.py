@@ -12,7 +12,7 @@ from attrs import frozen
 from penstock import Discrepancy, LedgerEntry, Partition
 
 from penstock_plugins.postgres.database import Database, quoted, short
-from penstock_plugins.postgres.ledger import Known
+from penstock_plugins.postgres.ledger import LedgerTable
 from penstock_plugins.postgres.tables import NAIVE, Located, check_readable, located, of_source
 
 
@@ -25,7 +25,7 @@ class _Held:
 
 
 def verified(
-    database: Database, source: str, known: Known, entries: Sequence[LedgerEntry], merged: int | None = None
+    database: Database, source: str, known: LedgerTable, entries: Sequence[LedgerEntry], merged: int | None = None
 ) -> Iterator[Discrepancy]:
     """
     The partitions whose rows or sums in the table differ from the ledger, and those with rows that are of no entry.
@@ -89,7 +89,7 @@ def _is_merged(database: Database, found: Located, columns: Sequence[str]) -> bo
     return bool(keys) and not any({short(name) for name in columns} <= set(names) for (names,) in keys)
 
 
-def _rows_of(entry: LedgerEntry, known: Known) -> int:
+def _rows_of(entry: LedgerEntry, known: LedgerTable) -> int:
     return entry.rows if known.stream == known.of_stream else entry.derived_rows.get(known.stream, 0)
 
 
@@ -122,7 +122,7 @@ def _held(
 def _merged(
     database: Database,
     source: str,
-    known: Known,
+    known: LedgerTable,
     found: Located,
     entries: Sequence[LedgerEntry],
     merged: int | None,

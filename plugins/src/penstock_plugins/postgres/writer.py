@@ -57,7 +57,7 @@ def _readable(name: str, type_: str) -> str:
 
 
 @define(eq=False, repr=False)
-class _Part:
+class _Buffer:
     """
     One stream's rows of a partition: those of a small one, or the bytes for COPY, and the temporary table that these
     were moved to.
@@ -72,6 +72,7 @@ class _Part:
     staged: int = 0  # rows in ``stage``
     unfit: list[Unfit] = field(factory=list)
     repeated: int = 0  # rows whose key an earlier row has
+    replaces_rows: bool = False  # the partition may have rows in the table
 
     @property
     def layout(self) -> Layout:
@@ -105,9 +106,9 @@ class _Part:
 class _RefusedError(Exception):
     """The server refuses a row of a chunk."""
 
-    def __init__(self, part: _Part, number: int, error: psycopg.Error) -> None:
+    def __init__(self, buffer: _Buffer, number: int, error: psycopg.Error) -> None:
         super().__init__(str(error))
-        self.part, self.number, self.error = part, number, error
+        self.buffer, self.number, self.error = buffer, number, error
 
 
 class PostgresWriter:
@@ -118,81 +119,82 @@ class PostgresWriter:
         self._database = target.database
         self._partition = partition
         self._merged = tables[0].layout.kind == "changes"
-        self._parts = {
-            table.layout.stream: _Part(table, CopyFormatter(target.database, table, target.nul), SmallRows.of(table))
+        self._buffers = {
+            table.layout.stream: _Buffer(table, CopyFormatter(target.database, table, target.nul), SmallRows.of(table))
             for table in tables
         }
-        self._main = self._parts[tables[0].layout.stream]
+        self._main = self._buffers[tables[0].layout.stream]
         self._session = target.database.opened
         self._in_order = False
+        self._former: LedgerEntry | None = None
 
     @property
     def tables(self) -> list[Table]:
-        return [part.table for part in self._parts.values()]
+        return [buffer.table for buffer in self._buffers.values()]
 
     @property
     def held(self) -> int:
         """Bytes held in memory."""
-        return sum(part.held for part in self._parts.values())
+        return sum(buffer.held for buffer in self._buffers.values())
 
     def write(self, batch: Batch) -> None:
         if not batch.rows:
             return
-        part = self._parts[batch.layout.stream]
-        if not part.keep(batch.rows):
-            self._format(part)
-            self._add(part, batch.rows)
+        buffer = self._buffers[batch.layout.stream]
+        if not buffer.keep(batch.rows):
+            self._format(buffer)
+            self._add(buffer, batch.rows)
         self._target.make_room()
 
-    def _add(self, part: _Part, rows: list[Any]) -> None:
-        chunk, unfit = part.formatter.chunk(rows)
-        part.add(chunk)
-        self._set_aside(part, unfit)
+    def _add(self, buffer: _Buffer, rows: list[Any]) -> None:
+        chunk, unfit = buffer.formatter.chunk(rows)
+        buffer.add(chunk)
+        self._set_aside(buffer, unfit)
 
-    def _format(self, part: _Part) -> bool:
-        """Format the rows of a part for COPY; it is small no more. Returns whether it was."""
-        small, part.small = part.small, None
+    def _format(self, buffer: _Buffer) -> bool:
+        """Format the rows of a buffer for COPY; it is small no more. Returns whether it was."""
+        small, buffer.small = buffer.small, None
         if small is not None:
-            part.held = 0
+            buffer.held = 0
             if small.rows:
-                self._add(part, small.rows)
+                self._add(buffer, small.rows)
         return small is not None
 
     def spill(self) -> None:
         """Move the held bytes to temporary tables of this partition."""
         self._database.check()
         with self._database.explained():
-            for part in self._parts.values():
-                self._format(part)
-                if part.chunks:
-                    self._stage(part)
+            for buffer in self._buffers.values():
+                self._format(buffer)
+                if buffer.chunks:
+                    self._stage(buffer)
 
     def commit(self, entry: LedgerEntry, *, lost: bool = False) -> LedgerEntry:
         """See :class:`penstock.sinks.Writer`. ``lost``: the session was lost while a group committed it."""
         try:
-            self._target.check_free(self.tables)
+            self._target.tables.check_free(self.tables)
             try:
                 committed = self._committed_again(entry) if lost else self._committed(entry)
             except LostSessionError:
                 committed = self._committed_again(entry)
         except HeldTableError as error:
-            raise self._target.waited_in_vain(self.tables) from error
+            raise self._target.tables.waited_in_vain(self.tables) from error
         finally:
             self.abort()
         fault_point("postgres.committed")
         return committed
 
     def abort(self) -> None:
-        for part in self._parts.values():
-            part.chunks.clear()
-            part.small = None
-            part.held = part.staged = 0
-            if part.stage is not None:
+        for buffer in self._buffers.values():
+            buffer.chunks.clear()
+            buffer.small = None
+            buffer.held = buffer.staged = 0
+            if buffer.stage is not None:
                 # A session that is lost has dropped it already.
                 if self._session == self._database.opened:
                     with suppress(psycopg.Error):
-                        self._database.run(f"drop table if exists {part.stage}")
-                part.stage = None
+                        self._database.run(f"drop table if exists {buffer.stage}")
+                buffer.stage = None
         self._target.ended(self)
 
     # --- a session that was lost ------------------------------------------------------------------------------------
@@ -213,7 +215,7 @@ class PostgresWriter:
         """Raises SinkError if rows were in temporary tables of a lost session."""
         if self._session == self._database.opened:
             return
-        if any(part.stage is not None for part in self._parts.values()):
+        if any(buffer.stage is not None for buffer in self._buffers.values()):
             raise SinkError(
                 f"the rows of {self._partition} waited in temporary tables of {self._database.place}, and were lost "
                 "with the connection. What was there before stays; run again."
@@ -222,53 +224,50 @@ class PostgresWriter:
 
     # --- temporary tables -------------------------------------------------------------------------------------------
 
-    def _stage(self, part: _Part) -> None:
+    def _stage(self, buffer: _Buffer) -> None:
         """Move the held bytes into a temporary table; outside of a transaction."""
         self._check_session()
-        if part.stage is None:
-            stage = self._target.stage_name()
-            columns = columns_sql(part.table.columns)
-            self._database.run(f"create temporary table {stage} as select {columns} from {part.table.sql} with no data")
-            part.stage = stage
-        while part.chunks:
+        if buffer.stage is None:
+            buffer.stage = self._target.new_stage(buffer.table)
+        while buffer.chunks:
             try:
-                part.staged += self._send(part, 0, part.stage)
-                part.chunks.pop(0)
+                buffer.staged += self._send(buffer, 0, buffer.stage)
+                buffer.chunks.pop(0)
             except _RefusedError as refused:
                 self._sift(refused)
-        part.held = 0
+        buffer.held = 0
         fault_point("postgres.staged")
 
-    def _send(self, part: _Part, number: int, into: str) -> int:
-        chunk = part.chunks[number]
+    def _send(self, buffer: _Buffer, number: int, into: str) -> int:
+        chunk = buffer.chunks[number]
         statement = f"copy {into} ({columns_sql(chunk.columns)}) from stdin (format binary)"
         try:
             stored = self._database.copy(statement, iter(chunk.stream()))
         except _OF_A_ROW as error:
-            if into == part.table.sql:  # perhaps a constraint, and many such rows: they are looked for by halving
+            if into == buffer.table.sql:  # perhaps a constraint, and many such rows: they are looked for by halving
                 raise
-            raise _RefusedError(part, number, error) from error
+            raise _RefusedError(buffer, number, error) from error
         if stored != chunk.rows:
             raise NotStoredError
         return stored
 
     def _sift(self, refused: _RefusedError) -> None:
         """Reject the rows of a chunk that the server refuses. Raises its error if it is not about a row."""
-        part = refused.part
-        chunk, unfit = part.formatter.sifted(part.chunks[refused.number], refused.error)
-        part.held += chunk.size - part.chunks[refused.number].size
+        buffer = refused.buffer
+        chunk, unfit = buffer.formatter.sifted(buffer.chunks[refused.number], refused.error)
+        buffer.held += chunk.size - buffer.chunks[refused.number].size
         if chunk.rows:
-            part.chunks[refused.number] = chunk
+            buffer.chunks[refused.number] = chunk
         else:
-            del part.chunks[refused.number]
-        self._set_aside(part, unfit)
+            del buffer.chunks[refused.number]
+        self._set_aside(buffer, unfit)
 
-    def _set_aside(self, part: _Part, unfit: Sequence[Unfit]) -> None:
-        part.unfit += unfit
-        if len(part.unfit) > MOST_REJECTED:
-            first = part.unfit[0].rejected
+    def _set_aside(self, buffer: _Buffer, unfit: Sequence[Unfit]) -> None:
+        buffer.unfit += unfit
+        if len(buffer.unfit) > MOST_REJECTED:
+            first = buffer.unfit[0].rejected
             raise SinkError(
-                f"{part.table.sql} cannot hold more than {MOST_REJECTED} records of {self._partition}, the first "
+                f"{buffer.table.sql} cannot hold more than {MOST_REJECTED} records of {self._partition}, the first "
                 f"because {first.path}: {first.reason}. Nothing was replaced."
             )
 
@@ -277,41 +276,37 @@ class PostgresWriter:
     @property
     def is_small(self) -> bool:
         """Whether its rows are parameters of its statements, so that it can share a transaction with others."""
-        return all(part.small is not None and not part.unfit for part in self._parts.values())
+        return all(buffer.small is not None and not buffer.unfit for buffer in self._buffers.values())
 
     def write_in_group(self, entry: LedgerEntry) -> LedgerEntry:
         """Write a small partition and its ledger row inside the transaction of a group."""
         self._check_session()
-        former = self._former(entry)
-        had_rows = {stream: self._has_rows(part, former) for stream, part in self._parts.items()}
-        return self._written(entry, former, had_rows, self._stages(had_rows))
+        self._find_former(entry)
+        return self._written(entry, self._stages())
 
-    def _former(self, entry: LedgerEntry) -> LedgerEntry | None:
-        if entry.replaces is None and entry.version:
-            return self._target.ledger.entry(entry.source, self._partition)
-        return entry.replaces
+    def _find_former(self, entry: LedgerEntry) -> None:
+        """Find out what the commit replaces: the former reading, and the tables that may have rows of it."""
+        self._former = entry.replaces
+        if self._former is None and entry.version:
+            self._former = self._target.ledger.entry(entry.source, self._partition)
+        for buffer in self._buffers.values():
+            buffer.replaces_rows = self._has_rows(buffer)
 
-    def _stages(self, had_rows: Mapping[str, bool]) -> dict[str, Stage]:
+    def _stages(self) -> dict[str, Stage]:
         """Where the new rows of each stream are; nowhere if they are copied directly into a table without any."""
         stages = {}
-        for number, (stream, part) in enumerate(self._parts.items()):
-            if part.stage is not None:
-                stages[stream] = Stage(name=part.stage)
-            elif part.small is not None:
-                stages[stream] = part.small.stage(f"penstock_new_{number}")
-            elif self._merged or had_rows[stream]:
-                stages[stream] = Stage(name=self._target.shared_stage(part.table))
+        for number, (stream, buffer) in enumerate(self._buffers.items()):
+            if buffer.stage is not None:
+                stages[stream] = Stage(name=buffer.stage)
+            elif buffer.small is not None:
+                stages[stream] = buffer.small.stage(f"penstock_new_{number}")
+            elif self._merged or buffer.replaces_rows:
+                stages[stream] = Stage(name=self._target.shared_stage(buffer.table))
         return stages
 
-    def _written(
-        self,
-        entry: LedgerEntry,
-        former: LedgerEntry | None,
-        had_rows: Mapping[str, bool],
-        stages: Mapping[str, Stage],
-    ) -> LedgerEntry:
+    def _written(self, entry: LedgerEntry, stages: Mapping[str, Stage]) -> LedgerEntry:
         fault_point("postgres.begun")
-        entry = self._replace(entry, former, had_rows, stages)
+        entry = self._replace(entry, stages)
         fault_point("postgres.written")
         self._target.ledger.deliver(entry)
         fault_point("postgres.recorded")
@@ -320,22 +315,21 @@ class PostgresWriter:
     def _committed(self, entry: LedgerEntry) -> LedgerEntry:
         with self._database.explained():
             self._check_session()
-            former = self._former(entry)
-            had_rows = {stream: self._has_rows(part, former) for stream, part in self._parts.items()}
-            for part in self._parts.values():
-                if part.stage is not None and part.chunks:
-                    self._stage(part)
+            self._find_former(entry)
+            for buffer in self._buffers.values():
+                if buffer.stage is not None and buffer.chunks:
+                    self._stage(buffer)
             while True:
                 held = self._as_held(entry)
                 self._check_any_held(held)
-                stages = self._stages(had_rows)
+                stages = self._stages()
                 try:
                     with self._database.transaction():
-                        return self._written(held, former, had_rows, stages)
+                        return self._written(held, stages)
                 except _RefusedError as refused:
                     self._sift(refused)
                 except (NotStoredError, *_TWICE, *_OF_A_ROW) as error:
-                    if any(self._format(part) for part in self._parts.values()):
+                    if any(self._format(buffer) for buffer in self._buffers.values()):
                         continue  # COPY names the row that is refused
                     self._correct(error)
 
@@ -352,7 +346,7 @@ class PostgresWriter:
             self._in_order = True
 
     def _not_stored(self) -> SinkError:
-        names = ", ".join(part.table.sql for part in self._parts.values())
+        names = ", ".join(buffer.table.sql for buffer in self._buffers.values())
         return SinkError(
             f"{names}: the database stored other rows of {self._partition} than were sent, without an error: a trigger "
             "or a rule on the table leaves rows out, or row-level security hides some. Nothing was replaced. Drop it, "
@@ -363,64 +357,58 @@ class PostgresWriter:
         """
         Raises SinkError if the table refuses every record: the fault is the table's, and the partition is not empty.
         """
-        part = self._main
-        if held.rows or not part.unfit:
+        buffer = self._main
+        if held.rows or not buffer.unfit:
             return
-        first = part.unfit[0].rejected
+        first = buffer.unfit[0].rejected
         raise SinkError(
-            f"{part.table.sql} refuses all {len(part.unfit)} records of {self._partition}, the first because "
+            f"{buffer.table.sql} refuses all {len(buffer.unfit)} records of {self._partition}, the first because "
             f"{first.path}: {first.reason}. The rows delivered before stay. If the table has a constraint or a trigger "
             "of yours, correct it, and run again."
         )
 
-    def _has_rows(self, part: _Part, former: LedgerEntry | None) -> bool:
+    def _has_rows(self, buffer: _Buffer) -> bool:
         """
         Whether the partition may have rows in the table. Only this run writes them, so that the result stays valid.
         """
         if self._merged:
             return False
-        if former is not None and former.delivered:
+        if self._former is not None and self._former.delivered:
             return True
-        scope = self._scope(part)
+        scope = self._scope(buffer)
         return bool(
-            self._database.one(f"select exists (select from {part.table.sql} o where {scope.where})", scope.values)
+            self._database.one(f"select exists (select from {buffer.table.sql} o where {scope.where})", scope.values)
         )
 
-    def _scope(self, part: _Part) -> Scope:
+    def _scope(self, buffer: _Buffer) -> Scope:
         """The rows that the partition replaces; for a merged stream those of the source."""
-        own = {name: value for name, value in self._partition.values if name in part.table.types and not self._merged}
-        types = part.table.types
-        if part.table.shared:
+        own = {name: value for name, value in self._partition.values if name in buffer.table.types and not self._merged}
+        types = buffer.table.types
+        if buffer.table.shared:
             own, types = {SOURCE_COLUMN: self._target.source, **own}, {SOURCE_COLUMN: "text", **types}
         where, values = where_sql(own, types, "o.")
         return Scope(where=where, values=values)
 
-    def _replace(
-        self,
-        entry: LedgerEntry,
-        former: LedgerEntry | None,
-        had_rows: Mapping[str, bool],
-        stages: Mapping[str, Stage],
-    ) -> LedgerEntry:
-        for stream, part in self._parts.items():
-            for number in range(len(part.chunks)):
-                self._send(part, number, stages[stream].name if stream in stages else part.table.sql)
-        if stages and any(part.chunks for part in self._parts.values()):
+    def _replace(self, entry: LedgerEntry, stages: Mapping[str, Stage]) -> LedgerEntry:
+        for stream, buffer in self._buffers.items():
+            for number in range(len(buffer.chunks)):
+                self._send(buffer, number, stages[stream].name if stream in stages else buffer.table.sql)
+        if stages and any(buffer.chunks for buffer in self._buffers.values()):
             fault_point("postgres.staged")
         if self._merged:
             self._merge(stages)
             return entry
         changes = None
-        for stream, part in self._parts.items():
-            if had_rows[stream]:
-                found = self._differences(part, stages[stream], entry, former)
-                changes = found if part is self._main else changes
+        for stream, buffer in self._buffers.items():
+            if buffer.replaces_rows:
+                found = self._differences(buffer, stages[stream], entry)
+                changes = found if buffer is self._main else changes
             elif stream in stages:
-                self._insert(part, stages[stream])
+                self._insert(buffer, stages[stream])
         return entry if changes is None else evolve(entry, changes=changes)
 
-    def _insert(self, part: _Part, stage: Stage) -> None:
-        if part.rows and insert(self._database, part.table, stage) != part.rows:
+    def _insert(self, buffer: _Buffer, stage: Stage) -> None:
+        if buffer.rows and insert(self._database, buffer.table, stage) != buffer.rows:
             raise NotStoredError
 
     # --- changes ----------------------------------------------------------------------------------------------------
@@ -428,18 +416,18 @@ class PostgresWriter:
     def _merge(self, stages: Mapping[str, Stage]) -> None:
         """Merge the rows of a ``changes`` stream by key, and derived rows by parent."""
         main = stages[self._partition.stream]
-        if len(self._parts) > 1:  # derived rows are looked up by their parents
+        if len(self._buffers) > 1:  # derived rows are looked up by their parents
             self._database.run("select set_config('enable_nestloop', 'on', true)")
-        for stream, part in self._parts.items():
-            if part is not self._main:
-                found = self._bring_up_to_date(part, stages[stream], self._children(part, main))
+        for stream, buffer in self._buffers.items():
+            if buffer is not self._main:
+                found = self._bring_up_to_date(buffer, stages[stream], self._children(buffer, main))
                 if more := found.after - found.before:
                     statement = self._target.ledger.merged_sql("%s::bigint")
                     self._database.run(statement, (more, self._target.source, stream))
         self._upsert(self._main, main)
 
-    def _upsert(self, part: _Part, stage: Stage) -> None:
-        table, scope = part.table, self._scope(part)
+    def _upsert(self, buffer: _Buffer, stage: Stage) -> None:
+        table, scope = buffer.table, self._scope(buffer)
         key, columns = columns_sql(table.unique), columns_sql(table.columns)
         others = [name for name in table.columns if name not in table.key]
         updates = [f"{quoted(name)} = excluded.{quoted(name)}" for name in others]
@@ -455,13 +443,13 @@ class PostgresWriter:
             f"on conflict ({key}) do update set {', '.join(updates)} where {differ(others, 'o.', 'excluded.')} "
             f"returning 1) select (select count(*) from {stage.name}), (select count(*) from seen where same), "
             "(select count(*) from done)",
-            [*rows, *scope.values, self._target.source, part.layout.stream],
+            [*rows, *scope.values, self._target.source, buffer.layout.stream],
         )
         staged, same, done = row
-        if (staged, same + done) != (part.rows, part.rows):
+        if (staged, same + done) != (buffer.rows, buffer.rows):
             raise NotStoredError
 
-    def _children(self, child: _Part, parents: Stage) -> Scope:
+    def _children(self, child: _Buffer, parents: Stage) -> Scope:
         """The derived rows of the parents in this partition: all of them are replaced."""
         pairs = zip(child.layout.derived_by, self._main.layout.key, strict=True)
         equal = " and ".join(f"o.{quoted(own)} = p.{quoted(theirs)}" for own, theirs in pairs)
@@ -472,36 +460,34 @@ class PostgresWriter:
     # --- what changed -----------------------------------------------------------------------------------------------
 
     def _bring_up_to_date(
-        self, part: _Part, stage: Stage, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
+        self, buffer: _Buffer, stage: Stage, scope: Scope, compared: Sequence[str] = (), measures: Sequence[str] = ()
     ) -> RowChanges:
         found = bring_up_to_date(
             self._database,
-            part.table,
+            buffer.table,
             stage,
             scope,
-            compared=compared or part.table.columns,
+            compared=compared or buffer.table.columns,
             measures=measures,
             in_order=self._in_order,
         )
-        if found.after != part.rows:
+        if found.after != buffer.rows:
             raise NotStoredError
         return found
 
-    def _differences(
-        self, part: _Part, stage: Stage, entry: LedgerEntry, former: LedgerEntry | None
-    ) -> dict[str, int] | None:
+    def _differences(self, buffer: _Buffer, stage: Stage, entry: LedgerEntry) -> dict[str, int] | None:
         """
         Bring the rows of the partition up to date. For a report: the numbers of added, removed and changed rows, which
         are also written to the ledger's restatements.
         """
-        scope = self._scope(part)
-        if part is not self._main or part.layout.kind != "report":
-            self._bring_up_to_date(part, stage, scope)
+        scope = self._scope(buffer)
+        if buffer is not self._main or buffer.layout.kind != "report":
+            self._bring_up_to_date(buffer, stage, scope)
             return None
-        reshaped = former is not None and former.fingerprint != entry.fingerprint
-        compared = self._compared_before(part, part.table.columns if reshaped else part.table.added)
-        measures = tuple(name for name in part.layout.measures if name in compared)
-        found = self._bring_up_to_date(part, stage, scope, compared, measures)
+        reshaped = self._former is not None and self._former.fingerprint != entry.fingerprint
+        compared = self._compared_before(buffer, buffer.table.columns if reshaped else buffer.table.added)
+        measures = tuple(name for name in buffer.layout.measures if name in compared)
+        found = self._bring_up_to_date(buffer, stage, scope, compared, measures)
         # A report states the rows of its restatement: an updated one counts if a compared column differs.
         changes = {"came": found.inserted, "went": found.deleted, "changed": found.restated}
         if any(changes.values()):
@@ -511,19 +497,19 @@ class PostgresWriter:
             self._target.ledger.restate(entry, (found.before, found.after), sums, changes)
         return changes
 
-    def _compared_before(self, part: _Part, doubtful: Collection[str]) -> Sequence[str]:
+    def _compared_before(self, buffer: _Buffer, doubtful: Collection[str]) -> Sequence[str]:
         """
         The columns without those of ``doubtful`` that are null in every former row: that they have values now is a
         change of the settings or of the record class, not of the provider.
         """
-        queried = [name for name in part.table.columns if name in doubtful]
+        queried = [name for name in buffer.table.columns if name in doubtful]
         if not queried:
-            return part.table.columns
-        scope = self._scope(part)
+            return buffer.table.columns
+        scope = self._scope(buffer)
         filled = ", ".join(f"count({quoted(name)}) > 0" for name in queried)
-        found = self._row(f"select {filled} from {part.table.sql} o where {scope.where}", scope.values)
+        found = self._row(f"select {filled} from {buffer.table.sql} o where {scope.where}", scope.values)
         empty = {name for name, any_value in zip(queried, found, strict=True) if not any_value}
-        return [name for name in part.table.columns if name not in empty] or part.table.columns
+        return [name for name in buffer.table.columns if name not in empty] or buffer.table.columns
 
     def _row(self, statement: str, values: Sequence[Any] = ()) -> Sequence[Any]:
         row = self._database.run(statement, values).fetchone()
@@ -534,18 +520,16 @@ class PostgresWriter:
 
     def _as_held(self, entry: LedgerEntry) -> LedgerEntry:
         """The entry without the rows that were rejected or dropped here."""
-        return without(
-            entry,
-            [LeftOut(part.layout, part.unfit, part.repeated, self._sums(part)) for part in self._parts.values()],
-        )
+        left_out = [LeftOut(one.layout, one.unfit, one.repeated, self._sums(one)) for one in self._buffers.values()]
+        return without(entry, left_out)
 
-    def _sums(self, part: _Part) -> dict[str, Decimal] | None:
+    def _sums(self, buffer: _Buffer) -> dict[str, Decimal] | None:
         """The sums of the rows that are left, where some were dropped; else None."""
-        if not part.repeated or part.stage is None or not part.layout.measures:
+        if not buffer.repeated or buffer.stage is None or not buffer.layout.measures:
             return None
-        total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in part.layout.measures)
-        found = self._row(f"select {total} from {part.stage}")
-        return {name: Decimal(value) for name, value in zip(part.layout.measures, found, strict=True)}
+        total = ", ".join(f"coalesce(sum({quoted(name)}), 0)" for name in buffer.layout.measures)
+        found = self._row(f"select {total} from {buffer.stage}")
+        return {name: Decimal(value) for name, value in zip(buffer.layout.measures, found, strict=True)}
 
     def _without_repeats(self) -> bool:
         """
@@ -553,21 +537,21 @@ class PostgresWriter:
         were dropped.
         """
         found = 0
-        for part in self._parts.values():
-            if not part.table.key:
+        for buffer in self._buffers.values():
+            if not buffer.table.key:
                 continue
-            self._stage(part)
-            same = " and ".join(f"a.{quoted(name)} = b.{quoted(name)}" for name in part.table.key)
+            self._stage(buffer)
+            same = " and ".join(f"a.{quoted(name)} = b.{quoted(name)}" for name in buffer.table.key)
             # In a temporary table without deletes, rows are in the order of their insertion.
             repeated = self._database.run(
-                f"delete from {part.stage} a using (select {columns_sql(part.table.key)}, "
-                f"{'max' if self._merged else 'min'}(ctid) as kept from {part.stage} "
-                f"group by {columns_sql(part.table.key)} having count(*) > 1) b where {same} and a.ctid <> b.kept"
+                f"delete from {buffer.stage} a using (select {columns_sql(buffer.table.key)}, "
+                f"{'max' if self._merged else 'min'}(ctid) as kept from {buffer.stage} "
+                f"group by {columns_sql(buffer.table.key)} having count(*) > 1) b where {same} and a.ctid <> b.kept"
             ).rowcount
             found += repeated
-            part.staged -= repeated
+            buffer.staged -= repeated
             if not self._merged:
-                part.repeated += repeated
+                buffer.repeated += repeated
         return found > 0
 
     def _without_unfit(self) -> bool:
@@ -575,33 +559,33 @@ class PostgresWriter:
         Reject the rows that the table refuses, found by halving. Returns whether another try may succeed.
         """
         found = False
-        for part in self._parts.values():
-            known = len(part.unfit)
-            found = found or bool(part.chunks)  # on its way into the temporary table each is looked at
-            self._stage(part)
-            places = [row[0] for row in self._database.run(f"select ctid::text from {part.stage}").fetchall()]
+        for buffer in self._buffers.values():
+            known = len(buffer.unfit)
+            found = found or bool(buffer.chunks)  # on its way into the temporary table each is looked at
+            self._stage(buffer)
+            places = [row[0] for row in self._database.run(f"select ctid::text from {buffer.stage}").fetchall()]
             with self._database.connection.transaction(force_rollback=True):
-                if not self._merged and not part.table.comparable:
-                    scope = self._scope(part)
-                    self._database.run(f"delete from {part.table.sql} o where {scope.where}", scope.values)
-                bad = self._refused(part, places)
+                if not self._merged and not buffer.table.comparable:
+                    scope = self._scope(buffer)
+                    self._database.run(f"delete from {buffer.table.sql} o where {scope.where}", scope.values)
+                bad = self._refused(buffer, places)
             for place, reason in bad:
-                listed = ", ".join(_readable(quoted(name), type_) for name, type_ in part.table.types.items())
-                row = self._row(f"delete from {part.stage} where ctid = %s::tid returning {listed}", (place,))
-                part.staged -= 1
-                self._set_aside(part, [part.formatter.refused(row, reason)])
-            found = found or len(part.unfit) > known
+                listed = ", ".join(_readable(quoted(name), type_) for name, type_ in buffer.table.types.items())
+                row = self._row(f"delete from {buffer.stage} where ctid = %s::tid returning {listed}", (place,))
+                buffer.staged -= 1
+                self._set_aside(buffer, [buffer.formatter.refused(row, reason)])
+            found = found or len(buffer.unfit) > known
         return found
 
-    def _refused(self, part: _Part, places: Sequence[str]) -> list[tuple[str, str]]:
+    def _refused(self, buffer: _Buffer, places: Sequence[str]) -> list[tuple[str, str]]:
         """The rows of the temporary table that cannot be stored, each with the reason."""
         if not places:
             return []
-        columns, key = columns_sql(part.table.columns), part.table.unique
-        statement = f"insert into {part.table.sql} ({columns}) select {columns} from {part.stage} where ctid in (%s)"
-        if part.table.comparable:
-            updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in part.table.columns)
-            statement += f" on conflict ({columns_sql(key)}) do update set {updates}"
+        table, columns = buffer.table, columns_sql(buffer.table.columns)
+        statement = f"insert into {table.sql} ({columns}) select {columns} from {buffer.stage} where ctid in (%s)"
+        if table.comparable:
+            updates = ", ".join(f"{quoted(name)} = excluded.{quoted(name)}" for name in table.columns)
+            statement += f" on conflict ({columns_sql(table.unique)}) do update set {updates}"
         try:
             with self._database.connection.transaction(force_rollback=True):
                 self._database.run(statement.replace("%s", ", ".join(f"'{place}'" for place in places)))
@@ -609,5 +593,5 @@ class PostgresWriter:
             if len(places) == 1:
                 return [(places[0], error.diag.message_primary or str(error))]
             middle = len(places) // 2
-            return [*self._refused(part, places[:middle]), *self._refused(part, places[middle:])]
+            return [*self._refused(buffer, places[:middle]), *self._refused(buffer, places[middle:])]
         return []
