@@ -215,6 +215,24 @@ class Provisional(Sales):
         return evolve(answer, body=b'{"final": false, "sales": %s}' % answer.body) if answer.status == 200 else answer
 
 
+class Counted(Sales):
+    """A page with its number of sales, and whether there is another one."""
+
+    def __call__(self, request: SandboxRequest) -> SandboxResponse:
+        answer = super().__call__(request)
+        rows = json.loads(answer.body)
+        if not isinstance(rows, list):
+            return answer
+        page = int(parse_qs(request.query).get("page", ["1"])[0])
+        found = {"count": len(rows), "paging": {"hasMore": page == 1}, "sales": rows[page - 1 : page]}
+        return SandboxResponse(body=json.dumps(found).encode())
+
+
+class Floating(Sales):
+    def truth(self, stream: str, day: str) -> list[dict[str, Any]]:
+        return [{"id": f"{day}-{number}", "price": number * 0.1} for number in (1, 3)]
+
+
 class Untold(Sales):
     truth = None  # type: ignore[assignment]
 
@@ -330,6 +348,8 @@ def test_a_sound_connector_conforms(tmp_path: Path) -> None:
     """
     conforms("acme", tmp_path / "a", plugins=[Acme()], truth=Sales.truth)
     paged = Acme(Paged, stream={"paginator": PageNumber()})
+    more = {"envelope": Envelope(items="sales", total="count"), "paginator": PageNumber(more="paging.hasMore")}
+    conforms("acme", tmp_path / "e", plugins=[Acme(Counted, stream=more)], faults="cut")
     conforms("acme", tmp_path / "b", plugins=[Acme(Untold)], truth=UNKNOWN, faults="cut")
     conforms("acme", tmp_path / "c", plugins=[paged], faults="cut")
     conforms("acme", tmp_path / "d", plugins=[Acme(Full, stream={"paginator": PageNumber()})], faults="cut")
@@ -368,6 +388,8 @@ def downloaded(other: str) -> Any:
 
 PROVISIONAL = Envelope(items="sales", provisional_unless={"final": True})
 
+COUNTED = {"paginator": PageNumber()}
+
 # Of each check: connectors that differ from a sound one in what it tries, and the start of its message.
 TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
     "declarations": [(lambda other: Acme(stream={"key": "nothing"}), "stream sales: key names the column 'nothing'")],
@@ -396,6 +418,25 @@ TWINS: dict[str, list[tuple[Callable[[str], Acme], str]]] = {
     "truth": [
         (lambda other: Acme(Untold), "sales: no row was compared with what the sandbox holds"),
         (lambda other: Masking(), "sales ('2026-03-17',): of 2 true rows 2 rows are missing"),
+        (lambda other: Acme(Floating), "sales ('2026-03-17',): price is 0.30000000000000004, a float that lost digits"),
+    ],
+    "paths": [
+        (
+            lambda other: Acme(Counted, stream={"envelope": Envelope(items="sales", total="counts"), **COUNTED}),
+            "sales: no answer of the sandbox has the member 'counts', which total= names, so that it was not tried. "
+            'Did you mean "count"?',
+        ),
+        (
+            lambda other: Acme(
+                Counted,
+                stream={
+                    "envelope": Envelope(items="sales", total="count"),
+                    "paginator": PageNumber(more="paging.hasmore"),
+                },
+            ),
+            "sales: no answer of the sandbox has the member 'paging.hasmore', which more= names, so that it was not "
+            'tried. Did you mean "paging.hasMore"?',
+        ),
     ],
     "origin": [
         (lambda other: Acme(stream={"requests": downloaded(other)}), "3 requests were sent, and 0 came"),
@@ -504,6 +545,11 @@ class Raising(Sales):
         raise KeyError(day)
 
 
+class Dictionary(Sales):
+    def __call__(self, request: SandboxRequest) -> Any:
+        return {"sales": []}
+
+
 class NoSandbox(Acme):
     @penstock.hookimpl
     def penstock_sandboxes(self) -> Iterable[Sandbox]:
@@ -516,8 +562,24 @@ class NoSandbox(Acme):
         (Acme(Raising), None, r"the sandbox raised KeyError: '2026-03-1\d' \(test_conformance.py, line \d+\)"),
         (Acme(), lambda app, stream: [], r"truth takes \(app, stream\); write truth\(sandbox, stream, day\)"),
         (NoSandbox(), None, r"it offers no sandbox; write Connector\(sandbox=...\), or give conforms make="),
+        (Acme(Dictionary), None, r"GET /sales was answered with dict; write return json_response\(...\), or Sandbox"),
+        (
+            Acme(Sales("", date.min)),
+            None,
+            r"the sandbox cannot be made: TypeError: .*; make= is a class or function of ",
+        ),
+        (
+            Acme(connector={"settings": AcmeSettings(base_url="http://x", key=Secret("x"))}),
+            None,
+            "settings is AcmeSettings; write a class",
+        ),
+        (Acme(), lambda app, stream, day: [{"id": f"{day}-0"}, {"id": f"{day}-1"}], "The truth has no price, and the "),
+        (Acme(stream={"account": "shop"}), None, r"it is read account by account \(shop\), and the settings of the sa"),
     ],
-    ids=["sandbox that fails", "truth of other parameters", "no sandbox"],
+    ids=[
+        *("sandbox that fails", "truth of other parameters", "no sandbox", "sandbox that answers a dictionary"),
+        *("sandbox that was made", "declaration", "truth without a column", "no accounts"),
+    ],
 )
 def test_a_mistake_in_the_test_itself_is_named(plugin: Acme, truth: Any, text: str, tmp_path: Path) -> None:
     """

@@ -335,3 +335,11 @@ def test_a_column_named_as_the_type_of_its_annotation() -> None:
         names: dict[str, Any] = {"date": date, "column": column, "record": record, "__name__": __name__}
         with pytest.raises(TypeError, match=r"Name the column otherwise.*column\(member='date'\).*import date as Date"):
             exec(f"@record()\nclass Odd:\n    {body}\n", names)  # as an author writes it
+
+
+def test_a_rule_of_names_that_does_not_exist_is_refused() -> None:
+    """
+    With those that do.
+    """
+    with pytest.raises(TypeError, match=r"@record\(members='exact'\): write 'same' or 'camel'"):
+        record(members="exact")  # type: ignore[arg-type]

@@ -158,6 +158,10 @@ def takes_one(settings: Any) -> Any:
     return []
 
 
+def decodes(response: Any) -> Any:
+    return response.body
+
+
 def judges_one(response: Any) -> Any:
     return None
 
@@ -260,8 +264,8 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     ),
     "a state that is a text": (
         sales(poller=Poller()),
-        r"connector acme: stream sales: Poller\.state returned str \('done'\); write return Waiting\(\), Ready\(\), "
-        r"Empty\(\) or Gone\(reason\)\.",
+        rf"connector acme: stream sales: Poller\.state {HERE} returned str \('done'\); write return Waiting\(\), "
+        r"Ready\(\), Empty\(\) or Gone\(reason\)\.",
     ),
     "a poller as a class": (sales(poller=Poller), r"stream sales: poller is the class Poller; write Poller\(\.\.\.\)"),
     "a column that nothing fills": (
@@ -288,6 +292,16 @@ MISTAKES: dict[str, tuple[Any, str]] = {
     "a secret in a template": (
         sales(params={"key": "{key}"}),
         r"stream sales: params\['key'\] names the secret key; the authenticator sends it, not a template",
+    ),
+    "a number in a template": (
+        sales(params={"day": "{since}", "limit": 100}),
+        r"stream sales: params\['limit'\] is int \(100\); write a text, \"100\"",
+    ),
+    "a decoder in place of a function of the settings": (
+        sales(envelope=decodes),
+        rf"connector acme: stream sales: envelope failed with AttributeError: 'Settings' object has no attribute "
+        rf"'body' {HERE}; a function there takes the settings and returns the decoder, so write "
+        r"envelope=lambda settings: decodes if it is the decoder itself",
     ),
     "a paginator of another name": (
         sales(paginator=named("page_nummer")),

@@ -15,7 +15,7 @@ import many
 import penstock
 import penstock_plugins
 import pytest
-from attrs import frozen
+from attrs import evolve, frozen
 from penstock import Project, Sandbox, hookspecs
 from penstock._cli import main
 from penstock._plugins.registry import Registry
@@ -521,6 +521,36 @@ class Sandboxed(Provider):
     def penstock_sandboxes(self) -> Iterable[Sandbox]:
         settings = {"key": "demo-key"} if self.make is OfKeys else {}
         yield Sandbox(connector="acme", summary="", make=self.make, settings=settings)
+
+
+class Keyed:
+    """The source of the page, signed as the page's section on authenticators shows."""
+
+    @penstock.hookimpl
+    def penstock_sources(self) -> Iterable[Connector]:
+        (declared,) = example("penstock_sources").penstock_sources()
+        return [evolve(declared, authenticator=lambda settings: named("stamped", key=settings.api_key))]
+
+
+def test_the_examples_of_a_connector_meet_the_requirements_together(tmp_path: Path) -> None:
+    """
+    Source, stream, authenticator and sandbox of the page are one connector; those of batches and events are beside it.
+    """
+    shown = (
+        "penstock_record_streams",
+        "penstock_authenticators",
+        "penstock_sandboxes",
+        "penstock_batch",
+        "penstock_event",
+    )
+
+    conforms(
+        "acme",
+        tmp_path,
+        plugins=[Keyed(), *map(example, shown), penstock_plugins],
+        truth=lambda app, stream, account_id, day: [{"clickId": "a", "price": 0.25}],
+        faults="cut,html_as_json",
+    )
 
 
 @pytest.mark.parametrize("hook", READ_BY)

@@ -1,5 +1,6 @@
 """Functions that a connector declares: each is called once with the sandbox's settings, and its result is checked."""
 
+import re
 from collections.abc import Iterable, Mapping
 from datetime import date, datetime
 from pathlib import Path
@@ -14,8 +15,9 @@ from penstock.connector import Connector, ConnectorPlugin, Parent, Sandbox, Sour
 from penstock.envelope import Envelope
 from penstock.errors import PluginError
 from penstock.model import Request, Response, Slice
-from penstock.protocols import Grant, Ready, Unsigned, checked_state, named
+from penstock.protocols import STATES, Grant, Ready, ReportState, Unsigned, checked, named
 from penstock.records import added, record
+from penstock.redact import Secret
 from penstock.report_files import ReportFile
 from penstock.testing.exchange import a_response
 
@@ -24,6 +26,7 @@ from penstock.testing.exchange import a_response
 class AcmeSettings(SourceSettings):
     base_url: str = setting(help="where Acme answers")
     account_ids: tuple[str, ...] = setting(help="the accounts to read")
+    key: Secret = setting(Secret("a-key-of-the-trial"), help="the key")
 
 
 @record()
@@ -81,6 +84,14 @@ def failing(settings: Any, slice_: Slice) -> Any:
 
 def one(settings: AcmeSettings, slice_: Slice) -> Any:
     return Request(url=f"{settings.base_url}/clicks", columns={"day": slice_.days and slice_.since, "site": "a"})
+
+
+def with_secret(settings: Any, slice_: Slice) -> Any:
+    return Request(url=f"{settings.base_url}/clicks", params=[("key", settings.key.reveal())])
+
+
+def with_a_secret_object(settings: Any, slice_: Slice) -> Any:
+    return Request(url=f"{settings.base_url}/clicks", params=[("key", settings.key)])
 
 
 def acme(
@@ -148,8 +159,14 @@ def test_sound_functions_have_no_problem(stream: dict[str, Any]) -> None:
             {"requests": failing},
             "requests failed with AttributeError: 'AcmeSettings' object has no attribute 'url_base'",
         ),
-        ({"poller": Poller("done")}, "Poller.state returned str ('done'); write return Waiting(), Ready(), "),
-        ({"poller": lambda settings: Poller(None)}, "Poller.state returned NoneType (None); write return Waiting(), "),
+        (
+            {"poller": Poller("done")},
+            ") returned str ('done'); write return Waiting(), Ready(), ",
+        ),
+        (
+            {"poller": lambda settings: Poller(None)},
+            ") returned nothing; write return Waiting(), ",
+        ),
         (
             CHANGES,
             'nothing fills the column day, which the provider does not send; write Request(..., columns={"day": ',
@@ -182,6 +199,11 @@ def test_a_wrong_result_is_named_with_what_to_write(stream: dict[str, Any], outp
             {"accounts": lambda settings: settings.accounts},
             "accounts failed with AttributeError: 'AcmeSettings' object",
         ),
+        ({"accounts": lambda settings: "17"}, ") returned '17'; write a list of texts, such as ['17', '18']"),
+        ({"accounts": lambda settings: [17]}, ") returned [17]; write a list of texts"),
+        ({"account": "shop"}, "accounts=lambda settings: settings.account_ids"),
+        ({"requests": with_secret}, "writes the secret key into the request, which the ledger may keep; write "),
+        ({"requests": with_a_secret_object}, "the value of key is Secret, and no text; write secret.reveal(), in an "),
     ],
 )
 def test_what_other_functions_return_is_checked(stream: dict[str, Any], output: str) -> None:
@@ -204,11 +226,34 @@ class Forgetful(Unsigned):
         return None  # type: ignore[return-value]
 
 
+@frozen
+class Printing(Unsigned):
+    """Sends how a secret prints."""
+
+    key: Secret
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return request.with_headers(("x-key", f"{self.key}"))
+
+
+@frozen
+class Unrevealing(Printing):
+    """Sends the secret object."""
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Request:
+        return request.with_headers(("x-key", self.key))  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize(
     ("authenticator", "output"),
     [
         (lambda settings: NotFrozen(key="1"), "; put @frozen(kw_only=True) above the class that extends Unsigned"),
-        (lambda settings: Forgetful(), "sign of Forgetful returned nothing; write return request.with_headers(...)"),
+        (lambda settings: Forgetful(), ") returned nothing; write return request.with_headers(...)"),
+        (lambda settings: Printing(settings.key), "sends x-key with '***', which is how a Secret prints; write secret"),
+        (
+            lambda settings: Unrevealing(settings.key),
+            "the value of x-key is Secret, and no text; write secret.reveal()",
+        ),
         (Forgetful, "authenticator is the class Forgetful; write a function, such as authenticator=lambda settings: F"),
     ],
 )
@@ -252,6 +297,11 @@ def test_a_column_that_no_row_of_the_parent_fills_is_named() -> None:
     assert 'write links=lambda row: [{"order_id": row["id"]}] in Parent(...)' in problem
     assert problems_of(acme(**a_child(links=lambda row: [{"order_id": row["id"]}])), "acme") == []
     assert problems_of(acme(**a_child(links=needs_a_slug)), "acme") == []
+    for links in (lambda row: None, lambda row: {"order_id": row["id"]}):
+        (problem,) = problems_of(acme(**a_child(links=links)), "acme")
+        assert re.search(
+            r"parent: links: a lambda \(test_trial\.py, line \d+\) returned (nothing|dict .*); write", problem
+        )
 
 
 def test_settings_of_a_sandbox_that_its_class_refuses_are_named() -> None:
@@ -277,8 +327,8 @@ def test_a_wrong_state_fails_a_run_by_name() -> None:
     """
     A text is not taken for a report that is ready.
     """
-    with pytest.raises(PluginError, match=r"Poller\.state returned str \('done'\)"):
-        checked_state(Poller("done"), "done")
+    with pytest.raises(PluginError, match=r"Poller\.state \(test_trial\.py, line \d+\) returned str \('done'\)"):
+        checked(Poller("done").state, "done", ReportState, STATES)
 
 
 def test_a_gzip_body_without_a_report_envelope_is_named() -> None:

@@ -4,7 +4,6 @@ Declarations of a provider: a connector with its settings and its streams.
 All frozen values, keyword-only: they gain optional fields, they never lose one. Functions among the fields are pure.
 """
 
-import inspect
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -34,7 +33,18 @@ from penstock.model import (
     placeholders,
     plain_http_problem,
 )
-from penstock.protocols import Authenticator, BodyDecoder, Judge, Named, Paginator, Poller, StatusRule, check_statuses
+from penstock.names import place_of
+from penstock.protocols import (
+    Authenticator,
+    BodyDecoder,
+    Judge,
+    Named,
+    Paginator,
+    Poller,
+    StatusRule,
+    check_statuses,
+    checked,
+)
 from penstock.records import Column, columns_of
 from penstock.redact import shown_url
 
@@ -89,14 +99,6 @@ def is_per_account(attribute: "attrs.Attribute[Any]") -> bool:
 def is_declared_public(attribute: "attrs.Attribute[Any]") -> bool:
     """Whether the key is declared to be no secret."""
     return attribute.metadata.get(_METADATA, {}).get("secret") is False
-
-
-def place_of(value: Any) -> str:
-    """File and line of a class or function, for a message; its module where the source is not at hand."""
-    try:
-        return f"{Path(inspect.getsourcefile(value) or '?').name}, line {inspect.getsourcelines(value)[1]}"
-    except (OSError, TypeError):
-        return str(getattr(value, "__module__", "?"))
 
 
 def keys_of(settings: type) -> tuple["attrs.Attribute[Any]", ...]:
@@ -335,6 +337,14 @@ class Parent:
     columns: tuple[str, ...]
     links: Callable[[Mapping[str, Any]], Iterable[Mapping[str, Any]]] = lambda row: [row]
     per_request: int = 1
+
+    def linked(self, row: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """What ``links`` makes of a row. PluginError for anything but mappings."""
+        write = '[{"name": row["column"]}]'
+        made = self.links(row)
+        if isinstance(made, (str, bytes, Mapping)):
+            checked(self.links, made, list, write)
+        return [checked(self.links, one, Mapping, write) for one in checked(self.links, made, Iterable, write)]
 
 
 @frozen(kw_only=True)

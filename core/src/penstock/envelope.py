@@ -35,6 +35,8 @@ _MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(di
 _ELEMENTS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _PLAIN: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
 
+_ERRORS = ("errors", "error")  # members that state why there are no items
+
 GZIP = b"\x1f\x8b"  # how a gzip file begins
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip file begins
 
@@ -163,8 +165,12 @@ class Envelope:
                 return self._with_items(answer, value, f"$.{path}")
         if self.optional:
             return answer
-        there = ", ".join(list(_MEMBERS.decode(body))[:20]) or "nothing"
-        return _broken(answer, f"the body has {there}, but not {self._shape()}")
+        found = _MEMBERS.decode(body)
+        stated = next(
+            (f"; its {name}: {clip(bytes(found[name]).decode(), 200)}" for name in _ERRORS if name in found), ""
+        )
+        there = ", ".join(list(found)[:20]) or "nothing"
+        return _broken(answer, f"the body has {there}, but not {self._shape()}{stated}")
 
     def _provisional(self, members: Mapping[str, msgspec.Raw]) -> str:
         for path, final in self.provisional_unless.items():

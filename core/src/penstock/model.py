@@ -158,7 +158,12 @@ def _text_of(name: str, value: Any, form: str) -> str:
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> Pairs:
-    return tuple(pairs)
+    pairs = tuple(pairs)
+    for name, value in pairs:
+        if not isinstance(value, str):
+            write = "secret.reveal(), in an authenticator" if isinstance(value, Secret) else f'"{value}"'
+            raise TypeError(f"the value of {name} is {type(value).__name__}, and no text; write {write}")
+    return pairs
 
 
 def _names(names: Iterable[str]) -> frozenset[str]:

@@ -1,9 +1,12 @@
 """
-Names that a user wrote and that are not known: the known name that was probably meant.
+Names for messages: the known name that was probably meant, and the place of what an author wrote.
 """
 
 import difflib
+import inspect
 from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:
@@ -22,3 +25,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     """`` Did you mean "talroo"?``, with a leading space; empty if no known word is similar."""
     near = nearest(word, known)
     return f' Did you mean "{near}"?' if near is not None else ""
+
+
+def place_of(value: Any) -> str:
+    """File and line of a class or function, for a message; its module where the source is not at hand."""
+    try:
+        return f"{Path(inspect.getsourcefile(value) or '?').name}, line {inspect.getsourcelines(value)[1]}"
+    except (OSError, TypeError):
+        return str(getattr(value, "__module__", "?"))

@@ -13,9 +13,20 @@ from attrs import field, frozen
 
 from penstock.errors import PluginError, ProviderError, RefusedError, ServerError, ThrottledError
 from penstock.model import Answer, Page, Request, Response
-from penstock.redact import Secret
+from penstock.names import place_of
+from penstock.redact import Secret, clip
 
 Exchange = Callable[[Request], Response]
+
+
+def checked(function: Any, value: Any, types: Any, write: str) -> Any:
+    """What a function of a plugin returned. Raises PluginError for anything but ``types``; ``write``: what is right."""
+    if isinstance(value, types):
+        return value
+    owner, name = getattr(function, "__self__", None), getattr(function, "__name__", type(function).__name__)
+    called = "a lambda" if name == "<lambda>" else name if owner is None else f"{type(owner).__name__}.{name}"
+    seen = "nothing" if value is None else f"{type(value).__name__} ({clip(repr(value), 60)})"
+    raise PluginError(f"{called} ({place_of(function)}) returned {seen}; write return {write}.")
 
 
 # --- verdicts -------------------------------------------------------------------------------------------------------
@@ -26,6 +37,11 @@ class Accept:
     """The answer is good. ``answer``, if given, replaces what the envelope read."""
 
     answer: Answer | None = None
+
+
+def _is_error(verdict: Any, attribute: Any, error: ProviderError) -> None:
+    if not isinstance(error, ProviderError):
+        raise TypeError(f"{type(verdict).__name__}({error!r}): write an error, such as RefusedError({str(error)!r})")
 
 
 @frozen
@@ -44,7 +60,7 @@ class Retry:
         second time in one request, ``error`` is raised.
     """
 
-    error: ProviderError
+    error: ProviderError = field(validator=_is_error)
     wait_s: float | None = None
     throttle: bool = False
     renew: bool = False
@@ -55,7 +71,7 @@ class Retry:
 class Refuse:
     """The answer is final and bad."""
 
-    error: ProviderError
+    error: ProviderError = field(validator=_is_error)
 
 
 @frozen
@@ -66,6 +82,7 @@ class Skip:
 
 
 Verdict = Accept | Retry | Refuse | Skip
+VERDICTS = "None, which leaves the decision to the status, or a verdict: Accept(), Retry(...), Refuse(...), Skip(...)"
 
 
 @frozen
@@ -159,9 +176,17 @@ class Grant:
     source's token store before the grant is used; the authenticator is then a :class:`Renewing` one.
     """
 
-    token: Secret
+    token: Secret = field()
     life_s: float | None = None
     keep: Mapping[str, Secret] = field(factory=dict)
+
+    @token.validator
+    def _is_secret(self, attribute: Any, token: object) -> None:
+        if not isinstance(token, Secret):
+            raise TypeError(f"Grant(token=...) is {type(token).__name__}; write Grant(token=Secret(...))")
+
+
+GRANT = "Grant(token=Secret(...))"
 
 
 class Authenticator(Protocol):
@@ -344,16 +369,7 @@ class Gone:
 
 
 ReportState = Waiting | Ready | Empty | Gone
-
-
-def checked_state(poller: object, state: object) -> ReportState:
-    """What a poller's ``state`` returned. Raises PluginError for anything but a ReportState, such as a text."""
-    if isinstance(state, ReportState):
-        return state
-    raise PluginError(
-        f"{type(poller).__name__}.state returned {type(state).__name__} ({state!r}); write return Waiting(), Ready(), "
-        "Empty() or Gone(reason)."
-    )
+STATES = "Waiting(), Ready(), Empty() or Gone(reason)"
 
 
 class Poller(Protocol):

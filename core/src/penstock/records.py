@@ -279,6 +279,8 @@ def record(
     Every column gets a default, so that a class may list nullable and required ones in the provider's order.
     """
     defaults = {"kind": kind, "key": key, "account": account, "day": day}
+    if members not in _RULES:
+        raise TypeError(f"@record(members={members!r}): write {' or '.join(map(repr, _RULES))}")
 
     def declare(cls: T) -> T:
         for name, annotation in cls.__annotations__.items():

@@ -181,7 +181,10 @@ class RecordDecoder:
             if page.texts:
                 number = len(LIST.decode(element))
                 fields = "field" if number == 1 else "fields"
-                raise _UnfitError(None, f"{number} {fields} for {page.names} names") from None
+                advice = ""
+                if page.names == 1 < number and position == 0:
+                    advice = "; where lines stand before the header, name its first columns in ReportFile(header=...)"
+                raise _UnfitError(None, f"{number} {fields} for {page.names} names{advice}") from None
             raise _UnfitError(None, "it is no object") from None
         unread: list[tuple[Column, str, Any]] = []
         try:

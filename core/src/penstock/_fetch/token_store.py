@@ -20,7 +20,7 @@ from penstock._util.files import exclusive, write_json
 from penstock.errors import AuthenticationError, ConfigError
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
-from penstock.protocols import Grant, Renewing
+from penstock.protocols import GRANT, Grant, Renewing, checked
 from penstock.redact import Secret
 
 # The newest tokens, and those before them: a process that is killed between the provider's answer and the write leaves
@@ -56,7 +56,8 @@ class TokenStore:
             for used in (*kept, None):
                 request = configured if used is None else authenticator.renew_request(_secrets(used))
                 try:
-                    grant = authenticator.read_grant(send(request))
+                    answer = send(request)
+                    grant: Grant = checked(authenticator.read_grant, authenticator.read_grant(answer), Grant, GRANT)
                 except AuthenticationError as error:
                     refused = refused or error
                     continue

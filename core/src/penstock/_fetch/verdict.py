@@ -27,7 +27,7 @@ from penstock.errors import (
     WrongFormatError,
 )
 from penstock.model import Answer, Request, Response
-from penstock.protocols import Accept, BodyDecoder, Judge, Refuse, Retry, Skip, StatusRule, Verdict
+from penstock.protocols import VERDICTS, Accept, BodyDecoder, Judge, Refuse, Retry, Skip, StatusRule, Verdict, checked
 from penstock.redact import clip
 
 _SMALL = 1 << 16  # bytes of a body without records that is looked at
@@ -50,7 +50,10 @@ def judged(
         answer, problem = _read(read, response)
     except BoundExceededError as error:
         return Refuse(error), Answer()
-    verdict = next((found for judge in judges if (found := judge(response, answer)) is not None), None)
+    verdict = None
+    for judge in judges:
+        if (verdict := checked(judge, judge(response, answer), Verdict | None, VERDICTS)) is not None:
+            break
     if verdict is None:
         verdict = by_status(provider, request, response, reason, call.account)
         if response.status == 202 and read is not None and not call.lenient:
@@ -147,7 +150,7 @@ def _read(read: BodyDecoder | None, response: Response) -> tuple[Answer | None, 
     if read is None:
         return None, None
     try:
-        answer = read(response)
+        answer = checked(read, read(response), Answer, "Answer(items=...)")
     except BrokenBodyError as error:
         return None, error
     return answer, WrongFormatError(answer.problem) if answer.problem else None

@@ -18,11 +18,12 @@ from penstock._config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._plugins.registry import Broken, Registry, describe_error, place_in_plugin
 from penstock._plugins.validation import COMPONENTS, problems_in_component
-from penstock.connector import Parent, Stream, place_of
+from penstock.connector import Parent, Stream, keys_of
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.model import Answer, Request, Response, Slice
-from penstock.protocols import Accept, Grant, Named, Refuse, Retry, Skip, Unsigned, checked_state
-from penstock.redact import Secret
+from penstock.names import nearest, place_of
+from penstock.protocols import STATES, VERDICTS, Grant, Named, ReportState, Unsigned, Verdict, checked
+from penstock.redact import MASK, SHORTEST_MASKED, Secret
 
 # Nothing answers there. A function that sends a request, against the rules, fails at once.
 NOWHERE = "http://127.0.0.1:9"
@@ -120,8 +121,8 @@ def _of_connector(source: ConfiguredSource) -> Iterator[str]:
                     f"authenticator ({place_of(connector.authenticator)}) returned {type(signer).__name__} without "
                     f"{', '.join(lacking)}; write a class that extends Unsigned, and return an object of it"
                 )
-            elif (signed := _signed(signer)) is not None:
-                yield f"sign of {type(signer).__name__} returned {signed}; write return request.with_headers(...)"
+            elif (problem := _problem_of_sign(signer)) is not None:
+                yield f"{type(signer).__name__}.sign ({place_of(type(signer).sign)}) {problem}"
     except Exception as error:
         yield f"authenticator failed with {_failure(error)}"
     yield from _of_judge(connector.judge)
@@ -140,14 +141,21 @@ def _of_connector(source: ConfiguredSource) -> Iterator[str]:
             yield f"check ({place_of(connector.check)}) returned {type(request).__name__}; write return Request(...)"
 
 
-def _signed(signer: Any) -> str | None:
-    """The type of what ``sign`` returns, if that is no request. A signer that refuses this request has no problem."""
+def _problem_of_sign(signer: Any) -> str | None:
+    """What is wrong with the request that ``sign`` returns. A signer that refuses this request has no problem."""
     try:
         grant = None if signer.grant_request() is None else Grant(token=Secret("a-token-of-the-trial"))
         signed = signer.sign(Request(url=f"{NOWHERE}/"), datetime.combine(DAY, time(12), UTC), grant)
+    except TypeError as error:
+        return f"failed: {error}" if "Secret" in str(error) else None
     except Exception:
         return None
-    return None if isinstance(signed, Request) else _type_of(signed)
+    if not isinstance(signed, Request):
+        return f"returned {_type_of(signed)}; write return request.with_headers(...)"
+    for name, value in (*signed.headers, *signed.params):
+        if MASK in value:
+            return f"sends {name} with {value!r}, which is how a Secret prints; write secret.reveal()"
+    return None
 
 
 def _of_judge(judge: Any) -> Iterator[str]:
@@ -159,11 +167,8 @@ def _of_judge(judge: Any) -> Iterator[str]:
         verdict = judge(answer, Answer())
     except Exception:
         return
-    if verdict is not None and not isinstance(verdict, (Accept, Retry, Refuse, Skip)):
-        yield (
-            f"judge ({place_of(judge)}) returned {_type_of(verdict)}; write return None, which leaves the decision to "
-            "the status, or a verdict: Accept(), Retry(...), Refuse(...), Skip(...)"
-        )
+    if not isinstance(verdict, Verdict | None):
+        yield f"judge ({place_of(judge)}) returned {_type_of(verdict)}; write return {VERDICTS}"
 
 
 def _type_of(value: object) -> str:
@@ -172,9 +177,12 @@ def _type_of(value: object) -> str:
 
 def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     try:
-        accounts = source.accounts_of(stream) if stream.account is not None else None
+        accounts: Any = source.accounts_of(stream) if stream.account is not None else None
     except Exception as error:
         yield f"accounts failed with {_failure(error)}"
+        return
+    if stream.account is not None and (problem := _problem_of_accounts(source, stream, accounts)):
+        yield problem
         return
     yield from _of_judge(stream.judge)
     if stream.earliest is not None and not isinstance(first := stream.earliest(DAY), date):
@@ -185,7 +193,12 @@ def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     yield from _of_poller(source, stream)
     slice_ = _slice(source, stream, account)
     if stream.parent is not None:
-        if stream.requests is not None or not (rows := _rows_of_parent(stream.parent)):
+        try:
+            rows = _rows_of_parent(stream.parent)
+        except PluginError as error:
+            yield f"parent: links: {error}".rstrip(".")
+            return
+        if stream.requests is not None or not rows:
             return  # the rows of its parent are not known
         slice_ = evolve(slice_, parents=tuple(rows))
     try:
@@ -195,14 +208,41 @@ def _of_stream(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     except Exception as error:
         yield f"requests failed with {_failure(error)}"
     else:
+        for request in requests[:1]:
+            yield from _secrets_in(source, stream, request)
         stamped = set.intersection(*(set(request.columns) for request in requests)) if requests else set()
         yield from _of_added_columns(source, stream, stamped)
+
+
+def _problem_of_accounts(source: ConfiguredSource, stream: Stream, accounts: Any) -> str | None:
+    """What is wrong with the accounts of a stream that is divided by them."""
+    if not accounts:
+        key = f"{stream.account}s"
+        if stream.accounts_from is not None:
+            return None
+        return (
+            f"it is read account by account ({stream.account}), and the settings of the sandbox name no account; write "
+            f"{key}: tuple[str, ...] = setting(...), or accounts=lambda settings: settings.{_similar(source, key)}"
+        )
+    where = f" ({place_of(stream.accounts)})" if stream.accounts is not None else ""
+    made = stream.configured_accounts(source.settings)
+    if isinstance(made, str) or not all(isinstance(one, str) for one in accounts):
+        return f"accounts{where} returned {made!r}; write a list of texts, such as ['17', '18']"
+    return None
+
+
+def _similar(source: ConfiguredSource, key: str) -> str:
+    """The setting that is a list and may hold the accounts; ``key`` itself where there is none."""
+    lists = [one.name for one in keys_of(type(source.settings)) if "tuple[str" in str(one.type)]
+    return nearest(key, lists, cutoff=0.0) or key
 
 
 def _rows_of_parent(parent: Parent) -> list[Mapping[str, Any]]:
     """What ``links`` makes of a row whose columns are all ``"1"``; none where it needs other values."""
     try:
-        return list(parent.links(dict.fromkeys(parent.columns, "1")))[:1]
+        return parent.linked(dict.fromkeys(parent.columns, "1"))[:1]
+    except PluginError:
+        raise
     except Exception:
         return []
 
@@ -213,6 +253,19 @@ def _slice(source: ConfiguredSource, stream: Stream, account: str | None) -> Sli
         return Slice(now=now, account=account)
     start = datetime.combine(DAY, time(), source.zone)
     return Slice(now=now, account=account, days=(DAY,), start=start, end=start + timedelta(days=1))
+
+
+def _secrets_in(source: ConfiguredSource, stream: Stream, request: Request) -> Iterator[str]:
+    """Secrets of the settings in a request that is not signed yet: the ledger keeps the request of a report."""
+    text = f"{request.full_url} {request.headers} {(request.body or b'').decode('utf-8', 'replace')}"
+    for one in keys_of(type(source.settings)):
+        value = getattr(source.settings, one.name, None)
+        if isinstance(value, Secret) and len(value.reveal()) > SHORTEST_MASKED and value.reveal() in text:
+            where = f" ({place_of(stream.requests)})" if stream.requests is not None else ""
+            yield (
+                f"requests{where} writes the secret {one.name} into the request, which the ledger may keep; write "
+                f'authenticator=lambda settings: named("param_tokens", params={{...: settings.{one.name}}})'
+            )
 
 
 def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str]) -> Iterator[str]:
@@ -251,7 +304,11 @@ def _of_components(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
         try:
             made = function(source.settings)
         except Exception as error:
-            yield f"{name} failed with {_failure(error)}"
+            kind = COMPONENTS[name][0]
+            yield (
+                f"{name} failed with {_failure(error)}; a function there takes the settings and returns the {kind}, so "
+                f"write {name}=lambda settings: {function.__name__} if it is the {kind} itself"
+            )
             continue
         if isinstance(made, FunctionType) or made is None:
             returned = "a function" if made is not None else "nothing"
@@ -280,8 +337,8 @@ def _of_poller(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     except Exception:
         return
     try:
-        checked_state(poller, state)
-    except PenstockError as error:
+        checked(poller.state, state, ReportState, STATES)
+    except PluginError as error:
         yield str(error)
 
 

@@ -54,7 +54,10 @@ _OFFERS: Mapping[str, tuple[type, str]] = {
 }
 
 # What stands between a plugin's own code and an error: the standard library, and what this module is made of.
-_FOREIGN = sys.stdlib_module_names | {"penstock", "penstock_plugins", "pluggy", "attr", "attrs"}
+_FOREIGN = sys.stdlib_module_names | {
+    *("penstock", "penstock_plugins", "pluggy", "attr", "attrs", "cattrs", "msgspec", "urllib3", "click", "rich"),
+    *("psycopg", "pyarrow", "duckdb", "distributed"),
+}
 
 # Exceptions of a plugin's code that make the plugin broken. KeyboardInterrupt ends the command.
 _FAILURES = (Exception, SystemExit)

@@ -24,11 +24,10 @@ from penstock.connector import (
     Stream,
     is_declared_public,
     keys_of,
-    place_of,
 )
 from penstock.errors import PluginError
 from penstock.model import EPOCH_FORMS, Kind, json_placeholders, placed_forms, placeholders
-from penstock.names import did_you_mean, nearest
+from penstock.names import did_you_mean, nearest, place_of
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
 
@@ -56,7 +55,11 @@ COMPONENTS: Mapping[str, tuple[Any, tuple[str, ...]]] = {  # field -> kind, requ
 
 
 # Names of keys that hold a secret more often than not.
-_SECRET_NAME = re.compile(r"(^|_)(secret|password|passphrase|token|(api|private|access|signing)_?key)$", re.IGNORECASE)
+_SECRET_NAME = re.compile(
+    r"(^|_)(secret|password|passwd|pwd|passphrase|token|bearer|jwt|credentials?|"
+    r"(api|app|auth|private|access|secret|signing|license|account)_?key)$",
+    re.IGNORECASE,
+)
 _TEXTS = (str, str | None, "str", "str | None")
 
 
@@ -404,6 +407,10 @@ def _of_needs(stream: Stream, settings: type | None) -> Iterator[str]:
 def _of_templates(stream: Stream, settings: type | None) -> Iterator[str]:
     """The names in the templates of ``path``, ``params`` and ``json``."""
     parent = stream.parent
+    texts = {"path": stream.path} | {f"params[{name!r}]": value for name, value in stream.params.items()}
+    if wrong := [(what, value) for what, value in texts.items() if not isinstance(value, str)]:
+        yield from (f'{what} is {_sort(value)}; write a text, "{value}"' for what, value in wrong)
+        return
     named = [
         (what, name, False)
         for what, template in (

@@ -12,7 +12,7 @@ from penstock._plan.planner import PlannedSlice
 from penstock._read.reconcile import PageCounts, PageSizes, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
 from penstock.model import Page, Request
-from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage
+from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, checked
 
 EMPTY_PAGES = 100
 """Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""
@@ -149,6 +149,8 @@ class Listing:
         next one. Empty where the next page was requested already, None after the last page.
         """
         if page is self._first and (rest := self.paginator.rest(page)) is not None:
+            for one in checked(self.paginator.rest, rest, Sequence, "a list of requests, or None"):
+                checked(self.paginator.rest, one, Request, "a list of requests, or None")
             self._left = len(rest)
             if rest:
                 return self._counted(rest)
@@ -158,9 +160,10 @@ class Listing:
                 return ()
         if self._left == 0:
             self._left = None
-            request = self.paginator.beyond(page)
+            asked = self.paginator.beyond
         else:
-            request = self.paginator.next(page)
+            asked = self.paginator.next
+        request: Request | None = checked(asked, asked(page), Request | None, "page.request.with_param(...), or None")
         if request is None:
             return None
         self._check_end(page, request)

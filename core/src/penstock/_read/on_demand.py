@@ -18,7 +18,7 @@ from penstock.connector import SourceSettings, Stream
 from penstock.errors import BrokenBodyError, BrokenPageError, InconsistentReadError, ReportError
 from penstock.fault_points import fault_point
 from penstock.model import Request, Response
-from penstock.protocols import BodyDecoder, Empty, Gone, Poller, Ready, Refuse, ReportState, Waiting, checked_state
+from penstock.protocols import STATES, BodyDecoder, Empty, Gone, Poller, Ready, Refuse, ReportState, Waiting, checked
 from penstock.redact import clip
 from penstock.sinks import Ledger, PendingReport
 
@@ -172,8 +172,8 @@ class Reports:
         if isinstance(state, Waiting):
             raise ReportError(
                 f"{self.source.name}: the report for {self.planned} was not ready {self._age_s(report):.0f} s after it "
-                f"was submitted. The next run polls it once more before it submits it anew; poll_deadline_s allows "
-                f"more time."
+                f"was submitted{_last_state(state, outcome)}. The next run polls it once more before it submits it "
+                "anew; poll_deadline_s allows more time."
             )
         if isinstance(state, Gone):
             self._drop(report)
@@ -241,7 +241,7 @@ class Reports:
             raise outcome.verdict.error
         assert outcome.response is not None
         try:
-            handle = self.poller.handle(outcome.response)
+            handle = checked(self.poller.handle, self.poller.handle(outcome.response), str, "the id as a text")
         except BrokenBodyError as error:
             raise broken_page(error) from None
         report = PendingReport(
@@ -313,7 +313,7 @@ class Reports:
             state: ReportState = Waiting()
             try:
                 if outcome.response.status != 202:
-                    state = checked_state(self.poller, self.poller.state(outcome.response, age_s))
+                    state = checked(self.poller.state, self.poller.state(outcome.response, age_s), ReportState, STATES)
                 broken = 0
             except BrokenBodyError as error:  # the answer is broken, such as a login page; the report is not
                 broken += 1
@@ -331,6 +331,7 @@ class Reports:
 
     def _poll(self, submission: Request, report: PendingReport) -> Call:
         poll = self.poller.poll(submission, report.handle)
+        checked(self.poller.poll, poll, Request, "Request(url=...)")
         poll = evolve(poll, columns={**submission.columns, **poll.columns})
         return Call(
             request=poll,
@@ -348,6 +349,14 @@ class Reports:
 
     def _age_s(self, report: PendingReport) -> float:
         return (self.clock.now() - report.submitted_at).total_seconds()
+
+
+def _last_state(state: Waiting, outcome: Outcome) -> str:
+    """What the last poll showed, for a message."""
+    if state.note:
+        return f"; its state is {state.note!r}, which the poller does not know"
+    body = "" if outcome.response is None else outcome.response.text(100)
+    return f"; the last poll was answered with {body}" if body else ""
 
 
 def submission_text(request: Request) -> str:

@@ -211,7 +211,7 @@ class Reader:
         if stream.parent is None:
             return stream.first_requests(settings, slice_)
         rows = self.dependencies.rows((stream.parent.stream, self.planned.account), self.planned.slice.days)
-        links = [link for row in rows for link in stream.parent.links(row)]
+        links = [link for row in rows for link in stream.parent.linked(row)]
         distinct = list({json.dumps(link, sort_keys=True, default=str): link for link in links}.values())
         step = stream.parent.per_request
         chunks = [tuple(distinct[at : at + step]) for at in range(0, len(distinct), step)]

@@ -11,6 +11,7 @@ from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.planner import PlannedSlice, open_until
+from penstock._plugins.registry import place_in_plugin
 from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts
 from penstock._run.context import RunContext
@@ -407,8 +408,8 @@ class Delivery:
         trace = mask("".join(traceback.format_exception(error)))
         self.context.emit({"event": "defect", "source": self.source.name, "message": mask(str(error)), "trace": trace})
         return PluginError(
-            f"{type(error).__name__}: {error}. This is a defect of the connector {self.source.connector.name} or of "
-            f"penstock, not of your configuration; --debug shows where."
+            f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector "
+            f"{self.source.connector.name} or of penstock, not of your configuration; --debug shows where."
         )
 
 

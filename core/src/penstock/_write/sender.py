@@ -18,6 +18,7 @@ from attrs import define, evolve, field, frozen
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import SourceClient
 from penstock._fetch.retry import Again, Attempts, Budget, CorrectClock, Park, Renew, Wait, parked
+from penstock._plugins.registry import place_in_plugin
 from penstock._util.clock import Clock
 from penstock._write.answers import decided, one_line
 from penstock._write.outbox import OutboxJob
@@ -251,7 +252,7 @@ class Sender:
         except Exception as error:
             self._halt(
                 PluginError(
-                    f"{type(error).__name__}: {error}. This is a defect of the connector "
+                    f"{type(error).__name__}: {error}{place_in_plugin(error)}. This is a defect of the connector "
                     f"{self.source.connector.name} or of penstock. What was under way counts as unknown."
                 )
             )

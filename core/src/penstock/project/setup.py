@@ -179,9 +179,10 @@ def blamed(connector: "Connector") -> Iterator[None]:
     except (PenstockError, OSError, MemoryError, RecursionError):
         raise
     except Exception as error:
-        message = " ".join(str(error).split())
+        from penstock._plugins.registry import describe_error, place_in_plugin
+
         raise PluginError(
-            f"the connector {connector.name} failed with {type(error).__name__}: {message}. This is a defect of the "
-            "connector or of penstock, not of your configuration: report it to the connector's publisher, with the "
-            "traceback that --debug prints"
+            f"the connector {connector.name} failed with {describe_error(error)}{place_in_plugin(error)}. This is a "
+            "defect of the connector or of penstock, not of your configuration: report it to the connector's "
+            "publisher, with the traceback that --debug prints"
         ) from error

@@ -144,7 +144,13 @@ class Server:
         try:
             if self.app is None:
                 return SandboxResponse(status=503, headers={"Retry-After": "1"}, body=b"nothing is served here yet")
-            return self.app(request)
+            answer: Any = self.app(request)
+            if not isinstance(answer, SandboxResponse):
+                raise TypeError(
+                    f"{request.method} {request.path} was answered with {type(answer).__name__}; write return "
+                    "json_response(...), or SandboxResponse(...)"
+                )
+            return answer
         except Exception as error:
             self.errors.append(error)
             return SandboxResponse(

@@ -14,7 +14,7 @@ import inspect
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, time, timedelta
 from decimal import Decimal
@@ -37,10 +37,12 @@ from penstock._read.components import components_of
 from penstock._run.check import check
 from penstock._run.runner import run
 from penstock.connector import Stream, settings_at
-from penstock.errors import AuthenticationError, ConfigError, PenstockError
+from penstock.envelope import Envelope
+from penstock.errors import AuthenticationError, ConfigError, PenstockError, PluginError, UsageError
 from penstock.events import Event, OnEvent, ignore
 from penstock.model import Items, Page, Request, origin_of
-from penstock.protocols import Paginator, SinglePage
+from penstock.names import did_you_mean
+from penstock.protocols import Accept, Paginator, SinglePage
 from penstock.redact import Secret
 from penstock.run_report import RunReport
 from penstock.sandbox.app import SandboxApp
@@ -94,7 +96,8 @@ CHECKS: Mapping[str, str] = {
     "repeated": "a record comes twice",
     "unknown members": "a record has a member that the record class lacks",
     "key": "two rows of a partition have the same key",
-    "truth": "a row is not one of `truth`'s, or there is no truth to compare the rows with",
+    "truth": "a row is not one of `truth`'s, an amount of it is an inexact float, or there is no truth to compare with",
+    "paths": "no answer has a member that the envelope or the paginator names (`total`, `pages`, `more`, `member`)",
     "origin": "a request goes to another place than `base_url`, or comes from the connector itself",
     "second page": "a paginator saw no second page with records, so that paging was not tried",
     "moved record": "a record of the first page that comes again on a shorter last one is delivered twice",
@@ -180,7 +183,11 @@ class Subject:
     def served(self) -> Iterator[tuple[Server, Any]]:
         """A new imitation on a server of its own. An exception in the imitation fails the test."""
         with serve() as server:
-            server.app = app = self.make(server.base_url, self.today)
+            try:
+                server.app = app = self.make(server.base_url, self.today)
+            except Exception as error:
+                what = f"the sandbox cannot be made: {describe_error(error)}{place_in_plugin(error)}"
+                raise AssertionError(f"{what}; make= is a class or function of (base_url, today)") from error
             yield server, app
             raised = [f"{describe_error(one)}{place_in_plugin(one)}" for one in server.errors]
             assert not raised, f"the sandbox raised {raised[0]}"
@@ -296,6 +303,7 @@ def conforms(
     that pass, and ``expired`` is the status with which the provider refuses a token that ran out, where a login grants
     it.
     """
+    __tracebackhide__ = True  # pytest shows the problems, not this function
     registry = Registry(plugins)
     wrong = _declared_wrong(registry, connector)
     if not wrong and registry.streams(connector):
@@ -313,17 +321,22 @@ def conforms(
             state=folder / "state",
         )
         stated = None if isinstance(truth, str) else truth or _own_truth
-        wrong = _problems_with(subject, folder, stated, faults, expired)
+        try:
+            wrong = _problems_with(subject, folder, stated, faults, expired)
+        except (ConfigError, PluginError, UsageError) as error:  # before any request
+            wrong = [Finding("declarations", str(error))]
     if wrong:
         raise NotConforming(connector, wrong)
 
 
 def _declared_wrong(registry: Registry, connector: str) -> list[Finding]:
-    own = registry.origin(connector)
-    broken = [broken.reason for broken in registry.broken() if broken.plugin == own]
-    found = broken or problems_of(registry, connector)
-    if not found and not registry.streams(connector) and not registry.actions(connector):
-        found = ["it offers no stream and no action"]
+    broken = registry.broken()
+    try:
+        own = registry.origin(connector)
+    except PluginError as error:  # it is broken itself, or some plugin that should offer it
+        found = [one.reason for one in broken if one.reason not in str(error)] + [str(error)]
+    else:
+        found = [one.reason for one in broken if one.plugin == own] or problems_of(registry, connector)
     return [Finding("declarations", text) for text in found]
 
 
@@ -358,16 +371,21 @@ def _stated(truth: Truth, values: tuple[Any, ...], partition: Mapping[str, str])
 
 def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tuple[Rows, list[Finding]]:
     """The rows of a run without any fault, and their problems."""
-    sink = MemorySink(folder / "ledger.sqlite")
+    sink, paths = MemorySink(folder / "ledger.sqlite"), _Paths()
     with subject.served() as (server, app):
-        report = subject.run(server.base_url, sink)
+        report = subject.run(server.base_url, sink, tape=paths)
         rows = delivered_to(sink)
         wrong = _ended("exit code", report, "the first run", 0)
         source = subject.source(server.base_url)
         streams = {stream.name: stream for stream in source.streams}
+        children = {name for name, stream in streams.items() if stream.parent is not None}
+        if any(one["stream"] in children and "HTTP 404" in one["message"] for one in report.errors):
+            advice = 'if a row of the parent may be gone, write statuses={404: Skip("...")} in the stream'
+            wrong = [Finding(one.check, f"{one}; {advice}") for one in wrong]
         for (_, name), counts in report.streams.items():
             if counts.rejected or counts.unread_values:
-                first = f", the first: {counts.unread_example}" if counts.unread_example else ""
+                example = counts.unread_example or _first_rejected(sink, subject.name, name)
+                first = f", the first: {example}" if example else ""
                 seen = f"{counts.rejected} records rejected, {counts.unread_values} values not read{first}"
                 wrong.append(Finding("rejected", f"{name}: {seen}"))
             on_purpose = streams[name].inexact_bounds or getattr(streams[name].paginator, "reads_twice", False)
@@ -375,7 +393,11 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
                 wrong.append(Finding("repeated", f"{name}: {counts.repeated} records came twice"))
             if counts.unknown_members:
                 members = ", ".join(sorted(counts.unknown_members))
-                wrong.append(Finding("unknown members", f"{name}: members that the record class lacks: {members}"))
+                first = min(counts.unknown_members)
+                text = (
+                    f"{name}: members that the record class lacks: {members}; declare them, such as {first}: str | None"
+                )
+                wrong.append(Finding("unknown members", text))
         for name in chosen_streams(source, subject.streams):
             failed = any(one["stream"] == name for one in report.errors)
             if not failed and not any(found for key, found in rows.items() if key[0] == name):
@@ -402,6 +424,7 @@ def first_run(subject: Subject, folder: Path, truth: Truth | None = None) -> tup
             )
             for name in sorted(untold)
         ]
+        wrong += paths.findings(chosen_streams(source, subject.streams))
         if report.total("requests") > len(server.requests):
             seen = f"{report.total('requests')} requests were sent, and {len(server.requests)} came to base_url"
             wrong.append(Finding("origin", seen))
@@ -436,11 +459,54 @@ def _of_truth(stream: Stream, key: Key, rows: Sequence[Row], true: Iterable[Mapp
     secret = [column.name for column in stream.columns if column.secret]
     without = (EXTRA, *added, *partition, *secret)
     lost, invented = bag(expected, without) - bag(rows, without), bag(rows, without) - bag(expected, without)
+    what = f"{stream.name} {key[1]}"
+    inexact = [f"{name} is {value!r}" for row in expected for name, value in row.items() if _inexact(value)]
+    if inexact:
+        write = (
+            "a float that lost digits; let the sandbox compute amounts as Decimal, which json_response writes as sent"
+        )
+        return [Finding("truth", f"{what}: {inexact[0]}, {write}")]
     if not lost and not invented:
         return []
     example = next(iter(lost or invented))
-    what = f"{lost.total()} rows are missing and {invented.total()} should not be there, such as {example}"
-    return [Finding("truth", f"{stream.name} {key[1]}: of {len(expected)} true rows {what}")]
+    text = f"{lost.total()} rows are missing and {invented.total()} should not be there, such as {example}"
+    why = _difference(stream, expected, rows, without)
+    return [Finding("truth", f"{what}: of {len(expected)} true rows {text}{why}")]
+
+
+def _inexact(value: Any) -> bool:
+    """Whether this is a float with more digits than one that was written as a decimal keeps."""
+    return isinstance(value, float) and len(Decimal(repr(value)).as_tuple().digits) > 15
+
+
+def _difference(stream: Stream, expected: Sequence[Row], rows: Sequence[Row], without: Collection[str]) -> str:
+    """The columns in which rows of one key differ; else what a difference of this kind is often due to."""
+    known = {tuple(plain(row.get(name)) for name in stream.key): row for row in expected}
+    for row in rows if stream.key else ():
+        true = known.get(tuple(plain(row.get(name)) for name in stream.key))
+        if true is None:
+            continue
+        names = dict.fromkeys(name for name in (*true, *row) if name not in without)
+        differ = [name for name in names if plain(true.get(name)) != plain(row.get(name))]
+        if lacking := [name for name in differ if name not in true]:
+            return f". The truth has no {', '.join(lacking)}, and the row has"
+        if differ:
+            one = differ[0]
+            return f". {', '.join(differ)}: the truth has {plain(true[one])!r}, and the row {plain(row.get(one))!r}"
+    if len(rows) < len(expected):
+        return ". Its request, its envelope or its paginator leaves them out"
+    return ""
+
+
+def _first_rejected(sink: MemorySink, source: str, stream: str) -> str:
+    """Path and reason of the first record of a stream that was set aside."""
+    target = sink.open_readonly(source)
+    if target is None or target.ledger is None:
+        return ""
+    try:
+        return next((f"{one.path}: {one.reason}" for _, one in target.ledger.rejected(source, stream)), "")
+    finally:
+        target.close()
 
 
 def _ended(check: str, report: RunReport, what: str, code: int) -> list[Finding]:
@@ -598,6 +664,61 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
     return wrong
 
 
+@define(eq=False)
+class _Paths:
+    """A tape that notes which of the members that envelopes and paginators name are in an answer."""
+
+    until: None = None
+    named: dict[str, dict[str, tuple[str, ...]]] = field(factory=dict)  # stream -> option -> its paths
+    found: set[tuple[str, str]] = field(factory=set)  # stream and option
+    seen: dict[str, set[str]] = field(factory=dict)  # stream -> the paths of the members of its answers
+
+    def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None: ...
+
+    def finish(self) -> Sequence[str]:
+        return ()
+
+    def around(
+        self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
+    ) -> Outcome:
+        outcome, stream, read = send(), call.stream, call.read
+        good = isinstance(outcome.verdict, Accept) and outcome.response is not None and not outcome.answer.problem
+        if not good or stream is None or not isinstance(read, Envelope):
+            return outcome
+        paginator = components_of(source, stream, ()).paginator
+        options: dict[str, Any] = {"total": read.total, "pages": read.pages}
+        options |= {name: getattr(paginator, name, None) or () for name in ("more", "member")}
+        paths = {name: (value,) if isinstance(value, str) else tuple(value) for name, value in options.items()}
+        self.named[stream.name] = {name: value for name, value in paths.items() if value}
+        if self.named[stream.name]:
+            seen = set(_member_paths((outcome.response and outcome.response.members()) or {}))
+            self.seen.setdefault(stream.name, set()).update(seen)
+            self.found |= {(stream.name, name) for name, value in paths.items() if not seen.isdisjoint(value)}
+        return outcome
+
+    def findings(self, streams: Iterable[str]) -> list[Finding]:
+        """The options whose members no answer had."""
+        return [
+            Finding(
+                "paths",
+                f"{name}: no answer of the sandbox has the member {' or '.join(map(repr, paths))}, which {option}= "
+                f"names, so that it was not tried.{did_you_mean(paths[0], self.seen[name])} Correct the "
+                "path, or let the sandbox send the member",
+            )
+            for name in streams
+            for option, paths in self.named.get(name, {}).items()
+            if (name, option) not in self.found
+        ]
+
+
+def _member_paths(members: Mapping[str, Any], outer: str = "") -> Iterator[str]:
+    """The dotted paths of all members, nested ones too; an array is one member."""
+    for name, value in members.items():
+        yield f"{outer}{name}"
+        if isinstance(value, Mapping):
+            yield from _member_paths(value, f"{outer}{name}.")
+
+
 def stopped_and_resumed(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
     """A run that is stopped after its first partition leaves whole partitions; the next one finishes it."""
     sink, clock = MemorySink(folder / "ledger.sqlite"), noon_of(subject.today)
@@ -669,7 +790,11 @@ def wrong_credentials(subject: Subject, folder: Path) -> list[Finding]:
             given: dict[str, Any] = {name: WRONG}
             report = subject.run(server.base_url, sink, on_event=hear, **given)
             unusable = {one["error"] for one in report.errors} == {"ConfigError"}  # it is no key at all
-            wrong += [] if unusable else _ended("wrong secret", report, f"a run with a wrong {name}", 3)
+            ended = [] if unusable else _ended("wrong secret", report, f"a run with a wrong {name}", 3)
+            if report.exit_code == 0:
+                text = f"a run with a wrong {name} ended with 0 instead of 3: the authenticator does not send it, or "
+                ended = [Finding("wrong secret", f"{text}the sandbox accepts it; let its admit(request) refuse it")]
+            wrong += ended
             source = subject.source(server.base_url, **{name: WRONG})
             if source.connector.check is not None:
                 try:

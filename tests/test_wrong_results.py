@@ -1,0 +1,250 @@
+"""
+What a plugin's functions return at run time: a value of another type fails the partition by name, with what to write.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+from attrs import evolve, frozen
+from penstock import (
+    Answer,
+    Grant,
+    Parent,
+    Ready,
+    Refuse,
+    Request,
+    Response,
+    Secret,
+    SinglePage,
+    Stream,
+    Unsigned,
+    Waiting,
+    added,
+    record,
+)
+from penstock._fetch.auth import SignedExchange
+from penstock.errors import PluginError
+from penstock.testing import FakeClock, a_response
+from small import Small
+
+
+@record(kind="snapshot", key="id")
+class Sale:
+    """A sale."""
+
+    id: str
+
+
+@record(kind="snapshot", key="id")
+class Line:
+    """A line of a sale."""
+
+    sale: str = added()
+    id: str
+
+
+@frozen
+class Pages(SinglePage):
+    """``following`` and ``others`` are what its two questions are answered with."""
+
+    following: Any = None
+    others: Any = None
+
+    def next(self, page: Any) -> Any:
+        return self.following
+
+    def rest(self, first: Any) -> Any:
+        return self.others
+
+
+A_POLL, READY = Request(url="http://127.0.0.1:9/polled"), Ready()
+
+
+@frozen
+class Report:
+    """A poller of which a test changes one answer."""
+
+    named: Any = "1"
+    asked: Any = A_POLL
+    found: Any = READY
+
+    def handle(self, response: Response) -> Any:
+        return self.named
+
+    def poll(self, submitted: Request, handle: str) -> Any:
+        return self.asked and evolve(self.asked, url=f"{submitted.url}/polled")
+
+    def state(self, response: Response, age_s: float) -> Any:
+        return self.found
+
+    def lost(self, response: Response) -> bool:
+        return False
+
+
+def a_decoder(response: Response) -> Any:
+    return [{"id": "1"}]
+
+
+def a_judge(response: Response, answer: Answer | None) -> Any:
+    return response.status == 200
+
+
+def refusing(response: Response, answer: Answer | None) -> Any:
+    return Refuse("the key is wrong")  # type: ignore[arg-type]
+
+
+def no_links(row: Mapping[str, Any]) -> Any:
+    return None
+
+
+SALES = Stream(name="sales", record=Sale, path="/sales")
+LINES = Stream(name="lines", record=Line, path="/lines")
+HERE = r"\(test_wrong_results\.py, line \d+\)"
+A_REQUEST = r"write return page\.request\.with_param\(\.\.\.\), or None"
+
+RESULTS: dict[str, tuple[list[Stream], str]] = {
+    "next is a flag": (
+        [evolve(SALES, paginator=Pages(True))],
+        rf"Pages\.next {HERE} returned bool \(True\); {A_REQUEST}",
+    ),
+    "next is a text": (
+        [evolve(SALES, paginator=Pages("/2"))],
+        rf"Pages\.next {HERE} returned str \('/2'\); {A_REQUEST}",
+    ),
+    "rest has texts": (
+        [evolve(SALES, paginator=Pages(others=["/2"]))],
+        rf"Pages\.rest {HERE} returned str \('/2'\); write return a list of requests, or None",
+    ),
+    "no handle": (
+        [evolve(SALES, poller=Report(named=None), poll_first_s=0.0)],
+        rf"Report\.handle {HERE} returned nothing; write return the id as a text",
+    ),
+    "a handle that is a number": (
+        [evolve(SALES, poller=Report(named=17), poll_first_s=0.0)],
+        rf"Report\.handle {HERE} returned int \(17\); write return the id as a text",
+    ),
+    "no poll": (
+        [evolve(SALES, poller=Report(asked=None), poll_first_s=0.0)],
+        rf"Report\.poll {HERE} returned nothing; write return Request\(url=\.\.\.\)",
+    ),
+    "a state that is a flag": (
+        [evolve(SALES, poller=Report(found=True), poll_first_s=0.0)],
+        rf"Report\.state {HERE} returned bool \(True\); write return Waiting\(\), Ready\(\), Empty",
+    ),
+    "a decoder that returns records": (
+        [evolve(SALES, envelope=lambda settings: a_decoder)],
+        rf"a_decoder {HERE} returned list \(\[.*\]\); write return Answer\(items=\.\.\.\)",
+    ),
+    "a judge that returns a flag": (
+        [evolve(SALES, judge=a_judge)],
+        rf"a_judge {HERE} returned bool \(True\); write return None, which leaves",
+    ),
+    "a refusal that is a text": (
+        [evolve(SALES, judge=refusing)],
+        r"Refuse\('the key is wrong'\): write an error, such as RefusedError\('the key is wrong'\) "
+        rf"{HERE}\. This is a defect of the connector shop",
+    ),
+    "no links": (
+        [SALES, evolve(LINES, parent=Parent(stream="sales", columns=("id",), links=no_links))],
+        rf"no_links {HERE} returned nothing; write return \[\{{\"name\": row\[\"column\"\]\}}\]",
+    ),
+}
+
+
+@pytest.mark.parametrize("result", RESULTS)
+def test_a_wrong_result_fails_by_name(result: str, tmp_path: Path) -> None:
+    """
+    With the function, its file and line, what it returned, and what to write.
+    """
+    streams, message = RESULTS[result]
+
+    report = Small(folder=tmp_path, streams=streams, answer=lambda request: [{"id": "1"}]).run()
+
+    assert report.exit_code == 1
+    assert any(re.search(message, error["message"]) for error in report.errors), report.errors
+
+
+def test_the_last_state_of_a_report_is_in_the_message(tmp_path: Path) -> None:
+    """
+    A word that the poller does not know, else the last answer: a misspelt state is seen at once.
+    """
+    for state, seen in (
+        (Waiting("finished"), "its state is 'finished', which the poller does not know"),
+        (Waiting(), '[{"id": "1"}]'),
+    ):
+        stream = evolve(SALES, poller=Report(found=state), poll_first_s=0.1, poll_max_s=1.0, poll_deadline_s=2.0)
+        report = Small(folder=tmp_path / seen[:3], streams=[stream], answer=lambda request: [{"id": "1"}]).run()
+
+        assert "was not ready 2 s after it was submitted; " in report.errors[0]["message"]
+        assert seen in report.errors[0]["message"]
+
+
+@frozen
+class Login(Unsigned):
+    """An authenticator of which a test changes one answer."""
+
+    granted: Any = None
+    asked: Any = A_POLL
+    signs: bool = True
+
+    def grant_request(self) -> Any:
+        return self.asked
+
+    def read_grant(self, response: Response) -> Any:
+        return self.granted() if callable(self.granted) else self.granted
+
+    def sign(self, request: Request, now: datetime, grant: Grant | None) -> Any:
+        return request if self.signs else None
+
+
+@pytest.mark.parametrize(
+    ("authenticator", "error", "message"),
+    [
+        (Login(granted="tok"), PluginError, rf"Login\.read_grant {HERE} returned str \('tok'\); write return Grant\("),
+        (
+            Login(asked="/token"),
+            PluginError,
+            rf"Login\.grant_request {HERE} returned str \('/token'\); write return",
+        ),
+        (
+            Login(asked=None, signs=False),
+            PluginError,
+            rf"Login\.sign {HERE} returned nothing; write return request\.with_headers",
+        ),
+        (
+            Login(granted=lambda: Grant(token="tok")),
+            TypeError,
+            r"Grant\(token=\.\.\.\) is str; write Grant",
+        ),
+    ],
+    ids=["a grant that is a text", "a login that is a text", "no signed request", "a token that is a text"],
+)
+def test_a_wrong_result_of_an_authenticator_is_named(authenticator: Any, error: type[Exception], message: str) -> None:
+    """
+    With its class, file and line, and what to write.
+    """
+    exchange = SignedExchange(
+        authenticator=authenticator,
+        send=lambda request: a_response({}),
+        login=lambda request: a_response({}),
+        clock=FakeClock(datetime(2026, 3, 1, tzinfo=UTC)),
+    )
+
+    with pytest.raises(error, match=message):
+        exchange(Request(url="http://127.0.0.1:9/sales"))
+
+
+@pytest.mark.parametrize("value", [Secret("a-secret"), 5], ids=["a secret", "a number"])
+@pytest.mark.parametrize("where", ["params", "headers"])
+def test_a_request_holds_texts_only(where: str, value: Any) -> None:
+    """
+    Anything else would fail in the library that sends it, without a name.
+    """
+    with pytest.raises(TypeError, match=f"the value of key is {type(value).__name__}, and no text; write ") as raised:
+        Request(url="http://127.0.0.1:9", **{where: [("key", value)]})
+
+    assert "a-secret" not in str(raised.value)
