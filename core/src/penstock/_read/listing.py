@@ -2,7 +2,7 @@
 One listing: its next request, and the checks that its pages are consistent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from attrs import define, evolve, field
 
@@ -160,7 +160,7 @@ class Listing:
                 return ()
         if self._left == 0:
             self._left = None
-            asked = self.paginator.beyond
+            asked: Callable[[Page], Request | None] = self.paginator.beyond
         else:
             asked = self.paginator.next
         request: Request | None = checked(asked, asked(page), Request | None, "page.request.with_param(...), or None")
