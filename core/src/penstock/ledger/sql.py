@@ -82,16 +82,15 @@ TABLES = {
 }
 INDEXES = (
     "create index if not exists partitions_day on {t}partitions (source, stream, day, account)",
-    # For `status`: rows come grouped, without a sort. No index covers the query, since SQLite reads the whole row for a
-    # generated column.
-    "create index if not exists partitions_accounts on {t}partitions (source, stream, account, day)",
-    "drop index if exists {t}partitions_counts",  # of earlier versions: with more columns
+    "drop index if exists {t}partitions_counts",  # of earlier versions
     "create index if not exists partitions_failed on {t}partitions (source, stream, account) where error is not null",
     "create index if not exists partitions_unsettled on {t}partitions (source) "
     "where intent is not null or state in ('intended', 'staged')",
     "create index if not exists runs_started on {t}runs (source, started_at)",
     "create index if not exists restatements_stream on {t}restatements (source, stream, restated_at)",
 )
+# For `status`: rows come grouped, without a sort.
+BY_ACCOUNT = "create index if not exists partitions_accounts on {t}partitions (source, stream, account, day)"
 UNSETTLED = "(intent is not null or state in ('intended', 'staged'))"  # as in the index
 VIEW = """{t}days as select source, stream, partition, account, nullif(day, '') as day,
     case when intent is not null then 'intended' else state end as state,
@@ -147,7 +146,7 @@ class SqlLedger:
     create_view = "create view if not exists"
     words: ClassVar[Mapping[str, str]]  # for the names in braces in TABLES
     in_texts: str  # a condition: the value is one of the texts of a JSON array, a parameter
-    indexes: tuple[str, ...] = INDEXES
+    indexes: tuple[str, ...] = (*INDEXES, BY_ACCOUNT)
     more_tables: tuple[str, ...] = ()
     compares = True  # a delivery is compared with the former one; False: the target does that, row by row
     retention = Retention()

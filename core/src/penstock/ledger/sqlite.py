@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from penstock.errors import PenstockError, SinkError, TargetError
-from penstock.ledger.sql import TABLES, SqlLedger
+from penstock.ledger.sql import INDEXES, TABLES, SqlLedger
 
 # A partition's text is {"account's column":"account","day's column":"YYYY-MM-DD"}, either of them or none.
 _DAY_HERE = """substr(partition, -14) glob ':"[0-9][0-9][0-9][0-9]-[0-9][0-9]-[0-9][0-9]"}'"""
@@ -35,6 +35,14 @@ class SqliteLedger(SqlLedger):
 
     words: ClassVar = {"time": "text", "json": "text", "account": _ACCOUNT, "day": _DAY, "now": _NOW}
     in_texts = "in (select value from json_each(?))"
+    # In place of BY_ACCOUNT, with all that `status` adds up: rows of an account are far apart in the file, and reading
+    # them costs five times as much.
+    indexes = (
+        *INDEXES,
+        "create index if not exists partitions_summed on {t}partitions "
+        "(source, stream, account, day, standing, rows, rejected, unread_values, truncated, read_at)",
+        "drop index if exists partitions_accounts",
+    )
 
     def __init__(self, path: Path, *, readonly: bool = False) -> None:
         self.path = path
