@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import pytest
 from attrs import define, field
+from penstock._fetch import scheduler as module
 from penstock._fetch.scheduler import Call, Outcome, Pause, Reading, Scheduler, Task
 from penstock._util.clock import Clock
 from penstock.errors import DeadlineReachedError, StoppedError, TransportError
@@ -320,3 +321,42 @@ def test_the_end_is_noticed_while_a_call_hangs(how: str):
     assert time.monotonic() - began < 15  # the answer takes 20
     assert isinstance(over, StoppedError if how == "stop" else DeadlineReachedError)
     assert [type(error) for error in errors] == [type(over)] * 3
+
+
+def test_the_loop_is_not_idle_between_responses_that_come_soon(monkeypatch: pytest.MonkeyPatch):
+    """
+    With one request at a time, what waits for the loop to be idle is not done after each response.
+    """
+    monkeypatch.setattr(module, "SOON_S", 60.0)
+    idle: list[bool] = []
+
+    def reading() -> Reading:
+        yield (a_call("a"),)
+
+    scheduler = Scheduler(Clock(), idle=lambda: idle.append(True))
+    scheduler.add([Task(FakeClient(concurrency=1), reading) for _ in range(5)])
+
+    assert scheduler.run() is None
+    assert idle == []
+
+
+def test_the_loop_is_idle_before_a_response_that_comes_late(monkeypatch: pytest.MonkeyPatch):
+    """
+    What waits for the loop to be idle is done while a provider takes its time.
+    """
+    monkeypatch.setattr(module, "SOON_S", 0.001)
+    idle = threading.Event()
+
+    class Late(FakeClient):
+        def make(self, call: Call) -> Outcome:
+            assert idle.wait(60)
+            return an_answer(call)
+
+    def reading() -> Reading:
+        yield (a_call("a"),)
+
+    scheduler = Scheduler(Clock(), idle=idle.set)
+    scheduler.add([Task(Late(concurrency=1), reading)])
+
+    assert scheduler.run() is None
+    assert idle.is_set()

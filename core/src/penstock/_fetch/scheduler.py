@@ -43,6 +43,9 @@ MOST_ACTIVE = 64
 # Maximum delay until a stop or a deadline takes effect.
 TICK_S = 0.2
 
+# An outcome that comes within this time is no reason to be idle: with one request at a time, each would be one.
+SOON_S = 0.01
+
 
 class Call(NamedTuple):
     """
@@ -143,7 +146,7 @@ class Scheduler:
 
     clock: Clock
     deadline: float | None = None
-    idle: Callable[[], None] = lambda: None  # called before the loop waits
+    idle: Callable[[], None] = lambda: None  # called before the loop waits for longer than SOON_S
     read_ahead_bytes: int = READ_AHEAD_BYTES
     _clients: dict[int, "_ClientQueue"] = field(factory=dict, init=False)
     _aside: dict[Hashable, list[Task]] = field(factory=dict, init=False)  # key -> tasks that start after it
@@ -243,20 +246,28 @@ class Scheduler:
 
     def _wait(self) -> None:
         """Wait for the next outcome or timer."""
-        if self._done.empty():
+        if not self._under_way or not self._took_one(SOON_S):
             self.idle()
-        due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
-        if self._under_way == 0 and self._timers:
-            with contextlib.suppress(StoppedError):  # run() looks at the stop itself
-                self.clock.sleep(min(due_s, TICK_S) if self.deadline is not None else due_s)
-        else:
-            with contextlib.suppress(queue.Empty):
-                self._take(*self._done.get(timeout=min(due_s, TICK_S)))
+            due_s = max(0.0, self._timers[0][0] - self.clock.monotonic()) if self._timers else TICK_S
+            if self._under_way == 0 and self._timers:
+                with contextlib.suppress(StoppedError):  # run() looks at the stop itself
+                    self.clock.sleep(min(due_s, TICK_S) if self.deadline is not None else due_s)
+            else:
+                self._took_one(min(due_s, TICK_S))
         while self._timers and self._timers[0][0] <= self.clock.monotonic():
             _, _, task = heapq.heappop(self._timers)
             task.resumes_at = None
             if task.active:
                 self._resume(task, None)
+
+    def _took_one(self, within_s: float) -> bool:
+        """Take the next outcome. False if none comes within this time."""
+        try:
+            done = self._done.get(timeout=within_s)
+        except queue.Empty:
+            return False
+        self._take(*done)
+        return True
 
     def _receive(self) -> None:
         """Take all outcomes that have arrived, so that their threads can get other calls at once."""
