@@ -115,8 +115,8 @@ def compile_stream(
 def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[Column, ...]:
     configured = {column.name: column for column in more}
     own = tuple(_refined(column, configured.get(column.name)) for column in stream.columns)
-    more = tuple(column for column in more if column not in own)
-    names = {column.name for column in own}
+    names = {column.name: column for column in own}
+    more = tuple(column for column in more if names.get(column.name) != column)
     taken = [column.name for column in more if column.name in names]
     if taken:
         raise ConfigError(

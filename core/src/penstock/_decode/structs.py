@@ -103,10 +103,11 @@ class RecordDecoder:
         token = secrets.token_hex(16)
         fields: list[Any] = []
         rename = {}
+        sent = {column.name for column in self._sent}
         for column in self._columns.values():
-            required = column in self._sent and not column.nullable
+            required = column.name in sent and not column.nullable
             fields.append((column.name, self._annotation(column), *([] if required else [None])))
-            rename[column.name] = str(column.member) if column in self._sent else f"{token} {column.name}"
+            rename[column.name] = str(column.member) if column.name in sent else f"{token} {column.name}"
         for attribute, member in self._outer.attributes.items():
             fields.append((attribute, Any, UNSET))
             rename[attribute] = member
