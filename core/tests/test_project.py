@@ -584,6 +584,29 @@ def test_forget_makes_days_missing(project: Project) -> None:
     assert reasons == {"7": "missing", "8": "open"}
 
 
+def test_verify_reads_a_history_some_days_at_a_time(project: Project, monkeypatch: pytest.MonkeyPatch) -> None:
+    """
+    All partitions are compared, each once, and the ledger's rows of all days are never in memory together.
+    """
+    project.run("daily", **DAYS)
+    held: list[int] = []
+    entries = SqliteLedger.entries
+
+    def counted(*arguments: Any, **options: Any) -> Any:
+        found = entries(*arguments, **options)
+        held.append(len(found))
+        return found
+
+    monkeypatch.setattr(SqliteLedger, "entries", counted)
+    monkeypatch.setattr("penstock.project.verify.AT_ONCE", 1)
+
+    found = project.verify("daily")
+
+    assert (found.partitions, found.differences) == (6, ())
+    assert sum(held) == 6
+    assert max(held) == 2  # a day of both accounts
+
+
 def test_what_differs_from_the_ledger_is_found_and_read_again(project: Project, tmp_path: Path) -> None:
     """
     An edited file of the same size and one that is gone differ, and a repair makes exactly their days missing.

@@ -2,8 +2,11 @@
 Comparison of the data in targets with their ledgers.
 """
 
-from collections.abc import Sequence
-from datetime import UTC, date, datetime
+from collections import deque
+from collections.abc import Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
+from itertools import islice
+from typing import Any
 
 from penstock._run.context import run_id
 from penstock._util.text import counted
@@ -13,7 +16,9 @@ from penstock.project.forget import deleted
 from penstock.project.results import Deleted, Difference, VerifyResult
 from penstock.project.setup import Notice, Setup
 from penstock.project.targets import Days, Viewed, leaving_out, targets
-from penstock.sinks import Discrepancy, Ledger, Target, Verifiable
+from penstock.sinks import Discrepancy, Ledger, LedgerEntry, Target, Verifiable
+
+AT_ONCE = 10_000  # rows of a ledger
 
 MARKED, POSSIBLE, UNCOUNTED = "marked", "possible", "uncounted"
 
@@ -88,19 +93,17 @@ def _of_source(
         raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
     partitions, found = 0, []
     for stream in [name for owner, name in ledger.sources() if owner == source]:
-        known = ledger.entries(source, stream, since=days.since, until=days.until)
-        held = [entry for partition, entry in known.items() if days.holds(partition)]
-        entries = [entry for entry in held if entry.state == "delivered"]
-        unsettled = {entry.partition for entry in held if entry.state in ("intended", "staged")}
+        entries = DeliveredEntries(ledger, source, stream, days)
+        differing: dict[Partition, Discrepancy] = {}
+        for one in target.verify(stream, entries):
+            differing.setdefault(one.partition, one)
+        partitions += len(entries)
+        unsettled = entries.unsettled
         if unsettled:
             notice(
                 f"{source}.{stream}: {counted(len(unsettled), 'partition')} not compared: a run ended while it wrote "
                 "them, and the next run settles that"
             )
-        partitions += len(entries)
-        differing: dict[Partition, Discrepancy] = {}
-        for one in target.verify(stream, entries):
-            differing.setdefault(one.partition, one)
         differing = {
             partition: one
             for partition, one in differing.items()
@@ -122,6 +125,58 @@ def _of_source(
             for partition, one in sorted(differing.items())
         ]
     return partitions, found
+
+
+class DeliveredEntries(Sequence[LedgerEntry]):
+    """
+    The delivered partitions of a window, in the order of their days. They are read from the ledger some days at a time,
+    again with each iteration, so that a long history is not in memory. ``unsettled``: what a run was writing when it
+    ended; known after the first iteration.
+    """
+
+    def __init__(self, ledger: Ledger, source: str, stream: str, days: Days) -> None:
+        self._ledger, self._source, self._stream, self._days = ledger, source, stream, days
+        self._count: int | None = None
+        self.unsettled: set[Partition] = set()
+
+    def __iter__(self) -> Iterator[LedgerEntry]:
+        count = 0
+        for number, (since, until) in enumerate(self._parts()):
+            for partition, entry in self._ledger.entries(self._source, self._stream, since=since, until=until).items():
+                if (number and partition.day is None) or not self._days.holds(partition):
+                    continue  # what has no day is in each part
+                if entry.state == "delivered":
+                    count += 1
+                    yield entry
+                elif entry.state in ("intended", "staged"):
+                    self.unsettled.add(partition)
+        self._count = count
+
+    def _parts(self) -> Iterator[tuple[date | None, date | None]]:
+        """Windows of some ``AT_ONCE`` rows each."""
+        since, until = self._days.since, self._days.until
+        counts = self._ledger.counts(self._source, self._stream)
+        days = [day for one in counts for day in (one.first_day, one.last_day) if day is not None]
+        if not days:
+            yield since, until
+            return
+        a_part = timedelta(days=AT_ONCE * (max(days) - min(days)).days // sum(one.partitions for one in counts))
+        first, last = max(min(days), since or date.min), min(max(days), until or date.max)
+        while first + a_part < last:
+            yield first, first + a_part
+            first += a_part + timedelta(days=1)
+        yield first, last
+
+    def __len__(self) -> int:
+        if self._count is None:
+            deque(self, maxlen=0)
+        return self._count or 0
+
+    def __bool__(self) -> bool:
+        return any(True for _ in self)
+
+    def __getitem__(self, index: Any) -> Any:
+        return next(islice(self, index, None)) if isinstance(index, int) and index >= 0 else list(self)[index]
 
 
 def _deleted(viewed: Viewed, source: str, target: Target, days: Days) -> list[Deleted]:

@@ -182,7 +182,9 @@ class FileTarget:
         read once. A record file that the ledger does not count is named, since readers of the directory read it, too.
         """
         merged: dict[Partition, str | None] = {}
+        names: dict[str, None] = {}
         for entry in entries:
+            names |= dict.fromkeys((stream, *entry.derived_rows))
             files: Sequence[LedgerFile] = entry.files
             if files or not entry.partition.values:
                 found = self.files.difference(files)
@@ -194,19 +196,19 @@ class FileTarget:
                 found = merged[account]
             if found is not None:
                 yield Discrepancy(partition=entry.partition, what=found)
-        for name in dict.fromkeys(name for entry in entries for name in (stream, *entry.derived_rows)):
+        for name in names:
             yield from self._uncounted(stream, name)
 
     def _uncounted(self, stream: str, name: str) -> Iterator[Discrepancy]:
         """The record files in the directory of a stream that are of no partition in the ledger."""
         directory = self.files.directory_of(name)
         prefix = f"{directory.relative_to(self.files.directory).as_posix()}/"
-        known = set(self.ledger.places(self.source, stream, prefix))
+        known = {hash(path) for path in self.ledger.places(self.source, stream, prefix)}  # a third of the texts' size
         suffixes = (f".{self.files.codec.name}", f".{self.files.codec.name}.gz")
         for folder, _, names in os.walk(directory, followlinks=True):
             place = Path(folder).relative_to(self.files.directory).as_posix()
             for path in (f"{place}/{one}" for one in names if one.endswith(suffixes) and not one.startswith(".")):
-                if path not in known:
+                if hash(path) not in known:
                     pairs = [pair_from(part) for part in Path(path).relative_to(prefix).parts[:-1]]
                     partition = Partition(stream=stream, values=tuple(pair for pair in pairs if pair is not None))
                     yield Discrepancy(partition=partition, what=f"{name}: the file {path}", uncounted=True)
