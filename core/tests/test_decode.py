@@ -1350,6 +1350,36 @@ def test_secrets_are_masked_in_json_columns_of_any_shape(data: Any, nested: Any)
 
 
 @pytest.mark.parametrize("nested", ["raw", "plain"])
+@pytest.mark.parametrize(
+    ("data", "kept"),
+    [
+        ([{"name": "city", "value": "Leeds"}], [{"name": "city"}]),
+        ({"0": {"name": "city", "value": "Leeds"}}, {"0": {"name": "city"}}),
+        (
+            [{"name": "city", "Value": "Leeds", "more": {"value": "Leeds"}}],
+            [{"name": "city", "Value": "***", "more": {"value": "***"}}],
+        ),
+        ({"city": "Leeds"}, "***"),
+        ({"name": "city", "value": "Leeds"}, "***"),
+        (["Leeds"], "***"),
+        ([["city", "Leeds"]], "***"),
+        ('[{"value": "Leeds"}]', "***"),
+        (None, None),
+    ],
+    ids=["declared", "a map", "moved", "by its name", "one object", "texts", "pairs", "JSON in a text", "null"],
+)
+def test_personal_members_do_not_leave_in_another_shape(data: Any, kept: Any, nested: Any) -> None:
+    """
+    Without personal data, what has another shape than the declared one is masked, by name or whole.
+    """
+    shape = compiled(Lead, include_personal=False, nested=nested)
+
+    rows = written(decode_one(shape, an_array({"id": "a", "data": data})))
+
+    assert rows[0].get("data") == kept
+
+
+@pytest.mark.parametrize("nested", ["raw", "plain"])
 def test_a_row_that_is_called_as_a_secret_column_is_kept(nested: Any) -> None:
     """
     A name labels others only where a declared path selects it: a form field may be called "token".

@@ -2,7 +2,6 @@
 The columns of a page's rows after reading: nested values, stamps, exact numbers and days, column by column.
 """
 
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Mapping
 from datetime import date, datetime, timedelta, tzinfo
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
@@ -101,7 +100,7 @@ class ColumnRules:
             if NULL in values:
                 fill_each(page.rows, name, [None if value == NULL else value for value in values])
         for name, clean in self.cleaners.items():
-            deque(map(clean, values_of(page.rows, name)), maxlen=0)
+            fill_each(page.rows, name, map(clean, values_of(page.rows, name)))
         for name in self.nested if self.masks else ():
             self._mask(page, name)
 

@@ -3,7 +3,7 @@ The decoder of one stream: the rules for its columns, compiled once, and the dec
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, date, datetime, tzinfo
 from functools import cached_property, partial
 from operator import itemgetter
@@ -16,7 +16,7 @@ from msgspec import UNSET
 from penstock._decode import derived as of_derived
 from penstock._decode.columns import ColumnRules
 from penstock._decode.keys import Keys
-from penstock._decode.nested import Masks, cleaner
+from penstock._decode.nested import Masks, cleaner, personal_cleaner
 from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, pages_of, values_of
 from penstock._decode.rejects import Handling, Rejects
 from penstock._decode.seen import SeenKeys
@@ -177,7 +177,7 @@ class Compiled:
             columns=self.columns,
             raw=raw,
             nested=tuple(one.name for one in columns if one.type == "json" and not one.added and not one.secret),
-            cleaners={name: cleaner(those) for name, those in paths.items()},
+            cleaners={name: _cleaner(self.columns[name], options.include_personal) for name in paths},
             masks=Masks.of(*self._secrets, labels=False),
             hidden=self._hidden,
             day=day if day in self.columns else None,
@@ -459,6 +459,15 @@ def _watched(columns: Sequence[Column], hidden: Collection[str]) -> Iterator[tup
         read = by_name[column.derived_of] if column.derived_of is not None else column
         if column.additive and read.nullable and read.member is not None and column.name not in hidden:
             yield column.name, read
+
+
+def _cleaner(column: Column, include_personal: bool) -> Callable[[Any], Any]:
+    """A function that returns a value of the column without what is hidden in it."""
+    clean = cleaner(column.hidden)
+    if include_personal or not column.hidden_personal:
+        return clean
+    without_personal = personal_cleaner(column.hidden_personal)
+    return lambda value: without_personal(clean(value))
 
 
 def _last_name(column: Column) -> str:

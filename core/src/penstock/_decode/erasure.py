@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from penstock._decode.compiled import Compiled
-from penstock._decode.nested import cleaner
+from penstock._decode.nested import personal_cleaner
 from penstock._decode.page import EXACT_JSON, PLAIN
 from penstock.sinks import EXTRA, Erasure
 
@@ -20,7 +20,7 @@ def _erasure(shape: Compiled) -> Erasure:
     handling = shape.handling
     columns = tuple(name for name, column in shape.columns.items() if column.personal and name in handling.hidden)
     nested = {
-        name: _on_text(cleaner(column.hidden_personal))
+        name: _on_text(personal_cleaner(column.hidden_personal))
         for name, column in shape.columns.items()
         if column.hidden_personal and name not in columns
     }

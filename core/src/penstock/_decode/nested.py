@@ -32,6 +32,37 @@ def cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
     return clean
 
 
+def personal_cleaner(paths: Sequence[str]) -> Callable[[Any], Any]:
+    """
+    A function that removes personal members as :func:`cleaner` does, and returns the value. Where they have moved, they
+    are masked by their name; a value in which a path meets a text or number, in place of an object, is masked whole.
+    """
+    split, clean_paths, masks = [_split(path) for path in paths], cleaner(paths), Masks.of((), paths, labels=False)
+
+    def clean(value: Any) -> Any:
+        if not all(_leads(value, steps) for steps in split):
+            return MASK
+        return masks.apply(clean_paths(value))
+
+    return clean
+
+
+def _leads(value: Any, steps: Sequence[tuple[str, str | None]]) -> bool:
+    """Whether a path leads through objects and arrays only, as far as it leads."""
+    if value is None:
+        return True
+    if not isinstance(value, (dict, list)):
+        return False
+    name, selected_value = steps[0]
+    every = selected_value is not None or name == "*"
+    rest = steps[1:] if every or isinstance(value, dict) else steps
+    if isinstance(value, list):
+        inner = value
+    else:
+        inner = list(value.values()) if every else [value[name]] if name in value else []
+    return not rest or all(_leads(item, rest) for item in inner)
+
+
 _STEP = re.compile(r"\[([^=\]]+)=([^\]]*)\]|([^.\[]+)")
 
 
