@@ -41,8 +41,6 @@ from penstock import (
     record,
 )
 
-FIRST = date(2026, 6, 10)  # the first day of every run
-
 Row = dict[str, Any]
 Plain = tuple[Any, ...]
 """A row as it is compared: its account, its key, and its values."""
@@ -102,6 +100,10 @@ class Traits:
     open_days: int
     ceiling: int | None
     stamped: bool  # rows have the day that was requested
+    first: date  # the first day of every run; clocks are set forward or back after some
+    ends_with_404: bool  # a page after the last one
+    too_large: bool  # pages of the declared size are refused
+    whole_days: bool  # a request for a part of a day brings all of it
 
     @classmethod
     def drawn(cls, pick: Random) -> "Traits":
@@ -115,6 +117,8 @@ class Traits:
         report = report if kind != "changes" and pick.random() < 0.35 else ""
         size = pick.choice([1, 2, 3, 7])
         lines = pick.choice(["", "derived", "child"])
+        counts = not report and paging in ("page_number", "offset")
+        ceiling = 3 * size if counts and kind != "snapshot" and pick.random() < 0.2 else None
         return cls(
             kind=kind,
             shops=shops,
@@ -126,17 +130,19 @@ class Traits:
             total=pick.random() < 0.5,
             more=paging != "" and pick.random() < 0.3,
             size=size,
-            capped=pick.random() < 0.2,
+            capped=pick.random() < 0.2 and not report,
             report=report,
             days=days if kind == "report" else 1,
             states=pick.random() < 0.3,
             lines="" if report.startswith("csv") or (kind == "changes" and lines == "child") else lines,
             order=pick.choice(["id", "at", "backwards"]),
             open_days=pick.choice([0, 1, 2, 3]),
-            ceiling=3 * size
-            if not report and kind != "snapshot" and paging in ("page_number", "offset") and pick.random() < 0.2
-            else None,
-            stamped=days == 1 and kind == "report" and pick.random() < 0.5,
+            ceiling=ceiling,
+            stamped=days == 1 and kind == "report" and ceiling is None and pick.random() < 0.5,
+            first=pick.choice([date(2026, 6, 10), date(2026, 3, 4), date(2026, 10, 20), date(2026, 10, 27)]),
+            ends_with_404=counts and pick.random() < 0.3,
+            too_large=counts and ceiling is None and size > 1 and pick.random() < 0.3,
+            whole_days=ceiling is not None and kind == "report" and pick.random() < 0.3,
         )
 
 
@@ -150,7 +156,7 @@ class Invented:
     """
 
     seed: int
-    now: datetime
+    now: datetime = field(init=False)
     failing: bool = False
     moving: bool = False
     stop: threading.Event | None = None
@@ -166,8 +172,10 @@ class Invented:
     def __attrs_post_init__(self) -> None:
         self.pick = Random(self.seed)
         self.traits = Traits.drawn(self.pick)
+        first = datetime.combine(self.traits.first, time(), UTC)
+        self.now = first + timedelta(days=7, hours=self.pick.randrange(24), minutes=30)
         self.rows = {shop: {} for shop in self.traits.shops or ("",)}
-        start = datetime.combine(FIRST, time(), self._zone(""))
+        start = datetime.combine(self.traits.first, time(), self._zone(""))
         for _ in range(self.pick.randrange(5, 60)):
             self._add(start + (self.now - start) * self.pick.random())
 
@@ -227,7 +235,7 @@ class Invented:
         elif what == "move":
             at = datetime.fromisoformat(row["at"]) + timedelta(hours=pick.choice([-30, 5, 30]))
             moved = {**row, "at": at.isoformat()}
-            if self._is_open(moved) and self._day(moved) >= FIRST and at < self.now:
+            if self._is_open(moved) and self._day(moved) >= self.traits.first and at < self.now:
                 self._put(moved)
         else:
             self._put({**row, "amount": self._amount(), "lines": row["lines"][:1]})
@@ -236,7 +244,7 @@ class Invented:
         self.rows[row["shop"]][row["id"]] = row
 
     def _add_to_an_open_day(self) -> None:
-        noons = [datetime.combine(FIRST, time(12), UTC) + timedelta(days=number) for number in range(60)]
+        noons = [datetime.combine(self.traits.first, time(12), UTC) + timedelta(days=number) for number in range(60)]
         open_noons = [
             noon
             for noon in noons
@@ -252,7 +260,7 @@ class Invented:
         for shop, own in self.rows.items():
             yesterday = self.now.astimezone(self._zone(shop)).date() - timedelta(days=1)
             for row in own.values():
-                if self.traits.kind == "report" and not FIRST <= self._day(row) <= yesterday:
+                if self.traits.kind == "report" and not self.traits.first <= self._day(row) <= yesterday:
                     continue
                 if stream == "entries":
                     found.append((shop, row["id"], plain(row["amount"]), row["note"] or None, row["size"]))
@@ -298,6 +306,7 @@ class Invented:
             requests=self._first_requests,
             poller=self._poller(),
             downloads=ReportFile() if traits.report.endswith(("gz", "zip")) else None,
+            inexact_bounds=traits.whole_days,
             lookback=timedelta(hours=1) if traits.kind == "changes" else timedelta(0),
             **common,
         )
@@ -329,6 +338,8 @@ class Invented:
             options |= {"place": "body"} if traits.in_body else {}
         if traits.ceiling is not None:
             options["ceiling"] = traits.ceiling
+        options |= {"ends_on": (404,)} if traits.ends_with_404 else {}
+        options |= {"too_large": (413,)} if traits.too_large else {}
         return named(traits.paging, **options)
 
     def _poller(self) -> Any:
@@ -426,6 +437,11 @@ class Invented:
             rows = [row for row in rows if filters["since"] <= str(self._day(row)) <= filters["until"]]
         if "start" in filters:
             start, end = (datetime.fromisoformat(filters[name]) for name in ("start", "end"))
+            if self.traits.whole_days:
+                zone = self._zone(filters.get("shop", ""))
+                start = datetime.combine(start.astimezone(zone).date(), time(), zone)
+                end = datetime.combine((end - timedelta(seconds=1)).astimezone(zone).date(), time(), zone)
+                end += timedelta(days=1)
             rows = [row for row in rows if start <= datetime.fromisoformat(row["at"]) < end]
         if "state" in filters:
             rows = [row for row in rows if row["state"] == filters["state"]]
@@ -436,9 +452,13 @@ class Invented:
         traits, total = self.traits, len(rows)
         rows = rows if traits.ceiling is None else rows[: traits.ceiling]
         size = int(paging.get("size") or traits.size) if traits.paging else len(rows) + 1
+        if traits.too_large and size >= traits.size:
+            return SandboxResponse(status=413)
         size = max(1, min(size, traits.size - 1)) if traits.capped and traits.paging else size
         start = int(paging.get("offset") or paging.get("cursor") or paging.get("from") or 0)
         start = (int(paging["page"]) - 1) * size if "page" in paging else start
+        if traits.ends_with_404 and start > 0 and start >= len(rows):
+            return SandboxResponse(status=404)
         following = start + size if start + size < len(rows) else None
         next_: Any = following
         if following is not None and traits.paging == "link":

@@ -15,7 +15,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -25,7 +25,7 @@ import penstock_plugins
 import psycopg
 import pytest
 from attrs import define, evolve, field
-from invented import FIRST, Invented, Plain, plain
+from invented import Invented, Plain, plain
 from penstock import Project, UsageError
 from penstock.sandbox.server import Server, serve
 from penstock.testing import FakeClock
@@ -63,7 +63,7 @@ class Weeks:
 
     def run(self, stop: threading.Event | None = None) -> int:
         names = [stream.name for stream in self.provider.streams]
-        result = self.project(stop).run("shop", to=self.target, streams=names, since=FIRST)
+        result = self.project(stop).run("shop", to=self.target, streams=names, since=self.provider.traits.first)
         self.done.append((result.exit_code, [str(error)[:200] for error in result.report["errors"][:2]]))
         return result.exit_code
 
@@ -89,7 +89,7 @@ class Weeks:
         self.done.append(("killed", os.waitpid(process, 0)[1]))
 
     def forget(self, *, rows: bool) -> None:
-        first = FIRST + timedelta(days=self.chance.randrange(6))
+        first = self.provider.traits.first + timedelta(days=self.chance.randrange(6))
         days = {"since": first, "until": first + timedelta(days=self.chance.randrange(3))}
         kind = self.provider.traits.kind
         if rows and kind == "changes":
@@ -185,8 +185,7 @@ def target(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 
 def weeks(seed: int, target: str, steps: tuple[str, ...], number: int) -> None:
     chance = Random(seed)
-    now = datetime(2026, 6, 17, chance.randrange(24), 30, tzinfo=UTC)
-    provider = Invented(seed=seed, now=now)
+    provider = Invented(seed=seed)
     with serve(provider) as server:
         world = Weeks(provider=provider, server=server, target=target, chance=chance)
         for _ in range(number):
@@ -217,7 +216,7 @@ def test_derived_rows_of_several_days_in_one_request_are_of_their_own_day(target
     """
     Each row of a derived stream is written with the day of its parent's row, and replaced with that day.
     """
-    provider = Invented(seed=14, now=datetime(2026, 6, 17, 12, tzinfo=UTC))
+    provider = Invented(seed=14)
     provider.traits = evolve(
         provider.traits,
         kind="report",
@@ -225,6 +224,7 @@ def test_derived_rows_of_several_days_in_one_request_are_of_their_own_day(target
         days=3,
         lines="derived",
         stamped=False,
+        too_large=False,
         zones={},
         ceiling=None,
         open_days=1,
