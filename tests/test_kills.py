@@ -65,19 +65,19 @@ class Bench:
     def days(self) -> list[date]:
         return self.provider.window(self.today)
 
-    def start(self, environ: Mapping[str, str] | None = None, **more: Any) -> "subprocess.Popen[bytes]":
+    def start(self, *words: str, environ: Mapping[str, str] | None = None, **more: Any) -> "subprocess.Popen[bytes]":
         days = self.days
         return command(
             self.folder,
             *("run", self.provider.name, "--to", f"{self.kind}:out", "--streams", ",".join(self.provider.streams)),
-            *("--since", str(days[0]), "--until", str(days[-1]), "--report", "report.json"),
+            *("--since", str(days[0]), "--until", str(days[-1]), "--report", "report.json", *words),
             environ=environ,
             **more,
         )
 
-    def run(self, environ: Mapping[str, str] | None = None, **more: Any) -> tuple[int, str]:
+    def run(self, *words: str, environ: Mapping[str, str] | None = None, **more: Any) -> tuple[int, str]:
         """Exit code and stderr; also the traces of a defect, of which there must be none."""
-        process = self.start(environ, **more)
+        process = self.start(*words, environ=environ, **more)
         _, output = process.communicate()
         text = output.decode()
         assert "Traceback" not in text, text
@@ -178,7 +178,7 @@ def test_killed_while_a_partition_is_delivered(bench: Bench, point: str, number:
     """
     Killed at any step of a commit, the next run, started at once, leaves exactly the provider's rows.
     """
-    code, _ = bench.run({"PENSTOCK_KILL_AT": f"{point}:{number}"})
+    code, _ = bench.run(environ={"PENSTOCK_KILL_AT": f"{point}:{number}"})
     assert code == -signal.SIGKILL
 
     code, output = bench.run()
@@ -193,7 +193,7 @@ def test_killed_while_changes_are_merged(bench: Bench, point: str) -> None:
     """
     Killed between the days of a changes stream or in the middle of their merge: the next run ends with each row once.
     """
-    code, _ = bench.run({"PENSTOCK_KILL_AT": point})
+    code, _ = bench.run(environ={"PENSTOCK_KILL_AT": point})
     assert code == -signal.SIGKILL
 
     code, output = bench.run()
@@ -208,7 +208,7 @@ def test_no_report_is_submitted_twice(bench: Bench, point: str) -> None:
     """
     A report whose name was read is gone on with after a crash: it is not submitted once more.
     """
-    code, _ = bench.run({"PENSTOCK_KILL_AT": point})
+    code, _ = bench.run(environ={"PENSTOCK_KILL_AT": point})
     assert code == -signal.SIGKILL
     # Reports that were requested when the process ended, but whose answer had not been read.
     unread = submitted_but_unknown(bench)
@@ -299,7 +299,7 @@ def test_killed_while_a_day_is_replaced(bench: Bench) -> None:
     for day in bench.days:
         bench.app.restate(day)
 
-    code, _ = bench.run({"PENSTOCK_KILL_AT": "file.renamed:2"})
+    code, _ = bench.run(environ={"PENSTOCK_KILL_AT": "file.renamed:2"})
 
     assert code == -signal.SIGKILL
     now = {path: path.read_bytes() for path in (bench.folder / "out").rglob("data.jsonl")}
@@ -392,10 +392,11 @@ def test_ledger_is_no_ledger(bench: Bench) -> None:
 
 
 def without_override() -> None:
-    """Take from root what lets it write everywhere; Linux's constants are those of prctl and capabilities."""
+    """Take from root what lets it read and write everywhere; Linux's constants are those of prctl and capabilities."""
     if os.getuid() == 0:
-        drop_from_bounding_set, dac_override = 24, 1
-        assert ctypes.CDLL(None).prctl(drop_from_bounding_set, dac_override, 0, 0, 0) == 0
+        drop_from_bounding_set, dac_override, dac_read_search = 24, 1, 2
+        for capability in (dac_override, dac_read_search):
+            assert ctypes.CDLL(None).prctl(drop_from_bounding_set, capability, 0, 0, 0) == 0
 
 
 @benches(TALROO, kinds=("jsonl",))
@@ -418,6 +419,64 @@ def test_target_cannot_be_written(bench: Bench, what: str) -> None:
     assert code == 2, output
     assert "out" in output
     assert bench.requested == []
+
+
+def _with_mode(mode: int) -> Callable[[Path], Callable[[], None]]:
+    def spoil(directory: Path) -> Callable[[], None]:
+        folders = [directory, *(path for path in directory.iterdir() if path.is_dir())] if mode else [directory]
+        for folder in folders:
+            folder.chmod(mode)
+        return lambda: [folder.chmod(0o755) for folder in folders] and None
+
+    return spoil
+
+
+def _behind_a_link(directory: Path) -> Callable[[], None]:
+    """The directory is a symlink to a volume that is not mounted."""
+    kept = directory.parent.parent / "kept"
+    directory.rename(kept)
+    directory.symlink_to(directory.parent.parent / "unmounted")
+
+    def mend() -> None:
+        directory.unlink()
+        kept.rename(directory)
+
+    return mend
+
+
+@benches(TARGETCIRCLE, kinds=("jsonl",))
+@pytest.mark.parametrize(
+    ("spoil", "seen"),
+    [
+        pytest.param(_with_mode(0o555), "Permission denied", id="not writable"),
+        pytest.param(_with_mode(0), "Permission denied", id="not readable"),
+        pytest.param(_behind_a_link, "is a symlink to", id="a link to nothing"),
+    ],
+)
+def test_a_directory_that_cannot_be_used_concerns_its_stream_only(
+    bench: Bench, spoil: Callable[[Path], Callable[[], None]], seen: str
+) -> None:
+    """
+    Its partitions fail before anything is fetched for them, the other streams are delivered, and nothing that was
+    delivered there counts as missing: the next run that can use the directory leaves the provider's rows.
+    """
+    assert bench.run()[0] == 0
+    stream = bench.provider.streams[0]
+    mend = spoil(bench.folder / "out" / bench.provider.name / stream)
+    bench.requested.clear()
+
+    code, output = bench.run("--full", before=without_override)
+
+    assert code == 1, output
+    assert f"out/{bench.provider.name}/{stream}" in output
+    assert seen in output
+    streams = json.loads((bench.folder / "report.json").read_text())["sources"][bench.provider.name]["streams"]
+    for name, found in streams.items():
+        counts = found["partitions"]
+        assert counts["failed" if name == stream else "delivered"] == counts["planned"] > 0, name
+    mend()
+    assert bench.run()[0] == 0
+    bench.assert_true()
 
 
 @benches(TALROO, kinds=("jsonl",))

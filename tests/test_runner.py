@@ -426,6 +426,30 @@ def test_a_ledger_that_is_gone_is_told_once(tmp_path: Path) -> None:
     assert reported.endswith("the connection is lost")
 
 
+class Closing(MemoryTarget):
+    def close(self) -> None:
+        super().close()
+        raise SinkError("datapackage.json: no space left")
+
+
+class ClosingSink(MemorySink):
+    def open(self, source: str, run_id: str, streams: Sequence[str] = ()) -> MemoryTarget:
+        return Closing(self, SqliteLedger(self.ledger_path))
+
+
+def test_a_target_that_fails_when_it_is_closed(tmp_path: Path) -> None:
+    """
+    What was delivered stays so: the error is one of the run, and its exit code is 1.
+    """
+
+    report, _, _ = shopping(tmp_path, {"/things/a": a_page(1)}, sink=ClosingSink(tmp_path / "ledger.sqlite"))
+
+    assert report.exit_code == 1
+    assert report.total("delivered") > 0
+    assert report.total("failed") == 0
+    assert "no space left" in report.errors[-1]["message"]
+
+
 @pytest.mark.parametrize(
     ("answers", "error"),
     [

@@ -3,6 +3,7 @@ What a directory of files does beyond the suite of every sink: names, crashes wi
 the way, disks that are full.
 """
 
+import errno
 import gzip
 import json
 import os
@@ -38,7 +39,7 @@ from penstock.testing.sinks import (
 )
 from penstock_plugins.files import places
 from penstock_plugins.files.csvfile import Csv
-from penstock_plugins.files.disk import file_name, former_pair_name, pair_name
+from penstock_plugins.files.disk import file_name, former_pair_name, pair_name, sync_directory
 from penstock_plugins.files.jsonl import JsonLines
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.sink import FileSink
@@ -191,7 +192,8 @@ def lines(sink: FileSink, stream: str) -> list[str]:
 
 def test_what_cannot_be_completed_concerns_its_partition_only(sink):
     """
-    After a kill between intent and place, a directory stands where a file must go: the other partitions go on.
+    After a kill between intent and place, a directory stands where a file must go: the other partitions go on, and this
+    one is completed once the directory is gone.
     """
     run(sink, a_day(1), (CLICKS, [click(1)]))
     assert killed_at("files.intended", lambda: run(sink, a_day(2), (CLICKS, [click(2)])))
@@ -202,7 +204,11 @@ def test_what_cannot_be_completed_concerns_its_partition_only(sink):
     target = sink.open(SOURCE, "r2")
     states = {entry.partition: entry.state for entry in target.ledger.entries(SOURCE, "clicks").values()}
     target.close()
-    assert states == {a_day(1): "delivered", a_day(3): "delivered"}
+    assert states == {a_day(1): "delivered", a_day(2): "intended", a_day(3): "delivered"}
+    assert "is a directory" in target.notices[0] or "Is a directory" in target.notices[0]
+    day_file(sink, 2).rmdir()
+    sink.open(SOURCE, "r3").close()
+    assert state_of(sink, a_day(2))[::2] == ("delivered", True)
 
 
 @pytest.mark.parametrize("killed", [False, True], ids=["whole", "killed in between"])
@@ -262,6 +268,59 @@ def test_a_directory_on_another_volume(sink, other_volume, link):
     assert states == [("delivered", True)] * 2
     found = sorted(path.name for path in other_volume.rglob("*") if path.is_file())
     assert [name for name in found if name not in (".penstock", "datapackage.json")] == ["data.jsonl"] * 2
+
+
+@pytest.mark.parametrize("point", ["day.staged", "merge.intended"])
+def test_days_of_changes_wait_for_a_volume_that_is_not_mounted(sink, tmp_path, point):
+    """
+    What was merged into a file behind a link to nothing is not missing, and a day that a killed run left is kept until
+    the file can be written.
+    """
+    run(sink, a_lead_day(1), (LEADS, [lead(1)]))
+    assert killed_at(point, lambda: run(sink, a_lead_day(2), (LEADS, [lead(2)])))
+    directory = sink.directory / SOURCE / "leads"
+    directory.rename(tmp_path / "volume")
+    directory.symlink_to(tmp_path / "mount")
+    for _ in range(2):
+        target = sink.open(SOURCE, "r2")
+        states = [entry.state for entry in target.ledger.entries(SOURCE, "leads").values()]
+        (notice, *_) = target.notices
+        target.close()
+
+        assert states == ["delivered", "staged"]
+        assert "which is not there" in notice
+    (tmp_path / "volume").rename(tmp_path / "mount")
+
+    sink.open(SOURCE, "r3").close()
+
+    assert [state_of(sink, a_lead_day(day))[::2] for day in (1, 2)] == [("delivered", True)] * 2
+    (merged,) = directory.rglob("data.jsonl")
+    assert merged.read_bytes().count(b"\n") == 2
+
+
+def test_a_directory_that_cannot_be_synced_concerns_its_partition_only(sink, monkeypatch):
+    """
+    Of partitions that are committed together, the one on a failing disk fails; the next opening completes it.
+    """
+
+    def failing(directory: str) -> None:
+        if "report_date=2026-03-02" in os.fspath(directory):
+            raise OSError(errno.EIO, os.strerror(errno.EIO), directory)
+        sync_directory(directory)
+
+    days = {a_day(day): [click(day)] for day in (1, 2, 3)}
+    target = sink.open(SOURCE, "r1")
+    with monkeypatch.context() as patched:
+        patched.setattr(places, "sync_directory", failing)
+        first, second, third = deliver_group(target, days)
+    target.close()
+
+    assert isinstance(first, LedgerEntry)
+    assert isinstance(second, SinkError)
+    assert isinstance(third, LedgerEntry)
+    assert "report_date=2026-03-02: Input/output error" in str(second)
+    sink.open(SOURCE, "r2").close()
+    assert [state_of(sink, day)[::2] for day in days] == [("delivered", True)] * 3
 
 
 def test_gzip_may_be_switched(sink):

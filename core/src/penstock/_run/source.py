@@ -116,9 +116,12 @@ class SourceRun:
             self._delivery.target.interrupt(reason)
 
     def close(self) -> None:
-        """Release the target's lock, whatever the state of the job."""
+        """Release the target's lock, whatever the state of the job. What was delivered stays, if that fails."""
         if self._delivery is not None:
-            self._delivery.target.close()
+            try:
+                self._delivery.target.close()
+            except PenstockError as error:
+                self.context.fail(self.source.name, None, None, error)
 
     # --- what is read, and after what ---------------------------------------------------------------------------------
 

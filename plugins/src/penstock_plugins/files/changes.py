@@ -2,8 +2,8 @@
 The files of ``changes`` streams: one per account, into which its staged days are merged by key.
 """
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 
 from attrs import evolve
@@ -11,6 +11,7 @@ from penstock import Layout, LedgerEntry, LedgerFile, Partition, fault_point
 
 from penstock_plugins.files.codec import RecordDraft
 from penstock_plugins.files.commit import kept_files
+from penstock_plugins.files.disk import is_dangling
 from penstock_plugins.files.ledger import FileLedger, Merge
 from penstock_plugins.files.merge import Latest, merge, merge_derived
 from penstock_plugins.files.places import SourceFiles
@@ -98,26 +99,34 @@ class AccountFiles:
         """Put the files of an intent into place, and record that they hold these staged days."""
         assert meant.meant is not None
         self._files.put(meant.meant)
-        self._files.sync()
+        for error in self._files.sync().values():
+            raise error
         fault_point("files.in_place")
         self._ledger.deliver_merge(meant, partitions)
         fault_point("merge.delivered")
 
-    def settle(self) -> None:
-        """Complete or take back the interrupted merges of earlier runs."""
+    def settle(self, concerning: Callable[[str], AbstractContextManager[None]]) -> None:
+        """
+        Complete or take back the interrupted merges of earlier runs. ``concerning`` handles the errors of a stream.
+        """
         source = self._files.source
         for merged in self._ledger.merges(source):
-            self._check(merged)
+            with concerning(merged.stream):
+                self._check(merged)
         waiting: dict[str, None] = {}
         for entry in self._ledger.unsettled(source):
+            if entry.state != "staged":
+                continue
             if all(self._files.is_at(file.staged, file) for file in entry.files):
                 waiting[entry.partition.stream] = None
             else:
                 self._ledger.forget(source, [entry.partition])
         for stream in waiting:
-            self.merge_days(stream)
+            with concerning(stream):
+                self.merge_days(stream)
         for merged in self._ledger.merges(source):
-            self._settle_erasure(merged)
+            with concerning(merged.stream):
+                self._settle_erasure(merged)
 
     def _check(self, found: Merge) -> None:
         """
@@ -126,6 +135,8 @@ class AccountFiles:
         During an interrupted merge it may be the former or the new file: the days are still staged, and merging them
         again into either gives the same result.
         """
+        if is_dangling(self._files.directory_of(found.stream)):
+            return  # another volume that is not there now
         former = {file.path: file for file in found.files}
         files = found.files if found.meant is None else found.meant
         for file in files:

@@ -3,7 +3,6 @@ The writer of a partition, and the commit of several: their steps are described 
 """
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 
 from attrs import define, evolve
 from penstock import (
@@ -13,8 +12,6 @@ from penstock import (
     LedgerFile,
     Partition,
     PenstockError,
-    SinkError,
-    TargetError,
     fault_point,
 )
 
@@ -146,7 +143,10 @@ class Commits:
                 one.error = error
             settled = tuple(LedgerFile(path=one.path, size=one.size, checksum=one.checksum) for one in files)
             one.recorded = evolve(one.intended, state="delivered", files=settled, version=one.version)
-        self._files.sync()
+        for directory, error in self._files.sync().items():
+            for one in _good(group):
+                if any(self._files.path(file.path).startswith(f"{directory}/") for file in one.recorded.files):
+                    one.error = error
         for _ in _good(group):
             fault_point("files.in_place")
         self.record(group)
@@ -163,11 +163,15 @@ class Commits:
         return evolve(entry, state="staged", files=tuple(one for one in files if one.size is not None))
 
     def settle(self, entry: LedgerEntry) -> None:
-        """Complete an intent of an earlier run, or take it back."""
+        """
+        Complete an intent of an earlier run, or take it back. Raises the error of one that cannot be completed now: it
+        stays, for the next opening, and its partition counts as missing.
+        """
         if self._files.can_be_put(entry.files):
-            # An intent that cannot be completed affects its partition only, which is read again.
-            with suppress(SinkError, TargetError):
-                self.deliver([Commit(recorded=entry, entry=entry, intended=entry, version=entry.version)])
+            commit = Commit(recorded=entry, entry=entry, intended=entry, version=entry.version)
+            self.deliver([commit])
+            if commit.error is not None:
+                raise commit.error
             return
         former = self._ledger.take_back(entry.source, entry.partition)
         if former is not None and not all(self._files.is_at(file.path, file) for file in former.files):

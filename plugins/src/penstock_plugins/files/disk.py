@@ -150,6 +150,8 @@ def make_directories(path: Path | str, mode: int = 0o777, unsynced: dict[str, No
     try:
         os.mkdir(directory, mode)
     except FileExistsError:
+        if is_dangling(directory):
+            raise TargetError(f"{dangling(directory)}. Mount the volume, or correct the symlink.") from None
         if not os.path.isdir(directory):  # else another process made it
             raise
     except FileNotFoundError:  # though its parent is there: /proc and its kind
@@ -159,6 +161,22 @@ def make_directories(path: Path | str, mode: int = 0o777, unsynced: dict[str, No
     else:
         unsynced[parent] = None
     return True
+
+
+def is_dangling(path: Path | str) -> bool:
+    """Whether it is a symlink to a place that is not there, such as a volume that is not mounted."""
+    return os.path.islink(path) and not os.path.exists(path)
+
+
+def dangling(path: Path | str) -> str:
+    return f"{path} is a symlink to {os.readlink(path)}, which is not there"
+
+
+def check_writable(directory: Path) -> None:
+    """Raises OSError if this user can make no file in a directory."""
+    if not os.access(directory, os.W_OK | os.X_OK):
+        code = errno.EROFS if os.statvfs(directory).f_flag & os.ST_RDONLY else errno.EACCES
+        raise OSError(code, os.strerror(code), str(directory))
 
 
 def replace_text(path: Path, content: bytes) -> None:
@@ -189,11 +207,16 @@ def move(path: str, place: str) -> None:
             raise
         directory, name = os.path.split(place)
         draft = f"{directory}/.{name}.part"
-        with open(path, "rb") as source, open(draft, "wb") as target:
-            shutil.copyfileobj(source, target, 1 << 20)
-            target.flush()
-            os.fsync(target.fileno())
-        os.replace(draft, place)
+        try:
+            with open(path, "rb") as source, open(draft, "wb") as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+                target.flush()
+                os.fsync(target.fileno())
+            os.replace(draft, place)
+        except OSError:
+            with suppress(OSError):  # half a copy would keep the space of a full volume
+                os.unlink(draft)
+            raise
         os.unlink(path)
 
 

@@ -6,27 +6,31 @@ The place of a file is its path relative to the directory.
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
 from pathlib import Path
 from secrets import token_hex
 
-from penstock import Layout, LedgerFile, Partition, TargetError, fault_point
+from penstock import Layout, LedgerFile, Partition, PenstockError, TargetError, fault_point
 
 from penstock_plugins.files.codec import Codec, RecordDraft
 from penstock_plugins.files.datapackage import FILE_NAME, is_ours
 from penstock_plugins.files.disk import (
     Draft,
     all_at_once,
+    check_writable,
     checksum_of,
+    dangling,
     explained,
     file_errors,
     file_name,
+    is_dangling,
     make_directories,
     move,
     pair_name,
+    replace_text,
     sync_directory,
     syncing_threads,
 )
@@ -85,15 +89,29 @@ class SourceFiles:
         return self.directory / file_name(self.source) / file_name(stream)
 
     def check_places(self, streams: Sequence[str]) -> None:
-        """Check, before the first request, that every stream can have a place here. Creates nothing."""
+        """
+        Check, before the first request, that no place of a stream is taken by other files. Creates nothing. A directory
+        that cannot be used for another reason concerns the partitions of its stream only, see :meth:`claim`.
+        """
+        directory = self.directory / file_name(self.source)
+        with file_errors(directory):
+            if directory.exists() and not directory.is_dir():
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(directory))
         for stream in streams:
-            directory = self.directory_of(stream)
-            with file_errors(directory), suppress(FileNotFoundError):
-                self.check_ours(directory)
-                if not os.access(directory, os.W_OK | os.X_OK):
-                    readonly = os.statvfs(directory).f_flag & os.ST_RDONLY
-                    code = errno.EROFS if readonly else errno.EACCES
-                    raise OSError(code, os.strerror(code), str(directory))
+            with suppress(OSError):
+                self.check_ours(self.directory_of(stream))
+
+    def claim(self, stream: str) -> None:
+        """
+        Mark a stream's directory as penstock's, before anything is fetched for it. Raises TargetError if it has other
+        files or cannot be written, and SinkError if it has no space.
+        """
+        directory = self.directory_of(stream)
+        with file_errors(directory):
+            make_directories(directory)
+            self.check_ours(directory)
+            replace_text(directory / MARK, MARK_TEXT)
+            check_writable(directory)
 
     def check_ours(self, directory: Path) -> None:
         """Raises TargetError for a stream's directory with files that penstock did not make."""
@@ -139,10 +157,14 @@ class SourceFiles:
         for file in files:
             path = self.directory / file.path
             if not self.is_in_place(file):
-                return f"{file.path}: {'has another size' if path.exists() else 'is gone'}"
+                return f"{file.path}: {'has another size' if path.exists() else self._gone(file)}"
             if not self.is_at(file.path, file):
                 return f"{file.path}: has another content (same size, another checksum)"
         return None
+
+    def _gone(self, file: LedgerFile) -> str:
+        directory = self.directory.joinpath(*file.path.split("/")[:2])
+        return f"cannot be reached: {dangling(directory)}" if is_dangling(directory) else "is gone"
 
     def can_be_put(self, files: Sequence[LedgerFile]) -> bool:
         """Whether each file is in place already, or still staged, or only has to be removed."""
@@ -232,23 +254,30 @@ class SourceFiles:
                 make_directories(os.path.dirname(path), unsynced=self._unsynced)
                 move(staged, path)
 
-    def sync(self) -> None:
-        """Make the changed names durable, and remove the directories of partitions that have become empty."""
+    def sync(self) -> dict[str, PenstockError]:
+        """
+        Make the changed names durable, and remove the directories of partitions that have become empty. Returns the
+        directories of which that is not known, with their errors.
+        """
+        failed: dict[str, PenstockError] = {}
         directories, self._unsynced = self._unsynced, {}
         done = all_at_once(self._threads, [partial(sync_directory, directory) for directory in directories])
         for directory, error in zip(directories, done, strict=True):
             if isinstance(error, OSError):
-                raise explained(error, directory) from error
-            if error is not None:
+                failed[directory] = explained(error, directory)
+            elif error is not None:
                 raise error
-            if directory in self._emptied:
+            elif directory in self._emptied:
                 self._emptied.discard(directory)
                 with suppress(OSError):
                     os.rmdir(directory)
+        return failed
 
-    def remove_drafts(self) -> None:
-        """Remove the files on their way, of earlier runs."""
+    def remove_drafts(self, needed: Iterable[LedgerFile]) -> None:
+        """Remove the files on their way, of earlier runs, except those that are still ``needed``."""
+        kept = {self.directory / file.staged for file in needed if file.staged is not None}
         with file_errors(self.staging):
             if self.staging.is_dir():
                 for path in self.staging.iterdir():
-                    path.unlink()
+                    if path not in kept:
+                        path.unlink()
