@@ -786,6 +786,35 @@ def test_a_lost_session_is_opened_again(dsn: str, when: str, monkeypatch: pytest
     assert ask(dsn, "select version from penstock.partitions where state = 'delivered'") == [(2,)]
 
 
+@pytest.mark.parametrize("method", ["restate", "deliver"])
+def test_a_session_lost_within_a_transaction_takes_all_of_it(dsn: str, monkeypatch: pytest.MonkeyPatch, method: str):
+    """
+    A statement of the ledger is not made in a new session alone: else its row would state rows that were rolled back.
+    """
+    delivered(dsn, [click(1)])
+    target = sink(dsn).open(SOURCE, "r2")
+    writer = target.begin([CLICKS], a_day())
+    writer.write(Batch(layout=CLICKS, rows=rows_of(CLICKS, [click(2), click(3)])))
+    entry = an_entry(target.ledger, a_day(), rows=2)
+    original, ended = getattr(target.ledger, method), []
+
+    def after_the_session(*words: Any, **more: Any) -> Any:
+        if not ended:
+            ended.append(1)
+            end_sessions(dsn, "r2")
+        return original(*words, **more)
+
+    monkeypatch.setattr(target.ledger, method, after_the_session)
+    committed = writer.commit(entry)
+    target.close()
+
+    assert ended
+    assert committed.rows == 2
+    assert ask(dsn, "select click_id, _run_id from acme.clicks order by 1") == [("c2", "r2"), ("c3", "r2")]
+    assert ask(dsn, "select rows, version from penstock.partitions where state = 'delivered'") == [(2, 2)]
+    assert ask(dsn, "select count(*) from penstock.restatements") == [(1,)]
+
+
 def test_a_session_lost_between_two_partitions_is_opened_again(dsn: str):
     """
     The ledger and the next partition go on; rows that waited in a temporary table are lost with it, and only theirs.

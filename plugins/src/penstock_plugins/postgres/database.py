@@ -105,6 +105,7 @@ class Database:
         self._lost: PenstockError | None = None  # why the session could not be opened again
         self._next_try = 0.0  # not before this time
         self._began: float | None = None  # when the statement under way began
+        self._transactions = 0  # that are open
         self._interrupted = threading.Event()
         self._reason: PenstockError | None = None
         try:
@@ -136,9 +137,12 @@ class Database:
 
         Raises LostSessionError when the server cannot be reached for half a minute, and LockHeldError when another run
         took the source meanwhile. After that, further calls raise the same at once: the rest of the run must not wait
-        for each partition. A server that was not reached is tried again after a minute.
+        for each partition. A server that was not reached is tried again after a minute. Within a transaction it raises
+        LostSessionError, too: what was done before in it is lost, and must not be completed by half.
         """
         self.connection.close()
+        if self._transactions:
+            raise LostSessionError(f"the connection to {self.place} was lost in the middle of a transaction")
         if self._lost is not None and time.monotonic() < self._next_try:
             raise type(self._lost)(str(self._lost))
         until = time.monotonic() + (REOPEN_S if self._lost is None else 0.0)
@@ -298,8 +302,12 @@ class Database:
         if self.in_transaction:
             yield
             return
-        with self.connection.transaction():
-            yield
+        self._transactions += 1
+        try:
+            with self.connection.transaction():
+                yield
+        finally:
+            self._transactions -= 1
 
     @property
     def in_transaction(self) -> bool:
