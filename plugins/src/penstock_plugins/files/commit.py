@@ -143,10 +143,10 @@ class Commits:
                 one.error = error
             settled = tuple(LedgerFile(path=one.path, size=one.size, checksum=one.checksum) for one in files)
             one.recorded = evolve(one.intended, state="delivered", files=settled, version=one.version)
-        for directory, error in self._files.sync().items():
+        for directory, failure in self._files.sync().items():
             for one in _good(group):
                 if any(self._files.path(file.path).startswith(f"{directory}/") for file in one.recorded.files):
-                    one.error = error
+                    one.error = failure
         for _ in _good(group):
             fault_point("files.in_place")
         self.record(group)
