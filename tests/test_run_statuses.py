@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 from penstock import Envelope, Parent, Request, SandboxRequest, SandboxResponse, Skip, Slice, Stream, column, record
-from penstock._run.source import FORBIDDEN
+from penstock._run.refusals import FORBIDDEN
 from small import Small
 
 ACCOUNTS = ("a", "b", "c", "d", "e", "f")

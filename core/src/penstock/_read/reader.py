@@ -15,7 +15,7 @@ from urllib.parse import urljoin
 from attrs import define, evolve, field
 
 from penstock._fetch.auth import TOLERATED_SKEW
-from penstock._fetch.scheduler import Call, Outcome, Pause, Reading, Step
+from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.dependencies import Dependencies
 from penstock._plan.planner import PlannedSlice
 from penstock._read.components import Components
@@ -45,10 +45,6 @@ _AGE = re.compile(r"[0-9]{1,9}")
 
 # The spans that Stream.smallest names.
 _SPANS = {"day": _DAY, "hour": timedelta(hours=1), "minute": timedelta(minutes=1), "second": timedelta(seconds=1)}
-
-
-class _CappedError(Exception):
-    """The provider truncated its answer to a slice at a ceiling, and the slice can be divided."""
 
 
 class ReadResult(NamedTuple):
@@ -107,9 +103,8 @@ class Reader:
         """
         while True:
             try:
-                return (yield from self._read_once())
-            except _CappedError:  # some of its rows are written; the next read divides it
-                continue
+                if (result := (yield from self._read_once())) is not None:
+                    return result
             except InconsistentReadError as error:
                 self._rereads += 1
                 if self._rereads > REREADS:
@@ -127,8 +122,11 @@ class Reader:
         if self.reports is not None:
             self.reports.unusable()
 
-    def _read_once(self) -> Generator[Step, Outcome | None, ReadResult]:
-        """Read the planned slice from its start. On failure the loaded rows are dropped."""
+    def _read_once(self) -> Generator[Step, Outcome | None, ReadResult | None]:
+        """
+        Read the planned slice from its start. None where a part of it must be divided whose rows are partly written:
+        the next read divides it at once. In that case, and on failure, the loaded rows are dropped.
+        """
         self._read_at = None
         self._behind = timedelta(0)
         self._skipped = ""
@@ -139,7 +137,9 @@ class Reader:
         started_at = self.clock.now()
         self.loader.begin()
         try:
-            yield from self._read_or_divide(self.planned.slice)
+            if not (yield from self._read_or_divide(self.planned.slice)):
+                self.loader.abort()
+                return None
             self.loader.check_days()
             self._check_skipped()
         except BaseException:
@@ -157,33 +157,38 @@ class Reader:
             unknown=tuple(sorted(self.loader.unknown)),
         )
 
-    def _read_or_divide(self, slice_: Slice) -> Reading:
+    def _read_or_divide(self, slice_: Slice) -> Generator[Step, Outcome | None, bool]:
         """
         Read a slice, or its halves if its answer reaches a ceiling. The rows of a slice that may be divided are held
-        until it is complete, so that no other slice must be read again because of it.
+        until it is complete, so that no other slice must be read again because of it. False where they were too many
+        to be held.
         """
         parts = self._halves(slice_) if self.components.paginator.may_cap() else []
-        if slice_ not in self._divided or not parts:
-            if parts:
-                self.loader.hold()
-            try:
-                yield from self._read_slice(slice_, divisible=bool(parts))
-            except _CappedError:
-                self._divided.append(slice_)
-                if self._overran(slice_):
-                    self._whole_days = True
-                    self._note("a part of a day brings what is outside of it; requesting whole days")
-                    raise
-                if not self.loader.discard():
-                    raise
-            else:
+        if not parts:
+            yield from self._read_slice(slice_, divisible=False)
+            return True
+        if slice_ not in self._divided:
+            self.loader.hold()
+            if (yield from self._read_slice(slice_, divisible=True)):
                 self.loader.release()
-                return
+                return True
+            self._divided.append(slice_)
+            if self._overran(slice_):
+                self._whole_days = True
+                self._note("a part of a day brings what is outside of it; requesting whole days")
+                return False
+            if not self.loader.discard():
+                return False
         for part in parts:
-            yield from self._read_or_divide(part)
+            if not (yield from self._read_or_divide(part)):
+                return False
+        return True
 
-    def _read_slice(self, slice_: Slice, *, divisible: bool) -> Reading:
-        """The way of a page. Signing, sending, judging and retrying are the client's part of step 3."""
+    def _read_slice(self, slice_: Slice, *, divisible: bool) -> Generator[Step, Outcome | None, bool]:
+        """
+        The way of a page. Signing, sending, judging and retrying are the client's part of step 3. False where a
+        ``divisible`` slice reached a ceiling.
+        """
         requests = self._requests(slice_)  # 1. The requests that answer the slice.
         if self.reports is not None:
             yield from self.reports.submit(requests)
@@ -199,10 +204,13 @@ class Reader:
                     count, fresh = self._loaded(listing, outcome, repeat=repeat)  # 5. Decode it, write its rows.
                     page = listing.add(outcome, count=count, fresh=fresh, repeat=repeat)
                     if divisible and page.index == 0 and listing.is_capped:
-                        raise _CappedError
+                        return False
                     calls = listing.following(page)  # 6. The next page.
-                self._reconcile(listing, divisible=divisible)  # 7. Compare with the counts that the provider states.
+                if divisible and listing.is_capped:
+                    return False
+                self._reconcile(listing)  # 7. Compare with the counts that the provider states.
                 self._note_unread(listing)
+        return True
 
     # --- 1, 2: requests and reports -----------------------------------------------------------------------------------
 
@@ -320,11 +328,9 @@ class Reader:
 
     # --- 7: counts, and answers cut at a ceiling --------------------------------------------------------------------
 
-    def _reconcile(self, listing: Listing, *, divisible: bool) -> None:
+    def _reconcile(self, listing: Listing) -> None:
         """Check the counts after the last page of a listing. Raises CountMismatchError if they differ."""
         if listing.is_capped:
-            if divisible:
-                raise _CappedError
             self._truncated = True
             self._note("the provider lists no more than this; there may be more records")
             return

@@ -2,6 +2,6 @@
 A run: its jobs (one per source and target), their commits, and the history of targets.
 
 The modules: ``context`` (what the jobs share), ``runner`` (a run from its start to its report), ``source`` (one job),
-``commit`` (its results into the target), ``measures`` (those that went), ``divided`` (a run of several processes),
-``check`` and ``history``.
+``accounts`` (those that the provider lists), ``refusals`` (of credentials and accounts), ``commit`` (results into the
+target), ``measures`` (those that went), ``divided`` (a run of several processes), ``check`` and ``history``.
 """

@@ -1,0 +1,156 @@
+"""
+The accounts that the provider lists itself: taken from the rows of the stream that lists them, and remembered.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from attrs import define
+
+from penstock._plan.dependencies import Dependencies, key_of
+from penstock._plan.planner import Job, PlannedSlice, Planner, zone_memory, zone_text
+from penstock._run.context import RunContext
+from penstock.connector import Stream, zone_exists
+from penstock.errors import ProviderError
+from penstock.names import did_you_mean
+from penstock.redact import clip
+from penstock.sinks import Ledger
+
+
+@define(eq=False, repr=False)
+class ListedAccounts:
+    """The listed accounts of one job, for the streams that are divided by them."""
+
+    job: Job
+    context: RunContext
+    planner: Planner
+    dependencies: Dependencies
+    ledger: Ledger | None
+
+    def of(self, planned: PlannedSlice) -> Iterator[tuple[Stream, Sequence[str | None]]]:
+        """
+        The streams that are divided by the accounts of this slice, which was read, each with its accounts. After a
+        failure these are the remembered ones. A stream whose accounts cannot be known fails, and is left out.
+        """
+        lister, source = planned.stream, self.job.source
+        dependents = self.dependencies.dependents.pop(lister.name, [])
+        if not dependents:
+            return
+        if not self.dependencies.is_well(key_of(planned)):
+            yield from ((one, self.planner.accounts(one) or ()) for one in dependents)
+            return
+        rows = self.dependencies.rows(key_of(planned))
+        column = dependents[0].accounts_from[1] if dependents[0].accounts_from else ""
+        names = [str(row[column]) for row in rows if row[column] not in (None, "")]
+        accounts = tuple(dict.fromkeys(names))
+        is_own = self.job.has(lister, planned.account)  # of several workers, one reports and remembers
+        if len(names) < len(rows) and is_own:
+            self._fail_unnamed(dependents, f"{len(rows) - len(names)} of {len(rows)} records of {lister.name}", column)
+        self._note_unlisted(lister, accounts)
+        if self.ledger is not None and is_own:
+            former = self.ledger.accounts(source.name, lister.name)
+            if former and not accounts:
+                self._fail_no_longer_listed(lister, dependents, former)
+                return
+            self._note_gone(self.ledger, lister, dependents, [one for one in former if one not in accounts])
+            self.ledger.remember_accounts(source.name, lister.name, accounts)
+        if not accounts and len(names) == len(rows):
+            self.planner.notices.append(
+                f"{source.name}.{lister.name} lists no account, so that nothing is read of "
+                f"{', '.join(one.name for one in dependents)}"
+            )
+        for one in dependents:
+            yield one, accounts if one.zone_from is None else self._with_zones(one, one.zone_from, accounts, rows)
+
+    def fail_unlisted(self) -> None:
+        """Fail streams whose accounts were never listed: a run that reads nothing of them must not end well."""
+        for lister, dependents in self.dependencies.dependents.items():
+            for one in dependents if self.job.source.stream(lister).account is None else ():
+                self._fail(one, None, f"{one.name} was not read: {lister}, which lists its accounts, was not read")
+
+    def _fail_unnamed(self, dependents: Sequence[Stream], some: str, column: str) -> None:
+        """Fail the streams for the listed accounts without a name: rows of such a request would be anybody's."""
+        for one in dependents:
+            self._fail(
+                one,
+                None,
+                f"{one.name}: {some} have no {column}, by which it is read account by account. No request was made "
+                "for these; the other accounts are read. If the provider lists accounts without it, the connector must "
+                "name them by another column.",
+            )
+
+    def _fail_no_longer_listed(self, lister: Stream, dependents: Sequence[Stream], former: Sequence[str]) -> None:
+        """
+        Fail the streams whose accounts are not listed any more, not one of them: a run that reads nothing of them must
+        not end well. The ledger goes on to remember the accounts.
+        """
+        for one in dependents:
+            self._fail(
+                one,
+                None,
+                f"{one.name} was not read: {lister.name} lists no account, and listed {len(former)} when it was read "
+                f"before ({clip(', '.join(former), 200)}). What was delivered stays. If the provider has none any "
+                f'more, leave the stream out, exclude_streams = ["{self.job.source.name}.{one.name}"].',
+            )
+
+    def _fail(self, stream: Stream, account: str | None, text: str) -> None:
+        """Fail a stream, or an account of it, that has no partitions, since accounts or days are not known."""
+        place = None if account is None else {stream.account or "account": account}
+        self.context.report.count(self.job.source.name, stream.name, planned=1, failed=1)
+        self.context.fail(self.job.source.name, stream.name, place, ProviderError(text))
+
+    def _note_gone(self, ledger: Ledger, lister: Stream, dependents: Sequence[Stream], gone: Sequence[str]) -> None:
+        """Note accounts that are not listed any more, and their days that nobody reads again although they are open."""
+        if not gone:
+            return
+        name = self.job.source.name
+        left = sum(
+            1
+            for one in dependents
+            for entry in ledger.entries(name, one.name, accounts=gone).values()
+            if entry.delivered and entry.partition.day is not None and not entry.final(entry.fingerprint)
+        )
+        days = f", also their {left} days that are still open" if left else ""
+        self.planner.notices.append(
+            f"{name}.{lister.name} does not list {clip(', '.join(gone), 200)} any more: what was delivered of "
+            f"these accounts stays as it was last read{days}"
+        )
+
+    def _note_unlisted(self, lister: Stream, accounts: Sequence[str]) -> None:
+        """Note tables of accounts that the provider does not list: the account that was meant lacks its zone."""
+        source = self.job.source
+        if source.listers != {lister.name}:
+            return
+        listed = clip(", ".join(accounts), 200) or "none"
+        for table in sorted(set(source.settings.account_tables) - set(accounts)):
+            self.planner.notices.append(
+                f"{source.name}.{lister.name} lists no account {table}, so the table [source.{source.name}.accounts."
+                f"{table}] is not used.{did_you_mean(table, accounts)} There are {listed}"
+            )
+
+    def _with_zones(
+        self, stream: Stream, zone_column: str, accounts: Sequence[str], rows: Sequence[Mapping[str, Any]]
+    ) -> list[str]:
+        """
+        The accounts whose listed zone is known or absent, and the ledger's memory of the zones. An account with a zone
+        that does not exist fails: days in another zone would be other rows.
+        """
+        assert stream.accounts_from is not None
+        source, (lister, column) = self.job.source, stream.accounts_from
+        zones = {str(row[column]): str(row[zone_column]) for row in rows if row[zone_column]}
+        wrong = {account: zone for account, zone in zones.items() if not zone_exists(zone)}
+        zones = {account: zone for account, zone in zones.items() if account not in wrong}
+        for account, zone in wrong.items():
+            if "timezone" not in source.settings.account_tables.get(account, {}) and self.job.has(stream, account):
+                text = (
+                    f"{stream.name}: {lister}.{zone_column} of the account {account} is {zone!r}, which is no IANA "
+                    f"name of a time zone; its days cannot be cut. Write timezone in [source.{source.name}.accounts."
+                    f"{account}]."
+                )
+                self._fail(stream, account, text)
+                accounts = [one for one in accounts if one != account]
+        self.planner.zones.update({(lister, account): zone for account, zone in zones.items()})
+        if self.ledger is not None and self.job.has(source.stream(lister), None):
+            texts = [zone_text(account, zone) for account, zone in zones.items()]
+            self.ledger.remember_accounts(source.name, zone_memory(stream), texts)
+        return list(accounts)

@@ -1,0 +1,48 @@
+"""
+What the provider refuses in one run: credentials, and accounts of streams.
+"""
+
+from attrs import define, field
+
+from penstock._config.source import ConfiguredSource
+from penstock._fetch.client import SourceClient
+from penstock._plan.dependencies import Key, key_of
+from penstock._plan.planner import PlannedSlice
+from penstock.errors import AuthenticationError, ForbiddenError
+
+# After 403 for so many accounts, and an answer for none, the credentials are refused and nothing more is requested.
+FORBIDDEN = 3
+
+
+@define(eq=False, repr=False)
+class Refusals:
+    """The refusals of one source. A holder of credentials is an account that has its own; None: the source."""
+
+    source: ConfiguredSource
+    client: SourceClient
+    _credentials: dict[str | None, AuthenticationError] = field(factory=dict, init=False)  # by holder
+    _accounts: dict[Key, ForbiddenError] = field(factory=dict, init=False)
+
+    def check(self, planned: PlannedSlice) -> None:
+        """Raises the refusal that makes a request for this slice pointless."""
+        if refused := self._credentials.get(self.source.credentials_of(planned.account)):
+            raise refused
+        if forbidden := self._accounts.get(key_of(planned)):
+            raise forbidden
+
+    def add(self, planned: PlannedSlice, error: BaseException | None) -> None:
+        """Record the error of a slice, if it is a refusal. 403 is one of the account only: others may be answered."""
+        holder = self.source.credentials_of(planned.account)
+        if isinstance(error, ForbiddenError):
+            self._accounts[key_of(planned)] = error
+            forbidden = [key for key in self._accounts if self.source.credentials_of(key[1]) == holder]
+            if len(forbidden) >= FORBIDDEN and not self.client.was_answered(holder):
+                self._credentials[holder] = error
+        elif isinstance(error, AuthenticationError):
+            self._credentials[holder] = error
+
+    @property
+    def of_credentials(self) -> bool:
+        """Whether credentials were refused: themselves, or every request that was made with them."""
+        holders = {self.source.credentials_of(account) for _, account in self._accounts}
+        return bool(self._credentials) or not all(map(self.client.was_answered, holders))
