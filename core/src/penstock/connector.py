@@ -577,11 +577,18 @@ class Stream:
     def all_columns(self, extra: Sequence[Column] = ()) -> tuple[Column, ...]:
         """
         All columns of its rows, in order: the stamped ones, those of the record class, and those of ``extra``, which a
-        configuration declares, that have other names. A derived stream has its parent's stamps besides.
+        configuration declares, that have other names. One of ``extra`` that differs from a column of the record class
+        only in format or scale takes its place. A derived stream has its parent's stamps besides.
         """
-        declared = (*self.stamped_columns, *self.columns)
-        names = {column.name for column in declared}
-        return (*declared, *(column for column in extra if column.name not in names))
+        configured = {column.name: column for column in extra}
+        own = [_refined(column, configured.get(column.name, column)) for column in self.columns]
+        names = {column.name for column in (*self.stamped_columns, *own)}
+        return (*self.stamped_columns, *own, *(column for column in extra if column.name not in names))
+
+
+def _refined(own: Column, configured: Column) -> Column:
+    refined = attrs.evolve(own, format=configured.format, scale=configured.scale, whole=configured.whole)
+    return refined if refined == configured else own
 
 
 @frozen(kw_only=True)

@@ -2,6 +2,7 @@
 A source as configured, and the declarations of its streams with its settings applied.
 """
 
+from collections.abc import Sequence
 from datetime import tzinfo
 from functools import cached_property
 from pathlib import Path
@@ -13,6 +14,7 @@ from penstock._plugins.registry import Registry
 from penstock.connector import Connector, SourceSettings, Stream
 from penstock.errors import ConfigError, PenstockError
 from penstock.protocols import Authenticator, Named, Unsigned
+from penstock.records import Column
 
 
 @frozen(kw_only=True, eq=False)
@@ -123,6 +125,14 @@ class ConfiguredSource:
     def listers(self) -> frozenset[str]:
         """The streams that list the accounts of others."""
         return frozenset(one.accounts_from[0] for one in self.streams if one.accounts_from is not None)
+
+    def configured_columns(self, stream: Stream) -> Sequence[Column]:
+        """The columns of a stream that the settings declare."""
+        return stream.extra_columns(self.settings) if stream.extra_columns is not None else ()
+
+    def columns_of(self, stream: Stream) -> tuple[Column, ...]:
+        """All columns of a stream's rows, those that the settings declare among them."""
+        return stream.all_columns(self.configured_columns(stream))
 
     def accounts_of(self, stream: Stream) -> tuple[str, ...] | None:
         """

@@ -2,11 +2,11 @@
 Computations over a decoded batch: its sums, and its rows by day.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 from datetime import UTC, date, tzinfo
 from decimal import Decimal, localcontext
 from itertools import compress, repeat
-from operator import attrgetter, eq
+from operator import eq
 from typing import Any
 
 from attrs import evolve
@@ -22,21 +22,30 @@ def sums(batch: Batch) -> dict[str, Decimal]:
 
     An amount with a currency in each row has a sum for each currency, as ``amount[EUR]``, ``amount[]`` without one.
     """
+    priced = [(one.name, one.unit_of) for one in batch.layout.columns if one.additive and one.unit_of]
+    totals = sums_of(batch.rows, batch.layout.measures, priced)
+    return {name if unit is None else f"{name}[{unit}]": total for (name, unit), total in totals.items()}
+
+
+def sums_of(
+    rows: list[Any], measures: Iterable[str], priced: Iterable[tuple[str, str]]
+) -> dict[tuple[str, str | None], Decimal]:
+    """
+    The sums of columns: of ``measures`` as (name, None); of ``priced`` ones, each with the column of its currency, by
+    name and currency ("" where there is none).
+    """
     with localcontext(prec=1000):
-        totals = {
-            name: sum(filter(None, map(attrgetter(name), batch.rows)), Decimal(0)) for name in batch.layout.measures
-        }
-        for column in batch.layout.columns:
-            if column.additive and column.unit_of:
-                totals.update(
-                    _by_unit(column.name, *(values_of(batch.rows, one) for one in (column.name, column.unit_of)))
-                )
+        totals = {(name, None): _sum(values_of(rows, name)) for name in measures}
+        for name, unit_of in priced:
+            values, units = values_of(rows, name), values_of(rows, unit_of)
+            for unit in set(units):
+                own = _sum(compress(values, map(eq, repeat(unit), units)))
+                totals[name, unit or ""] = totals.get((name, unit or ""), Decimal(0)) + own
         return totals
 
 
-def _by_unit(name: str, values: list[Any], units: list[Any]) -> Iterator[tuple[str, Decimal]]:
-    for unit in set(units):
-        yield f"{name}[{unit or ''}]", sum(filter(None, compress(values, map(eq, repeat(unit), units))), Decimal(0))
+def _sum(values: Iterable[Decimal | None]) -> Decimal:
+    return sum(filter(None, values), Decimal(0))
 
 
 def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Batch]:

@@ -37,6 +37,10 @@ class MisfitError(ValueError):
     """The value does not fit its column; the text is the reason."""
 
 
+Misfits = dict[int, str]
+"""Index of a row -> the reason why its value does not fit the column."""
+
+
 @frozen
 class NoObject:
     """The value found in place of the object that should contain a column's value."""

@@ -2,7 +2,7 @@
 The columns of a page's rows after reading: nested values, stamps, exact numbers and days, column by column.
 """
 
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import date, datetime, timedelta, tzinfo
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
 from itertools import repeat
@@ -12,19 +12,11 @@ from typing import Any
 from attrs import define, field
 from msgspec import Raw
 
-from penstock._decode.coerce import (
-    LARGEST_EXPONENT,
-    MisfitError,
-    bounded,
-    coerce,
-    days_of,
-    exact,
-    whole,
-)
+from penstock._decode.coerce import MisfitError, Misfits, coerce, days_of, exact, whole
 from penstock._decode.nested import Masks
 from penstock._decode.page import EXACT_JSON, NULL, PLAIN, RawPage, fill, fill_each, nulls, values_of
-from penstock._decode.rejects import Misfits, Rejects
-from penstock._decode.values import exact_all, whole_all
+from penstock._decode.rejects import Rejects
+from penstock._decode.values import all_bounded, exact_all, whole_all
 from penstock.errors import PluginError
 from penstock.records import Column
 from penstock.redact import clip
@@ -55,13 +47,11 @@ class ColumnRules:
     day_of: str | None
     zone: tzinfo
     rejects: Rejects
-    _decimals: tuple[str, ...] = field(init=False)
     _numbers: tuple[Column, ...] = field(init=False)
     _stamped_not_null: tuple[str, ...] = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         every = self.columns.values()
-        self._decimals = tuple(one.name for one in every if one.type == "decimal" and not one.added)
         self._numbers = tuple(one for one in every if one.derived_of is not None and one.name not in self.hidden)
         self._stamped_not_null = tuple(one.name for one in every if one.added and not one.nullable and not one.hash_of)
 
@@ -78,7 +68,6 @@ class ColumnRules:
         """
         self._clean_nested(page)
         self._stamp(page, stamps)
-        self._check_decimals(page, self._decimals)
         self._derive_numbers(page)
         if span is not None:
             self._drop_beyond(page, span, days)
@@ -196,24 +185,6 @@ class ColumnRules:
 
     # --- numbers ----------------------------------------------------------------------------------------------------
 
-    def _check_decimals(self, page: RawPage, names: Iterable[str]) -> None:
-        for name in names:
-            values = values_of(page.rows, name)
-            try:
-                fine = _all_bounded(values)
-            except TypeError:  # nulls; looking for them with "in" would cost more than all the rest
-                fine = _all_bounded([value for value in values if value is not None])
-            if fine:
-                continue
-            misfits: Misfits = {
-                i: f"{clip(str(value), 60)!r} is no finite number of at most {LARGEST_EXPONENT} digits"
-                for i, value in enumerate(values)
-                if value is not None and not bounded(value)
-            }
-            fill_each(page.rows, name, [None if i in misfits else value for i, value in enumerate(values)])
-            texts = [None if value is None else str(value) for value in values]  # as a number it could fill the memory
-            self.rejects.unfit(page, self.columns[name], misfits, texts)
-
     def _derive_numbers(self, page: RawPage) -> None:
         for column in self._numbers:
             assert column.derived_of is not None
@@ -223,11 +194,11 @@ class ColumnRules:
                 if column.scale:
                     with localcontext(_EXACT):
                         numbers = list(map(mul, numbers, repeat(Decimal(1).scaleb(column.scale))))
+                all_bounded(numbers)
             except (TypeError, ValueError, InvalidOperation, Inexact):
                 self._derive_each(page, column, column.derived_of, values)
             else:
                 fill_each(page.rows, column.name, numbers)
-        self._check_decimals(page, [column.name for column in self._numbers])
 
     def _exact(self, column: Column, values: list[Any]) -> list[Decimal]:
         """All numbers at once; raises if one of them must be handled by itself."""
@@ -313,15 +284,6 @@ def _fitted(column: Column, value: Any) -> Any:
         return misfit
 
 
-def _all_bounded(numbers: list[Decimal]) -> bool:
-    exponents = set(map(Decimal.adjusted, numbers))
-    return (
-        all(map(Decimal.is_finite, numbers))
-        and max(exponents, default=0) <= LARGEST_EXPONENT
-        and min(exponents, default=0) >= -LARGEST_EXPONENT
-    )
-
-
 def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
     """The number in ``value``, shifted by the column's ``scale``; None for null and blank; raises MisfitError."""
     if value is None or (isinstance(value, str) and not value.strip()):
@@ -330,6 +292,6 @@ def _shifted(value: Any, column: Column, *, nullable: bool) -> Decimal | None:
         return None
     number = whole(value, column.whole) if column.whole else exact(value)
     try:
-        return _EXACT.scaleb(number, column.scale) if column.scale else number
+        return exact(_EXACT.scaleb(number, column.scale)) if column.scale else number
     except (InvalidOperation, Inexact):
         raise MisfitError(f"{clip(str(value), 60)!r} has too many digits") from None

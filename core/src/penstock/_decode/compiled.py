@@ -112,27 +112,13 @@ def compile_stream(
     return Compiled(source, stream, _all_columns(source, stream, columns), options, derived)
 
 
-def _all_columns(source: str, stream: Stream, more: Sequence[Column]) -> tuple[Column, ...]:
-    configured = {column.name: column for column in more}
-    own = tuple(_refined(column, configured.get(column.name)) for column in stream.columns)
-    names = {column.name: column for column in own}
-    more = tuple(column for column in more if names.get(column.name) != column)
-    taken = [column.name for column in more if column.name in names]
-    if taken:
+def _all_columns(source: str, stream: Stream, configured: Sequence[Column]) -> tuple[Column, ...]:
+    columns = {column.name: column for column in stream.all_columns(configured)}
+    if taken := [column.name for column in configured if columns[column.name] != column]:
         raise ConfigError(
             f"source {source}: the stream {stream.name} has a column {taken[0]} already. Declare other names only."
         )
-    return (*stream.stamped_columns, *own, *more)
-
-
-def _refined(own: Column, configured: Column | None) -> Column:
-    """
-    The declared column, or the configured one of its name if the two differ only in the format or the scale.
-    """
-    if configured is None:
-        return own
-    refined = evolve(own, format=configured.format, scale=configured.scale, whole=configured.whole)
-    return refined if refined == configured else own
+    return tuple(columns.values())
 
 
 class Compiled:

@@ -3,12 +3,13 @@ Values that do not fit their column: they become null, or their record is reject
 """
 
 from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any, NamedTuple
 
 from attrs import evolve
 from msgspec import UNSET, DecodeError, Raw, ValidationError
 
-from penstock._decode.coerce import NoObject
+from penstock._decode.coerce import Misfits, NoObject, bounded
 from penstock._decode.nested import Masks
 from penstock._decode.page import EXACT_JSON, PLAIN, RawPage, fill_each, values_of
 from penstock.model import Rejected
@@ -18,9 +19,6 @@ from penstock.sinks import EXTRA
 
 Bad = Mapping[int, tuple[str, str]]
 """Index of a row -> (column, reason)."""
-
-Misfits = dict[int, str]
-"""Index of a row -> the reason why its value does not fit the column."""
 
 
 class Handling(NamedTuple):
@@ -79,6 +77,8 @@ class Rejects:
         if column.member is not None and self._handling.extra:
             # Where an object was expected, another value may contain its secret members all the same.
             kept = value.value if isinstance(value, NoObject) else value
+            if isinstance(kept, Decimal) and not bounded(kept):
+                kept = str(kept)  # written out as a number, it could fill the memory
             add_extra(row, column.member, mask_json(self._handling.extra_masks.apply(kept)))
         path, index = page.locate(position)
         page.unread.append((f"{path}[{index}].{column.member or column.derived_of}", self._reason(column, reason)))

@@ -19,8 +19,8 @@ from msgspec import UNSET, Raw, ValidationError
 from penstock._decode.coerce import MisfitError, coerce
 from penstock._decode.nested import Outer, found, left_over
 from penstock._decode.page import DICTS, LIST, PLAIN, Pair, RawPage, fill, fill_each, pair, values_of
-from penstock._decode.rejects import Misfits, Rejects, add_extra
-from penstock._decode.values import all_at_once, is_converted
+from penstock._decode.rejects import Rejects, add_extra
+from penstock._decode.values import converted, is_converted
 from penstock.names import nearest
 from penstock.records import Column
 from penstock.redact import clip
@@ -240,29 +240,10 @@ class RecordDecoder:
     def _convert(self, page: RawPage, column: Column) -> None:
         """Take a column's values to its type."""
         values = values_of(page.rows, column.name)
-        made = all_at_once(column, values)
-        if made is not None:
-            if made is not values:
-                fill_each(page.rows, column.name, made)
-            return
-        made, misfits = _one_at_a_time(column, values)
-        fill_each(page.rows, column.name, made)
+        made, misfits = converted(column, values)
+        if made is not values:
+            fill_each(page.rows, column.name, made)
         self._rejects.unfit(page, column, misfits, values)
-
-
-def _one_at_a_time(column: Column, values: list[Any]) -> tuple[list[Any], Misfits]:
-    """The values as the column's type, null in place of those that do not fit; and why these do not."""
-    made: list[Any] = []
-    misfits: Misfits = {}
-    for index, value in enumerate(values):
-        try:
-            made.append(coerce(column, value))
-            if made[-1] is None and not column.nullable:
-                misfits[index] = "it is null"
-        except MisfitError as misfit:
-            made.append(None)
-            misfits[index] = str(misfit)
-    return made, misfits
 
 
 class _UnfitError(Exception):

@@ -2,16 +2,15 @@
 Rows of totals in a report, compared with the sums of its rows.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from decimal import Decimal, localcontext
-from itertools import compress, repeat
-from operator import eq
 from typing import Any
 
 from attrs import define, field
 
+from penstock._decode.batch import sums_of
 from penstock._decode.coerce import MisfitError, coerce
-from penstock._decode.page import RawPage, values_of
+from penstock._decode.page import RawPage
 from penstock.errors import CountMismatchError
 from penstock.records import Column
 
@@ -33,16 +32,10 @@ class Totals:
     def add(self, page: RawPage) -> None:
         """Add the rows of a page, before repeated ones are dropped."""
         self.unsure |= bool(page.rejected or page.unread or page.beyond)
+        priced = [(amount.name, unit.name) for amount, unit in self.priced]
         with localcontext(prec=1000):
-            for column in self.measures:
-                self._add(column.name, None, values_of(page.rows, column.name))
-            for amount, unit in self.priced:
-                values, units = values_of(page.rows, amount.name), values_of(page.rows, unit.name)
-                for one in set(units):
-                    self._add(amount.name, one or "", compress(values, map(eq, repeat(one), units)))
-
-    def _add(self, name: str, unit: str | None, values: Iterable[Decimal | None]) -> None:
-        self.sums[name, unit] = self.sums.get((name, unit), Decimal(0)) + sum(filter(None, values), Decimal(0))
+            for key, total in sums_of(page.rows, [one.name for one in self.measures], priced).items():
+                self.sums[key] = self.sums.get(key, Decimal(0)) + total
 
     def check(self, name: str, page: RawPage) -> None:
         """Raises CountMismatchError if a row of totals in the page differs from the sums of the rows so far."""

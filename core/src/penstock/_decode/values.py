@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, ValidationError
 
-from penstock._decode.coerce import MisfitError, coerce
+from penstock._decode.coerce import LARGEST_EXPONENT, MisfitError, Misfits, coerce
 from penstock.records import Column
 
 # A text of at most 26 signs has no fraction finer than a microsecond: 2026-01-31T23:59:59.999999
@@ -32,31 +32,55 @@ def _has_form(column: Column) -> bool:
     return bool(column.format or column.null or column.true or column.false or column.number)
 
 
-def all_at_once(column: Column, values: list[Any]) -> list[Any] | None:
-    """The values as the column's type (the same list if they are of that type), or None: convert them one by one."""
+def converted(column: Column, values: list[Any]) -> tuple[list[Any], Misfits]:
+    """
+    The values as the column's type (the same list if they are of that type), null in place of those that do not fit;
+    and why these do not.
+    """
     convert = _distinct if _has_form(column) else _CONVERT.get(column.type, _distinct)
     try:
-        made = convert(column, values)
+        return convert(column, values), {}
     except (MisfitError, TypeError, ValueError, InvalidOperation, ValidationError):
-        return None
-    return made
+        return _one_at_a_time(column, values)
+
+
+def _one_at_a_time(column: Column, values: list[Any]) -> tuple[list[Any], Misfits]:
+    made: list[Any] = []
+    misfits: Misfits = {}
+    for index, value in enumerate(values):
+        try:
+            made.append(coerce(column, value))
+            if made[-1] is None and not column.nullable:
+                misfits[index] = "it is null"
+        except MisfitError as misfit:
+            made.append(None)
+            misfits[index] = str(misfit)
+    return made, misfits
 
 
 def _decimals(column: Column, values: list[Any]) -> list[Any]:
     types = set(map(type, values))
     if NoneType in types and column.nullable:
-        types.discard(NoneType)
-        if types <= {Decimal}:
-            return values
-        numbers = iter(_decimals(column, [value for value in values if value is not None]))
-        return [None if value is None else next(numbers) for value in values]
+        present = [value for value in values if value is not None]
+        made = _decimals(column, present)
+        numbers = iter(made)
+        return values if made is present else [None if value is None else next(numbers) for value in values]
     if types <= {Decimal}:
-        return values
+        return all_bounded(values)
     if types <= {str}:
-        return exact_all(values)
+        return all_bounded(exact_all(values))
     if types <= {int, Decimal}:
-        return list(map(Decimal, values))
+        return all_bounded(list(map(Decimal, values)))
     raise TypeError("numbers of several kinds")
+
+
+def all_bounded(numbers: list[Decimal]) -> list[Decimal]:
+    """The numbers, if each can be written out; else ValueError."""
+    exponents = set(map(Decimal.adjusted, numbers))
+    most, least = max(exponents, default=0), min(exponents, default=0)
+    if not (all(map(Decimal.is_finite, numbers)) and -LARGEST_EXPONENT <= least <= most <= LARGEST_EXPONENT):
+        raise ValueError("beyond all bounds")
+    return numbers
 
 
 def exact_all(texts: list[str]) -> list[Decimal]:

@@ -100,7 +100,7 @@ class Fields:
 
     @classmethod
     def of(cls, source: ConfiguredSource, stream: Stream) -> "Fields":
-        columns = stream.all_columns(stream.extra_columns(source.settings) if stream.extra_columns is not None else ())
+        columns = source.columns_of(stream)
         inner: dict[str, tuple[Fields, ...]] = {}
         for one in source.derived_from(stream.name):
             assert one.derived is not None

@@ -112,8 +112,7 @@ def strange_exclusions(source: ConfiguredSource) -> list[str]:
         return []
     names: set[str] = set()
     for stream in source.streams:
-        extra = stream.extra_columns(source.settings) if stream.extra_columns is not None else ()
-        columns = [*(column.name for column in stream.all_columns(extra)), EXTRA]
+        columns = [*(column.name for column in source.columns_of(stream)), EXTRA]
         names.update(columns, (f"{stream.name}.{column}" for column in columns))
     return [
         f"source.{source.name}.exclude: {name!r} is no column of {source.connector.name}."

@@ -69,6 +69,6 @@ def _shape_of(source: ConfiguredSource, stream: Stream, needed: Collection[str])
             connector=source.connector.name,
             secrets=[column for one in source.streams for column in one.columns if column.secret or column.hidden],
         ),
-        columns=stream.extra_columns(settings) if stream.extra_columns is not None else (),
+        columns=source.configured_columns(stream),
         derived=source.derived_from(stream.name),
     )
