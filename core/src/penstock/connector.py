@@ -158,6 +158,7 @@ def _is_readable_file(instance: Any, attribute: "attrs.Attribute[Any]", value: s
 
 _positive = validators.gt(0)
 _not_negative = validators.ge(0)
+_positive_or_none = validators.optional(_positive)
 
 
 @frozen
@@ -224,33 +225,33 @@ class SourceSettings:
         converter=attrs.converters.optional(OpenFor.parse),
     )
     requests_per_second: float | None = setting(
-        None, help="rate of requests; default: what the provider allows", validator=validators.optional(_positive)
+        None, help="rate of requests; default: what the provider allows", validator=_positive_or_none
     )
     requests_per_month: int | None = setting(
         None,
         help="requests that the provider allows in a calendar month (UTC); plan and status compare with it",
-        validator=validators.optional(_positive),
+        validator=_positive_or_none,
     )
     concurrency: int | None = setting(
         None,
         help="requests in flight at once; default: what the provider allows",
-        validator=validators.optional(_positive),
+        validator=_positive_or_none,
     )
     timeout_s: float = setting(60.0, help="seconds without a byte before a request counts as lost", validator=_positive)
     poll_first_s: float | None = setting(
         None,
         help="seconds before the first poll of a report; default: per stream",
-        validator=validators.optional(_positive),
+        validator=_positive_or_none,
     )
     poll_max_s: float | None = setting(
         None,
         help="longest pause between two polls, in seconds; default: per stream",
-        validator=validators.optional(_positive),
+        validator=_positive_or_none,
     )
     poll_deadline_s: float | None = setting(
         None,
         help="seconds until a report that is not ready has failed; default: per stream",
-        validator=validators.optional(_positive),
+        validator=_positive_or_none,
     )
     retry_first_s: float = setting(
         1.0, help="upper bound of the first pause before a retry, in seconds; it doubles", validator=_positive

@@ -1,5 +1,5 @@
 """
-Names for messages: the known name that was probably meant, and the place of what an author wrote.
+Names for messages: their form, the known name that was probably meant, and the place of what an author wrote.
 """
 
 import difflib
@@ -7,6 +7,9 @@ import inspect
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+NAME = r"[A-Za-z][A-Za-z0-9_-]{0,62}"
+"""The form of names that become keys of TOML, folders, tables, and parts of environment variables."""
 
 
 def nearest(word: str, known: Iterable[str], cutoff: float = 0.6) -> str | None:

@@ -8,9 +8,14 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any, ClassVar
 
-from attrs import asdict, define, field, frozen
+from attrs import asdict, define, evolve, field, frozen
 
 from penstock.redact import mask_json
+
+_PUBLISHED = (
+    *("requests", "retries", "bytes", "records", "promised"),
+    *("rejected", "unread_values", "repeated", "truncated"),
+)
 
 
 @define
@@ -44,15 +49,7 @@ class StreamCounts:
                 "failed": self.failed,
                 "skipped": self.final,  # the name in the published format
             },
-            "requests": self.requests,
-            "retries": self.retries,
-            "bytes": self.bytes,
-            "records": self.records,
-            "promised": self.promised,
-            "rejected": self.rejected,
-            "unread_values": self.unread_values,
-            "repeated": self.repeated,
-            "truncated": self.truncated,
+            **{name: getattr(self, name) for name in _PUBLISHED},
             "unknown_members": sorted(self.unknown_members),
             **({"lost": {name: list(members) for name, members in self.lost.items()}} if self.lost else {}),
             "restated": self.restated,
@@ -138,18 +135,20 @@ class RunReport:
             for name, amount in amounts.items():
                 setattr(counts, name, getattr(counts, name) + amount)
 
-    def error(self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: BaseException) -> None:
-        """Record an error; ``partition`` None: it belongs to no single partition."""
+    def error(
+        self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: BaseException
+    ) -> dict[str, Any]:
+        """Record an error, and return its entry. ``partition`` None: it belongs to no single partition."""
+        entry = {
+            "source": source,
+            "stream": stream,
+            "partition": dict(partition) if partition is not None else None,
+            "error": type(error).__name__,
+            "message": str(error),
+        }
         self.exceptions.append(error)
-        self.errors.append(
-            {
-                "source": source,
-                "stream": stream,
-                "partition": dict(partition) if partition is not None else None,
-                "error": type(error).__name__,
-                "message": str(error),
-            }
-        )
+        self.errors.append(entry)
+        return entry
 
     def as_part(self) -> dict[str, Any]:
         """The report of one process of a divided run, as JSON-like data for :meth:`add_part`."""
@@ -191,17 +190,16 @@ class RunReport:
     def of_source(self, source: str) -> "RunReport":
         """The part of one source, with an exit code of its own."""
         errors = [error for error in self.errors if error["source"] == source]
-        return RunReport(
-            run_id=self.run_id,
-            strict=self.strict,
-            allowed=self.allowed,
-            seconds=self.seconds,
+        return evolve(
+            self,
             streams={key: counts for key, counts in self.streams.items() if key[0] == source},
             errors=errors,
+            exceptions=[],
+            notices=[],
             refused=any(error["error"] == "AuthenticationError" for error in errors),
-            deadline=self.deadline,
-            parked={source: self.parked[source]} if source in self.parked else {},
-            interrupted=self.interrupted,
+            parked={name: why for name, why in self.parked.items() if name == source},
+            locked={},
+            output_closed=False,
         )
 
     @property

@@ -26,7 +26,7 @@ def connectors(session: Session, json_: bool) -> None:
     """
     What is installed: connectors, sinks, and plugins that are broken, each with the reason.
     """
-    from penstock._plan.trial import trial_problems
+    from penstock._cli.trial import trial_problems
 
     registry = session.registry
     sandboxes = registry.sandboxes()

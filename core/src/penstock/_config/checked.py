@@ -123,7 +123,8 @@ class _Checking:
             place = f"{self._place(raw)}.{prefix}{key}"
             if key in known:
                 try:
-                    values[key] = _value(raw, hints[key], f"{prefix}{key}", self.context, self.notices)
+                    value = _value(raw, hints[key], f"{prefix}{key}", self.context, self.notices)
+                    values[key] = _converted(self._keys[key], value)
                 except _InvalidError as error:
                     self.found += [f"{place}{text}" for text in error.texts]
                 continue
@@ -186,7 +187,7 @@ def _instance(cls: type, values: Mapping[str, Any], urls: Sequence[str] = ()) ->
         with attrs.validators.disabled():
             settings = cls(**values)
     except (ValueError, TypeError) as error:
-        return None, [(_refused_by_converter(cls, values), str(error))]
+        return None, [("", str(error))]
     refused: list[tuple[str, str]] = []
     for attribute in attrs.fields(cls):
         validators = _validators(cls, attribute.name) + ([is_base_url] if attribute.name in urls else [])
@@ -208,18 +209,6 @@ def _validators(cls: type, name: str) -> list[Callable[[Any, Any, Any], None]]:
         if validator is not None and all(validator is not known for known in found):
             found.append(validator)
     return found
-
-
-def _refused_by_converter(cls: type, values: Mapping[str, Any]) -> str:
-    """The key whose converter raises; empty if it is the class itself that does."""
-    for name, value in values.items():
-        converter = attrs.fields_dict(cls)[name].converter
-        if callable(converter):
-            try:
-                converter(value)
-            except (ValueError, TypeError):
-                return name
-    return ""
 
 
 class _InvalidError(Exception):
@@ -265,6 +254,14 @@ def _value(raw: RawValue, hint: Any, key: str, context: SectionContext, notices:
         # A path in the file is relative to the file; a path from the environment or --set to the current directory.
         return made.expanduser() if raw.text else context.folder / made.expanduser()
     return made
+
+
+def _converted(attribute: "attrs.Attribute[Any]", value: Any) -> Any:
+    """What the converter of a key makes of its value, which it leaves unchanged when the instance is made."""
+    try:
+        return attribute.converter(value) if callable(attribute.converter) else value
+    except (ValueError, TypeError) as error:
+        raise _InvalidError(f": {error}") from None
 
 
 def _secret(value: Any) -> Secret:

@@ -17,10 +17,10 @@ import attrs
 from penstock._config.convert import Names, bare_type, is_table
 from penstock._config.pipeline import Notification, Pipeline
 from penstock.connector import Connector, OpenFor, help_of, is_per_account, keys_of
+from penstock.names import NAME
 from penstock.redact import Secret
 from penstock.sinks import SinkKind
 
-_NAME = "^[A-Za-z][A-Za-z0-9_-]{0,62}$"
 _TYPES: dict[Any, dict[str, Any]] = {
     str: {"type": "string"},
     int: {"type": "integer"},
@@ -60,7 +60,7 @@ def json_schema(
             "sink": _named(targets, "kind"),
             "pipeline": {
                 "type": "object",
-                "propertyNames": {"pattern": _NAME},
+                "propertyNames": {"pattern": f"^{NAME}$"},
                 "additionalProperties": _pipeline(),
             },
         },
@@ -106,7 +106,7 @@ def _named(sections: Mapping[str, dict[str, Any]], key: str) -> dict[str, Any]:
     ]
     return {
         "type": "object",
-        "propertyNames": {"pattern": _NAME},
+        "propertyNames": {"pattern": f"^{NAME}$"},
         "properties": {
             name: {
                 "if": {"required": [key]},

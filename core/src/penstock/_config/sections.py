@@ -16,13 +16,10 @@ from penstock._config.checked import ENVIRONMENT, AccountSections, RawValue, fol
 from penstock._config.convert import toml
 from penstock._util.text import shown
 from penstock.errors import ConfigError
-from penstock.names import did_you_mean
+from penstock.names import NAME, did_you_mean
 from penstock.redact import Secret
 
 SECTIONS = ("source", "sink", "pipeline")
-
-# Names become directories and database schemas, and parts of environment variables.
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,62}")
 
 Sections = dict[str, dict[str, dict[str, RawValue]]]
 
@@ -47,7 +44,7 @@ def read(
         f"{where}: {section}.{name}: a name starts with a letter and has letters, digits, _ and - only, at most 63"
         for section in SECTIONS
         for name in sections[section]
-        if not _NAME.fullmatch(name)
+        if not re.fullmatch(NAME, name)
     ]
     return sections
 

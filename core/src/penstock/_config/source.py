@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from datetime import tzinfo
 from functools import cached_property
 from pathlib import Path
+from types import FunctionType
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from attrs import evolve, frozen
 
-from penstock._plugins.registry import Registry
+from penstock._plugins.registry import ComponentKind, Registry
 from penstock.connector import Connector, SourceSettings, Stream
 from penstock.errors import ConfigError, PenstockError
 from penstock.protocols import Authenticator, Named, Unsigned
@@ -81,11 +83,15 @@ class ConfiguredSource:
     def authenticator(self, account: str | None) -> Authenticator:
         """What signs with the credentials of the source, or with those of an account's table."""
         make = self.connector.authenticator
-        made = make(self.settings.for_account(account)) if make is not None else Unsigned()
-        if isinstance(made, Named):
-            authenticator: Authenticator = self.registry.component("authenticator", made)
-            return authenticator
+        declared = make(self.settings.for_account(account)) if make is not None else Unsigned()
+        made: Authenticator = self.component("authenticator", declared)
         return made
+
+    def component(self, kind: ComponentKind, declared: Any) -> Any:
+        """The component that is declared: made by a function of the settings, or looked up by its name."""
+        # Body decoders are callable too, so only a plain function is taken for one of the settings.
+        made = declared(self.settings) if isinstance(declared, FunctionType) else declared
+        return self.registry.component(kind, made) if isinstance(made, Named) else made
 
     def refuse_unusable_credentials(self) -> None:
         """

@@ -35,7 +35,7 @@ def sums_of(
     name and currency ("" where there is none).
     """
     with localcontext(prec=1000):
-        totals = {(name, None): _sum(values_of(rows, name)) for name in measures}
+        totals: dict[tuple[str, str | None], Decimal] = {(name, None): _sum(values_of(rows, name)) for name in measures}
         for name, unit_of in priced:
             values, units = values_of(rows, name), values_of(rows, unit_of)
             for unit in set(units):

@@ -170,12 +170,6 @@ class Occurrences:
             self._counts = {}
         return numbers
 
-    def clear(self) -> None:
-        """Start anew."""
-        self._since = None
-        self._counts = {}
-        self._file = _TemporaryTable()
-
 
 class _TemporaryTable:
     """Bytes -> two numbers, in a temporary file of SQLite, which has no name and is gone when this object is."""

@@ -27,7 +27,7 @@ from penstock.connector import (
 )
 from penstock.errors import PluginError
 from penstock.model import EPOCH_FORMS, Kind, json_placeholders, placed_forms, placeholders
-from penstock.names import did_you_mean, nearest, place_of
+from penstock.names import NAME, did_you_mean, nearest, place_of
 from penstock.protocols import Named, SinglePage
 from penstock.records import Column
 
@@ -96,13 +96,9 @@ def _of_settings(settings: Any) -> Iterator[str]:
             )
 
 
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9_-]*")
-
-
 def _of_name(name: str) -> Iterator[str]:
-    """A name is typed in a shell, is a key of TOML, and becomes a folder and a table."""
-    if not _NAME.fullmatch(name):
-        yield f"name is {name!r}; write a letter, then letters, digits, _ and -"
+    if not re.fullmatch(NAME, name):
+        yield f"name is {name!r}; write a letter, then letters, digits, _ and -, at most 63 characters"
 
 
 def _of_source(connector: Connector) -> Iterator[str]:

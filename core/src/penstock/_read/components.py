@@ -3,8 +3,7 @@ The components with which a stream is read, made for one configured source.
 """
 
 from collections.abc import Collection
-from types import FunctionType
-from typing import Any, Literal, NamedTuple
+from typing import Any, NamedTuple
 
 from attrs import evolve
 
@@ -12,7 +11,7 @@ from penstock._config.source import ConfiguredSource
 from penstock._decode import ColumnOptions, Compiled, compile_stream
 from penstock.connector import Stream
 from penstock.envelope import Envelope
-from penstock.protocols import BodyDecoder, Named, Paginator, Poller, SinglePage
+from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
 from penstock.report_files import ReportFile
 
 
@@ -33,25 +32,22 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[s
     read, which are decoded even if the settings leave them out.
     """
 
-    def component(kind: Literal["paginator", "poller", "decoder"], declared: Any, default: Any) -> Any:
-        # Body decoders are callable too, so only a plain function is taken for a factory that takes the settings.
-        if isinstance(declared, FunctionType):
-            declared = declared(source.settings)
-        if isinstance(declared, Named):
-            declared = source.registry.component(kind, declared)
-        if isinstance(declared, ReportFile) and declared.max_mib is None:
-            declared = evolve(declared, max_mib=source.settings.max_report_mib)
-        return default if declared is None else declared
-
-    read = component("decoder", stream.envelope, Envelope())
+    read = _decoder_of(source, stream.envelope) or Envelope()
     return Components(
-        paginator=component("paginator", stream.paginator, SinglePage()),
-        poller=component("poller", stream.poller, None),
+        paginator=source.component("paginator", stream.paginator) or SinglePage(),
+        poller=source.component("poller", stream.poller),
         read=read,
-        downloads=component("decoder", stream.downloads, read),
+        downloads=_decoder_of(source, stream.downloads) or read,
         day_of=source.day_of(stream),
         shape=_shape_of(source, stream, needed),
     )
+
+
+def _decoder_of(source: ConfiguredSource, declared: Any) -> Any:
+    made = source.component("decoder", declared)
+    if isinstance(made, ReportFile) and made.max_mib is None:
+        return evolve(made, max_mib=source.settings.max_report_mib)
+    return made
 
 
 def _shape_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> Compiled:

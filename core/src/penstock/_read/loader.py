@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Sequence
 from datetime import date, tzinfo
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
 from attrs import define, evolve, field
@@ -37,7 +38,7 @@ class LoadedPartition:
 @define(eq=False, repr=False, kw_only=True)
 class Loader:
     """
-    Loads the pages of one planned slice into ``partitions``, whose writers then wait for the commit.
+    Loads the pages of one reading of a planned slice into ``partitions``, whose writers then wait for the commit.
 
     ``target`` None: nothing is written, the rows are only kept for ``dependencies`` (accounts, parents).
     """
@@ -56,30 +57,22 @@ class Loader:
     absent: frozenset[str] | None = field(default=None, init=False)  # measures that no record has; None: no record yet
     unknown: set[str] = field(factory=set, init=False)  # members that the record class does not know
     has_overrun: bool = field(default=False, init=False)  # whether a record was dropped as outside of its slice
-    _held: list[Decoded] | None = field(default=None, init=False)  # of a slice that may be divided
-    _held_promises: list[int] = field(factory=list, init=False)
+    _held: list[Callable[[], None]] | None = field(default=None, init=False)  # what is to be done on release
     _held_records: int = field(default=0, init=False)
     _occurrences: Occurrences = field(factory=Occurrences, init=False)  # of equal rows that have no key
-    _keys: SliceKeys = field(init=False)
+    _keys: SliceKeys = field(factory=SliceKeys, init=False)
 
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
         for partition in self.planned.partitions:
             writer = self.target.begin(self.shape.layouts, partition) if self.target is not None else None
             self.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
-        self.absent, self.unknown = None, set()
-        self.has_overrun = False
-        self._keys = SliceKeys()
 
     def abort(self) -> None:
         """Drop everything that was loaded."""
         for one in self.partitions.values():
             if one.writer is not None:
                 one.writer.abort()
-        self.partitions = {}
-        self.undated = []
-        self._held = None
-        self._occurrences.clear()
         self.dependencies.forget(self.planned)
 
     def seen_keys(self, slice_: Slice, *, one_page: bool = False, several: bool = False) -> SeenKeys:
@@ -97,7 +90,7 @@ class Loader:
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
-        self._held, self._held_promises, self._held_records = [], [], 0
+        self._held, self._held_records = [], 0
         self._occurrences.savepoint()
         self._keys.savepoint()
 
@@ -106,10 +99,8 @@ class Loader:
         held, self._held = self._held, None
         self._occurrences.release()
         self._keys.release()
-        for decoded in held or ():
-            self._deliver(decoded)
-        for total in self._held_promises if held is not None else ():
-            self.promise(total)
+        for do in held or ():
+            do()
 
     def discard(self) -> bool:
         """Drop the held rows. False if there were too many to hold, so that they were written."""
@@ -123,7 +114,7 @@ class Loader:
     def promise(self, total: int) -> None:
         """Add the number of records that the provider states for a listing; ignored if it is for several partitions."""
         if self._held is not None:
-            self._held_promises.append(total)
+            self._held.append(partial(self.promise, total))
         elif len(self.partitions) == 1:
             self._first.counts.promised = (self._first.counts.promised or 0) + total
 
@@ -180,7 +171,7 @@ class Loader:
         if self._held is None:
             self._deliver(decoded)
             return
-        self._held.append(decoded)
+        self._held.append(partial(self._deliver, decoded))
         self._held_records += decoded.count
         if self._held_records > HELD_RECORDS:
             self.release()

@@ -7,7 +7,7 @@ the scheduler resumes them with the outcomes.
 
 import json
 import re
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import NamedTuple
 from urllib.parse import urljoin
@@ -78,7 +78,7 @@ class Reader:
 
     planned: PlannedSlice
     components: Components
-    loader: Loader
+    new_loader: Callable[[], Loader]  # for each reading
     reports: Reports | None
     clock: Clock
     dependencies: Dependencies
@@ -87,6 +87,7 @@ class Reader:
     searched: dict[str, int]  # stream -> listings whose answers were searched for unread members
     listener: Listener
 
+    _loader: Loader = field(init=False)
     _read_at: datetime | None = field(default=None, init=False)
     _behind: timedelta = field(default=timedelta(0), init=False)  # the provider's clock, see ReadResult.read_at
     _rereads: int = field(default=0, init=False)
@@ -135,26 +136,27 @@ class Reader:
         if self.reports is not None:
             self.reports.restart()
         started_at = self.clock.now()
-        self.loader.begin()
+        self._loader = self.new_loader()
+        self._loader.begin()
         try:
             if not (yield from self._read_or_divide(self.planned.slice)):
-                self.loader.abort()
+                self._loader.abort()
                 return None
-            self.loader.check_days()
+            self._loader.check_days()
             self._check_skipped()
         except BaseException:
-            self.loader.abort()
+            self._loader.abort()
             raise
         return ReadResult(
             planned=self.planned,
-            partitions=self.loader.partitions,
+            partitions=self._loader.partitions,
             read_at=(self._read_at or started_at) - self._behind,
             reports=self.reports,
             truncated=self._truncated,
             provisional=self._provisional,
-            undated=tuple(self.loader.undated),
-            absent=self.loader.absent or frozenset(),
-            unknown=tuple(sorted(self.loader.unknown)),
+            undated=tuple(self._loader.undated),
+            absent=self._loader.absent or frozenset(),
+            unknown=tuple(sorted(self._loader.unknown)),
         )
 
     def _read_or_divide(self, slice_: Slice) -> Generator[Step, Outcome | None, bool]:
@@ -168,16 +170,16 @@ class Reader:
             yield from self._read_slice(slice_, divisible=False)
             return True
         if slice_ not in self._divided:
-            self.loader.hold()
+            self._loader.hold()
             if (yield from self._read_slice(slice_, divisible=True)):
-                self.loader.release()
+                self._loader.release()
                 return True
             self._divided.append(slice_)
             if self._overran(slice_):
                 self._whole_days = True
                 self._note("a part of a day brings what is outside of it; requesting whole days")
                 return False
-            if not self.loader.discard():
+            if not self._loader.discard():
                 return False
         for part in parts:
             if not (yield from self._read_or_divide(part)):
@@ -269,7 +271,7 @@ class Reader:
             planned=self.planned,
             read=read,
             paginator=self.components.paginator,
-            seen=self.loader.seen_keys(
+            seen=self._loader.seen_keys(
                 slice_,
                 one_page=type(self.components.paginator) is SinglePage,
                 several=several or self.reports is not None or self.components.paginator.may_cap(),
@@ -315,7 +317,7 @@ class Reader:
         if outcome.answer.provisional and not self._provisional:
             self._provisional = outcome.answer.provisional
             self._note(f"provisional by the provider's own words ({self._provisional}); it stays open")
-        return self.loader.take(outcome.call.request, outcome.answer, listing.seen, repeat=repeat)
+        return self._loader.take(outcome.call.request, outcome.answer, listing.seen, repeat=repeat)
 
     def _check_skipped(self) -> None:
         """Raises ProviderError where no request of the stream was answered in this run, and several were skipped."""
@@ -336,7 +338,7 @@ class Reader:
             return
         listing.counts.verify()
         if listing.counts.total is not None:
-            self.loader.promise(listing.counts.total)
+            self._loader.promise(listing.counts.total)
 
     def _note_unread(self, listing: Listing) -> None:
         """Note members of the first answers that may state more than what was read, once per stream."""
@@ -368,7 +370,7 @@ class Reader:
         returns whole days, so that dividing a day has no effect.
         """
         part = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < _DAY
-        return part and self.planned.stream.inexact_bounds and self.loader.has_overrun
+        return part and self.planned.stream.inexact_bounds and self._loader.has_overrun
 
     def _note(self, text: str) -> None:
         self.listener.note(f"{self.planned}: {text}")

@@ -56,17 +56,7 @@ class RunContext:
 
     def fail(self, source: str, stream: str | None, partition: Mapping[str, str] | None, error: PenstockError) -> None:
         """Record an error, and send it to all that follow the run. ``partition`` None: it belongs to no single one."""
-        self.report.error(source, stream, partition, error)
-        self.emit(
-            {
-                "event": "partition_failed",
-                "source": source,
-                "stream": stream,
-                "partition": dict(partition) if partition is not None else None,
-                "error": type(error).__name__,
-                "message": str(error),
-            }
-        )
+        self.emit({"event": "partition_failed", **self.report.error(source, stream, partition, error)})
 
     def client(self, source: ConfiguredSource) -> SourceClient:
         """The client of a source: one for all its jobs, which share its rate limit."""

@@ -202,7 +202,8 @@ class SourceRun:
     def _reader(self, planned: PlannedSlice) -> Reader:
         source, components = planned.source, self._components_of(planned.stream, planned.source)
         target = self.delivery.target if planned.to_deliver else None
-        loader = Loader(
+        new_loader = partial(
+            Loader,
             planned=planned,
             shape=components.shape,
             zone=source.zone,
@@ -215,7 +216,7 @@ class SourceRun:
         return Reader(
             planned=planned,
             components=components,
-            loader=loader,
+            new_loader=new_loader,
             reports=self._reports(planned, components),
             clock=self.context.clock,
             dependencies=self._dependencies,

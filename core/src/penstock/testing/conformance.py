@@ -25,13 +25,13 @@ from typing import Any, Literal
 import msgspec
 from attrs import define, evolve, field, frozen
 
+from penstock._cli.trial import problems_of
 from penstock._config import Config
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.client import Tape
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import Job
 from penstock._plan.selection import chosen_streams
-from penstock._plan.trial import problems_of
 from penstock._plugins.registry import Registry, describe_error, place_in_plugin
 from penstock._read.components import components_of
 from penstock._run.check import check

@@ -22,13 +22,14 @@ from penstock.connector import Parent, Stream, keys_of
 from penstock.errors import ConfigError, PenstockError, PluginError
 from penstock.model import Answer, Request, Response, Slice
 from penstock.names import nearest, place_of
-from penstock.protocols import STATES, VERDICTS, Grant, Named, ReportState, Unsigned, Verdict, checked
+from penstock.protocols import STATES, VERDICTS, Grant, ReportState, Unsigned, Verdict, checked
 from penstock.redact import MASK, SHORTEST_MASKED, Secret
 
 # Nothing answers there. A function that sends a request, against the rules, fails at once.
 NOWHERE = "http://127.0.0.1:9"
 
 DAY = date(2026, 3, 1)
+EMPTY_OBJECT = Response(status=200, body=b"{}", received_at=datetime.combine(DAY, time(), UTC))
 
 _SIGNS = tuple(name for name in vars(Unsigned) if not name.startswith("_"))
 
@@ -111,9 +112,7 @@ def _of_connector(source: ConfiguredSource) -> Iterator[str]:
     connector, settings = source.connector, source.settings
     try:
         if connector.authenticator is not None:
-            signer: Any = connector.authenticator(settings)
-            if isinstance(signer, Named):
-                signer = source.registry.component("authenticator", signer)
+            signer: Any = source.component("authenticator", connector.authenticator(settings))
             if isinstance(signer, type):
                 yield f"authenticator returned the class {signer.__name__}; write {signer.__name__}(...)"
             elif lacking := [name for name in _SIGNS if not callable(getattr(signer, name, None))]:
@@ -162,9 +161,8 @@ def _of_judge(judge: Any) -> Iterator[str]:
     """Whether a judge answers with a verdict or None. It gets an empty object, for which it may raise an error."""
     if judge is None:
         return
-    answer = Response(status=200, headers=(), body=b"{}", received_at=datetime.combine(DAY, time(), UTC))
     try:
-        verdict = judge(answer, Answer())
+        verdict = judge(EMPTY_OBJECT, Answer())
     except Exception:
         return
     if not isinstance(verdict, Verdict | None):
@@ -270,12 +268,10 @@ def _secrets_in(source: ConfiguredSource, stream: Stream, request: Request) -> I
 
 def _of_added_columns(source: ConfiguredSource, stream: Stream, stamped: set[str]) -> Iterator[str]:
     """Columns that the provider does not send and that nothing fills."""
-    envelope = _made(stream.envelope, source)
-    if isinstance(envelope, Named):
-        try:
-            envelope = source.registry.component("decoder", envelope)
-        except PluginError:
-            return  # reported with the declarations
+    try:
+        envelope = source.component("decoder", stream.envelope)
+    except Exception:
+        return  # reported with the components
     if envelope is not None and not hasattr(envelope, "stamps"):
         return  # a decoder of the author's own may fill any column
     filled = {*stamped, *getattr(envelope, "stamps", ()), getattr(envelope, "keyed_by", None), stream.account}
@@ -328,25 +324,14 @@ def _failure(error: Exception) -> str:
 
 def _of_poller(source: ConfiguredSource, stream: Stream) -> Iterator[str]:
     """Whether a poller answers with a state. It gets an empty object, for which most raise an error."""
-    poller = _made(stream.poller, source)
-    if poller is None or isinstance(poller, Named):
+    if stream.poller is None:
         return
-    answer = Response(status=200, headers=(), body=b"{}", received_at=datetime.combine(DAY, time(), UTC))
     try:
-        state = poller.state(answer, 0.0)
+        poller = source.component("poller", stream.poller)
+        state = poller.state(EMPTY_OBJECT, 0.0)
     except Exception:
         return
     try:
         checked(poller.state, state, ReportState, STATES)
     except PluginError as error:
         yield str(error)
-
-
-def _made(declared: Any, source: ConfiguredSource) -> Any:
-    """A component, where a function of the settings makes it."""
-    if not isinstance(declared, FunctionType):
-        return declared
-    try:
-        return declared(source.settings)
-    except Exception:
-        return None  # a plan or a run reports it
