@@ -412,7 +412,7 @@ def filled(place: Path, days: int, accounts: int = ACCOUNTS) -> None:
 def fingerprint(found: Sequence[str] = ()) -> str:
     """That of the stream with the settings of :func:`folder`, none of which affect the data."""
     import scale_provider
-    from penstock._plan.planner import fingerprint as of
+    from penstock._plan.finality import fingerprint as of
 
     if not _fingerprints:
         settings = scale_provider.ScaleSettings(base_url="http://127.0.0.1:1")

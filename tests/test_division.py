@@ -147,7 +147,7 @@ def test_the_days_of_a_report_are_divided() -> None:
     sales, year = source.stream("sales"), days(365)
     division = shards(16, [source])
     shares = [Share(division=division, number=number) for number in range(1, 17)]
-    read = [share.days_of(source, sales, "shop1", year) for share in shares]
+    read = [share.days_in_share(source, sales, "shop1", year) for share in shares]
 
     assert sorted(day for own in read for day in own) == year
     assert max(map(len, read)) == 3 * BLOCK_DAYS

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from penstock._decode import ColumnOptions, Compiled, Decoded, compile_stream, sums
+from penstock._decode import ColumnOptions, Decoded, StreamDecoder, compile_stream, sums
 from penstock._decode.coerce import MisfitError, coerce
 from penstock.connector import Stream
 from penstock.errors import ConfigError
@@ -17,7 +17,7 @@ from penstock.model import Items
 from penstock.records import NUMBER_FORMATS, Column, Json, column, columns_of, money, record
 
 
-def compiled(cls: type, **expected: Any) -> Compiled:
+def compiled(cls: type, **expected: Any) -> StreamDecoder:
     return compile_stream(
         "s", Stream(name="x", summary="", record=cls, kind="snapshot", key="id"), ColumnOptions(**expected)
     )

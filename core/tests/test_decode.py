@@ -13,7 +13,16 @@ import msgspec
 import pytest
 from attrs import evolve
 from hypothesis import given, settings, strategies as st
-from penstock._decode import ColumnOptions, Compiled, Decoded, Occurrences, SeenKeys, compile_stream, split_by_day, sums
+from penstock._decode import (
+    ColumnOptions,
+    Decoded,
+    Occurrences,
+    SeenKeys,
+    StreamDecoder,
+    compile_stream,
+    split_by_day,
+    sums,
+)
 from penstock._decode.coerce import MisfitError, coerce
 from penstock._decode.nested import cleaner
 from penstock.connector import Derived, Stream
@@ -58,7 +67,7 @@ class Row:
     key: str = row_key("title", "clicks")
 
 
-def decode_one(shape: Compiled, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> Decoded:
+def decode_one(shape: StreamDecoder, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> Decoded:
     """The one batch of a run of elements."""
     (decoded,) = shape.decode((items,), columns, **more)
     return decoded
@@ -70,7 +79,7 @@ def a_stream(cls: type = Click, **output: Any) -> Stream:
     return Stream(**given)
 
 
-def compiled(cls: type = Click, **more: Any) -> Compiled:
+def compiled(cls: type = Click, **more: Any) -> StreamDecoder:
     output = {name: more.pop(name) for name in ("key", "account", "day", "day_of", "days_per_request") if name in more}
     besides = {name: more.pop(name) for name in ("columns", "derived") if name in more}
     return compile_stream("source", a_stream(cls, **output), ColumnOptions(**more), **besides)
@@ -1448,7 +1457,7 @@ def test_excluded_columns_are_neither_delivered_nor_unknown() -> None:
         pytest.param(lambda: compiled(columns=[Column(name="price", type="text", member="p")]), id="declared twice"),
     ],
 )
-def test_what_cannot_be_missed_cannot_be_left_out(make: Callable[[], Compiled]) -> None:
+def test_what_cannot_be_missed_cannot_be_left_out(make: Callable[[], StreamDecoder]) -> None:
     """
     A configuration that takes a key or partition column, or declares a column again, is refused.
     """

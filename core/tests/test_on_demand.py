@@ -28,8 +28,8 @@ def test_a_report_that_expired_is_no_wrong_address() -> None:
 
     assert isinstance(lost, InconsistentReadError)
     assert str(lost) == "the report expired while it was read (HTTP 404)"
-    assert isinstance(lost.standing, ReportError)
-    assert "again each time it was made anew" in str(lost.standing)
+    assert isinstance(lost.when_repeated, ReportError)
+    assert "again each time it was made anew" in str(lost.when_repeated)
 
 
 def test_a_call_without_an_answer_raises_its_error() -> None:

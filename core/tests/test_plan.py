@@ -8,7 +8,8 @@ import pytest
 from attrs import define, evolve, field, frozen
 from hypothesis import example, given, strategies as st
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import Job, Planner, fingerprint, grouped, is_of_today, plan, read_by
+from penstock._plan.finality import fingerprint, is_of_today, read_by
+from penstock._plan.planner import Job, Planner, grouped, plan
 from penstock._plan.selection import chosen_streams
 from penstock.connector import Connector, OpenFor, SourceSettings, Stream, setting
 from penstock.errors import UsageError

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from penstock import report_files
-from penstock._decode import Compiled, Decoded, SeenKeys, compile_stream
+from penstock._decode import Decoded, SeenKeys, StreamDecoder, compile_stream
 from penstock.connector import Stream
 from penstock.errors import BoundExceededError, BrokenBodyError, CountMismatchError
 from penstock.model import Response
@@ -57,7 +57,7 @@ def a_file(body: bytes | str, content_type: str = "application/octet-stream") ->
     return Response(status=200, headers=headers, body=raw, received_at=datetime(2026, 11, 4, tzinfo=UTC))
 
 
-def compiled(cls: type = Spend) -> Compiled:
+def compiled(cls: type = Spend) -> StreamDecoder:
     stream = Stream(name="spend", summary="", record=cls, kind="report", key="key", day="day", day_of="day")
     return compile_stream("ads", stream)
 

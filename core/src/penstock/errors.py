@@ -164,7 +164,7 @@ class InconsistentReadError(ProviderError):
     """
 
     @property
-    def standing(self) -> ProviderError:
+    def when_repeated(self) -> ProviderError:
         """The error to report when no further read is made."""
         return self
 

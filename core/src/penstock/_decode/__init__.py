@@ -9,16 +9,16 @@ makes the decoder of a stream. See ``docs/decisions/0003-records-at-c-speed.md``
 """
 
 from penstock._decode.batch import split_by_day, sums
-from penstock._decode.compiled import ColumnOptions, Compiled, Decoded, compile_stream
+from penstock._decode.compiled import ColumnOptions, Decoded, StreamDecoder, compile_stream
 from penstock._decode.seen import Occurrences, SeenKeys, SliceKeys
 
 __all__ = [
     "ColumnOptions",
-    "Compiled",
     "Decoded",
     "Occurrences",
     "SeenKeys",
     "SliceKeys",
+    "StreamDecoder",
     "compile_stream",
     "split_by_day",
     "sums",

@@ -71,7 +71,7 @@ class ColumnRules:
         self._derive_numbers(page)
         if span is not None:
             self._drop_beyond(page, span, days)
-        self._cut_days(page, days)
+        self._fill_day(page, days)
         for name in self._stamped_not_null:
             if page.same.get(name) is None:
                 empty = nulls(values_of(page.rows, name))
@@ -251,7 +251,7 @@ class ColumnRules:
         page.overrun = sum(1 for index in beyond if not before <= moments[index] < included)
         page.drop(beyond)
 
-    def _cut_days(self, page: RawPage, days: Collection[date] | None) -> None:
+    def _fill_day(self, page: RawPage, days: Collection[date] | None) -> None:
         if self.day is None:
             return
         stamped = self.day_of is None or self.day_of == self.day

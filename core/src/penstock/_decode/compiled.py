@@ -99,7 +99,7 @@ def compile_stream(
     *,
     columns: Sequence[Column] = (),
     derived: Sequence[Stream] = (),
-) -> "Compiled":
+) -> "StreamDecoder":
     """
     The decoder of one stream of one source.
 
@@ -109,7 +109,7 @@ def compile_stream(
     Raises ConfigError if ``exclude`` or ``include_personal`` leaves out a column that is needed, or if a configured
     column exists already; TypeError for a contradictory declaration.
     """
-    return Compiled(source, stream, _all_columns(source, stream, columns), options, derived)
+    return StreamDecoder(source, stream, _all_columns(source, stream, columns), options, derived)
 
 
 def _all_columns(source: str, stream: Stream, configured: Sequence[Column]) -> tuple[Column, ...]:
@@ -121,7 +121,7 @@ def _all_columns(source: str, stream: Stream, configured: Sequence[Column]) -> t
     return tuple(columns.values())
 
 
-class Compiled:
+class StreamDecoder:
     """
     Decodes the pages of one stream; made by :func:`compile_stream`. ``columns`` holds every column, hidden ones too,
     ``layout`` those that are delivered.
@@ -238,7 +238,7 @@ class Compiled:
         )
 
     @property
-    def streams(self) -> "tuple[Compiled, ...]":
+    def streams(self) -> "tuple[StreamDecoder, ...]":
         """The stream itself, then those derived from it."""
         return (self, *(child.compiled for child in self.derived))
 
@@ -286,7 +286,7 @@ class Compiled:
         declared = child.derived
         if declared is None or declared.column not in self.columns:
             raise TypeError(f"{child.name} is not derived from a column of {self._stream.name}")
-        compiled = Compiled(
+        compiled = StreamDecoder(
             self.layout.source,
             child,
             of_derived.columns_of_derived(child, self.layout, self.columns),
@@ -427,12 +427,12 @@ class Compiled:
 class _Derived(NamedTuple):
     """A derived stream: the column that it is cut from, and the columns that its rows are stamped with."""
 
-    compiled: Compiled
+    compiled: StreamDecoder
     column: Column
     stamps: Mapping[str, str]
 
     def cut(self, page: RawPage) -> Decoded:
-        return self.compiled._decode(of_derived.cut(page, self.column, self.stamps), None, SeenKeys(), None)
+        return self.compiled._decode(of_derived.elements_of(page, self.column, self.stamps), None, SeenKeys(), None)
 
 
 _OF_EXTRA = "members that the record class does not know, and values that do not fit their column"

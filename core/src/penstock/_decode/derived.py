@@ -36,7 +36,7 @@ def stamps_of(child: Stream, parent: Layout) -> dict[str, str]:
     return {**{name: name for name in parent.partition_columns}, **child.derived.stamps}
 
 
-def cut(page: RawPage, column: Column, stamps: Mapping[str, str]) -> RawPage:
+def elements_of(page: RawPage, column: Column, stamps: Mapping[str, str]) -> RawPage:
     """The elements of the column over all rows of ``page``, with their paths in the body, as one page."""
     values = values_of(page.rows, column.name)
     if not set(map(type, values)) <= {Raw}:

@@ -5,37 +5,37 @@ What must go from rows that an earlier reading delivered with personal data, so 
 from collections.abc import Callable
 from typing import Any
 
-from penstock._decode.compiled import Compiled
+from penstock._decode.compiled import StreamDecoder
 from penstock._decode.nested import personal_cleaner
 from penstock._decode.page import EXACT_JSON, PLAIN
 from penstock.sinks import EXTRA, Erasure
 
 
-def erasures_of(shape: Compiled) -> tuple[Erasure, ...]:
+def erasures_of(decoder: StreamDecoder) -> tuple[Erasure, ...]:
     """Of a stream that is compiled without personal data, and of the streams derived from it."""
-    return tuple(map(_erasure, shape.streams))
+    return tuple(map(_erasure, decoder.streams))
 
 
-def _erasure(shape: Compiled) -> Erasure:
-    handling = shape.handling
-    columns = tuple(name for name, column in shape.columns.items() if column.personal and name in handling.hidden)
+def _erasure(decoder: StreamDecoder) -> Erasure:
+    handling = decoder.handling
+    columns = tuple(name for name, column in decoder.columns.items() if column.personal and name in handling.hidden)
     nested = {
         name: _on_text(personal_cleaner(column.hidden_personal))
-        for name, column in shape.columns.items()
+        for name, column in decoder.columns.items()
         if column.hidden_personal and name not in columns
     }
     if not handling.extra:
         columns = (*columns, EXTRA)
     elif not handling.unknown or handling.extra_masks:
-        nested[EXTRA] = _on_text(_extra(shape))
-    return Erasure(layout=shape.layout, columns=columns, nested=nested)
+        nested[EXTRA] = _on_text(_extra(decoder))
+    return Erasure(layout=decoder.layout, columns=columns, nested=nested)
 
 
-def _extra(shape: Compiled) -> Callable[[Any], Any]:
+def _extra(decoder: StreamDecoder) -> Callable[[Any], Any]:
     """Values that did not fit a delivered column stay, unknown members only where these are kept; both masked."""
-    handling = shape.handling
-    hidden = {column.member for name, column in shape.columns.items() if name in handling.hidden}
-    known = {column.member for name, column in shape.columns.items() if name not in handling.hidden}
+    handling = decoder.handling
+    hidden = {column.member for name, column in decoder.columns.items() if name in handling.hidden}
+    known = {column.member for name, column in decoder.columns.items() if name not in handling.hidden}
 
     def clean(value: Any) -> Any:
         if not isinstance(value, dict):

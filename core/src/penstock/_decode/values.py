@@ -6,7 +6,6 @@ import re
 from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal, InvalidOperation
-from itertools import repeat
 from types import NoneType
 from typing import Annotated, Any
 
@@ -106,13 +105,9 @@ def _moments(column: Column, values: list[Any]) -> list[Any]:
     texts = list(filter(None, values))
     if max(map(len, texts), default=0) > MICROSECOND_SIGNS:
         # Cut, never rounded: a nanosecond before midnight is of the day before.
-        values = [None if value is None else cut for value, cut in zip(values, _cut(values), strict=True)]
+        values = [value and _FINER.sub(r"\1", value) for value in values]
     moment = Annotated[datetime, Meta(tz=column.zone == "aware")]
     return msgspec.convert(values, list[moment | None] if column.nullable else list[moment])
-
-
-def _cut(values: list[Any]) -> list[Any]:
-    return list(map(_FINER.sub, repeat(r"\1"), [value or "" for value in values]))
 
 
 def _distinct(column: Column, values: list[Any]) -> list[Any]:

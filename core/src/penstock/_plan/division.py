@@ -153,7 +153,7 @@ class Share:
         """
         return self.division.part_of(unit_of(source, stream, account)) == self.number
 
-    def days_of(
+    def days_in_share(
         self, source: ConfiguredSource, stream: Stream, account: str | None, days: Sequence[date]
     ) -> list[date]:
         """Those of an account's days, ascending, that this part reads."""

@@ -2,23 +2,20 @@
 What a run reads: the requested partitions minus those that are final. No network; the runner follows the same plan.
 """
 
-import hashlib
-import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import date, datetime, time, timedelta, tzinfo
 from itertools import dropwhile
-from typing import Any, Literal, Protocol
-from urllib.parse import urlsplit
+from typing import Literal, Protocol
 
-import attrs
 from attrs import define, evolve, field, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._plan.division import Share, block_days
+from penstock._plan.finality import closes_at, fingerprint, is_of_today, parent_with_days, read_by
 from penstock._plan.selection import matches
-from penstock.connector import SourceSettings, Stream, affects_data
+from penstock.connector import Stream
 from penstock.errors import TargetError, UsageError
-from penstock.model import Pairs, Partition, Slice, is_loopback
+from penstock.model import Pairs, Partition, Slice
 from penstock.run_report import NONE_ALLOWED, Allowance
 from penstock.sinks import Divisible, Ledger, LedgerEntry, ListsFinal, Part, PendingReport, Sink, Target
 
@@ -62,9 +59,9 @@ class Job:
         """Whether the stream's account (None: a stream without accounts) is in this job's share, see Share.has."""
         return self.share is None or self.share.has(self.source, stream, account)
 
-    def days_of(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
+    def days_in_share(self, stream: Stream, account: str | None, days: Sequence[date]) -> Sequence[date]:
         """Those of an account's days, ascending, that are in this job's share."""
-        return days if self.share is None else self.share.days_of(self.source, stream, account, days)
+        return days if self.share is None else self.share.days_in_share(self.source, stream, account, days)
 
     @property
     def chosen(self) -> list[Stream]:
@@ -217,7 +214,7 @@ def ordered(source: ConfiguredSource, names: Iterable[str]) -> list[Stream]:
 
 
 @frozen(kw_only=True, eq=False)
-class _Known:
+class _LedgerRows:
     """
     The ledger's rows of a stream's window, the source as an account sees it, and the fingerprints of its settings and
     of its record classes.
@@ -239,7 +236,7 @@ class _Judged:
     the number of those that are final.
     """
 
-    known: _Known
+    rows: _LedgerRows
     to_read: Mapping[Partition, Reason] = field(factory=dict)
     done: Sequence[LedgerEntry] = ()
     final: int = 0
@@ -350,17 +347,17 @@ class Planner:
         if stream in self.chosen:
             self._count(stream, judged.values())
         return [
-            self._slice(stream, account, {partition: one.to_read[partition] for partition in group}, one.known)
+            self._slice(stream, account, {partition: one.to_read[partition] for partition in group}, one.rows)
             for account, one in judged.items()
             for group in self._requests(stream, account, one)
         ]
 
     def _requests(self, stream: Stream, account: str | None, judged: _Judged) -> list[list[Partition]]:
         """The partitions to read of an account, those of one request together."""
-        partitions, known = list(judged.to_read), judged.known
+        partitions, rows = list(judged.to_read), judged.rows
         if stream.kind == "snapshot":
             return [partitions] if partitions else []
-        return grouped(partitions, known.reports.get(account, ()), known.source.days_per_request(stream))
+        return grouped(partitions, rows.reports.get(account, ()), rows.source.days_per_request(stream))
 
     def _count(self, stream: Stream, judged: Iterable[_Judged]) -> None:
         """Count the partitions of a stream that need no read."""
@@ -373,12 +370,12 @@ class Planner:
     def _judge_snapshots(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, _Judged]:
         """By account: its partition is read, unless this run has delivered it."""
         partitions = {account: _snapshot(stream, account) for account in accounts}
-        known = self._rows(stream, dict.fromkeys(partitions, ()))
+        rows = self._ledger_rows(stream, dict.fromkeys(partitions, ()))
         judged = {}
         for account, partition in partitions.items():
-            done = None if self._is_for_others(stream) else self._done(partition, known)
+            done = None if self._is_for_others(stream) else self._done(partition, rows)
             judged[account] = _Judged(
-                known=self._seen_by(known, stream, account),
+                rows=self._seen_by(rows, stream, account),
                 to_read={partition: "snapshot"} if done is None else {},
                 done=() if done is None else (done,),
             )
@@ -395,7 +392,7 @@ class Planner:
 
     def _judge_window(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, _Judged]:
         """The days of each account's window. Accounts without a day in it are left out."""
-        days = self._days_in_share(stream, accounts)
+        days = self._days_to_judge(stream, accounts)
         return self._judge(stream, days, self._needed(stream, days)) if days else {}
 
     def _is_for_others(self, stream: Stream) -> bool:
@@ -417,10 +414,10 @@ class Planner:
     ) -> dict[str | None, _Judged]:
         """These ``days`` of each account, ascending. ``needed``: those to read whatever the target has of them."""
         left = self._left(stream, days, needed)
-        known = self._rows(stream, {account: own for account, own in left.items() if own})
+        rows = self._ledger_rows(stream, {account: own for account, own in left.items() if own})
         judged = {}
         for account, own in left.items():
-            seen = self._seen_by(known, stream, account) if own else known
+            seen = self._seen_by(rows, stream, account) if own else rows
             listed = len(days[account]) - len(own)
             judged[account] = self._judge_days(stream, account, own, seen, needed[account], listed)
         return judged
@@ -435,7 +432,7 @@ class Planner:
         needed: dict[str | None, set[date]] = {account: set() for account in days}
         family = self._family(stream)
         for one in family if len(family) > 1 else ():
-            served = self._days_in_share(one, list(days))  # a provider may serve children for fewer days
+            served = self._days_to_judge(one, list(days))  # a provider may serve children for fewer days
             for account, judged in self._judge(one, served, dict.fromkeys(served, frozenset())).items():
                 needed[account].update(partition.day for partition in judged.to_read if partition.day is not None)
             for account, behind in self._behind_its_parent(one, served).items():
@@ -492,12 +489,12 @@ class Planner:
             if partition.day is not None and entry.delivered and entry.read_at is not None
         }
 
-    def _days_in_share(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, Sequence[date]]:
+    def _days_to_judge(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, Sequence[date]]:
         """The days of each account's window that are in this job's share, ascending. Accounts have at least one."""
         windows = self._windows(stream, accounts)
         days = {window: window.days() for window in windows.values() if window is not None}
         found = {
-            account: self.job.days_of(stream, account, days[window])
+            account: self.job.days_in_share(stream, account, days[window])
             for account, window in windows.items()
             if window is not None
         }
@@ -529,8 +526,8 @@ class Planner:
             return found
         window = Window.around(Window(since=every[0], until=every[-1]) for every in days.values())
         by_text = {day.isoformat(): day for day in window.days()}
-        known = self._known(stream)
-        accounts = {account or "": (account, self._seen_by(known, stream, account)) for account in days}
+        rows = self._no_rows(stream)
+        accounts = {account or "": (account, self._seen_by(rows, stream, account)) for account in days}
         for final in self.target.final_days(
             stream.name,
             since=window.since,
@@ -612,21 +609,22 @@ class Planner:
             start = floor
         return Window(since=start, until=until)
 
-    def _known(self, stream: Stream) -> _Known:
+    def _no_rows(self, stream: Stream) -> _LedgerRows:
         """The fingerprints of today, and no rows."""
         source = self.job.source
-        return _Known(source=source, fingerprint=fingerprint(source.settings, stream), read_by=read_by(source, stream))
+        made = fingerprint(source.settings, stream)
+        return _LedgerRows(source=source, fingerprint=made, read_by=read_by(source, stream))
 
-    def _rows(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> _Known:
+    def _ledger_rows(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> _LedgerRows:
         """
         The ledger's rows of these accounts, of each from its first day on (without days: of a snapshot), and the
         reports under way: the cost does not grow with the history.
         """
-        ledger, known = self.ledger, self._known(stream)
+        ledger, rows = self.ledger, self._no_rows(stream)
         if ledger is None:
-            return known
+            return rows
         reports: dict[str | None, list[PendingReport]] = {}
-        for report in ledger.pending(known.source.name, stream.name) if stream.poller is not None else ():
+        for report in ledger.pending(rows.source.name, stream.name) if stream.poller is not None else ():
             reports.setdefault(account_of(stream, report), []).append(report)
         begin: dict[date | None, list[str | None]] = {}
         for account, every in days.items():
@@ -635,7 +633,7 @@ class Planner:
         entries: dict[Partition, LedgerEntry] = {}
         for since, accounts in begin.items():
             entries |= ledger.entries(
-                known.source.name,
+                rows.source.name,
                 stream.name,
                 since=since,
                 # The days of changes after the window are needed, see _judge_days.
@@ -646,21 +644,21 @@ class Planner:
         for partition, entry in entries.items() if stream.kind == "changes" else ():
             if entry.delivered:
                 delivered.setdefault(partition.values[:-1], []).append(partition)
-        return evolve(known, entries=entries, reports=reports, delivered=delivered)
+        return evolve(rows, entries=entries, reports=reports, delivered=delivered)
 
-    def _seen_by(self, known: _Known, stream: Stream, account: str | None) -> _Known:
+    def _seen_by(self, rows: _LedgerRows, stream: Stream, account: str | None) -> _LedgerRows:
         """The same rows, with the source as this account sees it."""
         source = self.source_of(stream, account)
-        if source is known.source:
-            return known
-        return evolve(known, source=source, fingerprint=fingerprint(source.settings, stream))
+        if source is rows.source:
+            return rows
+        return evolve(rows, source=source, fingerprint=fingerprint(source.settings, stream))
 
     def _judge_days(
         self,
         stream: Stream,
         account: str | None,
         days: Sequence[date],
-        known: _Known,
+        rows: _LedgerRows,
         needed: Collection[date],
         final: int,
     ) -> _Judged:
@@ -678,28 +676,28 @@ class Planner:
             forced = partition.day in needed or bool(to_read and stream.kind == "changes")
             if not forced and for_others_only:
                 continue
-            if not forced and (entry := self._done(partition, known)) is not None:
+            if not forced and (entry := self._done(partition, rows)) is not None:
                 done.append(entry)
-            elif (reason := self._reason(stream, partition, known) or ("forced" if forced else None)) is not None:
+            elif (reason := self._reason(stream, partition, rows) or ("forced" if forced else None)) is not None:
                 to_read[partition] = reason
             else:
                 final += 1
         if to_read and stream.kind == "changes":
             last = max(to_read)
-            later = (one for one in known.delivered.get(last.values[:-1], ()) if one.values > last.values)
+            later = (one for one in rows.delivered.get(last.values[:-1], ()) if one.values > last.values)
             to_read |= dict.fromkeys(sorted(later), "forced")
-        return _Judged(known=known, to_read=to_read, done=done, final=final)
+        return _Judged(rows=rows, to_read=to_read, done=done, final=final)
 
-    def _done(self, partition: Partition, known: _Known) -> LedgerEntry | None:
+    def _done(self, partition: Partition, rows: _LedgerRows) -> LedgerEntry | None:
         """The ledger's row of a partition that this run has delivered already; None: it has not."""
-        entry = known.entries.get(partition)
+        entry = rows.entries.get(partition)
         if self.run_id is None or entry is None or entry.run_id != self.run_id or not entry.delivered or entry.error:
             return None
         return entry
 
-    def _reason(self, stream: Stream, partition: Partition, known: _Known) -> Reason | None:
+    def _reason(self, stream: Stream, partition: Partition, rows: _LedgerRows) -> Reason | None:
         """Why a day is read; None where it is final."""
-        entry = known.entries.get(partition)
+        entry = rows.entries.get(partition)
         if entry is not None and entry.error is not None:
             return "failed"
         if entry is None or not entry.delivered:
@@ -710,33 +708,33 @@ class Planner:
             return "missing"
         assert partition.day is not None
         # A target that lists its final days has checked all but this last step, see ListsFinal.
-        return self._why_again(stream, partition.day, entry, known) or (None if entry.closed else "open")
+        return self._why_again(stream, partition.day, entry, rows) or (None if entry.closed else "open")
 
-    def _why_again(self, stream: Stream, day: date, reading: _Reading, known: _Known) -> Reason | None:
+    def _why_again(self, stream: Stream, day: date, reading: _Reading, rows: _LedgerRows) -> Reason | None:
         """
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.
         """
-        if not is_of_today(reading.fingerprint, known.fingerprint):
+        if not is_of_today(reading.fingerprint, rows.fingerprint):
             return "changed"
-        if reading.read_by != known.read_by if reading.read_by else not reading.complete:
+        if reading.read_by != rows.read_by if reading.read_by else not reading.complete:
             return "changed"  # what could not be read may be readable now
-        return None if self._closed(stream, day, reading.read_at, known) else "open"
+        return None if self._closed(stream, day, reading.read_at, rows) else "open"
 
-    def _closed(self, stream: Stream, day: date, read_at: datetime | None, known: _Known) -> bool:
+    def _closed(self, stream: Stream, day: date, read_at: datetime | None, rows: _LedgerRows) -> bool:
         """
         Whether the day is still final: false if the provider's restatement period (``open_for``) was since extended, or
         if the ledger's timestamp is in the future, since then the clock of that run was ahead.
         """
-        key = (stream.name, id(known.source), day)  # most accounts share a source
+        key = (stream.name, id(rows.source), day)  # most accounts share a source
         if (closes := self._closes.get(key)) is None:
-            closes = self._closes[key] = closes_at(known.source, stream, day)
+            closes = self._closes[key] = closes_at(rows.source, stream, day)
         return read_at is not None and closes <= read_at <= self.now + SKEW
 
     def _slice(
-        self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], known: _Known
+        self, stream: Stream, account: str | None, reasons: Mapping[Partition, Reason], rows: _LedgerRows
     ) -> PlannedSlice:
-        zone = known.source.zone
+        zone = rows.source.zone
         days = () if stream.kind == "snapshot" else tuple(filter(None, (partition.day for partition in reasons)))
         start = end = None
         if days:
@@ -749,11 +747,11 @@ class Planner:
             partitions=tuple(reasons),
             reasons=tuple(reasons.values()),
             slice=Slice(now=self.now, account=account, days=days, start=start, end=end),
-            source=known.source,
-            fingerprint=known.fingerprint,
-            read_by=known.read_by,
+            source=rows.source,
+            fingerprint=rows.fingerprint,
+            read_by=rows.read_by,
             to_deliver=stream in self.chosen,
-            entries={partition: known.entries[partition] for partition in reasons if partition in known.entries},
+            entries={partition: rows.entries[partition] for partition in reasons if partition in rows.entries},
         )
 
 
@@ -820,70 +818,3 @@ def _follows(partition: Partition, other: Partition) -> bool:
     assert partition.day is not None
     assert other.day is not None
     return partition.day - other.day == timedelta(days=1)
-
-
-def open_until(source: ConfiguredSource, stream: Stream, partition: Partition) -> datetime | None:
-    """The moment from which a read of this partition is final; None: never."""
-    if stream.kind == "snapshot":
-        return None
-    assert partition.day is not None
-    return closes_at(source, stream, partition.day)
-
-
-def closes_at(source: ConfiguredSource, stream: Stream, day: date) -> datetime:
-    """
-    The moment from which a read of this day is final. A child's day is open as long as its parent's: it is requested by
-    the rows that the parent has.
-    """
-    if stream.kind == "changes":
-        closes = datetime.combine(day + timedelta(days=1), time(), source.zone) + max(stream.lookback, stream.lag)
-    else:
-        closes = (source.settings.open_for or stream.open_for).until(day, source.zone)
-    parent = parent_with_days(source, stream)
-    return closes if parent is None else max(closes, closes_at(source, parent, day))
-
-
-def parent_with_days(source: ConfiguredSource, stream: Stream) -> Stream | None:
-    """The stream by whose rows of a day the same day of this one is requested."""
-    parent = source.stream(stream.parent.stream) if stream.parent is not None else None
-    return None if parent is None or "snapshot" in (stream.kind, parent.kind) else parent
-
-
-def fingerprint(settings: SourceSettings, stream: Stream) -> str:
-    """
-    A hash of the settings that affect the provider's answer. Changing one of them makes delivered days be read again.
-
-    Settings at their default are left out: a new setting of a later version changes no fingerprint. Another host in
-    ``base_url`` is added after ``@``: a test system, or an imitation on this machine, has other rows.
-    """
-    values: dict[str, Any] = {}
-    for attribute in attrs.fields(type(settings)):
-        value = getattr(settings, attribute.name)
-        if affects_data(attribute) and value != attribute.default and value not in ((), {}, None):
-            values[attribute.name] = value
-    text = json.dumps([stream.name, values], sort_keys=True, default=str)
-    made = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
-    if settings.base_url == attrs.fields_dict(type(settings))["base_url"].default:
-        return made
-    host = urlsplit(settings.base_url).hostname or ""
-    return f"{made}@{'this machine' if is_loopback(host) else host}"
-
-
-def is_of_today(stored: str, today: str) -> bool:
-    """
-    Whether a stored fingerprint is that of today's settings. One without a host is of the provider's own, or of a
-    version that did not store the host: it is believed to be of any.
-    """
-    return stored == today or stored == today.partition("@")[0]
-
-
-def read_by(source: ConfiguredSource, stream: Stream) -> str:
-    """
-    A hash of what reads a stream: its record class, those of streams derived from it, and the connector's version. A
-    day with records that were set aside, or values that could not be read, is read again when it changes.
-    """
-    columns = [
-        attrs.asdict(column) for one in (stream, *source.derived_from(stream.name)) for column in source.columns_of(one)
-    ]
-    text = json.dumps([source.version, columns], sort_keys=True, default=str)
-    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()

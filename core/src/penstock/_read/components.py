@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from attrs import evolve
 
 from penstock._config.source import ConfiguredSource
-from penstock._decode import ColumnOptions, Compiled, compile_stream
+from penstock._decode import ColumnOptions, StreamDecoder, compile_stream
 from penstock.connector import Stream
 from penstock.envelope import Envelope
 from penstock.protocols import BodyDecoder, Paginator, Poller, SinglePage
@@ -23,7 +23,7 @@ class Components(NamedTuple):
     read: BodyDecoder
     downloads: BodyDecoder
     day_of: str | None
-    shape: Compiled
+    decoder: StreamDecoder
 
 
 def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> Components:
@@ -39,7 +39,7 @@ def components_of(source: ConfiguredSource, stream: Stream, needed: Collection[s
         read=read,
         downloads=_decoder_of(source, stream.downloads) or read,
         day_of=source.day_of(stream),
-        shape=_shape_of(source, stream, needed),
+        decoder=_stream_decoder_of(source, stream, needed),
     )
 
 
@@ -50,7 +50,7 @@ def _decoder_of(source: ConfiguredSource, declared: Any) -> Any:
     return made
 
 
-def _shape_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> Compiled:
+def _stream_decoder_of(source: ConfiguredSource, stream: Stream, needed: Collection[str]) -> StreamDecoder:
     settings, hooked = source.settings, bool(source.registry.batch_hooks())
     return compile_stream(
         source.name,

@@ -11,7 +11,7 @@ from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Compiled, Decoded, Occurrences, SeenKeys, SliceKeys, split_by_day, sums
+from penstock._decode import Decoded, Occurrences, SeenKeys, SliceKeys, StreamDecoder, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._plan.dependencies import Dependencies
@@ -44,7 +44,7 @@ class Loader:
     """
 
     planned: PlannedSlice
-    shape: Compiled
+    decoder: StreamDecoder
     zone: tzinfo  # in which days are cut
     day_of: str | None  # the column that a row's day is read from; None: the request determines it
     target: Target | None
@@ -65,7 +65,7 @@ class Loader:
     def begin(self) -> None:
         """Open a writer and start the counts of every partition."""
         for partition in self.planned.partitions:
-            writer = self.target.begin(self.shape.layouts, partition) if self.target is not None else None
+            writer = self.target.begin(self.decoder.layouts, partition) if self.target is not None else None
             self.partitions[partition] = LoadedPartition(PartitionCounts(), writer)
 
     def abort(self) -> None:
@@ -80,7 +80,7 @@ class Loader:
         The keys of one more listing, none at first; the numbering of rows without a key continues from the listings
         before. ``one_page``: it has one page. ``several``: the slice may have several listings.
         """
-        column = self.shape.columns.get(self.day_of or "")
+        column = self.decoder.columns.get(self.day_of or "")
         has_time = self.planned.stream.inexact_bounds and column is not None and column.type == "datetime"
         span = None
         if has_time and slice_.start is not None and slice_.end is not None:
@@ -154,7 +154,7 @@ class Loader:
         count = fresh = 0
         stamps = {**self._stamps(), **request.columns}
         try:
-            for decoded in self.shape.decode(answer.items, stamps, seen, self._days()):
+            for decoded in self.decoder.decode(answer.items, stamps, seen, self._days()):
                 count += decoded.count
                 if repeat:
                     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
@@ -271,7 +271,7 @@ class Loader:
     def _day_of_rejected(self, rejected: Rejected) -> date | None:
         """The day of a record that was set aside, where it can be read all the same."""
         name = self.day_of or self.planned.stream.day
-        column = self.shape.columns.get(name) if name is not None else None
+        column = self.decoder.columns.get(name) if name is not None else None
         if column is None or column.member is None:
             return None
         try:

@@ -10,7 +10,8 @@ from attrs import define, evolve, field
 
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.scheduler import Call, Outcome, Pause, Step
-from penstock._plan.planner import PlannedSlice, is_of_today
+from penstock._plan.finality import is_of_today
+from penstock._plan.planner import PlannedSlice
 from penstock._read.listener import Listener
 from penstock._read.reconcile import broken_page
 from penstock._util.clock import Clock
@@ -40,7 +41,7 @@ class ReportLostError(InconsistentReadError):
         super().__init__(f"the report expired while it was read ({self._seen})")
 
     @property
-    def standing(self) -> ReportError:
+    def when_repeated(self) -> ReportError:
         return ReportError(
             f"the provider's report expired while it was read ({self._seen}), and again each time it was made "
             "anew. Run again when the provider answers faster, or with a shorter window."

@@ -10,7 +10,8 @@ from typing import Any
 from attrs import define, field
 
 from penstock._config.source import ConfiguredSource
-from penstock._plan.planner import PlannedSlice, open_until
+from penstock._plan.finality import open_until
+from penstock._plan.planner import PlannedSlice
 from penstock._plugins.registry import place_in_plugin
 from penstock._read.reader import ReadResult
 from penstock._read.reconcile import PartitionCounts

@@ -86,7 +86,7 @@ class SourceRun:
         self._listed = ListedAccounts(self.job, self.context, self._planner, self._dependencies, target.ledger)
         self.context.report.notices.extend(getattr(target, "notices", ()))
         if isinstance(target, Checks):
-            target.check([layout for stream in chosen for layout in self._components_of(stream).shape.layouts])
+            target.check([layout for stream in chosen for layout in self._components_of(stream).decoder.layouts])
 
     def begin(self) -> None:
         """Give the scheduler the slices that can be read now. Others follow when the streams they need are read."""
@@ -205,7 +205,7 @@ class SourceRun:
         new_loader = partial(
             Loader,
             planned=planned,
-            shape=components.shape,
+            decoder=components.decoder,
             zone=source.zone,
             day_of=components.day_of,
             target=target,

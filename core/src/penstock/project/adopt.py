@@ -54,7 +54,7 @@ def adopt_all(setup: Setup, name: str | None, to: str | None, notice: Notice, *,
 def _layouts(setup: Setup, source: str, notice: Notice) -> list[tuple[Layout, ...]]:
     """The layouts of each stream of a source, then those of the streams derived from it."""
     configured = setup.source(source, notice)
-    return [components_of(configured, one, ()).shape.layouts for one in configured.streams if one.derived is None]
+    return [components_of(configured, one, ()).decoder.layouts for one in configured.streams if one.derived is None]
 
 
 def _adopted(

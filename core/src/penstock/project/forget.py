@@ -10,7 +10,8 @@ from attrs import evolve, frozen
 
 from penstock._config.source import ConfiguredSource
 from penstock._decode.erasure import erasures_of
-from penstock._plan.planner import fingerprint, is_of_today, zone_memory, zone_of
+from penstock._plan.finality import fingerprint, is_of_today
+from penstock._plan.planner import zone_memory, zone_of
 from penstock._plan.selection import chosen_streams
 from penstock._read.components import components_of
 from penstock._run.commit import GROUP_PARTITIONS
@@ -177,7 +178,7 @@ def _layouts(setup: Setup, source: str, stream: str, notice: Notice) -> tuple[La
             "here. Delete them in the target by its own means. "
             f"`penstock forget {source} {own} --since DAY --until DAY` lets the next run read days again"
         )
-    return components_of(configured, found, ()).shape.layouts
+    return components_of(configured, found, ()).decoder.layouts
 
 
 def _delete_rows(
@@ -275,8 +276,8 @@ def _unknown(one: _Opened, source: str, stream: str) -> Forgotten:
 
 
 def _erased(one: _Opened, source: ConfiguredSource, stream: Stream, notice: Notice, *, dry_run: bool) -> Forgotten:
-    shape = components_of(source, stream, ()).shape
-    erasures = erasures_of(shape)
+    decoder = components_of(source, stream, ()).decoder
+    erasures = erasures_of(decoder)
     entries = [entry for entry in one.ledger.entries(source.name, stream.name).values() if entry.delivered]
     done = Forgotten(
         target=one.shown,
@@ -288,12 +289,12 @@ def _erased(one: _Opened, source: ConfiguredSource, stream: Stream, notice: Noti
     )
     if dry_run or not entries:
         return done
-    shapes = {each.layout.stream: each for each in shape.streams}
+    shapes = {each.layout.stream: each for each in decoder.streams}
     rejected: dict[Partition, list[Rejected]] = {}
     for entry, record in one.ledger.rejected(source.name, stream.name):
         if entry.partition.stream == stream.name:
             # A record of a stream that is not declared any more is as unknown as one that cannot be read.
-            masked = shapes.get(record.stream, shape).rejects.erased(record)
+            masked = shapes.get(record.stream, decoder).rejects.erased(record)
             rejected.setdefault(entry.partition, []).append(masked)
     prints = _Fingerprints(source, stream, one.ledger)
     assert isinstance(one.target, Erasing)

@@ -1,0 +1,82 @@
+"""
+When a reading is final: after its day closed, by today's settings.
+"""
+
+import hashlib
+import json
+from datetime import date, datetime, time, timedelta
+from typing import Any
+from urllib.parse import urlsplit
+
+import attrs
+
+from penstock._config.source import ConfiguredSource
+from penstock.connector import SourceSettings, Stream, affects_data
+from penstock.model import Partition, is_loopback
+
+
+def open_until(source: ConfiguredSource, stream: Stream, partition: Partition) -> datetime | None:
+    """The moment from which a read of this partition is final; None: never."""
+    if stream.kind == "snapshot":
+        return None
+    assert partition.day is not None
+    return closes_at(source, stream, partition.day)
+
+
+def closes_at(source: ConfiguredSource, stream: Stream, day: date) -> datetime:
+    """
+    The moment from which a read of this day is final. A child's day is open as long as its parent's: it is requested by
+    the rows that the parent has.
+    """
+    if stream.kind == "changes":
+        closes = datetime.combine(day + timedelta(days=1), time(), source.zone) + max(stream.lookback, stream.lag)
+    else:
+        closes = (source.settings.open_for or stream.open_for).until(day, source.zone)
+    parent = parent_with_days(source, stream)
+    return closes if parent is None else max(closes, closes_at(source, parent, day))
+
+
+def parent_with_days(source: ConfiguredSource, stream: Stream) -> Stream | None:
+    """The stream by whose rows of a day the same day of this one is requested."""
+    parent = source.stream(stream.parent.stream) if stream.parent is not None else None
+    return None if parent is None or "snapshot" in (stream.kind, parent.kind) else parent
+
+
+def fingerprint(settings: SourceSettings, stream: Stream) -> str:
+    """
+    A hash of the settings that affect the provider's answer. Changing one of them makes delivered days be read again.
+
+    Settings at their default are left out: a new setting of a later version changes no fingerprint. Another host in
+    ``base_url`` is added after ``@``: a test system, or an imitation on this machine, has other rows.
+    """
+    values: dict[str, Any] = {}
+    for attribute in attrs.fields(type(settings)):
+        value = getattr(settings, attribute.name)
+        if affects_data(attribute) and value != attribute.default and value not in ((), {}, None):
+            values[attribute.name] = value
+    text = json.dumps([stream.name, values], sort_keys=True, default=str)
+    made = hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+    if settings.base_url == attrs.fields_dict(type(settings))["base_url"].default:
+        return made
+    host = urlsplit(settings.base_url).hostname or ""
+    return f"{made}@{'this machine' if is_loopback(host) else host}"
+
+
+def is_of_today(stored: str, today: str) -> bool:
+    """
+    Whether a stored fingerprint is that of today's settings. One without a host is of the provider's own, or of a
+    version that did not store the host: it is believed to be of any.
+    """
+    return stored == today or stored == today.partition("@")[0]
+
+
+def read_by(source: ConfiguredSource, stream: Stream) -> str:
+    """
+    A hash of what reads a stream: its record class, those of streams derived from it, and the connector's version. A
+    day with records that were set aside, or values that could not be read, is read again when it changes.
+    """
+    columns = [
+        attrs.asdict(column) for one in (stream, *source.derived_from(stream.name)) for column in source.columns_of(one)
+    ]
+    text = json.dumps([source.version, columns], sort_keys=True, default=str)
+    return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
