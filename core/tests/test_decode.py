@@ -367,8 +367,8 @@ def test_a_record_without_a_key_is_set_aside_with_path_and_reason(element: str, 
     [
         pytest.param('{"clickId": "x", "jobId": 1.5}', "$[1].jobId", "'1.5' is no whole number", id="half"),
         pytest.param('{"clickId": "x", "jobId": true}', "$[1].jobId", "expected a number, got a boolean", id="bool"),
-        pytest.param('{"clickId": "x", "spend": "NaN"}', "$[1].spend", "finite", id="not a number"),
-        pytest.param('{"clickId": "x", "spend": "-Infinity"}', "$[1].spend", "finite", id="infinity"),
+        pytest.param('{"clickId": "x", "spend": "NaN"}', "$[1].spend", "'NaN' is no number", id="not a number"),
+        pytest.param('{"clickId": "x", "spend": "-Infinity"}', "$[1].spend", "'-Infinity' is no number", id="infinity"),
         pytest.param('{"clickId": "x", "spend": 1e999999}', "$[1].spend", "308 digits", id="a bomb of a number"),
         pytest.param('{"clickId": "x", "spend": "1,5"}', "$[1].spend", "'1,5' is no number", id="decimal comma"),
         pytest.param('{"clickId": "x", "spend": "1_000"}', "$[1].spend", "'1_000' is no number", id="underscore"),
@@ -1137,8 +1137,6 @@ def test_occurrences_are_numbered_however_many_there_are(bound: int) -> None:
     assert occurrences.number([b"a", b"e"]) == [4, 1]
     occurrences.rollback()
     assert occurrences.number([b"a", b"e", b"b"]) == [4, 1, 2]
-    occurrences.clear()
-    assert occurrences.number([b"a"]) == [1]
 
 
 # --- what does not leave --------------------------------------------------------------------------------------------

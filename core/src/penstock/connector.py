@@ -582,7 +582,7 @@ class Stream:
         only in format or scale takes its place. A derived stream has its parent's stamps besides.
         """
         configured = {column.name: column for column in extra}
-        own = [_refined(column, configured.get(column.name, column)) for column in self.columns]
+        own = [_refined(one, configured[one.name]) if one.name in configured else one for one in self.columns]
         names = {column.name for column in (*self.stamped_columns, *own)}
         return (*self.stamped_columns, *own, *(column for column in extra if column.name not in names))
 

@@ -35,17 +35,15 @@ def sums_of(
     name and currency ("" where there is none).
     """
     with localcontext(prec=1000):
-        totals: dict[tuple[str, str | None], Decimal] = {(name, None): _sum(values_of(rows, name)) for name in measures}
+        totals: dict[tuple[str, str | None], Decimal] = {
+            (name, None): sum(filter(None, values_of(rows, name)), Decimal(0)) for name in measures
+        }
         for name, unit_of in priced:
             values, units = values_of(rows, name), values_of(rows, unit_of)
             for unit in set(units):
-                own = _sum(compress(values, map(eq, repeat(unit), units)))
+                own = sum(filter(None, compress(values, map(eq, repeat(unit), units))), Decimal(0))
                 totals[name, unit or ""] = totals.get((name, unit or ""), Decimal(0)) + own
         return totals
-
-
-def _sum(values: Iterable[Decimal | None]) -> Decimal:
-    return sum(filter(None, values), Decimal(0))
 
 
 def split_by_day(batch: Batch, column: str, zone: tzinfo = UTC) -> dict[date, Batch]:

@@ -137,14 +137,14 @@ class StreamDecoder:
         parent: Stream | None = None,
     ) -> None:
         """``parent``: what a derived stream is cut from; its rows are divided into partitions as the parent's."""
-        whole = parent or stream
+        divided_as = parent or stream
         self.columns: dict[str, Column] = {column.name: column for column in columns}
         self._name = f"{source}.{stream.name}"
         self._stream, self._options = stream, options
-        day = whole.day
+        day = divided_as.day
         day_of = _value(stream.day_of, str)
         parent_key = _parent_key(stream, parent)
-        read = (*stream.key, *whole.partition_columns, *([day_of] if day_of else ()))
+        read = (*stream.key, *divided_as.partition_columns, *([day_of] if day_of else ()))
         self._check_declaration((*read, *parent_key))
         self._hidden = self._to_hide({*read, *options.needed})
 
@@ -171,8 +171,8 @@ class StreamDecoder:
             zone=options.zone,
             rejects=rejects,
         )
-        self._keys = self._keys_of(whole)
-        self.layout = self._layout(source, whole.partition_columns, parent_key)
+        self._keys = self._keys_of(divided_as)
+        self.layout = self._layout(source, divided_as.partition_columns, parent_key)
         self._watched = tuple(_watched(columns, self._hidden))
         self._measures = tuple(one for one in columns if one.additive and not one.added and not one.unit_of)
         named = {one.name: one for one in columns}
@@ -206,11 +206,11 @@ class StreamDecoder:
             frozenset(path for one in columns for path in one.hidden if path.endswith("]")),
         )
 
-    def _keys_of(self, whole: Stream) -> Keys:
-        """``whole``: the stream that determines the partitions."""
-        stream, day = self._stream, whole.day
+    def _keys_of(self, divided_as: Stream) -> Keys:
+        """``divided_as``: the stream that determines the partitions."""
+        stream, day = self._stream, divided_as.day
         # One answer for two days may have a row of the same key on each.
-        several_days = (_value(whole.days_per_request, int) or 1) > 1
+        several_days = (_value(divided_as.days_per_request, int) or 1) > 1
         return Keys(
             columns=self.columns,
             key=stream.key,
@@ -359,14 +359,14 @@ class StreamDecoder:
             out = self._records.read(page)
         except NOT_READ as error:
             raise self._broken_json(error) from None
-        count = len(page.rows) + len(page.rejected)
+        page.count = len(page.rows) + len(page.rejected)
         self._rules.apply(page, stamps or {}, days, seen.span)
         if totals is not None:
             totals.add(page)
             totals.check(self._name, page)
 
         read_again = partial(self._read_again, page, stamps or {}, days, seen.span)
-        repeats = self._keys.check(page, seen, count, read_again)
+        fresh = self._keys.check(page, seen, read_again)
         derived = tuple(one.cut(page) for one in self.derived)
         absent = self._absent(page) if page.unknown else frozenset[str]()
         examples = [*page.unread[:1], *(one.unread_example for one in derived if one.unread_example is not None)]
@@ -380,12 +380,12 @@ class StreamDecoder:
                 rejected=tuple(one for _, one in sorted(page.rejected, key=itemgetter(0))),
                 unknown=tuple(sorted(page.unknown)),
             ),
-            count=count,
-            fresh=repeats.fresh,
-            repeated=repeats.repeated,
-            repeated_across=repeats.repeated_across + page.beyond,
+            count=page.count,
+            fresh=fresh,
+            repeated=page.repeated,
+            repeated_across=page.repeated_across + page.beyond,
             overrun=page.overrun,
-            superseded=repeats.superseded,
+            superseded=page.superseded,
             unread_values=len(page.unread) + sum(one.unread_values for one in derived),
             unread_example=examples[0] if examples else None,
             derived=tuple(one.batch for one in derived),

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from hashlib import blake2b
 from itertools import repeat
 from operator import attrgetter
-from typing import Any, NamedTuple
+from typing import Any
 
 from attrs import define, field
 from msgspec import Raw
@@ -39,43 +39,40 @@ class Keys:
     def _hashed(self) -> tuple[Column, ...]:
         return tuple(column for column in self.columns.values() if column.hash_of)
 
-    def check(
-        self, page: RawPage, seen: SeenKeys, count: int, read_again: Callable[[Iterable[int]], list[Any]]
-    ) -> "Repeats":
+    def check(self, page: RawPage, seen: SeenKeys, read_again: Callable[[Iterable[int]], list[Any]]) -> int:
         """
-        Reject rows whose key is null, or whose key an earlier row has with other values. Drop repeated rows.
+        Reject rows whose key is null, or whose key an earlier row has with other values. Drop and count repeated rows.
+        Returns the number of elements with a key that no earlier page had.
 
-        ``count``: the elements of the page, or of the chunk of it that ``page`` is. ``read_again``: decodes the
-        elements with these indices of the whole array once more.
+        ``read_again``: decodes the elements with these indices of the whole array once more.
         """
         if self._row_keys:
-            return Repeats(fresh=self._number_rows(page, seen) + len(page.rejected) + page.beyond)
+            return self._number_rows(page, seen) + len(page.rejected) + page.beyond
         if not self.key:
-            return Repeats(fresh=count)
+            return page.count
         self._reject_null_keys(page)
         keys = list(map(attrgetter(*self.identity), page.rows))
         if seen.by_index:
-            return self._check_single_page(page, keys, seen, count, read_again)
+            return self._check_single_page(page, keys, seen, read_again)
         prints = fingerprints(page.rows)
         unique = dict(zip(keys, prints, strict=True))
         on_page, earlier = seen.find(unique.keys())
         others = self._of_other_listings(seen, unique, on_page, earlier)
         if len(unique) == len(keys) and not on_page and not earlier and not others:
             seen.add(unique)
-            return Repeats(fresh=count)
+            return page.count
         split = _classify(keys, prints, on_page, earlier, self.last_wins)
         for key, before in others.items():
             split.compare(key, before, last_wins=self.last_wins)
-        return self._drop_repeats(page, seen, count, split, split.fresh)
+        return self._drop_repeats(page, seen, split, split.fresh)
 
     def _check_single_page(
         self,
         page: RawPage,
         keys: list[Any],
         seen: SeenKeys,
-        count: int,
         read_again: Callable[[Iterable[int]], list[Any]],
-    ) -> "Repeats":
+    ) -> int:
         """
         Of a listing whose only page is one array, possibly decoded in chunks: remember the index of each key's element,
         and decode an element again only if its key repeats. Most keys do not, and their rows need no fingerprint.
@@ -85,12 +82,12 @@ class Keys:
         on_page, _ = seen.find(unique.keys())
         if len(unique) == len(keys) and not on_page:
             seen.add(unique)
-            return Repeats(fresh=count)
+            return page.count
         # Without an earlier chunk the rows are at hand; else both are read in one go, to be read alike.
         prints = fingerprints(read_again([*indices, *on_page.values()]) if on_page else page.rows)
         before = dict(zip(on_page, prints[len(indices) :], strict=True))
         split = _classify(keys, prints[: len(indices)], before, {}, self.last_wins)
-        return self._drop_repeats(page, seen, count, split, {key: indices[at] for key, at in split.index_of.items()})
+        return self._drop_repeats(page, seen, split, {key: indices[at] for key, at in split.index_of.items()})
 
     def _of_other_listings(
         self, seen: SeenKeys, unique: Mapping[Any, int], on_page: Mapping[Any, int], earlier: Mapping[Any, int]
@@ -109,12 +106,10 @@ class Keys:
                 empty = nulls(values_of(page.rows, name))
                 self.rejects.reject(page, dict.fromkeys(empty, (name, f"the key {name} is null")))
 
-    def _drop_repeats(
-        self, page: RawPage, seen: SeenKeys, count: int, split: "_Split", fresh: dict[Any, int]
-    ) -> "Repeats":
+    def _drop_repeats(self, page: RawPage, seen: SeenKeys, split: "_Split", fresh: dict[Any, int]) -> int:
         """
         Count and drop the repeated rows that :func:`_classify` found. ``fresh``: the other keys, with what is to be
-        remembered of each.
+        remembered of each. Returns the number of elements with a key that no earlier page had.
         """
         bad: dict[int, tuple[str, str]] = {}
         for index, where in split.conflicting.items():
@@ -123,12 +118,10 @@ class Keys:
         seen.add(fresh)
         self.rejects.note(page, bad)
         page.drop(split.repeated | split.repeated_across | bad.keys())
-        return Repeats(
-            fresh=count - len(split.known_earlier),
-            repeated=len(split.repeated),
-            repeated_across=len(split.repeated_across),
-            superseded=split.superseded,
-        )
+        page.repeated += len(split.repeated)
+        page.repeated_across += len(split.repeated_across)
+        page.superseded += split.superseded
+        return page.count - len(split.known_earlier)
 
     def _number_rows(self, page: RawPage, seen: SeenKeys) -> int:
         """Fill the row keys. Returns the number of rows with contents that no earlier page had."""
@@ -161,15 +154,6 @@ class Keys:
         if self.columns[name].type != "json":
             return values
         return [PLAIN.decode(value) if isinstance(value, Raw) else value for value in values]
-
-
-class Repeats(NamedTuple):
-    """Counts: the elements with a key that no earlier page had, and the others."""
-
-    fresh: int
-    repeated: int = 0  # dropped: equal to a row of the same page
-    repeated_across: int = 0  # dropped: equal to a row of an earlier page
-    superseded: int = 0  # delivered before, with an earlier chunk or page, and replaced by rows of this one
 
 
 THIS_PAGE, EARLIER_PAGE, OTHER_LISTING = "this page", "an earlier page", "the answer to another request"

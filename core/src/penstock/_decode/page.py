@@ -75,6 +75,10 @@ class RawPage:
     members: set[str] = field(factory=set)  # all that the elements have; filled where some of them are unknown
     unread: list[tuple[str, str]] = field(factory=list)  # path and reason of values that became null
     same: dict[str, Any] = field(factory=dict)  # added columns that have one value in all rows
+    count: int = 0  # elements, once they are read
+    repeated: int = 0  # rows dropped: equal to a row of the same page
+    repeated_across: int = 0  # rows dropped: equal to a row of an earlier page, or of another listing
+    superseded: int = 0  # rows delivered before, with an earlier chunk or page, and replaced by rows of this one
     beyond: int = 0  # rows dropped, since another slice returns them too
     overrun: int = 0  # those of them that are not within a second behind the end
     names: int = 0  # number of columns of CSV

@@ -243,7 +243,8 @@ class RecordDecoder:
         made, misfits = converted(column, values)
         if made is not values:
             fill_each(page.rows, column.name, made)
-        self._rejects.unfit(page, column, misfits, values)
+        if misfits:
+            self._rejects.unfit(page, column, misfits, values)
 
 
 class _UnfitError(Exception):

@@ -44,8 +44,8 @@ class SignedExchange:
     store: TokenStore | None = None  # for an authenticator whose grants keep something
     account: str | None = None  # whose credentials these are, where accounts have their own
     granted: Callable[[Grant | None], Grant] | None = None  # of a divided run: the grant that all its processes use
-    _skew: timedelta = timedelta(0)
-    _grant: Grant | None = field(default=None, init=False)
+    skew: timedelta = field(default=timedelta(0), init=False)  # how far the provider's clock is ahead of ours
+    current: Grant | None = field(default=None, init=False)  # not renewed when its time is near, as by grant()
     _renew_at: float | None = field(default=None, init=False)
     _refused: AuthenticationError | None = field(default=None, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
@@ -64,36 +64,26 @@ class SignedExchange:
 
     def now(self) -> datetime:
         """Our time, corrected to the provider's."""
-        return self.clock.now() + self._skew
+        return self.clock.now() + self.skew
 
     def grant(self) -> Grant | None:
         """The grant to sign with, renewed if its time is near; None for an authenticator that needs none."""
         with self._lock:
             due = self._renew_at is not None and self.clock.monotonic() >= self._renew_at
-            if self._grant is None or due:
+            if self.current is None or due:
                 self._log_in()
-            return self._grant
+            return self.current
 
     def renew(self, used: Grant | None) -> None:
         """Get a new grant, unless another thread already replaced the one ``used``."""
         with self._lock:
-            if self._grant is used:
+            if self.current is used:
                 self._log_in()
-
-    @property
-    def current(self) -> Grant | None:
-        """The grant as it is, not renewed."""
-        return self._grant
 
     @property
     def renews_in_s(self) -> float | None:
         """Seconds until the grant is renewed; None: not before it is refused."""
         return None if self._renew_at is None else self._renew_at - self.clock.monotonic()
-
-    @property
-    def skew(self) -> timedelta:
-        """How far the provider's clock is taken to be ahead of ours."""
-        return self._skew
 
     def correct_clock(self, response: Response, used: timedelta) -> bool:
         """
@@ -109,7 +99,7 @@ class SignedExchange:
         skew = timedelta(seconds=round((theirs - response.received_at).total_seconds()))
         if abs(skew - used) <= TOLERATED_SKEW or abs(skew) > LARGEST_SKEW:
             return False
-        self._skew = skew
+        self.skew = skew
         return True
 
     def explain(self, request: Request) -> str:
@@ -125,14 +115,14 @@ class SignedExchange:
             raise self._refused
         try:
             if self.granted is not None:
-                self._grant = self.granted(self._grant)
+                self.current = self.granted(self.current)
             elif hasattr(self.authenticator, "renew_request"):
                 assert self.store is not None, "a source has a token store"
                 renewing = cast("Renewing", self.authenticator)
-                self._grant = self.store.log_in(self.account, renewing, self._send_login)
+                self.current = self.store.log_in(self.account, renewing, self._send_login)
             else:
                 granted = self.authenticator.read_grant(self._send_login(request))
-                self._grant = grant = checked(self.authenticator.read_grant, granted, Grant, GRANT)
+                self.current = grant = checked(self.authenticator.read_grant, granted, Grant, GRANT)
                 if grant.keep:
                     raise PluginError(
                         f"{type(self.authenticator).__name__} returned Grant(keep=...) and has no renew_request, so "
@@ -141,7 +131,7 @@ class SignedExchange:
         except AuthenticationError as error:
             self._refused = error
             raise
-        life_s = self._grant.life_s
+        life_s = self.current.life_s
         self._renew_at = None if life_s is None else self.clock.monotonic() + RENEWED_AT * life_s
 
     def _send_login(self, request: Request) -> Response:

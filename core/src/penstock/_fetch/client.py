@@ -16,13 +16,13 @@ from attrs import define, evolve, field
 from penstock._config.source import ConfiguredSource
 from penstock._fetch.auth import SignedExchange
 from penstock._fetch.rate_limit import RateLimit
-from penstock._fetch.retry import Budget, Observer, Retrying, RetryPolicy, retry_event
+from penstock._fetch.retry import Again, Budget, Observer, Retrying, RetryPolicy
 from penstock._fetch.scheduler import Call, Outcome
 from penstock._fetch.token_store import TokenStore
 from penstock._fetch.transport import Transport
 from penstock._fetch.verdict import judged, judges_of
 from penstock._util.clock import Clock
-from penstock.errors import ParkedError, PenstockError
+from penstock.errors import ParkedError
 from penstock.events import OnEvent, ignore
 from penstock.model import Answer, Request, Response, origin_of
 from penstock.protocols import Accept, Grant, Refuse, Retry, Skip, Unsigned, Verdict
@@ -263,11 +263,10 @@ class _Attempts(Observer):
             }
         )
 
-    def retried(self, error: PenstockError, pause_s: float, *, renewed: bool) -> None:
+    def retried(self, again: Again) -> None:
         """The error of the last attempt is reported by its reading."""
         self.client.count(self.call, retries=1)
-        source, request = self.client.source.name, self.call.request
-        self.client.emit(retry_event(source, self._stream, request, error, pause_s, renewed=renewed))
+        self.client.emit(again.event(self.client.source.name, self._stream, self.call.request))
 
     @property
     def _stream(self) -> str | None:

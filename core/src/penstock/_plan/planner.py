@@ -135,10 +135,10 @@ class Window:
     until: date
 
     @classmethod
-    def around(cls, windows: "Iterable[Window]") -> "Window":
-        """From the first day of all windows to the last."""
-        known = list(windows)
-        return cls(since=min(one.since for one in known), until=max(one.until for one in known))
+    def around(cls, days: "Iterable[Sequence[date]]") -> "Window":
+        """From the first of all these days to the last; each sequence ascends."""
+        known = list(days)
+        return cls(since=min(one[0] for one in known), until=max(one[-1] for one in known))
 
     def days(self) -> list[date]:
         """Every day, ascending."""
@@ -466,22 +466,19 @@ class Planner:
         self, stream: Stream, days: Mapping[str | None, Sequence[date]]
     ) -> dict[tuple[str | None, date], datetime]:
         """By account and day, when the days that were final then were read."""
-        window = Window.around(Window(since=every[0], until=every[-1]) for every in days.values())
+        window = Window.around(days.values())
         accounts = [one for one in days if one is not None] if stream.account is not None else None
         if isinstance(self.target, ListsFinal):
+            final = self.target.final_days(stream.name, since=window.since, until=window.until, accounts=accounts)
             return {
                 (one.account if stream.account is not None else None, date.fromisoformat(one.day)): one.read_at
-                for one in self.target.final_days(
-                    stream.name, since=window.since, until=window.until, accounts=accounts
-                )
+                for one in final
                 if one.read_at is not None
             }
-        entries = (
-            {}
-            if self.ledger is None
-            else self.ledger.entries(
-                self.job.source.name, stream.name, since=window.since, until=window.until, accounts=accounts
-            )
+        if self.ledger is None:
+            return {}
+        entries = self.ledger.entries(
+            self.job.source.name, stream.name, since=window.since, until=window.until, accounts=accounts
         )
         return {
             (partition.as_dict().get(stream.account or ""), partition.day): entry.read_at
@@ -524,7 +521,7 @@ class Planner:
         found: dict[str | None, set[date]] = {}
         if not isinstance(self.target, ListsFinal) or self.job.full or not days:
             return found
-        window = Window.around(Window(since=every[0], until=every[-1]) for every in days.values())
+        window = Window.around(days.values())
         by_text = {day.isoformat(): day for day in window.days()}
         rows = self._no_rows(stream)
         accounts = {account or "": (account, self._seen_by(rows, stream, account)) for account in days}

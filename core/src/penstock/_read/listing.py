@@ -18,6 +18,21 @@ EMPTY_PAGES = 100
 """Empty pages in a row with which a listing fails. A provider that filters after it cut its pages sends some."""
 
 
+def call_of(
+    planned: PlannedSlice, request: Request, read: BodyDecoder | None, *, lenient: bool = False, digest: bool = False
+) -> Call:
+    """A call for a slice, see :class:`~penstock._fetch.scheduler.Call`."""
+    return Call(
+        request=request,
+        read=read,
+        stream=planned.stream,
+        lenient=lenient,
+        digest=digest,
+        account=planned.account,
+        partitions=planned.partitions,
+    )
+
+
 @define(eq=False, repr=False, kw_only=True)
 class Listing:
     """
@@ -58,16 +73,7 @@ class Listing:
         """The call of a page. A further page of a download is requested without credentials, as the first was."""
         if self._first is not None and request.credentials != self._first.request.credentials:
             request = evolve(request, credentials=self._first.request.credentials)
-        digest = type(self.paginator) is not SinglePage
-        planned = self.planned
-        return Call(
-            request=request,
-            read=self.read,
-            stream=planned.stream,
-            digest=digest,
-            account=planned.account,
-            partitions=planned.partitions,
-        )
+        return call_of(self.planned, request, self.read, digest=type(self.paginator) is not SinglePage)
 
     def check(self, outcome: Outcome) -> bool:
         """

@@ -13,6 +13,7 @@ from penstock._fetch.scheduler import Call, Outcome, Pause, Step
 from penstock._plan.finality import is_of_today
 from penstock._plan.planner import PlannedSlice
 from penstock._read.listener import Listener
+from penstock._read.listing import call_of
 from penstock._read.reconcile import broken_page
 from penstock._util.clock import Clock
 from penstock.connector import SourceSettings, Stream
@@ -78,15 +79,9 @@ class PollTimes(NamedTuple):
 
 def poll_times(settings: SourceSettings, stream: Stream) -> PollTimes:
     """From the settings of the source, else from the declaration of the stream."""
-
-    def chosen(configured: float | None, declared: float) -> float:
-        return declared if configured is None else configured
-
-    return PollTimes(
-        first_s=chosen(settings.poll_first_s, stream.poll_first_s),
-        longest_s=chosen(settings.poll_max_s, stream.poll_max_s),
-        deadline_s=chosen(settings.poll_deadline_s, stream.poll_deadline_s),
-    )
+    names = ("poll_first_s", "poll_max_s", "poll_deadline_s")
+    configured = [getattr(settings, name) for name in names]
+    return PollTimes(*(getattr(stream, name) if s is None else s for name, s in zip(names, configured, strict=True)))
 
 
 @define(eq=False, repr=False)
@@ -227,17 +222,7 @@ class Reports:
         return report or (yield from self._submitted(submission))
 
     def _submitted(self, submission: Request) -> Generator[Step, Outcome | None, PendingReport]:
-        outcome = yield (
-            Call(
-                request=submission,
-                read=None,
-                stream=self.planned.stream,
-                lenient=True,
-                account=self.planned.account,
-                partitions=self.planned.partitions,
-            ),
-        )
-        outcome = answered(outcome)
+        outcome = answered((yield (call_of(self.planned, submission, None, lenient=True),)))
         if isinstance(outcome.verdict, Refuse):
             raise outcome.verdict.error
         assert outcome.response is not None
@@ -334,15 +319,7 @@ class Reports:
         poll = self.poller.poll(submission, report.handle)
         checked(self.poller.poll, poll, Request, "Request(url=...)")
         poll = evolve(poll, columns={**submission.columns, **poll.columns})
-        return Call(
-            request=poll,
-            read=self.read,
-            stream=self.planned.stream,
-            lenient=True,
-            digest=True,
-            account=self.planned.account,
-            partitions=self.planned.partitions,
-        )
+        return call_of(self.planned, poll, self.read, lenient=True, digest=True)
 
     @property
     def _times(self) -> PollTimes:

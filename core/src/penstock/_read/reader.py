@@ -165,8 +165,8 @@ class Reader:
         until it is complete, so that no other slice must be read again because of it. False where they were too many
         to be held.
         """
-        parts = self._halves(slice_) if self.components.paginator.may_cap() else []
-        if not parts:
+        halves = self._halves(slice_) if self.components.paginator.may_cap() else []
+        if not halves:
             yield from self._read_slice(slice_, divisible=False)
             return True
         if slice_ not in self._divided:
@@ -181,8 +181,8 @@ class Reader:
                 return False
             if not self._loader.discard():
                 return False
-        for part in parts:
-            if not (yield from self._read_or_divide(part)):
+        for half in halves:
+            if not (yield from self._read_or_divide(half)):
                 return False
         return True
 
@@ -245,16 +245,16 @@ class Reader:
             check_rows(finished.outcome)
             return [self._listing(slice_, read, polled=finished.outcome)]
         polled = finished.outcome.call.request.url
-        parts = [
+        named = [
             evolve(
-                part,
-                url=part.url if "://" in part.url else urljoin(polled, part.url),
+                one,
+                url=one.url if "://" in one.url else urljoin(polled, one.url),
                 credentials=not state.downloads,
-                columns={**submission.columns, **part.columns},
+                columns={**submission.columns, **one.columns},
             )
-            for part in state.downloads or state.pages
+            for one in state.downloads or state.pages
         ]
-        return self._opened(slice_, parts, self.components.downloads if state.downloads else read)
+        return self._opened(slice_, named, self.components.downloads if state.downloads else read)
 
     def _opened(self, slice_: Slice, requests: Sequence[Request], read: BodyDecoder) -> list[Listing]:
         """A listing of each request. The first pages of all of them are fetched ahead."""
@@ -360,17 +360,17 @@ class Reader:
         several_days = slice_.end - slice_.start > _DAY
         if not several_days and (smallest == _DAY or elapsed(slice_) <= smallest):
             return []
-        parts = halves(slice_)
+        found = halves(slice_)
         same = [request.identity for request in self._requests(slice_)]
-        return [] if any([one.identity for one in self._requests(part)] == same for part in parts) else parts
+        return [] if any([one.identity for one in self._requests(half)] == same for half in found) else found
 
     def _overran(self, slice_: Slice) -> bool:
         """
         Whether the answer to a part of a day had records outside of it (``Stream.inexact_bounds``). Such a provider
         returns whole days, so that dividing a day has no effect.
         """
-        part = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < _DAY
-        return part and self.planned.stream.inexact_bounds and self._loader.has_overrun
+        within_a_day = slice_.start is not None and slice_.end is not None and slice_.end - slice_.start < _DAY
+        return within_a_day and self.planned.stream.inexact_bounds and self._loader.has_overrun
 
     def _note(self, text: str) -> None:
         self.listener.note(f"{self.planned}: {text}")
@@ -389,7 +389,7 @@ def halves(slice_: Slice) -> list[Slice]:
         seconds = timedelta(seconds=elapsed(slice_) // timedelta(seconds=2))
         middle = (slice_.start.astimezone(UTC) + seconds).astimezone(slice_.start.tzinfo)
     first, second = evolve(slice_, end=middle), evolve(slice_, start=middle)
-    return [evolve(part, days=_days_within(part)) for part in (first, second)]
+    return [evolve(half, days=_days_within(half)) for half in (first, second)]
 
 
 def _days_within(slice_: Slice) -> tuple[date, ...]:
