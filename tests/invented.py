@@ -103,7 +103,6 @@ class Traits:
     first: date  # the first day of every run; clocks are set forward or back after some
     ends_with_404: bool  # a page after the last one
     too_large: bool  # pages of the declared size are refused
-    whole_days: bool  # a request for a part of a day brings all of it
 
     @classmethod
     def drawn(cls, pick: Random) -> "Traits":
@@ -142,7 +141,6 @@ class Traits:
             first=pick.choice([date(2026, 6, 10), date(2026, 3, 4), date(2026, 10, 20), date(2026, 10, 27)]),
             ends_with_404=counts and pick.random() < 0.3,
             too_large=counts and ceiling is None and size > 1 and pick.random() < 0.3,
-            whole_days=ceiling is not None and kind == "report" and pick.random() < 0.3,
         )
 
 
@@ -306,7 +304,6 @@ class Invented:
             requests=self._first_requests,
             poller=self._poller(),
             downloads=ReportFile() if traits.report.endswith(("gz", "zip")) else None,
-            inexact_bounds=traits.whole_days,
             lookback=timedelta(hours=1) if traits.kind == "changes" else timedelta(0),
             **common,
         )
@@ -437,11 +434,6 @@ class Invented:
             rows = [row for row in rows if filters["since"] <= str(self._day(row)) <= filters["until"]]
         if "start" in filters:
             start, end = (datetime.fromisoformat(filters[name]) for name in ("start", "end"))
-            if self.traits.whole_days:
-                zone = self._zone(filters.get("shop", ""))
-                start = datetime.combine(start.astimezone(zone).date(), time(), zone)
-                end = datetime.combine((end - timedelta(seconds=1)).astimezone(zone).date(), time(), zone)
-                end += timedelta(days=1)
             rows = [row for row in rows if start <= datetime.fromisoformat(row["at"]) < end]
         if "state" in filters:
             rows = [row for row in rows if row["state"] == filters["state"]]
