@@ -655,6 +655,25 @@ def test_what_the_ledger_does_not_count_is_named(project: Project, tmp_path: Pat
     assert project.verify("daily").exit_code == 0
 
 
+def test_a_stream_that_cannot_be_looked_at_is_named(project: Project, tmp_path: Path) -> None:
+    """
+    It is no reason to compare nothing; the exit code is 1, and the next comparison is of all.
+    """
+    project.run("daily", **DAYS)
+    path = min(tmp_path.rglob("data.jsonl"))
+    kept = path.read_bytes()
+    path.unlink()
+    path.symlink_to(path.name)
+
+    found = project.verify("daily", repair=True)
+
+    assert (found.exit_code, found.differences) == (1, ())
+    assert any(text.startswith("shop.sales was not compared: ") for text in found.notices)
+    path.unlink()
+    path.write_bytes(kept)
+    assert project.verify("daily").exit_code == 0
+
+
 def test_a_partition_whose_commit_was_interrupted_is_named_and_not_compared(project: Project, tmp_path: Path) -> None:
     """
     The ledger has its intent only; the next run settles it.

@@ -31,7 +31,8 @@ def verify(
 
     ``repair``: take the source's lock, and delete the ledger rows of partitions that differ and that the provider still
     serves, so that they are missing. Partitions whose rows ``forget`` deleted are listed, and never marked. Raises
-    UsageError if nothing can be compared. Of several targets, one that cannot be used is left out: the exit code is 1.
+    UsageError if nothing can be compared. Of several targets, one that cannot be used is left out, and so is a stream
+    that cannot be looked at: the exit code is 1.
     """
     partitions, found, gone = 0, [], []
     left: dict[str, str] = {}
@@ -44,7 +45,7 @@ def verify(
                     continue
                 try:
                     count, differences = _of_source(
-                        setup, viewed, source, target, days, notice, repair=repair, today=today
+                        setup, viewed, source, target, days, left, notice, repair=repair, today=today
                     )
                     gone += _deleted(viewed, source, target, days)
                 finally:
@@ -83,11 +84,13 @@ def _of_source(
     source: str,
     target: Target,
     days: Days,
+    left: dict[str, str],
     notice: Notice,
     *,
     repair: bool,
     today: date,
 ) -> tuple[int, list[Difference]]:
+    """``left`` gets the error of a stream that cannot be looked at; the others are compared."""
     ledger, shown = target.ledger, viewed.sink.shown
     if ledger is None or not isinstance(target, Verifiable):
         raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
@@ -95,8 +98,13 @@ def _of_source(
     for stream in [name for owner, name in ledger.sources() if owner == source]:
         entries = DeliveredEntries(ledger, source, stream, days)
         differing: dict[Partition, Discrepancy] = {}
-        for one in target.verify(stream, entries):
-            differing.setdefault(one.partition, one)
+        try:
+            for one in target.verify(stream, entries):
+                differing.setdefault(one.partition, one)
+        except PenstockError as error:
+            left[f"{shown} {source}.{stream}"] = str(error)
+            notice(f"{source}.{stream} was not compared: {error}")
+            continue
         partitions += len(entries)
         unsettled = entries.unsettled
         if unsettled:

@@ -9,8 +9,21 @@ from attrs import field, frozen
 
 from penstock_plugins.postgres.database import Database, short
 
+# The type of a column. Texts that are equal though they differ (by letter case, say) are of another type.
+TYPE = (
+    "format_type(atttypid, atttypmod) || coalesce((select ' collate ' || quote_ident(collname) from pg_collation l "
+    "where l.oid = attcollation and not collisdeterministic), '')"
+)
+
+# The triggers and rules of users that apply to writes to a table, or to a partition of it.
+ALTERING = (
+    "array(select g.oid from pg_trigger g where not tgisinternal and tgenabled in ('O', 'A') and (tgrelid = t.oid "
+    "or tgrelid in (select inhrelid from pg_inherits where inhparent = t.oid)) union all "
+    "select r.oid from pg_rewrite r where ev_class = t.oid and ev_type <> '1' and ev_enabled in ('O', 'A') order by 1)"
+)
+
 # The catalog shows rights to every user. The query locks nothing.
-_LOOK = """
+_LOOK = f"""
     select s.oid is not null,
         case when s.oid is null then has_database_privilege(current_database(), 'create')
             else has_schema_privilege(s.oid, 'create') end,
@@ -23,7 +36,7 @@ _LOOK = """
         coalesce(obj_description(t.oid, 'pg_class'), ''),
         array(select r from unnest(array['select', 'insert', 'update', 'delete']) r
             where not has_table_privilege(t.oid, r)),
-        (select jsonb_object_agg(attname, format_type(atttypid, atttypmod)) from pg_attribute
+        (select jsonb_object_agg(attname, {TYPE}) from pg_attribute
             where attrelid = t.oid and attnum > 0 and not attisdropped),
         array(select attname::text from pg_attribute
             where attrelid = t.oid and attnum > 0 and not attisdropped
@@ -38,11 +51,12 @@ _LOOK = """
         coalesce(t.relkind = 'r', false),
         array(select split_part(o, '=', 1) from unnest(t.reloptions) o),
         array(select a.attname::text from pg_index i join pg_attribute a on a.attrelid = i.indrelid
-            and a.attnum = i.indkey[0] where i.indrelid = t.oid and i.indisvalid and i.indpred is null)
+            and a.attnum = i.indkey[0] where i.indrelid = t.oid and i.indisvalid and i.indpred is null),
+        coalesce(array_length({ALTERING}, 1), 0) > 0
     from unnest(%s::text[], %s::text[]) with ordinality as place (schema, name, number)
     left join pg_namespace s on s.nspname = place.schema
     left join pg_class t on t.relnamespace = s.oid and t.relname = place.name
-    order by number"""
+    order by number"""  # noqa: S608
 
 
 @frozen(kw_only=True)
@@ -70,6 +84,7 @@ class CatalogTable:
     plain: bool  # a table that is not divided into partitions
     options: frozenset[str]  # names of its storage settings
     indexed: frozenset[str]  # the first columns of its indexes
+    altering: bool  # it has triggers or rules, which may alter what is written
 
 
 def look_up(database: Database, places: Sequence[tuple[str, str]]) -> list[CatalogTable]:
@@ -80,7 +95,7 @@ def look_up(database: Database, places: Sequence[tuple[str, str]]) -> list[Catal
 
 def _seen(*row: Any) -> CatalogTable:
     there, create, use, stage, user, name, oid, owner, owned, comment, lacking, types, required, keys, *more = row
-    guarded, table, plain, options, indexed = more
+    guarded, table, plain, options, indexed, altering = more
     return CatalogTable(
         schema=there,
         may_create=create,
@@ -101,9 +116,21 @@ def _seen(*row: Any) -> CatalogTable:
         plain=plain,
         options=frozenset(options),
         indexed=frozenset(indexed),
+        altering=altering,
     )
 
 
 def size_of(database: Database, seen: CatalogTable) -> int:
     """The bytes of a table, without its indexes. Waits for the lock of a session that changes the table."""
     return int(database.one("select coalesce(pg_relation_size(%s::bigint::oid), 0)", (seen.oid,)))
+
+
+def definition_of(database: Database, oid: int, columns: Sequence[str]) -> str:
+    """The types of these columns of a table, and its triggers and rules, as a text to compare."""
+    found: str | None = database.one(
+        f"select coalesce((select string_agg(concat_ws(' ', attname, {TYPE}, attgenerated), ', ' order by attnum) "  # noqa: S608
+        f"from pg_attribute where attrelid = t.oid and not attisdropped and attname::text = any(%s)), '') "
+        f"|| {ALTERING}::text from pg_class t where t.oid = %s::bigint::oid",
+        ([short(name) for name in columns], oid),
+    )
+    return found or ""

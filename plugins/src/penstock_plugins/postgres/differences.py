@@ -99,6 +99,26 @@ def insert(database: Database, table: Table, stage: Stage) -> int:
     return database.run(f"{first}insert into {table.sql} ({columns}) select {columns} from {stage.name}", rows).rowcount
 
 
+def holds(database: Database, table: Table, stage: Stage, scope: Scope) -> bool:
+    """Whether the rows of ``scope`` are those of the stage, each as often."""
+    found = _compared(database, table, stage, scope, table.columns, ())
+    return not found.inserted and not found.deleted
+
+
+def stored_by_key(database: Database, table: Table, stage: Stage, scope: Scope) -> bool:
+    """Whether each row of the stage is in the table, under its key."""
+    expressions, rows = with_stages(stage)
+    first = f"with {expressions.removesuffix(', ')} " if expressions else ""
+    others = _others(table, table.columns)
+    missing: int = database.one(
+        f"{first}select count(*) from {stage.name} n "
+        f"left join {table.sql} o on {scope.where} and {_equal(table)} "
+        f"where o.{quoted(table.key[0])} is null or {differ(others, 'o.', 'n.')}",
+        [*rows, *scope.values],
+    )
+    return not missing
+
+
 _OLD_KEY = "penstock_key_{}"
 
 

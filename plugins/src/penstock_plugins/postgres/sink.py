@@ -19,6 +19,7 @@ The names passed to :func:`fault_point` are the moments at which the tests kill 
 import os
 import socket
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from datetime import date
 from itertools import groupby
 from typing import ClassVar
@@ -37,6 +38,7 @@ from penstock import (
     Partition,
     PenstockError,
     Secret,
+    SinkError,
     TargetError,
     fault_point,
 )
@@ -47,7 +49,7 @@ from penstock_plugins.postgres.catalog import look_up
 from penstock_plugins.postgres.database import Database, HeldTableError, LostSessionError, columns_sql
 from penstock_plugins.postgres.differences import NotStoredError
 from penstock_plugins.postgres.erase import erase
-from penstock_plugins.postgres.ledger import SCHEMA, OutdatedLedgerError, PostgresLedger, division_of
+from penstock_plugins.postgres.ledger import SCHEMA, LedgerTable, OutdatedLedgerError, PostgresLedger, division_of
 from penstock_plugins.postgres.rows import Nul
 from penstock_plugins.postgres.tables import (
     Located,
@@ -65,6 +67,7 @@ from penstock_plugins.postgres.writer import PostgresWriter
 
 MEMORY_BYTES = 32 * 2**20
 LOCK_WAIT_MS = 3000
+VERIFY_TRIES, VERIFY_PAUSE_S = 3, 1.0
 PARTS_WAIT = 10  # a part waits so many times longer for the first one of its division, which settles what a crash left
 
 
@@ -302,6 +305,7 @@ class PostgresTarget(BaseTarget):
         try:
             with self.database.explained(), self.database.transaction():
                 done = [writer.write_in_group(entry) for writer, entry in commits]
+                self.tables.check_unchanged([table for writer, _ in commits for table in writer.tables])
         except (PenstockError, NotStoredError) as error:
             if error is self.database.reason:
                 for writer, _ in commits:
@@ -346,13 +350,23 @@ class PostgresTarget(BaseTarget):
     def verify(self, stream: str, entries: Sequence[LedgerEntry]) -> Iterator[Discrepancy]:
         """
         Rows and sums of each partition, counted by the database. Of a stream that is merged by key, whose rows have no
-        partition, the rows of the source.
+        partition, the rows of the source. A table that another session keeps locked is tried a few times, for a moment.
         """
-        with self.database.explained():
-            for known in self.ledger.tables(self.source):
-                if known.of_stream == stream:
-                    merged = self.ledger.merged_rows(self.source, known.stream)
-                    yield from verified(self.database, self.source, known, entries, merged)
+        for known in self.ledger.tables(self.source):
+            if known.of_stream == stream:
+                yield from self._verified(known, entries)
+
+    def _verified(self, known: LedgerTable, entries: Sequence[LedgerEntry]) -> list[Discrepancy]:
+        for _ in range(VERIFY_TRIES):
+            with suppress(HeldTableError), short_wait(self.database):
+                merged = self.ledger.merged_rows(self.source, known.stream)
+                return list(verified(self.database, self.source, known, entries, merged))
+            self.database.pause(VERIFY_PAUSE_S)
+        place = Place(schema=known.schema, table=known.table)
+        raise SinkError(
+            f"{place.name} was not compared: other sessions hold it ({self.tables.holders(place.sql)}). Nothing was "
+            "changed. End these sessions, or wait for them, and verify again."
+        )
 
     def erase(self, erasures: Sequence[Erasure], entries: Sequence[LedgerEntry]) -> Erased:
         """See :class:`penstock.sinks.Erasing`: one transaction for the rows and the ledger."""

@@ -15,7 +15,7 @@ from attrs import field, frozen
 from penstock import EXTRA, Column, Layout, SinkError, TargetError
 from psycopg import errors
 
-from penstock_plugins.postgres.catalog import CatalogTable, look_up, size_of
+from penstock_plugins.postgres.catalog import CatalogTable, definition_of, look_up, size_of
 from penstock_plugins.postgres.database import (
     Database,
     HeldTableError,
@@ -88,7 +88,8 @@ class Table:
     A stream's table. ``types``: the types of the delivered columns in the table, in order, which may be wider than the
     declared ones. ``key``: the columns that identify a row of the source; none for a stream without a key. ``added``:
     columns that this run added, so that no earlier row has a value in them. ``shared``: by several sources, each row
-    with its source in :data:`SOURCE_COLUMN`.
+    with its source in :data:`SOURCE_COLUMN`. ``altering``: it has triggers or rules of somebody's, which may alter what
+    is written. ``definition``: of its columns, triggers and rules, as :func:`definition_of` finds it.
     """
 
     schema: str
@@ -98,6 +99,9 @@ class Table:
     key: tuple[str, ...]
     added: frozenset[str] = frozenset()
     shared: bool = False
+    altering: bool = False
+    oid: int = 0
+    definition: str = ""
 
     @property
     def unique(self) -> tuple[str, ...]:
@@ -223,7 +227,7 @@ class Tables:
             self._database.pause(BETWEEN_TRIES_S)
         self._refused[layout.stream] = SinkError(
             f"the table {place.name} is to be changed for {layout.source}.{layout.stream}, and others hold it "
-            f"({self._holders(place.sql)}): {TRIES} tries of {TRY_MS / 1000} s were in vain. What was there stays. End "
+            f"({self.holders(place.sql)}): {TRIES} tries of {TRY_MS / 1000} s were in vain. What was there stays. End "
             "these sessions, and run again."
         )
         raise self._refused[layout.stream]
@@ -237,7 +241,7 @@ class Tables:
         self._database.lock_timeout = f"{TRY_MS}ms"
         for table in tables:
             error = SinkError(
-                f"{table.sql}: other sessions hold a lock ({self._holders(table.sql)}), and the commit waited "
+                f"{table.sql}: other sessions hold a lock ({self.holders(table.sql)}), and the commit waited "
                 f"{waited} for it. What was there stays. Wait for these sessions to end, or end them, and run again."
             )
             self._held[table.sql] = error, 0.0
@@ -259,13 +263,26 @@ class Tables:
                     self._held[table.sql] = error, time.monotonic() + HELD_S
             raise SinkError(str(error))
 
+    def check_unchanged(self, tables: Sequence[Table]) -> None:
+        """
+        Inside the transaction that wrote to these tables, which keeps their definitions: raises SinkError where one is
+        not as it was when the run looked at it. A type that somebody changed meanwhile may round what was sent.
+        """
+        for table in {table.oid: table for table in tables}.values():
+            if definition_of(self._database, table.oid, table.columns) != table.definition:
+                self._tables.pop(table.layout.stream, None)
+                raise SinkError(
+                    f"{table.sql} was changed while the run wrote to it: its columns, a trigger or a rule. Nothing was "
+                    "replaced; run again."
+                )
+
     def _keep_up(self, layout: Layout) -> None:
         """Give a table of an earlier version what it lacks, in one short try; it is not needed to write."""
         for statement in self._lacking.pop(layout.stream, []):
             with suppress(SinkError, TargetError), short_wait(self._database):
                 self._database.run(statement)
 
-    def _holders(self, table: str) -> str:
+    def holders(self, table: str) -> str:
         rows = self._database.run(
             "select distinct a.pid, a.state, a.usename from pg_locks l join pg_stat_activity a using (pid) "
             "where l.relation = to_regclass(%s) and l.granted and l.pid <> pg_backend_pid() order by 1 limit 5",
@@ -307,6 +324,9 @@ class Tables:
             key=layout.unique_columns,
             added=self._added[layout.stream],
             shared=_is_shared(layout, place, seen),
+            altering=seen.altering,
+            oid=seen.oid,
+            definition=definition_of(self._database, seen.oid, [column.name for column in layout.columns]),
         )
 
     def _count_merged(self, layout: Layout, place: Place, *, shared: bool) -> None:
@@ -331,10 +351,29 @@ class Tables:
             return []
         self._ours(layout, known, place, seen)
         _check_key(layout, place, seen)
+        self._check_source(layout, place, seen)
         _check_others(layout, place, seen)
         steps = _steps(layout, place, seen)
         _check_rights(layout, place, seen, steps)
         return steps
+
+    def _check_source(self, layout: Layout, place: Place, seen: CatalogTable) -> None:
+        """Refuse a shared table whose default would give rows of this source to another one, or to none."""
+        if not _is_shared(layout, place, seen):
+            return
+        with short_wait(self._database):  # the server locks the table to write an expression
+            default = self._database.one(
+                "select pg_get_expr(adbin, adrelid) from pg_attrdef join pg_attribute on attrelid = adrelid and "
+                "attnum = adnum where adrelid = %s::bigint::oid and attname = %s",
+                (seen.oid, SOURCE_COLUMN),
+            )
+        if "'penstock.source'" not in (default or ""):
+            table = f"{_as_sql(short(place.schema))}.{_as_sql(short(place.table))}"
+            raise TargetError(
+                f"the column {SOURCE_COLUMN} of the table {place.schema}.{place.table} has lost its default, by which "
+                f"each row gets its source. Its owner {seen.owner} must run: alter table {table} alter column "
+                f"{SOURCE_COLUMN} set default {_SOURCE_DEFAULT}. Nothing was changed."
+            )
 
     def check_adoptable(self, layout: Layout, place: Place) -> tuple[int, bool]:
         """
@@ -357,6 +396,7 @@ class Tables:
                 "not so any more, remove the line, and adopt the table then."
             )
         _check_key(layout, place, seen)
+        self._check_source(layout, place, seen)
         _check_others(layout, place, seen)
         _check_rights(layout, place, seen, _steps(layout, place, seen))
         if not seen.owned and mark not in marks:

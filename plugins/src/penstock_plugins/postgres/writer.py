@@ -30,7 +30,9 @@ from penstock_plugins.postgres.differences import (
     Stage,
     bring_up_to_date,
     differ,
+    holds,
     insert,
+    stored_by_key,
     with_stages,
 )
 from penstock_plugins.postgres.rows import Chunk, CopyFormatter, SmallRows
@@ -48,6 +50,9 @@ _OF_A_ROW = (
     errors.NotNullViolation,
     errors.CheckViolation,
 )
+# Another session and this one waited for each other, and the server ended this transaction: it can be repeated.
+_CONFLICTS = (errors.DeadlockDetected, errors.SerializationFailure)
+CONFLICT_TRIES = 3
 _TWICE = (errors.UniqueViolation, errors.CardinalityViolation)
 
 
@@ -300,13 +305,14 @@ class PostgresWriter:
                 stages[stream] = Stage(name=buffer.stage)
             elif buffer.small is not None:
                 stages[stream] = buffer.small.stage(f"penstock_new_{number}")
-            elif self._merged or buffer.replaces_rows:
+            elif self._merged or buffer.replaces_rows or buffer.table.altering:
                 stages[stream] = Stage(name=self._target.shared_stage(buffer.table))
         return stages
 
     def _written(self, entry: LedgerEntry, stages: Mapping[str, Stage]) -> LedgerEntry:
         fault_point("postgres.begun")
         entry = self._replace(entry, stages)
+        self._check_stored(stages)
         fault_point("postgres.written")
         self._target.ledger.deliver(entry)
         fault_point("postgres.recorded")
@@ -319,13 +325,20 @@ class PostgresWriter:
             for buffer in self._buffers.values():
                 if buffer.stage is not None and buffer.chunks:
                     self._stage(buffer)
+            tries = 0
             while True:
                 held = self._as_held(entry)
                 self._check_any_held(held)
                 stages = self._stages()
                 try:
                     with self._database.transaction():
-                        return self._written(held, stages)
+                        written = self._written(held, stages)
+                        self._target.tables.check_unchanged(self.tables)
+                        return written
+                except _CONFLICTS:
+                    tries += 1
+                    if tries == CONFLICT_TRIES:
+                        raise
                 except _RefusedError as refused:
                     self._sift(refused)
                 except (NotStoredError, *_TWICE, *_OF_A_ROW) as error:
@@ -406,6 +419,29 @@ class PostgresWriter:
             elif stream in stages:
                 self._insert(buffer, stages[stream])
         return entry if changes is None else evolve(entry, changes=changes)
+
+    def _check_stored(self, stages: Mapping[str, Stage]) -> None:
+        """
+        Of tables with triggers or rules: raises SinkError if they hold other rows or values than were sent. What these
+        do at the end of the transaction is done before.
+        """
+        altering = [buffer for buffer in self._buffers.values() if buffer.table.altering]
+        if not altering:
+            return
+        self._database.run("set constraints all immediate")
+        for buffer in altering:
+            stage, table = stages[buffer.layout.stream], buffer.table
+            if buffer is self._main and self._merged:
+                stored = stored_by_key(self._database, table, stage, self._scope(buffer))
+            else:
+                scope = self._children(buffer, stages[self._partition.stream]) if self._merged else self._scope(buffer)
+                stored = holds(self._database, table, stage, scope)
+            if not stored:
+                raise SinkError(
+                    f"{table.sql}: a trigger or a rule on the table alters what is sent: it holds other rows or values "
+                    f"of {self._partition}. Nothing was replaced. Drop it, or let it leave penstock's columns as they "
+                    "are (a column of your own may hold what it computes), and run again."
+                )
 
     def _insert(self, buffer: _Buffer, stage: Stage) -> None:
         if buffer.rows and insert(self._database, buffer.table, stage) != buffer.rows:
