@@ -9,6 +9,9 @@ from typing import Any
 import pytest
 from penstock import Envelope, Parent, Request, SandboxRequest, SandboxResponse, Skip, Slice, Stream, column, record
 from penstock._run.refusals import FORBIDDEN
+from penstock.errors import DeadlineReachedError, PenstockError, StoppedError
+from penstock.sinks import LedgerEntry
+from penstock.testing.memory import MemoryWriter
 from small import Small
 
 ACCOUNTS = ("a", "b", "c", "d", "e", "f")
@@ -209,3 +212,22 @@ def test_records_that_are_all_gone_replace_nothing(gone: str, exit_code: int, tm
     assert report.exit_code == exit_code
     assert [row["click_id"] for row in shop.rows("details")] == list(left)
     assert all("none of 3 requests of details found a record" in error["message"] for error in report.errors)
+
+
+@pytest.mark.parametrize(("error", "code"), [(StoppedError, 130), (DeadlineReachedError, 4)])
+def test_a_commit_that_ends_with_the_run_is_not_a_delivery(
+    error: type[PenstockError], code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """
+    Also where everything was read before the run was to end: what is left is not delivered, and the exit code says so.
+    """
+
+    def end(writer: MemoryWriter, entry: LedgerEntry) -> LedgerEntry:
+        raise error("the run ends")
+
+    monkeypatch.setattr(MemoryWriter, "commit", end)
+    shop = a_shop(tmp_path, good)
+
+    report = shop.run()
+
+    assert (report.exit_code, delivered(shop)) == (code, {})

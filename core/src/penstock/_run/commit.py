@@ -356,7 +356,10 @@ class Delivery:
             self.output_closed = True
             self.context.clock.stop.set()
             return
-        if isinstance(error, (StoppedError, GeneratorExit)):
+        if isinstance(error, StoppedError):
+            self.context.report.interrupted = True
+            return
+        if isinstance(error, GeneratorExit):
             return
         if isinstance(error, ParkedError):
             if self.source.name not in self.context.report.parked:

@@ -50,11 +50,12 @@ def run_jobs(jobs: Sequence[Job], context: RunContext) -> RunReport:
             one.begin()
         context.scheduler.idle = partial(_flush, sources)
         over = context.scheduler.run()
-        report.deadline = report.deadline or isinstance(over, DeadlineReachedError)
-        report.output_closed = any(one.delivery.output_closed for one in sources)
-        report.interrupted = isinstance(over, StoppedError) and not report.output_closed
+        report.deadline |= isinstance(over, DeadlineReachedError)
+        report.interrupted |= isinstance(over, StoppedError)
+        _note_closed_output(report, sources)
         for one in sources:
             one.finish()
+        _note_closed_output(report, sources)
         if tape is not None:
             try:
                 report.notices.extend(tape.finish())
@@ -97,6 +98,12 @@ def opened(jobs: Sequence[Job], context: RunContext) -> Iterator[list[SourceRun]
             client.close()
         for one in sources:
             one.close()
+
+
+def _note_closed_output(report: RunReport, sources: Sequence[SourceRun]) -> None:
+    """A run whose output is closed stops itself: that is no interruption. A target may notice it at its end only."""
+    report.output_closed = any(one.delivery.output_closed for one in sources)
+    report.interrupted &= not report.output_closed
 
 
 def _flush(sources: Sequence[SourceRun]) -> None:
