@@ -108,42 +108,22 @@ def penstock_record_streams(source: str) -> Iterable[Stream]:
             ],
             envelope=Envelope(items="rows", total="total"),
         )
-        yield Stream(
-            name="report",
-            summary="a packed file of CSV",
-            record=Line,
-            kind="report",
-            key="campaign",
-            day="day",
-            requests=lambda settings, slice_: [
-                Request(url=f"{settings.base_url}/report", params=[("rows", str(settings.rows))])
-            ],
-            envelope=ReportFile(),
-        )
-        yield Stream(
-            name="lines",
-            summary="the same rows in a packed file of JSON lines",
-            record=Named,
-            kind="report",
-            key="campaign",
-            day="day",
-            requests=lambda settings, slice_: [
-                Request(url=f"{settings.base_url}/lines", params=[("rows", str(settings.rows))])
-            ],
-            envelope=ReportFile(),
-        )
-        yield Stream(
-            name="body",
-            summary="the same rows in one body",
-            record=Named,
-            kind="report",
-            key="campaign",
-            day="day",
-            requests=lambda settings, slice_: [
-                Request(url=f"{settings.base_url}/body", params=[("rows", str(settings.rows))])
-            ],
-            envelope=Envelope(items="rows"),
-        )
+        for name, record_class, envelope, summary in (
+            ("report", Line, ReportFile(), "a packed file of CSV"),
+            ("lines", Named, ReportFile(), "the same rows in a packed file of JSON lines"),
+            ("body", Named, Envelope(items="rows"), "the same rows in one body"),
+        ):
+            yield Stream(
+                name=name,
+                summary=summary,
+                record=record_class,
+                kind="report",
+                key="campaign",
+                day="day",
+                path=f"/{name}",
+                params={"rows": "{rows}"},
+                envelope=envelope,
+            )
 
 
 class Provider:

@@ -584,18 +584,23 @@ class _Watched:
         return rest
 
 
-@define(eq=False)
-class _Moved:
-    """A tape with which the first record of a listing comes again on its last page, as in one that moved meanwhile."""
+class _Watching:
+    """The part of a tape that one without a recording does not need."""
 
-    pages: _Pages
     until: None = None
-    streams: set[str] = field(factory=set)
 
     def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None: ...
 
     def finish(self) -> Sequence[str]:
         return ()
+
+
+@define(eq=False)
+class _Moved(_Watching):
+    """A tape with which the first record of a listing comes again on its last page, as in one that moved meanwhile."""
+
+    pages: _Pages
+    streams: set[str] = field(factory=set)
 
     def around(
         self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
@@ -665,18 +670,12 @@ def paging(subject: Subject, folder: Path, baseline: Rows) -> list[Finding]:
 
 
 @define(eq=False)
-class _Paths:
+class _Paths(_Watching):
     """A tape that notes which of the members that envelopes and paginators name are in an answer."""
 
-    until: None = None
     named: dict[str, dict[str, tuple[str, ...]]] = field(factory=dict)  # stream -> option -> its paths
     found: set[tuple[str, str]] = field(factory=set)  # stream and option
     seen: dict[str, set[str]] = field(factory=dict)  # stream -> the paths of the members of its answers
-
-    def begin(self, started_at: datetime, sources: Iterable[ConfiguredSource]) -> None: ...
-
-    def finish(self) -> Sequence[str]:
-        return ()
 
     def around(
         self, source: ConfiguredSource, call: Call, send: Callable[[], Outcome], judge: Callable[..., Any]
