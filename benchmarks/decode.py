@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 from penstock import Envelope, Response, Stream, column, derived, record
-from penstock._decode import SeenKeys, compile_stream, sums
+from penstock._decode import Requested, compile_stream, sums
 
 try:
     import orjson  # type: ignore[import-not-found,unused-ignore]
@@ -122,7 +122,7 @@ def ours(cls: type, key: str, stamps: dict[str, Any] | None = None, **more: Any)
     def run(body: bytes) -> bytes:
         answer = envelope(Response(status=200, body=body, received_at=datetime.now().astimezone()))
         written = []
-        for decoded in compiled.decode(answer.items, stamps, SeenKeys()):
+        for decoded in compiled.decode(answer.items, Requested(stamps or {})):
             sums(decoded.batch)
             written.append(encoder.encode_lines(decoded.batch.rows))
         return b"".join(written)

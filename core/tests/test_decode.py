@@ -17,6 +17,7 @@ from penstock._decode import (
     ColumnOptions,
     Decoded,
     Occurrences,
+    Requested,
     SeenKeys,
     StreamDecoder,
     compile_stream,
@@ -69,7 +70,8 @@ class Row:
 
 def decode_one(shape: StreamDecoder, items: Items, columns: Mapping[str, Any] | None = None, **more: Any) -> Decoded:
     """The one batch of a run of elements."""
-    (decoded,) = shape.decode((items,), columns, **more)
+    seen = more.pop("seen", None)
+    (decoded,) = shape.decode((items,), Requested(columns or {}, **more), seen)
     return decoded
 
 
@@ -955,9 +957,9 @@ def test_what_is_of_another_ask_is_dropped() -> None:
     first, noon = datetime(2026, 3, 2, tzinfo=UTC), datetime(2026, 3, 2, 12, tzinfo=UTC)
     last = datetime(2026, 3, 5, tzinfo=UTC)
 
-    half = decode_one(shape, page, seen=SeenKeys(span=(first, noon)), days={date(2026, 3, 2)})
-    rest = decode_one(shape, page, seen=SeenKeys(span=(noon, last)), days={date(2026, 3, 2)})
-    whole = decode_one(shape, page, seen=SeenKeys(span=(first, last)), days={date(2026, 3, 2)})
+    half = decode_one(shape, page, span=(first, noon), days={date(2026, 3, 2)})
+    rest = decode_one(shape, page, span=(noon, last), days={date(2026, 3, 2)})
+    whole = decode_one(shape, page, span=(first, last), days={date(2026, 3, 2)})
 
     assert [row.id for row in half.batch.rows] == ["a"]
     assert [path for path, _ in reasons(half)] == ["$[3].saved"]

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 from penstock import report_files
-from penstock._decode import Decoded, SeenKeys, StreamDecoder, compile_stream
+from penstock._decode import Decoded, Requested, StreamDecoder, compile_stream
 from penstock.connector import Stream
 from penstock.errors import BoundExceededError, BrokenBodyError, CountMismatchError
 from penstock.model import Response
@@ -64,7 +64,7 @@ def compiled(cls: type = Spend) -> StreamDecoder:
 
 def read(body: bytes | str, cls: type = Spend, **options: Any) -> list[Decoded]:
     items = ReportFile(**options)(a_file(body)).items
-    return list(compiled(cls).decode(items, seen=SeenKeys(), days=DAYS))
+    return list(compiled(cls).decode(items, Requested(days=DAYS)))
 
 
 def rows(decoded: list[Decoded]) -> list[tuple[Any, ...]]:
@@ -225,7 +225,7 @@ def test_the_encoding_is_declared_or_that_of_the_answer() -> None:
     stated = ReportFile()(a_file(body, "text/csv; charset=iso-8859-1")).items
 
     for items in (declared, stated):
-        assert rows(list(compiled().decode(items, days=DAYS))) == [("Münster", 12, Decimal("1840.25"))]
+        assert rows(list(compiled().decode(items, Requested(days=DAYS)))) == [("Münster", 12, Decimal("1840.25"))]
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-32", "latin-1", "cp1252"])
@@ -325,18 +325,18 @@ def test_a_large_file_is_read_as_a_stream(pack: Callable[[bytes], bytes], monkey
 
     answer = ReportFile(totals="Total")(a_file(body))
     assert not isinstance(answer.items, tuple)
-    first = list(compiled().decode(answer.items, days=DAYS))
+    first = list(compiled().decode(answer.items, Requested(days=DAYS)))
 
     assert max(one.count for one in first) < 100
     assert len(rows(first)) == 499
     assert [path.rpartition("[")[2] for path, _ in set_aside(first)] == ["300]"]
-    assert rows(list(compiled().decode(answer.items, days=DAYS))) == rows(first)
+    assert rows(list(compiled().decode(answer.items, Requested(days=DAYS)))) == rows(first)
     whole = [one.replace("C", "D") for one in lines if "too" not in one]
     short = ReportFile(totals="Total")(
         a_file(pack(("Date,Campaign,Clicks,Spend\n" + "".join(whole) + "Total,,500,\n").encode()))
     )
     with pytest.raises(CountMismatchError, match="states Clicks 500, and its rows have 499"):
-        list(compiled().decode(short.items, days=DAYS))
+        list(compiled().decode(short.items, Requested(days=DAYS)))
 
 
 def test_a_report_is_bounded() -> None:

@@ -9,6 +9,7 @@ makes the decoder of a stream. See ``docs/decisions/0003-records-at-c-speed.md``
 """
 
 from penstock._decode.batch import split_by_day, sums
+from penstock._decode.columns import Requested
 from penstock._decode.compiled import ColumnOptions, Decoded, StreamDecoder, compile_stream
 from penstock._decode.seen import Occurrences, SeenKeys, SliceKeys
 
@@ -16,6 +17,7 @@ __all__ = [
     "ColumnOptions",
     "Decoded",
     "Occurrences",
+    "Requested",
     "SeenKeys",
     "SliceKeys",
     "StreamDecoder",

@@ -7,7 +7,8 @@ from datetime import date, datetime, timedelta, tzinfo
 from decimal import MAX_EMAX, MIN_EMIN, Context, Decimal, Inexact, InvalidOperation, localcontext
 from itertools import repeat
 from operator import mul
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from attrs import define, field
 from msgspec import Raw
@@ -23,6 +24,23 @@ from penstock.redact import clip
 
 # Wide enough for every accepted number. It raises for any other one.
 _EXACT = Context(prec=2000, Emax=MAX_EMAX, Emin=MIN_EMIN, traps=[InvalidOperation, Inexact])
+
+
+class Requested(NamedTuple):
+    """
+    What a request states of the rows of its answer.
+
+    ``stamps`` (``Request.columns`` and the values of the partition): written to every row. ``days``: the requested
+    days; rows of other days are rejected. ``span`` (start included, end not): rows outside of it (``Stream.day_of``)
+    are dropped as repeated, since another slice returns them too.
+    """
+
+    stamps: Mapping[str, Any] = MappingProxyType({})
+    days: Collection[date] | None = None
+    span: tuple[datetime, datetime] | None = None
+
+
+NOTHING_REQUESTED = Requested()
 
 
 @define(eq=False, repr=False, kw_only=True)
@@ -55,27 +73,18 @@ class ColumnRules:
         self._numbers = tuple(one for one in every if one.derived_of is not None and one.name not in self.hidden)
         self._stamped_not_null = tuple(one.name for one in every if one.added and not one.nullable and not one.hash_of)
 
-    def apply(
-        self,
-        page: RawPage,
-        stamps: Mapping[str, Any],
-        days: Collection[date] | None,
-        span: tuple[datetime, datetime] | None,
-    ) -> None:
-        """
-        Fill and check all columns but row keys. ``stamps`` are written to every row; ``days`` are the requested ones;
-        rows outside of ``span`` belong to another slice.
-        """
+    def apply(self, page: RawPage, requested: Requested) -> None:
+        """Fill and check all columns but row keys."""
         self._clean_nested(page)
-        self._stamp(page, stamps)
+        self._stamp(page, requested.stamps)
         self._derive_numbers(page)
-        if span is not None:
-            self._drop_beyond(page, span, days)
-        self._fill_day(page, days)
+        if requested.span is not None:
+            self._drop_beyond(page, requested.span, requested.days)
+        self._fill_day(page, requested.days)
         for name in self._stamped_not_null:
             if page.same.get(name) is None:
                 empty = nulls(values_of(page.rows, name))
-                if empty and len(empty) == len(page.rows) and not self._filled(page, name, stamps):
+                if empty and len(empty) == len(page.rows) and not self._filled(page, name, requested.stamps):
                     raise PluginError(
                         f"{self.name}: the column {name} is declared as added, and nothing fills it: name it in the "
                         f"stream's account or day, or stamp it on the request, Request(..., columns={{{name!r}: ...}})."

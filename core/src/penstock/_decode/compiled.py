@@ -4,7 +4,7 @@ The decoder of one stream: the rules for its columns, compiled once, and the dec
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, date, datetime, tzinfo
+from datetime import UTC, tzinfo
 from functools import cached_property, partial
 from operator import itemgetter
 from typing import Any, NamedTuple, TypeVar
@@ -14,7 +14,7 @@ from attrs import evolve, frozen
 from msgspec import UNSET
 
 from penstock._decode import derived as of_derived
-from penstock._decode.columns import ColumnRules
+from penstock._decode.columns import NOTHING_REQUESTED, ColumnRules, Requested
 from penstock._decode.keys import Keys
 from penstock._decode.nested import Masks, cleaner, personal_cleaner
 from penstock._decode.page import CHUNK_BYTES, RawPage, fill, joined, pages_of, values_of
@@ -41,9 +41,9 @@ class Decoded:
     The result of decoding a page: ``count`` = rows + rejected + ``repeated`` + ``repeated_across``.
 
     ``repeated``: rows equal to an earlier row of the page. ``repeated_across``: rows equal to a row of an earlier page
-    of the listing (if the provider states a total, the pages shifted meanwhile), and rows whose time is outside of the
-    listing's span (:class:`SeenKeys`). Both are dropped. ``overrun``: of the latter, those that are not within a second
-    behind its end. ``fresh``: elements whose key was not on an earlier page.
+    of the listing (if the provider states a total, the pages shifted meanwhile), and rows outside of the requested
+    span. Both are dropped. ``overrun``: of the latter, those that are not within a second behind its end. ``fresh``:
+    elements whose key was not on an earlier page.
 
     ``superseded``: for ``changes``, rows of earlier pages that rows of this page replace. They count as repeated, so
     the target has ``superseded`` rows fewer than were delivered.
@@ -298,20 +298,15 @@ class StreamDecoder:
     # --- the way of a page ------------------------------------------------------------------------------------------
 
     def decode(
-        self,
-        items: Iterable[Items],
-        stamps: Mapping[str, Any] | None = None,
-        seen: SeenKeys | None = None,
-        days: Collection[date] | None = None,
+        self, items: Iterable[Items], requested: Requested = NOTHING_REQUESTED, seen: SeenKeys | None = None
     ) -> Iterator[Decoded]:
         """
         The typed rows of all items of an answer. Small runs are joined into one batch. Large arrays and files are
         decoded in chunks, each when the caller requests it.
 
-        ``stamps`` (``Request.columns`` and the values of the partition) are stamped on every row, converted to the
-        column's type; stamps of ``items`` override them. If the provider sends a stamped column too, the stamp fills
-        its nulls, and a row with another value is rejected, since it belongs to another partition or parent.
-        ``seen``: the keys of the earlier pages. ``days``: the requested days; rows of other days are rejected.
+        Stamps are converted to the column's type; those of ``items`` override those of ``requested``. If the provider
+        sends a stamped column too, the stamp fills its nulls, and a row with another value is rejected, since it
+        belongs to another partition or parent. ``seen``: the keys of the earlier pages.
 
         Raises PluginError for a stamp without a column, or of another type; BrokenBodyError and BoundExceededError
         for JSON lines, which the envelope does not check.
@@ -327,11 +322,11 @@ class StreamDecoder:
             length = memoryview(run.raw).nbytes
             alone = run.format in ("lines", "csv") or run.texts or length > 2 * CHUNK_BYTES
             if waiting and (alone or size + length > JOINED_BYTES):
-                yield self._decode(joined(waiting), stamps, seen, days)
+                yield self._decode(joined(waiting), requested, seen)
                 waiting, size = [], 0
             if alone:
                 for page in self._pages(run if run.format == "array" else evolve(run, first=taken.get(run.path, 0))):
-                    decoded = self._decode(page, stamps, seen, days, totals[run.path] if run.totals else None)
+                    decoded = self._decode(page, requested, seen, totals[run.path] if run.totals else None)
                     taken[run.path] = taken.get(run.path, 0) + decoded.count
                     yield decoded
                     del page, decoded  # else the rows of two pages are in memory
@@ -339,7 +334,7 @@ class StreamDecoder:
                 waiting.append(run)
                 size += length
         if waiting:
-            yield self._decode(joined(waiting), stamps, seen, days)
+            yield self._decode(joined(waiting), requested, seen)
 
     def _pages(self, run: Items) -> Iterator[RawPage]:
         try:
@@ -347,26 +342,18 @@ class StreamDecoder:
         except NOT_READ as error:
             raise self._broken_json(error) from None
 
-    def _decode(
-        self,
-        page: RawPage,
-        stamps: Mapping[str, Any] | None,
-        seen: SeenKeys,
-        days: Collection[date] | None,
-        totals: Totals | None = None,
-    ) -> Decoded:
+    def _decode(self, page: RawPage, requested: Requested, seen: SeenKeys, totals: Totals | None = None) -> Decoded:
         try:
             out = self._records.read(page)
         except NOT_READ as error:
             raise self._broken_json(error) from None
         page.count = len(page.rows) + len(page.rejected)
-        self._rules.apply(page, stamps or {}, days, seen.span)
+        self._rules.apply(page, requested)
         if totals is not None:
             totals.add(page)
             totals.check(self._name, page)
 
-        read_again = partial(self._read_again, page, stamps or {}, days, seen.span)
-        fresh = self._keys.check(page, seen, read_again)
+        fresh = self._keys.check(page, seen, partial(self._read_again, page, requested))
         derived = tuple(one.cut(page) for one in self.derived)
         absent = self._absent(page) if page.unknown else frozenset[str]()
         examples = [*page.unread[:1], *(one.unread_example for one in derived if one.unread_example is not None)]
@@ -392,18 +379,11 @@ class StreamDecoder:
             absent=absent,
         )
 
-    def _read_again(
-        self,
-        page: RawPage,
-        stamps: Mapping[str, Any],
-        days: Collection[date] | None,
-        span: tuple[datetime, datetime] | None,
-        indices: Iterable[int],
-    ) -> list[Any]:
+    def _read_again(self, page: RawPage, requested: Requested, indices: Iterable[int]) -> list[Any]:
         """The rows of some elements, as :meth:`_decode` read them."""
         again = page.again(indices)
         self._records.read(again)
-        self._rules.apply(again, stamps, days, span)
+        self._rules.apply(again, requested)
         return again.rows
 
     def _absent(self, page: RawPage) -> frozenset[str]:
@@ -432,7 +412,9 @@ class _Derived(NamedTuple):
     stamps: Mapping[str, str]
 
     def cut(self, page: RawPage) -> Decoded:
-        return self.compiled._decode(of_derived.elements_of(page, self.column, self.stamps), None, SeenKeys(), None)
+        return self.compiled._decode(
+            of_derived.elements_of(page, self.column, self.stamps), NOTHING_REQUESTED, SeenKeys()
+        )
 
 
 _OF_EXTRA = "members that the record class does not know, and values that do not fit their column"

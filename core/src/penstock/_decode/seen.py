@@ -5,7 +5,6 @@ The keys on the pages of one listing, each with a fingerprint of its row's value
 import sqlite3
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from datetime import datetime
 from typing import Any
 
 from penstock._decode.page import EXACT_JSON
@@ -21,9 +20,8 @@ class SeenKeys:
     The keys that the pages of one listing had, each with a fingerprint of its row's values.
 
     At most about ``bound`` keys are held in memory, the others in a temporary file that is deleted with this object.
-    Listings of one partition that number their rows (``row_key``) share ``occurrences``. Rows whose time
-    (``Stream.day_of``) is in ``span`` (start included, end not) belong to the listing. Others are dropped as repeated,
-    since another slice returns them too. ``others``: the keys of all listings of the slice, where it has several.
+    Listings of one partition that number their rows (``row_key``) share ``occurrences``. ``others``: the keys of all
+    listings of the slice, where it has several.
     ``one_page``: the listing has one page. If that is one array, the index of an element replaces the fingerprint of
     its row (:meth:`Keys.check`).
     """
@@ -32,11 +30,9 @@ class SeenKeys:
         self,
         bound: int = KEYS_IN_MEMORY,
         occurrences: "Occurrences | None" = None,
-        span: tuple[datetime, datetime] | None = None,
         one_page: bool = False,
         others: "SliceKeys | None" = None,
     ) -> None:
-        self.span = span
         self.others = others
         self.one_page = one_page
         self.by_index = False  # whether the numbers are indices of elements, not fingerprints of rows

@@ -11,7 +11,7 @@ from penstock._fetch.scheduler import Call, Outcome
 from penstock._plan.planner import PlannedSlice
 from penstock._read.reconcile import PageCounts, PageSizes, counts_upwards
 from penstock.errors import BoundExceededError, CountMismatchError, PagingError
-from penstock.model import Page, Request
+from penstock.model import Page, Request, Slice
 from penstock.protocols import BodyDecoder, Paginator, Refuse, SinglePage, checked
 
 EMPTY_PAGES = 100
@@ -36,7 +36,7 @@ def call_of(
 @define(eq=False, repr=False, kw_only=True)
 class Listing:
     """
-    The pages that follow from one request.
+    The pages that follow from one request. ``slice``: the planned one, or a part of it.
 
     ``first_read``: its slice was not read before, so that what may be a defect of this reading is an error.
     ``calls``: the first calls; empty if they were made together with those of the listing before. ``polled``: the first
@@ -44,6 +44,7 @@ class Listing:
     """
 
     planned: PlannedSlice
+    slice: Slice
     read: BodyDecoder
     paginator: Paginator
     seen: SeenKeys

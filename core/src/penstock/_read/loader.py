@@ -4,14 +4,14 @@ Load the pages of one planned slice: decode them, write each row with its partit
 
 import json
 from collections.abc import Callable, Iterable, Sequence
-from datetime import date, tzinfo
+from datetime import date, datetime, tzinfo
 from decimal import Decimal
 from functools import partial
 from typing import Any
 
 from attrs import define, evolve, field
 
-from penstock._decode import Decoded, Occurrences, SeenKeys, SliceKeys, StreamDecoder, split_by_day, sums
+from penstock._decode import Decoded, Occurrences, Requested, SeenKeys, SliceKeys, StreamDecoder, split_by_day, sums
 from penstock._decode.coerce import coerce, days_of
 from penstock._decode.page import values_of
 from penstock._plan.dependencies import Dependencies
@@ -75,18 +75,13 @@ class Loader:
                 one.writer.abort()
         self.dependencies.forget(self.planned)
 
-    def seen_keys(self, slice_: Slice, *, one_page: bool = False, several: bool = False) -> SeenKeys:
+    def seen_keys(self, *, one_page: bool = False, several: bool = False) -> SeenKeys:
         """
         The keys of one more listing, none at first; the numbering of rows without a key continues from the listings
         before. ``one_page``: it has one page. ``several``: the slice may have several listings.
         """
-        column = self.decoder.columns.get(self.day_of or "")
-        has_time = self.planned.stream.inexact_bounds and column is not None and column.type == "datetime"
-        span = None
-        if has_time and slice_.start is not None and slice_.end is not None:
-            span = (slice_.start, slice_.end)
         others = self._keys if several else None
-        return SeenKeys(occurrences=self._occurrences, span=span, one_page=one_page and not several, others=others)
+        return SeenKeys(occurrences=self._occurrences, one_page=one_page and not several, others=others)
 
     def hold(self) -> None:
         """Hold loaded rows in memory from now on, until :meth:`release`, :meth:`discard` or ``HELD_RECORDS`` rows."""
@@ -142,19 +137,19 @@ class Loader:
 
     # --- pages --------------------------------------------------------------------------------------------------------
 
-    def take(self, request: Request, answer: Answer, seen: SeenKeys, *, repeat: bool) -> tuple[int, int]:
+    def take(self, slice_: Slice, request: Request, answer: Answer, seen: SeenKeys, *, repeat: bool) -> tuple[int, int]:
         """
         Decode a page and write its rows: the number of its elements, and how many of them no earlier page had.
 
-        ``seen``: the keys of its listing. ``repeat``: the page equals an earlier one; its elements are counted as
-        repeated and not written. Raises BrokenPageError for a page that cannot be decoded or is of days that were not
-        requested, and the errors of hooks and writers.
+        ``slice_`` and ``seen``: what its listing covers, and the keys of its pages so far. ``repeat``: the page equals
+        an earlier one; its elements are counted as repeated and not written. Raises BrokenPageError for a page that
+        cannot be decoded or is of days that were not requested, and the errors of hooks and writers.
         """
         self._check_envelope_days(request, answer)
         count = fresh = 0
-        stamps = {**self._stamps(), **request.columns}
+        requested = Requested({**self._stamps(), **request.columns}, self._days(), self._span(slice_))
         try:
-            for decoded in self.decoder.decode(answer.items, stamps, seen, self._days()):
+            for decoded in self.decoder.decode(answer.items, requested, seen):
                 count += decoded.count
                 if repeat:
                     nothing = evolve(decoded.batch, rows=[], rejected=(), unknown=())
@@ -182,6 +177,13 @@ class Loader:
         """The requested days, where rows have one: a row of another day is set aside."""
         stream = self.planned.stream
         return frozenset(self.planned.slice.days) if stream.kind == "report" and stream.day else None
+
+    def _span(self, slice_: Slice) -> tuple[datetime, datetime] | None:
+        """The time that rows must be in, where the provider may return others (``Stream.inexact_bounds``)."""
+        column = self.decoder.columns.get(self.day_of or "")
+        if not self.planned.stream.inexact_bounds or column is None or column.type != "datetime":
+            return None
+        return None if slice_.start is None or slice_.end is None else (slice_.start, slice_.end)
 
     def _stamps(self) -> dict[str, Any]:
         """The values of the partition's columns for every row. A day that the rows contain is not stamped."""
