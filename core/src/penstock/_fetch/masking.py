@@ -91,12 +91,16 @@ def text_of(token: bytes) -> str:
 
 @frozen
 class Fields:
-    """The columns of a stream by the members that they read, and the natures of values."""
+    """
+    The columns of a stream by the members that they read, and the natures of values. ``linked``: the columns by whose
+    values requests are made.
+    """
 
     members: dict[str, Column]
     paths: dict[tuple[str, ...], Column]
     stamped: dict[str, Column]  # columns that penstock adds, by name
     derived: dict[str, "tuple[Fields, ...]"]  # column -> the streams cut from it
+    linked: frozenset[str]
 
     @classmethod
     def of(cls, source: ConfiguredSource, stream: Stream) -> "Fields":
@@ -105,11 +109,17 @@ class Fields:
         for one in source.derived_from(stream.name):
             assert one.derived is not None
             inner[one.derived.column] = (*inner.get(one.derived.column, ()), cls.of(source, one))
+        parents = [one.parent for one in source.streams if one.parent is not None]
+        listers = [one.accounts_from for one in source.streams if one.accounts_from is not None]
         return cls(
-            {one.member: one for one in columns if one.member is not None and not one.path},
-            {one.path: one for one in columns if one.path},
-            {one.name: one for one in columns if one.added},
+            {column.member: column for column in columns if column.member is not None and not column.path},
+            {column.path: column for column in columns if column.path},
+            {column.name: column for column in columns if column.added},
             inner,
+            frozenset(
+                {name for parent in parents if parent.stream == stream.name for name in parent.columns}
+                | {name for lister, name in listers if lister == stream.name}
+            ),
         )
 
     @property
@@ -188,7 +198,7 @@ class Masking:
 
     ``hidden`` holds the values that requests mask, such as the customer's reference.
 
-    ``linked`` holds the replacements of values by which requests are made (the columns of a ``Parent``), by value.
+    ``linked`` holds the replacements of values by which requests are made (``Fields.linked``), by value.
     """
 
     full: bool
@@ -209,7 +219,7 @@ class Masking:
                 text = text.replace(form, self.alias(value))
         return text
 
-    def text(self, value: str, nature: Nature, column: Column | None, linked: frozenset[str] = frozenset()) -> str:
+    def text(self, value: str, nature: Nature, column: Column | None, fields: Fields) -> str:
         """The replacement of a text, which keeps its form where its column has another type."""
         if nature == "plain" or (self.full and nature != "secret") or not value.strip():
             return value
@@ -220,16 +230,16 @@ class Masking:
         if column is not None and column.type not in ("text", "json"):
             return re.sub("[0-9]", "1", value)
         made = self.alias(value)
-        if column is not None and column.name in linked:
+        if column is not None and column.name in fields.linked:
             self.linked[value] = made
         return made
 
-    def value(self, token: bytes, nature: Nature, column: Column | None, linked: frozenset[str]) -> bytes | None:
+    def value(self, token: bytes, nature: Nature, column: Column | None, fields: Fields) -> bytes | None:
         """The replacement of a value in JSON; None: it stays."""
         if nature == "plain" or (self.full and nature != "secret") or token == b"null":
             return None
         if token[:1] == b'"':
-            return json.dumps(self.text(text_of(token), nature, column, linked)).encode()
+            return json.dumps(self.text(text_of(token), nature, column, fields)).encode()
         if nature == "secret":
             return b"0" if token[:1] not in (b"t", b"f") else b"false"
         if token in (b"true", b"false"):
@@ -239,7 +249,7 @@ class Masking:
         digits = int(hmac.new(self._salt, token, hashlib.sha256).hexdigest(), 16)
         length = len(token.lstrip(b"-"))
         made = str(digits % (9 * 10 ** (length - 1)) + 10 ** (length - 1)).encode() if length > 1 else b"1"
-        if column is not None and column.name in linked:
+        if column is not None and column.name in fields.linked:
             self.linked[token.decode()] = made.decode()
         return made
 
@@ -248,7 +258,6 @@ class Masking:
         body: bytes,
         fields: Fields,
         items: Iterable[Items] | None,
-        linked: frozenset[str] = frozenset(),
         stamps: Mapping[str, str] = MappingProxyType({}),
     ) -> bytes:
         """
@@ -276,18 +285,18 @@ class Masking:
             while within_marked and within_marked[-1][1] < start:
                 within_marked.pop()
             if any(start != mark for _, _, mark in within_marked):
-                return self.value(token, "secret", None, linked)
+                return self.value(token, "secret", None, fields)
             if inside:
-                return self.value(token, *fields.nature(names[base:] if regions is not None else names), linked)
+                return self.value(token, *fields.nature(names[base:] if regions is not None else names), fields)
             around = next((path for path in outer if tuple(names[: len(path)]) == path), None)
             if around is None:
                 nature = fields.outside(names)
                 is_hidden = nature == "plain" and token[:1] == b'"' and self._hides(text_of(token))
-                return self.value(token, "personal" if is_hidden else nature, None, linked)
+                return self.value(token, "personal" if is_hidden else nature, None, fields)
             within = tuple(names[len(around) :])
             column = chosen.get(within)
             plain = within in chosen and not (column is not None and column.personal)
-            return self.value(token, "plain" if plain else "unknown", column, linked)
+            return self.value(token, "plain" if plain else "unknown", column, fields)
 
         return replaced_json(body, replace)
 
@@ -295,7 +304,7 @@ class Masking:
         """Whether a text beside the records is a value that requests mask, or an address of a person."""
         return text in self.hidden or (len(text) <= LONGEST_MAIL and _MAIL.fullmatch(text) is not None)
 
-    def csv(self, items: Items, raw: bytes, fields: Fields, linked: frozenset[str]) -> bytes:
+    def csv(self, items: Items, raw: bytes, fields: Fields) -> bytes:
         """Rows of CSV. The first cell of a footer or a row of totals stays."""
         out = io.StringIO()
         writer = csv.writer(out, delimiter=items.delimiter, lineterminator="\n")
@@ -306,7 +315,7 @@ class Masking:
             cells = list(row[:kept])
             for place, cell in enumerate(row[kept:], kept):
                 nature, column = natures[place] if place < len(natures) else ("unknown", None)
-                cells.append(self.text(cell, nature, column, linked))
+                cells.append(self.text(cell, nature, column, fields))
             writer.writerow(cells)
         return out.getvalue().encode()
 

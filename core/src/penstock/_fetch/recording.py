@@ -76,7 +76,6 @@ class Recorder:
     _held: list["_Exchange"] = field(factory=list, init=False)
     _held_bytes: int = field(default=0, init=False)
     _fields: dict[tuple[str, str], Fields] = field(factory=dict, init=False)  # by source and stream
-    _linked: dict[tuple[str, str], frozenset[str]] = field(factory=dict, init=False)  # columns that make requests
     _sources: list[ConfiguredSource] = field(factory=list, init=False)
     _lock: threading.Lock = field(factory=threading.Lock, init=False, repr=False)
 
@@ -213,19 +212,11 @@ class Recorder:
             return f"{value.days} days{month}"
         return value.isoformat() if isinstance(value, date) else None
 
-    def _fields_of(self, source: ConfiguredSource, stream: Stream) -> tuple[Fields, frozenset[str]]:
+    def _fields_of(self, source: ConfiguredSource, stream: Stream) -> Fields:
         key = (source.name, stream.name)
         if key not in self._fields:
             self._fields[key] = Fields.of(source, stream)
-            parents = [one.parent for one in source.streams if one.parent is not None]
-            linked = {column for one in parents if one.stream == stream.name for column in one.columns}
-            linked |= {
-                one.accounts_from[1]
-                for one in source.streams
-                if one.accounts_from is not None and one.accounts_from[0] == stream.name
-            }
-            self._linked[key] = frozenset(linked)
-        return self._fields[key], self._linked[key]
+        return self._fields[key]
 
     def _body(self, exchange: "_Exchange") -> "_Body":
         """The body of an answer as it is kept."""
@@ -233,7 +224,7 @@ class Recorder:
         assert response is not None
         if stream is None:
             return self._without_secrets(response)
-        fields, linked = self._fields_of(exchange.source, stream)
+        fields = self._fields_of(exchange.source, stream)
         if self.full and not fields.has_secrets:
             return self._without_secrets(response)
         items = answer.items if exchange.has_records else ()
@@ -242,9 +233,9 @@ class Recorder:
         if keyed_by is not None and keyed_by.personal and formats and not self.full:
             return self._unkept(exchange)  # names of members are not masked
         if formats & {"csv", "lines"}:
-            return self._rewritten(exchange, fields, linked)
+            return self._rewritten(exchange, fields)
         if response.file is not None or response.body.startswith(_PACKED):
-            return self._json_of_file(exchange, fields, linked) if formats else self._unkept(exchange)
+            return self._json_of_file(exchange, fields) if formats else self._unkept(exchange)
         try:
             body = utf8_body(response)
         except BrokenBodyError:
@@ -257,7 +248,7 @@ class Recorder:
         found = _Body(suffix=".json", measured=response.measured)
         stamps = getattr(exchange.call.read, "stamps", {})
         records = None if unread else tuple(items)
-        found.content = [found.clean(self._masking.json(body, fields, records, linked, stamps))]
+        found.content = [found.clean(self._masking.json(body, fields, records, stamps))]
         return found
 
     def _without_secrets(self, response: Response) -> "_Body":
@@ -270,7 +261,7 @@ class Recorder:
         found.content = (found.clean(lines) for lines in _lines(response.open()))
         return found
 
-    def _rewritten(self, exchange: "_Exchange", fields: Fields, linked: frozenset[str]) -> "_Body":
+    def _rewritten(self, exchange: "_Exchange", fields: Fields) -> "_Body":
         """The rows of a report, masked, in plain files; in a zip where there are several."""
         coding = getattr(exchange.call.read, "encoding", None) or "utf-8"
         found = _Body(suffix=".csv", measured=True)
@@ -282,9 +273,9 @@ class Recorder:
                     files[one.path].write((one.delimiter.join(one.header) + "\n").encode())
             raw = bytes(one.raw)
             if one.format == "csv":
-                raw = self._masking.csv(one, raw, fields, linked)
+                raw = self._masking.csv(one, raw, fields)
             else:
-                raw = self._masking.json(raw, fields, [evolve(one, raw=raw, format="array")], linked)
+                raw = self._masking.json(raw, fields, [evolve(one, raw=raw, format="array")])
             files[one.path].write(found.clean(raw))
         whole = [(name, file.getvalue().decode().encode(coding, "replace")) for name, file in files.items()]
         if len(whole) == 1:
@@ -297,13 +288,13 @@ class Recorder:
             found.content, found.suffix = [packed.getvalue()], ".zip"
         return found
 
-    def _json_of_file(self, exchange: "_Exchange", fields: Fields, linked: frozenset[str]) -> "_Body":
+    def _json_of_file(self, exchange: "_Exchange", fields: Fields) -> "_Body":
         """A report in JSON that was packed, or is in a file: kept as plain JSON, masked."""
         items = tuple(exchange.outcome.answer.items)
         if len(items) != 1 or items[0].format not in ("array", "object"):
             return self._unkept(exchange)
         found = _Body(suffix=".json")
-        found.content = [found.clean(self._masking.json(bytes(items[0].raw), fields, items, linked))]
+        found.content = [found.clean(self._masking.json(bytes(items[0].raw), fields, items))]
         return found
 
     def _shortened(self, response: Response) -> "_Body":
