@@ -33,7 +33,7 @@ from penstock.model import (
     placeholders,
     plain_http_problem,
 )
-from penstock.names import place_of
+from penstock.names import as_names, place_of
 from penstock.protocols import (
     Authenticator,
     BodyDecoder,
@@ -363,10 +363,6 @@ class Derived:
 Span = Literal["day", "hour", "minute", "second"]
 
 
-def _names(names: str | Iterable[str] | None) -> tuple[str, ...]:
-    return (names,) if isinstance(names, str) else tuple(names or ())
-
-
 def _of_record(name: str) -> Any:
     """The default that the record class declares for this field of a stream, else None."""
     return attrs.Factory(lambda stream: getattr(stream.record, "__penstock_stream__", {}).get(name), takes_self=True)
@@ -456,7 +452,7 @@ class Stream:
     record: type
     summary: str = field(default=attrs.Factory(lambda stream: _first_line(stream.record), takes_self=True))
     kind: Kind = field(default=_of_record("kind"))
-    key: tuple[str, ...] = field(default=_of_record("key"), converter=_names)
+    key: tuple[str, ...] = field(default=_of_record("key"), converter=as_names)
     path: str = ""
     params: Mapping[str, str] = field(factory=dict)
     json: Any = None
@@ -648,9 +644,9 @@ class Connector:
     authenticator: Callable[[Any], Authenticator | Named] | None = None
     judge: Judge | None = None
     statuses: Mapping[int, StatusRule] = field(factory=dict, validator=check_statuses)
-    reason: tuple[str, ...] = field(default=(), converter=_names)
+    reason: tuple[str, ...] = field(default=(), converter=as_names)
     limits: Limits = Limits()
-    origins: tuple[str, ...] = field(default=(), converter=_names)
+    origins: tuple[str, ...] = field(default=(), converter=as_names)
     check: Callable[[Any, Slice], Request] | None = None
     streams: Iterable[Stream] | str = ()
     actions: Iterable[Action] | str = ()

@@ -25,13 +25,14 @@ from penstock.errors import (
     ThrottledError,
 )
 from penstock.model import Answer, Items, Response
+from penstock.names import as_names
 from penstock.protocols import Refuse, Retry, Verdict
 from penstock.redact import clip
 
 UTF8_BLOCK = 2**15  # its text, of up to four bytes a letter, still comes from the heap
 
-_RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
-_MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
+MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _ELEMENTS: msgspec.json.Decoder[list[dict[str, msgspec.Raw]]] = msgspec.json.Decoder(list[dict[str, msgspec.Raw]])
 _PLAIN: msgspec.json.Decoder[Any] = msgspec.json.Decoder(float_hook=Decimal)
 
@@ -39,10 +40,6 @@ _ERRORS = ("errors", "error")  # members that state why there are no items
 
 GZIP = b"\x1f\x8b"  # how a gzip file begins
 ZIP = (b"PK\x03\x04", b"PK\x05\x06")  # how a zip file begins
-
-
-def _paths(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 @frozen(kw_only=True)
@@ -80,15 +77,15 @@ class Envelope:
     shape gives an Answer with a ``problem``, since the judge decides about an error that the body states.
     """
 
-    items: tuple[str, ...] = field(default="", converter=_paths)
+    items: tuple[str, ...] = field(default="", converter=as_names)
     single: bool = False
     optional: bool = False
     keyed_by: str | None = None
     within: str | None = None
     stamps: Mapping[str, str] = field(factory=dict)
-    total: tuple[str, ...] = field(default=(), converter=_paths)
-    pages: tuple[str, ...] = field(default=(), converter=_paths)
-    head: tuple[str, ...] = field(default=(), converter=_paths)
+    total: tuple[str, ...] = field(default=(), converter=as_names)
+    pages: tuple[str, ...] = field(default=(), converter=as_names)
+    head: tuple[str, ...] = field(default=(), converter=as_names)
     echoes: Mapping[str, str] = field(factory=dict)
     provisional_unless: Mapping[str, Any] = field(factory=dict)
 
@@ -120,7 +117,7 @@ class Envelope:
         first = _first(body)
         if first == b"{":
             return self._from_object(body, response)
-        raw = _checked(_RAW, body, response)
+        raw = _checked(RAW, body, response)
         if first == b"[" and "" in self.items:
             return self._with_items(Answer(), raw, "$")
         if self.optional and _nothing(raw):
@@ -158,14 +155,14 @@ class Envelope:
         if answer.problem is not None:
             return answer
         if self.items == ("",):
-            return self._with_items(answer, _RAW.decode(body), "$")
+            return self._with_items(answer, RAW.decode(body), "$")
         for path in self.items:
             value = _follow(members, path) if path else None
             if value is not None and value != _NULL:
                 return self._with_items(answer, value, f"$.{path}")
         if self.optional:
             return answer
-        found = _MEMBERS.decode(body)
+        found = MEMBERS.decode(body)
         stated = next(
             (f"; its {name}: {clip(bytes(found[name]).decode(), 200)}" for name in _ERRORS if name in found), ""
         )
@@ -201,7 +198,7 @@ class Envelope:
             elif self.keyed_by is not None:
                 items = tuple(
                     _items(part, f"{path}.{key}", {self.keyed_by: key})
-                    for key, part in (raw if isinstance(raw, dict) else _MEMBERS.decode(raw)).items()
+                    for key, part in (raw if isinstance(raw, dict) else MEMBERS.decode(raw)).items()
                     if part != _NULL
                 )
             elif self.within is not None:
@@ -422,7 +419,7 @@ def _follow(members: Mapping[str, msgspec.Raw], path: str) -> msgspec.Raw | None
     value = members.get(name)
     if value is None or not rest:
         return value
-    return _follow(_MEMBERS.decode(value), rest) if bytes(memoryview(value)[:1]) == b"{" else None
+    return _follow(MEMBERS.decode(value), rest) if bytes(memoryview(value)[:1]) == b"{" else None
 
 
 def _plain(raw: msgspec.Raw) -> Any:

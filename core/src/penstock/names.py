@@ -30,6 +30,11 @@ def did_you_mean(word: str, known: Iterable[str]) -> str:
     return f' Did you mean "{near}"?' if near is not None else ""
 
 
+def as_names(names: str | Iterable[str] | None) -> tuple[str, ...]:
+    """One name, several, or none, as a tuple: the attrs converter of fields that take either."""
+    return (names,) if isinstance(names, str) else tuple(names or ())
+
+
 def place_of(value: Any) -> str:
     """File and line of a class or function, for a message; its module where the source is not at hand."""
     try:

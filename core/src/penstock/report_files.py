@@ -9,16 +9,16 @@ import io
 import re
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import BinaryIO, ClassVar, cast
 
-import msgspec
 from attrs import evolve, field, frozen
 
-from penstock.envelope import Envelope, mended_surrogates
+from penstock.envelope import GZIP, MEMBERS, RAW, ZIP, Envelope, mended_surrogates
 from penstock.errors import BoundExceededError, BrokenBodyError
 from penstock.model import Answer, Items, Response
+from penstock.names import as_names
 from penstock.redact import clip
 
 BLOCK_BYTES = 2**20  # size of the blocks in which a file of lines is decoded
@@ -27,15 +27,8 @@ MOST_RECORD_BYTES = 64 * 2**20  # largest record of CSV; a larger one has a quot
 MOST_LINES_BEFORE_HEADER = 200
 DELIMITERS = ",;\t|"
 
-_RAW: msgspec.json.Decoder[msgspec.Raw] = msgspec.json.Decoder(msgspec.Raw)
-_MEMBERS: msgspec.json.Decoder[dict[str, msgspec.Raw]] = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
 Open = Callable[[], BinaryIO]
 """Opens the content of a file, unpacked, at its start."""
-
-
-def _texts(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return (value,) if isinstance(value, str) else tuple(value)
 
 
 @frozen(kw_only=True)
@@ -63,12 +56,12 @@ class ReportFile:
         the largest size of a file, unpacked; default: the source's ``max_report_mib``.
     """
 
-    items: tuple[str, ...] = field(default=("data", "results", "records", "rows", "items"), converter=_texts)
+    items: tuple[str, ...] = field(default=("data", "results", "records", "rows", "items"), converter=as_names)
     delimiter: str | None = None
-    header: tuple[str, ...] = field(default=(), converter=_texts)
+    header: tuple[str, ...] = field(default=(), converter=as_names)
     encoding: str | None = None
-    footer: tuple[str, ...] = field(default=(), converter=_texts)
-    totals: tuple[str, ...] = field(default=(), converter=_texts)
+    footer: tuple[str, ...] = field(default=(), converter=as_names)
+    totals: tuple[str, ...] = field(default=(), converter=as_names)
     max_mib: int | None = None
 
     reads_files: ClassVar[bool] = True
@@ -77,15 +70,13 @@ class ReportFile:
     def __call__(self, response: Response) -> Answer:
         try:
             packed, files = _contents(response.open)
-            answers = [self._of_file(response, name, content, packed=packed) for name, content in files]
+            answers = [self._of_file(response, name or "$", content, packed=packed) for name, content in files]
         except (EOFError, zipfile.BadZipFile, gzip.BadGzipFile, zlib.error, NotImplementedError, RuntimeError) as error:
             how = "cut" if isinstance(error, EOFError) else "not whole"
             raise BrokenBodyError(f"The report is packed, but {how}: {error}.") from None
-        if len(answers) == 1:
-            return answers[0]
-        return Answer(items=Blocks([run for answer in answers for run in (answer.items,)]))
+        return answers[0] if len(answers) == 1 else Answer(items=Blocks([one.items.__iter__ for one in answers]))
 
-    def _of_file(self, response: Response, name: str, content: Open, *, packed: bool) -> Answer:
+    def _of_file(self, response: Response, path: str, content: Open, *, packed: bool) -> Answer:
         text = self._checked_text(response, content)
         head = next(_chunks(text()), b"")
         first = head.lstrip()[:1]
@@ -96,13 +87,13 @@ class ReportFile:
         if first == b"[" or (first == b"{" and not _is_lines(head, self.items)):
             envelope = Envelope() if first == b"[" else Envelope(items=self.items)
             return envelope.read(text().read(), response)
-        runs = self._json_lines(text, name) if first == b"{" else self._csv(text, head, name)
+        runs = self._json_lines(text, path) if first == b"{" else self._csv(text, head, path)
         if not (packed or response.measured):
             raise BrokenBodyError(
                 "The report is a file of lines that ended with its connection, and nothing shows that it is whole. "
                 "The provider must send its length (Content-Length), send it in chunks, or pack it with gzip."
             )
-        return Answer(items=runs if isinstance(runs, tuple) else Blocks([runs]))
+        return Answer(items=runs)
 
     # --- text -------------------------------------------------------------------------------------------------------
 
@@ -133,19 +124,19 @@ class ReportFile:
 
     # --- JSON lines -------------------------------------------------------------------------------------------------
 
-    def _json_lines(self, text: Open, name: str) -> "Runs":
+    def _json_lines(self, text: Open, path: str) -> Iterable[Items]:
         at = 0
         mend = False
         for block in _blocks(_chunks(text()), quoted=False):
             try:
-                _RAW.decode_lines(block)
+                RAW.decode_lines(block)
             except ValueError as error:  # of JSON, or of UTF-8
                 mended = mended_surrogates(block)
                 if mended == block:
                     raise BrokenBodyError(
                         f"The report is in JSON lines, but bytes {at} to {at + len(block)} are not: {error}."
                     ) from None
-                _RAW.decode_lines(mended)
+                RAW.decode_lines(mended)
                 mend = True
             except RecursionError:
                 raise BoundExceededError("The report is nested too deeply to be read safely.") from None
@@ -153,14 +144,14 @@ class ReportFile:
 
         def runs() -> Iterator[Items]:
             for block in _blocks(_chunks(text()), quoted=False):
-                yield Items(raw=mended_surrogates(block) if mend else block, format="lines", path=_path(name))
+                yield Items(raw=mended_surrogates(block) if mend else block, format="lines", path=path)
 
-        return _small(runs, at)
+        return _blocks_of(runs, at)
 
     # --- CSV --------------------------------------------------------------------------------------------------------
 
-    def _csv(self, text: Open, head: bytes, name: str) -> "Runs":
-        header, delimiter, start = self._find_header(head, name)
+    def _csv(self, text: Open, head: bytes, path: str) -> Iterable[Items]:
+        header, delimiter, start = self._find_header(head, path)
         run = Items(
             raw=b"",
             format="csv",
@@ -169,16 +160,16 @@ class ReportFile:
             delimiter=delimiter,
             footer=self.footer,
             totals=self.totals,
-            path=_path(name),
+            path=path,
         )
 
         def runs() -> Iterator[Items]:
             for block in _blocks(_after(text(), start), quoted=True):
                 yield evolve(run, raw=block)
 
-        return _small(runs, len(head))
+        return _blocks_of(runs, len(head))
 
-    def _find_header(self, head: bytes, name: str) -> tuple[tuple[str, ...], str, int]:
+    def _find_header(self, head: bytes, path: str) -> tuple[tuple[str, ...], str, int]:
         """The names in the header row, the delimiter, and the position of the first row."""
         lines = re.findall(r"[^\n]*\n|[^\n]+", head.decode(errors="ignore"))
         first = next((line for line in lines if line.strip()), "")
@@ -195,29 +186,27 @@ class ReportFile:
         if not self.header:
             raise _no_report(first)
         raise BrokenBodyError(
-            f"The report{_of(name)} has no header row with {', '.join(map(repr, self.header))} in its first "
-            f"{MOST_LINES_BEFORE_HEADER} lines; it begins: {clip(first, 200)!r}. Correct header, delimiter or encoding "
-            "of the ReportFile, or the provider has renamed its columns."
+            f"The report{f' {path}' if path != '$' else ''} has no header row with "
+            f"{', '.join(map(repr, self.header))} in its first {MOST_LINES_BEFORE_HEADER} lines; it begins: "
+            f"{clip(first, 200)!r}. Correct header, delimiter or encoding of the ReportFile, or the provider has "
+            "renamed its columns."
         )
 
 
-Runs = tuple[Items, ...] | Callable[[], Iterator[Items]]
-
-
 class Blocks(Iterable[Items]):
-    """Runs of items. Each iteration reads the file again."""
+    """The items of one or several files. Each iteration reads these again."""
 
-    def __init__(self, runs: "Iterable[Iterable[Items] | Callable[[], Iterator[Items]]]") -> None:
-        self._runs = list(runs)
+    def __init__(self, files: Sequence[Callable[[], Iterator[Items]]]) -> None:
+        self._files = files
 
     def __iter__(self) -> Iterator[Items]:
-        for run in self._runs:
-            yield from run() if callable(run) else run
+        for items in self._files:
+            yield from items()
 
 
-def _small(runs: Callable[[], Iterator[Items]], size: int) -> Runs:
-    """The runs themselves where the file is small, so that it need not be read again."""
-    return tuple(runs()) if size < CHUNK_BYTES else runs
+def _blocks_of(file: Callable[[], Iterator[Items]], size: int) -> Iterable[Items]:
+    """The items of a file; in memory where it is small, so that it need not be read again."""
+    return tuple(file()) if size < CHUNK_BYTES else Blocks([file])
 
 
 def _check_names(names: list[str], one_is_enough: bool, first: str) -> None:
@@ -260,19 +249,11 @@ def _is_lines(head: bytes, items: tuple[str, ...]) -> bool:
     """Whether a file that begins with an object is JSON lines: its first line is an object, and not the whole file."""
     line, end, rest = head.lstrip().partition(b"\n")
     try:
-        one = _MEMBERS.decode(line)
+        one = MEMBERS.decode(line)
     except (ValueError, RecursionError):
         return False
     alone = not (end and rest.strip())
     return not (alone and any(bytes(memoryview(one.get(name, b""))[:1]) == b"[" for name in items))
-
-
-def _path(name: str) -> str:
-    return name or "$"
-
-
-def _of(name: str) -> str:
-    return f" {name}" if name else ""
 
 
 # --- bytes ------------------------------------------------------------------------------------------------------------
@@ -281,9 +262,9 @@ def _of(name: str) -> str:
 def _contents(opened: Open) -> tuple[bool, list[tuple[str, Open]]]:
     """Whether the file is packed, and the files in it, by name; "" if it is no zip."""
     magic = opened().read(4)
-    if magic[:2] == b"\x1f\x8b":
+    if magic.startswith(GZIP):
         return True, [("", lambda: gzip.open(opened()))]  # type: ignore[return-value, list-item]
-    if magic in (b"PK\x03\x04", b"PK\x05\x06"):
+    if magic in ZIP:
         archive = zipfile.ZipFile(opened())
         infos = [info for info in archive.infolist() if not info.is_dir() and not _is_hidden(info.filename)]
         if not infos:

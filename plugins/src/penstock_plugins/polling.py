@@ -18,10 +18,11 @@ from penstock import (
     fill_path,
     placeholders,
 )
+from penstock.names import as_names
 
 
 def _words(value: str | tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(word.lower() for word in ((value,) if isinstance(value, str) else value))
+    return tuple(map(str.lower, as_names(value)))
 
 
 @frozen(kw_only=True)
