@@ -455,8 +455,9 @@ def _hidden_paths(columns: Iterable[Column], include_personal: bool) -> dict[str
 
 def _parent_key(stream: Stream, parent: Stream | None) -> tuple[str, ...]:
     """The columns of a derived stream that hold its parent's key."""
-    stamps = stream.derived.stamps if stream.derived is not None and parent is not None else {}
-    return tuple(own for own, theirs in stamps.items() if parent is not None and theirs in parent.key)
+    if parent is None or stream.derived is None:
+        return ()
+    return tuple(own for own, theirs in stream.derived.stamps.items() if theirs in parent.key)
 
 
 def _value(declared: Any, type_: type[T]) -> T | None:

@@ -7,7 +7,7 @@ from itertools import accumulate, chain, repeat
 
 from msgspec import Raw, ValidationError
 
-from penstock._decode.page import DICTS, EXACT_JSON, LIST, LISTS, NO_ELEMENTS, NULL, RawPage, array_of, values_of
+from penstock._decode.page import DICTS, EXACT_JSON, LISTS, NO_ELEMENTS, NULL, RAWS, RawPage, array_of, values_of
 from penstock.connector import Stream
 from penstock.records import Column
 from penstock.sinks import Layout
@@ -72,11 +72,11 @@ def _as_list(value: Raw) -> list[Raw]:
     """
     first = bytes(memoryview(value)[:1])
     if first == b"[":
-        return LIST.decode(value)
+        return list(RAWS.many.decode(value))
     if value == NULL:
         return []
     if first == b"{":
-        members = list(DICTS[1].decode(value).values())
+        members = list(DICTS.one.decode(value).values())
         if all(bytes(memoryview(member)[:1]) == b"{" for member in members):
             return members
     return [value]

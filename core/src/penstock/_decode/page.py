@@ -12,7 +12,7 @@ from decimal import Decimal
 from functools import lru_cache
 from itertools import accumulate, chain, repeat
 from operator import attrgetter, is_
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from attrs import define, field
@@ -23,21 +23,25 @@ from penstock.model import Items, Rejected
 
 # --- codecs ---------------------------------------------------------------------------------------------------------
 
-Pair = tuple["msgspec.json.Decoder[Any]", "msgspec.json.Decoder[Any]"]
+
+class Decoders(NamedTuple):
+    """The decoders of an array of elements of one type, and of one element."""
+
+    many: "msgspec.json.Decoder[Any]"
+    one: "msgspec.json.Decoder[Any]"
 
 
-def pair(type_: Any, *, texts: bool = False) -> Pair:
-    """The decoders of a list of these and of one of these; ``texts``: numbers and booleans come as text (CSV)."""
-    return (
+def decoders(type_: Any, *, texts: bool = False) -> Decoders:
+    """The decoders for this type; ``texts``: numbers and booleans come as text (CSV)."""
+    return Decoders(
         msgspec.json.Decoder(list[type_], strict=not texts, float_hook=Decimal),
         msgspec.json.Decoder(type_, strict=not texts, float_hook=Decimal),
     )
 
 
-RAWS = pair(Raw)
-DICTS = pair(dict[str, Raw])
+RAWS = decoders(Raw)
+DICTS = decoders(dict[str, Raw])
 PLAIN: "msgspec.json.Decoder[Any]" = msgspec.json.Decoder(float_hook=Decimal)
-LIST = msgspec.json.Decoder(list[Raw])
 LISTS = msgspec.json.Decoder(list[list[Raw]])
 EXACT_JSON = msgspec.json.Encoder(decimal_format="number")
 NULL = Raw(b"null")
@@ -86,12 +90,11 @@ class RawPage:
     all_elements: Sequence[Raw] = ()
     _elements: list[Raw] | None = None
 
-    def read(self, pair: "Pair") -> list[Any]:
-        """All elements, by the decoder of a list or, for lines, of one of them."""
-        many, one = pair
+    def read(self, decoders: Decoders) -> list[Any]:
+        """All elements of the page."""
         if self.data is None:
-            return list(map(one.decode, self.elements()))
-        return one.decode_lines(self.data) if self.lines else many.decode(self.data)
+            return list(map(decoders.one.decode, self.elements()))
+        return decoders.one.decode_lines(self.data) if self.lines else decoders.many.decode(self.data)
 
     def elements(self) -> list[Raw]:
         if self._elements is None:
@@ -159,7 +162,7 @@ def pages_of(run: Items) -> Iterator[RawPage]:
     if run.format != "array" or size <= 2 * CHUNK_BYTES:
         yield page_of(run)
         return
-    elements = LIST.decode(run.raw)
+    elements = RAWS.many.decode(run.raw)
     step = max(1, len(elements) * CHUNK_BYTES // size)
     for start in range(0, len(elements), step):
         yield RawPage(

@@ -18,7 +18,7 @@ from msgspec import UNSET, Raw, ValidationError
 
 from penstock._decode.coerce import MisfitError, coerce
 from penstock._decode.nested import Outer, found, left_over
-from penstock._decode.page import DICTS, LIST, PLAIN, Pair, RawPage, fill, fill_each, pair, values_of
+from penstock._decode.page import DICTS, PLAIN, RAWS, Decoders, RawPage, decoders, fill, fill_each, values_of
 from penstock._decode.rejects import Rejects, add_extra
 from penstock._decode.values import converted, is_converted
 from penstock.names import nearest
@@ -34,12 +34,11 @@ Nested = Literal["raw", "plain"]
 class Shape(NamedTuple):
     """
     Structs of one memory layout, so that assigning ``__class__`` turns rows of one into rows of another. ``out`` has
-    the names of the columns, the others have the provider's. ``strict`` and ``loose`` each hold the decoders of a list
-    and of one record; ``strict`` refuses unknown members.
+    the names of the columns, the others have the provider's. The decoders ``strict`` refuse unknown members.
     """
 
-    strict: Pair
-    loose: Pair
+    strict: Decoders
+    loose: Decoders
     wire: type
     out: type
 
@@ -118,7 +117,7 @@ class RecordDecoder:
             for forbid in (True, False)
         )
         out = msgspec.defstruct("Row", [(name, Any, UNSET) for name in rename], kw_only=True, gc=False, module=__name__)
-        return Shape(strict=pair(strict, texts=texts), loose=pair(loose, texts=texts), wire=loose, out=out)
+        return Shape(strict=decoders(strict, texts=texts), loose=decoders(loose, texts=texts), wire=loose, out=out)
 
     def _annotation(self, column: Column) -> Any:
         if column.added or column in self._converted:
@@ -177,10 +176,10 @@ class RecordDecoder:
 
     def _typed(self, page: RawPage, position: int, element: Raw, shape: Shape) -> Any:
         try:
-            members = DICTS[1].decode(element)
+            members = DICTS.one.decode(element)
         except ValidationError:
             if page.texts:
-                number = len(LIST.decode(element))
+                number = len(RAWS.many.decode(element))
                 fields = "field" if number == 1 else "fields"
                 advice = ""
                 if page.names == 1 < number and position == 0:
@@ -189,7 +188,7 @@ class RecordDecoder:
             raise _UnfitError(None, "it is no object") from None
         unread: list[tuple[Column, str, Any]] = []
         try:
-            row = shape.loose[1].decode(element)
+            row = shape.loose.one.decode(element)
         except ValidationError:
             fitted = {one.name: self._fitted(one, members, unread) for one in self._sent}
             for attribute, member in self._outer.attributes.items():
@@ -260,7 +259,7 @@ _TYPES: dict[str, Any] = {"text": str, "integer": int, "boolean": bool, "date": 
 
 
 @lru_cache(maxsize=64)
-def _only(members: tuple[str, ...], nested: Nested) -> Pair:
+def _only(members: tuple[str, ...], nested: Nested) -> Decoders:
     """Decoders of dictionaries that contain, of these members, those that are present."""
     kept = dict.fromkeys(members, Raw if nested == "raw" else Any)
-    return pair(TypedDict("Extra", kept, total=False))  # type: ignore[operator]
+    return decoders(TypedDict("Extra", kept, total=False))  # type: ignore[operator]
