@@ -230,7 +230,7 @@ class _LedgerRows:
 
 
 @frozen(kw_only=True, eq=False)
-class _Judged:
+class _AccountPlan:
     """
     An account's days in the window: those to read, and why; the rows of those that this run has delivered already; and
     the number of those that are final.
@@ -242,10 +242,10 @@ class _Judged:
     final: int = 0
 
 
-class _Reading(Protocol):
+class _Delivered(Protocol):
     """
-    The reading of a delivered day, as far as it decides whether the day is read again. It is a :class:`LedgerEntry`,
-    or a :class:`penstock.sinks.FinalDay` of a target that lists them.
+    A delivered day, as far as it decides whether the day is read again: a :class:`LedgerEntry`, or a
+    :class:`penstock.sinks.FinalDay` of a target that lists them.
     """
 
     @property
@@ -256,6 +256,10 @@ class _Reading(Protocol):
     def complete(self) -> bool: ...
     @property
     def read_at(self) -> datetime | None: ...
+
+
+DaysByAccount = Mapping[str | None, Sequence[date]]
+"""The days of each account, ascending; None: of a stream without accounts."""
 
 
 @define(eq=False, repr=False)
@@ -341,45 +345,50 @@ class Planner:
         accounts = [one for one in accounts if one is None or divided or self.job.has(stream, one)]
         if stream.kind == "snapshot":
             self._note_window(stream)
-            judged = self._judge_snapshots(stream, accounts)
+            plans = self._plan_snapshots(stream, accounts)
         else:
-            judged = self._judge_window(stream, accounts)
+            days = self._days_in_window(stream, accounts)
+            plans = self._plan_days(stream, days, self._needed(stream, days)) if days else {}
         if stream in self.chosen:
-            self._count(stream, judged.values())
+            self._count(stream, plans.values())
         return [
-            self._slice(stream, account, {partition: one.to_read[partition] for partition in group}, one.rows)
-            for account, one in judged.items()
-            for group in self._requests(stream, account, one)
+            self._slice(stream, account, {partition: plan.to_read[partition] for partition in group}, plan.rows)
+            for account, plan in plans.items()
+            for group in self._requests(stream, account, plan)
         ]
 
-    def _requests(self, stream: Stream, account: str | None, judged: _Judged) -> list[list[Partition]]:
+    def _requests(self, stream: Stream, account: str | None, plan: _AccountPlan) -> list[list[Partition]]:
         """The partitions to read of an account, those of one request together."""
-        partitions, rows = list(judged.to_read), judged.rows
+        partitions, rows = list(plan.to_read), plan.rows
         if stream.kind == "snapshot":
             return [partitions] if partitions else []
         return grouped(partitions, rows.reports.get(account, ()), rows.source.days_per_request(stream))
 
-    def _count(self, stream: Stream, judged: Iterable[_Judged]) -> None:
+    def _count(self, stream: Stream, plans: Iterable[_AccountPlan]) -> None:
         """Count the partitions of a stream that need no read."""
-        for one in judged:
-            if one.done:
-                self.done.setdefault(stream.name, []).extend(one.done)
-            if one.final:
-                self.final[stream.name] = self.final.get(stream.name, 0) + one.final
+        for plan in plans:
+            if plan.done:
+                self.done.setdefault(stream.name, []).extend(plan.done)
+            if plan.final:
+                self.final[stream.name] = self.final.get(stream.name, 0) + plan.final
 
-    def _judge_snapshots(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, _Judged]:
-        """By account: its partition is read, unless this run has delivered it."""
+    def _plan_snapshots(self, stream: Stream, accounts: Iterable[str | None]) -> dict[str | None, _AccountPlan]:
+        """
+        By account: its partition is read, unless this run has delivered it. One by whose rows others are requested, or
+        divided, is read by each worker of the run.
+        """
         partitions = {account: _snapshot(stream, account) for account in accounts}
         rows = self._ledger_rows(stream, dict.fromkeys(partitions, ()))
-        judged = {}
+        is_for_others = stream.name in self._children or stream.name in self.job.source.listers
+        plans = {}
         for account, partition in partitions.items():
-            done = None if self._is_for_others(stream) else self._done(partition, rows)
-            judged[account] = _Judged(
+            done = None if is_for_others else self._done(partition, rows)
+            plans[account] = _AccountPlan(
                 rows=self._seen_by(rows, stream, account),
                 to_read={partition: "snapshot"} if done is None else {},
                 done=() if done is None else (done,),
             )
-        return judged
+        return plans
 
     def _note_window(self, stream: Stream) -> None:
         """Note that a snapshot requested by the rows of some days has these days' rows only."""
@@ -390,39 +399,20 @@ class Planner:
                 "those of the days of this window only, and no others are kept"
             )
 
-    def _judge_window(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, _Judged]:
-        """The days of each account's window. Accounts without a day in it are left out."""
-        days = self._days_to_judge(stream, accounts)
-        return self._judge(stream, days, self._needed(stream, days)) if days else {}
-
-    def _is_for_others(self, stream: Stream) -> bool:
-        """
-        Whether other streams are requested by a stream's rows, or divided by its accounts. It is read by each worker,
-        also where another worker of this run has delivered it.
-        """
-        return stream.name in self._children or stream.name in self.job.source.listers
-
-    def _is_for_others_only(self, stream: Stream) -> bool:
-        """Whether a stream is read for its children, and not delivered."""
-        return stream.name in self._children and stream not in self.chosen
-
-    def _judge(
-        self,
-        stream: Stream,
-        days: Mapping[str | None, Sequence[date]],
-        needed: Mapping[str | None, Collection[date]],
-    ) -> dict[str | None, _Judged]:
-        """These ``days`` of each account, ascending. ``needed``: those to read whatever the target has of them."""
+    def _plan_days(
+        self, stream: Stream, days: DaysByAccount, needed: Mapping[str | None, Collection[date]]
+    ) -> dict[str | None, _AccountPlan]:
+        """These ``days`` of each account. ``needed``: those to read whatever the target has of them."""
         left = self._left(stream, days, needed)
         rows = self._ledger_rows(stream, {account: own for account, own in left.items() if own})
-        judged = {}
+        plans = {}
         for account, own in left.items():
             seen = self._seen_by(rows, stream, account) if own else rows
             listed = len(days[account]) - len(own)
-            judged[account] = self._judge_days(stream, account, own, seen, needed[account], listed)
-        return judged
+            plans[account] = self._plan_account(stream, account, own, seen, needed[account], listed)
+        return plans
 
-    def _needed(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> dict[str | None, set[date]]:
+    def _needed(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
         """
         By account, the days that must be read whatever the target has of them. A day of a parent and of its children
         is read in one run, if it is read for one of them: a row that the parent got since then has its children.
@@ -431,11 +421,11 @@ class Planner:
             return {account: set(own) for account, own in days.items()}
         needed: dict[str | None, set[date]] = {account: set() for account in days}
         family = self._family(stream)
-        for one in family if len(family) > 1 else ():
-            served = self._days_to_judge(one, list(days))  # a provider may serve children for fewer days
-            for account, judged in self._judge(one, served, dict.fromkeys(served, frozenset())).items():
-                needed[account].update(partition.day for partition in judged.to_read if partition.day is not None)
-            for account, behind in self._behind_its_parent(one, served).items():
+        for member in family if len(family) > 1 else ():
+            served = self._days_in_window(member, list(days))  # a provider may serve children for fewer days
+            for account, plan in self._plan_days(member, served, dict.fromkeys(served, frozenset())).items():
+                needed[account].update(partition.day for partition in plan.to_read if partition.day is not None)
+            for account, behind in self._behind_its_parent(member, served).items():
                 needed[account] |= behind
         return {account: own.intersection(days[account]) for account, own in needed.items()}
 
@@ -449,9 +439,7 @@ class Planner:
             family += [child for child in self._children.get(one.name, ()) if child.kind != "snapshot"]
         return family
 
-    def _behind_its_parent(
-        self, stream: Stream, days: Mapping[str | None, Sequence[date]]
-    ) -> dict[str | None, set[date]]:
+    def _behind_its_parent(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
         """By account, the days of a child that were read before the parent's same day was: perhaps by other rows."""
         parent = parent_with_days(self.job.source, stream)
         if parent is None or not days:
@@ -462,9 +450,7 @@ class Planner:
                 found.setdefault(account, set()).add(day)
         return found
 
-    def _read_at(
-        self, stream: Stream, days: Mapping[str | None, Sequence[date]]
-    ) -> dict[tuple[str | None, date], datetime]:
+    def _read_at(self, stream: Stream, days: DaysByAccount) -> dict[tuple[str | None, date], datetime]:
         """By account and day, when the days that were final then were read."""
         window = Window.around(days.values())
         accounts = [one for one in days if one is not None] if stream.account is not None else None
@@ -486,7 +472,7 @@ class Planner:
             if partition.day is not None and entry.delivered and entry.read_at is not None
         }
 
-    def _days_to_judge(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, Sequence[date]]:
+    def _days_in_window(self, stream: Stream, accounts: Sequence[str | None]) -> dict[str | None, Sequence[date]]:
         """The days of each account's window that are in this job's share, ascending. Accounts have at least one."""
         windows = self._windows(stream, accounts)
         days = {window: window.days() for window in windows.values() if window is not None}
@@ -498,13 +484,10 @@ class Planner:
         return {account: own for account, own in found.items() if own}
 
     def _left(
-        self,
-        stream: Stream,
-        days: Mapping[str | None, Sequence[date]],
-        needed: Mapping[str | None, Collection[date]],
+        self, stream: Stream, days: DaysByAccount, needed: Mapping[str | None, Collection[date]]
     ) -> dict[str | None, Sequence[date]]:
         """
-        Those of each account's ``days`` that may have to be read, ascending. Left out are those that the target lists
+        Those of each account's ``days`` that may have to be read. Left out are those that the target lists
         as final, unless they are ``needed``; of ``changes``, those before the first that is not.
         """
         left = dict(days)
@@ -516,7 +499,7 @@ class Planner:
                 left[account] = [day for day in every if day not in settled]
         return left
 
-    def _final_days(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> dict[str | None, set[date]]:
+    def _final_days(self, stream: Stream, days: DaysByAccount) -> dict[str | None, set[date]]:
         """By account, the days that need no read, as far as the target lists them."""
         found: dict[str | None, set[date]] = {}
         if not isinstance(self.target, ListsFinal) or self.job.full or not days:
@@ -612,7 +595,7 @@ class Planner:
         made = fingerprint(source.settings, stream)
         return _LedgerRows(source=source, fingerprint=made, read_by=read_by(source, stream))
 
-    def _ledger_rows(self, stream: Stream, days: Mapping[str | None, Sequence[date]]) -> _LedgerRows:
+    def _ledger_rows(self, stream: Stream, days: DaysByAccount) -> _LedgerRows:
         """
         The ledger's rows of these accounts, of each from its first day on (without days: of a snapshot), and the
         reports under way: the cost does not grow with the history.
@@ -633,7 +616,7 @@ class Planner:
                 rows.source.name,
                 stream.name,
                 since=since,
-                # The days of changes after the window are needed, see _judge_days.
+                # The days of changes after the window are needed, see _plan_account.
                 until=last if stream.kind != "changes" else None,
                 accounts=[one for one in accounts if one is not None] if stream.account is not None else None,
             )
@@ -650,7 +633,7 @@ class Planner:
             return rows
         return evolve(rows, source=source, fingerprint=fingerprint(source.settings, stream))
 
-    def _judge_days(
+    def _plan_account(
         self,
         stream: Stream,
         account: str | None,
@@ -658,7 +641,7 @@ class Planner:
         rows: _LedgerRows,
         needed: Collection[date],
         final: int,
-    ) -> _Judged:
+    ) -> _AccountPlan:
         """
         An account's ``days`` by the ledger's rows. ``needed``: those to read whatever the target has of them.
         ``final``: the number of its other days, which the target lists as final.
@@ -668,7 +651,7 @@ class Planner:
         """
         to_read: dict[Partition, Reason] = {}
         done: list[LedgerEntry] = []
-        for_others_only = self._is_for_others_only(stream)
+        for_others_only = stream.name in self._children and stream not in self.chosen
         for partition in _days(stream, account, days):
             forced = partition.day in needed or bool(to_read and stream.kind == "changes")
             if not forced and for_others_only:
@@ -683,7 +666,7 @@ class Planner:
             last = max(to_read)
             later = (one for one in rows.delivered.get(last.values[:-1], ()) if one.values > last.values)
             to_read |= dict.fromkeys(sorted(later), "forced")
-        return _Judged(rows=rows, to_read=to_read, done=done, final=final)
+        return _AccountPlan(rows=rows, to_read=to_read, done=done, final=final)
 
     def _done(self, partition: Partition, rows: _LedgerRows) -> LedgerEntry | None:
         """The ledger's row of a partition that this run has delivered already; None: it has not."""
@@ -707,16 +690,16 @@ class Planner:
         # A target that lists its final days has checked all but this last step, see ListsFinal.
         return self._why_again(stream, partition.day, entry, rows) or (None if entry.closed else "open")
 
-    def _why_again(self, stream: Stream, day: date, reading: _Reading, rows: _LedgerRows) -> Reason | None:
+    def _why_again(self, stream: Stream, day: date, entry: _Delivered, rows: _LedgerRows) -> Reason | None:
         """
         Why a day is read again that was delivered and had closed when it was read; None where it is final. This is the
         only place that compares a reading with today's settings and rules.
         """
-        if not is_of_today(reading.fingerprint, rows.fingerprint):
+        if not is_of_today(entry.fingerprint, rows.fingerprint):
             return "changed"
-        if reading.read_by != rows.read_by if reading.read_by else not reading.complete:
+        if entry.read_by != rows.read_by if entry.read_by else not entry.complete:
             return "changed"  # what could not be read may be readable now
-        return None if self._closed(stream, day, reading.read_at, rows) else "open"
+        return None if self._closed(stream, day, entry.read_at, rows) else "open"
 
     def _closed(self, stream: Stream, day: date, read_at: datetime | None, rows: _LedgerRows) -> bool:
         """
