@@ -1,6 +1,6 @@
 """
-Personal columns that were delivered before ``include_personal = false``: erased, targets hold what a reading of today
-would have delivered, and nothing is read again.
+What was delivered goes: rows, also of days that were forgotten before; and personal columns that were delivered before
+``include_personal = false``, after which targets hold what a reading of today would have delivered.
 """
 
 import gzip
@@ -292,3 +292,34 @@ def test_columns_of_a_table_become_null(server: Server, tmp_path: Path, dsn: str
         )
     assert today.verify(to="old").differences == ()
     assert today.plan("leads", to="old", **DAYS).partitions == ()
+
+
+@pytest.mark.parametrize("kind", ["jsonl", "parquet", "duckdb", "postgres"])
+def test_rows_that_were_forgotten_before_can_be_deleted(server: Server, tmp_path: Path, kind: str) -> None:
+    """
+    ``forget`` leaves the rows where they are, and ``verify`` names them, also where the ledger has nothing of the
+    stream any more. ``forget --rows`` deletes them, those of derived streams too, and other days stay.
+    """
+    with postgres().database() as dsn:
+        paths = {"duckdb": {"path": str(tmp_path / "out.duckdb")}, "postgres": {"dsn": Secret(dsn)}}
+        sinks = {"there": {"kind": kind, **paths.get(kind, {"path": str(tmp_path / "out")})}}
+        project = Here(folder=tmp_path, base_url=server.base_url, sinks=sinks).project(include_personal=True)
+        project.run("leads", to="there", **DAYS)
+        project.forget("leads", "leads", to="there", **DAYS)
+        left = project.verify(to="there")
+        assert (left.exit_code, len(left.differences)) == (1, 4)
+        assert {one.repair for one in left.differences} == {"uncounted"}
+        with pytest.raises(UsageError, match="leads is divided by days: name them"):
+            project.forget("leads", "leads", to="there", rows=True)
+
+        first = {"since": DAYS["since"], "until": DAYS["since"]}
+        (done,) = project.forget("leads", "leads", to="there", rows=True, **first).targets
+
+        assert done.partitions == 2
+        assert {one.partition["day"] for one in project.verify(to="there").differences} == {"2026-03-02"}
+        (done,) = project.forget("leads", "leads", to="there", rows=True, accounts=["7", "8"]).targets
+        assert (done.partitions, project.verify(to="there").exit_code) == (2, 0)
+        with pytest.raises(UsageError, match="nothing of leads was delivered"):
+            project.forget("leads", "leads", to="there", rows=True, **DAYS)
+        assert project.run("leads", to="there", **DAYS).exit_code == 5
+        assert project.verify(to="there").exit_code == 0

@@ -308,6 +308,7 @@ def test_text_is_read_by_the_wanted_type(tmp_path: Path, key: str, text: str, ex
         pytest.param("source.x.size=many", 'found "many", expected a whole number', id="type"),
         pytest.param("source.x.start=tomorrow", 'found "tomorrow", expected a date such as 2026-01-31', id="date"),
         pytest.param("source.x.filters=leads", "expected a table such as", id="table"),
+        pytest.param("source.x.ids=caf\udce9", "expected text in UTF-8", id="bytes that are no text"),
         pytest.param("size=5", "expected SECTION.NAME.KEY=VALUE", id="short path"),
         pytest.param("source.x.key=hunter3-long", "set PENSTOCK_SOURCE__X__KEY in the environment", id="secret"),
     ],

@@ -4,6 +4,7 @@ The Python API: each method against an imitated provider, from threads, and what
 
 import asyncio
 import json
+import shutil
 import signal
 import sqlite3
 import sys
@@ -641,6 +642,9 @@ def test_what_the_ledger_does_not_count_is_named(project: Project, tmp_path: Pat
     project.forget("shop", "sales", since=DAYS["since"], until=DAYS["since"], accounts=["7"])
     copied = next(path for path in sorted(tmp_path.rglob("data.jsonl")) if str(DAYS["until"]) in str(path))
     (copied.parent / "data (copy).jsonl").write_bytes(copied.read_bytes())
+    of_no_day = copied.parent.with_name("by_day=2026-02-30")
+    of_no_day.mkdir()
+    (of_no_day / "data.jsonl").write_bytes(copied.read_bytes())
 
     found = project.verify("daily", repair=True)
 
@@ -648,7 +652,9 @@ def test_what_the_ledger_does_not_count_is_named(project: Project, tmp_path: Pat
     assert {(one.repair, one.partition["day"]) for one in found.differences} == {
         ("uncounted", str(DAYS["since"])),
         ("uncounted", str(DAYS["until"])),
+        ("uncounted", "2026-02-30"),
     }
+    shutil.rmtree(of_no_day)
     assert len(project.verify("daily", since=DAYS["until"]).differences) == 1
     (copied.parent / "data (copy).jsonl").unlink()
     project.run("daily", **DAYS)

@@ -918,6 +918,7 @@ def test_the_lock_names_its_holder(dsn: str):
         pytest.param("postgresql://u:1/hunter2secret@127.0.0.1:1/x", "cannot be read", id="slash in the password"),
         pytest.param("postgresql://u:hunter2secret%zz@127.0.0.1:1/x", "cannot be read", id="percent in the password"),
         pytest.param("host=127.0.0.1 password=of hunter2secret", "cannot be read", id="blank in the password"),
+        pytest.param("postgresql://u:hunter2secret@127.0.0.1:1/caf\udce9", "cannot be read", id="no UTF-8"),
         pytest.param("host=@nowhere-hidden user=u", "cannot be reached", id="a socket with an at sign"),
     ],
 )

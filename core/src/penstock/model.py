@@ -239,7 +239,10 @@ class Partition:
     def day(self) -> date | None:
         """The day of a partition that has one: its last value."""
         last = self.values[-1][1] if self.values else ""
-        return date.fromisoformat(last) if re.fullmatch(r"\d{4}-\d\d-\d\d", last) else None
+        try:
+            return date.fromisoformat(last) if re.fullmatch(r"\d{4}-\d\d-\d\d", last) else None
+        except ValueError:  # an account, or a directory that somebody made
+            return None
 
     @property
     def without_day(self) -> "Partition":

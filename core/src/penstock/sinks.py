@@ -507,7 +507,8 @@ class Verifiable(Protocol):
         """
         The partitions, of these delivered ones of a stream and of those derived from it, that it holds otherwise than
         the entries say, and those that it holds and that are of no entry (``uncounted``). Reads all of it (rows and
-        sums, or bytes), and changes nothing.
+        sums, or bytes), and changes nothing. Where the ledger has no delivery, ``entries`` is one without rows, whose
+        partition has the names of the columns.
         """
 
 

@@ -498,7 +498,8 @@ def forget(
 
     Without a STREAM, of all streams that were delivered.
 
-    With --rows the delivered rows are deleted, too; --accounts without days deletes all rows of the accounts.
+    With --rows the delivered rows are deleted, too, also those of days that were forgotten before; --accounts without
+    days deletes all rows of the accounts.
 
     With --personal, what `include_personal = false` leaves out today is erased in all rows of the STREAM, or of all
     streams.
@@ -602,10 +603,7 @@ def verify(
         if one.repair == "marked":
             print("  the next run reads it again")
         elif one.repair == "uncounted":
-            print(
-                "  of no delivery in the ledger: forgotten, or written by something else. A run that reads the "
-                "partition replaces its rows"
-            )
+            print("  of no delivery in the ledger: forgotten, or written by something else")
         elif one.repair != "possible":
             print(harmless(f"  not to be read again: {one.repair}"))
     for gone in result.deleted:
@@ -617,6 +615,8 @@ def verify(
     differ = f"{counted(differing, 'partition')} of {result.partitions} compared"
     more = f", and {counted(uncounted, 'partition')} with what it does not count" if uncounted else ""
     print(f"{differ} {'differs' if differing == 1 else 'differ'} from the ledger{more}")
+    if uncounted:
+        print("a run that reads such a partition replaces what is there; penstock forget --rows deletes it")
     if any(one.repair == "possible" for one in result.differences):
         print(
             "penstock verify --repair lets the next run read again what the provider still serves, also what somebody "

@@ -208,6 +208,8 @@ def from_text(text: str, hint: Any) -> Any:
             return toml(text, text)
         hint = _members(hint)[0]
     kind = _origin(hint)
+    if kind is not Path and text != text.encode(errors="replace").decode():  # names of files may be any bytes
+        raise ValueError("text in UTF-8")
     try:
         if kind in (str, Path, OpenFor, Names, Literal):
             return toml(text, text) if text[:1] in ("'", '"') else text

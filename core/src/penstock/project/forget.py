@@ -22,8 +22,8 @@ from penstock.model import Partition, Rejected
 from penstock.names import did_you_mean
 from penstock.project.results import ForgetResult, Forgotten
 from penstock.project.setup import Notice, Setup
-from penstock.project.targets import Days, leaving_out, targets
-from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, commit_all
+from penstock.project.targets import Days, leaving_out, nothing_of, targets
+from penstock.sinks import Erasing, Layout, Ledger, LedgerEntry, Restatement, Target, Verifiable, commit_all
 
 FORGOTTEN = "forget-"  # the id of what `forget` did begins with it
 
@@ -128,7 +128,7 @@ def forget(
                     f"{one.shown}: penstock cannot delete rows there. Delete them with the means of that place; "
                     "without --rows, the days are read again"
                 )
-        names = _streams_of(found, source, stream)
+        names = [stream] if rows and stream is not None else _streams_of(found, source, stream)
         if stream is None:
             names = _without_undated(found, source, names, days, notice)
             for name in names if rows else ():
@@ -137,7 +137,9 @@ def forget(
                 except UsageError as error:
                     notice(f"left as it is: {error}")
             names = list(layouts) if rows else names
-        chosen = [(one, name, _chosen(one.ledger, source, name, days, rows=rows)) for name in names for one in found]
+        chosen = [(one, name, _chosen(one, source, name, days, layouts.get(name))) for name in names for one in found]
+        if rows and stream is not None and not any(those for _, _, those in chosen):
+            _streams_of(found, source, stream)
         if dry_run:
             counts = [Forgotten(target=one.shown, stream=name, partitions=len(those)) for one, name, those in chosen]
             return ForgetResult(targets=tuple(counts), exit_code=int(bool(left)))
@@ -148,8 +150,8 @@ def forget(
             for report in one.ledger.pending(source, name):
                 if any(partition in partitions for partition in report.partitions):
                     one.ledger.drop(report)  # else the next run would adopt a report that was made before
-            count = one.ledger.forget(source, partitions)
-            forgotten.append(Forgotten(target=one.shown, stream=name, partitions=count))
+            one.ledger.forget(source, partitions)
+            forgotten.append(Forgotten(target=one.shown, stream=name, partitions=len(partitions)))
         return ForgetResult(targets=tuple(forgotten), exit_code=int(bool(left)))
 
 
@@ -198,9 +200,9 @@ def _delete_rows(
                     state="delivered",
                     run_id=own_id,
                     read_at=now,
-                    version=entries[partition].version,
+                    version=entries[partition].version if partition in entries else 0,
                     kind=layouts[0].kind,
-                    replaces=entries[partition],
+                    replaces=entries.get(partition),
                 ),
             )
             for partition in partitions[start : start + GROUP_PARTITIONS]
@@ -221,15 +223,23 @@ def deleted(ledger: Ledger, source: str) -> dict[Partition, Restatement]:
     return found
 
 
-def _chosen(ledger: Ledger, source: str, stream: str, days: Days, *, rows: bool) -> list[Partition]:
-    unbounded = (days.since is None or days.until is None) and not (rows and days.accounts)
-    if unbounded and any(counts.first_day is not None for counts in ledger.counts(source, stream)):
+def _chosen(
+    one: _Opened, source: str, stream: str, days: Days, deleted_from: Sequence[Layout] | None
+) -> list[Partition]:
+    """
+    The partitions of a window. ``deleted_from``: where rows are to be deleted, of the stream and of those derived from
+    it; rows that were forgotten before, and that the target still has, are deleted, too.
+    """
+    bounded = (days.since is not None and days.until is not None) or (deleted_from and days.accounts)
+    dated = any(counts.first_day is not None for counts in one.ledger.counts(source, stream))
+    if not bounded and (dated or (deleted_from and deleted_from[0].day_column is not None)):
         raise UsageError(f"{stream} is divided by days: name them, such as --since 2026-01-01 --until 2026-01-31")
-    return [
-        partition
-        for partition in ledger.entries(source, stream, since=days.since, until=days.until)
-        if days.holds(partition)
-    ]
+    found = list(one.ledger.entries(source, stream, since=days.since, until=days.until))
+    if deleted_from and isinstance(one.target, Verifiable):
+        first, *derived = deleted_from
+        nothing = nothing_of(source, stream, first.partition_columns, first.day_column, [one.stream for one in derived])
+        found += [held.partition for held in one.target.verify(stream, [nothing])]
+    return [partition for partition in dict.fromkeys(found) if days.holds(partition)]
 
 
 # --- personal columns -------------------------------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from penstock.errors import LockHeldError, PenstockError, UsageError
 from penstock.model import Partition
 from penstock.names import did_you_mean
 from penstock.project.setup import Notice, Setup
-from penstock.sinks import Ledger
+from penstock.sinks import Ledger, LedgerEntry
 
 _T = TypeVar("_T")
 
@@ -148,6 +148,23 @@ class View:
                     self.notices.append(f"the target {name} cannot be read: {error}")
                     continue
                 yield name, opened
+
+
+def nothing_of(
+    source: str, stream: str, columns: Sequence[str], day_column: str | None, derived: Sequence[str]
+) -> LedgerEntry:
+    """
+    A delivery without rows, of no account and no day. By it, :meth:`penstock.sinks.Verifiable.verify` learns the
+    columns of a stream's partitions, and those derived from it, where nothing of it is in the ledger.
+    """
+    values = [(name, "0001-01-01" if name == day_column else "") for name in columns]
+    return LedgerEntry(
+        source=source,
+        partition=Partition(stream=stream, values=tuple(values)),
+        state="delivered",
+        run_id="",
+        derived_rows=dict.fromkeys(derived, 0),
+    )
 
 
 # --- days and accounts ------------------------------------------------------------------------------------------------

@@ -8,6 +8,8 @@ from datetime import UTC, date, datetime, timedelta
 from itertools import islice
 from typing import Any
 
+from attrs import evolve
+
 from penstock._run.context import run_id
 from penstock._util.text import counted
 from penstock.errors import PenstockError, UsageError
@@ -15,7 +17,7 @@ from penstock.model import Partition
 from penstock.project.forget import deleted
 from penstock.project.results import Deleted, Difference, VerifyResult
 from penstock.project.setup import Notice, Setup
-from penstock.project.targets import Days, Viewed, leaving_out, targets
+from penstock.project.targets import Days, Viewed, leaving_out, nothing_of, targets
 from penstock.sinks import Discrepancy, Ledger, LedgerEntry, Target, Verifiable
 
 AT_ONCE = 10_000  # rows of a ledger
@@ -39,7 +41,7 @@ def verify(
     chosen = targets(setup, name, to, notice)
     for viewed in chosen:
         with leaving_out(viewed, len(chosen) > 1, left, notice):
-            for source in _sources(viewed):
+            for source in _sources(setup, viewed):
                 target = _opened(viewed, source, repair=repair)
                 if target is None:
                     continue
@@ -47,7 +49,7 @@ def verify(
                     count, differences = _of_source(
                         setup, viewed, source, target, days, left, notice, repair=repair, today=today
                     )
-                    gone += _deleted(viewed, source, target, days)
+                    gone += _deleted(viewed, source, target, days, differences)
                 finally:
                     target.close()
                 partitions += count
@@ -57,14 +59,16 @@ def verify(
     )
 
 
-def _sources(viewed: Viewed) -> Sequence[str]:
+def _sources(setup: Setup, viewed: Viewed) -> Sequence[str]:
+    """The sources to look at: those in the ledger, and those that ran, of which all may be forgotten."""
     if viewed.sources is not None:
         return viewed.sources
     view = viewed.sink.open().open_readonly("")
     if view is None or view.ledger is None:
         return ()
     try:
-        return tuple(dict.fromkeys(source for source, _ in view.ledger.sources()))
+        known = dict.fromkeys(source for source, _ in view.ledger.sources())
+        return (*known, *(name for name in setup.config.sources if name not in known and view.ledger.runs(name, 1)))
     finally:
         view.close()
 
@@ -95,12 +99,16 @@ def _of_source(
     if ledger is None or not isinstance(target, Verifiable):
         raise UsageError(f"{shown} keeps no ledger, so that there is nothing to compare it with")
     partitions, found = 0, []
-    for stream in [name for owner, name in ledger.sources() if owner == source]:
+    declared = _declared(setup, source)
+    for stream in dict.fromkeys([*(name for owner, name in ledger.sources() if owner == source), *declared]):
         entries = DeliveredEntries(ledger, source, stream, days)
         differing: dict[Partition, Discrepancy] = {}
         try:
             for one in target.verify(stream, entries):
                 differing.setdefault(one.partition, one)
+            if not len(entries):
+                for one in target.verify(stream, declared.get(stream, [])):
+                    differing.setdefault(one.partition, evolve(one, uncounted=True))
         except PenstockError as error:
             left[f"{shown} {source}.{stream}"] = str(error)
             notice(f"{source}.{stream} was not compared: {error}")
@@ -133,6 +141,28 @@ def _of_source(
             for partition, one in sorted(differing.items())
         ]
     return partitions, found
+
+
+def _declared(setup: Setup, source: str) -> dict[str, list[LedgerEntry]]:
+    """What :func:`nothing_of` is for each stream with rows of its own; none where the source is not configured here."""
+    try:
+        streams = setup.registry.streams(setup.config.connector_of(source))
+    except PenstockError:
+        return {}
+    derived = [(one.derived.stream, one.name) for one in streams if one.derived is not None]
+    return {
+        one.name: [
+            nothing_of(
+                source,
+                one.name,
+                one.partition_columns,
+                one.day,
+                [name for parent, name in derived if parent == one.name],
+            )
+        ]
+        for one in streams
+        if one.derived is None
+    }
 
 
 class DeliveredEntries(Sequence[LedgerEntry]):
@@ -187,8 +217,12 @@ class DeliveredEntries(Sequence[LedgerEntry]):
         return next(islice(self, index, None)) if isinstance(index, int) and index >= 0 else list(self)[index]
 
 
-def _deleted(viewed: Viewed, source: str, target: Target, days: Days) -> list[Deleted]:
+def _deleted(
+    viewed: Viewed, source: str, target: Target, days: Days, differences: Sequence[Difference]
+) -> list[Deleted]:
+    """The partitions that ``forget --rows`` deleted, and that have no rows again."""
     assert target.ledger is not None
+    again = [(one.stream, one.partition) for one in differences]
     return [
         Deleted(
             target=viewed.sink.shown,
@@ -199,7 +233,7 @@ def _deleted(viewed: Viewed, source: str, target: Target, days: Days) -> list[De
             deleted_at=one.restated_at,
         )
         for partition, one in sorted(deleted(target.ledger, source).items())
-        if days.holds(partition)
+        if days.holds(partition) and (partition.stream, partition.as_dict()) not in again
     ]
 
 

@@ -186,7 +186,7 @@ class Database:
         found: dict[str, Any]
         try:
             found = dict(conninfo.conninfo_to_dict(dsn.reveal()))
-        except psycopg.ProgrammingError:
+        except (psycopg.ProgrammingError, UnicodeEncodeError):
             raise TargetError(_UNREADABLE) from None  # the library's message quotes it, password included
         if _torn(dsn.reveal()):
             raise TargetError(_UNREADABLE)
