@@ -37,7 +37,7 @@ from penstock.testing.sinks import (
     lead,
     rows_of,
 )
-from penstock_plugins.files import places
+from penstock_plugins.files import places, sink as files_sink
 from penstock_plugins.files.csvfile import Csv
 from penstock_plugins.files.disk import file_name, former_pair_name, pair_name, sync_directory
 from penstock_plugins.files.jsonl import JsonLines
@@ -268,6 +268,31 @@ def test_a_directory_on_another_volume(sink, other_volume, link):
     assert states == [("delivered", True)] * 2
     found = sorted(path.name for path in other_volume.rglob("*") if path.is_file())
     assert [name for name in found if name not in (".penstock", "datapackage.json")] == ["data.jsonl"] * 2
+
+
+@pytest.mark.parametrize("other", ["ACME", "acme."])
+def test_a_file_system_that_ignores_case(sink, monkeypatch, other):
+    """
+    An account whose directory would be that of another one is refused, in the same run and in later ones; a source
+    likewise. On other file systems both have their own.
+    """
+    monkeypatch.setattr(places, "ignores_case", lambda path: True)
+    monkeypatch.setattr(files_sink, "ignores_case", lambda path: True)
+    run(sink, a_day(1, "Acme"), (CLICKS, [click(1)]))
+    run(sink, a_day(2, "Acme"), (CLICKS, [click(2)]))
+    target = sink.open(SOURCE, "r2")
+    deliver(target, a_day(1, "another"), [(CLICKS, [click(1)])], run_id="r2")
+
+    for name, day in ((other, 1), (other, 3), ("ANOTHER", 1)):
+        with pytest.raises(TargetError, match="the file system takes both names for one"):
+            target.begin([CLICKS], a_day(day, name))
+    target.close()
+
+    with pytest.raises(TargetError, match=f"has the rows of the source {SOURCE}, and the file system takes"):
+        sink.open(SOURCE.upper(), "r3")
+    monkeypatch.undo()
+    run(sink, a_day(1, other), (CLICKS, [click(1)]))
+    sink.open(SOURCE.upper(), "r3").close()
 
 
 @pytest.mark.parametrize("point", ["day.staged", "merge.intended"])

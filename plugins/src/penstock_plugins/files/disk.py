@@ -172,6 +172,11 @@ def dangling(path: Path | str) -> str:
     return f"{path} is a symlink to {os.readlink(path)}, which is not there"
 
 
+def ignores_case(path: Path) -> bool:
+    """Whether the file system finds this file, which is there and has letters in its name, in another case, too."""
+    return path.with_name(path.name.swapcase()).exists()
+
+
 def check_writable(directory: Path) -> None:
     """Raises OSError if this user can make no file in a directory."""
     if not os.access(directory, os.W_OK | os.X_OK):

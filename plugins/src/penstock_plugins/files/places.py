@@ -6,7 +6,7 @@ The place of a file is its path relative to the directory.
 
 import errno
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import count
@@ -26,6 +26,7 @@ from penstock_plugins.files.disk import (
     explained,
     file_errors,
     file_name,
+    ignores_case,
     is_dangling,
     make_directories,
     move,
@@ -38,6 +39,11 @@ from penstock_plugins.files.disk import (
 STATE = ".penstock"
 MARK = ".penstock"
 MARK_TEXT = b"penstock writes and replaces the files of this directory\n"
+
+
+def _account_directory(place: str) -> str:
+    """The directory of the account, of the place of a file: the third part."""
+    return "/".join(place.split("/")[:3])
 
 
 class SourceFiles:
@@ -57,6 +63,8 @@ class SourceFiles:
         self._root = f"{directory}/"
         self._begun_drafts: tuple[str, Iterator[int]] | None = None  # prefix of their paths, and their numbers
         self._emptied: set[str] = set()  # directories from which a file was removed
+        self._folding: set[str] = set()  # streams on a file system that takes names of other case for one
+        self._folded: dict[str, dict[str, str]] = {}  # of each of these: an account's directory as it is taken -> it
         self._unsynced: dict[str, None] = {}  # directories
         self._threads = syncing_threads()
 
@@ -112,6 +120,32 @@ class SourceFiles:
             self.check_ours(directory)
             replace_text(directory / MARK, MARK_TEXT)
             check_writable(directory)
+            if ignores_case(directory / MARK):
+                self._folding.add(stream)
+
+    def distinguish(self, stream: str, partition: Partition, known: Callable[[], Iterable[str]]) -> None:
+        """
+        Raises TargetError where the file system takes the account's directory for that of another account: their rows
+        would be in one file. ``known``: the places of the stream's files in the ledger.
+        """
+        if stream not in self._folding:
+            return
+        if stream not in self._folded:
+            self._folded[stream] = {}
+            for place in known():
+                self._first_of(stream, place)
+        place = self.place(stream, partition)
+        if (first := self._first_of(stream, place)) != _account_directory(place):
+            raise TargetError(
+                f"{self.path(first)} has the rows of another account than {partition.without_day}, and the file system "
+                "takes both names for one: they differ in upper and lower case only. Name another target for one of "
+                "the two (--accounts), or one on a file system that tells them apart. Nothing was replaced."
+            )
+
+    def _first_of(self, stream: str, place: str) -> str:
+        """The account's directory that has, or gets, the name that the file system takes ``place`` for."""
+        directory = _account_directory(place)
+        return self._folded[stream].setdefault(directory.lower().rstrip("."), directory)
 
     def check_ours(self, directory: Path) -> None:
         """Raises TargetError for a stream's directory with files that penstock did not make."""

@@ -32,6 +32,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from datetime import date
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import ClassVar
@@ -56,12 +57,12 @@ from penstock_plugins.files.changes import AccountFiles
 from penstock_plugins.files.codec import Codec
 from penstock_plugins.files.commit import Commits, FileWriter
 from penstock_plugins.files.datapackage import FILE_NAME, MOST_FILES, is_ours, with_resources
-from penstock_plugins.files.disk import file_errors, file_name, make_directories, pair_from, replace_text
+from penstock_plugins.files.disk import file_errors, file_name, ignores_case, make_directories, pair_from, replace_text
 from penstock_plugins.files.earlier import move_to_this_layout
 from penstock_plugins.files.erasure import Eraser
 from penstock_plugins.files.ledger import FileLedger
 from penstock_plugins.files.locks import SourceLock, alone
-from penstock_plugins.files.places import STATE, SourceFiles
+from penstock_plugins.files.places import MARK, STATE, SourceFiles
 
 LEDGER = "ledger.sqlite"
 
@@ -94,6 +95,7 @@ class FileSink:
             target = FileTarget(self, source, ledger, lock)
             self._check_format(ledger)
             target.files.check_places(streams)
+            target.check_source()
             if lock.first:
                 target.settle()
             lock.share()
@@ -137,6 +139,16 @@ class FileTarget:
         self._commits = Commits(self.files, ledger)
         self._accounts = AccountFiles(self.files, ledger, self._layouts)
 
+    def check_source(self) -> None:
+        """Raises TargetError where the file system takes the source's directory for that of another source."""
+        if ignores_case(self.files.directory / STATE):
+            for other in {source for source, _ in self.ledger.sources()}:
+                if other != self.source and other.lower() == self.source.lower():
+                    raise TargetError(
+                        f"{self.files.directory} has the rows of the source {other}, and the file system takes "
+                        f"{self.source} and {other} for one name. Name another target for {self.source}."
+                    )
+
     def begin(self, layouts: Sequence[Layout], partition: Partition) -> FileWriter:
         first = layouts[0]
         if first.kind == "changes":
@@ -146,6 +158,7 @@ class FileTarget:
         self._layouts[first.stream] = layouts
         for layout in layouts:
             self._claim(layout)
+            self.files.distinguish(layout.stream, partition, partial(self._places, first.stream, layout.stream))
         return FileWriter(self.files, layouts, partition)
 
     def commit_group(self, commits: Sequence[tuple[FileWriter, LedgerEntry]]) -> list[LedgerEntry | Exception]:
@@ -219,12 +232,14 @@ class FileTarget:
         """The record files in the directory of a stream that are of no partition in the ledger."""
         directory = self.files.directory_of(name)
         prefix = f"{directory.relative_to(self.files.directory).as_posix()}/"
-        known = {hash(path) for path in self.ledger.places(self.source, stream, prefix)}  # a third of the texts' size
+        folded = str.lower if ignores_case(directory / MARK) else str
+        # Of each text its hash, which is a third of the size.
+        known = {hash(folded(path)) for path in self.ledger.places(self.source, stream, prefix)}
         suffixes = (f".{self.files.codec.name}", f".{self.files.codec.name}.gz")
         for folder, _, names in os.walk(directory, followlinks=True):
             place = Path(folder).relative_to(self.files.directory).as_posix()
             for path in (f"{place}/{one}" for one in names if one.endswith(suffixes) and not one.startswith(".")):
-                if hash(path) not in known:
+                if hash(folded(path)) not in known:
                     pairs = [pair_from(part) for part in Path(path).relative_to(prefix).parts[:-1]]
                     partition = Partition(stream=stream, values=tuple(pair for pair in pairs if pair is not None))
                     yield Discrepancy(partition=partition, what=f"{name}: the file {path}", uncounted=True)
@@ -313,7 +328,10 @@ class FileTarget:
 
     def _listed(self, stream: str) -> list[str]:
         """The stream's files, relative to the source's directory, in the order of their partitions."""
-        prefix = f"{file_name(self.source)}/"
         parent = next(first for first, layouts in self._layouts.items() if stream in {one.stream for one in layouts})
-        places = self.ledger.places(self.source, parent, f"{prefix}{file_name(stream)}/")
-        return [place.removeprefix(prefix) for place in islice(places, MOST_FILES)]
+        prefix = f"{file_name(self.source)}/"
+        return [place.removeprefix(prefix) for place in islice(self._places(parent, stream), MOST_FILES)]
+
+    def _places(self, parent: str, stream: str) -> Iterator[str]:
+        """The places of a stream's files in the ledger; ``parent``: the stream whose partitions have them."""
+        return self.ledger.places(self.source, parent, f"{file_name(self.source)}/{file_name(stream)}/")
